@@ -1,0 +1,1 @@
+"""What was asked for: the settings, their checks, and the shipped recipes."""

@@ -1,0 +1,259 @@
+"""Every setting of a run: its name, type, default and the values it may take.
+
+A section is a frozen dataclass; a default is written here and nowhere else. Checks that need one section live in that
+section, checks across sections in `Config.check`. A check reports through `problems` (never raises), so that a person
+sees every mistake of a recipe at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from omegaconf import MISSING
+
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2")
+
+Problem = tuple[str, str]  # dotted key, what is wrong and what would work
+
+
+def _at_least(section: object, prefix: str, lowest: dict[str, float]) -> Iterator[Problem]:
+    """A problem for each field of `section` that lies below its lowest allowed value."""
+    for name, low in lowest.items():
+        value = getattr(section, name)
+        if value != "auto" and value < low:
+            yield f"{prefix}.{name}", f"{value} is too small; the smallest allowed is {low:g}"
+
+
+def _fractions(section: object, prefix: str, names: tuple[str, ...]) -> Iterator[Problem]:
+    """A problem for each field of `section` that is not a fraction between 0 and 1."""
+    for name in names:
+        value = getattr(section, name)
+        if not 0 <= value <= 1:
+            yield f"{prefix}.{name}", f"{value:g} is not between 0 and 1"
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network."""
+
+    name: Literal["tsm", "tsn"] = "tsm"
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"] = "resnet50"
+    width: int = 64
+    """Channels of the ResNet's stem; 64 is the published network, less makes a slim one for demos and tests."""
+    num_classes: int = MISSING
+    frames: int = 8
+    """T: frames per clip, in training and (unless eval.frames says otherwise) in evaluation."""
+    shift_div: int = 8
+    """Of every shifted input, 1/shift_div of the channels takes the next frame and as many the previous one."""
+    dropout: float = 0.5
+    consensus: Literal["logits", "features"] = "logits"
+    """Average over frames after the classifier (TSM, MIT's TSN) or before its dropout (PaddleVideo's TSN)."""
+    fc_std: float = 0.001
+    """Standard deviation of the classifier's initial weights."""
+    pretrained: str = "imagenet"
+    """`imagenet` (torchvision, V1 weights), `none`, or the path of a checkpoint for the backbone."""
+    shift: Literal["auto", "reference", "where", "folded"] = "auto"
+
+    def problems(self) -> Iterator[Problem]:
+        yield from _at_least(self, "model", {"width": 8, "num_classes": 2, "frames": 1, "shift_div": 2, "fc_std": 0})
+        yield from _fractions(self, "model", ("dropout",))
+        if self.backbone == "mobilenet_v2" and self.width != 64:
+            yield "model.width", "only ResNets can be made slim; leave it at 64 for mobilenet_v2"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the videos are and how they are decoded."""
+
+    source: Literal["video", "synthetic"] = "video"
+    """`synthetic` feeds resident random tensors through the same loader contract: is it the loader?"""
+    root: str = ""
+    """Folder that the paths in the lists start from; empty: the folder of the list itself."""
+    train: str = ""
+    """A list file (`path label` a line) or a folder with one sub-folder a class."""
+    val: str = ""
+    test: str = ""
+    """What eval.py reads; empty: the same as val."""
+    class_names: str = ""
+    """A text file with one class name a line, for reports; empty: names of folders, or the numbers."""
+    cache: str = ""
+    """Folder for the scanned catalogues; empty: beside each list."""
+    check: Literal["demux", "ends", "full"] = "demux"
+    """How thoroughly the scan looks: packets only; the first and last group decoded too; every frame decoded."""
+    decoder: Literal["auto", "nvdec", "dali_cpu", "pyav", "jpeg"] = "auto"
+    max_bad_fraction: float = 0.01
+    """Training and scanning stop when more than this fraction of the videos cannot be read."""
+
+    def problems(self) -> Iterator[Problem]:
+        yield from _fractions(self, "data", ("max_bad_fraction",))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How a training clip is taken from a video."""
+
+    sampling: Literal["uniform", "dense"] = "uniform"
+    size: int = 224
+    """Height and width of the network's input, in pixels."""
+    train_crop: Literal["multiscale", "random", "center"] = "multiscale"
+    crop_positions: Literal[5, 13] = 13
+    short_side: int = 0
+    """Scale videos to this short side before the training crop; 0: crop at stored size, as TSM does."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    antialias: bool = True
+    """Pillow's bilinear filter (TSM) or OpenCV's, which does not antialias (PaddleVideo's TSN)."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def problems(self) -> Iterator[Problem]:
+        yield from _at_least(self, "clip", {"size": 16, "short_side": 0})
+        yield from _fractions(self, "clip", ("flip",))
+        if min(self.std) <= 0:
+            yield "clip.std", f"{self.std} has a value that is not positive"
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Which views of a video are scored, and how their scores become one."""
+
+    crops: Literal["center", "three", "ten"] = "center"
+    clips: int = 1
+    sampling: Literal["uniform", "dense"] = "uniform"
+    frames: int = 0
+    """Frames per clip; 0: model.frames (PaddleVideo tests TSN with 25)."""
+    short_side: int = 256
+    size: int = 0
+    """Side of the evaluation crop; 0: clip.size (full-resolution protocols take 256)."""
+    average: Literal["logits", "probs"] = "logits"
+    batch: int = 0
+    """Videos over all ranks in one batch; 0: as many as keep the frames of a training batch."""
+
+    def problems(self) -> Iterator[Problem]:
+        lowest = {"clips": 1, "frames": 0, "short_side": 16, "size": 0, "batch": 0}
+        yield from _at_least(self, "eval", lowest)
+
+
+@dataclass(frozen=True)
+class Optim:
+    """SGD, its schedule, and which parameters decay."""
+
+    lr: float = MISSING
+    """Base learning rate, for the global batch of the recipe."""
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    decay_norm_and_bias: bool = False
+    """Also decay norms and biases (PaddleVideo's TSN); otherwise only convolution and linear weights decay."""
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[int, ...] = ()
+    """Epochs after which the rate is multiplied by gamma (schedule: step)."""
+    gamma: float = 0.1
+    warmup_epochs: float = 0.0
+    warmup_start: float = 0.1
+    """First learning rate of the warm-up, as a fraction of lr."""
+    clip_norm: float = 0.0
+    """Largest global gradient norm; 0: no clipping."""
+    fc_lr_mult: tuple[float, float] = (1.0, 1.0)
+    """Multipliers of lr for the classifier's weight and bias; all other biases take bias_lr_mult."""
+    bias_lr_mult: float = 1.0
+    label_smoothing: float = 0.0
+
+    def problems(self) -> Iterator[Problem]:
+        lowest = {"lr": 0, "weight_decay": 0, "gamma": 0, "warmup_epochs": 0, "clip_norm": 0, "bias_lr_mult": 0}
+        yield from _at_least(self, "optim", lowest)
+        yield from _fractions(self, "optim", ("momentum", "warmup_start", "label_smoothing"))
+        if list(self.milestones) != sorted(set(self.milestones)):
+            yield "optim.milestones", f"{list(self.milestones)} does not rise; write each epoch once, in order"
+        if self.schedule == "cosine" and self.milestones:
+            yield "optim.milestones", "a cosine schedule has none; remove them or set optim.schedule=step"
+
+
+@dataclass(frozen=True)
+class Train:
+    """The run: how long, how large, where it is written."""
+
+    name: str = MISSING
+    """Name of the run; its folder is `runs/name`."""
+    runs: str = "runs"
+    epochs: int = MISSING
+    batch: int = MISSING
+    """Clips per optimizer step over all ranks."""
+    seed: int = 0
+    log_every: int = 20
+    """Steps between two log lines: the only places where training reads numbers from the device."""
+    eval_every: int = 1
+    """Epochs between two evaluations; 0: only at the end."""
+    checkpoint_every: int = 1
+    """Epochs between two checkpoints."""
+    keep: int = 2
+    """How many of the newest checkpoints are kept, beside the best."""
+
+    def problems(self) -> Iterator[Problem]:
+        lowest = {"epochs": 1, "batch": 1, "seed": 0, "log_every": 1, "eval_every": 0, "checkpoint_every": 1, "keep": 2}
+        yield from _at_least(self, "train", lowest)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the run computes on. Nothing here may change a result beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp16", "bf16", "fp32"] = "auto"
+    """`auto`: fp16 on a GPU, fp32 on a CPU."""
+    channels_last: bool = True
+    compile: Literal["auto", "on", "off"] = "auto"
+    threads: int | str = "auto"
+    """Threads that cut and decode, per rank; `auto`: this rank's share of the cores."""
+    prefetch: int = 3
+    """Batches in preparation ahead of the one in use."""
+
+    def problems(self) -> Iterator[Problem]:
+        yield from _at_least(self, "runtime", {"prefetch": 1})
+        if self.threads != "auto" and (isinstance(self.threads, str) or self.threads < 1):
+            yield "runtime.threads", f"{self.threads!r} is neither `auto` nor a whole number of at least 1"
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, completely."""
+
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    clip: Clip = field(default_factory=Clip)
+    eval: Eval = field(default_factory=Eval)
+    optim: Optim = field(default_factory=Optim)
+    train: Train = field(default_factory=Train)
+    runtime: Runtime = field(default_factory=Runtime)
+
+    @property
+    def eval_size(self) -> int:
+        """Side of the evaluation crop, in pixels."""
+        return self.eval.size or self.clip.size
+
+    @property
+    def eval_frames(self) -> int:
+        """Frames per clip in evaluation."""
+        return self.eval.frames or self.model.frames
+
+    def problems(self) -> Iterator[Problem]:
+        """Every mistake in the values, within sections and across them."""
+        for section in (self.model, self.data, self.clip, self.eval, self.optim, self.train, self.runtime):
+            yield from section.problems()
+        if self.eval_size > self.eval.short_side:
+            yield (
+                "eval.short_side",
+                f"a crop of {self.eval_size} px does not fit in a short side of {self.eval.short_side} px; "
+                f"raise eval.short_side to at least {self.eval_size}",
+            )
+        if self.clip.short_side and self.clip.train_crop != "multiscale" and self.clip.size > self.clip.short_side:
+            yield "clip.short_side", f"a crop of {self.clip.size} px does not fit in {self.clip.short_side} px"
+        if self.model.name == "tsm" and self.eval_frames != self.model.frames:
+            yield "eval.frames", f"a TSM shifts over clips of model.frames={self.model.frames}; leave eval.frames at 0"
+        late = [epoch for epoch in self.optim.milestones if epoch >= self.train.epochs]
+        if late:
+            yield "optim.milestones", f"{late} lie at or after the last epoch, {self.train.epochs}"
+        if self.data.source == "video" and not self.data.train:
+            yield "data.train", "required: a list file or a folder with one sub-folder a class (or data.source=synthetic)"

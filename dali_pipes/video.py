@@ -1,0 +1,49 @@
+"""One video as the scan saw it: everything a cut needs, and nothing that needs the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+PACKET = np.dtype([("offset", "<u8"), ("size", "<u4"), ("order", "<i4"), ("flags", "u1")])
+"""One compressed packet. `offset`, `size`: its bytes in the file (offset 0 where access is not `ranged`);
+`order`: its picture's place in presentation order among all packets; `flags`: the bits below."""
+
+KEYFRAME = 1  # decoding can start here
+DISPOSABLE = 2  # no other picture refers to this one
+HIDDEN = 4  # decoded but never shown (an edit list leaves it out), so it has no frame number
+
+Access = Literal["ranged", "demux", "whole"]
+"""How a cut is made. `ranged`: packets are byte ranges of the file. `demux`: packets are found by demuxing the file in
+memory (transport streams). `whole`: the file cannot be cut safely, so a cut is the file itself."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A readable video. `packets` is in decode order (PACKET records) and may be a view of a memory-mapped file."""
+
+    path: str
+    width: int  # pixels, as coded for display, before any rotation
+    height: int
+    frames: int  # shown frames: what a full decode gives
+    fps: float
+    codec: str  # FFmpeg's name: h264, hevc, vp9, mpeg4, ...
+    access: Access
+    description: bytes  # the mp4 `stsd` box, for `ranged`
+    size: int  # bytes of the file when scanned
+    mtime_ns: int  # its modification time then
+    packets: np.ndarray
+
+    @cached_property
+    def decode_position(self) -> np.ndarray:
+        """[frames] int64: for each frame in presentation order, the index of its packet."""
+        by_order = np.argsort(self.packets["order"], kind="stable")
+        return by_order[(self.packets["flags"][by_order] & HIDDEN) == 0]
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """[G] int64: the indices of the keyframe packets, ascending."""
+        return np.flatnonzero(self.packets["flags"] & KEYFRAME)
