@@ -1,0 +1,34 @@
+# Every target makes its own environment in .venv, unless PYTHON names one that has everything.
+VENV := .venv
+PYTHON ?= $(VENV)/bin/python
+
+.PHONY: demo test test-all test-gpu check format bench install
+
+install: $(if $(filter $(VENV)/bin/python,$(PYTHON)),$(VENV)/installed)
+
+$(VENV)/installed: setup.py
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --upgrade pip
+	$(VENV)/bin/pip install --quiet -e .[test]
+	touch $@
+
+demo: install  ## make a small data set, train TSM and TSN on it, evaluate both
+	$(PYTHON) tools/demo.py
+
+test: install  ## what CI runs
+	$(PYTHON) -m pytest -m "not slow"
+
+test-all: install  ## the slow suites too
+	$(PYTHON) -m pytest
+
+test-gpu: install  ## on a machine with an NVIDIA GPU: a skipped GPU test is a failure
+	REQUIRE_GPU=1 $(PYTHON) -m pytest -m gpu
+
+check: install  ## formatting, lint, tests
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m pytest -m "not slow"
+
+format: install
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .

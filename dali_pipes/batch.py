@@ -1,0 +1,68 @@
+"""What a loader gives: `Batch`, and which part of the work is this rank's: `Shard`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Rank `index` of `count`."""
+
+    index: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B videos, each in V views of T frames.
+
+    clips_BVTCHW: fp16 or fp32, normalised; logical NCHW order over NHWC memory, so that merging B, V and T gives a
+    channels_last tensor without a copy. label_B, index_B: int64; the row of the list in `index_B`. Where a video could
+    not be read, or a last batch is padded, both are −1 and the clip means nothing: it is never trained on or counted.
+    """
+
+    clips_BVTCHW: Tensor
+    label_B: Tensor
+    index_B: Tensor
+
+    @property
+    def clips_BTCHW(self) -> Tensor:
+        """The clips of a loader with one view a video."""
+        return self.clips_BVTCHW.squeeze(1)
+
+
+class Unreadable(NamedTuple):
+    """A video that could not be read, and why."""
+
+    row: int
+    path: str
+    reason: str
+
+
+class Loader(Protocol):
+    """What training, evaluation and benchmarks are written against."""
+
+    num_rows: int  # rows of the list
+    num_videos: int  # of them, those that the scan found readable
+    unreadable: list[Unreadable]  # so far: by the scan, and by this rank's reading
+
+    def __len__(self) -> int:
+        """Batches per epoch: the same on every rank."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on. The same arguments give the same batches, always."""
+
+    def close(self) -> None:
+        """Stop all threads."""
+
+
+def to_device(array, device: torch.device) -> Tensor:
+    """A NumPy array as a tensor on `device`, copied without waiting for it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -1,0 +1,80 @@
+"""The DALI graph, read top to bottom: decode, take each view's frames, crop and resize, mirror and normalise.
+
+The graph draws nothing at random and knows nothing of files: every decision arrives as data from `source`, so training
+and evaluation, CPU and GPU differ in what is fed and where it runs, never in the graph. DALI writes F for the frames
+axis that the rest of the project calls T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali.data_node import DataNode
+
+Head = Literal["nvdec", "dali_cpu", "pyav"]
+
+
+def decode(head: Head, video: DataNode, position_U: DataNode, device: str) -> DataNode:
+    """The wanted frames as uint8 RGB, UHWC, on `device`.
+
+    `pyav`: the source has decoded them already. `dali_cpu`, `nvdec`: `video` holds the bytes of a cut file and
+    `position_U` its wanted frames, ascending and without repeats: DALI starts over at every repeat.
+    """
+    if head == "pyav":
+        return video.gpu() if device == "gpu" else video
+    frames = fn.decoders.video(video, frames=position_U, pad_mode="edge", device="mixed" if head == "nvdec" else "cpu")
+    return frames.gpu() if device == "gpu" and head == "dali_cpu" else frames
+
+
+@pipeline_def
+def clip_graph(
+    source: Callable[[], tuple],
+    *,
+    head: Head,
+    device: Literal["cpu", "gpu"],
+    views: int,
+    size: int,
+    antialias: bool,
+    mean: Sequence[float],
+    std: Sequence[float],
+    half: bool,
+) -> DataNode:
+    """Clips [V, T, size, size, 3], fp16 or fp32, normalised by `mean` and `std` of pictures in [0, 1].
+
+    `source()` returns one batch as five lists: per video the bytes of a cut file (or its decoded frames, uint8 UHWC),
+    int32 [U] positions of the wanted frames, int32 [V, T] which of them each view shows, float32 [V, 4] boxes (left,
+    top, right, bottom in stored pixels), int32 [V] mirror flags. It raises StopIteration at the end of an epoch.
+    """
+    encoded, position_U, order_VT, box_V4, mirror_V = fn.external_source(
+        source=source,
+        num_outputs=5,
+        batch=True,
+        dtype=[types.UINT8, types.INT32, types.INT32, types.FLOAT, types.INT32],
+        ndim=[4 if head == "pyav" else 1, 1, 2, 2, 1],
+        layout=["FHWC" if head == "pyav" else "", "", "", "", ""],
+    )
+    video_UHWC = decode(head, encoded, position_U, device)
+
+    def clip(view: int) -> DataNode:
+        frames_THWC = fn.sequence_rearrange(video_UHWC, new_order=order_VT[view])
+        left, top, right, bottom = (box_V4[view, side] for side in range(4))
+        frames_THWC = fn.resize(  # crop and resize are one resampling: a box has fractions of pixels, and none is lost
+            frames_THWC,
+            roi_start=fn.stack(top, left),
+            roi_end=fn.stack(bottom, right),
+            size=[size, size],
+            interp_type=types.INTERP_LINEAR,
+            antialias=antialias,
+        )
+        return fn.crop_mirror_normalize(
+            frames_THWC,
+            mirror=mirror_V[view],
+            mean=[255 * m for m in mean],
+            std=[255 * s for s in std],
+            dtype=types.FLOAT16 if half else types.FLOAT,
+            output_layout="FHWC",
+        )
+
+    return fn.stack(*(clip(view) for view in range(views)))

@@ -1,0 +1,199 @@
+"""Iterates a graph as `Batch`: the only place that runs a DALI pipeline, and that brings one back to life.
+
+One undecodable file makes DALI invalidate the whole pipeline without naming it. The loader therefore remembers what is
+in flight, finds the culprit by running each video alone, remembers it as unreadable, and goes on from the same batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from configs.schema import Config
+from dali_pipes.batch import Batch, Loader, Shard, Unreadable, to_device
+from dali_pipes.catalog import Catalog
+from dali_pipes.errors import DataError
+from dali_pipes.feed import Feeder, Prepared, Sample, placeholder
+from dali_pipes.graph import Head, clip_graph
+from dali_pipes.plan import EvalPlan, TrainPlan
+from dali_pipes.scan import open_catalog
+from dali_pipes.synthetic import SyntheticLoader
+
+Split = Literal["train", "val", "test"]
+
+
+def build_loader(
+    config: Config, split: Split, shard: Shard | None = None, device: torch.device | str | None = None
+) -> Loader:
+    """The loader of one rank. Scanning is done before, once, by `scan.load_catalog`.
+
+    `test` reads data.test, or data.val where that is empty. `device` defaults to config.runtime.device. Raises
+    DataError when the list has no catalogue yet or too few readable videos.
+    """
+    shard = shard or Shard()
+    device = torch.device(device or pick_device(config))
+    if config.data.source == "synthetic":
+        return SyntheticLoader(config, split, shard, device)
+    catalog = open_catalog(split_source(config, split), config.data)
+    plan = (TrainPlan if split == "train" else EvalPlan)(config, catalog, shard)
+    return VideoLoader(config, catalog, plan, device)
+
+
+def split_source(config: Config, split: Split) -> str:
+    """The list or folder that a split is read from."""
+    sources = {"train": config.data.train, "val": config.data.val, "test": config.data.test or config.data.val}
+    if not sources[split]:
+        raise DataError(f"data.{split}: the recipe names no list; set data.{split}=LIST")
+    return sources[split]
+
+
+def pick_device(config: Config) -> str:
+    """`cuda` where there is a GPU and the recipe does not say otherwise."""
+    if config.runtime.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.runtime.device
+
+
+def pick_head(config: Config, device: torch.device) -> Head:
+    """The decode head that `data.decoder` asks for on this device."""
+    if config.data.decoder == "auto":
+        return "nvdec" if device.type == "cuda" else "pyav"
+    if config.data.decoder == "nvdec" and device.type != "cuda":
+        raise DataError("data.decoder: nvdec decodes on a GPU and there is none; use pyav, or auto")
+    if config.data.decoder == "jpeg":
+        raise DataError("data.decoder: folders of JPEG frames cannot be read yet; use auto on video files")
+    return config.data.decoder
+
+
+def pick_threads(config: Config) -> int:
+    """Threads of this rank: as asked for, or its share of the cores that this process may use."""
+    if config.runtime.threads != "auto":
+        return int(config.runtime.threads)
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+class VideoLoader:
+    """Batches of real videos. See `batch.Loader` for the contract."""
+
+    def __init__(self, config: Config, catalog: Catalog, plan: TrainPlan | EvalPlan, device: torch.device):
+        self.config = config
+        self.catalog = catalog
+        self.plan = plan
+        self.device = device
+        self.head = pick_head(config, device)
+        self.num_rows = len(catalog)
+        self.num_videos = len(catalog.usable)
+        self._feeder = Feeder(catalog, self.head, pick_threads(config))
+        self._coming: Iterator[Prepared] = iter(())
+        self._in_flight: deque[Prepared] = deque()
+        self._pipeline = self._build(self._next_columns, plan.batch)
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    @property
+    def unreadable(self) -> list[Unreadable]:
+        """Videos found unreadable so far, by the scan and by this rank's reading."""
+        return [*map(Unreadable._make, self.catalog.unreadable), *self._feeder.unreadable.values()]
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on."""
+        batches = self._feeder.batches(self.plan, epoch, start, self.config.runtime.prefetch)
+        self._coming = batches
+        try:
+            while (clips_BVTHWC := self._run()) is not None:
+                row_B = self._in_flight.popleft().row_B
+                label_B = np.where(row_B < 0, -1, self.catalog.label_N[row_B]).astype(np.int64)
+                clips_BVTCHW = clips_BVTHWC.permute(0, 1, 2, 5, 3, 4)
+                yield Batch(clips_BVTCHW, to_device(label_B, self.device), to_device(row_B, self.device))
+        finally:
+            batches.close()
+            self._drain()
+
+    def close(self) -> None:
+        self._feeder.close()
+
+    def _build(self, source, batch: int):
+        """A pipeline over `source` for batches of `batch` videos."""
+        clip, half = self.config.clip, self._half()
+        evaluating = isinstance(self.plan, EvalPlan)
+        pipeline = clip_graph(
+            source,
+            head=self.head,
+            device="gpu" if self.device.type == "cuda" else "cpu",
+            views=self.plan.views,
+            size=self.config.eval_size if evaluating else clip.size,
+            antialias=clip.antialias,
+            mean=clip.mean,
+            std=clip.std,
+            half=half,
+            batch_size=batch,
+            num_threads=pick_threads(self.config),
+            device_id=(self.device.index or 0) if self.device.type == "cuda" else None,
+        )
+        pipeline.build()
+        return pipeline
+
+    def _half(self) -> bool:
+        """Whether clips are fp16: half the memory traffic wherever the network computes in 16 bits."""
+        precision = self.config.runtime.precision
+        return self.device.type == "cuda" and precision != "fp32" or precision == "fp16"
+
+    def _next_columns(self):
+        """What the graph's source returns: the next batch, remembered as in flight."""
+        prepared = next(self._coming)  # StopIteration ends the epoch
+        self._in_flight.append(prepared)
+        return prepared.columns()
+
+    def _run(self) -> Tensor | None:
+        """The next batch of clips, BVTHWC; None at the end of the epoch."""
+        while True:
+            try:
+                (clips,) = self._pipeline.run()
+                return torch.from_dlpack(clips.as_tensor())
+            except StopIteration:
+                self._pipeline.reset()
+                return None
+            except RuntimeError as error:
+                self._revive(error)
+
+    def _drain(self) -> None:
+        """Forget what is in flight when an epoch is left early, so that the next one starts clean."""
+        self._coming = iter(())
+        while self._in_flight:
+            self._in_flight.clear()
+            while self._run() is not None:
+                pass
+
+    def _revive(self, error: RuntimeError) -> None:
+        """Rebuild the pipeline after DALI gave it up, without the videos that it cannot decode."""
+        in_flight, self._in_flight = list(self._in_flight), deque()
+        culprits = 0
+        for prepared in in_flight:
+            for place, row in enumerate(prepared.row_B):
+                if row >= 0 and not self._decodes(prepared.samples[place]):
+                    self._feeder.give_up(row, f"{self.catalog.path(int(row))}: {self.head} cannot decode it")
+                    prepared.samples[place] = placeholder(self.head, *prepared.samples[place].order_VT.shape)
+                    prepared.row_B[place] = -1
+                    culprits += 1
+        if not culprits:
+            paths = [self.catalog.path(int(row)) for prepared in in_flight for row in prepared.row_B if row >= 0]
+            raise DataError(f"decoding failed, but each video alone decodes: {', '.join(paths[:16])}: {error}") from error
+        self._coming = itertools.chain(in_flight, self._coming)
+        self._pipeline = self._build(self._next_columns, self.plan.batch)
+
+    def _decodes(self, sample: Sample) -> bool:
+        """Whether the decode head takes this video when it is alone."""
+        once = iter([Prepared([sample], np.zeros(1, np.int64)).columns()])
+        try:
+            self._build(lambda: next(once), 1).run()
+        except RuntimeError:
+            return False
+        return True

@@ -1,0 +1,93 @@
+"""Which videos make up which batch: the arithmetic of epochs, steps and ranks. Reads nothing, decodes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from configs.schema import Config
+from dali_pipes import randomness, views
+from dali_pipes.batch import Shard
+from dali_pipes.catalog import Catalog
+from dali_pipes.errors import DataError
+from dali_pipes.views import Views
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Every readable video once an epoch in an order of that epoch's own; the tail that fills no batch is left out.
+
+    Step `s` takes positions `[s * batch, (s + 1) * batch)` of the order, and the ranks split them in turn, so that the
+    global sequence does not depend on how many there are.
+    """
+
+    config: Config
+    catalog: Catalog
+    shard: Shard
+    views = 1
+
+    def __post_init__(self):
+        if not len(self):
+            raise DataError(
+                f"data.train: {len(self.catalog.usable)} readable videos do not fill one batch of "
+                f"train.batch={self.config.train.batch}; the largest that works is "
+                f"{len(self.catalog.usable) // self.shard.count * self.shard.count}"
+            )
+
+    @property
+    def batch(self) -> int:
+        """Clips per step on this rank."""
+        return self.config.train.batch // self.shard.count
+
+    def __len__(self) -> int:
+        return len(self.catalog.usable) // self.config.train.batch
+
+    def draw(self, epoch: int, step: int) -> Views:
+        """The views of this rank's batch at `step`."""
+        position_B = step * self.config.train.batch + self.shard.index * self.batch + np.arange(self.batch)
+        order_B = randomness.permute(self.config.train.seed, epoch, position_B, len(self.catalog.usable))
+        row_B = np.asarray(self.catalog.usable[order_B])
+        return views.train_views(self.config, epoch, position_B, row_B, *shapes(self.catalog, row_B))
+
+
+@dataclass(frozen=True)
+class EvalPlan:
+    """Every readable video exactly once, in the order of the list; the last batches are padded with row −1."""
+
+    config: Config
+    catalog: Catalog
+    shard: Shard
+
+    def __post_init__(self):
+        if not len(self):
+            raise DataError("data.val: none of the videos can be read")
+
+    @property
+    def views(self) -> int:
+        """Views per video."""
+        return views.num_views(self.config)
+
+    @property
+    def batch(self) -> int:
+        """Videos per step on this rank: by default as many as keep the number of frames of a training batch."""
+        if self.config.eval.batch:
+            return max(1, self.config.eval.batch // self.shard.count)
+        frames = self.config.train.batch * self.config.model.frames
+        return max(1, frames // (self.views * self.config.eval_frames * self.shard.count))
+
+    def __len__(self) -> int:
+        return -(-len(self.catalog.usable) // (self.batch * self.shard.count))
+
+    def draw(self, epoch: int, step: int) -> Views:
+        """The views of this rank's batch at `step`; the same in every epoch."""
+        first = (step * self.shard.count + self.shard.index) * self.batch
+        usable = self.catalog.usable[first : first + self.batch]
+        row_B = np.full(self.batch, -1)
+        row_B[: len(usable)] = usable
+        return views.eval_views(self.config, row_B, *shapes(self.catalog, row_B))
+
+
+def shapes(catalog: Catalog, row_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames, width and height of each video; of a padding row, those of some other: its views are never used."""
+    return catalog.frames_N[row_B], catalog.width_N[row_B], catalog.height_N[row_B]

@@ -1,0 +1,49 @@
+"""The loader's contract from resident random tensors: is it the loader that a run waits for?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from configs.schema import Config
+from dali_pipes import views
+from dali_pipes.batch import Batch, Shard, Unreadable
+
+VIDEOS = 1024  # rows that the imaginary list has
+
+
+class SyntheticLoader:
+    """The same random batch at every step, made once on the device. See `batch.Loader` for the contract."""
+
+    def __init__(self, config: Config, split: str, shard: Shard, device: torch.device):
+        train = split == "train"
+        frames, size = (config.model.frames, config.clip.size) if train else (config.eval_frames, config.eval_size)
+        view_count = 1 if train else views.num_views(config)
+        self.num_rows = self.num_videos = max(VIDEOS, config.train.batch)
+        self.unreadable: list[Unreadable] = []
+        self._batch = config.train.batch // shard.count
+        self._shard = shard
+        self._classes = config.model.num_classes
+        self._steps = self.num_videos // config.train.batch if train else -(-self.num_videos // config.train.batch)
+        half = device.type == "cuda" and config.runtime.precision != "fp32"
+        generator = torch.Generator(device).manual_seed(config.train.seed)
+        shape_BVTHWC = (self._batch, view_count, frames, size, size, 3)
+        dtype = torch.float16 if half else torch.float32
+        clips_BVTHWC = torch.randn(shape_BVTHWC, generator=generator, device=device, dtype=dtype)
+        self._clips_BVTCHW = clips_BVTHWC.permute(0, 1, 2, 5, 3, 4)
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of the same clips; rows count up, and a row's label is the row modulo the classes."""
+        device = self._clips_BVTCHW.device
+        for step in range(start, self._steps):
+            first = (step * self._shard.count + self._shard.index) * self._batch
+            index_B = torch.arange(first, first + self._batch, device=device)
+            index_B = torch.where(index_B < self.num_videos, index_B, -1)
+            yield Batch(self._clips_BVTCHW, torch.where(index_B < 0, -1, index_B % self._classes), index_B)
+
+    def close(self) -> None:
+        """Nothing runs."""

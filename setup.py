@@ -1,0 +1,28 @@
+"""Package metadata. `pip install -e .[test]` brings all that training, evaluation and the tests need."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="tsm-dali",
+    version="0.1.0",
+    description="TSM and TSN action recognition, trained from mp4 at the speed of the GPU",
+    python_requires=">=3.11",
+    packages=find_packages(include=["configs*", "dali_pipes*", "models*", "engine*"]),
+    package_data={"configs": ["*.yaml"]},
+    install_requires=[
+        "av>=14",
+        "matplotlib>=3.8",
+        "numpy>=1.26",
+        "nvidia-dali-cuda130>=2.4",
+        "omegaconf>=2.4,<3",
+        "pyyaml>=6",
+        "rich>=13",
+        "tensorboard>=2.17",
+        "torch>=2.11",
+        "torchvision>=0.26",
+    ],
+    extras_require={
+        "cuda12": ["nvidia-dali-cuda120>=2.4"],
+        "test": ["hypothesis>=6", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6"],
+    },
+)
