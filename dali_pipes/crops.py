@@ -1,0 +1,93 @@
+"""Crop arithmetic: which boxes of a picture are cut out. Knows nothing of pixels, files or where chance comes from.
+
+A crop is chosen on the picture as it would be after scaling its short side, as TSM and TSN were published, and then
+carried back with `to_stored`: cropping and resizing are one resampling of the stored frame, so nothing is scaled twice.
+
+Where MIT TSM and PaddleVideo differ this follows MIT: offsets are whole multiples of a whole-pixel step (PaddleVideo's
+multi-scale steps are quarters of a pixel, so its right and bottom edges lie up to 3 px further out), and a centre
+crop's offset rounds half to even (PaddleVideo's TSN rounds it down).
+
+Sizes are `[B, 2]` (width, height) and boxes `[B, 4]` or `[B, N, 4]` (left, top, right, bottom), int64 until
+`to_stored`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+SCALES = np.array([1, 0.875, 0.75, 0.66])
+PAIRS = SCALES[[(0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 3), (3, 3)]]
+"""[10, 2]: multi-scale widths and heights as parts of the short side: neighbours in SCALES, so never much distorted."""
+
+POSITIONS = np.array(
+    [
+        *[(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)],  # corners and centre: all there is where only 5 are asked for
+        *[(0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3)],  # middles of the edges, quarter points
+    ]
+)
+"""[13, 2]: fixed places of a crop (x, y), in quarters of the room that it leaves."""
+
+ALONG_WIDTH = np.array([(0, 2), (4, 2), (2, 2)])
+ALONG_HEIGHT = ALONG_WIDTH[:, ::-1]
+
+SNAP = 3  # a multi-scale side that misses the network's input by less than this many pixels is made equal to it
+
+
+def scale_short_side(size_B2: np.ndarray, short_side: int) -> np.ndarray:
+    """[B, 2]: the picture's size once its short side is `short_side`; the long side rounds down, as MIT's does."""
+    return size_B2 * short_side // _short_side(size_B2)
+
+
+def to_stored(box_BN4: np.ndarray, scaled_B2: np.ndarray, stored_B2: np.ndarray) -> np.ndarray:
+    """[B, N, 4] float32: boxes of the scaled picture, in pixels of the stored one."""
+    scaled_B14, stored_B14 = (np.tile(size_B2, 2)[:, None] for size_B2 in (scaled_B2, stored_B2))
+    return (box_BN4 * stored_B14 / scaled_B14).astype(np.float32)
+
+
+def multiscale(size_B2: np.ndarray, target: int, pair_B: np.ndarray, position_B: np.ndarray) -> np.ndarray:
+    """[B, 4]: the crop of PAIRS[pair_B] at POSITIONS[position_B]; `target` is the side of the network's input."""
+    short_B1 = _short_side(size_B2)
+    crop_B2 = (short_B1 * PAIRS[pair_B]).astype(np.int64)
+    crop_B2[np.abs(crop_B2 - target) < SNAP] = target
+    crop_B2 = np.minimum(crop_B2, short_B1)  # snapping must not leave a picture slightly smaller than the target
+    return _at(size_B2, crop_B2, POSITIONS[position_B])
+
+
+def anywhere(size_B2: np.ndarray, side: int, draw_B2: np.ndarray) -> np.ndarray:
+    """[B, 4]: a square at any whole pixel; `draw_B2` in [0, 1) says where. Smaller where the picture is smaller."""
+    side_B1 = np.minimum(side, _short_side(size_B2))
+    return _box((draw_B2 * (size_B2 - side_B1 + 1)).astype(np.int64), side_B1)
+
+
+def center(size_B2: np.ndarray, side: int) -> np.ndarray:
+    """[B, 4]: the square in the middle. Smaller where the picture is smaller."""
+    side_B1 = np.minimum(side, _short_side(size_B2))
+    return _box(np.rint((size_B2 - side_B1) / 2).astype(np.int64), side_B1)
+
+
+def three(size_B2: np.ndarray, side: int) -> np.ndarray:
+    """[B, 3, 4]: squares at both ends and in the middle of the long side.
+
+    MIT's "full resolution" crops, which for a portrait picture are the middle three times; here, as in mmaction2, they
+    are top, bottom and middle.
+    """
+    portrait_B11 = (size_B2[:, 0] < size_B2[:, 1])[:, None, None]
+    return _at(size_B2[:, None], side, np.where(portrait_B11, ALONG_HEIGHT, ALONG_WIDTH))
+
+
+def ten(size_B2: np.ndarray, side: int) -> np.ndarray:
+    """[B, 10, 4]: squares in the corners and the middle, each twice: the second of a pair is to be mirrored."""
+    return np.repeat(_at(size_B2[:, None], side, POSITIONS[:5]), 2, axis=1)
+
+
+def _short_side(size_B2: np.ndarray) -> np.ndarray:
+    return np.minimum(size_B2[:, :1], size_B2[:, 1:])
+
+
+def _at(size: np.ndarray, crop: np.ndarray | int, quarters: np.ndarray) -> np.ndarray:
+    """Boxes of size `crop` moved by `quarters` of the room they leave, in whole pixels a quarter. All broadcast."""
+    return _box(quarters * ((size - crop) // 4), crop)
+
+
+def _box(left_top: np.ndarray, crop: np.ndarray | int) -> np.ndarray:
+    return np.concatenate([left_top, left_top + crop], axis=-1)

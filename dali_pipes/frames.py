@@ -1,0 +1,68 @@
+"""Frame arithmetic: which frames of a video make a clip. Knows nothing of files, pixels or where chance comes from.
+
+Frames are numbered from 0 in presentation order. The rules are MIT TSM's, one number lower, since MIT counts from 1.
+A video with fewer frames than a clip repeats its frames evenly under every rule, where MIT shows the first frame only.
+
+`N` clips of one video · `T` frames per clip.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+WINDOW = 64  # frames that a dense clip spans, whatever T is
+
+
+def uniform_draw(frames_B: np.ndarray, draw_BT: np.ndarray) -> np.ndarray:
+    """[B, T]: one frame of each of T equal segments; `draw_BT` in [0, 1) says which. MIT's training rule.
+
+    Segments are n // T frames long, so the last n % T frames are never drawn.
+    """
+    T = draw_BT.shape[1]
+    length_B1 = frames_B[:, None] // T
+    chosen_BT = np.arange(T) * length_B1 + (draw_BT * length_B1).astype(np.int64)
+    return _repeat_if_short(frames_B, chosen_BT[:, None])[:, 0]
+
+
+def uniform_clips(frames_B: np.ndarray, T: int, clips: int) -> np.ndarray:
+    """[B, N, T]: N fixed clips, each the same place of T equal segments; places lie 1/N segment apart.
+
+    The first clip takes the centres: one clip is MIT's test rule, two are its "twice sample" (centres, left edges).
+    """
+    place_N = (clips + 2 * np.arange(clips)) % (2 * clips) / (2 * clips)
+    length_B11 = (frames_B / T)[:, None, None]
+    return (length_B11 * place_N[:, None] + length_B11 * np.arange(T)).astype(np.int64)
+
+
+def dense_draw(frames_B: np.ndarray, T: int, draw_B: np.ndarray) -> np.ndarray:
+    """[B, T]: every (64 // T)-th frame of a window that `draw_B` in [0, 1) places. MIT's training rule.
+
+    Like MIT's, it never takes the last place, and a window longer than the video goes on at its beginning.
+    """
+    start_B = (draw_B * _last_start(frames_B)).astype(np.int64)
+    return _dense(frames_B, T, start_B[:, None])[:, 0]
+
+
+def dense_clips(frames_B: np.ndarray, T: int, clips: int) -> np.ndarray:
+    """[B, N, T]: N windows, evenly from the first place to the last; MIT's test rule takes 10. One is in the middle."""
+    step_N, steps = (np.arange(clips), clips - 1) if clips > 1 else (np.array([1]), 2)
+    start_BN = _last_start(frames_B)[:, None] * step_N // steps
+    return _dense(frames_B, T, start_BN)
+
+
+def _last_start(frames_B: np.ndarray) -> np.ndarray:
+    return np.maximum(frames_B - WINDOW, 0)
+
+
+def _dense(frames_B: np.ndarray, T: int, start_BN: np.ndarray) -> np.ndarray:
+    stride = max(WINDOW // T, 1)
+    chosen_BNT = (start_BN[:, :, None] + stride * np.arange(T)) % frames_B[:, None, None]
+    return _repeat_if_short(frames_B, chosen_BNT)
+
+
+def _repeat_if_short(frames_B: np.ndarray, chosen_BNT: np.ndarray) -> np.ndarray:
+    """The chosen frames; where a video is shorter than a clip, its frames evenly repeated instead."""
+    T = chosen_BNT.shape[2]
+    short_B = frames_B < T
+    chosen_BNT[short_B] = uniform_clips(frames_B[short_B], T, clips=1)
+    return chosen_BNT

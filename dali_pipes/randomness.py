@@ -1,0 +1,79 @@
+"""Randomness without state: a number is a hash of where it is used, so any part of any epoch is drawn at once.
+
+Owns the hash, the streams, and the order of an epoch. What the numbers decide is the business of `views.py`.
+
+The hash is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), whose
+k-th output is `_mix(start + k * GAMMA)`. (stream, seed, epoch, position) are absorbed one after the other into `start`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Named streams keep the uses of randomness apart. Changing a number here reshuffles every run that was ever made.
+ORDER = 1
+FRAMES = 2
+CROP = 3
+FLIP = 4
+
+GAMMA = np.uint64(0x9E3779B97F4A7C15)
+ROUNDS = 16  # of the Feistel network; 8 would do for many videos, but prefer some orders of five to others
+
+
+def uniform(seed: int, epoch: int, position_B: np.ndarray, stream: int, count: int | None = None) -> np.ndarray:
+    """Numbers in [0, 1), float64: [B], or [B, count] where a position needs `count` of them."""
+    start_B = _absorb(_key(seed, epoch, stream), position_B)
+    number = np.arange(1, 2 if count is None else count + 1)
+    bits_BN = _absorb(start_B[:, None], number)
+    uniform_BN = (bits_BN >> 11) * 2.0**-53  # the 53 bits that a float64 holds exactly
+    return uniform_BN[:, 0] if count is None else uniform_BN
+
+
+def permute(seed: int, epoch: int, position_B: np.ndarray, count: int) -> np.ndarray:
+    """What stands at these positions of the epoch's order, [B] int64: a bijection on range(count), for count >= 1.
+
+    A Feistel network permutes the smallest range of whole bits that holds `count`. What falls outside range(count) is
+    permuted again until it falls inside ("cycle walking", Black and Rogaway, CT-RSA 2002): under two walks on average.
+    """
+    position_B = np.asarray(position_B)
+    assert np.all((position_B >= 0) & (position_B < count)), f"a position lies outside range({count})"
+    bits = (count - 1).bit_length()
+    round_keys = _absorb(_key(seed, epoch, ORDER), np.arange(ROUNDS))
+    order_B = _feistel(position_B.astype(np.uint64), bits, round_keys)
+    while (outside := np.flatnonzero(order_B >= count)).size:
+        order_B[outside] = _feistel(order_B[outside], bits, round_keys)
+    return order_B.astype(np.int64)
+
+
+def _feistel(number_B: np.ndarray, bits: int, round_keys: np.ndarray) -> np.ndarray:
+    """A bijection on range(2**bits): each round changes one half of the bits by a hash of the other half."""
+    widths = bits // 2, bits - bits // 2
+    halves_2B = [number_B >> widths[1], number_B & _mask(widths[1])]
+    for turn, key in enumerate(round_keys):
+        side = turn % 2
+        halves_2B[side] = halves_2B[side] ^ (_absorb(key, halves_2B[1 - side]) & _mask(widths[side]))
+    return halves_2B[0] << widths[1] | halves_2B[1]
+
+
+def _key(seed: int, epoch: int, stream: int) -> np.ndarray:
+    """[1] uint64: where the sequences of one stream in one epoch start."""
+    key = np.zeros(1, np.uint64)
+    for value in (stream, seed, epoch):
+        key = _absorb(key, np.array([value]))
+    return key
+
+
+def _absorb(state: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """The state after `value` was added to it; different values give different states."""
+    return _mix(state + GAMMA * value.astype(np.uint64))
+
+
+def _mix(bits: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser: each bit that goes in flips each bit that comes out with probability one half."""
+    bits = (bits ^ (bits >> 30)) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> 27)) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> 31)
+
+
+def _mask(width: int) -> np.uint64:
+    return np.uint64((1 << width) - 1)

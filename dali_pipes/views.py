@@ -1,0 +1,110 @@
+"""Views: which frames, which box and whether mirrored, for every clip that is fed. Owns all randomness of the data.
+
+    seed      `train.seed`: one number for the whole run
+    epoch     one pass over the training list, counted from 0
+    position  a place in the order of an epoch, counted from 0 over all ranks and steps
+    row       a line of the catalogue, so a video; -1 is padding, which fills a batch up and is never counted
+    view      one way to take a clip from a video: its frames, its box, its mirroring
+    draw      a number in [0, 1) that decides something
+
+A training view follows from (seed, epoch, position) and the video's size alone: not from the rank, the batch, or what
+was drawn before. `randomness.permute` says which row stands at a position. Evaluation views are fixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from configs.schema import Clip, Config
+from dali_pipes import crops, frames, randomness
+
+CROPS = {"center": 1, "three": 3, "ten": 10}
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """The views of B videos."""
+
+    row_B: np.ndarray  # int64
+    frames_BVT: np.ndarray  # int64, from 0 in presentation order
+    box_BV4: np.ndarray  # float32: left, top, right, bottom, in pixels of the stored frame
+    mirror_BV: np.ndarray  # bool
+
+
+def num_views(config: Config) -> int:
+    """V of evaluation."""
+    return config.eval.clips * CROPS[config.eval.crops]
+
+
+def train_views(
+    config: Config,
+    epoch: int,
+    position_B: np.ndarray,
+    row_B: np.ndarray,
+    frames_B: np.ndarray,
+    width_B: np.ndarray,
+    height_B: np.ndarray,
+) -> Views:
+    """The view (V = 1) that each position of an epoch takes of its video; padding gets a harmless one."""
+    clip, T = config.clip, config.model.frames
+    frames_B, size_B2 = _fill_padding(row_B, frames_B, width_B, height_B)
+    draw = partial(randomness.uniform, config.train.seed, epoch, position_B)
+
+    if clip.sampling == "uniform":
+        frames_BT = frames.uniform_draw(frames_B, draw(randomness.FRAMES, T))
+    else:
+        frames_BT = frames.dense_draw(frames_B, T, draw(randomness.FRAMES))
+    box_B14 = _train_box(clip, size_B2, draw(randomness.CROP, 2))
+    mirror_B = draw(randomness.FLIP) < clip.flip
+    return Views(row_B, frames_BT[:, None], box_B14, mirror_B[:, None])
+
+
+def eval_views(
+    config: Config, row_B: np.ndarray, frames_B: np.ndarray, width_B: np.ndarray, height_B: np.ndarray
+) -> Views:
+    """The fixed views of evaluation: every crop of the first clip, then of the next, so v = clip * crops + crop."""
+    clips, cropping, T = config.eval.clips, config.eval.crops, config.eval_frames
+    frames_B, size_B2 = _fill_padding(row_B, frames_B, width_B, height_B)
+
+    take = {"uniform": frames.uniform_clips, "dense": frames.dense_clips}[config.eval.sampling]
+    frames_BVT = np.repeat(take(frames_B, T, clips), CROPS[cropping], axis=1)
+    box_BV4 = np.tile(_eval_boxes(config, size_B2), (1, clips, 1))
+    mirror_V = (np.arange(num_views(config)) % 2 == 1) & (cropping == "ten")
+    return Views(row_B, frames_BVT, box_BV4, np.tile(mirror_V, (len(row_B), 1)))
+
+
+def _fill_padding(
+    row_B: np.ndarray, frames_B: np.ndarray, width_B: np.ndarray, height_B: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frame counts [B] and sizes [B, 2], where padding counts as a video of one frame of 256 x 256 pixels."""
+    padding_B = row_B < 0
+    size_B2 = np.stack([width_B, height_B], axis=1).astype(np.int64)
+    return np.where(padding_B, 1, frames_B).astype(np.int64), np.where(padding_B[:, None], 256, size_B2)
+
+
+def _train_box(clip: Clip, stored_B2: np.ndarray, draw_B2: np.ndarray) -> np.ndarray:
+    """[B, 1, 4]: one box each, where `draw_B2` puts it."""
+    scaled_B2 = crops.scale_short_side(stored_B2, clip.short_side) if clip.short_side else stored_B2
+    if clip.train_crop == "multiscale":
+        choice_B2 = (draw_B2 * (len(crops.PAIRS), clip.crop_positions)).astype(np.int64)
+        box_B4 = crops.multiscale(scaled_B2, clip.size, choice_B2[:, 0], choice_B2[:, 1])
+    elif clip.train_crop == "random":
+        box_B4 = crops.anywhere(scaled_B2, clip.size, draw_B2)
+    else:
+        box_B4 = crops.center(scaled_B2, clip.size)
+    return crops.to_stored(box_B4[:, None], scaled_B2, stored_B2)
+
+
+def _eval_boxes(config: Config, stored_B2: np.ndarray) -> np.ndarray:
+    """[B, N, 4]: the N boxes that every clip of a video is scored with."""
+    scaled_B2, side = crops.scale_short_side(stored_B2, config.eval.short_side), config.eval_size
+    if config.eval.crops == "center":
+        box_BN4 = crops.center(scaled_B2, side)[:, None]
+    elif config.eval.crops == "three":
+        box_BN4 = crops.three(scaled_B2, side)
+    else:
+        box_BN4 = crops.ten(scaled_B2, side)
+    return crops.to_stored(box_BN4, scaled_B2, stored_B2)
