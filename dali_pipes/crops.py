@@ -19,13 +19,10 @@ SCALES = np.array([1, 0.875, 0.75, 0.66])
 PAIRS = SCALES[[(0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 2), (3, 2), (2, 3), (3, 3)]]
 """[10, 2]: multi-scale widths and heights as parts of the short side: neighbours in SCALES, so never much distorted."""
 
-POSITIONS = np.array(
-    [
-        *[(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)],  # corners and centre: all there is where only 5 are asked for
-        *[(0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3)],  # middles of the edges, quarter points
-    ]
-)
-"""[13, 2]: fixed places of a crop (x, y), in quarters of the room that it leaves."""
+CORNERS_AND_CENTER = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]
+EDGES_AND_QUARTERS = [(0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3)]
+POSITIONS = np.array(CORNERS_AND_CENTER + EDGES_AND_QUARTERS)
+"""[13, 2]: fixed places of a crop (x, y), in quarters of the room that it leaves; TSN draws from the first five."""
 
 ALONG_WIDTH = np.array([(0, 2), (4, 2), (2, 2)])
 ALONG_HEIGHT = ALONG_WIDTH[:, ::-1]
@@ -77,7 +74,7 @@ def three(size_B2: np.ndarray, side: int) -> np.ndarray:
 
 def ten(size_B2: np.ndarray, side: int) -> np.ndarray:
     """[B, 10, 4]: squares in the corners and the middle, each twice: the second of a pair is to be mirrored."""
-    return np.repeat(_at(size_B2[:, None], side, POSITIONS[:5]), 2, axis=1)
+    return np.repeat(_at(size_B2[:, None], side, np.array(CORNERS_AND_CENTER)), 2, axis=1)
 
 
 def _short_side(size_B2: np.ndarray) -> np.ndarray:

@@ -1,0 +1,13 @@
+"""How surprising a count is, for tests of randomness. Every test draws fixed numbers, so it passes always or never."""
+
+import numpy as np
+
+SURPRISING = 4.5  # standard deviations: far above what a fair draw shows, far below what a slip in the hash does
+
+
+def surprise(counts: np.ndarray) -> float:
+    """Standard deviations by which the chi-square of these counts departs from that of equally likely outcomes."""
+    expected = counts.sum() / counts.size
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    degrees = counts.size - 1
+    return abs(chi_square - degrees) / np.sqrt(2 * degrees)
