@@ -1,0 +1,15 @@
+"""What clips go through: the networks, their weights and their cost. Knows nothing of files of video or of training."""
+
+from models.cost import describe
+from models.recognizer import Recognizer, build_model
+from models.weights import CheckpointError, LoadReport, load_pretrained, load_weights
+
+__all__ = [
+    "CheckpointError",
+    "LoadReport",
+    "Recognizer",
+    "build_model",
+    "describe",
+    "load_pretrained",
+    "load_weights",
+]

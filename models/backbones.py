@@ -1,0 +1,74 @@
+"""The 2-D networks: torchvision's, slimmer ones of the same shape, and where MIT's TSM shifts inside them.
+
+A network is handed over as its parts under torchvision's names, so that state_dict keys are torchvision's. Knows
+nothing of clips, of consensus over frames, or of weights.
+"""
+
+from collections.abc import Iterator
+
+from torch import nn
+from torchvision.models import MobileNetV2, ResNet
+from torchvision.models.mobilenetv2 import InvertedResidual
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from configs.schema import Model
+from models.shift import SHIFTS, ShiftedConv2d
+
+RESNETS = {
+    "resnet18": (BasicBlock, [2, 2, 2, 2]),
+    "resnet34": (BasicBlock, [3, 4, 6, 3]),
+    "resnet50": (Bottleneck, [3, 4, 6, 3]),
+    "resnet101": (Bottleneck, [3, 4, 23, 3]),
+}
+DEEP = 23  # blocks in a stage from which MIT shifts only every second block, of every stage
+
+
+class SlimResNet(ResNet):
+    """torchvision's ResNet with `width` channels in its stem instead of 64, and all others in proportion."""
+
+    def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int], width: int, num_classes: int):
+        self.width = width  # first, because the parent's __init__ calls _make_layer
+        super().__init__(block, layers)
+        self.fc = nn.Linear(8 * width * block.expansion, num_classes)
+
+    def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
+        if planes == 64:  # the first stage, and the parent has just made a stem of 64 channels for it
+            self.inplanes = self.width
+            self.conv1 = nn.Conv2d(3, self.width, kernel_size=7, stride=2, padding=3, bias=False)
+            self.bn1 = nn.BatchNorm2d(self.width)
+        return super()._make_layer(block, planes * self.width // 64, blocks, stride, dilate)
+
+
+def build_parts(settings: Model) -> dict[str, nn.Module]:
+    """The network's parts in the order they are applied, by torchvision's names; the last one is the classifier.
+
+    Random weights are torchvision's, which for convolutions is He's initialisation by fan-out. The first parts map
+    frames_NCHW to features_NCHW that are still to be averaged over H and W.
+    """
+    if settings.backbone == "mobilenet_v2":
+        net = MobileNetV2(settings.num_classes, dropout=0)  # dropout is the recognizer's
+    else:
+        net = SlimResNet(*RESNETS[settings.backbone], settings.width, settings.num_classes)
+    if settings.name == "tsm":
+        _shift_inside(net, settings)
+    return {name: part for name, part in net.named_children() if name != "avgpool"}
+
+
+def _shift_inside(net: nn.Module, settings: Model) -> None:
+    """Let the first convolution of residual branches read the shifted input; the identity paths stay unshifted."""
+    for parent, name in list(_shifted_places(net)):
+        conv = parent.get_submodule(name)
+        fold = conv.in_channels // settings.shift_div
+        parent.set_submodule(name, ShiftedConv2d(conv, settings.frames, fold, SHIFTS[settings.shift]))
+
+
+def _shifted_places(net: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """Where MIT's TSM shifts ("blockres"), as a block and the name of the convolution inside it."""
+    if isinstance(net, ResNet):
+        step = 2 if len(net.layer3) >= DEEP else 1
+        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+            yield from ((block, "conv1") for block in stage[::step])
+    else:
+        for block in net.features:
+            if isinstance(block, InvertedResidual) and block.use_res_connect:
+                yield block, "conv.0.0"

@@ -1,0 +1,69 @@
+"""TSM and TSN: a 2-D network applied to every frame of a clip, and the frames' answers averaged.
+
+Owns consensus and head. Where a TSM shifts is `backbones`' affair, how it shifts is `shift`'s.
+
+Shapes: B clips or videos, V views of a video, T frames, N = B * T, C channels, H W pixels, K classes.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from configs.schema import Model
+from models.backbones import build_parts
+
+
+class Recognizer(nn.Module):
+    """clips_BTCHW -> logits_BK, or clips_BVTCHW -> logits_BVK; its state_dict keys are torchvision's.
+
+    Raises ValueError for another rank than 5 or 6, and where a TSM is given another number of frames than it was
+    built for. A TSN takes any number of frames.
+    """
+
+    def __init__(self, settings: Model):
+        super().__init__()
+        self.settings = settings
+        parts = build_parts(settings)
+        *self.trunk, self.head = parts  # names, in the order of their use
+        for name, part in parts.items():
+            self.add_module(name, part)
+        (classifier,) = (part for part in parts[self.head].modules() if isinstance(part, nn.Linear))
+        nn.init.normal_(classifier.weight, std=settings.fc_std)
+        nn.init.zeros_(classifier.bias)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        if clips.ndim == 6:
+            return self(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+        self._check(clips)
+        x_NCHW = clips.flatten(0, 1)  # a view: clips in NHWC memory become channels_last frames
+        for name in self.trunk:
+            x_NCHW = getattr(self, name)(x_NCHW)
+        features_BTC = x_NCHW.mean((2, 3)).unflatten(0, clips.shape[:2])
+        return self._classify(features_BTC)
+
+    def _classify(self, features_BTC: Tensor) -> Tensor:
+        """Logits_BK by the consensus that was asked for; dropout differs by frame only where logits are averaged."""
+        classify = getattr(self, self.head)
+        dropout = self.settings.dropout
+        if self.settings.consensus == "features":
+            return classify(F.dropout(features_BTC.mean(1), dropout, self.training))
+        logits_BTK = classify(F.dropout(features_BTC, dropout, self.training))
+        return logits_BTK.mean(1)
+
+    def _check(self, clips: Tensor) -> None:
+        if clips.ndim != 5:
+            raise ValueError(f"clips of shape {tuple(clips.shape)} are neither B T C H W nor B V T C H W")
+        if self.settings.name == "tsm" and clips.shape[1] != self.settings.frames:
+            raise ValueError(
+                f"clips have {clips.shape[1]} frames, but this TSM shifts over {self.settings.frames}; "
+                f"set model.frames={clips.shape[1]} or feed clips of {self.settings.frames} frames"
+            )
+
+
+def build_model(settings: Model) -> Recognizer:
+    """The network that the recipe asks for, with random weights; `weights.load_pretrained` gives it better ones.
+
+    Raises ValueError for a form of the shift that does not exist.
+    """
+    if settings.shift == "folded":
+        raise ValueError("model.shift: folded is not available in this version; use auto")
+    return Recognizer(settings)

@@ -1,0 +1,114 @@
+"""The temporal shift: what it does, and that its fast forms do exactly the same."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from models.shift import SHIFTS, ShiftedConv2d, shift_copy, shift_where, temporal_shift
+
+FORMS = [temporal_shift, shift_copy, shift_where]
+FAST = [shift_copy, shift_where]
+
+
+def numbered_frames(clips, frames, channels):
+    """One pixel a frame, all channels of which hold the frame's number, counted from 1."""
+    numbers_T111 = torch.arange(1.0, frames + 1).view(-1, 1, 1, 1)
+    return numbers_T111.repeat(clips, channels, 1, 1)
+
+
+def shift_by_hand(x_NCHW, frames, fold):
+    """The definition, one channel of one frame at a time."""
+    out_NCHW = torch.zeros_like(x_NCHW)
+    for n in range(len(x_NCHW)):
+        for c in range(x_NCHW.shape[1]):
+            source = n % frames + (1 if c < fold else -1 if c < 2 * fold else 0)
+            if 0 <= source < frames:
+                out_NCHW[n, c] = x_NCHW[n - n % frames + source, c]
+    return out_NCHW
+
+
+@pytest.mark.parametrize("shift", FORMS)
+def test_the_first_fold_shows_the_next_frame_and_the_second_fold_the_previous_one(shift):
+    shifted_TC = shift(numbered_frames(1, 3, 4), 3, 1)[:, :, 0, 0]
+    assert shifted_TC.tolist() == [[2, 0, 1, 1], [3, 1, 2, 2], [0, 2, 3, 3]]
+
+
+@pytest.mark.parametrize("shift", FORMS)
+def test_clips_of_a_batch_do_not_see_each_other(shift):
+    two_NCHW = numbered_frames(2, 3, 4)
+    two_NCHW[3:] += 10
+    alone = [shift(clip_TCHW, 3, 1) for clip_TCHW in two_NCHW.split(3)]
+    assert torch.equal(shift(two_NCHW, 3, 1), torch.cat(alone))
+
+
+@st.composite
+def cases(draw):
+    """x_NCHW of any size, type and layout, with its frames and a fold from none to half of the channels."""
+    frames = draw(st.integers(1, 6))
+    channels = draw(st.integers(1, 12))
+    shape = (draw(st.integers(1, 3)) * frames, channels, draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    dtype = draw(st.sampled_from([torch.float32, torch.float16, torch.bfloat16]))
+    layout = draw(st.sampled_from([torch.channels_last, torch.contiguous_format]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    x_NCHW = torch.randn(shape, generator=generator).to(dtype).to(memory_format=layout)
+    return x_NCHW, frames, draw(st.integers(0, channels // 2))
+
+
+@settings(deadline=None)
+@given(cases())
+def test_the_reference_is_the_definition(case):
+    assert torch.equal(temporal_shift(*case), shift_by_hand(*case))
+
+
+@pytest.mark.parametrize("shift", FAST)
+@settings(deadline=None)
+@given(cases())
+def test_a_fast_form_equals_the_reference_bit_by_bit_with_its_gradient(shift, case):
+    x_NCHW, frames, fold = case
+    grad_NCHW = torch.randn(x_NCHW.shape).to(x_NCHW.dtype)
+    x_NCHW.requires_grad_()
+    expected, actual = temporal_shift(x_NCHW, frames, fold), shift(x_NCHW, frames, fold)
+    assert torch.equal(actual, expected)
+    gradients = [torch.autograd.grad(out_NCHW, x_NCHW, grad_NCHW)[0] for out_NCHW in (actual, expected)]
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("shift", FORMS)
+def test_gradients_agree_with_finite_differences(shift):
+    x_NCHW = torch.randn(6, 5, 2, 1, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: shift(x, 3, 2), x_NCHW)
+    assert torch.autograd.gradgradcheck(lambda x: shift(x, 3, 2), x_NCHW)
+
+
+@pytest.mark.parametrize("shift", FORMS)
+def test_shift_keeps_channels_last(shift):
+    x_NCHW = torch.randn(6, 8, 3, 5).to(memory_format=torch.channels_last)
+    assert shift(x_NCHW, 3, 1).stride() == x_NCHW.stride()
+
+
+@pytest.mark.parametrize("shift", FAST)
+def test_gradients_of_the_fast_forms_keep_channels_last(shift):
+    x_NCHW = torch.randn(6, 8, 3, 5).to(memory_format=torch.channels_last).requires_grad_()
+    (grad_NCHW,) = torch.autograd.grad(shift(x_NCHW, 3, 1), x_NCHW, torch.ones_like(x_NCHW))
+    assert grad_NCHW.stride() == x_NCHW.stride()
+
+
+@pytest.mark.parametrize("kernel, stride", [(1, 1), (3, 2)])
+def test_a_shifted_convolution_is_the_convolution_of_the_shifted_input(kernel, stride):
+    conv = nn.Conv2d(8, 4, kernel, stride, padding=kernel // 2, bias=False)
+    shifted = ShiftedConv2d(conv, frames=3, fold=2, shift=temporal_shift)
+    x_NCHW = torch.randn(6, 8, 5, 5)
+    assert torch.equal(shifted(x_NCHW), conv(temporal_shift(x_NCHW, 3, 2)))
+
+
+@pytest.mark.parametrize("name", SHIFTS)
+def test_a_compiled_shift_equals_the_reference_with_its_gradient(name):
+    compiled = torch.compile(SHIFTS[name], fullgraph=True, backend="aot_eager")
+    x_NCHW = torch.randn(6, 8, 3, 5).to(memory_format=torch.channels_last).requires_grad_()
+    grad_NCHW = torch.randn_like(x_NCHW)
+    expected, actual = temporal_shift(x_NCHW, 3, 1), compiled(x_NCHW, 3, 1)
+    assert torch.equal(actual, expected)
+    gradients = [torch.autograd.grad(out_NCHW, x_NCHW, grad_NCHW)[0] for out_NCHW in (actual, expected)]
+    assert torch.equal(*gradients)
