@@ -29,11 +29,10 @@ from dali_pipes.video import Video
 class Sample:
     """One video as the graph takes it: see `graph.clip_graph`."""
 
-    video: np.ndarray
-    position_U: np.ndarray
     order_VT: np.ndarray
     box_V4: np.ndarray
     mirror_V: np.ndarray
+    video: tuple[np.ndarray, ...]  # decoded frames; or the bytes of a cut file, and the positions of frames in it
 
 
 @dataclass(slots=True)
@@ -44,23 +43,22 @@ class Prepared:
     row_B: np.ndarray
 
     def columns(self) -> tuple[list[np.ndarray], ...]:
-        """The batch as five lists, one for each input of the graph."""
-        return tuple([getattr(sample, name) for sample in self.samples] for name in Sample.__slots__)
+        """The batch as lists, one for each input of the graph."""
+        rows = [(sample.order_VT, sample.box_V4, sample.mirror_V, *sample.video) for sample in self.samples]
+        return tuple(map(list, zip(*rows, strict=True)))
 
 
 @cache
 def placeholder(head: Head, views: int, frames: int) -> Sample:
     """A sample that any decoder takes, in place of a video that cannot be read."""
-    video = np.zeros((1, 64, 64, 3), np.uint8)
-    if head != "pyav":
-        video = np.frombuffer(_still(video[0], "libx264" if head == "nvdec" else "libvpx-vp9"), np.uint8)
-    return Sample(
-        video,
-        np.zeros(1, np.int32),
-        np.zeros((views, frames), np.int32),
-        np.tile(np.array([0, 0, 64, 64], np.float32), (views, 1)),
-        np.zeros(views, np.int32),
-    )
+    frames_UHWC = np.zeros((1, 64, 64, 3), np.uint8)
+    if head == "pyav":
+        video = (frames_UHWC,)
+    else:
+        encoded = _still(frames_UHWC[0], "libx264" if head == "nvdec" else "libvpx-vp9")
+        video = np.frombuffer(encoded, np.uint8), np.zeros(1, np.int32)
+    box_V4 = np.tile(np.array([0, 0, 64, 64], np.float32), (views, 1))
+    return Sample(np.zeros((views, frames), np.int32), box_V4, np.zeros(views, np.int32), video)
 
 
 def _still(picture_HWC: np.ndarray, encoder: str) -> bytes:
@@ -78,9 +76,11 @@ def prepare(video: Video, head: Head, frames_VT: np.ndarray, box_V4: np.ndarray,
     """Cut a video, so that each frame that any view shows is decoded once. Raises DataError."""
     wanted_U, order_VT = np.unique(frames_VT, return_inverse=True)
     cut = cutter.cut(video, wanted_U)
-    content = decode_frames(cut, video.path) if head == "pyav" else np.frombuffer(cut.data, np.uint8)
-    order_VT = order_VT.reshape(frames_VT.shape).astype(np.int32)
-    return Sample(content, cut.positions.astype(np.int32), order_VT, box_V4, mirror_V.astype(np.int32))
+    if head == "pyav":
+        content = (decode_frames(cut, video.path),)
+    else:
+        content = np.frombuffer(cut.data, np.uint8), cut.positions
+    return Sample(order_VT.reshape(frames_VT.shape).astype(np.int32), box_V4, mirror_V.astype(np.int32), content)
 
 
 class Feeder:

@@ -16,15 +16,19 @@ from nvidia.dali.data_node import DataNode
 Head = Literal["nvdec", "dali_cpu", "pyav"]
 
 
-def decode(head: Head, video: DataNode, position_U: DataNode, device: str) -> DataNode:
-    """The wanted frames as uint8 RGB, UHWC, on `device`.
+def decode(head: Head, inputs: list[DataNode], device: str) -> DataNode:
+    """The wanted frames as uint8 RGB, UHWC, on `device`. `inputs` are those that only this head takes.
 
-    `pyav`: the source has decoded them already. `dali_cpu`, `nvdec`: `video` holds the bytes of a cut file and
-    `position_U` its wanted frames, ascending and without repeats: DALI starts over at every repeat.
+    `pyav`: the source has decoded them already. `dali_cpu`, `nvdec`: the bytes of a cut file, and the positions of its
+    wanted frames, ascending and without repeats: DALI starts over at every repeat.
     """
     if head == "pyav":
-        return video.gpu() if device == "gpu" else video
-    frames = fn.decoders.video(video, frames=position_U, pad_mode="edge", device="mixed" if head == "nvdec" else "cpu")
+        (frames,) = inputs
+        return frames.gpu() if device == "gpu" else frames
+    encoded, position_U = inputs
+    frames = fn.decoders.video(
+        encoded, frames=position_U, pad_mode="edge", device="mixed" if head == "nvdec" else "cpu"
+    )
     return frames.gpu() if device == "gpu" and head == "dali_cpu" else frames
 
 
@@ -43,19 +47,22 @@ def clip_graph(
 ) -> DataNode:
     """Clips [V, T, size, size, 3], fp16 or fp32, normalised by `mean` and `std` of pictures in [0, 1].
 
-    `source()` returns one batch as five lists: per video the bytes of a cut file (or its decoded frames, uint8 UHWC),
-    int32 [U] positions of the wanted frames, int32 [V, T] which of them each view shows, float32 [V, 4] boxes (left,
-    top, right, bottom in stored pixels), int32 [V] mirror flags. It raises StopIteration at the end of an epoch.
+    `source()` returns one batch as lists, per video: int32 [V, T] which of the decoded frames each view shows, float32
+    [V, 4] boxes (left, top, right, bottom in stored pixels), int32 [V] mirror flags; then, for `pyav`, the decoded
+    frames, uint8 UHWC; for the other heads the bytes of a cut file, uint8, and int32 [U] positions of the wanted frames
+    in it. It raises StopIteration at the end of an epoch.
     """
-    encoded, position_U, order_VT, box_V4, mirror_V = fn.external_source(
+    what_to_decode = [(types.UINT8, 4, "FHWC")] if head == "pyav" else [(types.UINT8, 1, ""), (types.INT32, 1, "")]
+    dtypes, ndims, layouts = zip((types.INT32, 2, ""), (types.FLOAT, 2, ""), (types.INT32, 1, ""), *what_to_decode)
+    order_VT, box_V4, mirror_V, *encoded = fn.external_source(
         source=source,
-        num_outputs=5,
+        num_outputs=len(dtypes),
         batch=True,
-        dtype=[types.UINT8, types.INT32, types.INT32, types.FLOAT, types.INT32],
-        ndim=[4 if head == "pyav" else 1, 1, 2, 2, 1],
-        layout=["FHWC" if head == "pyav" else "", "", "", "", ""],
+        dtype=list(dtypes),
+        ndim=list(ndims),
+        layout=list(layouts),
     )
-    video_UHWC = decode(head, encoded, position_U, device)
+    video_UHWC = decode(head, encoded, device)
 
     def clip(view: int) -> DataNode:
         frames_THWC = fn.sequence_rearrange(video_UHWC, new_order=order_VT[view])

@@ -185,7 +185,9 @@ class VideoLoader:
                     culprits += 1
         if not culprits:
             paths = [self.catalog.path(int(row)) for prepared in in_flight for row in prepared.row_B if row >= 0]
-            raise DataError(f"decoding failed, but each video alone decodes: {', '.join(paths[:16])}: {error}") from error
+            raise DataError(
+                f"decoding failed, but each video alone decodes: {', '.join(paths[:16])}: {error}"
+            ) from error
         self._coming = itertools.chain(in_flight, self._coming)
         self._pipeline = self._build(self._next_columns, self.plan.batch)
 

@@ -1,6 +1,6 @@
 """Prepare data: python tools/prepare.py demo ...
 
-    demo   write the generated demo set
+demo   write the generated demo set
 """
 
 from __future__ import annotations
