@@ -1,0 +1,244 @@
+"""The scanned dataset: one memory-mapped file that holds every row of a list and the packet table of every video.
+
+Opening it reads a few hundred bytes, whatever its size; the rest comes in through the page cache, which all processes
+of a host share. What goes into one is the work of `dali_pipes/scan.py`; this file owns the format:
+
+    header   `_HEADER`: magic and version, where columns and footer start, checksum of everything from the columns on
+    packets  the packet tables of all videos, one after the other
+    columns  the arrays of `_arrays`, each starting at a multiple of 64 bytes
+    footer   JSON: name, place, length and type of each array, and all text that is not a row's own
+
+The header is filled in last, so an unfinished file cannot be taken for a finished one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, get_args
+
+import numpy as np
+
+from dali_pipes.errors import DataError
+from dali_pipes.lists import Listing
+from dali_pipes.video import PACKET, Access, Video
+
+MAGIC = b"VIDCAT01"  # the number rises when the format changes, or what the scan makes of a file
+_HEADER = struct.Struct("<8sQQI4x")
+_ALIGNMENT = 64
+_ACCESS = get_args(Access)
+_FILE = np.dtype(  # one file of the list; zeros where it is unreadable, but for the first three
+    [
+        ("size", "<i8"),
+        ("mtime_ns", "<i8"),
+        ("check", "u1"),
+        ("frames", "<i4"),
+        ("width", "<i4"),
+        ("height", "<i4"),
+        ("fps", "<f8"),
+        ("codec", "<u2"),  # index in the footer's `codecs`
+        ("access", "u1"),  # index in _ACCESS
+        ("description", "<i4"),  # index in the table of descriptions
+        ("packet_start", "<i8"),
+        ("packet_end", "<i8"),
+    ]
+)
+
+
+class Entry(NamedTuple):
+    """What a scan makes of one file."""
+
+    size: int  # bytes, and
+    mtime_ns: int  # modification time when it was looked at; -1 where it was never opened
+    check: int  # how thoroughly it was looked at
+    outcome: Video | str  # the video, or the reason why it is none
+
+
+class Catalog:
+    """N rows, those of the list in its order; every array is a view of the file. Cheap to open, copy and send."""
+
+    def __init__(self, file: str | Path):
+        """Raises DataError when the file is not a whole catalogue of this version."""
+        self.file = Path(file)
+        try:
+            self._raw = np.asarray(np.memmap(self.file, dtype=np.uint8, mode="r"))
+            magic, self._columns_start, footer_start, self._written_checksum = _HEADER.unpack_from(self._raw)
+            if magic != MAGIC:
+                raise ValueError("another format or version")
+            footer = json.loads(self._raw[footer_start:].tobytes())
+            self._array = {name: self._view(*place) for name, place in footer["arrays"].items()}
+            self.source: str = footer["source"]  # the list
+            self.base: str = footer["base"]  # the folder that its relative paths start from
+            self.digest: str = footer["digest"]  # the list's, as `Listing.digest`
+            self.class_names = tuple(footer["class_names"])
+            self._codecs: list[str] = footer["codecs"]
+            self._reasons: dict[str, str] = footer["reasons"]  # by row, as JSON wants it: a string
+        except (OSError, ValueError, TypeError, KeyError, struct.error) as error:
+            raise DataError(f"{self.file}: not a whole catalogue of this version: {error}") from error
+        self.label_N = self._array["label"]
+        self.first_N = self._array["first"]  # the first row with the same path
+        self.frames_N, self.width_N, self.height_N = (self._array[name] for name in ("frames", "width", "height"))
+        self.size_N, self.mtime_ns_N, self.check_N = (self._array[name] for name in ("size", "mtime_ns", "check"))
+
+    def _view(self, start: int, count: int, kind: str) -> np.ndarray:
+        dtype = PACKET if kind == "packet" else np.dtype(kind)
+        return self._raw[start : start + count * dtype.itemsize].view(dtype)
+
+    def __len__(self) -> int:
+        return len(self.label_N)
+
+    def __reduce__(self):
+        """Processes hand each other the name of the file, not its content."""
+        return Catalog, (self.file,)
+
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """[U] int64: the rows of readable videos, ascending."""
+        return np.flatnonzero(self.frames_N)
+
+    @cached_property
+    def unreadable(self) -> list[tuple[int, str, str]]:
+        """(row, path, reason) of each row that is not usable, repeated rows included."""
+        return [(row, self.path(row), self.reason(row)) for row in np.flatnonzero(self.frames_N == 0).tolist()]
+
+    def reason(self, row: int) -> str:
+        """Why a row is unreadable."""
+        return self._reasons[str(self.first_N[row])]
+
+    def listed_path(self, row: int) -> str:
+        """A row's path as the list has it: relative to `base`, or absolute."""
+        return os.fsdecode(self._bytes("path", row))
+
+    def path(self, row: int) -> str:
+        """The absolute path of a row's video."""
+        return os.path.join(self.base, self.listed_path(row))
+
+    def video(self, row: int) -> Video:
+        """What the scan knows of a readable row; its packets are a view of the file."""
+        array = self._array
+        return Video(
+            path=self.path(row),
+            width=int(self.width_N[row]),
+            height=int(self.height_N[row]),
+            frames=int(self.frames_N[row]),
+            fps=float(array["fps"][row]),
+            codec=self._codecs[array["codec"][row]],
+            access=_ACCESS[array["access"][row]],
+            description=self._bytes("descriptions", array["description"][row]),
+            size=int(self.size_N[row]),
+            mtime_ns=int(self.mtime_ns_N[row]),
+            packets=array["packet"][array["packet_start"][row] : array["packet_end"][row]],
+        )
+
+    def _bytes(self, name: str, index: int) -> bytes:
+        """The entry of a table of byte strings, which stand end to end."""
+        end = self._array[f"{name}_end"]
+        return self._array[name][end[index - 1] if index else 0 : end[index]].tobytes()
+
+    def codecs(self) -> dict[str, int]:
+        """How many readable videos each codec has, the commonest first."""
+        counts = np.bincount(self._array["codec"][self.usable], minlength=len(self._codecs))
+        return {self._codecs[index]: int(counts[index]) for index in np.argsort(-counts, kind="stable")}
+
+    def check_labels(self, num_classes: int) -> None:
+        """Raises DataError unless every label is below `num_classes`; class folders must be as many."""
+        if self.class_names and len(self.class_names) != num_classes:
+            raise DataError(
+                f"{self.source}: {len(self.class_names)} class folders, but model.num_classes={num_classes}; "
+                f"make them equal (a class without videos is an empty folder)"
+            )
+        row = int(self.label_N.argmax())
+        highest = int(self.label_N[row])
+        if highest < num_classes:
+            return
+        advice = f"set model.num_classes to {highest + 1} or correct the list"
+        if highest == num_classes and self.label_N.min() == 1:
+            advice = "the labels seem to count from 1; write them from 0"
+        raise DataError(
+            f"{self.source}: label {highest} of {self.listed_path(row)} is not below "
+            f"model.num_classes={num_classes}; {advice}"
+        )
+
+    def is_intact(self) -> bool:
+        """Whether columns and footer are as they were written. Reads them all; the packets are not looked at."""
+        return _checksum(self.file, self._columns_start) == self._written_checksum
+
+
+def write_catalog(file: Path, listing: Listing, entries: Iterable[Entry]) -> None:
+    """Write the catalogue of a list, given an entry for each row of `listing.distinct`, in their order."""
+    with open(file, "wb") as out:
+        out.write(bytes(_HEADER.size))
+        files, texts, descriptions = _write_packets(out, listing.distinct, entries)
+        places = {"packet": (_HEADER.size, int(files["packet_end"].max(initial=0)), "packet")}
+        columns_start = _pad(out)
+        for name, array in _columns(listing, files, descriptions).items():
+            places[name] = (_pad(out), len(array), array.dtype.str)
+            out.write(array.tobytes())
+        footer_start = _pad(out)
+        about = {"source": listing.source, "base": listing.base, "digest": listing.digest}
+        footer = {**about, "class_names": listing.class_names, **texts, "arrays": places}
+        out.write(json.dumps(footer).encode())
+        out.flush()
+        out.seek(0)
+        out.write(_HEADER.pack(MAGIC, columns_start, footer_start, _checksum(file, columns_start)))
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _write_packets(out: BinaryIO, distinct: np.ndarray, entries: Iterable[Entry]) -> tuple[np.ndarray, dict, list]:
+    """Append all packet tables. Returns [D] _FILE records, the footer's texts, and the table of descriptions."""
+    files = np.zeros(len(distinct), _FILE)
+    codecs: dict[str, int] = {}
+    descriptions: dict[bytes, int] = {}
+    reasons: dict[int, str] = {}
+    written = 0
+    for index, (size, mtime_ns, check, video) in enumerate(entries):
+        if isinstance(video, str):
+            reasons[int(distinct[index])] = video
+            files[["size", "mtime_ns", "check"]][index] = size, mtime_ns, check
+            continue
+        out.write(video.packets.tobytes())
+        codec = codecs.setdefault(video.codec, len(codecs))
+        description = descriptions.setdefault(video.description, len(descriptions))
+        shape = video.frames, video.width, video.height, video.fps, codec, _ACCESS.index(video.access), description
+        files[index] = (video.size, video.mtime_ns, check, *shape, written, written := written + len(video.packets))
+    return files, {"codecs": list(codecs), "reasons": reasons}, list(descriptions)
+
+
+def _columns(listing: Listing, files: np.ndarray, descriptions: list[bytes]) -> dict[str, np.ndarray]:
+    """Every array of the file but the packets. Repeated rows take the values of the first."""
+    row_N = np.searchsorted(listing.distinct, listing.first_N)
+    return {
+        "label": listing.label_N,
+        "first": listing.first_N,
+        **{name: files[name][row_N] for name in _FILE.names},
+        **_table("path", [os.fsencode(path) for path in listing.paths]),
+        **_table("descriptions", descriptions),
+    }
+
+
+def _table(name: str, values: list[bytes]) -> dict[str, np.ndarray]:
+    """Byte strings as two arrays: all of them end to end, and where each ends."""
+    ends = np.cumsum([len(value) for value in values], dtype=np.int64)
+    return {name: np.frombuffer(b"".join(values), np.uint8), f"{name}_end": ends}
+
+
+def _pad(out: BinaryIO) -> int:
+    """Fill up to the next place where an array may start, and return it."""
+    out.write(bytes(-out.tell() % _ALIGNMENT))
+    return out.tell()
+
+
+def _checksum(file: Path, start: int) -> int:
+    """Of the file's bytes from `start` on. Read, not mapped: mapped pages would count as this process's memory."""
+    checksum = 0
+    with open(file, "rb") as content:
+        content.seek(start)
+        while block := content.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum

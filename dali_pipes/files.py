@@ -1,0 +1,79 @@
+"""What the file system says of the files of a list: size, time, and which must not be opened. Opens none of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from dali_pipes.lists import Listing, inside
+
+NO_SUCH_FILE = "no such file"
+_THREADS = 16  # they wait for a network file system more than they compute
+_CHUNK = 1024
+_KINDS = {
+    stat.S_IFDIR: "a folder, not a file",
+    stat.S_IFIFO: "a pipe, not a file",
+    stat.S_IFCHR: "a device, not a file",
+    stat.S_IFBLK: "a device, not a file",
+    stat.S_IFSOCK: "a socket, not a file",
+}
+
+
+@dataclass(frozen=True)
+class Files:
+    """Of each of the D distinct files of a listing."""
+
+    size_D: np.ndarray  # int64, bytes; -1 where the file must not be opened
+    mtime_ns_D: np.ndarray  # int64; -1 likewise
+    problems: dict[int, str]  # why not, by number
+
+
+def look(listing: Listing) -> Files:
+    """Look at every distinct file of a listing once."""
+    rows = listing.distinct.tolist()
+    chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+    outside = _folders_outside(listing)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(lambda chunk: [_look_at(listing, row, outside) for row in chunk], chunks)
+        seen = [file for chunk in found for file in chunk]
+    size_D, mtime_ns_D = np.full((2, len(rows)), -1, np.int64)
+    problems = {}
+    for number, file in enumerate(seen):
+        if isinstance(file, str):
+            problems[number] = file
+        else:
+            size_D[number], mtime_ns_D[number] = file
+    return Files(size_D, mtime_ns_D, problems)
+
+
+def _folders_outside(listing: Listing) -> set[str]:
+    """The folders of listed files that are, links followed, outside the root that must hold them."""
+    if not listing.root:
+        return set()
+    folders = {os.path.dirname(path) for path in listing.paths}
+    return {folder for folder in folders if not inside(listing.root, os.path.join(listing.base, folder))}
+
+
+def _look_at(listing: Listing, row: int, outside: set[str]) -> tuple[int, int] | str:
+    """Size and time of a file, or why it must not be opened."""
+    path = listing.path(row)
+    try:
+        if os.path.dirname(listing.paths[row]) in outside or (
+            listing.root and os.path.islink(path) and not inside(listing.root, path)
+        ):
+            return f"a link leads out of data.root to {os.path.realpath(path)}"
+        status = os.stat(path)
+    except FileNotFoundError:
+        return "a link to a file that does not exist" if os.path.islink(path) else NO_SUCH_FILE
+    except OSError as error:
+        return os.strerror(error.errno).lower()
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFREG:
+        return _KINDS.get(kind, "not a regular file")
+    if not os.access(path, os.R_OK):
+        return "permission denied"
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,88 @@
+"""What a person is told of a scanned set: a line of summary, a file of bad files, and when it is too bad to use."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from dali_pipes.catalog import Catalog
+from dali_pipes.errors import DataError
+from dali_pipes.files import NO_SUCH_FILE
+from dali_pipes.video import KEYFRAME
+
+QUARANTINE = "quarantine.jsonl"
+SHOWN_FILES = 5
+_SAMPLE = 1000  # videos whose packets are looked at for the summary
+
+
+def bad_files(catalog: Catalog) -> list[tuple[int, str, str]]:
+    """(row, path, reason) of each file that cannot be read, once, at the first row that names it."""
+    return [bad for bad in catalog.unreadable if catalog.first_N[bad[0]] == bad[0]]
+
+
+def write_quarantine(folder: Path, catalog: Catalog) -> None:
+    """One JSON line for each bad file in `folder`; no file where there is none."""
+    lines = [
+        json.dumps({"path": path, "label": int(catalog.label_N[row]), "reason": reason}, ensure_ascii=False)
+        for row, path, reason in bad_files(catalog)
+    ]
+    unfinished = folder / f"{QUARANTINE}.unfinished"
+    # A name need not be text; what is not becomes the \udcNN that JSON knows.
+    unfinished.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
+    os.replace(unfinished, folder / QUARANTINE)
+    if not lines:
+        (folder / QUARANTINE).unlink()
+
+
+def summary(catalog: Catalog, scanned: int, seconds: float) -> str:
+    """What there is, in one line. `scanned`: how many files were looked into for it, in `seconds`."""
+    total, bad = _distinct(catalog), len(bad_files(catalog))
+    done = f"scanned {scanned} of {total} videos" if scanned < total else f"scanned {total} videos"
+    line = f"{done} in {seconds:.1f} s" if scanned else f"{total} videos, none new or changed"
+    line += f": {total - bad} readable"
+    if bad:
+        line += f", {bad} quarantined (see {catalog.file.with_name(QUARANTINE)})"
+    if len(catalog) > total:
+        line += f", {len(catalog) - total} rows repeat others"
+    return f"{line}; {_shape(catalog)}" if len(catalog.usable) else line
+
+
+def _shape(catalog: Catalog) -> str:
+    """What most of the readable videos are like."""
+    rows = catalog.usable
+    sample = rows[:: -(-len(rows) // _SAMPLE)].tolist()
+    videos = [catalog.video(row) for row in sample]
+    (codec, count), *_ = Counter(video.codec for video in videos).most_common(1)
+    (size, _), *_ = Counter(f"{video.width}x{video.height}" for video in videos).most_common(1)
+    intervals = [len(video.packets) / max(1, np.count_nonzero(video.packets["flags"] & KEYFRAME)) for video in videos]
+    return (
+        f"{codec} {100 * count / len(videos):.0f} %, {size}; "
+        f"median {np.median(catalog.frames_N[rows]):.0f} frames, keyframe every {np.median(intervals):.0f}"
+    )
+
+
+def refuse_bad(catalog: Catalog, max_bad_fraction: float, root: str) -> None:
+    """Raises DataError when more than a fraction of the files cannot be read, or none can."""
+    total, bad = _distinct(catalog), bad_files(catalog)
+    if len(bad) == total and all(reason == NO_SUCH_FILE for _, _, reason in bad):
+        cause = (
+            f"data.root={root} is probably wrong" if root else "set data.root to the folder that their paths start in"
+        )
+        raise DataError(f"{catalog.source}: none of its {total} files exists; {cause}; tried {bad[0][1]}")
+    if len(bad) < total and len(bad) <= max_bad_fraction * total:
+        return
+    shown = [f"  {path}: {reason}" for _, path, reason in bad[:SHOWN_FILES]]
+    limit = f"more than data.max_bad_fraction={max_bad_fraction:g} allows" if len(bad) < total else "so nothing is left"
+    raise DataError(
+        f"{catalog.source}: {len(bad)} of {total} videos cannot be read, {limit}; "
+        f"all are in {catalog.file.with_name(QUARANTINE)}, the first are\n" + "\n".join(shown)
+    )
+
+
+def _distinct(catalog: Catalog) -> int:
+    """How many files the rows name."""
+    return int(np.count_nonzero(catalog.first_N == np.arange(len(catalog))))

@@ -1,0 +1,134 @@
+"""Processes that survive what they run: a function is called on many inputs; one that crashes or hangs costs itself.
+
+Owns the processes; knows nothing of videos. A pool of the standard library does not do: when one of its processes dies
+it cannot say at which input, it cannot end a single hung one, and its processes import the program's main module (here:
+torch and DALI) before their first input. These import nothing but the function's own module.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any, NamedTuple
+
+OWN_MISTAKE = 1  # Python's exit status after an exception that nobody caught
+
+
+class Call(NamedTuple):
+    """One input: what the caller knows it by, the function's arguments, and how long it may take."""
+
+    key: Any
+    arguments: tuple
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What stands in for a result: the exception's text, or how the process ended."""
+
+    reason: str
+
+
+def call_all(function: Callable, calls: Iterable[Call], count: int) -> Iterator[tuple[Any, Any]]:
+    """(key, result or Failure) of every call, in the order they finish, from at most `count` processes.
+
+    `function` must be importable by its name. Raises RuntimeError when a process does not come up.
+    """
+    waiting = iter(calls)
+    workers: dict[Connection, _Worker] = {}
+
+    def assign(worker: _Worker, call: Call) -> None:
+        workers[worker.connection] = worker
+        worker.ask(call)
+
+    try:
+        for call in islice(waiting, count):
+            assign(_Worker(function), call)
+        while workers:
+            for connection in wait(list(workers)):
+                worker = workers[connection]
+                key, answer = worker.call.key, worker.answer()
+                del workers[connection]
+                call = next(waiting, None)
+                if call is None:
+                    worker.end()
+                else:
+                    assign(_Worker(function) if worker.ended else worker, call)
+                yield key, answer
+    finally:
+        for worker in workers.values():
+            worker.end()
+
+
+class _Worker:
+    """The parent's end of one process."""
+
+    def __init__(self, function: Callable):
+        self.connection, theirs = Pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", f"from {__name__} import serve; serve({theirs.fileno()})"],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self.connection.send(function)
+
+    def ask(self, call: Call) -> None:
+        self.call = call
+        with suppress(BrokenPipeError):  # dead already: `answer` will see it
+            self.connection.send((call.arguments, call.seconds))
+
+    def answer(self) -> Any:
+        """The result, once the connection has something to say; a Failure if that is the process's end."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            status = self.process.wait()
+        if status == OWN_MISTAKE:
+            raise RuntimeError("a scanning process did not come up; its own message is above")
+        if status == -signal.SIGALRM:
+            return Failure(f"hung the scanner for {self.call.seconds:.0f} s")
+        name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        return Failure(f"crashed the scanner ({name})")
+
+    @property
+    def ended(self) -> bool:
+        return self.process.returncode is not None
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def serve(descriptor: int) -> None:
+    """A process's whole life: answer calls until the parent closes the connection, or is no more."""
+    connection = Connection(descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    function = connection.recv()
+    while True:
+        try:
+            arguments, seconds = connection.recv()
+            connection.send(_guarded(function, arguments, seconds))
+        except (EOFError, OSError):
+            return
+
+
+def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
+    """The result, or a Failure. The alarm ends the process, even one that is in a library's endless loop."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return Failure(str(error) or type(error).__name__)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
