@@ -1,37 +1,47 @@
 """Every setting of a run: its name, type, default and the values it may take.
 
-A section is a frozen dataclass; a default is written here and nowhere else. Checks that need one section live in that
-section, checks across sections in `Config.check`. A check reports through `problems` (never raises), so that a person
-sees every mistake of a recipe at once.
+A section is a frozen dataclass; a default is written here and nowhere else; a setting without one (MISSING) must be in
+the recipe. Checks that need one section live in that section, checks across sections in `Config`. A check reports
+through `problems` (never raises), so that a person sees every mistake of a recipe at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from omegaconf import MISSING
 
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2")
+from configs.errors import ConfigError
 
-Problem = tuple[str, str]  # dotted key, what is wrong and what would work
+Problem = tuple[str, str]  # a setting (within a section its name, else the dotted key); what is wrong, what would work
 
 
-def _at_least(section: object, prefix: str, lowest: dict[str, float]) -> Iterator[Problem]:
-    """A problem for each field of `section` that lies below its lowest allowed value."""
+def _at_least(section: object, **lowest: float) -> Iterator[Problem]:
+    """A problem for each setting of `section`, or item of it, that lies below its lowest allowed value."""
     for name, low in lowest.items():
         value = getattr(section, name)
-        if value != "auto" and value < low:
-            yield f"{prefix}.{name}", f"{value} is too small; the smallest allowed is {low:g}"
+        if value != "auto" and min(value if isinstance(value, tuple) else (value,), default=low) < low:
+            yield name, f"{value} is too small; the smallest allowed is {low:g}"
 
 
-def _fractions(section: object, prefix: str, names: tuple[str, ...]) -> Iterator[Problem]:
-    """A problem for each field of `section` that is not a fraction between 0 and 1."""
+def _fractions(section: object, *names: str) -> Iterator[Problem]:
+    """A problem for each setting of `section` that is not a fraction between 0 and 1."""
     for name in names:
         value = getattr(section, name)
         if not 0 <= value <= 1:
-            yield f"{prefix}.{name}", f"{value:g} is not between 0 and 1"
+            yield name, f"{value:g} is not between 0 and 1"
+
+
+def _finite(section: object) -> Iterator[Problem]:
+    """A problem for each number of `section` that is infinite or not a number."""
+    for setting in fields(section):
+        value = getattr(section, setting.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+            yield setting.name, f"{value} is not a finite number"
 
 
 @dataclass(frozen=True)
@@ -57,10 +67,12 @@ class Model:
     shift: Literal["auto", "reference", "where", "folded"] = "auto"
 
     def problems(self) -> Iterator[Problem]:
-        yield from _at_least(self, "model", {"width": 8, "num_classes": 2, "frames": 1, "shift_div": 2, "fc_std": 0})
-        yield from _fractions(self, "model", ("dropout",))
+        yield from _at_least(self, width=8, num_classes=2, frames=1, shift_div=2, fc_std=0)
+        yield from _fractions(self, "dropout")
         if self.backbone == "mobilenet_v2" and self.width != 64:
-            yield "model.width", "only ResNets can be made slim; leave it at 64 for mobilenet_v2"
+            yield "width", "only ResNets can be made slim; leave it at 64 for mobilenet_v2"
+        elif self.pretrained == "imagenet" and self.width != 64:
+            yield "pretrained", f"ImageNet weights do not fit model.width={self.width}; take `none`, or a width of 64"
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,9 @@ class Data:
     """Training and scanning stop when more than this fraction of the videos cannot be read."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from _fractions(self, "data", ("max_bad_fraction",))
+        yield from _fractions(self, "max_bad_fraction")
+        if self.source == "video" and not self.train:
+            yield "train", "required: a list file or a folder with one sub-folder a class (or data.source=synthetic)"
 
 
 @dataclass(frozen=True)
@@ -109,10 +123,12 @@ class Clip:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def problems(self) -> Iterator[Problem]:
-        yield from _at_least(self, "clip", {"size": 16, "short_side": 0})
-        yield from _fractions(self, "clip", ("flip",))
+        yield from _at_least(self, size=16, short_side=0)
+        yield from _fractions(self, "flip")
         if min(self.std) <= 0:
-            yield "clip.std", f"{self.std} has a value that is not positive"
+            yield "std", f"{list(self.std)} has a value that is not positive"
+        if self.short_side and self.train_crop != "multiscale" and self.size > self.short_side:
+            yield "short_side", f"a crop of {self.size} px does not fit in {self.short_side} px"
 
 
 @dataclass(frozen=True)
@@ -132,8 +148,7 @@ class Eval:
     """Videos over all ranks in one batch; 0: as many as keep the frames of a training batch."""
 
     def problems(self) -> Iterator[Problem]:
-        lowest = {"clips": 1, "frames": 0, "short_side": 16, "size": 0, "batch": 0}
-        yield from _at_least(self, "eval", lowest)
+        yield from _at_least(self, clips=1, frames=0, short_side=16, size=0, batch=0)
 
 
 @dataclass(frozen=True)
@@ -162,13 +177,15 @@ class Optim:
     label_smoothing: float = 0.0
 
     def problems(self) -> Iterator[Problem]:
-        lowest = {"lr": 0, "weight_decay": 0, "gamma": 0, "warmup_epochs": 0, "clip_norm": 0, "bias_lr_mult": 0}
-        yield from _at_least(self, "optim", lowest)
-        yield from _fractions(self, "optim", ("momentum", "warmup_start", "label_smoothing"))
+        yield from _at_least(self, lr=0, weight_decay=0, milestones=1, gamma=0, warmup_epochs=0, clip_norm=0)
+        yield from _at_least(self, fc_lr_mult=0, bias_lr_mult=0)
+        yield from _fractions(self, "momentum", "warmup_start", "label_smoothing")
         if list(self.milestones) != sorted(set(self.milestones)):
-            yield "optim.milestones", f"{list(self.milestones)} does not rise; write each epoch once, in order"
+            yield "milestones", f"{list(self.milestones)} does not rise; write each epoch once, in order"
         if self.schedule == "cosine" and self.milestones:
-            yield "optim.milestones", "a cosine schedule has none; remove them or set optim.schedule=step"
+            yield "milestones", "a cosine schedule has none; write [] or set optim.schedule=step"
+        if self.nesterov and not self.momentum:
+            yield "nesterov", "needs a momentum above 0"
 
 
 @dataclass(frozen=True)
@@ -192,8 +209,9 @@ class Train:
     """How many of the newest checkpoints are kept, beside the best."""
 
     def problems(self) -> Iterator[Problem]:
-        lowest = {"epochs": 1, "batch": 1, "seed": 0, "log_every": 1, "eval_every": 0, "checkpoint_every": 1, "keep": 2}
-        yield from _at_least(self, "train", lowest)
+        yield from _at_least(self, epochs=1, batch=1, seed=0, log_every=1, eval_every=0, checkpoint_every=1, keep=2)
+        if self.name in ("", ".", "..") or "/" in str(self.name):
+            yield "name", f"{self.name!r} cannot name a folder; write a word, and set train.runs to move it elsewhere"
 
 
 @dataclass(frozen=True)
@@ -205,15 +223,13 @@ class Runtime:
     """`auto`: fp16 on a GPU, fp32 on a CPU."""
     channels_last: bool = True
     compile: Literal["auto", "on", "off"] = "auto"
-    threads: int | str = "auto"
+    threads: int | Literal["auto"] = "auto"
     """Threads that cut and decode, per rank; `auto`: this rank's share of the cores."""
     prefetch: int = 3
     """Batches in preparation ahead of the one in use."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from _at_least(self, "runtime", {"prefetch": 1})
-        if self.threads != "auto" and (isinstance(self.threads, str) or self.threads < 1):
-            yield "runtime.threads", f"{self.threads!r} is neither `auto` nor a whole number of at least 1"
+        yield from _at_least(self, threads=1, prefetch=1)
 
 
 @dataclass(frozen=True)
@@ -240,20 +256,24 @@ class Config:
 
     def problems(self) -> Iterator[Problem]:
         """Every mistake in the values, within sections and across them."""
-        for section in (self.model, self.data, self.clip, self.eval, self.optim, self.train, self.runtime):
-            yield from section.problems()
+        for section in fields(self):
+            values = getattr(self, section.name)
+            for name, problem in (*_finite(values), *values.problems()):
+                yield f"{section.name}.{name}", problem
         if self.eval_size > self.eval.short_side:
             yield (
                 "eval.short_side",
                 f"a crop of {self.eval_size} px does not fit in a short side of {self.eval.short_side} px; "
                 f"raise eval.short_side to at least {self.eval_size}",
             )
-        if self.clip.short_side and self.clip.train_crop != "multiscale" and self.clip.size > self.clip.short_side:
-            yield "clip.short_side", f"a crop of {self.clip.size} px does not fit in {self.clip.short_side} px"
-        if self.model.name == "tsm" and self.eval_frames != self.model.frames:
+        if self.model.name == "tsm" and self.eval.frames not in (0, self.model.frames):
             yield "eval.frames", f"a TSM shifts over clips of model.frames={self.model.frames}; leave eval.frames at 0"
-        late = [epoch for epoch in self.optim.milestones if epoch >= self.train.epochs]
-        if late:
-            yield "optim.milestones", f"{late} lie at or after the last epoch, {self.train.epochs}"
-        if self.data.source == "video" and not self.data.train:
-            yield "data.train", "required: a list file or a folder with one sub-folder a class (or data.source=synthetic)"
+
+
+def batch_per_rank(batch: int, ranks: int) -> int:
+    """A rank's share of a global batch. ConfigError, naming the nearest batches that split, where it does not."""
+    if batch % ranks == 0:
+        return batch // ranks
+    below, above = batch // ranks * ranks, -(-batch // ranks) * ranks
+    nearest = f"the nearest that do are {below} and {above}" if below else f"the nearest that does is {above}"
+    raise ConfigError(f"train.batch: {batch} clips do not split over {ranks} ranks; {nearest}")

@@ -1,0 +1,60 @@
+"""The command line that every program with a recipe shares: `--config RECIPE`, overrides, `--print-config`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from configs.errors import ConfigError
+from configs.keys import did_you_mean, nearest
+from configs.load import load
+from configs.read import SHIPPED
+from configs.schema import Config
+from configs.show import describe
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that takes flags and overrides in any order and answers a wrong one in a line."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
+        """The parsed arguments; leaves with code 2 and a `did you mean` at a flag that does not exist."""
+        parsed, unknown = self.parse_known_intermixed_args(args, namespace)
+        if unknown:
+            self.error(f"{unknown[0]}: no such flag{self._hint(unknown[0].partition('=')[0])}")
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with code 2 after one line, without the usage that would hide it."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+    def _hint(self, flag: str) -> str:
+        """The nearest flag, else the setting of that name: `--lr` and `--train.epochs` are written without dashes."""
+        setting = did_you_mean(flag.lstrip("-"))
+        return nearest(flag, self._option_string_actions) or setting.replace("?", "=VALUE, without dashes?")
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--config` (`-c`), `--print-config` and the trailing `section.key=value` overrides."""
+    parser.add_argument(
+        "--config", "-c", required=True, metavar="RECIPE", help=f"path of a YAML, or one of {', '.join(SHIPPED)}"
+    )
+    parser.add_argument("--print-config", action="store_true", help="show every setting (* where not default) and stop")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the recipe's")
+
+
+def from_arguments(args: argparse.Namespace) -> Config:
+    """The configuration that the arguments ask for. Leaves where it is wrong (code 2) or was only to be shown."""
+    try:
+        config = load(args.config, args.overrides)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    if args.print_config:
+        print(describe(config))
+        raise SystemExit(0)
+    return config

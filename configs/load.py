@@ -1,0 +1,114 @@
+"""From a recipe and overrides to a `Config`, or to one error with a line for every mistake.
+
+The schema, not YAML, says what a value means: YAML reads `12:30` as 750, `yes` as a truth and `1e-4` as text. So a
+value stays as it was written until OmegaConf converts it to its setting's type.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import get_origin
+
+from omegaconf import OmegaConf
+
+from configs import read
+from configs.errors import ConfigError
+from configs.keys import KINDS, SECTIONS, did_you_mean, expected
+from configs.schema import Config
+
+_TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a recipe (a path, or a name in configs/) under `section.key=value` overrides; the last wins.
+
+    Raises ConfigError with a line for every mistake: where it was made, what was seen, what would work.
+    """
+    draft = _Draft()
+    for setting in read.recipe(str(name_or_path)):
+        draft.put(setting)
+    for override in overrides:
+        draft.put(read.argument(override))
+    return draft.finish()
+
+
+class _Draft:
+    """A configuration in the making: its values, where each was set, and what is wrong so far."""
+
+    def __init__(self) -> None:
+        self.tree = OmegaConf.structured(Config)
+        for section in SECTIONS:
+            OmegaConf.set_readonly(self.tree[section], False)
+        self.places: dict[str, str] = {}
+        self.errors: list[str] = []
+        self.refused: set[str] = set()
+
+    def put(self, setting: read.Setting) -> None:
+        """Take a setting, or note what is wrong with it."""
+        key, value, self.places[key] = setting
+        if isinstance(value, read.Mistake):
+            self.refuse(key, value)
+        elif key in SECTIONS:
+            first = next(known for known in KINDS if known.startswith(f"{key}."))
+            self.refuse(key, f"expected settings, such as {first}, got {_seen(value)}")
+        elif key not in KINDS:
+            self.refuse(key, f"no such {'section' if value == {} else 'key'}{did_you_mean(key)}")
+        else:
+            self._convert(key, value)
+
+    def _convert(self, key: str, value: object) -> None:
+        try:
+            OmegaConf.update(self.tree, key, _unambiguous(value, KINDS[key]))
+        except ValueError:  # OmegaConf's own errors are ValueErrors, too
+            self.refuse(key, f"expected {expected(KINDS[key])}, got {_seen(value)}")
+
+    def refuse(self, key: str, problem: str) -> None:
+        """Note a mistake under the place where the key was set, or under the key itself where it was not."""
+        self.errors.append(f"{self.places.get(key, key)}: {problem}")
+        self.refused.add(key)
+
+    def finish(self) -> Config:
+        """The checked configuration, or a ConfigError with everything that is wrong."""
+        missing = OmegaConf.missing_keys(self.tree)
+        required = ((key, "required, and the recipe does not set it") for key in KINDS if key in missing)
+        config = self._build(unknown=KINDS.keys() & (missing | self.refused))
+        for key, problem in chain(required, config.problems()):
+            if self.refused.isdisjoint((key, key.split(".")[0])):
+                self.refuse(key, problem)
+        if self.errors:
+            raise ConfigError("\n".join(self.errors))
+        return config
+
+    def _build(self, unknown: set[str]) -> Config:
+        """The plain dataclasses. An unknown value becomes nan: no comparison with it holds, so few checks complain."""
+        values = OmegaConf.to_container(self.tree)
+        for key in unknown:
+            section, name = key.split(".")
+            if get_origin(KINDS[key]) is not tuple:
+                values[section][name] = math.nan
+        return Config(**{section: kind(**values[section]) for section, kind in SECTIONS.items()})
+
+
+def _unambiguous(value: object, kind: object) -> object:
+    """Text made ready for OmegaConf, which takes any number for a truth, and no text for a choice among numbers."""
+    if kind is str or not isinstance(value, str):
+        return value
+    if kind is bool:
+        if value.lower() not in _TRUTHS:
+            raise ValueError(value)
+        return _TRUTHS[value.lower()]
+    try:
+        return int(value)
+    except ValueError:
+        return value
+
+
+def _seen(value: object) -> str:
+    """A refused value, in few words."""
+    if value is None:
+        return "null"
+    return "a mapping" if value == {} else reprlib.repr(value)

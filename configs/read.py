@@ -1,0 +1,148 @@
+"""Recipes and overrides as they were written: each setting's text and its place. Knows keys, but judges no value.
+
+Only the schema's two levels are looked into, and nothing is constructed from YAML: aliases do not expand, tags do not
+call, interpolations do not read anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, get_origin
+
+import yaml
+
+from configs.errors import ConfigError
+from configs.keys import KINDS, SECTIONS, nearest
+
+SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
+"""The recipes that come with the project, by name."""
+
+MOST_BYTES = 65_536  # a recipe has two or three thousand; more is not a recipe, and takes seconds to parse
+
+_PREFIX = "tag:yaml.org,2002:"
+_PLAIN_NAMES = ("str", "int", "float", "bool", "null", "timestamp", "seq", "map", "merge", "value")
+_PLAIN_TAGS = {_PREFIX + name for name in _PLAIN_NAMES}
+
+
+class Mistake(str):
+    """What is wrong with how a setting is written, in place of its value."""
+
+
+class Setting(NamedTuple):
+    """A value as it was written."""
+
+    key: str
+    value: object  # text, list of texts, Mistake; None or {} where YAML has a null or a mapping, which no setting takes
+    place: str  # how an error about it begins
+
+
+def argument(text: str) -> Setting:
+    """A `section.key=value` override. The value is the text after the first `=`, whatever YAML would make of it."""
+    place = f"argument {text!r}"
+    key, equals, value = text.partition("=")
+    if not equals:
+        return Setting(key, Mistake("expected section.key=value"), place)
+    if get_origin(KINDS.get(key)) is tuple:
+        items = [item.strip() for item in value.strip(" []()").split(",")]
+        return Setting(key, _list([_scalar(item) for item in items if item]), place)
+    return Setting(key, _scalar(value), place)
+
+
+def recipe(name_or_path: str) -> Iterator[Setting]:
+    """The settings of a recipe in the order of its lines. ConfigError, at once, where it cannot be read as YAML."""
+    try:
+        path = _find(name_or_path)
+        content = path.open("rb").read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{name_or_path}: cannot be read: {error.strerror}") from None
+    label = path.name if path in SHIPPED.values() else name_or_path
+    root = _compose(_text(content, label), label)
+    if not _is_mapping(root):
+        line = root.start_mark.line + 1 if root else 1
+        raise ConfigError(f"{label}:{line}: expected sections ({', '.join(SECTIONS)}), each with its settings")
+    yield from _settings(root, "", label, {})
+
+
+def _find(name_or_path: str) -> Path:
+    """The recipe's file: the path if it is one, else the shipped recipe of that name."""
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    name = path.name.removesuffix(".yaml")
+    if path.name == name_or_path and name in SHIPPED:
+        return SHIPPED[name]
+    if path.exists():
+        raise ConfigError(f"{name_or_path}: not a file; give a recipe's path or one of {', '.join(SHIPPED)}")
+    raise ConfigError(
+        f"{name_or_path}: no such file, nor a shipped recipe ({', '.join(SHIPPED)}){nearest(name, SHIPPED)}"
+    )
+
+
+def _text(content: bytes, label: str) -> str:
+    if len(content) > MOST_BYTES:
+        raise ConfigError(f"{label}: larger than {MOST_BYTES} bytes, so not a recipe")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{label}:{line}: not UTF-8 text") from None
+
+
+def _compose(text: str, label: str) -> yaml.Node | None:
+    """YAML's nodes, which know their lines. The pure Python loader: the C one crashes on deep nesting."""
+    try:
+        loader = yaml.SafeLoader(text)
+        return loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        line, problem = error.problem_mark.line + 1, error.problem
+    except yaml.reader.ReaderError as error:
+        line, problem = text[: error.position].count("\n") + 1, f"the character {chr(error.character)!r} is not allowed"
+    except RecursionError:
+        line, problem = loader.line + 1, "nested too deeply"
+    raise ConfigError(f"{label}:{line}: not valid YAML: {problem}")
+
+
+def _settings(mapping: yaml.MappingNode, prefix: str, label: str, lines: dict[str, int]) -> Iterator[Setting]:
+    """The settings below a mapping; `lines` remembers where each key was first written."""
+    for name, node in mapping.value:
+        key = prefix + (name.value if isinstance(name, yaml.ScalarNode) else "?")
+        line = name.start_mark.line + 1
+        place = f"{label}:{line}: {key}"
+        if key in lines:
+            yield Setting(key, Mistake(f"already written in line {lines[key]}; keep one"), place)
+            continue
+        lines[key] = line
+        if key in SECTIONS and _is_mapping(node):
+            yield from _settings(node, f"{key}.", label, lines)
+        else:
+            yield Setting(key, _plain(node), place)
+
+
+def _is_mapping(node: yaml.Node | None) -> bool:
+    return isinstance(node, yaml.MappingNode) and node.tag == _PREFIX + "map"
+
+
+def _plain(node: yaml.Node) -> object:
+    """A node as `Setting.value` has it."""
+    if node.tag not in _PLAIN_TAGS:
+        return Mistake(f"the tag {node.tag.replace(_PREFIX, '!!')} is not allowed; write a plain value")
+    if isinstance(node, yaml.MappingNode):
+        return {}
+    if isinstance(node, yaml.SequenceNode):
+        return _list([_plain(item) if isinstance(item, yaml.ScalarNode) else "..." for item in node.value])
+    return None if node.tag == _PREFIX + "null" else _scalar(node.value)
+
+
+def _list(items: list) -> object:
+    """The items, or the first Mistake among them."""
+    return next((item for item in items if isinstance(item, Mistake)), items)
+
+
+def _scalar(text: str) -> str:
+    """Text, unless OmegaConf would take it for something else than itself."""
+    if "${" in text:
+        return Mistake("interpolation with ${...} is not supported; write the value itself")
+    if text == "???":
+        return Mistake("??? stands for a value still to be given; write the value itself")
+    return text
