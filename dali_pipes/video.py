@@ -15,6 +15,7 @@ PACKET = np.dtype([("offset", "<u8"), ("size", "<u4"), ("order", "<i4"), ("flags
 KEYFRAME = 1  # decoding can start here
 DISPOSABLE = 2  # no other picture refers to this one
 HIDDEN = 4  # decoded but never shown (an edit list leaves it out), so it has no frame number
+SILENT = 8  # decodes to nothing that could be shown (alternative references, empty packets); also HIDDEN
 
 Access = Literal["ranged", "demux", "whole"]
 """How a cut is made. `ranged`: packets are byte ranges of the file. `demux`: packets are found by demuxing the file in
@@ -38,12 +39,50 @@ class Video:
     packets: np.ndarray
 
     @cached_property
+    def offsets(self) -> np.ndarray:
+        """[P] int64: where each packet starts in the file."""
+        return self.packets["offset"].astype(np.int64)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """[P] int64: bytes of each packet."""
+        return self.packets["size"].astype(np.int64)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """[P] int32: the place of each packet's picture in presentation order."""
+        return self.packets["order"].copy()
+
+    @cached_property
+    def flags(self) -> np.ndarray:
+        """[P] uint8: KEYFRAME, DISPOSABLE, HIDDEN."""
+        return self.packets["flags"].copy()
+
+    @cached_property
+    def reordered(self) -> bool:
+        """Whether pictures are decoded in another order than they are shown in (B-frames)."""
+        return bool((self.order[1:] < self.order[:-1]).any())
+
+    @cached_property
     def decode_position(self) -> np.ndarray:
         """[frames] int64: for each frame in presentation order, the index of its packet."""
-        by_order = np.argsort(self.packets["order"], kind="stable")
-        return by_order[(self.packets["flags"][by_order] & HIDDEN) == 0]
+        by_order = self.order.argsort(kind="stable") if self.reordered else np.arange(len(self.order))
+        return by_order[self.flags[by_order] & HIDDEN == 0]
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """[G] int64: the indices of the keyframe packets, ascending."""
-        return np.flatnonzero(self.packets["flags"] & KEYFRAME)
+        """[G] int64: the indices of the keyframe packets, ascending; the first is 0."""
+        return (self.flags & KEYFRAME).nonzero()[0]
+
+    @cached_property
+    def leading(self) -> np.ndarray:
+        """[P] bool: the picture is shown before the keyframe of its group, so it needs the group before."""
+        if not self.reordered:
+            return np.zeros(len(self.order), bool)
+        shown_from = self.order[self.groups]
+        return self.order < shown_from.repeat(np.diff(self.groups, append=len(self.order)))
+
+    @cached_property
+    def trailing(self) -> np.ndarray:
+        """[P] bool: later pictures of its group may refer to it."""
+        return (self.flags & DISPOSABLE == 0) & ~self.leading

@@ -1,0 +1,130 @@
+"""What a compressed picture's first bytes say about it: can decoding start here, does any other picture refer to it.
+
+Containers flag keyframes generously and disposable pictures seldom; the bitstream knows better. Reads headers only and
+decodes nothing. Codecs without an entry in `READERS` are taken at their container's word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+_START_CODE = re.compile(rb"\x00*\x00\x00\x01")
+_HEVC_CRA, _HEVC_BLA_N_LP = 21, 18
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What one packet holds."""
+
+    pictures: int  # 1 in a healthy stream; 0 for an empty packet, 2 for one with a packed B-frame
+    resets: bool = True  # where the container says "keyframe": decoding from here needs and remembers nothing older
+    referenced: bool = True  # another picture of the same or a higher temporal layer may refer to it
+    layer: int = 0  # temporal layer
+    parameters: bytes = b""  # sequence parameter sets carried along; another set may mean another size
+
+
+def length_size(extradata: bytes, codec: str) -> int:
+    """Bytes of the length before each unit (avcC, hvcC), or 0 where units follow start codes (Annex B)."""
+    if codec == "h264" and len(extradata) > 6 and extradata[0] == 1:
+        return (extradata[4] & 3) + 1
+    if codec == "hevc" and len(extradata) > 22 and extradata[:3] not in (b"\0\0\0", b"\0\0\1"):
+        return (extradata[21] & 3) + 1
+    return 0
+
+
+def units(packet: bytes, prefix: int, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of each unit of an H.264 or HEVC packet; raises ValueError where lengths do not add up."""
+    end = len(packet) if end is None else end
+    if prefix == 0:
+        codes = [match.span() for match in _START_CODE.finditer(packet, start, end)]
+        yield from zip([stop for _, stop in codes], [begin for begin, _ in codes[1:]] + [end], strict=True)
+        return
+    while start < end:
+        stop = start + prefix + int.from_bytes(packet[start : start + prefix], "big")
+        if start + prefix > end or stop > end:
+            raise ValueError("the lengths of its units do not add up")
+        if stop > start + prefix:
+            yield start + prefix, stop
+        start = stop
+
+
+def as_stored_in_mp4(codec: str, extradata: bytes) -> Callable[[bytes], bytes]:
+    """What turns a packet of such a stream into what mp4 stores: a length before each unit instead of a start code."""
+    return _with_lengths if codec in ("h264", "hevc") and not length_size(extradata, codec) else bytes
+
+
+def _with_lengths(packet: bytes) -> bytes:
+    return b"".join((stop - start).to_bytes(4, "big") + packet[start:stop] for start, stop in units(packet, 0))
+
+
+def close_group(body: bytearray, prefix: int, start: int, end: int) -> None:
+    """Turn an HEVC clean-random-access picture into a broken-link one, in place (ITU-T H.265 7.4.2.2).
+
+    Its leading pictures are not in the cut, and what comes before it is not what came before it in the file. As a
+    broken link it starts a new sequence, so picture numbers of the two sides cannot collide.
+    """
+    for first, _ in units(body, prefix, start, end):
+        if body[first] >> 1 & 0x3F == _HEVC_CRA:
+            body[first] = body[first] & 0x81 | _HEVC_BLA_N_LP << 1
+
+
+def _h264(packet: bytes, prefix: int) -> Picture:
+    slices, resets, referenced, parameters = 0, False, False, b""
+    for start, stop in units(packet, prefix):
+        header = packet[start]
+        if header & 0x80:
+            raise ValueError("a unit's forbidden bit is set")
+        kind = header & 0x1F
+        if 1 <= kind <= 5:
+            slices += 1
+            resets |= kind == 5  # an I picture that is no IDR leaves picture numbers running
+            referenced |= header & 0x60 != 0
+        elif kind == 7:
+            parameters += packet[start:stop]
+    return Picture(min(slices, 1), resets, referenced, 0, parameters)
+
+
+def _hevc(packet: bytes, prefix: int) -> Picture:
+    slices, resets, referenced, layer, parameters = 0, False, False, 0, b""
+    for start, stop in units(packet, prefix):
+        if packet[start] & 0x80:
+            raise ValueError("a unit's forbidden bit is set")
+        kind = packet[start] >> 1 & 0x3F
+        if kind < 32:
+            slices += 1
+            resets |= 16 <= kind <= 21
+            referenced |= kind > 15 or kind % 2 == 1  # even kinds below 16: not referred to within their layer
+            layer = (packet[start + 1] & 7) - 1
+        elif kind == 33:
+            parameters += packet[start:stop]
+    return Picture(min(slices, 1), resets, referenced, layer, parameters)
+
+
+def _mpeg4(packet: bytes, _: int) -> Picture:
+    at = packet.find(b"\0\0\1\xb6")
+    if at < 0 or len(packet) < 10:  # empty stand-ins for a picture packed into an earlier packet have 1 to 8 bytes
+        return Picture(0)
+    return Picture(1 + packet.count(b"\0\0\1\xb6", at + 4), referenced=packet[at + 4] >> 6 != 2)
+
+
+def _mpeg2(packet: bytes, _: int) -> Picture:
+    at = packet.find(b"\0\0\1\0")
+    if not 0 <= at < len(packet) - 5:
+        return Picture(0)
+    return Picture(1, referenced=packet[at + 5] >> 3 & 7 != 3)
+
+
+def _vp8(packet: bytes, _: int) -> Picture:
+    return Picture(packet[0] >> 4 & 1)  # an invisible picture is decoded and not shown
+
+
+READERS: dict[str, Callable[[bytes, int], Picture]] = {
+    "h264": _h264,
+    "hevc": _hevc,
+    "mpeg4": _mpeg4,
+    "mpeg1video": _mpeg2,
+    "mpeg2video": _mpeg2,
+    "vp8": _vp8,
+}

@@ -1,0 +1,61 @@
+"""Opening video files through FFmpeg, safely: one regular file, no network, no playlists, no names with a meaning.
+
+Owns how a file is opened, which of its streams is the video, and what FFmpeg's errors are called.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from dali_pipes.errors import DataError
+
+av.logging.set_level(None)  # FFmpeg's own messages name no file; what matters is raised as DataError
+
+# A playlist (HLS, DASH, concat) or an image sequence would make FFmpeg open other files, or the network.
+_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,matroska,avi,mpegts,mpeg,mpegvideo,h264,hevc,av1,obu,ivf,m4v,mjpeg,flv,live_flv,asf,asf_o,"
+    "ogg,rm,mxf,dv,nut,vc1,wtv,gif",
+}
+
+
+@contextmanager
+def open_video(path: str, content: bytes | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The open container and its video stream; of the file at `path`, or of `content`, with `path` for messages only.
+
+    Whatever FFmpeg refuses while the file is open becomes a DataError. The path is made absolute, so that no name reads
+    as a protocol (`concat:`, `http:`). Tags are not read strictly: old AVI files hold text in any encoding.
+    """
+    source = os.path.abspath(path) if content is None else io.BytesIO(content)
+    try:
+        with av.open(source, options=_OPTIONS, metadata_errors="ignore") as container:
+            streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+            if not streams:
+                raise DataError(f"{path}: holds no video, only {_kinds(container)}")
+            yield container, streams[0]
+    except av.FFmpegError as error:
+        raise DataError(f"{path}: {_reason(error)}") from error
+
+
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    """The stream's packets in decode order, without empty ones and without the flush at the end."""
+    return (packet for packet in container.demux(stream) if packet.size)
+
+
+def _kinds(container: InputContainer) -> str:
+    return " and ".join(sorted({stream.type for stream in container.streams})) or "an empty container"
+
+
+def _reason(error: av.FFmpegError) -> str:
+    if isinstance(error, av.InvalidDataError):
+        return "is damaged, or not a video"
+    return f"cannot be read ({error.strerror})"

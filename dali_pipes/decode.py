@@ -1,0 +1,74 @@
+"""Decoding on CPU threads with PyAV: the frames of a cut as pixels. The caller brings the threads.
+
+Rotation written in a file's header is ignored: frames are as they were coded, as DALI gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from dali_pipes import container, mp4
+from dali_pipes.cutter import Cut
+from dali_pipes.errors import DataError
+
+# Concealed damage is not a frame of the video: stop at it. Without `strict`, FFmpeg guesses how far pictures of a
+# stream that does not say so are reordered from the first few, and drops what then comes too late.
+_OPTIONS = {"err_detect": "explode", "strict": "strict"}
+
+
+def decode_frames(cut: Cut, path: str) -> np.ndarray:
+    """[T, H, W, 3] uint8 RGB: the wanted frames of a cut, in the order they were asked for.
+
+    Colours are FFmpeg's default conversion (BT.601 unless the stream says otherwise). Raises DataError naming `path`
+    where the stream is damaged or a frame is missing.
+    """
+    wanted: dict[int, list[int]] = {}
+    for row, position in enumerate(cut.positions.tolist()):
+        wanted.setdefault(position, []).append(row)
+    reformatter = VideoReformatter()
+    frames_THWC = None
+    with container.open_video(path, cut.data) as (source, stream):
+        for position, frame in numbered_frames(source, stream, path, timed=cut.timed):
+            rows = wanted.pop(position, None)
+            if rows is None:
+                continue
+            picture_HWC = to_rgb(frame, reformatter)
+            if frames_THWC is None:
+                frames_THWC = np.empty((len(cut.positions), *picture_HWC.shape), np.uint8)
+            if picture_HWC.shape != frames_THWC.shape[1:]:
+                raise DataError(f"{path}: its pictures change size")
+            frames_THWC[rows] = picture_HWC
+            if not wanted:
+                return frames_THWC
+    raise DataError(f"{path}: {sum(map(len, wanted.values()))} of {len(cut.positions)} wanted frames do not decode")
+
+
+def numbered_frames(
+    source: InputContainer, stream: VideoStream, path: str, *, timed: bool
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """(number, frame) of each frame of an open container; numbered by time in a cut, by counting in other files."""
+    configure(stream)
+    for count, frame in enumerate(source.decode(stream)):
+        if frame.is_corrupt:
+            raise DataError(f"{path}: frame {count} is damaged")
+        yield (frame.pts // mp4.DURATION if timed else count), frame
+
+
+def configure(stream: VideoStream) -> None:
+    """One thread, and damage is an error."""
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    stream.codec_context.options = _OPTIONS
+
+
+def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
+    """[H, W, 3] uint8 RGB view of a frame; the same numbers as `frame.to_ndarray(format="rgb24")`."""
+    plane = reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
+    rows_HB = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    return rows_HB[:, : plane.width * 3].reshape(plane.height, plane.width, 3)

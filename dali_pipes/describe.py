@@ -1,0 +1,68 @@
+"""The sample description (`stsd`) of a stream: what an mp4 says about how its packets are to be decoded.
+
+Copied from mp4 and mov files; for other containers it is made once, when a file is scanned.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import av
+from av.video.stream import VideoStream
+
+from dali_pipes import container, mp4
+
+_TABLE = (b"mdia", b"minf", b"stbl", b"stsd")
+_BY_HAND = {
+    "vp8": (b"vp08", None),
+    "av1": (b"av01", b"av1C"),
+}  # what PyAV cannot mux, because its decoder is another library's
+
+
+def sample_description(path: str, stream: VideoStream, codec: str, moov: bytes | None) -> bytes:
+    """The stream's `stsd` box with exactly one entry, or nothing where there is no such box."""
+    description = _copied(moov, stream.id) if moov else b""
+    if description:
+        return description if struct.unpack_from(">I", description, 12) == (1,) else b""
+    if codec in _BY_HAND:
+        kind, configuration = _BY_HAND[codec]
+        return _entry(kind, configuration, stream)
+    return _muxed(path)
+
+
+def _copied(moov: bytes, track: int) -> bytes:
+    """The `stsd` of the track with this number."""
+    for kind, head, start, end in mp4.walk_boxes(moov[8:]):
+        if kind != b"trak":
+            continue
+        trak = moov[8 + start + head : 8 + end]
+        header = mp4.find_box(trak, (b"tkhd",)) or b""
+        number_at = 28 if header[8:9] == b"\1" else 20  # behind two 64-bit or two 32-bit times
+        if header[number_at : number_at + 4] == track.to_bytes(4, "big"):
+            return mp4.find_box(trak, _TABLE) or b""
+    return b""
+
+
+def _entry(kind: bytes, configuration: bytes | None, stream: VideoStream) -> bytes:
+    """A visual sample entry (ISO/IEC 14496-12 12.1.3) with the stream's extradata as its configuration box."""
+    context = stream.codec_context
+    extra = mp4.box(configuration, context.extradata or b"") if configuration else b""
+    fixed = struct.pack(">6xH16xHHIII H32sHh", 1, context.width, context.height, 72 << 16, 72 << 16, 0, 1, b"", 24, -1)
+    return mp4.box(b"stsd", struct.pack(">II", 0, 1), mp4.box(kind, fixed, extra))
+
+
+def _muxed(path: str) -> bytes:
+    """What FFmpeg's muxer writes for the stream, from its first packet."""
+    target = io.BytesIO()
+    with container.open_video(path) as (source, stream):
+        packet = next(container.packets(source, stream))
+        try:
+            with av.open(target, "w", format="mp4") as small:
+                packet.stream = small.add_stream_from_template(stream)
+                packet.pts = packet.dts = 0
+                small.mux(packet)
+        except (av.FFmpegError, ValueError):
+            return b""
+    content = target.getvalue()
+    return mp4.find_box(content, (b"moov", b"trak", *_TABLE)) or b""

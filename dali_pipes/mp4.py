@@ -1,0 +1,108 @@
+"""The few mp4 boxes a cut needs: writing a file with one video track, and finding a box in another (ISO/IEC 14496-12).
+
+Knows nothing of videos on disk, of which packets are wanted, or of what is inside a packet.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+TIMESCALE = 30000  # ticks a second; a cut has no speed of its own, so every one plays at 30 frames a second
+DURATION = 1000  # ticks a picture: the picture shown as number k starts at k * DURATION exactly
+
+_MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)  # the identity: no rotation, no scaling
+
+
+def box(kind: bytes, *parts: bytes) -> bytes:
+    """One box: its size, its kind, its content."""
+    return struct.pack(">I4s", 8 + sum(map(len, parts)), kind) + b"".join(parts)
+
+
+def find_box(data: bytes, path: tuple[bytes, ...]) -> bytes | None:
+    """The first box at `path`, header included, or None: `find_box(moov_file, (b"moov", b"trak"))`."""
+    for kind, head, start, end in walk_boxes(data):
+        if kind != path[0]:
+            continue
+        found = data[start:end] if len(path) == 1 else find_box(data[start + head : end], path[1:])
+        if found is not None:
+            return found
+    return None
+
+
+def configuration(description: bytes, kind: bytes) -> bytes:
+    """The content of the decoder configuration `kind` (avcC, hvcC) in a `stsd` box, or nothing."""
+    at = description.find(kind)
+    return description[at + 4 :] if at >= 0 else b""
+
+
+def walk_boxes(data: bytes):
+    """Yield (kind, header length, start, end) of each box in `data`; the last end may lie beyond a truncated file."""
+    start = 0
+    while start + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, start)
+        head = 8
+        if size == 1 and start + 16 <= len(data):  # a 64-bit size follows
+            (size,) = struct.unpack_from(">Q", data, start + 8)
+            head = 16
+        elif size == 0:  # up to the end of the file
+            size = len(data) - start
+        if size < head:
+            return
+        yield kind, head, start, start + size
+        start += size
+
+
+def write(description: bytes, width: int, height: int, sizes: np.ndarray, shown: np.ndarray, sync: np.ndarray) -> bytes:
+    """Everything of a one-track mp4 up to its packets, which are to follow without gaps.
+
+    `description` is a `stsd` box; `sizes` [N] the bytes of each packet in decode order; `shown` [N] the place of its
+    picture in presentation order; `sync` the indices of the keyframes. Composition offsets are signed (version 1), so
+    presentation starts at zero with no edit list, and readers that count and readers that time agree.
+    """
+    count = len(sizes)
+    ticks = count * DURATION
+    table = box(
+        b"stbl",
+        description,
+        struct.pack(">I4sIIII", 24, b"stts", 0, 1, count, DURATION),
+        _composition_offsets(shown),
+        struct.pack(">I4sII", 16 + 4 * len(sync), b"stss", 0, len(sync)) + (sync + 1).astype(">u4").tobytes(),
+        struct.pack(">I4sIIIII", 28, b"stsc", 0, 1, 1, count, 1),
+        struct.pack(">I4sIII", 20 + 4 * count, b"stsz", 0, 0, count) + sizes.astype(">u4").tobytes(),
+        _CHUNK,
+    )
+    media = box(
+        b"mdia",
+        struct.pack(_MDHD, 32, b"mdhd", 0, 0, 0, TIMESCALE, ticks, 0x55C4, 0),
+        _HANDLER,
+        box(b"minf", _INFO, table),
+    )
+    track = struct.pack(_TKHD, 92, b"tkhd", 7, 0, 0, 1, 0, ticks, 0, 0, 0, _MATRIX, width << 16, height << 16)
+    movie = struct.pack(_MVHD, 108, b"mvhd", 0, 0, 0, TIMESCALE, ticks, 0x10000, 0x100, _MATRIX, 2)
+    moov = box(b"moov", movie, box(b"trak", track, media))
+    # The chunk's place is the last number of the last box of every level, so it can be set once the length is known.
+    first_packet = len(_FTYP) + len(moov) + 8
+    return _FTYP + moov[:-4] + struct.pack(">II4s", first_packet, 8 + int(sizes.sum()), b"mdat")
+
+
+def _composition_offsets(shown: np.ndarray) -> bytes:
+    """The `ctts` box: for each packet, presentation minus decoding time. Empty where the two orders are one."""
+    late = shown - np.arange(len(shown))
+    if not late.any():
+        return b""
+    entries = np.ones((len(shown), 2), ">i4")
+    entries[:, 1] = late * DURATION
+    return struct.pack(">I4sBxxxI", 16 + entries.nbytes, b"ctts", 1, len(shown)) + entries.tobytes()
+
+
+_FTYP = box(b"ftyp", b"iso4", struct.pack(">I", 0), b"iso4isommp41")  # iso4: signed composition offsets
+_HANDLER = box(b"hdlr", struct.pack(">II4s12x", 0, 0, b"vide"), b"video\0")
+_INFO = box(b"vmhd", struct.pack(">I8x", 1)) + box(
+    b"dinf", box(b"dref", struct.pack(">II", 0, 1), box(b"url ", struct.pack(">I", 1)))
+)
+_CHUNK = struct.pack(">I4sIII", 20, b"stco", 0, 1, 0)
+_MVHD = ">I4sIIIIIIH10x36s24xI"
+_TKHD = ">I4sIIIIII8xHHHxx36sII"
+_MDHD = ">I4sIIIIIHH"

@@ -1,0 +1,110 @@
+"""The scan of one file: what it holds, how it can be cut, or why it cannot be used.
+
+One pass over the packets, which reads every byte and decodes nothing. What that pass cannot be sure of is settled by
+decoding (`proof.py`), as is everything where a more thorough check is asked for.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from typing import Literal
+
+from av.video.stream import VideoStream
+
+from dali_pipes import bitstream, container, describe, mp4, packets, proof
+from dali_pipes.errors import DataError
+from dali_pipes.video import HIDDEN, Access, Video
+
+Check = Literal["demux", "ends", "full"]
+
+
+def probe(path: str, check: Check = "demux") -> Video:
+    """Scan a file. Raises DataError with the path and a reason in plain words where it cannot be used.
+
+    `demux` looks at every packet, `ends` also decodes the first and the last group of pictures, `full` decodes
+    everything and proves that cutting gives the same frames.
+    """
+    video, doubts = _scan(path, _regular_file(path))
+    if doubts or check == "full":
+        return proof.settle(video)
+    if check == "ends":
+        proof.decode_ends(video)
+    return video
+
+
+def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
+    """The video as its packets have it, and the reasons to doubt that."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        moov = _moov(path, content)
+        with container.open_video(path) as (source, stream):
+            codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
+            found = packets.collect(codec, extradata, container.packets(source, stream), content)
+            if not found.size:
+                raise DataError(f"{path}: its video track holds no pictures")
+            table = packets.table(found)
+            description = describe.sample_description(path, stream, codec, moov)
+            video = Video(
+                path=path,
+                width=stream.codec_context.width,
+                height=stream.codec_context.height,
+                frames=int((table["flags"] & HIDDEN == 0).sum()),
+                fps=float(stream.average_rate or stream.guessed_rate or 0),
+                codec=codec,
+                access=_access(codec, extradata, found, description),
+                description=description,
+                size=status.st_size,
+                mtime_ns=status.st_mtime_ns,
+                packets=table,
+            )
+            doubts = packets.doubts(codec, found, table)
+            if not video.frames:
+                raise DataError(f"{path}: none of its {len(table)} pictures is to be shown")
+            return video, doubts + ([] if description else ["mp4 cannot hold it"])
+
+
+def _regular_file(path: str) -> os.stat_result:
+    """Its status; pipes, devices and folders are never opened."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{path}: is not a file")
+    if status.st_size == 0:
+        raise DataError(f"{path}: is empty (0 bytes)")
+    return status
+
+
+def _moov(path: str, content: mmap.mmap) -> bytes | None:
+    """An mp4 or mov file's `moov` box, or None for other containers. Raises where the file is not a whole one."""
+    if content[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return None
+    moov = None
+    for kind, _, start, end in mp4.walk_boxes(content):
+        if end > len(content):
+            raise DataError(f"{path}: is cut short: {len(content)} of at least {end} bytes are there")
+        if kind == b"moov":
+            moov = content[start:end]
+    if moov is None:
+        raise DataError(f"{path}: has no index (moov box): recording or download ended early")
+    return moov
+
+
+def _codec(path: str, stream: VideoStream) -> str:
+    """FFmpeg's name of the codec, whichever decoder it took for it."""
+    context = stream.codec_context
+    if context is None:
+        raise DataError(f"{path}: its codec is not known to FFmpeg")
+    if not context.width or not context.height:
+        raise DataError(f"{path}: no picture of it can be decoded")
+    return context.codec.canonical_name
+
+
+def _access(codec: str, extradata: bytes, found: packets.Packets, description: bytes) -> Access:
+    """Packets can be read as ranges where they lie in the file in one piece, in the form that mp4 wants."""
+    annex_b = codec in ("h264", "hevc") and not bitstream.length_size(extradata, codec)
+    if not description:
+        return "whole"
+    return "demux" if annex_b or min(found.offset) < 0 else "ranged"

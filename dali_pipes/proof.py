@@ -1,0 +1,117 @@
+"""Proof by decoding: what a full decode of a file gives, and whether cutting gives the same.
+
+The frames of the full decode carry the number of the packet they came from, which settles the order of presentation
+where the container's times do not. Slow: for scans that ask for it, and for the few files that raise doubts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from dali_pipes import container, cutter, decode
+from dali_pipes.errors import DataError
+from dali_pipes.video import HIDDEN, Video
+
+_RANDOM_CLIPS, _CLIP_FRAMES = 16, 8
+
+
+def settle(video: Video) -> Video:
+    """The video as a full decode shows it; cut where that is proved to give the same frames, else read whole.
+
+    Raises DataError where pictures are damaged or change size.
+    """
+    source_P, digests = _full_decode(video)
+    for candidate in _candidates(video, source_P):
+        if _cuts_like(candidate, digests):
+            return candidate
+    return replace(video, access="whole", frames=len(digests))
+
+
+def decode_ends(video: Video) -> None:
+    """Decode the first and the last group of pictures; raises DataError where that fails."""
+    group_F = video.groups.searchsorted(video.decode_position, "right")
+    for group in {int(group_F[0]), int(group_F[-1])}:
+        for _ in _decoded(video, np.flatnonzero(group_F == group)):
+            pass
+
+
+def _full_decode(video: Video) -> tuple[list[int], list[bytes]]:
+    """For each frame that a full decode shows: the index of its packet, and a digest of its pixels."""
+    sources, digests, damaged, sizes = [], [], 0, set()
+    reformatter = VideoReformatter()
+    with container.open_video(video.path) as (source, stream):
+        decode.configure(stream)
+        stream.codec_context.copy_opaque = True
+        for index, packet in enumerate([*container.packets(source, stream), None]):
+            if packet:
+                packet.opaque = index
+            try:
+                frames = stream.codec_context.decode(packet)
+            except av.FFmpegError:
+                damaged += 1
+                continue
+            for frame in frames:
+                damaged += frame.is_corrupt
+                sizes.add((frame.width, frame.height))
+                sources.append(frame.opaque)
+                digests.append(_digest(frame, reformatter))
+    if damaged:
+        raise DataError(f"{video.path}: {damaged} of {len(video.packets)} pictures are damaged")
+    if len(sizes) != 1:
+        raise DataError(f"{video.path}: its pictures change size")
+    return sources, digests
+
+
+def _candidates(video: Video, sources: list[int]) -> Iterator[Video]:
+    """Tables to try: the container's own order, then the order in which the full decode showed the packets."""
+    if video.access == "whole" or len(set(sources)) < len(sources):
+        return
+    for order in (video.order, _order_of(sources, len(video.packets))):
+        packets = video.packets.copy()
+        packets["order"] = order
+        packets["flags"] |= HIDDEN
+        packets["flags"][sources] &= ~np.uint8(HIDDEN)
+        yield replace(video, packets=packets, frames=len(sources))
+
+
+def _order_of(sources: list[int], count: int) -> np.ndarray:
+    """[P] presentation order: pictures as shown, each that is not shown behind the one decoded before it."""
+    place = np.full(count, -1.0)
+    place[sources] = np.arange(len(sources))
+    place = np.where(place < 0, np.maximum.accumulate(place) + 0.5, place)
+    return place.argsort(kind="stable").argsort()
+
+
+def _cuts_like(video: Video, digests: list[bytes]) -> bool:
+    """Whether each group, and random clips, decode from a cut to the frames of the full decode."""
+    group_F = video.groups.searchsorted(video.decode_position, "right")
+    clips = [np.flatnonzero(group_F == group) for group in np.unique(group_F)]
+    rng = np.random.default_rng(0)
+    clips += [rng.integers(0, video.frames, _CLIP_FRAMES) for _ in range(_RANDOM_CLIPS)]
+    try:
+        return all(got == digests[frame] for clip in clips for frame, got in _decoded(video, clip))
+    except DataError:
+        return False
+
+
+def _decoded(video: Video, frames: np.ndarray) -> Iterator[tuple[int, bytes]]:
+    """(frame, digest of its pixels) of each wanted frame, from a cut; raises DataError where one is missing."""
+    small = cutter.cut(video, frames)
+    wanted = dict(zip(small.positions.tolist(), frames.tolist(), strict=True))
+    reformatter = VideoReformatter()
+    with container.open_video(video.path, small.data) as (source, stream):
+        for position, frame in decode.numbered_frames(source, stream, video.path, timed=small.timed):
+            if position in wanted:
+                yield wanted.pop(position), _digest(frame, reformatter)
+    if wanted:
+        raise DataError(f"{video.path}: {len(wanted)} of {len(frames)} frames do not decode")
+
+
+def _digest(frame: av.VideoFrame, reformatter: VideoReformatter) -> bytes:
+    return hashlib.sha1(np.ascontiguousarray(decode.to_rgb(frame, reformatter)), usedforsecurity=False).digest()
