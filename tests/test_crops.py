@@ -105,6 +105,10 @@ def test_three_crops_of_a_portrait_run_along_its_height_where_mit_repeats_the_mi
     assert ours[2].tolist() == MIT["fullres_256_boxes_left_right_center"]["256x455"][2]
 
 
+def test_three_crops_of_a_square_run_along_its_width():
+    assert crops.three(picture("256x256"), 224)[0, :, :2].tolist() == [[0, 16], [32, 16], [16, 16]]
+
+
 @pytest.mark.parametrize("name", PADDLE["tencrop"])
 def test_ten_crops_are_paddlevideo_five_each_twice(name):
     boxes = crops.ten(picture(name), 224)[0]

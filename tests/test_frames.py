@@ -98,6 +98,10 @@ def test_dense_windows_include_the_first_and_the_last():
     assert starts.tolist() == list(range(0, 99, 2))
 
 
+def test_a_dense_clip_longer_than_its_window_takes_every_frame():
+    assert frames.dense_clips(np.array([64 + 100]), T=80, clips=1).tolist() == [[list(range(50, 130))]]
+
+
 @pytest.mark.parametrize("n, expected", [(1, [0] * 8), (3, [0, 0, 0, 1, 1, 2, 2, 2]), (7, [0, 1, 2, 3, 3, 4, 5, 6])])
 def test_a_video_shorter_than_a_clip_repeats_its_frames_evenly(n, expected):
     counts = np.array([n])
