@@ -1,0 +1,224 @@
+"""Lists: what is a row, what is refused and how that is said."""
+
+import os
+import re
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dali_pipes.errors import DataError
+from dali_pipes.lists import inside, read_list
+
+ODD_NAMES = [
+    "with blanks in it.mp4",
+    "tab\tinside.mp4",
+    "hash#&(bang)!;.avi",
+    'quote\'s and "doubles".mp4',
+    "[brackets] {braces}.webm",
+    "-leading-dash.mp4",
+    unicodedata.normalize("NFC", "näme-ünïcode.mp4"),
+    unicodedata.normalize("NFD", "näme-ünïcode.mp4"),
+    "手-🎬.mp4",
+    "line\u2028separator\x0b\x1c.mp4",
+    "x" * 251 + ".mp4",
+    "abseiling/_4YTwq0-73Y_000044_000054.mp4",
+]
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Writes a list of the given text or bytes and reads it."""
+
+    def read(content, root=""):
+        file = tmp_path / "train.list"
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return read_list(str(file), root)
+
+    return read
+
+
+def rows(listing):
+    return list(zip(listing.paths, listing.label_N.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a.mp4 0\nb.mp4 12\n",
+        "a.mp4 0\nb.mp4 12",
+        "a.mp4 0\r\nb.mp4 12\r\n",
+        "\ufeffa.mp4 0\nb.mp4 12\n",
+        "a.mp4\t0\nb.mp4   012  \n",
+        "\n\na.mp4 0\n \t\nb.mp4 12\n\n",
+        "./a.mp4 0\nx/../b.mp4 12\n",
+    ],
+    ids=["plain", "no final newline", "CRLF", "BOM", "tabs and blanks", "empty lines", "roundabout"],
+)
+def test_a_list_is_read_however_its_editor_wrote_it(listed, content):
+    assert rows(listed(content)) == [("a.mp4", 0), ("b.mp4", 12)]
+
+
+def test_odd_names_come_through_unchanged(listed):
+    listing = listed("".join(f"{name} {label}\n" for label, name in enumerate(ODD_NAMES)))
+    assert rows(listing) == [(name, label) for label, name in enumerate(ODD_NAMES)]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("video.mp4", "no label"),
+        ("3", "no label"),
+        ("video.mp4 -1", "'-1' is not a whole number"),
+        ("video.mp4 1.0", "'1.0' is not a whole number"),
+        ("video.mp4 １", "'１' is not a whole number"),
+        ("video.mp4 abseiling", "'abseiling' is not a whole number"),
+        ("video.mp4 2147483648", "too large"),
+        ("video.mp4 " + "9" * 5000, "too large"),
+        ("nul\0.mp4 1", "NUL"),
+        ("../video.mp4 1", "leads out of the list's folder"),
+        ("a/../../video.mp4 1", "leads out of the list's folder"),
+    ],
+)
+def test_a_bad_line_is_named_with_its_number_and_reason(listed, tmp_path, line, reason):
+    with pytest.raises(DataError, match=re.escape(reason)) as refusal:
+        listed(f"good.mp4 0\n\n{line}\n")
+    assert str(refusal.value).startswith(f"{tmp_path}/train.list:3: ")
+
+
+def test_a_list_that_is_not_utf8_is_refused_with_the_line_of_the_first_such_byte(listed):
+    with pytest.raises(DataError, match=r"train.list:2: byte 0xe9 is not UTF-8"):
+        listed("a.mp4 0\nn\u00e9e.mp4 1\n".encode("latin-1"))
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", "\ufeff"])
+def test_an_empty_list_is_refused(listed, content):
+    with pytest.raises(DataError, match="is empty"):
+        listed(content)
+
+
+def test_of_many_bad_lines_ten_are_shown_and_the_rest_counted(listed):
+    with pytest.raises(DataError) as refusal:
+        listed("no-label.mp4\n" * 25)
+    lines = str(refusal.value).split("\n")
+    assert [line.split(":")[1] for line in lines[:10]] == [str(number) for number in range(1, 11)]
+    assert lines[10:] == ["... and 15 more such lines"]
+
+
+def test_a_file_with_two_labels_is_refused_naming_both_lines(listed):
+    with pytest.raises(DataError, match=r"train.list:3: a.mp4 has label 1 here and label 0 in line 1"):
+        listed("a.mp4 0\nb.mp4 1\n./a.mp4 1\n")
+
+
+def test_repeated_rows_are_kept_and_point_at_the_first(listed):
+    listing = listed("a.mp4 0\nb.mp4 1\na.mp4 0\n./b.mp4 1\n")
+    assert listing.first_N.tolist() == [0, 1, 0, 1]
+    assert listing.distinct.tolist() == [0, 1]
+
+
+def test_relative_paths_start_at_the_root_and_without_one_at_the_lists_folder(listed, tmp_path):
+    assert listed("a.mp4 0\n").path(0) == f"{tmp_path}/a.mp4"
+    assert listed("a.mp4 0\n", root=str(tmp_path / "videos")).path(0) == f"{tmp_path}/videos/a.mp4"
+
+
+def test_absolute_paths_are_taken_as_they_are_without_a_root(listed):
+    assert listed("/data/ucf101/v_Archery_g01_c01.avi 2\n").path(0) == "/data/ucf101/v_Archery_g01_c01.avi"
+
+
+def test_absolute_paths_must_lie_inside_the_root(listed, tmp_path):
+    assert listed(f"{tmp_path}/a.mp4 0\n", root=str(tmp_path)).path(0) == f"{tmp_path}/a.mp4"
+    with pytest.raises(DataError, match=r"train.list:1: /etc/passwd lies outside data.root"):
+        listed("/etc/passwd 0\n", root=str(tmp_path))
+
+
+def test_inside_follows_links(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "out").symlink_to(tmp_path)
+    (root / "in").symlink_to(root)
+    assert inside(str(root), str(root / "in" / "a.mp4"))
+    assert not inside(str(root), str(root / "out" / "a.mp4"))
+    assert not inside(str(root), f"{root}-beside/a.mp4")
+
+
+def test_a_missing_list_is_answered_with_names_like_it(tmp_path):
+    (tmp_path / "train.list").touch()
+    with pytest.raises(DataError, match=r"trian.list: no such list; .* holds train.list"):
+        read_list(str(tmp_path / "trian.list"))
+    with pytest.raises(DataError, match="does not exist either"):
+        read_list(str(tmp_path / "nowhere" / "train.list"))
+
+
+def test_a_device_is_not_read_as_a_list():
+    with pytest.raises(DataError, match="neither a list file nor a folder"):
+        read_list("/dev/zero")
+
+
+def test_class_folders_are_labelled_in_sorted_order_and_an_empty_one_keeps_its_label(tmp_path):
+    for name in ("run/b.mp4", "run/a.AVI", "run/notes.txt", "run/.hidden.mp4", "jump/z.webm", ".git/x.mp4", "top.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "lie").mkdir()
+    listing = read_list(str(tmp_path))
+    assert listing.class_names == ("jump", "lie", "run")
+    assert rows(listing) == [("jump/z.webm", 0), ("run/a.AVI", 2), ("run/b.mp4", 2)]
+
+
+def test_a_folder_without_class_folders_is_refused(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(DataError, match="expected one sub-folder a class"):
+        read_list(str(tmp_path))
+
+
+def test_the_digest_changes_with_any_row_and_with_nothing_else(listed):
+    digest = listed("a.mp4 0\nb.mp4 1\n").digest
+    assert listed("a.mp4 0\r\n\r\nb.mp4\t1").digest == digest
+    others = ["b.mp4 1\na.mp4 0\n", "a.mp4 0\nb.mp4 2\n", "a.mp4 0\n", "a.mp4 0\nc.mp4 1\n"]
+    assert digest not in {listed(other).digest for other in others}
+
+
+fragments = st.sampled_from(
+    ["a.mp4", "..", "/", "/etc/passwd", " ", "\t", "\r", "0", "-1", "7", "1e3", "\0", "é", "\ufeff"]
+)
+fuzzed_lines = st.lists(st.one_of(fragments, st.text(max_size=5)), max_size=6).map("".join)
+fuzzed_lists = st.one_of(st.lists(fuzzed_lines, max_size=12).map(lambda lines: "\n".join(lines).encode()), st.binary())
+
+
+@pytest.fixture(scope="module")
+def fuzz_file(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz") / "train.list"
+
+
+@settings(max_examples=2000, deadline=None)
+@given(content=fuzzed_lists, rooted=st.booleans())
+def test_any_bytes_are_either_rows_or_a_refusal_that_names_lines(fuzz_file, content, rooted):
+    fuzz_file.write_bytes(content)
+    try:
+        listing = read_list(str(fuzz_file), str(fuzz_file.parent) if rooted else "")
+    except DataError as refusal:
+        for line in str(refusal).split("\n"):
+            assert re.match(rf"{fuzz_file}:\d+: .|\.\.\. and \d+ more such lines$", line)
+    else:
+        assert listing.paths and listing.label_N.min() >= 0
+        assert not rooted or all(inside(listing.root, listing.path(row)) for row in range(len(listing.paths)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    name=st.text(min_size=1, max_size=30).filter(
+        lambda text: not set(text) & set("\n\0/") and text == text.strip().strip("\ufeff") and text not in (".", "..")
+    ),
+    label=st.integers(0, 2**31 - 1),
+)
+def test_any_file_name_comes_through(fuzz_file, name, label):
+    fuzz_file.write_text(f"{name} {label}\n", encoding="utf-8", newline="")
+    assert rows(read_list(str(fuzz_file))) == [(name, label)]
+
+
+def test_a_hundred_thousand_rows_are_read_in_order(listed):
+    number = np.arange(100_000)
+    listing = listed("".join(f"class {n % 400}/{n}.mp4 {n % 400}\n" for n in number))
+    np.testing.assert_array_equal(listing.label_N, number % 400)
+    assert listing.paths[-1] == os.path.join("class 399", "99999.mp4")
