@@ -120,6 +120,17 @@ def _vp8(packet: bytes, _: int) -> Picture:
     return Picture(packet[0] >> 4 & 1)  # an invisible picture is decoded and not shown
 
 
+def _vp9(packet: bytes, _: int) -> Picture:
+    bits = f"{packet[0]:08b}{packet[1]:08b}"
+    if bits[:2] != "10":
+        raise ValueError("its frame marker is missing")
+    at = 5 if bits[2:4] == "11" else 4  # profile 3 has a reserved bit
+    repeats, inter, visible = (bit == "1" for bit in bits[at : at + 3])
+    index = packet[-1]  # of a superframe: hidden frames and a shown one in one packet
+    superframe = index >> 5 == 6 and packet[-2 - ((index >> 3 & 3) + 1) * ((index & 7) + 1)] == index
+    return Picture(int(repeats or visible or superframe), resets=not repeats and not inter)
+
+
 READERS: dict[str, Callable[[bytes, int], Picture]] = {
     "h264": _h264,
     "hevc": _hevc,
@@ -127,4 +138,5 @@ READERS: dict[str, Callable[[bytes, int], Picture]] = {
     "mpeg1video": _mpeg2,
     "mpeg2video": _mpeg2,
     "vp8": _vp8,
+    "vp9": _vp9,
 }

@@ -64,8 +64,11 @@ def table(found: Packets) -> np.ndarray:
     return packets
 
 
-def doubts(codec: str, found: Packets, packets: np.ndarray) -> list[str]:
-    """Why cutting this stream might not give what a full decode gives; none for the great majority of files."""
+def doubts(codec: str, reorders: bool, found: Packets, packets: np.ndarray) -> list[str]:
+    """Why cutting this stream might not give what a full decode gives; none for the great majority of files.
+
+    `reorders`: its pictures may be shown in another order than decoded, and its container keeps one time only.
+    """
     first_shown = packets["order"][0]
     second = np.flatnonzero(packets["flags"] & KEYFRAME)[1:2]
     reasons = {
@@ -74,6 +77,7 @@ def doubts(codec: str, found: Packets, packets: np.ndarray) -> list[str]:
         "its first group has leading pictures": (
             packets["order"][: second[0] if len(second) else None] < first_shown
         ).any(),
+        "its times of presentation are guesses": reorders,
         "it carries several parameter sets": len({p.parameters for p in found.pictures if p.parameters}) > 1,
         "it has packets with more than one picture": any(picture.pictures > 1 for picture in found.pictures),
     }

@@ -19,6 +19,8 @@ from dali_pipes.video import HIDDEN, Access, Video
 
 Check = Literal["demux", "ends", "full"]
 
+_ONE_TIME = ("avi", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "obu", "vc1")  # formats without times of presentation
+
 
 def probe(path: str, check: Check = "demux") -> Video:
     """Scan a file. Raises DataError with the path and a reason in plain words where it cannot be used.
@@ -58,7 +60,8 @@ def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
                 mtime_ns=status.st_mtime_ns,
                 packets=table,
             )
-            doubts = packets.doubts(codec, found, table)
+            reorders = source.format.name in _ONE_TIME and bool(stream.codec_context.has_b_frames)
+            doubts = packets.doubts(codec, reorders, found, table)
             if not video.frames:
                 raise DataError(f"{path}: none of its {len(table)} pictures is to be shown")
             return video, doubts + ([] if description else ["mp4 cannot hold it"])

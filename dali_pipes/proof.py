@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 
 from dali_pipes import container, cutter, decode
 from dali_pipes.errors import DataError
-from dali_pipes.video import HIDDEN, Video
+from dali_pipes.video import HIDDEN, SILENT, Video
 
 _RANDOM_CLIPS, _CLIP_FRAMES = 16, 8
 
@@ -76,7 +76,7 @@ def _candidates(video: Video, sources: list[int]) -> Iterator[Video]:
         packets = video.packets.copy()
         packets["order"] = order
         packets["flags"] |= HIDDEN
-        packets["flags"][sources] &= ~np.uint8(HIDDEN)
+        packets["flags"][sources] &= ~np.uint8(HIDDEN | SILENT)
         yield replace(video, packets=packets, frames=len(sources))
 
 
