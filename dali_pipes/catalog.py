@@ -3,10 +3,10 @@
 Opening it reads a few hundred bytes, whatever its size; the rest comes in through the page cache, which all processes
 of a host share. What goes into one is the work of `dali_pipes/scan.py`; this file owns the format:
 
-    header   `_HEADER`: magic and version, where columns and footer start, checksum of everything from the columns on
+    header   `_HEADER`: magic and version, where the footer starts, its checksum
     packets  the packet tables of all videos, one after the other
     columns  the arrays of `_arrays`, each starting at a multiple of 64 bytes
-    footer   JSON: name, place, length and type of each array, and all text that is not a row's own
+    footer   JSON: name, place, length and type of each array, checksum of the columns, all text that is not a row's own
 
 The header is filled in last, so an unfinished file cannot be taken for a finished one.
 """
@@ -29,7 +29,7 @@ from dali_pipes.lists import Listing
 from dali_pipes.video import PACKET, Access, Video
 
 MAGIC = b"VIDCAT01"  # the number rises when the format changes, or what the scan makes of a file
-_HEADER = struct.Struct("<8sQQI4x")
+_HEADER = struct.Struct("<8sQI4x")
 _ALIGNMENT = 64
 _ACCESS = get_args(Access)
 _FILE = np.dtype(  # one file of the list; zeros where it is unreadable, but for the first three
@@ -67,19 +67,21 @@ class Catalog:
         self.file = Path(file)
         try:
             self._raw = np.asarray(np.memmap(self.file, dtype=np.uint8, mode="r"))
-            magic, self._columns_start, footer_start, self._written_checksum = _HEADER.unpack_from(self._raw)
-            if magic != MAGIC:
-                raise ValueError("another format or version")
-            footer = json.loads(self._raw[footer_start:].tobytes())
-            self._array = {name: self._view(*place) for name, place in footer["arrays"].items()}
-            self.source: str = footer["source"]  # the list
-            self.base: str = footer["base"]  # the folder that its relative paths start from
-            self.digest: str = footer["digest"]  # the list's, as `Listing.digest`
-            self.class_names = tuple(footer["class_names"])
-            self._codecs: list[str] = footer["codecs"]
-            self._reasons: dict[str, str] = footer["reasons"]  # by row, as JSON wants it: a string
-        except (OSError, ValueError, TypeError, KeyError, struct.error) as error:
+            magic, footer_start, checksum = _HEADER.unpack_from(self._raw)
+            footer = self._raw[footer_start:].tobytes()
+            if magic != MAGIC or zlib.crc32(footer) != checksum:
+                raise ValueError("the file starts or ends otherwise")
+        except (OSError, ValueError, struct.error) as error:
             raise DataError(f"{self.file}: not a whole catalogue of this version: {error}") from error
+        footer = json.loads(footer)
+        self.source: str = footer["source"]  # the list
+        self.base: str = footer["base"]  # the folder that its relative paths start from
+        self.digest: str = footer["digest"]  # the list's, as `Listing.digest`
+        self.class_names = tuple(footer["class_names"])
+        self._codecs: list[str] = footer["codecs"]
+        self._reasons: dict[str, str] = footer["reasons"]  # by row, as JSON wants it: a string
+        self._columns: tuple[int, int, int] = footer["columns"]  # start, end, checksum
+        self._array = {name: self._view(*place) for name, place in footer["arrays"].items()}
         self.label_N = self._array["label"]
         self.first_N = self._array["first"]  # the first row with the same path
         self.frames_N, self.width_N, self.height_N = (self._array[name] for name in ("frames", "width", "height"))
@@ -165,8 +167,9 @@ class Catalog:
         )
 
     def is_intact(self) -> bool:
-        """Whether columns and footer are as they were written. Reads them all; the packets are not looked at."""
-        return _checksum(self.file, self._columns_start) == self._written_checksum
+        """Whether the columns are as they were written. Reads them all; the packets are not looked at."""
+        start, end, checksum = self._columns
+        return _checksum(self.file, start, end) == checksum
 
 
 def write_catalog(file: Path, listing: Listing, entries: Iterable[Entry]) -> None:
@@ -180,12 +183,14 @@ def write_catalog(file: Path, listing: Listing, entries: Iterable[Entry]) -> Non
             places[name] = (_pad(out), len(array), array.dtype.str)
             out.write(array.tobytes())
         footer_start = _pad(out)
-        about = {"source": listing.source, "base": listing.base, "digest": listing.digest}
-        footer = {**about, "class_names": listing.class_names, **texts, "arrays": places}
-        out.write(json.dumps(footer).encode())
         out.flush()
+        about = {"source": listing.source, "base": listing.base, "digest": listing.digest}
+        columns = columns_start, footer_start, _checksum(file, columns_start, footer_start)
+        footer = {**about, "class_names": listing.class_names, **texts, "arrays": places, "columns": columns}
+        content = json.dumps(footer).encode()
+        out.write(content)
         out.seek(0)
-        out.write(_HEADER.pack(MAGIC, columns_start, footer_start, _checksum(file, columns_start)))
+        out.write(_HEADER.pack(MAGIC, footer_start, zlib.crc32(content)))
         out.flush()
         os.fsync(out.fileno())
 
@@ -234,11 +239,11 @@ def _pad(out: BinaryIO) -> int:
     return out.tell()
 
 
-def _checksum(file: Path, start: int) -> int:
-    """Of the file's bytes from `start` on. Read, not mapped: mapped pages would count as this process's memory."""
+def _checksum(file: Path, start: int, end: int) -> int:
+    """Of some of the file's bytes. Read, not mapped: mapped pages would count as this process's memory."""
     checksum = 0
     with open(file, "rb") as content:
         content.seek(start)
-        while block := content.read(1 << 20):
+        while block := content.read(min(1 << 20, end - content.tell())):
             checksum = zlib.crc32(block, checksum)
     return checksum
