@@ -21,8 +21,8 @@ from dali_pipes.catalog import Catalog
 from dali_pipes.decode import decode_frames
 from dali_pipes.errors import DataError
 from dali_pipes.graph import Head
-from dali_pipes.views import Views
 from dali_pipes.video import Video
+from dali_pipes.views import Views
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,14 +53,15 @@ def clip_graph(
     in it. It raises StopIteration at the end of an epoch.
     """
     what_to_decode = [(types.UINT8, 4, "FHWC")] if head == "pyav" else [(types.UINT8, 1, ""), (types.INT32, 1, "")]
-    dtypes, ndims, layouts = zip((types.INT32, 2, ""), (types.FLOAT, 2, ""), (types.INT32, 1, ""), *what_to_decode)
+    inputs = [(types.INT32, 2, ""), (types.FLOAT, 2, ""), (types.INT32, 1, ""), *what_to_decode]
+    dtypes, ndims, layouts = map(list, zip(*inputs, strict=True))
     order_VT, box_V4, mirror_V, *encoded = fn.external_source(
         source=source,
         num_outputs=len(dtypes),
         batch=True,
-        dtype=list(dtypes),
-        ndim=list(ndims),
-        layout=list(layouts),
+        dtype=dtypes,
+        ndim=ndims,
+        layout=layouts,
     )
     video_UHWC = decode(head, encoded, device)
 

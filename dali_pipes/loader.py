@@ -144,7 +144,7 @@ class VideoLoader:
     def _half(self) -> bool:
         """Whether clips are fp16: half the memory traffic wherever the network computes in 16 bits."""
         precision = self.config.runtime.precision
-        return self.device.type == "cuda" and precision != "fp32" or precision == "fp16"
+        return (self.device.type == "cuda" and precision != "fp32") or precision == "fp16"
 
     def _next_columns(self):
         """What the graph's source returns: the next batch, remembered as in flight."""

@@ -55,5 +55,7 @@ def test_only_one_file_imports_torch_distributed():
 
 
 def test_no_source_file_exceeds_350_lines():
-    long = {path.name: n for place in BELOW for path in sources(place) if (n := len(path.read_text().splitlines())) > 350}
+    long = {
+        path.name: n for place in BELOW for path in sources(place) if (n := len(path.read_text().splitlines())) > 350
+    }
     assert not long

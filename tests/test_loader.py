@@ -1,0 +1,226 @@
+"""The loader's contract: the same batches whatever the threads, ranks and first step; bad videos named, never fatal."""
+
+import dataclasses
+import os
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from videos import number_in, write_video
+
+from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
+from dali_pipes import DataError, Shard, build_loader
+from dali_pipes.scan import load_catalog
+
+STD, LUMA = np.array((0.229, 0.224, 0.225)), np.array((0.299, 0.587, 0.114))
+VIDEOS = 13
+FRAMES = 10  # of the shortest video; each further one has one more
+
+
+def write_set(folder, codec="libx264", suffix=".mp4"):
+    """VIDEOS videos with a list; returns the list."""
+    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    for number in range(VIDEOS):
+        write_video(folder / f"{number}{suffix}", codec, FRAMES + number, gop=4, pixel_format=pixel_format)
+    lines = [f"{number}{suffix} {number % 3}" for number in range(VIDEOS)]
+    (folder / "all.list").write_text("\n".join(lines))
+    return str(folder / "all.list")
+
+
+def make_config(source, **runtime):
+    config = Config(
+        model=Model(num_classes=3, frames=4),
+        data=Data(train=source, val=source, decoder="pyav", max_bad_fraction=0.5),
+        clip=Clip(size=32),
+        eval=Eval(short_side=40, batch=4),
+        optim=Optim(lr=0.1),
+        train=Train(name="test", epochs=1, batch=4),
+        runtime=Runtime(device="cpu", precision="fp32", **{"threads": 2, **runtime}),
+    )
+    load_catalog(source, config.data)
+    return config
+
+
+def with_section(config, section, **settings):
+    return replace(config, **{section: replace(getattr(config, section), **settings)})
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def config(source):
+    return make_config(source)
+
+
+def read(config, split="train", epoch=0, start=0, shard=None):
+    """All batches of an epoch as (clips, labels, rows) arrays."""
+    loader = build_loader(config, split, shard)
+    try:
+        return [
+            (b.clips_BVTCHW.numpy().copy(), b.label_B.numpy(), b.index_B.numpy()) for b in loader.epoch(epoch, start)
+        ]
+    finally:
+        loader.close()
+
+
+def assert_same(some, others):
+    assert len(some) == len(others) > 0
+    for one, other in zip(some, others, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("runtime", [{"threads": 1, "prefetch": 1}, {"threads": 4, "prefetch": 3}])
+def test_threads_and_prefetch_do_not_change_a_bit(config, runtime):
+    assert_same(read(config), read(with_section(config, "runtime", **runtime)))
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_split_the_same_global_sequence(config, ranks):
+    parts = [read(config, shard=Shard(rank, ranks)) for rank in range(ranks)]
+    joined = [tuple(map(np.concatenate, zip(*step, strict=True))) for step in zip(*parts, strict=True)]
+    assert_same(read(config), joined)
+
+
+def test_an_epoch_can_start_at_any_step(config):
+    whole = read(config, epoch=3)
+    for start in range(len(whole)):
+        assert_same(whole[start:], read(config, epoch=3, start=start))
+
+
+def test_an_epoch_left_early_leaves_nothing_behind(config):
+    loader = build_loader(config, "train")
+    for _ in islice(loader.epoch(0), 1):
+        pass
+    after = [(b.clips_BVTCHW.numpy().copy(), b.label_B.numpy(), b.index_B.numpy()) for b in loader.epoch(1)]
+    loader.close()
+    assert_same(read(config, epoch=1), after)
+
+
+def test_epochs_differ_in_order_and_views(config):
+    first, second = read(config, epoch=0)[0], read(config, epoch=1)[0]
+    assert not np.array_equal(first[2], second[2])
+    assert not np.array_equal(first[0], second[0])
+
+
+def test_labels_are_those_of_the_list(config):
+    for _, label_B, row_B in read(config):
+        np.testing.assert_array_equal(label_B, row_B % 3)
+
+
+def test_clips_are_channels_last_without_a_copy(config):
+    loader = build_loader(config, "train")
+    batch = next(iter(loader.epoch(0)))
+    x_NCHW = batch.clips_BTCHW.flatten(0, 1)
+    assert x_NCHW.is_contiguous(memory_format=torch.channels_last)
+    assert x_NCHW.data_ptr() == batch.clips_BVTCHW.data_ptr()
+    loader.close()
+
+
+def test_half_precision_clips_are_the_rounded_ones(config):
+    for (half, *_), (single, *_) in zip(
+        read(with_section(config, "runtime", precision="fp16")), read(config), strict=True
+    ):
+        assert half.dtype == np.float16
+        np.testing.assert_allclose(half, single, atol=2e-3)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_evaluation_gives_every_video_once_and_pads_with_minus_one(config, ranks):
+    steps = [read(config, "val", shard=Shard(rank, ranks)) for rank in range(ranks)]
+    assert len({len(part) for part in steps}) == 1
+    rows = np.concatenate([row_B for part in steps for _, _, row_B in part])
+    labels = np.concatenate([label_B for part in steps for _, label_B, _ in part])
+    assert sorted(rows[rows >= 0]) == list(range(VIDEOS))
+    assert set(labels[rows < 0]) <= {-1}
+
+
+def test_evaluation_shows_the_frames_that_the_views_name(config):
+    plain = with_section(config, "eval", short_side=48, size=48)
+    plain = with_section(plain, "clip", mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
+    wide = dataclasses.replace(plain, eval=dataclasses.replace(plain.eval, crops="three"))
+    for clips_BVTCHW, _, row_B in read(wide, "val"):
+        for clip_VTCHW, row in zip(clips_BVTCHW, row_B, strict=True):
+            if row >= 0:
+                left, right = clip_VTCHW[0], clip_VTCHW[1]
+                pictures_THWC = np.concatenate([left, right], axis=3).transpose(0, 2, 3, 1)
+                n = FRAMES + row
+                expected = [int(n / 8 + n / 4 * segment) for segment in range(4)]
+                assert [number_in(picture) for picture in pictures_THWC] == expected
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("libvpx-vp9", ".mp4"), ("mjpeg", ".avi")])
+def test_dali_decodes_the_same_clips_as_pyav(tmp_path, codec, suffix):
+    config = make_config(write_set(tmp_path, codec, suffix))
+    dali = with_section(config, "data", decoder="dali_cpu")
+    for (ours, *rows), (theirs, *same_rows) in zip(read(config), read(dali), strict=True):
+        np.testing.assert_array_equal(rows, same_rows)
+        difference = np.moveaxis(ours - theirs, 3, -1) * STD * 255
+        # DALI interpolates chroma and rounds exactly; PyAV's conversion, 8 times as fast, repeats it and rounds down
+        assert np.abs(difference @ LUMA).max() < 5
+        assert np.abs(difference).mean() < 4
+
+
+def test_a_video_that_changed_since_the_scan_is_left_out_and_named_once(tmp_path):
+    config = make_config(write_set(tmp_path))
+    before = read(config, "val")
+    (tmp_path / "5.mp4").write_bytes((tmp_path / "5.mp4").read_bytes()[:-100])
+    loader = build_loader(config, "val")
+    rows = [row for _ in range(2) for batch in loader.epoch(0) for row in batch.index_B.tolist()]
+    loader.close()
+    assert set(rows) == set(range(VIDEOS)) - {5} | {-1}
+    assert [(bad.row, bad.path) for bad in loader.unreadable] == [(5, str(tmp_path / "5.mp4"))]
+    assert "changed since the scan" in loader.unreadable[0].reason
+    after = read(config, "val")
+    for (clips, _, row_B), (same, _, same_row_B) in zip(before, after, strict=True):
+        good = same_row_B >= 0
+        np.testing.assert_array_equal(clips[good], same[good])
+        np.testing.assert_array_equal(row_B[good], same_row_B[good])
+
+
+def test_a_video_that_dali_cannot_decode_costs_only_itself(tmp_path):
+    config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
+    whole = read(config, "val")
+    path = tmp_path / "6.mp4"
+    status, content = path.stat(), path.read_bytes()
+    start = content.index(b"mdat") + 4
+    path.write_bytes(content[:start] + bytes(len(content) - start))  # all packets gone bad, the scan none the wiser
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    loader = build_loader(config, "val")
+    batches = [(b.clips_BVTCHW.numpy().copy(), b.label_B.numpy(), b.index_B.numpy()) for b in loader.epoch(0)]
+    loader.close()
+    assert [bad.row for bad in loader.unreadable] == [6]
+    assert len(batches) == len(whole)
+    for (clips, _, row_B), (same, label_B, same_row_B) in zip(whole, batches, strict=True):
+        good = same_row_B >= 0
+        assert (row_B[~good] == 6).sum() + (row_B[~good] == -1).sum() == (~good).sum()
+        assert (label_B[~good] == -1).all()
+        np.testing.assert_array_equal(clips[good], same[good])
+
+
+def test_a_batch_larger_than_the_set_says_which_would_work(config):
+    with pytest.raises(DataError, match=r"13 readable videos do not fill one batch of train.batch=16.*works is 13"):
+        build_loader(with_section(config, "train", batch=16), "train")
+
+
+def test_ten_crops_mirror_every_second_view(config):
+    for clips_BVTCHW, _, row_B in read(with_section(config, "eval", crops="ten", short_side=48), "val"):
+        assert clips_BVTCHW.shape[1] == 10
+        for clip_VTCHW in clips_BVTCHW[row_B >= 0]:
+            np.testing.assert_allclose(clip_VTCHW[0::2], clip_VTCHW[1::2, ..., ::-1], atol=1e-6)
+
+
+def test_the_synthetic_loader_keeps_the_same_contract(config):
+    synthetic = with_section(config, "data", source="synthetic")
+    (clips, label_B, row_B), *rest = read(synthetic)
+    (real, *_), *_ = read(config)
+    assert clips.shape == real.shape
+    assert clips.dtype == real.dtype
+    np.testing.assert_array_equal(label_B, row_B % 3)
+    assert_same(rest, read(synthetic, start=1))
