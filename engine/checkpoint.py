@@ -1,0 +1,192 @@
+"""Checkpoints that survive what happens to them: kills while writing, bit rot, full disks.
+
+A checkpoint is two files: `step-00001240.pt`, and beside it `step-00001240.pt.json` with its size and sha256, because
+torch.load notices neither flipped bits nor zeroed pages. Both are written under temporary names, flushed to the disk
+and renamed, the .pt last: a .pt that exists under its name is whole, or its sidecar shows that it is not.
+
+What a checkpoint holds is up to `fit`; here it is a dictionary that torch's safe loader takes: tensors, numbers, text,
+None, and dictionaries, lists and tuples of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.weights import CheckpointError
+
+NAME = re.compile(r"step-(\d{8})\.pt")
+SPARE = 1.2  # free space asked for, as a multiple of the tensors to be written
+
+
+class _HashingFile:
+    """A file that hashes what is written to it. torch.save writes front to back."""
+
+    def __init__(self, path: Path):
+        self._file = path.open("wb")
+        self._sha256 = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data) -> int:
+        self._sha256.update(data)
+        self.bytes += len(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close_durably(self) -> str:
+        """Put everything on the disk; returns the sha256."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return self._sha256.hexdigest()
+
+
+def step_file(folder: Path, step: int) -> Path:
+    """The name of a step's checkpoint."""
+    return folder / f"step-{step:08d}.pt"
+
+
+def save(path: Path, payload: dict, **note: object) -> None:
+    """Write a checkpoint; `note` goes into the sidecar, for people. Raises CheckpointError.
+
+    Refused: weights that are not finite (resuming from them would be useless), and a disk too full to take the file.
+    """
+    _refuse_unfinite(payload["model"], path)
+    _refuse_full_disk(path.parent, payload)
+    temporary, sidecar = path.with_name(f".tmp-{path.name}"), _sidecar(path)
+    temporary_sidecar = sidecar.with_name(f".tmp-{sidecar.name}")
+    try:
+        file = _HashingFile(temporary)
+        torch.save(payload, file)
+        facts = {"sha256": file.close_durably(), "bytes": file.bytes, **note}
+        with temporary_sidecar.open("w") as text:
+            json.dump(facts, text, indent=1)
+            text.flush()
+            os.fsync(text.fileno())
+        temporary_sidecar.replace(sidecar)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot be written ({error}); earlier checkpoints are untouched") from error
+
+
+def load(path: Path) -> dict:
+    """A verified checkpoint's content, on the host. Raises CheckpointError."""
+    if problem := damage(path):
+        raise CheckpointError(f"{path}: {problem}; resume from another checkpoint")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None."""
+    try:
+        facts = json.loads(_sidecar(path).read_text())
+        size, sha256 = facts["bytes"], facts["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"its sidecar {_sidecar(path).name} is missing or unreadable"
+    if not path.is_file():
+        return "there is no such file"
+    if path.stat().st_size != size:
+        return f"has {path.stat().st_size} bytes instead of {size}"
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    return None if found == sha256 else "is damaged: its sha256 is not the one it was written with"
+
+
+def note(path: Path) -> dict:
+    """What the sidecar says, or nothing where there is none."""
+    try:
+        return json.loads(_sidecar(path).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def steps(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, newest first."""
+    return sorted((path for path in folder.glob("step-*.pt") if NAME.fullmatch(path.name)), reverse=True)
+
+
+def latest(folder: Path, warn: Callable[[str], None] = print) -> Path | None:
+    """The newest undamaged checkpoint, or None where there are none. Raises CheckpointError where all are damaged."""
+    candidates = steps(folder)
+    passed_over = []
+    for path in candidates:
+        problem = damage(path)
+        if problem is None:
+            if passed_over:
+                warn(f"warning: falling back to {path}: {'; '.join(passed_over)}")
+            return path
+        passed_over.append(f"{path.name} {problem}")
+    if candidates:
+        raise CheckpointError(f"{folder}: no checkpoint is intact: {'; '.join(passed_over)}; start over in another run")
+    return None
+
+
+def set_aside_newer(path: Path) -> None:
+    """Rename the checkpoints newer than `path`, which `latest` has found damaged, so that it looks no more."""
+    for newer in steps(path.parent):
+        if newer > path:
+            newer.replace(newer.with_name(f"{newer.name}.damaged"))
+
+
+def tidy(folder: Path, keep: int, warn: Callable[[str], None] = print) -> None:
+    """Remove all but the newest `keep` checkpoints, and what killed writers left behind."""
+    leftovers = list(folder.glob(".tmp-step-*"))
+    for path in [*leftovers, *(file for old in steps(folder)[keep:] for file in (old, _sidecar(old)))]:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            warn(f"warning: {path} cannot be removed: {error.strerror}")
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the renames on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _tensors(content: object) -> Iterator[Tensor]:
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from _tensors(value)
+    elif isinstance(content, list | tuple):
+        for value in content:
+            yield from _tensors(value)
+
+
+def _refuse_unfinite(state: dict[str, Tensor], path: Path) -> None:
+    """All tensors are looked at before the device is waited for, once."""
+    names = [name for name, tensor in state.items() if tensor.is_floating_point()]
+    finite = torch.stack([state[name].isfinite().all() for name in names]).tolist()
+    if not all(finite):
+        broken = names[finite.index(False)]
+        raise CheckpointError(f"{path}: not written, because {broken} holds values that are not finite")
+
+
+def _refuse_full_disk(folder: Path, payload: dict) -> None:
+    need = int(SPARE * sum(tensor.nbytes for tensor in _tensors(payload)))
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise CheckpointError(
+            f"{folder}: {free / 2**20:,.0f} MiB free, but a checkpoint needs {need / 2**20:,.0f} MiB; make room"
+        )

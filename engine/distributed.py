@@ -1,0 +1,195 @@
+"""Processes that train together: who they are, and what they tell each other. The only importer of torch.distributed.
+
+Gradients travel over NCCL on GPUs (inside `wrap`); everything else is a few numbers on the host and travels over gloo,
+so that no exchange here waits for a GPU. With one process every function is a no-op.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from configs.errors import ConfigError
+
+TIMEOUT = timedelta(minutes=5)  # a rank that is this late is taken for lost
+PATIENCE = timedelta(hours=24)  # scanning a large dataset; a rank that dies is noticed at once all the same
+
+LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+Result = TypeVar("Result")
+_patient: dist.ProcessGroup | None = None
+_host: dist.ProcessGroup | None = None
+
+
+class PeerFailed(Exception):
+    """Another rank failed and has said why; this one has nothing to add."""
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def local_rank() -> int:
+    """This process's number on its host: also the number of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def local_world_size() -> int:
+    """How many of the processes run on this host."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+@contextmanager
+def processes(device: str) -> Iterator[None]:
+    """Join the processes that torchrun started, if it did, for as long as the block runs."""
+    started = _launched()
+    if started:
+        _join(device)
+    yield
+    if started:  # not after an error: leaving in good order needs peers that answer
+        dist.destroy_process_group()
+
+
+def _launched() -> bool:
+    """Whether torchrun started this process. A half-set environment is an error, never a guess."""
+    missing = [name for name in LAUNCH_VARIABLES if name not in os.environ]
+    present = [name for name in LAUNCH_VARIABLES if name in os.environ]
+    if missing and present:
+        raise ConfigError(
+            f"environment: {', '.join(present)} set but not {', '.join(missing)}; "
+            f"start several processes with torchrun, or unset {', '.join(present)} to run one"
+        )
+    return bool(present)
+
+
+def _join(device: str) -> None:
+    global _host, _patient
+    if device == "cuda":
+        torch.cuda.set_device(local_rank())
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
+    _host = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    _patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if world_size() > 1:
+        dist.barrier(group=_host)
+
+
+def all_sum(numbers: Tensor) -> Tensor:
+    """`numbers`, a tensor of any shape, summed over the ranks, on the host; integers are exact."""
+    numbers = numbers.detach().cpu()
+    if world_size() > 1:
+        numbers = numbers.clone()
+        dist.all_reduce(numbers, group=_host)
+    return numbers
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether `flag` is set on at least one rank."""
+    return bool(all_sum(torch.tensor(int(flag))))
+
+
+def gather(value: Result) -> list[Result]:
+    """Every rank's `value` (anything picklable), in the order of the ranks, on every rank."""
+    if world_size() == 1:
+        return [value]
+    values: list[Result] = [value] * world_size()
+    dist.all_gather_object(values, value, group=_host)
+    return values
+
+
+def from_rank_zero(value: Result) -> Result:
+    """Rank 0's `value` (anything picklable), on every rank."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0, group=_host)
+    return values[0]
+
+
+def together(work: Callable[[], Result]) -> Result:
+    """`work()` on every rank at once. Where it fails on any, all raise: that one its error, others `PeerFailed`."""
+    return in_turns(work, turns=1)
+
+
+def on_rank_zero(work: Callable[[], Result]) -> Result | None:
+    """Rank 0's `work()`, None on the others; raises as `together` does."""
+    return together(lambda: work() if rank() == 0 else None)
+
+
+def in_turns(work: Callable[[], Result], turns: int = 3) -> Result:
+    """Like `together`, but rank 0 works first, then the first rank of every other host, then all others.
+
+    What rank 0 leaves on a shared disk, or the first rank of a host on a local one, the others find there.
+    """
+    mine = 0 if rank() == 0 else min(turns - 1, 1 if local_rank() == 0 else 2)
+    result, error = None, None
+    for turn in range(turns):
+        if turn == mine:
+            try:
+                result = work()
+            except Exception as caught:  # reported to the other ranks first, raised below
+                error = caught
+        _check_peers(error)
+    return result
+
+
+def _check_peers(error: Exception | None) -> None:
+    failed = torch.tensor(int(error is not None))
+    if world_size() > 1:
+        dist.all_reduce(failed, group=_patient)
+    if error is not None:
+        raise error
+    if failed:
+        raise PeerFailed
+
+
+def raise_everywhere(error: Exception) -> None:
+    """Raise an error that every rank has seen: as itself on rank 0, which reports it, as `PeerFailed` on the others."""
+    raise error if rank() == 0 else PeerFailed
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give every rank rank 0's buffers: each rank's batch norms have seen other clips."""
+    if world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def wrap(model: nn.Module) -> nn.Module:
+    """`model`, already on its device, so that its gradients are averaged over the ranks."""
+    return DistributedDataParallel(model) if world_size() > 1 else model
+
+
+def settle(model: nn.Module, wrapped: nn.Module, clips_BTCHW: Tensor, autocast: Callable) -> None:
+    """Let DDP choose its gradient buckets now, by two passes over `clips_BTCHW` that leave no trace in `model`.
+
+    DDP rebuilds its buckets after the first step, which changes the order in which three or more ranks are summed: a
+    resumed run would start with other buckets than the uninterrupted one had, and not be bit-identical to it.
+    """
+    if world_size() == 1:
+        return
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    for _ in range(2):
+        with autocast():
+            loss = wrapped(clips_BTCHW).sum()
+        loss.backward()
+        model.zero_grad(set_to_none=True)
+    for buffer, kept in zip(model.buffers(), buffers, strict=True):
+        buffer.copy_(kept)

@@ -1,0 +1,230 @@
+"""The loop: steps, and between them the places where the host reads numbers: log tick, checkpoint, evaluation.
+
+Knows when things happen. How a step, a checkpoint or an evaluation is done is known where it is done.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from dali_pipes import DataError
+from engine import checkpoint, distributed, runtime, screen
+from engine.clock import Clock, Times
+from engine.evaluate import Result, evaluate, unreadable_of_all_ranks
+from engine.interrupt import Interrupt
+from engine.record import Run
+from engine.screen import Screen
+from engine.step import Tally
+from engine.training import Training
+from models import CheckpointError
+
+FIRST_BAD = 5  # unreadable videos that an error names
+LOWEST_SCALE = 2**-10  # of the loss; where fp16 overflows even there, nothing is learned any more
+
+
+def fit(training: Training, run: Run | None, show: Screen) -> bool:
+    """Train to the last epoch; returns False where it was interrupted. `run` is rank 0's, None elsewhere.
+
+    Raises FloatingPointError when the loss is no longer finite, DataError when too many videos cannot be read, and
+    CheckpointError when the last checkpoint cannot be written; on ranks other than 0, PeerFailed in their place.
+    """
+    loop = _Loop(training, run, show)
+    try:
+        finished = loop.go()
+    except Exception as error:
+        loop.status("failed", reason=str(error))
+        raise
+    loop.status("finished" if finished else "preempted")
+    return finished
+
+
+class _Loop:
+    """What the loop remembers between steps."""
+
+    def __init__(self, training: Training, run: Run | None, show: Screen):
+        self.training, self.run, self.show = training, run, show
+        self.clock = Clock(training.device, training.config.train.batch)
+        self.tally = Tally(training.device)
+        self.ticked = self.saved = training.step  # steps of the last tick and of the last checkpoint
+        self.bad, self.bad_reports = 0, -1
+
+    def go(self) -> bool:
+        """Epoch after epoch; whether the end was reached."""
+        training = self.training
+        with Interrupt() as interrupt, self.show:
+            self.status("running")
+            if self.run:
+                self.run.rewind(training.step)
+            if training.at_epoch_end:  # a run that ended before the evaluation that was due
+                self.close_epoch()
+            while training.step < training.total_steps:
+                if not self.train_epoch(interrupt):
+                    self.say(f"stopping after step {training.step} ({interrupt.reason}); go on with --resume")
+                    self.save(final=True)
+                    return False
+                self.close_epoch()
+        return True
+
+    def train_epoch(self, interrupt: Interrupt) -> bool:
+        """Steps up to the end of the epoch; False where they were interrupted."""
+        training = self.training
+        epoch, start = divmod(training.step, training.steps_per_epoch)
+        for batch in self.clock.fetch(training.train_loader.epoch(epoch, start)):
+            self.grad_norm = training.take_step(batch, self.tally)
+            if training.step % training.steps_per_epoch % training.config.train.log_every == 0:  # at its end, too
+                self.tick()
+            if interrupt.agreed(training.step):
+                self.tick()
+                return False
+        return True
+
+    def close_epoch(self) -> None:
+        """The checkpoint and the evaluation that are due; the checkpoint first, lest an evaluation cost an epoch."""
+        training, train = self.training, self.training.config.train
+        epoch, last = training.step // training.steps_per_epoch, training.step == training.total_steps
+        with self.clock.pause():
+            if (last or epoch % train.checkpoint_every == 0) and self.saved != training.step:
+                self.save(final=last)
+            if training.val_loader and (last or (train.eval_every and epoch % train.eval_every == 0)):
+                self.evaluate()
+
+    def tick(self) -> None:
+        """Read the numbers since the last tick, from all ranks; stop on what makes going on useless; log the rest."""
+        training, first = self.training, self.ticked
+        self.ticked = training.step
+        if first == training.step:
+            return
+        loss_sum, hits, clips = distributed.all_sum(self.tally.read()).tolist()
+        loss = loss_sum / max(clips, 1)
+        self.refuse_divergence(loss, first)
+        self.count_bad()
+        times = self.clock.read()
+        if self.run:
+            self.log(loss, hits / max(clips, 1), times)
+
+    def log(self, loss: float, top1: float, times: Times) -> None:
+        """One line for people and one for programs. `top1` is a fraction."""
+        training = self.training
+        epoch, step = divmod(training.step - 1, training.steps_per_epoch)
+        seconds_per_step = self.clock.total.seconds_per_step
+        left = training.total_steps - training.step
+        numbers = {
+            "loss": loss,
+            "top1": top1,
+            "lr": training.lr_at(training.step - 1),
+            "grad_norm": float(self.grad_norm),
+            "memory": runtime.peak_memory(training.device),
+            "bad": self.bad,
+        }
+        label = {
+            "epoch": f"{epoch + 1}/{training.config.train.epochs}",
+            "step": f"{step + 1}/{training.steps_per_epoch}",
+        }
+        eta = seconds_per_step and left * seconds_per_step
+        self.say(screen.train_line(**label, **numbers, times=times, eta=eta))
+        self.show.progress(training.step, training.total_steps, f"ep {label['epoch']}")
+        speed = {"clips_per_s": times.clips_per_second, "data_fraction": times.data_fraction}
+        self.run.metrics(
+            "train", step=training.step, epoch=training.step / training.steps_per_epoch, **numbers, **speed
+        )
+
+    def refuse_divergence(self, loss: float, first: int) -> None:
+        """Stop once the loss, or every gradient, has left the numbers. Nothing is saved after this."""
+        training, scaler = self.training, self.training.scaler
+        if not math.isfinite(loss):
+            seen = f"loss became {loss} between steps {first} and {training.step}"
+        elif scaler.is_enabled() and scaler.get_scale() < LOWEST_SCALE:
+            seen = f"fp16 gradients overflow at every step up to {training.step}; runtime.precision=bf16 has more range"
+        else:
+            return
+        good = self.run and checkpoint.step_file(self.run.checkpoints, self.saved)
+        known = f"last good checkpoint: {good}" if good and good.exists() else "there is no checkpoint yet"
+        distributed.raise_everywhere(FloatingPointError(f"{seen}; {known}; a lower optim.lr may help"))
+
+    def count_bad(self) -> None:
+        """Bring quarantine.jsonl up to date; stop when more videos are unreadable than the recipe allows."""
+        loader = self.training.train_loader
+        reports = int(distributed.all_sum(torch.tensor(len(loader.unreadable))))
+        if reports == self.bad_reports:
+            return
+        self.bad_reports = reports
+        unreadable = unreadable_of_all_ranks(loader)
+        self.bad = len(unreadable)
+        if self.run:
+            self.run.quarantine("train", unreadable)
+        allowed = self.training.config.data.max_bad_fraction
+        if self.bad > allowed * loader.num_rows:
+            examples = "; ".join(reason for _, _, reason in unreadable[:FIRST_BAD])
+            distributed.raise_everywhere(
+                DataError(
+                    f"{self.bad} of {loader.num_rows} training videos cannot be read, more than "
+                    f"data.max_bad_fraction={allowed:g}; the first: {examples}"
+                )
+            )
+
+    def save(self, final: bool) -> None:
+        """Write a checkpoint of this step."""
+        if self.saved != self.training.step and self.written(self.write_step, final):
+            self.saved = self.training.step
+
+    def write_step(self) -> None:
+        """Rank 0's part of `save`."""
+        if self.run:
+            path = checkpoint.step_file(self.run.checkpoints, self.training.step)
+            checkpoint.save(path, self.training.state(), step=self.training.step)
+            checkpoint.tidy(path.parent, self.training.config.train.keep, self.say)
+
+    def written(self, write: Callable[[], None], final: bool) -> bool:
+        """Whether rank 0 could `write`. Where it could not, training goes on with a warning, unless it was `final`."""
+        try:
+            distributed.together(write)
+        except (CheckpointError, distributed.PeerFailed) as error:
+            if final:
+                raise
+            self.say(f"warning: {error}")
+            return False
+        return True
+
+    def evaluate(self) -> None:
+        """Evaluate this step's weights, once, and keep them where they are the best so far."""
+        training = self.training
+        if distributed.from_rank_zero(self.run and self.run.has_metrics("val", training.step)):
+            return
+        result = evaluate(
+            training.model,
+            training.val_loader,
+            classes=training.config.model.num_classes,
+            average=training.config.eval.average,
+            autocast=training.autocast,
+        )
+        self.written(lambda: self.keep_best(result), final=training.step == training.total_steps)
+        if self.run:
+            epoch = training.step // training.steps_per_epoch
+            self.say(f"ep {epoch}/{training.config.train.epochs} val {result.summary()}")
+            self.run.quarantine("val", result.unreadable)
+            self.run.metrics("val", step=training.step, epoch=epoch, **result.numbers())
+
+    def keep_best(self, result: Result) -> None:
+        """Rank 0's part of `evaluate`."""
+        if not self.run:
+            return
+        best = self.run.best
+        so_far = -1 if checkpoint.damage(best) else checkpoint.note(best)["top1"]
+        if result.top1 > so_far:
+            checkpoint.save(best, self.training.weights(), step=self.training.step, **result.numbers())
+
+    def say(self, line: str) -> None:
+        """A line on the screen and in log.txt, from rank 0."""
+        if self.run:
+            self.show.say(line)
+            self.run.log(line)
+
+    def status(self, state: str, **more: object) -> None:
+        """Replace status.json."""
+        if self.run:
+            path = checkpoint.step_file(self.run.checkpoints, self.saved)
+            known = str(path) if path.exists() else None
+            self.run.status(state, self.training.step, checkpoint=known, **more)

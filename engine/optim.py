@@ -1,0 +1,110 @@
+"""The optimizer: which parameters share a rate and a decay, and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from configs.schema import Optim
+
+NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def parameter_groups(model: nn.Module, optim: Optim) -> list[dict]:
+    """Every parameter of `model`, in groups by the kind of module that owns it, as MIT's TSM divides them.
+
+    A group holds `params`, `kind`, `lr_mult` (of the scheduled rate) and `weight_decay`. Raises TypeError where a
+    parameter belongs to a module of no known kind: better than training it with the wrong decay.
+    """
+    spared = optim.weight_decay if optim.decay_norm_and_bias else 0.0
+    fc_weight_mult, fc_bias_mult = optim.fc_lr_mult
+    shares = {
+        "first conv weight": (1.0, optim.weight_decay),
+        "weight": (1.0, optim.weight_decay),
+        "bias": (optim.bias_lr_mult, spared),
+        "norm": (1.0, spared),
+        "fc weight": (fc_weight_mult, optim.weight_decay),
+        "fc bias": (fc_bias_mult, spared),
+    }
+    members: dict[str, list[nn.Parameter]] = {kind: [] for kind in shares}
+    for kind, parameter in _kinds(model):
+        members[kind].append(parameter)
+    return [
+        {"params": members[kind], "kind": kind, "lr_mult": lr_mult, "weight_decay": decay}
+        for kind, (lr_mult, decay) in shares.items()
+        if members[kind]
+    ]
+
+
+def _kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """(kind, parameter) of every parameter; the classifier is the last linear layer."""
+    convolutions = [module for module in model.modules() if isinstance(module, CONVOLUTIONS)]
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if isinstance(module, NORMS):
+                yield "norm", parameter
+            elif module in linears[-1:]:
+                yield f"fc {name}", parameter
+            elif isinstance(module, (*CONVOLUTIONS, nn.Linear)) and name == "bias":
+                yield "bias", parameter
+            elif isinstance(module, (*CONVOLUTIONS, nn.Linear)):
+                yield "first conv weight" if module is convolutions[0] else "weight", parameter
+            else:
+                raise TypeError(f"{path}.{name}: no parameter group for a {type(module).__name__}")
+
+
+def make_optimizer(model: nn.Module, optim: Optim, fused: bool = False) -> torch.optim.SGD:
+    """SGD over `parameter_groups`. Rates are set at every step, from the schedule."""
+    return torch.optim.SGD(
+        parameter_groups(model, optim), lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, fused=fused
+    )
+
+
+def describe_groups(optimizer: torch.optim.Optimizer) -> list[str]:
+    """One line a group: its kind, its tensors and values, its multiplier of the rate, its decay."""
+    return [
+        f"{group['kind']:>17}: {len(group['params']):3} tensors, {sum(p.numel() for p in group['params']):>10,} values,"
+        f" lr x {group['lr_mult']:g}, decay {group['weight_decay']:g}"
+        for group in optimizer.param_groups
+    ]
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give each group its multiple of `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr_mult"] * lr
+
+
+def make_schedule(optim: Optim, steps_per_epoch: int, epochs: int) -> Callable[[int], float]:
+    """`lr_at(step)`: the learning rate of a step, counted from 0 over the whole run.
+
+    With e = step / steps_per_epoch, `step` gives lr * gamma^(milestones m with m <= floor(e)), so the rate falls with
+    the first step of the 0-based epoch that a milestone names (MIT, PaddleVideo); `cosine` falls at every step,
+    lr / 2 * (1 + cos(pi e / epochs)). A warm-up of W epochs rises at every step, linearly, from warmup_start * lr to
+    what the schedule gives at W: on the cosine itself, as PaddleVideo's does, not on lr.
+    """
+    falling = _cosine(optim, epochs) if optim.schedule == "cosine" else _stairs(optim)
+    start, top = optim.warmup_start * optim.lr, falling(optim.warmup_epochs)
+
+    def lr_at(step: int) -> float:
+        epoch = step / steps_per_epoch
+        if epoch < optim.warmup_epochs:
+            return start + epoch * (top - start) / optim.warmup_epochs
+        return falling(epoch)
+
+    return lr_at
+
+
+def _cosine(optim: Optim, epochs: int) -> Callable[[float], float]:
+    return lambda epoch: 0.5 * optim.lr * (1 + math.cos(math.pi * epoch / epochs))
+
+
+def _stairs(optim: Optim) -> Callable[[float], float]:
+    return lambda epoch: optim.lr * optim.gamma ** bisect_right(optim.milestones, epoch)

@@ -1,0 +1,198 @@
+"""The run folder `runs/<name>/`: what was asked for, on what it ran, what came out. Written by rank 0 alone.
+
+config.yaml, env.json, command.txt   how the run came about
+log.txt                              the lines that people saw
+metrics.jsonl                        the same numbers for programs: one object a line, tagged `_type`
+status.json                          running, preempted, finished or failed; replaced atomically
+quarantine.jsonl                     each unreadable video once, with the reason
+checkpoints/, best.pt                see `checkpoint`
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import configs
+from configs import Config, ConfigError
+
+PACKAGES = ("torch", "torchvision", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "av", "numpy")
+
+
+def now() -> str:
+    """The time, in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def environment() -> dict:
+    """What a number depends on beside the settings: versions, the commit, the machine."""
+    gpu = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "gpu": torch.cuda.get_device_name() if gpu else None,
+        "gpus": torch.cuda.device_count(),
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "platform": platform.platform(),
+        **_commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str | None:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return None
+
+
+def _commit() -> dict:
+    """The commit of this code and whether files differ from it; a copy without git may name it in $COMMIT."""
+
+    def git(*words: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": os.environ.get("COMMIT"), "dirty": None}
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Give `path` new content, such that a reader sees all of the old or all of the new."""
+    temporary = path.with_name(f".tmp-{path.name}")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_lines(path: Path) -> Iterator[dict]:
+    """The objects of a .jsonl file, less a last line that a kill cut short."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def open_run(config: Config, *, resume: bool = False, fresh: bool = False) -> Run:
+    """The folder of the run that `config` names, with how it came about written down. Raises as `Run` does."""
+    run = Run(Path(config.train.runs) / config.train.name, resume=resume, fresh=fresh)
+    run.describe(configs.to_yaml(config), settings=configs.fingerprint(config))
+    return run
+
+
+class Run:
+    """One run's folder, held against a second trainer for as long as this process lives."""
+
+    def __init__(self, folder: Path, *, resume: bool = False, fresh: bool = False):
+        """Raises ConfigError where the folder is in use, or holds a run that is neither to be resumed nor removed."""
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        self.best = folder / "best.pt"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / ".lock").open("a+")
+        except OSError as error:
+            raise ConfigError(
+                f"train.runs: {folder} cannot be written ({error.strerror}); name another folder"
+            ) from error
+        self._take_lock()
+        if (folder / "status.json").exists() and fresh:
+            self._remove_run()
+        if (folder / "status.json").exists() and not resume:
+            raise ConfigError(
+                f"train.name: {folder} already holds a run; go on with --resume, remove it with --fresh, "
+                "or choose another train.name"
+            )
+        self.checkpoints.mkdir(exist_ok=True)
+        self._quarantined = {(entry["split"], entry["row"]) for entry in read_lines(folder / "quarantine.jsonl")}
+
+    def _take_lock(self) -> None:
+        """The kernel drops the lock with the process that held it, however that ends: it is never stale."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip()
+            raise ConfigError(
+                f"train.name: {self.folder} is in use by {holder}; wait for it, or choose another train.name"
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {platform.node()}")
+        self._lock.flush()
+
+    def _remove_run(self) -> None:
+        """Empty the folder, but for the lock."""
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != ".lock":
+                path.unlink()
+
+    def describe(self, config_yaml: str, **more: object) -> None:
+        """Write how the run came about; a resumed run's files are those of its last start."""
+        replace_file(self.folder / "config.yaml", config_yaml)
+        replace_file(self.folder / "env.json", json.dumps({**environment(), **more}, indent=1) + "\n")
+        with (self.folder / "command.txt").open("a") as file:
+            file.write(f"{now()}  {shlex.join(sys.argv)}\n")
+
+    def log(self, line: str) -> None:
+        """Add a line for people to log.txt."""
+        self._append("log.txt", line)
+
+    def metrics(self, kind: str, **numbers: object) -> None:
+        """Add a line for programs to metrics.jsonl."""
+        self._append("metrics.jsonl", json.dumps({"_type": kind, "time": now(), **numbers}))
+
+    def rewind(self, step: int) -> None:
+        """Forget the metrics after `step`, from which the run goes on."""
+        path = self.folder / "metrics.jsonl"
+        kept = [json.dumps(entry) + "\n" for entry in read_lines(path) if entry["step"] <= step]
+        replace_file(path, "".join(kept))
+
+    def has_metrics(self, kind: str, step: int) -> bool:
+        """Whether metrics of this kind were recorded at this step."""
+        return any(e["_type"] == kind and e["step"] == step for e in read_lines(self.folder / "metrics.jsonl"))
+
+    def quarantine(self, split: str, unreadable: list[tuple[int, str, str]]) -> None:
+        """Add the videos of (row, path, reason) that are not there yet to quarantine.jsonl."""
+        for row, path, reason in unreadable:
+            if (split, row) not in self._quarantined:
+                self._quarantined.add((split, row))
+                entry = {"split": split, "row": row, "path": path, "reason": reason}
+                self._append("quarantine.jsonl", json.dumps(entry))
+
+    def status(self, state: str, step: int, **more: object) -> None:
+        """Replace status.json. `state` is running, preempted, finished or failed: torchrun's exit codes hide it."""
+        replace_file(
+            self.folder / "status.json", json.dumps({"state": state, "step": step, **more, "time": now()}) + "\n"
+        )
+
+    def _append(self, name: str, line: str) -> None:
+        with (self.folder / name).open("a") as file:
+            file.write(line + "\n")

@@ -1,0 +1,65 @@
+"""`train.py --dry-run`: everything that a run does, once, and what the whole of it will need."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from pathlib import Path
+
+import torch
+
+from configs import Config
+from engine import checkpoint, distributed, runtime, training
+from engine.clock import Clock
+from engine.evaluate import scores
+from engine.screen import Screen, duration
+from engine.step import Tally
+from engine.training import Training
+
+STEPS = 2  # the first warms up, the second is timed
+
+
+def rehearse(config: Config, weights: str | None, screen: Screen) -> None:
+    """Open the lists, take two steps, score one batch, write a checkpoint and read it back. `config` is resolved."""
+    run = training.build(config, weights=weights, say=screen.say)
+    seconds = _two_steps(run)
+    _score_one_batch(run)
+    size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
+    memory = runtime.peak_memory(run.device)
+    copies = min(config.train.keep, math.ceil(config.train.epochs / config.train.checkpoint_every))
+    screen.say(f"{run.steps_per_epoch} steps an epoch, {run.total_steps} in all")
+    screen.say(f"{memory / 2**30:.1f} GiB of memory on each rank")
+    screen.say(
+        f"{seconds:.3f} s for a step: about {duration(run.total_steps * seconds)} of training, evaluations apart"
+    )
+    screen.say(f"{size / 2**20:,.0f} MiB for a checkpoint: about {(copies + 1) * size / 2**20:,.0f} MiB of disk")
+    screen.say("everything works; nothing was kept")
+    run.close()
+
+
+def _two_steps(run: Training) -> float:
+    """Train on the first two batches; returns the seconds that the second took, with its wait for data."""
+    clock, tally = Clock(run.device, run.config.train.batch, warmup=STEPS - 1), Tally(run.device)
+    for batch in clock.fetch(itertools.islice(run.train_loader.epoch(0), STEPS)):
+        run.take_step(batch, tally)
+    tally.read()
+    return clock.read().seconds_per_step
+
+
+@torch.inference_mode()
+def _score_one_batch(run: Training) -> None:
+    if run.val_loader:
+        run.model.eval()
+        scores(run.model, next(run.val_loader.epoch(0)), run.config.eval.average, run.autocast())
+
+
+def _checkpoint_and_back(run: Training) -> int:
+    """Write a checkpoint where the run's would lie and read it back; returns its size in bytes."""
+    runs = Path(run.config.train.runs)
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".dry-run-", dir=runs) as folder:
+        path = checkpoint.step_file(Path(folder), run.step)
+        checkpoint.save(path, run.state())
+        run.restore(checkpoint.load(path))
+        return path.stat().st_size

@@ -1,0 +1,100 @@
+"""What a run computes on: device, precision, memory format, compilation, threads, seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from configs.errors import ConfigError
+from configs.schema import Config, Runtime
+from engine import distributed
+
+HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def pick_device(runtime: Runtime) -> str:
+    """`cuda` or `cpu`, as asked for or as there is. Raises ConfigError."""
+    gpu = torch.cuda.is_available()
+    if runtime.device == "cuda" and not gpu:
+        raise ConfigError("runtime.device: cuda, but torch sees no GPU; take auto or cpu, or check the driver")
+    return ("cuda" if gpu else "cpu") if runtime.device == "auto" else runtime.device
+
+
+def resolve(config: Config, notify: Callable[[str], None] = print) -> Config:
+    """`config` with every `auto` of its runtime section decided for this process. Raises ConfigError."""
+    asked = config.runtime
+    device = pick_device(asked)
+    precision = ("fp16" if device == "cuda" else "fp32") if asked.precision == "auto" else asked.precision
+    if precision == "fp16" and device == "cpu":
+        notify("runtime.precision: fp16 needs a GPU; computing in fp32")
+        precision = "fp32"
+    # `auto` stays `off` until a measurement on a GPU, kept under benchmarks/results, shows that compiling pays.
+    compiled = "off" if asked.compile == "auto" else asked.compile
+    threads = _cores_of_rank() if asked.threads == "auto" else asked.threads
+    return replace(
+        config, runtime=replace(asked, device=device, precision=precision, compile=compiled, threads=threads)
+    )
+
+
+def _cores_of_rank() -> int:
+    """This rank's share of the cores that its host lets it use."""
+    return max(1, len(os.sched_getaffinity(0)) // distributed.local_world_size())
+
+
+def prepare(runtime: Runtime, seed: int) -> torch.device:
+    """Set the process up for a resolved `runtime`: seeds, threads, convolution search. Returns this rank's device."""
+    torch.manual_seed(seed)
+    if runtime.device == "cpu":
+        torch.set_num_threads(_cores_of_rank())  # torchrun would leave one
+        return torch.device("cpu")
+    torch.backends.cudnn.benchmark = True  # shapes do not change, so the search pays for itself
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
+        True  # fp32 parts; as PyTorch's convolutions
+    )
+    device = torch.device("cuda", distributed.local_rank())
+    torch.cuda.set_device(device)
+    return device
+
+
+def place(model: nn.Module, runtime: Runtime, device: torch.device) -> nn.Module:
+    """`model` on the device, in the memory format asked for, compiled if asked for. To be called before DDP wraps it.
+
+    `.to(memory_format=...)` and not `.contiguous(...)`: only it gives 1x1 weights the strides of their gradients.
+    """
+    model = model.to(device)
+    if runtime.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if runtime.compile == "on":
+        model.compile()
+    return model
+
+
+def autocast(runtime: Runtime) -> AbstractContextManager:
+    """The precision that the forward pass runs in."""
+    half = HALF.get(runtime.precision)
+    return torch.autocast(runtime.device, dtype=half, enabled=half is not None)
+
+
+def grad_scaler(runtime: Runtime) -> torch.amp.GradScaler:
+    """Keeps fp16 gradients from vanishing; passes everything through in other precisions."""
+    return torch.amp.GradScaler(runtime.device, enabled=runtime.precision == "fp16")
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make what the network draws (dropout) a function of the step, so that resuming needs no generator's state."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]))
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes held so far: of the GPU's memory, or of the host's where there is no GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

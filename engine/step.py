@@ -1,0 +1,64 @@
+"""One optimizer step, and the numbers that it leaves on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from engine import optim
+
+
+class Tally:
+    """Sums that stay on the device until `read`: the only place where training waits for it."""
+
+    NAMES = ("loss", "hits", "clips")
+
+    def __init__(self, device: torch.device):
+        self._sums = torch.zeros(len(self.NAMES), dtype=torch.float64, device=device)
+
+    def add(self, loss_sum: Tensor, logits_BK: Tensor, label_B: Tensor) -> None:
+        """Count one step. Rows with label −1 are no clips: they match no class."""
+        hits = (logits_BK.argmax(1) == label_B).sum()
+        self._sums += torch.stack([loss_sum.double(), hits, (label_B >= 0).sum()])
+
+    def read(self) -> Tensor:
+        """The sums since the last read, in the order of NAMES, float64 on the host. Waits for the device."""
+        sums, self._sums = self._sums, torch.zeros_like(self._sums)
+        return sums.cpu()
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    batch,
+    step: int,
+    *,
+    lr_at: Callable[[int], float],
+    autocast: AbstractContextManager,
+    smoothing: float,
+    max_norm: float,
+    tally: Tally,
+) -> Tensor:
+    """One optimizer step; returns the gradient's global norm before clipping. Never waits for the device.
+
+    The loss is the sum over readable clips divided by all B rows: a row with label −1 contributes nothing, the others
+    weigh what they always weigh, and however the ranks share a global batch, its gradient is the same.
+    """
+    optim.set_lr(optimizer, lr_at(step))
+    with autocast:
+        logits_BK = model(batch.clips_BTCHW).float()
+    loss_sum = F.cross_entropy(logits_BK, batch.label_B, ignore_index=-1, label_smoothing=smoothing, reduction="sum")
+    scaler.scale(loss_sum / len(logits_BK)).backward()
+    scaler.unscale_(optimizer)
+    grad_norm = clip_grad_norm_(model.parameters(), max_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    tally.add(loss_sum.detach(), logits_BK.detach(), batch.label_B)
+    return grad_norm

@@ -1,0 +1,196 @@
+"""Everything that one run trains with: built from its settings, saved in a checkpoint, restored from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import configs
+from configs import Config, ConfigError
+from dali_pipes import Batch, Loader
+from engine import checkpoint, data, distributed, optim, runtime
+from engine.record import environment
+from engine.step import Tally, train_step
+from models import Recognizer, build_model, load_pretrained, load_weights
+
+# A run keeps these from its first start to its end; all other settings may change when it is resumed.
+FIXED = ("model.", "train.batch", "train.seed")
+FREE = ("model.pretrained", "model.shift")  # of those: they decide nothing any more, or only how fast it goes
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Training:
+    """One run under way. `model` is what is saved and evaluated; `wrapped` is the same, as a step calls it."""
+
+    config: Config  # resolved: no `auto` in its runtime section
+    device: torch.device
+    model: nn.Module
+    wrapped: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    lr_at: Callable[[int], float]
+    train_loader: Loader
+    val_loader: Loader | None
+    step: int = 0  # optimizer steps done
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.train_loader)
+
+    @property
+    def total_steps(self) -> int:
+        return self.config.train.epochs * self.steps_per_epoch
+
+    @property
+    def at_epoch_end(self) -> bool:
+        return self.step > 0 and self.step % self.steps_per_epoch == 0
+
+    def autocast(self) -> AbstractContextManager:
+        """The precision that the forward pass runs in."""
+        return runtime.autocast(self.config.runtime)
+
+    def take_step(self, batch: Batch, tally: Tally) -> Tensor:
+        """Train on a batch; returns the gradient's norm, still on the device. What is drawn follows from the step."""
+        runtime.seed_step(self.config.train.seed, self.step, distributed.rank())
+        grad_norm = train_step(
+            self.wrapped,
+            self.optimizer,
+            self.scaler,
+            batch,
+            self.step,
+            lr_at=self.lr_at,
+            autocast=self.autocast(),
+            smoothing=self.config.optim.label_smoothing,
+            max_norm=self.config.optim.clip_norm or math.inf,
+            tally=tally,
+        )
+        self.step += 1
+        return grad_norm
+
+    def weights(self) -> dict:
+        """What evaluation and prediction need."""
+        return {"model": self.model.state_dict(), "config": configs.flat(self.config), "step": self.step}
+
+    def state(self) -> dict:
+        """What resuming needs: all that does not follow from the settings and the step."""
+        return self.weights() | {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "steps_per_epoch": self.steps_per_epoch,
+            "ranks": distributed.world_size(),
+            "environment": environment(),
+        }
+
+    def restore(self, state: dict) -> list[str]:
+        """Go on from `state`; returns a line for each thing that differs. Raises ConfigError where it must not."""
+        changes = changed_settings(state["config"], configs.flat(self.config))
+        if state["steps_per_epoch"] != self.steps_per_epoch:
+            raise ConfigError(
+                f"data.train: this run was started with {state['steps_per_epoch']} steps per epoch, and this list gives"
+                f" {self.steps_per_epoch}; name the list that it was started with, or choose another train.name"
+            )
+        if state["ranks"] != distributed.world_size():
+            changes.append(
+                f"{state['ranks']} -> {distributed.world_size()} ranks: results are equal only up to rounding"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+        return changes
+
+    def close(self) -> None:
+        """Stop the loaders' threads."""
+        for loader in filter(None, (self.train_loader, self.val_loader)):
+            loader.close()
+
+
+def build(config: Config, *, weights: str | None = None, state: dict | None = None, say: Say = print) -> Training:
+    """A run at its first step, or at the step of `state`. Every rank calls this, and an error on one ends them all.
+
+    `config` is resolved. `weights` names a file for the whole network, in place of config.model.pretrained.
+    """
+    device = runtime.prepare(config.runtime, config.train.seed)
+    clips_per_rank = configs.batch_per_rank(config.train.batch, distributed.world_size())
+    train_loader = data.open_loader(config, "train", device)
+    val_loader = data.open_loader(config, "val", device) if data.has_val(config) else None
+    model = build_network(config, weights, say) if state is None else build_model(config.model)
+    model = runtime.place(model, config.runtime, device)
+    wrapped = distributed.wrap(model)
+    training = Training(
+        config=config,
+        device=device,
+        model=model,
+        wrapped=wrapped,
+        optimizer=optim.make_optimizer(model, config.optim, fused=device.type == "cuda"),
+        scaler=runtime.grad_scaler(config.runtime),
+        lr_at=optim.make_schedule(config.optim, len(train_loader), config.train.epochs),
+        train_loader=train_loader,
+        val_loader=val_loader,
+    )
+    distributed.settle(model, wrapped, _blank_clips(config, clips_per_rank, device), training.autocast)
+    introduce(training, state, say)
+    return training
+
+
+def build_network(config: Config, weights: str | None, say: Say) -> Recognizer:
+    """The network with the weights that it starts from, on the host. Downloads happen once a host."""
+
+    def work() -> Recognizer:
+        model = build_model(config.model)
+        report = load_weights(model, weights) if weights else load_pretrained(model, config.model.pretrained)
+        if report:
+            say(report.summary())
+        return model
+
+    return distributed.in_turns(work)
+
+
+def introduce(training: Training, state: dict | None, say: Say) -> None:
+    """Restore `state`, if any, and say what the run starts with."""
+    config, ranks = training.config, distributed.world_size()
+    say(f"settings {configs.fingerprint(config)}, {config.runtime.precision} on {training.device.type}")
+    say(f"{config.train.batch} clips a step: {ranks} x {config.train.batch // ranks}, ranks x clips")
+    say(
+        f"{training.train_loader.num_videos} videos, {training.steps_per_epoch} steps an epoch, "
+        f"{training.total_steps} in all"
+    )
+    for line in optim.describe_groups(training.optimizer):
+        say(line)
+    if state is not None:
+        changes = training.restore(state)
+        say(f"resumed after step {training.step}" + "".join(f"\n  {line}" for line in changes))
+
+
+def saved_state(folder: Path, say: Say) -> dict | None:
+    """What the newest undamaged checkpoint of a folder holds; None where there is none. Damaged ones are set aside."""
+    path = checkpoint.latest(folder, say)
+    if path is None:
+        return None
+    checkpoint.set_aside_newer(path)
+    return checkpoint.load(path)
+
+
+def changed_settings(before: dict, after: dict) -> list[str]:
+    """A line for each setting that differs. Raises ConfigError where a run must keep what it was started with."""
+    changes = {key: f"{key}: {before.get(key)} -> {value}" for key, value in after.items() if before.get(key) != value}
+    refused = [line for key, line in changes.items() if key.startswith(FIXED) and key not in FREE]
+    if refused:
+        raise ConfigError(f"{'; '.join(refused)}: a run keeps these; set them back, or choose another train.name")
+    return list(changes.values())
+
+
+def _blank_clips(config: Config, clips: int, device: torch.device) -> Tensor:
+    """Zeros in the shape, type and memory layout of a training batch."""
+    half = device.type == "cuda" and config.runtime.precision != "fp32"
+    size = config.clip.size
+    blank_BTHWC = torch.zeros(clips, config.model.frames, size, size, 3, device=device)
+    return blank_BTHWC.to(torch.float16 if half else torch.float32).permute(0, 1, 4, 2, 3)

@@ -1,0 +1,71 @@
+"""Score a recipe's videos: `python eval.py --config tsm_k400_nhwc.yaml --weights runs/x/best.pt`.
+
+Reads data.test (data.val where that is empty) through the code that training evaluates with. Without --weights it takes
+the best checkpoint of the recipe's run. Exit code 2 for what the user can mend.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from configs import Config, cli
+
+
+def arguments() -> Namespace:
+    """The command line; flags become overrides of the recipe's eval section."""
+    parser = cli.Parser(prog="eval.py", description="Exact accuracy of a network, alone or under torchrun.")
+    cli.add_config_arguments(parser)
+    parser.add_argument("--weights", "-w", metavar="FILE", help="weights of any known format; else the run's best.pt")
+    parser.add_argument("--crops", choices=("center", "three", "ten"), help="the same as eval.crops=")
+    parser.add_argument("--tencrop", action="store_true", help="the same as eval.crops=ten")
+    parser.add_argument("--clips", type=int, metavar="N", help="the same as eval.clips=N")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write totals and the counts of every class there")
+    parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
+    args = parser.parse_args()
+    crops = "ten" if args.tencrop else args.crops
+    args.overrides += [f"eval.crops={crops}"] if crops else []
+    args.overrides += [f"eval.clips={args.clips}"] if args.clips is not None else []
+    args.overrides += ["runtime.precision=fp16"] if args.amp else []
+    return args
+
+
+def evaluate(config: Config, args: Namespace) -> None:
+    """One evaluation, from the weights to the line that says what they are worth."""
+    from engine import data, distributed, runtime
+    from engine.evaluate import evaluate
+    from engine.screen import Screen
+    from engine.training import build_network
+
+    with distributed.processes(runtime.pick_device(config.runtime)):
+        screen = Screen(distributed.rank() == 0)
+        config = runtime.resolve(config, screen.say)
+        device = runtime.prepare(config.runtime, config.train.seed)
+        weights = args.weights or Path(config.train.runs) / config.train.name / "best.pt"
+        model = runtime.place(build_network(config, weights, screen.say), config.runtime, device)
+        loader = data.open_loader(config, "test", device)
+        result = evaluate(
+            model,
+            loader,
+            classes=config.model.num_classes,
+            average=config.eval.average,
+            autocast=lambda: runtime.autocast(config.runtime),
+        )
+        loader.close()
+        screen.say(result.summary())
+        if args.json and distributed.rank() == 0:
+            args.json.write_text(json.dumps({"weights": str(weights), **result.to_json()}) + "\n")
+
+
+def main() -> int:
+    args = arguments()
+    config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
+    from engine import program
+
+    return program.run("eval.py", lambda: evaluate(config, args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Train a recipe: `python train.py --config tsm_k400_nhwc.yaml [section.key=value ...]`, alone or under torchrun.
+
+Exit codes: 0 finished or stopped by a signal (runs/<name>/status.json says which), 2 for what the user can mend.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from configs import Config, cli
+
+
+def arguments() -> Namespace:
+    """The command line."""
+    parser = cli.Parser(prog="train.py", description="Train TSM or TSN, on one GPU, or under torchrun on many.")
+    cli.add_config_arguments(parser)
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where the run of this name stopped, if it has begun"
+    )
+    parser.add_argument("--fresh", action="store_true", help="remove what the run of this name has, and start over")
+    parser.add_argument("--weights", "-w", metavar="FILE", help="start from these weights of the whole network")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="try everything once, say what the run will need, and stop"
+    )
+    parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
+    parser.add_argument("--validate", action="store_true", help="not needed: a run evaluates wherever data.val is set")
+    args = parser.parse_args()
+    args.overrides += ["runtime.precision=fp16"] if args.amp else []
+    return args
+
+
+def train(settings: Config, args: Namespace) -> None:
+    """One run, from its folder to its last checkpoint."""
+    from engine import distributed, fit, record, rehearsal, runtime, training
+    from engine.screen import Screen
+
+    with distributed.processes(runtime.pick_device(settings.runtime)):
+        screen = Screen(distributed.rank() == 0)
+        config = runtime.resolve(settings, screen.say)
+        if args.dry_run:
+            rehearsal.rehearse(config, args.weights, screen)
+            return
+
+        run = distributed.on_rank_zero(lambda: record.open_run(settings, resume=args.resume, fresh=args.fresh))
+        state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints, screen.say))
+        state = distributed.from_rank_zero(state)
+        under_way = training.build(config, weights=args.weights, state=state, say=screen.say)
+        fit.fit(under_way, run, screen)
+        under_way.close()
+
+
+def main() -> int:
+    args = arguments()
+    config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
+    from engine import program
+
+    return program.run("train.py", lambda: train(config, args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
