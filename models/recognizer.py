@@ -8,6 +8,7 @@ Shapes: B clips or videos, V views of a video, T frames, N = B * T, C channels, 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from configs import ConfigError
 from configs.schema import Model
 from models.backbones import build_parts
 
@@ -62,8 +63,8 @@ class Recognizer(nn.Module):
 def build_model(settings: Model) -> Recognizer:
     """The network that the recipe asks for, with random weights; `weights.load_pretrained` gives it better ones.
 
-    Raises ValueError for a form of the shift that does not exist.
+    Raises ConfigError for a form of the shift that does not exist.
     """
     if settings.shift == "folded":
-        raise ValueError("model.shift: folded is not available in this version; use auto")
+        raise ConfigError("model.shift: folded is not available in this version; use auto")
     return Recognizer(settings)

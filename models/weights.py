@@ -93,9 +93,13 @@ def _own_checkpoint(content: dict) -> Weights | None:
 
 def _tensors(content: object) -> Weights | None:
     """A plain state_dict, with torchvision's names."""
-    if isinstance(content, dict) and content and all(isinstance(value, Tensor) for value in content.values()):
+    if isinstance(content, dict) and content and all(map(_has_numbers, content.values())):
         return content
     return None
+
+
+def _has_numbers(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 FORMATS: dict[str, Callable[[dict], Weights | None]] = {
@@ -117,8 +121,8 @@ def _recognise(content: object, path: Path) -> tuple[str, Weights]:
 def _compare(wanted: Weights, given: Weights, path: Path, name: str) -> LoadReport:
     report = LoadReport(path, name, unexpected=[key for key in given if key not in wanted])
     for key, tensor in wanted.items():
-        if key in given and given[key].shape != tensor.shape:
-            report.skipped[key] = f"{list(given[key].shape)} in the file, {list(tensor.shape)} in the model"
+        if key in given and (reason := _misfit(given[key], tensor)):
+            report.skipped[key] = reason
         elif key in given:
             report.matched.append(key)
         elif not key.endswith("num_batches_tracked"):  # absent from torchvision's files, and read by nothing
@@ -126,10 +130,19 @@ def _compare(wanted: Weights, given: Weights, path: Path, name: str) -> LoadRepo
     return report
 
 
+def _misfit(given: Tensor, wanted: Tensor) -> str:
+    """Why a tensor of a file cannot stand for one of the model; empty where it can."""
+    if given.shape != wanted.shape:
+        return f"{list(given.shape)} in the file, {list(wanted.shape)} in the model"
+    if wanted.is_floating_point() and not given.is_floating_point():
+        return f"{given.dtype} in the file, {wanted.dtype} in the model"
+    return ""
+
+
 def _refuse_half(report: LoadReport, optional: list[str]) -> None:
     missing = [key for key in report.missing if key not in optional]
     misfits = [f"{key} ({reason})" for key, reason in report.skipped.items() if key not in optional]
-    found = {"missing": missing, "unexpected": report.unexpected, "of another shape": misfits}
+    found = {"missing": missing, "unexpected": report.unexpected, "misfit": misfits}
     problems = [f"{what}: {_some(keys)}" for what, keys in found.items() if keys]
     if problems:
         raise CheckpointError(

@@ -112,3 +112,14 @@ def test_a_compiled_shift_equals_the_reference_with_its_gradient(name):
     assert torch.equal(actual, expected)
     gradients = [torch.autograd.grad(out_NCHW, x_NCHW, grad_NCHW)[0] for out_NCHW in (actual, expected)]
     assert torch.equal(*gradients)
+
+
+def test_auto_gives_a_compiler_the_form_that_it_can_fuse():
+    nodes = []
+
+    def record(graph, example_inputs):
+        nodes.extend(node.target for part in graph.modules() for node in part.graph.nodes)
+        return graph
+
+    torch.compile(SHIFTS["auto"], fullgraph=True, backend=record)(torch.randn(6, 8, 3, 5, requires_grad=True), 3, 1)
+    assert "roll" in nodes

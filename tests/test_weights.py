@@ -1,0 +1,221 @@
+"""Weights from files: loaded whole or refused in a line that says why."""
+
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from configs.schema import Model
+from models import CheckpointError, build_model, load_pretrained, load_weights
+
+
+def small(**changes):
+    settings = {"backbone": "resnet18", "width": 8, "num_classes": 5, "frames": 4} | changes
+    return build_model(Model(**settings))
+
+
+def saved(path, content):
+    torch.save(content, path)
+    return path
+
+
+def tensors(model):
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def refusal(load, model, *arguments):
+    """What a refused file is said to be; the model must be as it was."""
+    before = tensors(model)
+    with pytest.raises(CheckpointError) as caught:
+        load(model, *arguments)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_torchvision_file_loads_whole(tmp_path):
+    theirs = torchvision.models.resnet18(num_classes=5)
+    model = small(width=64)
+    report = load_weights(model, saved(tmp_path / "resnet18.pth", theirs.state_dict()))
+    torch.testing.assert_close(tensors(model), tensors(theirs), atol=0, rtol=0)
+    assert report.matched == list(theirs.state_dict())
+    assert (report.missing, report.unexpected, report.skipped) == ([], [], {})
+
+
+def test_a_file_without_batch_counters_is_whole(tmp_path):
+    weights = {key: value for key, value in tensors(small()).items() if not key.endswith("num_batches_tracked")}
+    report = load_weights(small(), saved(tmp_path / "old.pth", weights))
+    assert report.matched == list(weights)
+
+
+@pytest.mark.parametrize("name", ["tsm", "tsn"])
+def test_tsm_and_tsn_weights_are_the_same_file(tmp_path, name):
+    report = load_weights(small(name=name), saved(tmp_path / "tsm.pt", small(name="tsm").state_dict()))
+    assert len(report.matched) == len(small().state_dict())
+
+
+def test_a_checkpoint_gives_its_averaged_weights_before_its_last_ones(tmp_path):
+    last, averaged = small(), small()
+    path = saved(tmp_path / "both.pt", {"model": last.state_dict(), "ema": averaged.state_dict(), "step": 7})
+    model = small()
+    load_weights(model, path)
+    torch.testing.assert_close(tensors(model), tensors(averaged), atol=0, rtol=0)
+
+
+def test_a_checkpoint_without_averaging_gives_its_last_weights(tmp_path):
+    last, model = small(), small()
+    report = load_weights(model, saved(tmp_path / "last.pt", {"model": last.state_dict(), "ema": None, "step": 7}))
+    torch.testing.assert_close(tensors(model), tensors(last), atol=0, rtol=0)
+    assert report.format == "checkpoint of a run"
+
+
+def test_half_precision_files_load_into_full_precision(tmp_path):
+    path = saved(tmp_path / "half.pt", {key: value.half() for key, value in small().state_dict().items()})
+    model = small()
+    load_weights(model, path)
+    assert model.conv1.weight.dtype == torch.float32
+
+
+def test_loading_keeps_the_memory_format_of_the_model(tmp_path):
+    model = small().to(memory_format=torch.channels_last)
+    load_weights(model, saved(tmp_path / "nchw.pt", small().state_dict()))
+    assert model.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_deeper_network_is_refused_though_all_that_is_wanted_is_there(tmp_path):
+    with torch.device("meta"):
+        wanted = small(backbone="resnet50", width=64).state_dict()
+        given = small(backbone="resnet101", width=64).state_dict()
+    assert all(given[key].shape == value.shape for key, value in wanted.items())
+    path = saved(tmp_path / "deep.pt", small(backbone="resnet101").state_dict())
+    said = refusal(load_weights, small(backbone="resnet50"), path)
+    assert re.search(r"unexpected: layer3\.6\.conv1\.weight, .* and \d+ more", said)
+
+
+def test_a_refusal_names_five_missing_keys_and_counts_the_others(tmp_path):
+    path = saved(tmp_path / "stem.pt", {"conv1.weight": small().conv1.weight.detach()})
+    said = refusal(load_weights, small(), path)
+    missing = re.search(r"missing: (.*) and (\d+) more", said)
+    assert len(missing[1].split(", ")) == 5
+    assert int(missing[2]) == len(list(small().parameters())) + 2 * 20 - 1 - 5  # 20 norms have two running statistics
+
+
+def test_another_number_of_classes_is_refused_outside_pretraining(tmp_path):
+    path = saved(tmp_path / "seven.pt", small(num_classes=7).state_dict())
+    said = refusal(load_weights, small(), path)
+    assert "misfit: fc.weight ([7, 64] in the file, [5, 64] in the model), fc.bias" in said
+
+
+def test_pretraining_keeps_the_new_classifier_and_says_so(tmp_path):
+    given = small(num_classes=7)
+    model = small()
+    classifier = model.fc.weight.clone()
+    report = load_pretrained(model, str(saved(tmp_path / "seven.pt", given.state_dict())))
+    assert torch.equal(model.conv1.weight, given.conv1.weight)
+    assert torch.equal(model.fc.weight, classifier)
+    assert list(report.skipped) == ["fc.weight", "fc.bias"]
+    assert "fc.weight skipped: [7, 64] in the file, [5, 64] in the model" in report.summary()
+
+
+def test_pretraining_takes_a_file_without_classifier(tmp_path):
+    weights = {key: value for key, value in tensors(small()).items() if not key.startswith("fc.")}
+    report = load_pretrained(small(), str(saved(tmp_path / "trunk.pt", weights)))
+    assert report.missing == ["fc.weight", "fc.bias"]
+    assert report.summary().endswith("missing: fc.weight, fc.bias")
+
+
+def test_pretraining_refuses_half_a_backbone(tmp_path):
+    weights = {key: value for key, value in tensors(small()).items() if not key.startswith("layer4.")}
+    said = refusal(load_pretrained, small(), str(saved(tmp_path / "cut.pt", weights)))
+    assert "missing: layer4.0.conv1.weight, " in said
+
+
+def test_pretraining_from_none_changes_nothing():
+    model = small()
+    before = tensors(model)
+    assert load_pretrained(model, "none") is None
+    torch.testing.assert_close(tensors(model), before, atol=0, rtol=0)
+
+
+def test_a_missing_file_is_named():
+    said = refusal(load_weights, small(), "no/such.pt")
+    assert said == "no/such.pt: there is no such file of weights; check the path"
+
+
+def test_a_file_of_something_else_is_described(tmp_path):
+    path = saved(tmp_path / "mit.pt", {"epoch": 3, "arch": "resnet50", "state_dict": {}})
+    said = refusal(load_weights, small(), path)
+    assert "holds a dictionary of epoch, arch, state_dict; formats that can be read: " in said
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.complex64])
+def test_tensors_of_another_kind_are_refused(tmp_path, kind):
+    weights = small().state_dict()
+    path = saved(tmp_path / "kind.pt", weights | {"conv1.weight": weights["conv1.weight"].to(kind)})
+    assert f"misfit: conv1.weight ({kind} in the file, torch.float32 in the model)" in refusal(
+        load_weights, small(), path
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse")
+@pytest.mark.parametrize("change", [lambda weight: weight.to("meta"), torch.Tensor.to_sparse], ids=["meta", "sparse"])
+def test_tensors_without_plain_numbers_are_refused(tmp_path, change):
+    weights = small().state_dict()
+    path = saved(tmp_path / "odd.pt", weights | {"conv1.weight": change(weights["conv1.weight"])})
+    assert "formats that can be read: " in refusal(load_weights, small(), path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {}, torch.zeros(3)], ids=["list", "empty", "tensor"])
+def test_a_file_without_named_tensors_is_refused(tmp_path, content):
+    assert f"holds a {type(content).__name__}; " in refusal(load_weights, small(), saved(tmp_path / "odd.pt", content))
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 5000, -1])
+def test_a_truncated_file_is_refused(tmp_path, keep):
+    path = saved(tmp_path / "cut.pt", small().state_dict())
+    path.write_bytes(path.read_bytes()[:keep])
+    assert "cut.pt: cannot be read (" in refusal(load_weights, small(), path)
+
+
+class Hostile:
+    """Pickle runs what an object asks for, so this takes an object: it writes a file when it is read."""
+
+    def __init__(self, canary: Path):
+        self.canary = canary
+
+    def __reduce__(self):
+        return open, (str(self.canary), "w")
+
+
+@pytest.mark.parametrize("archive", [True, False], ids=["zip", "pickle"])
+def test_a_hostile_file_is_refused_and_runs_nothing(tmp_path, archive):
+    path, canary = tmp_path / "hostile.pt", tmp_path / "canary"
+    content = {"conv1.weight": Hostile(canary)}
+    if archive:
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    assert "more than tensors and plain values" in refusal(load_weights, small(), path)
+    assert not canary.exists()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """torch.hub's folder of downloads, empty, on a machine that reaches nothing."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    return tmp_path / "hub" / "checkpoints"
+
+
+def test_imagenet_weights_without_a_network_say_which_file_belongs_where(hub):
+    said = refusal(load_pretrained, small(width=64), "imagenet")
+    assert f"put resnet18-f37072fd.pth into {hub}, or set model.pretrained=none" in said
+
+
+def test_damaged_imagenet_weights_are_noticed_by_their_digest(hub):
+    hub.mkdir(parents=True)
+    path = saved(hub / "resnet18-f37072fd.pth", torchvision.models.resnet18().state_dict())
+    assert f"{path}: damaged, its sha256 is " in refusal(load_pretrained, small(width=64), "imagenet")
