@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import NoReturn
 
 from configs.errors import ConfigError
-from configs.keys import did_you_mean, nearest
+from configs.keys import KINDS, did_you_mean, likely
 from configs.load import load
 from configs.read import SHIPPED
 from configs.schema import Config
@@ -25,7 +26,8 @@ class Parser(argparse.ArgumentParser):
         """The parsed arguments; leaves with code 2 and a `did you mean` at a flag that does not exist."""
         parsed, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:
-            self.error(f"{unknown[0]}: no such flag{self._hint(unknown[0].partition('=')[0])}")
+            flag = unknown[0].partition("=")[0]
+            self.error(f"{flag}: no such flag{self._hint(flag)}")
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -33,16 +35,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
     def _hint(self, flag: str) -> str:
-        """The nearest flag, else the setting of that name: `--lr` and `--train.epochs` are written without dashes."""
-        setting = did_you_mean(flag.lstrip("-"))
-        return nearest(flag, self._option_string_actions) or setting.replace("?", "=VALUE, without dashes?")
+        """What was meant: `--lr` and `--train.epochs` are settings, which are written without dashes."""
+        key = flag.lstrip("-")
+        settings = [key] if key in KINDS else likely(key)
+        flags = get_close_matches(flag, self._option_string_actions, 1)
+        if not flags or any(setting.endswith(key) for setting in settings):
+            return did_you_mean(f"{setting}=VALUE" for setting in settings)
+        return did_you_mean(flags)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--config` (`-c`), `--print-config` and the trailing `section.key=value` overrides."""
-    parser.add_argument(
-        "--config", "-c", required=True, metavar="RECIPE", help=f"path of a YAML, or one of {', '.join(SHIPPED)}"
-    )
+    recipes = ", ".join(SHIPPED)
+    parser.add_argument("--config", "-c", metavar="RECIPE", help=f"required: path of a YAML, or one of {recipes}")
     parser.add_argument("--print-config", action="store_true", help="show every setting (* where not default) and stop")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the recipe's")
 
@@ -50,6 +55,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 def from_arguments(args: argparse.Namespace) -> Config:
     """The configuration that the arguments ask for. Leaves where it is wrong (code 2) or was only to be shown."""
     try:
+        if not args.config:
+            raise ConfigError(f"--config: required; give a recipe's path or one of {', '.join(SHIPPED)}")
         config = load(args.config, args.overrides)
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -28,23 +28,25 @@ def expected(kind: object) -> str:
     return " or ".join(map(expected, options))
 
 
-def did_you_mean(key: str) -> str:
-    """`; did you mean ...?` with the setting (or section) nearest to an unknown key, or nothing where none is near."""
+def likely(key: str) -> list[str]:
+    """The settings (or the section) that a person may have meant by an unknown key; none where none is near."""
     section, _, name = key.rpartition(".")
     elsewhere = [known for known in KINDS if known.endswith(f".{name}")]
     if elsewhere and section in ("", *SECTIONS):
-        return f"; did you mean {' or '.join(elsewhere)}?"
-    return nearest(key, KINDS if section else SECTIONS, 0.75) or _nearest_name(name)
-
-
-def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
-    """`; did you mean ...?` with the likeliest of the `known` words, or nothing where none is near."""
-    close = get_close_matches(word, known, 1, likeness)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _nearest_name(name: str) -> str:
-    """`; did you mean ...?` with the setting whose name, in any section, is nearest."""
+        return elsewhere
     names = {known.split(".")[1]: known for known in KINDS}
-    close = get_close_matches(name, names, n=1)
-    return f"; did you mean {names[close[0]]}?" if close else ""
+    return get_close_matches(key, KINDS if section else SECTIONS, 1, cutoff=0.75) or [
+        names[near] for near in get_close_matches(name, names, 1)
+    ]
+
+
+def did_you_mean(words: Iterable[str]) -> str:
+    """The end of an error message that offers `words`; empty where there are none."""
+    offer = " or ".join(words)
+    return f"; did you mean {offer}?" if offer else ""
+
+
+def inside(section: str) -> str:
+    """The end of an error message that lists what a section holds; the sections themselves where it is none."""
+    held = [known.split(".")[1] for known in KINDS if known.startswith(f"{section}.")]
+    return f"; {section} has {', '.join(held)}" if held else f"; there are {', '.join(SECTIONS)}"

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from configs import read
 from configs.errors import ConfigError
-from configs.keys import KINDS, SECTIONS, did_you_mean, expected
+from configs.keys import KINDS, SECTIONS, did_you_mean, expected, inside, likely
 from configs.schema import Config
 
 _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -56,7 +56,8 @@ class _Draft:
             first = next(known for known in KINDS if known.startswith(f"{key}."))
             self.refuse(key, f"expected settings, such as {first}, got {_seen(value)}")
         elif key not in KINDS:
-            self.refuse(key, f"no such {'section' if value == {} else 'key'}{did_you_mean(key)}")
+            hint = did_you_mean(likely(key)) or inside(key.split(".")[0])
+            self.refuse(key, f"no such {'section' if value == {} and '.' not in key else 'key'}{hint}")
         else:
             self._convert(key, value)
 
@@ -95,7 +96,7 @@ class _Draft:
 
 def _unambiguous(value: object, kind: object) -> object:
     """Text made ready for OmegaConf, which takes any number for a truth, and no text for a choice among numbers."""
-    if kind is str or not isinstance(value, str):
+    if kind in (str, float) or not isinstance(value, str):
         return value
     if kind is bool:
         if value.lower() not in _TRUTHS:

@@ -7,18 +7,20 @@ call, interpolations do not read anything.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple, get_origin
 
 import yaml
 
 from configs.errors import ConfigError
-from configs.keys import KINDS, SECTIONS, nearest
+from configs.keys import KINDS, SECTIONS, did_you_mean
 
 SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 """The recipes that come with the project, by name."""
 
 MOST_BYTES = 65_536  # a recipe has two or three thousand; more is not a recipe, and takes seconds to parse
+MOST_BRACKETS = 20  # open at once; a recipe has two, and PyYAML's time grows with their square
 
 _PREFIX = "tag:yaml.org,2002:"
 _PLAIN_NAMES = ("str", "int", "float", "bool", "null", "timestamp", "seq", "map", "merge", "value")
@@ -27,6 +29,15 @@ _PLAIN_TAGS = {_PREFIX + name for name in _PLAIN_NAMES}
 
 class Mistake(str):
     """What is wrong with how a setting is written, in place of its value."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's own, in pure Python, because the C one crashes on deep nesting."""
+
+    def fetch_flow_collection_start(self, token_class: type) -> None:
+        if self.flow_level == MOST_BRACKETS:
+            raise yaml.scanner.ScannerError(None, None, "nested too deeply", self.get_mark())
+        super().fetch_flow_collection_start(token_class)
 
 
 class Setting(NamedTuple):
@@ -53,7 +64,8 @@ def recipe(name_or_path: str) -> Iterator[Setting]:
     """The settings of a recipe in the order of its lines. ConfigError, at once, where it cannot be read as YAML."""
     try:
         path = _find(name_or_path)
-        content = path.open("rb").read(MOST_BYTES + 1)
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{name_or_path}: cannot be read: {error.strerror}") from None
     label = path.name if path in SHIPPED.values() else name_or_path
@@ -74,9 +86,8 @@ def _find(name_or_path: str) -> Path:
         return SHIPPED[name]
     if path.exists():
         raise ConfigError(f"{name_or_path}: not a file; give a recipe's path or one of {', '.join(SHIPPED)}")
-    raise ConfigError(
-        f"{name_or_path}: no such file, nor a shipped recipe ({', '.join(SHIPPED)}){nearest(name, SHIPPED)}"
-    )
+    hint = did_you_mean(get_close_matches(name, SHIPPED, 1))
+    raise ConfigError(f"{name_or_path}: no such file, nor a shipped recipe ({', '.join(SHIPPED)}){hint}")
 
 
 def _text(content: bytes, label: str) -> str:
@@ -90,9 +101,9 @@ def _text(content: bytes, label: str) -> str:
 
 
 def _compose(text: str, label: str) -> yaml.Node | None:
-    """YAML's nodes, which know their lines. The pure Python loader: the C one crashes on deep nesting."""
+    """The YAML nodes of a text, which know their lines."""
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         line, problem = error.problem_mark.line + 1, error.problem
@@ -106,7 +117,7 @@ def _compose(text: str, label: str) -> yaml.Node | None:
 def _settings(mapping: yaml.MappingNode, prefix: str, label: str, lines: dict[str, int]) -> Iterator[Setting]:
     """The settings below a mapping; `lines` remembers where each key was first written."""
     for name, node in mapping.value:
-        key = prefix + (name.value if isinstance(name, yaml.ScalarNode) else "?")
+        key = prefix + (name.value if isinstance(name, yaml.ScalarNode) and name.value.isprintable() else "?")
         line = name.start_mark.line + 1
         place = f"{label}:{line}: {key}"
         if key in lines:
@@ -143,6 +154,6 @@ def _scalar(text: str) -> str:
     """Text, unless OmegaConf would take it for something else than itself."""
     if "${" in text:
         return Mistake("interpolation with ${...} is not supported; write the value itself")
-    if text == "???":
+    if text.lstrip("\\") == "???":
         return Mistake("??? stands for a value still to be given; write the value itself")
     return text
