@@ -22,7 +22,7 @@ class Picture:
     resets: bool = True  # where the container says "keyframe": decoding from here needs and remembers nothing older
     referenced: bool = True  # another picture of the same or a higher temporal layer may refer to it
     layer: int = 0  # temporal layer
-    parameters: bytes = b""  # sequence parameter sets carried along; another set may mean another size
+    parameters: bytes = b""  # parameter sets carried along; differing ones may mean another size
 
 
 def length_size(extradata: bytes, codec: str) -> int:
@@ -59,11 +59,11 @@ def _with_lengths(packet: bytes) -> bytes:
     return b"".join((stop - start).to_bytes(4, "big") + packet[start:stop] for start, stop in units(packet, 0))
 
 
-def close_group(body: bytearray, prefix: int, start: int, end: int) -> None:
+def break_link(body: bytearray, prefix: int, start: int, end: int) -> None:
     """Turn an HEVC clean-random-access picture into a broken-link one, in place (ITU-T H.265 7.4.2.2).
 
-    Its leading pictures are not in the cut, and what comes before it is not what came before it in the file. As a
-    broken link it starts a new sequence, so picture numbers of the two sides cannot collide.
+    What it followed in the file is not what it follows in a cut, and its leading pictures are gone. A broken link
+    starts a new sequence: the picture numbers of the two sides, written with their low bits only, cannot collide.
     """
     for first, _ in units(body, prefix, start, end):
         if body[first] >> 1 & 0x3F == _HEVC_CRA:
@@ -81,7 +81,7 @@ def _h264(packet: bytes, prefix: int) -> Picture:
             slices += 1
             resets |= kind == 5  # an I picture that is no IDR leaves picture numbers running
             referenced |= header & 0x60 != 0
-        elif kind == 7:
+        elif kind in (7, 8):
             parameters += packet[start:stop]
     return Picture(min(slices, 1), resets, referenced, 0, parameters)
 
@@ -97,7 +97,7 @@ def _hevc(packet: bytes, prefix: int) -> Picture:
             resets |= 16 <= kind <= 21
             referenced |= kind > 15 or kind % 2 == 1  # even kinds below 16: not referred to within their layer
             layer = (packet[start + 1] & 7) - 1
-        elif kind == 33:
+        elif 32 <= kind <= 34:
             parameters += packet[start:stop]
     return Picture(min(slices, 1), resets, referenced, layer, parameters)
 

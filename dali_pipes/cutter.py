@@ -42,9 +42,9 @@ def cut(video: Video, frames: np.ndarray) -> Cut:
     finally:
         os.close(descriptor)
     shown = _shown(video, keep)
-    sync = np.flatnonzero(video.flags[keep] & KEYFRAME)
+    sync = _fresh_starts(video, keep)
     if video.codec == "hevc":
-        body = _close_groups(video, keep, body, sizes, sync)
+        body = _break_links(video, body, sizes, sync)
     head = mp4.write(video.description, video.width, video.height, sizes, shown, sync)
     positions = shown[keep.searchsorted(video.decode_position[frames])]
     return Cut(head + body, positions.astype(np.int32), len(keep))
@@ -142,12 +142,18 @@ def _read_demuxed(video: Video, descriptor: int, keep: np.ndarray) -> tuple[byte
     return b"".join(kept), np.fromiter(map(len, kept), np.int64, len(kept))
 
 
-def _close_groups(video: Video, keep: np.ndarray, body: bytes, sizes: np.ndarray, sync: np.ndarray) -> bytes:
-    """Make the HEVC groups of a cut stand alone, but those with a leading picture, which needs the one before."""
+def _fresh_starts(video: Video, keep: np.ndarray) -> np.ndarray:
+    """[S] the places in the cut of keyframes that need nothing before them: those without wanted leading pictures."""
+    sync = (video.flags[keep] & KEYFRAME).nonzero()[0]
+    leads_on = np.add.reduceat(video.leading[keep], sync, dtype=np.int64) if video.leading.any() else 0
+    return sync[(leads_on == 0) | (sync == 0)]
+
+
+def _break_links(video: Video, body: bytes, sizes: np.ndarray, sync: np.ndarray) -> bytes:
+    """`body` with each HEVC group that starts afresh marked so; in open groups the numbers of pictures run on."""
     prefix = bitstream.length_size(mp4.configuration(video.description, b"hvcC"), "hevc")
     ends = sizes.cumsum()
-    leading = np.add.reduceat(video.leading[keep], sync)
-    data = bytearray(body)
-    for place in sync[leading == 0].tolist():
-        bitstream.close_group(data, prefix, int(ends[place] - sizes[place]), int(ends[place]))
-    return bytes(data)
+    marked = bytearray(body)
+    for place in sync.tolist():
+        bitstream.break_link(marked, prefix, int(ends[place] - sizes[place]), int(ends[place]))
+    return bytes(marked)

@@ -54,10 +54,22 @@ def numbered_frames(
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """(number, frame) of each frame of an open container; numbered by time in a cut, by counting in other files."""
     configure(stream)
-    for count, frame in enumerate(source.decode(stream)):
+    decoded = _frames_of_cut(source, stream) if timed else source.decode(stream)
+    for count, frame in enumerate(decoded):
         if frame.is_corrupt:
             raise DataError(f"{path}: frame {count} is damaged")
         yield (frame.pts // mp4.DURATION if timed else count), frame
+
+
+def _frames_of_cut(source: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """Decode group by group. FFmpeg's HEVC decoder takes a picture number that recurs after a jump for an error."""
+    decoder = stream.codec_context
+    afresh = decoder.name == "hevc"
+    for packet in source.demux(stream):
+        if afresh and packet.is_keyframe:
+            yield from decoder.decode(None)
+            decoder.flush_buffers()
+        yield from decoder.decode(packet if packet.size else None)
 
 
 def configure(stream: VideoStream) -> None:

@@ -17,7 +17,7 @@ from dali_pipes.bitstream import Picture
 from dali_pipes.video import DISPOSABLE, HIDDEN, KEYFRAME, PACKET, SILENT
 
 _HEADER_BYTES = 64  # how far behind the start of its block (Matroska, Ogg) a packet's own bytes are looked for
-_INTRA = ("mjpeg", "prores", "dnxhd", "ffv1", "huffyuv")  # every picture stands alone, whatever the container says
+_INTRA = ("mjpeg", "prores", "dnxhd")  # every picture stands alone, whatever the container says
 _KNOWN = (*bitstream.READERS, *_INTRA, "av1")
 
 
