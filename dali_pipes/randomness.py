@@ -8,6 +8,8 @@ k-th output is `_mix(start + k * GAMMA)`. (stream, seed, epoch, position) are ab
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 # Named streams keep the uses of randomness apart. Changing a number here reshuffles every run that was ever made.
@@ -55,6 +57,7 @@ def _feistel(number_B: np.ndarray, bits: int, round_keys: np.ndarray) -> np.ndar
     return halves_2B[0] << widths[1] | halves_2B[1]
 
 
+@lru_cache(maxsize=64)  # a small batch would spend half of its time here
 def _key(seed: int, epoch: int, stream: int) -> np.ndarray:
     """[1] uint64: where the sequences of one stream in one epoch start."""
     key = np.zeros(1, np.uint64)
