@@ -1,0 +1,113 @@
+"""Parameter groups against MIT TSM's, schedules at their corners."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import tiny
+from torch import nn
+
+from configs.schema import Optim
+from engine import optim
+from models import build_model
+
+MIT_GROUPS = json.loads((Path(__file__).parent / "data" / "mit_optim_groups.json").read_text())
+
+
+def shares_by_name(model, settings):
+    """{parameter name: (multiple of lr, multiple of weight decay)}."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        names[parameter]: (group["lr_mult"], group["weight_decay"] / settings.weight_decay)
+        for group in optim.parameter_groups(model, settings)
+        for parameter in group["params"]
+    }
+
+
+def our_name(mit_name):
+    return mit_name.removeprefix("base_model.").replace(".net.", ".").replace("new_fc", "fc")
+
+
+@pytest.mark.parametrize(
+    ("variant", "fc_lr_mult"), [("tsm_npb", (1, 2)), ("tsm_npb_fc_lr5", (5, 10)), ("tsn_npb", (1, 2))]
+)
+def test_groups_are_mits(variant, fc_lr_mult):
+    model = build_model(tiny.config(model={"name": variant[:3], "backbone": "resnet50", "width": 64}).model)
+    expected = {
+        our_name(name): (group["lr_mult"], group["decay_mult"])
+        for group in MIT_GROUPS[variant]
+        for name in group["params"]
+    }
+    settings = Optim(lr=0.02, fc_lr_mult=fc_lr_mult, bias_lr_mult=2)
+    assert shares_by_name(model, settings) == expected
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "mobilenet_v2"])
+def test_every_parameter_is_in_one_group(backbone):
+    model = build_model(tiny.config(model={"backbone": backbone, "width": 64}).model)
+    grouped = [p for group in optim.parameter_groups(model, Optim(lr=0.1)) for p in group["params"]]
+    assert sorted(map(id, grouped)) == sorted(map(id, model.parameters()))
+
+
+def test_norms_and_biases_decay_only_where_asked_for():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    spared = {g["kind"]: g["weight_decay"] for g in optim.parameter_groups(model, Optim(lr=0.1))}
+    assert spared == {"first conv weight": 1e-4, "bias": 0, "norm": 0, "fc weight": 1e-4, "fc bias": 0}
+    decayed = optim.parameter_groups(model, Optim(lr=0.1, decay_norm_and_bias=True))
+    assert {group["weight_decay"] for group in decayed} == {1e-4}
+
+
+def test_a_parameter_of_an_unknown_kind_of_module_is_refused():
+    with pytest.raises(TypeError, match=r"0\.weight: no parameter group for a PReLU"):
+        optim.parameter_groups(nn.Sequential(nn.PReLU()), Optim(lr=0.1))
+
+
+def test_description_counts_every_value():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    lines = optim.describe_groups(optim.make_optimizer(model, Optim(lr=0.1)))
+    assert [line.split(":")[0].strip() for line in lines] == [
+        "first conv weight", "bias", "norm", "fc weight", "fc bias"
+    ]  # fmt: skip
+    assert [int(line.split("tensors,")[1].split()[0]) for line in lines] == [12, 4, 8, 8, 2]
+
+
+def test_rate_falls_with_the_first_step_of_a_milestone():
+    lr_at = optim.make_schedule(Optim(lr=0.02, milestones=(20, 40)), steps_per_epoch=7, epochs=50)
+    epochs = (0, 20 * 7 - 1, 20 * 7, 40 * 7 - 1, 40 * 7, 50 * 7 - 1)
+    assert [lr_at(step) for step in epochs] == pytest.approx([0.02, 0.02, 0.002, 0.002, 0.0002, 0.0002])
+
+
+def test_no_milestones_no_change():
+    lr_at = optim.make_schedule(Optim(lr=0.3), steps_per_epoch=1, epochs=100)
+    assert {lr_at(step) for step in range(100)} == {0.3}
+
+
+def test_cosine_starts_at_lr_and_is_half_way_down_in_the_middle():
+    lr_at = optim.make_schedule(Optim(lr=0.4, schedule="cosine"), steps_per_epoch=10, epochs=8)
+    assert [lr_at(0), lr_at(20), lr_at(40), lr_at(80)] == pytest.approx(
+        [0.4, 0.2 * (1 + math.cos(math.pi / 4)), 0.2, 0], abs=1e-12
+    )
+
+
+def test_warm_up_is_paddlevideos_and_ends_on_the_cosine():
+    """PP-TSM's schedule: from 0.005 in 10 epochs to the cosine of base 0.01 over 80."""
+    settings = Optim(lr=0.01, schedule="cosine", warmup_epochs=10, warmup_start=0.5)
+    lr_at = optim.make_schedule(settings, steps_per_epoch=100, epochs=80)
+    top = 0.5 * 0.01 * (1 + math.cos(math.pi * 10 / 80))
+    assert [lr_at(0), lr_at(250), lr_at(1000)] == pytest.approx([0.005, 0.005 + 2.5 * (top - 0.005) / 10, top])
+    assert lr_at(999) < lr_at(1000) > lr_at(1001)
+
+
+def test_warm_up_of_a_step_schedule_ends_on_lr():
+    lr_at = optim.make_schedule(Optim(lr=0.1, warmup_epochs=2, milestones=(5,)), steps_per_epoch=4, epochs=6)
+    assert [lr_at(0), lr_at(4), lr_at(8), lr_at(20)] == pytest.approx([0.01, 0.055, 0.1, 0.01])
+
+
+def test_a_group_takes_its_multiple_of_the_rate():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(4, 2))
+    optimizer = optim.make_optimizer(model, Optim(lr=0.1, fc_lr_mult=(5, 10), bias_lr_mult=2))
+    optim.set_lr(optimizer, 0.01)
+    assert {g["kind"]: g["lr"] for g in optimizer.param_groups} == pytest.approx(
+        {"first conv weight": 0.01, "bias": 0.02, "fc weight": 0.05, "fc bias": 0.1}
+    )

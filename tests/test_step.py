@@ -1,0 +1,163 @@
+"""One step: what contributes to it and what does not, and what it reports."""
+
+import contextlib
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from configs.schema import Optim
+from dali_pipes.batch import Batch
+from engine import optim
+from engine.step import Tally, train_step
+
+
+def linear_model():
+    """Clips of 1 frame of 3x2x2 -> 3 classes, without the batch norms that would let rows see each other."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).double()
+
+
+def batch_of(labels):
+    """A clip for each label; −1 marks one that could not be read."""
+    label_B = torch.tensor(labels)
+    generator = torch.Generator().manual_seed(1)
+    clips_BVTCHW = torch.randn(len(labels), 1, 1, 3, 2, 2, generator=generator, dtype=torch.float64)
+    return Batch(clips_BVTCHW, label_B, torch.where(label_B < 0, -1, torch.arange(len(labels))))
+
+
+def step_on(model, batch, *, lr=1.0, smoothing=0.0, max_norm=math.inf, tally=None):
+    """One step without momentum or decay, so that weights move by minus lr times the gradient; returns its norm."""
+    optimizer = optim.make_optimizer(model, Optim(lr=lr, momentum=0, weight_decay=0))
+    return train_step(
+        model,
+        optimizer,
+        torch.amp.GradScaler("cpu", enabled=False),
+        batch,
+        0,
+        lr_at=lambda step: lr,
+        autocast=contextlib.nullcontext(),
+        smoothing=smoothing,
+        max_norm=max_norm,
+        tally=tally or Tally(torch.device("cpu")),
+    )
+
+
+def movement(batch, **how):
+    """How far the weights move in one step."""
+    model = linear_model()
+    before = model[1].weight.detach().clone()
+    step_on(model, batch, **how)
+    return model[1].weight.detach() - before
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_row_that_could_not_be_read_contributes_nothing(smoothing):
+    batch = batch_of([0, -1, 2, 1])
+    blank = Batch(batch.clips_BVTCHW.clone(), batch.label_B, batch.index_B)
+    blank.clips_BVTCHW[1] = 1e6
+    moved = movement(batch, smoothing=smoothing)
+    assert moved.abs().max() > 0
+    torch.testing.assert_close(movement(blank, smoothing=smoothing), moved)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_batch_of_unreadable_rows_moves_nothing(smoothing):
+    assert movement(batch_of([-1, -1, -1]), smoothing=smoothing).abs().max() == 0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_two_halves_of_a_batch_average_to_the_whole_though_one_has_an_unreadable_row(smoothing):
+    whole = batch_of([0, -1, 2, 1])
+    halves = [Batch(*(getattr(whole, name)[part] for name in whole.__slots__)) for part in (slice(2), slice(2, 4))]
+    average = sum(movement(half, smoothing=smoothing) for half in halves) / 2
+    torch.testing.assert_close(movement(whole, smoothing=smoothing), average)
+
+
+def test_loss_is_the_smoothed_cross_entropy_of_its_definition():
+    model, batch = linear_model(), batch_of([0, 2])
+    log_p_BK = model(batch.clips_BTCHW).log_softmax(1)
+    expected = -(0.7 * log_p_BK[[0, 1], [0, 2]] + 0.1 * log_p_BK.sum(1)).sum()  # 0.3 spread over 3 classes
+    tally = Tally(torch.device("cpu"))
+    step_on(model, batch, smoothing=0.3, tally=tally)
+    assert tally.read()[0].item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_gradient_is_clipped_to_its_largest_norm_and_reported_unclipped():
+    batch = batch_of([0, 1])
+    model = linear_model()
+    free_norm = step_on(model, batch)
+    model = linear_model()
+    before = [p.detach().clone() for p in model.parameters()]
+    reported = step_on(model, batch, max_norm=free_norm.item() / 2)
+    moved = torch.cat([(p.detach() - b).flatten() for p, b in zip(model.parameters(), before, strict=True)]).norm()
+    assert moved.item() == pytest.approx(free_norm.item() / 2, rel=1e-5)
+    assert reported.item() == pytest.approx(free_norm.item())
+
+
+def test_tally_counts_readable_clips_and_hits_and_starts_over_after_a_read():
+    tally = Tally(torch.device("cpu"))
+    logits_BK = torch.tensor([[9.0, 0, 0], [0, 9, 0], [9, 0, 0]])
+    tally.add(torch.tensor(1.5), logits_BK, torch.tensor([0, 2, -1]))
+    tally.add(torch.tensor(2.0), logits_BK, torch.tensor([0, 1, 0]))
+    assert tally.read().tolist() == [3.5, 4, 5]
+    assert tally.read().tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("loss_scale", [None, 1024.0])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_three_steps_are_clipping_then_decay_then_momentum_written_out(nesterov, loss_scale):
+    """g <- clip(g) + wd w; v <- 0.9 v + g; w <- w - lr mult (v, or with Nesterov g + 0.9 v): MIT's, PaddleVideo's."""
+    settings = Optim(lr=0.1, weight_decay=0.01, fc_lr_mult=(5, 10), nesterov=nesterov)
+    model = linear_model()
+    weight, bias = (p.detach().numpy().copy() for p in model[1].parameters())
+    v_weight, v_bias = np.zeros_like(weight), np.zeros_like(bias)
+    optimizer = optim.make_optimizer(model, settings)
+    scaler = torch.amp.GradScaler("cpu", init_scale=loss_scale or 1.0, enabled=loss_scale is not None)
+    lrs, max_norm = [0.1, 0.05, 0.2], 0.5
+    for step, lr in enumerate(lrs):
+        batch = batch_of([step % 3, 1, 2])
+        train_step(
+            model,
+            optimizer,
+            scaler,
+            batch,
+            step,
+            lr_at=lrs.__getitem__,
+            autocast=contextlib.nullcontext(),
+            smoothing=0.0,
+            max_norm=max_norm,
+            tally=Tally(torch.device("cpu")),
+        )
+        x_BC = batch.clips_BTCHW.flatten(1).numpy()
+        p_BK = np.exp(x_BC @ weight.T + bias)
+        p_BK /= p_BK.sum(1, keepdims=True)
+        error_BK = (p_BK - np.eye(3)[batch.label_B]) / 3
+        g_weight, g_bias = error_BK.T @ x_BC, error_BK.sum(0)
+        scale = min(1, max_norm / np.sqrt((g_weight**2).sum() + (g_bias**2).sum()))
+        assert scale < 1, "the test is to clip"
+        g_weight, g_bias = g_weight * scale + 0.01 * weight, g_bias * scale
+        v_weight, v_bias = 0.9 * v_weight + g_weight, 0.9 * v_bias + g_bias
+        weight -= lr * 5 * (g_weight + 0.9 * v_weight if nesterov else v_weight)
+        bias -= lr * 10 * (g_bias + 0.9 * v_bias if nesterov else v_bias)
+    np.testing.assert_allclose(model[1].weight.detach(), weight, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(model[1].bias.detach(), bias, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.gpu
+def test_a_step_never_waits_for_the_gpu():
+    device = torch.device("cuda")
+    model = linear_model().float().to(device)
+    optimizer = optim.make_optimizer(model, Optim(lr=0.1), fused=True)
+    tally, scaler = Tally(device), torch.amp.GradScaler("cuda")
+    batch = batch_of([0, -1])
+    batch = Batch(batch.clips_BVTCHW.half().to(device), batch.label_B.to(device), batch.index_B.to(device))
+    how = {"lr_at": lambda step: 0.1, "smoothing": 0.1, "max_norm": 20.0, "tally": tally}
+    train_step(model, optimizer, scaler, batch, 0, autocast=torch.autocast("cuda", torch.float16), **how)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        train_step(model, optimizer, scaler, batch, 1, autocast=torch.autocast("cuda", torch.float16), **how)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -1,0 +1,76 @@
+"""The smallest run there is, for tests of training: a loader whose clips follow from their row, and settings for it."""
+
+from dataclasses import replace
+
+import torch
+
+from configs.schema import Clip, Config, Data, Eval, Model, Optim, Train
+from dali_pipes.batch import Batch, Shard, Unreadable
+from engine import runtime
+
+CONFIG = Config(
+    model=Model(backbone="resnet18", width=8, num_classes=3, frames=2, pretrained="none", dropout=0.5),
+    data=Data(source="synthetic"),
+    clip=Clip(size=16),
+    eval=Eval(short_side=16),
+    optim=Optim(lr=0.05, milestones=(1,), clip_norm=20.0, fc_lr_mult=(5.0, 10.0)),
+    train=Train(name="tiny", epochs=2, batch=4, log_every=2),
+)
+
+
+def config(**sections) -> Config:
+    """CONFIG resolved, with some settings replaced: `config(train={"epochs": 1})`."""
+    changed = {name: replace(getattr(CONFIG, name), **values) for name, values in sections.items()}
+    return runtime.resolve(replace(CONFIG, **changed), notify=lambda line: None)
+
+
+class RowLoader:
+    """`dali_pipes.batch.Loader` over `rows` imaginary videos: row r has class r % classes and clips drawn from r.
+
+    `bad` rows are found unreadable when they are read. Training leaves out the tail, evaluation pads it.
+    """
+
+    def __init__(self, rows, batch, *, shard=None, train=True, views=1, bad=(), classes=3, frames=2, size=16):
+        self.num_rows = self.num_videos = rows
+        self.unreadable = []
+        self.epochs = []  # (epoch, start) of each call
+        self._batch, self._shard, self._train, self._bad, self._classes = (
+            batch,
+            shard or Shard(),
+            train,
+            set(bad),
+            classes,
+        )
+        self._shape = (views, frames, 3, size, size)
+
+    def __len__(self):
+        share = self._batch * self._shard.count
+        return self.num_rows // share if self._train else -(-self.num_rows // share)
+
+    def epoch(self, epoch, start=0):
+        self.epochs.append((epoch, start))
+        order = self._order(epoch)
+        for step in range(start, len(self)):
+            first = (step * self._shard.count + self._shard.index) * self._batch
+            yield self._read(order[first : first + self._batch])
+
+    def close(self):
+        pass
+
+    def _order(self, epoch):
+        generator = torch.Generator().manual_seed(epoch)
+        rows = torch.randperm(self.num_rows, generator=generator) if self._train else torch.arange(self.num_rows)
+        return rows.tolist()
+
+    def _read(self, rows):
+        known = {entry.row for entry in self.unreadable}
+        for row in rows:
+            if row in self._bad - known:
+                self.unreadable.append(Unreadable(row, f"{row}.mp4", f"{row}.mp4: is empty"))
+        rows = rows + [-1] * (self._batch - len(rows))
+        index_B = torch.tensor([-1 if row in self._bad else row for row in rows])
+        label_B = torch.where(index_B < 0, -1, index_B % self._classes)
+        return Batch(torch.stack([self._clip(row) for row in rows]), label_B, index_B)
+
+    def _clip(self, row):
+        return torch.randn(self._shape, generator=torch.Generator().manual_seed(row + 1)) + row % self._classes
