@@ -1,0 +1,38 @@
+"""A probe whose files say what it is to do; scanning processes import it. PROBE_LOG names where it notes each call."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from dali_pipes.errors import DataError
+from dali_pipes.video import KEYFRAME, PACKET, Video
+
+
+def probe(path: str, check: str) -> Video:
+    """A video with as many frames as the file's first word says, unless that word is another one."""
+    with open(os.environ["PROBE_LOG"], "a") as log:
+        log.write(f"{path}\n")
+    word, *seconds = Path(path).read_text().split()
+    if word == "bad":
+        raise DataError(f"{path}: scripted to be bad")
+    if word == "mistake":
+        raise KeyError("nobody expected this")
+    if word == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    while word == "hang":
+        pass
+    time.sleep(float(seconds[0]) if seconds else 0)
+    status = os.stat(path)
+    return video(path, int(word), status.st_size, status.st_mtime_ns)
+
+
+def video(path: str, frames: int, size: int, mtime_ns: int) -> Video:
+    """A video with a keyframe every four frames."""
+    packets = np.zeros(frames, PACKET)
+    packets["size"] = frames
+    packets["order"] = np.arange(frames)
+    packets["flags"][::4] = KEYFRAME
+    return Video(path, 340, 256, frames, 25.0, "h264", "ranged", b"stsd", size, mtime_ns, packets)

@@ -1,0 +1,80 @@
+"""Processes that survive what they run."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from dali_pipes.workers import Call, Failure, call_all
+
+
+def echo_or_die(word: str, number: int) -> str:
+    """What the processes run; it lives in a module that they can import."""
+    if word == "fail":
+        raise ValueError(f"no {number}")
+    if word == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "exit":
+        os._exit(number)
+    while word == "loop":
+        pass
+    return word * number
+
+
+def answers(*arguments, count=2, seconds=60.0):
+    calls = [Call(key, pair, seconds) for key, pair in enumerate(arguments)]
+    return dict(call_all(echo_or_die, calls, count))
+
+
+def test_every_call_is_answered_once():
+    assert answers(*[("ab", number) for number in range(200)]) == {number: "ab" * number for number in range(200)}
+
+
+def test_answers_larger_than_a_pipe_come_whole():
+    assert answers(("x", 10_000_000))[0] == "x" * 10_000_000
+
+
+def test_a_crash_costs_only_its_own_call():
+    found = answers(("a", 1), ("die", 0), ("b", 1), ("exit", 3), ("c", 1), ("die", 0))
+    assert [found[key] for key in (0, 2, 4)] == ["a", "b", "c"]
+    assert [found[key] for key in (1, 3, 5)] == [
+        Failure("crashed the scanner (SIGKILL)"),
+        Failure("crashed the scanner (exit status 3)"),
+        Failure("crashed the scanner (SIGKILL)"),
+    ]
+
+
+def test_an_endless_loop_is_ended_after_its_time():
+    start = time.monotonic()
+    assert answers(("loop", 0), ("a", 1), count=1, seconds=1.0) == {0: Failure("hung the scanner for 1 s"), 1: "a"}
+    assert time.monotonic() - start < 5
+
+
+def test_an_exception_is_answered_with_its_text():
+    assert answers(("fail", 7)) == {0: Failure("no 7")}
+
+
+def test_no_calls_start_no_process():
+    assert answers(count=0) == {}
+
+
+def test_processes_that_cannot_start_are_an_error_not_an_answer(monkeypatch):
+    monkeypatch.setattr("sys.path", ["/nowhere"])
+    with pytest.raises(RuntimeError, match="did not come up"):
+        answers(("a", 1))
+
+
+def test_stopping_early_leaves_no_process():
+    calls = (Call(key, ("a", 1), 60.0) for key in range(1000))
+    results = call_all(echo_or_die, calls, 2)
+    next(results)
+    children = child_processes()
+    assert len(children) == 2
+    results.close()
+    assert not child_processes()
+
+
+def child_processes() -> list[str]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as children:
+        return children.read().split()
