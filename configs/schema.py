@@ -118,7 +118,7 @@ class Clip:
     flip: float = 0.5
     """Probability of a horizontal flip."""
     antialias: bool = True
-    """Pillow's bilinear filter (TSM) or OpenCV's, which does not antialias (PaddleVideo's TSN)."""
+    """Resize as Pillow does (TSM), or as OpenCV (PaddleVideo's TSN): no antialiasing, and sizes and centres rounded its way."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 

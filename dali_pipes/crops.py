@@ -4,8 +4,8 @@ A crop is chosen on the picture as it would be after scaling its short side, as 
 carried back with `to_stored`: cropping and resizing are one resampling of the stored frame, so nothing is scaled twice.
 
 Where MIT TSM and PaddleVideo differ this follows MIT: offsets are whole multiples of a whole-pixel step (PaddleVideo's
-multi-scale steps are quarters of a pixel, so its right and bottom edges lie up to 3 px further out), and a centre
-crop's offset rounds half to even (PaddleVideo's TSN rounds it down).
+multi-scale steps are quarters of a pixel, so its right and bottom edges lie up to 3 px further out). PaddleVideo's TSN
+scales and centres with OpenCV, which rounds in other places: `opencv` asks for that.
 
 Sizes are `[B, 2]` (width, height) and boxes `[B, 4]` or `[B, N, 4]` (left, top, right, bottom), int64 until
 `to_stored`.
@@ -30,9 +30,10 @@ ALONG_HEIGHT = ALONG_WIDTH[:, ::-1]
 SNAP = 3  # a multi-scale side that misses the network's input by less than this many pixels is made equal to it
 
 
-def scale_short_side(size_B2: np.ndarray, short_side: int) -> np.ndarray:
-    """[B, 2]: the picture's size once its short side is `short_side`; the long side rounds down, as MIT's does."""
-    return size_B2 * short_side // _short_side(size_B2)
+def scale_short_side(size_B2: np.ndarray, short_side: int, *, opencv: bool = False) -> np.ndarray:
+    """[B, 2]: the picture's size once its short side is `short_side`; the long side rounds down (`opencv`: half up)."""
+    short_B1 = _short_side(size_B2)
+    return (2 * size_B2 * short_side + opencv * short_B1) // (2 * short_B1)
 
 
 def to_stored(box_BN4: np.ndarray, scaled_B2: np.ndarray, stored_B2: np.ndarray) -> np.ndarray:
@@ -56,10 +57,11 @@ def anywhere(size_B2: np.ndarray, side: int, draw_B2: np.ndarray) -> np.ndarray:
     return _box((draw_B2 * (size_B2 - side_B1 + 1)).astype(np.int64), side_B1)
 
 
-def center(size_B2: np.ndarray, side: int) -> np.ndarray:
-    """[B, 4]: the square in the middle. Smaller where the picture is smaller."""
+def center(size_B2: np.ndarray, side: int, *, opencv: bool = False) -> np.ndarray:
+    """[B, 4]: the square in the middle, smaller where the picture is; halves go to even (`opencv`: down)."""
     side_B1 = np.minimum(side, _short_side(size_B2))
-    return _box(np.rint((size_B2 - side_B1) / 2).astype(np.int64), side_B1)
+    room_B2 = (size_B2 - side_B1) / 2
+    return _box((np.floor(room_B2) if opencv else np.rint(room_B2)).astype(np.int64), side_B1)
 
 
 def three(size_B2: np.ndarray, side: int) -> np.ndarray:

@@ -87,22 +87,24 @@ def _fill_padding(
 
 def _train_box(clip: Clip, stored_B2: np.ndarray, draw_B2: np.ndarray) -> np.ndarray:
     """[B, 1, 4]: one box each, where `draw_B2` puts it."""
-    scaled_B2 = crops.scale_short_side(stored_B2, clip.short_side) if clip.short_side else stored_B2
+    opencv = not clip.antialias
+    scaled_B2 = crops.scale_short_side(stored_B2, clip.short_side, opencv=opencv) if clip.short_side else stored_B2
     if clip.train_crop == "multiscale":
         choice_B2 = (draw_B2 * (len(crops.PAIRS), clip.crop_positions)).astype(np.int64)
         box_B4 = crops.multiscale(scaled_B2, clip.size, choice_B2[:, 0], choice_B2[:, 1])
     elif clip.train_crop == "random":
         box_B4 = crops.anywhere(scaled_B2, clip.size, draw_B2)
     else:
-        box_B4 = crops.center(scaled_B2, clip.size)
+        box_B4 = crops.center(scaled_B2, clip.size, opencv=opencv)
     return crops.to_stored(box_B4[:, None], scaled_B2, stored_B2)
 
 
 def _eval_boxes(config: Config, stored_B2: np.ndarray) -> np.ndarray:
     """[B, N, 4]: the N boxes that every clip of a video is scored with."""
-    scaled_B2, side = crops.scale_short_side(stored_B2, config.eval.short_side), config.eval_size
+    side, opencv = config.eval_size, not config.clip.antialias
+    scaled_B2 = crops.scale_short_side(stored_B2, config.eval.short_side, opencv=opencv)
     if config.eval.crops == "center":
-        box_BN4 = crops.center(scaled_B2, side)[:, None]
+        box_BN4 = crops.center(scaled_B2, side, opencv=opencv)[:, None]
     elif config.eval.crops == "three":
         box_BN4 = crops.three(scaled_B2, side)
     else:

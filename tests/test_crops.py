@@ -75,8 +75,9 @@ def test_snapping_never_makes_a_crop_larger_than_the_picture():
 
 
 @pytest.mark.parametrize("name", PADDLE["scale"])
-def test_scaling_rounds_the_long_side_down_as_tsm_does(name):
+def test_scaling_rounds_the_long_side_down_as_tsm_does_or_half_up_as_tsn_does(name):
     assert crops.scale_short_side(picture(name), 256)[0].tolist() == PADDLE["scale"][name]["trunc_pil"]
+    assert crops.scale_short_side(picture(name), 256, opencv=True)[0].tolist() == PADDLE["scale"][name]["round_cv2"]
 
 
 def test_a_picture_of_the_right_short_side_is_not_scaled():
@@ -84,8 +85,9 @@ def test_a_picture_of_the_right_short_side_is_not_scaled():
 
 
 @pytest.mark.parametrize("name", PADDLE["center"])
-def test_the_centre_crop_is_the_one_that_rounds_half_to_even(name):
+def test_the_centre_crop_rounds_half_to_even_as_tsm_does_or_down_as_tsn_does(name):
     assert crops.center(picture(name), 224)[0].tolist() == PADDLE["center"][name]["do_round=True"]
+    assert crops.center(picture(name), 224, opencv=True)[0].tolist() == PADDLE["center"][name]["do_round=False"]
 
 
 @pytest.mark.parametrize("name", ["340x256", "455x256", "256x256"])
