@@ -11,6 +11,7 @@ from torchvision.models import MobileNetV2, ResNet
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from configs import ConfigError
 from configs.schema import Model
 from models.shift import SHIFTS, ShiftedConv2d
 
@@ -59,6 +60,11 @@ def _shift_inside(net: nn.Module, settings: Model) -> None:
     for parent, name in list(_shifted_places(net)):
         conv = parent.get_submodule(name)
         fold = conv.in_channels // settings.shift_div
+        if not fold:
+            raise ConfigError(
+                f"model.shift_div: 1/{settings.shift_div} of {conv.in_channels} channels is none, so nothing would be "
+                f"shifted; use at most {conv.in_channels}"
+            )
         parent.set_submodule(name, ShiftedConv2d(conv, settings.frames, fold, SHIFTS[settings.shift]))
 
 

@@ -63,7 +63,7 @@ class Recognizer(nn.Module):
 def build_model(settings: Model) -> Recognizer:
     """The network that the recipe asks for, with random weights; `weights.load_pretrained` gives it better ones.
 
-    Raises ConfigError for a form of the shift that does not exist.
+    Raises ConfigError for a form of the shift that does not exist, and for one that would shift nothing.
     """
     if settings.shift == "folded":
         raise ConfigError("model.shift: folded is not available in this version; use auto")

@@ -153,6 +153,11 @@ def test_shift_div_sets_the_fold():
     assert small(shift_div=4).layer2[0].conv1.fold == 2
 
 
+def test_a_shift_of_no_channels_is_refused():
+    with pytest.raises(ConfigError, match=r"model\.shift_div: 1/16 of 8 channels is none, .* use at most 8"):
+        small(shift_div=16)
+
+
 @torch.no_grad()
 def test_order_of_frames_matters_to_tsm_and_not_to_tsn():
     clips_BTCHW = small_clips(2, 4)
