@@ -14,6 +14,7 @@ import difflib
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Listing:
     first_N: np.ndarray  # int64: the first row with the same path; its own number unless the row is a repetition
     class_names: tuple[str, ...]  # by label; empty where the list has only numbers
 
-    @property
+    @cached_property
     def distinct(self) -> np.ndarray:
         """[D] int64: the rows that name a file for the first time."""
         return np.flatnonzero(self.first_N == np.arange(len(self.paths)))
@@ -48,7 +49,7 @@ class Listing:
         """The absolute path of a row's video."""
         return os.path.join(self.base, self.paths[row])
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Changes whenever a row, their order or a class name does."""
         digest = hashlib.sha256("\n".join([*self.paths, "", *self.class_names]).encode("utf-8", "surrogateescape"))
