@@ -28,6 +28,8 @@ class Journal:
         self.file = file
         try:
             self._open()
+        except sqlite3.OperationalError:  # no place for it, which is the caller's to know
+            raise
         except sqlite3.DatabaseError:  # damaged: what it held is only work to be done again
             self.remove()
             self._open()

@@ -235,13 +235,21 @@ def test_two_scans_at_once_look_into_each_file_once(listed, probed):
     assert "another process is scanning; waiting" in "".join(error for _, error in answers)
 
 
-@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-9], lambda content: content[::-1]])
+DAMAGES = {
+    "empty": lambda content: b"",
+    "cut short": lambda content: content[:-9],
+    "reversed": lambda content: content[::-1],
+    "a label changed": lambda content: content[:128] + bytes([content[128] ^ 1]) + content[129:],  # columns start there
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_catalogue_is_made_again_and_that_is_said(listed, probed, damage):
     source, said = listed({"a.mp4": "1", "b.mp4": "2"}), io.StringIO()
     file = load(source).file
     file.write_bytes(damage(file.read_bytes()))
     catalog = load(source, said)
-    assert catalog.frames_N.tolist() == [1, 2]
+    assert catalog.frames_N.tolist() == [1, 2] and catalog.label_N.tolist() == [0, 1]
     assert f"{file}: damaged, or of another version; scanning again" in said.getvalue()
 
 
@@ -250,6 +258,18 @@ def test_a_damaged_journal_only_costs_what_it_held(listed, probed):
     os.mkdir(f"{source}.scan")
     Path(f"{source}.scan/journal.sqlite").write_bytes(b"this is no database, whatever its name says" * 100)
     assert load(source).frames_N.tolist() == [1]
+
+
+def test_a_scan_that_cannot_be_kept_stops_with_a_sentence(listed, probed, tmp_path):
+    source = listed({"a.mp4": "1"})
+    (tmp_path / "full" / "journal.sqlite").mkdir(parents=True)
+    os.symlink("full", f"{source}.scan")
+    with pytest.raises(DataError, match=r"train.list.scan: the scan stopped: unable to open .*; start it again"):
+        load(source)
+    os.remove(f"{source}.scan")
+    Path(f"{source}.scan").touch()
+    with pytest.raises(DataError, match=r"train.list.scan: File exists; set data.cache"):
+        load(source)
 
 
 def test_too_many_bad_files_are_refused_with_their_count_and_the_first_five(listed, probed):
