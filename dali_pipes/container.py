@@ -18,8 +18,6 @@ from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
 
-av.logging.set_level(None)  # FFmpeg's own messages name no file; what matters is raised as DataError
-
 # A playlist (HLS, DASH, concat) or an image sequence would make FFmpeg open other files, or the network.
 _OPTIONS = {
     "protocol_whitelist": "file",
@@ -41,6 +39,8 @@ def open_video(path: str, content: bytes | None = None) -> Iterator[tuple[InputC
             streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
             if not streams:
                 raise DataError(f"{path}: holds no video, only {_kinds(container)}")
+            if streams[0].codec_context is None:
+                raise DataError(f"{path}: FFmpeg has no decoder for its video")
             yield container, streams[0]
     except av.FFmpegError as error:
         raise DataError(f"{path}: {_reason(error)}") from error

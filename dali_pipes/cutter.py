@@ -24,18 +24,20 @@ class Cut:
     """[T] int32: for each wanted frame, in the order asked for, its number among the frames that `data` decodes to."""
     packets: int
     """Compressed pictures in `data`: what a decoder has to decode."""
+    shape: tuple[int, int]
+    """Height and width that the scan saw, in pixels."""
     timed: bool = True
     """Frame k of `data` starts at k * mp4.DURATION ticks; False for a whole file, whose frames are counted."""
 
 
 def cut(video: Video, frames: np.ndarray) -> Cut:
     """Read what `frames` ([T] frame numbers, in any order, repeats allowed) need. Raises DataError naming the file."""
-    frames = np.asarray(frames)
+    frames, shape = np.asarray(frames), (video.height, video.width)
     descriptor = _open_unchanged(video)
     try:
         if video.access == "whole":
             data = _read(video, descriptor, 0, video.size)
-            return Cut(data, frames.astype(np.int32), len(video.packets), timed=False)
+            return Cut(data, frames.astype(np.int32), len(video.packets), shape, timed=False)
         keep = needed(video, frames)
         read = _read_ranges if video.access == "ranged" else _read_demuxed
         body, sizes = read(video, descriptor, keep)
@@ -47,7 +49,7 @@ def cut(video: Video, frames: np.ndarray) -> Cut:
         body = _break_links(video, body, sizes, sync)
     head = mp4.write(video.description, video.width, video.height, sizes, shown, sync)
     positions = shown[keep.searchsorted(video.decode_position[frames])]
-    return Cut(head + body, positions.astype(np.int32), len(keep))
+    return Cut(head + body, positions.astype(np.int32), len(keep), shape)
 
 
 def needed(video: Video, frames: np.ndarray) -> np.ndarray:
@@ -119,8 +121,8 @@ def _read_ranges(video: Video, descriptor: int, keep: np.ndarray) -> tuple[bytes
     begin = video.offsets[keep]
     end = begin + sizes
     breaks = (begin[1:] != end[:-1]).nonzero()[0]
-    starts = begin[np.append(0, breaks + 1)].tolist()
-    stops = end[np.append(breaks, len(end) - 1)].tolist()
+    starts = [int(begin[0]), *begin[breaks + 1].tolist()]
+    stops = [*end[breaks].tolist(), int(end[-1])]
     runs = [_read(video, descriptor, start, stop - start) for start, stop in zip(starts, stops, strict=True)]
     return b"".join(runs), sizes
 

@@ -28,25 +28,20 @@ def decode_frames(cut: Cut, path: str) -> np.ndarray:
     Colours are FFmpeg's default conversion (BT.601 unless the stream says otherwise). Raises DataError naming `path`
     where the stream is damaged or a frame is missing.
     """
-    wanted: dict[int, list[int]] = {}
+    rows_of: dict[int, list[int]] = {}
     for row, position in enumerate(cut.positions.tolist()):
-        wanted.setdefault(position, []).append(row)
+        rows_of.setdefault(position, []).append(row)
+    frames_THWC = np.empty((len(cut.positions), *cut.shape, 3), np.uint8)
     reformatter = VideoReformatter()
-    frames_THWC = None
     with container.open_video(path, cut.data) as (source, stream):
         for position, frame in numbered_frames(source, stream, path, timed=cut.timed):
-            rows = wanted.pop(position, None)
-            if rows is None:
-                continue
-            picture_HWC = to_rgb(frame, reformatter)
-            if frames_THWC is None:
-                frames_THWC = np.empty((len(cut.positions), *picture_HWC.shape), np.uint8)
-            if picture_HWC.shape != frames_THWC.shape[1:]:
-                raise DataError(f"{path}: its pictures change size")
-            frames_THWC[rows] = picture_HWC
-            if not wanted:
-                return frames_THWC
-    raise DataError(f"{path}: {sum(map(len, wanted.values()))} of {len(cut.positions)} wanted frames do not decode")
+            if (frame.height, frame.width) != cut.shape:
+                raise DataError(f"{path}: a picture is {frame.width}x{frame.height}, not {cut.shape[1]}x{cut.shape[0]}")
+            if rows := rows_of.pop(position, None):
+                frames_THWC[rows] = to_rgb(frame, reformatter)
+                if not rows_of:
+                    return frames_THWC
+    raise DataError(f"{path}: {sum(map(len, rows_of.values()))} of {len(cut.positions)} wanted frames do not decode")
 
 
 def numbered_frames(

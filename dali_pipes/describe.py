@@ -20,11 +20,11 @@ _BY_HAND = {
 }  # what PyAV cannot mux, because its decoder is another library's
 
 
-def sample_description(path: str, stream: VideoStream, codec: str, moov: bytes | None) -> bytes:
+def sample_description(path: str, stream: VideoStream, codec: str, moov: bytes) -> bytes:
     """The stream's `stsd` box with exactly one entry, or nothing where there is no such box."""
     description = _copied(moov, stream.id) if moov else b""
     if description:
-        return description if struct.unpack_from(">I", description, 12) == (1,) else b""
+        return description if description[12:16] == b"\0\0\0\1" else b""
     if codec in _BY_HAND:
         kind, configuration = _BY_HAND[codec]
         return _entry(kind, configuration, stream)
@@ -39,7 +39,7 @@ def _copied(moov: bytes, track: int) -> bytes:
         trak = moov[8 + start + head : 8 + end]
         header = mp4.find_box(trak, (b"tkhd",)) or b""
         number_at = 28 if header[8:9] == b"\1" else 20  # behind two 64-bit or two 32-bit times
-        if header[number_at : number_at + 4] == track.to_bytes(4, "big"):
+        if int.from_bytes(header[number_at : number_at + 4], "big") == track & 0xFFFFFFFF:
             return mp4.find_box(trak, _TABLE) or b""
     return b""
 

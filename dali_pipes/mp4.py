@@ -5,7 +5,9 @@ Knows nothing of videos on disk, of which packets are wanted, or of what is insi
 
 from __future__ import annotations
 
+import os
 import struct
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -37,17 +39,25 @@ def configuration(description: bytes, kind: bytes) -> bytes:
     return description[at + 4 :] if at >= 0 else b""
 
 
-def walk_boxes(data: bytes):
-    """Yield (kind, header length, start, end) of each box in `data`; the last end may lie beyond a truncated file."""
+def walk_boxes(data: bytes) -> Iterator[tuple[bytes, int, int, int]]:
+    """Yield (kind, header length, start, end) of each box in `data`; the last end may lie beyond it."""
+    return _walk(lambda start, count: data[start : start + count], len(data))
+
+
+def walk_file(descriptor: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """The same of the outermost boxes of an open file, of which only the headers are read."""
+    return _walk(lambda start, count: os.pread(descriptor, count, start), os.fstat(descriptor).st_size)
+
+
+def _walk(read: Callable[[int, int], bytes], total: int) -> Iterator[tuple[bytes, int, int, int]]:
     start = 0
-    while start + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, start)
+    while start + 8 <= total:
+        size, kind, long_size = struct.unpack(">I4sQ", read(start, 16).ljust(16, b"\0"))
         head = 8
-        if size == 1 and start + 16 <= len(data):  # a 64-bit size follows
-            (size,) = struct.unpack_from(">Q", data, start + 8)
-            head = 16
+        if size == 1:
+            size, head = long_size, 16
         elif size == 0:  # up to the end of the file
-            size = len(data) - start
+            size = total - start
         if size < head:
             return
         yield kind, head, start, start + size

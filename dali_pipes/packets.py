@@ -5,7 +5,7 @@ Decodes nothing and judges nothing: a doubt is settled elsewhere, by decoding.
 
 from __future__ import annotations
 
-import mmap
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -33,14 +33,14 @@ class Packets:
     doubts: list[str] = field(default_factory=list)  # why cutting is not sure to give what a full decode gives
 
 
-def collect(codec: str, extradata: bytes, packets: Iterable[av.Packet], content: mmap.mmap) -> Packets:
-    """Look at every packet; `content` is the whole file, in which each is looked up byte for byte."""
+def collect(codec: str, extradata: bytes, packets: Iterable[av.Packet], descriptor: int) -> Packets:
+    """Look at every packet; each is compared byte for byte with the open file."""
     prefix = bitstream.length_size(extradata, codec)
     found = Packets()
     for packet in packets:
         data = bytes(packet)
         picture = _picture(codec, data, prefix, found)
-        found.offset.append(_offset(packet.pos, data, content))
+        found.offset.append(_offset(packet.pos, data, descriptor))
         found.size.append(len(data))
         found.pts.append(packet.pts)
         found.flags.append(_flags(codec, packet, picture))
@@ -64,10 +64,10 @@ def table(found: Packets) -> np.ndarray:
     return packets
 
 
-def doubts(codec: str, reorders: bool, found: Packets, packets: np.ndarray) -> list[str]:
+def doubts(codec: str, guessed_times: bool, found: Packets, packets: np.ndarray) -> list[str]:
     """Why cutting this stream might not give what a full decode gives; none for the great majority of files.
 
-    `reorders`: its pictures may be shown in another order than decoded, and its container keeps one time only.
+    `guessed_times`: pictures may be shown in another order than decoded, and the container does not say in which.
     """
     first_shown = packets["order"][0]
     second = np.flatnonzero(packets["flags"] & KEYFRAME)[1:2]
@@ -77,7 +77,7 @@ def doubts(codec: str, reorders: bool, found: Packets, packets: np.ndarray) -> l
         "its first group has leading pictures": (
             packets["order"][: second[0] if len(second) else None] < first_shown
         ).any(),
-        "its times of presentation are guesses": reorders,
+        "its times of presentation are guesses": guessed_times,
         "it carries several parameter sets": len({p.parameters for p in found.pictures if p.parameters}) > 1,
         "it has packets with more than one picture": any(picture.pictures > 1 for picture in found.pictures),
     }
@@ -95,9 +95,12 @@ def _picture(codec: str, data: bytes, prefix: int, found: Packets) -> Picture:
         return Picture(1)
 
 
-def _offset(position: int | None, data: bytes, content: mmap.mmap) -> int:
+def _offset(position: int | None, data: bytes, descriptor: int) -> int:
     """Where the file holds these very bytes; -1 where it does not (transport streams, stripped headers)."""
-    return -1 if position is None else content.find(data, position, position + len(data) + _HEADER_BYTES)
+    if position is None:
+        return -1
+    skipped = os.pread(descriptor, len(data) + _HEADER_BYTES, position).find(data)
+    return position + skipped if skipped >= 0 else -1
 
 
 def _flags(codec: str, packet: av.Packet, picture: Picture) -> int:

@@ -6,11 +6,11 @@ decoding (`proof.py`), as is everything where a more thorough check is asked for
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 from typing import Literal
 
+from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from dali_pipes import bitstream, container, describe, mp4, packets, proof
@@ -19,7 +19,8 @@ from dali_pipes.video import HIDDEN, Access, Video
 
 Check = Literal["demux", "ends", "full"]
 
-_ONE_TIME = ("avi", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "obu", "vc1")  # formats without times of presentation
+_MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box
+_GUESSED_TIMES = ("avi", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "obu", "vc1")  # formats that keep decoding times
 
 
 def probe(path: str, check: Check = "demux") -> Video:
@@ -28,7 +29,14 @@ def probe(path: str, check: Check = "demux") -> Video:
     `demux` looks at every packet, `ends` also decodes the first and the last group of pictures, `full` decodes
     everything and proves that cutting gives the same frames.
     """
-    video, doubts = _scan(path, _regular_file(path))
+    status = _regular_file(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        moov = _moov(path, descriptor)
+        with container.open_video(path) as (source, stream):
+            video, doubts = _scan(path, status, source, stream, descriptor, moov)
+    finally:
+        os.close(descriptor)
     if doubts or check == "full":
         return proof.settle(video)
     if check == "ends":
@@ -36,70 +44,70 @@ def probe(path: str, check: Check = "demux") -> Video:
     return video
 
 
-def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
-    """The video as its packets have it, and the reasons to doubt that."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        moov = _moov(path, content)
-        with container.open_video(path) as (source, stream):
-            codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
-            found = packets.collect(codec, extradata, container.packets(source, stream), content)
-            if not found.size:
-                raise DataError(f"{path}: its video track holds no pictures")
-            table = packets.table(found)
-            description = describe.sample_description(path, stream, codec, moov)
-            video = Video(
-                path=path,
-                width=stream.codec_context.width,
-                height=stream.codec_context.height,
-                frames=int((table["flags"] & HIDDEN == 0).sum()),
-                fps=float(stream.average_rate or stream.guessed_rate or 0),
-                codec=codec,
-                access=_access(codec, extradata, found, description),
-                description=description,
-                size=status.st_size,
-                mtime_ns=status.st_mtime_ns,
-                packets=table,
-            )
-            reorders = source.format.name in _ONE_TIME and bool(stream.codec_context.has_b_frames)
-            doubts = packets.doubts(codec, reorders, found, table)
-            if not video.frames:
-                raise DataError(f"{path}: none of its {len(table)} pictures is to be shown")
-            return video, doubts + ([] if description else ["mp4 cannot hold it"])
-
-
 def _regular_file(path: str) -> os.stat_result:
     """Its status; pipes, devices and folders are never opened."""
     try:
         status = os.stat(path)
+        readable = os.access(path, os.R_OK)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path}: is not a file")
+    if not readable:
+        raise DataError(f"{path}: Permission denied")
     if status.st_size == 0:
         raise DataError(f"{path}: is empty (0 bytes)")
     return status
 
 
-def _moov(path: str, content: mmap.mmap) -> bytes | None:
-    """An mp4 or mov file's `moov` box, or None for other containers. Raises where the file is not a whole one."""
-    if content[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return None
-    moov = None
-    for kind, _, start, end in mp4.walk_boxes(content):
-        if end > len(content):
-            raise DataError(f"{path}: is cut short: {len(content)} of at least {end} bytes are there")
+def _moov(path: str, descriptor: int) -> bytes:
+    """An mp4 or mov file's `moov` box, nothing for other containers. Raises where the file is not a whole one."""
+    if os.pread(descriptor, 4, 4) not in _MP4_STARTS:
+        return b""
+    moov, total = b"", os.fstat(descriptor).st_size
+    for kind, _, start, end in mp4.walk_file(descriptor):
+        if kind in (b"moov", b"mdat") and end > total:
+            raise DataError(f"{path}: is cut short: only {total} of at least {end} bytes are there")
         if kind == b"moov":
-            moov = content[start:end]
-    if moov is None:
-        raise DataError(f"{path}: has no index (moov box): recording or download ended early")
+            moov = os.pread(descriptor, end - start, start)
+    if not moov:
+        raise DataError(f"{path}: has no index (moov box): its recording or download ended early")
     return moov
+
+
+def _scan(
+    path: str, status: os.stat_result, source: InputContainer, stream: VideoStream, descriptor: int, moov: bytes
+) -> tuple[Video, list[str]]:
+    """The video as its packets have it, and the reasons to doubt that cutting gives what a full decode gives."""
+    codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
+    found = packets.collect(codec, extradata, container.packets(source, stream), descriptor)
+    if not found.size:
+        raise DataError(f"{path}: its video track holds no pictures")
+    table = packets.table(found)
+    guessed_times = source.format.name in _GUESSED_TIMES and bool(stream.codec_context.has_b_frames)
+    doubts = packets.doubts(codec, guessed_times, found, table)
+    description = describe.sample_description(path, stream, codec, moov)
+    video = Video(
+        path=path,
+        width=stream.codec_context.width,
+        height=stream.codec_context.height,
+        frames=int((table["flags"] & HIDDEN == 0).sum()),
+        fps=float(stream.average_rate or stream.guessed_rate or 0),
+        codec=codec,
+        access=_access(codec, extradata, found, description),
+        description=description,
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        packets=table,
+    )
+    if not video.frames:
+        raise DataError(f"{path}: none of its {len(table)} pictures is to be shown")
+    return video, doubts if description else [*doubts, "mp4 cannot hold its codec"]
 
 
 def _codec(path: str, stream: VideoStream) -> str:
     """FFmpeg's name of the codec, whichever decoder it took for it."""
     context = stream.codec_context
-    if context is None:
-        raise DataError(f"{path}: its codec is not known to FFmpeg")
     if not context.width or not context.height:
         raise DataError(f"{path}: no picture of it can be decoded")
     return context.codec.canonical_name

@@ -62,7 +62,7 @@ def _full_decode(video: Video) -> tuple[list[int], list[bytes]]:
                 sources.append(frame.opaque)
                 digests.append(_digest(frame, reformatter))
     if damaged:
-        raise DataError(f"{video.path}: {damaged} of {len(video.packets)} pictures are damaged")
+        raise DataError(f"{video.path}: {min(damaged, len(video.packets))} of {len(video.packets)} pictures are damaged")
     if len(sizes) != 1:
         raise DataError(f"{video.path}: its pictures change size")
     return sources, digests

@@ -1,0 +1,285 @@
+"""The cut: the right frames, from as few packets as can be, in a file that any decoder takes."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from videos import decode_whole, number_in, write_video
+
+from dali_pipes import cutter
+from dali_pipes.cutter import cut, needed
+from dali_pipes.decode import decode_frames
+from dali_pipes.errors import DataError
+from dali_pipes.probe import probe
+from dali_pipes.video import DISPOSABLE, HIDDEN, KEYFRAME, PACKET, SILENT, Video
+
+DALI_TOLERANCE = 4  # grey levels: DALI and FFmpeg round the conversion from YUV differently
+
+CODECS = {  # encoder: the containers that it is tried in
+    "libx264": ("mp4", "mkv", "avi", "ts", "mov"),
+    "libx265": ("mp4", "mkv", "ts"),
+    "libvpx-vp9": ("webm", "mp4"),
+    "libvpx": ("webm",),
+    "mpeg4": ("mp4", "avi"),
+    "mjpeg": ("mp4", "avi"),
+    "mpeg2video": ("mpg", "ts", "mp4"),
+    "mpeg1video": ("mpg",),
+}
+MATRIX = [
+    (codec, container, gop, b_frames)
+    for codec, containers in CODECS.items()
+    for container in containers
+    for gop in ((1,) if codec == "mjpeg" else (1, 8, 16, 250))
+    for b_frames in ((0, 3) if codec in ("libx264", "libx265", "mpeg4", "mpeg2video") and gop > 1 else (0,))
+]
+TELLING = [
+    ("libx264", "mp4", 16, 0),
+    ("libx264", "mkv", 16, 3),
+    ("libx264", "ts", 8, 3),
+    ("libx264", "avi", 8, 3),
+    ("libx265", "mp4", 8, 3),
+    ("libvpx-vp9", "webm", 16, 0),
+    ("libvpx", "webm", 250, 0),
+    ("mpeg4", "avi", 8, 3),
+    ("mjpeg", "avi", 1, 0),
+    ("mpeg2video", "mpg", 8, 3),
+]
+
+
+def assert_frames_equal_a_full_decode(path, draws: int = 40):
+    """Every frame alone, and random clips of 8 in any order with repeats, come out of a cut as out of the file."""
+    video, whole = probe(str(path)), decode_whole(path)
+    assert video.frames == len(whole)
+    rng = np.random.default_rng(0)
+    clips = [np.array([frame]) for frame in range(video.frames)]
+    clips += [rng.integers(0, video.frames, 8) for _ in range(draws)]
+    for frames in clips:
+        decoded = decode_frames(cut(video, frames), str(path))
+        for pixels, frame in zip(decoded, frames.tolist(), strict=True):
+            np.testing.assert_array_equal(pixels, whole[frame], err_msg=f"frame {frame} of {frames.tolist()}")
+
+
+@pytest.mark.parametrize(("codec", "container", "gop", "b_frames"), TELLING)
+def test_every_frame_is_that_of_a_full_decode(tmp_path, codec, container, gop, b_frames):
+    path = write_video(tmp_path / f"clip.{container}", codec, gop=gop, b_frames=b_frames)
+    assert [number_in(picture) for picture in decode_whole(path)] == list(range(48))
+    assert_frames_equal_a_full_decode(path, draws=10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("codec", "container", "gop", "b_frames"), MATRIX)
+def test_every_frame_is_that_of_a_full_decode_in_every_combination(tmp_path, codec, container, gop, b_frames):
+    assert_frames_equal_a_full_decode(
+        write_video(tmp_path / f"clip.{container}", codec, 60, gop=gop, b_frames=b_frames)
+    )
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"x264-params": "open-gop=1:keyint=16:min-keyint=8:bframes=3"}),
+        ("libx264", {"x264-params": "intra-refresh=1:keyint=16"}),
+        ("libx264", {"x264-params": "b-pyramid=normal:bframes=8:ref=8:keyint=30"}),
+        ("libx264", {"x264-params": "slices=3:tff=1:bframes=2:keyint=20"}),
+        ("libx265", {"x265-params": "log-level=none:keyint=20:min-keyint=2:bframes=4:open-gop=1"}),
+        ("libx265", {"x265-params": "log-level=none:keyint=20:bframes=3:temporal-layers=1"}),
+        ("libx265", {"x265-params": "log-level=none:keyint=20:bframes=4:radl=2:open-gop=0"}),
+    ],
+)
+def test_unusual_references_between_pictures_are_respected(tmp_path, codec, options):
+    assert_frames_equal_a_full_decode(write_video(tmp_path / "clip.mp4", codec, 64, options=options), draws=20)
+
+
+def test_hidden_reference_pictures_of_vpx_do_not_shift_the_count(tmp_path):
+    lagged = {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"}
+    for codec in ("libvpx", "libvpx-vp9"):
+        path = write_video(tmp_path / f"{codec}.webm", codec, 64, gop=32, options=lagged)
+        assert_frames_equal_a_full_decode(path, draws=10)
+
+
+def test_groups_whose_picture_numbers_collide_after_a_jump_decode(tmp_path):
+    params = "log-level=none:keyint=20:min-keyint=2:bframes=4:b-adapt=0:open-gop=1"
+    path = write_video(tmp_path / "clip.mp4", "libx265", 340, options={"x265-params": params})
+    video = probe(str(path))
+    for frames in ([44, 310], [64, 326], [44, 319]):  # HEVC writes numbers modulo 256: 300 and 44 are one
+        decoded = decode_frames(cut(video, np.array(frames)), str(path))
+        assert [number_in(picture) for picture in decoded] == frames
+
+
+def test_positions_count_the_frames_of_the_cut_in_the_order_they_are_shown(tmp_path):
+    video = probe(str(write_video(tmp_path / "clip.mp4", "libx264", b_frames=3)))
+    small = tmp_path / "small.mp4"
+    frames = np.array([40, 3, 22, 3, 47])
+    result = cut(video, frames)
+    small.write_bytes(result.data)
+    shown = decode_whole(small)
+    assert len(shown) == result.packets
+    assert [number_in(shown[position]) for position in result.positions] == frames.tolist()
+
+
+def segments(rng: np.random.Generator, frames: int, count: int = 8) -> np.ndarray:
+    """One random frame of each of `count` equal segments, as TSN draws them."""
+    return np.arange(count) * (frames // count) + rng.integers(0, frames // count, count)
+
+
+def test_a_clip_of_300_frames_costs_eight_packets_if_all_are_keyframes(tmp_path):
+    video = probe(str(write_video(tmp_path / "clip.mp4", "libx264", 300, gop=1)))
+    rng = np.random.default_rng(0)
+    assert {cut(video, segments(rng, 300)).packets for _ in range(100)} == {8}
+
+
+def test_a_clip_of_300_frames_costs_66_packets_if_every_sixteenth_is_a_keyframe(tmp_path):
+    video = probe(str(write_video(tmp_path / "clip.mp4", "libx264", 300, gop=16)))
+    rng = np.random.default_rng(0)
+    cost = [len(needed(video, segments(rng, 300))) for _ in range(2000)]
+    assert np.mean(cost) == pytest.approx(66, abs=1)
+
+
+@pytest.mark.parametrize(("codec", "container"), [("libvpx-vp9", "webm"), ("libvpx", "webm"), ("mjpeg", "avi")])
+def test_dali_decodes_the_same_frames_from_a_cut_as_pyav(tmp_path, codec, container):
+    path = write_video(tmp_path / f"clip.{container}", codec)
+    frames = np.array([2, 17, 18, 30, 47])
+    result = cut(probe(str(path)), frames)
+    ours, theirs = decode_frames(result, str(path)), dali_frames(result)
+    assert [number_in(picture) for picture in theirs] == frames.tolist()
+    assert np.abs(ours.astype(int) - theirs).max() <= DALI_TOLERANCE
+
+
+def dali_frames(result: cutter.Cut) -> np.ndarray:
+    """What DALI's own CPU decoder makes of a cut."""
+    from nvidia.dali import fn, pipeline_def
+
+    @pipeline_def(batch_size=1, num_threads=1, device_id=None)
+    def decoding():
+        data = fn.external_source(source=lambda: [np.frombuffer(result.data, np.uint8)])
+        positions = fn.external_source(source=lambda: [result.positions])
+        return fn.decoders.video(data, frames=positions, device="cpu")
+
+    pipeline = decoding()
+    pipeline.build()
+    return np.array(pipeline.run()[0][0])
+
+
+# What is needed, on streams made up for the purpose: each reference picture refers to the one before it, B-pictures
+# to the two references around them, leading pictures to the last reference of the group before and to their keyframe.
+
+
+def stream(groups: list[tuple[int, list[int]]]) -> tuple[Video, list[set[int]]]:
+    """A video, and for each packet what it refers to. A group: its leading pictures, and the B-pictures of each P."""
+    flags, order, references, shown, last = [], [], [], 0, None
+
+    def add(flag: int, place: int, refers_to: set):
+        flags.append(flag)
+        order.append(place)
+        references.append(refers_to - {None})
+        return len(flags) - 1
+
+    for leading, mini_groups in groups:
+        before, leading = last, leading if flags else 0
+        last = add(KEYFRAME, shown + leading, set())
+        for number in range(leading):
+            add(DISPOSABLE, shown + number, {before, last})
+        shown += leading + 1
+        for b_pictures in mini_groups:
+            before, last = last, add(0, shown + b_pictures, {last})
+            for number in range(b_pictures):
+                add(DISPOSABLE, shown + number, {before, last})
+            shown += b_pictures + 1
+    return made_up(flags, order), references
+
+
+def made_up(flags: list[int], order: list[int]) -> Video:
+    packets = np.zeros(len(flags), PACKET)
+    packets["flags"], packets["order"] = flags, order
+    frames = sum(not flag & HIDDEN for flag in flags)
+    return Video("none", 96, 48, frames, 30.0, "h264", "ranged", b"", 0, 0, packets)
+
+
+def closure(references: list[set[int]], wanted: list[int]) -> list[int]:
+    """All that the wanted packets refer to, directly or not, themselves included."""
+    found, open_ends = set(), set(wanted)
+    while open_ends:
+        found |= open_ends
+        open_ends = set().union(*(references[index] for index in open_ends)) - found
+    return sorted(found)
+
+
+GROUPS = st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 3), max_size=6)), min_size=1, max_size=5)
+
+
+@settings(max_examples=300, deadline=None)
+@given(GROUPS, st.data())
+def test_what_is_kept_is_all_that_the_wanted_pictures_refer_to_and_nothing_else(groups, data):
+    video, references = stream(groups)
+    frames = data.draw(st.lists(st.integers(0, video.frames - 1), min_size=1, max_size=8))
+    wanted = video.decode_position[frames].tolist()
+    assert needed(video, np.array(frames)).tolist() == closure(references, wanted)
+
+
+def test_hidden_pictures_have_no_number_but_keep_their_place():
+    video = made_up([KEYFRAME | HIDDEN, HIDDEN, 0, KEYFRAME, 0], [0, 1, 2, 3, 4])
+    assert video.decode_position.tolist() == [2, 3, 4]
+    assert needed(video, np.array([0, 2])).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_silent_pictures_are_kept_and_not_counted():
+    video = made_up([KEYFRAME, HIDDEN | SILENT, 0, 0], [0, 1, 2, 3])
+    keep = needed(video, np.array([1]))
+    assert (keep.tolist(), cutter._shown(video, keep).tolist()) == ([0, 1, 2], [0, 1, 1])
+
+
+# Files that are no longer what they were.
+
+
+def test_a_file_changed_since_the_scan_is_named(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", "libx264")
+    video = probe(str(path))
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(DataError, match=r"clip.mp4: changed since the scan .* scan the list again"):
+        cut(video, np.array([0]))
+
+
+def test_a_file_touched_since_the_scan_is_named(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", "libx264")
+    video = probe(str(path))
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(DataError, match=r"clip\.mp4: changed since the scan"):
+        cut(video, np.array([0]))
+
+
+def test_a_file_gone_since_the_scan_is_named(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", "libx264")
+    video = probe(str(path))
+    path.unlink()
+    with pytest.raises(DataError, match=r"clip.mp4: cannot be opened \(No such file or directory\)"):
+        cut(video, np.array([0]))
+
+
+def test_a_packet_table_that_reaches_beyond_the_file_is_an_error(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", "libx264")
+    video = probe(str(path))
+    packets = video.packets.copy()
+    packets["offset"] += video.size
+    with pytest.raises(DataError, match=r"clip.mp4: ends at byte \d+, inside a packet"):
+        cut(replace(video, packets=packets), np.array([0]))
+
+
+@pytest.mark.parametrize("access", ["ranged", "whole"])
+def test_damage_inside_a_picture_is_an_error_and_not_a_frame(tmp_path, access):
+    path = write_video(tmp_path / "clip.mp4", "libx264", gop=250)
+    video = probe(str(path))
+    result = cut(replace(video, access=access), np.array([40]))
+    damaged = bytearray(result.data)
+    damaged[damaged.find(b"mdat") + 800 :: 50] = bytes(len(damaged[damaged.find(b"mdat") + 800 :: 50]))
+    with pytest.raises(DataError, match=r"clip\.mp4: "):
+        decode_frames(replace(result, data=bytes(damaged)), str(path))
+
+
+def test_pictures_of_another_size_than_scanned_are_an_error(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", "libx264")
+    result = cut(replace(probe(str(path)), width=98), np.array([0]))
+    with pytest.raises(DataError, match="a picture is 96x48, not 98x48"):
+        decode_frames(result, str(path))

@@ -1,0 +1,66 @@
+"""Small clips written with PyAV for tests; each picture carries its number, so a decoded frame says which it is."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+BITS, BLOCK = 10, 8  # the number is a row of black and white blocks, which any lossy codec keeps
+HEIGHT, WIDTH = 48, 96
+
+_OPTIONS = {  # fast rather than small; a keyframe where it is asked for and nowhere else
+    "libx264": {"preset": "veryfast", "sc_threshold": "0"},
+    "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:scenecut=0"},
+    "libvpx-vp9": {"cpu-used": "8", "deadline": "realtime"},
+}
+
+
+def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """[H, W, 3] uint8: a moving grey texture with `number` in its top rows."""
+    y, x = np.mgrid[:height, :width]
+    grey = (96 + 48 * np.sin((x + 2 * number) / 7) + 48 * np.sin((y + x - number) / 5)).astype(np.uint8)
+    for bit in range(BITS):
+        grey[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 255 if number >> bit & 1 else 0
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def number_in(picture_HWC: np.ndarray) -> int:
+    """The number that a decoded picture carries."""
+    row = picture_HWC[2 : BLOCK - 2, : BITS * BLOCK, 0].reshape(BLOCK - 4, BITS, BLOCK)[:, :, 2:-2].mean((0, 2))
+    return int(((row > 128) << np.arange(BITS)).sum())
+
+
+def write_video(
+    path: Path,
+    codec: str,
+    frames: int = 48,
+    *,
+    gop: int = 16,
+    b_frames: int = 0,
+    size: tuple[int, int] = (HEIGHT, WIDTH),
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Encode pictures 0 to frames - 1, the container by the suffix of `path`; returns `path`."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30, options={**_OPTIONS.get(codec, {}), **(options or {})})
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.gop_size = gop
+        stream.codec_context.max_b_frames = b_frames
+        stream.codec_context.thread_count = 1
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 30)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def decode_whole(path: Path) -> list[np.ndarray]:
+    """[H, W, 3] of every frame, by a plain decode of the whole file: what a cut is compared with."""
+    with av.open(str(path), metadata_errors="ignore") as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
