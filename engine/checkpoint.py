@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -85,7 +86,12 @@ def load(path: Path) -> dict:
     """A verified checkpoint's content, on the host. Raises CheckpointError."""
     if problem := damage(path):
         raise CheckpointError(f"{path}: {problem}; resume from another checkpoint")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)  # runs no code that a hostile file may carry
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: is none of our checkpoints: it holds more than tensors and plain values"
+        ) from error
 
 
 def damage(path: Path) -> str | None:

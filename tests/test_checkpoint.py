@@ -1,0 +1,211 @@
+"""Checkpoints against what happens to files: kills, bit rot, full disks, hostile content."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from engine import checkpoint
+from models import CheckpointError
+
+
+def payload(step, size=2000):
+    return {"model": {"weight": torch.arange(size, dtype=torch.float32) + step, "count": torch.tensor(3)}, "step": step}
+
+
+def saved(folder, *steps):
+    paths = [checkpoint.step_file(folder, step) for step in steps]
+    for path, step in zip(paths, steps, strict=True):
+        checkpoint.save(path, payload(step), step=step)
+    return paths
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path):
+    content = payload(7) | {"nested": [{"lr": 0.1, "name": "sgd", "none": None}, (1, 2)]}
+    path = checkpoint.step_file(tmp_path, 7)
+    checkpoint.save(path, content, step=7, top1=0.5)
+    loaded = checkpoint.load(path)
+    torch.testing.assert_close(loaded.pop("model"), content.pop("model"), rtol=0, atol=0)
+    assert loaded == content
+    assert checkpoint.note(path)["top1"] == 0.5
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def zero_a_page(path):
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(2048))
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def lose_the_sidecar(path):
+    path.with_name(f"{path.name}.json").unlink()
+
+
+def take_the_sidecar_of_another(path):
+    other = path.with_name("step-00000001.pt.json")
+    path.with_name(f"{path.name}.json").write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "harm", [flip_a_bit, zero_a_page, truncate, empty, lose_the_sidecar, take_the_sidecar_of_another]
+)
+def test_a_damaged_newest_checkpoint_is_passed_over_with_one_warning_that_names_both(tmp_path, harm):
+    older, newest = saved(tmp_path, 1, 2)
+    harm(newest)
+    warnings = []
+    assert checkpoint.latest(tmp_path, warnings.append) == older
+    assert len(warnings) == 1 and older.name in warnings[0] and newest.name in warnings[0]
+
+
+def test_a_damaged_checkpoint_is_never_loaded(tmp_path):
+    (path,) = saved(tmp_path, 1)
+    flip_a_bit(path)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoint.load(path)
+
+
+def test_no_checkpoints_are_no_error_but_only_damaged_ones_are(tmp_path):
+    assert checkpoint.latest(tmp_path) is None
+    for path in saved(tmp_path, 1, 2):
+        truncate(path)
+    with pytest.raises(CheckpointError, match="no checkpoint is intact: step-00000002"):
+        checkpoint.latest(tmp_path)
+
+
+def test_damaged_newer_checkpoints_are_set_aside(tmp_path):
+    older, newest = saved(tmp_path, 1, 2)
+    checkpoint.set_aside_newer(older)
+    assert checkpoint.steps(tmp_path) == [older]
+    assert newest.with_name("step-00000002.pt.damaged").exists()
+
+
+def forked(function, *arguments):
+    """A child process, started at once, in which torch works without threads: those do not survive a fork."""
+
+    def work():
+        torch.set_num_threads(1)
+        function(*arguments)
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    return child
+
+
+def save_for_ever(folder):
+    step = 1
+    while True:
+        checkpoint.save(checkpoint.step_file(folder, step), payload(step, size=500_000), step=step)
+        (folder / "acknowledged").write_text(str(step))
+        checkpoint.tidy(folder, keep=2)
+        step += 1
+
+
+def test_a_kill_while_saving_costs_no_acknowledged_checkpoint(tmp_path):
+    """The child saves 2 MB without a pause, so that most kills land inside a save: some must leave a temporary file."""
+    chance, cut_short = random.Random(0), 0
+    for attempt in range(20):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        child = forked(save_for_ever, folder)
+        while not (folder / "acknowledged").exists():
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, 0.05))
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        cut_short += bool(list(folder.glob(".tmp-*")))
+        newest = checkpoint.load(checkpoint.latest(folder))
+        assert newest["step"] >= int((folder / "acknowledged").read_text() or 0)
+        checkpoint.tidy(folder, keep=2)
+        assert not list(folder.glob(".tmp-*"))
+    assert cut_short > 0
+
+
+def test_only_the_newest_are_kept_and_nothing_else_is_touched(tmp_path):
+    saved(tmp_path, 1, 2, 10)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / ".tmp-step-00000003.pt").write_text("half")
+    checkpoint.tidy(tmp_path, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "notes.txt",
+        *(f"step-{step:08d}.pt{end}" for step in (2, 10) for end in ("", ".json")),
+    ]
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning(tmp_path):
+    saved(tmp_path, 2, 3)
+    checkpoint.step_file(tmp_path, 1).mkdir()
+    warnings = []
+    checkpoint.tidy(tmp_path, keep=2, warn=warnings.append)
+    assert len(warnings) == 1 and "step-00000001.pt cannot be removed" in warnings[0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_written(tmp_path, value):
+    content = payload(1)
+    content["model"]["weight"][5] = value
+    with pytest.raises(CheckpointError, match="weight holds values that are not finite"):
+        checkpoint.save(checkpoint.step_file(tmp_path, 1), content)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_with_too_little_room_is_an_error_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda folder: SimpleNamespace(free=5 * 2**20))
+    with pytest.raises(CheckpointError, match="5 MiB free, but a checkpoint needs"):
+        checkpoint.save(checkpoint.step_file(tmp_path, 1), payload(1, size=2_000_000))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_the_older_checkpoint_and_no_half_one(tmp_path):
+    """RLIMIT_FSIZE stands in for a full disk: the write itself fails."""
+
+    def save_under_limit():
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        try:
+            checkpoint.save(checkpoint.step_file(tmp_path, 2), payload(2, size=500_000))
+        except CheckpointError as error:
+            (tmp_path / "error").write_text(str(error))
+
+    (older,) = saved(tmp_path, 1)
+    forked(save_under_limit).join()
+    assert "cannot be written" in (tmp_path / "error").read_text()
+    assert checkpoint.latest(tmp_path) == older and not list(tmp_path.glob(".tmp-*"))
+
+
+def test_hostile_content_is_not_run(tmp_path):
+    class Canary:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "canary"),)
+
+    path = checkpoint.step_file(tmp_path, 1)
+    checkpoint.save(path, payload(1) | {"extra": Canary()})
+    with pytest.raises(CheckpointError, match="holds more than tensors and plain values"):
+        checkpoint.load(path)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_the_sidecar_is_for_people(tmp_path):
+    (path,) = saved(tmp_path, 4)
+    facts = json.loads(path.with_name("step-00000004.pt.json").read_text())
+    assert facts["step"] == 4 and facts["bytes"] == path.stat().st_size

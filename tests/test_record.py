@@ -1,0 +1,156 @@
+"""The run folder: what is in it, and that two trainers never share one."""
+
+import json
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from configs import ConfigError, load, to_yaml
+from engine import record
+from engine.record import Run
+
+
+def test_folder_says_how_the_run_came_about(tmp_path, monkeypatch):
+    monkeypatch.setattr(record.sys, "argv", ["train.py", "--config", "demo.yaml", "train.name=my run"])
+    config = load("demo.yaml", [f"train.runs={tmp_path}", "train.name=one"])
+    run = record.open_run(config)
+    assert load(run.folder / "config.yaml") == config
+    assert (run.folder / "command.txt").read_text().endswith("train.py --config demo.yaml 'train.name=my run'\n")
+    environment = json.loads((run.folder / "env.json").read_text())
+    assert {"commit", "dirty", "packages", "gpu", "cpu", "cores"} <= environment.keys()
+    assert "torch" in environment["packages"]
+
+
+def test_a_run_that_has_begun_is_only_opened_to_go_on(tmp_path):
+    Run(tmp_path).status("running", 0)
+    with pytest.raises(ConfigError, match="already holds a run; go on with --resume"):
+        Run(tmp_path)
+    Run(tmp_path, resume=True)
+
+
+def test_a_folder_in_which_nothing_has_begun_is_taken(tmp_path):
+    Run(tmp_path)
+    Run(tmp_path)
+
+
+def test_fresh_removes_what_the_run_has(tmp_path):
+    run = Run(tmp_path)
+    run.status("finished", 3)
+    run.metrics("train", step=1)
+    (run.checkpoints / "step-00000003.pt").write_text("weights")
+    del run  # and with it the lock
+    Run(tmp_path, fresh=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "checkpoints"]
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_fresh_leaves_a_folder_that_is_no_run_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    Run(tmp_path, fresh=True)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_training(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        Run(tmp_path / "file" / "run")
+
+
+def hold(folder, opened, release):
+    run = Run(folder, resume=True)
+    run.status("running", 0)
+    opened.set()
+    release.wait()
+
+
+def test_a_second_trainer_is_refused_until_the_first_is_gone_however_it_ends(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    opened, release = fork.Event(), fork.Event()
+    holder = fork.Process(target=hold, args=(tmp_path, opened, release))
+    holder.start()
+    opened.wait()
+    with pytest.raises(ConfigError, match=f"is in use by process {holder.pid} on"):
+        Run(tmp_path, resume=True)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    Run(tmp_path, resume=True)
+
+
+def try_to_open(folder, barrier, release, won):
+    barrier.wait()
+    try:
+        run = Run(folder, resume=True)
+    except ConfigError:
+        won.put(False)
+    else:
+        won.put(True)
+        release.wait()
+        del run
+
+
+def test_of_trainers_that_start_at_once_one_wins(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    barrier, release, won = fork.Barrier(4), fork.Event(), fork.Queue()
+    trainers = [fork.Process(target=try_to_open, args=(tmp_path, barrier, release, won)) for _ in range(4)]
+    for trainer in trainers:
+        trainer.start()
+    results = [won.get() for _ in trainers]
+    release.set()
+    for trainer in trainers:
+        trainer.join()
+    assert sorted(results) == [False, False, False, True]
+
+
+def test_an_unreadable_video_is_named_once_over_restarts(tmp_path):
+    run = Run(tmp_path)
+    run.quarantine("train", [(3, "a.mp4", "a.mp4: is empty")])
+    run.quarantine("train", [(3, "a.mp4", "a.mp4: is empty"), (5, "b.mp4", "b.mp4: is text")])
+    del run  # and with it the lock
+    Run(tmp_path, resume=True).quarantine("train", [(3, "a.mp4", "a.mp4: is empty")])
+    Run(tmp_path, resume=True).quarantine("val", [(3, "c.mp4", "c.mp4: has no video")])
+    entries = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+    assert [(entry["split"], entry["row"], entry["path"]) for entry in entries] == [
+        ("train", 3, "a.mp4"), ("train", 5, "b.mp4"), ("val", 3, "c.mp4")
+    ]  # fmt: skip
+
+
+def test_metrics_are_tagged_lines_and_a_line_cut_short_is_passed_over(tmp_path):
+    run = Run(tmp_path)
+    run.metrics("train", step=10, loss=1.5)
+    run.metrics("val", step=10, top1=0.25)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"_type": "train", "ste')
+    entries = list(record.read_lines(tmp_path / "metrics.jsonl"))
+    assert [(entry["_type"], entry["step"]) for entry in entries] == [("train", 10), ("val", 10)]
+
+
+def test_rewinding_forgets_what_came_after_the_checkpoint(tmp_path):
+    run = Run(tmp_path)
+    for step in (5, 10, 15):
+        run.metrics("train", step=step)
+    run.metrics("val", step=10)
+    run.rewind(10)
+    assert [entry["step"] for entry in record.read_lines(tmp_path / "metrics.jsonl")] == [5, 10, 10]
+    assert run.has_metrics("val", 10) and not run.has_metrics("val", 5) and not run.has_metrics("train", 15)
+
+
+def test_status_holds_the_last_state_and_leaves_no_temporary_file(tmp_path):
+    run = Run(tmp_path)
+    run.status("running", 0)
+    run.status("preempted", 7, checkpoint="step-00000007.pt")
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["state"], status["step"], status["checkpoint"]) == ("preempted", 7, "step-00000007.pt")
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_copy_without_git_names_its_commit_in_the_environment(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("COMMIT", "abc123")
+    assert record.environment()["commit"] == "abc123"
+
+
+def test_the_complete_configuration_is_kept(tmp_path):
+    config = load("demo.yaml", [f"train.runs={tmp_path}"])
+    assert (record.open_run(config).folder / "config.yaml").read_text() == to_yaml(config)
