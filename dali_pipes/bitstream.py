@@ -106,14 +106,16 @@ def _mpeg4(packet: bytes, _: int) -> Picture:
     at = packet.find(b"\0\0\1\xb6")
     if at < 0 or len(packet) < 10:  # empty stand-ins for a picture packed into an earlier packet have 1 to 8 bytes
         return Picture(0)
-    return Picture(1 + packet.count(b"\0\0\1\xb6", at + 4), referenced=packet[at + 4] >> 6 != 2)
+    kind = packet[at + 4] >> 6  # I, P, B
+    return Picture(1 + packet.count(b"\0\0\1\xb6", at + 4), resets=kind == 0, referenced=kind != 2)
 
 
 def _mpeg2(packet: bytes, _: int) -> Picture:
     at = packet.find(b"\0\0\1\0")
     if not 0 <= at < len(packet) - 5:
         return Picture(0)
-    return Picture(1, referenced=packet[at + 5] >> 3 & 7 != 3)
+    kind = packet[at + 5] >> 3 & 7  # I, P, B from 1 on
+    return Picture(1, resets=kind == 1, referenced=kind != 3)
 
 
 def _vp8(packet: bytes, _: int) -> Picture:

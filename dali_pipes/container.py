@@ -52,7 +52,8 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
 
 
 def _kinds(container: InputContainer) -> str:
-    return " and ".join(sorted({stream.type for stream in container.streams})) or "an empty container"
+    kinds = {"a cover picture" if stream.type == "video" else stream.type for stream in container.streams}
+    return " and ".join(sorted(kinds)) or "an empty container"
 
 
 def _reason(error: av.FFmpegError) -> str:

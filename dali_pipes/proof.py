@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 import av
 import numpy as np
@@ -18,7 +19,7 @@ from dali_pipes import container, cutter, decode
 from dali_pipes.errors import DataError
 from dali_pipes.video import HIDDEN, SILENT, Video
 
-_RANDOM_CLIPS, _CLIP_FRAMES = 16, 8
+_RANDOM_CLIPS, _CLIP_FRAMES = 4, 8  # beside every group as a whole
 
 
 def settle(video: Video) -> Video:
@@ -43,29 +44,37 @@ def decode_ends(video: Video) -> None:
 
 def _full_decode(video: Video) -> tuple[list[int], list[bytes]]:
     """For each frame that a full decode shows: the index of its packet, and a digest of its pixels."""
-    sources, digests, damaged, sizes = [], [], 0, set()
+    sources, digests, damaged, sizes = [], [], set(), set()
     reformatter = VideoReformatter()
+    for index, frame in _each_frame(video):
+        if frame is None or frame.is_corrupt:
+            damaged.add(index)
+            continue
+        sizes.add((frame.width, frame.height))
+        sources.append(index)
+        digests.append(_digest(frame, reformatter))
+    if damaged:
+        raise DataError(f"{video.path}: {len(damaged)} of {len(video.packets)} pictures are damaged")
+    if len(sizes) > 1:
+        raise DataError(f"{video.path}: its pictures change size")
+    if not digests:
+        raise DataError(f"{video.path}: none of its {len(video.packets)} pictures can be decoded")
+    return sources, digests
+
+
+def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
+    """(packet index, frame) of the whole file in the order shown; no frame where a packet cannot be decoded."""
     with container.open_video(video.path) as (source, stream):
         decode.configure(stream)
-        stream.codec_context.copy_opaque = True
-        for index, packet in enumerate([*container.packets(source, stream), None]):
+        decoder = stream.codec_context
+        decoder.copy_opaque = True
+        for index, packet in enumerate(chain(container.packets(source, stream), [None])):
             if packet:
                 packet.opaque = index
             try:
-                frames = stream.codec_context.decode(packet)
+                yield from [(frame.opaque, frame) for frame in decoder.decode(packet)]
             except av.FFmpegError:
-                damaged += 1
-                continue
-            for frame in frames:
-                damaged += frame.is_corrupt
-                sizes.add((frame.width, frame.height))
-                sources.append(frame.opaque)
-                digests.append(_digest(frame, reformatter))
-    if damaged:
-        raise DataError(f"{video.path}: {min(damaged, len(video.packets))} of {len(video.packets)} pictures are damaged")
-    if len(sizes) != 1:
-        raise DataError(f"{video.path}: its pictures change size")
-    return sources, digests
+                yield index, None
 
 
 def _candidates(video: Video, sources: list[int]) -> Iterator[Video]:
