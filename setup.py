@@ -11,6 +11,7 @@ setup(
     package_data={"configs": ["*.yaml"]},
     install_requires=[
         "av>=14",
+        "filelock>=3.13",
         "matplotlib>=3.8",
         "numpy>=1.26",
         "nvidia-dali-cuda130>=2.4",

@@ -35,13 +35,14 @@ def build_loader(
     """The loader of one rank. Scanning is done before, once, by `scan.load_catalog`.
 
     `test` reads data.test, or data.val where that is empty. `device` defaults to config.runtime.device. Raises
-    DataError when the list has no catalogue yet or too few readable videos.
+    DataError when the list has no catalogue yet, too few readable videos, or labels beyond model.num_classes.
     """
     shard = shard or Shard()
     device = torch.device(device or pick_device(config))
     if config.data.source == "synthetic":
         return SyntheticLoader(config, split, shard, device)
     catalog = open_catalog(split_source(config, split), config.data)
+    catalog.check_labels(config.model.num_classes)
     plan = (TrainPlan if split == "train" else EvalPlan)(config, catalog, shard)
     return VideoLoader(config, catalog, plan, device)
 
