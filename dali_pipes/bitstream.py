@@ -18,7 +18,7 @@ _HEVC_CRA, _HEVC_BLA_N_LP = 21, 18
 class Picture:
     """What one packet holds."""
 
-    pictures: int  # 1 in a healthy stream; 0 for an empty packet, 2 for one with a packed B-frame
+    pictures: int  # shown from this packet: 1, or 0 for a mere reference, or 2 with a packed B-picture
     resets: bool = True  # where the container says "keyframe": decoding from here needs and remembers nothing older
     referenced: bool = True  # another picture of the same or a higher temporal layer may refer to it
     layer: int = 0  # temporal layer
@@ -104,8 +104,8 @@ def _hevc(packet: bytes, prefix: int) -> Picture:
 
 def _mpeg4(packet: bytes, _: int) -> Picture:
     at = packet.find(b"\0\0\1\xb6")
-    if at < 0 or len(packet) < 10:  # empty stand-ins for a picture packed into an earlier packet have 1 to 8 bytes
-        return Picture(0)
+    if at < 0 or len(packet) < 10:  # a stand-in for a picture packed into an earlier packet has 1 to 8 bytes
+        raise ValueError("it may be empty")
     kind = packet[at + 4] >> 6  # I, P, B
     return Picture(1 + packet.count(b"\0\0\1\xb6", at + 4), resets=kind == 0, referenced=kind != 2)
 
@@ -113,7 +113,7 @@ def _mpeg4(packet: bytes, _: int) -> Picture:
 def _mpeg2(packet: bytes, _: int) -> Picture:
     at = packet.find(b"\0\0\1\0")
     if not 0 <= at < len(packet) - 5:
-        return Picture(0)
+        raise ValueError("it has no picture header")
     kind = packet[at + 5] >> 3 & 7  # I, P, B from 1 on
     return Picture(1, resets=kind == 1, referenced=kind != 3)
 

@@ -33,7 +33,10 @@ def open_video(path: str, content: bytes | None = None) -> Iterator[tuple[InputC
     Whatever FFmpeg refuses while the file is open becomes a DataError. The path is made absolute, so that no name reads
     as a protocol (`concat:`, `http:`). Tags are not read strictly: old AVI files hold text in any encoding.
     """
-    source = os.path.abspath(path) if content is None else io.BytesIO(content)
+    source = os.path.abspath(path)
+    if content is not None:
+        source = io.BytesIO(content)
+        source.name = path  # raw streams are told apart with the help of the suffix
     try:
         with av.open(source, options=_OPTIONS, metadata_errors="ignore") as container:
             streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
@@ -59,4 +62,6 @@ def _kinds(container: InputContainer) -> str:
 def _reason(error: av.FFmpegError) -> str:
     if isinstance(error, av.InvalidDataError):
         return "is damaged, or not a video"
+    if isinstance(error, av.ArgumentError):  # what a format outside the list is called
+        return "is not in a format that is read as video"
     return f"cannot be read ({error.strerror})"

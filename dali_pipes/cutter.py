@@ -12,7 +12,7 @@ import numpy as np
 
 from dali_pipes import bitstream, container, mp4
 from dali_pipes.errors import DataError
-from dali_pipes.video import DISPOSABLE, KEYFRAME, SILENT, Video
+from dali_pipes.video import DISPOSABLE, INVISIBLE, KEYFRAME, Video
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,20 @@ def needed(video: Video, frames: np.ndarray) -> np.ndarray:
     start = video.groups[video.groups.searchsorted(wanted, "right") - 1]
     keep = np.zeros(len(video.packets), bool)
     kept = video.trailing
-    for first, last in zip(start.tolist(), wanted.tolist(), strict=True):
+    for first, last, leading in zip(start.tolist(), wanted.tolist(), video.leading[wanted].tolist(), strict=True):
         keep[first:last] |= kept[first:last]
-    if video.leading.any():
-        for place in np.flatnonzero(video.leading[wanted]).tolist():
-            _keep_for_leading(video, keep, int(start[place]), int(wanted[place]))
+        if leading:
+            _keep_for_leading(video, keep, first, last)
     keep[start] = keep[wanted] = True
     return keep.nonzero()[0]
 
 
 def _shown(video: Video, keep: np.ndarray) -> np.ndarray:
     """[P] the place of each kept packet's picture among the pictures that the cut shows."""
-    audible = video.flags[keep] & SILENT == 0
+    visible = video.flags[keep] & INVISIBLE == 0
     by_order = video.order[keep].argsort() if video.reordered else slice(None)
     shown = np.empty(len(keep), np.int64)
-    shown[by_order] = audible[by_order].cumsum() - audible[by_order]
+    shown[by_order] = visible[by_order].cumsum() - visible[by_order]
     return shown
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from dali_pipes import bitstream
 from dali_pipes.bitstream import Picture
-from dali_pipes.video import DISPOSABLE, HIDDEN, KEYFRAME, PACKET, SILENT
+from dali_pipes.video import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET
 
 _HEADER_BYTES = 64  # how far behind the start of its block (Matroska, Ogg) a packet's own bytes are looked for
 _INTRA = ("mjpeg", "prores", "dnxhd")  # every picture stands alone, whatever the container says
@@ -56,6 +56,7 @@ def table(found: Packets) -> np.ndarray:
     packets["size"] = found.size
     packets["offset"] = found.offset if min(found.offset) >= 0 else 0
     packets["flags"] = found.flags | _disposable(found.pictures)
+    packets["flags"][0] |= KEYFRAME  # there is nothing before it to start from
     packets["order"] = np.arange(len(packets))
     if None in found.pts or len(set(found.pts)) < len(found.pts):
         found.doubts.append("its packets have missing or repeated times")
@@ -69,14 +70,12 @@ def doubts(codec: str, guessed_times: bool, found: Packets, packets: np.ndarray)
 
     `guessed_times`: pictures may be shown in another order than decoded, and the container does not say in which.
     """
-    first_shown = packets["order"][0]
-    second = np.flatnonzero(packets["flags"] & KEYFRAME)[1:2]
+    groups = np.append(np.flatnonzero(packets["flags"] & KEYFRAME), len(packets))
+    first_group = packets["order"][: groups[1]]
     reasons = {
         "its codec is not one whose pictures are understood here": codec not in _KNOWN,
-        "it does not start with a keyframe": not packets["flags"][0] & KEYFRAME,
-        "its first group has leading pictures": (
-            packets["order"][: second[0] if len(second) else None] < first_shown
-        ).any(),
+        "it does not start with a keyframe": not found.flags[0] & KEYFRAME,
+        "its first group has leading pictures": (first_group < first_group[0]).any(),
         "its times of presentation are guesses": guessed_times,
         "it carries several parameter sets": len({p.parameters for p in found.pictures if p.parameters}) > 1,
         "it has packets with more than one picture": any(picture.pictures > 1 for picture in found.pictures),
@@ -107,7 +106,7 @@ def _flags(codec: str, packet: av.Packet, picture: Picture) -> int:
     flags = KEYFRAME if (packet.is_keyframe and picture.resets) or codec in _INTRA else 0
     flags |= DISPOSABLE if packet.is_disposable else 0
     flags |= HIDDEN if packet.is_discard else 0
-    return flags | (0 if picture.pictures else HIDDEN | SILENT)
+    return flags | (0 if picture.pictures else HIDDEN | INVISIBLE)
 
 
 def _disposable(pictures: list[Picture]) -> np.ndarray:

@@ -10,7 +10,7 @@ import os
 import stat
 from typing import Literal
 
-from av.container import InputContainer
+import numpy as np
 from av.video.stream import VideoStream
 
 from dali_pipes import bitstream, container, describe, mp4, packets, proof
@@ -30,14 +30,11 @@ def probe(path: str, check: Check = "demux") -> Video:
     everything and proves that cutting gives the same frames.
     """
     status = _regular_file(path)
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        moov = _moov(path, descriptor)
-        with container.open_video(path) as (source, stream):
-            video, doubts = _scan(path, status, source, stream, descriptor, moov)
-    finally:
-        os.close(descriptor)
-    if doubts or check == "full":
+        video, doubts = _scan(path, status)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if doubts or video.access == "whole" or check == "full":
         return proof.settle(video)
     if check == "ends":
         proof.decode_ends(video)
@@ -48,16 +45,50 @@ def _regular_file(path: str) -> os.stat_result:
     """Its status; pipes, devices and folders are never opened."""
     try:
         status = os.stat(path)
-        readable = os.access(path, os.R_OK)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path}: is not a file")
-    if not readable:
-        raise DataError(f"{path}: Permission denied")
     if status.st_size == 0:
         raise DataError(f"{path}: is empty (0 bytes)")
     return status
+
+
+def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
+    """The video as its packets have it, and the reasons to doubt that cutting gives what a full decode gives."""
+    with open(path, "rb") as file:
+        moov = _moov(path, file.fileno())
+        with container.open_video(path) as (source, stream):
+            codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
+            found = packets.collect(codec, extradata, container.packets(source, stream), file.fileno())
+            if not found.size:
+                raise DataError(f"{path}: its video track holds no pictures")
+            description = describe.sample_description(path, stream, codec, moov)
+            access = _access(codec, extradata, found, description)
+            video = _video(path, status, stream, access, description, packets.table(found))
+            guessed_times = source.format.name in _GUESSED_TIMES and bool(stream.codec_context.has_b_frames)
+            return video, packets.doubts(codec, guessed_times, found, video.packets)
+
+
+def _video(
+    path: str, status: os.stat_result, stream: VideoStream, access: Access, description: bytes, table: np.ndarray
+) -> Video:
+    frames = int((table["flags"] & HIDDEN == 0).sum())
+    if not frames:
+        raise DataError(f"{path}: none of its {len(table)} pictures is to be shown")
+    return Video(
+        path=path,
+        width=stream.codec_context.width,
+        height=stream.codec_context.height,
+        frames=frames,
+        fps=float(stream.average_rate or stream.guessed_rate or 0),
+        codec=_codec(path, stream),
+        access=access,
+        description=description,
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        packets=table,
+    )
 
 
 def _moov(path: str, descriptor: int) -> bytes:
@@ -73,36 +104,6 @@ def _moov(path: str, descriptor: int) -> bytes:
     if not moov:
         raise DataError(f"{path}: has no index (moov box): its recording or download ended early")
     return moov
-
-
-def _scan(
-    path: str, status: os.stat_result, source: InputContainer, stream: VideoStream, descriptor: int, moov: bytes
-) -> tuple[Video, list[str]]:
-    """The video as its packets have it, and the reasons to doubt that cutting gives what a full decode gives."""
-    codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
-    found = packets.collect(codec, extradata, container.packets(source, stream), descriptor)
-    if not found.size:
-        raise DataError(f"{path}: its video track holds no pictures")
-    table = packets.table(found)
-    guessed_times = source.format.name in _GUESSED_TIMES and bool(stream.codec_context.has_b_frames)
-    doubts = packets.doubts(codec, guessed_times, found, table)
-    description = describe.sample_description(path, stream, codec, moov)
-    video = Video(
-        path=path,
-        width=stream.codec_context.width,
-        height=stream.codec_context.height,
-        frames=int((table["flags"] & HIDDEN == 0).sum()),
-        fps=float(stream.average_rate or stream.guessed_rate or 0),
-        codec=codec,
-        access=_access(codec, extradata, found, description),
-        description=description,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        packets=table,
-    )
-    if not video.frames:
-        raise DataError(f"{path}: none of its {len(table)} pictures is to be shown")
-    return video, doubts if description else [*doubts, "mp4 cannot hold its codec"]
 
 
 def _codec(path: str, stream: VideoStream) -> str:

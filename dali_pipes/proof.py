@@ -17,7 +17,7 @@ from av.video.reformatter import VideoReformatter
 
 from dali_pipes import container, cutter, decode
 from dali_pipes.errors import DataError
-from dali_pipes.video import HIDDEN, SILENT, Video
+from dali_pipes.video import HIDDEN, INVISIBLE, Video
 
 _RANDOM_CLIPS, _CLIP_FRAMES = 4, 8  # beside every group as a whole
 
@@ -55,10 +55,12 @@ def _full_decode(video: Video) -> tuple[list[int], list[bytes]]:
         digests.append(_digest(frame, reformatter))
     if damaged:
         raise DataError(f"{video.path}: {len(damaged)} of {len(video.packets)} pictures are damaged")
-    if len(sizes) > 1:
-        raise DataError(f"{video.path}: its pictures change size")
     if not digests:
         raise DataError(f"{video.path}: none of its {len(video.packets)} pictures can be decoded")
+    sizes.add((video.width, video.height))
+    if len(sizes) > 1:
+        seen = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
+        raise DataError(f"{video.path}: its pictures change size: {seen}")
     return sources, digests
 
 
@@ -79,13 +81,13 @@ def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
 
 def _candidates(video: Video, sources: list[int]) -> Iterator[Video]:
     """Tables to try: the container's own order, then the order in which the full decode showed the packets."""
-    if video.access == "whole" or len(set(sources)) < len(sources):
+    if video.access == "whole" or None in sources or len(set(sources)) < len(sources):
         return
     for order in (video.order, _order_of(sources, len(video.packets))):
         packets = video.packets.copy()
         packets["order"] = order
         packets["flags"] |= HIDDEN
-        packets["flags"][sources] &= ~np.uint8(HIDDEN | SILENT)
+        packets["flags"][sources] &= ~np.uint8(HIDDEN | INVISIBLE)
         yield replace(video, packets=packets, frames=len(sources))
 
 

@@ -15,7 +15,7 @@ PACKET = np.dtype([("offset", "<u8"), ("size", "<u4"), ("order", "<i4"), ("flags
 KEYFRAME = 1  # decoding can start here
 DISPOSABLE = 2  # no other picture refers to this one
 HIDDEN = 4  # decoded but never shown (an edit list leaves it out), so it has no frame number
-SILENT = 8  # decodes to nothing that could be shown (alternative references, empty packets); also HIDDEN
+INVISIBLE = 8  # decodes to no frame at all (references of VP8 and VP9 that are not shown); also HIDDEN
 
 Access = Literal["ranged", "demux", "whole"]
 """How a cut is made. `ranged`: packets are byte ranges of the file. `demux`: packets are found by demuxing the file in

@@ -14,7 +14,7 @@ from dali_pipes.cutter import cut, needed
 from dali_pipes.decode import decode_frames
 from dali_pipes.errors import DataError
 from dali_pipes.probe import probe
-from dali_pipes.video import DISPOSABLE, HIDDEN, KEYFRAME, PACKET, SILENT, Video
+from dali_pipes.video import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Video
 
 DALI_TOLERANCE = 4  # grey levels: DALI and FFmpeg round the conversion from YUV differently
 
@@ -135,7 +135,7 @@ def test_a_clip_of_300_frames_costs_66_packets_if_every_sixteenth_is_a_keyframe(
     video = probe(str(write_video(tmp_path / "clip.mp4", "libx264", 300, gop=16)))
     rng = np.random.default_rng(0)
     cost = [len(needed(video, segments(rng, 300))) for _ in range(2000)]
-    assert np.mean(cost) == pytest.approx(66, abs=1)
+    assert np.mean(cost) == pytest.approx(66.2, abs=0.3)
 
 
 @pytest.mark.parametrize(("codec", "container"), [("libvpx-vp9", "webm"), ("libvpx", "webm"), ("mjpeg", "avi")])
@@ -225,8 +225,8 @@ def test_hidden_pictures_have_no_number_but_keep_their_place():
     assert needed(video, np.array([0, 2])).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_silent_pictures_are_kept_and_not_counted():
-    video = made_up([KEYFRAME, HIDDEN | SILENT, 0, 0], [0, 1, 2, 3])
+def test_invisible_pictures_are_kept_and_not_counted():
+    video = made_up([KEYFRAME, HIDDEN | INVISIBLE, 0, 0], [0, 1, 2, 3])
     keep = needed(video, np.array([1]))
     assert (keep.tolist(), cutter._shown(video, keep).tolist()) == ([0, 1, 2], [0, 1, 1])
 

@@ -146,7 +146,7 @@ def test_a_name_that_is_no_text_can_be_read(tmp_path, clip):
 def test_a_playlist_does_not_open_other_files(tmp_path, clip, playlist):
     path = tmp_path / "list.mp4"
     path.write_text(playlist.format(clip=clip))
-    assert refusal(path) in ("is damaged, or not a video", "cannot be read (Invalid argument)")
+    assert refusal(path) in ("is damaged, or not a video", "is not in a format that is read as video")
 
 
 def test_what_is_not_a_file_is_never_opened(tmp_path):
@@ -217,7 +217,34 @@ def test_pictures_that_change_size_are_refused(tmp_path):
     large = write_video(tmp_path / "large.h264", "libx264", size=(64, 128))
     path = tmp_path / "both.h264"
     path.write_bytes(small.read_bytes() + large.read_bytes())
-    assert refusal(path) == "its pictures change size"
+    assert refusal(path) == "its pictures change size: 96x48, 128x64"
+
+
+@pytest.mark.parametrize(
+    ("codec", "container"), [("libx264", "ts"), ("libx264", "mkv"), ("mpeg2video", "ts"), ("libvpx-vp9", "webm")]
+)
+def test_a_stream_that_starts_inside_a_group_is_refused_or_gives_what_a_full_decode_gives(tmp_path, codec, container):
+    path = without_start(write_video(tmp_path / f"clip.{container}", codec, b_frames=2 * (codec != "libvpx-vp9")), 5)
+    try:
+        video = probe(str(path))
+    except DataError as error:
+        assert "pictures are damaged" in str(error)
+        return
+    whole = decode_whole(path)
+    assert video.frames == len(whole)
+    np.testing.assert_array_equal(decode_frames(cut(video, np.arange(len(whole))), str(path)), whole)
+
+
+def without_start(path: Path, packets: int) -> Path:
+    """A copy of the stream without its first packets."""
+    copy = path.with_stem("late")
+    with av.open(str(path)) as source, av.open(str(copy), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for index, packet in enumerate(source.demux(video=0)):
+            if packet.size and index >= packets:
+                packet.stream = stream
+                target.mux(packet)
+    return copy
 
 
 # How thorough a check is.
