@@ -1,55 +1,52 @@
-"""Prepare data: python tools/prepare.py COMMAND ...
+"""Prepare data: python tools/prepare.py COMMAND ...; each command is a module, `tools/prepare_COMMAND.py`.
 
-    demo   write the generated demo set
-    split  split a table of videos into a training and a held-out list
+Such a module opens with what the command does (its help), has `add_arguments(parser)`, and `run(arguments)`, which may
+raise DataError or ConfigError for what the user can mend.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.demo_set import write_demo_set
-from tools.split_list import split_table
+from configs import ConfigError, cli
+from dali_pipes import DataError
+
+COMMANDS = {
+    "scan": "look at every video of a list once, and keep what is found beside the list",
+    "split": "divide a table of videos into a training and a held-out list",
+    "demo": "write the generated demo set",
+}
+USAGE = "usage: python tools/prepare.py COMMAND ... (COMMAND --help says more)\n\n" + "\n".join(
+    f"  {name:10} {purpose}" for name, purpose in COMMANDS.items()
+)
 
 
-def demo(arguments: argparse.Namespace) -> None:
-    train, val = arguments.scenes
-    files = write_demo_set(arguments.out, {"train": train, "val": val})
-    print(f"{files} videos of {train} training and {val} held-out scenes in {arguments.out}")
-
-
-def split(arguments: argparse.Namespace) -> None:
+def main(words: list[str]) -> int:
+    """The exit code: 0, or 2 after one line on stderr where the user can mend what is wrong."""
+    name, *rest = words or ["--help"]
+    if name in ("--help", "-h"):
+        print(USAGE)
+        return 0
+    if name not in COMMANDS:
+        near = get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        print(f"prepare.py: {name}: no such command; {hint}", file=sys.stderr)
+        return 2
+    command = import_module(f"tools.prepare_{name}")
+    parser = cli.Parser(prog=f"prepare.py {name}", description=command.__doc__)
+    command.add_arguments(parser)
     try:
-        counts = split_table(arguments.table, arguments.group, arguments.held_out, arguments.out, arguments.seed)
-    except (OSError, ValueError) as error:
-        sys.exit(f"prepare split: {error}")
-    print(f"{counts['train']} videos to train on and {counts['val']} held out, lists in {arguments.out}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-
-    command = commands.add_parser("demo", help="write the generated demo set")
-    command.add_argument("--out", type=Path, default=Path("data/demo"), help="folder to write to (%(default)s)")
-    command.add_argument("--scenes", type=int, nargs=2, default=(120, 40), metavar=("TRAIN", "VAL"))
-    command.set_defaults(run=demo)
-
-    command = commands.add_parser("split", help="split a table of videos, whole groups on one side")
-    command.add_argument("table", type=Path, help="CSV with a header: path, label and the column of --group")
-    command.add_argument("--group", required=True, help="column whose equal values stay on one side")
-    command.add_argument("--held-out", type=float, default=0.2, help="fraction of the videos (%(default)s)")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--out", type=Path, required=True, help="folder for the lists")
-    command.set_defaults(run=split)
-
-    arguments = parser.parse_args()
-    arguments.run(arguments)
+        command.run(parser.parse_args(rest))
+    except (DataError, ConfigError) as error:
+        print(f"prepare.py {name}: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

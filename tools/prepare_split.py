@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import random
 from collections import defaultdict
 from pathlib import Path
+
+from dali_pipes import DataError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("table", type=Path, help="CSV with a header: path, label and the column of --group")
+    parser.add_argument("--group", required=True, help="column whose equal values stay on one side")
+    parser.add_argument("--held-out", type=float, default=0.2, help="fraction of the videos (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    try:
+        counts = split_table(arguments.table, arguments.group, arguments.held_out, arguments.out, arguments.seed)
+    except (OSError, ValueError) as error:
+        raise DataError(str(error)) from error
+    print(f"{counts['train']} videos to train on and {counts['val']} held out, lists in {arguments.out}")
 
 
 def split_table(table: Path, group: str, held_out: float, out: Path, seed: int = 0) -> dict[str, int]:

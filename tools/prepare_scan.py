@@ -1,0 +1,17 @@
+"""Look at every video of a list once, in parallel, and keep what is found in a catalogue beside the list."""
+
+from __future__ import annotations
+
+import argparse
+
+from dali_pipes.scan import load_catalog
+from tools.dataset_arguments import add_dataset_arguments, datasets
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_dataset_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    for source, data in datasets(arguments):
+        load_catalog(source, data)
