@@ -33,7 +33,7 @@ class Video:
     fps: float
     codec: str  # FFmpeg's name: h264, hevc, vp9, mpeg4, ...
     access: Access
-    description: bytes  # the mp4 `stsd` box, for `ranged`
+    description: bytes  # the mp4 `stsd` box; empty where access is `whole` because mp4 cannot hold the codec
     size: int  # bytes of the file when scanned
     mtime_ns: int  # its modification time then
     packets: np.ndarray
@@ -55,7 +55,7 @@ class Video:
 
     @cached_property
     def flags(self) -> np.ndarray:
-        """[P] uint8: KEYFRAME, DISPOSABLE, HIDDEN."""
+        """[P] uint8: of each packet."""
         return self.packets["flags"].copy()
 
     @cached_property

@@ -93,11 +93,22 @@ def test_unusual_references_between_pictures_are_respected(tmp_path, codec, opti
     assert_frames_equal_a_full_decode(write_video(tmp_path / "clip.mp4", codec, 64, options=options), draws=20)
 
 
-def test_hidden_reference_pictures_of_vpx_do_not_shift_the_count(tmp_path):
+def test_reference_pictures_inside_vp9_superframes_do_not_shift_the_count(tmp_path):
     lagged = {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"}
-    for codec in ("libvpx", "libvpx-vp9"):
-        path = write_video(tmp_path / f"{codec}.webm", codec, 64, gop=32, options=lagged)
-        assert_frames_equal_a_full_decode(path, draws=10)
+    assert_frames_equal_a_full_decode(
+        write_video(tmp_path / "clip.webm", "libvpx-vp9", 64, gop=32, options=lagged), draws=10
+    )
+
+
+def test_vp8_pictures_that_are_never_shown_do_not_shift_the_count(tmp_path):
+    path = write_video(tmp_path / "clip.webm", "libvpx")
+    video, content = probe(str(path)), bytearray(path.read_bytes())
+    for packet in (5, 20, 21):
+        content[video.offsets[packet]] &= ~0x10  # show_frame, RFC 6386 9.1
+    path.write_bytes(content)
+    video = probe(str(path))
+    assert np.flatnonzero(video.flags & INVISIBLE).tolist() == [5, 20, 21]
+    assert_frames_equal_a_full_decode(path, draws=10)
 
 
 def test_groups_whose_picture_numbers_collide_after_a_jump_decode(tmp_path):
