@@ -20,7 +20,7 @@ from dali_pipes.video import HIDDEN, Access, Video
 Check = Literal["demux", "ends", "full"]
 
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box
-_GUESSED_TIMES = ("avi", "mpeg", "h264", "hevc", "mpegvideo", "m4v", "obu", "vc1")  # formats that keep decoding times
+_TIMED = ("mov", "matroska", "mpegts", "flv", "nut", "ivf")  # formats that keep times of presentation; others guess
 
 
 def probe(path: str, check: Check = "demux") -> Video:
@@ -66,7 +66,8 @@ def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
             description = describe.sample_description(path, stream, codec, moov)
             access = _access(codec, extradata, found, description)
             video = _video(path, status, stream, access, description, packets.table(found))
-            guessed_times = source.format.name in _GUESSED_TIMES and bool(stream.codec_context.has_b_frames)
+            timed = source.format.name.split(",")[0] in _TIMED
+            guessed_times = bool(stream.codec_context.has_b_frames) and not timed
             return video, packets.doubts(codec, guessed_times, found, video.packets)
 
 

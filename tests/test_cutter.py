@@ -19,7 +19,7 @@ from dali_pipes.video import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Vi
 DALI_TOLERANCE = 4  # grey levels: DALI and FFmpeg round the conversion from YUV differently
 
 CODECS = {  # encoder: the containers that it is tried in
-    "libx264": ("mp4", "mkv", "avi", "ts", "mov"),
+    "libx264": ("mp4", "mkv", "avi", "ts", "mov", "mxf", "flv"),
     "libx265": ("mp4", "mkv", "ts"),
     "libvpx-vp9": ("webm", "mp4"),
     "libvpx": ("webm",),
@@ -40,6 +40,7 @@ TELLING = [
     ("libx264", "mkv", 16, 3),
     ("libx264", "ts", 8, 3),
     ("libx264", "avi", 8, 3),
+    ("libx264", "mxf", 8, 3),
     ("libx265", "mp4", 8, 3),
     ("libvpx-vp9", "webm", 16, 0),
     ("libvpx", "webm", 250, 0),
