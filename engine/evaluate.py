@@ -8,6 +8,7 @@ Shapes: B videos, V views, K classes, N rows of the list.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -124,7 +125,8 @@ def scores(model: nn.Module, batch: Batch, average: str, autocast: AbstractConte
     with autocast:
         logits_BVK = model(batch.clips_BVTCHW)
     if average == "probs":
-        return logits_BVK.float().softmax(-1).mean(1).log()
+        log_p_BVK = logits_BVK.float().log_softmax(-1)
+        return log_p_BVK.logsumexp(1) - math.log(log_p_BVK.shape[1])  # never log(0), whatever the logits
     return logits_BVK.float().mean(1)
 
 

@@ -1,12 +1,15 @@
 """The smallest run there is, for tests of training: a loader whose clips follow from their row, and settings for it."""
 
 from dataclasses import replace
+from unittest import mock
 
 import torch
 
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Train
 from dali_pipes.batch import Batch, Shard, Unreadable
-from engine import runtime
+from engine import data, distributed, record, runtime, training
+from engine.fit import fit
+from engine.screen import Screen
 
 CONFIG = Config(
     model=Model(backbone="resnet18", width=8, num_classes=3, frames=2, pretrained="none", dropout=0.5),
@@ -74,3 +77,39 @@ class RowLoader:
 
     def _clip(self, row):
         return torch.randn(self._shape, generator=torch.Generator().manual_seed(row + 1)) + row % self._classes
+
+
+def go_on(settings, loaders, say):
+    """What train.py does with `--resume`, over loaders by split; returns whether the end was reached, and the training.
+
+    One thread: threads that wait for each other make a tiny network many times slower on a busy machine.
+    """
+    run = distributed.on_rank_zero(lambda: record.open_run(settings, resume=True))
+    state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints, say))
+    state = distributed.from_rank_zero(state)
+    with (
+        mock.patch.object(data, "open_loader", lambda config, split, device: loaders[split]),
+        mock.patch.object(runtime, "_cores_of_rank", lambda: 1),
+    ):
+        under_way = training.build(settings, state=state, say=say)
+    return fit(under_way, run, Screen(show=False)), under_way
+
+
+def weights_of(under_way):
+    """All tensors of the model, and all momenta in one."""
+    momenta = [entry["momentum_buffer"].flatten() for entry in under_way.optimizer.state_dict()["state"].values()]
+    return under_way.model.state_dict() | {"momentum": torch.cat(momenta)}
+
+
+def before_step(loader, step, act):
+    """`loader`, calling `act(batch)` before it gives the batch of that step of the run."""
+    read_epoch = loader.epoch
+
+    def epoch(number, start=0):
+        for at, batch in enumerate(read_epoch(number, start), number * len(loader) + start):
+            if at == step:
+                act(batch)
+            yield batch
+
+    loader.epoch = epoch
+    return loader

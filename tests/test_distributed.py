@@ -1,0 +1,106 @@
+"""Several ranks against one: `two_ranks` once under torchrun, and what one process does alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import two_ranks
+from torch import nn
+
+from configs import ConfigError
+from engine import distributed
+
+ROOT = Path(__file__).parents[1]
+
+
+def torchrun(*command):
+    """Two ranks on this machine; what they print and how they end."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*launcher, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What two ranks found. (TORCH_DISTRIBUTED_DEBUG=DETAIL would check every exchange, but torch 2.15 crashes in DDP.)"""
+    folder = tmp_path_factory.mktemp("ranks")
+    ended = torchrun("tests/two_ranks.py", str(folder))
+    assert ended.returncode == 0, ended.stderr
+    return json.loads((folder / "found.json").read_text())
+
+
+def test_integers_are_summed_exactly(found):
+    assert found["exchange"]["sum"] == [2 * (2**53 + 1), 1]
+
+
+def test_all_ranks_get_rank_zeros_value(found):
+    assert found["exchange"]["from_zero"] == 10
+
+
+def test_rank_zero_is_done_before_the_others_begin(found):
+    assert found["exchange"]["turns"] == [["turn-0"], ["turn-0", "turn-1"]]
+
+
+def test_the_rank_that_fails_raises_its_error_and_the_others_learn_of_it(found):
+    assert found["exchange"]["fates"] == [["PeerFailed", "PeerFailed"], ["ZeroDivisionError", "ZeroDivisionError"]]
+
+
+def test_two_ranks_evaluate_as_one(found):
+    alone, both = two_ranks.evaluation(), found["evaluation"]
+    assert alone["evaluated"] == 10 and len(set(alone["top1_per_class"])) > 1
+    assert both.pop("loss") == pytest.approx(alone.pop("loss"), rel=1e-5)
+    assert both == json.loads(json.dumps(alone))
+
+
+def test_two_ranks_take_the_steps_of_one(found):
+    alone, both = two_ranks.steps(), found["steps"]
+    torch.testing.assert_close(torch.tensor(both["weight"]), torch.tensor(alone["weight"]))
+    assert both["tally"] == pytest.approx(alone["tally"], rel=1e-5)
+
+
+def test_a_signal_to_one_rank_stops_both_at_the_same_step(found):
+    assert found["resumption"]["stopped"] == [{"finished": False, "step": 8}] * 2
+
+
+def test_two_ranks_resume_to_identical_weights(found):
+    assert found["resumption"]["resumed"] == {"finished": True, "step": 20}
+    assert found["resumption"]["equal"] == [True, True]
+
+
+def test_a_users_mistake_is_one_line_however_many_ranks(tmp_path):
+    (tmp_path / "train.list").write_text("nowhere.mp4 0\n" * 4)
+    settings = [f"data.train={tmp_path}/train.list", "data.val=", f"train.runs={tmp_path}", "data.class_names="]
+    ended = torchrun("train.py", "--config", "demo.yaml", *settings)
+    said = [line for line in ended.stderr.splitlines() if line.startswith("train.py: ")]
+    assert ended.returncode != 0
+    assert len(said) == 1 and "nowhere.mp4" in ended.stderr
+
+
+def test_one_process_alone_is_rank_zero_of_one():
+    assert (distributed.rank(), distributed.world_size()) == (0, 1)
+    assert distributed.gather("me") == ["me"]
+    assert distributed.from_rank_zero(3) == 3
+    assert distributed.all_sum(torch.tensor([2, 3])).tolist() == [2, 3]
+    model = nn.Linear(2, 2)
+    assert distributed.wrap(model) is model
+
+
+def test_one_process_alone_raises_its_own_errors():
+    with pytest.raises(ZeroDivisionError):
+        distributed.in_turns(lambda: 1 / 0)
+
+
+def test_a_half_set_environment_is_an_error_that_says_what_is_missing(monkeypatch):
+    for name in distributed.LAUNCH_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(ConfigError, match="RANK, WORLD_SIZE set but not LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
+        distributed.processes("cpu"),
+    ):
+        pass

@@ -1,0 +1,116 @@
+"""Exact accuracy, against counting by hand."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from tiny import RowLoader
+from torch import nn
+
+from dali_pipes import DataError
+from engine.evaluate import evaluate
+
+
+class ByMean(nn.Module):
+    """clips_BVTCHW -> logits_BVK: some fixed function of each view's mean, so that NumPy can do it again."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.scale_K = nn.Parameter(torch.linspace(-2, 3, classes))
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, clips_BVTCHW):
+        assert not self.training
+        mean_BV1 = clips_BVTCHW.mean((2, 3, 4, 5))[..., None]
+        return mean_BV1 * self.scale_K - 3 * (mean_BV1 - 1) ** 2 * self.scale_K.abs()
+
+
+def run(loader, classes=3, average="logits"):
+    return evaluate(ByMean(classes), loader, classes=classes, average=average, autocast=contextlib.nullcontext)
+
+
+def logits_NVK(loader, classes):
+    """Every row's logits, one row at a time."""
+    model = ByMean(classes).eval()
+    with torch.no_grad():
+        return np.stack([model(loader._clip(row)[None])[0].double().numpy() for row in range(loader.num_rows)])
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("classes", [3, 8])
+@pytest.mark.parametrize("average", ["logits", "probs"])
+@pytest.mark.parametrize("views", [1, 3])
+def test_counts_are_those_of_numpy_over_views_and_a_partial_last_batch(classes, average, views):
+    loader = RowLoader(11, 4, train=False, views=views, classes=classes)
+    result = run(loader, classes, average)
+    each_NVK = logits_NVK(loader, classes)
+    score_NK = each_NVK.mean(1) if average == "logits" else np.log(softmax(each_NVK).mean(1))
+    label_N = np.arange(11) % classes
+    order_NK = np.argsort(-score_NK, axis=1)
+    confusion = np.zeros((classes, classes), int)
+    np.add.at(confusion, (label_N, order_NK[:, 0]), 1)
+    in_top5 = (order_NK[:, :5] == label_N[:, None]).any(1)
+    assert result.confusion_KK.tolist() == confusion.tolist()
+    assert result.top5_K.tolist() == np.bincount(label_N[in_top5], minlength=classes).tolist()
+    assert result.loss == pytest.approx(-np.log(softmax(score_NK))[np.arange(11), label_N].mean(), rel=1e-5)
+
+
+def test_totals_follow_from_the_counts():
+    result = run(RowLoader(11, 4, train=False, classes=8), 8)
+    assert result.evaluated == 11
+    assert result.correct == sum(result.confusion_KK[k, k] for k in range(8))
+    assert result.top1 == result.correct / 11
+    assert result.top5 == int(result.top5_K.sum()) / 11
+    per_class = [result.confusion_KK[k, k] / result.confusion_KK[k].sum() for k in range(8)]
+    assert result.mean_class == pytest.approx(sum(float(x) for x in per_class) / 8)
+
+
+def test_a_class_without_videos_has_no_share_in_the_mean_over_classes():
+    result = run(RowLoader(2, 2, train=False, classes=3), 3)
+    hits = [float(result.confusion_KK[k, k]) for k in range(2)]
+    assert result.mean_class == pytest.approx(sum(hits) / 2)
+
+
+def test_with_fewer_than_five_classes_the_best_five_are_all_there_are():
+    result = run(RowLoader(7, 4, train=False, classes=3), 3)
+    assert result.top5 == 1
+    assert "top3 100.00" in result.summary()
+
+
+def test_unreadable_videos_are_left_out_and_reported():
+    readable = run(RowLoader(11, 4, train=False), 3)
+    result = run(RowLoader(11, 4, train=False, bad=[2, 7]), 3)
+    assert [row for row, _, _ in result.unreadable] == [2, 7]
+    assert "evaluated 9 of 11 videos, 2 unreadable" in result.summary()
+    assert int((readable.confusion_KK - result.confusion_KK).sum()) == 2
+    assert int((readable.confusion_KK - result.confusion_KK).min()) == 0
+
+
+def test_nothing_readable_is_an_error_not_a_division_by_zero():
+    with pytest.raises(DataError, match=r"none of 3 videos could be read: 0\.mp4: is empty"):
+        run(RowLoader(3, 4, train=False, bad=[0, 1, 2]), 3)
+
+
+def test_a_loader_that_repeats_a_video_is_found_out():
+    loader = RowLoader(4, 4, train=False)
+    loader._order = lambda epoch: [0, 1, 2, 2]
+    with pytest.raises(AssertionError, match="2 videos were not evaluated exactly once"):
+        run(loader, 3)
+
+
+def test_the_models_mode_is_left_as_it_was():
+    model = ByMean(3)
+    evaluate(model, RowLoader(4, 4, train=False), classes=3, average="logits", autocast=contextlib.nullcontext)
+    assert model.training
+
+
+def test_json_holds_counts_from_which_the_totals_follow():
+    found = run(RowLoader(11, 4, train=False, bad=[1], classes=8), 8).to_json()
+    assert sum(found["videos_per_class"]) == found["evaluated"] == 10
+    assert sum(found["top1_per_class"]) == found["correct"] == round(found["top1"] * 10)
+    assert found["unreadable_videos"] == [[1, "1.mp4", "1.mp4: is empty"]]

@@ -1,0 +1,234 @@
+"""Whole runs in small: stopped and resumed anywhere, interrupted, diverging, on bad data, on a full disk."""
+
+import json
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from configs import ConfigError
+from dali_pipes import DataError
+from engine import checkpoint, record, runtime
+from models import CheckpointError
+
+STEPS, EPOCHS = 3, 2  # 14 rows in batches of 4
+
+
+@dataclass
+class Trainer:
+    """Starts and resumes the tiny run in a folder."""
+
+    folder: Path
+    rows: int = 14
+    train_bad: tuple = ()
+    settings: dict = field(default_factory=dict)
+    lines: list = field(default_factory=list)
+
+    def __call__(self, *, before=None, act=None):
+        """Train until the end or until stopped, acting on the batch of step `before` first; (end reached?, weights)."""
+        settings = tiny.config(**{"train": {"runs": str(self.folder)}, **self.settings})
+        loaders = {"train": tiny.RowLoader(self.rows, 4, bad=self.train_bad), "val": tiny.RowLoader(5, 4, train=False)}
+        self.starts = loaders["train"].epochs
+        tiny.before_step(loaders["train"], before, act)
+        finished, under_way = tiny.go_on(settings, loaders, self.lines.append)
+        return finished, tiny.weights_of(under_way)
+
+    def status(self):
+        return json.loads((self.folder / "tiny" / "status.json").read_text())
+
+    def metrics(self, kind):
+        """The recorded numbers that do not depend on the machine's mood."""
+        names = ("step", "loss", "top1", "lr", "grad_norm")
+        lines = record.read_lines(self.folder / "tiny" / "metrics.jsonl")
+        return [{name: line.get(name) for name in names} for line in lines if line["_type"] == kind]
+
+
+def terminate(batch):
+    """What a scheduler does."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def poison(batch):
+    """What a broken file, or too high a rate, does."""
+    batch.clips_BVTCHW[:] = float("nan")
+
+
+def assert_identical(weights, others):
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    return Trainer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A run that nothing disturbed, and its `weights`."""
+    whole = Trainer(tmp_path_factory.mktemp("uninterrupted"))
+    finished, whole.weights = whole()
+    assert finished
+    return whole
+
+
+@pytest.mark.parametrize("step", range(STEPS * EPOCHS))
+def test_stopping_at_any_step_and_resuming_gives_the_same_weights_and_numbers(trainer, uninterrupted, step):
+    finished, _ = trainer(before=step, act=terminate)
+    assert not finished
+    assert (trainer.status()["state"], trainer.status()["step"]) == ("preempted", step + 1)
+    finished, weights = trainer()
+    assert finished and trainer.status()["state"] == "finished"
+    assert_identical(weights, uninterrupted.weights)
+    assert trainer.metrics("val") == uninterrupted.metrics("val")
+    assert trainer.metrics("train")[-1]["step"] == STEPS * EPOCHS
+
+
+def test_resuming_reads_no_batch_that_was_trained_on(trainer):
+    trainer(before=1, act=terminate)
+    trainer()
+    assert trainer.starts == [(0, 2), (1, 0)]
+
+
+def test_falling_back_to_an_older_checkpoint_gives_the_same_end(trainer, uninterrupted):
+    trainer(before=4, act=terminate)
+    newest = checkpoint.steps(trainer.folder / "tiny" / "checkpoints")[0]
+    os.truncate(newest, 100)
+    _, weights = trainer()
+    assert any("falling back to" in line for line in trainer.lines)
+    assert_identical(weights, uninterrupted.weights)
+    assert trainer.metrics("train") == uninterrupted.metrics("train")
+
+
+def test_resuming_a_finished_run_changes_nothing(trainer):
+    _, weights = trainer()
+    before = (trainer.folder / "tiny" / "metrics.jsonl").read_text()
+    finished, again = trainer()
+    assert finished and trainer.starts == []
+    assert_identical(weights, again)
+    assert (trainer.folder / "tiny" / "metrics.jsonl").read_text() == before
+
+
+def test_an_evaluation_that_a_kill_prevented_is_made_up_for(trainer, uninterrupted):
+    trainer()
+    metrics = trainer.folder / "tiny" / "metrics.jsonl"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-1]))
+    assert len(trainer.metrics("val")) == EPOCHS - 1
+    trainer()
+    assert trainer.metrics("val") == uninterrupted.metrics("val")
+
+
+def test_best_weights_are_those_of_the_best_evaluation(trainer):
+    trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 4}}
+    trainer()
+    best = trainer.folder / "tiny" / "best.pt"
+    scores = {line["step"]: line["top1"] for line in trainer.metrics("val")}
+    assert checkpoint.note(best)["top1"] == max(scores.values())
+    assert checkpoint.load(best)["step"] == min(step for step, top1 in scores.items() if top1 == max(scores.values()))
+
+
+def test_dropout_differs_from_step_to_step():
+    torch.manual_seed(0)
+    masks = []
+    for step in range(2):
+        runtime.seed_step(0, step, 0)
+        masks.append(torch.nn.functional.dropout(torch.ones(64), 0.5))
+    assert not torch.equal(*masks)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(trainer):
+    with pytest.raises(
+        FloatingPointError, match=r"loss became nan between steps 3 and 5; last good .*step-00000003\.pt"
+    ):
+        trainer(before=4, act=poison)
+    assert (trainer.status()["state"], trainer.status()["step"]) == ("failed", 5)
+    assert [path.name for path in checkpoint.steps(trainer.folder / "tiny" / "checkpoints")] == ["step-00000003.pt"]
+
+
+def test_too_many_unreadable_videos_stop_the_run_with_their_names(trainer):
+    trainer.train_bad = (2, 9)
+    with pytest.raises(
+        DataError, match=r"2 of 14 training videos cannot be read, more than .*0\.01; the first: 2\.mp4"
+    ):
+        trainer()
+
+
+def test_a_few_unreadable_videos_are_named_once_and_trained_around(trainer):
+    trainer.train_bad = (2, 9)
+    trainer.settings = {"data": {"max_bad_fraction": 0.2}, "train": {"runs": str(trainer.folder), "epochs": 4}}
+    finished, weights = trainer()
+    entries = record.read_lines(trainer.folder / "tiny" / "quarantine.jsonl")
+    assert finished and sorted(entry["row"] for entry in entries) == [2, 9]
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def fail_to_save(monkeypatch, failing_step):
+    save = checkpoint.save
+
+    def saving(path, payload, **note):
+        if payload["step"] == failing_step and path.name.startswith("step"):
+            raise CheckpointError(f"{path}: cannot be written")
+        save(path, payload, **note)
+
+    monkeypatch.setattr(checkpoint, "save", saving)
+
+
+def test_training_goes_on_where_a_checkpoint_cannot_be_written(trainer, monkeypatch):
+    fail_to_save(monkeypatch, STEPS)
+    finished, _ = trainer()
+    assert finished
+    log = (trainer.folder / "tiny" / "log.txt").read_text()
+    assert "warning: " in log and "step-00000003.pt: cannot be written" in log
+
+
+def test_a_last_checkpoint_that_cannot_be_written_is_an_error(trainer, monkeypatch):
+    fail_to_save(monkeypatch, STEPS * EPOCHS)
+    with pytest.raises(CheckpointError, match=r"step-00000006\.pt: cannot be written"):
+        trainer()
+    assert trainer.status()["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": {"frames": 1}}, "model.frames: 2 -> 1: a run keeps these"),
+        ({"train": {"seed": 5}}, "train.seed: 0 -> 5: a run keeps these"),
+        ({"train": {"batch": 2}}, "train.batch: 4 -> 2: a run keeps these"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another(trainer, changed, message):
+    trainer(before=1, act=terminate)
+    trainer.settings = changed | {"train": {"runs": str(trainer.folder), **changed.get("train", {})}}
+    with pytest.raises(ConfigError, match=message):
+        trainer()
+
+
+def test_other_settings_may_change_and_are_listed(trainer):
+    trainer(before=1, act=terminate)
+    trainer.settings = {"optim": {"lr": 0.01}}
+    trainer()
+    assert any("optim.lr: 0.05 -> 0.01" in line for line in trainer.lines)
+    assert trainer.metrics("train")[-1]["lr"] == pytest.approx(0.001)
+
+
+def test_another_list_is_not_another_epoch(trainer):
+    trainer(before=1, act=terminate)
+    trainer.rows = 22
+    with pytest.raises(ConfigError, match="started with 3 steps per epoch, and this list gives 5"):
+        trainer()
+
+
+def test_losses_are_means_over_the_steps_between_two_lines(trainer):
+    trainer.settings = {"train": {"runs": str(trainer.folder), "log_every": 1}}
+    trainer()
+    each = [line["loss"] for line in trainer.metrics("train")]
+    trainer.settings = {"train": {"runs": str(trainer.folder / "other"), "log_every": 2}}
+    trainer.folder = trainer.folder / "other"
+    trainer()
+    pairs = [sum(each[0:2]) / 2, each[2], sum(each[3:5]) / 2, each[5]]
+    assert [line["step"] for line in trainer.metrics("train")] == [2, 3, 5, 6]
+    assert [line["loss"] for line in trainer.metrics("train")] == pytest.approx(pairs)

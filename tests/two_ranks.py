@@ -1,0 +1,131 @@
+"""What `test_distributed` runs under torchrun: two ranks do things together, and rank 0 writes down what came out.
+
+Each function needs no second rank, so that the tests can call it alone and compare.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import tiny
+import torch
+from torch import nn
+
+from configs.schema import Optim
+from dali_pipes.batch import Batch, Shard
+from engine import distributed, optim
+from engine.evaluate import evaluate
+from engine.step import Tally, train_step
+from models import build_model
+
+CPU = torch.device("cpu")
+
+
+def shard():
+    return Shard(distributed.rank(), distributed.world_size())
+
+
+def exchange(folder):
+    """What the ranks tell each other."""
+    rank = distributed.rank()
+
+    def take_a_turn():
+        time.sleep(0.3 if rank == 0 else 0)
+        (folder / f"turn-{rank}").write_text("done")
+        return [path.name for path in folder.glob("turn-*")]
+
+    return {
+        "sum": distributed.all_sum(torch.tensor([2**53 + 1, rank])).tolist(),
+        "from_zero": distributed.from_rank_zero(rank + 10),
+        "turns": distributed.gather(sorted(distributed.in_turns(take_a_turn))),
+        "fates": distributed.gather([fate_in(distributed.together), fate_in(distributed.in_turns)]),
+    }
+
+
+def fate_in(meeting):
+    """How this rank leaves a meeting in which rank 1 fails."""
+    try:
+        return meeting(lambda: 1 // (1 - distributed.rank()))
+    except Exception as error:
+        return type(error).__name__
+
+
+def evaluation():
+    """11 videos, of which one is found unreadable by the rank that reads it; rank 1's batch norms have drifted."""
+    torch.manual_seed(0)
+    model = build_model(tiny.config().model)
+    nn.init.normal_(model.fc.weight)
+    model.bn1.running_mean += 100 * distributed.rank()
+    loader = tiny.RowLoader(11, 4 // distributed.world_size(), shard=shard(), train=False, views=2, bad=[7])
+    how = {"classes": 3, "average": "logits", "autocast": contextlib.nullcontext}
+    return evaluate(model, loader, **how).to_json()
+
+
+def steps():
+    """Three steps of a network without batch norms, a row unreadable; the weights it ends with."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2 * 3 * 16 * 16, 3))
+    wrapped = distributed.wrap(model)
+    optimizer, tally = optim.make_optimizer(model, Optim(lr=0.01)), Tally(CPU)
+    share = slice(
+        distributed.rank() * 4 // distributed.world_size(), (distributed.rank() + 1) * 4 // distributed.world_size()
+    )
+    for step, whole in enumerate(tiny.RowLoader(12, 4, bad=[7]).epoch(0)):
+        batch = Batch(*(getattr(whole, name)[share] for name in Batch.__slots__))
+        train_step(
+            wrapped,
+            optimizer,
+            torch.amp.GradScaler("cpu", enabled=False),
+            batch,
+            step,
+            lr_at=lambda step: 0.01,
+            autocast=contextlib.nullcontext(),
+            smoothing=0.1,
+            max_norm=1.0,
+            tally=tally,
+        )
+    return {"weight": model[1].weight.tolist(), "tally": distributed.all_sum(tally.read()).tolist()}
+
+
+def run(folder, *, terminated_before=None):
+    """A run of two epochs of ten steps; one rank may get a signal. What is said of it, and its weights."""
+    settings = tiny.config(train={"runs": str(folder)})
+    loaders = {
+        "train": tiny.RowLoader(42, 4 // distributed.world_size(), shard=shard(), bad=[7]),
+        "val": tiny.RowLoader(5, 2, shard=shard(), train=False),
+    }
+    settings = tiny.config(train={"runs": str(folder)}, data={"max_bad_fraction": 0.5})
+    if distributed.rank() == 1:
+        tiny.before_step(loaders["train"], terminated_before, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
+    finished, under_way = tiny.go_on(settings, loaders, lambda line: None)
+    return {"finished": finished, "step": under_way.step}, tiny.weights_of(under_way)
+
+
+def resumption(folder):
+    """A run that is stopped by a signal to rank 1 alone and resumed, beside one that is not."""
+    _, whole = run(folder / "whole")
+    stopped, _ = run(folder / "stopped", terminated_before=2)
+    resumed, weights = run(folder / "stopped")
+    equal = all(torch.equal(whole[name], weights[name]) for name in whole)
+    return {"stopped": distributed.gather(stopped), "resumed": resumed, "equal": distributed.gather(equal)}
+
+
+def main(folder):
+    torch.set_num_threads(1)
+    with distributed.processes("cpu"):
+        found = {
+            "exchange": exchange(folder),
+            "evaluation": evaluation(),
+            "steps": steps(),
+            "resumption": resumption(folder),
+        }
+        if distributed.rank() == 0:
+            (folder / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
