@@ -8,6 +8,7 @@ Shapes: B videos, V views, K classes, N rows of the list.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -115,7 +116,9 @@ class _Counts:
             f"{int((seen_N != wanted_N).sum())} videos were not evaluated exactly once"
         )
         if not seen_N.any():
-            distributed.raise_everywhere(DataError(f"none of {len(seen_N)} videos could be read: {unreadable[0][2]}"))
+            distributed.raise_everywhere(
+                DataError(f"none of {len(seen_N)} videos could be read: {describe_bad(unreadable[:1])}")
+            )
         confusion_KK = confusion.view(self.classes, self.classes)
         return Result(confusion_KK, top5_K, float(loss) / int(seen_N.sum()), len(seen_N), unreadable)
 
@@ -131,9 +134,16 @@ def scores(model: nn.Module, batch: Batch, average: str, autocast: AbstractConte
 
 
 def unreadable_of_all_ranks(loader: Loader) -> list[tuple[int, str, str]]:
-    """What any rank found unreadable, each row once, in the order of the list."""
-    found = {entry[0]: tuple(entry) for entries in distributed.gather(list(loader.unreadable)) for entry in entries}
+    """(row, path, reason) of what any rank found unreadable, each row once, in the order of the list."""
+    found = {}
+    for row, path, reason in itertools.chain(*distributed.gather(list(loader.unreadable))):
+        found[row] = row, path, reason.removeprefix(f"{path}: ")
     return [found[row] for row in sorted(found)]
+
+
+def describe_bad(unreadable: list[tuple[int, str, str]]) -> str:
+    """Paths and reasons in a line."""
+    return "; ".join(f"{path}: {reason}" for _, path, reason in unreadable)
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ import torch
 from dali_pipes import DataError
 from engine import checkpoint, distributed, runtime, screen
 from engine.clock import Clock, Times
-from engine.evaluate import Result, evaluate, unreadable_of_all_ranks
+from engine.evaluate import Result, describe_bad, evaluate, unreadable_of_all_ranks
 from engine.interrupt import Interrupt
 from engine.record import Run
 from engine.screen import Screen
@@ -157,11 +157,10 @@ class _Loop:
             self.run.quarantine("train", unreadable)
         allowed = self.training.config.data.max_bad_fraction
         if self.bad > allowed * loader.num_rows:
-            examples = "; ".join(reason for _, _, reason in unreadable[:FIRST_BAD])
             distributed.raise_everywhere(
                 DataError(
                     f"{self.bad} of {loader.num_rows} training videos cannot be read, more than "
-                    f"data.max_bad_fraction={allowed:g}; the first: {examples}"
+                    f"data.max_bad_fraction={allowed:g}; the first: {describe_bad(unreadable[:FIRST_BAD])}"
                 )
             )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from engine import distributed
 
-AGREE_EVERY = 8  # steps between two exchanges of the flag: a few numbers on the host, hidden behind the GPU's work
+AGREE_EVERY = 4  # steps between two exchanges of the flag: one number on the host, while the GPU has work
+ECHO = 2.0  # seconds within which a signal is the first one again: torchrun passes on what its processes got, too
 
 
 class Interrupt:
@@ -26,16 +28,18 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: object) -> None:
-        if self.reason:
+        if self.reason and time.monotonic() > self._received + ECHO:
             os._exit(128 + number)
-        self.reason = signal.Signals(number).name
+        if not self.reason:
+            self.reason, self._received = signal.Signals(number).name, time.monotonic()
 
     def agreed(self, step: int) -> bool:
-        """Whether all ranks are to stop after `step`. Asked by every rank at every step; few of the calls exchange."""
+        """Whether all ranks are to stop after `step`. Every rank asks at every step; few of the calls exchange."""
         if distributed.world_size() > 1 and step % AGREE_EVERY:
             return False
-        if os.getppid() != self._parent:  # torchrun was killed: nobody is left to send a signal
-            self.reason = self.reason or "the launcher has died"
-        reasons = [reason for reason in distributed.gather(self.reason) if reason]
-        self.reason = self.reason or (reasons[0] if reasons else None)
-        return bool(reasons)
+        if os.getppid() != self._parent and not self.reason:  # torchrun was killed: nobody else would say so
+            self.reason, self._received = "the launcher has died", time.monotonic()
+        if not distributed.any_rank(self.reason is not None):
+            return False
+        self.reason = next(filter(None, distributed.gather(self.reason)))
+        return True

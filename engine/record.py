@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+@cache
 def environment() -> dict:
     """What a number depends on beside the settings: versions, the commit, the machine."""
     gpu = torch.cuda.is_available()

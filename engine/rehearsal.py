@@ -41,7 +41,10 @@ def rehearse(config: Config, weights: str | None, screen: Screen) -> None:
 def _two_steps(run: Training) -> float:
     """Train on the first two batches; returns the seconds that the second took, with its wait for data."""
     clock, tally = Clock(run.device, run.config.train.batch, warmup=STEPS - 1), Tally(run.device)
-    for batch in clock.fetch(itertools.islice(run.train_loader.epoch(0), STEPS)):
+    batches = itertools.chain.from_iterable(
+        map(run.train_loader.epoch, itertools.count())
+    )  # an epoch may have one step
+    for batch in clock.fetch(itertools.islice(batches, STEPS)):
         run.take_step(batch, tally)
     tally.read()
     return clock.read().seconds_per_step

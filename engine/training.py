@@ -99,7 +99,7 @@ class Training:
             )
         if state["ranks"] != distributed.world_size():
             changes.append(
-                f"{state['ranks']} -> {distributed.world_size()} ranks: results are equal only up to rounding"
+                f"{state['ranks']} -> {distributed.world_size()} ranks: the same clips, but batch norms see others together"
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

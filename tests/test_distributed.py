@@ -26,7 +26,7 @@ def torchrun(*command):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What two ranks found. (TORCH_DISTRIBUTED_DEBUG=DETAIL would check every exchange, but torch 2.15 crashes in DDP.)"""
+    """What two ranks found. (TORCH_DISTRIBUTED_DEBUG=DETAIL would compare all exchanges, but torch 2.15 dies of it.)"""
     folder = tmp_path_factory.mktemp("ranks")
     ended = torchrun("tests/two_ranks.py", str(folder))
     assert ended.returncode == 0, ended.stderr
@@ -63,7 +63,7 @@ def test_two_ranks_take_the_steps_of_one(found):
 
 
 def test_a_signal_to_one_rank_stops_both_at_the_same_step(found):
-    assert found["resumption"]["stopped"] == [{"finished": False, "step": 8}] * 2
+    assert found["resumption"]["stopped"] == [{"finished": False, "step": 4}] * 2
 
 
 def test_two_ranks_resume_to_identical_weights(found):

@@ -113,4 +113,4 @@ def test_json_holds_counts_from_which_the_totals_follow():
     found = run(RowLoader(11, 4, train=False, bad=[1], classes=8), 8).to_json()
     assert sum(found["videos_per_class"]) == found["evaluated"] == 10
     assert sum(found["top1_per_class"]) == found["correct"] == round(found["top1"] * 10)
-    assert found["unreadable_videos"] == [[1, "1.mp4", "1.mp4: is empty"]]
+    assert found["unreadable_videos"] == [[1, "1.mp4", "is empty"]]
