@@ -98,9 +98,8 @@ class Training:
                 f" {self.steps_per_epoch}; name the list that it was started with, or choose another train.name"
             )
         if state["ranks"] != distributed.world_size():
-            changes.append(
-                f"{state['ranks']} -> {distributed.world_size()} ranks: the same clips, but batch norms see others together"
-            )
+            change = f"{state['ranks']} -> {distributed.world_size()} ranks"
+            changes.append(f"{change}: the same clips, but batch norms see others together")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -158,7 +157,7 @@ def introduce(training: Training, state: dict | None, say: Say) -> None:
     """Restore `state`, if any, and say what the run starts with."""
     config, ranks = training.config, distributed.world_size()
     say(f"settings {configs.fingerprint(config)}, {config.runtime.precision} on {training.device.type}")
-    say(f"{config.train.batch} clips a step: {ranks} x {config.train.batch // ranks}, ranks x clips")
+    say(f"{config.train.batch} clips a step, {config.train.batch // ranks} on each of {ranks} ranks")
     say(
         f"{training.train_loader.num_videos} videos, {training.steps_per_epoch} steps an epoch, "
         f"{training.total_steps} in all"
