@@ -1,7 +1,7 @@
 """Prepare data: python tools/prepare.py COMMAND ...; each command is a module, `tools/prepare_COMMAND.py`.
 
 Such a module opens with what the command does (its help), has `add_arguments(parser)`, and `run(arguments)`, which may
-raise DataError or ConfigError for what the user can mend.
+return an exit code, and raise DataError or ConfigError for what the user can mend.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from dali_pipes import DataError
 COMMANDS = {
     "scan": "look at every video of a list once, and keep what is found beside the list",
     "split": "divide a table of videos into a training and a held-out list",
+    "verify": "decode the videos of lists, and say which cannot be used and why",
+    "transcode": "store the videos of lists or folders again, fast to read",
     "demo": "write the generated demo set",
 }
 USAGE = "usage: python tools/prepare.py COMMAND ... (COMMAND --help says more)\n\n" + "\n".join(
@@ -27,7 +29,7 @@ USAGE = "usage: python tools/prepare.py COMMAND ... (COMMAND --help says more)\n
 
 
 def main(words: list[str]) -> int:
-    """The exit code: 0, or 2 after one line on stderr where the user can mend what is wrong."""
+    """The exit code: the command's own, or 2 after one line on stderr where the user can mend what is wrong."""
     name, *rest = words or ["--help"]
     if name in ("--help", "-h"):
         print(USAGE)
@@ -41,11 +43,10 @@ def main(words: list[str]) -> int:
     parser = cli.Parser(prog=f"prepare.py {name}", description=command.__doc__)
     command.add_arguments(parser)
     try:
-        command.run(parser.parse_args(rest))
+        return command.run(parser.parse_args(rest)) or 0
     except (DataError, ConfigError) as error:
         print(f"prepare.py {name}: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,173 @@
+"""Turns the videos of lists into a parallel tree of converted ones, with the lists rewritten to match.
+
+Owns names, what is done already, and what was left out; what a conversion does is a function's that it is given. Each
+result is made under a temporary name, moved into place whole, and then noted. So the work may be killed at any moment:
+started again it goes on, and ends as it would have ended. Sources are only read.
+
+    OUT/                 the tree: each result where its source is below the folder that all have in common
+    OUT/NAME.list        each list, without what was left out
+    OUT/NAME.classes.txt its class names, if it has any
+    OUT/done.jsonl       a line for each result: made of which source, with which settings, and what was done
+    OUT/left_out.jsonl   a line for each row that is not in the new lists, with the reason
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from errno import ENOSPC
+from pathlib import Path
+
+import filelock
+from rich.console import Console
+
+from dali_pipes.catalog import Catalog
+from dali_pipes.errors import DataError
+from dali_pipes.progress import watched
+from dali_pipes.video import Video
+from dali_pipes.workers import Call, Failure, call_all
+from tools.ledger import Ledger, replace_lines, replace_text
+
+DONE, LEFT_OUT, UNFINISHED, LOCK = "done.jsonl", "left_out.jsonl", ".unfinished", ".lock"
+SECONDS = 60.0  # after which a conversion hangs, and one more for each frame
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is made of every video."""
+
+    function: Callable[[Video, str, dict], dict]
+    """(source, path to write, settings) → what was done, for the record. Importable by name; raises DataError."""
+    settings: dict  # plain values; when one changes, all is made anew
+    suffix: str  # of what is written; empty for folders
+    line: Callable[[str, int, dict], str]  # (path, label, record) → a line of the new list
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it."""
+
+    records: list[dict]  # of every result in the new lists, one a file
+    left_out: list[dict]  # path, label and reason of every other row
+    made: int  # how many results are new
+    lists: list[Path]  # the new ones
+
+
+def convert_all(catalogs: list[Catalog], out: Path, conversion: Conversion, workers: int, console: Console) -> Outcome:
+    """Convert every readable video of these lists into the tree at `out`.
+
+    Raises DataError where something would be written over a source, nothing is left, or the disk is full.
+    """
+    lists = {catalog.source: out / f"{Path(catalog.source).stem}.list" for catalog in catalogs}
+    results = result_names(catalogs, conversion.suffix)
+    _refuse_to_overwrite(results, lists, out)
+    with _workplace(out) as unfinished, closing(Ledger(out / DONE, out, conversion.settings)) as ledger:
+        videos = {catalog.path(row): catalog.video(row) for catalog in catalogs for row in catalog.usable.tolist()}
+        todo = [video for path, video in videos.items() if not ledger.has(video, results[path])]
+        reasons = {path: reason for catalog in catalogs for _, path, reason in catalog.unreadable}
+        for path, made in _run(todo, unfinished, conversion, workers, console):
+            if isinstance(made, Failure):
+                reasons[path] = made.reason.removeprefix(f"{path}: ")
+            else:
+                _move(made.pop("at"), out / results[path])
+                ledger.add(videos[path], results[path], made)
+        records = {path: ledger.records[results[path]] for path in videos if path not in reasons}
+    if not records:
+        raise DataError(f"{out}: none of the {len(results)} videos can be converted, the first because: {reasons}")
+    for catalog in catalogs:
+        _write_list(catalog, lists[catalog.source], results, records, conversion.line)
+    left_out = [entry for catalog in catalogs for entry in _left_out(catalog, reasons)]
+    replace_lines(out / LEFT_OUT, left_out)
+    made = sum(video.path in records for video in todo)
+    return Outcome(list(records.values()), left_out, made, list(lists.values()))
+
+
+def result_names(catalogs: list[Catalog], suffix: str) -> dict[str, str]:
+    """For each listed path the name of its result below the new tree: its own, with another suffix.
+
+    Where two would be the same (`a.avi`, `a.mp4`), each keeps its own suffix before the new one.
+    """
+    common = _common_folder(catalogs)
+    paths = dict.fromkeys(catalog.path(row) for catalog in catalogs for row in range(len(catalog)))
+    names = {path: os.path.relpath(path, common) for path in paths}
+    bare = Counter(os.path.splitext(name)[0] for name in names.values())
+    return {
+        path: (stem if bare[stem := os.path.splitext(name)[0]] == 1 else name) + suffix for path, name in names.items()
+    }
+
+
+def _common_folder(catalogs: list[Catalog]) -> str:
+    """The folder that all paths are below: that of the lists' relative paths, where they have one."""
+    folders = set()
+    for catalog in catalogs:
+        for row in range(len(catalog)):
+            listed = catalog.listed_path(row)
+            folders.add(os.path.dirname(listed) if os.path.isabs(listed) else catalog.base)
+    return os.path.commonpath(folders)
+
+
+def _refuse_to_overwrite(results: dict[str, str], lists: dict[str, Path], out: Path) -> None:
+    """Raises DataError where a result or a list would take the place of a source, or of another list."""
+    for path, name in results.items():
+        if os.path.realpath(out / name) == os.path.realpath(path):
+            raise DataError(f"{out}: {name} would take the place of its source; write to another folder")
+    for source, new in lists.items():
+        if os.path.realpath(new) == os.path.realpath(source):
+            raise DataError(f"{out}: {new.name} would take the place of the list itself; write to another folder")
+    if len(set(lists.values())) < len(lists):
+        raise DataError(f"{out}: two lists would have the same name there; convert them one after the other")
+
+
+@contextmanager
+def _workplace(out: Path) -> Iterator[Path]:
+    """A folder for unfinished results, empty at first and gone at last, and nobody else at work in `out`."""
+    unfinished = out / UNFINISHED
+    out.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(out / LOCK):
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        try:
+            yield unfinished
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _run(
+    todo: list[Video], unfinished: Path, conversion: Conversion, workers: int, console: Console
+) -> Iterator[tuple[str, dict | Failure]]:
+    """(source path, what was done and `at` which temporary path; or why not) in the order they finish."""
+    # A process outlives the killed run that started it, by one video: so every run has names of its own.
+    at = {v.path: unfinished / f"{os.getpid()}-{number}{conversion.suffix}" for number, v in enumerate(todo)}
+    calls = (Call(v.path, (v, str(at[v.path]), conversion.settings), SECONDS + v.frames) for v in todo)
+    results = call_all(conversion.function, calls, min(workers, len(todo)))
+    for path, made in watched(results, len(todo), "converting", console):
+        if isinstance(made, Failure) and os.strerror(ENOSPC) in made.reason:
+            raise DataError(f"{unfinished.parent}: the disk is full; make room and start again to go on")
+        yield path, made if isinstance(made, Failure) else {**made, "at": at[path]}
+
+
+def _move(made: Path, place: Path) -> None:
+    """Put a result in place, instead of an older one."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.is_dir():
+        shutil.rmtree(place)
+    os.replace(made, place)
+
+
+def _write_list(catalog: Catalog, new: Path, results: dict[str, str], records: dict[str, dict], line: Callable) -> None:
+    """The list again: in the same order, with the same labels, of results."""
+    rows = [(catalog.path(row), int(catalog.label_N[row])) for row in range(len(catalog))]
+    lines = [line(results[path], label, records[path]) for path, label in rows if path in records]
+    replace_text(new, "".join(f"{text}\n" for text in lines))
+    if catalog.class_names:
+        replace_text(new.with_suffix(".classes.txt"), "".join(f"{name}\n" for name in catalog.class_names))
+
+
+def _left_out(catalog: Catalog, reasons: dict[str, str]) -> Iterator[dict]:
+    for row in range(len(catalog)):
+        if (path := catalog.path(row)) in reasons:
+            yield {"path": path, "label": int(catalog.label_N[row]), "reason": reasons[path]}

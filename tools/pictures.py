@@ -1,0 +1,70 @@
+"""The pictures of a video as they are to be stored: all of them, upright, and at a size that decoders like.
+
+A phone stores pictures as its sensor lies and notes in the file how they are to be turned; readers made for training
+do not look at that note. Nothing here knows how pictures are compressed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type
+
+from dali_pipes import container, decode
+from dali_pipes.errors import DataError
+
+MULTIPLE = 16  # of both sides: what codecs store anyway; NVDEC decoders of other sizes cannot be used again
+_IDENTITY = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+
+
+def decoded(path: str) -> Iterator[av.VideoFrame]:
+    """Every frame of a video in the order shown. Raises DataError where one is damaged."""
+    with container.open_video(path) as (source, stream):
+        decode.configure(stream)
+        for packet in chain(container.packets(source, stream), [None]):
+            for frame in stream.codec_context.decode(packet):
+                if frame.is_corrupt:
+                    raise DataError(f"{path}: one of its pictures is damaged")
+                yield frame
+
+
+def stored_size(width: int, height: int, short_side: int, upscale: bool) -> tuple[int, int]:
+    """Width and height for a short side of about `short_side` pixels, both multiples of MULTIPLE.
+
+    Sides are rounded to the nearest multiple, so proportions change a little: 340x256 becomes 336x256. Without
+    `upscale` no side grows, unless it is shorter than MULTIPLE.
+    """
+    scale = short_side / min(width, height)
+    if not upscale:
+        scale = min(1.0, scale)
+    rounded = [max(1, round(side * scale / MULTIPLE)) for side in (width, height)]
+    if not upscale:
+        rounded = [max(1, min(count, side // MULTIPLE)) for count, side in zip(rounded, (width, height), strict=True)]
+    return rounded[0] * MULTIPLE, rounded[1] * MULTIPLE
+
+
+def orientation(frame: av.VideoFrame) -> np.ndarray:
+    """[3, 3] how the file wants its pictures turned and mirrored (the display matrix of ISO/IEC 14496-12 8.3.2)."""
+    matrices = [data for data in frame.side_data if data.type == Type.DISPLAYMATRIX]
+    return np.frombuffer(matrices[0], np.int32).reshape(3, 3) if matrices else _IDENTITY
+
+
+def is_upright(matrix_33: np.ndarray) -> bool:
+    return not lies_on_side(matrix_33) and matrix_33[0, 0] > 0 and matrix_33[1, 1] > 0
+
+
+def lies_on_side(matrix_33: np.ndarray) -> bool:
+    """Whether turning swaps width and height. Angles between quarter turns go to the nearest."""
+    return abs(matrix_33[0, 1]) > abs(matrix_33[0, 0])
+
+
+def turned(picture_HW: np.ndarray, matrix_33: np.ndarray) -> np.ndarray:
+    """A picture, or a plane of one, turned and mirrored by a display matrix; axes behind the first two stay."""
+    on_side = lies_on_side(matrix_33)
+    # A point (x, y) goes to (a x + c y, b x + d y): the first column of the matrix makes x, the second y.
+    along_x, along_y = (matrix_33[1, 0], matrix_33[0, 1]) if on_side else (matrix_33[0, 0], matrix_33[1, 1])
+    picture_HW = picture_HW.swapaxes(0, 1) if on_side else picture_HW
+    return picture_HW[:: -1 if along_y < 0 else 1, :: -1 if along_x < 0 else 1]

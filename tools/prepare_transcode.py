@@ -1,0 +1,37 @@
+"""Store videos again, fast to read: small, upright, in short closed groups of pictures, without B-frames and audio.
+
+Writes a parallel tree with lists to match. What is there already is kept. What cannot be read is left out of the new
+lists, and named with the reason in left_out.jsonl. What the settings cost and bring is in docs/data.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+from configs import ConfigError
+from tools.convert import Conversion
+from tools.convert_command import add_conversion_arguments, convert_datasets
+from tools.reencode import ENCODERS, Settings, write_video
+
+_QUALITIES = ", ".join(f"{codec} {encoder.quality}" for codec, encoder in ENCODERS.items())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_conversion_arguments(parser)
+    parser.add_argument("--short-side", type=int, default=Settings.short_side, help="in pixels (%(default)s)")
+    parser.add_argument("--upscale", action="store_true", help="enlarge what is smaller than that")
+    parser.add_argument("--gop", type=int, default=Settings.gop, help="frames from keyframe to keyframe (%(default)s)")
+    parser.add_argument("--codec", choices=list(ENCODERS), default=Settings.codec, help="(%(default)s)")
+    parser.add_argument("--crf", type=int, help=f"quality on the encoder's scale, less is better ({_QUALITIES})")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    for name in ("short_side", "gop", "workers"):
+        if getattr(arguments, name) < 1:
+            raise ConfigError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is too small; 1 is the least")
+    crf = ENCODERS[arguments.codec].quality if arguments.crf is None else arguments.crf
+    settings = Settings(arguments.codec, arguments.short_side, arguments.upscale, arguments.gop, crf)
+    convert_datasets(
+        arguments, Conversion(write_video, asdict(settings), ".mp4", lambda name, label, _: f"{name} {label}")
+    )

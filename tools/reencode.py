@@ -1,0 +1,178 @@
+"""One video made fast to read: small, closed groups of a fixed length, no B-frames, plain colours, index first.
+
+Owns what is written and its verification; which videos, and where to, is the business of `convert.py`. Every source
+frame is stored once, at even intervals: networks are fed by frame number.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from typing import Literal, NamedTuple
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+
+from dali_pipes.errors import DataError
+from dali_pipes.probe import probe
+from dali_pipes.video import Video
+from tools import pictures
+
+# Matrix coefficients and ranges as ITU-T H.273 numbers them
+_UNSPECIFIED, _BT470BG, _BT601 = 2, 5, 6  # 5 and 6 are the same matrix
+_LIMITED, _FULL = 1, 2
+_UNEVEN = 0.25  # of the usual interval; Matroska's rounding to milliseconds is less
+
+
+class Encoder(NamedTuple):
+    """What makes one codec's files quick to cut and to decode. `{gop}` stands for the keyframe interval."""
+
+    name: str  # FFmpeg's
+    quality: int  # the default of --crf
+    options: dict[str, str]
+
+
+_GROUPS = "keyint={gop}:min-keyint=1:scenecut=0:bframes=0:open-gop=0"
+ENCODERS = {
+    "h264": Encoder("libx264", 23, {"preset": "medium", "x264-params": _GROUPS}),
+    "hevc": Encoder(
+        "libx265",
+        26,
+        {"preset": "medium", "x265-params": f"{_GROUPS}:pools=none:frame-threads=1:log-level=none"},
+    ),
+    # No hidden pictures (alternate references), and no frames kept waiting for them
+    "vp9": Encoder("libvpx-vp9", 33, {"deadline": "good", "cpu-used": "4", "auto-alt-ref": "0", "lag-in-frames": "0"}),
+    "mjpeg": Encoder("mjpeg", 3, {}),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How videos are stored."""
+
+    codec: Literal["h264", "hevc", "vp9", "mjpeg"] = "h264"
+    short_side: int = 256  # pixels
+    upscale: bool = False
+    gop: int = 16  # frames from one keyframe to the next
+    crf: int = ENCODERS["h264"].quality  # on the encoder's own scale, less is better
+
+
+def write_video(video: Video, target: str, settings: dict) -> dict:
+    """Store a video as mp4 at `target`, check the result, and say what was done to it. `settings`: see `Settings`.
+
+    Raises DataError where a picture of the source is damaged, or the result is not as it should be.
+    """
+    settings = Settings(**settings)
+    rate = Fraction(video.fps).limit_denominator(1001) or Fraction(30)
+    frames = pictures.decoded(video.path)
+    first = next(frames, None)
+    if first is None:
+        raise DataError(f"{video.path}: none of its pictures can be decoded")
+    times = []
+    with av.open(target, "w", format="mp4", options={"movflags": "faststart"}) as out:
+        stream = _add_stream(out, first, rate, settings)
+        reformatter = VideoReformatter()
+        for frame in chain([first], frames):
+            stored = _converted(frame, pictures.orientation(first), stream, reformatter)
+            stored.pts, stored.time_base = len(times), 1 / rate
+            times.append(frame.pts)
+            out.mux(stream.encode(stored))
+        out.mux(stream.encode(None))
+    _verify(target, video)
+    return {
+        "width": stream.width,
+        "height": stream.height,
+        "frames": len(times),
+        "bytes": os.path.getsize(target),
+        "changes": list(_changes(first, times)),
+    }
+
+
+def _changes(first: av.VideoFrame, times: list[int | None]) -> Iterator[str]:
+    """What is not as it was, apart from size and codec, in words that make sense after a number of videos."""
+    if not pictures.is_upright(pictures.orientation(first)):
+        yield "turned upright"
+    if first.color_range == _FULL or first.colorspace not in (_UNSPECIFIED, _BT470BG, _BT601):
+        yield "brought to BT.601 colours of limited range"
+    if _uneven(times):
+        yield "of changing frame rate, whose frames now come at even intervals"
+
+
+def _add_stream(out: OutputContainer, first: av.VideoFrame, rate: Fraction, settings: Settings) -> VideoStream:
+    """The stream to write to, of the size that is stored."""
+    encoder = ENCODERS[settings.codec]
+    options = {name: value.format(gop=settings.gop) for name, value in encoder.options.items()}
+    stream = out.add_stream(encoder.name, rate=rate, options=options | _quality(settings))
+    on_side = pictures.lies_on_side(pictures.orientation(first))
+    shown = (first.height, first.width) if on_side else (first.width, first.height)
+    stream.width, stream.height = pictures.stored_size(*shown, settings.short_side, settings.upscale)
+    stream.pix_fmt = "yuvj420p" if settings.codec == "mjpeg" else "yuv420p"
+    context = stream.codec_context
+    context.gop_size = settings.gop
+    context.max_b_frames = 0
+    context.thread_count = 1  # files are done side by side, and one thread gives the same bytes every time
+    context.colorspace = _BT601
+    context.color_range = _FULL if settings.codec == "mjpeg" else _LIMITED
+    context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
+    return stream
+
+
+def _quality(settings: Settings) -> dict[str, str]:
+    if settings.codec == "mjpeg":
+        return {"qmin": str(settings.crf), "qmax": str(settings.crf)}
+    return {"crf": str(settings.crf)}
+
+
+def _converted(
+    frame: av.VideoFrame, matrix_33: np.ndarray, stream: VideoStream, reformatter: VideoReformatter
+) -> av.VideoFrame:
+    """A frame in the size, form and colours of the stream, upright."""
+    width, height = stream.width, stream.height
+    if pictures.lies_on_side(matrix_33):
+        width, height = height, width
+    scaled = reformatter.reformat(
+        frame,
+        width,
+        height,
+        stream.pix_fmt,
+        dst_colorspace=Colorspace.ITU601,
+        dst_color_range=stream.codec_context.color_range,
+        interpolation=Interpolation.BICUBIC,
+        threads=1,
+    )
+    return scaled if pictures.is_upright(matrix_33) else _turned(scaled, matrix_33)
+
+
+def _turned(frame: av.VideoFrame, matrix_33: np.ndarray) -> av.VideoFrame:
+    """A yuv420p frame turned, plane by plane."""
+    packed = frame.to_ndarray()
+    luma, *chroma = np.split(packed.reshape(-1), np.cumsum([4, 1]) * (packed.size // 6))
+    height, width = frame.height, frame.width
+    planes = [luma.reshape(height, width), *(plane.reshape(height // 2, width // 2) for plane in chroma)]
+    flat = np.concatenate([pictures.turned(plane, matrix_33).reshape(-1) for plane in planes])
+    shown_width = height if pictures.lies_on_side(matrix_33) else width
+    return av.VideoFrame.from_ndarray(flat.reshape(-1, shown_width), format=frame.format.name)
+
+
+def _verify(target: str, source: Video) -> None:
+    """Decode what was written. Raises DataError unless it is whole, as long as its source, and quick to cut."""
+    written = probe(target, "full")
+    if written.frames != source.frames:
+        raise DataError(f"{source.path}: gave {written.frames} frames where the scan saw {source.frames}")
+    if written.access != "ranged" or written.reordered:
+        raise DataError(f"{source.path}: what was written cannot be cut frame by frame")
+
+
+def _uneven(times: list[int | None]) -> bool:
+    """Whether pictures (their times, in ticks) come at changing intervals; not known where a file has no times."""
+    if len(times) < 3 or None in times:
+        return False
+    gaps = np.diff(times)
+    usual = np.median(gaps)
+    return bool((np.abs(gaps - usual) > _UNEVEN * usual).any())
