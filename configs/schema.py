@@ -16,6 +16,10 @@ from omegaconf import MISSING
 
 from configs.errors import ConfigError
 
+ListFormat = Literal[
+    "auto", "path_label", "path_frames_label", "table", "jsonl", "folders", "kinetics", "kinetics_json",
+    "ucf101", "hmdb51", "something_v1", "something_v2", "jester",
+]  # fmt: skip
 Problem = tuple[str, str]  # a setting (within a section its name, else the dotted key); what is wrong, what would work
 
 
@@ -84,12 +88,20 @@ class Data:
     root: str = ""
     """Folder that the paths in the lists start from; empty: the folder of the list itself."""
     train: str = ""
-    """A list file (`path label` a line) or a folder with one sub-folder a class."""
+    """A list (`path label` a line), a published annotation or a folder with one sub-folder a class; `:train` behind
+    its name means one of several splits that it holds."""
     val: str = ""
     test: str = ""
     """What eval.py reads; empty: the same as val."""
+    format: ListFormat = "auto"
+    """What the lists are; `auto` recognises them by their content."""
+    prefix: str = ""
+    """Put before every path of the lists, as a folder."""
+    suffix: str = ""
+    """Put behind every path of the lists, such as `.mp4`."""
     class_names: str = ""
-    """A text file with one class name a line, for reports; empty: names of folders, or the numbers."""
+    """A text file with one class name a line, by label: for reports, and to number the classes of lists that name them
+    (empty: by the alphabet over data.train)."""
     cache: str = ""
     """Folder for the scanned catalogues; empty: beside each list."""
     check: Literal["demux", "ends", "full"] = "demux"

@@ -1,11 +1,11 @@
-"""What a dataset consists of: list files and folders of videos → rows of (path, label).
+"""What a dataset consists of: lists, annotations and folders of videos → rows of (path, label).
 
-Recognises a format by what it finds, reports every bad line at once, and knows nothing of what is inside a video. A new
-format is one more `_read_...` function that returns a `Listing`, chosen in `read_list`.
+What a source says is read in `dali_pipes/formats`, where a video is that it names in `locate.py`; here the two become a
+`Listing`. Nothing of it depends on which videos exist: a missing one keeps its row, and no label is counted from files.
 
 Where paths may lead: relative ones start at `root` (without one: at the list's own folder) and may not climb out of it.
 Absolute ones must lie inside `root`; without one they are taken as they are, which PaddleVideo's UCF101 lists need.
-Links are followed, and judged, where files are looked at: `dali_pipes/scan.py`.
+Links are followed, and judged, where files are looked at: `dali_pipes/files.py`.
 """
 
 from __future__ import annotations
@@ -18,27 +18,29 @@ from functools import cached_property
 
 import numpy as np
 
+from configs.schema import Data
 from dali_pipes.errors import DataError
+from dali_pipes.formats import format_of
+from dali_pipes.formats.annotation import Annotation, Format, Row, Source, read_text, refuse, split_name
+from dali_pipes.formats.class_names import Numbers, read_class_names
+from dali_pipes.locate import Finder, inside
 
-VIDEO_EXTENSIONS = (
-    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
-    *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
-)
-LABEL_LIMIT = 2**31  # labels are stored as int32
-SHOWN_PROBLEMS = 10
+_DEFAULTS = Data()
 
 
 @dataclass(frozen=True)
 class Listing:
     """The N rows of a dataset, in the order of its list."""
 
-    source: str  # the list file or folder, absolute
+    source: str  # the list file or folder, absolute, with `:split` where one of several is meant
     base: str  # absolute folder that relative paths start from
     root: str  # no path may lead out of this folder, not even by a link; empty: any may
     paths: list[str]  # normalised; relative to `base`, or absolute
     label_N: np.ndarray  # int32
     first_N: np.ndarray  # int64: the first row with the same path; its own number unless the row is a repetition
     class_names: tuple[str, ...]  # by label; empty where the list has only numbers
+    num_frames_N: np.ndarray | None = None  # int32, as the list says; None unless it says it of every row
+    notes: tuple[str, ...] = ()  # what a person should know of how the list was read
 
     @cached_property
     def distinct(self) -> np.ndarray:
@@ -54,43 +56,36 @@ class Listing:
         """Changes whenever a row, their order or a class name does."""
         digest = hashlib.sha256("\n".join([*self.paths, "", *self.class_names]).encode("utf-8", "surrogateescape"))
         digest.update(self.label_N.tobytes())
+        if self.num_frames_N is not None:
+            digest.update(self.num_frames_N.tobytes())
         return digest.hexdigest()
 
 
-def read_list(source: str, root: str = "") -> Listing:
-    """The rows of a list file (`path label` a line) or of a folder with one sub-folder a class.
+def read_list(source: str, data: Data = _DEFAULTS) -> Listing:
+    """The rows of a list, an annotation file or a folder, read as `data` asks.
 
-    Raises DataError, naming up to ten bad lines as `file:line: reason`.
+    Where one source holds several splits, `source:train` is one of them. Raises DataError, naming up to ten bad lines
+    as `file:line: reason`.
     """
-    source = os.path.abspath(source)
+    opened, split = _open(source)
+    format, annotation = _read(opened, data.format)
+    class_names = _class_names(annotation, opened, split, data)
+    root = os.path.abspath(data.root) if data.root else ""
+    places = _Places(root or opened.folder, root, format, data)
+    return _listing(os.path.abspath(source), _of_split(annotation, opened, split), class_names, places)
+
+
+def _open(source: str) -> tuple[Source, str]:
+    """A source's content, and the split that is meant: the text behind the last colon where the rest is what exists."""
+    source, split = os.path.abspath(source), ""
+    whole, colon, last = source.rpartition(":")
+    if colon and "/" not in last and not os.path.lexists(source) and os.path.lexists(whole):
+        source, split = whole, last
     if os.path.isdir(source):
-        return _read_class_folders(source)
-    return _read_path_label(source, _read_lines(source), os.path.abspath(root) if root else "")
-
-
-def inside(root: str, path: str) -> bool:
-    """Whether `path` lies in the folder `root` after all links on the way are followed."""
-    root = os.path.realpath(root)
-    return os.path.commonpath([root, os.path.realpath(path)]) == root
-
-
-def _read_lines(source: str) -> list[str]:
-    """The lines of a text file; only line feeds end a line, since names may hold any other separator."""
-    if not os.path.exists(source):
+        return Source(source, None), split
+    if not os.path.lexists(source):
         raise DataError(_missing(source))
-    if not os.path.isfile(source):
-        raise DataError(f"{source}: neither a list file nor a folder with one sub-folder a class")
-    try:
-        with open(source, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise DataError(f"{source}: the list cannot be read: {error.strerror}") from error
-    try:
-        return content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-        raise DataError(f"{source}:{line}: byte 0x{byte:02x} is not UTF-8; save the list as UTF-8") from error
+    return Source(source, read_text(source)), split
 
 
 def _missing(source: str) -> str:
@@ -102,47 +97,93 @@ def _missing(source: str) -> str:
     return f"{source}: no such list" + (f"; {folder} holds {', '.join(near)}" if near else "")
 
 
-def _read_path_label(source: str, lines: list[str], root: str) -> Listing:
-    """`path label` a line, split at the last blank, so that names may hold blanks. Empty lines do not count."""
-    base = root or os.path.dirname(source)
-    paths, labels, first, numbers, problems = [], [], [], [], []
-    row_of: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line or line.isspace():
-            continue
-        try:
-            path, label = _parse(line)
-            _refuse_outside(path, base, root)
-            row = row_of.setdefault(path, len(paths))
-            if row < len(paths) and labels[row] != label:
-                raise ValueError(f"{path} has label {label} here and label {labels[row]} in line {numbers[row]}")
-        except ValueError as problem:
-            problems.append(f"{source}:{number}: {problem}")
-            continue
-        paths.append(path)
-        labels.append(label)
-        first.append(row)
-        numbers.append(number)
-    if problems:
-        raise DataError(_joined(problems))
-    if not paths:
-        raise DataError(f"{source}:1: the list is empty; expected `path label` lines")
-    return Listing(source, base, root, paths, np.array(labels, np.int32), np.array(first, np.int64), ())
+def _read(source: Source, format_name: str) -> tuple[Format, Annotation]:
+    """A source's format and what is in it. An error says where the format was a guess."""
+    name, format = format_of(source, format_name)
+    try:
+        return format, format.read(source)
+    except DataError as error:
+        if name in (format_name, "path_label"):
+            raise
+        raise DataError(f"{error}\n(read as {name}; if it is something else, set data.format)") from error
 
 
-def _parse(line: str) -> tuple[str, int]:
-    """The normalised path and the label of a line. Raises ValueError with what is wrong."""
-    words = line.rsplit(maxsplit=1)
-    if len(words) < 2:
-        raise ValueError(f"no label in {line.strip()!r}; expected `path label`")
-    path, label = words
-    if not (label.isascii() and label.isdigit()):
-        raise ValueError(f"label {label!r} is not a whole number of at least 0")
-    if len(label) > 10 or int(label) >= LABEL_LIMIT:
-        raise ValueError(f"label {label[:20]} is too large for a class number")
-    if "\0" in path:
-        raise ValueError("the path holds a NUL character, which no file name can")
-    return os.path.normpath(path), int(label)
+def _of_split(annotation: Annotation, source: Source, split: str) -> list[Row]:
+    """The rows of the split that is meant. Raises DataError where that is none, or not clear."""
+    splits = sorted({row.split for row in annotation.rows})
+    wanted = split_name(split) or split
+    if wanted and wanted not in splits:
+        there = ", ".join(filter(None, splits)) or "none by name"
+        raise DataError(f"{source.path}: has no split {split}; it has {there}")
+    if not wanted and len(splits) > 1:
+        raise DataError(f"{source.path}: holds {', '.join(splits)}; say which, as in {source.path}:{splits[-1]}")
+    return [row for row in annotation.rows if row.split == wanted] if wanted else annotation.rows
+
+
+def _class_names(annotation: Annotation, source: Source, split: str, data: Data) -> tuple[str, ...]:
+    """The names by label; none where the source has numbers and no names.
+
+    Where the source does not order its classes they follow the alphabet over the training split: the same for every
+    split, whatever classes it or a copy of it may lack. Raises DataError where the training split is not known.
+    """
+    named = isinstance(annotation.rows[0].label, str)
+    if named and data.class_names:
+        return read_class_names(data.class_names)
+    if not named or (annotation.class_names and annotation.for_all_splits):
+        return annotation.class_names
+    training, training_split = _open(data.train) if data.train else (source, split)
+    if training != source:
+        _, annotation = _read(training, data.format)
+    rows = [row for row in annotation.rows if row.split.startswith("train")]
+    if not rows and (data.train or not _is_held_out(annotation, source, split)):
+        rows = _of_split(annotation, training, training_split)
+    if not rows or not isinstance(rows[0].label, str):
+        raise DataError(
+            f"{source.path}:1: names classes, and the training list would number them; "
+            f"set data.train to it, or data.class_names to a file with all names"
+        )
+    return annotation.class_names or tuple(sorted({row.label for row in rows}))
+
+
+def _is_held_out(annotation: Annotation, source: Source, split: str) -> bool:
+    """Whether the rows, or the name of their file, say that they are not for training."""
+    stated = split or annotation.rows[0].split
+    if not stated and source.text is not None:
+        stated = os.path.basename(source.path)
+    return split_name(stated).startswith(("val", "test"))
+
+
+class _Places:
+    """Where the videos of a source are."""
+
+    def __init__(self, base: str, root: str, format: Format, data: Data):
+        self.base, self.root = base, root
+        self._format = format
+        self._prefix, self._suffix = data.prefix, data.suffix or format.suffix
+        self._above = tuple(part for part in os.path.normpath(data.prefix).split("/") if part not in ("", "."))
+        self.respelled: list[tuple[str, str]] = []  # as listed, as found
+
+    @cached_property
+    def _finder(self) -> Finder:
+        return Finder(self.base, self.root, self._format.folder_key, self._format.name_key)
+
+    def path(self, row: Row) -> str:
+        """The normalised path of a row's video, whether it exists or not. Raises ValueError where it may not lead."""
+        if "\0" in row.path:
+            raise ValueError("the path holds a NUL character, which no file name can")
+        listed = os.path.normpath(os.path.join(self._prefix, row.path) + self._suffix)
+        _refuse_outside(listed, self.base, self.root)
+        if os.path.isabs(listed) or (self._format.places is None and listed.isascii()):
+            return listed
+        folder, name = os.path.split(listed)
+        if self._format.places is None:
+            places = [tuple(folder.split("/")) if folder else ()]
+        else:
+            places = [(*self._above, *place) for place in self._format.places(row)]
+        found = self._finder.find(places, name) or listed
+        if os.path.basename(found) != name or (self._format.places is None and found != listed):
+            self.respelled.append((listed, found))
+        return found
 
 
 def _refuse_outside(path: str, base: str, root: str) -> None:
@@ -155,28 +196,46 @@ def _refuse_outside(path: str, base: str, root: str) -> None:
         raise ValueError(f"{path} leads out of {where}, {base}; set data.root to a folder that holds all videos")
 
 
-def _joined(problems: list[str]) -> str:
-    """One message of the first few problems."""
-    more = len(problems) - SHOWN_PROBLEMS
-    return "\n".join(problems[:SHOWN_PROBLEMS] + ([f"... and {more} more such lines"] if more > 0 else []))
+def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], places: _Places) -> Listing:
+    """The listing of rows. Raises DataError naming those that cannot be used."""
+    paths, labels, first, problems = [], [], [], []
+    row_of: dict[str, int] = {}
+    numbers = Numbers(class_names)
+    used: list[Row] = []
+    for row in rows:
+        try:
+            label = numbers.of(row.label) if isinstance(row.label, str) else row.label
+            path = places.path(row)
+            same = row_of.setdefault(path, len(paths))
+            if same < len(paths) and labels[same] != label:
+                other = used[same]
+                raise ValueError(f"{path} has label {label} here and label {labels[same]} in line {other.line}")
+        except ValueError as problem:
+            problems.append(f"{row.file}:{row.line}: {problem}")
+            continue
+        used.append(row)
+        paths.append(path)
+        labels.append(label)
+        first.append(same)
+    refuse(problems)
+    num_frames_N = np.array([row.frames for row in used], np.int32)
+    return Listing(
+        source,
+        places.base,
+        places.root,
+        paths,
+        np.array(labels, np.int32),
+        np.array(first, np.int64),
+        class_names,
+        num_frames_N if num_frames_N.all() else None,
+        _notes(places.respelled),
+    )
 
 
-def _read_class_folders(source: str) -> Listing:
-    """One sub-folder a class, labelled in the order of their sorted names, the videos directly in them.
-
-    A class folder without videos keeps its label: leaving it out would shift all labels after it.
-    """
-    with os.scandir(source) as entries:
-        class_names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    paths, labels = [], []
-    for label, class_name in enumerate(class_names):
-        videos = sorted(filter(_is_video_name, os.listdir(os.path.join(source, class_name))))
-        paths += [os.path.join(class_name, video) for video in videos]
-        labels += [label] * len(videos)
-    if not paths:
-        raise DataError(f"{source}: no videos one level down; expected one sub-folder a class with its videos in it")
-    return Listing(source, source, "", paths, np.array(labels, np.int32), np.arange(len(paths)), tuple(class_names))
-
-
-def _is_video_name(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(VIDEO_EXTENSIONS)
+def _notes(respelled: list[tuple[str, str]]) -> tuple[str, ...]:
+    """What to say of files that are spelled otherwise than they are listed."""
+    if not respelled:
+        return ()
+    listed, found = respelled[0]
+    count = f"{len(respelled)} files are" if len(respelled) > 1 else "1 file is"
+    return (f"{count} spelled otherwise than listed, in case or Unicode form: {found!a} for {listed!a}",)

@@ -54,7 +54,9 @@ def load_catalog(
     """
     console = console or Console(stderr=True)
     start = time.monotonic()
-    listing = lists.read_list(source, data.root)
+    listing = lists.read_list(source, data)
+    for note in listing.notes:
+        say(console, f"{listing.source}: {note}")
     wanted = _Wanted(listing, files.look(listing), CHECKS.index(data.check))
     catalog, scanned = _existing(source, data), 0
     if not wanted.is_met_by(catalog):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists import inside, read_list
 
@@ -35,7 +36,7 @@ def listed(tmp_path):
     def read(content, root=""):
         file = tmp_path / "train.list"
         file.write_bytes(content.encode() if isinstance(content, str) else content)
-        return read_list(str(file), root)
+        return read_list(str(file), Data(root=root))
 
     return read
 
@@ -152,7 +153,7 @@ def test_a_missing_list_is_answered_with_names_like_it(tmp_path):
 
 
 def test_a_device_is_not_read_as_a_list():
-    with pytest.raises(DataError, match="neither a list file nor a folder"):
+    with pytest.raises(DataError, match="neither a file nor a folder"):
         read_list("/dev/zero")
 
 
@@ -196,10 +197,10 @@ def fuzz_file(tmp_path_factory):
 def test_any_bytes_are_either_rows_or_a_refusal_that_names_lines(fuzz_file, content, rooted):
     fuzz_file.write_bytes(content)
     try:
-        listing = read_list(str(fuzz_file), str(fuzz_file.parent) if rooted else "")
+        listing = read_list(str(fuzz_file), Data(root=str(fuzz_file.parent) if rooted else ""))
     except DataError as refusal:
         for line in str(refusal).split("\n"):
-            assert re.match(rf"{fuzz_file}:\d+: .|\.\.\. and \d+ more such lines$", line)
+            assert re.match(rf"{fuzz_file}:\d+: .|\.\.\. and \d+ more such lines$|\(read as ", line)
     else:
         assert listing.paths and listing.label_N.min() >= 0
         assert not rooted or all(inside(listing.root, listing.path(row)) for row in range(len(listing.paths)))

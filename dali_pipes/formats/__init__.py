@@ -1,0 +1,35 @@
+"""The formats of lists and annotations, each read by a module of its own. Adding one is a module and a line here."""
+
+from __future__ import annotations
+
+from dali_pipes.errors import DataError
+from dali_pipes.formats import folders, hmdb51, kinetics, path_label, something, tables, ucf101
+from dali_pipes.formats.annotation import Format, Source, nfc_caseless
+from dali_pipes.formats.class_names import squeeze
+
+_KINETICS = {"suffix": ".mp4", "places": kinetics.places, "folder_key": squeeze, "origin": kinetics.origin}
+_CASELESS = {"folder_key": nfc_caseless, "name_key": nfc_caseless}
+
+FORMATS = {  # in the order in which they are tried
+    "hmdb51": Format(hmdb51.recognises, hmdb51.read, places=hmdb51.places, origin=hmdb51.origin),
+    "folders": Format(folders.recognises, folders.read),
+    "jsonl": Format(tables.is_jsonl, tables.read_jsonl),
+    "something_v2": Format(something.is_json, something.read_json, suffix=".webm"),
+    "kinetics_json": Format(kinetics.is_json, kinetics.read_json, **_KINETICS),
+    "kinetics": Format(kinetics.is_table, kinetics.read_table, **_KINETICS),
+    "table": Format(tables.is_csv, tables.read_csv),
+    "jester": Format(lambda source: something.is_csv(source) and "jester" in source.path.lower(), something.read_csv),
+    "something_v1": Format(something.is_csv, something.read_csv),
+    "ucf101": Format(ucf101.recognises, ucf101.read, places=ucf101.places, origin=ucf101.origin, **_CASELESS),
+    "path_frames_label": Format(path_label.has_frames, path_label.read_with_frames),
+    "path_label": Format(lambda source: True, path_label.read),
+}
+
+
+def format_of(source: Source, name: str) -> tuple[str, Format]:
+    """The format of this name; for `auto` the first that recognises the source. Raises DataError where it cannot be."""
+    if name == "auto":
+        return next((name, format) for name, format in FORMATS.items() if format.recognises(source))
+    if (source.text is None) != (name in ("hmdb51", "folders")):
+        raise DataError(f"{source.path}: {name} is a {'file' if source.text is None else 'folder'}, which this is not")
+    return name, FORMATS[name]

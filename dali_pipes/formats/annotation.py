@@ -1,0 +1,148 @@
+"""What every reader of a format gets and gives, and how it reports lines that it cannot read.
+
+A reader turns a `Source` into rows in the source's own terms: paths as they are written there, labels as numbers where
+the source numbers its classes, else as names. It looks at no video and at no folder of videos.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from dali_pipes.errors import DataError
+
+LABEL_LIMIT = 2**31  # labels are stored as int32
+FRAMES_LIMIT = 2**31
+SHOWN_PROBLEMS = 10
+
+# validate, training, trainlist01, train_split_1; but not latest, and not the size in val_256
+_SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?:ing|idation|idate|id|list|_split)?(?:[-_]?0*([1-9])(?![0-9]))?")
+
+Item = TypeVar("Item")
+
+
+class Source(NamedTuple):
+    """A list file with its text, or a folder."""
+
+    path: str  # absolute
+    text: str | None  # None: a folder
+
+    @property
+    def folder(self) -> str:
+        """Where its companions are, such as a file of class names."""
+        return self.path if self.text is None else os.path.dirname(self.path)
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """The lines that are not blank, with their numbers. Only line feeds end one: names may hold any other break."""
+        for number, line in enumerate((self.text or "").split("\n"), start=1):
+            if line and not line.isspace():
+                yield number, line
+
+    def first_line(self) -> str:
+        """The first line that is not blank, without the blanks around it; empty where there is none."""
+        return next((line.strip() for _, line in self.lines()), "")
+
+
+class Row(NamedTuple):
+    """A video of a source."""
+
+    file: str  # where it was read,
+    line: int  # and at which line; 0 for a folder
+    path: str
+    label: int | str
+    frames: int = 0  # as the source says; 0 where it does not
+    split: str = ""  # where one source holds several
+
+
+class Annotation(NamedTuple):
+    """All rows of a source, in its order."""
+
+    rows: list[Row]
+    class_names: tuple[str, ...] = ()  # by label, where the source itself orders its classes,
+    for_all_splits: bool = True  # and whether that order holds for its dataset, or for this source alone
+
+
+def nfc(name: str) -> str:
+    """The same for names that differ only in how Unicode composes their letters (macOS decomposes them)."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def nfc_caseless(name: str) -> str:
+    """As `nfc`, and regardless of case."""
+    return nfc(name).casefold()
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a format is recognised and read, and where its videos may be."""
+
+    recognises: Callable[[Source], bool]
+    read: Callable[[Source], Annotation]
+    suffix: str = ""  # of the files, where the format names them without
+    places: Callable[[Row], list[tuple[str, ...]]] | None = None  # folders a row's file may be in; None: as written
+    folder_key: Callable[[str], str] = nfc  # folders with equal keys count as the same
+    name_key: Callable[[str], str] = nfc  # and so do files
+    origin: Callable[[str], str] | None = None  # path -> the recording that a clip was cut from
+
+
+def read_rows(file: str, items: Iterable[tuple[int, Item]], parse: Callable[[int, Item], Row | None]) -> list[Row]:
+    """The rows that `parse` makes of numbered items; None leaves one out.
+
+    Raises DataError naming the lines at which `parse` raised ValueError, or that there is no row.
+    """
+    rows, problems = [], []
+    for line, item in items:
+        try:
+            row = parse(line, item)
+        except ValueError as problem:
+            problems.append(f"{file}:{line}: {problem}")
+        else:
+            rows += [row] if row else []
+    refuse(problems)
+    if not rows:
+        raise DataError(f"{file}:1: the list is empty; expected a line for each video, such as `path label`")
+    return rows
+
+
+def refuse(problems: list[str]) -> None:
+    """Raises DataError with the first few of the problems, if there are any."""
+    if problems:
+        more = len(problems) - SHOWN_PROBLEMS
+        shown = problems[:SHOWN_PROBLEMS] + ([f"... and {more} more such lines"] if more > 0 else [])
+        raise DataError("\n".join(shown))
+
+
+def number(text: str, what: str, limit: int = LABEL_LIMIT) -> int:
+    """A whole number of at least 0. Raises ValueError naming `what` it should be."""
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{what} {text[:40]!r} is not a whole number of at least 0")
+    if len(text) > 10 or int(text) >= limit:
+        raise ValueError(f"{what} {text[:20]} is too large")
+    return int(text)
+
+
+def split_name(text: str) -> str:
+    """The usual name of a split that is called `text`, or that a file of this name holds; empty where it has none."""
+    found = _SPLIT.search(text.lower())
+    return found[1] + (found[2] or "") if found else ""
+
+
+def read_text(path: str) -> str:
+    """The text of a list or a companion of one. Raises DataError where it is no file, or not UTF-8."""
+    if not os.path.isfile(path):  # a device or a pipe might never end
+        raise DataError(f"{path}: {'neither a file nor a folder' if os.path.lexists(path) else 'no such file'}")
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        raise DataError(f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; save the list as UTF-8") from error

@@ -1,0 +1,104 @@
+"""Kinetics-400, -600 and -700: CSV or text with and without a header, and JSON, as DeepMind and CVDF publish them.
+
+A clip is `ID_START_END.mp4`, the times in seconds with six digits. CVDF's archives hold all clips of a split in one
+folder, its repairs for Kinetics-400 in one beside it; other mirrors have a folder for each class, blanks written as
+such or as underscores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import islice
+
+from dali_pipes.formats.annotation import Annotation, Row, Source, read_rows, split_name
+from dali_pipes.formats.columns import header, split
+from dali_pipes.formats.json_items import items
+
+_PLAIN = ("label", "youtube_id", "time_start", "time_end", "split")
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]+)?$")
+_ID = re.compile(r"[\w-]{11}$", re.ASCII)
+_CLIP = re.compile(r"(?P<label>[^/]+)/(?P<name>[\w-]{11}_[0-9]{6}_[0-9]{6})(\.mp4)?$", re.ASCII)
+_REPAIRS = "replacement_for_corrupted_k400"
+_SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
+
+
+def is_table(source: Source) -> bool:
+    """Whether the first line is a header with a YouTube id, a line of such a table, or `class name/clip`."""
+    return "youtube_id" in header(source).names or _is_plain(source) or bool(_CLIP.match(source.first_line()))
+
+
+def is_json(source: Source) -> bool:
+    """Whether the text is an object of objects."""
+    return re.match(r'\s*\{\s*"[^"]*"\s*:\s*\{', source.text or "") is not None
+
+
+def read_table(source: Source) -> Annotation:
+    """Rows of CSV or text."""
+    if _CLIP.match(source.first_line()):
+        return Annotation(read_rows(source.path, source.lines(), lambda *line: _clip(source, *line)))
+    if _is_plain(source):
+        lines = source.lines()
+        parse = lambda content: dict(zip(_PLAIN, split(content, ","), strict=False))  # noqa: E731
+    else:
+        lines, parse = islice(source.lines(), 1, None), header(source).fields
+    return Annotation(read_rows(source.path, lines, lambda line, content: _row(source, line, parse(content))))
+
+
+def read_json(source: Source) -> Annotation:
+    """Rows of `{id: {"annotations": {"label": ..., "segment": [start, end]}, "subset": ...}, ...}`."""
+
+    def parse(line: int, item: object) -> Row:
+        try:
+            youtube_id, about = item
+            annotations = about["annotations"]
+            start, end = annotations["segment"]
+            fields = youtube_id, annotations["label"], start, end, about.get("subset", "")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ValueError("expected an id with annotations: a label and a segment") from None
+        names = ("youtube_id", "label", "time_start", "time_end", "split")
+        return _row(source, line, dict(zip(names, map(str, fields), strict=True)))
+
+    return Annotation(read_rows(source.path, items(source), parse))
+
+
+def places(row: Row) -> list[tuple[str, ...]]:
+    """Repairs before what they repair, then class folders, then the rest."""
+    splits = [(name,) for name in _SPLIT_FOLDERS.get(row.split, ())]
+    above = [*splits, ()]
+    repairs = [("replacement", _REPAIRS), (_REPAIRS,)]
+    return [*repairs, *((*folder, str(row.label)) for folder in above), *above]
+
+
+def origin(path: str) -> str:
+    """The YouTube id: clips cut from one upload have the same."""
+    return path.rpartition("/")[2][:11]
+
+
+def _is_plain(source: Source) -> bool:
+    """Whether the first line is one of a table without its header."""
+    try:
+        fields = split(source.first_line(), ",")
+    except ValueError:
+        return False
+    return len(fields) >= 4 and bool(_ID.match(fields[1]) and all(map(_SECONDS.match, fields[2:4])))
+
+
+def _row(source: Source, line: int, fields: Mapping[str, str]) -> Row:
+    if not fields.get("label"):
+        raise ValueError("no label; the published test set of some editions has none, so it cannot be scored")
+    youtube_id, start, end = (fields.get(name, "") for name in ("youtube_id", "time_start", "time_end"))
+    if not _ID.match(youtube_id):
+        raise ValueError(f"{youtube_id[:40]!r} is not a YouTube id")
+    if not (_SECONDS.match(start) and _SECONDS.match(end)):
+        raise ValueError(f"{start[:20]!r} to {end[:20]!r} is not a range of seconds")
+    name = f"{youtube_id}_{int(float(start)):06d}_{int(float(end)):06d}"
+    split = fields.get("split", "")
+    return Row(source.path, line, name, fields["label"].strip('"'), split=split_name(split) or split)
+
+
+def _clip(source: Source, line: int, content: str) -> Row:
+    found = _CLIP.match(content.strip())
+    if not found:
+        raise ValueError(f"expected `class name/ID_START_END.mp4`, got {content.strip()[:60]!r}")
+    return Row(source.path, line, found["name"], found["label"])

@@ -1,0 +1,42 @@
+"""`path label` and `path frames label` a line: the lists of TSM, mmaction2, PaddleVideo, and our own.
+
+Split at the last blanks, so that paths may hold blanks.
+"""
+
+from __future__ import annotations
+
+import re
+
+from dali_pipes.formats.annotation import FRAMES_LIMIT, Annotation, Row, Source, number, read_rows
+
+_WITH_FRAMES = re.compile(r"\S\s+[1-9][0-9]*\s+[0-9]+\s*$")
+
+
+def has_frames(source: Source) -> bool:
+    """Whether every line could be `path frames label`."""
+    return bool(source.first_line()) and all(_WITH_FRAMES.search(line) for _, line in source.lines())
+
+
+def read(source: Source) -> Annotation:
+    """Rows of `path label` lines."""
+
+    def parse(line: int, content: str) -> Row:
+        words = content.rsplit(maxsplit=1)
+        if len(words) < 2:
+            raise ValueError(f"no label in {content.strip()!r}; expected `path label`")
+        return Row(source.path, line, words[0], number(words[1], "label"))
+
+    return Annotation(read_rows(source.path, source.lines(), parse))
+
+
+def read_with_frames(source: Source) -> Annotation:
+    """Rows of `path frames label` lines; `path` is a folder of frames, or a video when data.suffix makes it one."""
+
+    def parse(line: int, content: str) -> Row:
+        words = content.rsplit(maxsplit=2)
+        if len(words) < 3:
+            raise ValueError(f"expected `path frames label`, got {content.strip()!r}")
+        path, frames, label = words
+        return Row(source.path, line, path, number(label, "label"), number(frames, "frame count", FRAMES_LIMIT))
+
+    return Annotation(read_rows(source.path, source.lines(), parse))

@@ -1,0 +1,73 @@
+"""Something-Something V1 and Jester (`id;label`, with a file of labels beside), and V2 (JSON, with `labels.json`).
+
+V1 and Jester are folders of frames, V2 is `id.webm`. Where the file of labels gives no numbers, they follow the
+alphabet, as in the lists that TSM was trained on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from dali_pipes.errors import DataError
+from dali_pipes.formats.annotation import Annotation, Row, Source, read_rows, read_text
+from dali_pipes.formats.class_names import read_class_names
+from dali_pipes.formats.json_items import items
+
+_LINE = re.compile(r"[0-9]+;.*[^\s0-9]\s*$")
+_SPLIT = re.compile(r"train|validation|val|test")
+
+
+def is_csv(source: Source) -> bool:
+    """Whether every line is an id and a label, or an id alone where a file of labels is beside."""
+    return bool(source.first_line()) and all(_LINE.match(line) for _, line in source.lines())
+
+
+def is_json(source: Source) -> bool:
+    """Whether the text is an array."""
+    return re.match(r"\s*\[\s*(\{|\]|$)", source.text or "") is not None
+
+
+def read_csv(source: Source) -> Annotation:
+    """Rows of V1 or Jester, labelled with names."""
+    class_names = tuple(sorted(read_class_names(_labels(source))))
+
+    def parse(line: int, content: str) -> Row:
+        name, semicolon, label = content.strip().partition(";")
+        if not semicolon or not label:
+            raise ValueError(f"expected `id;label`, got {content.strip()[:60]!r}")
+        return Row(source.path, line, name, label)
+
+    return Annotation(read_rows(source.path, source.lines(), parse), class_names)
+
+
+def read_json(source: Source) -> Annotation:
+    """Rows of V2, numbered by `labels.json`."""
+    numbers = _read_numbers(_labels(source))
+
+    def parse(line: int, item: object) -> Row:
+        if not (isinstance(item, dict) and isinstance(item.get("template"), str)):
+            raise ValueError("no template, so no label; the published test set has none, so it cannot be scored")
+        template = item["template"].replace("[", "").replace("]", "")
+        if template not in numbers:
+            raise ValueError(f"template {template[:80]!r} is not in {os.path.basename(_labels(source))}")
+        name = str(item.get("id", ""))
+        if not (name.isascii() and name.isalnum()):
+            raise ValueError(f"id {name[:40]!r} is not a number")
+        return Row(source.path, line, name, numbers[template])
+
+    return Annotation(read_rows(source.path, items(source), parse), tuple(sorted(numbers, key=numbers.get)))
+
+
+def _labels(source: Source) -> str:
+    """The file of labels beside a list: `...-v2-train.json` has `...-v2-labels.json`."""
+    return os.path.join(source.folder, _SPLIT.sub("labels", os.path.basename(source.path)))
+
+
+def _read_numbers(path: str) -> dict[str, int]:
+    """`{label: "number"}`, the numbers being 0 to K-1."""
+    pairs = [item for _, item in items(Source(path, read_text(path)))]
+    names = {name: str(number) for name, number in filter(lambda pair: isinstance(pair, tuple), pairs)}
+    if not names or set(names.values()) != set(map(str, range(len(names)))) or len(names) < len(pairs):
+        raise DataError(f"{path}:1: expected an object that gives each label its number, from 0 on")
+    return {name: int(number) for name, number in names.items()}

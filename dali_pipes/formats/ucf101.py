@@ -1,0 +1,53 @@
+"""UCF101: `trainlist01.txt` and `testlist01.txt` beside `classInd.txt`, which numbers the classes from 1.
+
+Test lists have no labels, so the class is always that of the folder. One class is spelled both `HandstandPushups` and
+`HandStandPushups`; case does not count here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from dali_pipes.formats.annotation import Annotation, Row, Source, read_rows
+from dali_pipes.formats.class_names import Numbers, read_class_names
+
+_LINE = re.compile(r"(?P<folder>[^/\s]+)/(?P<name>v_[^/\s]+_g[0-9]+_c[0-9]+\.\w+)(\s+(?P<label>[0-9]{1,9}))?$")
+_CLASSES = "classInd.txt"
+
+
+def recognises(source: Source) -> bool:
+    """Whether the first line is one of UCF101's, and its label, if it has one, counts from 1 as `classInd.txt` does."""
+    found = _LINE.match(source.first_line())
+    classes = os.path.join(source.folder, _CLASSES)
+    if not found or not os.path.isfile(classes):
+        return bool(found) and not found["label"]
+    numbers = Numbers(read_class_names(classes))
+    return not found["label"] or int(found["label"]) != numbers.get(found["folder"])
+
+
+def read(source: Source) -> Annotation:
+    """Rows of a train or test list. Raises DataError where `classInd.txt` is missing or contradicts a label."""
+    class_names = read_class_names(os.path.join(source.folder, _CLASSES))
+    numbers = Numbers(class_names)
+
+    def parse(line: int, content: str) -> Row:
+        found = _LINE.match(content.strip())
+        if not found:
+            raise ValueError(f"expected `Class/v_Class_g01_c01.avi`, got {content.strip()[:60]!r}")
+        label = numbers.of(found["folder"])
+        if found["label"] and int(found["label"]) != label + 1:
+            raise ValueError(f"label {found['label']}, but {_CLASSES} gives {found['folder']} the number {label + 1}")
+        return Row(source.path, line, f"{found['folder']}/{found['name']}", label)
+
+    return Annotation(read_rows(source.path, source.lines(), parse), class_names)
+
+
+def places(row: Row) -> list[tuple[str, ...]]:
+    """The class folder, or all videos in one."""
+    return [(row.path.partition("/")[0],), ()]
+
+
+def origin(path: str) -> str:
+    """The group of clips that were cut from one recording: class and `g01`."""
+    return re.sub(r"_c[0-9]+\.\w+$", "", os.path.basename(path)).casefold()

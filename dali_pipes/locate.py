@@ -1,0 +1,83 @@
+"""Where a listed video is, when it is not where the list says, or the list does not say where.
+
+Reads names in folders, each folder once, and opens no file. A folder outside the root, links followed, is as if empty.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import cached_property
+
+Key = Callable[[str], str]
+
+
+def inside(root: str, path: str) -> bool:
+    """Whether `path` lies in the folder `root` after all links on the way are followed."""
+    root = os.path.realpath(root)
+    return os.path.commonpath([root, os.path.realpath(path)]) == root
+
+
+class Finder:
+    """Finds names below `base`, taking folders and files for the same whose keys are equal."""
+
+    def __init__(self, base: str, root: str, folder_key: Key, name_key: Key):
+        self._base, self._root = base, root
+        self._folder_key, self._name_key = folder_key, name_key
+        self._folders: dict[tuple[str, ...], list[_Folder]] = {(): [_Folder("", self._listed(""), name_key)]}
+
+    def find(self, places: Iterable[tuple[str, ...]], name: str) -> str | None:
+        """The path, relative to the base, of the file `name` in the first of the places that has it.
+
+        In each place the name as it is spelled goes before others with its key.
+        """
+        for place in places:
+            for folder in self._matching(place):
+                if name in folder.names:
+                    return os.path.join(folder.path, name)
+                if spelled := folder.by_key.get(self._name_key(name)):
+                    return os.path.join(folder.path, spelled)
+        return None
+
+    def _matching(self, place: tuple[str, ...]) -> list[_Folder]:
+        """The folders whose path has the key of `place`, the one that is spelled so first."""
+        if place not in self._folders:
+            key = self._folder_key(place[-1])
+            paths = [
+                os.path.join(above.path, name)
+                for above in self._matching(place[:-1])
+                for name in sorted(above.names_by(self._folder_key).get(key, ()), key=lambda name: name != place[-1])
+            ]
+            self._folders[place] = [_Folder(path, self._listed(path), self._name_key) for path in paths]
+        return self._folders[place]
+
+    def _listed(self, path: str) -> frozenset[str]:
+        folder = os.path.join(self._base, path)
+        if self._root and not inside(self._root, folder):
+            return frozenset()
+        try:
+            return frozenset(os.listdir(folder))
+        except OSError:
+            return frozenset()
+
+
+class _Folder:
+    """The names in a folder."""
+
+    def __init__(self, path: str, names: frozenset[str], name_key: Key):
+        self.path = path  # relative to the base
+        self.names = names
+        self._name_key = name_key
+
+    @cached_property
+    def by_key(self) -> dict[str, str]:
+        """A name for each key; of several the first in sorted order."""
+        return {self._name_key(name): name for name in sorted(self.names, reverse=True)}
+
+    def names_by(self, key: Key) -> dict[str, list[str]]:
+        """All names for each key."""
+        names = defaultdict(list)
+        for name in sorted(self.names):
+            names[key(name)].append(name)
+        return names
