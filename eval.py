@@ -32,7 +32,7 @@ def arguments() -> Namespace:
     return args
 
 
-def evaluate(config: Config, args: Namespace) -> None:
+def score(config: Config, args: Namespace) -> None:
     """One evaluation, from the weights to the line that says what they are worth."""
     from engine import data, distributed, runtime
     from engine.evaluate import evaluate
@@ -64,7 +64,7 @@ def main() -> int:
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program
 
-    return program.run("eval.py", lambda: evaluate(config, args))
+    return program.run("eval.py", lambda: score(config, args))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ def train(settings: Config, args: Namespace) -> None:
             return
 
         run = distributed.on_rank_zero(lambda: record.open_run(settings, resume=args.resume, fresh=args.fresh))
+        if run:
+            screen.copy_to(run.log)
         state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints, screen.say))
         state = distributed.from_rank_zero(state)
         under_way = training.build(config, weights=args.weights, state=state, say=screen.say)

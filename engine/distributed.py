@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from configs.errors import ConfigError
+from configs import ConfigError
 
 TIMEOUT = timedelta(minutes=5)  # a rank that is this late is taken for lost
 PATIENCE = timedelta(hours=24)  # scanning a large dataset; a rank that dies is noticed at once all the same
@@ -83,12 +83,6 @@ def _join(device: str) -> None:
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
     _host = dist.new_group(backend="gloo", timeout=TIMEOUT)
     _patient = dist.new_group(backend="gloo", timeout=PATIENCE)
-
-
-def barrier() -> None:
-    """Wait until every rank is here."""
-    if world_size() > 1:
-        dist.barrier(group=_host)
 
 
 def all_sum(numbers: Tensor) -> Tensor:

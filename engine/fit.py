@@ -12,7 +12,7 @@ import torch
 
 from dali_pipes import DataError
 from engine import checkpoint, distributed, runtime, screen
-from engine.clock import Clock, Times
+from engine.clock import Clock
 from engine.evaluate import Result, describe_bad, evaluate, unreadable_of_all_ranks
 from engine.interrupt import Interrupt
 from engine.record import Run
@@ -62,7 +62,7 @@ class _Loop:
                 self.close_epoch()
             while training.step < training.total_steps:
                 if not self.train_epoch(interrupt):
-                    self.say(f"stopping after step {training.step} ({interrupt.reason}); go on with --resume")
+                    self.show.say(f"stopping after step {training.step} ({interrupt.reason}); go on with --resume")
                     self.save(final=True)
                     return False
                 self.close_epoch()
@@ -102,34 +102,34 @@ class _Loop:
         self.refuse_divergence(loss, first)
         self.count_bad()
         times = self.clock.read()
+        waits = distributed.gather(times.data_fraction)
         if self.run:
-            self.log(loss, hits / max(clips, 1), times)
+            self.log(loss, hits / max(clips, 1), times.clips_per_second, max(waits) if times.steps else None)
 
-    def log(self, loss: float, top1: float, times: Times) -> None:
-        """One line for people and one for programs. `top1` is a fraction."""
-        training = self.training
+    def log(self, loss: float, top1: float, clips_per_s: float | None, data_fraction: float | None) -> None:
+        """A line for people and one for programs. `data_fraction` is that of the rank that waited most.
+
+        One rank's waiting for data is, on the others, a step that takes longer.
+        """
+        training, total = self.training, self.training.total_steps
         epoch, step = divmod(training.step - 1, training.steps_per_epoch)
-        seconds_per_step = self.clock.total.seconds_per_step
-        left = training.total_steps - training.step
         numbers = {
             "loss": loss,
             "top1": top1,
             "lr": training.lr_at(training.step - 1),
             "grad_norm": float(self.grad_norm),
+            "clips_per_s": clips_per_s,
+            "data_fraction": data_fraction,
             "memory": runtime.peak_memory(training.device),
             "bad": self.bad,
         }
-        label = {
-            "epoch": f"{epoch + 1}/{training.config.train.epochs}",
-            "step": f"{step + 1}/{training.steps_per_epoch}",
-        }
-        eta = seconds_per_step and left * seconds_per_step
-        self.say(screen.train_line(**label, **numbers, times=times, eta=eta))
-        self.show.progress(training.step, training.total_steps, f"ep {label['epoch']}")
-        speed = {"clips_per_s": times.clips_per_second, "data_fraction": times.data_fraction}
-        self.run.metrics(
-            "train", step=training.step, epoch=training.step / training.steps_per_epoch, **numbers, **speed
-        )
+        of_epochs = f"{epoch + 1}/{training.config.train.epochs}"
+        seconds_per_step = self.clock.total.seconds_per_step
+        eta = seconds_per_step and seconds_per_step * (total - training.step)
+        line = screen.train_line(epoch=of_epochs, step=f"{step + 1}/{training.steps_per_epoch}", eta=eta, **numbers)
+        self.show.say(line)
+        self.show.progress(training.step, total, f"ep {of_epochs}")
+        self.run.metrics("train", step=training.step, epoch=training.step / training.steps_per_epoch, **numbers)
 
     def refuse_divergence(self, loss: float, first: int) -> None:
         """Stop once the loss, or every gradient, has left the numbers. Nothing is saved after this."""
@@ -174,7 +174,7 @@ class _Loop:
         if self.run:
             path = checkpoint.step_file(self.run.checkpoints, self.training.step)
             checkpoint.save(path, self.training.state(), step=self.training.step)
-            checkpoint.tidy(path.parent, self.training.config.train.keep, self.say)
+            checkpoint.tidy(path.parent, self.training.config.train.keep, self.show.say)
 
     def written(self, write: Callable[[], None], final: bool) -> bool:
         """Whether rank 0 could `write`. Where it could not, training goes on with a warning, unless it was `final`."""
@@ -183,7 +183,7 @@ class _Loop:
         except (CheckpointError, distributed.PeerFailed) as error:
             if final:
                 raise
-            self.say(f"warning: {error}")
+            self.show.say(f"warning: {error}")
             return False
         return True
 
@@ -202,7 +202,7 @@ class _Loop:
         self.written(lambda: self.keep_best(result), final=training.step == training.total_steps)
         if self.run:
             epoch = training.step // training.steps_per_epoch
-            self.say(f"ep {epoch}/{training.config.train.epochs} val {result.summary()}")
+            self.show.say(f"ep {epoch}/{training.config.train.epochs} val {result.summary()}")
             self.run.quarantine("val", result.unreadable)
             self.run.metrics("val", step=training.step, epoch=epoch, **result.numbers())
 
@@ -214,12 +214,6 @@ class _Loop:
         so_far = -1 if checkpoint.damage(best) else checkpoint.note(best)["top1"]
         if result.top1 > so_far:
             checkpoint.save(best, self.training.weights(), step=self.training.step, **result.numbers())
-
-    def say(self, line: str) -> None:
-        """A line on the screen and in log.txt, from rank 0."""
-        if self.run:
-            self.show.say(line)
-            self.run.log(line)
 
     def status(self, state: str, **more: object) -> None:
         """Replace status.json."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import platform
 import shlex
@@ -19,6 +20,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -168,8 +170,9 @@ class Run:
         self._append("log.txt", line)
 
     def metrics(self, kind: str, **numbers: object) -> None:
-        """Add a line for programs to metrics.jsonl."""
-        self._append("metrics.jsonl", json.dumps({"_type": kind, "time": now(), **numbers}))
+        """Add a line for programs to metrics.jsonl. JSON has no infinity: a number that is not finite becomes null."""
+        finite = {name: None if _unwritable(number) else number for name, number in numbers.items()}
+        self._append("metrics.jsonl", json.dumps({"_type": kind, "time": now(), **finite}))
 
     def rewind(self, step: int) -> None:
         """Forget the metrics after `step`, from which the run goes on."""
@@ -191,10 +194,23 @@ class Run:
 
     def status(self, state: str, step: int, **more: object) -> None:
         """Replace status.json. `state` is running, preempted, finished or failed: torchrun's exit codes hide it."""
-        replace_file(
-            self.folder / "status.json", json.dumps({"state": state, "step": step, **more, "time": now()}) + "\n"
-        )
+        status = {"state": state, "step": step, **more, "time": now()}
+        with _as_warning():
+            replace_file(self.folder / "status.json", json.dumps(status) + "\n")
 
     def _append(self, name: str, line: str) -> None:
-        with (self.folder / name).open("a") as file:
+        with _as_warning(), (self.folder / name).open("a") as file:
             file.write(line + "\n")
+
+
+def _unwritable(number: object) -> bool:
+    return isinstance(number, float) and not math.isfinite(number)
+
+
+@contextmanager
+def _as_warning() -> Iterator[None]:
+    """A full disk costs lines of a log, not the training."""
+    try:
+        yield
+    except OSError as error:
+        print(f"warning: {error}", file=sys.stderr)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from configs.errors import ConfigError
-from configs.schema import Config, Runtime
+from configs import Config, ConfigError
+from configs.schema import Runtime
 from engine import distributed
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from engine.clock import Times
 
 
 class Screen:
@@ -15,6 +14,7 @@ class Screen:
 
     def __init__(self, show: bool = True):
         self._show = show
+        self._log: Callable[[str], None] | None = None
         self._bar: Progress | None = None
 
     def __enter__(self) -> Screen:
@@ -30,8 +30,14 @@ class Screen:
             self._bar.stop()
             self._bar = None
 
+    def copy_to(self, log: Callable[[str], None]) -> None:
+        """Give every line from now on to `log` as well."""
+        self._log = log
+
     def say(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
+        if self._log:
+            self._log(line)
         if self._bar:
             self._bar.console.print(line, markup=False, highlight=False)
         elif self._show:
@@ -51,17 +57,16 @@ def train_line(
     top1: float,
     lr: float,
     grad_norm: float,
-    times: Times,
+    clips_per_s: float | None,
+    data_fraction: float | None,
     memory: int,
     eta: float | None,
     bad: int,
 ) -> str:
-    """One line of a log tick; `top1` is a fraction, `memory` in bytes, `eta` in seconds."""
-    speed = (
-        "warming up"
-        if times.clips_per_second is None
-        else (f"{times.clips_per_second:,.0f} clips/s (data {100 * times.data_fraction:.0f} %)")
-    )
+    """One line of a log tick; `top1` and `data_fraction` are fractions, `memory` in bytes, `eta` in seconds."""
+    speed = "warming up"
+    if clips_per_s is not None:
+        speed = f"{clips_per_s:,.0f} clips/s (data {100 * data_fraction:.0f} %)"
     return (
         f"ep {epoch} step {step} loss {loss:.3f} top1 {100 * top1:.1f} lr {lr:.4g} gn {grad_norm:.1f} | "
         f"{speed} mem {memory / 2**30:.1f} GiB | eta {duration(eta)} | bad {bad}"
@@ -72,11 +77,11 @@ def duration(seconds: float | None) -> str:
     """`45s`, `3m20`, `2h11`, `4d05h`; `?` where it is not known yet."""
     if seconds is None:
         return "?"
-    minutes, hours = divmod(round(seconds), 60), divmod(round(seconds / 60), 60)
-    if round(seconds) < 60:
-        return f"{round(seconds)}s"
-    if hours[0] < 1:
-        return f"{minutes[0]}m{minutes[1]:02}"
-    if hours[0] < 48:
-        return f"{hours[0]}h{hours[1]:02}"
-    return f"{hours[0] // 24}d{hours[0] % 24:02}h"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours_of_day = divmod(hours, 24)
+    if days >= 2:
+        return f"{days}d{hours_of_day:02}h"
+    if hours:
+        return f"{hours}h{minutes:02}"
+    return f"{minutes}m{seconds:02}" if minutes else f"{seconds}s"

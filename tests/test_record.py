@@ -154,3 +154,16 @@ def test_a_copy_without_git_names_its_commit_in_the_environment(monkeypatch):
 def test_the_complete_configuration_is_kept(tmp_path):
     config = load("demo.yaml", [f"train.runs={tmp_path}"])
     assert (record.open_run(config).folder / "config.yaml").read_text() == to_yaml(config)
+
+
+def test_a_number_that_json_cannot_hold_is_null(tmp_path):
+    Run(tmp_path).metrics("train", step=1, grad_norm=float("inf"))
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["grad_norm"] is None
+
+
+def test_a_full_disk_costs_a_line_not_the_run(tmp_path, capsys):
+    run = Run(tmp_path)
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    run.log("line")
+    assert "No space left on device" in capsys.readouterr().err

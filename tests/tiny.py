@@ -92,7 +92,10 @@ def go_on(settings, loaders, say):
         mock.patch.object(runtime, "_cores_of_rank", lambda: 1),
     ):
         under_way = training.build(settings, state=state, say=say)
-    return fit(under_way, run, Screen(show=False)), under_way
+    screen = Screen(show=False)
+    if run:
+        screen.copy_to(run.log)
+    return fit(under_way, run, screen), under_way
 
 
 def weights_of(under_way):

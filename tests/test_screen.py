@@ -1,0 +1,41 @@
+"""The line of a log tick, and times as people read them."""
+
+import pytest
+
+from engine import screen
+from engine.screen import Screen
+
+NUMBERS = {"loss": 2.1128, "top1": 0.512, "lr": 0.02, "grad_norm": 3.14, "memory": 1.1 * 2**30, "bad": 3}
+
+
+def test_a_tick_is_one_line():
+    line = screen.train_line(
+        epoch="3/50", step="1240/7512", clips_per_s=1874.3, data_fraction=0.042, eta=7860, **NUMBERS
+    )
+    assert line == (
+        "ep 3/50 step 1240/7512 loss 2.113 top1 51.2 lr 0.02 gn 3.1 | "
+        "1,874 clips/s (data 4 %) mem 1.1 GiB | eta 2h11 | bad 3"
+    )
+
+
+def test_the_first_tick_knows_no_speed_yet():
+    line = screen.train_line(epoch="1/2", step="2/9", clips_per_s=None, data_fraction=None, eta=None, **NUMBERS)
+    assert line.endswith("| warming up mem 1.1 GiB | eta ? | bad 3")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59.4, "59s"), (59.6, "1m00"), (200, "3m20"), (3600, "1h00"), (172799, "47h59"), (172800, "2d00h")],
+)
+def test_times_are_short(seconds, text):
+    assert screen.duration(seconds) == text
+
+
+def test_only_the_rank_that_shows_prints_but_a_log_gets_every_line(capsys):
+    lines = []
+    for show in (True, False):
+        spoken = Screen(show)
+        spoken.copy_to(lines.append)
+        spoken.say(f"from {show} [not markup]")
+    assert capsys.readouterr().out == "from True [not markup]\n"
+    assert lines == ["from True [not markup]", "from False [not markup]"]
