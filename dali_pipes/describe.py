@@ -14,10 +14,11 @@ from av.video.stream import VideoStream
 from dali_pipes import container, mp4
 
 _TABLE = (b"mdia", b"minf", b"stbl", b"stsd")
+# What PyAV cannot mux, because its decoder is another library's.
 _BY_HAND = {
     "vp8": (b"vp08", None),
     "av1": (b"av01", b"av1C"),
-}  # what PyAV cannot mux, because its decoder is another library's
+}
 
 
 def sample_description(path: str, stream: VideoStream, codec: str, moov: bytes) -> bytes:
