@@ -21,9 +21,8 @@ FRAMES = 10  # of the shortest video; each further one has one more
 
 def write_set(folder, codec="libx264", suffix=".mp4"):
     """VIDEOS videos with a list; returns the list."""
-    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     for number in range(VIDEOS):
-        write_video(folder / f"{number}{suffix}", codec, FRAMES + number, gop=4, pixel_format=pixel_format)
+        write_video(folder / f"{number}{suffix}", codec, FRAMES + number, gop=4)
     lines = [f"{number}{suffix} {number % 3}" for number in range(VIDEOS)]
     (folder / "all.list").write_text("\n".join(lines))
     return str(folder / "all.list")
