@@ -20,7 +20,7 @@ import numpy as np
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.formats import format_of
+from dali_pipes.formats import FORMATS, format_of
 from dali_pipes.formats.annotation import Annotation, Format, Row, Source, read_text, refuse, split_name
 from dali_pipes.formats.class_names import Numbers, read_class_names
 from dali_pipes.locate import Finder, inside
@@ -39,6 +39,7 @@ class Listing:
     label_N: np.ndarray  # int32
     first_N: np.ndarray  # int64: the first row with the same path; its own number unless the row is a repetition
     class_names: tuple[str, ...]  # by label; empty where the list has only numbers
+    format: str = "path_label"  # a key of dali_pipes.formats.FORMATS
     num_frames_N: np.ndarray | None = None  # int32, as the list says; None unless it says it of every row
     notes: tuple[str, ...] = ()  # what a person should know of how the list was read
 
@@ -68,11 +69,12 @@ def read_list(source: str, data: Data = _DEFAULTS) -> Listing:
     as `file:line: reason`.
     """
     opened, split = _open(source)
-    format, annotation = _read(opened, data.format)
+    format_name, annotation = _read(opened, data.format)
     class_names = _class_names(annotation, opened, split, data)
     root = os.path.abspath(data.root) if data.root else ""
-    places = _Places(root or opened.folder, root, format, data)
-    return _listing(os.path.abspath(source), _of_split(annotation, opened, split), class_names, places)
+    places = _Places(root or opened.folder, root, FORMATS[format_name], data)
+    rows = _of_split(annotation, opened, split)
+    return _listing(os.path.abspath(source), format_name, rows, class_names, places)
 
 
 def _open(source: str) -> tuple[Source, str]:
@@ -97,11 +99,11 @@ def _missing(source: str) -> str:
     return f"{source}: no such list" + (f"; {folder} holds {', '.join(near)}" if near else "")
 
 
-def _read(source: Source, format_name: str) -> tuple[Format, Annotation]:
-    """A source's format and what is in it. An error says where the format was a guess."""
-    name, format = format_of(source, format_name)
+def _read(source: Source, format_name: str) -> tuple[str, Annotation]:
+    """The name of a source's format, and what is in it. An error says where the format was a guess."""
+    name = format_of(source, format_name)
     try:
-        return format, format.read(source)
+        return name, FORMATS[name].read(source)
     except DataError as error:
         if name in (format_name, "path_label"):
             raise
@@ -196,12 +198,11 @@ def _refuse_outside(path: str, base: str, root: str) -> None:
         raise ValueError(f"{path} leads out of {where}, {base}; set data.root to a folder that holds all videos")
 
 
-def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], places: _Places) -> Listing:
+def _listing(source: str, format: str, rows: list[Row], class_names: tuple[str, ...], places: _Places) -> Listing:
     """The listing of rows. Raises DataError naming those that cannot be used."""
-    paths, labels, first, problems = [], [], [], []
+    paths, labels, first, used, problems = [], [], [], [], []
     row_of: dict[str, int] = {}
     numbers = Numbers(class_names)
-    used: list[Row] = []
     for row in rows:
         try:
             label = numbers.of(row.label) if isinstance(row.label, str) else row.label
@@ -227,6 +228,7 @@ def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], places:
         np.array(labels, np.int32),
         np.array(first, np.int64),
         class_names,
+        format,
         num_frames_N if num_frames_N.all() else None,
         _notes(places.respelled),
     )

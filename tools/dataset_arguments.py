@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import get_args, get_type_hints
 
 from configs import ConfigError, load
 from configs.schema import Data
+from dali_pipes.formats.annotation import split_name
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,12 +22,31 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
         help="a list, an annotation file or a folder of classes; with --config: section.key=value",
     )
     parser.add_argument("--config", "-c", metavar="RECIPE", help="work on all lists of this recipe")
-    parser.add_argument("--root", default="", help="data.root: the folder that the paths in the lists start from")
+    add_reading_arguments(parser)
     parser.add_argument("--cache", default="", help="data.cache: the folder of the catalogues (beside each list)")
     parser.add_argument("--check", default=Data.check, choices=get_args(get_type_hints(Data)["check"]))
     parser.add_argument(
         "--max-bad-fraction", type=float, default=Data.max_bad_fraction, help="unreadable videos allowed (%(default)s)"
     )
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how lists are read."""
+    choices = get_args(get_type_hints(Data)["format"])
+    parser.add_argument("--root", default="", help="data.root: the folder that the paths in the lists start from")
+    parser.add_argument(
+        "--format", default="auto", choices=choices, help="data.format: what the lists are (%(default)s)"
+    )
+    parser.add_argument("--prefix", default="", help="data.prefix: put before every path")
+    parser.add_argument("--suffix", default="", help="data.suffix: put behind every path, such as .mp4")
+    parser.add_argument("--class-names", default="", help="data.class_names: a file with a class name a line, by label")
+
+
+def reading(arguments: argparse.Namespace, sources: Sequence[str]) -> Data:
+    """The settings to read these sources with; classes are numbered by the one for training, if there is one."""
+    train = next((source for source in sources if split_name(os.path.basename(source)).startswith("train")), "")
+    flags = ("root", "format", "prefix", "suffix", "class_names")
+    return Data(train=train, **{name: getattr(arguments, name) for name in flags})
 
 
 def datasets(arguments: argparse.Namespace) -> Iterator[tuple[str, Data]]:
@@ -33,9 +55,9 @@ def datasets(arguments: argparse.Namespace) -> Iterator[tuple[str, Data]]:
         data = load(arguments.config, arguments.words).data
         sources = [data.train, data.val, data.test]
     else:
-        flags = ("root", "cache", "check", "max_bad_fraction")
-        data = Data(**{name: getattr(arguments, name) for name in flags})
         sources = arguments.words
+        flags = ("cache", "check", "max_bad_fraction")
+        data = replace(reading(arguments, sources), **{name: getattr(arguments, name) for name in flags})
     sources = [source for source in dict.fromkeys(sources) if source]
     if not sources:
         raise ConfigError("no list to work on; name one or more, or give a recipe that has some by --config")

@@ -17,8 +17,10 @@ from configs import ConfigError, cli
 from dali_pipes import DataError
 
 COMMANDS = {
+    "lists": "make lists from published annotations, and say what is missing, twice or in two splits",
     "scan": "look at every video of a list once, and keep what is found beside the list",
-    "split": "divide a table of videos into a training and a held-out list",
+    "split": "divide a list into one to train on and one held out, whole groups on one side",
+    "subset": "make a small set of a large one, a few videos of every class",
     "verify": "decode the videos of lists, and say which cannot be used and why",
     "transcode": "store the videos of lists or folders again, fast to read",
     "demo": "write the generated demo set",

@@ -1,57 +1,76 @@
-"""Split a table of videos into a training and a held-out list, whole groups on one side."""
+"""Divide a list into one to train on and one held out. What was cut from one recording stays on one side.
+
+What belongs together is said by a column of a table (--group), else by what the format of the list tells: clips of a
+YouTube video (Kinetics), of a group (UCF101), of a film (HMDB51); else every video stands alone.
+"""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import random
 from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
+from configs import ConfigError
 from dali_pipes import DataError
+from dali_pipes.formats import FORMATS, tables
+from dali_pipes.formats.annotation import Source, read_text
+from dali_pipes.lists import Listing, read_list
+from tools.dataset_arguments import add_reading_arguments, reading
+from tools.list_files import settings, write_classes, write_list
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", type=Path, help="CSV with a header: path, label and the column of --group")
-    parser.add_argument("--group", required=True, help="column whose equal values stay on one side")
+    parser.add_argument("source", metavar="LIST", help="a table, a list, an annotation file or a folder of classes")
+    parser.add_argument("--group", metavar="COLUMN", help="column of a CSV whose equal values stay on one side")
     parser.add_argument("--held-out", type=float, default=0.2, help="fraction of the videos (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
+    parser.add_argument("--out", type=Path, required=True, help="folder for train.list, val.list and classes.txt")
+    add_reading_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    try:
-        counts = split_table(arguments.table, arguments.group, arguments.held_out, arguments.out, arguments.seed)
-    except (OSError, ValueError) as error:
-        raise DataError(str(error)) from error
-    print(f"{counts['train']} videos to train on and {counts['val']} held out, lists in {arguments.out}")
+    if not 0 < arguments.held_out < 1:
+        raise ConfigError(f"--held-out: {arguments.held_out:g} is not between 0 and 1")
+    listing = read_list(arguments.source, reading(arguments, [arguments.source]))
+    groups = groups_of(listing, arguments.group)
+    sides = divide(listing, groups, arguments.held_out, arguments.seed)
+    classes = write_classes(arguments.out, [listing])
+    for name, rows in sides.items():
+        write_list(arguments.out / f"{name}.list", listing, rows)
+        print(f"{name}: {len(rows)} videos of {len({groups[row] for row in rows})} groups{lacking(listing, rows)}")
+    print(f"for a recipe: {settings({arguments.out / f'{name}.list': listing for name in sides}, classes)}")
 
 
-def split_table(table: Path, group: str, held_out: float, out: Path, seed: int = 0) -> dict[str, int]:
-    """Write `train.list`, `val.list` and `classes.txt` to `out`; returns how many videos each list has.
+def groups_of(listing: Listing, column: str | None) -> Sequence[Hashable]:
+    """What each row belongs to. Raises DataError where the list has no such column."""
+    if column is not None:
+        return tables.column(Source(listing.source, read_text(listing.source)), column)
+    origin = FORMATS[listing.format].origin
+    return listing.paths if origin is None else [origin(path) for path in listing.paths]
 
-    `table` is CSV with a header that has `path`, `label` (a name) and the column `group`. Groups go to the held-out
-    side in an order of `seed`'s until it has the fraction `held_out`; labels are numbered by name. Raises ValueError
-    naming what the table lacks.
+
+def divide(listing: Listing, groups: Sequence[Hashable], held_out: float, seed: int) -> dict[str, list[int]]:
+    """The rows of each side, sorted by path. Raises DataError where one side would be empty.
+
+    Whole groups, in an order of the seed's, are held out until the fraction is reached.
     """
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    missing = {"path", "label", group} - set(rows[0] if rows else ())
-    if missing:
-        raise ValueError(f"{table}: no column {', '.join(sorted(missing))}, or no rows")
     members = defaultdict(list)
-    for row in rows:
-        members[row[group]].append(row)
+    for row in listing.distinct.tolist():
+        members[groups[row]].append(row)
     names = sorted(members)
     random.Random(seed).shuffle(names)
-
-    lists: dict[str, list[dict]] = {"val": [], "train": []}
+    sides: dict[str, list[int]] = {"train": [], "val": []}
     for name in names:
-        lists["val" if len(lists["val"]) < held_out * len(rows) else "train"] += members[name]
-    classes = sorted({row["label"] for row in rows})
-    out.mkdir(parents=True, exist_ok=True)
-    for split, members_of in lists.items():
-        lines = sorted(f"{row['path']} {classes.index(row['label'])}\n" for row in members_of)
-        (out / f"{split}.list").write_text("".join(lines))
-    (out / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
-    return {split: len(rows) for split, rows in lists.items()}
+        sides["val" if len(sides["val"]) < held_out * len(listing.distinct) else "train"] += members[name]
+    if not all(sides.values()):
+        raise DataError(f"{listing.source}: {len(names)} groups of videos are too few to divide")
+    return {side: sorted(rows, key=listing.paths.__getitem__) for side, rows in sides.items()}
+
+
+def lacking(listing: Listing, rows: list[int]) -> str:
+    """What to say of classes that a side has no video of."""
+    lost = sorted(set(listing.label_N.tolist()) - set(listing.label_N[rows].tolist()))
+    names = [listing.class_names[label] if listing.class_names else str(label) for label in lost[:5]]
+    return f", none of {len(lost)} classes: {', '.join(names)}{' ...' if len(lost) > 5 else ''}" if lost else ""

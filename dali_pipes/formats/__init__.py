@@ -26,10 +26,13 @@ FORMATS = {  # in the order in which they are tried
 }
 
 
-def format_of(source: Source, name: str) -> tuple[str, Format]:
-    """The format of this name; for `auto` the first that recognises the source. Raises DataError where it cannot be."""
+def format_of(source: Source, name: str) -> str:
+    """The name of a source's format: the given one, or for `auto` the first that recognises it.
+
+    Raises DataError where a file is asked for and the source is a folder, or the other way round.
+    """
     if name == "auto":
-        return next((name, format) for name, format in FORMATS.items() if format.recognises(source))
+        return next(name for name, format in FORMATS.items() if format.recognises(source))
     if (source.text is None) != (name in ("hmdb51", "folders")):
         raise DataError(f"{source.path}: {name} is a {'file' if source.text is None else 'folder'}, which this is not")
-    return name, FORMATS[name]
+    return name

@@ -18,9 +18,9 @@ def recognises(source: Source) -> bool:
 
 
 def read(source: Source) -> Annotation:
-    """Rows in the order of sorted names. A class folder without videos counts, else the labels behind it would shift."""
+    """Rows in the order of sorted names. A class without videos counts, else the labels behind it would shift."""
     with os.scandir(source.path) as entries:
-        class_names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        class_names = sorted(entry.name for entry in entries if entry.is_dir() and not _is_ours(entry.name))
     rows = [
         Row(source.path, 0, os.path.join(class_name, video), class_name)
         for class_name in class_names
@@ -31,6 +31,11 @@ def read(source: Source) -> Annotation:
             f"{source.path}: no videos one level down; expected one sub-folder a class with its videos in it"
         )
     return Annotation(rows, tuple(class_names), for_all_splits=False)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a folder is hidden, or a scan's beside its list."""
+    return name.startswith(".") or name.endswith(".scan")
 
 
 def _is_video_name(name: str) -> bool:

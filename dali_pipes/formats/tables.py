@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from itertools import islice
 
+from dali_pipes.errors import DataError
 from dali_pipes.formats.annotation import FRAMES_LIMIT, Annotation, Row, Source, number, read_rows, split_name
 from dali_pipes.formats.columns import header
 
@@ -38,6 +39,14 @@ def read_jsonl(source: Source) -> Annotation:
     """Rows of one JSON object a line."""
     row = _row_reader(source)
     return Annotation(read_rows(source.path, source.lines(), lambda line, content: row(line, json_object(content))))
+
+
+def column(source: Source, name: str) -> list[str]:
+    """A column of a table, for each row of `read_csv`. Raises DataError where there is none."""
+    columns = header(source)
+    if name.lower() not in columns.names:
+        raise DataError(f"{source.path}:1: has no column {name}; it has {', '.join(columns.names)}")
+    return [columns.fields(line)[name.lower()] for _, line in islice(source.lines(), 1, None)]
 
 
 def json_object(line: str) -> dict:

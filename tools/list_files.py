@@ -1,0 +1,83 @@
+"""Writes lists that the recipes read, and says how a recipe names them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from dali_pipes import DataError
+from dali_pipes.formats.annotation import split_name
+from dali_pipes.lists import Listing
+
+CLASSES = "classes.txt"
+
+
+def name_of(source: str) -> str:
+    """What the list of a source is called: by its split, else as the source itself."""
+    name = os.path.basename(os.path.abspath(source))
+    return split_name(name.rpartition(":")[2]) or os.path.splitext(name)[0]
+
+
+def writable(path: str) -> bool:
+    """Whether a line of a list can hold a path: it must be text, without line breaks and without blanks at its ends."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return path == path.strip().strip("\ufeff") and "\n" not in path
+
+
+def write_list(file: Path, listing: Listing, rows: Iterable[int]) -> None:
+    """Write some rows as `path label` lines, or as `path frames label` where the listing has frame counts."""
+    counts = listing.num_frames_N
+    middle = [""] * len(listing.paths) if counts is None else [f"{count} " for count in counts]
+    write_lines(file, (f"{listing.paths[row]} {middle[row]}{listing.label_N[row]}" for row in rows))
+
+
+def write_classes(folder: Path, listings: Iterable[Listing]) -> Path | None:
+    """Write the class names of listings, where they have any. Raises DataError where they number them differently."""
+    named = [listing for listing in listings if listing.class_names]
+    for listing in named:
+        if listing.class_names != named[0].class_names:
+            raise DataError(f"{listing.source}: its classes are not those of {named[0].source}; set --class-names")
+    if not named:
+        return None
+    write_lines(folder / CLASSES, named[0].class_names)
+    return folder / CLASSES
+
+
+def write_json_lines(file: Path, items: Iterable[dict]) -> None:
+    """Write one JSON object a line."""
+    write_lines(file, (json.dumps(item, ensure_ascii=False) for item in items))
+
+
+def write_lines(file: Path, lines: Iterable[str]) -> None:
+    """Write a text file whole or not at all. Raises DataError where it cannot be written."""
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    content = "".join(f"{line}\n" for line in lines)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # A name need not be text; what is not becomes the \udcNN that JSON knows.
+        unfinished.write_bytes(content.encode("utf-8", "backslashreplace"))
+        os.replace(unfinished, file)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be written: {error.strerror}") from error
+
+
+def settings(listings: dict[Path, Listing], classes: Path | None) -> str:
+    """How a recipe names the lists that were written: `data.root=... data.train=...`."""
+    first = next(iter(listings.values()))
+    named = {split_name(file.stem).rstrip("0123456789"): file for file in listings}
+    num_classes = len(first.class_names) or 1 + max(int(np.max(listing.label_N)) for listing in listings.values())
+    return " ".join(
+        [
+            f"data.root={first.base}",
+            *(f"data.{split}={file}" for split, file in named.items() if split),
+            *([f"data.class_names={classes}"] if classes else []),
+            f"model.num_classes={num_classes}",
+        ]
+    )

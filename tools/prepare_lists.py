@@ -1,0 +1,126 @@
+"""Make lists of the videos that are there from annotations as they were published, and say what is missing or twice.
+
+Writes for each split SPLIT.list (`path label` a line), classes.txt with the class names by label, and left_out.jsonl
+with the videos that are not in the lists, and why not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from configs.schema import Data
+from dali_pipes import DataError, files
+from dali_pipes.files import NO_SUCH_FILE
+from dali_pipes.formats import FORMATS
+from dali_pipes.lists import Listing, read_list
+from tools.dataset_arguments import add_reading_arguments, reading
+from tools.list_files import name_of, settings, writable, write_classes, write_json_lines, write_list
+
+LEFT_OUT = "left_out.jsonl"
+REPEATED = "named before"
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is known of one split."""
+
+    name: str
+    listing: Listing
+    left_out: dict[int, str]  # reasons by row
+
+    @property
+    def kept(self) -> list[int]:
+        """The rows that go into the list."""
+        return [row for row in range(len(self.listing.paths)) if row not in self.left_out]
+
+    def summary(self) -> str:
+        """The split's numbers in a line."""
+        reasons = list(self.left_out.values())
+        missing, repeated = reasons.count(NO_SUCH_FILE), reasons.count(REPEATED)
+        other = len(reasons) - missing - repeated
+        line = f"{self.name}: {len(self.listing.paths)} annotated, {len(self.kept)} found, {missing} missing"
+        return f"{line}, {other} not to be used, {repeated} duplicate"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="an annotation, a list or a folder, one a split")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
+    parser.add_argument("--split", nargs="+", default=[""], help="the splits to take where a source holds several")
+    add_reading_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    sources = [f"{source}:{split}" if split else source for source in arguments.sources for split in arguments.split]
+    splits = look(sources, reading(arguments, sources))
+    for split in splits:
+        print(split.summary())
+        print("".join(f"    {note}\n" for note in split.listing.notes), end="")
+    for one, other in combinations(splits, 2):
+        print(overlap(one, other))
+    write(splits, arguments.out)
+
+
+def look(sources: list[str], data: Data) -> list[Split]:
+    """Read each source and look for its videos. Raises DataError where a source is faulty, or none of its videos there.
+
+    No video is opened.
+    """
+    splits = []
+    for source in sources:
+        listing = read_list(source, data)
+        splits.append(Split(name_of(source), listing, left_out(listing)))
+        if not splits[-1].kept:
+            first = next(iter(splits[-1].left_out.values()))
+            raise DataError(
+                f"{source}: none of its {len(listing.paths)} videos can be used: {listing.path(0)}: {first}; "
+                f"is --root the folder that their paths start in?"
+            )
+    names = [split.name for split in splits]
+    if len(set(names)) < len(names):
+        raise DataError(f"two sources are called {max(names, key=names.count)}; their lists would have the same name")
+    return splits
+
+
+def left_out(listing: Listing) -> dict[int, str]:
+    """The rows that cannot go into a list, and why not."""
+    problems = files.look(listing).problems
+    reasons = {row: REPEATED for row, first in enumerate(listing.first_N.tolist()) if row != first}
+    reasons |= {int(listing.distinct[number]): problem for number, problem in problems.items()}
+    unwritable = "its name has blanks at its ends, line breaks or bytes that are not text; rename it"
+    reasons |= {row: unwritable for row, path in enumerate(listing.paths) if not writable(path)}
+    return dict(sorted(reasons.items()))
+
+
+def overlap(one: Split, other: Split) -> str:
+    """How much two splits have in common: files, and recordings that clips of both were cut from."""
+    paths, other_paths = ({split.listing.path(row) for row in split.kept} for split in (one, other))
+    line = f"{one.name} and {other.name}: {len(paths & other_paths)} videos in both"
+    origin = FORMATS[one.listing.format].origin
+    if origin is None or one.listing.format != other.listing.format:
+        return line
+    shared = set(map(origin, paths)) & set(map(origin, other_paths))
+    return f"{line}, {len(shared)} recordings" + (f", such as {min(shared)}" if shared else "")
+
+
+def write(splits: list[Split], out: Path) -> None:
+    """Write all files and name them."""
+    classes = write_classes(out, [split.listing for split in splits])
+    listings = {out / f"{split.name}.list": split.listing for split in splits}
+    for file, split in zip(listings, splits, strict=True):
+        write_list(file, split.listing, split.kept)
+    missing = [
+        {
+            "list": split.name,
+            "path": split.listing.path(row),
+            "label": int(split.listing.label_N[row]),
+            "reason": reason,
+        }
+        for split in splits
+        for row, reason in split.left_out.items()
+    ]
+    write_json_lines(out / LEFT_OUT, missing)
+    print(f"left out {len(missing)} rows, see {out / LEFT_OUT}")
+    print(f"for a recipe: {settings(listings, classes)}")

@@ -1,0 +1,46 @@
+"""Make a small set of a large one: a few videos of every class, always the same for a seed, for a first try.
+
+Keeps the numbers and names of the classes. Looks at no video.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections import defaultdict
+from pathlib import Path
+
+from configs import ConfigError
+from dali_pipes.lists import Listing, read_list
+from tools.dataset_arguments import add_reading_arguments, reading
+from tools.list_files import name_of, settings, write_classes, write_list
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sources", nargs="+", metavar="LIST", help="a list, an annotation file or a folder of classes")
+    parser.add_argument("--per-class", type=int, required=True, metavar="N", help="videos of each class, at most")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
+    add_reading_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.per_class < 1:
+        raise ConfigError(f"--per-class: {arguments.per_class} is too small; the smallest allowed is 1")
+    data = reading(arguments, arguments.sources)
+    listings = {arguments.out / f"{name_of(source)}.list": read_list(source, data) for source in arguments.sources}
+    classes = write_classes(arguments.out, listings.values())
+    for file, listing in listings.items():
+        rows = choose(listing, arguments.per_class, arguments.seed)
+        write_list(file, listing, rows)
+        print(f"{file}: {len(rows)} of {len(listing.distinct)} videos")
+    print(f"for a recipe: {settings(listings, classes)}")
+
+
+def choose(listing: Listing, per_class: int, seed: int) -> list[int]:
+    """Up to `per_class` rows of every class, in the order of the list. Does not depend on how the list is ordered."""
+    rows_of = defaultdict(list)
+    for row in sorted(listing.distinct.tolist(), key=listing.paths.__getitem__):
+        rows_of[int(listing.label_N[row])].append(row)
+    chance = random.Random(seed)
+    return sorted(row for _, rows in sorted(rows_of.items()) for row in chance.sample(rows, min(per_class, len(rows))))
