@@ -131,6 +131,14 @@ def split_name(text: str) -> str:
     return found[1] + (found[2] or "") if found else ""
 
 
+def companion(source: Source, name: str) -> str:
+    """The path of a file that must lie beside a list. Raises DataError where it does not."""
+    path = os.path.join(source.folder, name)
+    if not os.path.isfile(path):
+        raise DataError(f"{source.path}:1: needs {name} beside it, which is not there")
+    return path
+
+
 def read_text(path: str) -> str:
     """The text of a list or a companion of one. Raises DataError where it is no file, or not UTF-8."""
     if not os.path.isfile(path):  # a device or a pipe might never end

@@ -10,12 +10,12 @@ import os
 import re
 
 from dali_pipes.errors import DataError
-from dali_pipes.formats.annotation import Annotation, Row, Source, read_rows, read_text
+from dali_pipes.formats.annotation import Annotation, Row, Source, companion, read_rows, read_text
 from dali_pipes.formats.class_names import read_class_names
 from dali_pipes.formats.json_items import items
 
 _LINE = re.compile(r"[0-9]+;.*[^\s0-9]\s*$")
-_SPLIT = re.compile(r"train|validation|val|test")
+_SPLIT = re.compile(r"(?<![a-z])(train|validation|val|test)", re.IGNORECASE)
 
 
 def is_csv(source: Source) -> bool:
@@ -43,14 +43,15 @@ def read_csv(source: Source) -> Annotation:
 
 def read_json(source: Source) -> Annotation:
     """Rows of V2, numbered by `labels.json`."""
-    numbers = _read_numbers(_labels(source))
+    labels = _labels(source)
+    numbers = _read_numbers(labels)
 
     def parse(line: int, item: object) -> Row:
         if not (isinstance(item, dict) and isinstance(item.get("template"), str)):
             raise ValueError("no template, so no label; the published test set has none, so it cannot be scored")
         template = item["template"].replace("[", "").replace("]", "")
         if template not in numbers:
-            raise ValueError(f"template {template[:80]!r} is not in {os.path.basename(_labels(source))}")
+            raise ValueError(f"template {template[:80]!r} is not in {os.path.basename(labels)}")
         name = str(item.get("id", ""))
         if not (name.isascii() and name.isalnum()):
             raise ValueError(f"id {name[:40]!r} is not a number")
@@ -60,8 +61,10 @@ def read_json(source: Source) -> Annotation:
 
 
 def _labels(source: Source) -> str:
-    """The file of labels beside a list: `...-v2-train.json` has `...-v2-labels.json`."""
-    return os.path.join(source.folder, _SPLIT.sub("labels", os.path.basename(source.path)))
+    """The file of labels beside a list: `...-v2-train.json` has `...-v2-labels.json`, any other `labels.json`."""
+    name = os.path.basename(source.path)
+    labels = _SPLIT.sub("labels", name)
+    return companion(source, labels if labels != name else f"labels{os.path.splitext(name)[1]}")
 
 
 def _read_numbers(path: str) -> dict[str, int]:

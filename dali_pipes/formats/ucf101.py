@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from dali_pipes.formats.annotation import Annotation, Row, Source, read_rows
+from dali_pipes.formats.annotation import Annotation, Row, Source, companion, read_rows
 from dali_pipes.formats.class_names import Numbers, read_class_names
 
 _LINE = re.compile(r"(?P<folder>[^/\s]+)/(?P<name>v_[^/\s]+_g[0-9]+_c[0-9]+\.\w+)(\s+(?P<label>[0-9]{1,9}))?$")
@@ -28,7 +28,7 @@ def recognises(source: Source) -> bool:
 
 def read(source: Source) -> Annotation:
     """Rows of a train or test list. Raises DataError where `classInd.txt` is missing or contradicts a label."""
-    class_names = read_class_names(os.path.join(source.folder, _CLASSES))
+    class_names = read_class_names(companion(source, _CLASSES))
     numbers = Numbers(class_names)
 
     def parse(line: int, content: str) -> Row:
