@@ -1,0 +1,46 @@
+"""What a measurement depends on beside its own settings: kept beside every number, so that it can be judged later."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from engine import record
+
+
+@cache
+def environment() -> dict:
+    """Versions, commit and machine as a run records them, and the GPU's driver and the command line."""
+    return {**record.environment(), "driver": gpu_query("driver_version"), "command": shlex.join(sys.argv)}
+
+
+def gpu_query(field: str) -> str | None:
+    """One field of `nvidia-smi --query-gpu` for the first GPU; None where there is no such program or field."""
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits", "--id=0"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+@contextmanager
+def watched_gpu(field: str) -> Iterator[list[float]]:
+    """A list that fills with readings of one field for as long as the block runs; it stays empty without a GPU."""
+    readings: list[float] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set() and (value := gpu_query(field) or "").replace(".", "").isdigit():
+            readings.append(float(value))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    yield readings
+    done.set()
+    watcher.join()

@@ -1,0 +1,154 @@
+"""How a benchmark measures and reports: cases in a process of their own, repeats in turns, a line of JSON a case.
+
+Owns order, repetition, failure and the form of a record. Knows nothing of what is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.environment import environment
+from dali_pipes.workers import Call, Failure, call_all
+from engine.record import now
+
+
+class Recorder:
+    """Writes each case at once, so that what was measured survives whatever comes after.
+
+    To stdout and to `file`: one JSON object a line, with the environment. To stderr: one line for people.
+    """
+
+    def __init__(self, bench: str, file: Path):
+        self.records: list[dict] = []
+        self._bench = bench
+        self._file = file.open("a")
+
+    def add(self, case: str, **found: Any) -> None:
+        """Record what was found about a case."""
+        record = {"bench": self._bench, "case": case, **found, "time": now(), "env": environment()}
+        self.records.append(record)
+        line = json.dumps(record)
+        for out in (self._file, sys.stdout):
+            print(line, file=out, flush=True)
+        print(f"{case:<44} {_readable(found)}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _readable(found: dict) -> str:
+    """The numbers of a record in a line; of longer texts, the first line."""
+
+    def short(value: Any) -> str:
+        if isinstance(value, list):
+            return "..".join(map(short, value))
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        return (text.splitlines() or [""])[0][:150]
+
+    return "  ".join(f"{name} {short(value)}" for name, value in found.items() if value is not None)
+
+
+@dataclass(frozen=True)
+class GpuLost(Failure):
+    """A case after whose failure its process cannot use the GPU any more."""
+
+
+def isolated(calls: Iterable[Call]) -> Iterator[tuple[Any, Any]]:
+    """(key, result or Failure) of each call, one after the other in another process; the first argument is a function.
+
+    A case that crashes, hangs or loses the GPU costs itself alone: those after it are asked of a fresh process.
+    """
+    calls, unanswered = iter(calls), deque()
+
+    def to_ask() -> Iterator[Call]:
+        yield from list(unanswered)  # was asked of the process that lost the GPU
+        for call in calls:
+            unanswered.append(call)
+            yield call
+
+    lost = True
+    while lost:
+        lost = False
+        with closing(call_all(_attempt, to_ask(), 1)) as answers:
+            for key, answer in answers:
+                unanswered.popleft()
+                yield key, answer
+                if lost := isinstance(answer, GpuLost):
+                    break
+
+
+def _attempt(function: Callable, *arguments: Any) -> Any:
+    """The function's result, or how it failed."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        return Failure(reason) if _gpu_is_usable() else GpuLost(reason)
+
+
+def _gpu_is_usable() -> bool:
+    """Whether what this process has begun on the GPU, if anything, ended well."""
+    try:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
+def in_turns(
+    groups: list[dict[str, tuple]], *, seconds: float, most: int, patience: float
+) -> Iterator[dict[str, list | Failure]]:
+    """Of each group of cases, as soon as it is done, what up to `most` calls of each case returned.
+
+    A case is a function and its arguments. The cases of a group are called in turns, so that whatever drifts hits all
+    alike; a case that fails is out. Groups share `seconds` evenly, but every case is called once while there is time at
+    all. `patience` is the longest that one call may take. All cases have different names.
+    """
+    answers: dict[str, list | Failure] = {name: [] for cases in groups for name in cases}
+    end = time.monotonic() + seconds
+
+    def calls() -> Iterator[Call]:
+        for done, cases in enumerate(groups):
+            now = time.monotonic()
+            stop = now + (end - now) / (len(groups) - done)
+            for turn in range(most):
+                for name in _rotated(list(cases), turn):
+                    if time.monotonic() < (stop if turn else end) and not isinstance(answers[name], Failure):
+                        yield Call(name, cases[name], patience)
+
+    waiting = deque(groups)
+    for name, answer in isolated(calls()):
+        while name not in waiting[0]:
+            yield {done: answers[done] for done in waiting.popleft()}
+        if isinstance(answer, Failure):
+            answers[name] = answer
+        elif isinstance(answers[name], list):
+            answers[name].append(answer)
+    for cases in waiting:
+        yield {done: answers[done] for done in cases}
+
+
+def _rotated(items: list, by: int) -> list:
+    """`items` from number `by` on, then those before it."""
+    by %= len(items) or 1
+    return items[by:] + items[:by]
+
+
+def spread(values: list[float]) -> tuple[float, list[float]]:
+    """The median, and the lower and upper quartile."""
+    if len(values) < 2:
+        return values[0], [values[0]] * 2
+    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return median, [lower, upper]

@@ -1,0 +1,108 @@
+"""Videos whose every picture carries its number, so that a decoded frame says which it is.
+
+A natural-looking scene seen through a window that moves a pixel a frame: compressed sizes are like those of footage.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+
+from tools.demo_set import draw_scene
+
+BITS, BLOCK = 10, 8  # the number is a row of black and white squares of BLOCK pixels, which any lossy codec keeps
+
+ENCODERS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "mjpeg": "mjpeg"}
+_TAGS = {"untagged": (2, 0), "bt709": (1, 1), "full_range": (5, 2)}  # FFmpeg's numbers: colour space, colour range
+
+
+@dataclass(frozen=True)
+class VideoSpec:
+    """A video file that can be written again from this alone."""
+
+    codec: Literal["h264", "hevc", "vp9", "mjpeg"]
+    interval: int = 1  # frames from one keyframe to the next
+    b_frames: int = 0
+    width: int = 352
+    height: int = 256
+    frames: int = 300
+    colours: Literal["untagged", "bt709", "full_range"] = "untagged"  # what the stream says of its colours
+
+    @property
+    def name(self) -> str:
+        tag = "" if self.colours == "untagged" else f"-{self.colours}"
+        return f"{self.codec}-i{self.interval}-b{self.b_frames}-{self.width}x{self.height}{tag}"
+
+    def path(self, folder: Path) -> Path:
+        return folder / f"{self.name}.mp4"
+
+
+def write_videos(folder: Path, specs: list[VideoSpec]) -> None:
+    """Write those that are not there yet, on all cores."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for side in {_scene_side(spec) for spec in specs if not spec.path(folder).exists()}:
+        _scene(side)  # drawn once, not by every thread
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(lambda spec: _write(spec.path(folder), spec), dict.fromkeys(specs)))
+
+
+def _write(path: Path, spec: VideoSpec) -> None:
+    if path.exists():
+        return
+    unfinished = path.with_suffix(".part")
+    with av.open(str(unfinished), "w", format="mp4") as container:
+        stream = container.add_stream(ENCODERS[spec.codec], rate=30, options=_options(spec))
+        stream.width, stream.height = spec.width, spec.height
+        stream.pix_fmt = "yuvj420p" if spec.codec == "mjpeg" else "yuv420p"
+        encoder = stream.codec_context
+        encoder.colorspace, encoder.color_range = _TAGS[spec.colours]
+        encoder.gop_size, encoder.thread_count = spec.interval, 1
+        for number in range(spec.frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(spec, number), format="rgb24")))
+        container.mux(stream.encode())
+    unfinished.rename(path)
+
+
+def _options(spec: VideoSpec) -> dict[str, str]:
+    """Options that put keyframes and B-frames exactly where the specification has them; groups open as by default."""
+    exact = f"keyint={spec.interval}:min-keyint={spec.interval}:scenecut=0:bframes={spec.b_frames}:b-adapt=0"
+    return {
+        "h264": {"preset": "veryfast", "x264-params": exact},
+        "hevc": {"preset": "ultrafast", "x265-params": f"log-level=none:{exact}"},
+        "vp9": {"deadline": "realtime", "cpu-used": "8", "keyint_min": str(spec.interval)},
+        "mjpeg": {},
+    }[spec.codec]
+
+
+def picture(spec: VideoSpec, number: int) -> np.ndarray:
+    """[H, W, 3] uint8: what frame `number` shows."""
+    scene = _scene(_scene_side(spec))
+    shown = scene[: spec.height, number : number + spec.width].copy()
+    for bit in range(BITS):
+        shown[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 255 * (number >> bit & 1)
+    return shown
+
+
+def _scene_side(spec: VideoSpec) -> int:
+    """Pixels; the same for widths that are coded alike."""
+    return max(-(-spec.width // 16) * 16 + spec.frames, spec.height)
+
+
+@cache
+def _scene(side: int) -> np.ndarray:
+    """[side, side, 3] uint8, drawn at twice the size, so that colours change as gently as in footage."""
+    scene = draw_scene(np.random.default_rng(0), 2 * side)
+    return scene.reshape(side, 2, side, 2, 3).mean((1, 3)).astype(np.uint8)
+
+
+def number_in(picture_HWC: np.ndarray) -> int:
+    """The number that a decoded picture carries."""
+    row = picture_HWC[2 : BLOCK - 2, : BITS * BLOCK].reshape(BLOCK - 4, BITS, BLOCK, 3)[:, :, 2:-2].mean((0, 2, 3))
+    return int(((row > 128) << np.arange(BITS)).sum())

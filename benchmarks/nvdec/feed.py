@@ -1,0 +1,136 @@
+"""Question 4: is the GPU fed? The whole feed, through the project's own loader, against the training step alone."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+
+import configs
+from benchmarks.environment import watched_gpu
+from benchmarks.measure import spread
+from benchmarks.numbered_videos import VideoSpec, write_videos
+from benchmarks.nvdec.probe import Probe
+from benchmarks.nvdec.scale import Scale
+from configs import Config
+from dali_pipes import Batch
+from engine import runtime, training
+from engine.clock import Clock
+from engine.step import Tally
+from engine.training import Training
+
+SPARE = 0.03  # the part of the time that a fed GPU may still wait
+BUSY = 0.9  # the part of the time that something works which is taken for the bottleneck
+
+
+def ask(probe: Probe) -> None:
+    scale, folder = probe.scale, probe.folder
+    specs = [replace(scale.usual, codec=codec) for codec in scale.codecs] + [replace(scale.usual, interval=1)]
+    cases = {
+        f"feed/{spec.name}/{part}": (measure, scale, folder, spec, part) for spec in specs for part in ("feed", "both")
+    }
+    cases["feed/step"] = (measure, scale, folder, scale.usual, "step")
+    write_videos(folder, [case[3] for case in probe.wanted(cases).values()])
+    found = probe.compete([cases], _summary)
+    for video in (f"feed/{spec.name}" for spec in specs):
+        if {f"{video}/feed", f"{video}/both", "feed/step"} <= found.keys():
+            probe.recorder.add(video, **_judge(found["feed/step"], found[f"{video}/feed"], found[f"{video}/both"]))
+
+
+def _summary(answers: list[dict]) -> dict:
+    rate, quartiles = spread([answer["clips_per_s"] for answer in answers])
+    others = {key: statistics.median(a[key] for a in answers) for key in ("data_fraction", "cores_busy")}
+    about = {"clips_per_s": rate, "clips_per_s_iqr": quartiles, "repeats": len(answers)}
+    return about | others | {"engines_busy": answers[0]["engines_busy"]}
+
+
+def _judge(step: dict, feed: dict, both: dict) -> dict:
+    """Whether the feed keeps up with the step, and if not, what it lacks."""
+    cores, engines = len(os.sched_getaffinity(0)), feed["engines_busy"]
+    if both["data_fraction"] <= SPARE:
+        short = "nothing"
+    elif engines and engines >= 100 * BUSY:
+        short = "decoding engines"
+    elif feed["cores_busy"] >= BUSY * cores:
+        short = "cores"
+    else:
+        short = "neither cores nor engines: threads wait for each other or for the GPU"
+    rates = {"step": step["clips_per_s"], "feed": feed["clips_per_s"], "both": both["clips_per_s"]}
+    return {"clips_per_s": rates, "feed_over_step": rates["feed"] / rates["step"], "short": short}
+
+
+def measure(scale: Scale, folder: Path, spec: VideoSpec, part: str) -> dict:
+    """Clips a second over one epoch, less its first steps; the part of the time spent waiting; cores that worked.
+
+    `part`: "feed" takes batches and leaves them, "step" trains on one that is there, "both" trains on what it takes.
+    """
+    trainer = _trainer(scale, folder, spec)
+    clock = Clock(trainer.training.device, scale.train_batch)
+    began, worked = time.perf_counter(), time.process_time()
+    for batch in clock.fetch(trainer.batches(part)):
+        if part != "feed":
+            trainer.training.take_step(batch, trainer.tally)
+    times = clock.read()
+    return {
+        "clips_per_s": times.clips_per_second,
+        "data_fraction": times.data_fraction,
+        "cores_busy": (time.process_time() - worked) / (time.perf_counter() - began),
+        "engines_busy": trainer.engines_busy,
+    }
+
+
+@dataclass
+class _Trainer:
+    """A run of a recipe, built and warm."""
+
+    training: Training
+    tally: Tally
+    resident: Batch
+    epochs: Iterator[int]
+    engines_busy: float | None = None  # per cent of the time that the GPU decodes while it is only fed
+
+    def batches(self, part: str) -> Iterator[Batch]:
+        """An epoch of what a part consumes."""
+        loader = self.training.train_loader
+        return itertools.repeat(self.resident, len(loader)) if part == "step" else loader.epoch(next(self.epochs))
+
+
+@cache
+def _trainer(scale: Scale, folder: Path, spec: VideoSpec) -> _Trainer:
+    """Made once a process; it has seen an epoch of data and taken a few steps."""
+    run = training.build(runtime.resolve(_config(scale, folder, spec)))
+    with watched_gpu("utilization.decoder") as readings:
+        for batch in run.train_loader.epoch(0):
+            resident = batch
+    resident = replace(resident, clips_BVTCHW=resident.clips_BVTCHW.clone())
+    trainer = _Trainer(run, Tally(run.device), resident, itertools.count(1), max(readings, default=None))
+    for _ in range(3):
+        run.take_step(resident, trainer.tally)
+    trainer.tally.read()
+    if run.device.type == "cuda":
+        torch.cuda.synchronize()
+    return trainer
+
+
+def _config(scale: Scale, folder: Path, spec: VideoSpec) -> Config:
+    """The usual recipe over one video that is listed as often as an epoch needs it."""
+    listed = folder / f"{spec.name}.list"
+    listed.write_text(f"{spec.path(folder).name} 0\n" * (scale.train_batch * scale.train_steps))
+    settings = (
+        f"data.root={folder}",
+        f"data.train={listed}",
+        "data.val=",
+        f"data.decoder={scale.head}",
+        "model.pretrained=none",
+        f"train.batch={scale.train_batch}",
+        f"runtime.device={'cuda' if scale.device == 'gpu' else 'cpu'}",
+        *scale.recipe,
+    )
+    return configs.load("tsm_k400_nhwc.yaml", settings)

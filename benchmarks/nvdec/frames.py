@@ -1,0 +1,116 @@
+"""Question 2: does DALI decode the right frames of whole and of cut files, and with which colours?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.numbered_videos import VideoSpec, write_videos
+from benchmarks.nvdec import remux, streams
+from benchmarks.nvdec.probe import Probe
+from benchmarks.nvdec.scale import Scale
+from benchmarks.nvdec.streams import FORMS, Stream
+from dali_pipes import container, cutter, decode
+from dali_pipes.video import Video
+
+MOST_SUSPECTS = 4  # videos that other ways of writing a cut are tried on
+_LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}  # weights of red and blue
+
+
+def ask(probe: Probe) -> None:
+    scale = probe.scale
+    videos = {spec.name: spec for spec in scale.all_videos}
+
+    def compared(section: str, pairs: Iterable[tuple[str, str]]) -> dict[str, tuple]:
+        here = scale, probe.folder
+        return {f"{section}/{name}/{form}": (compare_frames, *here, videos[name], form) for name, form in pairs}
+
+    cases = compared("frames", product(videos, FORMS))
+    cases |= {f"colours/{spec.name}": (compare_colours, scale, probe.folder, spec) for spec in scale.coloured}
+    write_videos(probe.folder, [case[3] for case in probe.wanted(cases).values()])
+    answers = probe.ask(cases)
+    wrong = [name for name in videos if answers.get(f"frames/{name}/cut", {}).get("wrong", 1)]
+    usual = [name for name, spec in videos.items() if spec.interval == scale.usual.interval]
+    suspects = (wrong or usual)[:MOST_SUSPECTS] if answers else videos
+    probe.ask(compared("variants", ((name, form) for name in suspects for form in remux.variants(videos[name].codec))))
+
+
+def compare_frames(scale: Scale, folder: Path, spec: VideoSpec, form: str) -> dict:
+    """Decode several clips of a video: how many frames show another number than was asked for; pixels against PyAV."""
+    video = streams.scanned(folder, spec)
+    clips = _clips(video, scale.clip_frames)
+    made = [_form(video, wanted, form) for wanted in clips]
+    decoded = streams.decode(made, scale.head, scale.device)
+    wrong = streams.wrong_frames(decoded, clips)
+    expected = [decode.decode_frames(cutter.cut(video, wanted), video.path) for wanted in clips]
+    return {
+        "frames": sum(map(len, clips)),
+        "wrong": len(wrong),
+        "first_wrong": wrong[0] if wrong else None,
+        **_difference(np.concatenate(decoded), np.concatenate(expected)),
+        "packets_per_frame": sum(stream.packets for stream in made) / sum(map(len, clips)),
+        "bytes_per_clip": sum(len(stream.data) for stream in made) / len(made),
+    }
+
+
+def _clips(video: Video, frames: int) -> list[np.ndarray]:
+    """Clips as training draws them, and both ends of the video."""
+    ends = np.arange(frames), np.arange(video.frames - frames, video.frames)
+    return [*(streams.clip_frames(video, frames, clip) for clip in range(6)), *ends]
+
+
+def _form(video: Video, wanted: np.ndarray, form: str) -> Stream:
+    if form in FORMS:
+        return FORMS[form](video, wanted)
+    plain = streams.cut(video, wanted)
+    data = remux.variants(video.codec)[form](video, plain.data)
+    return Stream(data, plain.positions, wanted, plain.packets)
+
+
+def _difference(got: np.ndarray, expected: np.ndarray) -> dict:
+    """In grey levels. Raises ValueError where the pictures differ in size."""
+    if got.shape != expected.shape:
+        raise ValueError(f"decoded pictures are {got.shape}, expected {expected.shape}")
+    apart = np.abs(got.astype(np.int16) - expected)
+    return {"mean_difference": float(apart.mean()), "largest_difference": int(apart.max())}
+
+
+def compare_colours(scale: Scale, folder: Path, spec: VideoSpec) -> dict:
+    """Mean and largest difference from each conversion to RGB, and which of them is nearest."""
+    video = streams.scanned(folder, spec)
+    wanted = np.arange(scale.clip_frames)
+    (decoded,) = streams.decode([streams.whole(video, wanted)], scale.head, scale.device)
+    planes = _planes(video, len(wanted))
+    apart = {
+        f"{matrix}-{span}": _difference(decoded, _to_rgb(*planes, matrix, span))
+        for matrix in _LUMA
+        for span in ("limited", "full")
+    }
+    return {"nearest": min(apart, key=lambda name: apart[name]["mean_difference"]), "apart": apart}
+
+
+def _planes(video: Video, count: int) -> list[np.ndarray]:
+    """[count, H, W] float Y, Cb and Cr of the first frames as the decoder has them, chroma repeated."""
+    with container.open_video(video.path) as (source, stream):
+        frames = [frame for _, frame in zip(range(count), source.decode(stream), strict=False)]
+    planes = [np.stack([_plane(frame.planes[index]) for frame in frames]).astype(float) for index in range(3)]
+    luma, *chroma = planes
+    rows, columns = luma.shape[1:]
+    return [luma, *(plane.repeat(2, 1).repeat(2, 2)[:, :rows, :columns] for plane in chroma)]
+
+
+def _plane(plane) -> np.ndarray:
+    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+
+
+def _to_rgb(luma: np.ndarray, blueness: np.ndarray, redness: np.ndarray, matrix: str, span: str) -> np.ndarray:
+    """[N, H, W, 3] uint8 (ITU-R BT.601 and BT.709; limited: luma 16 to 235, chroma 16 to 240)."""
+    red_weight, blue_weight = _LUMA[matrix]
+    low, luma_span, chroma_span = (16, 219, 224) if span == "limited" else (0, 255, 255)
+    y, cb, cr = (luma - low) / luma_span, (blueness - 128) / chroma_span, (redness - 128) / chroma_span
+    red, blue = y + 2 * (1 - red_weight) * cr, y + 2 * (1 - blue_weight) * cb
+    green = (y - red_weight * red - blue_weight * blue) / (1 - red_weight - blue_weight)
+    return np.rint(255 * np.stack([red, green, blue], -1)).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,103 @@
+"""What the questions are asked about: on a GPU at full size, on a CPU through DALI's own decoder at toy size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from benchmarks.numbered_videos import VideoSpec
+from dali_pipes.graph import Head
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of everything that is measured."""
+
+    device: Literal["gpu", "cpu"]
+    head: Head
+    codecs: tuple[str, ...]  # the first is the one that variations are made of
+    intervals: tuple[int, ...]  # frames from keyframe to keyframe; the last but one is the usual
+    b_frames: tuple[int, ...]
+    base: VideoSpec  # what all videos have in common
+    odd_width: int  # not a multiple of 16: coded wider than shown
+    clip_frames: int
+    threads: tuple[int, ...]  # the last but one is the usual
+    batches: tuple[int, ...]
+    clips: int  # in one timed repeat
+    joined: tuple[int, ...]  # clips in one stream
+    rounds: int  # repeats at most
+    train_batch: int
+    train_steps: int
+    recipe: tuple[str, ...]  # overrides of the training recipe
+    demo_scenes: tuple[int, int]  # to train on, held out
+    demo_recipe: tuple[str, ...]  # overrides of the demo recipe
+
+    @property
+    def usual(self) -> VideoSpec:
+        """The video as one would prepare it: a few keyframes, no B-frames."""
+        return replace(self.base, codec=self.codecs[0], interval=self.intervals[-2])
+
+    @property
+    def all_videos(self) -> list[VideoSpec]:
+        """Every codec, keyframe interval, number of B-frames and width, less what is the same by another name."""
+        return [
+            replace(self.base, codec=codec, interval=interval, b_frames=b_frames, width=width)
+            for codec in self.codecs
+            for interval in self.intervals
+            for b_frames in self.b_frames
+            for width in (self.base.width, self.odd_width)
+            if interval == 1 or codec != "mjpeg"
+            if interval > 1 or not b_frames
+        ]
+
+    @property
+    def coloured(self) -> list[VideoSpec]:
+        """The usual video of every codec, with every thing that it can say about its colours."""
+        return [
+            replace(self.usual, codec=codec, colours=colours)
+            for codec in self.codecs
+            for colours in ("untagged", "bt709", "full_range")
+        ]
+
+
+GPU = Scale(
+    device="gpu",
+    head="nvdec",
+    codecs=("h264", "hevc"),
+    intervals=(1, 8, 16, 250),
+    b_frames=(0, 2),
+    base=VideoSpec("h264"),
+    odd_width=340,
+    clip_frames=8,
+    threads=(4, 8, 16, 32),
+    batches=(16, 64),
+    clips=192,
+    joined=(4, 8),
+    rounds=9,
+    train_batch=64,
+    train_steps=10,
+    recipe=(),
+    demo_scenes=(120, 40),
+    demo_recipe=(),
+)
+CPU = Scale(
+    device="cpu",
+    head="dali_cpu",
+    codecs=("vp9", "mjpeg"),
+    intervals=(1, 8, 24),
+    b_frames=(0,),
+    base=VideoSpec("vp9", width=96, height=64, frames=32),
+    odd_width=90,
+    clip_frames=4,
+    threads=(1, 2),
+    batches=(2, 4),
+    clips=8,
+    joined=(4,),
+    rounds=3,
+    train_batch=4,
+    train_steps=4,
+    recipe=("model.backbone=resnet18", "model.width=8", "model.frames=4", "clip.size=32", "runtime.precision=fp32"),
+    demo_scenes=(6, 2),
+    demo_recipe=("train.epochs=1", "train.batch=8"),
+)
+SCALES = {"gpu": GPU, "cpu": CPU}

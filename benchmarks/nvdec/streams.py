@@ -1,0 +1,104 @@
+"""What a decoder is given, and a DALI pipeline that does nothing but decode it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from nvidia.dali import Pipeline, fn, pipeline_def, types
+
+from benchmarks.numbered_videos import VideoSpec, number_in, write_videos
+from dali_pipes import cutter, graph
+from dali_pipes.probe import probe
+from dali_pipes.video import Video
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Bytes of a video file, and which of its frames are wanted: `positions` in it, which show the numbers `wanted`."""
+
+    data: bytes
+    positions: np.ndarray
+    wanted: np.ndarray
+    packets: int  # pictures that have to be decoded to get there
+
+
+@cache
+def scanned(folder: Path, spec: VideoSpec) -> Video:
+    """The video of a specification, written if need be."""
+    write_videos(folder, [spec])
+    return probe(str(spec.path(folder)))
+
+
+def clip_frames(video: Video, frames: int, clip: int) -> np.ndarray:
+    """[T] ascending frame numbers of clip number `clip`: one of each of T equal segments, as training draws them."""
+    draw_T = np.random.default_rng(clip).random(frames)
+    return ((np.arange(frames) + draw_T) * (video.frames / frames)).astype(np.int64)
+
+
+def whole(video: Video, wanted: np.ndarray) -> Stream:
+    """The file as it is. Decoders that do not seek decode up to the last wanted frame."""
+    packets = int(video.decode_position[wanted].max()) + 1
+    return Stream(Path(video.path).read_bytes(), wanted.astype(np.int32), wanted, packets)
+
+
+def cut(video: Video, wanted: np.ndarray) -> Stream:
+    """As training cuts it."""
+    small = cutter.cut(video, wanted)
+    return Stream(small.data, small.positions, wanted, small.packets)
+
+
+FORMS: dict[str, Callable[[Video, np.ndarray], Stream]] = {"whole": whole, "cut": cut}
+
+
+@pipeline_def
+def decoding_graph(batches: list[tuple[list, list]], head: graph.Head, device: str):
+    """The wanted frames of each stream, uint8 UHWC; an epoch is every batch once."""
+    inputs = fn.external_source(
+        source=batches, num_outputs=2, batch=True, cycle="raise", dtype=[types.UINT8, types.INT32], ndim=[1, 1]
+    )
+    return graph.decode(head, list(inputs), device)
+
+
+def open_decoder(streams: list[Stream], batch: int, head: graph.Head, device: str, threads: int) -> Pipeline:
+    """A pipeline that decodes `streams` once an epoch, `batch` at a time."""
+    parts = [streams[first : first + batch] for first in range(0, len(streams), batch)]
+    batches = [([np.frombuffer(s.data, np.uint8) for s in part], [s.positions for s in part]) for part in parts]
+    device_id = 0 if device == "gpu" else None
+    pipeline = decoding_graph(batches, head, device, batch_size=batch, num_threads=threads, device_id=device_id)
+    pipeline.build()
+    return pipeline
+
+
+def epoch(pipeline: Pipeline) -> Iterator:
+    """The outputs of every batch of an epoch, once the device has made the last."""
+    try:
+        while True:
+            yield pipeline.run()[0]
+    except StopIteration:
+        pipeline.reset()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def pictures(pipeline: Pipeline) -> list[np.ndarray]:
+    """The frames of every sample of an epoch, on the host."""
+    return [sample for output in epoch(pipeline) for sample in map(np.array, output.as_cpu())]
+
+
+def decode(streams: list[Stream], head: graph.Head, device: str, threads: int = 4) -> list[np.ndarray]:
+    """[U, H, W, 3] uint8: the wanted frames of each stream, in one batch."""
+    return pictures(open_decoder(streams, len(streams), head, device, threads))
+
+
+def wrong_frames(decoded: list[np.ndarray], wanted: list[np.ndarray]) -> list[tuple[int, int]]:
+    """(wanted, shown) of every decoded frame that shows another number. Raises ValueError where frames are missing."""
+    wrong = []
+    for frames, numbers in zip(decoded, wanted, strict=True):
+        shown = [number_in(picture) for picture in frames]
+        wrong += [(int(want), seen) for want, seen in zip(numbers, shown, strict=True) if want != seen]
+    return wrong

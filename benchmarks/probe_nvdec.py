@@ -1,0 +1,55 @@
+"""What NVDEC does on this machine: python benchmarks/probe_nvdec.py --out FOLDER [--seconds 280] [--device gpu|cpu]
+
+Does DALI decode the cut files on the GPU, gives it the right frames, and how fast? Five questions, each a section:
+library, frames (with variants and colours), speed, feed, demo. Writes FOLDER/probe_nvdec.jsonl, a line a case as it
+comes, the same to stdout, and a readable line to stderr. A case that fails is recorded with the command that shows it
+alone; nothing stops the rest. `--device cpu` asks DALI's CPU decoder the same at toy size: a rehearsal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measure import Recorder
+from benchmarks.nvdec.probe import Probe
+from benchmarks.nvdec.scale import SCALES
+
+# A module of benchmarks.nvdec, which owns the question, and by when it has to be answered, as a part of the whole time.
+SECTIONS = {"library": 0.08, "frames": 0.28, "speed": 0.58, "feed": 0.8, "demo": 1.0}
+
+
+def main() -> None:
+    arguments = _arguments()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    recorder = Recorder("probe_nvdec", arguments.out / "probe_nvdec.jsonl")
+    videos = arguments.out / "videos" / arguments.device
+    probe = Probe(SCALES[arguments.device], videos, recorder, arguments.seconds, arguments.only)
+    began = time.monotonic()
+    for name, share in SECTIONS.items():
+        probe.section_end = began + share * arguments.seconds
+        started = time.monotonic()
+        try:
+            import_module(f"benchmarks.nvdec.{name}").ask(probe)
+        except Exception as error:
+            probe.failed(name, f"{type(error).__name__}: {error}")
+        recorder.add(f"{name}/done", seconds=time.monotonic() - started)
+    recorder.close()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/probe_nvdec"), help="folder to write to (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=280, help="time for everything (%(default)s)")
+    parser.add_argument("--device", choices=SCALES, default="gpu")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="cases whose name contains one of these")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
