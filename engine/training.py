@@ -180,7 +180,8 @@ def saved_state(folder: Path, say: Say) -> dict | None:
 
 def changed_settings(before: dict, after: dict) -> list[str]:
     """A line for each setting that differs. Raises ConfigError where a run must keep what it was started with."""
-    changes = {key: f"{key}: {before.get(key)} -> {value}" for key, value in after.items() if before.get(key) != value}
+    known = [key for key in after if key in before]  # a newer version may have more settings
+    changes = {key: f"{key}: {before[key]} -> {after[key]}" for key in known if before[key] != after[key]}
     refused = [line for key, line in changes.items() if key.startswith(FIXED) and key not in FREE]
     if refused:
         raise ConfigError(f"{'; '.join(refused)}: a run keeps these; set them back, or choose another train.name")
