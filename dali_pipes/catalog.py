@@ -148,10 +148,10 @@ class Catalog:
         return {self._codecs[index]: int(counts[index]) for index in np.argsort(-counts, kind="stable")}
 
     def check_labels(self, num_classes: int) -> None:
-        """Raises DataError unless every label is below `num_classes`; class folders must be as many."""
+        """Raises DataError unless every label is below `num_classes`; named classes must be as many."""
         if self.class_names and len(self.class_names) != num_classes:
             raise DataError(
-                f"{self.source}: {len(self.class_names)} class folders, but model.num_classes={num_classes}; "
+                f"{self.source}: names {len(self.class_names)} classes, but model.num_classes={num_classes}; "
                 f"make them equal (a class without videos is an empty folder)"
             )
         row = int(self.label_N.argmax())

@@ -150,7 +150,7 @@ def test_class_folders_must_be_as_many_as_classes(tmp_path):
     write_catalog(tmp_path / "c", make_listing(["a", "b"], [0, 1], ("run", "walk")), [Entry(1, 7, 0, VIDEOS[0])] * 2)
     assert Catalog(tmp_path / "c").class_names == ("run", "walk")
     Catalog(tmp_path / "c").check_labels(2)
-    with pytest.raises(DataError, match=r"2 class folders, but model.num_classes=3"):
+    with pytest.raises(DataError, match=r"names 2 classes, but model.num_classes=3"):
         Catalog(tmp_path / "c").check_labels(3)
 
 
