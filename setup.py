@@ -16,6 +16,7 @@ setup(
         "numpy>=1.26",
         "nvidia-dali-cuda130>=2.4",
         "omegaconf>=2.4,<3",
+        "pillow>=10",
         "pyyaml>=6",
         "rich>=13",
         "tensorboard>=2.17",

@@ -8,6 +8,7 @@ through `problems` (never raises), so that a person sees every mistake of a reci
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -107,11 +108,19 @@ class Data:
     check: Literal["demux", "ends", "full"] = "demux"
     """How thoroughly the scan looks: packets only; the first and last group decoded too; every frame decoded."""
     decoder: Literal["auto", "nvdec", "dali_cpu", "pyav", "jpeg"] = "auto"
+    """`jpeg` reads folders of frames: a list has `folder frames label` a line, or `folder label`."""
+    frame_pattern: str = "img_{:05}.jpg"
+    """The name of a frame's picture by its number, counted from 1 (decoder: jpeg)."""
     max_bad_fraction: float = 0.01
     """Training and scanning stop when more than this fraction of the videos cannot be read."""
 
     def problems(self) -> Iterator[Problem]:
         yield from _fractions(self, "max_bad_fraction")
+        if not re.fullmatch(r"[^/{}]*\{(:0\d+d?)?\}[^/{}]*", self.frame_pattern):
+            yield (
+                "frame_pattern",
+                f"{self.frame_pattern!r} does not name a picture by its number, as img_{{:05}}.jpg does",
+            )
         if self.source == "video" and not self.train:
             yield "train", "required: a list file or a folder with one sub-folder a class (or data.source=synthetic)"
 

@@ -14,25 +14,40 @@ from functools import cache
 
 import av
 import numpy as np
+from PIL import Image
 
 from dali_pipes import cutter
 from dali_pipes.batch import Unreadable
 from dali_pipes.catalog import Catalog
 from dali_pipes.decode import decode_frames
 from dali_pipes.errors import DataError
+from dali_pipes.frame_folders import read_pictures
 from dali_pipes.graph import Head
 from dali_pipes.video import Video
 from dali_pipes.views import Views
 
+_FIRST_FRAME = np.zeros((1, 1), np.int32)
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One video as the graph takes it: see `graph.clip_graph`."""
+    """One video and its views: see `graph.clip_graph`."""
 
     order_VT: np.ndarray
     box_V4: np.ndarray
     mirror_V: np.ndarray
-    video: tuple[np.ndarray, ...]  # decoded frames; or the bytes of a cut file, and the positions of frames in it
+    video: tuple[np.ndarray, ...]
+    """For `pyav` its decoded frames, for `jpeg` the file of each frame; for the other heads the bytes of a cut file and
+    the positions of the frames in it."""
+
+    def rows(self, head: Head) -> Iterator[tuple[np.ndarray, ...]]:
+        """What the graph takes: the video in one, or for `jpeg` each frame of each view as a video of its own."""
+        if head != "jpeg":
+            yield self.order_VT, self.box_V4, self.mirror_V, *self.video
+            return
+        for (view, _), picture in np.ndenumerate(self.order_VT):
+            one = slice(view, view + 1)
+            yield _FIRST_FRAME, self.box_V4[one], self.mirror_V[one], self.video[picture]
 
 
 @dataclass(slots=True)
@@ -42,9 +57,9 @@ class Prepared:
     samples: list[Sample]
     row_B: np.ndarray
 
-    def columns(self) -> tuple[list[np.ndarray], ...]:
+    def columns(self, head: Head) -> tuple[list[np.ndarray], ...]:
         """The batch as lists, one for each input of the graph."""
-        rows = [(sample.order_VT, sample.box_V4, sample.mirror_V, *sample.video) for sample in self.samples]
+        rows = [row for sample in self.samples for row in sample.rows(head)]
         return tuple(map(list, zip(*rows, strict=True)))
 
 
@@ -54,6 +69,8 @@ def placeholder(head: Head, views: int, frames: int) -> Sample:
     frames_UHWC = np.zeros((1, 64, 64, 3), np.uint8)
     if head == "pyav":
         video = (frames_UHWC,)
+    elif head == "jpeg":
+        video = (_jpeg(frames_UHWC[0]),)
     else:
         encoded = _still(frames_UHWC[0], "libx264" if head == "nvdec" else "libvpx-vp9")
         video = np.frombuffer(encoded, np.uint8), np.zeros(1, np.int32)
@@ -72,13 +89,22 @@ def _still(picture_HWC: np.ndarray, encoder: str) -> bytes:
     return file.getvalue()
 
 
+def _jpeg(picture_HWC: np.ndarray) -> np.ndarray:
+    """A JPEG file of a picture."""
+    file = io.BytesIO()
+    Image.fromarray(picture_HWC).save(file, "JPEG")
+    return np.frombuffer(file.getvalue(), np.uint8)
+
+
 def prepare(video: Video, head: Head, frames_VT: np.ndarray, box_V4: np.ndarray, mirror_V: np.ndarray) -> Sample:
-    """Cut a video, so that each frame that any view shows is decoded once. Raises DataError."""
+    """Read what the views show of a video, each frame once. Raises DataError."""
     wanted_U, order_VT = np.unique(frames_VT, return_inverse=True)
-    cut = cutter.cut(video, wanted_U)
-    if head == "pyav":
-        content = (decode_frames(cut, video.path),)
+    if head == "jpeg":
+        content = tuple(read_pictures(video, wanted_U))
+    elif head == "pyav":
+        content = (decode_frames(cutter.cut(video, wanted_U), video.path),)
     else:
+        cut = cutter.cut(video, wanted_U)
         content = np.frombuffer(cut.data, np.uint8), cut.positions
     return Sample(order_VT.reshape(frames_VT.shape).astype(np.int32), box_V4, mirror_V.astype(np.int32), content)
 

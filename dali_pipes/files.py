@@ -15,7 +15,7 @@ NO_SUCH_FILE = "no such file"
 _THREADS = 16  # they wait for a network file system more than they compute
 _CHUNK = 1024
 _KINDS = {
-    stat.S_IFDIR: "a folder, not a file",
+    stat.S_IFDIR: "a folder, not a file (data.decoder=jpeg reads folders of pictures)",
     stat.S_IFIFO: "a pipe, not a file",
     stat.S_IFCHR: "a device, not a file",
     stat.S_IFBLK: "a device, not a file",
@@ -72,7 +72,9 @@ def _look_at(listing: Listing, row: int, outside: set[str]) -> tuple[int, int] |
     except OSError as error:
         return os.strerror(error.errno).lower()
     kind = stat.S_IFMT(status.st_mode)
-    if kind != stat.S_IFREG:
+    if listing.frame_pattern and kind != stat.S_IFDIR:
+        return "not a folder of pictures, which data.decoder=jpeg reads"
+    if not listing.frame_pattern and kind != stat.S_IFREG:
         return _KINDS.get(kind, "not a regular file")
     if not os.access(path, os.R_OK):
         return "permission denied"

@@ -12,7 +12,7 @@ import numpy as np
 from dali_pipes.catalog import Catalog
 from dali_pipes.errors import DataError
 from dali_pipes.files import NO_SUCH_FILE
-from dali_pipes.video import KEYFRAME
+from dali_pipes.video import KEYFRAME, Video
 
 QUARANTINE = "quarantine.jsonl"
 SHOWN_FILES = 5
@@ -58,11 +58,16 @@ def _shape(catalog: Catalog) -> str:
     videos = [catalog.video(row) for row in sample]
     (codec, count), *_ = Counter(video.codec for video in videos).most_common(1)
     (size, _), *_ = Counter(f"{video.width}x{video.height}" for video in videos).most_common(1)
-    intervals = [len(video.packets) / max(1, np.count_nonzero(video.packets["flags"] & KEYFRAME)) for video in videos]
+    intervals = [keyframe_interval(video) for video in videos]
     return (
         f"{codec} {100 * count / len(videos):.0f} %, {size}; "
         f"median {np.median(catalog.frames_N[rows]):.0f} frames, keyframe every {np.median(intervals):.0f}"
     )
+
+
+def keyframe_interval(video: Video) -> float:
+    """Mean number of pictures from one keyframe to the next."""
+    return max(1, len(video.packets)) / max(1, np.count_nonzero(video.packets["flags"] & KEYFRAME))
 
 
 def refuse_bad(catalog: Catalog, max_bad_fraction: float, root: str) -> None:

@@ -13,15 +13,20 @@ from typing import Literal
 from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 
-Head = Literal["nvdec", "dali_cpu", "pyav"]
+Head = Literal["nvdec", "dali_cpu", "pyav", "jpeg"]
 
 
 def decode(head: Head, inputs: list[DataNode], device: str) -> DataNode:
     """The wanted frames as uint8 RGB, UHWC, on `device`. `inputs` are those that only this head takes.
 
     `pyav`: the source has decoded them already. `dali_cpu`, `nvdec`: the bytes of a cut file, and the positions of its
-    wanted frames, ascending and without repeats: DALI starts over at every repeat.
+    wanted frames, ascending and without repeats: DALI starts over at every repeat. `jpeg`: the bytes of one picture,
+    which DALI's image decoder turns into a video of one frame; on a GPU with its JPEG engines.
     """
+    if head == "jpeg":
+        (picture,) = inputs
+        frame_HWC = fn.decoders.image(picture, device="mixed" if device == "gpu" else "cpu", adjust_orientation=False)
+        return fn.expand_dims(frame_HWC, axes=0, new_axis_names="F")
     if head == "pyav":
         (frames,) = inputs
         return frames.gpu() if device == "gpu" else frames
@@ -49,13 +54,14 @@ def clip_graph(
 
     `source()` returns one batch as lists, per video: int32 [V, T] which of the decoded frames each view shows, float32
     [V, 4] boxes (left, top, right, bottom in stored pixels), int32 [V] mirror flags; then, for `pyav`, the decoded
-    frames, uint8 UHWC; for the other heads the bytes of a cut file, uint8, and int32 [U] positions of the wanted frames
-    in it. It raises StopIteration at the end of an epoch.
+    frames, uint8 UHWC; for `jpeg` the bytes of a picture, uint8; for the other heads the bytes of a cut file, uint8,
+    and int32 [U] positions of the wanted frames in it. It raises StopIteration at the end of an epoch.
     """
-    what_to_decode = [(types.UINT8, 4, "FHWC")] if head == "pyav" else [(types.UINT8, 1, ""), (types.INT32, 1, "")]
+    encoded = (types.UINT8, 1, "")
+    what_to_decode = {"pyav": [(types.UINT8, 4, "FHWC")], "jpeg": [encoded]}.get(head, [encoded, (types.INT32, 1, "")])
     inputs = [(types.INT32, 2, ""), (types.FLOAT, 2, ""), (types.INT32, 1, ""), *what_to_decode]
     dtypes, ndims, layouts = map(list, zip(*inputs, strict=True))
-    order_VT, box_V4, mirror_V, *encoded = fn.external_source(
+    order_VT, box_V4, mirror_V, *video = fn.external_source(
         source=source,
         num_outputs=len(dtypes),
         batch=True,
@@ -63,7 +69,7 @@ def clip_graph(
         ndim=ndims,
         layout=layouts,
     )
-    video_UHWC = decode(head, encoded, device)
+    video_UHWC = decode(head, video, device)
 
     def clip(view: int) -> DataNode:
         frames_THWC = fn.sequence_rearrange(video_UHWC, new_order=order_VT[view])

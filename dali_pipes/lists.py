@@ -41,6 +41,7 @@ class Listing:
     class_names: tuple[str, ...]  # by label; empty where the list has only numbers
     format: str = "path_label"  # a key of dali_pipes.formats.FORMATS
     num_frames_N: np.ndarray | None = None  # int32, as the list says; None unless it says it of every row
+    frame_pattern: str = ""  # names of pictures, where rows are folders of them; empty: rows are video files
     notes: tuple[str, ...] = ()  # what a person should know of how the list was read
 
     @cached_property
@@ -57,6 +58,7 @@ class Listing:
         """Changes whenever a row, their order or a class name does."""
         digest = hashlib.sha256("\n".join([*self.paths, "", *self.class_names]).encode("utf-8", "surrogateescape"))
         digest.update(self.label_N.tobytes())
+        digest.update(self.frame_pattern.encode())
         if self.num_frames_N is not None:
             digest.update(self.num_frames_N.tobytes())
         return digest.hexdigest()
@@ -159,6 +161,7 @@ class _Places:
     """Where the videos of a source are."""
 
     def __init__(self, base: str, root: str, format: Format, data: Data):
+        self.frame_pattern = data.frame_pattern if data.decoder == "jpeg" else ""
         self.base, self.root = base, root
         self._format = format
         self._prefix, self._suffix = data.prefix, data.suffix or format.suffix
@@ -230,6 +233,7 @@ def _listing(source: str, format: str, rows: list[Row], class_names: tuple[str, 
         class_names,
         format,
         num_frames_N if num_frames_N.all() else None,
+        places.frame_pattern,
         _notes(places.respelled),
     )
 

@@ -44,6 +44,9 @@ def build_loader(
     catalog = open_catalog(split_source(config, split), config.data)
     catalog.check_labels(config.model.num_classes)
     plan = (TrainPlan if split == "train" else EvalPlan)(config, catalog, shard)
+    scanned_for_jpeg = catalog.video(int(catalog.usable[0])).access == "frames"
+    if scanned_for_jpeg != (config.data.decoder == "jpeg"):
+        raise DataError(f"{catalog.source}: was scanned for another data.decoder; scan it again with this one")
     return VideoLoader(config, catalog, plan, device)
 
 
@@ -68,8 +71,6 @@ def pick_head(config: Config, device: torch.device) -> Head:
         return "nvdec" if device.type == "cuda" else "pyav"
     if config.data.decoder == "nvdec" and device.type != "cuda":
         raise DataError("data.decoder: nvdec decodes on a GPU and there is none; use pyav, or auto")
-    if config.data.decoder == "jpeg":
-        raise DataError("data.decoder: folders of JPEG frames cannot be read yet; use auto on video files")
     return config.data.decoder
 
 
@@ -125,11 +126,14 @@ class VideoLoader:
         """A pipeline over `source` for batches of `batch` videos."""
         clip, half = self.config.clip, self._half()
         evaluating = isinstance(self.plan, EvalPlan)
+        views, frames = self.plan.views, self.config.eval_frames if evaluating else self.config.model.frames
+        if self.head == "jpeg":  # each frame of each view is a video of its own
+            batch, views = batch * views * frames, 1
         pipeline = clip_graph(
             source,
             head=self.head,
             device="gpu" if self.device.type == "cuda" else "cpu",
-            views=self.plan.views,
+            views=views,
             size=self.config.eval_size if evaluating else clip.size,
             antialias=clip.antialias,
             mean=clip.mean,
@@ -151,14 +155,15 @@ class VideoLoader:
         """What the graph's source returns: the next batch, remembered as in flight."""
         prepared = next(self._coming)  # StopIteration ends the epoch
         self._in_flight.append(prepared)
-        return prepared.columns()
+        return prepared.columns(self.head)
 
     def _run(self) -> Tensor | None:
         """The next batch of clips, BVTHWC; None at the end of the epoch."""
         while True:
             try:
                 (clips,) = self._pipeline.run()
-                return torch.from_dlpack(clips.as_tensor())
+                clips = torch.from_dlpack(clips.as_tensor())
+                return clips.reshape(self.plan.batch, self.plan.views, -1, *clips.shape[-3:])
             except StopIteration:
                 self._pipeline.reset()
                 return None
@@ -194,7 +199,7 @@ class VideoLoader:
 
     def _decodes(self, sample: Sample) -> bool:
         """Whether the decode head takes this video when it is alone."""
-        once = iter([Prepared([sample], np.zeros(1, np.int64)).columns()])
+        once = iter([Prepared([sample], np.zeros(1, np.int64)).columns(self.head)])
         try:
             self._build(lambda: next(once), 1).run()
         except RuntimeError:

@@ -27,6 +27,7 @@ from configs.schema import Data
 from dali_pipes import files, findings, lists
 from dali_pipes.catalog import Catalog, Entry, write_catalog
 from dali_pipes.errors import DataError
+from dali_pipes.frame_folders import probe_folder
 from dali_pipes.journal import Journal
 from dali_pipes.probe import Check, probe
 from dali_pipes.progress import say, watched
@@ -55,6 +56,7 @@ def load_catalog(
     console = console or Console(stderr=True)
     start = time.monotonic()
     listing = lists.read_list(source, data)
+    probe = probe_folder if listing.frame_pattern else probe
     for note in listing.notes:
         say(console, f"{listing.source}: {note}")
     wanted = _Wanted(listing, files.look(listing), CHECKS.index(data.check))
@@ -103,6 +105,29 @@ class _Wanted:
     def path(self, number: int) -> str:
         """The absolute path of the number-th distinct file."""
         return self.listing.path(self.listing.distinct[number])
+
+    def arguments(self, number: int) -> tuple:
+        """What the probe is asked of it."""
+        asked = self.path(number), CHECKS[self.check]
+        return (*asked, self.listing.frame_pattern, self._num_frames(number)) if self.listing.frame_pattern else asked
+
+    def question(self, number: int) -> str:
+        """What an unfinished scan keeps the answer by. That for a folder depends on more than its path."""
+        if not self.listing.frame_pattern:
+            return self.path(number)
+        return f"{self.path(number)}/{self.listing.frame_pattern} {self._num_frames(number)}"
+
+    def is_answered_by(self, catalog: Catalog, row: int, number: int) -> bool:
+        """Whether a catalogue's row of this path answers the same question."""
+        if not self.listing.frame_pattern or not catalog.frames_N[row]:
+            return not self.listing.frame_pattern
+        pattern = catalog.video(row).description.decode()
+        return pattern == self.listing.frame_pattern and self._num_frames(number) in (0, catalog.frames_N[row])
+
+    def _num_frames(self, number: int) -> int:
+        """How many frames the list says there are; 0 where it does not."""
+        counts_N = self.listing.num_frames_N
+        return 0 if counts_N is None else int(counts_N[self.listing.distinct[number]])
 
 
 def _folders(source: str, data: Data) -> list[Path]:
@@ -188,9 +213,9 @@ def _recall(wanted: _Wanted, known: Catalog | None, journal: Journal) -> Callabl
         row = row_of.get(wanted.listing.paths[wanted.listing.distinct[number]])
         if row is not None and (known.size_N[row], known.mtime_ns_N[row]) == (size, mtime_ns):
             check = int(known.check_N[row])
-            if check >= wanted.check:
+            if check >= wanted.check and wanted.is_answered_by(known, row, number):
                 return Entry(size, mtime_ns, check, known.video(row) if known.frames_N[row] else known.reason(row))
-        return journal.find(wanted.path(number), size, mtime_ns, wanted.check)
+        return journal.find(wanted.question(number), size, mtime_ns, wanted.check)
 
     return entry
 
@@ -200,15 +225,12 @@ def _probe_all(
 ) -> None:
     """Probe the files of these numbers in parallel, and note in the journal what comes of it."""
     size_D, mtime_ns_D = wanted.files.size_D, wanted.files.mtime_ns_D
-    calls = (
-        Call(number, (wanted.path(number), CHECKS[wanted.check]), PATIENCE + size_D[number] / 1e6) for number in todo
-    )
+    calls = (Call(number, wanted.arguments(number), PATIENCE + size_D[number] / 1e6) for number in todo)
     results = call_all(probe, calls, min(most_workers, -(-len(todo) // FILES_PER_WORKER)))
     title = f"scanning {os.path.basename(wanted.listing.source)}"
     for number, found in watched(results, len(todo), title, console):
-        path = wanted.path(number)
-        outcome = found.reason.removeprefix(f"{path}: ") if isinstance(found, Failure) else found
-        journal.add(path, Entry(int(size_D[number]), int(mtime_ns_D[number]), wanted.check, outcome))
+        outcome = found.reason.removeprefix(f"{wanted.path(number)}: ") if isinstance(found, Failure) else found
+        journal.add(wanted.question(number), Entry(int(size_D[number]), int(mtime_ns_D[number]), wanted.check, outcome))
 
 
 def _publish(folder: Path, listing: lists.Listing, entries: Iterable[Entry]) -> None:

@@ -17,14 +17,18 @@ DISPOSABLE = 2  # no other picture refers to this one
 HIDDEN = 4  # decoded but never shown (an edit list leaves it out), so it has no frame number
 INVISIBLE = 8  # decodes to no frame at all (references of VP8 and VP9 that are not shown); also HIDDEN
 
-Access = Literal["ranged", "demux", "whole"]
+Access = Literal["ranged", "demux", "whole", "frames"]
 """How a cut is made. `ranged`: packets are byte ranges of the file. `demux`: packets are found by demuxing the file in
-memory (transport streams). `whole`: the file cannot be cut safely, so a cut is the file itself."""
+memory (transport streams). `whole`: the file cannot be cut safely, so a cut is the file itself. `frames`: there is
+nothing to cut, the path is a folder with a picture a frame."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """A readable video. `packets` is in decode order (PACKET records) and may be a view of a memory-mapped file."""
+    """A readable video. `packets` is in decode order (PACKET records) and may be a view of a memory-mapped file.
+
+    A folder of pictures (`frames`) has no packets; its size and time are the folder's own.
+    """
 
     path: str
     width: int  # pixels, as coded for display, before any rotation
@@ -33,7 +37,9 @@ class Video:
     fps: float
     codec: str  # FFmpeg's name: h264, hevc, vp9, mpeg4, ...
     access: Access
-    description: bytes  # the mp4 `stsd` box; empty where access is `whole` because mp4 cannot hold the codec
+    description: bytes
+    """The mp4 `stsd` box; empty where access is `whole` because mp4 cannot hold the codec. For `frames` the pattern of
+    the pictures' names."""
     size: int  # bytes of the file when scanned
     mtime_ns: int  # its modification time then
     packets: np.ndarray

@@ -1,4 +1,4 @@
-"""Transcoding: every frame once, upright, in plain colours, in groups that cut well; resumable; sources stay as they are."""
+"""Transcoding: every frame once, upright, in plain colours, in groups that cut well; resumable; sources stay."""
 
 import json
 import random

@@ -12,11 +12,16 @@ from itertools import chain
 import av
 import numpy as np
 from av.sidedata.sidedata import Type
+from av.video.reformatter import Interpolation
 
 from dali_pipes import container, decode
 from dali_pipes.errors import DataError
 
 MULTIPLE = 16  # of both sides: what codecs store anyway; NVDEC decoders of other sizes cannot be used again
+CAREFUL = (
+    Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
+)
+"""How to scale and to change colours: without these flags FFmpeg darkens by one to three grey levels."""
 _IDENTITY = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
 
 

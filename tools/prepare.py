@@ -23,6 +23,7 @@ COMMANDS = {
     "subset": "make a small set of a large one, a few videos of every class",
     "verify": "decode the videos of lists, and say which cannot be used and why",
     "transcode": "store the videos of lists or folders again, fast to read",
+    "frames": "store videos as folders of JPEG pictures",
     "demo": "write the generated demo set",
 }
 USAGE = "usage: python tools/prepare.py COMMAND ... (COMMAND --help says more)\n\n" + "\n".join(

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import av
 import numpy as np
 from av.container import OutputContainer
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
@@ -27,7 +27,6 @@ from tools import pictures
 # Matrix coefficients and ranges as ITU-T H.273 numbers them
 _UNSPECIFIED, _BT470BG, _BT601 = 2, 5, 6  # 5 and 6 are the same matrix
 _LIMITED, _FULL = 1, 2
-_CAREFUL = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
 _UNEVEN = 0.25  # of the usual interval; Matroska's rounding to milliseconds is less
 
 
@@ -144,7 +143,7 @@ def _converted(
         stream.pix_fmt,
         dst_colorspace=Colorspace.ITU601,
         dst_color_range=stream.codec_context.color_range,
-        interpolation=_CAREFUL,
+        interpolation=pictures.CAREFUL,
         threads=1,
     )
     return scaled if pictures.is_upright(matrix_33) else _turned(scaled, matrix_33)

@@ -1,0 +1,33 @@
+"""Store videos as folders of JPEG pictures, one a frame, for `data.decoder: jpeg` and for programs that want them.
+
+Writes a parallel tree with lists of `folder frames label` lines to match. What is there already is kept. What cannot be
+read is left out of the new lists, and named with the reason in left_out.jsonl. Several times the size of the videos:
+docs/data.md compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+from configs import ConfigError
+from tools.convert import Conversion
+from tools.convert_command import add_conversion_arguments, convert_datasets
+from tools.extract import Settings, write_pictures
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_conversion_arguments(parser)
+    parser.add_argument("--quality", type=int, default=Settings.quality, help="of JPEG, 1 to 100 (%(default)s)")
+    parser.add_argument("--pattern", default=Settings.pattern, help="name of a picture by its number (%(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if not 1 <= arguments.quality <= 100:
+        raise ConfigError(f"--quality: {arguments.quality} is not between 1 and 100")
+    settings = Settings(arguments.quality, arguments.pattern)
+    convert_datasets(arguments, Conversion(write_pictures, asdict(settings), "", list_line))
+
+
+def list_line(name: str, label: int, record: dict) -> str:
+    return f"{name} {record['frames']} {label}"
