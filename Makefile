@@ -2,7 +2,7 @@
 VENV := .venv
 PYTHON ?= $(VENV)/bin/python
 
-.PHONY: demo test test-all test-gpu check format bench install
+.PHONY: demo test test-all test-gpu check format bench probe-nvdec install
 
 install: $(if $(filter $(VENV)/bin/python,$(PYTHON)),$(VENV)/installed)
 
@@ -32,3 +32,6 @@ check: install  ## formatting, lint, tests
 format: install
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
+
+probe-nvdec: install  ## on a machine with an NVIDIA GPU, in five minutes: what its video decoder takes, gives and feeds
+	$(PYTHON) benchmarks/probe_nvdec.py >/dev/null

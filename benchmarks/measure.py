@@ -1,11 +1,7 @@
-"""How a benchmark measures and reports: cases in a process of their own, repeats in turns, a line of JSON a case.
-
-Owns order, repetition, failure and the form of a record. Knows nothing of what is measured.
-"""
+"""How cases are measured: in a process of their own, repeated in turns. Knows nothing of what is measured."""
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
@@ -13,50 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.environment import environment
 from dali_pipes.workers import Call, Failure, call_all
-from engine.record import now
-
-
-class Recorder:
-    """Writes each case at once, so that what was measured survives whatever comes after.
-
-    To stdout and to `file`: one JSON object a line, with the environment. To stderr: one line for people.
-    """
-
-    def __init__(self, bench: str, file: Path):
-        self.records: list[dict] = []
-        self._bench = bench
-        self._file = file.open("a")
-
-    def add(self, case: str, **found: Any) -> None:
-        """Record what was found about a case."""
-        record = {"bench": self._bench, "case": case, **found, "time": now(), "env": environment()}
-        self.records.append(record)
-        line = json.dumps(record)
-        for out in (self._file, sys.stdout):
-            print(line, file=out, flush=True)
-        print(f"{case:<44} {_readable(found)}", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _readable(found: dict) -> str:
-    """The numbers of a record in a line; of longer texts, the first line."""
-
-    def short(value: Any) -> str:
-        if isinstance(value, list):
-            return "..".join(map(short, value))
-        text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        return (text.splitlines() or [""])[0][:150]
-
-    return "  ".join(f"{name} {short(value)}" for name, value in found.items() if value is not None)
 
 
 @dataclass(frozen=True)
@@ -98,9 +53,10 @@ def _attempt(function: Callable, *arguments: Any) -> Any:
 
 
 def _gpu_is_usable() -> bool:
-    """Whether what this process has begun on the GPU, if anything, ended well."""
+    """Whether this process can still use the GPU; True where it never did."""
+    torch = sys.modules.get("torch")  # whatever here uses the GPU has loaded it
     try:
-        if torch.cuda.is_initialized():
+        if torch and torch.cuda.is_available():
             torch.cuda.synchronize()
     except RuntimeError:
         return False

@@ -1,6 +1,6 @@
-"""What NVDEC does on this machine: python benchmarks/probe_nvdec.py --out FOLDER [--seconds 280] [--device gpu|cpu]
+"""What NVDEC does on this machine: python benchmarks/probe_nvdec.py [--out FOLDER] [--seconds 280] [--device gpu|cpu]
 
-Does DALI decode the cut files on the GPU, gives it the right frames, and how fast? Five questions, each a section:
+Does DALI decode the cut files on the GPU, does it give the right frames, and how fast? Five questions, each a section:
 library, frames (with variants and colours), speed, feed, demo. Writes FOLDER/probe_nvdec.jsonl, a line a case as it
 comes, the same to stdout, and a readable line to stderr. A case that fails is recorded with the command that shows it
 alone; nothing stops the rest. `--device cpu` asks DALI's CPU decoder the same at toy size: a rehearsal.
@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measure import Recorder
 from benchmarks.nvdec.probe import Probe
 from benchmarks.nvdec.scale import SCALES
+from benchmarks.recorder import Recorder
 
 # A module of benchmarks.nvdec, which owns the question, and by when it has to be answered, as a part of the whole time.
 SECTIONS = {"library": 0.08, "frames": 0.28, "speed": 0.58, "feed": 0.8, "demo": 1.0}
@@ -27,8 +27,9 @@ SECTIONS = {"library": 0.08, "frames": 0.28, "speed": 0.58, "feed": 0.8, "demo":
 def main() -> None:
     arguments = _arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    recorder = Recorder("probe_nvdec", arguments.out / "probe_nvdec.jsonl")
-    videos = arguments.out / "videos" / arguments.device
+    file = arguments.out / "probe_nvdec.jsonl"
+    recorder = Recorder("probe_nvdec", file)
+    videos = arguments.videos.absolute() / arguments.device
     probe = Probe(SCALES[arguments.device], videos, recorder, arguments.seconds, arguments.only)
     began = time.monotonic()
     for name, share in SECTIONS.items():
@@ -40,11 +41,17 @@ def main() -> None:
             probe.failed(name, f"{type(error).__name__}: {error}")
         recorder.add(f"{name}/done", seconds=time.monotonic() - started)
     recorder.close()
+    print(f"Everything is in {file}; what is worth keeping goes to benchmarks/results.", file=sys.stderr)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/probe_nvdec"), help="folder to write to (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/probe_nvdec"), help="folder of the records (%(default)s)"
+    )
+    parser.add_argument(
+        "--videos", type=Path, default=Path("data/probe_nvdec"), help="folder of the videos made for it (%(default)s)"
+    )
     parser.add_argument("--seconds", type=float, default=280, help="time for everything (%(default)s)")
     parser.add_argument("--device", choices=SCALES, default="gpu")
     parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="cases whose name contains one of these")

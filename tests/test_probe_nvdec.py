@@ -3,7 +3,6 @@
 import ctypes
 import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +13,10 @@ import pytest
 import torch
 
 from benchmarks import nvcuvid
-from benchmarks.measure import in_turns, isolated, spread
 from benchmarks.numbered_videos import VideoSpec, number_in
 from benchmarks.nvdec import frames, remux, streams
 from benchmarks.nvdec.scale import CPU, GPU
 from benchmarks.nvdec.speed import groups
-from dali_pipes.workers import Call, Failure
 
 ROOT = Path(__file__).parents[1]
 REORDERED = VideoSpec("hevc", interval=8, b_frames=2, width=192, height=160, frames=40)  # open groups, too
@@ -88,37 +85,6 @@ def test_structures_are_laid_out_as_in_nvidias_header():
     assert (sizes, places) == ((88, 176), (25, 88))  # sizeof and offsetof, from a C compiler
 
 
-def act(word: str):
-    """What the measuring process runs in these tests."""
-    if word == "die":
-        os.abort()
-    if word == "fail":
-        raise ValueError("no")
-    return word
-
-
-def test_a_case_that_dies_or_fails_costs_itself_alone():
-    words = ["a", "die", "b", "fail", "c"]
-    answers = dict(isolated([Call(place, (act, word), 60) for place, word in enumerate(words)]))
-    assert [answers[place] for place in (0, 2, 4)] == ["a", "b", "c"]
-    assert answers[1] == Failure("crashed the scanner (SIGABRT)")
-    assert answers[3] == Failure("no")
-
-
-def test_groups_are_answered_in_order_each_case_in_every_round_but_those_that_fail():
-    wanted = [{"x": (act, "a"), "y": (act, "fail")}, {"z": (act, "b")}]
-    answers = list(in_turns(wanted, seconds=60, most=3, patience=60))
-    assert answers == [{"x": ["a"] * 3, "y": Failure("no")}, {"z": ["b"] * 3}]
-
-
-def test_without_time_no_case_is_called():
-    assert list(in_turns([{"x": (act, "a")}], seconds=0, most=3, patience=60)) == [{"x": []}]
-
-
-def test_spread_is_the_median_and_the_quartiles_between_the_extremes():
-    assert spread([5.0, 1.0, 2.0, 4.0, 3.0]) == (3.0, [2.0, 4.0])
-
-
 @pytest.mark.parametrize("scale", [GPU, CPU])
 def test_no_two_cases_of_a_group_have_the_same_name(scale):
     for group in groups(scale).values():
@@ -127,7 +93,8 @@ def test_no_two_cases_of_a_group_have_the_same_name(scale):
 
 def run_probe(out: Path, device: str, *only: str) -> list[dict]:
     """The probe as a user runs it: its records by the file; those on stdout are the same."""
-    command = [sys.executable, "benchmarks/probe_nvdec.py", "--device", device, "--out", str(out), "--only", *only]
+    places = ["--out", str(out), "--videos", str(out / "videos")]
+    command = [sys.executable, "benchmarks/probe_nvdec.py", "--device", device, *places, "--only", *only]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     written = (out / "probe_nvdec.jsonl").read_text()
     assert output == written
@@ -138,8 +105,8 @@ def run_probe(out: Path, device: str, *only: str) -> list[dict]:
 def rehearsal(tmp_path_factory):
     """What DALI's CPU decoder answers to a part of every question that it can be asked."""
     usual = CPU.usual.name
-    only = [f"frames/{usual}", f"colours/{usual}", f"speed/interval/dali/{usual}", f"feed/{usual}", "feed/step"]
-    records = run_probe(tmp_path_factory.mktemp("rehearsal"), "cpu", *only)
+    only = ["library/h264-8bit", f"frames/{usual}", f"colours/{usual}", f"speed/interval/dali/{usual}"]
+    records = run_probe(tmp_path_factory.mktemp("rehearsal"), "cpu", *only, f"feed/{usual}", "feed/step")
     return {record["case"]: record for record in records}
 
 
@@ -176,10 +143,10 @@ def test_every_record_says_what_it_was_measured_with(rehearsal):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without an NVIDIA GPU")
-def test_what_cannot_be_asked_is_recorded_with_its_reason_and_the_command_that_shows_it(tmp_path):
-    records = {record["case"]: record for record in run_probe(tmp_path, "gpu", "library/h264-8bit")}
-    assert "libnvcuvid.so.1" in records["library/h264-8bit"]["error"]
-    assert records["library/h264-8bit"]["reproduce"].endswith("--device gpu --only library/h264-8bit")
+def test_what_cannot_be_asked_is_recorded_with_its_reason_and_the_command_that_shows_it(rehearsal):
+    record = rehearsal["library/h264-8bit"]
+    assert "libnvcuvid.so.1" in record["error"]
+    assert record["reproduce"].endswith("--device cpu --only library/h264-8bit")
 
 
 @pytest.mark.gpu

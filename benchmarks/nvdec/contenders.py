@@ -18,6 +18,7 @@ from benchmarks.numbered_videos import VideoSpec, picture
 from benchmarks.nvdec import remux, streams
 from benchmarks.nvdec.scale import Scale
 from dali_pipes import cutter, decode
+from dali_pipes.video import Video
 
 JPEG_QUALITY = 85
 
@@ -59,7 +60,7 @@ def make_ready(scale: Scale, folder: Path, contender: Contender, clips: int) -> 
     return {"dali": _dali, "pyav": _pyav, "jpeg": _jpeg}[contender.decoder](scale, contender, video, wanted)
 
 
-def _dali(scale: Scale, contender: Contender, video, wanted: list[np.ndarray]) -> Ready:
+def _dali(scale: Scale, contender: Contender, video: Video, wanted: list[np.ndarray]) -> Ready:
     if contender.joined > 1:
         parts = [wanted[first : first + contender.joined] for first in range(0, len(wanted), contender.joined)]
         made = [remux.join(video, part) for part in parts]
@@ -80,7 +81,7 @@ def _exhaust(pipeline: Pipeline) -> None:
     deque(streams.epoch(pipeline), maxlen=0)
 
 
-def _pyav(scale: Scale, contender: Contender, video, wanted: list[np.ndarray]) -> Ready:
+def _pyav(scale: Scale, contender: Contender, video: Video, wanted: list[np.ndarray]) -> Ready:
     cuts = [cutter.cut(video, frames) for frames in wanted]
     pool = ThreadPoolExecutor(contender.threads)
 
@@ -90,7 +91,7 @@ def _pyav(scale: Scale, contender: Contender, video, wanted: list[np.ndarray]) -
     return Ready(run, run, wanted, sum(cut.packets for cut in cuts), sum(len(cut.data) for cut in cuts))
 
 
-def _jpeg(scale: Scale, contender: Contender, video, wanted: list[np.ndarray]) -> Ready:
+def _jpeg(scale: Scale, contender: Contender, video: Video, wanted: list[np.ndarray]) -> Ready:
     """Every frame as a file of its own, as data sets of extracted frames have them."""
     encoded = {number: _encode(picture(contender.video, number)) for number in np.unique(wanted).tolist()}
     files = [encoded[number] for frames in wanted for number in frames.tolist()]
@@ -107,7 +108,7 @@ def _jpeg(scale: Scale, contender: Contender, video, wanted: list[np.ndarray]) -
     pipeline.build()
     return Ready(
         run=lambda: _exhaust(pipeline),
-        pictures=lambda: list(np.stack(streams.pictures(pipeline)).reshape(len(wanted), -1, *_shape(video), 3)),
+        pictures=lambda: np.split(np.stack(streams.pictures(pipeline)), len(wanted)),
         wanted=wanted,
         packets=len(files),
         size=sum(map(len, files)),
@@ -126,7 +127,3 @@ def _encode(picture_HWC: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture_HWC).save(file, "JPEG", quality=JPEG_QUALITY)
     return file.getvalue()
-
-
-def _shape(video) -> tuple[int, int]:
-    return video.height, video.width

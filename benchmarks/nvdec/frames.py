@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from benchmarks.nvdec import remux, streams
 from benchmarks.nvdec.probe import Probe
 from benchmarks.nvdec.scale import Scale
 from benchmarks.nvdec.streams import FORMS, Stream
-from dali_pipes import container, cutter, decode
+from dali_pipes import container, decode
+from dali_pipes.cutter import Cut
 from dali_pipes.video import Video
 
 MOST_SUSPECTS = 4  # videos that other ways of writing a cut are tried on
@@ -28,29 +30,34 @@ def ask(probe: Probe) -> None:
         here = scale, probe.folder
         return {f"{section}/{name}/{form}": (compare_frames, *here, videos[name], form) for name, form in pairs}
 
-    cases = compared("frames", product(videos, FORMS))
-    cases |= {f"colours/{spec.name}": (compare_colours, scale, probe.folder, spec) for spec in scale.coloured}
-    write_videos(probe.folder, [case[3] for case in probe.wanted(cases).values()])
-    answers = probe.ask(cases)
+    plain = compared("frames", product(videos, FORMS))
+    coloured = {f"colours/{spec.name}": (compare_colours, scale, probe.folder, spec) for spec in scale.coloured}
+    write_videos(probe.folder, [case[3] for case in probe.wanted(plain | coloured).values()])
+    answers = probe.ask(plain | coloured)
     wrong = [name for name in videos if answers.get(f"frames/{name}/cut", {}).get("wrong", 1)]
     usual = [name for name, spec in videos.items() if spec.interval == scale.usual.interval]
-    suspects = (wrong or usual)[:MOST_SUSPECTS] if answers else videos
+    suspects = _some(wrong or usual) if probe.wanted(plain) else videos  # a variant alone: of any video
     probe.ask(compared("variants", ((name, form) for name in suspects for form in remux.variants(videos[name].codec))))
 
 
+def _some(names: list[str]) -> list[str]:
+    """At most MOST_SUSPECTS of them, from all over the list."""
+    return names[:: -(-len(names) // MOST_SUSPECTS)]
+
+
 def compare_frames(scale: Scale, folder: Path, spec: VideoSpec, form: str) -> dict:
-    """Decode several clips of a video: how many frames show another number than was asked for; pixels against PyAV."""
+    """How many frames of several clips show another number than was asked for, and how far pixels are from PyAV's."""
     video = streams.scanned(folder, spec)
     clips = _clips(video, scale.clip_frames)
     made = [_form(video, wanted, form) for wanted in clips]
     decoded = streams.decode(made, scale.head, scale.device)
     wrong = streams.wrong_frames(decoded, clips)
-    expected = [decode.decode_frames(cutter.cut(video, wanted), video.path) for wanted in clips]
+    expected = _full_decode(folder, spec)[np.concatenate(clips)]
     return {
         "frames": sum(map(len, clips)),
         "wrong": len(wrong),
         "first_wrong": wrong[0] if wrong else None,
-        **_difference(np.concatenate(decoded), np.concatenate(expected)),
+        **_difference(np.concatenate(decoded), expected),
         "packets_per_frame": sum(stream.packets for stream in made) / sum(map(len, clips)),
         "bytes_per_clip": sum(len(stream.data) for stream in made) / len(made),
     }
@@ -68,6 +75,17 @@ def _form(video: Video, wanted: np.ndarray, form: str) -> Stream:
     plain = streams.cut(video, wanted)
     data = remux.variants(video.codec)[form](video, plain.data)
     return Stream(data, plain.positions, wanted, plain.packets)
+
+
+@lru_cache(maxsize=1)  # the cases of a video follow one another
+def _full_decode(folder: Path, spec: VideoSpec) -> np.ndarray:
+    """[F, H, W, 3] uint8: every frame of the file as PyAV decodes it, uncut."""
+    video = streams.scanned(folder, spec)
+    everything = streams.whole(video, np.arange(video.frames))
+    shape = video.height, video.width
+    return decode.decode_frames(
+        Cut(everything.data, everything.positions, video.frames, shape, timed=False), video.path
+    )
 
 
 def _difference(got: np.ndarray, expected: np.ndarray) -> dict:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.measure import Recorder, in_turns, isolated
+from benchmarks.measure import in_turns, isolated
 from benchmarks.nvdec.scale import Scale
+from benchmarks.recorder import Recorder
 from dali_pipes.workers import Call, Failure
 
 PATIENCE = 75  # seconds that one case may take: the first in a process also loads the libraries
@@ -20,7 +21,7 @@ class Probe:
         self.scale = scale
         self.folder = folder
         self.recorder = recorder
-        self.end = self.section_end = time.monotonic() + seconds
+        self.section_end = time.monotonic() + seconds
         self._only = only
 
     @property

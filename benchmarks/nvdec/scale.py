@@ -16,12 +16,14 @@ class Scale:
     device: Literal["gpu", "cpu"]
     head: Head
     codecs: tuple[str, ...]  # the first is the one that variations are made of
-    intervals: tuple[int, ...]  # frames from keyframe to keyframe; the last but one is the usual
+    intervals: tuple[int, ...]  # frames from one keyframe to the next
+    usual_interval: int
     b_frames: tuple[int, ...]
     base: VideoSpec  # what all videos have in common
     odd_width: int  # not a multiple of 16: coded wider than shown
     clip_frames: int
-    threads: tuple[int, ...]  # the last but one is the usual
+    threads: tuple[int, ...]
+    usual_threads: int
     batches: tuple[int, ...]
     clips: int  # in one timed repeat
     joined: tuple[int, ...]  # clips in one stream
@@ -35,7 +37,7 @@ class Scale:
     @property
     def usual(self) -> VideoSpec:
         """The video as one would prepare it: a few keyframes, no B-frames."""
-        return replace(self.base, codec=self.codecs[0], interval=self.intervals[-2])
+        return replace(self.base, codec=self.codecs[0], interval=self.usual_interval)
 
     @property
     def all_videos(self) -> list[VideoSpec]:
@@ -65,11 +67,13 @@ GPU = Scale(
     head="nvdec",
     codecs=("h264", "hevc"),
     intervals=(1, 8, 16, 250),
+    usual_interval=16,
     b_frames=(0, 2),
     base=VideoSpec("h264"),
     odd_width=340,
     clip_frames=8,
     threads=(4, 8, 16, 32),
+    usual_threads=16,
     batches=(16, 64),
     clips=192,
     joined=(4, 8),
@@ -85,11 +89,13 @@ CPU = Scale(
     head="dali_cpu",
     codecs=("vp9", "mjpeg"),
     intervals=(1, 8, 24),
+    usual_interval=8,
     b_frames=(0,),
     base=VideoSpec("vp9", width=96, height=64, frames=32),
     odd_width=90,
     clip_frames=4,
     threads=(1, 2),
+    usual_threads=2,
     batches=(2, 4),
     clips=8,
     joined=(4,),

@@ -40,7 +40,7 @@ def _summary(answers: list[dict]) -> dict:
 
 def groups(scale: Scale) -> dict[str, list[Contender]]:
     """What is compared with what. The odd width is alone and last: it may drive others out of DALI's decoder cache."""
-    usual = Contender("dali", scale.usual, scale.threads[-2], scale.batches[0])
+    usual = Contender("dali", scale.usual, scale.usual_threads, scale.batches[0])
     large = replace(usual, batch=scale.batches[-1])
     cores = len(os.sched_getaffinity(0))
     loads = (0.0, 0.65, 1.0) if scale.device == "gpu" else (0.0,)

@@ -1,0 +1,54 @@
+"""Measuring in turns, in a process that may die."""
+
+import os
+import sys
+from types import SimpleNamespace
+
+from benchmarks.measure import GpuLost, in_turns, isolated, spread
+from dali_pipes.workers import Call, Failure
+
+
+def act(word: str):
+    """What the measuring process runs in these tests."""
+    if word == "die":
+        os.abort()
+    if word == "fail":
+        raise ValueError("no")
+    if word == "lose":  # leaves behind what a GPU's error leaves behind: nothing works in this process any more
+        sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True, synchronize=broken))
+        broken()
+    if word == "fresh":
+        return "torch" not in sys.modules
+    return word
+
+
+def broken():
+    raise RuntimeError("lost")
+
+
+def test_a_case_that_dies_or_fails_costs_itself_alone():
+    words = ["a", "die", "b", "fail", "c"]
+    answers = dict(isolated([Call(place, (act, word), 60) for place, word in enumerate(words)]))
+    assert [answers[place] for place in (0, 2, 4)] == ["a", "b", "c"]
+    assert answers[1] == Failure("crashed the scanner (SIGABRT)")
+    assert answers[3] == Failure("no")
+
+
+def test_after_the_gpu_is_lost_the_rest_is_asked_of_a_fresh_process():
+    words = ["a", "lose", "fresh", "b"]
+    answers = dict(isolated([Call(place, (act, word), 60) for place, word in enumerate(words)]))
+    assert answers == {0: "a", 1: GpuLost("lost"), 2: True, 3: "b"}
+
+
+def test_groups_are_answered_in_order_each_case_in_every_round_but_those_that_fail():
+    wanted = [{"x": (act, "a"), "y": (act, "fail")}, {"z": (act, "b")}]
+    answers = list(in_turns(wanted, seconds=60, most=3, patience=60))
+    assert answers == [{"x": ["a"] * 3, "y": Failure("no")}, {"z": ["b"] * 3}]
+
+
+def test_without_time_no_case_is_called():
+    assert list(in_turns([{"x": (act, "a")}], seconds=0, most=3, patience=60)) == [{"x": []}]
+
+
+def test_spread_is_the_median_and_the_quartiles_between_the_extremes():
+    assert spread([5.0, 1.0, 2.0, 4.0, 3.0]) == (3.0, [2.0, 4.0])
