@@ -86,6 +86,7 @@ class Training:
             "scaler": self.scaler.state_dict(),
             "steps_per_epoch": self.steps_per_epoch,
             "ranks": distributed.world_size(),
+            "videos": self.train_loader.num_videos,
             "environment": environment(),
         }
 
@@ -100,6 +101,9 @@ class Training:
         if state["ranks"] != distributed.world_size():
             change = f"{state['ranks']} -> {distributed.world_size()} ranks"
             changes.append(f"{change}: the same clips, but batch norms see others together")
+        if state["videos"] != self.train_loader.num_videos:
+            change = f"{state['videos']} -> {self.train_loader.num_videos} readable videos"
+            changes.append(f"{change}: the rest of the epoch takes them in another order")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

@@ -224,6 +224,13 @@ def test_another_list_is_not_another_epoch(trainer):
         trainer()
 
 
+def test_a_list_with_fewer_readable_videos_is_said_to_change_the_order(trainer):
+    trainer(before=1, act=terminate)
+    trainer.rows = 13
+    trainer()
+    assert any("14 -> 13 readable videos" in line for line in trainer.lines)
+
+
 def test_losses_are_means_over_the_steps_between_two_lines(trainer):
     trainer.settings = {"train": {"runs": str(trainer.folder), "log_every": 1}}
     trainer()
