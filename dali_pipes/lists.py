@@ -21,7 +21,7 @@ import numpy as np
 from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.formats import FORMATS, format_of
-from dali_pipes.formats.annotation import Annotation, Format, Row, Source, read_text, refuse, split_name
+from dali_pipes.formats.annotation import Annotation, Format, Places, Row, Source, read_text, refuse, split_name
 from dali_pipes.formats.class_names import Numbers, read_class_names
 from dali_pipes.locate import Finder, inside
 
@@ -136,7 +136,7 @@ def _class_names(annotation: Annotation, source: Source, split: str, data: Data)
     if not named or (annotation.class_names and annotation.for_all_splits):
         return annotation.class_names
     training, training_split = _open(data.train) if data.train else (source, split)
-    if training != source:
+    if training.path != source.path:
         _, annotation = _read(training, data.format)
     rows = [row for row in annotation.rows if row.split.startswith("train")]
     if not rows and (data.train or not _is_held_out(annotation, source, split)):
@@ -165,7 +165,6 @@ class _Places:
         self.base, self.root = base, root
         self._format = format
         self._prefix, self._suffix = data.prefix, data.suffix or format.suffix
-        self._above = tuple(part for part in os.path.normpath(data.prefix).split("/") if part not in ("", "."))
         self.respelled: list[tuple[str, str]] = []  # as listed, as found
 
     @cached_property
@@ -176,19 +175,25 @@ class _Places:
         """The normalised path of a row's video, whether it exists or not. Raises ValueError where it may not lead."""
         if "\0" in row.path:
             raise ValueError("the path holds a NUL character, which no file name can")
-        listed = os.path.normpath(os.path.join(self._prefix, row.path) + self._suffix)
+        path = os.path.join(self._prefix, row.path) if self._prefix else row.path
+        listed = os.path.normpath(path + self._suffix)
         _refuse_outside(listed, self.base, self.root)
-        if os.path.isabs(listed) or (self._format.places is None and listed.isascii()):
+        as_written = self._format.places is None
+        if listed.startswith("/") or (as_written and listed.isascii()):
             return listed
         folder, name = os.path.split(listed)
-        if self._format.places is None:
-            places = [tuple(folder.split("/")) if folder else ()]
+        if as_written:
+            places = (tuple(folder.split("/")) if folder else (),)
         else:
-            places = [(*self._above, *place) for place in self._format.places(row)]
+            places = self._below_prefix(self._format.places(row))
         found = self._finder.find(places, name) or listed
-        if os.path.basename(found) != name or (self._format.places is None and found != listed):
+        if os.path.basename(found) != name or (as_written and found != listed):
             self.respelled.append((listed, found))
         return found
+
+    def _below_prefix(self, places: Places) -> Places:
+        above = tuple(part for part in os.path.normpath(self._prefix).split("/") if part not in ("", "."))
+        return tuple((*above, *place) for place in places) if above else places
 
 
 def _refuse_outside(path: str, base: str, root: str) -> None:

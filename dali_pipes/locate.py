@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
+
+from dali_pipes.formats.annotation import Places
 
 Key = Callable[[str], str]
 
@@ -25,19 +27,20 @@ class Finder:
     def __init__(self, base: str, root: str, folder_key: Key, name_key: Key):
         self._base, self._root = base, root
         self._folder_key, self._name_key = folder_key, name_key
+        self._searched: dict[Places, list[_Folder]] = {}
         self._folders: dict[tuple[str, ...], list[_Folder]] = {(): [_Folder("", self._listed(""), name_key)]}
 
-    def find(self, places: Iterable[tuple[str, ...]], name: str) -> str | None:
+    def find(self, places: Places, name: str) -> str | None:
         """The path, relative to the base, of the file `name` in the first of the places that has it.
 
         In each place the name as it is spelled goes before others with its key.
         """
-        for place in places:
-            for folder in self._matching(place):
-                if name in folder.names:
-                    return os.path.join(folder.path, name)
-                if spelled := folder.by_key.get(self._name_key(name)):
-                    return os.path.join(folder.path, spelled)
+        if places not in self._searched:
+            self._searched[places] = [folder for place in places for folder in self._matching(place)]
+        key = self._name_key(name)
+        for folder in self._searched[places]:
+            if name in folder.names or key in folder.by_key:
+                return os.path.join(folder.path, name if name in folder.names else folder.by_key[key])
         return None
 
     def _matching(self, place: tuple[str, ...]) -> list[_Folder]:

@@ -39,13 +39,21 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--prefix", default="", help="data.prefix: put before every path")
     parser.add_argument("--suffix", default="", help="data.suffix: put behind every path, such as .mp4")
+    parser.add_argument(
+        "--frames",
+        dest="decoder",
+        action="store_const",
+        const="jpeg",
+        default="auto",
+        help="data.decoder=jpeg: the lists name folders of pictures",
+    )
     parser.add_argument("--class-names", default="", help="data.class_names: a file with a class name a line, by label")
 
 
 def reading(arguments: argparse.Namespace, sources: Sequence[str]) -> Data:
     """The settings to read these sources with; classes are numbered by the one for training, if there is one."""
     train = next((source for source in sources if split_name(os.path.basename(source)).startswith("train")), "")
-    flags = ("root", "format", "prefix", "suffix", "class_names")
+    flags = ("root", "format", "prefix", "suffix", "decoder", "class_names")
     return Data(train=train, **{name: getattr(arguments, name) for name in flags})
 
 

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from dali_pipes.errors import DataError
@@ -23,9 +24,11 @@ SHOWN_PROBLEMS = 10
 _SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?:ing|idation|idate|id|list|_split)?(?:[-_]?0*([1-9])(?![0-9]))?")
 
 Item = TypeVar("Item")
+Places = tuple[tuple[str, ...], ...]  # folders, each by its names from the top, in the order of preference
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """A list file with its text, or a folder."""
 
     path: str  # absolute
@@ -42,9 +45,11 @@ class Source(NamedTuple):
             if line and not line.isspace():
                 yield number, line
 
+    @cached_property
     def first_line(self) -> str:
         """The first line that is not blank, without the blanks around it; empty where there is none."""
-        return next((line.strip() for _, line in self.lines()), "")
+        found = re.search(r"\S[^\n]*", self.text or "")
+        return found[0].strip() if found else ""
 
 
 class Row(NamedTuple):
@@ -83,7 +88,7 @@ class Format:
     recognises: Callable[[Source], bool]
     read: Callable[[Source], Annotation]
     suffix: str = ""  # of the files, where the format names them without
-    places: Callable[[Row], list[tuple[str, ...]]] | None = None  # folders a row's file may be in; None: as written
+    places: Callable[[Row], Places] | None = None  # the folders that a row's file may be in; None: as it is written
     folder_key: Callable[[str], str] = nfc  # folders with equal keys count as the same
     name_key: Callable[[str], str] = nfc  # and so do files
     origin: Callable[[str], str] | None = None  # path -> the recording that a clip was cut from
@@ -120,9 +125,10 @@ def number(text: str, what: str, limit: int = LABEL_LIMIT) -> int:
     """A whole number of at least 0. Raises ValueError naming `what` it should be."""
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{what} {text[:40]!r} is not a whole number of at least 0")
-    if len(text) > 10 or int(text) >= limit:
+    value = int(text) if len(text) <= 10 else limit
+    if value >= limit:
         raise ValueError(f"{what} {text[:20]} is too large")
-    return int(text)
+    return value
 
 
 def split_name(text: str) -> str:

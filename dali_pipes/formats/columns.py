@@ -24,7 +24,7 @@ class Header(NamedTuple):
 
 def header(source: Source) -> Header:
     """The header of a source, if it has one; else names that mean nothing."""
-    line = source.first_line()
+    line = source.first_line
     delimiter = max(",\t;", key=line.count)
     try:
         return Header([name.lower() for name in split(line, delimiter)], delimiter)

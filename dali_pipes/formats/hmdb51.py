@@ -10,7 +10,7 @@ import os
 import re
 
 from dali_pipes.errors import DataError
-from dali_pipes.formats.annotation import Annotation, Row, Source, read_rows, read_text
+from dali_pipes.formats.annotation import Annotation, Places, Row, Source, read_rows, read_text
 
 _FILE = re.compile(r"(?P<label>.+)_test_split(?P<fold>[123])\.txt$")
 _USE = {"0": "", "1": "train", "2": "test"}
@@ -31,9 +31,9 @@ def read(source: Source) -> Annotation:
     return Annotation(rows, class_names)
 
 
-def places(row: Row) -> list[tuple[str, ...]]:
+def places(row: Row) -> Places:
     """The class folder, or all videos in one."""
-    return [(row.path.partition("/")[0],), ()]
+    return (row.path.partition("/")[0],), ()
 
 
 def origin(path: str) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import islice
 
-from dali_pipes.formats.annotation import Annotation, Row, Source, read_rows, split_name
+from dali_pipes.formats.annotation import Annotation, Places, Row, Source, read_rows, split_name
 from dali_pipes.formats.columns import header, split
 from dali_pipes.formats.json_items import items
 
@@ -25,7 +26,7 @@ _SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validate", "validation"),
 
 def is_table(source: Source) -> bool:
     """Whether the first line is a header with a YouTube id, a line of such a table, or `class name/clip`."""
-    return "youtube_id" in header(source).names or _is_plain(source) or bool(_CLIP.match(source.first_line()))
+    return "youtube_id" in header(source).names or _is_plain(source) or bool(_CLIP.match(source.first_line))
 
 
 def is_json(source: Source) -> bool:
@@ -35,7 +36,7 @@ def is_json(source: Source) -> bool:
 
 def read_table(source: Source) -> Annotation:
     """Rows of CSV or text."""
-    if _CLIP.match(source.first_line()):
+    if _CLIP.match(source.first_line):
         return Annotation(read_rows(source.path, source.lines(), lambda *line: _clip(source, *line)))
     if _is_plain(source):
         lines = source.lines()
@@ -62,12 +63,16 @@ def read_json(source: Source) -> Annotation:
     return Annotation(read_rows(source.path, items(source), parse))
 
 
-def places(row: Row) -> list[tuple[str, ...]]:
+def places(row: Row) -> Places:
     """Repairs before what they repair, then class folders, then the rest."""
-    splits = [(name,) for name in _SPLIT_FOLDERS.get(row.split, ())]
-    above = [*splits, ()]
-    repairs = [("replacement", _REPAIRS), (_REPAIRS,)]
-    return [*repairs, *((*folder, str(row.label)) for folder in above), *above]
+    return _places(row.split, str(row.label))
+
+
+@lru_cache(maxsize=4096)
+def _places(split: str, label: str) -> Places:
+    above = (*((name,) for name in _SPLIT_FOLDERS.get(split, ())), ())
+    repairs = ("replacement", _REPAIRS), (_REPAIRS,)
+    return (*repairs, *((*folder, label) for folder in above), *above)
 
 
 def origin(path: str) -> str:
@@ -78,7 +83,7 @@ def origin(path: str) -> str:
 def _is_plain(source: Source) -> bool:
     """Whether the first line is one of a table without its header."""
     try:
-        fields = split(source.first_line(), ",")
+        fields = split(source.first_line, ",")
     except ValueError:
         return False
     return len(fields) >= 4 and bool(_ID.match(fields[1]) and all(map(_SECONDS.match, fields[2:4])))

@@ -14,7 +14,9 @@ _WITH_FRAMES = re.compile(r"\S\s+[1-9][0-9]*\s+[0-9]+\s*$")
 
 def has_frames(source: Source) -> bool:
     """Whether every line could be `path frames label`."""
-    return bool(source.first_line()) and all(_WITH_FRAMES.search(line) for _, line in source.lines())
+    if not _WITH_FRAMES.search(source.first_line):
+        return False  # most lists are none, and need not be divided into lines to know it
+    return all(_WITH_FRAMES.search(line) for _, line in source.lines())
 
 
 def read(source: Source) -> Annotation:

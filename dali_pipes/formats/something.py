@@ -19,8 +19,8 @@ _SPLIT = re.compile(r"(?<![a-z])(train|validation|val|test)", re.IGNORECASE)
 
 
 def is_csv(source: Source) -> bool:
-    """Whether every line is an id and a label, or an id alone where a file of labels is beside."""
-    return bool(source.first_line()) and all(_LINE.match(line) for _, line in source.lines())
+    """Whether every line is an id and a label."""
+    return bool(_LINE.match(source.first_line)) and all(_LINE.match(line) for _, line in source.lines())
 
 
 def is_json(source: Source) -> bool:

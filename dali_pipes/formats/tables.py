@@ -23,7 +23,7 @@ def is_csv(source: Source) -> bool:
 def is_jsonl(source: Source) -> bool:
     """Whether the first line is an object with a path."""
     try:
-        return "path" in json_object(source.first_line())
+        return "path" in json_object(source.first_line)
     except ValueError:
         return False
 

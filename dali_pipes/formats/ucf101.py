@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from dali_pipes.formats.annotation import Annotation, Row, Source, companion, read_rows
+from dali_pipes.formats.annotation import Annotation, Places, Row, Source, companion, read_rows
 from dali_pipes.formats.class_names import Numbers, read_class_names
 
 _LINE = re.compile(r"(?P<folder>[^/\s]+)/(?P<name>v_[^/\s]+_g[0-9]+_c[0-9]+\.\w+)(\s+(?P<label>[0-9]{1,9}))?$")
@@ -18,7 +18,7 @@ _CLASSES = "classInd.txt"
 
 def recognises(source: Source) -> bool:
     """Whether the first line is one of UCF101's, and its label, if it has one, counts from 1 as `classInd.txt` does."""
-    found = _LINE.match(source.first_line())
+    found = _LINE.match(source.first_line)
     classes = os.path.join(source.folder, _CLASSES)
     if not found or not os.path.isfile(classes):
         return bool(found) and not found["label"]
@@ -43,9 +43,9 @@ def read(source: Source) -> Annotation:
     return Annotation(read_rows(source.path, source.lines(), parse), class_names)
 
 
-def places(row: Row) -> list[tuple[str, ...]]:
+def places(row: Row) -> Places:
     """The class folder, or all videos in one."""
-    return [(row.path.partition("/")[0],), ()]
+    return (row.path.partition("/")[0],), ()
 
 
 def origin(path: str) -> str:
