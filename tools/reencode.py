@@ -59,7 +59,7 @@ class Settings:
     codec: Literal["h264", "hevc", "vp9", "mjpeg"] = "h264"
     short_side: int = 256  # pixels
     upscale: bool = False
-    gop: int = 16  # frames from one keyframe to the next
+    gop: int = 8  # frames from one keyframe to the next; docs/data.md says why
     crf: int = ENCODERS["h264"].quality  # on the encoder's own scale, less is better
 
 

@@ -1,0 +1,106 @@
+"""What the keyframe interval costs and brings: python benchmarks/gop.py VIDEO... > benchmarks/results/gop.jsonl
+
+Stores each video again with a keyframe every 16, 8 and 1 frames, as `prepare.py transcode` does by default otherwise,
+and reads the same clips of 8 frames from every version: a random frame of each of 8 segments, cut and decoded by PyAV
+on one thread. The versions take turns clip by clip, so that a busy machine is busy for all. One JSON object a version
+on stdout; `--table FILE` prints such a file as the table of docs/data.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.environment import environment
+from dali_pipes.cutter import Cut, cut
+from dali_pipes.decode import decode_frames
+from dali_pipes.frames import uniform_draw
+from dali_pipes.probe import probe
+from dali_pipes.video import Video
+from tools.reencode import Settings, write_video
+
+INTERVALS = (16, 8, 1)
+T = 8  # frames per clip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="*", metavar="VIDEO")
+    parser.add_argument("--clips", type=int, default=200, help="clips of each video (%(default)s)")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="print an earlier result as a table instead")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
+        return
+    for path in arguments.videos:
+        for record in compare(path, arguments.clips):
+            print(json.dumps({"bench": "gop", **record, "env": environment()}), flush=True)
+
+
+def compare(path: str, clips: int) -> Iterator[dict]:
+    """A record for the original and for each version of one video."""
+    with tempfile.TemporaryDirectory() as folder:
+        versions = {"as it comes": probe(path)}
+        for gop in INTERVALS:
+            name = f"keyframe every {gop}" if gop > 1 else "keyframes only"
+            write_video(versions["as it comes"], f"{folder}/{gop}.mp4", asdict(Settings(gop=gop)))
+            versions[name] = probe(f"{folder}/{gop}.mp4")
+        made = {name: ([], []) for name in versions}
+        for frames_T in draw(versions["as it comes"].frames, clips):
+            for name, video in versions.items():
+                started = time.perf_counter()
+                small = cut(video, frames_T)
+                decode_frames(small, video.path)
+                made[name][0].append(1e3 * (time.perf_counter() - started))
+                made[name][1].append(small)
+        for name, (milliseconds, cuts) in made.items():
+            yield {"video": Path(path).name, "version": name, **describe(versions[name], milliseconds, cuts)}
+
+
+def draw(frames: int, clips: int) -> np.ndarray:
+    """[clips, T] frame numbers, drawn as for training."""
+    return uniform_draw(np.full(clips, frames), np.random.default_rng(0).random((clips, T)))
+
+
+def describe(video: Video, milliseconds: list[float], cuts: list[Cut]) -> dict:
+    """What a version is, and what its clips took: means of counts, median and quartiles of times."""
+    lower, median, upper = statistics.quantiles(milliseconds, n=4, method="inclusive")
+    return {
+        "codec": video.codec,
+        "width": video.width,
+        "height": video.height,
+        "frames": video.frames,
+        "file_bytes": video.size,
+        "clips": len(cuts),
+        "decoded_per_clip": statistics.mean(small.packets for small in cuts),
+        "bytes_per_clip": statistics.mean(len(small.data) for small in cuts),
+        "ms_per_clip": median,
+        "ms_quartiles": [lower, upper],
+    }
+
+
+def table(records: list[dict]) -> str:
+    """The records in Markdown."""
+    head = "| video | version | file, kB | frames decoded per clip | read per clip, kB | ms per clip (quartiles) |"
+    rows = [
+        f"| {r['video']}, {r['frames']} frames | {r['version']} | {r['file_bytes'] / 1e3:.0f} | "
+        f"{r['decoded_per_clip']:.1f} | {r['bytes_per_clip'] / 1e3:.0f} | "
+        f"{r['ms_per_clip']:.1f} ({r['ms_quartiles'][0]:.1f}–{r['ms_quartiles'][1]:.1f}) |"
+        for r in records
+    ]
+    return "\n".join([head, "|---|---|---:|---:|---:|---:|", *rows])
+
+
+if __name__ == "__main__":
+    main()
