@@ -128,7 +128,8 @@ class Run:
         self._take_lock()
         if (folder / "status.json").exists() and fresh:
             self._remove_run()
-        if (folder / "status.json").exists() and not resume:
+        begun = self.best.exists() or any(self.checkpoints.glob("*.pt"))
+        if begun and not resume:  # what failed before its first checkpoint is no run to lose
             raise ConfigError(
                 f"train.name: {folder} already holds a run; go on with --resume, remove it with --fresh, "
                 "or choose another train.name"

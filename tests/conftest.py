@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # the tests' networks are too small to share out, and waiting threads spin
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -22,8 +25,6 @@ def pytest_collection_modifyitems(items):
         return
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if gpu_items:
-        import torch
-
         if not torch.cuda.is_available():
             for item in gpu_items:
                 item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))

@@ -42,7 +42,7 @@ MISTAKES = {
     "evaluating before training": "eval.py --config demo.yaml",
     "GPU decoding without a GPU": "train.py --config demo.yaml data.decoder=nvdec runtime.device=cpu",
     "a run that exists": "train.py --config demo.yaml train.name=taken",
-    "training on a network that is not there": "train.py --config demo.yaml model.shift=folded",
+    "a form of the shift that is not there": "train.py --config demo.yaml model.shift=folded",
 }
 
 
@@ -64,8 +64,8 @@ def write_data(folder: Path) -> None:
     (folder / "text.pt").write_text("These are not the weights you are looking for.\n")
     (folder / "broken.yaml").write_text("model: {name: tsm\n")
     torch.save({"layer1.0.conv1.weight": torch.zeros(3, 3)}, folder / "other.pt")
-    (folder / "runs" / "taken").mkdir(parents=True)
-    (folder / "runs" / "taken" / "metrics.jsonl").write_text("{}\n")
+    (folder / "runs" / "taken" / "checkpoints").mkdir(parents=True)
+    (folder / "runs" / "taken" / "checkpoints" / "step-00000001.pt").touch()
     (folder / "elsewhere").mkdir()
 
 

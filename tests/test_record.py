@@ -24,7 +24,10 @@ def test_folder_says_how_the_run_came_about(tmp_path, monkeypatch):
 
 
 def test_a_run_that_has_begun_is_only_opened_to_go_on(tmp_path):
-    Run(tmp_path).status("running", 0)
+    run = Run(tmp_path)
+    run.status("running", 3)
+    (run.checkpoints / "step-00000003.pt").write_text("weights")
+    del run  # and with it the lock
     with pytest.raises(ConfigError, match="already holds a run; go on with --resume"):
         Run(tmp_path)
     Run(tmp_path, resume=True)
@@ -32,6 +35,11 @@ def test_a_run_that_has_begun_is_only_opened_to_go_on(tmp_path):
 
 def test_a_folder_in_which_nothing_has_begun_is_taken(tmp_path):
     Run(tmp_path)
+    Run(tmp_path)
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_can_simply_be_started_again(tmp_path):
+    Run(tmp_path).status("failed", 0)
     Run(tmp_path)
 
 
