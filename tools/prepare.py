@@ -21,6 +21,7 @@ COMMANDS = {
     "scan": "look at every video of a list once, and keep what is found beside the list",
     "split": "divide a list into one to train on and one held out, whole groups on one side",
     "subset": "make a small set of a large one, a few videos of every class",
+    "stats": "say what sets are like: lengths, sizes, codecs, keyframes, decoding work per clip",
     "verify": "decode the videos of lists, and say which cannot be used and why",
     "transcode": "store the videos of lists or folders again, fast to read",
     "frames": "store videos as folders of JPEG pictures",

@@ -94,11 +94,16 @@ def write_video(video: Video, target: str, settings: dict) -> dict:
     }
 
 
+def recoloured(frame: av.VideoFrame) -> bool:
+    """Whether a source says that its colours are not those that DALI takes for granted."""
+    return frame.color_range == _FULL or frame.colorspace not in (_UNSPECIFIED, _BT470BG, _BT601)
+
+
 def _changes(first: av.VideoFrame, times: list[int | None]) -> Iterator[str]:
     """What is not as it was, apart from size and codec, in words that make sense after a number of videos."""
     if not pictures.is_upright(pictures.orientation(first)):
         yield "turned upright"
-    if first.color_range == _FULL or first.colorspace not in (_UNSPECIFIED, _BT470BG, _BT601):
+    if recoloured(first):
         yield "brought to BT.601 colours of limited range"
     if _uneven(times):
         yield "of changing frame rate, whose frames now come at even intervals"

@@ -1,0 +1,123 @@
+"""What a scanned set is like, and what storing it again would change: numbers for a person to decide by.
+
+Reads the catalogue; of the videos themselves only the first picture of a few.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from dali_pipes import cutter
+from dali_pipes.catalog import Catalog
+from dali_pipes.errors import DataError
+from dali_pipes.findings import keyframe_interval
+from dali_pipes.frames import uniform_draw
+from dali_pipes.video import Video
+from tools import pictures
+from tools.reencode import recoloured
+
+PACKETS_OF, PICTURES_OF = 1000, 50  # videos, evenly over the list, whose packets and first pictures are looked at
+INTERVALS = (16, 8, 1)
+COMMON = 4  # of codecs and sizes, as many are named
+
+
+def survey(catalog: Catalog, clip_frames: int) -> Iterator[tuple[str, str]]:
+    """(subject, what is found) of a set with readable videos, for clips of so many frames."""
+    rows = catalog.usable
+    videos = [catalog.video(row) for row in _spread(rows, PACKETS_OF)]
+    yield "classes", _classes(catalog)
+    yield "frames", quantiles(catalog.frames_N[rows])
+    if seconds := [video.frames / video.fps for video in videos if video.fps]:
+        yield "seconds", quantiles(seconds)
+    yield "codecs", _shares(catalog.codecs())
+    sizes = Counter(zip(catalog.width_N[rows].tolist(), catalog.height_N[rows].tolist(), strict=True))
+    yield "pictures", _shares({f"{width}x{height}": count for (width, height), count in sizes.items()})
+    if videos[0].access != "frames":
+        yield from _storage(catalog, videos)
+        yield from _work(videos, clip_frames)
+        yield from _looks(catalog)
+
+
+def _storage(catalog: Catalog, videos: list[Video]) -> Iterator[tuple[str, str]]:
+    """How the videos lie in their files."""
+    rows = catalog.usable
+    aligned_N = (catalog.width_N[rows] | catalog.height_N[rows]) % pictures.MULTIPLE == 0
+    size_N = catalog.size_N[rows] / 1e6
+    yield "sides % 16 = 0", f"{100 * aligned_N.mean():.0f} % (for each other video NVDEC makes a new decoder)"
+    yield "MB a file", f"{quantiles(size_N)}; {size_N.sum():.4g} in all"
+    yield "keyframe every", f"{quantiles([keyframe_interval(video) for video in videos])} frames"
+    yield "read as", _shares(Counter(video.access for video in videos))
+
+
+def _work(videos: list[Video], clip_frames: int) -> Iterator[tuple[str, str]]:
+    """What a clip costs to decode, now and stored again."""
+    now = np.mean([decoded_per_used(video, clip_frames) for video in videos])
+    yield "frames decoded", f"{now:.1f} for each one used, in clips of {clip_frames}"
+    for gop in INTERVALS:
+        then = np.mean([after_transcoding(video.frames, gop, clip_frames) for video in videos])
+        yield f"with --gop {gop}", f"{then:.1f}, once transcoded"
+
+
+def decoded_per_used(video: Video, clip_frames: int) -> float:
+    """Frames decoded for each frame of a training clip, averaged over clips."""
+    if video.access == "whole":
+        return len(video.packets) / clip_frames
+    clips = _clips(video.frames, clip_frames)
+    return float(np.mean([len(cutter.needed(video, frames_T)) for frames_T in clips])) / clip_frames
+
+
+def after_transcoding(frames: int, gop: int, clip_frames: int) -> float:
+    """The same with a keyframe every `gop` frames and no B-frames: each group up to the last frame wanted of it."""
+    clips = _clips(frames, clip_frames)
+    groups = [{frame // gop: frame % gop + 1 for frame in sorted(frames_T)} for frames_T in clips.tolist()]
+    return float(np.mean([sum(group.values()) for group in groups])) / clip_frames
+
+
+def _clips(frames: int, clip_frames: int, clips: int = 16) -> np.ndarray:
+    """[clips, clip_frames] frame numbers, drawn as for training, the same for every video of a length."""
+    return uniform_draw(np.full(clips, frames), np.random.default_rng(0).random((clips, clip_frames)))
+
+
+def quantiles(values) -> str:
+    low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
+    return f"{median:.4g} ({low:.4g} to {high:.4g})"
+
+
+def _classes(catalog: Catalog) -> str:
+    counts = np.bincount(catalog.label_N[catalog.usable])
+    text = f"{np.count_nonzero(counts)}, with {quantiles(counts[counts > 0])} videos"
+    empty = np.flatnonzero(counts == 0)
+    if len(empty):
+        text += f"; labels without a video: {', '.join(map(str, empty[:COMMON]))}"
+    return text + (f" and {len(empty) - COMMON} more" if len(empty) > COMMON else "")
+
+
+def _looks(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    """What transcoding would put right, by the first pictures of a few videos."""
+    firsts = [frame for row in _spread(catalog.usable, PICTURES_OF) if (frame := _first_picture(catalog.path(row)))]
+    on_side = sum(not pictures.is_upright(pictures.orientation(frame)) for frame in firsts)
+    coloured = sum(map(recoloured, firsts))
+    yield "stored turned", f"{on_side} of {len(firsts)} looked at (transcode turns them upright)"
+    yield "other colours", f"{coloured} of {len(firsts)} looked at (transcode brings them to BT.601, limited range)"
+
+
+def _first_picture(path: str):
+    try:
+        return next(pictures.decoded(path), None)
+    except DataError:
+        return None
+
+
+def _shares(counts: dict[str, int]) -> str:
+    """The commonest few, with their shares."""
+    total = sum(counts.values())
+    named = [f"{name} {100 * count / total:.0f} %" for name, count in Counter(counts).most_common(COMMON)]
+    return ", ".join(named + ([f"{len(counts) - COMMON} more"] if len(counts) > COMMON else []))
+
+
+def _spread(rows: np.ndarray, most: int) -> list[int]:
+    """At most so many of the rows, evenly over all."""
+    return rows[:: -(-len(rows) // most)].tolist()
