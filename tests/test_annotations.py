@@ -145,6 +145,31 @@ def test_a_bad_line_of_kinetics_is_named(tree, line, reason):
         read_list(str(tree({"train.csv": f"{KINETICS}{line}\n"}) / "train.csv"))
 
 
+@pytest.mark.parametrize(
+    "item", ['{"annotations": {"label": 3, "segment": [1, 2]}}', '{"annotations": {"label": "run"}}', "{}", "[]", "7"]
+)
+def test_a_bad_item_of_kinetics_json_is_named_by_its_line(tree, item):
+    good = '"---QUuC4vJs": {"annotations": {"label": "run", "segment": [84, 94]}}'
+    root = tree({"train.json": f'{{{good},\n\n"aaaaaaaaaaa": {item}}}'})
+    with pytest.raises(DataError, match=r"train.json:3: expected an id with annotations"):
+        read_list(f"{root}/train.json")
+
+
+@pytest.mark.parametrize(("ending", "line"), [("", 3), ("}, 7}", 3), ("}}\n}", 4)])
+def test_broken_json_is_refused_at_the_line_where_it_breaks(tree, ending, line):
+    root = tree(
+        {"train.json": f'{{"---QUuC4vJs":\n {{"annotations": {{"label": "run",\n "segment": [84, 94]}}{ending}'}
+    )
+    with pytest.raises(DataError, match=f"train.json:{line}: "):
+        read_list(f"{root}/train.json")
+
+
+def test_half_a_character_in_json_is_refused(tree):
+    root = tree({"train.json": kinetics_json("training").replace("testifying", "testifying\\ud800")})
+    with pytest.raises(DataError, match=r"train.json:1: .*surrogates not allowed"):
+        read_list(f"{root}/train.json")
+
+
 def test_a_kinetics_test_set_without_labels_is_refused(tree):
     root = tree({"test.csv": "youtube_id,time_start,time_end,split\n--6bJUbfpnQ,17,27,test\n"})
     with pytest.raises(DataError, match=r"test.csv:2: no label"):

@@ -7,6 +7,7 @@ from trees import plant, rows
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
+from dali_pipes.formats.class_names import Numbers, read_class_names
 from dali_pipes.lists import read_list
 
 
@@ -107,6 +108,8 @@ def test_json_lines_hold_any_name(tree):
     [
         ('{"path": "b.mp4", "label": true}', "label is true"),
         ('{"path": ["b.mp4"], "label": 1}', r"path is \[\"b.mp4\"\]"),
+        ('{"path": "b.mp4", "label": 1.0}', "label is 1.0, neither text nor a whole number"),
+        ('{"path": "b.mp4", "label": 1, "start": 0}', "asks for a part of a video"),
         ('{"path": "b.mp4", "label": -1}', "label '-1' is not a whole number"),
         ('{"path": "\\ud800.mp4", "label": 1}', "surrogates not allowed"),
         ('{"path": "b.mp4"', "not a JSON object"),
@@ -128,3 +131,33 @@ def test_class_folders_held_out_take_their_numbers_from_those_for_training(tree)
     root = tree(dict.fromkeys(names, ""))
     listing = read_list(f"{root}/val", Data(train=f"{root}/train"))
     assert rows(listing) == [("jump/b.mp4", 0), ("run/b.mp4", 2)] and listing.class_names == ("jump", "lie", "run")
+
+
+# Files of class names
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["a b\nc\n3 d\n", "0 a b\n1 c\n2 3 d\n", "3 3 d\n1 a b\n2 c\n", "\ufeff1,a b\r\n2,c\r\n\r\n3,3 d"],
+    ids=["names", "from 0", "from 1, in another order", "as of Windows"],
+)
+def test_class_names_may_be_numbered(tree, content):
+    assert read_class_names(str(tree({"names.txt": content}) / "names.txt")) == ("a b", "c", "3 d")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("a\n\nb\na\n", "4: 'a' names two classes, here and in line 1"), ("\n", "1: no class names")],
+)
+def test_class_names_are_each_of_one_class(tree, content, reason):
+    with pytest.raises(DataError, match=f"names.txt:{reason}"):
+        read_class_names(str(tree({"names.txt": content}) / "names.txt"))
+
+
+def test_a_class_is_found_however_a_mirror_spells_it():
+    numbers = Numbers(["passing American football (in game)", "massaging person's head", "tai chi", "tai-chi"])
+    assert numbers.of("passing_american_football_in_game") == 0
+    assert numbers.of('"massaging_person’s_head"') == 1
+    assert numbers.of("tai-chi") == 3
+    with pytest.raises(ValueError, match="class 'Tai Chi' is not among the 4 classes"):
+        numbers.of("Tai Chi")

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 
 from dali_pipes.errors import DataError
-from dali_pipes.formats.annotation import Source, nfc_caseless, read_text
+from dali_pipes.formats.annotation import SHOWN_PROBLEMS, Source, nfc_caseless, read_text
 
 _NUMBERED = re.compile(r"([0-9]{1,9})[\s,]+(\S.*)$")
 
@@ -19,18 +19,20 @@ def read_class_names(path: str) -> tuple[str, ...]:
 
     Raises DataError where a name is there twice, or the file has none.
     """
-    names = [line.strip() for _, line in Source(path, read_text(path)).lines()]
-    numbered = [_NUMBERED.match(name) for name in names]
-    if names and all(numbered):
-        name_of = {int(found[1]): found[2] for found in numbered}
-        if sorted(name_of) in (list(range(len(names))), list(range(1, len(names) + 1))):
-            names = [name_of[number] for number in sorted(name_of)]
-    if not names:
+    lines = [(line, content.strip()) for line, content in Source(path, read_text(path)).lines()]
+    found = [_NUMBERED.match(name) for _, name in lines]
+    if all(found):
+        numbered = sorted((int(match[1]), line, match[2]) for (line, _), match in zip(lines, found, strict=True))
+        if [number for number, *_ in numbered] in (list(range(len(lines))), list(range(1, len(lines) + 1))):
+            lines = [(line, name) for _, line, name in numbered]
+    line_of: dict[str, int] = {}
+    for line, name in lines:
+        if name in line_of:
+            raise DataError(f"{path}:{line}: {name!r} names two classes, here and in line {line_of[name]}")
+        line_of[name] = line
+    if not line_of:
         raise DataError(f"{path}:1: no class names; expected one a line")
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise DataError(f"{path}:{names.index(twice) + 1}: {twice!r} names two classes")
-    return tuple(names)
+    return tuple(line_of)
 
 
 class Numbers:
@@ -38,6 +40,7 @@ class Numbers:
 
     def __init__(self, names: Sequence[str]):
         self._names = names
+        self._unknown: dict[str, str] = {}  # and what to say of them
         self._exact = {name: number for number, name in enumerate(names)}
         squeezed = [squeeze(name) for name in names]
         uses = Counter(squeezed)
@@ -51,10 +54,16 @@ class Numbers:
         """The number of a class. Raises ValueError where there is no such class."""
         number = self.get(name)
         if number is None:
-            near = get_close_matches(name, self._names, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"class {name[:80]!r} is not among the {len(self._names)} classes{hint}")
+            raise ValueError(self._refusal(name[:80]))
         return number
+
+    def _refusal(self, name: str) -> str:
+        """The message for an unknown name; only the first few get the slow search for what was meant."""
+        if name not in self._unknown:
+            near = get_close_matches(name, self._names, 1) if len(self._unknown) < SHOWN_PROBLEMS else []
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            self._unknown[name] = f"class {name!r} is not among the {len(self._names)} classes{hint}"
+        return self._unknown[name]
 
 
 @lru_cache(maxsize=4096)

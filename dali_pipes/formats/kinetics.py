@@ -39,11 +39,10 @@ def read_table(source: Source) -> Annotation:
     if _CLIP.match(source.first_line):
         return Annotation(read_rows(source.path, source.lines(), lambda *line: _clip(source, *line)))
     if _is_plain(source):
-        lines = source.lines()
-        parse = lambda content: dict(zip(_PLAIN, split(content, ","), strict=False))  # noqa: E731
+        lines, fields = source.lines(), _plain_fields
     else:
-        lines, parse = islice(source.lines(), 1, None), header(source).fields
-    return Annotation(read_rows(source.path, lines, lambda line, content: _row(source, line, parse(content))))
+        lines, fields = islice(source.lines(), 1, None), header(source).fields
+    return Annotation(read_rows(source.path, lines, lambda line, content: _row(source, line, fields(content))))
 
 
 def read_json(source: Source) -> Annotation:
@@ -54,11 +53,12 @@ def read_json(source: Source) -> Annotation:
             youtube_id, about = item
             annotations = about["annotations"]
             start, end = annotations["segment"]
-            fields = youtube_id, annotations["label"], start, end, about.get("subset", "")
+            values = annotations["label"], youtube_id, str(start), str(end), str(about.get("subset", ""))
+            if not isinstance(values[0], str):
+                raise TypeError
         except (KeyError, TypeError, ValueError, AttributeError):
             raise ValueError("expected an id with annotations: a label and a segment") from None
-        names = ("youtube_id", "label", "time_start", "time_end", "split")
-        return _row(source, line, dict(zip(names, map(str, fields), strict=True)))
+        return _row(source, line, dict(zip(_PLAIN, values, strict=True)))
 
     return Annotation(read_rows(source.path, items(source), parse))
 
@@ -89,6 +89,11 @@ def _is_plain(source: Source) -> bool:
     return len(fields) >= 4 and bool(_ID.match(fields[1]) and all(map(_SECONDS.match, fields[2:4])))
 
 
+def _plain_fields(line: str) -> dict[str, str]:
+    """The fields of a line in a table without a header; those beyond the split are of no use here."""
+    return dict(zip(_PLAIN, split(line, ","), strict=False))
+
+
 def _row(source: Source, line: int, fields: Mapping[str, str]) -> Row:
     if not fields.get("label"):
         raise ValueError("no label; the published test set of some editions has none, so it cannot be scored")
@@ -98,8 +103,8 @@ def _row(source: Source, line: int, fields: Mapping[str, str]) -> Row:
     if not (_SECONDS.match(start) and _SECONDS.match(end)):
         raise ValueError(f"{start[:20]!r} to {end[:20]!r} is not a range of seconds")
     name = f"{youtube_id}_{int(float(start)):06d}_{int(float(end)):06d}"
-    split = fields.get("split", "")
-    return Row(source.path, line, name, fields["label"].strip('"'), split=split_name(split) or split)
+    subset = fields.get("split", "")
+    return Row(source.path, line, name, fields["label"].strip('"'), split=split_name(subset) or subset)
 
 
 def _clip(source: Source, line: int, content: str) -> Row:

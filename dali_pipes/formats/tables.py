@@ -61,10 +61,10 @@ def json_object(line: str) -> dict:
 
 
 def text(fields: Mapping[str, object], name: str) -> str:
-    """A field as text, numbers as they are written; empty where there is none. Raises ValueError for anything else."""
+    """A field as text; empty where there is none. Raises ValueError for what is neither text nor a whole number."""
     value = fields.get(name)
-    if isinstance(value, bool) or not (value is None or isinstance(value, str | int | float)):
-        raise ValueError(f"{name} is {json.dumps(value)[:40]}, neither text nor a number")
+    if isinstance(value, bool) or not (value is None or isinstance(value, str | int)):
+        raise ValueError(f"{name} is {json.dumps(value)[:40]}, neither text nor a whole number")
     value = "" if value is None else str(value)
     value.encode("utf-8")  # JSON can spell half of a character
     return value
@@ -79,7 +79,7 @@ def _row_reader(source: Source) -> Callable[[int, Mapping[str, object]], Row]:
         path, label, frames = text(fields, "path"), text(fields, "label"), text(fields, "frames")
         if not path or not label:
             raise ValueError(f"no {'label' if path else 'path'}")
-        if text(fields, "start") or text(fields, "end"):
+        if fields.get("start") not in (None, "") or fields.get("end") not in (None, ""):
             raise ValueError(
                 "asks for a part of a video, but videos are read whole; cut the part out into a file first"
             )
