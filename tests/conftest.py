@@ -24,7 +24,6 @@ def pytest_collection_modifyitems(items):
     if os.environ.get("REQUIRE_GPU") == "1":
         return
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
-    if gpu_items:
-        if not torch.cuda.is_available():
-            for item in gpu_items:
-                item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+    if gpu_items and not torch.cuda.is_available():
+        for item in gpu_items:
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
