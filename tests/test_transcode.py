@@ -11,7 +11,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from av.video.reformatter import ColorRange
 from videos import number_in, write_video
 
 from dali_pipes.cutter import cut
@@ -147,52 +146,6 @@ def test_a_changing_frame_rate_becomes_an_even_one_and_is_named(shared, tmp_path
         times = [frame.pts for frame in container.decode(video=0)]
     assert len(times) == source.frames
     assert len(set(np.diff(times))) == 1
-
-
-# Colours
-
-MATRICES = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}  # H.273's number: weights of red and blue
-
-
-def rgb(frame: av.VideoFrame, matrix: int, *, full: bool) -> np.ndarray:
-    """[H, W, 3] float64: a 4:2:0 frame by the textbook, its samples taken for those of a matrix and range."""
-    bits = frame.format.components[0].bits
-    planes = [
-        np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16).reshape(plane.height, -1)[:, : plane.width]
-        for plane in frame.planes
-    ]
-    y, blue, red = (plane.astype(float) / 2 ** (bits - 8) for plane in planes)
-    blue, red = (plane.repeat(2, axis=0).repeat(2, axis=1) - 128 for plane in (blue, red))
-    if not full:
-        y, blue, red = (y - 16) * 255 / 219, blue * 255 / 224, red * 255 / 224
-    weight_r, weight_b = MATRICES[matrix]
-    r, b = y + 2 * (1 - weight_r) * red, y + 2 * (1 - weight_b) * blue
-    g = (y - weight_r * r - weight_b * b) / (1 - weight_r - weight_b)
-    return np.stack([r, g, b], axis=-1).clip(0, 255)
-
-
-@pytest.mark.parametrize(
-    ("name", "before", "after"),
-    [
-        ("bt601_limited_range", (0, 0.01), 0.5),
-        ("bt601_full_range", (0, 0.01), 1.2),
-        ("bt709_full_range", (12, 14), 1.8),
-        ("bt2020_10bit", (4, 6), 2.8),
-    ],
-)
-def test_colours_are_right_where_bt601_is_assumed(shared, tmp_path, name, before, after):
-    """Mean distance from the true picture in grey levels: read as DALI reads (BT.601 always), before and after."""
-    path = shared / "data" / "nasty" / f"torchcodec__{name}.mp4"
-    transcode(probe(str(path)), str(tmp_path / "new.mp4"), settings(crf=6, short_side=2000))
-    with av.open(str(path)) as old, av.open(str(tmp_path / "new.mp4")) as new:
-        source, stored = next(old.decode(video=0)), next(new.decode(video=0))
-    assert (stored.colorspace, stored.color_range) == (6, ColorRange.MPEG)
-    full = source.color_range == ColorRange.JPEG
-    truth = rgb(source, int(source.colorspace), full=full)
-    distance = np.abs(rgb(source, 6, full=full) - truth).mean(), np.abs(rgb(stored, 6, full=False) - truth).mean()
-    print(f"{name}: {distance[0]:.2f} grey levels off before, {distance[1]:.2f} after")
-    assert before[0] <= distance[0] <= before[1]
-    assert distance[1] < after
 
 
 # Whole sets
