@@ -120,7 +120,8 @@ def _of_split(annotation: Annotation, source: Source, split: str) -> list[Row]:
         there = ", ".join(filter(None, splits)) or "none by name"
         raise DataError(f"{source.path}: has no split {split}; it has {there}")
     if not wanted and len(splits) > 1:
-        raise DataError(f"{source.path}: holds {', '.join(split or '(none)' for split in splits)}; say which, as in {source.path}:{splits[-1]}")
+        there = ", ".join(split or "(none)" for split in splits)
+        raise DataError(f"{source.path}: holds {there}; say which, as in {source.path}:{splits[-1]}")
     return [row for row in annotation.rows if row.split == wanted] if wanted else annotation.rows
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 
 from dali_pipes.formats.annotation import Places
@@ -28,7 +29,7 @@ class Finder:
         self._base, self._root = base, root
         self._folder_key, self._name_key = folder_key, name_key
         self._searched: dict[Places, list[_Folder]] = {}
-        self._folders: dict[tuple[str, ...], list[_Folder]] = {(): [_Folder("", self._listed(""), name_key)]}
+        self._folders: dict[tuple[str, ...], list[_Folder]] = {(): [self._look("")]}
 
     def find(self, places: Places, name: str) -> str | None:
         """The path, relative to the base, of the file `name` in the first of the places that has it.
@@ -50,37 +51,37 @@ class Finder:
             paths = [
                 os.path.join(above.path, name)
                 for above in self._matching(place[:-1])
-                for name in sorted(above.names_by(self._folder_key).get(key, ()), key=lambda name: name != place[-1])
+                for name in sorted(above.by_folder_key.get(key, ()), key=lambda name: name != place[-1])
             ]
-            self._folders[place] = [_Folder(path, self._listed(path), self._name_key) for path in paths]
+            self._folders[place] = [self._look(path) for path in paths]
         return self._folders[place]
 
-    def _listed(self, path: str) -> frozenset[str]:
+    def _look(self, path: str) -> _Folder:
         folder = os.path.join(self._base, path)
-        if self._root and not inside(self._root, folder):
-            return frozenset()
-        try:
-            return frozenset(os.listdir(folder))
-        except OSError:
-            return frozenset()
+        names: list[str] = []
+        if not self._root or inside(self._root, folder):
+            with suppress(OSError):
+                names = os.listdir(folder)
+        return _Folder(path, frozenset(names), self._folder_key, self._name_key)
 
 
 class _Folder:
     """The names in a folder."""
 
-    def __init__(self, path: str, names: frozenset[str], name_key: Key):
+    def __init__(self, path: str, names: frozenset[str], folder_key: Key, name_key: Key):
         self.path = path  # relative to the base
         self.names = names
-        self._name_key = name_key
+        self._folder_key, self._name_key = folder_key, name_key
 
     @cached_property
     def by_key(self) -> dict[str, str]:
         """A name for each key; of several the first in sorted order."""
         return {self._name_key(name): name for name in sorted(self.names, reverse=True)}
 
-    def names_by(self, key: Key) -> dict[str, list[str]]:
-        """All names for each key."""
+    @cached_property
+    def by_folder_key(self) -> dict[str, list[str]]:
+        """All names for each key, should they be folders."""
         names = defaultdict(list)
         for name in sorted(self.names):
-            names[key(name)].append(name)
+            names[self._folder_key(name)].append(name)
         return names

@@ -69,8 +69,8 @@ def places(row: Row) -> Places:
 
 
 @lru_cache(maxsize=4096)
-def _places(split: str, label: str) -> Places:
-    above = (*((name,) for name in _SPLIT_FOLDERS.get(split, ())), ())
+def _places(subset: str, label: str) -> Places:
+    above = (*((name,) for name in _SPLIT_FOLDERS.get(subset, ())), ())
     repairs = ("replacement", _REPAIRS), (_REPAIRS,)
     return (*repairs, *((*folder, label) for folder in above), *above)
 

@@ -53,7 +53,7 @@ def read_json(source: Source) -> Annotation:
         if template not in numbers:
             raise ValueError(f"template {template[:80]!r} is not in {os.path.basename(labels)}")
         name = str(item.get("id", ""))
-        if not (name.isascii() and name.isalnum()):
+        if not (name.isascii() and name.isdigit()):
             raise ValueError(f"id {name[:40]!r} is not a number")
         return Row(source.path, line, name, numbers[template])
 
