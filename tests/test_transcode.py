@@ -16,6 +16,8 @@ from videos import number_in, write_video
 from dali_pipes.cutter import cut
 from dali_pipes.decode import decode_frames
 from dali_pipes.probe import probe
+from dali_pipes.workers import Failure
+from tools import convert as convert_module
 from tools import prepare
 from tools.pictures import stored_size, turned
 from tools.reencode import ENCODERS, Settings
@@ -263,3 +265,23 @@ def test_killed_at_any_moment_and_started_again_it_ends_the_same(tmp_path, kills
     assert landed >= kills // 2
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert not (tmp_path / "killed" / ".unfinished").exists()
+
+
+def test_a_full_disk_stops_the_work_and_leaves_nobody_out(tmp_path, monkeypatch, capsys):
+    source = write_set(tmp_path)
+    monkeypatch.setattr(convert_module, "call_all", lambda function, calls, count: [full_disk(call) for call in calls])
+    assert convert(source, tmp_path / "new") == 2
+    assert "the disk is full; make room and start again to go on" in capsys.readouterr().err
+    assert not (tmp_path / "new" / "all.list").exists()
+
+
+def full_disk(call):
+    return call.key, Failure("[Errno 28] No space left on device: 'new.mp4'")
+
+
+def test_a_split_of_a_table_keeps_its_name(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / name, "mpeg4", 4)
+    (tmp_path / "table.csv").write_text("path,label,split\na.mp4,0,train\nb.mp4,1,val\n")
+    assert convert(f"{tmp_path}/table.csv:train", tmp_path / "new") == 0
+    assert (tmp_path / "new" / "table-train.list").read_text() == "a.mp4 0\n"

@@ -62,28 +62,35 @@ def convert_all(catalogs: list[Catalog], out: Path, conversion: Conversion, work
 
     Raises DataError where something would be written over a source, nothing is left, or the disk is full.
     """
-    lists = {catalog.source: out / f"{Path(catalog.source).stem}.list" for catalog in catalogs}
+    lists = {catalog.source: out / _list_name(catalog.source) for catalog in catalogs}
     results = result_names(catalogs, conversion.suffix)
     _refuse_to_overwrite(results, lists, out)
+    reasons = {path: reason for catalog in catalogs for _, path, reason in catalog.unreadable}
+    row_of = {catalog.path(row): (catalog, row) for catalog in catalogs for row in catalog.usable.tolist()}
     with _workplace(out) as unfinished, closing(Ledger(out / DONE, out, conversion.settings)) as ledger:
-        videos = {catalog.path(row): catalog.video(row) for catalog in catalogs for row in catalog.usable.tolist()}
-        todo = [video for path, video in videos.items() if not ledger.has(video, results[path])]
-        reasons = {path: reason for catalog in catalogs for _, path, reason in catalog.unreadable}
-        for path, made in _run(todo, unfinished, conversion, workers, console):
+        todo = [path for path, (catalog, row) in row_of.items() if not ledger.has(catalog.video(row), results[path])]
+        calls = _calls([row_of[path] for path in todo], unfinished, conversion)
+        for path, made in _run(calls, len(todo), conversion, workers, console):
             if isinstance(made, Failure):
                 reasons[path] = made.reason.removeprefix(f"{path}: ")
             else:
-                _move(made.pop("at"), out / results[path])
-                ledger.add(videos[path], results[path], made)
-        records = {path: ledger.records[results[path]] for path in videos if path not in reasons}
-    if not records:
-        raise DataError(f"{out}: none of the {len(results)} videos can be converted, the first because: {reasons}")
-    for catalog in catalogs:
-        _write_list(catalog, lists[catalog.source], results, records, conversion.line)
+                catalog, row = row_of[path]
+                _move(Path(made.pop("at")), out / results[path])
+                ledger.add(catalog.video(row), results[path], made)
+        records = {path: ledger.records[results[path]] for path in row_of if path not in reasons}
     left_out = [entry for catalog in catalogs for entry in _left_out(catalog, reasons)]
     replace_lines(out / LEFT_OUT, left_out)
-    made = sum(video.path in records for video in todo)
-    return Outcome(list(records.values()), left_out, made, list(lists.values()))
+    if not records:
+        raise DataError(f"{out}: none of the {len(results)} videos can be converted; see {out / LEFT_OUT}")
+    for catalog in catalogs:
+        _write_list(catalog, lists[catalog.source], results, records, conversion.line)
+    return Outcome(list(records.values()), left_out, sum(path in records for path in todo), list(lists.values()))
+
+
+def _list_name(source: str) -> str:
+    """What a list is called in the new tree. `table.csv:train`, one split of a source, becomes `table-train.list`."""
+    name, _, split = os.path.basename(source).partition(":")
+    return f"{os.path.splitext(name)[0]}{'-' if split else ''}{split}.list"
 
 
 def result_names(catalogs: list[Catalog], suffix: str) -> dict[str, str]:
@@ -136,18 +143,24 @@ def _workplace(out: Path) -> Iterator[Path]:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def _calls(rows: list[tuple[Catalog, int]], unfinished: Path, conversion: Conversion) -> Iterator[Call]:
+    """What to ask of the processes, known by (source path, temporary path)."""
+    for number, (catalog, row) in enumerate(rows):
+        video = catalog.video(row)
+        # A process outlives the killed run that started it by one video, so every run has names of its own.
+        at = str(unfinished / f"{os.getpid()}-{number}{conversion.suffix}")
+        yield Call((video.path, at), (video, at, conversion.settings), SECONDS + video.frames)
+
+
 def _run(
-    todo: list[Video], unfinished: Path, conversion: Conversion, workers: int, console: Console
+    calls: Iterator[Call], count: int, conversion: Conversion, workers: int, console: Console
 ) -> Iterator[tuple[str, dict | Failure]]:
     """(source path, what was done and `at` which temporary path; or why not) in the order they finish."""
-    # A process outlives the killed run that started it, by one video: so every run has names of its own.
-    at = {v.path: unfinished / f"{os.getpid()}-{number}{conversion.suffix}" for number, v in enumerate(todo)}
-    calls = (Call(v.path, (v, str(at[v.path]), conversion.settings), SECONDS + v.frames) for v in todo)
-    results = call_all(conversion.function, calls, min(workers, len(todo)))
-    for path, made in watched(results, len(todo), "converting", console):
+    results = call_all(conversion.function, calls, min(workers, count))
+    for (path, at), made in watched(results, count, "converting", console):
         if isinstance(made, Failure) and os.strerror(ENOSPC) in made.reason:
-            raise DataError(f"{unfinished.parent}: the disk is full; make room and start again to go on")
-        yield path, made if isinstance(made, Failure) else {**made, "at": at[path]}
+            raise DataError(f"{os.path.dirname(at)}: the disk is full; make room and start again to go on")
+        yield path, made if isinstance(made, Failure) else {**made, "at": at}
 
 
 def _move(made: Path, place: Path) -> None:

@@ -104,7 +104,7 @@ def _changes(first: av.VideoFrame, times: list[int | None]) -> Iterator[str]:
     if not pictures.is_upright(pictures.orientation(first)):
         yield "turned upright"
     if recoloured(first):
-        yield "brought to BT.601 colours of limited range"
+        yield "brought to BT.601 colours"
     if _uneven(times):
         yield "of changing frame rate, whose frames now come at even intervals"
 
