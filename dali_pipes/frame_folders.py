@@ -6,7 +6,10 @@ pictures and into the first one.
 
 from __future__ import annotations
 
+import io
 import os
+import stat
+from itertools import islice
 
 import numpy as np
 from PIL import Image
@@ -17,6 +20,7 @@ from dali_pipes.video import PACKET, Video
 
 FIRST = 1  # the number of the first picture
 _SHOWN = 3  # missing pictures that are named
+_DIGITS = 10  # more are not the number of a picture
 
 
 def probe_folder(path: str, check: Check, pattern: str, frames: int) -> Video:
@@ -30,15 +34,19 @@ def probe_folder(path: str, check: Check, pattern: str, frames: int) -> Video:
         present = set(os.listdir(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    count = frames or _highest(present, pattern)
-    missing = [name for number in range(count) if (name := picture_name(pattern, number)) not in present]
-    if not count or len(missing) == count:
+    there = _numbers(present, pattern)
+    count = frames or max(there, default=0)
+    there = {number for number in there if number <= count}
+    if not there:
         raise DataError(f"{path}: holds no {picture_name(pattern, 0)}; is data.frame_pattern={pattern} right?")
-    if missing:
-        some = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-        raise DataError(f"{path}: {len(missing)} of {count} pictures are missing: {some}")
-    numbers = {"demux": [0], "ends": sorted({0, count - 1}), "full": range(count)}[check]
-    sizes = {_size(path, picture_name(pattern, number), decode=check != "demux") for number in numbers}
+    if len(there) < count:
+        missing = (
+            picture_name(pattern, number - FIRST) for number in range(FIRST, count + FIRST) if number not in there
+        )
+        some = ", ".join(islice(missing, _SHOWN))
+        raise DataError(f"{path}: {count - len(there)} of {count} pictures are missing, such as {some}")
+    frames_to_check = {"demux": [0], "ends": sorted({0, count - 1}), "full": range(count)}[check]
+    sizes = {_size(path, picture_name(pattern, frame), decode=check != "demux") for frame in frames_to_check}
     if len(sizes) > 1:
         raise DataError(f"{path}: its pictures change size: {', '.join(f'{w}x{h}' for w, h in sorted(sizes))}")
     return Video(
@@ -56,18 +64,10 @@ def probe_folder(path: str, check: Check, pattern: str, frames: int) -> Video:
 
 
 def read_pictures(video: Video, frames: np.ndarray) -> list[np.ndarray]:
-    """The JPEG files of these frames, as uint8 [bytes] each. Raises DataError naming one that is not there."""
+    """The JPEG files of these frames, as uint8 [bytes] each. Raises DataError naming one that cannot be read."""
     pattern = video.description.decode()
-    pictures = []
-    for number in frames.tolist():
-        path = os.path.join(video.path, picture_name(pattern, number))
-        try:
-            pictures.append(np.fromfile(path, np.uint8))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); it was there when scanned") from error
-        if not pictures[-1].size:
-            raise DataError(f"{path}: is empty (0 bytes)")
-    return pictures
+    names = [picture_name(pattern, frame) for frame in frames.tolist()]
+    return [np.frombuffer(_read(video.path, name), np.uint8) for name in names]
 
 
 def picture_name(pattern: str, frame: int) -> str:
@@ -75,21 +75,34 @@ def picture_name(pattern: str, frame: int) -> str:
     return pattern.format(frame + FIRST)
 
 
-def _highest(present: set[str], pattern: str) -> int:
-    """How many pictures there are if none is missing: the highest number that a name has."""
-    before, after = pattern[: pattern.index("{")], pattern[pattern.rindex("}") + 1 :]
-    numbers = [name[len(before) : len(name) - len(after)] for name in present if name.startswith(before)]
-    return max((int(n) for n in numbers if n.isdecimal() and pattern.format(int(n)) in present), default=0)
+def _numbers(present: set[str], pattern: str) -> set[int]:
+    """The numbers of the pictures among these file names, from FIRST on."""
+    before, after = pattern[: pattern.index("{")], pattern[pattern.index("}") + 1 :]
+    digits = (name.removeprefix(before).removesuffix(after) for name in present)
+    numbers = {int(number) for number in digits if number.isascii() and number.isdigit() and len(number) < _DIGITS}
+    return {number for number in numbers if number >= FIRST and pattern.format(number) in present}
+
+
+def _read(folder: str, name: str) -> bytes:
+    """A picture's file, which is a regular one and not empty."""
+    try:
+        # Without waiting: a pipe may never have anything to say.
+        descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            content = file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    except OSError as error:
+        raise DataError(f"{folder}: {name} cannot be read ({error.strerror})") from error
+    if not content:
+        raise DataError(f"{folder}: {name} is empty, or not a file")
+    return content
 
 
 def _size(folder: str, name: str, *, decode: bool) -> tuple[int, int]:
     """Width and height of a picture; raises DataError where it is none, or none that decodes."""
     try:
-        with Image.open(os.path.join(folder, name)) as picture:
+        with Image.open(io.BytesIO(_read(folder, name)), formats=["JPEG"]) as picture:
             if decode:
                 picture.load()
-            if picture.format == "JPEG":
-                return picture.size
-            raise DataError(f"{folder}: {name} is {picture.format}, not JPEG")
+            return picture.size
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{folder}: {name} is damaged, or not a picture ({error})") from error
+        raise DataError(f"{folder}: {name} is damaged, or not a JPEG picture") from error

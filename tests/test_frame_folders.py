@@ -1,6 +1,7 @@
 """Folders of JPEG frames: what a scan says of them, and that they give the same clips as the videos they came from."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,14 @@ def resize(number):
     return lambda folder: Image.fromarray(picture(0, 32, 80)).save(folder / PATTERN.format(number))
 
 
+def replace_by_pipe(number):
+    def harm(folder):
+        (folder / PATTERN.format(number)).unlink()
+        os.mkfifo(folder / PATTERN.format(number))
+
+    return harm
+
+
 def cut_short(number):
     def harm(folder):
         path = folder / PATTERN.format(number)
@@ -77,18 +86,25 @@ def cut_short(number):
 @pytest.mark.parametrize(
     ("harm", "check", "frames", "reason"),
     [
-        (drop(5), "demux", 0, "1 of 12 pictures are missing: img_00005.jpg"),
-        (drop(12), "demux", 12, "1 of 12 pictures are missing: img_00012.jpg"),
+        (drop(5), "demux", 0, "1 of 12 pictures are missing, such as img_00005.jpg"),
+        (drop(12), "demux", 12, "1 of 12 pictures are missing, such as img_00012.jpg"),
         (
             drop(2, 3, 4, 5),
             "demux",
             0,
-            "4 of 12 pictures are missing: img_00002.jpg, img_00003.jpg, img_00004.jpg, ...",
+            "4 of 12 pictures are missing, such as img_00002.jpg, img_00003.jpg, img_00004.jpg",
         ),
         (drop(*range(1, 13)), "demux", 12, "holds no img_00001.jpg; is data.frame_pattern=img_{:05}.jpg right?"),
-        (overwrite(1, b"no picture"), "demux", 0, "img_00001.jpg is damaged, or not a picture"),
-        (overwrite(12, b""), "ends", 0, "img_00012.jpg is damaged, or not a picture"),
-        (cut_short(6), "full", 0, "img_00006.jpg is damaged, or not a picture"),
+        (overwrite(1, b"no picture"), "demux", 0, "img_00001.jpg is damaged, or not a JPEG picture"),
+        (overwrite(12, b""), "ends", 0, "img_00012.jpg is empty, or not a file"),
+        (
+            drop(1),
+            "demux",
+            2**31 - 1,
+            "2147483636 of 2147483647 pictures are missing, such as img_00001.jpg, img_00013.jpg",
+        ),
+        (replace_by_pipe(3), "full", 0, "img_00003.jpg is empty, or not a file"),
+        (cut_short(6), "full", 0, "img_00006.jpg is damaged, or not a JPEG picture"),
         (resize(12), "ends", 0, "its pictures change size: 80x32, 96x48"),
     ],
 )
@@ -129,7 +145,7 @@ def test_a_list_that_counts_otherwise_is_scanned_again(tmp_path):
     write_folder(tmp_path / "two")
     assert reasons(write_list(tmp_path, ["one 12 0", "two 12 1"])) == {}
     assert reasons(write_list(tmp_path, ["one 12 0", "two 13 1"])) == {
-        "two": "1 of 13 pictures are missing: img_00013.jpg"
+        "two": "1 of 13 pictures are missing, such as img_00013.jpg"
     }
     assert reasons(write_list(tmp_path, ["one 12 0", "two 12 1"])) == {}
 
