@@ -139,7 +139,7 @@ class Clip:
     flip: float = 0.5
     """Probability of a horizontal flip."""
     antialias: bool = True
-    """Resize as Pillow does (TSM), or as OpenCV (PaddleVideo's TSN): no antialiasing, and sizes and centres rounded its way."""
+    """Resize as Pillow (TSM); false: as OpenCV (PaddleVideo's TSN), neither antialiased nor rounded the same."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
