@@ -1,4 +1,4 @@
-"""The whole chain on generated data: python tools/demo.py
+"""The whole chain on generated data: python tools/demo.py [--json FILE]
 
 Writes the demo set, trains a TSM and a TSN on it in the same way, evaluates both on scenes that neither has seen, and
 says what came out. Each step is a command that a user could type, and is printed as such.
@@ -6,6 +6,7 @@ says what came out. Each step is a command that a user could type, and is printe
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
 import subprocess
@@ -14,6 +15,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from engine.record import environment
 
 
 def run(*command: str) -> None:
@@ -34,13 +38,20 @@ def train_and_evaluate(name: str, overrides: list[str]) -> dict:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores, the time and the machine to FILE")
+    arguments = parser.parse_args()
     started = time.monotonic()
     run("tools/prepare.py", "demo")
     scores = {
         "TSM": train_and_evaluate("demo", []),
         "TSN": train_and_evaluate("demo_tsn", ["model.name=tsn"]),
     }
-    print(f"\nTop-1 on held-out scenes, after {time.monotonic() - started:.0f} s in all:")
+    seconds = round(time.monotonic() - started)
+    if arguments.json:
+        record = {"bench": "demo", "seconds": seconds, "scores": scores, "env": environment()}
+        arguments.json.write_text(json.dumps(record) + "\n")
+    print(f"\nTop-1 on held-out scenes, after {seconds} s in all:")
     for model, score in scores.items():
         print(f"  {model}  {100 * score['top1']:5.1f} %   ({score['correct']} of {score['evaluated']} videos)")
     print("A picture alone does not tell the direction: TSN, blind to time, guesses; TSM sees it.")
