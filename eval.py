@@ -11,7 +11,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from configs import Config, cli
+from configs import Config, cli, flat
 
 
 def arguments() -> Namespace:
@@ -36,6 +36,7 @@ def score(config: Config, args: Namespace) -> None:
     """One evaluation, from the weights to the line that says what they are worth."""
     from engine import data, distributed, runtime
     from engine.evaluate import evaluate
+    from engine.record import environment
     from engine.screen import Screen
     from engine.training import build_network
 
@@ -56,7 +57,8 @@ def score(config: Config, args: Namespace) -> None:
         loader.close()
         screen.say(result.summary())
         if args.json and distributed.rank() == 0:
-            args.json.write_text(json.dumps({"weights": str(weights), **result.to_json()}) + "\n")
+            source = {"weights": str(weights), "settings": flat(config), "env": environment()}
+            args.json.write_text(json.dumps({**result.to_json(), **source}) + "\n")
 
 
 def main() -> int:

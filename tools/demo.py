@@ -14,10 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine.record import environment
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(*command: str) -> None:

@@ -2,7 +2,7 @@
 
 Every scene appears in all four classes, and opposite directions show the same pictures in reverse order. A picture
 alone tells the axis at best, by its motion blur; only the order of the pictures tells the direction. So a network
-without time stays near 50 %, and one with a temporal shift gets nearly all. Nothing here knows of training.
+without time gets half at best, and one with a temporal shift nearly all. Nothing here knows of training.
 """
 
 from __future__ import annotations
