@@ -35,3 +35,7 @@ format: install
 
 probe-nvdec: install  ## on a machine with an NVIDIA GPU, in five minutes: what its video decoder takes, gives and feeds
 	$(PYTHON) benchmarks/probe_nvdec.py >/dev/null
+
+bench: install  ## clips/s cut, fed, computed and trained, on the demo set
+	$(PYTHON) tools/prepare.py demo
+	$(PYTHON) benchmarks/throughput.py all >/dev/null
