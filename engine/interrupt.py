@@ -17,7 +17,7 @@ class Interrupt:
 
     def __init__(self):
         self.reason: str | None = None
-        self._parent = os.getppid()
+        self._launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
 
     def __enter__(self) -> Interrupt:
         self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -37,7 +37,8 @@ class Interrupt:
         """Whether all ranks are to stop after `step`. Every rank asks at every step; few of the calls exchange."""
         if distributed.world_size() > 1 and step % AGREE_EVERY:
             return False
-        if os.getppid() != self._parent and not self.reason:  # torchrun was killed: nobody else would say so
+        if self._launcher not in (None, os.getppid()) and not self.reason:
+            # torchrun was killed, and nobody else would say so; without one, a shell may leave its job running
             self.reason, self._received = "the launcher has died", time.monotonic()
         if not distributed.any_rank(self.reason is not None):
             return False
