@@ -9,14 +9,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 from engine import record
 
 
 @cache
 def environment() -> dict:
-    """Versions, commit and machine as a run records them, and the GPU's driver and the command line."""
-    return {**record.environment(), "driver": gpu_query("driver_version"), "command": shlex.join(sys.argv)}
+    """Versions, commit and machine as a run records them, and the GPU's driver and the command line.
+
+    Files outside the project appear by name alone: where they lie is nobody's business.
+    """
+    words = [Path(word).name if word.startswith(("/", "..")) else word for word in sys.argv]
+    return {**record.environment(), "driver": gpu_query("driver_version"), "command": shlex.join(words)}
 
 
 def gpu_query(field: str) -> str | None:
