@@ -7,7 +7,6 @@ in flight, finds the culprit by running each video alone, remembers it as unread
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Iterator
 from typing import Literal
@@ -22,6 +21,7 @@ from dali_pipes.catalog import Catalog
 from dali_pipes.errors import DataError
 from dali_pipes.feed import Feeder, Prepared, Sample, placeholder
 from dali_pipes.graph import Head, clip_graph
+from dali_pipes.host import clip_dtype, cores_of_rank, pick_device
 from dali_pipes.plan import EvalPlan, TrainPlan
 from dali_pipes.scan import open_catalog
 from dali_pipes.synthetic import SyntheticLoader
@@ -38,7 +38,7 @@ def build_loader(
     DataError when the list has no catalogue yet, too few readable videos, or labels beyond model.num_classes.
     """
     shard = shard or Shard()
-    device = torch.device(device or pick_device(config))
+    device = torch.device(device or pick_device(config.runtime.device))
     if config.data.source == "synthetic":
         return SyntheticLoader(config, split, shard, device)
     catalog = open_catalog(split_source(config, split), config.data)
@@ -58,13 +58,6 @@ def split_source(config: Config, split: Split) -> str:
     return sources[split]
 
 
-def pick_device(config: Config) -> str:
-    """`cuda` where there is a GPU and the recipe does not say otherwise."""
-    if config.runtime.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return config.runtime.device
-
-
 def pick_head(config: Config, device: torch.device) -> Head:
     """The decode head that `data.decoder` asks for on this device."""
     if config.data.decoder == "auto":
@@ -76,9 +69,7 @@ def pick_head(config: Config, device: torch.device) -> Head:
 
 def pick_threads(config: Config) -> int:
     """Threads of this rank: as asked for, or its share of the cores that this process may use."""
-    if config.runtime.threads != "auto":
-        return int(config.runtime.threads)
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return cores_of_rank() if config.runtime.threads == "auto" else int(config.runtime.threads)
 
 
 class VideoLoader:
@@ -124,32 +115,25 @@ class VideoLoader:
 
     def _build(self, source, batch: int):
         """A pipeline over `source` for batches of `batch` videos."""
-        clip, half = self.config.clip, self._half()
-        evaluating = isinstance(self.plan, EvalPlan)
-        views, frames = self.plan.views, self.config.eval_frames if evaluating else self.config.model.frames
+        clip, views = self.config.clip, self.plan.views
         if self.head == "jpeg":  # each frame of each view is a video of its own
-            batch, views = batch * views * frames, 1
+            batch, views = batch * views * self.plan.frames, 1
         pipeline = clip_graph(
             source,
             head=self.head,
             device="gpu" if self.device.type == "cuda" else "cpu",
             views=views,
-            size=self.config.eval_size if evaluating else clip.size,
+            size=self.plan.size,
             antialias=clip.antialias,
             mean=clip.mean,
             std=clip.std,
-            half=half,
+            half=clip_dtype(self.config.runtime.precision, self.device) == torch.float16,
             batch_size=batch,
             num_threads=pick_threads(self.config),
             device_id=(self.device.index or 0) if self.device.type == "cuda" else None,
         )
         pipeline.build()
         return pipeline
-
-    def _half(self) -> bool:
-        """Whether clips are fp16: half the memory traffic wherever the network computes in 16 bits."""
-        precision = self.config.runtime.precision
-        return (self.device.type == "cuda" and precision != "fp32") or precision == "fp16"
 
     def _next_columns(self):
         """What the graph's source returns: the next batch, remembered as in flight."""

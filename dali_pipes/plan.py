@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from configs.schema import Config
+from configs.schema import Config, batch_per_rank
 from dali_pipes import randomness, views
 from dali_pipes.batch import Shard
 from dali_pipes.catalog import Catalog
@@ -37,8 +37,18 @@ class TrainPlan:
 
     @property
     def batch(self) -> int:
-        """Clips per step on this rank."""
-        return self.config.train.batch // self.shard.count
+        """Clips per step on this rank. ConfigError where the global batch does not split."""
+        return batch_per_rank(self.config.train.batch, self.shard.count)
+
+    @property
+    def frames(self) -> int:
+        """Frames per clip."""
+        return self.config.model.frames
+
+    @property
+    def size(self) -> int:
+        """Side of a clip, in pixels."""
+        return self.config.clip.size
 
     def __len__(self) -> int:
         return len(self.catalog.usable) // self.config.train.batch
@@ -61,7 +71,7 @@ class EvalPlan:
 
     def __post_init__(self):
         if not len(self):
-            raise DataError("data.val: none of the videos can be read")
+            raise DataError(f"{self.catalog.source}: none of the videos can be read")
 
     @property
     def views(self) -> int:
@@ -69,12 +79,22 @@ class EvalPlan:
         return views.num_views(self.config)
 
     @property
+    def frames(self) -> int:
+        """Frames per clip."""
+        return self.config.eval_frames
+
+    @property
+    def size(self) -> int:
+        """Side of a clip, in pixels."""
+        return self.config.eval_size
+
+    @property
     def batch(self) -> int:
         """Videos per step on this rank: by default as many as keep the number of frames of a training batch."""
         if self.config.eval.batch:
             return max(1, self.config.eval.batch // self.shard.count)
         frames = self.config.train.batch * self.config.model.frames
-        return max(1, frames // (self.views * self.config.eval_frames * self.shard.count))
+        return max(1, frames // (self.views * self.frames * self.shard.count))
 
     def __len__(self) -> int:
         return -(-len(self.catalog.usable) // (self.batch * self.shard.count))

@@ -9,6 +9,7 @@ import torch
 from configs.schema import Config
 from dali_pipes import views
 from dali_pipes.batch import Batch, Shard, Unreadable
+from dali_pipes.host import clip_dtype
 
 VIDEOS = 1024  # rows that the imaginary list has
 
@@ -26,10 +27,9 @@ class SyntheticLoader:
         self._shard = shard
         self._classes = config.model.num_classes
         self._steps = self.num_videos // config.train.batch if train else -(-self.num_videos // config.train.batch)
-        half = device.type == "cuda" and config.runtime.precision != "fp32"
         generator = torch.Generator(device).manual_seed(config.train.seed)
         shape_BVTHWC = (self._batch, view_count, frames, size, size, 3)
-        dtype = torch.float16 if half else torch.float32
+        dtype = clip_dtype(config.runtime.precision, device)
         clips_BVTHWC = torch.randn(shape_BVTHWC, generator=generator, device=device, dtype=dtype)
         self._clips_BVTCHW = clips_BVTHWC.permute(0, 1, 2, 5, 3, 4)
 

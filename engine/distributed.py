@@ -48,11 +48,6 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
-def local_world_size() -> int:
-    """How many of the processes run on this host."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-
-
 @contextmanager
 def processes(device: str) -> Iterator[None]:
     """Join the processes that torchrun started, if it did, for as long as the block runs."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from torch import nn
 
 from configs import Config, ConfigError
 from configs.schema import Runtime
+from dali_pipes import host
 from engine import distributed
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -21,10 +21,9 @@ HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 def pick_device(runtime: Runtime) -> str:
     """`cuda` or `cpu`, as asked for or as there is. Raises ConfigError."""
-    gpu = torch.cuda.is_available()
-    if runtime.device == "cuda" and not gpu:
+    if runtime.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("runtime.device: cuda, but torch sees no GPU; take auto or cpu, or check the driver")
-    return ("cuda" if gpu else "cpu") if runtime.device == "auto" else runtime.device
+    return host.pick_device(runtime.device)
 
 
 def resolve(config: Config, notify: Callable[[str], None] = print) -> Config:
@@ -37,22 +36,17 @@ def resolve(config: Config, notify: Callable[[str], None] = print) -> Config:
         precision = "fp32"
     # `auto` stays `off` until a measurement on a GPU, kept under benchmarks/results, shows that compiling pays.
     compiled = "off" if asked.compile == "auto" else asked.compile
-    threads = _cores_of_rank() if asked.threads == "auto" else asked.threads
+    threads = host.cores_of_rank() if asked.threads == "auto" else asked.threads
     return replace(
         config, runtime=replace(asked, device=device, precision=precision, compile=compiled, threads=threads)
     )
-
-
-def _cores_of_rank() -> int:
-    """This rank's share of the cores that its host lets it use."""
-    return max(1, len(os.sched_getaffinity(0)) // distributed.local_world_size())
 
 
 def prepare(runtime: Runtime, seed: int) -> torch.device:
     """Set the process up for a resolved `runtime`: seeds, threads, convolution search. Returns this rank's device."""
     torch.manual_seed(seed)
     if runtime.device == "cpu":
-        torch.set_num_threads(_cores_of_rank())  # torchrun would leave one
+        torch.set_num_threads(host.cores_of_rank())  # torchrun would leave one
         return torch.device("cpu")
     torch.backends.cudnn.benchmark = True  # shapes do not change, so the search pays for itself
     torch.backends.fp32_precision = "tf32"  # for what stays in fp32: what PyTorch does for convolutions anyway

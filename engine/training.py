@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import configs
 from configs import Config, ConfigError
 from dali_pipes import Batch, Loader
+from dali_pipes.host import clip_dtype
 from engine import checkpoint, data, distributed, optim, runtime
 from engine.record import environment
 from engine.step import Tally, train_step
@@ -194,7 +195,6 @@ def changed_settings(before: dict, after: dict) -> list[str]:
 
 def _blank_clips(config: Config, clips: int, device: torch.device) -> Tensor:
     """Zeros in the shape, type and memory layout of a training batch."""
-    half = device.type == "cuda" and config.runtime.precision != "fp32"
     size = config.clip.size
     blank_BTHWC = torch.zeros(clips, config.model.frames, size, size, 3, device=device)
-    return blank_BTHWC.to(torch.float16 if half else torch.float32).permute(0, 1, 4, 2, 3)
+    return blank_BTHWC.to(clip_dtype(config.runtime.precision, device)).permute(0, 1, 4, 2, 3)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from videos import number_in, write_video
 
+from configs.errors import ConfigError
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
 from dali_pipes import DataError, Shard, build_loader
 from dali_pipes.scan import load_catalog
@@ -160,7 +161,7 @@ def test_dali_decodes_the_same_clips_as_pyav(tmp_path, codec, suffix):
     for (ours, *rows), (theirs, *same_rows) in zip(read(config), read(dali), strict=True):
         np.testing.assert_array_equal(rows, same_rows)
         difference = np.moveaxis(ours - theirs, 3, -1) * STD * 255
-        # DALI interpolates chroma and rounds exactly; PyAV's conversion, 8 times as fast, repeats it and rounds down
+        # DALI interpolates chroma and rounds exactly; PyAV's conversion, much faster, repeats it and rounds down
         assert np.abs(difference @ LUMA).max() < 5
         assert np.abs(difference).mean() < 4
 
@@ -206,6 +207,11 @@ def test_a_video_that_dali_cannot_decode_costs_only_itself(tmp_path):
 def test_a_batch_larger_than_the_set_says_which_would_work(config):
     with pytest.raises(DataError, match=r"13 readable videos do not fill one batch of train.batch=16.*works is 13"):
         build_loader(with_section(config, "train", batch=16), "train")
+
+
+def test_a_batch_that_does_not_split_over_the_ranks_is_refused(config):
+    with pytest.raises(ConfigError, match="4 clips do not split over 3 ranks"):
+        build_loader(config, "train", Shard(0, 3))
 
 
 def test_ten_crops_mirror_every_second_view(config):

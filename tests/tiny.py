@@ -6,6 +6,7 @@ from unittest import mock
 import torch
 
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Train
+from dali_pipes import host
 from dali_pipes.batch import Batch, Shard, Unreadable
 from engine import data, distributed, record, runtime, training
 from engine.fit import fit
@@ -89,7 +90,7 @@ def go_on(settings, loaders, say):
     state = distributed.from_rank_zero(state)
     with (
         mock.patch.object(data, "open_loader", lambda config, split, device: loaders[split]),
-        mock.patch.object(runtime, "_cores_of_rank", lambda: 1),
+        mock.patch.object(host, "cores_of_rank", lambda: 1),
     ):
         under_way = training.build(settings, state=state, say=say)
     screen = Screen(show=False)
