@@ -2,6 +2,8 @@
 
 from setuptools import find_packages, setup
 
+EXPORT = ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.5", "safetensors>=0.5"]
+
 setup(
     name="tsm-dali",
     version="0.1.0",
@@ -25,6 +27,7 @@ setup(
     ],
     extras_require={
         "cuda12": ["nvidia-dali-cuda120>=2.4"],
-        "test": ["hypothesis>=6", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6"],
+        "export": EXPORT,
+        "test": [*EXPORT, "hypothesis>=6", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6"],
     },
 )

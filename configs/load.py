@@ -36,11 +36,19 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return draft.finish()
 
 
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """`config` under `section.key=value` overrides. Raises ConfigError as `load` does."""
+    draft = _Draft(config)
+    for text in overrides:
+        draft.put(read.argument(text))
+    return draft.finish()
+
+
 class _Draft:
     """A configuration in the making: its values, where each was set, and what is wrong so far."""
 
-    def __init__(self) -> None:
-        self.tree = OmegaConf.structured(Config)
+    def __init__(self, start: Config | type[Config] = Config) -> None:
+        self.tree = OmegaConf.structured(start)
         for section in SECTIONS:
             OmegaConf.set_readonly(self.tree[section], False)
         self.places: dict[str, str] = {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import yaml
 
-from configs.keys import KINDS
+from configs.keys import KINDS, SECTIONS
 from configs.schema import Config
 
 
@@ -22,6 +23,19 @@ _Dumper.add_representer(tuple, lambda dumper, items: dumper.represent_sequence("
 def flat(config: Config) -> dict[str, object]:
     """Every setting by its dotted key, in the schema's order."""
     return {key: getattr(getattr(config, key.split(".")[0]), key.split(".")[1]) for key in KINDS}
+
+
+def from_flat(values: Mapping[str, object]) -> Config:
+    """The configuration that `flat` wrote down, maybe by another version: settings it does not name are the defaults.
+
+    Settings that do not exist any more are left out; nothing is checked again.
+    """
+    sections: dict[str, dict[str, object]] = {name: {} for name in SECTIONS}
+    for key in KINDS.keys() & values.keys():
+        section, name = key.split(".")
+        value = values[key]
+        sections[section][name] = tuple(value) if isinstance(value, list) else value
+    return Config(**{name: kind(**sections[name]) for name, kind in SECTIONS.items()})
 
 
 def describe(config: Config) -> str:

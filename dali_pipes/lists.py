@@ -126,13 +126,13 @@ def _of_split(annotation: Annotation, source: Source, split: str) -> list[Row]:
 
 
 def _class_names(annotation: Annotation, source: Source, split: str, data: Data) -> tuple[str, ...]:
-    """The names by label; none where the source has numbers and no names.
+    """The names by label; none where the source has numbers, and neither it nor data.class_names has names.
 
     Where the source does not order its classes they follow the alphabet over the training split: the same for every
     split, whatever classes it or a copy of it may lack. Raises DataError where the training split is not known.
     """
     named = isinstance(annotation.rows[0].label, str)
-    if named and data.class_names:
+    if data.class_names and (named or not annotation.class_names):
         return read_class_names(data.class_names)
     if not named or (annotation.class_names and annotation.for_all_splits):
         return annotation.class_names

@@ -83,6 +83,7 @@ class VideoLoader:
         self.head = pick_head(config, device)
         self.num_rows = len(catalog)
         self.num_videos = len(catalog.usable)
+        self.class_names = catalog.class_names
         self._feeder = Feeder(catalog, self.head, pick_threads(config))
         self._coming: Iterator[Prepared] = iter(())
         self._in_flight: deque[Prepared] = deque()

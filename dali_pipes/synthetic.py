@@ -22,6 +22,7 @@ class SyntheticLoader:
         frames, size = (config.model.frames, config.clip.size) if train else (config.eval_frames, config.eval_size)
         view_count = 1 if train else views.num_views(config)
         self.num_rows = self.num_videos = max(VIDEOS, config.train.batch)
+        self.class_names: tuple[str, ...] = ()
         self.unreadable: list[Unreadable] = []
         self._batch = config.train.batch // shard.count
         self._shard = shard

@@ -77,8 +77,9 @@ class Training:
         return grad_norm
 
     def weights(self) -> dict:
-        """What evaluation and prediction need."""
-        return {"model": self.model.state_dict(), "config": configs.flat(self.config), "step": self.step}
+        """What evaluation and prediction need: `engine/saved.py` reads it."""
+        about = {"config": configs.flat(self.config), "class_names": self.train_loader.class_names, "step": self.step}
+        return {"model": self.model.state_dict(), **about}
 
     def state(self) -> dict:
         """What resuming needs: all that does not follow from the settings and the step."""

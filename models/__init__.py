@@ -2,7 +2,7 @@
 
 from models.cost import describe
 from models.recognizer import Recognizer, build_model
-from models.weights import CheckpointError, LoadReport, load_pretrained, load_weights
+from models.weights import CheckpointError, LoadReport, load_pretrained, load_weights, read_file
 
 __all__ = [
     "CheckpointError",
@@ -12,4 +12,5 @@ __all__ = [
     "describe",
     "load_pretrained",
     "load_weights",
+    "read_file",
 ]

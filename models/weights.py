@@ -66,14 +66,14 @@ def load_pretrained(model: Recognizer, source: str) -> LoadReport | None:
 
 
 def _load(model: Recognizer, path: Path, optional: list[str]) -> LoadReport:
-    name, weights = _recognise(_read(path), path)
+    name, weights = _recognise(read_file(path), path)
     report = _compare(model.state_dict(), weights, path, name)
     _refuse_half(report, optional)
     model.load_state_dict({key: weights[key] for key in report.matched}, strict=False)
     return report
 
 
-def _read(path: Path) -> object:
+def read_file(path: Path) -> object:
     """What the file holds, without running any code that a hostile file may carry."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file of weights; check the path")

@@ -178,3 +178,22 @@ print(json.dumps([seconds, [name for name in ("torch", "numpy", "nvidia") if nam
     seconds, heavy = json.loads(ran.stdout)
     assert heavy == []
     assert seconds < 2  # a tenth of a second on an idle machine
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_flat_configuration_is_read_back_equal(name):
+    config = configs.load(name)
+    assert configs.from_flat(configs.flat(config)) == config
+
+
+def test_a_flat_configuration_of_another_version_is_completed_by_defaults():
+    flat = configs.flat(configs.load("demo"))
+    del flat["clip.flip"]
+    assert configs.from_flat({**flat, "clip.gone": 1}) == configs.load("demo", ["clip.flip=0.5"])
+
+
+def test_a_configuration_is_overridden_as_a_recipe_is():
+    changed = configs.override(configs.load("demo"), ["optim.lr=1e-5", "eval.crops=three"])
+    assert changed == configs.load("demo", ["optim.lr=1e-5", "eval.crops=three"])
+    with pytest.raises(configs.ConfigError, match=r"did you mean eval\.crops"):
+        configs.override(changed, ["eval.crop=three"])

@@ -1,0 +1,48 @@
+"""A network as it is taken into use: with its weights, the settings that it was trained with, and its class names.
+
+For evaluation outside of a run, for export and for prediction. Knows nothing of optimizers or of resuming.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import configs
+from configs import Config, ConfigError
+from models import Recognizer, build_model, load_weights, read_file
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A network in evaluation mode, on the host."""
+
+    model: Recognizer
+    config: Config
+    class_names: tuple[str, ...]  # by label; empty where they are not known
+    path: Path
+
+    def name(self, label: int) -> str:
+        """The class's name, or its number where names are not known."""
+        return self.class_names[label] if self.class_names else str(label)
+
+
+def open_saved(path: str | Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> Saved:
+    """The network in a file of weights of any known format.
+
+    Its settings are those of `recipe` under `overrides`; without a recipe those that the file itself holds, which only
+    our own checkpoints do. Raises ConfigError where there are none, CheckpointError where the weights do not fit.
+    """
+    path = Path(path)
+    content = read_file(path)
+    entries = content if isinstance(content, dict) else {}
+    if recipe:
+        config = configs.load(recipe, overrides)
+    elif isinstance(entries.get("config"), dict):
+        config = configs.override(configs.from_flat(entries["config"]), overrides)
+    else:
+        raise ConfigError(f"{path}: does not say which network it belongs to; name its recipe with --config")
+    model = build_model(config.model)
+    load_weights(model, path)
+    return Saved(model.eval(), config, tuple(entries.get("class_names", ())), path)
