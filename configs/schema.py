@@ -59,7 +59,7 @@ class Model:
     """Channels of the ResNet's stem; 64 is the published network, less makes a slim one for demos and tests."""
     num_classes: int = MISSING
     frames: int = 8
-    """T: frames per clip, in training and (unless eval.frames says otherwise) in evaluation."""
+    """T: frames per clip, in training and (unless the eval section says otherwise) in evaluation."""
     shift_div: int = 8
     """Of every shifted input, 1/shift_div of the channels takes the next frame and as many the previous one."""
     dropout: float = 0.5
@@ -160,7 +160,9 @@ class Eval:
     clips: int = 1
     sampling: Literal["uniform", "dense"] = "uniform"
     frames: int = 0
-    """Frames per clip; 0: model.frames (PaddleVideo tests TSN with 25)."""
+    """Frames per clip; 0: ten_crop_frames where it applies, else model.frames."""
+    ten_crop_frames: int = 0
+    """Frames per clip where crops is ten and frames is 0; 0: model.frames. The published tests of TSN take 25."""
     short_side: int = 256
     size: int = 0
     """Side of the evaluation crop; 0: clip.size (full-resolution protocols take 256)."""
@@ -169,7 +171,7 @@ class Eval:
     """Videos over all ranks in one batch; 0: as many as keep the frames of a training batch."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from _at_least(self, clips=1, frames=0, short_side=16, size=0, batch=0)
+        yield from _at_least(self, clips=1, frames=0, ten_crop_frames=0, short_side=16, size=0, batch=0)
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,8 @@ class Config:
     @property
     def eval_frames(self) -> int:
         """Frames per clip in evaluation."""
-        return self.eval.frames or self.model.frames
+        of_ten_crops = self.eval.ten_crop_frames if self.eval.crops == "ten" else 0
+        return self.eval.frames or of_ten_crops or self.model.frames
 
     def problems(self) -> Iterator[Problem]:
         """Every mistake in the values, within sections and across them."""
@@ -287,8 +290,10 @@ class Config:
                 f"a crop of {self.eval_size} px does not fit in a short side of {self.eval.short_side} px; "
                 f"raise eval.short_side to at least {self.eval_size}",
             )
-        if self.model.name == "tsm" and self.eval.frames not in (0, self.model.frames):
-            yield "eval.frames", f"a TSM shifts over clips of model.frames={self.model.frames}; leave eval.frames at 0"
+        for name in ("frames", "ten_crop_frames"):
+            if self.model.name == "tsm" and getattr(self.eval, name) not in (0, self.model.frames):
+                remedy = f"a TSM shifts over clips of model.frames={self.model.frames}; leave eval.{name} at 0"
+                yield f"eval.{name}", remedy
 
 
 def batch_per_rank(batch: int, ranks: int) -> int:

@@ -97,6 +97,7 @@ MISTAKEN_ARGUMENTS = [
     ("data.train=", "required: a list file or a folder with one sub-folder a class (or data.source=synthetic)"),
     ("data.root=${oc.env:HOME}", "interpolation with ${...} is not supported; write the value itself"),
     ("eval.frames=25", "a TSM shifts over clips of model.frames=8; leave eval.frames at 0"),
+    ("eval.ten_crop_frames=25", "a TSM shifts over clips of model.frames=8; leave eval.ten_crop_frames at 0"),
 ]
 
 

@@ -149,6 +149,20 @@ def test_a_fingerprint_stays_and_changes_with_every_setting():
     assert len({configs.fingerprint(other) for other in [config, *others]}) == 4
 
 
+@pytest.mark.parametrize(
+    "overrides, frames",
+    [
+        ([], 8),
+        (["eval.crops=ten"], 8),
+        (["eval.ten_crop_frames=25"], 8),
+        (["eval.crops=ten", "eval.ten_crop_frames=25"], 25),
+        (["eval.crops=ten", "eval.ten_crop_frames=25", "eval.frames=5"], 5),
+    ],
+)
+def test_ten_crops_take_their_own_number_of_frames_unless_one_is_asked_for(write, overrides, frames):
+    assert configs.load(write(RECIPE), ["model.name=tsn", *overrides]).eval_frames == frames
+
+
 @pytest.mark.parametrize("batch, ranks, share", [(64, 1, 64), (64, 8, 8), (66, 6, 11)])
 def test_a_batch_splits_evenly_over_the_ranks(batch, ranks, share):
     assert configs.batch_per_rank(batch, ranks) == share
