@@ -243,7 +243,7 @@ class Runtime:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp16", "bf16", "fp32"] = "auto"
-    """`auto`: fp16 on a GPU, fp32 on a CPU."""
+    """`auto`: fp16 on a GPU, bf16 on a CPU with instructions for it, else fp32."""
     channels_last: bool = True
     compile: Literal["auto", "on", "off"] = "auto"
     threads: int | Literal["auto"] = "auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -61,6 +62,28 @@ class Loader(Protocol):
 
     def close(self) -> None:
         """Stop all threads."""
+
+
+class InUse:
+    """Keeps tensors alive for as long as the GPU may still read them, without waiting for it.
+
+    Memory that another library lends (DALI's, over DLPack) goes back to it as soon as the last reference dies, which
+    the host may reach long before the GPU has done the work that it was asked for: torch's own allocator knows of its
+    streams, the lender doesn't. On a CPU there is nothing to keep.
+    """
+
+    def __init__(self, device: torch.device):
+        self._on_gpu = device.type == "cuda"
+        self._held: deque[tuple[torch.cuda.Event, Tensor]] = deque()
+
+    def hold(self, tensor: Tensor) -> None:
+        """Keep `tensor` until all work is done that was asked for so far; let those go whose work is."""
+        if self._on_gpu:
+            event = torch.cuda.Event()
+            event.record()
+            self._held.append((event, tensor))
+        while self._held and self._held[0][0].query():
+            self._held.popleft()
 
 
 def to_device(array, device: torch.device) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -12,6 +14,20 @@ def pick_device(asked: str) -> str:
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return asked
+
+
+def pick_precision(device: str) -> str:
+    """`runtime.precision: auto`: fp16 on a GPU; on a CPU bf16 where it multiplies such numbers itself, else fp32."""
+    if device == "cuda":
+        return "fp16"
+    return "bf16" if {"amx_bf16", "avx512_bf16"} & _cpu_flags() else "fp32"
+
+
+@cache
+def _cpu_flags() -> set[str]:
+    """What the kernel says that this processor can do."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
 
 
 def clip_dtype(precision: str, device: torch.device) -> torch.dtype:

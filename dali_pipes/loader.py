@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from configs.schema import Config
-from dali_pipes.batch import Batch, Loader, Shard, Unreadable, to_device
+from dali_pipes.batch import Batch, InUse, Loader, Shard, Unreadable, to_device
 from dali_pipes.catalog import Catalog
 from dali_pipes.errors import DataError
 from dali_pipes.feed import Feeder, Prepared, Sample, placeholder
@@ -87,6 +87,7 @@ class VideoLoader:
         self._feeder = Feeder(catalog, self.head, pick_threads(config))
         self._coming: Iterator[Prepared] = iter(())
         self._in_flight: deque[Prepared] = deque()
+        self._in_use = InUse(device)
         self._pipeline = self._build(self._next_columns, plan.batch)
 
     def __len__(self) -> int:
@@ -107,6 +108,7 @@ class VideoLoader:
                 label_B = np.where(row_B < 0, -1, self.catalog.label_N[row_B]).astype(np.int64)
                 clips_BVTCHW = clips_BVTHWC.permute(0, 1, 2, 5, 3, 4)
                 yield Batch(clips_BVTCHW, to_device(label_B, self.device), to_device(row_B, self.device))
+                self._in_use.hold(clips_BVTHWC)
         finally:
             batches.close()
             self._drain()

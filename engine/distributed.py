@@ -6,6 +6,7 @@ so that no exchange here waits for a GPU. With one process every function is a n
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ def all_sum(numbers: Tensor) -> Tensor:
 
 def any_rank(flag: bool) -> bool:
     """Whether `flag` is set on at least one rank."""
-    return bool(all_sum(torch.tensor(int(flag))))
+    return flag if world_size() == 1 else bool(all_sum(torch.tensor(int(flag))))
 
 
 def gather(value: Result) -> list[Result]:
@@ -162,8 +163,16 @@ def share_buffers(model: nn.Module) -> None:
 
 
 def wrap(model: nn.Module) -> nn.Module:
-    """`model`, already on its device, so that its gradients are averaged over the ranks."""
-    return DistributedDataParallel(model) if world_size() > 1 else model
+    """`model`, already on its device, so that its gradients are averaged over the ranks.
+
+    Buffers are not exchanged at every step: training reads none of them, and `share_buffers` does it for evaluation.
+    """
+    if world_size() == 1:
+        return model
+    known = inspect.signature(DistributedDataParallel).parameters
+    if "forward_sync_buffers" not in known:  # older than torch 2.13
+        return DistributedDataParallel(model, broadcast_buffers=False)
+    return DistributedDataParallel(model, forward_sync_buffers=False, batched_grad_copy="batched_grad_copy" in known)
 
 
 def settle(model: nn.Module, wrapped: nn.Module, clips_BTCHW: Tensor, autocast: Callable) -> None:

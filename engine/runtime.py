@@ -30,7 +30,7 @@ def resolve(config: Config, notify: Callable[[str], None] = print) -> Config:
     """`config` with every `auto` of its runtime section decided for this process. Raises ConfigError."""
     asked = config.runtime
     device = pick_device(asked)
-    precision = ("fp16" if device == "cuda" else "fp32") if asked.precision == "auto" else asked.precision
+    precision = host.pick_precision(device) if asked.precision == "auto" else asked.precision
     if precision == "fp16" and device == "cpu":
         notify("runtime.precision: fp16 needs a GPU; computing in fp32")
         precision = "fp32"

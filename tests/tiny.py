@@ -5,7 +5,7 @@ from unittest import mock
 
 import torch
 
-from configs.schema import Clip, Config, Data, Eval, Model, Optim, Train
+from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
 from dali_pipes import host
 from dali_pipes.batch import Batch, Shard, Unreadable
 from engine import data, distributed, record, runtime, training
@@ -19,6 +19,7 @@ CONFIG = Config(
     eval=Eval(short_side=16),
     optim=Optim(lr=0.05, milestones=(1,), clip_norm=20.0, fc_lr_mult=(5.0, 10.0)),
     train=Train(name="tiny", epochs=2, batch=4, log_every=2),
+    runtime=Runtime(precision="fp32"),
 )
 
 

@@ -1,0 +1,39 @@
+"""What a process may use of its machine."""
+
+import pytest
+import torch
+
+from dali_pipes import host
+from dali_pipes.batch import InUse
+
+
+@pytest.mark.parametrize(
+    ("device", "flags", "precision"),
+    [
+        ("cuda", "", "fp16"),
+        ("cpu", "avx2 avx512f", "fp32"),
+        ("cpu", "avx512f avx512_bf16", "bf16"),
+        ("cpu", "amx_bf16 amx_tile", "bf16"),
+    ],
+)
+def test_precision_follows_what_multiplies_fast(monkeypatch, device, flags, precision):
+    monkeypatch.setattr(host, "_cpu_flags", lambda: set(flags.split()))
+    assert host.pick_precision(device) == precision
+
+
+def test_this_processor_says_what_it_can_do():
+    assert "fpu" in host._cpu_flags()
+
+
+@pytest.mark.gpu
+def test_lent_memory_is_kept_until_the_gpu_has_read_it():
+    in_use = InUse(torch.device("cuda"))
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(200_000_000)  # cycles: a tenth of a second
+        in_use.hold(torch.ones(1, device="cuda"))
+        in_use.hold(torch.ones(1, device="cuda"))
+        assert len(in_use._held) == 2
+        stream.synchronize()
+        in_use.hold(torch.ones(1, device="cuda"))
+        assert len(in_use._held) <= 1

@@ -1,0 +1,73 @@
+"""Nothing in a step makes the host wait for the device: proved by an audit of the profile here, on a GPU by torch."""
+
+import pytest
+import tiny
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from dali_pipes.batch import Batch
+from engine import data, fit, optim, runtime, training
+from engine.screen import Screen
+from engine.step import Tally
+
+# Operations that read numbers of a tensor on the host, or whose result's shape depends on them: on a GPU each waits.
+WAITS = {
+    "aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal", "aten::unique",
+    "aten::masked_select", "aten::bincount", "aten::repeat_interleave",
+}  # fmt: skip
+
+
+def run_of(steps, monkeypatch, device="cpu", **sections):
+    """A tiny run of one epoch of `steps` steps with one log tick at its end, as on a GPU: fused SGD, scaled loss."""
+    config = tiny.config(train={"log_every": steps, "epochs": 1, "eval_every": 0}, **sections)
+    loader = tiny.RowLoader(4 * steps, 4)
+    monkeypatch.setattr(data, "open_loader", lambda *_: on(loader, device))
+    monkeypatch.setattr(data, "has_val", lambda _: False)
+    make = optim.make_optimizer
+    monkeypatch.setattr(optim, "make_optimizer", lambda model, settings, fused: make(model, settings, fused=True))
+    monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler(device, enabled=True))
+    return training.build(config, say=lambda line: None)
+
+
+def on(loader, device):
+    """`loader` with its batches on the device, all there before the first is asked for."""
+    read = loader.epoch
+
+    def epoch(number, start=0):
+        batches = [[part.to(device) for part in (b.clips_BVTCHW, b.label_B, b.index_B)] for b in read(number, start)]
+        return (Batch(*parts) for parts in batches)
+
+    loader.epoch = epoch
+    return loader
+
+
+def waits(run):
+    """How often a whole run waits, by operation."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        fit.fit(run, None, Screen(show=False))
+    return {event.key: event.count for event in profiled.key_averages() if event.key in WAITS}
+
+
+RULES = [{}, {"clip_norm": 0.0}, {"label_smoothing": 0.1}, {"nesterov": True}]
+
+
+@pytest.mark.parametrize("optimizing", RULES, ids=str)
+def test_more_steps_between_two_log_ticks_are_no_more_waits(monkeypatch, optimizing):
+    few = waits(run_of(2, monkeypatch, optim=optimizing))
+    many = waits(run_of(5, monkeypatch, optim=optimizing))
+    assert few and few == many
+
+
+@pytest.mark.gpu
+def test_torch_finds_no_wait_in_a_run_on_a_gpu(monkeypatch):
+    sections = {"model": {"backbone": "resnet50"}, "runtime": {"device": "cuda", "precision": "fp16"}}
+    run = run_of(6, monkeypatch, device="cuda", **sections)
+    steps = iter(run.train_loader.epoch(0))
+    tally = Tally(run.device)
+    run.take_step(next(steps), tally)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in steps:
+            run.take_step(batch, tally)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
