@@ -11,14 +11,15 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from configs import Config, cli, flat
+from configs import Config, cli, flat, protocols
 
 
 def arguments() -> Namespace:
-    """The command line; flags become overrides of the recipe's eval section."""
+    """The command line; flags become overrides of the recipe's eval section, those of a protocol the weakest."""
     parser = cli.Parser(prog="eval.py", description="Exact accuracy of a network, alone or under torchrun.")
     cli.add_config_arguments(parser)
     parser.add_argument("--weights", "-w", metavar="FILE", help="weights of any known format; else the run's best.pt")
+    parser.add_argument("--protocol", choices=protocols.PROTOCOLS, help="the views of a published protocol")
     parser.add_argument("--crops", choices=("center", "three", "ten"), help="the same as eval.crops=")
     parser.add_argument("--tencrop", action="store_true", help="the same as eval.crops=ten")
     parser.add_argument("--clips", type=int, metavar="N", help="the same as eval.clips=N")
@@ -26,6 +27,8 @@ def arguments() -> Namespace:
     parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
     args = parser.parse_args()
     crops = "ten" if args.tencrop else args.crops
+    if args.protocol:
+        args.overrides[:0] = protocols.overrides(args.protocol)
     args.overrides += [f"eval.crops={crops}"] if crops else []
     args.overrides += [f"eval.clips={args.clips}"] if args.clips is not None else []
     args.overrides += ["runtime.precision=fp16"] if args.amp else []

@@ -28,7 +28,7 @@ def _at_least(section: object, **lowest: float) -> Iterator[Problem]:
     """A problem for each setting of `section`, or item of it, that lies below its lowest allowed value."""
     for name, low in lowest.items():
         value = getattr(section, name)
-        if value != "auto" and min(value if isinstance(value, tuple) else (value,), default=low) < low:
+        if not isinstance(value, str) and min(value if isinstance(value, tuple) else (value,), default=low) < low:
             yield name, f"{value} is too small; the smallest allowed is {low:g}"
 
 
@@ -164,8 +164,8 @@ class Eval:
     ten_crop_frames: int = 0
     """Frames per clip where crops is ten and frames is 0; 0: model.frames. The published tests of TSN take 25."""
     short_side: int = 256
-    size: int = 0
-    """Side of the evaluation crop; 0: clip.size (full-resolution protocols take 256)."""
+    size: int | Literal["full"] = 0
+    """Side of the evaluation crop; 0: clip.size; `full`: short_side, as full-resolution protocols take it."""
     average: Literal["logits", "probs"] = "logits"
     batch: int = 0
     """Videos over all ranks in one batch; 0: as many as keep the frames of a training batch."""
@@ -270,7 +270,7 @@ class Config:
     @property
     def eval_size(self) -> int:
         """Side of the evaluation crop, in pixels."""
-        return self.eval.size or self.clip.size
+        return self.eval.short_side if self.eval.size == "full" else self.eval.size or self.clip.size
 
     @property
     def eval_frames(self) -> int:
