@@ -62,6 +62,8 @@ class Model:
     """T: frames per clip, in training and (unless the eval section says otherwise) in evaluation."""
     shift_div: int = 8
     """Of every shifted input, 1/shift_div of the channels takes the next frame and as many the previous one."""
+    causal: bool = False
+    """Take channels of the previous frame only, so that streams can be classified as they come (name: tsm)."""
     dropout: float = 0.5
     consensus: Literal["logits", "features"] = "logits"
     """Average over frames after the classifier (TSM, MIT's TSN) or before its dropout (PaddleVideo's TSN)."""
@@ -71,9 +73,16 @@ class Model:
     """`imagenet` (torchvision, V1 weights), `none`, or the path of a checkpoint for the backbone."""
     shift: Literal["auto", "reference", "where", "folded"] = "auto"
 
+    @property
+    def any_frames(self) -> bool:
+        """Whether it takes clips of any number of frames; otherwise of `frames` only."""
+        return self.name == "tsn" or self.causal
+
     def problems(self) -> Iterator[Problem]:
         yield from _at_least(self, width=8, num_classes=2, frames=1, shift_div=2, fc_std=0)
         yield from _fractions(self, "dropout")
+        if self.causal and self.name != "tsm":
+            yield "causal", f"a {self.name} looks at single frames, so it has no direction; set model.name=tsm"
         if self.backbone == "mobilenet_v2" and self.width != 64:
             yield "width", "only ResNets can be made slim; leave it at 64 for mobilenet_v2"
         elif self.pretrained == "imagenet" and self.width != 64:
@@ -291,7 +300,7 @@ class Config:
                 f"raise eval.short_side to at least {self.eval_size}",
             )
         for name in ("frames", "ten_crop_frames"):
-            if self.model.name == "tsm" and getattr(self.eval, name) not in (0, self.model.frames):
+            if not self.model.any_frames and getattr(self.eval, name) not in (0, self.model.frames):
                 remedy = f"a TSM shifts over clips of model.frames={self.model.frames}; leave eval.{name} at 0"
                 yield f"eval.{name}", remedy
 

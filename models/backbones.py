@@ -65,7 +65,8 @@ def _shift_inside(net: nn.Module, settings: Model) -> None:
                 f"model.shift_div: 1/{settings.shift_div} of {conv.in_channels} channels is none, so nothing would be "
                 f"shifted; use at most {conv.in_channels}"
             )
-        parent.set_submodule(name, ShiftedConv2d(conv, settings.frames, fold, SHIFTS[settings.shift]))
+        after = 0 if settings.causal else fold
+        parent.set_submodule(name, ShiftedConv2d(conv, settings.frames, after, fold, SHIFTS[settings.shift]))
 
 
 def _shifted_places(net: nn.Module) -> Iterator[tuple[nn.Module, str]]:

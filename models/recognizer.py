@@ -17,7 +17,7 @@ class Recognizer(nn.Module):
     """clips_BTCHW -> logits_BK, or clips_BVTCHW -> logits_BVK; its state_dict keys are torchvision's.
 
     Raises ValueError for another rank than 5 or 6, and where a TSM is given another number of frames than it was
-    built for. A TSN takes any number of frames.
+    built for. A TSN and a causal TSM take any number of frames.
     """
 
     def __init__(self, settings: Model):
@@ -27,6 +27,7 @@ class Recognizer(nn.Module):
         *self.trunk, self.head = parts  # names, in the order of their use
         for name, part in parts.items():
             self.add_module(name, part)
+        self.across_frames = [part for part in self.modules() if hasattr(part, "frames")]
         (classifier,) = (part for part in parts[self.head].modules() if isinstance(part, nn.Linear))
         nn.init.normal_(classifier.weight, std=settings.fc_std)
         nn.init.zeros_(classifier.bias)
@@ -34,26 +35,33 @@ class Recognizer(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         if clips.ndim == 6:
             return self(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
-        self._check(clips)
-        x_NCHW = clips.flatten(0, 1)  # a view: clips in NHWC memory become channels_last frames
+        if self.settings.consensus == "features":
+            return self._classify(self._features(clips).mean(1))
+        return self.frame_logits(clips).mean(1)
+
+    def frame_logits(self, clips_BTCHW: Tensor) -> Tensor:
+        """What the network says of each frame, having seen what it sees of the others: logits_BTK."""
+        return self._classify(self._features(clips_BTCHW))
+
+    def _features(self, clips_BTCHW: Tensor) -> Tensor:
+        """Features_BTC of each frame, averaged over H and W."""
+        self._check(clips_BTCHW)
+        for part in self.across_frames:
+            part.frames = clips_BTCHW.shape[1]
+        x_NCHW = clips_BTCHW.flatten(0, 1)  # a view: clips in NHWC memory become channels_last frames
         for name in self.trunk:
             x_NCHW = getattr(self, name)(x_NCHW)
-        features_BTC = x_NCHW.mean((2, 3)).unflatten(0, clips.shape[:2])
-        return self._classify(features_BTC)
+        return x_NCHW.mean((2, 3)).unflatten(0, clips_BTCHW.shape[:2])
 
-    def _classify(self, features_BTC: Tensor) -> Tensor:
-        """Logits_BK by the consensus that was asked for; dropout differs by frame only where logits are averaged."""
-        classify = getattr(self, self.head)
-        dropout = self.settings.dropout
-        if self.settings.consensus == "features":
-            return classify(F.dropout(features_BTC.mean(1), dropout, self.training))
-        logits_BTK = classify(F.dropout(features_BTC, dropout, self.training))
-        return logits_BTK.mean(1)
+    def _classify(self, features: Tensor) -> Tensor:
+        """Logits of features_BTC or features_BC; each vector has a dropout of its own."""
+        dropped = F.dropout(features, self.settings.dropout, self.training)
+        return getattr(self, self.head)(dropped)
 
     def _check(self, clips: Tensor) -> None:
         if clips.ndim != 5:
             raise ValueError(f"clips of shape {tuple(clips.shape)} are neither B T C H W nor B V T C H W")
-        if self.settings.name == "tsm" and clips.shape[1] != self.settings.frames:
+        if not self.settings.any_frames and clips.shape[1] != self.settings.frames:
             raise ValueError(
                 f"clips have {clips.shape[1]} frames, but this TSM shifts over {self.settings.frames}; "
                 f"set model.frames={clips.shape[1]} or feed clips of {self.settings.frames} frames"

@@ -1,7 +1,8 @@
 """The temporal shift: its readable form, its fast forms, and the convolution that shifts its own input.
 
-MIT's convention: of the channels, the first `fold` show the frame after, the next `fold` the frame before, and the
-rest stay; beyond the ends of a clip there are zeros. Knows nothing of networks or of where a shift belongs.
+MIT's convention: of the channels, the first `after` show the frame after, the next `before` the frame before, and the
+rest stay; beyond the ends of a clip there are zeros. Both are an eighth of the channels as a rule; `after` is 0 where
+nothing may come from the future. Knows nothing of networks or of where a shift belongs.
 
 Shapes: N = B * T frames of B clips, C channels, H W pixels.
 """
@@ -11,37 +12,37 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-Shift = Callable[[Tensor, int, int], Tensor]
+Shift = Callable[[Tensor, int, int, int], Tensor]  # x_NCHW, frames, after, before
 
 
-def temporal_shift(x_NCHW: Tensor, frames: int, fold: int) -> Tensor:
-    """Give each frame `fold` channels of the frame after it and `fold` of the one before; clip ends get zeros.
+def temporal_shift(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
+    """Give each frame `after` channels of the frame after it and `before` of the one before; clip ends get zeros.
 
     The definition that the faster forms are tested against. Source: Lin et al., arXiv 1811.08383.
     """
-    after, before, same = slice(0, fold), slice(fold, 2 * fold), slice(2 * fold, None)
+    first, second, same = _channels(after, before)
     out_NCHW = torch.zeros_like(x_NCHW)  # keeps channels_last, which a 5-D torch.cat silently drops
     x_BTCHW, out_BTCHW = (a.unflatten(0, (-1, frames)) for a in (x_NCHW, out_NCHW))
-    out_BTCHW[:, :-1, after] = x_BTCHW[:, 1:, after]
-    out_BTCHW[:, 1:, before] = x_BTCHW[:, :-1, before]
+    out_BTCHW[:, :-1, first] = x_BTCHW[:, 1:, first]
+    out_BTCHW[:, 1:, second] = x_BTCHW[:, :-1, second]
     out_BTCHW[:, :, same] = x_BTCHW[:, :, same]
     return out_NCHW
 
 
-def shift_copy(x_NCHW: Tensor, frames: int, fold: int) -> Tensor:
+def shift_copy(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
     """`temporal_shift` that reads and writes each value once, both ways: the fast form without a compiler."""
-    return _CopyShift.apply(x_NCHW, frames, fold, 1)
+    return _CopyShift.apply(x_NCHW, frames, after, before, 1)
 
 
-def shift_where(x_NCHW: Tensor, frames: int, fold: int) -> Tensor:
+def shift_where(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
     """`temporal_shift` as one expression that a compiler fuses into its neighbours; slow without one."""
-    return _WhereShift.apply(x_NCHW, frames, fold, 1)
+    return _WhereShift.apply(x_NCHW, frames, after, before, 1)
 
 
-def shift_auto(x_NCHW: Tensor, frames: int, fold: int) -> Tensor:
+def shift_auto(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
     """`temporal_shift` in the form that is fast here."""
     shift = shift_where if torch.compiler.is_compiling() else shift_copy
-    return shift(x_NCHW, frames, fold)
+    return shift(x_NCHW, frames, after, before)
 
 
 SHIFTS: dict[str, Shift] = {"auto": shift_auto, "reference": temporal_shift, "where": shift_where}
@@ -50,7 +51,7 @@ SHIFTS: dict[str, Shift] = {"auto": shift_auto, "reference": temporal_shift, "wh
 class ShiftedConv2d(nn.Conv2d):
     """A convolution over the temporally shifted input; its parameters are those of `conv`, under the same names."""
 
-    def __init__(self, conv: nn.Conv2d, frames: int, fold: int, shift: Shift):
+    def __init__(self, conv: nn.Conv2d, frames: int, after: int, before: int, shift: Shift):
         super().__init__(
             conv.in_channels,
             conv.out_channels,
@@ -62,48 +63,53 @@ class ShiftedConv2d(nn.Conv2d):
             bias=conv.bias is not None,
         )
         self.load_state_dict(conv.state_dict())
-        self.frames, self.fold, self.shift = frames, fold, shift
+        self.frames, self.after, self.before, self.shift = frames, after, before, shift
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        return super().forward(self.shift(x_NCHW, self.frames, self.fold))
+        return super().forward(self.shift(x_NCHW, self.frames, self.after, self.before))
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, frames={self.frames}, fold={self.fold}"
+        return f"{super().extra_repr()}, frames={self.frames}, after={self.after}, before={self.before}"
+
+
+def _channels(after: int, before: int) -> tuple[slice, slice, slice]:
+    """The channels that show the frame after, the frame before, and the frame itself."""
+    return slice(0, after), slice(after, after + before), slice(after + before, None)
 
 
 class _CopyShift(torch.autograd.Function):
     """Slice copies whose gradient is the opposite shift; autograd's own replays each copy over the whole tensor."""
 
     @staticmethod
-    def forward(ctx, x_NCHW: Tensor, frames: int, fold: int, direction: int) -> Tensor:
-        ctx.rest = frames, fold, direction
-        first, second = slice(0, fold), slice(fold, 2 * fold)
-        after, before = (first, second) if direction > 0 else (second, first)
+    def forward(ctx, x_NCHW: Tensor, frames: int, after: int, before: int, direction: int) -> Tensor:
+        ctx.rest = frames, after, before, direction
+        first, second, same = _channels(after, before)
+        ahead, behind = (first, second) if direction > 0 else (second, first)
         out_NCHW = torch.empty_like(x_NCHW)
         x_BTCHW, out_BTCHW = (a.unflatten(0, (-1, frames)) for a in (x_NCHW, out_NCHW))
-        out_BTCHW[:, :-1, after] = x_BTCHW[:, 1:, after]
-        out_BTCHW[:, -1, after] = 0
-        out_BTCHW[:, 1:, before] = x_BTCHW[:, :-1, before]
-        out_BTCHW[:, 0, before] = 0
-        out_BTCHW[:, :, 2 * fold :] = x_BTCHW[:, :, 2 * fold :]
+        out_BTCHW[:, :-1, ahead] = x_BTCHW[:, 1:, ahead]
+        out_BTCHW[:, -1, ahead] = 0
+        out_BTCHW[:, 1:, behind] = x_BTCHW[:, :-1, behind]
+        out_BTCHW[:, 0, behind] = 0
+        out_BTCHW[:, :, same] = x_BTCHW[:, :, same]
         return out_NCHW
 
     @staticmethod
     def backward(ctx, grad_NCHW: Tensor):
-        frames, fold, direction = ctx.rest
-        return _CopyShift.apply(grad_NCHW, frames, fold, -direction), None, None, None
+        *sizes, direction = ctx.rest
+        return _CopyShift.apply(grad_NCHW, *sizes, -direction), None, None, None, None
 
 
 class _WhereShift(torch.autograd.Function):
     """Only 4-D elementwise work and rolls, so that a compiler keeps channels_last and fuses it, both ways."""
 
     @staticmethod
-    def forward(ctx, x_NCHW: Tensor, frames: int, fold: int, direction: int) -> Tensor:
-        ctx.rest = frames, fold, direction
+    def forward(ctx, x_NCHW: Tensor, frames: int, after: int, before: int, direction: int) -> Tensor:
+        ctx.rest = frames, after, before, direction
         count, channels = x_NCHW.shape[:2]
         channel_1C11 = torch.arange(channels, device=x_NCHW.device).view(1, -1, 1, 1)
         frame_N111 = (torch.arange(count, device=x_NCHW.device) % frames).view(-1, 1, 1, 1)
-        first, second = channel_1C11 < fold, channel_1C11 < 2 * fold
+        first, second = channel_1C11 < after, channel_1C11 < after + before
         source_NC11 = frame_N111 + torch.where(first, direction, torch.where(second, -direction, 0))
         rest_NCHW = torch.where(second, x_NCHW.roll(direction, 0), x_NCHW)
         moved_NCHW = torch.where(first, x_NCHW.roll(-direction, 0), rest_NCHW)
@@ -111,5 +117,5 @@ class _WhereShift(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_NCHW: Tensor):
-        frames, fold, direction = ctx.rest
-        return _WhereShift.apply(grad_NCHW, frames, fold, -direction), None, None, None
+        *sizes, direction = ctx.rest
+        return _WhereShift.apply(grad_NCHW, *sizes, -direction), None, None, None, None

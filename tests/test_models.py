@@ -82,14 +82,15 @@ def test_tsn_gives_mits_logits():
     assert_close(mit_network("tsn")(clips_BTCHW), torch.from_numpy(reference["logits"]))
 
 
-def no_shift(x_NCHW, frames, fold):
+def no_shift(x_NCHW, frames, after, before):
     return x_NCHW
 
 
-def mirrored(x_NCHW, frames, fold):
+def mirrored(x_NCHW, frames, after, before):
     """As PaddleVideo shifts: the same as MIT's shift of a reversed clip."""
     x_BTCHW = x_NCHW.unflatten(0, (-1, frames)).flip(1)
-    return temporal_shift(x_BTCHW.flatten(0, 1), frames, fold).unflatten(0, (-1, frames)).flip(1).flatten(0, 1)
+    shifted_NCHW = temporal_shift(x_BTCHW.flatten(0, 1), frames, after, before)
+    return shifted_NCHW.unflatten(0, (-1, frames)).flip(1).flatten(0, 1)
 
 
 @torch.no_grad()
@@ -150,7 +151,8 @@ def test_tsn_shifts_nowhere():
 
 
 def test_shift_div_sets_the_fold():
-    assert small(shift_div=4).layer2[0].conv1.fold == 2
+    conv = small(shift_div=4).layer2[0].conv1
+    assert (conv.after, conv.before) == (2, 2)
 
 
 def test_a_shift_of_no_channels_is_refused():

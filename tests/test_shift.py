@@ -18,12 +18,12 @@ def numbered_frames(clips, frames, channels):
     return numbers_T111.repeat(clips, channels, 1, 1)
 
 
-def shift_by_hand(x_NCHW, frames, fold):
+def shift_by_hand(x_NCHW, frames, after, before):
     """The definition, one channel of one frame at a time."""
     out_NCHW = torch.zeros_like(x_NCHW)
     for n in range(len(x_NCHW)):
         for c in range(x_NCHW.shape[1]):
-            source = n % frames + (1 if c < fold else -1 if c < 2 * fold else 0)
+            source = n % frames + (1 if c < after else -1 if c < after + before else 0)
             if 0 <= source < frames:
                 out_NCHW[n, c] = x_NCHW[n - n % frames + source, c]
     return out_NCHW
@@ -31,21 +31,27 @@ def shift_by_hand(x_NCHW, frames, fold):
 
 @pytest.mark.parametrize("shift", FORMS)
 def test_the_first_fold_shows_the_next_frame_and_the_second_fold_the_previous_one(shift):
-    shifted_TC = shift(numbered_frames(1, 3, 4), 3, 1)[:, :, 0, 0]
+    shifted_TC = shift(numbered_frames(1, 3, 4), 3, 1, 1)[:, :, 0, 0]
     assert shifted_TC.tolist() == [[2, 0, 1, 1], [3, 1, 2, 2], [0, 2, 3, 3]]
+
+
+@pytest.mark.parametrize("shift", FORMS)
+def test_nothing_comes_from_the_future_where_no_channel_shows_it(shift):
+    shifted_TC = shift(numbered_frames(1, 3, 4), 3, 0, 1)[:, :, 0, 0]
+    assert shifted_TC.tolist() == [[0, 1, 1, 1], [1, 2, 2, 2], [2, 3, 3, 3]]
 
 
 @pytest.mark.parametrize("shift", FORMS)
 def test_clips_of_a_batch_do_not_see_each_other(shift):
     two_NCHW = numbered_frames(2, 3, 4)
     two_NCHW[3:] += 10
-    alone = [shift(clip_TCHW, 3, 1) for clip_TCHW in two_NCHW.split(3)]
-    assert torch.equal(shift(two_NCHW, 3, 1), torch.cat(alone))
+    alone = [shift(clip_TCHW, 3, 1, 1) for clip_TCHW in two_NCHW.split(3)]
+    assert torch.equal(shift(two_NCHW, 3, 1, 1), torch.cat(alone))
 
 
 @st.composite
 def cases(draw):
-    """x_NCHW of any size, type and layout, with its frames and a fold from none to half of the channels."""
+    """x_NCHW of any size, type and layout, with its frames and two folds, of which each may be empty."""
     frames = draw(st.integers(1, 6))
     channels = draw(st.integers(1, 12))
     shape = (draw(st.integers(1, 3)) * frames, channels, draw(st.integers(1, 5)), draw(st.integers(1, 5)))
@@ -53,7 +59,8 @@ def cases(draw):
     layout = draw(st.sampled_from([torch.channels_last, torch.contiguous_format]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
     x_NCHW = torch.randn(shape, generator=generator).to(dtype).to(memory_format=layout)
-    return x_NCHW, frames, draw(st.integers(0, channels // 2))
+    after = draw(st.integers(0, channels))
+    return x_NCHW, frames, after, draw(st.integers(0, channels - after))
 
 
 @settings(deadline=None)
@@ -66,10 +73,10 @@ def test_the_reference_is_the_definition(case):
 @settings(deadline=None)
 @given(cases())
 def test_a_fast_form_equals_the_reference_bit_by_bit_with_its_gradient(shift, case):
-    x_NCHW, frames, fold = case
+    x_NCHW, *sizes = case
     grad_NCHW = torch.randn(x_NCHW.shape).to(x_NCHW.dtype)
     x_NCHW.requires_grad_()
-    expected, actual = temporal_shift(x_NCHW, frames, fold), shift(x_NCHW, frames, fold)
+    expected, actual = temporal_shift(x_NCHW, *sizes), shift(x_NCHW, *sizes)
     assert torch.equal(actual, expected)
     gradients = [torch.autograd.grad(out_NCHW, x_NCHW, grad_NCHW)[0] for out_NCHW in (actual, expected)]
     assert torch.equal(*gradients)
@@ -78,29 +85,29 @@ def test_a_fast_form_equals_the_reference_bit_by_bit_with_its_gradient(shift, ca
 @pytest.mark.parametrize("shift", FORMS)
 def test_gradients_agree_with_finite_differences(shift):
     x_NCHW = torch.randn(6, 5, 2, 1, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: shift(x, 3, 2), x_NCHW)
-    assert torch.autograd.gradgradcheck(lambda x: shift(x, 3, 2), x_NCHW)
+    assert torch.autograd.gradcheck(lambda x: shift(x, 3, 2, 1), x_NCHW)
+    assert torch.autograd.gradgradcheck(lambda x: shift(x, 3, 2, 1), x_NCHW)
 
 
 @pytest.mark.parametrize("shift", FORMS)
 def test_shift_keeps_channels_last(shift):
     x_NCHW = torch.randn(6, 8, 3, 5).to(memory_format=torch.channels_last)
-    assert shift(x_NCHW, 3, 1).stride() == x_NCHW.stride()
+    assert shift(x_NCHW, 3, 1, 1).stride() == x_NCHW.stride()
 
 
 @pytest.mark.parametrize("shift", FAST)
 def test_gradients_of_the_fast_forms_keep_channels_last(shift):
     x_NCHW = torch.randn(6, 8, 3, 5).to(memory_format=torch.channels_last).requires_grad_()
-    (grad_NCHW,) = torch.autograd.grad(shift(x_NCHW, 3, 1), x_NCHW, torch.ones_like(x_NCHW))
+    (grad_NCHW,) = torch.autograd.grad(shift(x_NCHW, 3, 1, 1), x_NCHW, torch.ones_like(x_NCHW))
     assert grad_NCHW.stride() == x_NCHW.stride()
 
 
 @pytest.mark.parametrize("kernel, stride", [(1, 1), (3, 2)])
 def test_a_shifted_convolution_is_the_convolution_of_the_shifted_input(kernel, stride):
     conv = nn.Conv2d(8, 4, kernel, stride, padding=kernel // 2, bias=False)
-    shifted = ShiftedConv2d(conv, frames=3, fold=2, shift=temporal_shift)
+    shifted = ShiftedConv2d(conv, frames=3, after=2, before=1, shift=temporal_shift)
     x_NCHW = torch.randn(6, 8, 5, 5)
-    assert torch.equal(shifted(x_NCHW), conv(temporal_shift(x_NCHW, 3, 2)))
+    assert torch.equal(shifted(x_NCHW), conv(temporal_shift(x_NCHW, 3, 2, 1)))
 
 
 @pytest.mark.parametrize("name", SHIFTS)
@@ -108,7 +115,7 @@ def test_a_compiled_shift_equals_the_reference_with_its_gradient(name):
     compiled = torch.compile(SHIFTS[name], fullgraph=True, backend="aot_eager")
     x_NCHW = torch.randn(6, 8, 3, 5).to(memory_format=torch.channels_last).requires_grad_()
     grad_NCHW = torch.randn_like(x_NCHW)
-    expected, actual = temporal_shift(x_NCHW, 3, 1), compiled(x_NCHW, 3, 1)
+    expected, actual = temporal_shift(x_NCHW, 3, 1, 1), compiled(x_NCHW, 3, 1, 1)
     assert torch.equal(actual, expected)
     gradients = [torch.autograd.grad(out_NCHW, x_NCHW, grad_NCHW)[0] for out_NCHW in (actual, expected)]
     assert torch.equal(*gradients)
@@ -121,5 +128,5 @@ def test_auto_gives_a_compiler_the_form_that_it_can_fuse():
         nodes.extend(node.target for part in graph.modules() for node in part.graph.nodes)
         return graph
 
-    torch.compile(SHIFTS["auto"], fullgraph=True, backend=record)(torch.randn(6, 8, 3, 5, requires_grad=True), 3, 1)
+    torch.compile(SHIFTS["auto"], fullgraph=True, backend=record)(torch.randn(6, 8, 3, 5, requires_grad=True), 3, 1, 1)
     assert "roll" in nodes
