@@ -207,6 +207,8 @@ class Optim:
     """Multipliers of lr for the classifier's weight and bias; all other biases take bias_lr_mult."""
     bias_lr_mult: float = 1.0
     label_smoothing: float = 0.0
+    impl: Literal["torch", "apex"] = "torch"
+    """`apex`: NVIDIA's fused SGD, where that is built; the same update."""
 
     def problems(self) -> Iterator[Problem]:
         yield from _at_least(self, lr=0, weight_decay=0, milestones=1, gamma=0, warmup_epochs=0, clip_norm=0)
@@ -254,6 +256,8 @@ class Runtime:
     precision: Literal["auto", "fp16", "bf16", "fp32"] = "auto"
     """`auto`: fp16 on a GPU, bf16 on a CPU with instructions for it, else fp32."""
     channels_last: bool = True
+    batchnorm: Literal["torch", "apex"] = "torch"
+    """`apex`: NVIDIA's, fused with the ReLUs and additions behind them, where that is built; fp16 without compile."""
     compile: Literal["auto", "on", "off"] = "auto"
     threads: int | Literal["auto"] = "auto"
     """Threads that cut and decode, per rank; `auto`: this rank's share of the cores."""

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from configs.schema import Optim
+from engine import apex
 
 NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -60,11 +61,13 @@ def _kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
                 raise TypeError(f"{path}.{name}: no parameter group for a {type(module).__name__}")
 
 
-def make_optimizer(model: nn.Module, optim: Optim, fused: bool = False) -> torch.optim.SGD:
+def make_optimizer(model: nn.Module, optim: Optim, fused: bool = False) -> torch.optim.Optimizer:
     """SGD over `parameter_groups`. Rates are set at every step, from the schedule."""
-    return torch.optim.SGD(
-        parameter_groups(model, optim), lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov, fused=fused
-    )
+    groups = parameter_groups(model, optim)
+    settings = {"lr": optim.lr, "momentum": optim.momentum, "nesterov": optim.nesterov}
+    if optim.impl == "apex":
+        return apex.fused_sgd(groups, **settings)
+    return torch.optim.SGD(groups, **settings, fused=fused)
 
 
 def describe_groups(optimizer: torch.optim.Optimizer) -> list[str]:

@@ -14,7 +14,7 @@ from torch import nn
 from configs import Config, ConfigError
 from configs.schema import Runtime
 from dali_pipes import host
-from engine import distributed
+from engine import apex, distributed
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -37,9 +37,11 @@ def resolve(config: Config, notify: Callable[[str], None] = print) -> Config:
     # `auto` stays `off` until a measurement on a GPU, kept under benchmarks/results, shows that compiling pays.
     compiled = "off" if asked.compile == "auto" else asked.compile
     threads = host.cores_of_rank() if asked.threads == "auto" else asked.threads
-    return replace(
-        config, runtime=replace(asked, device=device, precision=precision, compile=compiled, threads=threads)
-    )
+    resolved = replace(asked, device=device, precision=precision, compile=compiled, threads=threads)
+    config = replace(config, runtime=resolved)
+    if problems := apex.problems(config):
+        raise ConfigError("\n".join(problems))
+    return config
 
 
 def prepare(runtime: Runtime, seed: int) -> torch.device:
@@ -63,6 +65,8 @@ def place(model: nn.Module, runtime: Runtime, device: torch.device) -> nn.Module
     model = model.to(device)
     if runtime.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    if runtime.batchnorm == "apex":
+        apex.fuse_batchnorms(model)
     if runtime.compile == "on":
         model.compile()
     return model
