@@ -115,6 +115,6 @@ def _require(setting: str, module: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f"{setting}: apex needs NVIDIA's apex, built with CUDA; {module} cannot be imported ({error}), and what PyPI "
-            f"calls apex is another project. Take torch, or build it: {BUILD}"
+            f"{setting}: apex needs NVIDIA's apex, built with CUDA; {module} cannot be imported ({error}), and what "
+            f"PyPI calls apex is another project. Take torch, or build it: {BUILD}"
         ) from None

@@ -23,19 +23,19 @@ MISTAKES_IN_A_RECIPE = [
     ("  size: 64", "train.size: no such key; did you mean clip.size or eval.size?"),
     (
         "runtime: {zzz: 1}",
-        "runtime.zzz: no such key; runtime has device, precision, channels_last, compile, threads, prefetch",
+        "runtime.zzz: no such key; runtime has device, precision, channels_last, batchnorm, compile, threads, prefetch",
     ),
     ("  batch: 32", "train.batch: already written in line 10; keep one"),
     ("  keep: 1", "train.keep: 1 is too small; the smallest allowed is 2"),
     ("  runs:", "train.runs: expected text, got null"),
     (
         "runtime: {[a]: 1}",
-        "runtime.?: no such key; runtime has device, precision, channels_last, compile, threads, prefetch",
+        "runtime.?: no such key; runtime has device, precision, channels_last, batchnorm, compile, threads, prefetch",
     ),
     ("clip: {size: &a 64, flip: *a}", "clip.flip: 64 is not between 0 and 1"),
     (
         "runtime: {<<: {threads: 4}}",
-        "runtime.<<: no such key; runtime has device, precision, channels_last, compile, threads, prefetch",
+        "runtime.<<: no such key; runtime has device, precision, channels_last, batchnorm, compile, threads, prefetch",
     ),
     ("evla: {clips: 2}", "evla: no such section; did you mean eval?"),
     ("zzz: {a: 1}", "zzz: no such section; there are model, data, clip, eval, optim, train, runtime"),
