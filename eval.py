@@ -50,13 +50,7 @@ def score(config: Config, args: Namespace) -> None:
         weights = args.weights or Path(config.train.runs) / config.train.name / "best.pt"
         model = runtime.place(build_network(config, weights, screen.say), config.runtime, device)
         loader = data.open_loader(config, "test", device)
-        result = evaluate(
-            model,
-            loader,
-            classes=config.model.num_classes,
-            average=config.eval.average,
-            autocast=lambda: runtime.autocast(config.runtime),
-        )
+        result = evaluate(model, loader, config)
         loader.close()
         screen.say(result.summary())
         if args.json and distributed.rank() == 0:

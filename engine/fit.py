@@ -12,8 +12,9 @@ import torch
 
 from dali_pipes import DataError
 from engine import checkpoint, distributed, runtime, screen
+from engine.accuracy import Result
 from engine.clock import Clock
-from engine.evaluate import Result, describe_bad, evaluate, unreadable_of_all_ranks
+from engine.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
 from engine.interrupt import Interrupt
 from engine.record import Run
 from engine.screen import Screen
@@ -192,13 +193,7 @@ class _Loop:
         training = self.training
         if distributed.from_rank_zero(self.run and self.run.has_metrics("val", training.step)):
             return
-        result = evaluate(
-            training.model,
-            training.val_loader,
-            classes=training.config.model.num_classes,
-            average=training.config.eval.average,
-            autocast=training.autocast,
-        )
+        result = evaluate(training.model, training.val_loader, training.config)
         self.written(lambda: self.keep_best(result), final=training.step == training.total_steps)
         if self.run:
             epoch = training.step // training.steps_per_epoch

@@ -12,7 +12,7 @@ import torch
 from configs import Config
 from engine import checkpoint, distributed, runtime, training
 from engine.clock import Clock
-from engine.evaluate import scores
+from engine.evaluate import logits_of_views
 from engine.screen import Screen, duration
 from engine.step import Tally
 from engine.training import Training
@@ -54,7 +54,7 @@ def _two_steps(run: Training) -> float:
 def _score_one_batch(run: Training) -> None:
     if run.val_loader:
         run.model.eval()
-        scores(run.model, next(run.val_loader.epoch(0)), run.config.eval.average, run.autocast())
+        logits_of_views(run.model, next(run.val_loader.epoch(0)), run.config)
 
 
 def _checkpoint_and_back(run: Training) -> int:

@@ -1,40 +1,45 @@
 """Exact accuracy, against counting by hand."""
 
-import contextlib
-
 import numpy as np
 import pytest
+import tiny
 import torch
 from tiny import RowLoader
 from torch import nn
 
 from dali_pipes import DataError
+from engine.accuracy import Counts
 from engine.evaluate import evaluate
 
 
 class ByMean(nn.Module):
-    """clips_BVTCHW -> logits_BVK: some fixed function of each view's mean, so that NumPy can do it again."""
+    """clips_BTCHW -> logits_BK: some fixed function of each clip's mean, so that NumPy can do it again."""
 
     def __init__(self, classes):
         super().__init__()
         self.scale_K = nn.Parameter(torch.linspace(-2, 3, classes))
         self.register_buffer("count", torch.zeros(1))
 
-    def forward(self, clips_BVTCHW):
+    def forward(self, clips_BTCHW):
         assert not self.training
-        mean_BV1 = clips_BVTCHW.mean((2, 3, 4, 5))[..., None]
-        return mean_BV1 * self.scale_K - 3 * (mean_BV1 - 1) ** 2 * self.scale_K.abs()
+        self.sizes = [*getattr(self, "sizes", []), len(clips_BTCHW)]
+        mean_B1 = clips_BTCHW.mean((1, 2, 3, 4))[:, None]
+        return mean_B1 * self.scale_K - 3 * (mean_B1 - 1) ** 2 * self.scale_K.abs()
+
+
+def settings(classes=3, average="logits", **sections):
+    return tiny.config(model={"num_classes": classes}, eval={"average": average}, **sections)
 
 
 def run(loader, classes=3, average="logits"):
-    return evaluate(ByMean(classes), loader, classes=classes, average=average, autocast=contextlib.nullcontext)
+    return evaluate(ByMean(classes), loader, settings(classes, average))
 
 
 def logits_NVK(loader, classes):
     """Every row's logits, one row at a time."""
     model = ByMean(classes).eval()
     with torch.no_grad():
-        return np.stack([model(loader._clip(row)[None])[0].double().numpy() for row in range(loader.num_rows)])
+        return np.stack([model(loader._clip(row)).double().numpy() for row in range(loader.num_rows)])
 
 
 def softmax(x):
@@ -105,7 +110,7 @@ def test_a_loader_that_repeats_a_video_is_found_out():
 
 def test_the_models_mode_is_left_as_it_was():
     model = ByMean(3)
-    evaluate(model, RowLoader(4, 4, train=False), classes=3, average="logits", autocast=contextlib.nullcontext)
+    evaluate(model, RowLoader(4, 4, train=False), settings())
     assert model.training
 
 
@@ -114,3 +119,37 @@ def test_json_holds_counts_from_which_the_totals_follow():
     assert sum(found["videos_per_class"]) == found["evaluated"] == 10
     assert sum(found["top1_per_class"]) == found["correct"] == round(found["top1"] * 10)
     assert found["unreadable_videos"] == [[1, "1.mp4", "is empty"]]
+
+
+def test_a_forward_pass_takes_no_more_frames_than_a_training_step():
+    loader = RowLoader(3, 2, train=False, views=5)
+    model = ByMean(3)
+    result = evaluate(model, loader, settings(train={"batch": 3}))
+    assert model.sizes == [3, 3, 2, 2] * 2  # two batches of 2 videos in 5 views each
+    assert result.to_json() == run(loader).to_json()
+
+
+def test_a_clip_longer_than_a_training_batch_goes_alone():
+    model = ByMean(3)
+    evaluate(model, RowLoader(1, 1, train=False, views=2, frames=25), settings(train={"batch": 1}))
+    assert model.sizes == [1, 1]
+
+
+def test_equal_scores_rank_by_label_and_a_score_that_is_no_number_is_never_right():
+    counts = Counts(classes=6, rows=8, device=torch.device("cpu"))
+    scores_BK = torch.zeros(8, 6)
+    scores_BK[6:] = torch.nan
+    counts.add(scores_BK, torch.tensor([0, 1, 2, 3, 4, 5, 0, 5]), torch.arange(8))
+    assert counts.confusion.view(6, 6)[:, 0].tolist() == [2, 1, 1, 1, 1, 2]
+    assert counts.top5_K.tolist() == [1, 1, 1, 1, 1, 0]
+
+
+def test_the_loss_is_the_same_to_the_bit_in_whatever_order_the_videos_come():
+    scores_BK, label_B = torch.randn(500, 6) * 30, torch.randint(6, (500,))
+    losses = set()
+    for order in (torch.arange(500), torch.arange(500).flip(0), torch.randperm(500)):
+        counts = Counts(classes=6, rows=500, device=torch.device("cpu"))
+        for part in order.split(7):
+            counts.add(scores_BK[part], label_B[part], part)
+        losses.add(counts.result([]).loss)
+    assert len(losses) == 1

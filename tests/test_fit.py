@@ -13,7 +13,7 @@ import torch
 from configs import ConfigError
 from dali_pipes import DataError
 from engine import checkpoint, fit, record, runtime
-from engine.evaluate import Result
+from engine.accuracy import Result
 from models import CheckpointError
 
 STEPS, EPOCHS = 3, 2  # 14 rows in batches of 4
@@ -126,7 +126,7 @@ def test_an_evaluation_that_a_kill_prevented_is_made_up_for(trainer, uninterrupt
 def test_best_weights_are_those_of_the_first_best_evaluation(trainer, monkeypatch):
     trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 5}}
     hits = iter([1, 3, 2, 3, 1])
-    monkeypatch.setattr(fit, "evaluate", lambda model, loader, **how: scored(next(hits)))
+    monkeypatch.setattr(fit, "evaluate", lambda model, loader, config: scored(next(hits)))
     trainer()
     best = trainer.folder / "tiny" / "best.pt"
     assert [line["top1"] for line in trainer.metrics("val")] == [0.2, 0.6, 0.4, 0.6, 0.2]

@@ -1,0 +1,126 @@
+"""How often the best guesses are right: counted exactly, whatever gives the scores.
+
+Everything is counted in integers, and a loss is kept for each video until the end, so that neither the order in which
+videos come nor the number of ranks that share them changes a digit. Equal scores rank by label.
+
+Shapes: B videos, K classes, N rows of the list.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dali_pipes import DataError
+from engine import distributed
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an evaluation found. `confusion_KK[a, b]` counts the videos of class a that were taken for b."""
+
+    confusion_KK: Tensor
+    top5_K: Tensor  # videos of each class among whose five (or K, if fewer) best guesses it was
+    loss: float  # mean over the evaluated videos
+    rows: int  # videos of the list
+    unreadable: list[tuple[int, str, str]]  # (row, path, reason)
+
+    @property
+    def evaluated(self) -> int:
+        """Videos that were read and judged."""
+        return int(self.confusion_KK.sum())
+
+    @property
+    def correct(self) -> int:
+        """Of them, those whose best guess was right."""
+        return int(self.confusion_KK.trace())
+
+    @property
+    def top1(self) -> float:
+        """Fraction of the evaluated videos."""
+        return self.correct / self.evaluated
+
+    @property
+    def top5(self) -> float:
+        """Fraction of the evaluated videos."""
+        return int(self.top5_K.sum()) / self.evaluated
+
+    @property
+    def mean_class(self) -> float:
+        """Mean of the classes' own top-1, over the classes that have videos."""
+        videos_K = self.confusion_KK.sum(1).double()
+        return float((self.confusion_KK.diagonal() / videos_K)[videos_K > 0].mean())
+
+    def summary(self) -> str:
+        """One line for people."""
+        k = min(5, len(self.top5_K))
+        return (
+            f"top1 {100 * self.top1:.2f} top{k} {100 * self.top5:.2f} mean class {100 * self.mean_class:.2f} "
+            f"loss {self.loss:.4f} | "
+            f"evaluated {self.evaluated} of {self.rows} videos, {len(self.unreadable)} unreadable"
+        )
+
+    def numbers(self) -> dict:
+        """The totals, for programs; accuracies as fractions."""
+        names = ("top1", "top5", "mean_class", "loss", "correct", "evaluated", "rows")
+        return {**{name: getattr(self, name) for name in names}, "unreadable": len(self.unreadable)}
+
+    def to_json(self) -> dict:
+        """The totals, the counts of every class, and the videos that could not be read."""
+        return {
+            **self.numbers(),
+            "videos_per_class": self.confusion_KK.sum(1).tolist(),
+            "top1_per_class": self.confusion_KK.diagonal().tolist(),
+            "top5_per_class": self.top5_K.tolist(),
+            "confusion": self.confusion_KK.tolist(),
+            "unreadable_videos": [list(entry) for entry in self.unreadable],
+        }
+
+
+class Counts:
+    """Counters on a device. Adding to them never waits for it."""
+
+    def __init__(self, classes: int, rows: int, device: torch.device):
+        self.classes = classes
+        self.confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
+        self.top5_K = torch.zeros(classes, dtype=torch.int64, device=device)
+        self.seen_N = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.loss_N = torch.zeros(rows, dtype=torch.float64, device=device)
+
+    def add(self, scores_BK: Tensor, label_B: Tensor, index_B: Tensor) -> None:
+        """Count a batch. A row with label −1 adds zero to whatever it is filed under."""
+        real_B = (label_B >= 0).long()
+        class_B, row_B = label_B.clamp(min=0), index_B.clamp(min=0)
+        in_top5_B = (_rank(scores_BK, class_B) < min(5, self.classes)).long()
+        self.confusion.scatter_add_(0, class_B * self.classes + scores_BK.argmax(1), real_B)
+        self.top5_K.scatter_add_(0, class_B, in_top5_B * real_B)
+        self.seen_N.scatter_add_(0, row_B, real_B)
+        loss_B = F.cross_entropy(scores_BK.double(), label_B, ignore_index=-1, reduction="none")
+        self.loss_N.scatter_add_(0, row_B, loss_B)
+
+    def result(self, unreadable: list[tuple[int, str, str]]) -> Result:
+        """Sum over the ranks and check that every readable video was counted once."""
+        confusion, top5_K, seen_N, loss_N = map(
+            distributed.all_sum, (self.confusion, self.top5_K, self.seen_N, self.loss_N)
+        )
+        wanted_N = torch.ones_like(seen_N)
+        wanted_N[[row for row, _, _ in unreadable]] = 0
+        assert torch.equal(seen_N, wanted_N), (
+            f"{int((seen_N != wanted_N).sum())} videos were not evaluated exactly once"
+        )
+        if not seen_N.any():
+            first = ": ".join(unreadable[0][1:])
+            distributed.raise_everywhere(DataError(f"none of {len(seen_N)} videos could be read: {first}"))
+        confusion_KK = confusion.view(self.classes, self.classes)
+        return Result(confusion_KK, top5_K, math.fsum(loss_N.tolist()) / int(seen_N.sum()), len(seen_N), unreadable)
+
+
+def _rank(scores_BK: Tensor, class_B: Tensor) -> Tensor:
+    """[B]: how many classes are guessed before this one; all of them where its score is not a number."""
+    score_B1 = scores_BK.gather(1, class_B[:, None])
+    earlier_BK = torch.arange(scores_BK.shape[1], device=scores_BK.device) < class_B[:, None]
+    return (~(scores_BK <= score_B1) | (scores_BK == score_B1) & earlier_BK).sum(1)
