@@ -1,143 +1,128 @@
-"""Clips a second of each part of training: python benchmarks/throughput.py [PART ...] [--config RECIPE] [key=value ...]
+"""Clips a second of each stage of training.
 
-    prepare   videos cut, and by the pyav head decoded, in threads; nothing more
-    feed      whole batches on the device, left there
-    compute   optimizer steps on one batch that is there
-    train     optimizer steps on what is fed
-    all       these four, in turns within one process
+    python benchmarks/throughput.py [STAGE ...] [--config RECIPE] [--vary KEY=A,B] [section.key=value ...]
 
-What `train` lacks to `compute` is the part of the feed that is not hidden. Counts that no noise touches come first:
-frames decoded and bytes read per clip. One line of JSON a part, to stdout and to --out; the same clock as training's.
+Stages: cut, decode, feed, compute, train, or all: see benchmarks/stages.py. All are measured in turns within one
+process, and so are the values of --vary: `--vary train.batch=8,16`, `--vary runtime.threads=1,2,4`, `--vary
+model.frames=8,16`. Words that begin with `video.` make a set to read instead of the recipe's: `video.interval=16
+video.frames=300 video.count=64 video.codec=hevc`, and can be varied, too.
+
+Counts that no noise touches come first: frames decoded per frame used, bytes read per clip. One line of JSON a case, to
+stdout and to FOLDER/throughput.jsonl.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-
 import configs
+from benchmarks.made_sets import KINDS, with_set
 from benchmarks.measure import spread
 from benchmarks.recorder import Recorder
+from benchmarks.stages import STAGES, Bench
 from configs import cli
-from dali_pipes import Batch, cutter
-from dali_pipes.feed import Feeder
-from engine import distributed, program, runtime, training
-from engine.clock import Clock
-from engine.step import Tally
-from engine.training import Training
+from engine import distributed, program, runtime
 
-PARTS = ("prepare", "feed", "compute", "train")
-COUNTED = 20  # batches whose views are cut to count what decoding them takes
+SET = "video."
+
+
+@dataclass
+class Case:
+    """One setting of everything, its bench, and what was measured so far."""
+
+    label: str  # what distinguishes it from the others; empty where there are no others
+    config: configs.Config
+    bench: Bench
+    rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    waits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def measure(self, stage: str) -> None:
+        rate, waited = self.bench.measure(stage)
+        self.rates[stage].append(rate)
+        self.waits[stage].append(waited)
+
+    def name(self, stage: str) -> str:
+        return f"{stage}/{self.label}" if self.label else stage
 
 
 def main() -> int:
     parser = cli.Parser(prog="throughput.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_config_arguments(parser)
     parser.set_defaults(config="demo.yaml")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each part is measured (%(default)s)")
+    parser.add_argument("--vary", action="append", default=[], metavar="KEY=A,B", help="measure each of these values")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each stage is measured (%(default)s)")
     parser.add_argument("--steps", type=int, default=20, help="batches in one measurement (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets throughput.jsonl")
     arguments = parser.parse_args()
-    arguments.parts = [word for word in arguments.overrides if "=" not in word] or ["all"]
-    arguments.overrides = [word for word in arguments.overrides if "=" in word]
-    if unknown := set(arguments.parts) - {*PARTS, "all"}:
-        parser.error(f"{sorted(unknown)[0]}: no such part; there are {', '.join(PARTS)} and all")
+    words, arguments.overrides = arguments.overrides, [word for word in arguments.overrides if "=" in word]
+    arguments.stages = [word for word in words if "=" not in word] or ["all"]
+    arguments.set_words = [word for word in arguments.overrides if word.startswith(SET)]
+    arguments.overrides = [word for word in arguments.overrides if not word.startswith(SET)]
+    varied = [value.partition("=")[0] for value in arguments.vary] + [w.partition("=")[0] for w in arguments.set_words]
+    if unknown := set(arguments.stages) - {*STAGES, "all"}:
+        parser.error(f"{sorted(unknown)[0]}: no such stage; there are {', '.join(STAGES)} and all")
+    if unknown := [key for key in varied if key.startswith(SET) and key.removeprefix(SET) not in KINDS]:
+        parser.error(f"{unknown[0]}: no such property of a video; there are {', '.join(KINDS)}")
     config = cli.from_arguments(arguments)
     return program.run("throughput.py", lambda: run(config, arguments))
 
 
 def run(config: configs.Config, arguments: argparse.Namespace) -> None:
-    """Measure the parts asked for, in turns, and record them."""
-    parts = PARTS if "all" in arguments.parts else tuple(dict.fromkeys(arguments.parts))
+    """Measure the stages asked for, of every case in turns, and record them."""
+    stages = STAGES if "all" in arguments.stages else tuple(dict.fromkeys(arguments.stages))
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder = Recorder("throughput", arguments.out / "throughput.jsonl")
     with distributed.processes(runtime.pick_device(config.runtime)):
-        bench = Bench(runtime.resolve(replace(config, data=replace(config.data, val=""))), arguments.steps)
-        about = {"settings": configs.flat(bench.training.config)}
-        recorder.add("counts", **bench.counts(), **about)
-        for part in parts:
-            bench.measure(part)  # warm caches, compiled kernels, full queues
-        rates: dict[str, list[float]] = {part: [] for part in parts}
-        waits: dict[str, list[float]] = {part: [] for part in parts}
+        cases = [make_case(config, words, arguments) for words in variants(arguments.vary)]
+        for case in cases:
+            recorder.add(case.name("counts"), **case.bench.counts(), settings=configs.flat(case.config))
+        turns = [(case, stage) for case in cases for stage in stages]
+        for case, stage in turns:
+            case.bench.measure(stage)  # warm caches, compiled kernels, full queues
         for turn in range(arguments.rounds):
-            for part in parts[turn % len(parts) :] + parts[: turn % len(parts)]:
-                rate, waited = bench.measure(part)
-                rates[part].append(rate)
-                waits[part].append(waited)
-        for part in parts:
-            median, quartiles = spread(rates[part])
-            found = {"clips_per_s": median, "clips_per_s_iqr": quartiles, "waiting": spread(waits[part])[0]}
-            recorder.add(part, **found, memory=runtime.peak_memory(bench.training.device), **about)
-        bench.training.close()
+            first = turn % len(turns)
+            for case, stage in turns[first:] + turns[:first]:
+                case.measure(stage)
+        for case in cases:
+            record(recorder, case, stages)
+            case.bench.close()
 
 
-class Bench:
-    """A run of a recipe, built once, and its parts one by one."""
+def variants(varied: list[str]) -> list[dict[str, str]]:
+    """The values of each --vary, one key at a time; one case without any where there is none."""
+    pairs = [value.partition("=")[::2] for value in varied]
+    return [{key: value} for key, values in pairs for value in values.split(",")] or [{}]
 
-    def __init__(self, config: configs.Config, steps: int):
-        self.training: Training = training.build(config)
-        self.loader = self.training.train_loader
-        self.steps = steps
-        self.tally = Tally(self.training.device)
-        self.feeder = Feeder(self.loader.catalog, self.loader.head, config.runtime.threads)
-        self.epochs = itertools.count()
-        resident = next(iter(self.batches()))
-        self.resident = replace(resident, clips_BVTCHW=resident.clips_BVTCHW.clone())
 
-    def batches(self) -> Iterator[Batch]:
-        """Fed batches, epoch after epoch."""
-        return itertools.chain.from_iterable(self.loader.epoch(epoch) for epoch in self.epochs)
+def make_case(config: configs.Config, words: dict[str, str], arguments: argparse.Namespace) -> Case:
+    """A case under the values of `words`, on the set that it asks for."""
+    settings = [f"{key}={value}" for key, value in words.items() if not key.startswith(SET)]
+    made = dict(word.removeprefix(SET).split("=", 1) for word in arguments.set_words)
+    made |= {key.removeprefix(SET): value for key, value in words.items() if key.startswith(SET)}
+    config = configs.override(config, settings)
+    config = with_set(replace(config, data=replace(config.data, val="")), arguments.out / "made_sets", made)
+    config = runtime.resolve(config)
+    return Case(",".join(f"{key}={value}" for key, value in words.items()), config, Bench(config, arguments.steps))
 
-    def counts(self) -> dict:
-        """Frames decoded per frame used, frames decoded per clip and bytes read per clip, over the first batches."""
-        plan, catalog = self.loader.plan, self.loader.catalog
-        views = [plan.draw(0, step) for step in range(min(COUNTED, len(plan)))]
-        cuts = [
-            cutter.cut(catalog.video(int(row)), frames_VT.ravel())
-            for view in views
-            for row, frames_VT in zip(view.row_B, view.frames_BVT, strict=True)
-        ]
-        decoded = sum(cut.packets for cut in cuts) / len(cuts)
-        return {
-            "decoded_per_used": decoded / self.training.config.model.frames,
-            "decoded_per_clip": decoded,
-            "bytes_per_clip": sum(len(cut.data) for cut in cuts) / len(cuts),
-            "clips": len(cuts),
-        }
 
-    def measure(self, part: str) -> tuple[float, float]:
-        """(clips a second, part of the time spent waiting for data) over `steps` batches, less the clock's warm-up."""
-        if part == "prepare":
-            return self._prepare()
-        source: Iterable[Batch] = itertools.repeat(self.resident) if part == "compute" else self.batches()
-        clock = Clock(self.training.device, self.training.config.train.batch)
-        for batch in itertools.islice(clock.fetch(source), self.steps + 2):
-            if part != "feed":
-                self.training.take_step(batch, self.tally)
-        if self.training.device.type == "cuda":
-            torch.cuda.synchronize()
-        times = clock.read()
-        return times.clips_per_second, times.data_fraction
-
-    def _prepare(self) -> tuple[float, float]:
-        plan = self.loader.plan
-        prepared = itertools.chain.from_iterable(
-            self.feeder.batches(plan, epoch, 0, self.training.config.runtime.prefetch) for epoch in self.epochs
-        )
-        next(prepared)
-        began = time.perf_counter()
-        for _ in itertools.islice(prepared, self.steps):
-            pass
-        return self.steps * self.training.config.train.batch / (time.perf_counter() - began), 1.0
+def record(recorder: Recorder, case: Case, stages: tuple[str, ...]) -> None:
+    """A line for each stage, and one for what they say together."""
+    settings = configs.flat(case.config)
+    medians = {}
+    for stage in stages:
+        medians[stage], quartiles = spread(case.rates[stage])
+        found = {"clips_per_s": medians[stage], "clips_per_s_iqr": quartiles, "waiting": spread(case.waits[stage])[0]}
+        recorder.add(case.name(stage), **found, **case.bench.memory(), settings=settings)
+    if {"feed", "compute", "train"} <= medians.keys():
+        feed, compute, train = (1 / medians[stage] for stage in ("feed", "compute", "train"))  # seconds a clip
+        hidden = {"train_over_compute": compute / train, "feed_not_hidden": (train - compute) / feed}
+        recorder.add(case.name("hidden"), **hidden, settings=settings)
 
 
 if __name__ == "__main__":

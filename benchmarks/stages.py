@@ -1,0 +1,152 @@
+"""The stages of training, each measured alone: cut, decode, feed, compute, and all of them together as train.
+
+    cut       videos cut, in the loader's threads: bytes read and remuxed, nothing decoded
+    decode    videos cut and decoded, nothing more
+    feed      whole batches on the device, left there
+    compute   optimizer steps on one batch that is there
+    train     optimizer steps on what is fed
+
+What `train` lacks to `compute` is the part of the feed that is not hidden. The clock is training's own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import torch
+from nvidia.dali import fn, pipeline_def, types
+
+from configs import Config
+from dali_pipes import Batch, cutter
+from dali_pipes.feed import Feeder
+from dali_pipes.graph import decode
+from dali_pipes.views import Views
+from engine import training
+from engine.clock import Clock
+from engine.step import Tally
+from engine.training import Training
+
+STAGES = ("cut", "decode", "feed", "compute", "train")
+COUNTED = 20  # batches whose views are cut to count what decoding them takes
+
+
+class Bench:
+    """A run of a recipe, built once, and its stages one by one. `config` is resolved, and names no data.val."""
+
+    def __init__(self, config: Config, steps: int):
+        self.training: Training = training.build(config)
+        self.loader = self.training.train_loader
+        self.steps = steps
+        self.tally = Tally(self.training.device)
+        self.epochs = itertools.count()
+        self._threads = int(config.runtime.threads)
+        self._feeder = Feeder(self.loader.catalog, self.loader.head, self._threads)
+        self._pool = ThreadPoolExecutor(self._threads)
+        self._decoder = None
+        resident = next(iter(self.batches()))
+        self.resident = replace(resident, clips_BVTCHW=resident.clips_BVTCHW.clone())
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        self._feeder.close()
+        self.training.close()
+
+    def measure(self, stage: str) -> tuple[float, float]:
+        """(clips a second, part of the time spent waiting for data) over `steps` batches, less a warm-up."""
+        if stage in ("cut", "decode"):
+            return self._rate(self._cuts() if stage == "cut" else self._decoded()), 1.0
+        source: Iterable[Batch] = itertools.repeat(self.resident) if stage == "compute" else self.batches()
+        clock = Clock(self.training.device, self.training.config.train.batch)
+        for batch in itertools.islice(clock.fetch(source), self.steps + 2):
+            if stage != "feed":
+                self.training.take_step(batch, self.tally)
+        times = clock.read()
+        return times.clips_per_second, times.data_fraction
+
+    def counts(self) -> dict:
+        """What noise cannot touch, over the first batches: frames decoded and bytes read per clip."""
+        plan = self.loader.plan
+        cuts = [
+            self._cut(views, place)
+            for views in (plan.draw(0, step) for step in range(min(COUNTED, len(plan))))
+            for place in range(len(views.row_B))
+        ]
+        decoded = sum(cut.packets for cut in cuts) / len(cuts)
+        return {
+            "decoded_per_used": decoded / self.training.config.model.frames,
+            "decoded_per_clip": decoded,
+            "bytes_per_clip": sum(len(cut.data) for cut in cuts) / len(cuts),
+            "clips": len(cuts),
+        }
+
+    def memory(self) -> dict[str, int]:
+        """Most bytes held so far: of the host's memory by this process, and of the GPU's."""
+        on_gpu = self.training.device.type == "cuda"
+        return {
+            "host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "gpu_bytes": torch.cuda.max_memory_allocated() if on_gpu else 0,
+        }
+
+    def batches(self) -> Iterator[Batch]:
+        """Fed batches, epoch after epoch."""
+        return itertools.chain.from_iterable(self.loader.epoch(epoch) for epoch in self.epochs)
+
+    def _rate(self, batches: Iterator) -> float:
+        next(batches)
+        began = time.perf_counter()
+        for _ in itertools.islice(batches, self.steps):
+            pass
+        return self.steps * self.loader.plan.batch / (time.perf_counter() - began)
+
+    def _views(self) -> Iterator[Views]:
+        plan = self.loader.plan
+        return (plan.draw(epoch, step) for epoch in self.epochs for step in range(len(plan)))
+
+    def _cut(self, views: Views, place: int) -> cutter.Cut:
+        return cutter.cut(self.loader.catalog.video(int(views.row_B[place])), np.unique(views.frames_BVT[place]))
+
+    def _cuts(self) -> Iterator[list]:
+        for views in self._views():
+            yield list(self._pool.map(lambda place, views=views: self._cut(views, place), range(len(views.row_B))))
+
+    def _decoded(self) -> Iterator:
+        """Batches of decoded frames, left where they are. DALI's heads decode in a graph that does nothing else."""
+        prepared = itertools.chain.from_iterable(
+            self._feeder.batches(self.loader.plan, epoch, 0, self.training.config.runtime.prefetch)
+            for epoch in self.epochs
+        )
+        if self.loader.head == "pyav":
+            yield from prepared
+        graph = self._decoder = self._decoder or self._decode_graph()
+        self._prepared = prepared
+        while True:
+            yield graph.run()
+
+    def _decode_graph(self):
+        on_gpu = self.training.device.type == "cuda"
+        graph = decode_graph(
+            lambda: next(self._prepared).columns(self.loader.head)[3:],
+            head=self.loader.head,
+            device="gpu" if on_gpu else "cpu",
+            batch_size=self.loader.plan.batch * (self.loader.plan.frames if self.loader.head == "jpeg" else 1),
+            num_threads=self._threads,
+            device_id=(self.training.device.index or 0) if on_gpu else None,
+        )
+        graph.build()
+        return graph
+
+
+@pipeline_def
+def decode_graph(source, *, head: str, device: str):
+    """The decoding of `graph.clip_graph` alone."""
+    inputs = [types.UINT8] if head == "jpeg" else [types.UINT8, types.INT32]
+    columns = fn.external_source(
+        source=source, num_outputs=len(inputs), batch=True, dtype=inputs, ndim=[1] * len(inputs)
+    )
+    return decode(head, list(columns), device)
