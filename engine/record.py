@@ -31,7 +31,7 @@ import torch
 import configs
 from configs import Config, ConfigError
 
-PACKAGES = ("torch", "torchvision", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "av", "numpy")
+PACKAGES = ("tsm-dali", "torch", "torchvision", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "av", "numpy")
 
 
 def now() -> str:

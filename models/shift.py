@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Shift = Callable[[Tensor, int, int, int], Tensor]  # x_NCHW, frames, after, before
 
@@ -39,8 +40,23 @@ def shift_where(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
     return _WhereShift.apply(x_NCHW, frames, after, before, 1)
 
 
+def shift_concat(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
+    """`temporal_shift` as slices, pads and a concatenation, which other runtimes take; it loses channels_last.
+
+    Slices that are assigned to, as in the reference, would become ScatterND in ONNX, which TensorRT is bad at.
+    """
+    first, second, same = _channels(after, before)
+    x_BTCHW = x_NCHW.unflatten(0, (-1, frames))
+    parts = [F.pad(x_BTCHW[:, :-1, second], (0, 0, 0, 0, 0, 0, 1, 0)), x_BTCHW[:, :, same]]
+    if after:  # TensorRT takes no part without channels
+        parts.insert(0, F.pad(x_BTCHW[:, 1:, first], (0, 0, 0, 0, 0, 0, 0, 1)))
+    return torch.cat(parts, 2).flatten(0, 1)
+
+
 def shift_auto(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """`temporal_shift` in the form that is fast here."""
+    """`temporal_shift` in the form that is fast here, or that can be exported."""
+    if torch.compiler.is_exporting():
+        return shift_concat(x_NCHW, frames, after, before)
     shift = shift_where if torch.compiler.is_compiling() else shift_copy
     return shift(x_NCHW, frames, after, before)
 
