@@ -188,12 +188,15 @@ class Optim:
     """SGD, its schedule, and which parameters decay."""
 
     lr: float = MISSING
-    """Base learning rate, for the global batch of the recipe."""
+    """Base learning rate, for a global batch of lr_for_batch."""
+    lr_for_batch: int = 0
+    """The rate in use is lr * train.batch / lr_for_batch; 0: lr as it is, whatever the batch."""
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
-    decay_norm_and_bias: bool = False
-    """Also decay norms and biases (PaddleVideo's TSN); otherwise only convolution and linear weights decay."""
+    decay: Literal["weights", "all", "classifier"] = "weights"
+    """What weight_decay is for: convolution and linear weights (TSM); norms and biases too (PaddleVideo's TSN); the
+    classifier's weight alone (PaddleVideo's TSM on UCF101)."""
     schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = ()
     """Epochs after which the rate is multiplied by gamma (schedule: step)."""
@@ -212,7 +215,7 @@ class Optim:
 
     def problems(self) -> Iterator[Problem]:
         yield from _at_least(self, lr=0, weight_decay=0, milestones=1, gamma=0, warmup_epochs=0, clip_norm=0)
-        yield from _at_least(self, fc_lr_mult=0, bias_lr_mult=0)
+        yield from _at_least(self, fc_lr_mult=0, bias_lr_mult=0, lr_for_batch=0)
         yield from _fractions(self, "momentum", "warmup_start", "label_smoothing")
         if list(self.milestones) != sorted(set(self.milestones)):
             yield "milestones", f"{list(self.milestones)} does not rise; write each epoch once, in order"

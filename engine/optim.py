@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -15,6 +16,11 @@ from engine import apex
 
 NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+DECAYING = {  # kinds of parameters, by optim.decay
+    "weights": ("first conv weight", "weight", "fc weight"),
+    "all": ("first conv weight", "weight", "bias", "norm", "fc weight", "fc bias"),
+    "classifier": ("fc weight",),
+}
 
 
 def parameter_groups(model: nn.Module, optim: Optim) -> list[dict]:
@@ -23,22 +29,26 @@ def parameter_groups(model: nn.Module, optim: Optim) -> list[dict]:
     A group holds `params`, `kind`, `lr_mult` (of the scheduled rate) and `weight_decay`. Raises TypeError where a
     parameter belongs to a module of no known kind: better than training it with the wrong decay.
     """
-    spared = optim.weight_decay if optim.decay_norm_and_bias else 0.0
     fc_weight_mult, fc_bias_mult = optim.fc_lr_mult
-    shares = {
-        "first conv weight": (1.0, optim.weight_decay),
-        "weight": (1.0, optim.weight_decay),
-        "bias": (optim.bias_lr_mult, spared),
-        "norm": (1.0, spared),
-        "fc weight": (fc_weight_mult, optim.weight_decay),
-        "fc bias": (fc_bias_mult, spared),
+    lr_mults = {
+        "first conv weight": 1.0,
+        "weight": 1.0,
+        "bias": optim.bias_lr_mult,
+        "norm": 1.0,
+        "fc weight": fc_weight_mult,
+        "fc bias": fc_bias_mult,
     }
-    members: dict[str, list[nn.Parameter]] = {kind: [] for kind in shares}
+    members: dict[str, list[nn.Parameter]] = {kind: [] for kind in lr_mults}
     for kind, parameter in _kinds(model):
         members[kind].append(parameter)
     return [
-        {"params": members[kind], "kind": kind, "lr_mult": lr_mult, "weight_decay": decay}
-        for kind, (lr_mult, decay) in shares.items()
+        {
+            "params": members[kind],
+            "kind": kind,
+            "lr_mult": lr_mult,
+            "weight_decay": optim.weight_decay if kind in DECAYING[optim.decay] else 0.0,
+        }
+        for kind, lr_mult in lr_mults.items()
         if members[kind]
     ]
 
@@ -59,6 +69,14 @@ def _kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
                 yield "first conv weight" if module is convolutions[0] else "weight", parameter
             else:
                 raise TypeError(f"{path}.{name}: no parameter group for a {type(module).__name__}")
+
+
+def for_batch(optim: Optim, batch: int) -> Optim:
+    """`optim` with its rate scaled linearly to a global batch, if it says for which batch its rate is meant.
+
+    Source: Goyal et al., arXiv 1706.02677.
+    """
+    return replace(optim, lr=optim.lr * batch / optim.lr_for_batch) if optim.lr_for_batch else optim
 
 
 def make_optimizer(model: nn.Module, optim: Optim, fused: bool = False) -> torch.optim.Optimizer:

@@ -107,7 +107,8 @@ class Training:
             change = f"{state['videos']} -> {self.train_loader.num_videos} readable videos"
             changes.append(f"{change}: the rest of the epoch takes them in another order")
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        momenta, groups = state["optimizer"]["state"], self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": momenta, "param_groups": groups})  # multipliers, decay: as set now
         self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         return changes
@@ -130,14 +131,15 @@ def build(config: Config, *, weights: str | None = None, state: dict | None = No
     model = build_network(config, weights, say) if state is None else build_model(config.model)
     model = runtime.place(model, config.runtime, device)
     wrapped = distributed.wrap(model)
+    rules = optim.for_batch(config.optim, config.train.batch)
     training = Training(
         config=config,
         device=device,
         model=model,
         wrapped=wrapped,
-        optimizer=optim.make_optimizer(model, config.optim, fused=device.type == "cuda"),
+        optimizer=optim.make_optimizer(model, rules, fused=device.type == "cuda"),
         scaler=runtime.grad_scaler(config.runtime),
-        lr_at=optim.make_schedule(config.optim, len(train_loader), config.train.epochs),
+        lr_at=optim.make_schedule(rules, len(train_loader), config.train.epochs),
         train_loader=train_loader,
         val_loader=val_loader,
     )
@@ -168,11 +170,19 @@ def introduce(training: Training, state: dict | None, say: Say) -> None:
         f"{training.train_loader.num_videos} videos, {training.steps_per_epoch} steps an epoch, "
         f"{training.total_steps} in all"
     )
+    say(describe_rate(config))
     for line in optim.describe_groups(training.optimizer):
         say(line)
     if state is not None:
         changes = training.restore(state)
         say(f"resumed after step {training.step}" + "".join(f"\n  {line}" for line in changes))
+
+
+def describe_rate(config: Config) -> str:
+    """The base learning rate in use, and where it comes from."""
+    rules = optim.for_batch(config.optim, config.train.batch)
+    scaled = f" = {config.optim.lr:g} x {config.train.batch} / {rules.lr_for_batch}" if rules.lr_for_batch else ""
+    return f"learning rate {rules.lr:g}{scaled}"
 
 
 def saved_state(folder: Path, say: Say) -> dict | None:

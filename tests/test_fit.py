@@ -223,6 +223,23 @@ def test_other_settings_may_change_and_are_listed(trainer):
     assert trainer.metrics("train")[-1]["lr"] == pytest.approx(0.001)
 
 
+def test_a_resumed_run_decays_and_multiplies_as_it_is_told_now(trainer):
+    trainer(before=1, act=terminate)
+    trainer.settings = {"optim": {"weight_decay": 0.03, "fc_lr_mult": (2.0, 3.0)}}
+    trainer(before=3, act=terminate)
+    state = checkpoint.load(checkpoint.latest(trainer.folder / "tiny" / "checkpoints"))
+    groups = {group["kind"]: group for group in state["optimizer"]["param_groups"]}
+    assert groups["weight"]["weight_decay"] == 0.03
+    assert (groups["fc weight"]["lr_mult"], groups["fc bias"]["lr_mult"]) == (2.0, 3.0)
+
+
+def test_a_run_says_which_rate_it_takes_for_its_batch(trainer):
+    trainer.settings = {"optim": {"lr": 0.1, "lr_for_batch": 8}}
+    trainer()
+    assert "learning rate 0.05 = 0.1 x 4 / 8" in trainer.lines
+    assert trainer.metrics("train")[0]["lr"] == pytest.approx(0.05)
+
+
 def test_another_list_is_not_another_epoch(trainer):
     trainer(before=1, act=terminate)
     trainer.rows = 22

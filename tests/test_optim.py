@@ -50,12 +50,25 @@ def test_every_parameter_is_in_one_group(backbone):
     assert sorted(map(id, grouped)) == sorted(map(id, model.parameters()))
 
 
-def test_norms_and_biases_decay_only_where_asked_for():
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))
-    spared = {g["kind"]: g["weight_decay"] for g in optim.parameter_groups(model, Optim(lr=0.1))}
-    assert spared == {"first conv weight": 1e-4, "bias": 0, "norm": 0, "fc weight": 1e-4, "fc bias": 0}
-    decayed = optim.parameter_groups(model, Optim(lr=0.1, decay_norm_and_bias=True))
-    assert {group["weight_decay"] for group in decayed} == {1e-4}
+@pytest.mark.parametrize(
+    ("decay", "decaying"),
+    [
+        ("weights", {"first conv weight", "weight", "fc weight"}),
+        ("all", {"first conv weight", "weight", "bias", "norm", "fc weight", "fc bias"}),
+        ("classifier", {"fc weight"}),
+    ],
+)
+def test_what_decays_is_what_was_asked_for(decay, decaying):
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    groups = optim.parameter_groups(model, Optim(lr=0.1, decay=decay))
+    assert {group["kind"] for group in groups if group["weight_decay"] == 1e-4} == decaying
+    assert {group["kind"] for group in groups if group["weight_decay"] == 0} == {g["kind"] for g in groups} - decaying
+
+
+def test_the_rate_is_scaled_from_the_batch_that_it_is_meant_for_or_not_at_all():
+    assert optim.for_batch(Optim(lr=0.02, lr_for_batch=128), 512).lr == pytest.approx(0.08)
+    assert optim.for_batch(Optim(lr=0.02, lr_for_batch=128), 32).lr == pytest.approx(0.005)
+    assert optim.for_batch(Optim(lr=0.02), 512).lr == 0.02
 
 
 def test_a_parameter_of_an_unknown_kind_of_module_is_refused():
