@@ -23,9 +23,13 @@ def arguments() -> Namespace:
     parser.add_argument("--crops", choices=("center", "three", "ten"), help="the same as eval.crops=")
     parser.add_argument("--tencrop", action="store_true", help="the same as eval.crops=ten")
     parser.add_argument("--clips", type=int, metavar="N", help="the same as eval.clips=N")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write totals and the counts of every class there")
+    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write totals and class counts there")
+    parser.add_argument("--scores", type=cli.output_file, metavar="FILE.npz", help="write every video's scores there")
+    parser.add_argument("--scores-per-view", action="store_true", help="with --scores: those of each view as well")
     parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
     args = parser.parse_args()
+    if args.scores_per_view and not args.scores:
+        parser.error("--scores-per-view: there is no file for them; name one with --scores")
     crops = "ten" if args.tencrop else args.crops
     if args.protocol:
         args.overrides[:0] = protocols.overrides(args.protocol)
@@ -40,6 +44,7 @@ def score(config: Config, args: Namespace) -> None:
     from engine import data, distributed, runtime
     from engine.evaluate import evaluate
     from engine.record import environment
+    from engine.scores import Keeper
     from engine.screen import Screen
     from engine.training import build_network
 
@@ -50,12 +55,15 @@ def score(config: Config, args: Namespace) -> None:
         weights = args.weights or Path(config.train.runs) / config.train.name / "best.pt"
         model = runtime.place(build_network(config, weights, screen.say), config.runtime, device)
         loader = data.open_loader(config, "test", device)
-        result = evaluate(model, loader, config)
+        keeper = Keeper(views=args.scores_per_view) if args.scores else None
+        result = evaluate(model, loader, config, keep=keeper and keeper.add)
         loader.close()
         screen.say(result.summary())
+        source = {"weights": str(weights), "settings": flat(config), "env": environment()}
         if args.json and distributed.rank() == 0:
-            source = {"weights": str(weights), "settings": flat(config), "env": environment()}
             args.json.write_text(json.dumps({**result.to_json(), **source}) + "\n")
+        if keeper and (kept := keeper.gather(loader, result, source)):
+            kept.save(args.scores)
 
 
 def main() -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import NoReturn
 
 from configs.errors import ConfigError
@@ -50,6 +52,16 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", "-c", metavar="RECIPE", help=f"required: path of a YAML, or one of {recipes}")
     parser.add_argument("--print-config", action="store_true", help="show every setting (* where not default) and stop")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the recipe's")
+
+
+def output_file(text: str) -> Path:
+    """The type of an argument that names a file to be written: it is refused before the work, not after."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; make it, or name another file")
+    if not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} cannot be written; name another file")
+    return path
 
 
 def from_arguments(args: argparse.Namespace) -> Config:

@@ -60,6 +60,9 @@ class Loader(Protocol):
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on. The same arguments give the same batches, always."""
 
+    def path(self, row: int) -> str:
+        """The path of a row's video."""
+
     def close(self) -> None:
         """Stop all threads."""
 

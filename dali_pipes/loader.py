@@ -113,6 +113,9 @@ class VideoLoader:
             batches.close()
             self._drain()
 
+    def path(self, row: int) -> str:
+        return self.catalog.path(row)
+
     def close(self) -> None:
         self._feeder.close()
 

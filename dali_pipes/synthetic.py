@@ -46,5 +46,9 @@ class SyntheticLoader:
             index_B = torch.where(index_B < self.num_videos, index_B, -1)
             yield Batch(self._clips_BVTCHW, torch.where(index_B < 0, -1, index_B % self._classes), index_B)
 
+    def path(self, row: int) -> str:
+        """A name: there is no file."""
+        return f"synthetic-{row}"
+
     def close(self) -> None:
         """Nothing runs."""

@@ -104,6 +104,15 @@ def gather(value: Result) -> list[Result]:
     return values
 
 
+def to_rank_zero(value: Result) -> list[Result] | None:
+    """Every rank's `value` (anything picklable), in the order of the ranks, on rank 0; None on the others."""
+    if world_size() == 1:
+        return [value]
+    values: list[Result] | None = [value] * world_size() if rank() == 0 else None
+    dist.gather_object(value, values, dst=0, group=_host)
+    return values
+
+
 def from_rank_zero(value: Result) -> Result:
     """Rank 0's `value` (anything picklable), on every rank."""
     if world_size() == 1:

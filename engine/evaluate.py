@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +22,22 @@ from engine.accuracy import Counts, Result
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, loader: Loader, config: Config) -> Result:
-    """Score every video of `loader` with rank 0's model. `model` is not the DDP wrapper; its mode is left as it was."""
+def evaluate(
+    model: nn.Module, loader: Loader, config: Config, keep: Callable[[Tensor, Batch], None] | None = None
+) -> Result:
+    """Score every video of `loader` with rank 0's model. `model` is not the DDP wrapper; its mode is left as it was.
+
+    `keep` is given each batch with its logits_BVK.
+    """
     distributed.share_buffers(model)
     counts = Counts(config.model.num_classes, loader.num_rows, next(model.parameters()).device)
     was_training = model.training
     model.eval()
     for batch in loader.epoch(0):
-        scores_BK = average(logits_of_views(model, batch, config), config.eval.average)
-        counts.add(scores_BK, batch.label_B, batch.index_B)
+        logits_BVK = logits_of_views(model, batch, config)
+        counts.add(average(logits_BVK, config.eval.average), batch.label_B, batch.index_B)
+        if keep:
+            keep(logits_BVK, batch)
     model.train(was_training)
     return counts.result(unreadable_of_all_ranks(loader))
 

@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -84,14 +85,21 @@ def _commit() -> dict:
         return {"commit": os.environ.get("COMMIT"), "dirty": None}
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Give `path` new content, such that a reader sees all of the old or all of the new."""
+@contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
+    """A file to write that takes the place of `path` in the end: a reader sees all of the old or all of the new."""
     temporary = path.with_name(f".tmp-{path.name}")
-    with temporary.open("w") as file:
-        file.write(text)
+    with temporary.open(mode) as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Give `path` new content, as `replacing` does."""
+    with replacing(path) as file:
+        file.write(text)
 
 
 def read_lines(path: Path) -> Iterator[dict]:

@@ -4,27 +4,12 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from by_mean import ByMean, logits_NVK, softmax
 from tiny import RowLoader
-from torch import nn
 
 from dali_pipes import DataError
 from engine.accuracy import Counts
 from engine.evaluate import evaluate
-
-
-class ByMean(nn.Module):
-    """clips_BTCHW -> logits_BK: some fixed function of each clip's mean, so that NumPy can do it again."""
-
-    def __init__(self, classes):
-        super().__init__()
-        self.scale_K = nn.Parameter(torch.linspace(-2, 3, classes))
-        self.register_buffer("count", torch.zeros(1))
-
-    def forward(self, clips_BTCHW):
-        assert not self.training
-        self.sizes = [*getattr(self, "sizes", []), len(clips_BTCHW)]
-        mean_B1 = clips_BTCHW.mean((1, 2, 3, 4))[:, None]
-        return mean_B1 * self.scale_K - 3 * (mean_B1 - 1) ** 2 * self.scale_K.abs()
 
 
 def settings(classes=3, average="logits", **sections):
@@ -33,18 +18,6 @@ def settings(classes=3, average="logits", **sections):
 
 def run(loader, classes=3, average="logits"):
     return evaluate(ByMean(classes), loader, settings(classes, average))
-
-
-def logits_NVK(loader, classes):
-    """Every row's logits, one row at a time."""
-    model = ByMean(classes).eval()
-    with torch.no_grad():
-        return np.stack([model(loader._clip(row)).double().numpy() for row in range(loader.num_rows)])
-
-
-def softmax(x):
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
 
 
 @pytest.mark.parametrize("classes", [3, 8])

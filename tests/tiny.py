@@ -59,6 +59,9 @@ class RowLoader:
             first = (step * self._shard.count + self._shard.index) * self._batch
             yield self._read(order[first : first + self._batch])
 
+    def path(self, row):
+        return f"{row}.mp4"
+
     def close(self):
         pass
 

@@ -1,0 +1,32 @@
+"""A network that is a formula, so that NumPy can say what an evaluation must find."""
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class ByMean(nn.Module):
+    """clips_BTCHW -> logits_BK: some fixed function of each clip's mean, so that NumPy can do it again."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.scale_K = nn.Parameter(torch.linspace(-2, 3, classes))
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, clips_BTCHW):
+        assert not self.training
+        self.sizes = [*getattr(self, "sizes", []), len(clips_BTCHW)]
+        mean_B1 = clips_BTCHW.mean((1, 2, 3, 4))[:, None]
+        return mean_B1 * self.scale_K - 3 * (mean_B1 - 1) ** 2 * self.scale_K.abs()
+
+
+def logits_NVK(loader, classes):
+    """Every row's logits, one row at a time."""
+    model = ByMean(classes).eval()
+    with torch.no_grad():
+        return np.stack([model(loader._clip(row)).double().numpy() for row in range(loader.num_rows)])
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)

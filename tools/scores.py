@@ -1,0 +1,65 @@
+"""Accuracy from score files: `python tools/scores.py rgb.npz [flow.npz ...] [--weights 1,1.5] [--average probs]`.
+
+One file gives what eval.py said when it wrote it. Several are fused: every video is judged by the weighted mean of the
+networks' scores, over the videos that all of them could read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentTypeError, Namespace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from configs import ConfigError, cli
+
+AVERAGES = ("logits", "probs")
+
+
+def weights(text: str) -> list[float]:
+    """Positive numbers with commas between them."""
+    numbers = [float(number) for number in text.split(",")]
+    if not all(0 < number < float("inf") for number in numbers):
+        raise ArgumentTypeError(f"{text}: a weight must be above 0")
+    return numbers
+
+
+def arguments() -> Namespace:
+    parser = cli.Parser(prog="scores.py", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="written by eval.py --scores")
+    parser.add_argument("--weights", type=weights, metavar="W,W", help="how much each file counts; else all the same")
+    parser.add_argument("--average", choices=AVERAGES, help="of what the mean is taken; else as the files were judged")
+    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write totals and class counts there")
+    return parser.parse_args()
+
+
+def score(args: Namespace) -> None:
+    """Count, print, write."""
+    from engine import scores
+
+    files = [scores.load(path) for path in args.files]
+    weights = args.weights or [1.0] * len(files)
+    if len(weights) != len(files):
+        raise ConfigError(f"--weights: {len(weights)} for {len(files)} files; give each file one")
+    judged = {file.about["settings"]["eval.average"] for file in files}
+    if len(judged) > 1 and not args.average:
+        raise ConfigError("--average: the files were judged in different ways; choose logits or probs")
+    average = args.average or judged.pop()
+    result = scores.count(files, weights, average)
+    print(result.summary())
+    if args.json:
+        source = {"files": [str(path) for path in args.files], "weights": weights, "average": average}
+        args.json.write_text(json.dumps({**result.to_json(), **source}) + "\n")
+
+
+def main() -> int:
+    args = arguments()
+    from engine import program
+
+    return program.run("scores.py", lambda: score(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
