@@ -147,18 +147,23 @@ class Clip:
     """Scale videos to this short side before the training crop; 0: crop at stored size, as TSM does."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
+    flip_pairs: tuple[int, ...] = ()
+    """Labels that a flip exchanges, such as `pull to the left` and `pull to the right`: [86, 87, 93, 94] are two
+    pairs."""
     antialias: bool = True
     """Resize as Pillow (TSM); false: as OpenCV (PaddleVideo's TSN), neither antialiased nor rounded the same."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def problems(self) -> Iterator[Problem]:
-        yield from _at_least(self, size=16, short_side=0)
+        yield from _at_least(self, size=16, short_side=0, flip_pairs=0)
         yield from _fractions(self, "flip")
         if min(self.std) <= 0:
             yield "std", f"{list(self.std)} has a value that is not positive"
         if self.short_side and self.train_crop != "multiscale" and self.size > self.short_side:
             yield "short_side", f"a crop of {self.size} px does not fit in {self.short_side} px"
+        if len(self.flip_pairs) % 2 or len(set(self.flip_pairs)) < len(self.flip_pairs):
+            yield "flip_pairs", f"{list(self.flip_pairs)} is not made of pairs; write each label once, pair after pair"
 
 
 @dataclass(frozen=True)
@@ -306,10 +311,18 @@ class Config:
                 f"a crop of {self.eval_size} px does not fit in a short side of {self.eval.short_side} px; "
                 f"raise eval.short_side to at least {self.eval_size}",
             )
+        yield from self._flipping_problems()
         for name in ("frames", "ten_crop_frames"):
             if not self.model.any_frames and getattr(self.eval, name) not in (0, self.model.frames):
                 remedy = f"a TSM shifts over clips of model.frames={self.model.frames}; leave eval.{name} at 0"
                 yield f"eval.{name}", remedy
+
+    def _flipping_problems(self) -> Iterator[Problem]:
+        pairs = self.clip.flip_pairs
+        if pairs and max(pairs) >= self.model.num_classes:
+            yield "clip.flip_pairs", f"{max(pairs)} is no label of model.num_classes={self.model.num_classes}"
+        if pairs and self.eval.crops == "ten":
+            yield "eval.crops", "five of the ten are mirrored, which clip.flip_pairs says changes labels; take three"
 
 
 def batch_per_rank(batch: int, ranks: int) -> int:

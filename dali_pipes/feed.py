@@ -57,6 +57,11 @@ class Prepared:
     samples: list[Sample]
     row_B: np.ndarray
 
+    @property
+    def mirror_B(self) -> np.ndarray:
+        """Whether a video is mirrored in every view."""
+        return np.array([sample.mirror_V.all() for sample in self.samples])
+
     def columns(self, head: Head) -> tuple[list[np.ndarray], ...]:
         """The batch as lists, one for each input of the graph."""
         rows = [row for sample in self.samples for row in sample.rows(head)]

@@ -25,6 +25,7 @@ from dali_pipes.host import clip_dtype, cores_of_rank, pick_device
 from dali_pipes.plan import EvalPlan, TrainPlan
 from dali_pipes.scan import open_catalog
 from dali_pipes.synthetic import SyntheticLoader
+from dali_pipes.views import shown_label
 
 Split = Literal["train", "val", "test"]
 
@@ -104,10 +105,10 @@ class VideoLoader:
         self._coming = batches
         try:
             while (clips_BVTHWC := self._run()) is not None:
-                row_B = self._in_flight.popleft().row_B
-                label_B = np.where(row_B < 0, -1, self.catalog.label_N[row_B]).astype(np.int64)
+                prepared = self._in_flight.popleft()
                 clips_BVTCHW = clips_BVTHWC.permute(0, 1, 2, 5, 3, 4)
-                yield Batch(clips_BVTCHW, to_device(label_B, self.device), to_device(row_B, self.device))
+                label_B, row_B = (to_device(a, self.device) for a in (self._labels(prepared), prepared.row_B))
+                yield Batch(clips_BVTCHW, label_B, row_B)
                 self._in_use.hold(clips_BVTHWC)
         finally:
             batches.close()
@@ -118,6 +119,11 @@ class VideoLoader:
 
     def close(self) -> None:
         self._feeder.close()
+
+    def _labels(self, prepared: Prepared) -> np.ndarray:
+        """[B] int64; −1 where a video cannot be read, or where there is none."""
+        label_B = np.where(prepared.row_B < 0, -1, self.catalog.label_N[prepared.row_B]).astype(np.int64)
+        return shown_label(self.config.clip, label_B, prepared.mirror_B)
 
     def _build(self, source, batch: int):
         """A pipeline over `source` for batches of `batch` videos."""

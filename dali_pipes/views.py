@@ -62,6 +62,14 @@ def train_views(
     return Views(row_B, frames_BT[:, None], box_B14, mirror_B[:, None])
 
 
+def shown_label(clip: Clip, label_B: np.ndarray, mirror_B: np.ndarray) -> np.ndarray:
+    """[B]: the label of what a video shows, which where it is mirrored may be the other of a pair (clip.flip_pairs)."""
+    mirrored_B = label_B.copy()
+    for one, other in zip(clip.flip_pairs[::2], clip.flip_pairs[1::2], strict=True):
+        mirrored_B[label_B == one], mirrored_B[label_B == other] = other, one
+    return np.where(mirror_B, mirrored_B, label_B)
+
+
 def eval_views(
     config: Config, row_B: np.ndarray, frames_B: np.ndarray, width_B: np.ndarray, height_B: np.ndarray
 ) -> Views:

@@ -62,6 +62,15 @@ MISTAKES_IN_A_RECIPE = [
     ("clip: {mean: [1, 2, [3]]}", "clip.mean: expected a list of 3 numbers, got ['1', '2', '...']"),
     ("clip: {std: [1, 0, 1]}", "clip.std: [1.0, 0.0, 1.0] has a value that is not positive"),
     ("clip: {train_crop: random, short_side: 200}", "clip.short_side: a crop of 224 px does not fit in 200 px"),
+    (
+        "clip: {flip_pairs: [1, 2, 3]}",
+        "clip.flip_pairs: [1, 2, 3] is not made of pairs; write each label once, pair after pair",
+    ),
+    (
+        "clip: {flip_pairs: [1, 2, 2, 3]}",
+        "clip.flip_pairs: [1, 2, 2, 3] is not made of pairs; write each label once, pair after pair",
+    ),
+    ("clip: {flip_pairs: [0, 4]}", "clip.flip_pairs: 4 is no label of model.num_classes=4"),
     ("runtime: {threads: many}", "runtime.threads: expected a whole number or auto, got 'many'"),
     ("runtime: {threads: 0}", "runtime.threads: 0 is too small; the smallest allowed is 1"),
     ("data: {root: ''}", "data: already written in line 3; keep one"),
@@ -111,6 +120,13 @@ def test_a_check_across_settings_names_the_place_of_the_one_to_change(write):
     answer = "a crop of 224 px does not fit in a short side of 128 px; raise eval.short_side to at least 224"
     assert errors(recipe) == [f"recipe.yaml:11: eval.short_side: {answer}"]
     assert errors(recipe, "clip.size=128") == []
+
+
+def test_crops_that_mirror_are_not_for_labels_that_mirroring_changes(write):
+    recipe = write(RECIPE + "clip: {flip_pairs: [0, 1]}\n")
+    assert errors(recipe) == []
+    answer = "five of the ten are mirrored, which clip.flip_pairs says changes labels; take three"
+    assert errors(recipe, "eval.crops=ten") == [f"argument 'eval.crops=ten': {answer}"]
 
 
 def test_a_check_of_a_default_names_the_setting_alone(write):

@@ -102,6 +102,31 @@ def test_an_epoch_left_early_leaves_nothing_behind(config):
     assert_same(read(config, epoch=1), after)
 
 
+def test_just_the_mirrored_clips_show_the_other_label_of_their_pair(config):
+    """Whether a clip is mirrored shows in its pixels."""
+    straight = [read(with_section(config, "clip", flip=0.0), epoch=epoch) for epoch in (0, 1)]
+    flipping = [read(with_section(config, "clip", flip=0.5, flip_pairs=(2, 0)), epoch=epoch) for epoch in (0, 1)]
+    seen = set()
+    for (clips_BVTCHW, label_B, _), (others_BVTCHW, shown_B, _) in zip(
+        sum(straight, []), sum(flipping, []), strict=True
+    ):
+        for clip, label, other, shown in zip(clips_BVTCHW, label_B, others_BVTCHW, shown_B, strict=True):
+            mirrored = not np.array_equal(clip, other)
+            assert np.array_equal(clip[..., ::-1] if mirrored else clip, other)
+            assert shown == ({0: 2, 2: 0}.get(label, label) if mirrored else label)
+            seen.add((int(label), mirrored))
+    assert seen == {(label, mirrored) for label in range(3) for mirrored in (False, True)}
+
+
+def test_labels_of_evaluation_are_those_of_the_list(config):
+    pairs = with_section(config, "clip", flip=1.0, flip_pairs=(2, 0))
+    for crops in ("center", "three"):
+        assert_same(
+            read(with_section(config, "eval", crops=crops), "val"),
+            read(with_section(pairs, "eval", crops=crops), "val"),
+        )
+
+
 def test_epochs_differ_in_order_and_views(config):
     first, second = read(config, epoch=0)[0], read(config, epoch=1)[0]
     assert not np.array_equal(first[2], second[2])

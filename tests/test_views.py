@@ -139,6 +139,13 @@ def test_mirroring_has_its_probability(flip):
     assert abs(drawn(Clip(flip=flip), (340, 256)).mirror_BV.mean() - flip) <= SURPRISING * spread
 
 
+def test_a_mirrored_view_shows_the_other_label_of_its_pair():
+    label_B, mirror_B = np.array([0, 1, 2, 3, 3, -1, 1]), np.array([1, 1, 1, 1, 0, 1, 0], bool)
+    shown_B = views.shown_label(Clip(flip_pairs=(3, 0, 1, 4)), label_B, mirror_B)
+    assert shown_B.tolist() == [3, 4, 2, 0, 3, -1, 1]
+    assert views.shown_label(Clip(), label_B, mirror_B).tolist() == label_B.tolist()
+
+
 def test_frames_crop_and_mirror_are_drawn_independently():
     batch = drawn(Clip(size=64, train_crop="random"), (79, 79))
     early = batch.frames_BVT[:, 0, 0] * 2 // 37.5
