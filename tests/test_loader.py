@@ -104,18 +104,21 @@ def test_an_epoch_left_early_leaves_nothing_behind(config):
 
 def test_just_the_mirrored_clips_show_the_other_label_of_their_pair(config):
     """Whether a clip is mirrored shows in its pixels."""
-    straight = [read(with_section(config, "clip", flip=0.0), epoch=epoch) for epoch in (0, 1)]
-    flipping = [read(with_section(config, "clip", flip=0.5, flip_pairs=(2, 0)), epoch=epoch) for epoch in (0, 1)]
+    straight, label_N = clips_and_labels(with_section(config, "clip", flip=0.0))
+    flipping, shown_N = clips_and_labels(with_section(config, "clip", flip=0.5, flip_pairs=(2, 0)))
     seen = set()
-    for (clips_BVTCHW, label_B, _), (others_BVTCHW, shown_B, _) in zip(
-        sum(straight, []), sum(flipping, []), strict=True
-    ):
-        for clip, label, other, shown in zip(clips_BVTCHW, label_B, others_BVTCHW, shown_B, strict=True):
-            mirrored = not np.array_equal(clip, other)
-            assert np.array_equal(clip[..., ::-1] if mirrored else clip, other)
-            assert shown == ({0: 2, 2: 0}.get(label, label) if mirrored else label)
-            seen.add((int(label), mirrored))
+    for clip, label, other, shown in zip(straight, label_N, flipping, shown_N, strict=True):
+        mirrored = not np.array_equal(clip, other)
+        assert np.array_equal(clip[..., ::-1] if mirrored else clip, other)
+        assert shown == ({0: 2, 2: 0}.get(label, label) if mirrored else label)
+        seen.add((int(label), mirrored))
     assert seen == {(label, mirrored) for label in range(3) for mirrored in (False, True)}
+
+
+def clips_and_labels(config):
+    """Of two epochs, one after the other."""
+    clips, labels, _ = zip(*read(config, epoch=0), *read(config, epoch=1), strict=True)
+    return np.concatenate(clips), np.concatenate(labels)
 
 
 def test_labels_of_evaluation_are_those_of_the_list(config):
