@@ -1,0 +1,214 @@
+"""The same work done by what one would take instead: python benchmarks/peers.py [decode|dali|feed|all] [VIDEO ...]
+
+    decode   the frames of clips, by threads of one process: ours, torchcodec, decord, PyAV
+    dali     the same by DALI's own decoder, of cut and of whole files (VP9 on a CPU, H.264 and HEVC on a GPU)
+    feed     whole batches: the project's loader, and a torch DataLoader over torchcodec with torchvision's transforms
+
+Every contender first has to give the same pixels as ours; what differs is said in its record. Then all take turns,
+and what is recorded are clips a second and, for each, ours over its own. Peers that are not installed are skipped with
+a word. Without VIDEOs, those are made that are read: 300 frames of 352x256 with a keyframe every 1, 16 and 250.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+
+import configs
+from benchmarks import peer_dali, peer_feed
+from benchmarks.made_sets import with_set
+from benchmarks.measure import spread
+from benchmarks.numbered_videos import VideoSpec, write_videos
+from benchmarks.peer_decoders import DECODERS, Clip
+from benchmarks.recorder import Recorder
+from dali_pipes import build_loader, scan
+from dali_pipes.frames import uniform_draw
+from dali_pipes.host import cores_of_rank
+from dali_pipes.probe import probe
+from engine import runtime
+
+PARTS = ("decode", "dali", "feed")
+INTERVALS = (1, 16, 250)
+T = 8  # frames per clip
+PROVED = 8  # clips whose pixels are compared before anything is timed
+
+Contenders = dict[str, Callable[[], float]]  # each call does a round and returns clips a second
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="PART or VIDEO")
+    parser.add_argument("--clips", type=int, default=64, help="clips in one round of one contender (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each contender (%(default)s)")
+    parser.add_argument("--threads", type=int, default=cores_of_rank(), help="threads, workers (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets peers.jsonl")
+    arguments = parser.parse_args()
+    asked = {word for word in arguments.words if word in (*PARTS, "all")} or {"all"}
+    videos = [word for word in arguments.words if word not in asked]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    bench = Peers(arguments, Recorder("peers", arguments.out / "peers.jsonl"))
+    if asked & {"decode", "all"}:
+        bench.decode(videos)
+    if asked & {"dali", "all"}:
+        bench.dali(videos)
+    if asked & {"feed", "all"}:
+        bench.feed()
+
+
+class Peers:
+    """The three comparisons."""
+
+    def __init__(self, arguments: argparse.Namespace, recorder: Recorder):
+        self.clips, self.rounds, self.threads = arguments.clips, arguments.rounds, arguments.threads
+        self.folder = arguments.out / "peers"
+        self.recorder = recorder
+
+    def decode(self, videos: list[str]) -> None:
+        """Threads that decode clip after clip."""
+        for path in videos or self._made([VideoSpec("h264", interval) for interval in INTERVALS]):
+            clips = draw_clips(path, self.clips)
+            truth = [DECODERS["ours (cut, pyav)"]()(clip) for clip in clips[:PROVED]]
+            contenders: Contenders = {}
+            notes: dict[str, dict] = {}
+            for name, make in DECODERS.items():
+                try:
+                    decoder = make()
+                    notes[name] = distance([decoder(clip) for clip in clips[:PROVED]], truth)
+                except (ImportError, RuntimeError, OSError) as error:
+                    self.skip(f"decode/{Path(path).stem}/{name}", error)
+                    continue
+                contenders[name] = partial(self._threaded, decoder, clips)
+            self._compete(f"decode/{Path(path).stem}", contenders, notes)
+
+    def dali(self, videos: list[str]) -> None:
+        """DALI's decoder, fed with cut and with whole files."""
+        on_gpu = torch.cuda.is_available()
+        codec = "h264" if on_gpu else "vp9"
+        for path in videos or self._made([VideoSpec(codec, interval) for interval in INTERVALS]):
+            clips = draw_clips(path, self.clips)
+            batch = min(16, self.clips)
+            sources = {"ours (cut, DALI)": peer_dali.cut_file, "whole file, DALI": peer_dali.whole_file}
+            run = partial(peer_dali.batches, clips, batch=batch, threads=self.threads, on_gpu=on_gpu)
+            try:
+                frames = {name: list(itertools.chain.from_iterable(run(source))) for name, source in sources.items()}
+            except RuntimeError as error:
+                self.skip(f"dali/{Path(path).stem}", error)
+                continue
+            truth = frames["ours (cut, DALI)"]
+            notes = {name: distance(found, truth) if truth else {} for name, found in frames.items()}
+            contenders = {name: partial(rate, run, source, batch) for name, source in sources.items()}
+            self._compete(f"dali/{Path(path).stem}", contenders, notes)
+
+    def feed(self) -> None:
+        """Whole batches, of the recipe's size and of everything that it does to a clip."""
+        for interval in INTERVALS:
+            settings = ["train.batch=16", "runtime.precision=fp32", f"runtime.threads={self.threads}"]
+            config = configs.load("tsm_k400_nhwc", [*settings, "data.train=made below"])
+            config = runtime.resolve(with_set(config, self.folder, {"interval": str(interval), "count": "512"}))
+            scan.load_catalog(config.data.train, config.data)
+            loader = build_loader(config, "train")
+            steps = self.clips // loader.plan.batch
+            contenders: Contenders = {"ours (loader)": partial(_loader_round, loader, itertools.count(), steps)}
+            notes: dict[str, dict] = {"ours (loader)": {}}
+            name = "DataLoader, torchcodec, torchvision"
+            try:
+                theirs = next(peer_feed.batches(loader, 0, 1, workers=0))
+            except (ImportError, RuntimeError) as error:
+                self.skip(f"feed/gop{interval}/{name}", error)
+                loader.close()
+                continue
+            ours = next(loader.epoch(0)).clips_BTCHW.cpu().float()
+            notes[name] = {"mean_difference": (ours - theirs).abs().mean().item() * 255 * min(config.clip.std)}
+            contenders[name] = partial(_dataloader_round, loader, steps, self.threads)
+            self._compete(f"feed/gop{interval}", contenders, notes)
+            loader.close()
+
+    def _made(self, specs: list[VideoSpec]) -> list[str]:
+        write_videos(self.folder, specs)
+        return [str(spec.path(self.folder)) for spec in specs]
+
+    def _threaded(self, decoder: Callable[[Clip], np.ndarray], clips: list[Clip]) -> float:
+        began = time.perf_counter()
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(decoder, clips))
+        return len(clips) / (time.perf_counter() - began)
+
+    def _compete(self, group: str, contenders: Contenders, notes: dict[str, dict]) -> None:
+        """All contenders in turns; the first is ours."""
+        rates: dict[str, list[float]] = {name: [] for name in contenders}
+        names = list(contenders)
+        for turn in range(self.rounds):
+            first = turn % len(names)
+            for name in names[first:] + names[:first]:
+                rates[name].append(contenders[name]())
+        ours = spread(rates[names[0]])[0]
+        for name in names:
+            median, quartiles = spread(rates[name])
+            found = {"clips_per_s": median, "clips_per_s_iqr": quartiles, "ours_over_it": ours / median}
+            self.recorder.add(f"{group}/{name}", **found, threads=self.threads, rounds=self.rounds, **notes[name])
+
+    def skip(self, case: str, error: Exception) -> None:
+        """Say why a contender is not there."""
+        self.recorder.add(case, skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")
+
+
+def draw_clips(path: str, count: int) -> list[Clip]:
+    """Clips of a video as training draws them."""
+    video = probe(path)
+    draws = np.random.default_rng(0).random((count, T))
+    return [Clip(path, video, frames_T) for frames_T in uniform_draw(np.full(count, video.frames), draws)]
+
+
+def distance(found: list[np.ndarray], truth: list[np.ndarray]) -> dict:
+    """How far pixels are from ours, in grey levels."""
+    differences = [np.abs(a.astype(int) - b) for a, b in zip(found, truth, strict=True)]
+    return {
+        "mean_difference": float(np.mean([d.mean() for d in differences])),
+        "largest_difference": int(max(d.max() for d in differences)),
+    }
+
+
+def rate(run: Callable[..., Iterator], source: peer_dali.Source, batch: int) -> float:
+    """Clips a second of the batches after the first, for which the graph is built."""
+    batches = run(source)
+    next(batches)
+    began = time.perf_counter()
+    count = sum(1 for _ in batches)
+    return count * batch / (time.perf_counter() - began)
+
+
+def _loader_round(loader, epochs: Iterator[int], steps: int) -> float:
+    batches = loader.epoch(next(epochs))
+    for _ in range(loader.config.runtime.prefetch + 1):  # what was prepared before the clock starts
+        next(batches)
+    return _timed(batches, steps, loader.plan.batch)
+
+
+def _dataloader_round(loader, steps: int, workers: int) -> float:
+    ahead = 2 * workers
+    batches = peer_feed.batches(loader, 0, ahead + 2 * steps, workers)
+    for _ in range(ahead):
+        next(batches)
+    return _timed(batches, steps, loader.plan.batch)
+
+
+def _timed(batches: Iterator, steps: int, batch: int) -> float:
+    began = time.perf_counter()
+    for _ in range(steps):
+        next(batches)
+    return steps * batch / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()
