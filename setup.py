@@ -28,6 +28,7 @@ setup(
     extras_require={
         "cuda12": ["nvidia-dali-cuda120>=2.4"],
         "export": EXPORT,
+        "peers": ["decord>=0.6", "torchcodec>=0.8"],
         "test": [*EXPORT, "hypothesis>=6", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6"],
     },
 )

@@ -30,7 +30,7 @@ def whole_file(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
 def batches(clips: list[Clip], source: Source, batch: int, threads: int, on_gpu: bool) -> Iterator[list[np.ndarray]]:
     """[T, H, W, 3] of each clip of a batch, for as many whole batches as there are clips; on a GPU they stay there."""
     graph = _decode(
-        source=lambda info: source(clips[info.idx_in_epoch]),
+        source=lambda info: source(clips[info.idx_in_epoch % len(clips)]),
         mixed=on_gpu,
         batch_size=batch,
         num_threads=threads,

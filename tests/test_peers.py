@@ -1,0 +1,46 @@
+"""The comparison with peers, run as a user would on one small video."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from videos import decode_whole, number_in, write_video
+
+from benchmarks.peer_decoders import DECODERS
+from benchmarks.peers import draw_clips
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("peers") / "a.mp4", "libx264", 48, gop=16, b_frames=2)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_every_way_to_decode_gives_the_frames_of_a_whole_decode(video, name):
+    try:
+        decode = DECODERS[name]()
+    except (ImportError, RuntimeError, OSError):
+        pytest.skip("not installed, which is fine")
+    truth = np.stack(decode_whole(video))
+    for clip in draw_clips(str(video), 4):
+        found = decode(clip)
+        assert [number_in(frame) for frame in found] == clip.frames_T.tolist()
+        np.testing.assert_array_equal(found, truth[clip.frames_T])
+
+
+def test_all_contenders_are_recorded_with_their_distance_and_ours_over_theirs(video, tmp_path):
+    how = ["--clips", "2", "--rounds", "2", "--threads", "1", "--out", str(tmp_path)]
+    subprocess.run(
+        [sys.executable, "benchmarks/peers.py", "decode", str(video), *how], cwd=ROOT, check=True, capture_output=True
+    )
+    records = [json.loads(line) for line in (tmp_path / "peers.jsonl").read_text().splitlines()]
+    assert {record["case"] for record in records} == {f"decode/a/{name}" for name in DECODERS}
+    measured = {record["case"].split("/")[-1]: record for record in records if "skipped" not in record}
+    ours, seeking = measured["ours (cut, pyav)"], measured["PyAV with seeks"]
+    assert seeking["largest_difference"] == 0
+    assert seeking["ours_over_it"] == pytest.approx(ours["clips_per_s"] / seeking["clips_per_s"])
