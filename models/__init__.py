@@ -2,12 +2,14 @@
 
 from models.cost import describe
 from models.recognizer import Recognizer, build_model
+from models.streaming import Streaming
 from models.weights import CheckpointError, LoadReport, load_pretrained, load_weights, read_file
 
 __all__ = [
     "CheckpointError",
     "LoadReport",
     "Recognizer",
+    "Streaming",
     "build_model",
     "describe",
     "load_pretrained",
