@@ -62,6 +62,8 @@ class Model:
     """T: frames per clip, in training and (unless the eval section says otherwise) in evaluation."""
     shift_div: int = 8
     """Of every shifted input, 1/shift_div of the channels takes the next frame and as many the previous one."""
+    shift_every: int = 0
+    """Shift in every nth block of a stage; 0: as MIT, in each, and every second one where a stage has 23 or more."""
     causal: bool = False
     """Take channels of the previous frame only, so that streams can be classified as they come (name: tsm)."""
     dropout: float = 0.5
@@ -70,7 +72,7 @@ class Model:
     fc_std: float = 0.001
     """Standard deviation of the classifier's initial weights."""
     pretrained: str = "imagenet"
-    """`imagenet` (torchvision, V1 weights), `none`, or the path of a checkpoint for the backbone."""
+    """`imagenet` or `imagenet_v2` (torchvision's weights of either recipe), `none`, or a file: see docs/weights.md."""
     shift: Literal["auto", "reference", "where", "folded"] = "auto"
 
     @property
@@ -79,13 +81,15 @@ class Model:
         return self.name == "tsn" or self.causal
 
     def problems(self) -> Iterator[Problem]:
-        yield from _at_least(self, width=8, num_classes=2, frames=1, shift_div=2, fc_std=0)
+        yield from _at_least(self, width=8, num_classes=2, frames=1, shift_div=2, shift_every=0, fc_std=0)
         yield from _fractions(self, "dropout")
         if self.causal and self.name != "tsm":
             yield "causal", f"a {self.name} looks at single frames, so it has no direction; set model.name=tsm"
+        if self.backbone == "mobilenet_v2" and self.shift_every:
+            yield "shift_every", "only ResNets have stages to count blocks in; leave it at 0 for mobilenet_v2"
         if self.backbone == "mobilenet_v2" and self.width != 64:
             yield "width", "only ResNets can be made slim; leave it at 64 for mobilenet_v2"
-        elif self.pretrained == "imagenet" and self.width != 64:
+        elif self.pretrained in ("imagenet", "imagenet_v2") and self.width != 64:
             yield "pretrained", f"ImageNet weights do not fit model.width={self.width}; take `none`, or a width of 64"
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.weights import CheckpointError
+from models import CheckpointError
 
 NAME = re.compile(r"step-(\d{8})\.pt")
 SPARE = 1.2  # free space asked for, as a multiple of the tensors to be written

@@ -1,9 +1,11 @@
 """What clips go through: the networks, their weights and their cost. Knows nothing of files of video or of training."""
 
 from models.cost import describe
+from models.errors import CheckpointError
+from models.files import read_file
 from models.recognizer import Recognizer, build_model
 from models.streaming import Streaming
-from models.weights import CheckpointError, LoadReport, load_pretrained, load_weights, read_file
+from models.weights import LoadReport, load_pretrained, load_weights
 
 __all__ = [
     "CheckpointError",

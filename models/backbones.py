@@ -57,7 +57,7 @@ def build_parts(settings: Model) -> dict[str, nn.Module]:
 
 def _shift_inside(net: nn.Module, settings: Model) -> None:
     """Let the first convolution of residual branches read the shifted input; the identity paths stay unshifted."""
-    for parent, name in list(_shifted_places(net)):
+    for parent, name in list(_shifted_places(net, settings.shift_every)):
         conv = parent.get_submodule(name)
         fold = conv.in_channels // settings.shift_div
         if not fold:
@@ -69,10 +69,10 @@ def _shift_inside(net: nn.Module, settings: Model) -> None:
         parent.set_submodule(name, ShiftedConv2d(conv, settings.frames, after, fold, SHIFTS[settings.shift]))
 
 
-def _shifted_places(net: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+def _shifted_places(net: nn.Module, every: int) -> Iterator[tuple[nn.Module, str]]:
     """Where MIT's TSM shifts ("blockres"), as a block and the name of the convolution inside it."""
     if isinstance(net, ResNet):
-        step = 2 if len(net.layer3) >= DEEP else 1
+        step = every or (2 if len(net.layer3) >= DEEP else 1)
         for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
             yield from ((block, "conv1") for block in stage[::step])
     else:

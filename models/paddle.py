@@ -1,0 +1,111 @@
+"""Paddle's way with the same networks: its names, its arrays, and the mirrored shift of PaddleVideo's TSM.
+
+PaddleVideo shifts the other way round: its first channels show the frame before, the next the frame after. Channels
+can be reordered wherever they are made, if they are reordered wherever they are read: with the two folds swapped all
+along the residual stream, the same network shifts as ours does.
+"""
+
+import math
+import re
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.errors import CheckpointError
+
+Weights = dict[str, Tensor]
+
+PIECES = "UnpackBigParamInfor@@"  # how to put large arrays together
+NOTES = (PIECES, "StructuredToParameterName@@")  # what Paddle keeps beside tensors
+
+
+def _block(match: re.Match) -> str:
+    """`res3c` is block 2 of the second stage; in long stages letters run out, and `res4b7` is block 7 of the third."""
+    stage, letter, number = match.groups()
+    return f"layer{int(stage) - 1}.{number or ord(letter) - ord('a')}."
+
+
+def _counted_from_one(kind: str):
+    return lambda match: f".{kind}{int(match[1]) + 1}."
+
+
+RULES = (
+    (r"^backbone\.", ""),
+    (r"^(head\.)?(fc|out)\.", "fc."),
+    (r"^conv\._conv\.", "conv1."),
+    (r"^conv\._batch_norm\.", "bn1."),
+    (r"^res(\d)([a-z])(\d*)\.", _block),
+    (r"\.conv(\d)\._conv\.", _counted_from_one("conv")),
+    (r"\.conv(\d)\._batch_norm\.", _counted_from_one("bn")),
+    (r"\.short\._conv\.", ".downsample.0."),
+    (r"\.short\._batch_norm\.", ".downsample.1."),
+    (r"\._mean$", ".running_mean"),
+    (r"\._variance$", ".running_var"),
+)
+
+# Where the channels of the residual stream lie in the tensors of a bottleneck ResNet: made along axis 0, read along 1.
+STREAM = (
+    (r"conv1\.weight|bn1\..*", (0,)),
+    (r"layer\d\.\d+\.conv1\.weight", (1,)),
+    (r"layer\d\.\d+\.(conv3\.weight|bn3\..*)", (0,)),
+    (r"layer\d\.0\.downsample\.0\.weight", (0, 1)),
+    (r"layer\d\.0\.downsample\.1\..*", (0,)),
+    (r"fc\.weight", (1,)),
+)
+
+
+def swap_folds(weights: Weights, shift_div: int) -> tuple[Weights, int]:
+    """`weights` as a network has them that shifts as ours does, and how many tensors that changed.
+
+    Exact where PaddleVideo trained with `shift_div` frames, because it shifts 1/frames of the channels each way. Raises
+    CheckpointError where it would have shifted one channel more one way than the other, which ours cannot.
+    """
+    swapped = dict(weights)
+    for key, tensor in weights.items():
+        for pattern, axes in STREAM:
+            if re.fullmatch(pattern, key) and tensor.ndim:
+                for axis in axes:
+                    swapped[key] = _swap(swapped[key], axis, shift_div)
+    return swapped, sum(swapped[key] is not weights[key] for key in weights)
+
+
+def _swap(tensor: Tensor, axis: int, shift_div: int) -> Tensor:
+    channels = tensor.shape[axis]
+    fold = channels // shift_div
+    other_fold = 2 * channels // shift_div - fold
+    if other_fold != fold:
+        raise CheckpointError(
+            f"of {channels} channels PaddleVideo shifts {fold} one way and {other_fold} the other at model.shift_div="
+            f"{shift_div}, which no model of this project does; weights trained with 4, 8 or 16 frames convert"
+        )
+    before, after, same = tensor.split([fold, fold, channels - 2 * fold], axis)
+    return torch.cat([after, before, same], axis)
+
+
+def shifted_layers(weights: Weights) -> frozenset[str]:
+    """The layers that read shifted input in PaddleVideo's TSM: the first one of every block, of deep networks too."""
+    first = re.compile(r"(layer\d\.\d+\.conv1)\.weight")
+    return frozenset(match[1] for key in weights if (match := first.fullmatch(key)))
+
+
+def to_tensor(array: np.ndarray) -> Tensor:
+    """An array as a tensor. NumPy has no bfloat16, so Paddle writes such numbers as uint16."""
+    native = array.view(np.ndarray).astype(array.dtype.newbyteorder("="), order="C")
+    tensor = torch.from_numpy(native)
+    return tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor
+
+
+def join_pieces(entries: dict) -> dict:
+    """`entries` without Paddle's notes; large arrays, which it cuts below protocol 4, in one piece.
+
+    Raises ValueError or KeyError where the note and the pieces do not belong together.
+    """
+    whole = dict(entries)
+    for key, note in entries.get(PIECES, {}).items():
+        pieces = [whole.pop(name) for name in note["slices"]]
+        shape = note["OriginShape"]
+        if sum(piece.size for piece in pieces) != math.prod(shape):
+            raise ValueError(f"the pieces of {key} do not make it up")
+        whole[key] = np.concatenate(pieces).reshape(shape)
+    return {key: value for key, value in whole.items() if key not in NOTES}

@@ -1,0 +1,74 @@
+"""Files as PaddleVideo and Paddle write them, from torchvision's networks: the key table read from the other side."""
+
+import pickle
+
+import numpy as np
+import torch
+
+BATCH_NORM = {"weight": "weight", "bias": "bias", "running_mean": "_mean", "running_var": "_variance"}
+
+
+def block_name(stage, block, blocks):
+    """`res2a` for the first block of the first stage; `res4b7` where a stage has more blocks than letters."""
+    name = "res" + str(stage + 1)
+    return name + (chr(ord("a") + block) if blocks < 23 else "b" + str(block) if block else "a")
+
+
+def paddle_state(net, prefix="backbone.", head="head."):
+    """A torchvision ResNet's numbers under PaddleVideo's names, as arrays."""
+    state = {}
+
+    def put(name, conv, norm):
+        state[f"{prefix}{name}._conv.weight"] = conv.weight.detach().numpy()
+        for ours, theirs in BATCH_NORM.items():
+            state[f"{prefix}{name}._batch_norm.{theirs}"] = getattr(norm, ours).detach().numpy()
+
+    put("conv", net.conv1, net.bn1)
+    for stage, layer in enumerate([net.layer1, net.layer2, net.layer3, net.layer4], 1):
+        for number, block in enumerate(layer):
+            name = block_name(stage, number, len(layer))
+            put(f"{name}.conv0", block.conv1, block.bn1)
+            put(f"{name}.conv1", block.conv2, block.bn2)
+            put(f"{name}.conv2", block.conv3, block.bn3)
+            if block.downsample:
+                put(f"{name}.short", *block.downsample)
+    state[f"{head}fc.weight"] = np.ascontiguousarray(net.fc.weight.detach().numpy().T)
+    state[f"{head}fc.bias"] = net.fc.bias.detach().numpy()
+    return state
+
+
+def write(path, state, protocol=4):
+    """What paddle.save writes for a state_dict: the arrays, and a table of other names for them."""
+    table = {name: name.replace(".", "_") for name in state}
+    path.write_bytes(pickle.dumps({**state, "StructuredToParameterName@@": table}, protocol=protocol))
+    return path
+
+
+def mirrored_tsm_logits(net, clips_BTCHW):
+    """PaddleVideo's TSM: a torchvision network whose blocks first look at the frame before, and then at the one after.
+
+    Of C channels C/T show the frame before and C/T the one after.
+    """
+    frames = clips_BTCHW.shape[1]
+
+    def shift(_, inputs):
+        x_BTCHW = inputs[0].unflatten(0, (-1, frames))
+        out_BTCHW = x_BTCHW.clone()
+        fold = x_BTCHW.shape[2] // frames
+        out_BTCHW[:, :, : 2 * fold] = 0
+        out_BTCHW[:, 1:, :fold] = x_BTCHW[:, :-1, :fold]
+        out_BTCHW[:, :-1, fold : 2 * fold] = x_BTCHW[:, 1:, fold : 2 * fold]
+        return (out_BTCHW.flatten(0, 1),)
+
+    layers = [block.conv1 for stage in (net.layer1, net.layer2, net.layer3, net.layer4) for block in stage]
+    hooks = [layer.register_forward_pre_hook(shift) for layer in layers]
+    with torch.no_grad():
+        logits_BK = tsn_logits(net, clips_BTCHW)
+    for hook in hooks:
+        hook.remove()
+    return logits_BK
+
+
+def tsn_logits(net, clips_BTCHW):
+    with torch.no_grad():
+        return net(clips_BTCHW.flatten(0, 1)).unflatten(0, clips_BTCHW.shape[:2]).mean(1)
