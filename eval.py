@@ -6,7 +6,6 @@ the best checkpoint of the recipe's run. Exit code 2 for what the user can mend.
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -23,7 +22,7 @@ def arguments() -> Namespace:
     parser.add_argument("--crops", choices=("center", "three", "ten"), help="the same as eval.crops=")
     parser.add_argument("--tencrop", action="store_true", help="the same as eval.crops=ten")
     parser.add_argument("--clips", type=int, metavar="N", help="the same as eval.clips=N")
-    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write totals and class counts there")
+    cli.add_result_arguments(parser)
     parser.add_argument("--scores", type=cli.output_file, metavar="FILE.npz", help="write every video's scores there")
     parser.add_argument("--scores-per-view", action="store_true", help="with --scores: those of each view as well")
     parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
@@ -43,6 +42,7 @@ def score(config: Config, args: Namespace) -> None:
     """One evaluation, from the weights to the line that says what they are worth."""
     from engine import data, distributed, runtime
     from engine.evaluate import evaluate
+    from engine.publish import publish
     from engine.record import environment
     from engine.scores import Keeper
     from engine.screen import Screen
@@ -58,12 +58,11 @@ def score(config: Config, args: Namespace) -> None:
         keeper = Keeper(views=args.scores_per_view) if args.scores else None
         result = evaluate(model, loader, config, keep=keeper and keeper.add)
         loader.close()
-        screen.say(result.summary())
-        source = {"weights": str(weights), "settings": flat(config), "env": environment()}
-        if args.json and distributed.rank() == 0:
-            args.json.write_text(json.dumps({**result.to_json(), **source}) + "\n")
-        if keeper and (kept := keeper.gather(loader, result, source)):
+        about = {"weights": str(weights), "settings": flat(config), "env": environment()}
+        if keeper and (kept := keeper.gather(loader, result, about)):
             kept.save(args.scores)
+        if distributed.rank() == 0:
+            publish(result, loader.class_names, args, about, screen.say)
 
 
 def main() -> int:

@@ -54,6 +54,22 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the recipe's")
 
 
+def add_result_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `engine.publish` does with the result of an evaluation."""
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write totals and the counts of every class")
+    parser.add_argument("--per-class", action="store_true", help="print each class, worst first, and confused pairs")
+    parser.add_argument(
+        "--confusion", type=confusion_file, metavar="FILE.csv|FILE.png", help="write the confusion matrix, or draw it"
+    )
+
+
+def confusion_file(text: str) -> Path:
+    """The type of an argument that names a table or a picture to be written."""
+    if Path(text).suffix not in (".csv", ".png"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a name that ends in .csv or .png")
+    return output_file(text)
+
+
 def output_file(text: str) -> Path:
     """The type of an argument that names a file to be written: it is refused before the work, not after."""
     path = Path(text)

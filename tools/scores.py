@@ -6,7 +6,6 @@ networks' scores, over the videos that all of them could read.
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
@@ -31,13 +30,14 @@ def arguments() -> Namespace:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="written by eval.py --scores")
     parser.add_argument("--weights", type=weights, metavar="W,W", help="how much each file counts; else all the same")
     parser.add_argument("--average", choices=AVERAGES, help="of what the mean is taken; else as the files were judged")
-    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write totals and class counts there")
+    cli.add_result_arguments(parser)
     return parser.parse_args()
 
 
 def score(args: Namespace) -> None:
     """Count, print, write."""
     from engine import scores
+    from engine.publish import publish
 
     files = [scores.load(path) for path in args.files]
     weights = args.weights or [1.0] * len(files)
@@ -48,10 +48,8 @@ def score(args: Namespace) -> None:
         raise ConfigError("--average: the files were judged in different ways; choose logits or probs")
     average = args.average or judged.pop()
     result = scores.count(files, weights, average)
-    print(result.summary())
-    if args.json:
-        source = {"files": [str(path) for path in args.files], "weights": weights, "average": average}
-        args.json.write_text(json.dumps({**result.to_json(), **source}) + "\n")
+    about = {"files": [str(path) for path in args.files], "file_weights": weights, "average": average}
+    publish(result, files[0].class_names.tolist(), args, about, print)
 
 
 def main() -> int:

@@ -1,0 +1,107 @@
+"""Results class by class: which classes fare worst, which are taken for which; for people, spreadsheets and pictures.
+
+Names of classes are whatever a list says: nothing here trusts them to be printable.
+
+Shapes: K classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.accuracy import Result
+
+MOST_PAIRS = 30
+MOST_NAMED = 50  # classes whose names a picture of them all has room for
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """How one class fared."""
+
+    name: str
+    videos: int  # that were evaluated
+    top1: int  # of them, those whose best guess was right
+    top5: int  # those among whose five best guesses it was
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """`times` of `videos` of one class that were taken for another."""
+
+    name: str
+    taken_for: str
+    times: int
+    videos: int
+
+
+def names(result: Result, class_names: Sequence[str]) -> list[str]:
+    """[K]: the classes' names, or their numbers where names are not known; what cannot be printed is replaced."""
+    known = class_names if len(class_names) else range(len(result.top5_K))
+    return ["".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(name)) for name in known]
+
+
+def worst_first(result: Result, class_names: Sequence[str]) -> list[ClassResult]:
+    """The classes that have videos: those with the lowest accuracy first, of equal ones those with most videos."""
+    videos_K, top1_K = result.confusion_KK.sum(1).tolist(), result.confusion_KK.diagonal().tolist()
+    every = map(ClassResult, names(result, class_names), videos_K, top1_K, result.top5_K.tolist())
+    return sorted((one for one in every if one.videos), key=lambda one: (one.top1 / one.videos, -one.videos))
+
+
+def most_confused(result: Result, class_names: Sequence[str], most: int = MOST_PAIRS) -> list[Confusion]:
+    """The pairs of classes that were confused most often, in one direction each."""
+    off_diagonal_KK = result.confusion_KK - torch.diag(result.confusion_KK.diagonal())
+    order = off_diagonal_KK.flatten().argsort(descending=True, stable=True)[:most]
+    name, videos_K, classes = names(result, class_names), result.confusion_KK.sum(1).tolist(), len(off_diagonal_KK)
+    pairs = [(*divmod(place, classes), int(off_diagonal_KK.flatten()[place])) for place in order.tolist()]
+    return [Confusion(name[true], name[taken], times, videos_K[true]) for true, taken, times in pairs if times]
+
+
+def lines(result: Result, class_names: Sequence[str]) -> Iterator[str]:
+    """All of it as text: the classes, worst first, then the pairs."""
+    k = min(5, len(result.top5_K))
+    yield f"{'top1':>7} {f'top{k}':>7} {'videos':>7}  class"
+    for one in worst_first(result, class_names):
+        yield f"{100 * one.top1 / one.videos:7.2f} {100 * one.top5 / one.videos:7.2f} {one.videos:7}  {one.name}"
+    pairs = most_confused(result, class_names)
+    if pairs:
+        yield f"{'times':>7} {'videos':>7}  class, and what it was taken for"
+    for pair in pairs:
+        yield f"{pair.times:7} {pair.videos:7}  {pair.name} → {pair.taken_for}"
+
+
+def save_confusion(path: Path, result: Result, class_names: Sequence[str]) -> None:
+    """The confusion matrix as a table (.csv) or a picture (.png); a row is a class, a column what it was taken for."""
+    {".csv": _save_table, ".png": _save_picture}[path.suffix](
+        path, result.confusion_KK.numpy(), names(result, class_names)
+    )
+
+
+def _save_table(path: Path, confusion_KK: np.ndarray, names: list[str]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["class", *names])
+        writer.writerows([name, *counts] for name, counts in zip(names, confusion_KK.tolist(), strict=True))
+
+
+def _save_picture(path: Path, confusion_KK: np.ndarray, names: list[str]) -> None:
+    """Colours are fractions of a class's videos. A class is a square of at least a few pixels."""
+    from matplotlib.figure import Figure  # takes a second, and few ask for a picture
+
+    side = 3 + 0.2 * min(len(names), MOST_NAMED) + 0.02 * max(0, len(names) - MOST_NAMED)  # inches
+    figure = Figure((side + 1, side), layout="constrained", dpi=150)
+    axes = figure.add_subplot(xlabel="taken for", ylabel="class")
+    shown_KK = confusion_KK / np.maximum(confusion_KK.sum(1, keepdims=True), 1)
+    figure.colorbar(axes.imshow(shown_KK, vmin=0, vmax=1, cmap="Blues"), shrink=0.6)
+    if len(names) <= MOST_NAMED:
+        for axis, rotation in ((axes.xaxis, 90), (axes.yaxis, 0)):
+            axis.set_ticks(range(len(names)), names, rotation=rotation, fontsize=8, parse_math=False)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of letters that the font does not have
+        figure.savefig(path)
