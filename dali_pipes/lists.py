@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -77,6 +78,12 @@ def read_list(source: str, data: Data = _DEFAULTS) -> Listing:
     places = _Places(root or opened.folder, root, FORMATS[format_name], data)
     rows = _of_split(annotation, opened, split)
     return _listing(os.path.abspath(source), format_name, rows, class_names, places)
+
+
+def unlabelled(paths: Sequence[str]) -> Listing:
+    """Rows for videos that stand in no list: each absolute path once, with label −1."""
+    label_N, first_N = np.full(len(paths), -1, np.int32), np.arange(len(paths))
+    return Listing("videos", "/", "", list(paths), label_N, first_N, class_names=())
 
 
 def _open(source: str) -> tuple[Source, str]:

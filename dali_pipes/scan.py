@@ -13,7 +13,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,17 @@ def open_catalog(source: str, data: Data) -> Catalog:
         if (folder / CATALOG).exists():
             return Catalog(folder / CATALOG)
     raise DataError(f"{source}: has not been scanned yet; run `python tools/prepare.py scan {source}` first")
+
+
+def scan_videos(paths: Sequence[str], folder: Path, check: Check, console: Console) -> Catalog:
+    """The catalogue of videos that stand in no list, given by absolute paths, none twice; it is kept in `folder`.
+
+    What cannot be read is in it with its reason, however much that is.
+    """
+    listing = lists.unlabelled(paths)
+    wanted = _Wanted(listing, files.look(listing), CHECKS.index(check))
+    _scan(folder, wanted, None, probe, None, console)
+    return Catalog(folder / CATALOG)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What train.py and eval.py share: how a program ends when it cannot go on."""
+"""What the programs share: how they end, and what they say when they cannot go on."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from models import CheckpointError
 MENDABLE = (ConfigError, DataError, CheckpointError, FloatingPointError)
 
 
-def run(name: str, work: Callable[[], None]) -> int:
-    """The exit code of `work`: 0, or 2 after one line on stderr where a person can mend what is wrong.
+def run(name: str, work: Callable[[], int | None]) -> int:
+    """The exit code: what `work` returns (None is 0), or 2 after one line on stderr where a person can mend something.
 
     A traceback is for our own mistakes. `kill -USR2` prints where every thread is.
     """
     faulthandler.register(signal.SIGUSR2)
     try:
-        work()
+        return work() or 0
     except PeerFailed:  # the rank that failed has printed its line
         return 2
     except MENDABLE as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    return 0

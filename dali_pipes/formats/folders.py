@@ -24,7 +24,7 @@ def read(source: Source) -> Annotation:
     rows = [
         Row(source.path, 0, os.path.join(class_name, video), class_name)
         for class_name in class_names
-        for video in sorted(filter(_is_video_name, os.listdir(os.path.join(source.path, class_name))))
+        for video in sorted(filter(is_video_name, os.listdir(os.path.join(source.path, class_name))))
     ]
     if not rows:
         raise DataError(
@@ -38,5 +38,6 @@ def _is_ours(name: str) -> bool:
     return name.startswith(".") or name.endswith(".scan")
 
 
-def _is_video_name(name: str) -> bool:
+def is_video_name(name: str) -> bool:
+    """Whether a file is called as videos are; hidden ones are not meant."""
     return not name.startswith(".") and name.lower().endswith(VIDEO_EXTENSIONS)

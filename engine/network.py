@@ -1,0 +1,93 @@
+"""A network in use on this machine, whatever kind of file it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import configs
+from configs import Config, ConfigError
+from configs.schema import Runtime
+from dali_pipes.formats.class_names import read_class_names
+from engine import runtime
+from engine.deployed import OPENERS, open_deployed
+from engine.saved import open_saved
+
+_HERE = (
+    "runtime.device=auto",
+    "runtime.threads=auto",
+    "runtime.batchnorm=torch",
+    "runtime.compile=off",
+    "data.decoder=auto",
+)
+"""Settings that suit the machine of a training, which need not be this one. Overrides win over them."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Ready to score clips."""
+
+    score: Callable[[Tensor], Tensor]  # clips_BTCHW -> logits_BK
+    config: Config  # resolved; its eval section says which views of a video to score
+    class_names: tuple[str, ...]  # by label; empty where they are not known
+    device: torch.device
+    sha256: str  # of its file
+
+    def name(self, label: int) -> str:
+        """The class's name, or its number where names are not known."""
+        return self.class_names[label] if self.class_names else str(label)
+
+
+def open_network(
+    path: str, recipe: str | None = None, overrides: Sequence[str] = (), say: Callable[[str], None] = print
+) -> Network:
+    """The network in a file of weights, which needs a `recipe` if it is not ours, or in one of tools/export.py.
+
+    Raises CheckpointError for a file that is neither, ConfigError where a setting is wrong or cannot be had here.
+    """
+    if Path(path).suffix in OPENERS:
+        if recipe:
+            raise ConfigError(f"--config: {path} holds its own settings; leave the recipe out")
+        return _open_deployed(path, overrides, say)
+    saved = open_saved(path, recipe, [*_HERE, *overrides])
+    config = runtime.resolve(saved.config, say)
+    device = runtime.prepare(config.runtime, config.train.seed)
+    model = runtime.place(saved.model, config.runtime, device)
+    return Network(model, config, _class_names(saved.class_names, config), device, _sha256(path))
+
+
+def _open_deployed(path: str, overrides: Sequence[str], say: Callable[[str], None]) -> Network:
+    """The network in a file of tools/export.py. What it computes in is settled in the file; numbers go in as fp32."""
+    on_cpu = "runtime.device=cpu" in overrides
+    deployed = open_deployed(path, "cpu" if on_cpu else runtime.pick_device(Runtime()))
+    asked = configs.override(deployed.settings, [*_HERE, *overrides, "runtime.precision=fp32"])
+    for what, has, wanted in (
+        ("frames", deployed.settings.eval_frames, asked.eval_frames),
+        ("pixels a side", deployed.settings.eval_size, asked.eval_size),
+    ):
+        if has != wanted:
+            raise ConfigError(f"{path}: takes clips of {has} {what}, not {wanted}; export it again for that")
+    config = runtime.resolve(asked, say)
+    device = runtime.prepare(config.runtime, config.train.seed)
+    return Network(deployed.scores, config, _class_names(deployed.class_names, config), device, _sha256(path))
+
+
+def _class_names(known: tuple[str, ...], config: Config) -> tuple[str, ...]:
+    """The names that came with a network, else those of data.class_names. Raises ConfigError where they do not fit."""
+    names = known or (read_class_names(config.data.class_names) if config.data.class_names else ())
+    if names and len(names) != config.model.num_classes:
+        raise ConfigError(
+            f"data.class_names: {len(names)} names for a network of {config.model.num_classes} classes; "
+            "name the file that belongs to it, or none"
+        )
+    return names
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,109 @@
+"""What a network says of videos, by the code that evaluates: the same views, decoding, network and averaging.
+
+Prints nothing. Shapes: B videos, V views of a video, N clips of a window, T frames, K classes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from configs import Config
+from dali_pipes.batch import Shard
+from dali_pipes.catalog import Catalog
+from dali_pipes.loader import VideoLoader, pick_head
+from dali_pipes.views import CROPS
+from dali_pipes.windows import Window, WindowPlan
+from engine.evaluate import average, logits_of_views
+from engine.network import Network
+
+
+class Guess(NamedTuple):
+    """A class, and how likely it is."""
+
+    label: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of a window."""
+
+    window: Window
+    frames_NT: np.ndarray  # of each clip that was scored; every crop of a clip has the same
+    score_K: np.ndarray  # float32: what evaluation judges by
+    ms: float  # the window's share of the time that its batch took
+
+    @cached_property
+    def probability_K(self) -> np.ndarray:
+        """float32, summing to one."""
+        return torch.from_numpy(self.score_K).softmax(0).numpy()
+
+    def top(self, k: int) -> list[Guess]:
+        """The k likeliest classes, or all where there are fewer; the likeliest first."""
+        labels = np.argsort(-self.score_K, kind="stable")[:k].tolist()
+        return [Guess(label, float(self.probability_K[label])) for label in labels]
+
+
+def predict(
+    network: Network, catalog: Catalog, windows: Sequence[Window], unreadable: dict[int, str]
+) -> Iterator[list[Prediction]]:
+    """What the network says of one video after the other: of each of its windows, which are neighbours in `windows`.
+
+    Rows that turn out to be unreadable go into `unreadable`, with the reason, when the iterator comes to its end. What
+    the decoder of `data.decoder: auto` refuses is tried again in the end, with the one on the CPU.
+    """
+    config, refused = network.config, {}
+    config, refused = network.config, {}
+    yield from _videos(network, config, catalog, windows, refused)
+    if refused and config.data.decoder == "auto" and pick_head(config, network.device) != "pyav":
+        windows = [window for window in windows if window.row in refused]
+        config = replace(config, data=replace(config.data, decoder="pyav"))
+        refused.clear()
+        yield from _videos(network, config, catalog, windows, refused)
+    unreadable |= refused
+
+
+def _videos(
+    network: Network, config: Config, catalog: Catalog, windows: Sequence[Window], refused: dict[int, str]
+) -> Iterator[list[Prediction]]:
+    """The predictions of each video all of whose windows can be read; the others go into `refused`."""
+    if not windows:
+        return
+    wanted = Counter(window.row for window in windows)
+    predictions = _predictions(network, config, catalog, windows, refused)
+    for row, group in groupby(predictions, lambda prediction: prediction.window.row):
+        found = list(group)
+        if len(found) == wanted[row]:
+            yield found
+
+
+@torch.inference_mode()
+def _predictions(
+    network: Network, config: Config, catalog: Catalog, windows: Sequence[Window], refused: dict[int, str]
+) -> Iterator[Prediction]:
+    plan = WindowPlan(config, catalog, Shard(), windows)
+    loader = VideoLoader(config, catalog, plan, network.device)
+    start = time.perf_counter()
+    try:
+        for step, batch in enumerate(loader.epoch(0)):
+            logits_BVK = logits_of_views(network.score, batch, config)
+            score_BK = average(logits_BVK, config.eval.average).cpu().numpy()
+            ms = 1000 * (time.perf_counter() - start) / len(plan.at(step))
+            frames_BNT = plan.draw(0, step).frames_BVT[:, :: CROPS[config.eval.crops]]
+            for place, (window, row) in enumerate(zip(plan.at(step), batch.index_B.tolist(), strict=False)):
+                if row == window.row:
+                    yield Prediction(window, frames_BNT[place], score_BK[place], ms)
+            start = time.perf_counter()
+    finally:
+        loader.close()
+    for row, path, reason in loader.unreadable[len(catalog.unreadable) :]:
+        refused[row] = reason.removeprefix(f"{path}: ")

@@ -1,0 +1,226 @@
+"""What tools/predict.py says of videos is what evaluation says of them, and every video is answered or named."""
+
+import csv
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from rich.console import Console
+from videos import write_video
+
+import configs
+from dali_pipes import host, loader, scan, windows
+from engine import data, predict, runtime
+from engine.evaluate import evaluate
+from engine.network import open_network
+from engine.saved import open_saved
+from engine.scores import Keeper
+from models import build_model
+from tools.predict import main
+
+VIDEOS = {"a.mp4": "libx264", "b.webm": "libvpx-vp9", "c.avi": "mpeg4", "d.mkv": "libx265", "e.mov": "mjpeg"}
+NAMES = ("up", "down", "[left] or right")
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch):
+    monkeypatch.setattr(host, "cores_of_rank", lambda: 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Videos of several codecs and lengths, and the weights of a network that tells them apart."""
+    folder = tmp_path_factory.mktemp("predict")
+    (folder / "videos").mkdir()
+    for number, (name, codec) in enumerate(VIDEOS.items()):
+        write_video(folder / "videos" / name, codec, 5 + 9 * number, gop=6, size=(48, 96 + 16 * number))
+    config = tiny.config(data={"source": "video", "train": "unknown"})
+    torch.manual_seed(1)
+    model = build_model(config.model)
+    torch.nn.init.normal_(model.fc.weight)
+    content = {"model": model.state_dict(), "config": configs.flat(config), "class_names": NAMES}
+    torch.save(content, folder / "best.pt")
+    return folder
+
+
+@pytest.fixture
+def run(folder, monkeypatch, capfd):
+    """Calls predict.py with these arguments and the weights; returns exit code, stdout and stderr."""
+
+    def run(*arguments, weights=folder / "best.pt"):
+        monkeypatch.setattr(sys, "argv", ["predict.py", "--weights", str(weights), *map(str, arguments)])
+        code = main()
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+def evaluated(folder, overrides):
+    """[N, K] scores that `eval.py --scores` keeps of the videos."""
+    saved = open_saved(folder / "best.pt", overrides=overrides)
+    (folder / "all.list").write_text("".join(f"videos/{name} 0\n" for name in VIDEOS))
+    listed = replace(saved.config.data, train=str(folder / "all.list"), val=str(folder / "all.list"))
+    config = runtime.resolve(replace(saved.config, data=listed))
+    loader = data.open_loader(config, "test", torch.device("cpu"))
+    keeper = Keeper()
+    result = evaluate(runtime.place(saved.model, config.runtime, loader.device), loader, config, keep=keeper.add)
+    scores = keeper.gather(loader, result, {})
+    loader.close()
+    return scores.logits if config.eval.average == "logits" else scores.log_probs
+
+
+def predicted(folder, overrides, tmp_path):
+    """[N, K] scores of predictions."""
+    network = open_network(folder / "best.pt", overrides=overrides)
+    catalog = scan.scan_videos(
+        [str(folder / "videos" / name) for name in VIDEOS], tmp_path, "demux", Console(quiet=True)
+    )
+    found = list(predict.predict(network, catalog, windows.whole(catalog), {}))
+    assert [prediction.window.row for (prediction,) in found] == list(range(len(VIDEOS)))
+    return np.stack([prediction.score_K for (prediction,) in found])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["eval.batch=3"],
+        ["eval.batch=2", "eval.crops=ten", "eval.clips=2", "eval.average=probs"],
+        ["eval.batch=4", "eval.sampling=dense", "eval.crops=three", "eval.size=full", "eval.short_side=32"],
+    ],
+)
+def test_scores_are_those_of_evaluation_to_the_bit(folder, tmp_path, overrides):
+    scores_NK = evaluated(folder, overrides)
+    assert len(np.unique(scores_NK[:, 0])) == len(VIDEOS)
+    np.testing.assert_array_equal(predicted(folder, overrides, tmp_path), scores_NK)
+
+
+def test_fewer_videos_than_a_batch_change_no_more_than_rounding(folder, tmp_path):
+    scores_NK = evaluated(folder, ["eval.batch=8"])
+    np.testing.assert_allclose(predicted(folder, [], tmp_path), scores_NK, rtol=1e-5, atol=1e-5)
+
+
+def test_every_video_gets_a_table_an_object_and_its_rows(folder, run, tmp_path):
+    before = sorted((folder / "videos").iterdir())
+    code, out, _ = run(folder / "videos", "--json", tmp_path / "o.jsonl", "--csv", tmp_path / "o.csv", "--top-k", 2)
+    answers = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    rows = list(csv.DictReader((tmp_path / "o.csv").open()))
+    assert code == 0
+    assert [Path(answer["path"]).name for answer in answers] == list(VIDEOS)
+    assert sorted((folder / "videos").iterdir()) == before
+    for number, answer in enumerate(answers):
+        first, second = answer["top"]
+        assert first["probability"] > second["probability"] > 0
+        assert first["name"] == NAMES[first["label"]]
+        assert f"{first['name']}" in out and f"{100 * first['probability']:.1f} %" in out and answer["path"] in out
+        written = [(row["path"], row["rank"], row["name"]) for row in rows[2 * number : 2 * number + 2]]
+        assert written == [(answer["path"], "1", first["name"]), (answer["path"], "2", second["name"])]
+        frames = 5 + 9 * number
+        assert answer["video"] | {"codec": ""} == {
+            "width": 96 + 16 * number, "height": 48, "frames": frames, "fps": 30.0, "codec": ""
+        }  # fmt: skip
+        assert answer["clips"][0]["frames"] == [frames // 4, 3 * frames // 4]
+        assert answer["clips"][0]["seconds"] == pytest.approx([n / 30 for n in answer["clips"][0]["frames"]], abs=1e-3)
+        assert answer["end"] == pytest.approx(frames / 30, abs=1e-3)
+    assert {len(answer["weights"]) for answer in answers} == {64}
+
+
+def test_what_cannot_be_read_is_named_and_the_exit_code_says_so(folder, run, tmp_path):
+    bad, good = tmp_path / "b\udcffd [x].mp4", folder / "videos" / "a.mp4"
+    bad.write_bytes(b"not a video")
+    (tmp_path / "hollow").mkdir()
+    sources = bad, good, tmp_path / "gone.mp4", tmp_path / "hollow"
+    code, out, err = run(*sources, "--json", tmp_path / "o.jsonl", "--csv", tmp_path / "o.csv")
+    errors = {Path(x["path"]).name: x["error"] for x in map(json.loads, (tmp_path / "o.jsonl").open()) if "error" in x}
+    assert code == 3
+    assert errors == {
+        "b\udcffd [x].mp4": "is damaged, or not a video",
+        "gone.mp4": "no such file",
+        "hollow": "holds no videos",
+    }
+    assert "gone.mp4: no such file" in err and str(good) in out
+    assert run(*sources, "--strict")[0] == 2
+    assert run(bad)[0] == 2
+    assert run(good, "--strict")[0] == 0
+
+
+def test_mistakes_are_answered_in_a_line(folder, run, tmp_path, monkeypatch, capfd):
+    video = folder / "videos" / "a.mp4"
+    for arguments, words in [
+        ([video, "evl.clips=3"], "did you mean eval.clips"),
+        ([video, "--top-k", 0], "--top-k: 0 is not above 0"),
+        ([video, "--stride", 1], "--stride: is the distance between windows"),
+        ([video, "--json", tmp_path / "no" / "o.jsonl"], "there is no folder"),
+        ([], "no video to look at"),
+        ([tmp_path / "gone.list"], "gone.list: no such file"),
+    ]:
+        try:
+            code, _, err = run(*arguments)
+        except SystemExit as leaving:
+            code, err = leaving.code, capfd.readouterr().err
+        assert (code, words in err, "Traceback" in err) == (2, True, False), err
+
+
+def test_settings_of_the_machine_that_trained_are_not_taken_over(folder, tmp_path):
+    content = torch.load(folder / "best.pt")
+    content["config"] |= {"runtime.device": "cuda", "data.decoder": "nvdec", "runtime.threads": 64}
+    torch.save(content, tmp_path / "elsewhere.pt")
+    config = open_network(tmp_path / "elsewhere.pt", overrides=["runtime.device=cpu"]).config
+    assert (config.runtime.threads, config.data.decoder) == (1, "auto")
+
+
+def test_class_names_can_be_given_and_must_be_as_many_as_classes(folder, tmp_path):
+    content = torch.load(folder / "best.pt")
+    torch.save(content | {"class_names": ()}, tmp_path / "bare.pt")
+    names = tmp_path / "names.txt"
+    names.write_text("one\ntwo\nthree\n")
+    assert open_network(tmp_path / "bare.pt").name(2) == "2"
+    assert open_network(tmp_path / "bare.pt", overrides=[f"data.class_names={names}"]).name(2) == "three"
+    names.write_text("one\ntwo\n")
+    with pytest.raises(configs.ConfigError, match="2 names for a network of 3 classes"):
+        open_network(tmp_path / "bare.pt", overrides=[f"data.class_names={names}"])
+
+
+def test_what_the_first_decoder_refuses_is_decoded_by_the_cpu_in_the_end(folder, tmp_path, monkeypatch):
+    expected_NK = predicted(folder, ["eval.batch=1"], tmp_path)
+    heads = []
+
+    def pick_head(config, device):
+        heads.append("dali_cpu" if config.data.decoder == "auto" else config.data.decoder)
+        return heads[-1]
+
+    monkeypatch.setattr(loader, "pick_head", pick_head)
+    monkeypatch.setattr(predict, "pick_head", pick_head)
+    network = open_network(folder / "best.pt", overrides=["eval.batch=1"])
+    catalog = scan.scan_videos(
+        [str(folder / "videos" / name) for name in VIDEOS], tmp_path, "demux", Console(quiet=True)
+    )
+    bad = {}
+    found = {x.window.row: x for (x,) in predict.predict(network, catalog, windows.whole(catalog), bad)}
+    assert not bad
+    assert set(heads) == {"dali_cpu", "pyav"}
+    assert sorted(found) == list(range(len(VIDEOS)))
+    assert [row for row in found][:2] == [1, 4]  # VP9 and MJPEG, which DALI decodes
+    np.testing.assert_array_equal(found[0].score_K, expected_NK[0])
+
+
+def test_a_timeline_covers_the_video_and_its_windows_are_scored_as_videos_of_their_own(folder, run, tmp_path):
+    path = folder / "videos" / "e.mov"
+    options = "--sliding", 0.4, "--stride", 0.2, "--json", tmp_path / "o.jsonl", "--csv", tmp_path / "o.csv"
+    code, out, _ = run(path, *options)
+    (answer,) = map(json.loads, (tmp_path / "o.jsonl").open())
+    rows = list(csv.DictReader((tmp_path / "o.csv").open()))
+    segments, found = answer["segments"], answer["windows"]
+    assert code == 0
+    starts = [round(30 * window["start"]) for window in found]
+    assert starts == [0, 6, 12, 18, 24, 29]
+    assert [round(30 * window["end"]) for window in found] == [start + 12 for start in starts]
+    assert [window["clips"][0]["frames"] for window in found] == [[start + 3, start + 9] for start in starts]
+    assert (segments[0]["start"], segments[-1]["end"]) == (0, pytest.approx(41 / 30, abs=1e-3))
+    assert [a["end"] for a in segments[:-1]] == [b["start"] for b in segments[1:]]
+    assert [row["name"] for row in rows] == [segment["name"] for segment in segments]
+    assert "0:00.0 – 0:0" in out

@@ -1,0 +1,73 @@
+"""Say what happens in videos: `python tools/predict.py SOURCE... --weights W [section.key=value ...]`.
+
+Videos are scored by the code that evaluates. Exit code 0 where all could be read, 3 where some could not (they are
+named in the end), 2 where none could (with --strict: where one could not), and for what the user can mend.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from configs import cli
+
+
+def arguments() -> Namespace:
+    """The command line. Words that hold a `=` and are no paths are settings, the others are sources."""
+    parser = cli.Parser(prog="predict.py", description="Say what happens in videos.")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="SOURCE",
+        help="a video, a folder, a glob, a .txt or .list of paths, - for paths on stdin; or section.key=value",
+    )
+    parser.add_argument("--weights", "-w", metavar="FILE", help="required: a checkpoint, or what tools/export.py wrote")
+    parser.add_argument("--config", "-c", metavar="RECIPE", help="for weights that do not bring their settings")
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to name of each video (%(default)s)")
+    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write an object a video, one a line")
+    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write a line for each class named")
+    parser.add_argument("--sliding", type=float, metavar="SECONDS", help="score windows of this length: a timeline")
+    parser.add_argument("--stride", type=float, metavar="SECONDS", help="from window to window (half a window)")
+    parser.add_argument("--strict", action="store_true", help="exit with 2 where any video cannot be read")
+    args = parser.parse_args()
+    args.overrides = list(filter(_is_setting, args.words))
+    args.sources = [word for word in args.words if not _is_setting(word)]
+    if problem := next(_problems(args), None):
+        parser.error(problem)
+    return args
+
+
+def _is_setting(word: str) -> bool:
+    key, equals, _ = word.partition("=")
+    return bool(equals) and "/" not in key and not os.path.lexists(word)
+
+
+def _problems(args: Namespace) -> Iterator[str]:
+    """What is wrong with the command line, in words."""
+    if not args.weights:
+        yield "--weights: required; the file of a network, such as runs/NAME/best.pt"
+    if not args.sources:
+        yield "no video to look at; name files, folders, globs or lists of paths, or give paths on stdin by -"
+    if args.stride is not None and args.sliding is None:
+        yield "--stride: is the distance between windows, whose length --sliding gives"
+    for flag in ("top_k", "sliding", "stride"):
+        value = getattr(args, flag)
+        if value is not None and not value > 0:
+            yield f"--{flag.replace('_', '-')}: {value:g} is not above 0"
+
+
+def main() -> int:
+    args = arguments()  # before torch is imported: a mistake shows at once
+    from engine import program
+    from tools.predict_videos import run
+
+    return program.run("predict.py", lambda: run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

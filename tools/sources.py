@@ -1,0 +1,60 @@
+"""Which videos are meant: by files, folders, globs, lists of paths and what comes on stdin. Opens no video."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator
+
+from dali_pipes.formats.annotation import Source, read_text
+from dali_pipes.formats.folders import is_video_name
+
+LISTS = (".txt", ".list")
+
+
+def find(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """The paths that `words` lead to, each file once, in their order; and for each word that leads to none, why.
+
+    Raises DataError where a list cannot be read.
+    """
+    paths: dict[str, str] = {}  # as given, by absolute path
+    failures = {}
+    for word in words:
+        found = list(_leads_to(word))
+        for path in found:
+            paths.setdefault(os.path.abspath(path), path)
+        if not found:
+            failures[word] = "holds no videos" if os.path.exists(word) else "nothing has such a name"
+    return list(paths.values()), failures
+
+
+def _leads_to(word: str) -> Iterator[str]:
+    """The paths of one source. A file needs not exist, nor look like a video, to be meant when it is named."""
+    if word == "-":
+        text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+        yield from _listed(Source("", text), "")
+    elif os.path.isdir(word):
+        yield from _below(word)
+    elif word.endswith(LISTS):
+        yield from _listed(Source(word, read_text(word)), os.path.dirname(word))
+    elif glob.has_magic(word) and not os.path.lexists(word):
+        for match in sorted(glob.glob(word, recursive=True)):
+            yield from _below(match) if os.path.isdir(match) else [match]
+    else:
+        yield word
+
+
+def _below(folder: str) -> Iterator[str]:
+    """All videos in a folder and its sub-folders, sorted. Links to folders are not followed: they may go in circles."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (os.path.join(place, name) for name in sorted(filter(is_video_name, names)))
+
+
+def _listed(source: Source, folder: str) -> Iterator[str]:
+    """The path of each line of a list, as it stands there or in front of a label; relative ones start at `folder`."""
+    for _, line in source.lines():
+        path = os.path.join(folder, line.strip())
+        before_label = path.rpartition(" ")[0].rstrip()
+        yield before_label if before_label and not os.path.lexists(path) and os.path.isfile(before_label) else path
