@@ -1,10 +1,17 @@
 """What a process may use of its machine."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from dali_pipes import host
 from dali_pipes.batch import InUse
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -37,3 +44,10 @@ def test_lent_memory_is_kept_until_the_gpu_has_read_it():
         stream.synchronize()
         in_use.hold(torch.ones(1, device="cuda"))
         assert len(in_use._held) <= 1
+
+
+def test_threads_that_compute_sleep_while_they_wait():
+    program = "import engine, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    asked = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=clean, capture_output=True, text=True)
+    assert asked.stdout.split() == ["PASSIVE", "False"]

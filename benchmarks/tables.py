@@ -1,0 +1,99 @@
+"""The tables and plots of docs/performance.md, made from benchmarks/results: python benchmarks/tables.py
+
+A table stands between two comments, `<!-- table NAME -->` and `<!-- end -->`; whatever is between them is replaced by
+the table of that name. `--check` changes nothing and fails where a table is not that of the results.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs" / "performance.md"
+RESULTS = ROOT / "benchmarks" / "results"
+PLOTS = ROOT / "docs" / "plots"
+_PLACE = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Record = dict
+Row = list[str]
+
+
+def records(file: str, cases: str = "") -> list[Record]:
+    """The records of a results file whose case matches, those of later runs in the place of earlier ones."""
+    path = RESULTS / file
+    lines = path.read_text().splitlines() if path.exists() else []
+    latest = {record["case"]: record for record in map(json.loads, lines)}
+    return [record for case, record in latest.items() if re.match(cases, case)]
+
+
+def rate(record: Record) -> str:
+    """Clips a second, with quartiles."""
+    low, high = record["clips_per_s_iqr"]
+    return f"{record['clips_per_s']:.4g} ({low:.4g}–{high:.4g})"
+
+
+def peers(part: str) -> Iterator[Row]:
+    """Every contender of a comparison, group by group."""
+    yield ["videos", "way to read them", "clips/s (quartiles)", "ours over it", "largest difference, grey levels"]
+    for record in records("peers.jsonl", f"{part}/"):
+        _, video, name = record["case"].split("/", 2)
+        if "skipped" in record:
+            yield [video, name, "not there", "", ""]
+            continue
+        difference = record.get("largest_difference")
+        far = f"mean {record['mean_difference']:.2f}" if "mean_difference" in record else ""
+        far = far if difference is None else str(difference)
+        yield [video, name, rate(record), f"{record['ours_over_it']:.2f}", far]
+
+
+def stages() -> Iterator[Row]:
+    """Every stage of training of every recipe that was measured."""
+    yield ["case", "clips/s (quartiles)", "time spent waiting for data"]
+    for record in records("throughput.jsonl", r"(cut|decode|feed|compute|train)\b"):
+        yield [record["case"], rate(record), f"{100 * record['waiting']:.1f} %"]
+
+
+def counts() -> Iterator[Row]:
+    """What is decoded and read for a clip."""
+    yield ["case", "frames decoded per clip", "per frame used", "read per clip, kB"]
+    for record in records("throughput.jsonl", r"counts\b"):
+        decoded, used = record["decoded_per_clip"], record["decoded_per_used"]
+        yield [record["case"], f"{decoded:.1f}", f"{used:.2f}", f"{record['bytes_per_clip'] / 1e3:.1f}"]
+
+
+TABLES: dict[str, Callable[[], Iterator[Row]]] = {
+    "decode": lambda: peers("decode"),
+    "dali": lambda: peers("dali"),
+    "feed": lambda: peers("feed"),
+    "stages": stages,
+    "counts": counts,
+}
+
+
+def markdown(rows: Iterator[Row]) -> str:
+    """Rows, the first of them headings, as a table; the first two columns are words."""
+    head, *body = rows
+    lines = [head, ["---"] * min(2, len(head)) + ["---:"] * (len(head) - 2), *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def with_tables(text: str) -> str:
+    """`text` with every table made anew."""
+    return _PLACE.sub(lambda place: place[1] + markdown(TABLES[place[2]]()) + place[3], text)
+
+
+def main() -> int:
+    text = DOCUMENT.read_text()
+    made = with_tables(text)
+    if "--check" in sys.argv:
+        return int(made != text)
+    DOCUMENT.write_text(made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
