@@ -80,6 +80,13 @@ class Result:
             "unreadable_videos": [list(entry) for entry in self.unreadable],
         }
 
+    @classmethod
+    def from_json(cls, content: dict) -> Result:
+        """The result that `to_json` wrote down."""
+        confusion_KK, top5_K = torch.tensor(content["confusion"]), torch.tensor(content["top5_per_class"])
+        unreadable = [(row, path, reason) for row, path, reason in content["unreadable_videos"]]
+        return cls(confusion_KK, top5_K, content["loss"], content["rows"], unreadable)
+
 
 class Counts:
     """Counters on a device. Adding to them never waits for it."""

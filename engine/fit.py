@@ -199,6 +199,7 @@ class _Loop:
             epoch = training.step // training.steps_per_epoch
             self.show.say(f"ep {epoch}/{training.config.train.epochs} val {result.summary()}")
             self.run.quarantine("val", result.unreadable)
+            self.run.result("last", self.described(result))
             self.run.metrics("val", step=training.step, epoch=epoch, **result.numbers())
 
     def keep_best(self, result: Result) -> None:
@@ -208,7 +209,13 @@ class _Loop:
         best = self.run.best
         so_far = -1 if checkpoint.damage(best) else checkpoint.note(best)["top1"]
         if result.top1 > so_far:
+            self.run.result("best", self.described(result))  # first: a kill in between, and both are made again
             checkpoint.save(best, self.training.weights(), step=self.training.step, **result.numbers())
+
+    def described(self, result: Result) -> dict:
+        """A result as the run's folder keeps it."""
+        about = {"step": self.training.step, "class_names": self.training.train_loader.class_names}
+        return {**about, **result.to_json()}
 
     def status(self, state: str, **more: object) -> None:
         """Replace status.json."""

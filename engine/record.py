@@ -2,7 +2,8 @@
 
 config.yaml, env.json, command.txt   how the run came about
 log.txt                              the lines that people saw
-metrics.jsonl                        the same numbers for programs: one object a line, tagged `_type`
+metrics.jsonl, tb/                   the same numbers for programs: one object a line, tagged `_type`; for TensorBoard
+val_last.json, val_best.json         the newest evaluation's counts of every class, and those of best.pt
 status.json                          running, preempted, finished or failed; replaced atomically
 quarantine.jsonl                     each unreadable video once, with the reason
 checkpoints/, best.pt                see `checkpoint`
@@ -31,6 +32,7 @@ import torch
 
 import configs
 from configs import Config, ConfigError
+from engine.board import Board
 
 PACKAGES = ("tsm-dali", "torch", "torchvision", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "av", "numpy")
 
@@ -143,6 +145,7 @@ class Run:
                 "or choose another train.name"
             )
         self.checkpoints.mkdir(exist_ok=True)
+        self._board = Board(folder / "tb")
         self._quarantined = {(entry["split"], entry["row"]) for entry in read_lines(folder / "quarantine.jsonl")}
 
     def _take_lock(self) -> None:
@@ -178,16 +181,23 @@ class Run:
         """Add a line for people to log.txt."""
         self._append("log.txt", line)
 
-    def metrics(self, kind: str, **numbers: object) -> None:
+    def metrics(self, kind: str, step: int, **numbers: object) -> None:
         """Add a line for programs to metrics.jsonl. JSON has no infinity: a number that is not finite becomes null."""
         finite = {name: None if _unwritable(number) else number for name, number in numbers.items()}
-        self._append("metrics.jsonl", json.dumps({"_type": kind, "time": now(), **finite}))
+        self._append("metrics.jsonl", json.dumps({"_type": kind, "time": now(), "step": step, **finite}))
+        self._board.add(kind, step, finite)
+
+    def result(self, which: str, content: dict) -> None:
+        """Replace what an evaluation found; `which` is `last` or `best`."""
+        with _as_warning():
+            replace_file(self.folder / f"val_{which}.json", json.dumps(content) + "\n")
 
     def rewind(self, step: int) -> None:
         """Forget the metrics after `step`, from which the run goes on."""
         path = self.folder / "metrics.jsonl"
         kept = [json.dumps(entry) + "\n" for entry in read_lines(path) if entry["step"] <= step]
         replace_file(path, "".join(kept))
+        self._board.rewind(step)
 
     def has_metrics(self, kind: str, step: int) -> bool:
         """Whether metrics of this kind were recorded at this step."""
@@ -206,6 +216,8 @@ class Run:
         status = {"state": state, "step": step, **more, "time": now()}
         with _as_warning():
             replace_file(self.folder / "status.json", json.dumps(status) + "\n")
+        if state != "running":
+            self._board.close()
 
     def _append(self, name: str, line: str) -> None:
         with _as_warning(), (self.folder / name).open("a") as file:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs import ConfigError
 from dali_pipes import DataError
@@ -105,6 +106,18 @@ def test_falling_back_to_an_older_checkpoint_gives_the_same_end(trainer, uninter
     assert trainer.metrics("train") == uninterrupted.metrics("train")
 
 
+def test_tensorboard_shows_what_metrics_hold_also_of_a_run_that_went_back_to_its_last_checkpoint(trainer):
+    with pytest.raises(ZeroDivisionError):
+        trainer(before=5, act=lambda batch: 1 / 0)  # noticed at step 5, begun again at step 3
+    trainer()
+    board = EventAccumulator(str(trainer.folder / "tiny" / "tb")).Reload()
+    lines = list(record.read_lines(trainer.folder / "tiny" / "metrics.jsonl"))
+    assert {tag.partition("/")[0] for tag in board.Tags()["scalars"]} == {"train", "val"}
+    for kind, name in (("train", "loss"), ("train", "lr"), ("val", "top1")):
+        shown = [(event.step, event.value) for event in board.Scalars(f"{kind}/{name}")]
+        assert shown == [(line["step"], pytest.approx(line[name])) for line in lines if line["_type"] == kind]
+
+
 def test_resuming_a_finished_run_changes_nothing(trainer):
     _, weights = trainer()
     before = (trainer.folder / "tiny" / "metrics.jsonl").read_text()
@@ -132,6 +145,9 @@ def test_best_weights_are_those_of_the_first_best_evaluation(trainer, monkeypatc
     assert [line["top1"] for line in trainer.metrics("val")] == [0.2, 0.6, 0.4, 0.6, 0.2]
     assert checkpoint.note(best)["top1"] == 0.6
     assert checkpoint.load(best)["step"] == 2 * STEPS
+    kept = {which: json.loads((best.parent / f"val_{which}.json").read_text()) for which in ("last", "best")}
+    assert (kept["last"]["step"], kept["best"]["step"]) == (5 * STEPS, 2 * STEPS)
+    assert Result.from_json(kept["best"]).to_json() == scored(3).to_json()
 
 
 def scored(hits):

@@ -3,7 +3,9 @@
 import json
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 
 import pytest
 
@@ -175,3 +177,26 @@ def test_a_full_disk_costs_a_line_not_the_run(tmp_path, capsys):
     (tmp_path / "log.txt").symlink_to("/dev/full")
     run.log("line")
     assert "No space left on device" in capsys.readouterr().err
+
+
+def write_until_full(folder, told):
+    """Record into files that the kernel refuses to let grow beyond 2000 bytes; `told` takes what stderr would."""
+    with os.fdopen(told, "w") as sys.stderr:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+        run = Run(folder)
+        run.rewind(0)
+        for step in range(100):
+            run.metrics("train", step, loss=1.0)
+        run.status("finished", 100)
+
+
+def test_a_disk_that_takes_no_more_costs_curves_not_the_run(tmp_path):
+    heard, told = os.pipe()
+    writer = multiprocessing.get_context("fork").Process(target=write_until_full, args=(tmp_path, told))
+    writer.start()
+    os.close(told)
+    said = os.fdopen(heard).read()
+    writer.join()
+    assert writer.exitcode == 0
+    assert said.count("warning: nothing more for TensorBoard: [Errno 27] File too large") == 1
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "finished"
