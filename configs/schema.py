@@ -66,6 +66,8 @@ class Model:
     """Shift in every nth block of a stage; 0: as MIT, in each, and every second one where a stage has 23 or more."""
     causal: bool = False
     """Take channels of the previous frame only, so that streams can be classified as they come (name: tsm)."""
+    non_local: bool = False
+    """Add MIT's five non-local blocks, through which all places of all frames see each other (resnet50, resnet101)."""
     dropout: float = 0.5
     consensus: Literal["logits", "features"] = "logits"
     """Average over frames after the classifier (TSM, MIT's TSN) or before its dropout (PaddleVideo's TSN)."""
@@ -87,6 +89,10 @@ class Model:
             yield "causal", f"a {self.name} looks at single frames, so it has no direction; set model.name=tsm"
         if self.backbone == "mobilenet_v2" and self.shift_every:
             yield "shift_every", "only ResNets have stages to count blocks in; leave it at 0 for mobilenet_v2"
+        if self.non_local and self.backbone not in ("resnet50", "resnet101"):
+            yield "non_local", f"a {self.backbone} lacks the blocks that they follow; take resnet50 or resnet101"
+        elif self.non_local and self.causal:
+            yield "non_local", "lets frames see those after them, which model.causal=true rules out; set one to false"
         if self.backbone == "mobilenet_v2" and self.width != 64:
             yield "width", "only ResNets can be made slim; leave it at 64 for mobilenet_v2"
         elif self.pretrained in ("imagenet", "imagenet_v2") and self.width != 64:
@@ -309,6 +315,9 @@ class Config:
             values = getattr(self, section.name)
             for name, problem in (*_finite(values), *values.problems()):
                 yield f"{section.name}.{name}", problem
+        smallest = min(self.clip.size, self.eval_size)
+        if self.model.non_local and smallest < 32:
+            yield "clip.size", f"{smallest} px leave the non-local blocks nothing to pool; they need at least 32"
         if self.eval_size > self.eval.short_side:
             yield (
                 "eval.short_side",

@@ -1,18 +1,20 @@
-"""The 2-D networks: torchvision's, slimmer ones of the same shape, and where MIT's TSM shifts inside them.
+"""The 2-D networks: torchvision's, slimmer ones of the same shape, and where MIT's TSM shifts and attends inside them.
 
-A network is handed over as its parts under torchvision's names, so that state_dict keys are torchvision's. Knows
-nothing of clips, of consensus over frames, or of weights.
+A network is handed over as its parts under torchvision's names, so that state_dict keys are torchvision's; a non-local
+block is the `nl` of the block that it follows, as in MIT's checkpoints: `layer2.0.nl.theta.weight` (whose other keys
+say `layer2.0.block.conv1.weight` then). Knows nothing of clips, of consensus over frames, or of weights.
 """
 
 from collections.abc import Iterator
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import MobileNetV2, ResNet
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from configs import ConfigError
 from configs.schema import Model
+from models.non_local import NonLocal
 from models.shift import SHIFTS, ShiftedConv2d
 
 RESNETS = {
@@ -22,6 +24,7 @@ RESNETS = {
     "resnet101": (Bottleneck, [3, 4, 23, 3]),
 }
 DEEP = 23  # blocks in a stage from which MIT shifts only every second block, of every stage
+ATTENDING = {"layer2": (0, 2), "layer3": (0, 2, 4)}  # the blocks that MIT's non-local blocks follow
 
 
 class SlimResNet(ResNet):
@@ -52,6 +55,8 @@ def build_parts(settings: Model) -> dict[str, nn.Module]:
         net = SlimResNet(*RESNETS[settings.backbone], settings.width, settings.num_classes)
     if settings.name == "tsm":
         _shift_inside(net, settings)
+    if settings.non_local:
+        _attend_inside(net, settings.frames)
     return {name: part for name, part in net.named_children() if name != "avgpool"}
 
 
@@ -79,3 +84,16 @@ def _shifted_places(net: nn.Module, every: int) -> Iterator[tuple[nn.Module, str
         for block in net.features:
             if isinstance(block, InvertedResidual) and block.use_res_connect:
                 yield block, "conv.0.0"
+
+
+def _attend_inside(net: ResNet, frames: int) -> None:
+    """Let a non-local block follow where MIT has one. MIT's code drops the blocks behind layer3.5; here they stay."""
+    for stage, numbers in ATTENDING.items():
+        for number in numbers:
+            block = getattr(net, stage)[number]
+            block.nl = NonLocal(block.bn3.num_features, frames)
+            block.register_forward_hook(_then_attend)
+
+
+def _then_attend(block: Bottleneck, inputs: tuple, out_NCHW: Tensor) -> Tensor:
+    return block.nl(out_NCHW)

@@ -27,8 +27,10 @@ def count_macs(model: Recognizer, size: int) -> int:
 def describe(model: Recognizer, size: int = 224) -> str:
     """One line for the start of a run: which network, how large, how much work a clip of `size` px is."""
     settings = model.settings
+    kind = "causal tsm" if settings.causal else settings.name
     slim = f", width {settings.width}" if settings.width != 64 else ""
+    attending = ", non-local" if settings.non_local else ""
     return (
-        f"{settings.name} {settings.backbone}{slim}: {count_parameters(model) / 1e6:.1f} M parameters, "
+        f"{kind} {settings.backbone}{slim}{attending}: {count_parameters(model) / 1e6:.1f} M parameters, "
         f"{count_macs(model, size) / 1e9:.1f} GMAC per clip of {settings.frames} frames at {size} px"
     )

@@ -53,8 +53,9 @@ def load_weights(model: Recognizer, path: str | Path) -> LoadReport:
 def load_pretrained(model: Recognizer, source: str) -> LoadReport | None:
     """Start `model` from `source`, as `model.pretrained` has it: `imagenet`, `imagenet_v2`, `none`, or a file's path.
 
-    The classifier keeps its random weights where the file has none or one for another number of classes. Raises
-    CheckpointError as `load_weights` does, ConfigError where torchvision has no such weights.
+    The classifier keeps its random weights where the file has none or one for another number of classes, non-local
+    blocks where it has none. Raises CheckpointError as `load_weights` does, ConfigError where torchvision has no such
+    weights.
     """
     if source == "none":
         return None
@@ -100,8 +101,8 @@ def _misfit(given: Tensor, wanted: Tensor) -> str:
 
 
 def _refuse_half(model: Recognizer, found: Found, report: LoadReport, whole: bool) -> None:
-    """Raise CheckpointError, with the likely cause, for what does not fit. Only a training may start a classifier."""
-    needed = [key for key in model.state_dict() if whole or not key.startswith(f"{model.head}.")]
+    """Raise CheckpointError, with the likely cause, for what does not fit. Only a training may add layers."""
+    needed = [key for key in model.state_dict() if whole or not (key.startswith(f"{model.head}.") or ".nl." in key)]
     misfits = [f"{key} ({report.skipped[key]})" for key in needed if key in report.skipped]
     missing = [key for key in needed if key in report.missing]
     seen = {"missing": missing, "unexpected": report.unexpected, "misfit": misfits}
