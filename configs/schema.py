@@ -7,7 +7,6 @@ through `problems` (never raises), so that a person sees every mistake of a reci
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -15,38 +14,12 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from configs.errors import ConfigError
+from configs.checks import Problem, at_least, finite, fractions
 
 ListFormat = Literal[
     "auto", "path_label", "path_frames_label", "table", "jsonl", "folders", "kinetics", "kinetics_json",
     "ucf101", "hmdb51", "something_v1", "something_v2", "jester",
 ]  # fmt: skip
-Problem = tuple[str, str]  # a setting (within a section its name, else the dotted key); what is wrong, what would work
-
-
-def _at_least(section: object, **lowest: float) -> Iterator[Problem]:
-    """A problem for each setting of `section`, or item of it, that lies below its lowest allowed value."""
-    for name, low in lowest.items():
-        value = getattr(section, name)
-        if not isinstance(value, str) and min(value if isinstance(value, tuple) else (value,), default=low) < low:
-            yield name, f"{value} is too small; the smallest allowed is {low:g}"
-
-
-def _fractions(section: object, *names: str) -> Iterator[Problem]:
-    """A problem for each setting of `section` that is not a fraction between 0 and 1."""
-    for name in names:
-        value = getattr(section, name)
-        if not 0 <= value <= 1:
-            yield name, f"{value:g} is not between 0 and 1"
-
-
-def _finite(section: object) -> Iterator[Problem]:
-    """A problem for each number of `section` that is infinite or not a number."""
-    for setting in fields(section):
-        value = getattr(section, setting.name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
-            yield setting.name, f"{value} is not a finite number"
 
 
 @dataclass(frozen=True)
@@ -83,8 +56,8 @@ class Model:
         return self.name == "tsn" or self.causal
 
     def problems(self) -> Iterator[Problem]:
-        yield from _at_least(self, width=8, num_classes=2, frames=1, shift_div=2, shift_every=0, fc_std=0)
-        yield from _fractions(self, "dropout")
+        yield from at_least(self, width=8, num_classes=2, frames=1, shift_div=2, shift_every=0, fc_std=0)
+        yield from fractions(self, "dropout")
         if self.causal and self.name != "tsm":
             yield "causal", f"a {self.name} looks at single frames, so it has no direction; set model.name=tsm"
         if self.backbone == "mobilenet_v2" and self.shift_every:
@@ -134,7 +107,7 @@ class Data:
     """Training and scanning stop when more than this fraction of the videos cannot be read."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from _fractions(self, "max_bad_fraction")
+        yield from fractions(self, "max_bad_fraction")
         if not re.fullmatch(r"[^/{}]*\{(:0\d+d?)?\}[^/{}]*", self.frame_pattern):
             yield (
                 "frame_pattern",
@@ -166,8 +139,8 @@ class Clip:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def problems(self) -> Iterator[Problem]:
-        yield from _at_least(self, size=16, short_side=0, flip_pairs=0)
-        yield from _fractions(self, "flip")
+        yield from at_least(self, size=16, short_side=0, flip_pairs=0)
+        yield from fractions(self, "flip")
         if min(self.std) <= 0:
             yield "std", f"{list(self.std)} has a value that is not positive"
         if self.short_side and self.train_crop != "multiscale" and self.size > self.short_side:
@@ -195,7 +168,7 @@ class Eval:
     """Videos over all ranks in one batch; 0: as many as keep the frames of a training batch."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from _at_least(self, clips=1, frames=0, ten_crop_frames=0, short_side=16, size=0, batch=0)
+        yield from at_least(self, clips=1, frames=0, ten_crop_frames=0, short_side=16, size=0, batch=0)
 
 
 @dataclass(frozen=True)
@@ -229,9 +202,9 @@ class Optim:
     """`apex`: NVIDIA's fused SGD, where that is built; the same update."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from _at_least(self, lr=0, weight_decay=0, milestones=1, gamma=0, warmup_epochs=0, clip_norm=0)
-        yield from _at_least(self, fc_lr_mult=0, bias_lr_mult=0, lr_for_batch=0)
-        yield from _fractions(self, "momentum", "warmup_start", "label_smoothing")
+        yield from at_least(self, lr=0, weight_decay=0, milestones=1, gamma=0, warmup_epochs=0, clip_norm=0)
+        yield from at_least(self, fc_lr_mult=0, bias_lr_mult=0, lr_for_batch=0)
+        yield from fractions(self, "momentum", "warmup_start", "label_smoothing")
         if list(self.milestones) != sorted(set(self.milestones)):
             yield "milestones", f"{list(self.milestones)} does not rise; write each epoch once, in order"
         if self.schedule == "cosine" and self.milestones:
@@ -250,6 +223,15 @@ class Train:
     epochs: int = MISSING
     batch: int = MISSING
     """Clips per optimizer step over all ranks."""
+    accumulate: int = 1
+    """Parts that a rank's clips pass the network in, one after the other, for less memory: the same gradient, except
+    that batch norms see a part at a time."""
+    mixup: float = 0.0
+    """Alpha of the Beta distribution that says in which proportion clips are mixed; 0: they are not."""
+    cutmix: float = 0.0
+    """The same for boxes that clips exchange; where both are set, one of the two is chosen for each batch."""
+    ema: float = 0.0
+    """Decay of the running average of the weights, which is then what is evaluated and kept as the best; 0: none."""
     seed: int = 0
     log_every: int = 20
     """Steps between two log lines: the only places where training reads numbers from the device."""
@@ -261,7 +243,10 @@ class Train:
     """How many of the newest checkpoints are kept, beside the best."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from _at_least(self, epochs=1, batch=1, seed=0, log_every=1, eval_every=0, checkpoint_every=1, keep=2)
+        yield from at_least(self, epochs=1, batch=1, seed=0, log_every=1, eval_every=0, checkpoint_every=1, keep=2)
+        yield from at_least(self, accumulate=1, mixup=0, cutmix=0)
+        if not 0 <= self.ema < 1:
+            yield "ema", f"{self.ema:g} is not at least 0 and below 1"
         if self.name in ("", ".", "..") or "/" in str(self.name):
             yield "name", f"{self.name!r} cannot name a folder; write a word, and set train.runs to move it elsewhere"
 
@@ -283,7 +268,7 @@ class Runtime:
     """Batches in preparation ahead of the one in use."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from _at_least(self, threads=1, prefetch=1)
+        yield from at_least(self, threads=1, prefetch=1)
 
 
 @dataclass(frozen=True)
@@ -313,7 +298,7 @@ class Config:
         """Every mistake in the values, within sections and across them."""
         for section in fields(self):
             values = getattr(self, section.name)
-            for name, problem in (*_finite(values), *values.problems()):
+            for name, problem in (*finite(values), *values.problems()):
                 yield f"{section.name}.{name}", problem
         smallest = min(self.clip.size, self.eval_size)
         if self.model.non_local and smallest < 32:
@@ -336,12 +321,3 @@ class Config:
             yield "clip.flip_pairs", f"{max(pairs)} is no label of model.num_classes={self.model.num_classes}"
         if pairs and self.eval.crops == "ten":
             yield "eval.crops", "five of the ten are mirrored, which clip.flip_pairs says changes labels; take three"
-
-
-def batch_per_rank(batch: int, ranks: int) -> int:
-    """A rank's share of a global batch. ConfigError, naming the nearest batches that split, where it does not."""
-    if batch % ranks == 0:
-        return batch // ranks
-    below, above = batch // ranks * ranks, -(-batch // ranks) * ranks
-    nearest = f"the nearest that do are {below} and {above}" if below else f"the nearest that does is {above}"
-    raise ConfigError(f"train.batch: {batch} clips do not split over {ranks} ranks; {nearest}")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from configs.schema import Config, batch_per_rank
+from configs.batches import batch_per_rank
+from configs.schema import Config
 from dali_pipes import randomness, views
 from dali_pipes.batch import Shard
 from dali_pipes.catalog import Catalog

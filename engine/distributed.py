@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import TypeVar
 
@@ -182,6 +182,11 @@ def wrap(model: nn.Module) -> nn.Module:
     if "forward_sync_buffers" not in known:  # older than torch 2.13
         return DistributedDataParallel(model, broadcast_buffers=False)
     return DistributedDataParallel(model, forward_sync_buffers=False, batched_grad_copy="batched_grad_copy" in known)
+
+
+def averaged(wrapped: nn.Module, now: bool) -> AbstractContextManager:
+    """Around a forward and backward pass: whether gradients are averaged over the ranks now, or with those to come."""
+    return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) and not now else nullcontext()
 
 
 def settle(model: nn.Module, wrapped: nn.Module, clips_BTCHW: Tensor, autocast: Callable) -> None:

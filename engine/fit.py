@@ -193,7 +193,7 @@ class _Loop:
         training = self.training
         if distributed.from_rank_zero(self.run and self.run.has_metrics("val", training.step)):
             return
-        result = evaluate(training.model, training.val_loader, training.config)
+        result = evaluate(training.scored, training.val_loader, training.config)
         self.written(lambda: self.keep_best(result), final=training.step == training.total_steps)
         if self.run:
             epoch = training.step // training.steps_per_epoch

@@ -53,8 +53,8 @@ def _two_steps(run: Training) -> float:
 @torch.inference_mode()
 def _score_one_batch(run: Training) -> None:
     if run.val_loader:
-        run.model.eval()
-        logits_of_views(run.model, next(run.val_loader.epoch(0)), run.config)
+        run.scored.eval()
+        logits_of_views(run.scored, next(run.val_loader.epoch(0)), run.config)
 
 
 def _checkpoint_and_back(run: Training) -> int:

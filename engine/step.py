@@ -6,11 +6,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from engine import optim
+from dali_pipes import Batch
+from engine import distributed, optim
+from engine.targets import Loss, Mix
 
 
 class Tally:
@@ -36,29 +37,36 @@ def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    batch,
+    batch: Batch,
     step: int,
     *,
     lr_at: Callable[[int], float],
+    mix: Mix,
+    loss: Loss,
+    parts: int,
     autocast: AbstractContextManager,
-    smoothing: float,
     max_norm: float,
     tally: Tally,
 ) -> Tensor:
     """One optimizer step; returns the gradient's global norm before clipping. Never waits for the device.
 
     The loss is the sum over readable clips divided by all B rows: a row with label −1 contributes nothing, the others
-    weigh what they always weigh, and however the ranks share a global batch, its gradient is the same.
+    weigh what they always weigh, and however the ranks share a global batch, or how many parts a rank takes its share
+    in, its gradient is the same.
     """
     optim.set_lr(optimizer, lr_at(step))
-    with autocast:
-        logits_BK = model(batch.clips_BTCHW).float()
-    loss_sum = F.cross_entropy(logits_BK, batch.label_B, ignore_index=-1, label_smoothing=smoothing, reduction="sum")
-    scaler.scale(loss_sum / len(logits_BK)).backward()
+    batch, target = mix(batch)
+    whole = batch.clips_BTCHW, target, batch.label_B
+    for part, (clips_BTCHW, wanted, label_B) in enumerate(zip(*(of.chunk(parts) for of in whole), strict=True), 1):
+        with distributed.averaged(model, part == parts):
+            with autocast:
+                logits_BK = model(clips_BTCHW).float()
+            loss_sum = loss(logits_BK, wanted)
+            scaler.scale(loss_sum / len(target)).backward()
+        tally.add(loss_sum.detach(), logits_BK.detach(), label_B)
     scaler.unscale_(optimizer)
     grad_norm = clip_grad_norm_(model.parameters(), max_norm)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    tally.add(loss_sum.detach(), logits_BK.detach(), batch.label_B)
     return grad_norm

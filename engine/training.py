@@ -16,8 +16,10 @@ from configs import Config, ConfigError
 from dali_pipes import Batch, Loader
 from dali_pipes.host import clip_dtype
 from engine import checkpoint, data, distributed, optim, runtime
+from engine.average import Average
 from engine.record import environment
 from engine.step import Tally, train_step
+from engine.targets import Loss, Mix, make_targets
 from models import Recognizer, build_model, load_pretrained, load_weights
 
 # A run keeps these from its first start to its end; all other settings may change when it is resumed.
@@ -29,7 +31,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Training:
-    """One run under way. `model` is what is saved and evaluated; `wrapped` is the same, as a step calls it."""
+    """One run under way. `model` is what is trained; `wrapped` is the same, as a step calls it."""
 
     config: Config  # resolved: no `auto` in its runtime section
     device: torch.device
@@ -38,6 +40,9 @@ class Training:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     lr_at: Callable[[int], float]
+    mix: Mix
+    loss: Loss
+    average: Average | None
     train_loader: Loader
     val_loader: Loader | None
     step: int = 0  # optimizer steps done
@@ -54,6 +59,11 @@ class Training:
     def at_epoch_end(self) -> bool:
         return self.step > 0 and self.step % self.steps_per_epoch == 0
 
+    @property
+    def scored(self) -> nn.Module:
+        """What is evaluated: the average of the weights where there is one."""
+        return self.average.model if self.average else self.model
+
     def autocast(self) -> AbstractContextManager:
         """The precision that the forward pass runs in."""
         return runtime.autocast(self.config.runtime)
@@ -68,18 +78,23 @@ class Training:
             batch,
             self.step,
             lr_at=self.lr_at,
+            mix=self.mix,
+            loss=self.loss,
+            parts=self.config.train.accumulate,
             autocast=self.autocast(),
-            smoothing=self.config.optim.label_smoothing,
             max_norm=self.config.optim.clip_norm or math.inf,
             tally=tally,
         )
+        if self.average:
+            self.average.update(self.step)
         self.step += 1
         return grad_norm
 
     def weights(self) -> dict:
         """What evaluation and prediction need: `engine/saved.py` reads it."""
         about = {"config": configs.flat(self.config), "class_names": self.train_loader.class_names, "step": self.step}
-        return {"model": self.model.state_dict(), **about}
+        average = {"ema": self.average.model.state_dict()} if self.average else {}
+        return {"model": self.model.state_dict(), **average, **about}
 
     def state(self) -> dict:
         """What resuming needs: all that does not follow from the settings and the step."""
@@ -107,6 +122,8 @@ class Training:
             change = f"{state['videos']} -> {self.train_loader.num_videos} readable videos"
             changes.append(f"{change}: the rest of the epoch takes them in another order")
         self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.model.load_state_dict(state.get("ema", state["model"]))
         momenta, groups = state["optimizer"]["state"], self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": momenta, "param_groups": groups})  # multipliers, decay: as set now
         self.scaler.load_state_dict(state["scaler"])
@@ -125,13 +142,15 @@ def build(config: Config, *, weights: str | None = None, state: dict | None = No
     `config` is resolved. `weights` names a file for the whole network, in place of config.model.pretrained.
     """
     device = runtime.prepare(config.runtime, config.train.seed)
-    clips_per_rank = configs.batch_per_rank(config.train.batch, distributed.world_size())
+    clips_at_once = configs.clips_at_once(config.train, distributed.world_size())
     train_loader = data.open_loader(config, "train", device)
     val_loader = data.open_loader(config, "val", device) if data.has_val(config) else None
     model = build_network(config, weights, say) if state is None else build_model(config.model)
     model = runtime.place(model, config.runtime, device)
+    average = Average(model, config.train.ema) if config.train.ema else None
     wrapped = distributed.wrap(model)
     rules = optim.for_batch(config.optim, config.train.batch)
+    mix, loss = make_targets(config)
     training = Training(
         config=config,
         device=device,
@@ -140,10 +159,13 @@ def build(config: Config, *, weights: str | None = None, state: dict | None = No
         optimizer=optim.make_optimizer(model, rules, fused=device.type == "cuda"),
         scaler=runtime.grad_scaler(config.runtime),
         lr_at=optim.make_schedule(rules, len(train_loader), config.train.epochs),
+        mix=mix,
+        loss=loss,
+        average=average,
         train_loader=train_loader,
         val_loader=val_loader,
     )
-    distributed.settle(model, wrapped, _blank_clips(config, clips_per_rank, device), training.autocast)
+    distributed.settle(model, wrapped, _blank_clips(config, clips_at_once, device), training.autocast)
     introduce(training, state, say)
     return training
 
@@ -165,7 +187,9 @@ def introduce(training: Training, state: dict | None, say: Say) -> None:
     """Restore `state`, if any, and say what the run starts with."""
     config, ranks = training.config, distributed.world_size()
     say(f"settings {configs.fingerprint(config)}, {config.runtime.precision} on {training.device.type}")
-    say(f"{config.train.batch} clips a step, {config.train.batch // ranks} on each of {ranks} ranks")
+    clips_at_once = configs.clips_at_once(config.train, ranks)
+    parts = f", {clips_at_once} at a time" if config.train.accumulate > 1 else ""
+    say(f"{config.train.batch} clips a step, {config.train.batch // ranks} on each of {ranks} ranks{parts}")
     say(
         f"{training.train_loader.num_videos} videos, {training.steps_per_epoch} steps an epoch, "
         f"{training.total_steps} in all"

@@ -101,6 +101,8 @@ MISTAKEN_ARGUMENTS = [
     ("optim.milestones=[0,10]", "(0, 10) is too small; the smallest allowed is 1"),
     ("optim.fc_lr_mult=[5]", "expected a list of 2 numbers, got ['5']"),
     ("optim.momentum=1.5", "1.5 is not between 0 and 1"),
+    ("train.ema=1", "1 is not at least 0 and below 1"),
+    ("train.accumulate=0", "0 is too small; the smallest allowed is 1"),
     ("train.name=a/b", "'a/b' cannot name a folder; write a word, and set train.runs to move it elsewhere"),
     ("train.name=???", "??? stands for a value still to be given; write the value itself"),
     ("data.train=", "required: a list file or a folder with one sub-folder a class (or data.source=synthetic)"),

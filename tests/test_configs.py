@@ -178,6 +178,20 @@ def test_a_batch_that_does_not_split_is_answered_with_those_that_do(batch, ranks
     assert str(error.value) == f"train.batch: {batch} clips do not split over {ranks} ranks; {nearest}"
 
 
+@pytest.mark.parametrize("accumulate, at_once", [(1, 12), (2, 6), (12, 1)])
+def test_a_ranks_clips_pass_the_network_in_equal_parts(accumulate, at_once):
+    train = configs.load("demo", ["train.batch=48", f"train.accumulate={accumulate}"]).train
+    assert configs.clips_at_once(train, ranks=4) == at_once
+
+
+def test_parts_that_are_not_equal_are_answered_with_those_that_are():
+    train = configs.load("demo", ["train.batch=48", "train.accumulate=5"]).train
+    with pytest.raises(configs.ConfigError) as error:
+        configs.clips_at_once(train, ranks=4)
+    answer = "the 12 clips of a rank do not split into 5 equal parts; take one of 1, 2, 3, 4, 6, 12"
+    assert str(error.value) == f"train.accumulate: {answer}"
+
+
 def test_importing_the_settings_is_quick_and_imports_nothing_heavy():
     program = """
 import sys, time

@@ -66,8 +66,8 @@ def test_two_ranks_evaluate_as_one_to_the_last_digit(found, folder, tmp_path):
     assert (folder / "scores.npz").read_bytes() == (tmp_path / "scores.npz").read_bytes()
 
 
-def test_two_ranks_take_the_steps_of_one(found):
-    alone, both = two_ranks.steps(), found["steps"]
+def test_two_ranks_in_two_parts_each_take_the_steps_of_one(found):
+    alone, both = two_ranks.steps(parts=1), found["steps"]
     torch.testing.assert_close(torch.tensor(both["weight"]), torch.tensor(alone["weight"]))
     assert both["tally"] == pytest.approx(alone["tally"], rel=1e-5)
 

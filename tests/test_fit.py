@@ -15,7 +15,7 @@ from configs import ConfigError
 from dali_pipes import DataError
 from engine import checkpoint, fit, record, runtime
 from engine.accuracy import Result
-from models import CheckpointError
+from models import CheckpointError, build_model, load_weights
 
 STEPS, EPOCHS = 3, 2  # 14 rows in batches of 4
 
@@ -88,6 +88,47 @@ def test_stopping_at_any_step_and_resuming_gives_the_same_weights_and_numbers(tr
     assert_identical(weights, uninterrupted.weights)
     assert trainer.metrics("val") == uninterrupted.metrics("val")
     assert trainer.metrics("train")[-1]["step"] == STEPS * EPOCHS
+
+
+EVERYTHING = {"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "accumulate": 2}
+
+
+@pytest.mark.parametrize("step", [0, STEPS - 1, STEPS])
+def test_resuming_is_exact_with_averaged_weights_mixed_clips_and_accumulated_gradients(trainer, tmp_path, step):
+    trainer.settings = {"train": {"runs": str(tmp_path), **EVERYTHING}}
+    trainer(before=step, act=terminate)
+    _, weights = trainer()
+    whole = Trainer(tmp_path / "whole", settings={"train": {"runs": str(tmp_path / "whole"), **EVERYTHING}})
+    _, others = whole()
+    assert_identical(weights, others)
+    assert trainer.metrics("val") == whole.metrics("val")
+
+
+def test_averaged_weights_are_what_is_evaluated_and_kept_as_the_best(trainer, monkeypatch):
+    trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 1, "ema": 0.9}}
+    seen = []
+    monkeypatch.setattr(fit, "evaluate", lambda model, *how: seen.append(model.fc.weight.clone()) or scored(3))
+    _, weights = trainer()
+    assert torch.equal(seen[0], weights["average.fc.weight"])
+    assert not torch.equal(seen[0], weights["fc.weight"])
+    model = build_model(tiny.config().model)
+    load_weights(model, trainer.folder / "tiny" / "best.pt")
+    assert torch.equal(model.fc.weight, seen[0])
+
+
+def test_an_average_without_memory_is_the_last_weights(trainer):
+    trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 1, "ema": 1e-12}}
+    _, weights = trainer()
+    torch.testing.assert_close(weights["average.fc.weight"], weights["fc.weight"])
+
+
+def test_an_average_begins_where_a_run_is_resumed_with_one(trainer):
+    trainer(before=1, act=terminate)
+    trainer.settings = {"train": {"runs": str(trainer.folder), "ema": 0.9}}
+    _, weights = trainer()
+    assert any("train.ema: 0.0 -> 0.9" in line for line in trainer.lines)
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    assert not torch.equal(weights["average.fc.weight"], weights["fc.weight"])
 
 
 def test_resuming_reads_no_batch_that_was_trained_on(trainer):

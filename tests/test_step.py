@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from configs.schema import Optim
 from dali_pipes.batch import Batch
-from engine import optim
+from engine import optim, targets
 from engine.step import Tally, train_step
 
 
@@ -28,7 +29,10 @@ def batch_of(labels):
     return Batch(clips_BVTCHW, label_B, torch.where(label_B < 0, -1, torch.arange(len(labels))))
 
 
-def step_on(model, batch, *, lr=1.0, smoothing=0.0, max_norm=math.inf, tally=None):
+PLAIN = {"mix": targets.unmixed, "loss": partial(targets.label_loss, smoothing=0.0), "parts": 1}
+
+
+def step_on(model, batch, *, lr=1.0, smoothing=0.0, max_norm=math.inf, tally=None, **how):
     """One step without momentum or decay, so that weights move by minus lr times the gradient; returns its norm."""
     optimizer = optim.make_optimizer(model, Optim(lr=lr, momentum=0, weight_decay=0))
     return train_step(
@@ -39,8 +43,8 @@ def step_on(model, batch, *, lr=1.0, smoothing=0.0, max_norm=math.inf, tally=Non
         0,
         lr_at=lambda step: lr,
         autocast=contextlib.nullcontext(),
-        smoothing=smoothing,
         max_norm=max_norm,
+        **PLAIN | {"loss": partial(targets.label_loss, smoothing=smoothing)} | how,
         tally=tally or Tally(torch.device("cpu")),
     )
 
@@ -74,6 +78,19 @@ def test_two_halves_of_a_batch_average_to_the_whole_though_one_has_an_unreadable
     halves = [Batch(*(getattr(whole, name)[part] for name in whole.__slots__)) for part in (slice(2), slice(2, 4))]
     average = sum(movement(half, smoothing=smoothing) for half in halves) / 2
     torch.testing.assert_close(movement(whole, smoothing=smoothing), average)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_moves_the_weights_as_the_whole_does(parts):
+    batch, tally, whole_tally = batch_of([0, -1, 2, 1]), Tally(torch.device("cpu")), Tally(torch.device("cpu"))
+    model, whole_model = linear_model(), linear_model()
+    norm, whole_norm = (
+        step_on(model, batch, smoothing=0.1, max_norm=0.5, tally=tally, parts=parts),
+        step_on(whole_model, batch, smoothing=0.1, max_norm=0.5, tally=whole_tally),
+    )
+    torch.testing.assert_close(norm, whole_norm)
+    torch.testing.assert_close(model.state_dict(), whole_model.state_dict())
+    torch.testing.assert_close(tally.read(), whole_tally.read())
 
 
 def test_loss_is_the_smoothed_cross_entropy_of_its_definition():
@@ -127,7 +144,7 @@ def test_three_steps_are_clipping_then_decay_then_momentum_written_out(nesterov,
             step,
             lr_at=lrs.__getitem__,
             autocast=contextlib.nullcontext(),
-            smoothing=0.0,
+            **PLAIN,
             max_norm=max_norm,
             tally=Tally(torch.device("cpu")),
         )
@@ -154,7 +171,7 @@ def test_a_step_never_waits_for_the_gpu():
     tally, scaler = Tally(device), torch.amp.GradScaler("cuda")
     batch = batch_of([0, -1])
     batch = Batch(batch.clips_BVTCHW.half().to(device), batch.label_B.to(device), batch.index_B.to(device))
-    how = {"lr_at": lambda step: 0.1, "smoothing": 0.1, "max_norm": 20.0, "tally": tally}
+    how = PLAIN | {"lr_at": lambda step: 0.1, "max_norm": 20.0, "tally": tally}
     train_step(model, optimizer, scaler, batch, 0, autocast=torch.autocast("cuda", torch.float16), **how)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -104,9 +104,10 @@ def go_on(settings, loaders, say):
 
 
 def weights_of(under_way):
-    """All tensors of the model, and all momenta in one."""
+    """All tensors of the model and of its average, if any, and all momenta in one."""
     momenta = [entry["momentum_buffer"].flatten() for entry in under_way.optimizer.state_dict()["state"].values()]
-    return under_way.model.state_dict() | {"momentum": torch.cat(momenta)}
+    average = {f"average.{name}": tensor for name, tensor in under_way.scored.state_dict().items()}
+    return under_way.model.state_dict() | average | {"momentum": torch.cat(momenta)}
 
 
 def before_step(loader, step, act):

@@ -1,0 +1,34 @@
+"""What checks of a section's settings have in common. Each yields a problem for every setting that it finds wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+
+Problem = tuple[str, str]  # a setting (within a section its name, else the dotted key); what is wrong, what would work
+
+
+def at_least(section: object, **lowest: float) -> Iterator[Problem]:
+    """A problem for each setting of `section`, or item of it, that lies below its lowest allowed value."""
+    for name, low in lowest.items():
+        value = getattr(section, name)
+        if not isinstance(value, str) and min(value if isinstance(value, tuple) else (value,), default=low) < low:
+            yield name, f"{value} is too small; the smallest allowed is {low:g}"
+
+
+def fractions(section: object, *names: str) -> Iterator[Problem]:
+    """A problem for each setting of `section` that is not a fraction between 0 and 1."""
+    for name in names:
+        value = getattr(section, name)
+        if not 0 <= value <= 1:
+            yield name, f"{value:g} is not between 0 and 1"
+
+
+def finite(section: object) -> Iterator[Problem]:
+    """A problem for each number of `section` that is infinite or not a number."""
+    for setting in fields(section):
+        value = getattr(section, setting.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+            yield setting.name, f"{value} is not a finite number"

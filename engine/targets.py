@@ -1,0 +1,86 @@
+"""What clips are to be taken for: their labels, or shares of classes where clips are mixed; and the loss against it.
+
+A clip that cannot be read has no share in any class. Mixed with a readable one it lends its blank picture and nothing
+else: what weighs in the loss is the share that the readable one keeps. So over a batch every readable clip weighs one,
+mixed or not.
+
+Shapes: B clips, T frames, C channels, H W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
+
+from configs import Config
+from dali_pipes import Batch
+
+Mix = Callable[[Batch], tuple[Batch, Tensor]]
+"""A batch -> the batch to train on, and its target. Leaves the batch that it is given as it is."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits_BK and the target -> the sum of the losses of all rows."""
+
+
+def make_targets(config: Config) -> tuple[Mix, Loss]:
+    """How batches are mixed (train.mixup, train.cutmix), and the loss that goes with it (optim.label_smoothing)."""
+    train, smoothing = config.train, config.optim.label_smoothing
+    if train.mixup or train.cutmix:
+        return Mixture(train.mixup, train.cutmix, config.model.num_classes), partial(share_loss, smoothing=smoothing)
+    return unmixed, partial(label_loss, smoothing=smoothing)
+
+
+def unmixed(batch: Batch) -> tuple[Batch, Tensor]:
+    """The batch as it is; its target are the labels."""
+    return batch, batch.label_B
+
+
+class Mixture:
+    """Mixes each clip with its neighbour in the batch, by mixup or cutmix; of both one is chosen for each batch.
+
+    The same proportion and the same box for all clips of a batch and all their frames. What is drawn comes from torch's
+    generator on the host, so `runtime.seed_step` makes it follow from the step. The target are the shares_BK of the
+    classes; a clip's label becomes the one that has at least half, which is what training accuracy is counted by.
+    Sources: Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899.
+    """
+
+    def __init__(self, mixup: float, cutmix: float, classes: int):
+        ways = {MixUp: mixup, CutMix: cutmix}
+        self._mix = RandomChoice([way(alpha=alpha) for way, alpha in ways.items() if alpha])
+        self._classes = classes
+
+    def __call__(self, batch: Batch) -> tuple[Batch, Tensor]:
+        share_BK = shares(batch.label_B, self._classes)
+        video_BTCHW, share_BK = self._mix(tv_tensors.Video(batch.clips_BTCHW), share_BK)
+        clips_BTCHW = _in_nhwc_memory(video_BTCHW.as_subclass(Tensor))
+        most_B, label_B = share_BK.max(1)
+        label_B = torch.where(most_B >= 0.5, label_B, -1)
+        return replace(batch, clips_BVTCHW=clips_BTCHW[:, None], label_B=label_B), share_BK
+
+
+def shares(label_B: Tensor, classes: int) -> Tensor:
+    """[B, K] float32: a row's label has the whole; −1 is no label, so nothing has any."""
+    return (label_B[:, None] == torch.arange(classes, device=label_B.device)).float()
+
+
+def label_loss(logits_BK: Tensor, label_B: Tensor, smoothing: float) -> Tensor:
+    """The sum of cross-entropies against labels, smoothed; rows with label −1 add nothing."""
+    return F.cross_entropy(logits_BK, label_B, ignore_index=-1, label_smoothing=smoothing, reduction="sum")
+
+
+def share_loss(logits_BK: Tensor, share_BK: Tensor, smoothing: float) -> Tensor:
+    """The same against shares: a row weighs what its shares sum to, of which `smoothing` is spread over all classes."""
+    even_BK = share_BK.mean(1, keepdim=True).expand_as(share_BK)
+    return F.cross_entropy(logits_BK, share_BK.lerp(even_BK, smoothing), reduction="sum")
+
+
+def _in_nhwc_memory(clips_BTCHW: Tensor) -> Tensor:
+    """The clips in the memory layout that the loader gives, which torchvision's mixup does not keep."""
+    frames_NCHW = clips_BTCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return frames_NCHW.unflatten(0, clips_BTCHW.shape[:2])
