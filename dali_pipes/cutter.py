@@ -1,21 +1,27 @@
 """The cut: a video and the frames wanted of it become the smallest bytes that a decoder can turn into those frames.
 
 Owns which packets are needed, reading them, and where each wanted frame stands in the result. Decodes nothing.
+
+Many videos are cut at once, since the arithmetic of one costs little more than calling NumPy does: end to end they are
+one long video. Of its P packets K are kept.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from dali_pipes import bitstream, container, mp4
 from dali_pipes.errors import DataError
-from dali_pipes.video import DISPOSABLE, INVISIBLE, KEYFRAME, Video
+from dali_pipes.video import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cut:
     """A small valid mp4 in memory, or the whole file where `Video.access` is `whole`."""
 
@@ -32,59 +38,150 @@ class Cut:
 
 def cut(video: Video, frames: np.ndarray) -> Cut:
     """Read what `frames` ([T] frame numbers, in any order, repeats allowed) need. Raises DataError naming the file."""
-    frames, shape = np.asarray(frames), (video.height, video.width)
-    descriptor = _open_unchanged(video)
-    try:
-        if video.access == "whole":
-            data = _read(video, descriptor, 0, video.size)
-            return Cut(data, frames.astype(np.int32), len(video.packets), shape, timed=False)
-        keep = needed(video, frames)
-        read = _read_ranges if video.access == "ranged" else _read_demuxed
-        body, sizes = read(video, descriptor, keep)
-    finally:
-        os.close(descriptor)
-    shown = _shown(video, keep)
-    sync = _fresh_starts(video, keep)
-    if video.codec == "hevc":
-        body = _break_links(video, body, sizes, sync)
-    head = mp4.write(video.description, video.width, video.height, sizes, shown, sync)
-    positions = shown[keep.searchsorted(video.decode_position[frames])]
-    return Cut(head + body, positions.astype(np.int32), len(keep), shape)
+    (result,) = cut_all([video], [np.asarray(frames)])
+    if isinstance(result, DataError):
+        raise result
+    return result
 
 
-def needed(video: Video, frames: np.ndarray) -> np.ndarray:
-    """[P] ascending packet indices: each wanted picture's keyframe up to itself, less pictures that nothing refers to.
+def cut_all(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> list[Cut | DataError]:
+    """For each video and the frames wanted of it, what `cut` returns or raises."""
+    to_plan = [(video, frames_T) for video, frames_T in zip(videos, frames, strict=True) if video.access != "whole"]
+    plans = _plan(*zip(*to_plan, strict=True)) if to_plan else iter(())
+    results: list[Cut | DataError] = []
+    for video, frames_T in zip(videos, frames, strict=True):
+        try:
+            results.append(_whole(video, frames_T) if video.access == "whole" else _small(video, next(plans)))
+        except DataError as error:
+            results.append(error)
+    return results
+
+
+def needed(table: PacketTable, frames: np.ndarray) -> np.ndarray:
+    """[K] ascending packet indices: each wanted picture's keyframe up to itself, less pictures that nothing refers to.
 
     A leading picture (decoded after its group's keyframe, shown before it) also needs the whole group before. Nothing
     that stays refers to leading pictures that nobody wants, so those go, and no cut starts with undecodable ones.
     """
-    wanted = video.decode_position[np.asarray(frames)]
-    start = video.groups[video.groups.searchsorted(wanted, "right") - 1]
-    keep = np.zeros(len(video.packets), bool)
-    kept = video.trailing
-    for first, last, leading in zip(start.tolist(), wanted.tolist(), video.leading[wanted].tolist(), strict=True):
-        keep[first:last] |= kept[first:last]
-        if leading:
-            _keep_for_leading(video, keep, first, last)
+    wanted = table.decode_position[np.asarray(frames)]
+    group = table.groups.searchsorted(wanted, "right") - 1
+    start, count = table.groups[group], len(table.packets)
+    wanted_ahead = (np.bincount(start, minlength=count) - np.bincount(wanted, minlength=count)).cumsum()
+    keep = (wanted_ahead > 0) & table.trailing
+    for place in table.leading[wanted].nonzero()[0].tolist():
+        _keep_for_leading(table, keep, group[place], wanted[place])
     keep[start] = keep[wanted] = True
     return keep.nonzero()[0]
 
 
-def _shown(video: Video, keep: np.ndarray) -> np.ndarray:
-    """[P] the place of each kept packet's picture among the pictures that the cut shows."""
-    visible = video.flags[keep] & INVISIBLE == 0
-    by_order = video.order[keep].argsort() if video.reordered else slice(None)
+def _keep_for_leading(table: PacketTable, keep: np.ndarray, group: int, last: int) -> None:
+    """Mark in `keep` what the leading picture `last` of a group refers to."""
+    keyframe = table.groups[group]
+    if keyframe not in table.starts:
+        before = table.groups[group - 1]
+        keep[before:keyframe] |= table.trailing[before:keyframe]
+        keep[before] = True
+    keep[keyframe:last] |= table.flags[keyframe:last] & DISPOSABLE == 0  # leading pictures refer to each other
+
+
+class _Plan(NamedTuple):
+    """What one cut is made of."""
+
+    keep: np.ndarray  # [K] indices of its packets
+    sizes: np.ndarray  # [K] bytes of each
+    shown: np.ndarray  # [K] the place of each one's picture among those that the cut shows
+    sync: np.ndarray  # [S] places in `keep` of the keyframes that need nothing before them
+    positions: np.ndarray  # [T] int32: `shown` of the wanted frames
+    runs: list[tuple[int, int]]  # (offset, bytes) of each read: packets that are neighbours in the file are one
+
+
+def _plan(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> Iterator[_Plan]:
+    """The plan of each cut, from one pass over the packets of all. Each wants one frame at least."""
+    table, counts = Joined(videos), [len(frames_T) for frames_T in frames]
+    wanted = np.concatenate(frames) + table.first_frames.repeat(counts)
+    keep = needed(table, wanted)
+    seams = keep.searchsorted(table.starts)
+    kept = np.diff(seams, append=len(keep))
+    sync = _fresh_starts(table, keep, seams)
+    shown = _shown(table, keep)
+    shown -= np.minimum.reduceat(shown, seams).repeat(kept)
+    positions = shown[keep.searchsorted(table.decode_position[wanted])].astype(np.int32)
+    sizes, offsets = (table.packets[name][keep].astype(np.int64) for name in ("size", "offset"))
+    run = _run_starts(offsets, sizes, seams)
+    runs = list(zip(offsets[run].tolist(), np.add.reduceat(sizes, run).tolist(), strict=True))
+
+    of_sync, of_runs = sync.searchsorted(seams), run.searchsorted(seams)
+    sync -= seams.repeat(np.diff(of_sync, append=len(sync)))
+    keep -= table.starts.repeat(kept)
+    parts = [
+        _split(array, starts)
+        for array, starts in (
+            (keep, seams), (sizes, seams), (shown, seams), (sync, of_sync),
+            (positions, np.cumsum([0, *counts[:-1]])), (runs, of_runs),
+        )
+    ]  # fmt: skip
+    return map(_Plan, *parts)
+
+
+def _split(values: np.ndarray | list, starts: np.ndarray) -> Iterator:
+    """The parts of `values` that begin at `starts`."""
+    bounds = [*starts.tolist(), len(values)]
+    return (values[first:last] for first, last in pairwise(bounds))
+
+
+def _shown(table: PacketTable, keep: np.ndarray) -> np.ndarray:
+    """[K] the place of each kept packet's picture among the pictures that are kept and shown."""
+    visible = table.flags[keep] & INVISIBLE == 0
+    by_order = table.order[keep].argsort()
     shown = np.empty(len(keep), np.int64)
     shown[by_order] = visible[by_order].cumsum() - visible[by_order]
     return shown
 
 
-def _keep_for_leading(video: Video, keep: np.ndarray, keyframe: int, last: int) -> None:
-    """Mark in `keep` what the leading picture `last` of the group at `keyframe` refers to."""
-    before = video.groups[video.groups.searchsorted(keyframe) - 1] if keyframe > video.groups[0] else keyframe
-    keep[before:keyframe] |= video.trailing[before:keyframe]
-    keep[before] = True
-    keep[keyframe:last] |= video.flags[keyframe:last] & DISPOSABLE == 0  # leading pictures refer to each other
+def _fresh_starts(table: PacketTable, keep: np.ndarray, seams: np.ndarray) -> np.ndarray:
+    """[S] the places in `keep` of keyframes that need nothing before them: those without wanted leading pictures, and
+    the first of each video, which stand at `seams`.
+    """
+    sync = (table.flags[keep] & KEYFRAME).nonzero()[0]
+    fresh = np.add.reduceat(table.leading[keep], sync, dtype=np.int64) == 0
+    fresh[sync.searchsorted(seams)] = True
+    return sync[fresh]
+
+
+def _run_starts(offsets: np.ndarray, sizes: np.ndarray, seams: np.ndarray) -> np.ndarray:
+    """[R] the places of packets that do not lie right behind the one before them in the same file."""
+    apart = np.ones(len(offsets), bool)
+    apart[1:] = offsets[1:] != offsets[:-1] + sizes[:-1]
+    apart[seams] = True
+    return apart.nonzero()[0]
+
+
+def _whole(video: Video, frames: np.ndarray) -> Cut:
+    """The file itself."""
+    descriptor = _open_unchanged(video)
+    try:
+        data = _read(video, descriptor, 0, video.size)
+    finally:
+        os.close(descriptor)
+    return Cut(data, frames.astype(np.int32), len(video.packets), (video.height, video.width), timed=False)
+
+
+def _small(video: Video, plan: _Plan) -> Cut:
+    """The small mp4 of a plan."""
+    descriptor, sizes = _open_unchanged(video), plan.sizes
+    try:
+        if video.access == "ranged":
+            body = [_read(video, descriptor, offset, size) for offset, size in plan.runs]
+        else:
+            body = _demuxed(video, descriptor, plan.keep)
+            sizes = np.fromiter(map(len, body), np.int64, len(body))
+    finally:
+        os.close(descriptor)
+    head = mp4.write(video.description, video.width, video.height, sizes, plan.shown, plan.sync)
+    data = b"".join([head, *body])
+    if video.codec == "hevc":
+        data = _break_links(video, data, len(head) + sizes.cumsum() - sizes, sizes, plan.sync)
+    return Cut(data, plan.positions, len(sizes), (video.height, video.width))
 
 
 def _open_unchanged(video: Video) -> int:
@@ -114,20 +211,8 @@ def _read(video: Video, descriptor: int, offset: int, size: int) -> bytes:
     return data
 
 
-def _read_ranges(video: Video, descriptor: int, keep: np.ndarray) -> tuple[bytes, np.ndarray]:
-    """The kept packets, back to back, and the size of each; neighbours in the file are one read."""
-    sizes = video.sizes[keep]
-    begin = video.offsets[keep]
-    end = begin + sizes
-    breaks = (begin[1:] != end[:-1]).nonzero()[0]
-    starts = [int(begin[0]), *begin[breaks + 1].tolist()]
-    stops = [*end[breaks].tolist(), int(end[-1])]
-    runs = [_read(video, descriptor, start, stop - start) for start, stop in zip(starts, stops, strict=True)]
-    return b"".join(runs), sizes
-
-
-def _read_demuxed(video: Video, descriptor: int, keep: np.ndarray) -> tuple[bytes, np.ndarray]:
-    """The kept packets, back to back, and the size of each, out of one pass over the file in memory."""
+def _demuxed(video: Video, descriptor: int, keep: np.ndarray) -> list[bytes]:
+    """The kept packets, out of one pass over the file in memory."""
     content = _read(video, descriptor, 0, video.size)
     wanted, last = set(keep.tolist()), int(keep[-1])
     kept = []
@@ -140,21 +225,13 @@ def _read_demuxed(video: Video, descriptor: int, keep: np.ndarray) -> tuple[byte
                 break
     if len(kept) < len(keep):
         raise DataError(f"{video.path}: holds fewer packets than when scanned; scan the list again")
-    return b"".join(kept), np.fromiter(map(len, kept), np.int64, len(kept))
+    return kept
 
 
-def _fresh_starts(video: Video, keep: np.ndarray) -> np.ndarray:
-    """[S] the places in the cut of keyframes that need nothing before them: those without wanted leading pictures."""
-    sync = (video.flags[keep] & KEYFRAME).nonzero()[0]
-    leads_on = np.add.reduceat(video.leading[keep], sync, dtype=np.int64) if video.leading.any() else 0
-    return sync[(leads_on == 0) | (sync == 0)]
-
-
-def _break_links(video: Video, body: bytes, sizes: np.ndarray, sync: np.ndarray) -> bytes:
-    """`body` with each HEVC group that starts afresh marked so; in open groups the numbers of pictures run on."""
+def _break_links(video: Video, data: bytes, starts: np.ndarray, sizes: np.ndarray, sync: np.ndarray) -> bytes:
+    """`data` with each HEVC group that starts afresh marked so; in open groups the numbers of pictures run on."""
     prefix = bitstream.length_size(mp4.configuration(video.description, b"hvcC"), "hevc")
-    ends = sizes.cumsum()
-    marked = bytearray(body)
+    marked = bytearray(data)
     for place in sync.tolist():
-        bitstream.break_link(marked, prefix, int(ends[place] - sizes[place]), int(ends[place]))
+        bitstream.break_link(marked, prefix, int(starts[place]), int(starts[place] + sizes[place]))
     return bytes(marked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -23,26 +24,15 @@ memory (transport streams). `whole`: the file cannot be cut safely, so a cut is 
 nothing to cut, the path is a folder with a picture a frame."""
 
 
-@dataclass(frozen=True)
-class Video:
-    """A readable video. `packets` is in decode order (PACKET records) and may be a view of a memory-mapped file.
-
-    A folder of pictures (`frames`) has no packets; its size and time are the folder's own.
+class PacketTable:
+    """What follows from the packets of a video; or of several end to end, which to this arithmetic are one long video:
+    each starts with a keyframe, so that nothing refers across the seams.
     """
 
-    path: str
-    width: int  # pixels, as coded for display, before any rotation
-    height: int
-    frames: int  # shown frames: what a full decode gives
-    fps: float
-    codec: str  # FFmpeg's name: h264, hevc, vp9, mpeg4, ...
-    access: Access
-    description: bytes
-    """The mp4 `stsd` box; empty where access is `whole` because mp4 cannot hold the codec. For `frames` the pattern of
-    the pictures' names."""
-    size: int  # bytes of the file when scanned
-    mtime_ns: int  # its modification time then
     packets: np.ndarray
+    """PACKET records in decode order."""
+    starts: np.ndarray
+    """[B] int64: the index of each video's first packet."""
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -83,8 +73,6 @@ class Video:
     @cached_property
     def leading(self) -> np.ndarray:
         """[P] bool: the picture is shown before the keyframe of its group, so it needs the group before."""
-        if not self.reordered:
-            return np.zeros(len(self.order), bool)
         shown_from = self.order[self.groups]
         return self.order < shown_from.repeat(np.diff(self.groups, append=len(self.order)))
 
@@ -92,3 +80,38 @@ class Video:
     def trailing(self) -> np.ndarray:
         """[P] bool: later pictures of its group may refer to it."""
         return (self.flags & DISPOSABLE == 0) & ~self.leading
+
+
+@dataclass(frozen=True)
+class Video(PacketTable):
+    """A readable video. `packets` is in decode order (PACKET records) and may be a view of a memory-mapped file.
+
+    A folder of pictures (`frames`) has no packets; its size and time are the folder's own.
+    """
+
+    path: str
+    width: int  # pixels, as coded for display, before any rotation
+    height: int
+    frames: int  # shown frames: what a full decode gives
+    fps: float
+    codec: str  # FFmpeg's name: h264, hevc, vp9, mpeg4, ...
+    access: Access
+    description: bytes
+    """The mp4 `stsd` box; empty where access is `whole` because mp4 cannot hold the codec. For `frames` the pattern of
+    the pictures' names."""
+    size: int  # bytes of the file when scanned
+    mtime_ns: int  # its modification time then
+    packets: np.ndarray
+    starts = np.zeros(1, np.int64)
+
+
+class Joined(PacketTable):
+    """The tables of several videos, end to end: packets and frames number on from one video to the next."""
+
+    def __init__(self, videos: Sequence[Video]):
+        counts = [len(video.packets) for video in videos]
+        self.packets = np.frombuffer(bytearray().join([video.packets for video in videos]), PACKET)
+        self.starts = np.cumsum([0, *counts[:-1]])
+        self.first_frames = np.cumsum([0, *(video.frames for video in videos[:-1])])
+        """[B] int64: the number that each video's first frame has here."""
+        self.packets["order"] += self.starts.astype(np.int32).repeat(counts)
