@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from dali_pipes import feed
+from dali_pipes import cutter
+from dali_pipes.decode import decode_frames
 from dali_pipes.video import Video
-
-_ANY_BOX_V4, _NO_MIRROR_V = np.zeros((1, 4), np.float32), np.zeros(1, bool)
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,7 @@ Decoder = Callable[[Clip], np.ndarray]
 
 def cut() -> Decoder:
     """The `pyav` head: the needed packets cut out, then decoded."""
-
-    def decode(clip: Clip) -> np.ndarray:
-        (frames_THWC,) = feed.prepare(clip.video, "pyav", clip.frames_T[None], _ANY_BOX_V4, _NO_MIRROR_V).video
-        return frames_THWC
-
-    return decode
+    return lambda clip: decode_frames(cutter.cut(clip.video, clip.frames_T), clip.path)
 
 
 def torchcodec(seek_mode: str) -> Decoder:

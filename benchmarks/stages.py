@@ -15,7 +15,6 @@ import itertools
 import resource
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +23,7 @@ from nvidia.dali import fn, pipeline_def, types
 
 from configs import Config
 from dali_pipes import Batch, cutter
-from dali_pipes.feed import Feeder
+from dali_pipes.feed import Feeder, Prepared
 from dali_pipes.graph import decode
 from dali_pipes.views import Views
 from engine import training
@@ -47,20 +46,21 @@ class Bench:
         self.epochs = itertools.count()
         self._threads = int(config.runtime.threads)
         self._feeder = Feeder(self.loader.catalog, self.loader.head, self._threads)
-        self._pool = ThreadPoolExecutor(self._threads)
+        only_cut = "jpeg" if self.loader.head == "jpeg" else "nvdec"  # a head whose threads do not decode
+        self._cutter = Feeder(self.loader.catalog, only_cut, self._threads)
         self._decoder = None
         resident = next(iter(self.batches()))
         self.resident = replace(resident, clips_BVTCHW=resident.clips_BVTCHW.clone())
 
     def close(self) -> None:
-        self._pool.shutdown()
+        self._cutter.close()
         self._feeder.close()
         self.training.close()
 
     def measure(self, stage: str) -> tuple[float, float]:
         """(clips a second, part of the time spent waiting for data) over `steps` batches, less a warm-up."""
         if stage in ("cut", "decode"):
-            return self._rate(self._cuts() if stage == "cut" else self._decoded()), 1.0
+            return self._rate(self._prepared(self._cutter) if stage == "cut" else self._decoded()), 1.0
         source: Iterable[Batch] = itertools.repeat(self.resident) if stage == "compute" else self.batches()
         clock = Clock(self.training.device, self.training.config.train.batch)
         for batch in itertools.islice(clock.fetch(source), self.steps + 2):
@@ -104,34 +104,28 @@ class Bench:
             pass
         return self.steps * self.loader.plan.batch / (time.perf_counter() - began)
 
-    def _views(self) -> Iterator[Views]:
-        plan = self.loader.plan
-        return (plan.draw(epoch, step) for epoch in self.epochs for step in range(len(plan)))
-
     def _cut(self, views: Views, place: int) -> cutter.Cut:
         return cutter.cut(self.loader.catalog.video(int(views.row_B[place])), np.unique(views.frames_BVT[place]))
 
-    def _cuts(self) -> Iterator[list]:
-        for views in self._views():
-            yield list(self._pool.map(lambda place, views=views: self._cut(views, place), range(len(views.row_B))))
+    def _prepared(self, feeder: Feeder) -> Iterator[Prepared]:
+        """Batches as a feeder's threads prepare them, epoch after epoch."""
+        ahead = self.training.config.runtime.prefetch
+        return itertools.chain.from_iterable(feeder.batches(self.loader.plan, epoch, 0, ahead) for epoch in self.epochs)
 
     def _decoded(self) -> Iterator:
         """Batches of decoded frames, left where they are. DALI's heads decode in a graph that does nothing else."""
-        prepared = itertools.chain.from_iterable(
-            self._feeder.batches(self.loader.plan, epoch, 0, self.training.config.runtime.prefetch)
-            for epoch in self.epochs
-        )
+        prepared = self._prepared(self._feeder)
         if self.loader.head == "pyav":
             yield from prepared
         graph = self._decoder = self._decoder or self._decode_graph()
-        self._prepared = prepared
+        self._to_decode = prepared
         while True:
             yield graph.run()
 
     def _decode_graph(self):
         on_gpu = self.training.device.type == "cuda"
         graph = decode_graph(
-            lambda: next(self._prepared).columns(self.loader.head)[3:],
+            lambda: next(self._to_decode).columns(self.loader.head)[3:],
             head=self.loader.head,
             device="gpu" if on_gpu else "cpu",
             batch_size=self.loader.plan.batch * (self.loader.plan.frames if self.loader.head == "jpeg" else 1),

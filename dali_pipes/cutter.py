@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dali_pipes import bitstream, container, mp4
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, attempt
 from dali_pipes.video import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
 
 
@@ -46,15 +46,12 @@ def cut(video: Video, frames: np.ndarray) -> Cut:
 
 def cut_all(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> list[Cut | DataError]:
     """For each video and the frames wanted of it, what `cut` returns or raises."""
-    to_plan = [(video, frames_T) for video, frames_T in zip(videos, frames, strict=True) if video.access != "whole"]
-    plans = _plan(*zip(*to_plan, strict=True)) if to_plan else iter(())
-    results: list[Cut | DataError] = []
-    for video, frames_T in zip(videos, frames, strict=True):
-        try:
-            results.append(_whole(video, frames_T) if video.access == "whole" else _small(video, next(plans)))
-        except DataError as error:
-            results.append(error)
-    return results
+    small = [(video, frames_T) for video, frames_T in zip(videos, frames, strict=True) if video.access != "whole"]
+    plans = _plan(*zip(*small, strict=True)) if small else iter(())
+    return [
+        attempt(_whole, video, frames_T) if video.access == "whole" else attempt(_small, video, next(plans))
+        for video, frames_T in zip(videos, frames, strict=True)
+    ]
 
 
 def needed(table: PacketTable, frames: np.ndarray) -> np.ndarray:

@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 
 import av
 import numpy as np
 from PIL import Image
 
-from dali_pipes import cutter
 from dali_pipes.batch import Unreadable
 from dali_pipes.catalog import Catalog
+from dali_pipes.cutter import Cut, cut_all
 from dali_pipes.decode import decode_frames
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, attempt
 from dali_pipes.frame_folders import read_pictures
 from dali_pipes.graph import Head
 from dali_pipes.video import Video
 from dali_pipes.views import Views
 
+PART = 16  # videos that a thread prepares at once: enough to share the cost of calling NumPy
 _FIRST_FRAME = np.zeros((1, 1), np.int32)
 
 
@@ -101,17 +103,43 @@ def _jpeg(picture_HWC: np.ndarray) -> np.ndarray:
     return np.frombuffer(file.getvalue(), np.uint8)
 
 
-def prepare(video: Video, head: Head, frames_VT: np.ndarray, box_V4: np.ndarray, mirror_V: np.ndarray) -> Sample:
-    """Read what the views show of a video, each frame once. Raises DataError."""
-    wanted_U, order_VT = np.unique(frames_VT, return_inverse=True)
+def prepare(videos: Sequence[Video], head: Head, views: Views) -> list[Sample | DataError]:
+    """What the views show of their B videos, each frame read once; or why a video cannot be read."""
+    wanted, order_BVT = distinct(views.frames_BVT)
+    contents = _read(videos, head, wanted)
+    mirror_BV = views.mirror_BV.astype(np.int32)
+    return [
+        content if isinstance(content, DataError) else Sample(order_VT, box_V4, mirror_V, content)
+        for content, order_VT, box_V4, mirror_V in zip(contents, order_BVT, views.box_BV4, mirror_BV, strict=True)
+    ]
+
+
+def _read(videos: Sequence[Video], head: Head, wanted: list[np.ndarray]) -> list[tuple[np.ndarray, ...] | DataError]:
+    """`Sample.video` of each video, with its wanted frames."""
     if head == "jpeg":
-        content = tuple(read_pictures(video, wanted_U))
-    elif head == "pyav":
-        content = (decode_frames(cutter.cut(video, wanted_U), video.path),)
-    else:
-        cut = cutter.cut(video, wanted_U)
-        content = np.frombuffer(cut.data, np.uint8), cut.positions
-    return Sample(order_VT.reshape(frames_VT.shape).astype(np.int32), box_V4, mirror_V.astype(np.int32), content)
+        return [attempt(read_pictures, video, frames_U) for video, frames_U in zip(videos, wanted, strict=True)]
+
+    def content(video: Video, cut: Cut | DataError) -> tuple[np.ndarray, ...] | DataError:
+        if isinstance(cut, DataError):
+            return cut
+        if head == "pyav":
+            return (decode_frames(cut, video.path),)
+        return np.frombuffer(cut.data, np.uint8), cut.positions
+
+    return [attempt(content, video, cut) for video, cut in zip(videos, cut_all(videos, wanted), strict=True)]
+
+
+def distinct(frames_BVT: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """For each video the frames that any of its views shows, ascending, and int32 [B, V, T]: which of them is where."""
+    frames_BN = frames_BVT.reshape(len(frames_BVT), -1)
+    by_frame = frames_BN.argsort(axis=1, kind="stable")
+    ascending_BN = np.take_along_axis(frames_BN, by_frame, axis=1)
+    first_BN = np.ones(frames_BN.shape, bool)
+    first_BN[:, 1:] = ascending_BN[:, 1:] != ascending_BN[:, :-1]
+    order_BN = np.empty(frames_BN.shape, np.int32)
+    np.put_along_axis(order_BN, by_frame, first_BN.cumsum(axis=1, dtype=np.int32) - 1, axis=1)
+    wanted = [frames_N[first_N] for frames_N, first_N in zip(ascending_BN, first_BN, strict=True)]
+    return wanted, order_BN.reshape(frames_BVT.shape)
 
 
 class Feeder:
@@ -121,11 +149,12 @@ class Feeder:
         self.catalog = catalog
         self.head = head
         self.unreadable: dict[int, Unreadable] = {}
+        self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="cut")
 
     def batches(self, plan, epoch: int, start: int, ahead: int) -> Iterator[Prepared]:
         """The batches of `plan` from step `start` on, with `ahead` of them in preparation."""
-        pending: deque[tuple[Views, list[Future]]] = deque()
+        pending: deque[tuple[np.ndarray, list[Future]]] = deque()
         try:
             for step in range(start, len(plan)):
                 pending.append(self._submit(plan.draw(epoch, step)))
@@ -146,22 +175,29 @@ class Feeder:
         self._pool.shutdown(cancel_futures=True)
 
     def _submit(self, views: Views) -> tuple[Views, list[Future]]:
-        futures = [self._pool.submit(self._sample, views, place) for place in range(len(views.row_B))]
-        return views, futures
+        size = min(PART, -(-len(views.row_B) // self._threads))
+        parts = (views.part(slice(first, first + size)) for first in range(0, len(views.row_B), size))
+        return views, [self._pool.submit(self._samples, part) for part in parts]
 
     def _collect(self, views: Views, futures: list[Future]) -> Prepared:
-        samples = [future.result() for future in futures]
-        row_B = np.array([-1 if sample is None else row for sample, row in zip(samples, views.row_B, strict=True)])
+        samples = list(chain.from_iterable(future.result() for future in futures))
+        row_B = np.where([sample is None for sample in samples], -1, views.row_B)
         blank = placeholder(self.head, *views.frames_BVT.shape[1:])
         return Prepared([sample or blank for sample in samples], row_B)
 
-    def _sample(self, views: Views, place: int) -> Sample | None:
-        row = int(views.row_B[place])
-        if row < 0 or row in self.unreadable:
-            return None
-        try:
-            frames_VT, box_V4, mirror_V = (a[place] for a in (views.frames_BVT, views.box_BV4, views.mirror_BV))
-            return prepare(self.catalog.video(row), self.head, frames_VT, box_V4, mirror_V)
-        except DataError as error:
-            self.give_up(row, str(error))
-            return None
+    def _samples(self, views: Views) -> list[Sample | None]:
+        """The sample of each video; None where there is none to read."""
+        samples: list[Sample | None] = [None] * len(views.row_B)
+        good = [place for place, row in enumerate(views.row_B.tolist()) if row >= 0 and row not in self.unreadable]
+        if not good:
+            return samples
+        views = views.part(good)
+        rows = views.row_B.tolist()
+        for place, row, sample in zip(
+            good, rows, prepare([*map(self.catalog.video, rows)], self.head, views), strict=True
+        ):
+            if isinstance(sample, DataError):
+                self.give_up(row, str(sample))
+            else:
+                samples[place] = sample
+        return samples

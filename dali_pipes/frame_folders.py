@@ -63,11 +63,11 @@ def probe_folder(path: str, check: Check, pattern: str, frames: int) -> Video:
     )
 
 
-def read_pictures(video: Video, frames: np.ndarray) -> list[np.ndarray]:
+def read_pictures(video: Video, frames: np.ndarray) -> tuple[np.ndarray, ...]:
     """The JPEG files of these frames, as uint8 [bytes] each. Raises DataError naming one that cannot be read."""
     pattern = video.description.decode()
     names = [picture_name(pattern, frame) for frame in frames.tolist()]
-    return [np.frombuffer(_read(video.path, name), np.uint8) for name in names]
+    return tuple(np.frombuffer(_read(video.path, name), np.uint8) for name in names)
 
 
 def picture_name(pattern: str, frame: int) -> str:

@@ -33,6 +33,10 @@ class Views:
     box_BV4: np.ndarray  # float32: left, top, right, bottom, in pixels of the stored frame
     mirror_BV: np.ndarray  # bool
 
+    def part(self, places: slice | list[int]) -> Views:
+        """The views of some of the videos."""
+        return Views(self.row_B[places], self.frames_BVT[places], self.box_BV4[places], self.mirror_BV[places])
+
 
 def num_views(config: Config) -> int:
     """V of evaluation."""

@@ -190,7 +190,7 @@ def stream(groups: list[tuple[int, list[int]]]) -> tuple[Video, list[set[int]]]:
         return len(flags) - 1
 
     for leading, mini_groups in groups:
-        before, leading = last, leading if flags else 0
+        before = last
         last = add(KEYFRAME, shown + leading, set())
         for number in range(leading):
             add(DISPOSABLE, shown + number, {before, last})
@@ -229,6 +229,44 @@ def test_what_is_kept_is_all_that_the_wanted_pictures_refer_to_and_nothing_else(
     frames = data.draw(st.lists(st.integers(0, video.frames - 1), min_size=1, max_size=8))
     wanted = video.decode_position[frames].tolist()
     assert needed(video, np.array(frames)).tolist() == closure(references, wanted)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(GROUPS, min_size=1, max_size=4), st.data())
+def test_videos_planned_together_are_planned_as_each_alone(several, data):
+    videos = [stream(groups)[0] for groups in several]
+    frames = [data.draw(st.lists(st.integers(0, video.frames - 1), min_size=1, max_size=4)) for video in videos]
+    together = cutter._plan(videos, frames)
+    alone = [next(cutter._plan([video], [some])) for video, some in zip(videos, frames, strict=True)]
+    for one, other in zip(together, alone, strict=True):
+        for field, expected in zip(one, other, strict=True):
+            np.testing.assert_array_equal(field, expected)
+
+
+def test_neighbouring_packets_of_two_clips_are_two_reads(tmp_path):
+    video = probe(str(write_video(tmp_path / "clip.mp4", "libx264", gop=1)))
+    first, second = cutter._plan([video] * 2, [np.array([0]), np.array([1])])
+    assert [len(first.runs), len(second.runs)] == [1, 1]
+
+
+def test_videos_cut_together_are_cut_as_each_alone_and_a_bad_one_harms_no_other(tmp_path):
+    videos = [
+        probe(str(write_video(tmp_path / "first.mp4", "libx264", 30, gop=8, b_frames=2))),
+        replace(probe(str(write_video(tmp_path / "whole.mp4", "libx264", 20))), access="whole"),
+        probe(str(write_video(tmp_path / "gone.mp4", "libx264", 20))),
+        probe(str(write_video(tmp_path / "stream.ts", "libx264", 40, b_frames=3))),
+        probe(str(write_video(tmp_path / "hevc.mp4", "libx265", 40, gop=8, b_frames=3))),
+    ]
+    assert [video.access for video in videos] == ["ranged", "whole", "ranged", "demux", "ranged"]
+    os.unlink(videos[2].path)
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, video.frames, 5) for video in videos]
+    together = cutter.cut_all(videos, frames)
+    assert "gone.mp4: cannot be opened" in str(together.pop(2))
+    alone = [cut(video, some) for video, some in zip(videos, frames, strict=True) if os.path.exists(video.path)]
+    for one, other in zip(together, alone, strict=True):
+        assert (one.data, one.packets, one.timed) == (other.data, other.packets, other.timed)
+        np.testing.assert_array_equal(one.positions, other.positions)
 
 
 def test_hidden_pictures_have_no_number_but_keep_their_place():
