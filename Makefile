@@ -2,7 +2,7 @@
 VENV := .venv
 PYTHON ?= $(VENV)/bin/python
 
-.PHONY: demo test test-all test-gpu check format bench probe-nvdec bench-peers install
+.PHONY: demo test test-all test-gpu check format bench probe-nvdec bench-gpu bench-peers install
 
 install: $(if $(filter $(VENV)/bin/python,$(PYTHON)),$(VENV)/installed)
 
@@ -35,6 +35,9 @@ format: install
 
 probe-nvdec: install  ## on a machine with an NVIDIA GPU, in five minutes: what its video decoder takes, gives and feeds
 	$(PYTHON) benchmarks/probe_nvdec.py >/dev/null
+
+bench-gpu: install  ## on a machine with an NVIDIA GPU, in ten minutes: tests, decoder, stages, peers, a training run
+	$(PYTHON) benchmarks/on_gpu.py --out runs/on_gpu >/dev/null
 
 bench-peers: install  ## the same work done by what one would take instead; those of `pip install -e .[peers]` that are there
 	$(PYTHON) benchmarks/peers.py all >/dev/null

@@ -1,11 +1,12 @@
-"""DALI's video decoder on the same clips: fed with cut files, and with whole files as its documentation has it.
+"""DALI's video decoders on the same clips: fed with cut files, with whole files, and reading by themselves.
 
-On a CPU it reads VP9 and MJPEG; on a GPU (NVDEC) H.264 and HEVC, too.
+On a CPU they read VP9 and MJPEG; on a GPU (NVDEC) H.264 and HEVC, too. Frames decoded on a GPU stay there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from nvidia.dali import fn, pipeline_def, types
@@ -14,6 +15,7 @@ from benchmarks.peer_decoders import Clip
 from dali_pipes import cutter
 
 Source = Callable[[Clip], tuple[np.ndarray, np.ndarray]]
+Batches = Iterator[list[np.ndarray]]  # [T, H, W, 3] of each clip of a batch; nothing in them where a GPU decodes
 
 
 def cut_file(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
@@ -27,24 +29,41 @@ def whole_file(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     return np.fromfile(clip.path, np.uint8), clip.frames_T.astype(np.int32)
 
 
-def batches(clips: list[Clip], source: Source, batch: int, threads: int, on_gpu: bool) -> Iterator[list[np.ndarray]]:
-    """[T, H, W, 3] of each clip of a batch, for as many whole batches as there are clips; on a GPU they stay there."""
-    graph = _decode(
-        source=lambda info: source(clips[info.idx_in_epoch % len(clips)]),
-        mixed=on_gpu,
-        batch_size=batch,
-        num_threads=threads,
-        device_id=0 if on_gpu else None,
-    )
-    for _ in range(len(clips) // batch):
+def decoded(clips: list[Clip], source: Source, batch: int, threads: int, on_gpu: bool) -> Batches:
+    """`fn.decoders.video` of what `source` makes of the clips, batch after batch, without end."""
+    how = {"batch_size": batch, "num_threads": threads, "device_id": 0 if on_gpu else None}
+    graph = _decoder(lambda info: source(clips[info.idx_in_epoch % len(clips)]), mixed=on_gpu, **how)
+    while True:
         (frames,) = graph.run()
         yield [] if on_gpu else [frames.at(place) for place in range(batch)]
 
 
+def read(clips: list[Clip], batch: int, threads: int, on_gpu: bool) -> Batches:
+    """`fn.experimental.readers.video`, which knows where keyframes are but takes evenly spread frames only."""
+    how = {"batch_size": batch, "num_threads": threads, "device_id": 0 if on_gpu else None}
+    graph = _reader([clips[0].path], len(clips[0].frames_T), on_gpu=on_gpu, **how)
+    while True:
+        (frames,) = graph.run()
+        yield [] if on_gpu else [frames.at(place) for place in range(batch)]
+
+
+def evenly(clip: Clip) -> Clip:
+    """The clip that `read` gives of this clip's video."""
+    frames_T = np.rint(np.linspace(0, clip.video.frames - 1, len(clip.frames_T))).astype(np.int64)
+    return replace(clip, frames_T=frames_T)
+
+
 @pipeline_def
-def _decode(source, *, mixed: bool):
+def _decoder(source, *, mixed: bool):
     encoded, frames_T = fn.external_source(
         source=source, num_outputs=2, batch=False, dtype=[types.UINT8, types.INT32], ndim=[1, 1]
     )
     device = "mixed" if mixed else "cpu"
     return fn.decoders.video(encoded, frames=frames_T, pad_mode="edge", device=device)
+
+
+@pipeline_def
+def _reader(paths: list[str], frames: int, *, on_gpu: bool):
+    return fn.experimental.readers.video(
+        filenames=paths, uniform_sample=True, sequence_length=frames, device="gpu" if on_gpu else "cpu", name="videos"
+    )

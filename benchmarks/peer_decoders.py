@@ -46,6 +46,23 @@ def torchcodec(seek_mode: str) -> Decoder:
     return decode
 
 
+def torchcodec_cuda() -> Decoder:
+    """torchcodec on NVDEC; the frames stay on the GPU."""
+    import torch
+    from torchcodec.decoders import VideoDecoder
+
+    if not torch.cuda.is_available():
+        raise RuntimeError("there is no GPU")
+
+    def decode(clip: Clip):
+        decoder = VideoDecoder(clip.path, device="cuda", dimension_order="NHWC", seek_mode="approximate")
+        frames_THWC = decoder.get_frames_at(clip.frames_T.tolist()).data
+        torch.cuda.synchronize()
+        return frames_THWC
+
+    return decode
+
+
 def torchcodec_mapped() -> Decoder:
     """torchcodec given the places of all frames, as a scan would keep them: no scan per clip, and exact."""
     from torchcodec.decoders import VideoDecoder
@@ -129,6 +146,7 @@ DECODERS: dict[str, Callable[[], Decoder]] = {
     "torchcodec exact": lambda: torchcodec("exact"),
     "torchcodec approximate": lambda: torchcodec("approximate"),
     "torchcodec with a frame map": torchcodec_mapped,
+    "torchcodec CUDA": torchcodec_cuda,
     "decord": decord,
     "PyAV with seeks": pyav_seeking,
     "PyAV from the start": pyav_whole,

@@ -1,7 +1,8 @@
 """The same work done by what one would take instead: python benchmarks/peers.py [decode|dali|feed|all] [VIDEO ...]
 
     decode   the frames of clips, by threads of one process: ours, torchcodec, decord, PyAV
-    dali     the same by DALI's own decoder, of cut and of whole files (VP9 on a CPU, H.264 and HEVC on a GPU)
+    dali     the same by DALI's decoder, of cut and of whole files, and by its reader, which takes evenly spread frames
+             (VP9 on a CPU, H.264 on a GPU, and there torchcodec on NVDEC, too)
     feed     whole batches: the project's loader, and a torch DataLoader over torchcodec with torchvision's transforms
 
 Every contender first has to give the same pixels as ours; what differs is said in its record. Then all take turns,
@@ -30,7 +31,7 @@ from benchmarks import peer_dali, peer_feed
 from benchmarks.made_sets import with_set
 from benchmarks.measure import spread
 from benchmarks.numbered_videos import VideoSpec, write_videos
-from benchmarks.peer_decoders import DECODERS, Clip
+from benchmarks.peer_decoders import DECODERS, Clip, Decoder
 from benchmarks.recorder import Recorder
 from dali_pipes import build_loader, scan
 from dali_pipes.frames import uniform_draw
@@ -71,6 +72,7 @@ class Peers:
 
     def __init__(self, arguments: argparse.Namespace, recorder: Recorder):
         self.clips, self.rounds, self.threads = arguments.clips, arguments.rounds, arguments.threads
+        self.on_gpu = torch.cuda.is_available()
         self.folder = arguments.out / "peers"
         self.recorder = recorder
 
@@ -81,34 +83,47 @@ class Peers:
             truth = [DECODERS["ours (cut, pyav)"]()(clip) for clip in clips[:PROVED]]
             contenders: Contenders = {}
             notes: dict[str, dict] = {}
-            for name, make in DECODERS.items():
-                try:
-                    decoder = make()
+            group = f"decode/{Path(path).stem}"
+            for name in DECODERS:
+                if decoder := self._there(name, group):
                     notes[name] = distance([decoder(clip) for clip in clips[:PROVED]], truth)
-                except (ImportError, RuntimeError, OSError) as error:
-                    self.skip(f"decode/{Path(path).stem}/{name}", error)
-                    continue
-                contenders[name] = partial(self._threaded, decoder, clips)
-            self._compete(f"decode/{Path(path).stem}", contenders, notes)
+                    contenders[name] = partial(self._threaded, decoder, clips)
+            self._compete(group, contenders, notes)
 
     def dali(self, videos: list[str]) -> None:
-        """DALI's decoder, fed with cut and with whole files."""
-        on_gpu = torch.cuda.is_available()
-        codec = "h264" if on_gpu else "vp9"
+        """DALI's decoders, fed with cut and with whole files, and reading; on a GPU torchcodec's, too."""
+        codec = "h264" if self.on_gpu else "vp9"
         for path in videos or self._made([VideoSpec(codec, interval) for interval in INTERVALS]):
             clips = draw_clips(path, self.clips)
-            batch = min(16, self.clips)
-            sources = {"ours (cut, DALI)": peer_dali.cut_file, "whole file, DALI": peer_dali.whole_file}
-            run = partial(peer_dali.batches, clips, batch=batch, threads=self.threads, on_gpu=on_gpu)
+            self._compete_in_batches(f"dali/{Path(path).stem}", clips, whole=True)
+            self._compete_in_batches(f"dali even/{Path(path).stem}", [peer_dali.evenly(clips[0])] * len(clips))
+
+    def _compete_in_batches(self, group: str, clips: list[Clip], whole: bool = False) -> None:
+        """Cut files by DALI against whole ones, or against the reader that takes evenly spread frames."""
+        batch = min(16, len(clips))
+        how = {"batch": batch, "threads": self.threads, "on_gpu": self.on_gpu}
+        runs: dict[str, Callable[[], peer_dali.Batches]] = {
+            "ours (cut, DALI)": partial(peer_dali.decoded, clips, peer_dali.cut_file, **how)
+        }
+        if whole:
+            runs["whole file, DALI"] = partial(peer_dali.decoded, clips, peer_dali.whole_file, **how)
+        else:
+            runs["DALI's reader"] = partial(peer_dali.read, clips, **how)
+        contenders, notes, truth = {}, {}, []
+        for name, run in runs.items():
             try:
-                frames = {name: list(itertools.chain.from_iterable(run(source))) for name, source in sources.items()}
+                frames = next(run())
             except RuntimeError as error:
-                self.skip(f"dali/{Path(path).stem}", error)
+                self.skip(f"{group}/{name}", error)
                 continue
-            truth = frames["ours (cut, DALI)"]
-            notes = {name: distance(found, truth) if truth else {} for name, found in frames.items()}
-            contenders = {name: partial(rate, run, source, batch) for name, source in sources.items()}
-            self._compete(f"dali/{Path(path).stem}", contenders, notes)
+            truth = truth or frames
+            notes[name] = distance(frames, truth) if frames else {}
+            contenders[name] = partial(rate, run, len(clips) // batch, batch)
+        if self.on_gpu and whole and (decoder := self._there("torchcodec CUDA", group)):
+            contenders["torchcodec CUDA"] = partial(self._threaded, decoder, clips)
+            notes["torchcodec CUDA"] = {}
+        if contenders:
+            self._compete(group, contenders, notes)
 
     def feed(self) -> None:
         """Whole batches, of the recipe's size and of everything that it does to a clip."""
@@ -133,6 +148,14 @@ class Peers:
             contenders[name] = partial(_dataloader_round, loader, steps, self.threads)
             self._compete(f"feed/gop{interval}", contenders, notes)
             loader.close()
+
+    def _there(self, name: str, group: str) -> Decoder | None:
+        """A way to decode; None, said in a record, where it is not installed."""
+        try:
+            return DECODERS[name]()
+        except (ImportError, RuntimeError, OSError) as error:
+            self.skip(f"{group}/{name}", error)
+            return None
 
     def _made(self, specs: list[VideoSpec]) -> list[str]:
         write_videos(self.folder, specs)
@@ -172,20 +195,19 @@ def draw_clips(path: str, count: int) -> list[Clip]:
 
 def distance(found: list[np.ndarray], truth: list[np.ndarray]) -> dict:
     """How far pixels are from ours, in grey levels."""
-    differences = [np.abs(a.astype(int) - b) for a, b in zip(found, truth, strict=True)]
+    arrays = [frames.cpu().numpy() if isinstance(frames, torch.Tensor) else frames for frames in found]
+    differences = [np.abs(a.astype(int) - b) for a, b in zip(arrays, truth, strict=True)]
     return {
         "mean_difference": float(np.mean([d.mean() for d in differences])),
         "largest_difference": int(max(d.max() for d in differences)),
     }
 
 
-def rate(run: Callable[..., Iterator], source: peer_dali.Source, batch: int) -> float:
-    """Clips a second of the batches after the first, for which the graph is built."""
-    batches = run(source)
+def rate(run: Callable[[], peer_dali.Batches], count: int, batch: int) -> float:
+    """Clips a second of `count` batches after the first, for which the graph is built."""
+    batches = run()
     next(batches)
-    began = time.perf_counter()
-    count = sum(1 for _ in batches)
-    return count * batch / (time.perf_counter() - began)
+    return _timed(batches, count, batch)
 
 
 def _loader_round(loader, epochs: Iterator[int], steps: int) -> float:
