@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# isort: off
+import engine  # noqa: F401  before torch, because it says how threads are to wait
+
+# isort: on
 import pytest
 import torch
 
