@@ -141,8 +141,11 @@ def test_a_deep_network_shifts_in_every_second_block():
 
 def test_mobilenet_shifts_in_its_ten_residual_blocks():
     model = skeleton(backbone="mobilenet_v2")
-    shifted = [part for part in model.modules() if isinstance(part, ShiftedConv2d)]
-    assert [conv.in_channels for conv in shifted] == [24, 32, 32, 64, 64, 64, 96, 96, 160, 160]
+    shifted = {name: part for name, part in model.named_modules() if isinstance(part, ShiftedConv2d)}
+    assert [conv.in_channels for conv in shifted.values()] == [24, 32, 32, 64, 64, 64, 96, 96, 160, 160]
+    # MIT's online demo numbers its blocks from the first after the stem; torchvision counts the stem.
+    blocks_of_the_demo = [2, 4, 5, 7, 8, 9, 11, 12, 14, 15]
+    assert list(shifted) == [f"features.{1 + number}.conv.0.0" for number in blocks_of_the_demo]
 
 
 def test_tsn_shifts_nowhere():
