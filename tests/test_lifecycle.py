@@ -61,7 +61,7 @@ def test_a_network_is_trained_resumed_tuned_evaluated_exported_and_used(life):
     life.do("train.py", *first, "train.epochs=1")
     assert "resumed after step 3" in life.do("train.py", *first, "train.epochs=2", "--resume")
 
-    tuned = life.settings("tuned", "_axes", "axes.txt") + ["model.num_classes=2", "train.epochs=1"]
+    tuned = [*life.settings("tuned", "_axes", "axes.txt"), "model.num_classes=2", "train.epochs=1"]
     said = life.do("train.py", *tuned, f"model.pretrained={runs}/first/best.pt")
     assert "fc.weight skipped" in said and "fc.bias skipped" in said
 
