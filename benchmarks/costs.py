@@ -1,0 +1,53 @@
+"""What the networks cost, in counts that no machine changes: python benchmarks/costs.py prints docs/models.md's table.
+
+Parameters, multiply-adds of a clip, and what a stream keeps between two frames where the network is made causal.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from configs.schema import Model
+from models import Streaming, build_model
+from models.cost import count_macs, count_parameters
+
+SIZE = 224
+BASE = Model(num_classes=400)  # Kinetics-400, as networks are published
+NETWORKS: list[dict] = [
+    {},
+    {"frames": 16},
+    {"non_local": True},
+    {"backbone": "resnet101"},
+    {"backbone": "resnet101", "non_local": True},
+    {"backbone": "resnet34"},
+    {"backbone": "resnet18"},
+    {"backbone": "mobilenet_v2"},
+]
+
+
+def table() -> str:
+    """A line for each of NETWORKS, in Markdown."""
+    lines = ["| settings | parameters, M | GMAC a clip | kept for a stream, kB |", "| --- | ---: | ---: | ---: |"]
+    for changes in NETWORKS:
+        words = [f"`model.{key}={str(value).lower()}`" for key, value in changes.items()]
+        lines.append(" | ".join([f"| {' '.join(words) or 'the defaults'}", *costs(replace(BASE, **changes))]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def costs(settings: Model) -> list[str]:
+    """Parameters in millions, multiply-adds of a clip in thousands of millions, kilobytes of fp32 caches if any."""
+    with torch.device("meta"):
+        model = build_model(settings)
+        streaming = None if settings.non_local else Streaming(build_model(replace(settings, causal=True)))
+    kept = f"{streaming.cache_bytes(SIZE) / 1e3:.0f}" if streaming else ""
+    return [f"{count_parameters(model) / 1e6:.2f}", f"{count_macs(model, SIZE) / 1e9:.2f}", kept]
+
+
+if __name__ == "__main__":
+    print(table(), end="")
