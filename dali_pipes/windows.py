@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from configs.schema import Config
 from dali_pipes import views
+from dali_pipes.batch import Shard
 from dali_pipes.catalog import Catalog
 from dali_pipes.plan import EvalPlan, shapes
 from dali_pipes.views import Views
 
 BATCH_BYTES = 256 << 20  # of decoded frames in a batch; some six batches are under way at once
+CHUNK = 64  # frames of a stream that are decoded together
 _ROUNDING = 1e-6  # seconds
 
 
@@ -78,3 +81,38 @@ class WindowPlan(EvalPlan):
         _, width_B, height_B = shapes(self.catalog, row_B)
         drawn = views.eval_views(self.config, row_B, frames_B, width_B, height_B)
         return replace(drawn, frames_BVT=drawn.frames_BVT + first_B[:, None, None])
+
+
+@dataclass(frozen=True)
+class FramePlan(EvalPlan):
+    """Every n-th frame of one video in order, some at a time, as a clip of one view: the centre crop of evaluation."""
+
+    row: int
+    every: int
+
+    @classmethod
+    def of(cls, config: Config, catalog: Catalog, row: int, every: int) -> FramePlan:
+        """The plan for a row, whatever clips `config` asks for."""
+        frame_bytes = 3 * int(catalog.width_N[row]) * int(catalog.height_N[row])
+        chunk = max(1, min(CHUNK, BATCH_BYTES // frame_bytes))
+        one_clip = replace(config.eval, crops="center", clips=1, frames=chunk, batch=1)
+        return cls(replace(config, eval=one_clip), catalog, Shard(), row, every)
+
+    def __len__(self) -> int:
+        return -(-len(self.numbers) // self.frames)
+
+    @property
+    def numbers(self) -> range:
+        """The frames that are fed."""
+        return range(0, int(self.catalog.frames_N[self.row]), self.every)
+
+    def at(self, step: int) -> range:
+        """The frames of a step: the first ones of its clip. A clip at the end repeats its last frame."""
+        return self.numbers[step * self.frames : (step + 1) * self.frames]
+
+    def draw(self, epoch: int, step: int) -> Views:
+        """The view at `step`."""
+        row_B = np.array([self.row])
+        drawn = views.eval_views(self.config, row_B, *shapes(self.catalog, row_B))
+        frames_T = np.pad(self.at(step), (0, self.frames - len(self.at(step))), mode="edge")
+        return replace(drawn, frames_BVT=frames_T[None, None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,8 +16,9 @@ from configs import Config, ConfigError
 from configs.schema import Runtime
 from dali_pipes.formats.class_names import read_class_names
 from engine import runtime
-from engine.deployed import OPENERS, open_deployed
+from engine.deployed import OPENERS, Deployed, open_deployed
 from engine.saved import open_saved
+from models.streaming import Streaming
 
 _HERE = (
     "runtime.device=auto",
@@ -28,11 +30,15 @@ _HERE = (
 """Settings that suit the machine of a training, which need not be this one. Overrides win over them."""
 
 
+Step = Callable[..., tuple[Tensor, ...]]  # (frame_BCHW, *caches) -> (logits_BK, *caches); at first without caches
+
+
 @dataclass(frozen=True)
 class Network:
     """Ready to score clips."""
 
     score: Callable[[Tensor], Tensor]  # clips_BTCHW -> logits_BK
+    open_stream: Callable[[], Step]  # raises ConfigError where the network needs whole clips
     config: Config  # resolved; its eval section says which views of a video to score
     class_names: tuple[str, ...]  # by label; empty where they are not known
     device: torch.device
@@ -58,7 +64,9 @@ def open_network(
     config = runtime.resolve(saved.config, say)
     device = runtime.prepare(config.runtime, config.train.seed)
     model = runtime.place(saved.model, config.runtime, device)
-    return Network(model, config, _class_names(saved.class_names, config), device, _sha256(path))
+    return Network(
+        model, partial(Streaming, model), config, _class_names(saved.class_names, config), device, _sha256(path)
+    )
 
 
 def _open_deployed(path: str, overrides: Sequence[str], say: Callable[[str], None]) -> Network:
@@ -70,11 +78,24 @@ def _open_deployed(path: str, overrides: Sequence[str], say: Callable[[str], Non
         ("frames", deployed.settings.eval_frames, asked.eval_frames),
         ("pixels a side", deployed.settings.eval_size, asked.eval_size),
     ):
-        if has != wanted:
+        if has != wanted and not (deployed.online and what == "frames"):
             raise ConfigError(f"{path}: takes clips of {has} {what}, not {wanted}; export it again for that")
     config = runtime.resolve(asked, say)
     device = runtime.prepare(config.runtime, config.train.seed)
-    return Network(deployed.scores, config, _class_names(deployed.class_names, config), device, _sha256(path))
+    names = _class_names(deployed.class_names, config)
+    return Network(deployed.scores, partial(_stream_of, deployed), config, names, device, _sha256(path))
+
+
+def _stream_of(deployed: Deployed) -> Step:
+    """The steps of a file that was exported for streams."""
+    if not deployed.online:
+        raise ConfigError(f"{deployed.path}: was exported for clips; export it again with --online")
+
+    def step(frame_BCHW: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
+        frame = deployed.pixels(frame_BCHW[:, None])[:, 0] if deployed.uint8 else frame_BCHW.float()
+        return deployed.run(frame.contiguous(), *(caches or deployed.initial_caches(len(frame))))
+
+    return step
 
 
 def _class_names(known: tuple[str, ...], config: Config) -> tuple[str, ...]:

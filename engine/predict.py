@@ -9,9 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import groupby
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,33 +22,16 @@ from dali_pipes.views import CROPS
 from dali_pipes.windows import Window, WindowPlan
 from engine.evaluate import average, logits_of_views
 from engine.network import Network
-
-
-class Guess(NamedTuple):
-    """A class, and how likely it is."""
-
-    label: int
-    probability: float
+from engine.opinion import Opinion
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a network says of a window."""
+class Prediction(Opinion):
+    """Of a window; the scores are what evaluation judges by."""
 
     window: Window
     frames_NT: np.ndarray  # of each clip that was scored; every crop of a clip has the same
-    score_K: np.ndarray  # float32: what evaluation judges by
     ms: float  # the window's share of the time that its batch took
-
-    @cached_property
-    def probability_K(self) -> np.ndarray:
-        """float32, summing to one."""
-        return torch.from_numpy(self.score_K).softmax(0).numpy()
-
-    def top(self, k: int) -> list[Guess]:
-        """The k likeliest classes, or all where there are fewer; the likeliest first."""
-        labels = np.argsort(-self.score_K, kind="stable")[:k].tolist()
-        return [Guess(label, float(self.probability_K[label])) for label in labels]
 
 
 def predict(
@@ -64,12 +45,19 @@ def predict(
     config, refused = network.config, {}
     config, refused = network.config, {}
     yield from _videos(network, config, catalog, windows, refused)
-    if refused and config.data.decoder == "auto" and pick_head(config, network.device) != "pyav":
+    if refused and (config := decoding_on_cpu(network)):
         windows = [window for window in windows if window.row in refused]
-        config = replace(config, data=replace(config.data, decoder="pyav"))
         refused.clear()
         yield from _videos(network, config, catalog, windows, refused)
     unreadable |= refused
+
+
+def decoding_on_cpu(network: Network) -> Config | None:
+    """The settings for another try where `data.decoder: auto` took a decoder that does not take everything."""
+    config = network.config
+    if config.data.decoder != "auto" or pick_head(config, network.device) == "pyav":
+        return None
+    return replace(config, data=replace(config.data, decoder="pyav"))
 
 
 def _videos(
@@ -101,7 +89,7 @@ def _predictions(
             frames_BNT = plan.draw(0, step).frames_BVT[:, :: CROPS[config.eval.crops]]
             for place, (window, row) in enumerate(zip(plan.at(step), batch.index_B.tolist(), strict=False)):
                 if row == window.row:
-                    yield Prediction(window, frames_BNT[place], score_BK[place], ms)
+                    yield Prediction(score_BK[place], window, frames_BNT[place], ms)
             start = time.perf_counter()
     finally:
         loader.close()

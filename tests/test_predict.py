@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from videos import write_video
 
 import configs
 from dali_pipes import host, loader, scan, windows
+from dali_pipes.probe import probe
 from engine import data, predict, runtime
 from engine.evaluate import evaluate
 from engine.network import open_network
@@ -224,3 +226,19 @@ def test_a_timeline_covers_the_video_and_its_windows_are_scored_as_videos_of_the
     assert [a["end"] for a in segments[:-1]] == [b["start"] for b in segments[1:]]
     assert [row["name"] for row in rows] == [segment["name"] for segment in segments]
     assert "0:00.0 – 0:0" in out
+
+
+def test_a_video_is_labelled_or_it_is_said_why_not(folder, run, tmp_path):
+    good, half = tmp_path / "g\udcff.mp4", write_video(tmp_path / "half.mp4", "libx264", 30, gop=10)
+    shutil.copy(folder / "videos" / "a.mp4", good)
+    content, offset = bytearray(half.read_bytes()), int(probe(str(half)).offsets[15])
+    content[offset + 8 : offset + 60] = bytes(52)  # in a group of pictures that the clip does not need
+    half.write_bytes(content)
+    code, out, err = run(good, half, "--save-video", tmp_path / "new", "--json", tmp_path / "o.jsonl")
+    one, other = map(json.loads, (tmp_path / "o.jsonl").open())
+    assert code == 3
+    assert one["labelled"] == str(tmp_path / "new" / "g\udcff.labelled.mp4")
+    assert "g\\udcff.labelled.mp4" in out
+    assert other["top"] and "damaged" in other["labelled_error"]
+    assert "half.mp4: not labelled: " in err
+    assert len(list((tmp_path / "new").iterdir())) == 1

@@ -19,7 +19,15 @@ def show(console: Console, notes: Console, answer: dict) -> None:
     video = answer["video"]
     path = Text(answer["path"], "bold").append(f"  {video['width']}x{video['height']}, {video['frames']} frames", "dim")
     console.print(path, soft_wrap=True)
+    if "latency_ms" in answer:
+        p50, p99 = (f"{name} {ms:.2f} ms" for name, ms in answer["latency_ms"].items())
+        console.print(Text(f"  {answer['frames_per_s']:.1f} frames/s, latency {p50}, {p99}", "dim"))
+    if "labelled" in answer:
+        console.print(Text(f"  labelled: {answer['labelled']}", "dim"), soft_wrap=True)
+    if "labelled_error" in answer:
+        notes.print(Text(f"{answer['path']}: not labelled: {answer['labelled_error']}"), soft_wrap=True)
     console.print(Padding(_timeline(answer) if "segments" in answer else _best(answer), (0, 2), expand=False))
+    console.print()
 
 
 def clock(seconds: float) -> str:

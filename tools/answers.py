@@ -1,12 +1,6 @@
 """What is answered of one video, in plain values: files, screen and labelled videos are all made from it.
 
-start, end           seconds from the first frame
-top                  the likeliest classes: [{label, name, probability}, ...], the likeliest first
-clips                the frames that were looked at, by number from 0 and by time: [{frames, seconds}, ...]
-windows, segments    of a video that was looked at part by part: what was found in each window, [{start, end, top,
-                     clips}, ...], and where which class is the likeliest, [{start, end, label, ...}, ...]
-video, views         what the file holds; how it was looked at (the recipe's eval section)
-weights, ms          sha256 of the network's file; milliseconds that the answer took
+`docs/predict.md` says what each value means. Everything named start, end or seconds is in seconds from the first frame.
 """
 
 from __future__ import annotations
@@ -15,35 +9,45 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from configs import Config
 from dali_pipes import times
 from dali_pipes.video import Video
 from engine import timeline
-from engine.predict import Guess, Network, Prediction
-from engine.timeline import Segment
+from engine.network import Network
+from engine.online import Moment
+from engine.opinion import Guess, Opinion
+from engine.predict import Prediction
 
 
 def of_video(network: Network, video: Video, predictions: Sequence[Prediction], top_k: int) -> dict:
-    """The answer to a video that was scored as a whole. Raises DataError where the file is not what it was."""
+    """The answer to a video that was scored as a whole. Raises DataError where its file cannot be read any more."""
     (window,) = _windows(network, video, predictions, top_k)
-    return window | _about(network, video, predictions)
+    return window | _about(network, video, _clips(network), predictions[0].ms)
 
 
 def of_parts(network: Network, video: Video, predictions: Sequence[Prediction], top_k: int) -> dict:
-    """The answer to a video that was scored window by window. Raises DataError where the file is not what it was."""
+    """The answer to a video that was scored window by window. Raises DataError as `of_video`."""
     windows = _windows(network, video, predictions, top_k)
     edge_W1 = timeline.edges(np.array([[window["start"], window["end"]] for window in windows]))
-    best = [prediction.top(1)[0] for prediction in predictions]
-    merged = timeline.segments(edge_W1, [guess.label for guess in best], [guess.probability for guess in best])
-    return {"segments": segments(network, merged), "windows": windows, **_about(network, video, predictions)}
+    ms = sum(prediction.ms for prediction in predictions)
+    about = _about(network, video, _clips(network), ms)
+    return {"segments": _segments(network, edge_W1, predictions), "windows": windows, **about}
 
 
-def segments(network: Network, found: Sequence[Segment]) -> list[dict]:
-    """Segments, with the names of their classes."""
-    return [
-        {"start": _rounded(start), "end": _rounded(end), **_named(network, Guess(label, probability))}
-        for start, end, label, probability in found
-    ]
+def of_stream(network: Network, video: Video, moments: Sequence[Moment], views: dict, seconds: float) -> dict:
+    """The answer to a video that was followed frame by frame, which took `seconds`. Raises DataError as `of_video`.
+
+    The first frame, at which libraries settle how they compute, has no part in the latency unless it is the only one.
+    """
+    time_F = times.frame_times(video)
+    edge_W1 = np.append(time_F[[moment.frame for moment in moments]], times.duration(time_F, video.fps))
+    p50, p99 = np.percentile([moment.ms for moment in moments[1:] or moments], [50, 99]).tolist()
+    return {
+        "segments": _segments(network, edge_W1, moments),
+        "frames": len(moments),
+        "frames_per_s": round(len(moments) / seconds, 3),
+        "latency_ms": {"p50": round(p50, 3), "p99": round(p99, 3)},
+        **_about(network, video, {"crops": "center", **views}, 1000 * seconds),
+    }
 
 
 def _windows(network: Network, video: Video, predictions: Sequence[Prediction], top_k: int) -> list[dict]:
@@ -65,21 +69,30 @@ def _windows(network: Network, video: Video, predictions: Sequence[Prediction], 
     ]
 
 
-def _about(network: Network, video: Video, predictions: Sequence[Prediction]) -> dict:
-    """What every answer says of its video and of how it came about."""
+def _segments(network: Network, edge_W1: np.ndarray, opinions: Sequence[Opinion]) -> list[dict]:
+    """Where which class is the likeliest; `edge_W1` says when each opinion begins to hold, and when the last ends."""
+    label_W, probability_W = zip(*(opinion.best for opinion in opinions), strict=True)
+    return [
+        {"start": _rounded(start), "end": _rounded(end), **_named(network, Guess(label, probability))}
+        for start, end, label, probability in timeline.segments(edge_W1, label_W, probability_W)
+    ]
+
+
+def _about(network: Network, video: Video, views: dict, ms: float) -> dict:
+    """What every answer says of its video, of how it was looked at, and by what."""
     names = ("width", "height", "frames", "fps", "codec")
     return {
         "video": {name: getattr(video, name) for name in names},
-        "views": _views(network.config),
+        "views": views | {"short_side": network.config.eval.short_side, "size": network.config.eval_size},
         "weights": network.sha256,
-        "ms": round(sum(prediction.ms for prediction in predictions), 3),
+        "ms": round(ms, 3),
     }
 
 
-def _views(config: Config) -> dict:
-    names = ("crops", "clips", "sampling", "short_side", "average")
-    chosen = {name: getattr(config.eval, name) for name in names}
-    return chosen | {"frames": config.eval_frames, "size": config.eval_size}
+def _clips(network: Network) -> dict:
+    """Which clips are taken of a window, and how what they say becomes one."""
+    chosen = {name: getattr(network.config.eval, name) for name in ("crops", "clips", "sampling", "average")}
+    return chosen | {"frames": network.config.eval_frames}
 
 
 def _named(network: Network, guess: Guess) -> dict:
@@ -87,5 +100,5 @@ def _named(network: Network, guess: Guess) -> dict:
 
 
 def _rounded(seconds: float) -> float:
-    """To microseconds, which is finer than any container's clock that matters."""
+    """To microseconds: finer than the clocks of containers that are in use."""
     return round(float(seconds), 6)

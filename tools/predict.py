@@ -31,8 +31,16 @@ def arguments() -> Namespace:
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to name of each video (%(default)s)")
     parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write an object a video, one a line")
     parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write a line for each class named")
+    parser.add_argument(
+        "--save-video", type=Path, metavar="FOLDER", help="write copies with the answers drawn in there"
+    )
     parser.add_argument("--sliding", type=float, metavar="SECONDS", help="score windows of this length: a timeline")
     parser.add_argument("--stride", type=float, metavar="SECONDS", help="from window to window (half a window)")
+    parser.add_argument("--online", action="store_true", help="follow frames one by one (model.causal): a timeline")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="online: take every N-th frame (%(default)s)")
+    parser.add_argument(
+        "--smooth", type=int, default=12, metavar="N", help="online: average the newest N frames' logits (%(default)s)"
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 2 where any video cannot be read")
     args = parser.parse_args()
     args.overrides = list(filter(_is_setting, args.words))
@@ -55,7 +63,9 @@ def _problems(args: Namespace) -> Iterator[str]:
         yield "no video to look at; name files, folders, globs or lists of paths, or give paths on stdin by -"
     if args.stride is not None and args.sliding is None:
         yield "--stride: is the distance between windows, whose length --sliding gives"
-    for flag in ("top_k", "sliding", "stride"):
+    if args.online and args.sliding is not None:
+        yield "--online: follows a video frame by frame, --sliding scores windows of it; choose one"
+    for flag in ("top_k", "sliding", "stride", "every", "smooth"):
         value = getattr(args, flag)
         if value is not None and not value > 0:
             yield f"--{flag.replace('_', '-')}: {value:g} is not above 0"
@@ -63,6 +73,7 @@ def _problems(args: Namespace) -> Iterator[str]:
 
 def main() -> int:
     args = arguments()  # before torch is imported: a mistake shows at once
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     from engine import program
     from tools.predict_videos import run
 

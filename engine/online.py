@@ -1,0 +1,66 @@
+"""A video as a stream: one frame after the other goes through a causal network, which never looks ahead.
+
+Shapes: B streams (one), T frames, C channels, H W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+
+from configs import Config
+from dali_pipes import DataError
+from dali_pipes.catalog import Catalog
+from dali_pipes.loader import VideoLoader
+from dali_pipes.windows import FramePlan
+from engine import runtime
+from engine.network import Network, Step
+from engine.opinion import Opinion
+from engine.predict import decoding_on_cpu
+
+
+@dataclass(frozen=True)
+class Moment(Opinion):
+    """When a frame has been seen; the scores are mean logits of the newest frames."""
+
+    frame: int
+    ms: float  # from the frame on the device to the scores on the host
+
+
+def follow(network: Network, step: Step, catalog: Catalog, row: int, every: int, smooth: int) -> list[Moment]:
+    """What `step` of a network says of each n-th frame of a video, averaged over the newest `smooth` frames.
+
+    Raises DataError where a frame cannot be read.
+    """
+    try:
+        return _follow(network, network.config, step, catalog, row, every, smooth)
+    except DataError:
+        if config := decoding_on_cpu(network):
+            return _follow(network, config, step, catalog, row, every, smooth)
+        raise
+
+
+@torch.inference_mode()
+def _follow(
+    network: Network, config: Config, step: Step, catalog: Catalog, row: int, every: int, smooth: int
+) -> list[Moment]:
+    plan = FramePlan.of(config, catalog, row, every)
+    loader = VideoLoader(plan.config, catalog, plan, network.device)
+    moments, recent, caches = [], deque(maxlen=smooth), ()
+    try:
+        for number, batch in enumerate(loader.epoch(0)):
+            if batch.index_B.item() < 0:
+                raise DataError(loader.unreadable[-1].reason)
+            for frame, frame_BCHW in zip(plan.at(number), batch.clips_BTCHW.unbind(1), strict=False):
+                start = time.perf_counter()
+                with runtime.autocast(config.runtime):
+                    logits_BK, *caches = step(frame_BCHW, *caches)
+                recent.append(logits_BK.float())
+                score_K = torch.cat([*recent]).mean(0).cpu().numpy()
+                moments.append(Moment(score_K, frame, 1000 * (time.perf_counter() - start)))
+    finally:
+        loader.close()
+    return moments

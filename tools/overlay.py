@@ -1,0 +1,118 @@
+"""Videos with words drawn into them: every picture once, at its own time, upright and in its own size, as H.264 in mp4.
+
+Sound is left out. A side of an odd number of pixels grows by one, since H.264 players expect even ones.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
+
+from dali_pipes import DataError, decode, times
+from dali_pipes.video import Video
+from tools import pictures
+
+_OPTIONS = {"preset": "veryfast", "crf": "20"}
+_BT601 = 6  # as ITU-T H.273 numbers matrix coefficients
+_LINES, _SMALLEST = 14, 8  # lines of text that would fill a picture; pixels of the smallest font
+_SHADE = (0, 0, 0, 160)
+_CLOCK = 90_000  # ticks a second, which all usual rates divide
+_MOMENT = 1e-4  # seconds; captions start at times that were rounded
+
+
+class Caption(NamedTuple):
+    """What is drawn from `start` on, in seconds from the first frame, until the next one starts."""
+
+    start: float
+    text: str
+
+
+def write(video: Video, target: Path, captions: Sequence[Caption]) -> None:
+    """Write a video with captions to `target`, all of it or nothing.
+
+    Raises DataError where a picture is damaged, or the target cannot be written.
+    """
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    try:
+        with av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as out:
+            _write(out, video, captions)
+        os.replace(unfinished, target)
+    except (OSError, av.FFmpegError) as error:
+        raise DataError(f"{target}: cannot be written: {error.strerror}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write(out: OutputContainer, video: Video, captions: Sequence[Caption]) -> None:
+    stream, reformatter = None, VideoReformatter()
+    starts = [caption.start for caption in captions]
+    for second, picture_HWC in zip(times.frame_times(video).tolist(), _upright(video.path), strict=False):
+        stream = stream or _add_stream(out, picture_HWC, video.fps)
+        caption = captions[max(0, bisect_right(starts, second + _MOMENT) - 1)]
+        frame = av.VideoFrame.from_ndarray(_captioned(picture_HWC, caption.text), format="rgb24")
+        frame = reformatter.reformat(
+            frame, format="yuv420p", dst_colorspace=Colorspace.ITU601, interpolation=pictures.CAREFUL
+        )
+        frame.pts, frame.time_base = round(second * _CLOCK), Fraction(1, _CLOCK)
+        out.mux(stream.encode(frame))
+    if stream is None:
+        raise DataError(f"{video.path}: none of its pictures can be decoded")
+    out.mux(stream.encode(None))
+
+
+def _upright(path: str) -> Iterator[np.ndarray]:
+    """[H, W, 3] uint8 of each frame, turned as the file asks, its sides made even."""
+    reformatter, matrix_33 = VideoReformatter(), None
+    for frame in pictures.decoded(path):
+        matrix_33 = pictures.orientation(frame) if matrix_33 is None else matrix_33
+        picture_HWC = pictures.turned(decode.to_rgb(frame, reformatter), matrix_33)
+        odd = [(0, side % 2) for side in picture_HWC.shape[:2]]
+        yield np.pad(picture_HWC, [*odd, (0, 0)], mode="edge")
+
+
+def _add_stream(out: OutputContainer, picture_HWC: np.ndarray, fps: float) -> VideoStream:
+    rate = Fraction(fps).limit_denominator(1001) or Fraction(times.USUAL_FPS)
+    stream = out.add_stream("libx264", rate=rate, options=_OPTIONS)
+    stream.height, stream.width, _ = picture_HWC.shape
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.time_base = Fraction(1, _CLOCK)
+    stream.codec_context.colorspace = _BT601
+    return stream
+
+
+def _captioned(picture_HWC: np.ndarray, text: str) -> np.ndarray:
+    """A copy of the picture with the text at its lower left."""
+    image = Image.fromarray(picture_HWC)
+    label = _label(text, *image.size)
+    image.paste(label, (0, image.height - label.height), label)
+    return np.asarray(image)
+
+
+@lru_cache(maxsize=16)
+def _label(text: str, width: int, height: int) -> Image.Image:
+    """White words on a dark ground, as large as a picture of this size allows."""
+    size = max(_SMALLEST, height // _LINES)
+    fitting = int(size * (width - size) / max(1.0, _font(size).getlength(text)))
+    size = max(_SMALLEST, min(size, fitting))
+    font = _font(size)
+    label = Image.new("RGBA", (min(width, int(font.getlength(text)) + size), size * 3 // 2), _SHADE)
+    ImageDraw.Draw(label).text((size // 2, size * 3 // 4), text, "white", font, anchor="lm")
+    return label
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu, which comes with matplotlib: Pillow's own knows hardly more than ASCII."""
+    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
