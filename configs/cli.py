@@ -17,6 +17,8 @@ from configs.read import SHIPPED
 from configs.schema import Config
 from configs.show import describe
 
+OVERRIDE_FLAGS = ("-o", "--override", "--cfg-options")  # what other trainers (PaddleVideo, mmaction2) put before one
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that takes flags and overrides in any order and answers a wrong one in a line."""
@@ -38,6 +40,8 @@ class Parser(argparse.ArgumentParser):
 
     def _hint(self, flag: str) -> str:
         """What was meant: `--lr` and `--train.epochs` are settings, which are written without dashes."""
+        if flag in OVERRIDE_FLAGS:
+            return "; a setting stands alone, as in optim.lr=0.01"
         key = flag.lstrip("-")
         settings = [key] if key in KINDS else likely(key)
         flags = get_close_matches(flag, self._option_string_actions, 1)

@@ -23,6 +23,7 @@ MISTAKES = {
     "several at once": "train.py --config demo.yaml train.batch=many clip.flip=2 model.backbone=resnet49",
     "a misspelt recipe": "train.py --config dmeo.yaml",
     "a misspelt flag": "train.py --config demo.yaml --resmue",
+    "a flag before a setting": "train.py --config demo.yaml -o train.epochs=3",
     "a number that is none": "train.py --config demo.yaml optim.lr=fast",
     "a choice that does not exist": "train.py --config demo.yaml data.decoder=gpu",
     "a broken recipe": "train.py --config broken.yaml",

@@ -208,6 +208,10 @@ def test_print_config_shows_it_and_stops(capsys):
         (["--cofnig", "demo"], "train.py: --cofnig: no such flag; did you mean --config?"),
         (["-c", "demo", "--lr", "1"], "train.py: --lr: no such flag; did you mean optim.lr=VALUE?"),
         (["-c", "demo", "--train.seed=1"], "train.py: --train.seed: no such flag; did you mean train.seed=VALUE?"),
+        (
+            ["-c", "demo", "-o", "train.epochs=3"],
+            "train.py: -o: no such flag; a setting stands alone, as in optim.lr=0.01",
+        ),
         (["-c", "demo", "--zzz"], "train.py: --zzz: no such flag"),
         (["-c"], "train.py: argument --config/-c: expected one argument"),
         (["-c", "demo", "train.sed=1"], "argument 'train.sed=1': no such key; did you mean train.seed?"),

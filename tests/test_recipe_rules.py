@@ -1,7 +1,7 @@
 """Optimizer steps of every recipe against its rules, written down here from their sources and worked out by hand.
 
 The reference knows nothing of engine/ or torch.optim: gradients of a plain cross-entropy by autograd, then arithmetic.
-A step is taken wherever the rate begins to follow another rule.
+A step is taken on both sides of wherever the rate begins to follow another rule.
 """
 
 import math
@@ -54,12 +54,8 @@ class Rules:
         return self.scaled * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
 
     @property
-    def epochs_to_try(self):
-        return 0, *([self.warmup / 2] if self.warmup else []), *(self.milestones or [self.epochs / 2])
-
-    @property
     def scaled(self):
-        return self.rate * (BATCH / self.for_batch if self.for_batch else 1)
+        return self.rate * BATCH / self.for_batch
 
 
 TSM = Rules(rate=0.02, for_batch=128, epochs=50, milestones=(20, 40))  # MIT; PaddleVideo
@@ -70,7 +66,7 @@ TSN = Rules(  # PaddleVideo
     rate=0.01, for_batch=128, epochs=100, milestones=(40, 80), decaying=("conv", "norm", "fc weight", "fc bias"),
     fc=(1, 1), largest_norm=40,
 )  # fmt: skip
-PAN = Rules(rate=0.05, for_batch=0, epochs=15, warmup=1, decay=5e-4, fc=(1, 1))  # ours
+PAN = Rules(rate=0.05, for_batch=16, epochs=15, warmup=1, decay=5e-4, fc=(1, 1))  # ours
 RULES = {
     "demo": PAN,
     "pan4": replace(PAN, epochs=24),
@@ -165,9 +161,10 @@ def test_steps_are_the_recipes_rules_worked_out_by_hand(name, run_of):
     assert run.config.train.epochs == rules.epochs
     batch = next(run.train_loader.epoch(0))
     batch = replace(batch, clips_BVTCHW=batch.clips_BVTCHW.double())
-    for epoch in rules.epochs_to_try:
-        run.step = int(epoch * run.steps_per_epoch)
-        reference.step(batch, run.step, epoch)
+    turns = [epoch * run.steps_per_epoch for epoch in (rules.warmup, *rules.milestones)]
+    for step in sorted({0, *turns, *(turn - 1 for turn in turns if turn)}):
+        run.step = step
+        reference.step(batch, step, step / run.steps_per_epoch)
         run.take_step(batch, Tally(run.device))
     assert_moved(run.model, start, reference.weights)
     assert bool(run.average) == bool(rules.ema)

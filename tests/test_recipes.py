@@ -1,7 +1,9 @@
 """Every recipe that ships trains and evaluates in small, and its header's commands are understood."""
 
+import re
 import shlex
 import sys
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -11,7 +13,7 @@ import eval as evaluation
 import train as training
 from configs.read import SHIPPED
 from dali_pipes import host, views
-from engine import rehearsal, runtime
+from engine import optim, rehearsal, runtime
 from engine.screen import Screen
 
 SMALL = [
@@ -24,6 +26,8 @@ SMALL = [
     "train.batch=2",
     "runtime.device=cpu",
 ]
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
+COMMANDS = DOCUMENT.replace("\\\n", "")
 ARGUMENTS = {"train.py": training.arguments, "eval.py": evaluation.arguments}
 
 
@@ -71,3 +75,21 @@ def test_the_last_command_of_a_header_is_the_test_that_results_are_published_for
 def test_validation_while_training_takes_one_clip_as_training_does(name):
     config = configs.load(name)
     assert (config.eval_frames, views.num_views(config)) == (config.model.frames, 1)
+
+
+def test_the_documented_table_has_every_recipe_with_its_settings():
+    rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in DOCUMENT.splitlines() if line.startswith("| `")]
+    described = {row[0].strip("`"): row[2:6] for row in rows if row[0].strip("`") in SHIPPED}
+    assert described == {name: list(map(str, numbers_of(configs.load(name)))) for name in SHIPPED}
+
+
+def numbers_of(config):
+    rate = optim.for_batch(config.optim, config.train.batch).lr
+    return config.model.frames, config.train.batch, f"{rate:g}", config.train.epochs
+
+
+@pytest.mark.parametrize("command", re.findall(r"^(?:python|torchrun .*?) train.py (.*?)(?:  +#.*)?$", COMMANDS, re.M))
+def test_a_documented_command_is_understood(command, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", *shlex.split(command.replace("[section.key=value ...]", ""))])
+    args = training.arguments()
+    configs.load(args.config, args.overrides)
