@@ -91,7 +91,7 @@ def shifted_layers(weights: Weights) -> frozenset[str]:
 
 def to_tensor(array: np.ndarray) -> Tensor:
     """An array as a tensor. NumPy has no bfloat16, so Paddle writes such numbers as uint16."""
-    native = array.view(np.ndarray).astype(array.dtype.newbyteorder("="), order="C")
+    native = array.view(np.ndarray).astype(array.dtype.newbyteorder("="), order="C", copy=False)
     tensor = torch.from_numpy(native)
     return tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor
 
