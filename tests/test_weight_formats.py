@@ -21,7 +21,7 @@ from models.shift import ShiftedConv2d
 DATA = Path(__file__).parent / "data"
 ROUNDING = 1e-4  # of logits that spread by 1 to 5, between two orders of summation in fp32
 LAYER_NAMES = json.loads((DATA / "layer_names.json").read_text())  # of the libraries named, in the order of their use
-SHIFTED = re.compile(r"(layer\d\.\d+\.conv1)\.")  # of a ResNet with fewer than 23 blocks a stage
+SHIFTED = re.compile(r"(layer\d\.\d+\.(?:block\.)?conv1)\.")  # of a ResNet with fewer than 23 blocks a stage
 
 
 def model(**changes):
@@ -62,7 +62,7 @@ def mit_file(path, state, shift=True):
 
 def mmaction_file(path, state, shift=True, **beside):
     renamed = {mmaction_name(key, shift): state[key] for key in state}
-    torch.save({"meta": {"epoch": 50, "cfg": "model = dict(...)"}, "state_dict": renamed, **beside}, path)
+    torch.save({"meta": {"epoch": 50, "cfg": "model = dict(...)"}, "state_dict": renamed} | beside, path)
     return path
 
 
@@ -95,6 +95,87 @@ def test_a_resnet_of_another_project_loads_whole(tmp_path, name, kind):
     report = load_weights(net, FILES[name](tmp_path / "net.pth", given.state_dict(), kind == "tsm"))
     torch.testing.assert_close(net.state_dict(), given.state_dict(), atol=0, rtol=0)
     assert (report.format, report.unexpected, report.missing, report.converted) == (name, [], [], [])
+
+
+ATTENDING = re.compile(r"(layer2\.[02]|layer3\.[024])\.(?!nl\.)")
+
+
+def with_attention(name, state):
+    """A state of non-local blocks as they write it: 1x1x1 convolutions, and blocks in modules of their own."""
+    written = {}
+    for key, value in state.items():
+        if ".nl." in key and value.ndim == 4:
+            value = value.unsqueeze(-1)
+        key = ATTENDING.sub(r"\1.block.", key)
+        if name == "mmaction2" and ".nl." in key:
+            key = re.sub(r"nl\.(theta|phi\.0|g\.0)\.", r"nl.\1.conv.", key).replace("nl.", "non_local_block.")
+            key = key.replace("W.0.", "conv_out.conv.").replace("W.1.", "conv_out.bn.")
+        written[key] = value
+    return {key: value for key, value in written.items() if not key.endswith("conv_out.conv.bias")}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_non_local_blocks_of_another_project_load_whole(tmp_path, name):
+    given, net = model(non_local=True), model(non_local=True)
+    for layer, part in given.named_modules():
+        if layer.endswith(".nl.W.0"):
+            nn.init.zeros_(part.bias)
+    path = FILES[name](tmp_path / "net.pth", with_attention(name, given.state_dict()))
+    report = load_weights(net, path)
+    torch.testing.assert_close(net.state_dict(), given.state_dict(), atol=0, rtol=0)
+    assert report.converted == ["5 biases are 0, which non-local blocks do without there"] * (name == "mmaction2")
+    with pytest.raises(CheckpointError, match=r"it is another network: set model\.non_local=true$"):
+        load_weights(model(), path)
+
+
+def test_layers_of_non_local_blocks_are_named_as_mmaction2_names_them():
+    state = skeleton(non_local=True, backbone="resnet50").state_dict()
+    written = {mmaction_name(key).rpartition(".")[0] for key in with_attention("mmaction2", state)}
+    assert written == set(LAYER_NAMES["mmaction2 1.2.0 ResNetTSM(50, non_local)"])
+
+
+@pytest.mark.parametrize("cfg", ["non_local_cfg=dict(mode='dot_product')", '{"mode": "dot_product"}'])
+def test_non_local_blocks_that_compute_something_else_are_refused(tmp_path, cfg):
+    state = with_attention("mmaction2", model(non_local=True).state_dict())
+    path = mmaction_file(tmp_path / "net.pth", state, meta={"epoch": 50, "cfg": cfg})
+    with pytest.raises(CheckpointError, match="its non-local blocks weigh by dot product"):
+        load_weights(model(non_local=True), path)
+
+
+ODD = {
+    "scalar": torch.tensor(1.0),
+    "empty": torch.zeros(0),
+    "five axes": torch.zeros(8, 3, 1, 1, 1),
+    "integers": torch.zeros(8, 3, 7, 7, dtype=torch.int8),
+    "expanded": torch.zeros(()).expand(2**40, 2**10),
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize(
+    "key",
+    [
+        "conv1.weight",
+        "new_fc.weight",
+        "base_model.layer2.0.nl.W.0.weight",
+        "base_model.features.2.conv.0.net.weight",
+        "backbone.layer2.0.non_local_block.conv_out.conv.weight",
+        "cls_head.fc_cls.weight",
+        "conv_stem.weight",
+        "backbone.res2a.conv0._conv.weight",
+        "backbone.conv._conv.weight",
+        "head.fc.weight",
+        "layer1." + 5000 * "9" + ".conv1.weight",
+        ".",
+        "",
+    ],
+    ids=lambda key: key[:50],
+)
+def test_odd_tensors_are_refused_in_a_line_under_any_name(tmp_path, key, odd):
+    torch.save({key: odd}, tmp_path / "net.pth")
+    for net in (model(), model(non_local=True)):
+        with pytest.raises(CheckpointError):
+            load_weights(net, tmp_path / "net.pth")
 
 
 @torch.no_grad()
