@@ -44,14 +44,14 @@ def _reader(path: Path) -> Callable[[Path], object]:
     """The function that reads files that begin as this one does."""
     with path.open("rb") as file:
         head = file.read(64)
+    if head[4:9] == b"\0\0\0\0{":  # it begins with a length, whose bytes may be those that other files begin with
+        return _read_safetensors
     if head.startswith(b"PK"):
         return _read_archive
     if LEGACY_TORCH in head:
         return _read_torch
     if head.startswith(b"\x80"):
         return _read_paddle
-    if head[8:9] == b"{":
-        return _read_safetensors
     seen = f"begins with '{printable(head.decode(errors='replace'), 30)}'" if head else "is empty"
     raise CheckpointError(f"{path}: is no file of weights: it {seen}; if it was downloaded, download it again")
 
