@@ -29,7 +29,8 @@ class NonLocal(nn.Module):
         theta_B1LC, phi_B1LC, g_B1LC = map(self._positions, (self.theta(x_NCHW), self.phi(x_NCHW), self.g(x_NCHW)))
         # Weights are softmax(theta phi^T), not divided by sqrt(C); never all in memory at once where a kernel can.
         taken_B1LC = F.scaled_dot_product_attention(theta_B1LC, phi_B1LC, g_B1LC, scale=1.0)
-        taken_NCHW = taken_B1LC.reshape(len(x_NCHW), *x_NCHW.shape[2:], -1).permute(0, 3, 1, 2)
+        # Not len(x_NCHW), which would make an exported network one for that many clips.
+        taken_NCHW = taken_B1LC.reshape(x_NCHW.shape[0], *x_NCHW.shape[2:], -1).permute(0, 3, 1, 2)
         return x_NCHW + self.W(taken_NCHW)
 
     def _positions(self, x_NCHW: Tensor) -> Tensor:
