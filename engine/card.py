@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import configs
@@ -22,37 +22,41 @@ class Card:
 
     settings: Config  # of the training; its eval section says which views of a video to score
     class_names: tuple[str, ...]  # by label; empty where they are not known
-    precision: Precision  # of the network inside; numbers go in and come out as fp32
+    precision: Precision  # of the network inside; whatever goes in and comes out is fp32
     uint8: bool  # pixels go in, and are normalised inside
-    online: bool  # one frame goes in, and the caches of the frames before it
+    caches: tuple[tuple[int, int, int], ...]  # C H W of what a stream keeps; empty where clips go in, not frames
     weights: str  # name of the file that was exported
     sha256: str  # of that file
     made_with: dict[str, str | None]  # versions, and the project's commit
 
+    @property
+    def online(self) -> bool:
+        """Whether frames of streams go in, one at a time."""
+        return bool(self.caches)
+
     def to_texts(self) -> dict[str, str]:
         """The card as files keep it. What is needed to feed a file also stands outside the settings, in plain words."""
         config = self.settings
-        said = {
-            "class_names": self.class_names,
+        said = {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "settings": configs.flat(config),
+            "fingerprint": configs.fingerprint(config),
             "frames": config.eval_frames,
             "size": config.eval_size,
             "mean": config.clip.mean,
             "std": config.clip.std,
-            "precision": self.precision,
-            "uint8": self.uint8,
             "online": self.online,
-            "settings": configs.flat(config),
-            "fingerprint": configs.fingerprint(config),
-            "weights": self.weights,
-            "sha256": self.sha256,
-            "made_with": self.made_with,
         }
         return {name: json.dumps(value, ensure_ascii=False) for name, value in said.items()}
+
+    def to_json(self) -> str:
+        """The card as one JSON object, for formats without a place for it."""
+        return json.dumps({name: json.loads(text) for name, text in self.to_texts().items()}, indent=1)
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> Card:
         """The card that `to_texts` wrote down. Raises KeyError or ValueError where it did not."""
-        said = {name: json.loads(texts[name]) for name in cls.__dataclass_fields__}
+        said = {field.name: json.loads(texts[field.name]) for field in fields(cls)}
         said["settings"] = configs.from_flat(said["settings"])
         said["class_names"] = tuple(said["class_names"])
+        said["caches"] = tuple(map(tuple, said["caches"]))
         return cls(**said)

@@ -1,26 +1,22 @@
 """Networks in the files that tools/export.py writes, opened for use: `open_deployed(path).scores(clips)`.
 
-One interface for every format; the library that runs it is imported when a file needs it.
+One interface for every format; `runners` has what differs between them.
 
-Shapes: B clips, V views of a video, T frames, C channels, H W pixels, K classes.
+Shapes: B clips or streams, V views of a video, T frames, C channels, H W pixels, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from configs import Config, ConfigError
+from configs import Config
 from engine.card import Card
+from engine.runners import OPENERS, Notify, Run
 from models import CheckpointError
-
-Run = Callable[..., tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -28,8 +24,10 @@ class Deployed:
     """A network that is ready to answer."""
 
     path: Path
+    device: str
     card: Card
-    run: Run  # the file as it is: its inputs to its outputs, in the file's order, numbers as fp32
+    run: Run
+    """The file as it is: clip -> (logits_BK,), or, online, (frame, *caches) -> (logits_BK, *caches for the next)."""
 
     @property
     def settings(self) -> Config:
@@ -43,27 +41,40 @@ class Deployed:
 
     @property
     def uint8(self) -> bool:
-        """Whether `run` takes pixels, [B, T, H, W, 3]. `scores` takes the same clips for either kind of file."""
+        """Whether `run` takes pixels, [B, T, H, W, 3] or [B, H, W, 3]. `scores` takes the same clips in any case."""
         return self.card.uint8
 
     @property
     def online(self) -> bool:
-        """Whether `run` takes one frame of a stream and caches. `scores` takes clips all the same."""
+        """Whether `run` takes frames of streams, one at a time. `scores` takes clips in any case."""
         return self.card.online
 
     @torch.inference_mode()
     def scores(self, clips: Tensor) -> Tensor:
-        """Logits_BK of normalised clips_BTCHW, or logits_BVK of clips_BVTCHW, as the network itself gives them."""
+        """Logits_BK of normalised clips_BTCHW, or logits_BVK of clips_BVTCHW, as the network itself gives them.
+
+        Raises ValueError for clips of another shape than the file takes.
+        """
         if clips.ndim == 6:
             return self.scores(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
-        wanted = (self.settings.eval_frames, 3, self.settings.eval_size, self.settings.eval_size)
-        if clips.shape[1:] != wanted:
-            raise ValueError(f"{self.path}: takes clips of T C H W {wanted}, not of {tuple(clips.shape[1:])}")
-        (logits_BK,) = self.run(self.pixels(clips) if self.uint8 else clips.float())
-        return logits_BK
+        self._check(clips)
+        inputs = self.pixels(clips) if self.uint8 else clips.float()
+        return self.stream(inputs).mean(1) if self.online else self.run(inputs)[0]
+
+    def stream(self, frames: Tensor) -> Tensor:
+        """Logits_BTK of each of T frames, [B, T, ...] as `run` takes them, each seen after those before it."""
+        caches, answers = self.initial_caches(len(frames)), []
+        for frame in frames.unbind(1):
+            logits_BK, *caches = self.run(frame.contiguous(), *caches)
+            answers.append(logits_BK)
+        return torch.stack(answers, 1)
+
+    def initial_caches(self, streams: int) -> tuple[Tensor, ...]:
+        """What `run` takes beside the first frame of streams."""
+        return tuple(torch.zeros(streams, *shape, device=self.device) for shape in self.card.caches)
 
     def pixels(self, clips_BTCHW: Tensor) -> Tensor:
-        """The pixels_BTHWC, uint8, that normalised clips were made from. Exact, for they were pixels, also in fp16."""
+        """The pixels_BTHWC, uint8, that normalised clips were made of. Exact even where the clips are fp16."""
         mean_C11, std_C11 = (
             torch.tensor(values, device=clips_BTCHW.device).view(-1, 1, 1)
             for values in (self.settings.clip.mean, self.settings.clip.std)
@@ -71,51 +82,24 @@ class Deployed:
         pixels_BTCHW = (255 * (clips_BTCHW.float() * std_C11 + mean_C11)).round().clamp(0, 255)
         return pixels_BTCHW.to(torch.uint8).permute(0, 1, 3, 4, 2).contiguous()
 
+    def _check(self, clips: Tensor) -> None:
+        frames, size = self.settings.eval_frames, self.settings.eval_size
+        if clips.ndim != 5 or clips.shape[2:] != (3, size, size) or not (self.online or clips.shape[1] == frames):
+            raise ValueError(
+                f"{self.path}: takes clips [B, {'T' if self.online else frames}, 3, {size}, {size}] or views of videos "
+                f"[B, V, ...], not {list(clips.shape)}"
+            )
 
-def open_deployed(path: str | Path, device: str = "cpu") -> Deployed:
-    """The network in a file of tools/export.py, on `cpu` or `cuda`.
 
-    Raises CheckpointError for a file that is none, ConfigError where this machine cannot run it.
+def open_deployed(path: str | Path, device: str = "cpu", notify: Notify = print) -> Deployed:
+    """The network in a file of tools/export.py, on `cpu` or `cuda`; `notify` hears of precision that is not to be had.
+
+    Raises CheckpointError for a file that cannot be used, ConfigError for a missing library or another device's file.
+    A package compiled by AOTInductor is a program: open only what you trust.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file; tools/export.py writes {', '.join(OPENERS)}")
     if path.suffix not in OPENERS:
-        raise CheckpointError(f"{path}: is none of the deployed formats {', '.join(OPENERS)}; see tools/export.py")
-    texts, run = OPENERS[path.suffix](path, device)
-    try:
-        return Deployed(path, Card.from_texts(texts), run)
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: says nothing of its classes and settings; export it again") from error
-
-
-def library(name: str) -> ModuleType:
-    """An optional library. Raises ConfigError where it is not installed."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ConfigError(f"{name} is needed for this and not installed; pip install -e .[export]") from error
-
-
-def _open_onnx(path: Path, device: str) -> tuple[dict[str, str], Run]:
-    onnxruntime = library("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    providers = ["CUDAExecutionProvider"] if device == "cuda" else []
-    try:
-        session = onnxruntime.InferenceSession(path, options, [*providers, "CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no common class
-        raise CheckpointError(
-            f"{path}: onnxruntime cannot open it on {device}: {str(error).splitlines()[0]}"
-        ) from error
-    names = [node.name for node in session.get_inputs()]
-
-    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-        arrays = [tensor.cpu().numpy() for tensor in inputs]
-        outputs = session.run(None, dict(zip(names, arrays, strict=True)))
-        return tuple(torch.from_numpy(array).to(device) for array in outputs)
-
-    return session.get_modelmeta().custom_metadata_map, run
-
-
-OPENERS = {".onnx": _open_onnx}
+        raise CheckpointError(f"{path}: is no deployed network, as tools/export.py writes them: {', '.join(OPENERS)}")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file; check the path")
+    return Deployed(path, device, *OPENERS[path.suffix](path, device, notify))

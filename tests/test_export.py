@@ -1,60 +1,238 @@
 """Exported files answer as the network does that they were made from, and say what they are."""
 
+import copy
+import json
+from dataclasses import replace
+
 import onnx
 import pytest
 import tiny
 import torch
+from safetensors.torch import save_file
 
 import configs
+from engine import program
 from engine.deployed import open_deployed
+from engine.record import environment
 from engine.saved import open_saved
-from models import build_model
+from models import CheckpointError, build_model, read_file
 from tools import export
+from tools.export_check import Difference, check, reopen
+from tools.export_formats import write_onnx, write_program
 
 NAMES = ("left", 'a "quoted" one', "économiser")
+CLOSE = 1e-4  # of logits of the order of 1, in fp32: the order of sums differs
+HALF = 1e-2  # the same in fp16
 
 
-def saved_file(folder, **model):
-    """A checkpoint of a tiny network whose logits are not all near zero."""
+def weights_file(folder, **model):
+    """A checkpoint of a tiny network whose logits are of the order of 1."""
+    torch.manual_seed(0)
     config = tiny.config(model={"fc_std": 0.1, **model}, clip={"size": 32}, eval={"short_side": 32, "clips": 3})
-    path = folder / "best.pt"
-    torch.save(
-        {"model": build_model(config.model).state_dict(), "config": configs.flat(config), "class_names": NAMES}, path
-    )
-    return path
+    content = {"model": build_model(config.model).state_dict(), "config": configs.flat(config), "class_names": NAMES}
+    torch.save(content, folder / "best.pt")
+    return folder / "best.pt"
 
 
-def exported(weights, *words):
-    export.export(export.arguments(["--weights", str(weights), *words]))
-    return weights
+def run(weights, *words):
+    """The exit code of export.py."""
+    return program.run("export.py", lambda: export.export(export.arguments(["--weights", str(weights), *words])))
+
+
+def exported(folder, *words, **model):
+    """The file that export.py makes of a tiny network."""
+    out = folder / f"out{export.FORMATS[words[1]][0]}"
+    assert run(weights_file(folder, **model), "--out", str(out), *words) == 0
+    return out
+
+
+def answers(out, batch, frames=2):
+    """Clips, and what the network of the weights beside an exported file makes of them."""
+    clips_BTCHW = torch.randn(batch, frames, 3, 32, 32, generator=torch.Generator().manual_seed(batch))
+    with torch.no_grad():
+        return clips_BTCHW, open_saved(out.parent / "best.pt").model(clips_BTCHW)
+
+
+def assert_near(actual, expected, tolerance):
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 @pytest.fixture(scope="module")
 def onnx_file(tmp_path_factory):
-    torch.manual_seed(0)
-    return exported(saved_file(tmp_path_factory.mktemp("onnx")), "--format", "onnx").with_suffix(".onnx")
+    return exported(tmp_path_factory.mktemp("onnx"), "--format", "onnx")
 
 
-@pytest.mark.parametrize("clips", [1, 2, 5])
-def test_onnx_answers_as_the_network_does_for_any_batch(onnx_file, clips):
-    saved, deployed = open_saved(onnx_file.with_suffix(".pt")), open_deployed(onnx_file)
-    clips_BTCHW = torch.randn(clips, 2, 3, 32, 32)
-    torch.testing.assert_close(deployed.scores(clips_BTCHW), saved.model(clips_BTCHW).detach(), rtol=0, atol=1e-4)
+@pytest.fixture(scope="module")
+def program_file(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("program"), "--format", "export")
+
+
+@pytest.fixture(scope="module")
+def pixels_file(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("pixels"), "--format", "onnx", "--uint8", "--precision", "fp16")
+
+
+@pytest.fixture(scope="module")
+def online_file(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("online"), "--format", "onnx", "--online", causal=True)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("form", ["onnx_file", "program_file"])
+def test_a_file_answers_as_the_network_does_for_any_batch(form, batch, request):
+    out = request.getfixturevalue(form)
+    clips_BTCHW, expected_BK = answers(out, batch)
+    assert_near(open_deployed(out).scores(clips_BTCHW), expected_BK, CLOSE)
 
 
 def test_views_of_videos_are_scored_as_the_network_scores_them(onnx_file):
     views_BVTCHW = torch.randn(2, 3, 2, 3, 32, 32)
-    expected_BVK = open_saved(onnx_file.with_suffix(".pt")).model(views_BVTCHW).detach()
-    torch.testing.assert_close(open_deployed(onnx_file).scores(views_BVTCHW), expected_BVK, rtol=0, atol=1e-4)
+    expected_BVK = open_saved(onnx_file.parent / "best.pt").model(views_BVTCHW).detach()
+    assert_near(open_deployed(onnx_file).scores(views_BVTCHW), expected_BVK, CLOSE)
+
+
+def test_clips_of_another_shape_are_refused(onnx_file):
+    with pytest.raises(ValueError, match=r"takes clips \[B, 2, 3, 32, 32\].*not \[1, 4, 3, 32, 32\]"):
+        open_deployed(onnx_file).scores(torch.randn(1, 4, 3, 32, 32))
 
 
 def test_an_onnx_file_shifts_by_slices_pads_and_concatenations(onnx_file):
-    operators = {node.op_type for node in onnx.load(onnx_file).graph.node}
-    assert {"Slice", "Pad", "Concat"} <= operators
-    assert not {name for name in operators if "Scatter" in name or name in ("Where", "If", "Loop")}
+    nodes = [node.op_type for node in onnx.load(onnx_file).graph.node]
+    assert {"Slice", "Pad", "Concat"} <= set(nodes)
+    assert not {name for name in nodes if "Scatter" in name or name in ("Where", "If", "Loop", "BatchNormalization")}
+    shifts, others = nodes.count("Concat"), len(nodes)
+    assert shifts == 8 and others <= 8 * 10 + 55  # ten nodes a shift, and a ResNet-18 without norms
 
 
-def test_a_file_brings_its_settings_and_class_names(onnx_file):
-    saved, deployed = open_saved(onnx_file.with_suffix(".pt")), open_deployed(onnx_file)
-    assert (deployed.settings, deployed.class_names) == (saved.config, NAMES)
-    assert (deployed.uint8, deployed.online) == (False, False)
+def test_an_onnx_file_takes_any_batch_under_one_name_and_tells_nothing_of_this_machine(onnx_file):
+    model = onnx.load(onnx_file)
+    clip, logits = model.graph.input[0], model.graph.output[0]
+    assert (clip.name, logits.name) == ("clip", "logits")
+    assert [dim.dim_param or dim.dim_value for dim in clip.type.tensor_type.shape.dim] == ["N", 2, 3, 32, 32]
+    assert [dim.dim_param or dim.dim_value for dim in logits.type.tensor_type.shape.dim] == ["N", 3]
+    assert b"recognizer.py" not in onnx_file.read_bytes()
+
+
+@pytest.mark.parametrize("form", ["onnx_file", "program_file", "pixels_file", "online_file"])
+def test_a_file_brings_its_settings_its_class_names_and_where_it_comes_from(form, request):
+    out = request.getfixturevalue(form)
+    saved, card = open_saved(out.parent / "best.pt"), open_deployed(out).card
+    assert (card.settings, card.class_names) == (saved.config, NAMES)
+    assert (card.uint8, card.online) == (form == "pixels_file", form == "online_file")
+    assert card.precision == ("fp16" if form == "pixels_file" else "fp32")
+    assert (card.weights, card.made_with["commit"]) == ("best.pt", environment()["commit"])
+    assert len(card.sha256) == 64
+
+
+def test_what_is_needed_to_feed_a_file_can_be_read_without_this_project(onnx_file):
+    said = {entry.key: json.loads(entry.value) for entry in onnx.load(onnx_file).metadata_props}
+    config = open_saved(onnx_file.parent / "best.pt").config
+    assert (said["frames"], said["size"], said["class_names"]) == (2, 32, list(NAMES))
+    assert (said["mean"], said["std"]) == (list(config.clip.mean), list(config.clip.std))
+    assert said["fingerprint"] == configs.fingerprint(config)
+
+
+def test_pixels_give_what_the_normalised_clip_gives(pixels_file):
+    deployed, saved = open_deployed(pixels_file), open_saved(pixels_file.parent / "best.pt")
+    pixels_BTHWC = torch.randint(0, 256, (3, 2, 32, 32, 3), dtype=torch.uint8)
+    mean, std = (torch.tensor(values) for values in (saved.config.clip.mean, saved.config.clip.std))
+    clips_BTCHW = ((pixels_BTHWC / 255 - mean) / std).permute(0, 1, 4, 2, 3)
+    assert torch.equal(deployed.pixels(clips_BTCHW.half()), pixels_BTHWC)
+    assert torch.equal(deployed.run(pixels_BTHWC)[0], deployed.scores(clips_BTCHW))
+    assert_near(deployed.scores(clips_BTCHW), saved.model(clips_BTCHW).detach(), HALF)
+
+
+def test_half_precision_halves_the_weights_and_keeps_fp32_outside(pixels_file, onnx_file):
+    graph = onnx.load(pixels_file).graph
+    assert {tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 4} == {onnx.TensorProto.FLOAT16}
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert pixels_file.stat().st_size < 0.6 * onnx_file.stat().st_size
+
+
+def test_a_stream_of_frames_is_answered_as_the_whole_clip(online_file):
+    deployed, model = open_deployed(online_file), open_saved(online_file.parent / "best.pt").model
+    clips_BTCHW = torch.randn(3, 8, 3, 32, 32)
+    with torch.no_grad():
+        expected_BTK, expected_BK = model.frame_logits(clips_BTCHW), model(clips_BTCHW)
+    assert_near(deployed.stream(clips_BTCHW), expected_BTK, CLOSE)
+    assert_near(deployed.scores(clips_BTCHW), expected_BK, CLOSE)
+
+
+def test_a_stream_s_caches_go_in_and_come_out_by_name(online_file):
+    graph = onnx.load(online_file).graph
+    assert [node.name for node in graph.input] == ["frame", *(f"cache_{index}" for index in range(8))]
+    assert [node.name for node in graph.output] == ["logits", *(f"next_cache_{index}" for index in range(8))]
+
+
+def test_exported_weights_open_like_any_with_their_settings(tmp_path):
+    out = exported(tmp_path, "--format", "safetensors", "--precision", "bf16")
+    saved, original = open_saved(out), open_saved(tmp_path / "best.pt")
+    assert (saved.config, saved.class_names) == (original.config, NAMES)
+    rounded = original.model.conv1.weight.bfloat16().float()
+    assert torch.equal(saved.model.conv1.weight, rounded) and torch.equal(
+        saved.model.bn1.running_var, original.model.bn1.running_var
+    )
+
+
+@pytest.mark.parametrize("looks_like", [b"\x80\x02", b"PK", b"\x88\x00"])
+def test_weights_are_known_for_what_they_are_whatever_the_length_of_their_header(tmp_path, looks_like):
+    def header(padding):
+        save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors", metadata={"padding": "x" * padding})
+        return (tmp_path / "a.safetensors").read_bytes()[:2]
+
+    length = int.from_bytes(looks_like, "little")
+    assert header(length - int.from_bytes(header(0), "little")) == looks_like
+    assert read_file(tmp_path / "a.safetensors")["a"].tolist() == [1, 1]
+
+
+def test_a_program_in_bf16_keeps_within_the_tolerance_of_bf16(tmp_path, capfd):
+    exported(tmp_path, "--format", "export", "--precision", "bf16")
+    assert capfd.readouterr().out.count("differs by at most") == 3
+
+
+def test_a_graph_in_bf16_is_checked_in_fp32_where_it_cannot_be_run(tmp_path, capfd):
+    saved = open_saved(weights_file(tmp_path))
+    card = export.describe(saved, export.arguments(["-w", "x", "--format", "onnx", "--precision", "bf16"]))
+    write_onnx(saved, card, tmp_path / "x.onnx", "cpu")
+    check(reopen(tmp_path / "x.onnx", card, "cpu"), saved)
+    assert "does not compute in bf16 on cpu; computing with its weights in fp32" in capfd.readouterr().out
+
+
+def broken(saved):
+    """The network with one filter turned over."""
+    model = copy.deepcopy(saved.model)
+    with torch.no_grad():
+        model.layer2[0].conv2.weight[0].neg_()
+    return replace(saved, model=model)
+
+
+def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch, capfd):
+    def write(saved, card, path, device):
+        write_program(broken(saved), card, path, device)
+
+    monkeypatch.setitem(export.FORMATS, "export", (".pt2", write))
+    assert run(weights_file(tmp_path), "--format", "export") == 2
+    assert "not kept: its answers differ" in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
+
+
+def test_a_file_that_answers_nan_is_not_kept(tmp_path, program_file):
+    deployed = replace(open_deployed(program_file), run=lambda clip: (torch.full((len(clip), 3), torch.nan),))
+    with pytest.raises(CheckpointError, match="not kept"):
+        check(deployed, open_saved(program_file.parent / "best.pt"))
+
+
+def test_an_earlier_file_stays_until_the_new_one_has_been_checked(tmp_path, monkeypatch):
+    def write(saved, card, path, device):
+        assert (tmp_path / "best.pt2").read_text() == "the last export"
+        raise CheckpointError("the disk is full")
+
+    (tmp_path / "best.pt2").write_text("the last export")
+    monkeypatch.setitem(export.FORMATS, "export", (".pt2", write))
+    assert run(weights_file(tmp_path), "--format", "export") == 2
+    assert (tmp_path / "best.pt2").read_text() == "the last export"
+
+
+def test_differences_are_told_in_a_line():
+    line = str(Difference(batch=5, largest=1.2e-6, scale=3.25, agreeing=0.8))
+    assert line == "batch 5: differs by at most 1.2e-06, logits up to 3.25, same top-1 in 80 %"

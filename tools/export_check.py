@@ -5,19 +5,24 @@ Shapes: N clips, T frames, C channels, H W pixels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from configs import Config
-from engine.card import Precision
+from engine.card import Card, Precision
+from engine.deployed import Deployed, open_deployed
+from engine.saved import Saved, open_saved
+from models import CheckpointError
+from tools.export_tensorrt import open_engine
 
-BATCHES = (1, 2, 5)  # none but 2 was seen while tracing
+BATCHES = (1, 2, 5)  # tracing has seen none but 2
+STREAMED = 8  # frames of a stream
 
-# How far logits may be off, as a fraction of the largest. fp32: the order of sums; the others: rounding of every layer.
+# How far logits may be off, as a fraction of the largest. fp32: for the order of sums; else for rounding in each layer.
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
 
 
@@ -25,36 +30,73 @@ TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
 class Difference:
     """How the answers to one batch differ."""
 
+    batch: int
     largest: float  # difference of two logits
     scale: float  # the largest logit
-    agreeing: int  # clips with the same best class
-    clips: int
+    agreeing: float  # fraction of the answers with the same best class
 
     def __str__(self) -> str:
         return (
-            f"batch {self.clips}: largest difference {self.largest:.1e} at logits up to {self.scale:.3g}, "
-            f"same best class {self.agreeing} of {self.clips}"
+            f"batch {self.batch}: differs by at most {self.largest:.1e}, logits up to {self.scale:.3g}, "
+            f"same top-1 in {100 * self.agreeing:.0f} %"
         )
 
 
-def differences(
-    file: Callable[[Tensor], Tensor], eager: Callable[[Tensor], Tensor], config: Config
-) -> Iterator[Difference]:
-    """For each batch size, how `file` differs from `eager`. Both take pixels_NTHWC, uint8, and give logits_NK."""
-    for clips in BATCHES:
-        pixels_NTHWC = moving_pictures(clips, config.eval_frames, config.eval_size)
-        actual_NK, expected_NK = file(pixels_NTHWC), eager(pixels_NTHWC)
-        yield Difference(
-            largest=float((actual_NK - expected_NK).abs().nan_to_num(torch.inf).max()),
-            scale=float(expected_NK.abs().max()),
-            agreeing=int((actual_NK.argmax(1) == expected_NK.argmax(1)).sum()),
-            clips=clips,
-        )
+def reopen(path: Path, card: Card, device: str) -> Deployed:
+    """An exported file as whoever gets it will open it."""
+    if path.suffix == ".safetensors":
+        model = open_saved(path).model
+        return Deployed(path, "cpu", card, lambda clip: (model(clip),))
+    if path.suffix == ".engine":
+        return Deployed(path, device, card, open_engine(path))
+    return open_deployed(path, device)
 
 
-def moving_pictures(clips: int, frames: int, size: int) -> Tensor:
-    """Pixels_NTHWC, uint8, of soft shapes that change from frame to frame; all noise is the same to a deep network."""
+def check(deployed: Deployed, saved: Saved) -> None:
+    """Print how the answers differ, batch by batch. Raises CheckpointError where precision does not explain it."""
+    precision = deployed.card.precision
+    for difference in differences(deployed, saved):
+        print(difference)
+        if not difference.largest <= TOLERANCE[precision] * difference.scale:
+            raise CheckpointError(
+                f"not kept: its answers differ from those of {saved.path} by more than {TOLERANCE[precision]:g} of the "
+                f"largest logit, which {precision} does not explain"
+            )
+
+
+@torch.inference_mode()
+def differences(deployed: Deployed, saved: Saved) -> Iterator[Difference]:
+    """How a file's answers differ from the network's, in eager mode and fp32, for each size of batch."""
+    config = saved.config
+    for batch in BATCHES:
+        frames = STREAMED if deployed.online else config.eval_frames
+        pixels_NTHWC = moving_shapes(batch, frames, config.eval_size)
+        clips_NTCHW = _normalise(pixels_NTHWC, config.clip.mean, config.clip.std)
+        inputs = pixels_NTHWC if deployed.uint8 else clips_NTCHW
+        if deployed.online:
+            actual, expected = deployed.stream(inputs), saved.model.frame_logits(clips_NTCHW)
+        else:
+            actual, expected = deployed.run(inputs)[0], saved.model(clips_NTCHW)
+        yield _compare(batch, actual.cpu(), expected)
+
+
+def _compare(batch: int, actual: Tensor, expected: Tensor) -> Difference:
+    return Difference(
+        batch,
+        largest=float((actual - expected).abs().max()),
+        scale=float(expected.abs().max()),
+        agreeing=float((actual.argmax(-1) == expected.argmax(-1)).float().mean()),
+    )
+
+
+def _normalise(pixels_NTHWC: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    clips_NTHWC = (pixels_NTHWC / 255 - torch.tensor(mean)) / torch.tensor(std)
+    return clips_NTHWC.permute(0, 1, 4, 2, 3).contiguous()
+
+
+def moving_shapes(clips: int, frames: int, size: int) -> Tensor:
+    """Pixels_NTHWC, uint8, of soft shapes that change from frame to frame; to a deep network all noise is the same."""
     generator = torch.Generator().manual_seed(clips)
     coarse_NCHW = torch.rand(clips * frames, 3, 5, 5, generator=generator)
-    pixels_NCHW = 255 * F.interpolate(coarse_NCHW, (size, size), mode="bilinear")
-    return pixels_NCHW.round().to(torch.uint8).unflatten(0, (clips, frames)).permute(0, 1, 3, 4, 2).contiguous()
+    pixels_NCHW = (255 * F.interpolate(coarse_NCHW, (size, size), mode="bilinear")).round()
+    return pixels_NCHW.to(torch.uint8).unflatten(0, (clips, frames)).permute(0, 1, 3, 4, 2).contiguous()

@@ -1,33 +1,88 @@
-"""The formats that networks are exported to: each writes a traced network and its card to a file."""
+"""The formats that networks are exported to: each writer puts a network and its card into a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import warnings
 from pathlib import Path
 
 import torch
-from torch.export import ExportedProgram
+from torch.export import Dim, ExportedProgram
 
+from configs import ConfigError
 from engine.card import Card
-from engine.deployed import library
-from tools.export_network import ClipNetwork
+from engine.runners import CARD, library
+from engine.saved import Saved
+from tools.export_network import DTYPES, ClipNetwork, StreamNetwork
 
-OPSET = 20  # TensorRT 10 and 11 and onnxruntime since 1.17 read it
+# What TensorRT 10 and 11 and onnxruntime since 1.20 read. bf16 convolutions came with 22.
+OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}
 
 
-def write_onnx(network: ClipNetwork, program: ExportedProgram, card: Card, path: Path) -> None:
-    """ONNX, for onnxruntime, TensorRT and Triton."""
+def network_of(saved: Saved, card: Card) -> ClipNetwork:
+    """What is to be exported, on the host."""
+    form = StreamNetwork if card.online else ClipNetwork
+    return form(saved.model, saved.config, card.precision, card.uint8)
+
+
+def trace(network: ClipNetwork, device: str = "cpu") -> ExportedProgram:
+    """The network as a graph for any batch; all other sizes are those of its examples."""
+    examples = tuple(example.to(device) for example in network.examples)
+    return torch.export.export(network.to(device), examples, dynamic_shapes=_any_batch(examples, Dim("N")))
+
+
+def _any_batch(inputs: tuple, name: object) -> tuple:
+    """`name` for the first axis of each input of a function (first, *others)."""
+    first, *others = [{0: name} for _ in inputs]
+    return (first, tuple(others)) if others else (first,)
+
+
+def write_onnx(saved: Saved, card: Card, path: Path, device: str = "cpu") -> None:
+    """ONNX, for onnxruntime, TensorRT and Triton; for any device."""
     library("onnxscript")
-    onnx = torch.onnx.export(
-        program,
-        input_names=network.inputs,
-        output_names=network.outputs,
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    network = network_of(saved, card)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that the inputs share their batch
+        onnx = torch.onnx.export(
+            trace(network),
+            input_names=network.inputs,
+            output_names=network.outputs,
+            dynamic_shapes=_any_batch(network.inputs, "N"),
+            opset_version=OPSET[card.precision],
+            dynamo=True,
+            verbose=False,
+        )
+    for node in onnx.model.graph:
+        node.metadata_props.clear()  # how it came about, with the paths of this machine
     onnx.model.metadata_props.update(card.to_texts())
     onnx.save(path)
 
 
-WRITERS: dict[str, tuple[str, Callable]] = {"onnx": (".onnx", write_onnx)}
+def write_program(saved: Saved, card: Card, path: Path, device: str) -> None:
+    """An exported program, for PyTorch of this or a later version; for any device."""
+    program = trace(network_of(saved, card))
+    program.example_inputs = None  # they would be kept, which for clips is megabytes of zeros
+    torch.export.save(program, path, extra_files={CARD: json.dumps(card.to_texts())})
+
+
+def write_package(saved: Saved, card: Card, path: Path, device: str) -> None:
+    """A program compiled for this kind of machine and device by AOTInductor, which runs without Python too."""
+    settings = {"aot_inductor.metadata": card.to_texts()}
+    try:
+        torch._inductor.aoti_compile_and_package(
+            trace(network_of(saved, card), device), package_path=str(path), inductor_configs=settings
+        )
+    except RuntimeError as error:
+        if "InvalidCxxCompiler" not in str(error):
+            raise
+        raise ConfigError(
+            "--format aoti: compiles C++ and finds no compiler; install g++, or name one in CXX"
+        ) from error
+
+
+def write_safetensors(saved: Saved, card: Card, path: Path, device: str) -> None:
+    """The weights alone, under this project's names, for this project and for whoever builds the network itself."""
+    weights = {name: tensor.contiguous() for name, tensor in saved.model.state_dict().items()}
+    for name, tensor in weights.items():
+        if tensor.ndim > 1:  # what norms hold is small, and rounding it costs most
+            weights[name] = tensor.to(DTYPES[card.precision])
+    library("safetensors.torch").save_file(weights, path, metadata=card.to_texts())

@@ -1,6 +1,6 @@
-"""A network in the form that is exported: fp32 or pixels in, logits out, in one precision inside, norms folded.
+"""Networks in the form that is exported: fp32 or pixels in, logits out, one precision inside, norms folded.
 
-Shapes: N clips, T frames, C channels, H W pixels, K classes.
+Shapes: N clips or streams, T frames, C channels, H W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -10,45 +10,70 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from configs.schema import Clip, Config
+from configs import Config
 from engine.card import Precision
-from models import Recognizer
+from models import Recognizer, Streaming
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class ClipNetwork(nn.Module):
-    """clip -> logits_NK: a copy of `model` that takes fp32 clips_NTCHW, or uint8 clips_NTHWC as decoders give them."""
+    """clip -> logits_NK of `model`, of which it has a copy.
+
+    A clip is normalised pictures_NTCHW in fp32, or pixels_NTHWC in uint8, as decoders give them. `examples` are blank
+    inputs for two clips of the length and size that are evaluated.
+    """
 
     inputs, outputs = ("clip",), ("logits",)
 
-    def __init__(self, model: Recognizer, clip: Clip, precision: Precision, uint8: bool):
+    def __init__(self, model: Recognizer, config: Config, precision: Precision, pixels: bool):
         super().__init__()
-        self.dtype, self.uint8 = DTYPES[precision], uint8
-        self.model = fold_norms(copy.deepcopy(model)).to(self.dtype).requires_grad_(False)
-        self.register_buffer("mean_C11", 255 * torch.tensor(clip.mean).view(-1, 1, 1))
-        self.register_buffer("std_C11", 255 * torch.tensor(clip.std).view(-1, 1, 1))
-
-    def example(self, config: Config) -> Tensor:
-        """A blank input for two clips as the settings have them in evaluation."""
-        shape_NTHWC = (2, config.eval_frames, config.eval_size, config.eval_size, 3)
-        if self.uint8:
-            return torch.zeros(shape_NTHWC, dtype=torch.uint8)
-        return torch.zeros(shape_NTHWC).permute(0, 1, 4, 2, 3).contiguous()
+        self.dtype, self.pixels = DTYPES[precision], pixels
+        self.network = fold_norms(copy.deepcopy(model).eval()).to(self.dtype).requires_grad_(False)
+        self.register_buffer("mean_C11", 255 * torch.tensor(config.clip.mean).view(-1, 1, 1))
+        self.register_buffer("std_C11", 255 * torch.tensor(config.clip.std).view(-1, 1, 1))
+        self.examples = (self._blank(2, config.eval_frames, config.eval_size),)
 
     def forward(self, clip: Tensor) -> Tensor:
-        if self.uint8:
-            clip = (clip.permute(0, 1, 4, 2, 3).float() - self.mean_C11) / self.std_C11
-        return self.model(clip.to(self.dtype)).float()
+        return self.network(self._normalised(clip)).float()
+
+    def _normalised(self, pictures: Tensor) -> Tensor:
+        if self.pixels:
+            pictures = (pictures.movedim(-1, -3).float() - self.mean_C11) / self.std_C11
+        return pictures.to(self.dtype)
+
+    def _blank(self, *outer: int) -> Tensor:
+        *outer, size = outer
+        if self.pixels:
+            return torch.zeros(*outer, size, size, 3, dtype=torch.uint8)
+        return torch.zeros(*outer, 3, size, size)
+
+
+class StreamNetwork(ClipNetwork):
+    """(frame, cache_0, ...) -> (logits_NK, next_cache_0, ...) of a causal `model`; caches are fp32.
+
+    A frame is a picture_NCHW or pixels_NHWC. Raises ConfigError for a network that cannot take frames as they come.
+    """
+
+    def __init__(self, model: Recognizer, config: Config, precision: Precision, pixels: bool):
+        super().__init__(model, config, precision, pixels)
+        self.network = Streaming(self.network)
+        caches = [cache.contiguous() for cache in Streaming(model).initial_caches(2, config.eval_size)]
+        names = [f"cache_{index}" for index in range(len(caches))]
+        self.inputs, self.outputs = ("frame", *names), ("logits", *(f"next_{name}" for name in names))
+        self.examples = (self._blank(2, config.eval_size), *caches)
+
+    def forward(self, frame: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.network(self._normalised(frame), *(cache.to(self.dtype) for cache in caches))
+        return tuple(output.float() for output in outputs)
 
 
 def fold_norms(model: nn.Module) -> nn.Module:
-    """Scale each convolution as the batch norm after it would, and take the norm away.
+    """Scale each convolution as the batch norm after it would, and take that norm away.
 
-    To be done in fp32: half precision then rounds one weight, not a weight, two statistics and two factors.
+    To be done in fp32: half precision then rounds one weight instead of a weight, two statistics and two factors.
     """
     for block in model.modules():
         for (_, conv), (name, norm) in pairwise(list(block.named_children())):
@@ -57,8 +82,3 @@ def fold_norms(model: nn.Module) -> nn.Module:
                 conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
                 setattr(block, name, nn.Identity())
     return model
-
-
-def trace(network: nn.Module, *examples: Tensor) -> ExportedProgram:
-    """The network as a graph for any batch. All other sizes are those of `examples`, whose batch is not 1."""
-    return torch.export.export(network.eval(), examples, dynamic_shapes=[{0: Dim("N")} for _ in examples])

@@ -1,0 +1,79 @@
+"""TensorRT engines: built of the ONNX form on the GPU that will run them, and run there to be checked.
+
+Written for TensorRT 10 and 11, after their documentation: no machine of this project's tests has had them so far.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from configs import ConfigError
+from engine.card import Card
+from engine.runners import Run, library
+from engine.saved import Saved
+from models import CheckpointError
+from tools.export_formats import write_onnx
+
+BATCHES = (1, 8, 32)  # the smallest that an engine takes, the one that it is made fast for, the largest
+
+
+def write_engine(saved: Saved, card: Card, path: Path, device: str) -> None:
+    """An engine for this GPU and this version of TensorRT; in no other place will it run."""
+    tensorrt = library("tensorrt", "tensorrt")
+    if device != "cuda":
+        raise ConfigError("--format tensorrt: an engine is built on the GPU that will run it; add --device cuda")
+    onnx = path.with_suffix(".onnx")
+    try:
+        write_onnx(saved, card, onnx)
+        path.write_bytes(_build(tensorrt, onnx))
+    finally:
+        onnx.unlink(missing_ok=True)
+
+
+def _build(tensorrt: ModuleType, onnx: Path) -> bytes:
+    logger = tensorrt.Logger(tensorrt.Logger.WARNING)
+    builder = tensorrt.Builder(logger)
+    # Precision is what the graph says. TensorRT 11 knows nothing else, and ignores the flag.
+    network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = tensorrt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(onnx)):
+        raise CheckpointError(f"TensorRT cannot read the ONNX form: {parser.get_error(0)}")
+    profile = builder.create_optimization_profile()
+    for tensor in map(network.get_input, range(network.num_inputs)):
+        _, *rest = tensor.shape
+        profile.set_shape(tensor.name, *((batch, *rest) for batch in BATCHES))
+    config = builder.create_builder_config()
+    config.clear_flag(tensorrt.BuilderFlag.TF32)  # fp32 shall mean fp32
+    config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise CheckpointError("TensorRT has not built an engine; what it said above tells why")
+    return bytes(engine)
+
+
+def open_engine(path: Path) -> Run:
+    """An engine as a function of tensors."""
+    tensorrt = library("tensorrt", "tensorrt")
+    engine = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING)).deserialize_cuda_engine(path.read_bytes())
+    context = engine.create_execution_context()
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    inputs = [name for name in names if engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT]
+    outputs = [name for name in names if name not in inputs]
+
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
+        tensors = {name: tensor.cuda().contiguous() for name, tensor in zip(inputs, given, strict=True)}
+        for name, tensor in tensors.items():
+            context.set_input_shape(name, tuple(tensor.shape))
+        tensors |= {name: torch.empty(tuple(context.get_tensor_shape(name)), device="cuda") for name in outputs}
+        for name, tensor in tensors.items():
+            context.set_tensor_address(name, tensor.data_ptr())
+        stream = torch.cuda.current_stream()
+        context.execute_async_v3(stream.cuda_stream)
+        stream.synchronize()
+        return tuple(tensors[name] for name in outputs)
+
+    return run
