@@ -5,12 +5,14 @@ For evaluation outside of a run, for export and for prediction. Knows nothing of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import configs
 from configs import Config, ConfigError
+from engine import checkpoint
 from models import Recognizer, build_model, load_weights, read_file
 
 
@@ -46,3 +48,29 @@ def open_saved(path: str | Path, recipe: str | None = None, overrides: Sequence[
     model = build_model(config.model)
     load_weights(model, path)
     return Saved(model.eval(), config, tuple(entries.get("class_names", ())), path)
+
+
+def save(path: Path, model: Recognizer, config: Config, class_names: tuple[str, ...]) -> None:
+    """Write a file that `open_saved` opens without a recipe; in which format, the ending of `path` says.
+
+    Raises ConfigError for other endings than .pt and .safetensors, CheckpointError where it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settings = configs.flat(config)
+    if path.suffix == ".pt":
+        checkpoint.save(path, {"model": model.state_dict(), "config": settings, "class_names": class_names})
+    elif path.suffix == ".safetensors":
+        texts = {"settings": json.dumps(settings), "class_names": json.dumps(class_names)}
+        _save_safetensors(path, model, texts)
+    else:
+        raise ConfigError(f"{path}: ends neither in .pt nor in .safetensors")
+
+
+def _save_safetensors(path: Path, model: Recognizer, texts: dict[str, str]) -> None:
+    try:
+        from safetensors.torch import save as packed
+    except ImportError:
+        raise ConfigError("safetensors is needed for this and not installed; pip install safetensors") from None
+    temporary = path.with_name(f".tmp-{path.name}")
+    temporary.write_bytes(packed({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, texts))
+    temporary.replace(path)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import mobilenet_names, paddle
+from models import mmaction, mobilenet_names, paddle
 from models.errors import CheckpointError, printable, some
 
 Weights = dict[str, Tensor]
@@ -70,15 +70,7 @@ def _by_modules(prefixes: str, names: dict[str, str]) -> Rename:
     return rename
 
 
-_MIT = _by_rules((r"^base_model\.", ""), (r"^new_fc\.", "fc."))
-_MMACTION = _by_rules(
-    (r"^(backbone|cls_head)\.", ""),
-    (r"^fc_cls\.", "fc."),
-    (r"\bconv(\d)\.conv\.", r"conv\1."),
-    (r"\bconv(\d)\.bn\.", r"bn\1."),
-    (r"\bdownsample\.conv\.", "downsample.0."),
-    (r"\bdownsample\.bn\.", "downsample.1."),
-)
+_MIT = _by_rules((r"^base_model\.", ""), (r"^new_fc\.", "fc."), (r"\.block\.", "."))
 
 FORMATS = (
     Format(
@@ -94,7 +86,7 @@ FORMATS = (
         _by_modules("backbone|cls_head", mobilenet_names.mmaction()),
         says_shifts=True,
     ),
-    Format("mmaction2", r"backbone\.(conv1|layer1)\.|cls_head\.", _MMACTION, says_shifts=True),
+    Format("mmaction2", r"backbone\.(conv1|layer1)\.|cls_head\.", _by_rules(*mmaction.RULES), says_shifts=True),
     Format("PaddleVideo", r"(backbone\.)?conv(1_1)?\._conv\.", _by_rules(*paddle.RULES), transposes=("fc.weight",)),
     Format("timm", r"conv_stem\.", _by_modules("model", mobilenet_names.timm())),
     Format("torchvision", r"", lambda key: key),
@@ -107,6 +99,8 @@ def recognise(content: object, path: Path) -> Found:
     for state in (*(entries.get(wrapper) for wrapper in WRAPPERS), entries):
         if weights := _tensors(state):
             found = _renamed(_format_of(weights), weights, path)
+            if found.format == "mmaction2":
+                mmaction.refuse_dot_product(found.weights, entries.get("meta"), path)
             return replace(found, format="checkpoint of a run") if "config" in entries else found
     seen = f"a dictionary of {some(entries)}" if entries else f"a {printable(content)}"
     known = ", ".join(dict.fromkeys(row.name for row in FORMATS))
@@ -145,8 +139,16 @@ def _renamed(row: Format, weights: Weights, path: Path) -> Found:
         name = row.rename(plain)
         if name in ours:
             raise CheckpointError(f"{path}: has two tensors for {printable(name)}")
-        ours[name] = tensor.T if name in row.transposes and tensor.ndim == 2 else tensor
+        ours[name] = tensor.T if name in row.transposes and tensor.ndim == 2 else _in_frames(tensor)
         if plain != key and tensor.ndim == 4:
             shifts.add(name.removesuffix(".weight"))
-    converted = tuple(f"{key} transposed" for key in row.transposes if key in ours)
-    return Found(row.name, ours, frozenset(shifts) if row.says_shifts else None, converted)
+    converted = [f"{key} transposed" for key in row.transposes if key in ours]
+    if row.name == "mmaction2" and (biases := dict(mmaction.absent_biases(ours))):
+        ours |= biases
+        converted.append(f"{len(biases)} biases are 0, which non-local blocks do without there")
+    return Found(row.name, ours, frozenset(shifts) if row.says_shifts else None, tuple(converted))
+
+
+def _in_frames(tensor: Tensor) -> Tensor:
+    """A 1x1x1 convolution over time, height and width as the 1x1 convolution over single frames that it equals."""
+    return tensor.squeeze(-1) if tensor.ndim == 5 and tensor.shape[2:] == (1, 1, 1) else tensor

@@ -23,6 +23,8 @@ def settings_of(weights: Weights) -> dict[str, object]:
     found = _resnet(weights) if "conv1.weight" in weights else {}
     if "features.0.0.weight" in weights:
         found = {"backbone": "mobilenet_v2"}
+    if any(".nl." in key for key in weights):
+        found["non_local"] = True
     for classifier in ("fc.weight", "classifier.1.weight"):
         if classifier in weights and weights[classifier].ndim == 2:
             found["num_classes"] = weights[classifier].shape[0]
@@ -30,10 +32,11 @@ def settings_of(weights: Weights) -> dict[str, object]:
 
 
 def _resnet(weights: Weights) -> dict[str, object]:
-    blocks = {tuple(map(int, match.groups())) for key in weights if (match := re.match(r"layer([1-4])\.(\d+)\.", key))}
-    counts = [sum(stage == wanted for stage, _ in blocks) for wanted in (1, 2, 3, 4)]
+    blocks = {match.groups() for key in weights if (match := re.match(r"layer([1-4])\.(\d+)\.", key))}
+    counts = [sum(stage == wanted for stage, _ in blocks) for wanted in "1234"]
     bottleneck = "layer1.0.conv3.weight" in weights
-    found = {"width": weights["conv1.weight"].shape[0]}
+    stem = weights["conv1.weight"]
+    found = {"width": stem.shape[0]} if stem.ndim == 4 else {}
     for name, (block, layers) in RESNETS.items():
         if (block is Bottleneck, layers) == (bottleneck, counts):
             found["backbone"] = name
@@ -48,7 +51,7 @@ def likely_cause(weights: Weights, unexpected: list[str], settings: Model, path:
     found = {key: value for key, value in settings_of(weights).items() if getattr(settings, key) != value}
     if not whole:
         found.pop("num_classes", None)  # the classifier is new anyhow
-    changes = " ".join(f"model.{key}={value}" for key, value in found.items())
+    changes = " ".join(f"model.{key}={str(value).lower()}" for key, value in found.items())
     if found.keys() == {"num_classes"}:
         return f"it has other classes: set {changes}, or {as_a_start(path)}"
     if found:

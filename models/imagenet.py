@@ -16,32 +16,34 @@ VERSIONS = {"imagenet": "IMAGENET1K_V1", "imagenet_v2": "IMAGENET1K_V2"}  # V2: 
 def weights_file(backbone: str, source: str) -> Path:
     """The file of a backbone's weights, downloaded into torch.hub's folder unless it is there.
 
-    Raises ConfigError where torchvision has no such weights, CheckpointError, saying which file belongs where, where
-    they cannot be downloaded or are damaged.
+    Raises ConfigError where torchvision has no such weights, CheckpointError where they are damaged, or cannot be
+    downloaded: then it says which file belongs where.
     """
-    url = _url(backbone, VERSIONS[source])
+    url = _url(backbone, source)
     path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+    digest = path.stem.rpartition("-")[2]  # torchvision's names end in the start of the sha256
     if not path.exists():
-        _download(url, path)
+        _download(url, path, digest)
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(path.stem.rpartition("-")[2]):
-        raise CheckpointError(f"{path}: damaged, its sha256 is {digest[:8]}...; delete it, it is downloaded again")
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(digest):
+        raise CheckpointError(f"{path}: damaged, its sha256 is {found[:8]}...; delete it, it is downloaded again")
     return path
 
 
-def _url(backbone: str, version: str) -> str:
+def _url(backbone: str, source: str) -> str:
     weights = get_model_weights(backbone)
-    if version not in weights.__members__:
-        raise ConfigError(f"model.pretrained: torchvision has no second weights of {backbone}; take `imagenet`")
-    return weights[version].url
+    if VERSIONS[source] not in weights.__members__:
+        raise ConfigError(f"model.pretrained: torchvision has no {source} weights of {backbone}; take `imagenet`")
+    return weights[VERSIONS[source]].url
 
 
-def _download(url: str, path: Path) -> None:
+def _download(url: str, path: Path, digest: str) -> None:
+    """Put a file in its place, whole, or leave the place empty."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), progress=False)
-    except (OSError, HTTPException) as error:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=False)
+    except (OSError, HTTPException, RuntimeError) as error:  # the last: what came has another digest
         raise CheckpointError(
             f"{url}: cannot be downloaded ({error}); put {path.name} into {path.parent}, or set model.pretrained=none"
         ) from error

@@ -1,7 +1,9 @@
 """Pickles of NumPy arrays in dictionaries, read without running anything: what Paddle writes as .pdparams.
 
 A pickle asks for classes and functions by name, and calls them with what it likes. Here it gets none that it asks for:
-each name that arrays need means a small class below, which checks what it is given, and there are no other names.
+each name that arrays need means a small class below, which checks what it is given, and there are no other names. A
+pickle may also put a state into whatever it has got: each class has a `__setstate__`, so that its instances check that
+state, and the class itself takes none.
 """
 
 import math
@@ -92,6 +94,9 @@ class _Bytes(bytes):
         if encoding != "latin1":
             raise _Refused(f"asks for text in {printable(encoding)}")
         return text.encode("latin1")
+
+    def __setstate__(self, state: object) -> None:
+        raise _Refused("puts a state into bytes")
 
 
 NAMES = {

@@ -52,3 +52,13 @@ def test_loading_into_the_network_or_the_average_does_not_part_them():
     average.model.load_state_dict(network().state_dict())
     average.update(100)
     assert torch.equal(average.model[0].weight, other[0].weight)
+
+
+def test_a_compiled_network_is_averaged_too():
+    model = network()
+    model.compile(backend="eager")
+    average = Average(model, 0.0)
+    model(torch.randn(5, 3))
+    average.update(100)
+    inputs = torch.randn(5, 3)
+    torch.testing.assert_close(average.model(inputs), model.eval()(inputs))

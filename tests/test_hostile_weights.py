@@ -1,33 +1,41 @@
 """Files made to do harm: nothing of them is run, nothing grows, and one line says what was wrong."""
 
 import pickle
-from pathlib import Path
+import re
+import subprocess
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 
-from models import CheckpointError, read_file
+from configs.schema import Model
+from models import CheckpointError, build_model, load_weights, pickles
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
 
-class Hostile:
-    """Pickle calls what an object asks for. This one asks for a file to be written when it is read."""
+class Ask:
+    """An object that has a function called when it is read, and then asks for a state to be put into the result."""
 
-    def __init__(self, canary: Path, call=None):
-        self.ask = call or (open, (str(canary), "w"))
+    def __init__(self, function, *arguments, state=None):
+        self.asked = (function, arguments, state) if state is not None else (function, arguments)
 
     def __reduce__(self):
-        return self.ask
+        return self.asked
+
+
+MODEL = build_model(Model(backbone="resnet18", width=8, num_classes=3))
 
 
 def refusal(path):
     """The one line that a refused file is answered with."""
     with pytest.raises(CheckpointError) as caught:
-        read_file(path)
+        load_weights(MODEL, path)
     said = str(caught.value)
     assert said.startswith(f"{path}: ")
     assert "\n" not in said
+    assert len(said) < 600
     return said
 
 
@@ -39,25 +47,155 @@ def canary(tmp_path):
     assert not path.exists()
 
 
-WRAPPINGS = [
-    lambda hostile: {"conv1.weight": hostile},
-    lambda hostile: {"state_dict": {"conv1.weight": torch.zeros(1)}, "meta": {"log": [hostile]}},
-    lambda hostile: hostile,
-    lambda hostile: {hostile: 1},
-]
+def pickled(folder, content, protocol=4):
+    (folder / "hostile.pdparams").write_bytes(pickle.dumps(content, protocol))
+    return folder / "hostile.pdparams"
 
 
-@pytest.mark.parametrize("wrap", WRAPPINGS, ids=["tensor", "beside", "bare", "name"])
+def write_a_file(path):
+    return Ask(open, str(path), "w")
+
+
+WRAPPINGS = {
+    "tensor": lambda hostile: {"conv1.weight": hostile},
+    "beside": lambda hostile: {"meta": {"log": [hostile]}},
+    "bare": lambda hostile: hostile,
+    "name": lambda hostile: {hostile: 1},
+}
+wrapped = pytest.mark.parametrize("wrap", WRAPPINGS.values(), ids=WRAPPINGS)
+
+
+def test_what_these_files_ask_for_would_be_done_by_a_careless_reader(tmp_path):
+    pickle.loads(pickle.dumps(write_a_file(tmp_path / "canary")))
+    assert (tmp_path / "canary").exists()
+
+
+@wrapped
 @pytest.mark.parametrize("archive", [True, False], ids=["archive", "legacy"])
 def test_a_torch_file_that_asks_for_code_is_refused(tmp_path, canary, wrap, archive):
     path = tmp_path / "hostile.pt"
-    torch.save(wrap(Hostile(canary)), path, _use_new_zipfile_serialization=archive)
+    content = wrap(write_a_file(canary))
+    if isinstance(content, dict):
+        content["state_dict"] = MODEL.state_dict()  # which would load
+    torch.save(content, path, _use_new_zipfile_serialization=archive)
     refusal(path)
 
 
-@pytest.mark.parametrize("wrap", WRAPPINGS, ids=["tensor", "beside", "bare", "name"])
+@wrapped
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_pickle_that_asks_for_code_is_refused(tmp_path, canary, wrap, protocol):
+    path = pickled(tmp_path, wrap(write_a_file(canary)), protocol)
+    assert re.search(r"asks for (io|_io)\.open, .*; nothing was run", refusal(path))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda canary: Ask(eval, f"open({str(canary)!r}, 'w')"),
+        lambda canary: Ask(subprocess.call, ["touch", str(canary)]),
+        lambda canary: Ask(getattr, Ask(__import__, "os"), "system"),
+        lambda canary: Ask(np.load, str(canary)),
+    ],
+    ids=["eval", "subprocess", "getattr", "numpy"],
+)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_no_function_but_those_of_arrays_is_given(tmp_path, canary, ask, protocol):
+    assert "; nothing was run" in refusal(pickled(tmp_path, {"conv1.weight": ask(canary)}, protocol))
+    torch.save({"conv1.weight": ask(canary)}, tmp_path / "hostile.pt")
+    refusal(tmp_path / "hostile.pt")
+
+
+RECONSTRUCT = np.empty(0).__reduce__()[0]
+
+
+class Sneaky(np.ndarray):
+    """A class that is no ndarray, where NumPy's function expects one."""
+
+
+OBJECTS = np.empty(1, dtype=object)
+OBJECTS[0] = print
+
+
+@pytest.mark.parametrize(
+    "value, seen",
+    [
+        (Ask(RECONSTRUCT, Sneaky, (0,), b"b"), "asks for "),
+        (Ask(RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, (2,), np.dtype("f4"), False, b"1234")), "of shape [2] and"),
+        (Ask(RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, (10**15,), np.dtype("f4"), False, b"")), "and does not br"),
+        (Ask(RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, (-2, -2), np.dtype("f4"), False, b"0" * 16)), "no shape"),
+        (Ask(RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, (1,) * 99, np.dtype("f4"), False, b"0000")), "no shape"),
+        (Ask(RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, (2,), "f4", False, b"12345678")), "cannot be read ("),
+        (Ask(RECONSTRUCT, np.ndarray, (0,), b"b", state="state"), "cannot be read ("),
+        (Ask(RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, "ab", np.dtype("f4"), False, b"1234")), "no shape"),
+        (OBJECTS, "array of O8, where numbers are expected"),
+        (np.array(["text"]), "array of U4, where numbers are expected"),
+        (np.zeros(1, dtype=[("a", "f4")]), "array of V4, where numbers are expected"),
+        (np.array(["2020-01-01"], dtype="datetime64[D]"), "array of M8, where numbers are expected"),
+        (Ask(np.dtype, ["f4"]), "array of list, where numbers are expected"),
+        (Ask(np.dtype, "f4", state=(3, {"a": 1}, None, None, None, -1, -1, 0)), "holds a dictionary of conv1.weight; "),
+        (Ask(pickle.codecs.encode, "text", "rot13"), "asks for text in rot13"),
+        (Ask(pickle.codecs.encode, b"text", "latin1"), "cannot be read ("),
+    ],
+)
+def test_what_arrays_are_made_of_is_checked(tmp_path, value, seen):
+    assert seen in refusal(pickled(tmp_path, {"conv1.weight": value}))
+
+
+@pytest.mark.parametrize("name", ["numpy.ndarray", "numpy.dtype", "_codecs.encode", "builtins.tuple"])
+def test_what_stands_for_a_function_cannot_be_changed(tmp_path, name):
+    """A pickle may ask for a state to be put into anything, also into what it was given to call."""
+    module, _, function = name.partition(".")
+    ask = f"c{module}\n{function}\n(N(S'__module__'\nS'changed'\ndtb.".encode()
+    (tmp_path / "hostile.pdparams").write_bytes(b"\x80\x02" + ask)
+    before = {name: dict(vars(stand_in)) for name, stand_in in pickles.NAMES.items()}
+    refusal(tmp_path / "hostile.pdparams")
+    assert {name: dict(vars(stand_in)) for name, stand_in in pickles.NAMES.items()} == before
+
+
+def test_a_pickle_that_makes_room_for_a_far_memo_is_refused(tmp_path):
     path = tmp_path / "hostile.pdparams"
-    path.write_bytes(pickle.dumps(wrap(Hostile(canary)), protocol))
-    assert "nothing was run" in refusal(path)
+    path.write_bytes(b"\x80\x02Nr\xff\xff\xff\x7f.")  # Python would write zeros over 32 GiB
+    assert "cannot be read (ValueError)" in refusal(path)
+
+
+@pytest.mark.parametrize("opcode", [b"\x8e", b"\x96"], ids=["bytes", "bytearray"])
+def test_a_pickle_that_declares_more_bytes_than_it_has_is_refused(tmp_path, opcode):
+    path = tmp_path / "hostile.pdparams"
+    path.write_bytes(b"\x80\x05" + opcode + (2**40).to_bytes(8, "little") + b"abc.")
+    assert "cannot be read (" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "note", [5, {"a": 5}, {"a": {"OriginShape": (2,), "slices": ["b", "b"]}}, {"a": {"slices": []}}]
+)
+def test_a_note_of_cut_arrays_that_does_not_fit_is_refused(tmp_path, note):
+    content = {"b": np.zeros(1, np.float32), "UnpackBigParamInfor@@": note}
+    assert "cannot be read (" in refusal(pickled(tmp_path, content))
+
+
+def test_an_archive_that_grows_is_refused(tmp_path):
+    plain, packed = tmp_path / "plain.pt", tmp_path / "packed.pt"
+    torch.save({"conv1.weight": torch.zeros(2**20)}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    assert re.search(r": \d{4,5} bytes that claim to be 41\d{5}; not read", refusal(packed))
+
+
+def test_names_that_a_file_asks_for_are_shown_on_one_line(tmp_path):
+    path = tmp_path / "hostile.pdparams"
+    name = "a\nTraceback\x1b[31m" + "b" * 500
+    path.write_bytes(b"\x80\x04\x8c\x02os\x8d" + len(name).to_bytes(8, "little") + name.encode() + b"\x93.")
+    assert "asks for os.a?Traceback?[31mbbb" in refusal(path)
+
+
+@pytest.mark.parametrize("key", ["conv1.weight", "fc.weight", "backbone.conv._conv.weight", "head.fc.weight"])
+def test_a_number_that_claims_to_be_many_is_refused(tmp_path, key):
+    torch.save({key: torch.zeros(1).expand(2**20, 2**20)}, tmp_path / "hostile.pt")
+    assert "does not fit the model; " in refusal(tmp_path / "hostile.pt")
+
+
+def test_a_dictionary_of_itself_is_refused(tmp_path):
+    content = {"model": {}}
+    content["model"]["state_dict"] = content
+    refusal(pickled(tmp_path, content))

@@ -196,20 +196,60 @@ def test_a_download_that_went_wrong_is_described(tmp_path, content, seen):
     assert refusal(load_weights, small(), path).startswith(f"{path}: is no file of weights: it {seen}; ")
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """torch.hub's folder of downloads, empty, on a machine that reaches nothing."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    return tmp_path / "hub" / "checkpoints"
+def named(cause, **changes):
+    """A pattern for a refusal that ends by naming settings."""
+    return f"; {cause}: set " + " ".join(f"model.{key}={value}" for key, value in changes.items()) + "$"
 
 
-def test_imagenet_weights_without_a_network_say_which_file_belongs_where(hub):
-    said = refusal(load_pretrained, small(width=64), "imagenet")
-    assert f"put resnet18-f37072fd.pth into {hub}, or set model.pretrained=none" in said
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"backbone": "resnet34"},
+        {"backbone": "resnet50"},
+        {"backbone": "resnet101"},
+        {"width": 16},
+        {"backbone": "resnet101", "width": 16, "num_classes": 7},
+    ],
+    ids=str,
+)
+def test_the_settings_that_a_file_would_fit_are_named(tmp_path, theirs):
+    path = saved(tmp_path / "other.pt", small(**theirs).state_dict())
+    wanted = {key: theirs[key] for key in ("width", "backbone", "num_classes") if key in theirs}
+    assert re.search(named("it is another network", **wanted), refusal(load_weights, small(), path))
 
 
-def test_damaged_imagenet_weights_are_noticed_by_their_digest(hub):
-    hub.mkdir(parents=True)
-    path = saved(hub / "resnet18-f37072fd.pth", torchvision.models.resnet18().state_dict())
-    assert f"{path}: damaged, its sha256 is " in refusal(load_pretrained, small(width=64), "imagenet")
+def test_a_mobilenet_is_told_from_a_resnet(tmp_path):
+    path = saved(tmp_path / "other.pt", small(backbone="mobilenet_v2", width=64).state_dict())
+    said = refusal(load_weights, small(), path)
+    assert said.endswith("; it is another network: set model.backbone=mobilenet_v2")
+
+
+def test_other_classes_are_advised_to_start_a_training(tmp_path):
+    path = saved(tmp_path / "seven.pt", small(num_classes=7).state_dict())
+    assert refusal(load_weights, small(), path).endswith(
+        f"; it has other classes: set model.num_classes=7, or start a training from it with model.pretrained={path}"
+    )
+
+
+def test_a_start_for_a_training_is_not_asked_for_the_same_classes(tmp_path):
+    path = saved(tmp_path / "wide.pt", small(num_classes=7, width=16).state_dict())
+    said = refusal(load_pretrained, small(), str(path))
+    assert re.search(named("it is another network", width=16), said)
+
+
+def test_half_a_network_is_called_so(tmp_path):
+    weights = {key: value for key, value in tensors(small()).items() if not key.startswith("layer4.1.conv2")}
+    said = refusal(load_weights, small(), saved(tmp_path / "cut.pt", weights))
+    assert said.endswith("; it does not hold a whole network of model.backbone and model.width")
+
+
+@pytest.mark.parametrize(
+    "old, new, cause",
+    [
+        ("layer1.0.", "layer1.0.net.", "it shifts whole blocks"),
+        ("layer2.", "layer2.net.", "it pools over time"),
+    ],
+)
+def test_networks_of_mit_that_this_project_does_not_have_are_named(tmp_path, old, new, cause):
+    state = {f"base_model.{key.replace(old, new)}": value for key, value in small().state_dict().items()}
+    assert f"; {cause} (" in refusal(load_weights, small(), saved(tmp_path / "mit.pth", state))

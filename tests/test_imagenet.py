@@ -1,0 +1,119 @@
+"""torchvision's ImageNet weights: fetched once, kept whole, and asked for by name where there is no network."""
+
+import hashlib
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+import torch
+from torchvision.models import get_model_weights
+
+from configs import ConfigError
+from configs.schema import Model
+from models import CheckpointError, build_model, imagenet, load_pretrained
+
+
+def small(**changes):
+    return build_model(Model(**({"backbone": "resnet18", "width": 8, "num_classes": 5, "frames": 4} | changes)))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """torch.hub's folder of downloads, empty, on a machine that reaches nothing outside."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    return tmp_path / "hub" / "checkpoints"
+
+
+class Site(SimpleHTTPRequestHandler):
+    """A folder, served; counts what is asked for."""
+
+    asked = 0
+
+    def do_GET(self):
+        Site.asked += 1
+        super().do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A folder and its address."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    Site.asked = 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Site, directory=folder)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def published(site, hub, monkeypatch):
+    """Weights of a small network with 1000 classes, which torchvision's address now means; and their file."""
+    folder, address = site
+    net = small(num_classes=1000)
+    torch.save(net.state_dict(), folder / "net.pth")
+    digest = hashlib.sha256((folder / "net.pth").read_bytes()).hexdigest()[:8]
+    file = (folder / "net.pth").rename(folder / f"resnet18-{digest}.pth")
+    monkeypatch.setattr(imagenet, "_url", lambda backbone, source: f"{address}/{file.name}")
+    return net, file
+
+
+@pytest.mark.parametrize("source", imagenet.VERSIONS)
+def test_weights_are_downloaded_once(published, hub, source):
+    net, file = published
+    for _ in range(2):
+        model = small()
+        report = load_pretrained(model, source)
+        assert torch.equal(model.conv1.weight, net.conv1.weight)
+    assert (report.path, Site.asked) == (hub / file.name, 1)
+    assert list(report.skipped) == ["fc.weight", "fc.bias"]
+
+
+def test_a_download_that_is_not_what_was_published_leaves_nothing(published, hub):
+    _, file = published
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"cannot be downloaded \(invalid hash value"):
+        load_pretrained(small(), "imagenet")
+    assert list(hub.iterdir()) == []
+
+
+def test_a_server_that_lacks_the_file_is_quoted(published):
+    _, file = published
+    file.unlink()
+    with pytest.raises(
+        CheckpointError, match=r"cannot be downloaded \(HTTP Error 404: File not found\); put resnet18-"
+    ):
+        load_pretrained(small(), "imagenet")
+
+
+@pytest.mark.parametrize(
+    "source, name", [("imagenet", "resnet50-0676ba61.pth"), ("imagenet_v2", "resnet50-11ad3fa6.pth")]
+)
+def test_without_a_network_it_is_said_which_file_belongs_where(hub, source, name):
+    with pytest.raises(CheckpointError, match=f"put {name} into {hub}, or set model.pretrained=none"):
+        imagenet.weights_file("resnet50", source)
+
+
+def test_a_file_that_was_put_in_place_is_verified(hub):
+    hub.mkdir(parents=True)
+    path = hub / "resnet18-f37072fd.pth"
+    torch.save(small().state_dict(), path)
+    with pytest.raises(CheckpointError, match=f"{path}: damaged, its sha256 is "):
+        load_pretrained(small(), "imagenet")
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
+def test_weights_that_torchvision_does_not_have_are_refused(backbone):
+    with pytest.raises(ConfigError, match=f"torchvision has no imagenet_v2 weights of {backbone}; take `imagenet`"):
+        imagenet.weights_file(backbone, "imagenet_v2")
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "resnet101", "mobilenet_v2"])
+@pytest.mark.parametrize("source, version", imagenet.VERSIONS.items())
+def test_both_recipes_are_torchvisions(backbone, source, version):
+    assert imagenet._url(backbone, source) == get_model_weights(backbone)[version].url

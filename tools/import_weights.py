@@ -1,0 +1,65 @@
+"""Write another project's weights in this project's format, with the settings and class names that belong to them.
+
+    python tools/import_weights.py TSM_k400.pdparams --config tsm_k400_videos.yaml --out best.pt [section.key=value ...]
+
+Says what was loaded and what was converted. What --out names needs no recipe afterwards; docs/weights.md says which
+files load. Exit code 2 for what the user can mend.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from configs import Config, ConfigError, cli
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = cli.Parser(
+        prog="import_weights.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("weights", metavar="FILE", help="weights of any known format, for the whole network")
+    parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="ends in .pt or .safetensors")
+    parser.add_argument("--class-names", metavar="FILE", help="one a line, by label; default: data.class_names")
+    cli.add_config_arguments(parser)
+    return parser.parse_args(words)
+
+
+def import_weights(args: argparse.Namespace, config: Config) -> None:
+    """From one file to the other."""
+    from engine import saved
+    from models import build_model, load_weights
+
+    if args.out.exists():
+        raise ConfigError(f"--out: {args.out} is there already; remove it or name another")
+    names = class_names(args.class_names or config.data.class_names, config.model.num_classes)
+    model = build_model(config.model)
+    print(load_weights(model, args.weights).summary())
+    saved.save(args.out, model, config, names)
+    print(f"written to {args.out}, with {f'{len(names)} class names' if names else 'no class names'}")
+
+
+def class_names(path: str, classes: int) -> tuple[str, ...]:
+    """The names in a file, or none where none is named. Raises ConfigError where there are too many or too few."""
+    from dali_pipes.formats.class_names import read_class_names
+
+    names = read_class_names(path) if path else ()
+    if names and len(names) != classes:
+        raise ConfigError(f"{path}: names {len(names)} classes, and model.num_classes is {classes}")
+    return names
+
+
+def main() -> int:
+    args = arguments()
+    config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
+    from engine import program
+
+    return program.run("import_weights.py", lambda: import_weights(args, config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
