@@ -49,6 +49,7 @@ class Model:
     pretrained: str = "imagenet"
     """`imagenet` or `imagenet_v2` (torchvision's weights of either recipe), `none`, or a file: see docs/weights.md."""
     shift: Literal["auto", "reference", "where", "folded"] = "auto"
+    """How the shift is done: `auto` is what was measured to be fast; `folded` is inside the convolution after it."""
 
     @property
     def any_frames(self) -> bool:

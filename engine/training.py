@@ -20,7 +20,7 @@ from engine.average import Average
 from engine.record import environment
 from engine.step import Tally, train_step
 from engine.targets import Loss, Mix, make_targets
-from models import Recognizer, build_model, load_pretrained, load_weights
+from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights
 
 # A run keeps these from its first start to its end; all other settings may change when it is resumed.
 FIXED = ("model.", "train.batch", "train.seed")
@@ -187,6 +187,8 @@ def introduce(training: Training, state: dict | None, say: Say) -> None:
     """Restore `state`, if any, and say what the run starts with."""
     config, ranks = training.config, distributed.world_size()
     say(f"settings {configs.fingerprint(config)}, {config.runtime.precision} on {training.device.type}")
+    dtype = runtime.HALF.get(config.runtime.precision, torch.float32)
+    say(describe_shift(training.model, training.device, dtype, compiled=config.runtime.compile == "on"))
     clips_at_once = configs.clips_at_once(config.train, ranks)
     parts = f", {clips_at_once} at a time" if config.train.accumulate > 1 else ""
     say(f"{config.train.batch} clips a step, {config.train.batch // ranks} on each of {ranks} ranks{parts}")

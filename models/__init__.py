@@ -4,6 +4,7 @@ from models.cost import describe
 from models.errors import CheckpointError
 from models.files import read_file
 from models.recognizer import Recognizer, build_model
+from models.shifted import describe_shift
 from models.streaming import Streaming
 from models.weights import LoadReport, load_pretrained, load_weights
 
@@ -14,6 +15,7 @@ __all__ = [
     "Streaming",
     "build_model",
     "describe",
+    "describe_shift",
     "load_pretrained",
     "load_weights",
     "read_file",

@@ -15,7 +15,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from configs import ConfigError
 from configs.schema import Model
 from models.non_local import NonLocal
-from models.shift import SHIFTS, ShiftedConv2d
+from models.shifted import FORMS, ShiftedConv2d
 
 RESNETS = {
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
@@ -71,7 +71,13 @@ def _shift_inside(net: nn.Module, settings: Model) -> None:
                 f"shifted; use at most {conv.in_channels}"
             )
         after = 0 if settings.causal else fold
-        parent.set_submodule(name, ShiftedConv2d(conv, settings.frames, after, fold, SHIFTS[settings.shift]))
+        shifted = ShiftedConv2d(conv, settings.frames, after, fold, FORMS[settings.shift])
+        if settings.shift == "folded" and not shifted.foldable:
+            raise ConfigError(
+                f"model.shift: folded: {settings.backbone} shifts before 3x3 convolutions, and only 1x1 ones can take "
+                "the shift in; use auto"
+            )
+        parent.set_submodule(name, shifted)
 
 
 def _shifted_places(net: nn.Module, every: int) -> Iterator[tuple[nn.Module, str]]:

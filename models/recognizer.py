@@ -1,6 +1,6 @@
 """TSM and TSN: a 2-D network applied to every frame of a clip, and the frames' answers averaged.
 
-Owns consensus and head. Where a TSM shifts is `backbones`' affair, how it shifts is `shift`'s.
+Owns consensus and head. Where a TSM shifts is `backbones`' affair, how it shifts is `shifted`'s.
 
 Shapes: B clips or videos, V views of a video, T frames, N = B * T, C channels, H W pixels, K classes.
 """
@@ -8,7 +8,6 @@ Shapes: B clips or videos, V views of a video, T frames, N = B * T, C channels, 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from configs import ConfigError
 from configs.schema import Model
 from models.backbones import build_parts
 
@@ -71,8 +70,6 @@ class Recognizer(nn.Module):
 def build_model(settings: Model) -> Recognizer:
     """The network that the recipe asks for, with random weights; `weights.load_pretrained` gives it better ones.
 
-    Raises ConfigError for a form of the shift that does not exist, and for one that would shift nothing.
+    Raises ConfigError for a form of the shift that the network cannot have, and for one that would shift nothing.
     """
-    if settings.shift == "folded":
-        raise ConfigError("model.shift: folded is not available in this version; use auto")
     return Recognizer(settings)

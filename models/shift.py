@@ -1,8 +1,8 @@
-"""The temporal shift: its readable form, its fast forms, and the convolution that shifts its own input.
+"""The temporal shift: its readable form and its fast forms.
 
 MIT's convention: of the channels, the first `after` show the frame after, the next `before` the frame before, and the
 rest stay; beyond the ends of a clip there are zeros. Both are an eighth of the channels as a rule; `after` is 0 where
-nothing may come from the future. Knows nothing of networks or of where a shift belongs.
+nothing may come from the future. Knows nothing of convolutions or networks.
 
 Shapes: N = B * T frames of B clips, C channels, H W pixels.
 """
@@ -10,7 +10,7 @@ Shapes: N = B * T frames of B clips, C channels, H W pixels.
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 Shift = Callable[[Tensor, int, int, int], Tensor]  # x_NCHW, frames, after, before
@@ -53,39 +53,17 @@ def shift_concat(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor
     return torch.cat(parts, 2).flatten(0, 1)
 
 
+def unshift_where(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
+    """The transpose of `shift_where`, through which its gradient goes back: each channel moves the other way."""
+    return _WhereShift.apply(x_NCHW, frames, after, before, -1)
+
+
 def shift_auto(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
     """`temporal_shift` in the form that is fast here, or that can be exported."""
     if torch.compiler.is_exporting():
         return shift_concat(x_NCHW, frames, after, before)
     shift = shift_where if torch.compiler.is_compiling() else shift_copy
     return shift(x_NCHW, frames, after, before)
-
-
-SHIFTS: dict[str, Shift] = {"auto": shift_auto, "reference": temporal_shift, "where": shift_where}
-
-
-class ShiftedConv2d(nn.Conv2d):
-    """A convolution over the temporally shifted input; its parameters are those of `conv`, under the same names."""
-
-    def __init__(self, conv: nn.Conv2d, frames: int, after: int, before: int, shift: Shift):
-        super().__init__(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            stride=conv.stride,
-            padding=conv.padding,
-            dilation=conv.dilation,
-            groups=conv.groups,
-            bias=conv.bias is not None,
-        )
-        self.load_state_dict(conv.state_dict())
-        self.frames, self.after, self.before, self.shift = frames, after, before, shift
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        return super().forward(self.shift(x_NCHW, self.frames, self.after, self.before))
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, frames={self.frames}, after={self.after}, before={self.before}"
 
 
 def _channels(after: int, before: int) -> tuple[slice, slice, slice]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from configs import ConfigError
 from models.recognizer import Recognizer
-from models.shift import ShiftedConv2d
+from models.shifted import ShiftedConv2d
 
 
 class Streaming(nn.Module):
@@ -39,7 +39,7 @@ class Streaming(nn.Module):
         self._memory = _Memory()
         self._shifted = [part for part in self.network.modules() if isinstance(part, ShiftedConv2d)]
         for conv in self._shifted:
-            conv.shift = self._memory
+            conv.form = self._memory
         self.eval()
 
     def forward(self, frame_BCHW: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
@@ -74,8 +74,8 @@ class _Memory:
         self.recall(())  # hold on to nothing: neither to memory of the device nor to what an exporter traced with
         return kept
 
-    def __call__(self, x_BCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-        now_BCHW = x_BCHW[:, :before]
+    def __call__(self, conv: ShiftedConv2d, x_BCHW: Tensor) -> Tensor:
+        now_BCHW = x_BCHW[:, : conv.before]
         past_BCHW = self._before[len(self._kept)] if self._before else torch.zeros_like(now_BCHW)
         self._kept.append(now_BCHW.clone())  # a slice would keep all of x alive
-        return torch.cat((past_BCHW, x_BCHW[:, before:]), 1)
+        return conv.convolve(torch.cat((past_BCHW, x_BCHW[:, conv.before :]), 1))

@@ -15,7 +15,7 @@ from models.errors import CheckpointError, some
 from models.files import read_file
 from models.formats import Found, Weights
 from models.recognizer import Recognizer
-from models.shift import ShiftedConv2d
+from models.shifted import ShiftedConv2d
 
 
 @dataclass(frozen=True)

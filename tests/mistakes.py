@@ -43,7 +43,7 @@ MISTAKES = {
     "evaluating before training": "eval.py --config demo.yaml",
     "GPU decoding without a GPU": "train.py --config demo.yaml data.decoder=nvdec runtime.device=cpu",
     "a run that exists": "train.py --config demo.yaml train.name=taken",
-    "a form of the shift that is not there": "train.py --config demo.yaml model.shift=folded",
+    "a form of the shift that a network cannot have": "train.py --config demo.yaml model.shift=folded",
 }
 
 

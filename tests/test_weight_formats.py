@@ -16,7 +16,7 @@ from torch import nn
 from configs.schema import Model
 from models import CheckpointError, build_model, load_pretrained, load_weights
 from models.formats import recognise
-from models.shift import ShiftedConv2d
+from models.shifted import ShiftedConv2d
 
 DATA = Path(__file__).parent / "data"
 ROUNDING = 1e-4  # of logits that spread by 1 to 5, between two orders of summation in fp32
@@ -236,8 +236,8 @@ def test_mits_mobilenet_gives_the_same_logits_here(tmp_path):
 
 
 def test_mits_shifted_mobilenet_is_told_from_one_that_is_not_shifted(tmp_path):
-    shifted = [name for name, part in skeleton(backbone="mobilenet_v2").named_modules() if hasattr(part, "shift")]
-    places = {name.replace("conv.0.0", "conv.0") for name in shifted}
+    parts = skeleton(backbone="mobilenet_v2").named_modules()
+    places = {name.replace("conv.0.0", "conv.0") for name, part in parts if isinstance(part, ShiftedConv2d)}
     state = {}
     for key, value in flat_mobilenet(5).state_dict().items():
         layer, _, leaf = key.rpartition(".")

@@ -1,0 +1,215 @@
+"""Triton kernels of the 1x1 convolution with the temporal shift folded in: forward, and the gradients of both inputs.
+
+In NHWC memory the frames of a batch are a matrix of M = N * H * W rows and C columns, and a 1x1 convolution is a matrix
+product. The next frame lies H * W rows further down, so the shift is an offset of rows that depends on the column, and
+whether there is such a frame is one comparison of a row's place within its clip. Rows are read and written where they
+are: the shift moves no byte of its own. Knows nothing of autograd; `fold` makes an operator of it.
+
+Shapes: N = B * T frames, M rows of the matrix, C channels in, O channels out, S parts that M is split into.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.library import wrap_triton
+
+PROGRAMS = 264  # that the gradient of the weight is split into, at least: two for each multiprocessor of an H100
+
+
+class Tile(NamedTuple):
+    """How a kernel divides its work: rows and columns of the result that a program makes, and terms it adds at once."""
+
+    rows: int
+    columns: int
+    terms: int
+    warps: int
+    stages: int
+
+
+class Geometry(NamedTuple):
+    """What a shift is, in rows and columns of the matrix."""
+
+    pixels: int  # rows of a frame
+    clip: int  # rows of a clip
+    after: int  # columns before this one show the frame after
+    moved: int  # those from there to this one show the frame before, all others stay
+
+
+@triton.jit
+def _load(matrix_ptr, row_M, column_N, rows, columns):
+    """A tile of a row-major matrix; zeros outside."""
+    inside_MN = (row_M < rows)[:, None] & (column_N < columns)[None, :]
+    return tl.load(matrix_ptr + row_M[:, None].to(tl.int64) * columns + column_N[None, :], mask=inside_MN, other=0.0)
+
+
+@triton.jit
+def _offset(channel_C, pixels, after, moved):
+    """By how many rows the source of a channel lies ahead."""
+    return tl.where(channel_C < after, pixels, tl.where(channel_C < moved, -pixels, 0))
+
+
+@triton.jit
+def _load_shifted(x_ptr, row_M, channel_C, rows, channels, pixels, clip, after, moved, VECTOR: tl.constexpr):
+    """A tile of the shifted frames; zeros beyond the ends of clips."""
+    offset_C = _offset(channel_C, pixels, after, moved)
+    source_MC = (row_M % clip)[:, None] + offset_C[None, :]
+    exists_MC = (row_M < rows)[:, None] & (channel_C < channels)[None, :] & (source_MC >= 0) & (source_MC < clip)
+    index_MC = row_M[:, None].to(tl.int64) * channels + (offset_C.to(tl.int64) * channels + channel_C)[None, :]
+    index_MC = tl.max_contiguous(tl.multiple_of(index_MC, [1, VECTOR]), [1, VECTOR])
+    return tl.load(x_ptr + index_MC, mask=tl.max_constancy(exists_MC, [1, VECTOR]), other=0.0)
+
+
+@triton.jit
+def forward_kernel(
+    x_ptr, weight_ptr, y_ptr, rows, channels, filters, pixels, clip, after, moved,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, TERMS: tl.constexpr, VECTOR: tl.constexpr,
+):  # fmt: skip
+    """y_MO = shifted x_MC times the transposed weight_OC."""
+    tiles = tl.cdiv(filters, COLUMNS)  # neighbours read the same rows, from the cache
+    row_M = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    filter_O = tl.program_id(0) % tiles * COLUMNS + tl.arange(0, COLUMNS)
+    y_MO = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for start in range(0, channels, TERMS):
+        channel_C = start + tl.arange(0, TERMS)
+        x_MC = _load_shifted(x_ptr, row_M, channel_C, rows, channels, pixels, clip, after, moved, VECTOR)
+        weight_OC = _load(weight_ptr, filter_O, channel_C, filters, channels)
+        y_MO = tl.dot(x_MC, tl.trans(weight_OC), y_MO, input_precision="ieee")
+    inside_MO = (row_M < rows)[:, None] & (filter_O < filters)[None, :]
+    index_MO = row_M[:, None].to(tl.int64) * filters + filter_O[None, :]
+    tl.store(y_ptr + index_MO, y_MO.to(y_ptr.dtype.element_ty), mask=inside_MO)
+
+
+@triton.jit
+def input_grad_kernel(
+    dy_ptr, weight_ptr, dx_ptr, rows, channels, filters, pixels, clip, after, moved,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, TERMS: tl.constexpr, VECTOR: tl.constexpr,
+):  # fmt: skip
+    """dx_MC = dy_MO times weight_OC, each row stored where the forward pass read it.
+
+    The rows of a clip go round: a row that was read beyond one end is stored as zeros at the other, where the clip has
+    a frame that nobody read. So every element is written once, and nothing has to be cleared before.
+    """
+    tiles = tl.cdiv(channels, COLUMNS)
+    row_M = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    channel_C = tl.program_id(0) % tiles * COLUMNS + tl.arange(0, COLUMNS)
+    dx_MC = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for start in range(0, filters, TERMS):
+        filter_O = start + tl.arange(0, TERMS)
+        dy_MO = _load(dy_ptr, row_M, filter_O, rows, filters)
+        weight_OC = _load(weight_ptr, filter_O, channel_C, filters, channels)
+        dx_MC = tl.dot(dy_MO, weight_OC, dx_MC, input_precision="ieee")
+    place_M = row_M % clip
+    source_MC = place_M[:, None] + _offset(channel_C, pixels, after, moved)[None, :]
+    past_MC, before_MC = source_MC >= clip, source_MC < 0
+    place_MC = tl.where(past_MC, source_MC - clip, tl.where(before_MC, source_MC + clip, source_MC))
+    index_MC = ((row_M - place_M)[:, None] + place_MC).to(tl.int64) * channels + channel_C[None, :]
+    index_MC = tl.max_contiguous(tl.multiple_of(index_MC, [1, VECTOR]), [1, VECTOR])
+    dx_MC = tl.where(past_MC | before_MC, 0.0, dx_MC).to(dx_ptr.dtype.element_ty)
+    inside_MC = (row_M < rows)[:, None] & (channel_C < channels)[None, :]
+    tl.store(dx_ptr + index_MC, dx_MC, mask=inside_MC)
+
+
+@triton.jit
+def weight_grad_kernel(
+    x_ptr, dy_ptr, parts_ptr, rows, channels, filters, pixels, clip, after, moved, rows_of_part,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, TERMS: tl.constexpr, VECTOR: tl.constexpr,
+):  # fmt: skip
+    """parts_SOC = the transposed dy_MO times shifted x_MC, over each part of the rows; parts are summed afterwards.
+
+    Atomic additions would need no parts, but would add in another order every time.
+    """
+    tiles = tl.cdiv(channels, COLUMNS)
+    filter_O = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
+    channel_C = tl.program_id(0) % tiles * COLUMNS + tl.arange(0, COLUMNS)
+    first = tl.program_id(1) * rows_of_part
+    last = tl.minimum(first + rows_of_part, rows)
+    part_OC = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for start in range(first, last, TERMS):
+        row_M = start + tl.arange(0, TERMS)
+        x_MC = _load_shifted(x_ptr, row_M, channel_C, last, channels, pixels, clip, after, moved, VECTOR)
+        dy_MO = _load(dy_ptr, row_M, filter_O, last, filters)
+        part_OC = tl.dot(tl.trans(dy_MO), x_MC, part_OC, input_precision="ieee")
+    inside_OC = (filter_O < filters)[:, None] & (channel_C < channels)[None, :]
+    index_OC = (tl.program_id(1) * filters + filter_O)[:, None].to(tl.int64) * channels + channel_C[None, :]
+    tl.store(parts_ptr + index_OC, part_OC, mask=inside_OC)
+
+
+def forward(
+    x_NCHW: Tensor, weight_OC: Tensor, frames: int, after: int, before: int, tile: Tile | None = None
+) -> Tensor:
+    """y_NOHW in the type of x_NCHW, channels_last as that must be; weight_OC has its type and is contiguous."""
+    count, channels, *size = x_NCHW.shape
+    filters, rows = len(weight_OC), count * size[0] * size[1]
+    tile = tile or Tile(128, _block(filters, x_NCHW), _terms(x_NCHW), warps=8, stages=3)
+    y_NOHW = _empty(x_NCHW, count, filters, *size)
+    grid = (triton.cdiv(rows, tile.rows) * triton.cdiv(filters, tile.columns),)
+    wrap_triton(forward_kernel)[grid](
+        x_NCHW, weight_OC, y_NOHW, rows, channels, filters, *_geometry(size, frames, after, before),
+        ROWS=tile.rows, COLUMNS=tile.columns, TERMS=tile.terms, VECTOR=_vector(x_NCHW, channels, after, before),
+        num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
+    return y_NOHW
+
+
+def input_grad(
+    dy_NOHW: Tensor, weight_OC: Tensor, frames: int, after: int, before: int, tile: Tile | None = None
+) -> Tensor:
+    """dx_NCHW in the type of dy_NOHW, channels_last as that must be; weight_OC has its type and is contiguous."""
+    count, filters, *size = dy_NOHW.shape
+    channels, rows = weight_OC.shape[1], count * size[0] * size[1]
+    tile = tile or Tile(128, _block(channels, dy_NOHW), _terms(dy_NOHW), warps=8, stages=3)
+    dx_NCHW = _empty(dy_NOHW, count, channels, *size)
+    grid = (triton.cdiv(rows, tile.rows) * triton.cdiv(channels, tile.columns),)
+    wrap_triton(input_grad_kernel)[grid](
+        dy_NOHW, weight_OC, dx_NCHW, rows, channels, filters, *_geometry(size, frames, after, before),
+        ROWS=tile.rows, COLUMNS=tile.columns, TERMS=tile.terms, VECTOR=_vector(dy_NOHW, channels, after, before),
+        num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
+    return dx_NCHW
+
+
+def weight_grad(
+    x_NCHW: Tensor, dy_NOHW: Tensor, frames: int, after: int, before: int, tile: Tile | None = None
+) -> Tensor:
+    """dweight_OC in fp32, always added in the same order; both inputs are channels_last and of one type."""
+    count, channels, *size = x_NCHW.shape
+    filters, rows = dy_NOHW.shape[1], count * size[0] * size[1]
+    tile = tile or Tile(_block(filters, x_NCHW), _block(channels, x_NCHW), _terms(x_NCHW), warps=8, stages=3)
+    tiles = triton.cdiv(filters, tile.rows) * triton.cdiv(channels, tile.columns)
+    rows_of_part = triton.cdiv(triton.cdiv(rows, triton.cdiv(PROGRAMS, tiles)), tile.terms) * tile.terms
+    parts = triton.cdiv(rows, rows_of_part)
+    parts_SOC = torch.empty(parts, filters, channels, dtype=torch.float32, device=x_NCHW.device)
+    wrap_triton(weight_grad_kernel)[tiles, parts](
+        x_NCHW, dy_NOHW, parts_SOC, rows, channels, filters, *_geometry(size, frames, after, before), rows_of_part,
+        ROWS=tile.rows, COLUMNS=tile.columns, TERMS=tile.terms, VECTOR=_vector(x_NCHW, channels, after, before),
+        num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
+    return parts_SOC.sum(0)
+
+
+def _geometry(size: list[int], frames: int, after: int, before: int) -> Geometry:
+    pixels = size[0] * size[1]
+    return Geometry(pixels, frames * pixels, after, after + before)
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def _vector(values: Tensor, channels: int, after: int, before: int) -> int:
+    """How many neighbouring columns may be moved at once: 16 bytes, less where folds or channels would cut them."""
+    return math.gcd(16 // values.element_size(), channels, after, before)
+
+
+def _block(columns: int, values: Tensor) -> int:
+    """The power of two that covers `columns`, up to two lines of the cache; 16 is the least that tensor cores take."""
+    return min(max(triton.next_power_of_2(columns), 16), 2 * _terms(values))
+
+
+def _terms(values: Tensor) -> int:
+    """As many values as a line of the cache holds."""
+    return 128 // values.element_size()

@@ -1,0 +1,48 @@
+"""Which convolutions the shift is folded into: what was measured on which device, and the rule that decides by it.
+
+`benchmarks/shift.py` writes the rows, one line of JSON each. Times are in milliseconds, of the forward pass and both
+gradients together: `plain_ms` without a shift, `copied_ms` with one beside the convolution, `folded_ms` with one
+inside. What has no row is not folded. Sizes of pictures and batches are no part of the key: all forms grow alike.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FILE = Path(__file__).with_name("fold_table.jsonl")
+Key = tuple[str, int, int]  # type, channels in, channels out
+
+
+@torch.compiler.assume_constant_result
+def is_faster(device: torch.device, dtype: torch.dtype, channels: int, filters: int, compiled: bool) -> bool:
+    """Whether the folded form was measured as no slower than what would be done otherwise.
+
+    Eager PyTorch copies. A compiler fuses the copy into what comes before, where it costs next to nothing: it is only
+    beaten for sure by a folded form that is as fast as no shift at all. On a CPU it is given no folded form.
+    """
+    row = find(device, dtype, channels, filters)
+    if row is None or (compiled and device.type == "cpu"):
+        return False
+    return row["folded_ms"] <= row["plain_ms" if compiled else "copied_ms"]
+
+
+def find(device: torch.device, dtype: torch.dtype, channels: int, filters: int) -> dict[str, Any] | None:
+    """What was measured, if anything was."""
+    return _rows(device_name(device)).get((str(dtype).removeprefix("torch."), channels, filters))
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """What a row calls a device: a GPU by its name, any CPU `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+@cache
+def _rows(device: str) -> dict[Key, dict[str, Any]]:
+    rows = (json.loads(line) for line in FILE.read_text().splitlines())
+    return {(row["dtype"], row["channels"], row["filters"]): row for row in rows if row["device"] == device}

@@ -1,0 +1,93 @@
+"""The convolution that shifts its own input, and the ways that it can do so.
+
+Knows nothing of networks; how a shift is done is `shift`'s affair, and `fold`'s where it is done inside a convolution.
+
+Shapes: N = B * T frames, C channels, H W pixels.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from models import fold, fold_table
+from models.shift import Shift, shift_auto, shift_where, temporal_shift
+
+
+class ShiftedConv2d(nn.Conv2d):
+    """A convolution over the temporally shifted input; its parameters are those of `conv`, under the same names."""
+
+    def __init__(self, conv: nn.Conv2d, frames: int, after: int, before: int, form: "Form"):
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
+            groups=conv.groups,
+            bias=conv.bias is not None,
+        )
+        self.load_state_dict(conv.state_dict())
+        self.frames, self.after, self.before, self.form = frames, after, before, form
+
+    @property
+    def foldable(self) -> bool:
+        """Whether it is a plain matrix product, into which the shift can be folded."""
+        return self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0) and self.groups == 1
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return self.form(self, x_NCHW)
+
+    def convolve(self, x_NCHW: Tensor) -> Tensor:
+        """The convolution alone, for a form to use on what it has shifted."""
+        return super().forward(x_NCHW)
+
+    def folds(self, device: torch.device, dtype: torch.dtype, compiled: bool) -> bool:
+        """Whether the form `auto` does the shift inside the convolution."""
+        return self.foldable and fold_table.is_faster(device, dtype, self.in_channels, self.out_channels, compiled)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, frames={self.frames}, after={self.after}, before={self.before}"
+
+
+Form = Callable[[ShiftedConv2d, Tensor], Tensor]  # x_NCHW -> y_NOHW
+
+
+def beside(shift: Shift, conv: ShiftedConv2d, x_NCHW: Tensor) -> Tensor:
+    """First the shift, then the convolution."""
+    return conv.convolve(shift(x_NCHW, conv.frames, conv.after, conv.before))
+
+
+def inside(conv: ShiftedConv2d, x_NCHW: Tensor) -> Tensor:
+    """Both at once. For convolutions that are foldable."""
+    y_NOHW = fold.shift_conv1x1(x_NCHW, conv.weight, conv.frames, conv.after, conv.before)
+    return y_NOHW if conv.bias is None else y_NOHW + conv.bias.to(y_NOHW.dtype).view(-1, 1, 1)
+
+
+def automatic(conv: ShiftedConv2d, x_NCHW: Tensor) -> Tensor:
+    """The form that was measured to be fast here, or that can be exported."""
+    compiled = torch.compiler.is_compiling()
+    if not torch.compiler.is_exporting() and conv.folds(x_NCHW.device, fold.compute_type(x_NCHW), compiled):
+        return inside(conv, x_NCHW)
+    return beside(shift_auto, conv, x_NCHW)
+
+
+FORMS: dict[str, Form] = {
+    "auto": automatic,
+    "reference": partial(beside, temporal_shift),
+    "where": partial(beside, shift_where),
+    "folded": inside,
+}
+
+
+def describe_shift(model: nn.Module, device: torch.device, dtype: torch.dtype, compiled: bool) -> str:
+    """One line for the start of a run: how many convolutions of `model` shift, and in how many of them it is folded."""
+    shifted = [part for part in model.modules() if isinstance(part, ShiftedConv2d)]
+    if not shifted:
+        return "no shift"
+    folded = sum(
+        part.form is inside or (part.form is automatic and part.folds(device, dtype, compiled)) for part in shifted
+    )
+    return f"the shift is folded into {folded} of {len(shifted)} convolutions, and done beside the others"

@@ -1,0 +1,180 @@
+"""The shift folded into a 1x1 convolution, as an operator: on a CPU, in compilers, and as a GPU's compiler sees it."""
+
+from unittest.mock import patch
+
+import pytest
+import torch
+import torch.nn.functional as F
+import triton
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch._functorch.aot_autograd import aot_function
+from torch._subclasses.fake_tensor import FakeTensorMode
+from triton.backends.compiler import GPUTarget
+
+from models import fold
+from models.fold import shift_conv1x1
+from models.shift import temporal_shift
+
+NHWC = torch.channels_last
+
+
+def separately(x_NCHW, weight_OC11, frames, after, before):
+    """The definition."""
+    return F.conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11)
+
+
+def random_inputs(count=6, channels=8, filters=4, height=3, width=5, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    x_NCHW = torch.randn(count, channels, height, width, generator=generator).to(dtype, memory_format=NHWC)
+    weight_OC11 = torch.randn(filters, channels, 1, 1, generator=generator).to(dtype)
+    return x_NCHW.requires_grad_(), weight_OC11.requires_grad_()
+
+
+def with_gradients(convolve, inputs, *shift):
+    """The result and the gradients of both inputs, for a gradient of the result that is the same every time."""
+    y_NOHW = convolve(*inputs, *shift)
+    dy_NOHW = torch.randn(y_NOHW.shape, generator=torch.Generator().manual_seed(1)).to(y_NOHW)
+    return y_NOHW, *torch.autograd.grad(y_NOHW, inputs, dy_NOHW)
+
+
+@st.composite
+def cases(draw):
+    """Inputs of any size and layout, and a shift from none to all of the channels."""
+    frames, channels = draw(st.integers(1, 5)), draw(st.integers(1, 9))
+    sizes = (draw(st.integers(1, 3)) * frames, channels, *(draw(st.integers(1, 4)) for _ in range(3)))
+    after = draw(st.integers(0, channels))
+    layout = draw(st.sampled_from([NHWC, torch.contiguous_format]))
+    inputs = [value.detach().to(memory_format=layout).requires_grad_() for value in random_inputs(*sizes)]
+    return inputs, frames, after, draw(st.integers(0, channels - after))
+
+
+@settings(deadline=None)
+@given(cases())
+def test_folded_is_shifted_and_convolved_with_its_gradients(case):
+    inputs, *shift = case
+    torch.testing.assert_close(
+        with_gradients(shift_conv1x1, inputs, *shift), with_gradients(separately, inputs, *shift)
+    )
+
+
+def test_gradients_agree_with_finite_differences():
+    assert torch.autograd.gradcheck(lambda *inputs: shift_conv1x1(*inputs, 3, 2, 1), random_inputs(width=1))
+
+
+def test_results_are_channels_last_and_gradients_have_the_strides_of_what_they_are_of():
+    x_NCHW, weight_OC11 = random_inputs()
+    for layout in (NHWC, torch.contiguous_format):
+        inputs = x_NCHW, weight_OC11.detach().to(memory_format=layout).requires_grad_()
+        y_NOHW, dx_NCHW, dweight_OC11 = with_gradients(shift_conv1x1, inputs, 3, 1, 1)
+        assert y_NOHW.is_contiguous(memory_format=NHWC)
+        assert (dx_NCHW.stride(), dweight_OC11.stride()) == tuple(value.stride() for value in inputs)
+
+
+def test_gradients_are_computed_only_where_they_are_wanted():
+    x_NCHW, weight_OC11 = random_inputs()
+    with patch.object(fold, "_input_grad") as input_grad:
+        shift_conv1x1(x_NCHW.detach(), weight_OC11, 3, 1, 1).sum().backward()
+    with patch.object(fold, "_weight_grad") as weight_grad:
+        shift_conv1x1(x_NCHW, weight_OC11.detach(), 3, 1, 1).sum().backward()
+    assert not input_grad.called and not weight_grad.called
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_under_autocast_it_computes_in_half_precision_and_weights_keep_theirs(dtype, compiled):
+    inputs = random_inputs(dtype=torch.float32)
+    convolve = torch.compile(shift_conv1x1, fullgraph=True, backend="aot_eager") if compiled else shift_conv1x1
+    expected = with_gradients(separately, inputs, 3, 1, 1)
+    with torch.autocast("cpu", dtype):
+        actual = with_gradients(convolve, inputs, 3, 1, 1)
+    assert [value.dtype for value in actual] == [dtype, torch.float32, torch.float32]
+    torch.testing.assert_close(actual, expected, rtol=0.02, atol=0.1, check_dtype=False)
+
+
+OPERATORS = {
+    "forward": (fold._conv, lambda x, weight, dy: (x, weight)),
+    "input_grad": (fold._input_grad, lambda x, weight, dy: (dy.detach(), weight.detach())),
+    "weight_grad": (fold._weight_grad, lambda x, weight, dy: (x.detach(), dy.detach(), weight.detach())),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_keep_the_contract_of_pytorch(name):
+    operator, inputs = OPERATORS[name]
+    x_NCHW, weight_OC11 = random_inputs()
+    dy_NOHW = separately(x_NCHW, weight_OC11, 3, 1, 1)
+    torch.library.opcheck(operator, (*inputs(x_NCHW, weight_OC11, dy_NOHW), 3, 2, 1))
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_in_one_graph_it_computes_the_same(backend):
+    inputs = random_inputs()
+    compiled = torch.compile(shift_conv1x1, fullgraph=True, backend=backend)
+    torch.testing.assert_close(with_gradients(compiled, inputs, 3, 2, 1), with_gradients(separately, inputs, 3, 2, 1))
+
+
+class OnClips(torch.nn.Module):
+    """clips_BTCHW -> y_NOHW."""
+
+    def __init__(self, weight_OC11):
+        super().__init__()
+        self.weight = weight_OC11
+
+    def forward(self, clips_BTCHW):
+        return shift_conv1x1(clips_BTCHW.flatten(0, 1), self.weight, clips_BTCHW.shape[1], 2, 1)
+
+
+def test_exported_it_stays_one_operator_for_any_number_of_clips():
+    x_NCHW, weight_OC11 = (value.detach() for value in random_inputs(count=12))
+    clips_BTCHW = x_NCHW.unflatten(0, (-1, 3))
+    batch = torch.export.Dim("B")
+    program = torch.export.export(OnClips(weight_OC11), (clips_BTCHW,), dynamic_shapes=[{0: batch}])
+    assert torch.ops.tsm.shift_conv1x1.default in [node.target for node in program.graph.nodes]
+    for clips in (1, 3):
+        some = clips_BTCHW[:clips]
+        torch.testing.assert_close(program.module()(some), separately(some.flatten(0, 1), weight_OC11, 3, 2, 1))
+
+
+@pytest.mark.parametrize(
+    "count, weight, shift, message",
+    [
+        (7, (4, 8, 1, 1), (3, 1, 1), "7 frames are not whole clips of 3"),
+        (6, (4, 8, 3, 3), (3, 1, 1), r"\(4, 8, 3, 3\) is no 1x1 convolution of 8 channels"),
+        (6, (4, 9, 1, 1), (3, 1, 1), r"\(4, 9, 1, 1\) is no 1x1 convolution of 8 channels"),
+        (6, (4, 8, 1, 1), (3, 5, 4), "9 channels cannot be shifted where there are 8"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(count, weight, shift, message):
+    with pytest.raises(ValueError, match=message):
+        shift_conv1x1(torch.zeros(count, 8, 2, 2), torch.zeros(weight), *shift)
+
+
+@pytest.fixture
+def h100(monkeypatch):
+    """Triton's compiler in the belief that there is an H100."""
+
+    class Driver:
+        def get_current_target(self):
+            return GPUTarget("cuda", 90, 32)
+
+    monkeypatch.setattr(triton.runtime.driver, "_active", Driver())
+
+
+def test_a_compiler_for_gpus_sees_the_kernels_and_what_each_one_writes(h100):
+    def all_three(x_NCHW, weight_OC11, dy_NOHW):
+        y_NOHW = fold._conv(x_NCHW, weight_OC11, 8, 8, 8)
+        dx_NCHW = fold._input_grad(dy_NOHW, weight_OC11, 8, 8, 8)
+        return y_NOHW, dx_NCHW, fold._weight_grad(x_NCHW, dy_NOHW, weight_OC11, 8, 8, 8)
+
+    graphs = []
+    with FakeTensorMode(), torch.device("cuda"):
+        x_NCHW = torch.empty(16, 64, 6, 6, dtype=torch.bfloat16).to(memory_format=NHWC)
+        dy_NOHW = torch.empty(16, 32, 6, 6, dtype=torch.bfloat16).to(memory_format=NHWC)
+        weight_OC11 = torch.empty(32, 64, 1, 1).to(memory_format=NHWC)
+        compiled = aot_function(all_three, fw_compiler=lambda graph, _: graphs.append(graph) or graph)
+        y_NOHW, dx_NCHW, dweight_OC11 = compiled(x_NCHW, weight_OC11, dy_NOHW)
+    kernels = [node.kwargs for node in graphs[0].graph.nodes if "triton_kernel_wrapper" in str(node.target)]
+    assert [kernel["tensors_to_clone"] for kernel in kernels] == [["y_ptr"], ["dx_ptr"], ["parts_ptr"]]
+    assert (y_NOHW.stride(), dx_NCHW.stride()) == (dy_NOHW.stride(), x_NCHW.stride())
+    assert (dweight_OC11.stride(), dweight_OC11.dtype) == (weight_OC11.stride(), torch.float32)
