@@ -37,14 +37,20 @@ def open_video(path: str, content: bytes | None = None) -> Iterator[tuple[InputC
     if content is not None:
         source = io.BytesIO(content)
         source.name = path  # raw streams are told apart with the help of the suffix
+    with refusals(path), av.open(source, options=_OPTIONS, metadata_errors="ignore") as container:
+        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not streams:
+            raise DataError(f"{path}: holds no video, only {_kinds(container)}")
+        if streams[0].codec_context is None:
+            raise DataError(f"{path}: FFmpeg has no decoder for its video")
+        yield container, streams[0]
+
+
+@contextmanager
+def refusals(path: str) -> Iterator[None]:
+    """What FFmpeg refuses in the block becomes a DataError about `path`."""
     try:
-        with av.open(source, options=_OPTIONS, metadata_errors="ignore") as container:
-            streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-            if not streams:
-                raise DataError(f"{path}: holds no video, only {_kinds(container)}")
-            if streams[0].codec_context is None:
-                raise DataError(f"{path}: FFmpeg has no decoder for its video")
-            yield container, streams[0]
+        yield
     except av.FFmpegError as error:
         raise DataError(f"{path}: {_reason(error)}") from error
 

@@ -22,6 +22,18 @@ from dali_pipes.video import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTabl
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """What stands in a cut, for a decoder that takes packets and needs no container."""
+
+    codec: str
+    description: bytes  # as `Video` has it
+    starts: np.ndarray  # [K] where each packet begins
+    sizes: np.ndarray  # [K] and how many bytes it has
+    shown: np.ndarray  # [K] the place of its picture among those that the cut shows
+    sync: np.ndarray  # [S] which are keyframes that need nothing before them
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
     """A small valid mp4 in memory, or the whole file where `Video.access` is `whole`."""
 
@@ -32,8 +44,8 @@ class Cut:
     """Compressed pictures in `data`: what a decoder has to decode."""
     shape: tuple[int, int]
     """Height and width that the scan saw, in pixels."""
-    timed: bool = True
-    """Frame k of `data` starts at k * mp4.DURATION ticks; False for a whole file, whose frames are counted."""
+    layout: Layout | None = None
+    """Of a small mp4, whose frame k starts at k * mp4.DURATION ticks; None for a whole file: its frames are counted."""
 
 
 def cut(video: Video, frames: np.ndarray) -> Cut:
@@ -160,7 +172,7 @@ def _whole(video: Video, frames: np.ndarray) -> Cut:
         data = _read(video, descriptor, 0, video.size)
     finally:
         os.close(descriptor)
-    return Cut(data, frames.astype(np.int32), len(video.packets), (video.height, video.width), timed=False)
+    return Cut(data, frames.astype(np.int32), len(video.packets), (video.height, video.width))
 
 
 def _small(video: Video, plan: _Plan) -> Cut:
@@ -175,10 +187,11 @@ def _small(video: Video, plan: _Plan) -> Cut:
     finally:
         os.close(descriptor)
     head = mp4.write(video.description, video.width, video.height, sizes, plan.shown, plan.sync)
-    data = b"".join([head, *body])
+    data, starts = b"".join([head, *body]), len(head) + sizes.cumsum() - sizes
     if video.codec == "hevc":
-        data = _break_links(video, data, len(head) + sizes.cumsum() - sizes, sizes, plan.sync)
-    return Cut(data, plan.positions, len(sizes), (video.height, video.width))
+        data = _break_links(video, data, starts, sizes, plan.sync)
+    layout = Layout(video.codec, video.description, starts, sizes, plan.shown, plan.sync)
+    return Cut(data, plan.positions, len(sizes), (video.height, video.width), layout)
 
 
 def _open_unchanged(video: Video) -> int:

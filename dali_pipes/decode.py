@@ -9,17 +9,19 @@ from collections.abc import Iterator
 
 import av
 import numpy as np
-from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
 
 from dali_pipes import container, mp4
-from dali_pipes.cutter import Cut
+from dali_pipes.cutter import Cut, Layout
 from dali_pipes.errors import DataError
 
 # Concealed damage is not a frame of the video: stop at it. Without `strict`, FFmpeg guesses how far pictures of a
 # stream that does not say so are reordered from the first few, and drops what then comes too late.
 _OPTIONS = {"err_detect": "explode", "strict": "strict"}
+_CONFIGURATION = {"h264": b"avcC", "hevc": b"hvcC", "vp9": b""}
+"""Codecs that need no container around their packets: opening one costs as much as decoding a few pictures. Whatever
+else a container says of a stream (MPEG-4's tag, say, or the size of its pictures) these do not need."""
 
 
 def decode_frames(cut: Cut, path: str) -> np.ndarray:
@@ -33,45 +35,81 @@ def decode_frames(cut: Cut, path: str) -> np.ndarray:
         rows_of.setdefault(position, []).append(row)
     frames_THWC = np.empty((len(cut.positions), *cut.shape, 3), np.uint8)
     reformatter = VideoReformatter()
-    with container.open_video(path, cut.data) as (source, stream):
-        for position, frame in numbered_frames(source, stream, path, timed=cut.timed):
-            if (frame.height, frame.width) != cut.shape:
-                raise DataError(f"{path}: a picture is {frame.width}x{frame.height}, not {cut.shape[1]}x{cut.shape[0]}")
-            if rows := rows_of.pop(position, None):
-                frames_THWC[rows] = to_rgb(frame, reformatter)
-                if not rows_of:
-                    return frames_THWC
+    for position, frame in numbered_frames(cut, path):
+        if (frame.height, frame.width) != cut.shape:
+            raise DataError(f"{path}: a picture is {frame.width}x{frame.height}, not {cut.shape[1]}x{cut.shape[0]}")
+        if rows := rows_of.pop(position, None):
+            frames_THWC[rows] = to_rgb(frame, reformatter)
+            if not rows_of:
+                return frames_THWC
     raise DataError(f"{path}: {sum(map(len, rows_of.values()))} of {len(cut.positions)} wanted frames do not decode")
 
 
-def numbered_frames(
-    source: InputContainer, stream: VideoStream, path: str, *, timed: bool
-) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(number, frame) of each frame of an open container; numbered by time in a cut, by counting in other files."""
-    configure(stream)
-    decoded = _frames_of_cut(source, stream) if timed else source.decode(stream)
-    for count, frame in enumerate(decoded):
-        if frame.is_corrupt:
-            raise DataError(f"{path}: frame {count} is damaged")
-        yield (frame.pts // mp4.DURATION if timed else count), frame
+def numbered_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
+    """(number, frame) of each frame of a cut in the order shown. Raises DataError naming `path`."""
+    if cut.layout is None:
+        frames = _counted_frames(cut, path)
+    elif cut.layout.codec in _CONFIGURATION:
+        frames = _frames_of_packets(cut.data, cut.layout)
+    else:
+        frames = _frames_of_container(cut, path)
+    with container.refusals(path):
+        for number, frame in frames:
+            if frame.is_corrupt:
+                raise DataError(f"{path}: frame {number} is damaged")
+            yield number, frame
 
 
-def _frames_of_cut(source: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """Decode group by group. FFmpeg's HEVC decoder takes a picture number that recurs after a jump for an error."""
-    decoder = stream.codec_context
-    afresh = decoder.name == "hevc"
-    for packet in source.demux(stream):
-        if afresh and packet.is_keyframe:
-            yield from decoder.decode(None)
+def _counted_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
+    with container.open_video(path, cut.data) as (source, stream):
+        configure(stream.codec_context)
+        yield from enumerate(source.decode(stream))
+
+
+def _frames_of_container(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
+    with container.open_video(path, cut.data) as (source, stream):
+        configure(stream.codec_context)
+        yield from ((frame.pts // mp4.DURATION, frame) for frame in source.decode(stream))
+
+
+def _frames_of_packets(data: bytes, layout: Layout) -> Iterator[tuple[int, av.VideoFrame]]:
+    """FFmpeg's HEVC decoder takes a picture number that recurs after a jump for an error, so there each group is
+    decoded to its end.
+    """
+    decoder = _bare_decoder(layout)
+    ends = set(layout.sync.tolist()) if layout.codec == "hevc" else set()
+    view = memoryview(data)
+    bounds = zip(layout.starts.tolist(), layout.sizes.tolist(), layout.shown.tolist(), strict=True)
+    for place, (start, size, shown) in enumerate(bounds):
+        if place in ends:
+            yield from _numbered(decoder.decode(None))
             decoder.flush_buffers()
-        yield from decoder.decode(packet if packet.size else None)
+        packet = av.Packet(view[start : start + size])
+        packet.pts = shown
+        yield from _numbered(decoder.decode(packet))
+    yield from _numbered(decoder.decode(None))
 
 
-def configure(stream: VideoStream) -> None:
+def _numbered(frames: list[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]]:
+    return ((frame.pts, frame) for frame in frames)
+
+
+def _bare_decoder(layout: Layout) -> VideoCodecContext:
+    """A decoder that knows what the sample description says."""
+    decoder = av.CodecContext.create(layout.codec, "r")
+    configure(decoder)
+    if kind := _CONFIGURATION[layout.codec]:
+        decoder.extradata = mp4.configuration(layout.description, kind)
+    if colours := mp4.colours(layout.description):
+        decoder.color_primaries, decoder.color_trc, decoder.colorspace, decoder.color_range = colours
+    return decoder
+
+
+def configure(decoder: VideoCodecContext) -> None:
     """One thread, and damage is an error."""
-    stream.thread_type = "NONE"
-    stream.codec_context.thread_count = 1
-    stream.codec_context.options = _OPTIONS
+    decoder.thread_type = "NONE"
+    decoder.thread_count = 1
+    decoder.options = _OPTIONS
 
 
 def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:

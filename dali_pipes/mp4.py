@@ -14,6 +14,7 @@ import numpy as np
 TIMESCALE = 30000  # ticks a second; a cut has no speed of its own, so every one plays at 30 frames a second
 DURATION = 1000  # ticks a picture: the picture shown as number k starts at k * DURATION exactly
 
+_ENTRY = 16 + 86  # bytes of a `stsd` box before the boxes in its visual entry
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)  # the identity: no rotation, no scaling
 
 
@@ -34,9 +35,21 @@ def find_box(data: bytes, path: tuple[bytes, ...]) -> bytes | None:
 
 
 def configuration(description: bytes, kind: bytes) -> bytes:
-    """The content of the decoder configuration `kind` (avcC, hvcC) in a `stsd` box, or nothing."""
-    at = description.find(kind)
-    return description[at + 4 :] if at >= 0 else b""
+    """What the only entry of a `stsd` box says in its box `kind` (avcC, hvcC, colr, ...), or nothing."""
+    for name, head, start, end in walk_boxes(description[_ENTRY:]):
+        if name == kind:
+            return description[_ENTRY + start + head : _ENTRY + end]
+    return b""
+
+
+def colours(description: bytes) -> tuple[int, int, int, int] | None:
+    """Primaries, transfer and matrix (ITU-T H.273) and FFmpeg's range, if the entry of a `stsd` box has them."""
+    content = configuration(description, b"colr")
+    if content[:4] == b"nclx" and len(content) > 10:
+        return *struct.unpack(">HHH", content[4:10]), 1 + (content[10] >> 7)
+    if content[:4] == b"nclc" and len(content) >= 10:  # QuickTime's, which knows no full range
+        return *struct.unpack(">HHH", content[4:10]), 0
+    return None
 
 
 def walk_boxes(data: bytes) -> Iterator[tuple[bytes, int, int, int]]:

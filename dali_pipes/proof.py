@@ -67,8 +67,8 @@ def _full_decode(video: Video) -> tuple[list[int], list[bytes]]:
 def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
     """(packet index, frame) of the whole file in the order shown; no frame where a packet cannot be decoded."""
     with container.open_video(video.path) as (source, stream):
-        decode.configure(stream)
         decoder = stream.codec_context
+        decode.configure(decoder)
         decoder.copy_opaque = True
         for index, packet in enumerate(chain(container.packets(source, stream), [None])):
             if packet:
@@ -116,10 +116,9 @@ def _decoded(video: Video, frames: np.ndarray) -> Iterator[tuple[int, bytes]]:
     small = cutter.cut(video, frames)
     wanted = dict(zip(small.positions.tolist(), frames.tolist(), strict=True))
     reformatter = VideoReformatter()
-    with container.open_video(video.path, small.data) as (source, stream):
-        for position, frame in decode.numbered_frames(source, stream, video.path, timed=small.timed):
-            if position in wanted:
-                yield wanted.pop(position), _digest(frame, reformatter)
+    for position, frame in decode.numbered_frames(small, video.path):
+        if position in wanted:
+            yield wanted.pop(position), _digest(frame, reformatter)
     if wanted:
         raise DataError(f"{video.path}: {len(wanted)} of {len(frames)} frames do not decode")
 

@@ -1,6 +1,7 @@
 """The cut: the right frames, from as few packets as can be, in a file that any decoder takes."""
 
 import os
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from videos import decode_whole, number_in, write_video
 
-from dali_pipes import cutter
+from dali_pipes import cutter, decode, mp4
 from dali_pipes.cutter import cut, needed
 from dali_pipes.decode import decode_frames
 from dali_pipes.errors import DataError
@@ -130,6 +131,32 @@ def test_positions_count_the_frames_of_the_cut_in_the_order_they_are_shown(tmp_p
     shown = decode_whole(small)
     assert len(shown) == result.packets
     assert [number_in(shown[position]) for position in result.positions] == frames.tolist()
+
+
+def with_colours(description: bytes, colours: bytes) -> bytes:
+    """A `stsd` box whose entry has one more box, with this content."""
+    entry = mp4.box(description[20:24], description[24:], mp4.box(b"colr", colours))
+    return mp4.box(b"stsd", description[8:16], entry)
+
+
+BT709_FULL = struct.pack(">4sHHHB", b"nclx", 1, 1, 1, 0x80)
+BT709_QUICKTIME = struct.pack(">4sHHH", b"nclc", 1, 1, 1)
+
+
+@pytest.mark.parametrize("colours", [None, BT709_FULL, BT709_QUICKTIME], ids=["untagged", "nclx", "nclc"])
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9"])
+def test_packets_without_a_container_decode_to_what_the_container_gives(tmp_path, codec, colours):
+    b_frames = 0 if codec == "libvpx-vp9" else 3
+    video = probe(str(write_video(tmp_path / "clip.mp4", codec, gop=8, b_frames=b_frames, tint=(1, 0.6, 0.2))))
+    if colours:
+        video = replace(video, description=with_colours(video.description, colours))
+    result = cut(video, np.array([3, 20, 21, 40]))
+    bare, contained = (
+        [(number, frame.to_ndarray(format="rgb24")) for number, frame in frames]
+        for frames in (decode._frames_of_packets(result.data, result.layout), decode._frames_of_container(result, ""))
+    )
+    assert [number for number, _ in bare] == [number for number, _ in contained] == list(range(result.packets))
+    np.testing.assert_array_equal([pixels for _, pixels in bare], [pixels for _, pixels in contained])
 
 
 def segments(rng: np.random.Generator, frames: int, count: int = 8) -> np.ndarray:
@@ -265,7 +292,7 @@ def test_videos_cut_together_are_cut_as_each_alone_and_a_bad_one_harms_no_other(
     assert "gone.mp4: cannot be opened" in str(together.pop(2))
     alone = [cut(video, some) for video, some in zip(videos, frames, strict=True) if os.path.exists(video.path)]
     for one, other in zip(together, alone, strict=True):
-        assert (one.data, one.packets, one.timed) == (other.data, other.packets, other.timed)
+        assert (one.data, one.packets) == (other.data, other.packets)
         np.testing.assert_array_equal(one.positions, other.positions)
 
 

@@ -42,8 +42,9 @@ def write_video(
     b_frames: int = 0,
     size: tuple[int, int] = (HEIGHT, WIDTH),
     options: dict[str, str] | None = None,
+    tint: tuple[float, float, float] = (1, 1, 1),
 ) -> Path:
-    """Encode pictures 0 to frames - 1, the container by the suffix of `path`; returns `path`."""
+    """Encode pictures 0 to frames - 1, the container by the suffix of `path`; returns `path`. `tint`: of the grey."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=30, options={**_OPTIONS.get(codec, {}), **(options or {})})
         stream.height, stream.width = size
@@ -52,7 +53,8 @@ def write_video(
         stream.codec_context.max_b_frames = b_frames
         stream.codec_context.thread_count = 1
         for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
+            tinted_HWC = (picture(number, *size) * tint).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(tinted_HWC, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 30)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -28,7 +28,7 @@ _IDENTITY = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
 def decoded(path: str) -> Iterator[av.VideoFrame]:
     """Every frame of a video in the order shown. Raises DataError where one is damaged."""
     with container.open_video(path) as (source, stream):
-        decode.configure(stream)
+        decode.configure(stream.codec_context)
         for packet in chain(container.packets(source, stream), [None]):
             for frame in stream.codec_context.decode(packet):
                 if frame.is_corrupt:

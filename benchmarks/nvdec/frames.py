@@ -83,9 +83,7 @@ def _full_decode(folder: Path, spec: VideoSpec) -> np.ndarray:
     video = streams.scanned(folder, spec)
     everything = streams.whole(video, np.arange(video.frames))
     shape = video.height, video.width
-    return decode.decode_frames(
-        Cut(everything.data, everything.positions, video.frames, shape, timed=False), video.path
-    )
+    return decode.decode_frames(Cut(everything.data, everything.positions, video.frames, shape), video.path)
 
 
 def _difference(got: np.ndarray, expected: np.ndarray) -> dict:
