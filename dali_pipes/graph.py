@@ -55,7 +55,8 @@ def clip_graph(
     `source()` returns one batch as lists, per video: int32 [V, T] which of the decoded frames each view shows, float32
     [V, 4] boxes (left, top, right, bottom in stored pixels), int32 [V] mirror flags; then, for `pyav`, the decoded
     frames, uint8 UHWC; for `jpeg` the bytes of a picture, uint8; for the other heads the bytes of a cut file, uint8,
-    and int32 [U] positions of the wanted frames in it. It raises StopIteration at the end of an epoch.
+    and int32 [U] positions of the wanted frames in it. It raises StopIteration at the end of an epoch. On a CPU the
+    arrays are used where they are: they must stay until their batch has come out.
     """
     encoded = (types.UINT8, 1, "")
     what_to_decode = {"pyav": [(types.UINT8, 4, "FHWC")], "jpeg": [encoded]}.get(head, [encoded, (types.INT32, 1, "")])
@@ -68,6 +69,7 @@ def clip_graph(
         dtype=dtypes,
         ndim=ndims,
         layout=layouts,
+        no_copy=device == "cpu",  # to a GPU memory goes faster from DALI's own
     )
     video_UHWC = decode(head, video, device)
 
@@ -91,4 +93,6 @@ def clip_graph(
             output_layout="FHWC",
         )
 
+    if views == 1:
+        return fn.expand_dims(clip(0), axes=0)  # what stack gives, without its copy
     return fn.stack(*(clip(view) for view in range(views)))

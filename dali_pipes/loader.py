@@ -169,10 +169,10 @@ class VideoLoader:
     def _drain(self) -> None:
         """Forget what is in flight when an epoch is left early, so that the next one starts clean."""
         self._coming = iter(())
-        while self._in_flight:
-            self._in_flight.clear()
+        if self._in_flight:
             while self._run() is not None:
                 pass
+        self._in_flight.clear()  # not before: the pipeline was still using it
 
     def _revive(self, error: RuntimeError) -> None:
         """Rebuild the pipeline after DALI gave it up, without the videos that it cannot decode."""
