@@ -41,7 +41,11 @@ def open_onnx(path: Path, device: str, notify: Notify) -> tuple[Card, Run]:
     onnxruntime = library("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    providers = [*(["CUDAExecutionProvider"] if device == "cuda" else []), "CPUExecutionProvider"]
+    providers: list = ["CPUExecutionProvider"]
+    if device == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": 0}))  # fp32 shall mean fp32
+    elif device == "cuda":
+        notify(f"{path}: this onnxruntime computes on the CPU; pip install onnxruntime-gpu for one that takes the GPU")
     try:
         try:
             session = onnxruntime.InferenceSession(path, options, providers)
@@ -108,7 +112,7 @@ def _run(network: nn.Module, device: str) -> Run:
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         with torch.inference_mode():
-            outputs = network(*(tensor.to(device) for tensor in inputs))
+            outputs = network(*(tensor.to(device).contiguous() for tensor in inputs))  # as compiled code takes them
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
     return run

@@ -2,48 +2,30 @@
 
 import copy
 import json
+import re
+import sys
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
+import numpy
 import onnx
 import pytest
-import tiny
 import torch
+from exporting import NAMES, exported, run, weights_file
 from safetensors.torch import save_file
 
 import configs
-from engine import program
 from engine.deployed import open_deployed
 from engine.record import environment
 from engine.saved import open_saved
-from models import CheckpointError, build_model, read_file
+from models import CheckpointError, read_file
 from tools import export
-from tools.export_check import Difference, check, reopen
-from tools.export_formats import write_onnx, write_program
+from tools.export_check import Difference, check
+from tools.export_formats import write_program
 
-NAMES = ("left", 'a "quoted" one', "économiser")
 CLOSE = 1e-4  # of logits of the order of 1, in fp32: the order of sums differs
 HALF = 1e-2  # the same in fp16
-
-
-def weights_file(folder, **model):
-    """A checkpoint of a tiny network whose logits are of the order of 1."""
-    torch.manual_seed(0)
-    config = tiny.config(model={"fc_std": 0.1, **model}, clip={"size": 32}, eval={"short_side": 32, "clips": 3})
-    content = {"model": build_model(config.model).state_dict(), "config": configs.flat(config), "class_names": NAMES}
-    torch.save(content, folder / "best.pt")
-    return folder / "best.pt"
-
-
-def run(weights, *words):
-    """The exit code of export.py."""
-    return program.run("export.py", lambda: export.export(export.arguments(["--weights", str(weights), *words])))
-
-
-def exported(folder, *words, **model):
-    """The file that export.py makes of a tiny network."""
-    out = folder / f"out{export.FORMATS[words[1]][0]}"
-    assert run(weights_file(folder, **model), "--out", str(out), *words) == 0
-    return out
 
 
 def answers(out, batch, frames=2):
@@ -91,6 +73,15 @@ def test_views_of_videos_are_scored_as_the_network_scores_them(onnx_file):
     assert_near(open_deployed(onnx_file).scores(views_BVTCHW), expected_BVK, CLOSE)
 
 
+@pytest.mark.parametrize("form", ["onnx_file", "program_file"])
+def test_clips_in_nhwc_memory_and_half_precision_are_taken_as_loaders_give_them(form, request):
+    out = request.getfixturevalue(form)
+    clips_BTCHW, _ = answers(out, 2)
+    as_loaded = clips_BTCHW.half().movedim(2, -1).contiguous().movedim(-1, 2)
+    expected_BK = open_saved(out.parent / "best.pt").model(as_loaded.float()).detach()
+    assert_near(open_deployed(out).scores(as_loaded), expected_BK, CLOSE)
+
+
 def test_clips_of_another_shape_are_refused(onnx_file):
     with pytest.raises(ValueError, match=r"takes clips \[B, 2, 3, 32, 32\].*not \[1, 4, 3, 32, 32\]"):
         open_deployed(onnx_file).scores(torch.randn(1, 4, 3, 32, 32))
@@ -104,13 +95,27 @@ def test_an_onnx_file_shifts_by_slices_pads_and_concatenations(onnx_file):
     assert shifts == 8 and others <= 8 * 10 + 55  # ten nodes a shift, and a ResNet-18 without norms
 
 
-def test_an_onnx_file_takes_any_batch_under_one_name_and_tells_nothing_of_this_machine(onnx_file):
+def test_an_onnx_file_takes_any_batch_under_one_name(onnx_file):
     model = onnx.load(onnx_file)
     clip, logits = model.graph.input[0], model.graph.output[0]
     assert (clip.name, logits.name) == ("clip", "logits")
     assert [dim.dim_param or dim.dim_value for dim in clip.type.tensor_type.shape.dim] == ["N", 2, 3, 32, 32]
     assert [dim.dim_param or dim.dim_value for dim in logits.type.tensor_type.shape.dim] == ["N", 3]
-    assert b"recognizer.py" not in onnx_file.read_bytes()
+
+
+def test_a_program_has_no_norms_and_no_example_clips(program_file):
+    operators = {str(node.target) for node in torch.export.load(program_file).graph.nodes}
+    assert "aten.conv2d.default" in operators and not [name for name in operators if "norm" in name]
+    with zipfile.ZipFile(program_file) as archive:
+        assert not [
+            entry for entry in archive.infolist() if "sample_inputs" in entry.filename and entry.file_size > 5000
+        ]
+
+
+@pytest.mark.parametrize("form", ["onnx_file", "program_file"])
+def test_a_file_tells_nothing_of_the_machine_that_wrote_it(form, request):
+    content = request.getfixturevalue(form).read_bytes()
+    assert str(Path(__file__).parents[1]).encode() not in content
 
 
 @pytest.mark.parametrize("form", ["onnx_file", "program_file", "pixels_file", "online_file"])
@@ -164,6 +169,21 @@ def test_a_stream_s_caches_go_in_and_come_out_by_name(online_file):
     assert [node.name for node in graph.output] == ["logits", *(f"next_cache_{index}" for index in range(8))]
 
 
+def test_what_the_documentation_says_of_onnxruntime_runs(onnx_file, online_file, tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "docs/deploy.md").read_text()
+    _, with_clips, with_frames = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    clips = numpy.random.default_rng(0).standard_normal((1, 8, 3, 32, 32), numpy.float32)
+    answers = {"numpy": numpy, "clips": clips[:, :2], "frames": clips.swapaxes(0, 1)}
+    Path("best.onnx").symlink_to(onnx_file)
+    exec(with_clips, answers)
+    assert_near(torch.tensor(answers["logits"]), open_deployed(onnx_file).scores(torch.tensor(clips[:, :2])), CLOSE)
+    Path("best.onnx").unlink()
+    Path("best.onnx").symlink_to(online_file)
+    exec(with_clips.rpartition("(logits,)")[0] + with_frames, answers)
+    assert_near(torch.tensor(answers["logits"]), open_deployed(online_file).stream(torch.tensor(clips))[:, -1], CLOSE)
+
+
 def test_exported_weights_open_like_any_with_their_settings(tmp_path):
     out = exported(tmp_path, "--format", "safetensors", "--precision", "bf16")
     saved, original = open_saved(out), open_saved(tmp_path / "best.pt")
@@ -188,14 +208,6 @@ def test_weights_are_known_for_what_they_are_whatever_the_length_of_their_header
 def test_a_program_in_bf16_keeps_within_the_tolerance_of_bf16(tmp_path, capfd):
     exported(tmp_path, "--format", "export", "--precision", "bf16")
     assert capfd.readouterr().out.count("differs by at most") == 3
-
-
-def test_a_graph_in_bf16_is_checked_in_fp32_where_it_cannot_be_run(tmp_path, capfd):
-    saved = open_saved(weights_file(tmp_path))
-    card = export.describe(saved, export.arguments(["-w", "x", "--format", "onnx", "--precision", "bf16"]))
-    write_onnx(saved, card, tmp_path / "x.onnx", "cpu")
-    check(reopen(tmp_path / "x.onnx", card, "cpu"), saved)
-    assert "does not compute in bf16 on cpu; computing with its weights in fp32" in capfd.readouterr().out
 
 
 def broken(saved):
@@ -236,3 +248,82 @@ def test_an_earlier_file_stays_until_the_new_one_has_been_checked(tmp_path, monk
 def test_differences_are_told_in_a_line():
     line = str(Difference(batch=5, largest=1.2e-6, scale=3.25, agreeing=0.8))
     assert line == "batch 5: differs by at most 1.2e-06, logits up to 3.25, same top-1 in 80 %"
+
+
+def foreign_onnx(path):
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
+    opset = [onnx.helper.make_opsetid("", 20)]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y]), opset_imports=opset), path)
+
+
+def foreign_program(path):
+    torch.export.save(torch.export.export(torch.nn.Identity(), (torch.ones(1),)), path)
+
+
+@pytest.mark.parametrize(
+    "name, write, problem",
+    [
+        ("x.pt", Path.touch, "is no deployed network, as tools/export.py writes them: .onnx, .pt2"),
+        ("x.onnx", lambda path: None, "there is no such file"),
+        ("x.onnx", lambda path: path.write_bytes(b"no graph"), "onnxruntime cannot open it on cpu: "),
+        ("x.onnx", foreign_onnx, "does not say what it is; write it with tools/export.py"),
+        ("x.pt2", lambda path: path.write_bytes(b"no archive"), "is no archive of PyTorch's, or is damaged"),
+        ("x.pt2", foreign_program, "does not say what it is; write it with tools/export.py"),
+        ("x.pt2", lambda path: torch.save({}, path), "PyTorch cannot open it on cpu: "),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, name, write, problem):
+    write(tmp_path / name)
+    with pytest.raises(CheckpointError) as caught:
+        open_deployed(tmp_path / name)
+    assert str(caught.value).startswith(f"{tmp_path / name}: {problem}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.9])
+@pytest.mark.parametrize("form", ["onnx_file", "program_file"])
+def test_half_a_file_is_refused(form, cut, tmp_path, request):
+    content = request.getfixturevalue(form).read_bytes()
+    half = tmp_path / request.getfixturevalue(form).name
+    half.write_bytes(content[: int(cut * len(content))])
+    with pytest.raises(CheckpointError, match=half.name):
+        open_deployed(half)
+
+
+@pytest.mark.parametrize(
+    "words, problem",
+    [
+        ("--format onnx --online", "model.causal: this tsm was made for whole clips"),
+        ("--format onnx --out x.pt2", "--out: x.pt2 does not end in .onnx, as files of --format onnx do"),
+        ("--format safetensors --uint8", "--format safetensors: holds weights alone"),
+        ("--format tensorrt", "tensorrt: needed for this, and cannot be imported"),
+        ("--format onnx eval.sise=64", "'eval.sise=64': no such key; did you mean eval.size?"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_in_a_line(tmp_path, monkeypatch, capfd, words, problem):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert run(weights_file(tmp_path), *words.split()) == 2
+    assert problem in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
+
+
+def test_weights_are_not_replaced_by_what_is_made_of_them(tmp_path, capfd):
+    out = exported(tmp_path, "--format", "safetensors")
+    assert run(out, "--format", "safetensors") == 2
+    assert "would replace the weights" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_not_exported_for(tmp_path, capfd):
+    assert run(weights_file(tmp_path), "--format", "aoti", "--device", "cuda") == 2
+    assert "--device: cuda, but torch sees no GPU" in capfd.readouterr().err
+
+
+def test_a_compiler_that_is_not_there_is_asked_for(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    assert run(weights_file(tmp_path), "--format", "aoti") == 2
+    assert (
+        "--format aoti: compiles C++, and there is no compiler; install g++, or name one in CXX"
+        in capfd.readouterr().err
+    )

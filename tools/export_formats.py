@@ -28,7 +28,10 @@ def network_of(saved: Saved, card: Card) -> ClipNetwork:
 def trace(network: ClipNetwork, device: str = "cpu") -> ExportedProgram:
     """The network as a graph for any batch; all other sizes are those of its examples."""
     examples = tuple(example.to(device) for example in network.examples)
-    return torch.export.export(network.to(device), examples, dynamic_shapes=_any_batch(examples, Dim("N")))
+    program = torch.export.export(network.to(device), examples, dynamic_shapes=_any_batch(examples, Dim("N")))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it tells of this machine, and is as large as a small network
+    return program
 
 
 def _any_batch(inputs: tuple, name: object) -> tuple:
@@ -52,7 +55,7 @@ def write_onnx(saved: Saved, card: Card, path: Path, device: str = "cpu") -> Non
             verbose=False,
         )
     for node in onnx.model.graph:
-        node.metadata_props.clear()  # how it came about, with the paths of this machine
+        node.metadata_props.clear()  # from which operations of PyTorch it came
     onnx.model.metadata_props.update(card.to_texts())
     onnx.save(path)
 
@@ -66,17 +69,20 @@ def write_program(saved: Saved, card: Card, path: Path, device: str) -> None:
 
 def write_package(saved: Saved, card: Card, path: Path, device: str) -> None:
     """A program compiled for this kind of machine and device by AOTInductor, which runs without Python too."""
-    settings = {"aot_inductor.metadata": card.to_texts()}
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
     try:
-        torch._inductor.aoti_compile_and_package(
-            trace(network_of(saved, card), device), package_path=str(path), inductor_configs=settings
-        )
-    except RuntimeError as error:
-        if "InvalidCxxCompiler" not in str(error):
-            raise
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
         raise ConfigError(
-            "--format aoti: compiles C++ and finds no compiler; install g++, or name one in CXX"
+            "--format aoti: compiles C++, and there is no compiler; install g++, or name one in CXX"
         ) from error
+    torch._inductor.aoti_compile_and_package(
+        trace(network_of(saved, card), device),
+        package_path=str(path),
+        inductor_configs={"aot_inductor.metadata": card.to_texts()},
+    )
 
 
 def write_safetensors(saved: Saved, card: Card, path: Path, device: str) -> None:

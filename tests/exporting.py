@@ -1,0 +1,32 @@
+"""Tiny networks put into deployment files by export.py, as a person would."""
+
+import tiny
+import torch
+
+import configs
+from engine import program
+from models import build_model
+from tools import export
+
+NAMES = ("left", 'a "quoted" one', "économiser")
+
+
+def weights_file(folder, **model):
+    """A checkpoint of a tiny network whose logits are of the order of 1."""
+    torch.manual_seed(0)
+    config = tiny.config(model={"fc_std": 0.1, **model}, clip={"size": 32}, eval={"short_side": 32, "clips": 3})
+    content = {"model": build_model(config.model).state_dict(), "config": configs.flat(config), "class_names": NAMES}
+    torch.save(content, folder / "best.pt")
+    return folder / "best.pt"
+
+
+def run(weights, *words):
+    """The exit code of export.py."""
+    return program.run("export.py", lambda: export.export(export.arguments(["--weights", str(weights), *words])))
+
+
+def exported(folder, *words, **model):
+    """The file that export.py makes of a tiny network."""
+    out = folder / f"out{export.FORMATS[words[1]][0]}"
+    assert run(weights_file(folder, **model), "--out", str(out), *words) == 0
+    return out
