@@ -102,4 +102,5 @@ def _attend_inside(net: ResNet, frames: int) -> None:
 
 
 def _then_attend(block: Bottleneck, inputs: tuple, out_NCHW: Tensor) -> Tensor:
+    """A hook and no wrapper, so that what is in the block keeps its names."""
     return block.nl(out_NCHW)

@@ -46,7 +46,7 @@ class Recognizer(nn.Module):
         """Features_BTC of each frame, averaged over H and W."""
         self._check(clips_BTCHW)
         for part in self.across_frames:
-            part.frames = clips_BTCHW.shape[1]
+            part.frames = clips_BTCHW.shape[1]  # merged into N, it cannot be told from there
         x_NCHW = clips_BTCHW.flatten(0, 1)  # a view: clips in NHWC memory become channels_last frames
         for name in self.trunk:
             x_NCHW = getattr(self, name)(x_NCHW)

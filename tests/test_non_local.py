@@ -123,6 +123,20 @@ def test_a_tsn_of_non_local_blocks_takes_any_number_of_frames():
     torch.testing.assert_close(together_BTK, alone_BTK)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("channels, side", [(512, 28), (1024, 14)])
+def test_a_block_of_the_published_network_computes_in_fp16_on_a_gpu(channels, side):
+    block = NonLocal(channels, frames=8).to("cuda", memory_format=torch.channels_last).eval()
+    nn.init.normal_(block.W[1].weight)
+    x_NCHW = torch.randn(8, channels, side, side, device="cuda").to(memory_format=torch.channels_last)
+    with torch.autocast("cuda", torch.float16):
+        actual_NCHW = block(x_NCHW.requires_grad_())
+    (grad_NCHW,) = torch.autograd.grad(actual_NCHW.float().square().mean(), x_NCHW)
+    expected_NCHW = block.double()(x_NCHW.double())
+    assert actual_NCHW.isfinite().all() and grad_NCHW.isfinite().all()
+    assert (actual_NCHW - expected_NCHW).abs().mean() < 0.02 * expected_NCHW.abs().mean()
+
+
 def test_a_compiled_block_is_one_graph_and_equals_the_eager_one(block):
     compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
     x_NCHW = torch.randn(6, 12, 4, 6, dtype=torch.float64)

@@ -64,6 +64,17 @@ def test_in_single_precision_a_stream_differs_by_rounding_only(backbone, width, 
     torch.testing.assert_close(logits_TBK.transpose(0, 1), expected_BTK, atol=SINGLE * largest, rtol=0)
 
 
+@pytest.mark.gpu
+@torch.no_grad()
+def test_on_a_gpu_a_stream_in_fp16_differs_by_rounding_only():
+    model, clips_BTCHW = slim.steady(causal=True, num_classes=400).cuda().half(), slim.clips(2, 64, 112).cuda().half()
+    streaming = Streaming(model.to(memory_format=torch.channels_last))
+    logits_TBK, _ = streamed(streaming, clips_BTCHW.unbind(1), streaming.initial_caches(2, 112))
+    expected_BTK = model.frame_logits(clips_BTCHW)
+    largest = expected_BTK.abs().max().item()
+    torch.testing.assert_close(logits_TBK.transpose(0, 1), expected_BTK, atol=0.02 * largest, rtol=0)
+
+
 def test_a_frame_without_caches_begins_a_stream():
     streaming, frames_TBCHW = Streaming(slim.network(causal=True)), slim.clips(3, 2)
     expected_TBK, _ = streamed(streaming, frames_TBCHW, streaming.initial_caches(2, 32))
