@@ -130,10 +130,15 @@ def _mirrored(weights: Weights, settings: Model, report: LoadReport) -> Weights:
 def _compare_shifts(model: Recognizer, found: Found, report: LoadReport, whole: bool) -> None:
     """Weights fit a network that shifts elsewhere, and do not work there: refused, or said, where a training starts."""
     ours = {name for name, part in model.named_modules() if isinstance(part, ShiftedConv2d)}
-    if found.shifts is None or found.shifts == ours:
+    if found.shifts and model.settings.causal:  # nobody publishes weights of one-sided shifts
+        seen, remedy = "trained with a shift that looks both ways, the model looks back only", "set model.causal=false"
+    elif found.shifts is None or found.shifts == ours:
         return
-    seen = f"trained with the shift in {len(found.shifts) or 'no'} layers, the model shifts in {len(ours) or 'none'}"
+    else:
+        seen = (
+            f"trained with the shift in {len(found.shifts) or 'no'} layers, the model shifts in {len(ours) or 'none'}"
+        )
+        remedy = "model.name and model.shift_every say where"
     if whole:
-        remedy = f"model.name and model.shift_every say where; or {identify.as_a_start(report.path)}"
-        raise CheckpointError(f"{report.path}: {seen}; {remedy}")
+        raise CheckpointError(f"{report.path}: {seen}; {remedy}; or {identify.as_a_start(report.path)}")
     report.converted.append(seen)

@@ -5,6 +5,9 @@ import recipes
 import slim
 import torch
 
+from models import CheckpointError, load_pretrained, load_weights
+from models.shifted import FORMS
+
 ROUNDING = 1e-10  # of logits of the order of 1, in double precision
 
 
@@ -33,7 +36,7 @@ def test_a_clips_logits_are_the_mean_of_its_frames(consensus):
     torch.testing.assert_close(model(clips_BTCHW), expected_BK, atol=ROUNDING, rtol=0)
 
 
-@pytest.mark.parametrize("shift", ["auto", "reference", "where"])
+@pytest.mark.parametrize("shift", FORMS)
 @pytest.mark.parametrize("backbone, width", [("resnet50", 8), ("mobilenet_v2", 64)])
 def test_gradients_reach_every_parameter(backbone, width, shift):
     model = slim.network(causal=True, backbone=backbone, width=width, shift=shift, dropout=0).train()
@@ -51,3 +54,17 @@ def test_a_tsn_cannot_be_causal(tmp_path, monkeypatch):
     recipe = recipes.writer(tmp_path, monkeypatch)(recipes.RECIPE)
     (problem,) = recipes.errors(recipe, "model.causal=true", "model.name=tsn")
     assert "a tsn looks at single frames, so it has no direction; set model.name=tsm" in problem
+
+
+def test_weights_of_a_shift_that_looks_both_ways_can_start_a_training_only(tmp_path):
+    """In the form of MIT's checkpoints, whose names say what is shifted."""
+    state = slim.network(backbone="resnet18").float().state_dict()
+    wrapped = {key: key.replace("conv1.", "conv1.net.") if key.startswith("layer") else key for key in state}
+    torch.save(
+        {"state_dict": {f"base_model.{wrapped[key]}": value for key, value in state.items()}}, tmp_path / "mit.pth"
+    )
+    model = slim.network(backbone="resnet18", causal=True)
+    with pytest.raises(CheckpointError, match=r"looks both ways.*set model\.causal=false; or start a training from it"):
+        load_weights(model, tmp_path / "mit.pth")
+    report = load_pretrained(model, str(tmp_path / "mit.pth"))
+    assert "trained with a shift that looks both ways, the model looks back only" in report.summary()

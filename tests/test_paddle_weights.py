@@ -98,7 +98,7 @@ def test_a_deep_tsm_of_paddlevideo_needs_a_model_that_shifts_in_every_block(tmp_
 def test_a_causal_tsm_keeps_the_channels_that_paddlevideo_looks_back_through(tmp_path):
     net, path = slim_file(tmp_path)
     model = ours(**SLIM, causal=True)
-    load_weights(model, path)
+    load_pretrained(model, str(path))
     assert torch.equal(model.layer1[0].conv1.weight, net.layer1[0].conv1.weight)
 
 
