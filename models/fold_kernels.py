@@ -178,9 +178,7 @@ def weight_grad(
     """dweight_OC in fp32, always added in the same order; both inputs are channels_last and of one type."""
     count, channels, *size = x_NCHW.shape
     filters, rows = dy_NOHW.shape[1], count * size[0] * size[1]
-    tile = tile or Tile(_block(filters, x_NCHW), _block(channels, x_NCHW), _terms(x_NCHW), warps=8, stages=3)
-    tiles = triton.cdiv(filters, tile.rows) * triton.cdiv(channels, tile.columns)
-    rows_of_part = triton.cdiv(triton.cdiv(rows, triton.cdiv(PROGRAMS, tiles)), tile.terms) * tile.terms
+    tile, tiles, rows_of_part = split(x_NCHW, filters, tile)
     parts = triton.cdiv(rows, rows_of_part)
     parts_SOC = torch.empty(parts, filters, channels, dtype=torch.float32, device=x_NCHW.device)
     wrap_triton(weight_grad_kernel)[tiles, parts](
@@ -189,6 +187,15 @@ def weight_grad(
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return parts_SOC.sum(0)
+
+
+def split(x_NCHW: Tensor, filters: int, tile: Tile | None = None) -> tuple[Tile, int, int]:
+    """How the gradient of a weight is shared out: its tile, the tiles that cover it, and the rows of a part."""
+    channels = x_NCHW.shape[1]
+    tile = tile or Tile(_block(filters, x_NCHW), _block(channels, x_NCHW), _terms(x_NCHW), warps=8, stages=3)
+    tiles = triton.cdiv(filters, tile.rows) * triton.cdiv(channels, tile.columns)
+    rows = triton.cdiv(x_NCHW.numel() // channels, triton.cdiv(PROGRAMS, tiles))
+    return tile, tiles, triton.cdiv(rows, tile.terms) * tile.terms
 
 
 def _geometry(size: list[int], frames: int, after: int, before: int) -> Geometry:

@@ -1,0 +1,161 @@
+"""Bytes of memory traffic in a training step, counted: python benchmarks/bytes.py > benchmarks/results/bytes.jsonl
+
+The step of a 2-D network waits for memory, so what a form of the shift costs on a GPU can be read from the bytes that
+it moves, before anything is timed and without a GPU. Forward and backward pass run on shapes alone, under autocast to
+bf16, and every operator that they come down to reads its inputs and writes its outputs once. More is counted where
+more is known: batch norm reads twice, the two gradients of a convolution each read the gradient of its output, and the
+folded weight gradient has partial sums. Caches are left out, and so is the optimizer.
+
+One JSON object a form on stdout; `--table FILE` prints such a file as a table in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmarks.environment import environment
+from configs.schema import Model
+from models import Recognizer, build_model, fold_kernels
+from models.shift import shift_copy
+from models.shifted import FORMS, Form, ShiftedConv2d, beside
+
+WITHOUT = "no shift (TSN)"
+SHIFTS: dict[str, Form] = {
+    "as published by MIT": FORMS["reference"],
+    "copied": partial(beside, shift_copy),
+    "folded into conv1": FORMS["folded"],
+}
+
+UNTOUCHED = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}  # nothing is written yet
+OVERWRITING = {"copy_", "zero_", "fill_", "zeros_like", "ones_like"}  # do not read their first input
+TWICE = {  # which inputs are read twice, by number
+    "native_batch_norm": (0,),  # statistics, then values
+    "native_batch_norm_backward": (0, 1),
+    "convolution_backward": (0,),  # for the gradient of the input, and for that of the weight
+}
+
+
+class Traffic(TorchDispatchMode):
+    """Counts bytes by operator while it is entered. Needs no data: fake tensors do."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        outputs = operator(*args, **(kwargs or {}))
+        self.bytes[operator.overloadpacket.__name__] += moved(operator, (args, kwargs), outputs)
+        return outputs
+
+
+def moved(operator, inputs: tuple, outputs) -> int:
+    """Bytes read and written by one call of an operator."""
+    name = operator.overloadpacket.__name__
+    read, written = ([leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)] for tree in (inputs, outputs))
+    if not written or name in UNTOUCHED or is_view(operator, read, written):
+        return 0
+    if name in OVERWRITING:
+        read = read[1:]
+    read += [inputs[0][number] for number in TWICE.get(name, ())]
+    return sum(map(held, read + written)) + partial_sums(name, inputs[0])
+
+
+def is_view(operator, read: list[Tensor], written: list[Tensor]) -> bool:
+    """Whether an operator only looks at its input in another way."""
+    storages = {tensor.untyped_storage()._cdata for tensor in read}
+    return not operator._schema.is_mutable and any(tensor.untyped_storage()._cdata in storages for tensor in written)
+
+
+def held(tensor: Tensor) -> int:
+    """Bytes of a tensor, repeated values once."""
+    sizes = (size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride)
+    return tensor.element_size() * math.prod(sizes)
+
+
+def partial_sums(name: str, args: tuple) -> int:
+    """Bytes that the folded weight gradient writes and reads once more on a GPU: fp32 sums over parts of the rows."""
+    if name != "shift_conv1x1_weight_grad":
+        return 0
+    x_NCHW, dy_NOHW, *_ = args
+    channels, filters = x_NCHW.shape[1], dy_NOHW.shape[1]
+    _, _, rows_of_part = fold_kernels.split(x_NCHW, filters)
+    parts = math.ceil(x_NCHW.numel() / channels / rows_of_part)
+    return 2 * 4 * parts * channels * filters
+
+
+def count(settings: Model, form: Form | None, clips: int, size: int) -> Counter[str]:
+    """Bytes by operator in the forward and backward pass of one step, over `clips` clips of `size` px squares."""
+    with FakeTensorMode():
+        model = build_model(settings).train()
+        set_form(model, form)
+        clips_BTHWC = torch.empty(clips, settings.frames, size, size, 3, dtype=torch.bfloat16)
+        label_B = torch.zeros(clips, dtype=torch.int64)
+        with Traffic() as traffic:
+            with torch.autocast("cpu", torch.bfloat16):
+                logits_BK = model(clips_BTHWC.movedim(-1, 2))
+            F.cross_entropy(logits_BK.float(), label_B).backward()
+    return traffic.bytes
+
+
+def set_form(model: Recognizer, form: Form | None) -> None:
+    """Let every shifted convolution of a TSM shift in the same way."""
+    for part in model.modules():
+        if isinstance(part, ShiftedConv2d):
+            part.form = form
+
+
+def compare(backbone: str, frames: int, clips: int, size: int) -> Iterator[dict]:
+    """A record for the network without a shift, and for each form of it."""
+    about = {"backbone": backbone, "frames": frames, "clips": clips, "size": size}
+    pictures, plain = frames * clips, 0
+    for name, form in {WITHOUT: None, **SHIFTS}.items():
+        settings = Model(name="tsm" if form else "tsn", backbone=backbone, frames=frames, num_classes=400)
+        by_operator = count(settings, form, clips, size)
+        total = by_operator.total()
+        plain = plain or total
+        megabytes = {key: value / pictures / 1e6 for key, value in by_operator.most_common(12)}
+        yield {"form": name, **about, "mb_per_picture": total / pictures / 1e6, "ratio": total / plain} | {
+            "largest": megabytes
+        }
+
+
+def table(records: list[dict]) -> str:
+    """The records in Markdown."""
+    head = "| shift | bytes per picture, MB | over no shift |"
+    rows = [f"| {r['form']} | {r['mb_per_picture']:.1f} | {100 * (r['ratio'] - 1):+.1f} % |" for r in records]
+    return "\n".join([head, "|---|---:|---:|", *rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="resnet50", help="%(default)s")
+    parser.add_argument("--frames", type=int, default=8, help="of a clip (%(default)s)")
+    parser.add_argument("--clips", type=int, default=64, help="in a batch (%(default)s)")
+    parser.add_argument("--size", type=int, default=224, help="of the pictures, in pixels (%(default)s)")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="print an earlier result as a table instead")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
+        return
+    for record in compare(arguments.backbone, arguments.frames, arguments.clips, arguments.size):
+        print(json.dumps({"bench": "bytes", **record, "env": environment()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
