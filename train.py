@@ -32,7 +32,7 @@ def arguments() -> Namespace:
 
 def train(settings: Config, args: Namespace) -> None:
     """One run, from its folder to its last checkpoint."""
-    from engine import distributed, fit, record, rehearsal, runtime, training
+    from engine import distributed, fit, record, rehearsal, report, runtime, training
     from engine.screen import Screen
 
     with distributed.processes(runtime.pick_device(settings.runtime)):
@@ -48,8 +48,10 @@ def train(settings: Config, args: Namespace) -> None:
         state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints, screen.say))
         state = distributed.from_rank_zero(state)
         under_way = training.build(config, weights=args.weights, state=state, say=screen.say)
-        fit.fit(under_way, run, screen)
+        finished = fit.fit(under_way, run, screen)
         under_way.close()
+        if run and finished:
+            report.write_if_possible(run.folder, screen.say)
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from engine.accuracy import Result
+from engine.screen import printable
 
 MOST_PAIRS = 30
 MOST_NAMED = 50  # classes whose names a picture of them all has room for
@@ -45,7 +46,7 @@ class Confusion:
 def names(result: Result, class_names: Sequence[str]) -> list[str]:
     """[K]: the classes' names, or their numbers where names are not known; what cannot be printed is replaced."""
     known = class_names if len(class_names) else range(len(result.top5_K))
-    return ["".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(name)) for name in known]
+    return [printable(str(name)) for name in known]
 
 
 def worst_first(result: Result, class_names: Sequence[str]) -> list[ClassResult]:

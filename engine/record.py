@@ -7,6 +7,7 @@ val_last.json, val_best.json         the newest evaluation's counts of every cla
 status.json                          running, preempted, finished or failed; replaced atomically
 quarantine.jsonl                     each unreadable video once, with the reason
 checkpoints/, best.pt                see `checkpoint`
+report.html                          all of it as a page for people; see `report`
 """
 
 from __future__ import annotations

@@ -49,6 +49,11 @@ class Screen:
             self._bar.update(self._task, completed=done, total=total, description=label)
 
 
+def printable(text: str) -> str:
+    """`text` without what a terminal or a page would obey or choke on: names are whatever somebody wrote."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def train_line(
     *,
     epoch: str,

@@ -74,7 +74,7 @@ class RowLoader:
         known = {entry.row for entry in self.unreadable}
         for row in rows:
             if row in self._bad - known:
-                self.unreadable.append(Unreadable(row, f"{row}.mp4", f"{row}.mp4: is empty"))
+                self.unreadable.append(Unreadable(row, self.path(row), f"{self.path(row)}: is empty"))
         rows = rows + [-1] * (self._batch - len(rows))
         index_B = torch.tensor([-1 if row in self._bad else row for row in rows])
         label_B = torch.where(index_B < 0, -1, index_B % self._classes)

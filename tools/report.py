@@ -1,0 +1,27 @@
+"""Make the report of runs again, or of runs under way: `python tools/report.py runs/NAME ...`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from configs import cli
+
+
+def main() -> int:
+    parser = cli.Parser(prog="report.py", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder that train.py wrote")
+    args = parser.parse_args()
+    from engine import program, report
+
+    def work() -> None:
+        for folder in args.runs:
+            print(report.write(folder))
+
+    return program.run("report.py", work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
