@@ -1,9 +1,10 @@
-"""The same work done by what one would take instead: python benchmarks/peers.py [decode|dali|feed|all] [VIDEO ...]
+"""The same work done by what one would take instead: python benchmarks/peers.py [decode|dali|feed|step|all] [VIDEO ...]
 
     decode   the frames of clips, by threads of one process: ours, torchcodec, decord, PyAV
     dali     the same by DALI's decoder, of cut and of whole files, and by its reader, which takes evenly spread frames
              (VP9 on a CPU, H.264 on a GPU, and there torchcodec on NVDEC, too)
     feed     whole batches: the project's loader, and a torch DataLoader over torchcodec with torchvision's transforms
+    step     a training step: ours, MIT's TSM and mmaction2's, as published and at their best, on resident clips
 
 Every contender first has to give the same pixels as ours; what differs is said in its record. Then all take turns,
 and what is recorded are clips a second and, for each, ours over its own. Peers that are not installed are skipped with
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 
 import configs
-from benchmarks import peer_dali, peer_feed
+from benchmarks import peer_dali, peer_feed, peer_step
 from benchmarks.made_sets import with_set
 from benchmarks.measure import spread
 from benchmarks.numbered_videos import VideoSpec, write_videos
@@ -39,7 +40,7 @@ from dali_pipes.host import cores_of_rank
 from dali_pipes.probe import probe
 from engine import runtime
 
-PARTS = ("decode", "dali", "feed")
+PARTS = ("decode", "dali", "feed", "step")
 INTERVALS = (1, 16, 250)
 T = 8  # frames per clip
 PROVED = 8  # clips whose pixels are compared before anything is timed
@@ -53,6 +54,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=64, help="clips in one round of one contender (%(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each contender (%(default)s)")
     parser.add_argument("--threads", type=int, default=cores_of_rank(), help="threads, workers (%(default)s)")
+    parser.add_argument("--batch", type=int, default=64 if torch.cuda.is_available() else 2, help="of `step`")
+    parser.add_argument("--size", type=int, default=224 if torch.cuda.is_available() else 112, help="of its clips")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets peers.jsonl")
     arguments = parser.parse_args()
     asked = {word for word in arguments.words if word in (*PARTS, "all")} or {"all"}
@@ -65,6 +68,8 @@ def main() -> None:
         bench.dali(videos)
     if asked & {"feed", "all"}:
         bench.feed()
+    if asked & {"step", "all"}:
+        bench.step(arguments.batch, arguments.size)
 
 
 class Peers:
@@ -148,6 +153,30 @@ class Peers:
             contenders[name] = partial(_dataloader_round, loader, steps, self.threads)
             self._compete(f"feed/gop{interval}", contenders, notes)
             loader.close()
+
+    def step(self, batch: int, size: int) -> None:
+        """Optimizer steps on clips that are there."""
+        config = runtime.resolve(peer_step.recipe(batch, size))
+        ours = peer_step.Ours(config)
+        device, group = ours.training.device, f"step/{batch} clips of {size} px"
+        how = {"steps": 2, "clips": batch, "device": device}
+        contenders: Contenders = {"ours": partial(peer_step.timed, ours.step, **how)}
+        notes: dict[str, dict] = {"ours": {"precision": config.runtime.precision}}
+        for name, build in peer_step.BEST.items():
+            for best in (True, False):
+                label = f"{name}, {'at its best' if best else 'as published'}"
+                try:
+                    peer = peer_step.Peer(build, ours, best)
+                except ImportError as error:
+                    self.skip(f"{group}/{label}", error)
+                    continue
+                far = peer.distance(ours)
+                assert far < peer_step.CLOSE, f"{label} computes something else: logits {far} apart"
+                notes[label] = {"logits_apart": far}
+                contenders[label] = partial(peer_step.timed, peer.step, **how)
+        for contender in contenders.values():
+            contender()  # chooses kernels, allocates memory
+        self._compete(group, contenders, notes)
 
     def _there(self, name: str, group: str) -> Decoder | None:
         """A way to decode; None, said in a record, where it is not installed."""

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
+import torch
 from videos import decode_whole, number_in, write_video
 
+from benchmarks import peer_step
 from benchmarks.peer_decoders import DECODERS
 from benchmarks.peers import draw_clips
+from models import build_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,3 +48,17 @@ def test_all_contenders_are_recorded_with_their_distance_and_ours_over_theirs(vi
     ours, seeking = measured["ours (cut, pyav)"], measured["PyAV with seeks"]
     assert seeking["largest_difference"] == 0
     assert seeking["ours_over_it"] == pytest.approx(ours["clips_per_s"] / seeking["clips_per_s"])
+
+
+@pytest.mark.parametrize("build", peer_step.BEST.values(), ids=peer_step.BEST)
+def test_other_implementations_of_the_network_compute_the_same_from_our_weights(build):
+    config = tiny.config(model={"backbone": "resnet50", "width": 64, "frames": 4}, train={"batch": 1})
+    ours = build_model(config.model).eval()
+    torch.nn.init.normal_(ours.fc.weight)
+    try:
+        theirs = build(ours).eval()
+    except ImportError:
+        pytest.skip("not installed, which is fine")
+    clips_BTCHW = torch.randn(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(clips_BTCHW), ours(clips_BTCHW), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,99 @@
+"""A training step of TSM ResNet-50, by the project and by other implementations: forward, backward, clipping, SGD."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import configs
+from benchmarks.peer_networks import MitTsm, MmactionTsm
+from configs import Config
+from dali_pipes import Batch
+from engine import training
+from engine.runtime import HALF
+from engine.step import Tally
+
+CLOSE = 1e-4  # of the largest logit: networks that add up in other orders, in fp32
+BEST = {"MIT": MitTsm, "mmaction2": MmactionTsm}
+
+Step = Callable[[], None]
+
+
+def recipe(batch: int, size: int) -> Config:
+    """The recipe that all take, on resident clips."""
+    settings = [f"train.batch={batch}", f"clip.size={size}", f"eval.short_side={size}", "model.pretrained=none"]
+    return configs.load("tsm_k400_nhwc", [*settings, "data.source=synthetic", "runtime.precision=auto"])
+
+
+class Ours:
+    """The project's own step, as training takes it."""
+
+    def __init__(self, config: Config):
+        self.training = training.build(config, say=lambda line: None)
+        self.batch = next(iter(self.training.train_loader.epoch(0)))
+        self.tally = Tally(self.training.device)
+
+    def step(self) -> None:
+        self.training.take_step(self.batch, self.tally)
+
+
+class Peer:
+    """A plain loop around another network with our weights. `best`: channels_last, autocast and fused SGD as ours."""
+
+    def __init__(self, build: Callable[..., nn.Module], ours: Ours, best: bool):
+        self.device, runtime = ours.training.device, ours.training.config.runtime
+        self.network = build(ours.training.model).to(self.device).train()
+        self.batch: Batch = ours.batch
+        self.half = HALF.get(runtime.precision) if best else None
+        if best:
+            self.network = self.network.to(memory_format=torch.channels_last)
+        else:
+            clips_BTCHW = self.batch.clips_BTCHW.float().contiguous()
+            self.batch = replace(self.batch, clips_BVTCHW=clips_BTCHW[:, None])
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half == torch.float16)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=best or None
+        )
+
+    def step(self) -> None:
+        half = torch.autocast(self.device.type, self.half) if self.half else nullcontext()
+        with half:
+            loss = F.cross_entropy(self.network(self.batch.clips_BTCHW).float(), self.batch.label_B)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), 20)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    @torch.no_grad()
+    def distance(self, ours: Ours) -> float:
+        """Largest difference between the logits of the two, over the largest of them; fp32, evaluation mode."""
+        model = ours.training.model.eval()
+        mine = self.network.eval()
+        clips_BTCHW = ours.batch.clips_BTCHW[:1].float()
+        logits_BK = model(clips_BTCHW)
+        difference = (mine(clips_BTCHW) - logits_BK).abs().max() / logits_BK.abs().max()
+        model.train()
+        mine.train()
+        return difference.item()
+
+
+def timed(step: Step, steps: int, clips: int, device: torch.device) -> float:
+    """Clips a second of `steps` steps."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    began = now()
+    for _ in range(steps):
+        step()
+    return steps * clips / (now() - began)
