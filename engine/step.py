@@ -51,13 +51,14 @@ def train_step(
     """One optimizer step; returns the gradient's global norm before clipping. Never waits for the device.
 
     The loss is the sum over readable clips divided by all B rows: a row with label −1 contributes nothing, the others
-    weigh what they always weigh, and however the ranks share a global batch, or how many parts a rank takes its share
-    in, its gradient is the same.
+    weigh what they always weigh. So a global batch's gradient is the same however the ranks share it (mixing apart,
+    which finds partners on a rank), and in however many equal parts a rank takes its share.
     """
     optim.set_lr(optimizer, lr_at(step))
     batch, target = mix(batch)
     whole = batch.clips_BTCHW, target, batch.label_B
-    for part, (clips_BTCHW, wanted, label_B) in enumerate(zip(*(of.chunk(parts) for of in whole), strict=True), 1):
+    chunks = zip(*(tensor.chunk(parts) for tensor in whole), strict=True)
+    for part, (clips_BTCHW, wanted, label_B) in enumerate(chunks, 1):
         with distributed.averaged(model, part == parts):
             with autocast:
                 logits_BK = model(clips_BTCHW).float()
