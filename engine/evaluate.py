@@ -43,13 +43,13 @@ def evaluate(
 
 
 def logits_of_views(model: nn.Module, batch: Batch, config: Config) -> Tensor:
-    """[B, V, K] float32, computed in parts that have no more frames than this rank's share of a training batch.
+    """[B, V, K] float32, computed in parts that have no more frames than this rank trains on at once.
 
     So what can be trained can be evaluated, however many views a video has; a part is one clip at least.
     """
     clips_NTCHW = batch.clips_BVTCHW.flatten(0, 1)
-    share = config.train.batch * config.model.frames // distributed.world_size()
-    clips_in_part = max(1, share // clips_NTCHW.shape[1])
+    frames = config.train.batch * config.model.frames // (distributed.world_size() * config.train.accumulate)
+    clips_in_part = max(1, frames // clips_NTCHW.shape[1])
     with runtime.autocast(config.runtime):
         parts = clips_NTCHW.tensor_split(math.ceil(len(clips_NTCHW) / clips_in_part))
         logits_NK = torch.cat([model(part_NTCHW) for part_NTCHW in parts])

@@ -94,10 +94,11 @@ def test_json_holds_counts_from_which_the_totals_follow():
     assert found["unreadable_videos"] == [[1, "1.mp4", "is empty"]]
 
 
-def test_a_forward_pass_takes_no_more_frames_than_a_training_step():
+@pytest.mark.parametrize("train", [{"batch": 3}, {"batch": 6, "accumulate": 2}])
+def test_a_forward_pass_takes_no_more_frames_than_one_in_training(train):
     loader = RowLoader(3, 2, train=False, views=5)
     model = ByMean(3)
-    result = evaluate(model, loader, settings(train={"batch": 3}))
+    result = evaluate(model, loader, settings(train=train))
     assert model.sizes == [3, 3, 2, 2] * 2  # two batches of 2 videos in 5 views each
     assert result.to_json() == run(loader).to_json()
 

@@ -5,6 +5,8 @@ Pillow rounds to grey levels between its two passes; and at the edge of a pictur
 over the repeated last pixel. So a crop that touches the picture's edge has other pixels in its outermost row or column.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -137,6 +139,21 @@ def generated(tmp_path_factory):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_generated_videos_are_seen_and_scored_as_the_slow_way_does(tmp_path, generated, protocol):
     compare(tmp_path, generated, protocol, short_side=36, size=32)
+
+
+@pytest.mark.parametrize("protocol", ["tencrop", "dense"])
+def test_scores_do_not_depend_on_how_many_videos_are_in_a_batch(tmp_path, generated, protocol):
+    """Beyond rounding, that is: a convolution may add up in another order."""
+    found = []
+    for batch in (0, 1, 2, 3):
+        config = settings(tmp_path, generated, protocol, short_side=36, size=32)
+        config = replace(config, eval=replace(config.eval, batch=batch))
+        loader, keeper = build_loader(config, "test"), Keeper(views=True)
+        result = evaluate(network(config), loader, config, keeper.add)
+        loader.close()
+        found.append(keeper.gather(loader, result, {}).logits_of_views)
+    for logits_NVK in found[1:]:
+        np.testing.assert_allclose(logits_NVK, found[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def main() -> None:
     for model, score in scores.items():
         print(f"  {model}  {100 * score['top1']:5.1f} %   ({score['correct']} of {score['evaluated']} videos)")
     print("A picture alone does not tell the direction: TSN, blind to time, guesses; TSM sees it.")
-    print("Look at runs/demo and runs/demo_tsn.")
+    print("Look at runs/demo/report.html and runs/demo_tsn/report.html.")
 
 
 if __name__ == "__main__":
