@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from omegaconf.errors import OmegaConfBaseException
+
 import configs
 from configs import Config, ConfigError
 from engine import checkpoint
-from models import Recognizer, build_model, load_weights, read_file
+from models import CheckpointError, Recognizer, build_model, load_weights, read_file
+
+LARGEST = 4  # bytes of a network for one of its file: twice as many as half precision explains
 
 
 @dataclass(frozen=True)
@@ -27,14 +32,14 @@ class Saved:
 
     def name(self, label: int) -> str:
         """The class's name, or its number where names are not known."""
-        return self.class_names[label] if self.class_names else str(label)
+        return self.class_names[label] if label < len(self.class_names) else str(label)
 
 
 def open_saved(path: str | Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> Saved:
     """The network in a file of weights of any known format.
 
     Its settings are those of `recipe` under `overrides`; without a recipe those that the file itself holds, which only
-    our own checkpoints do. Raises ConfigError where there are none, CheckpointError where the weights do not fit.
+    our own files do. Raises ConfigError where there are none, CheckpointError where the weights do not fit.
     """
     path = Path(path)
     content = read_file(path)
@@ -42,12 +47,32 @@ def open_saved(path: str | Path, recipe: str | None = None, overrides: Sequence[
     if recipe:
         config = configs.load(recipe, overrides)
     elif isinstance(entries.get("config"), dict):
-        config = configs.override(configs.from_flat(entries["config"]), overrides)
+        config = _own_settings(entries["config"], overrides, path)
     else:
         raise ConfigError(f"{path}: does not say which network it belongs to; name its recipe with --config")
     model = build_model(config.model)
     load_weights(model, path)
-    return Saved(model.eval(), config, tuple(entries.get("class_names", ())), path)
+    return Saved(model.eval(), config, _own_names(entries.get("class_names"), path), path)
+
+
+def _own_settings(settings: dict, overrides: Sequence[str], path: Path) -> Config:
+    """The settings in a file, which may be a stranger's: those of a network that is no larger than the file says."""
+    try:
+        config = configs.override(configs.from_flat(settings), overrides)
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        said = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: its settings cannot be used: {said}; name a recipe with --config") from error
+    with torch.device("meta"):  # shapes without numbers
+        needed = sum(tensor.nbytes for tensor in build_model(config.model).state_dict().values())
+    if needed > LARGEST * path.stat().st_size:
+        raise CheckpointError(f"{path}: its settings ask for a network of {needed:,} bytes, far more than it has")
+    return config
+
+
+def _own_names(names: object, path: Path) -> tuple[str, ...]:
+    if not isinstance(names, list | tuple | None) or not all(isinstance(name, str) for name in names or ()):
+        raise CheckpointError(f"{path}: what it has for class names are none")
+    return tuple(names or ())
 
 
 def save(path: Path, model: Recognizer, config: Config, class_names: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ A format is a row of a table: the name that gives it away, and how its names bec
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,8 @@ class Found:
     """The layers that read shifted input; None where the format does not say."""
     converted: tuple[str, ...] = ()
     """What was done to the numbers, in words."""
+    settings: dict[str, object] = field(default_factory=dict)
+    """Those that they were trained with, by `section.key`, where the file says."""
 
 
 def _by_rules(*rules: tuple[str, str | Callable[[re.Match], str]]) -> Rename:
@@ -101,7 +103,9 @@ def recognise(content: object, path: Path) -> Found:
             found = _renamed(_format_of(weights), weights, path)
             if found.format == "mmaction2":
                 mmaction.refuse_dot_product(found.weights, entries.get("meta"), path)
-            return replace(found, format="checkpoint of a run") if "config" in entries else found
+            if isinstance(settings := entries.get("config"), dict):
+                found = replace(found, format="checkpoint of a run", settings=settings)
+            return found
     seen = f"a dictionary of {some(entries)}" if entries else f"a {printable(content)}"
     known = ", ".join(dict.fromkeys(row.name for row in FORMATS))
     raise CheckpointError(f"{path}: holds {seen}; formats that can be read: {known}")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from configs.schema import Model
 from models import formats, identify, imagenet, paddle
-from models.errors import CheckpointError, some
+from models.errors import CheckpointError, printable, some
 from models.files import read_file
 from models.formats import Found, Weights
 from models.recognizer import Recognizer
@@ -73,6 +73,7 @@ def _load(model: Recognizer, path: Path, *, whole: bool) -> LoadReport:
         found = replace(found, shifts=paddle.shifted_layers(weights))
         weights = _mirrored(weights, model.settings, report)
     _compare_shifts(model, found, report, whole)
+    _compare_settings(model.settings, found, report)
     model.load_state_dict(weights, strict=False)
     return report
 
@@ -142,3 +143,11 @@ def _compare_shifts(model: Recognizer, found: Found, report: LoadReport, whole: 
     if whole:
         raise CheckpointError(f"{report.path}: {seen}; {remedy}; or {identify.as_a_start(report.path)}")
     report.converted.append(seen)
+
+
+def _compare_settings(ours: Model, found: Found, report: LoadReport) -> None:
+    """Say which settings were others, of those that change what a network computes and not its tensors."""
+    for name in ("name", "shift_div", "shift_every", "causal"):
+        theirs, used = found.settings.get(f"model.{name}"), getattr(ours, name)
+        if type(theirs) is type(used) and theirs != used:
+            report.converted.append(f"trained with model.{name}={printable(str(theirs)).lower()}")

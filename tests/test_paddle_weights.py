@@ -48,11 +48,11 @@ def assert_same_logits(model, expected, frames):
     assert expected.std() > 0.1
 
 
-@pytest.mark.parametrize("frames, protocol", [(8, 4), (16, 2)])
-def test_a_tsm_of_paddlevideo_gives_its_logits_here(tmp_path, frames, protocol):
-    net = network()
+@pytest.mark.parametrize("frames, protocol, width", [(8, 4, 64), (16, 2, 16)])
+def test_a_tsm_of_paddlevideo_gives_its_logits_here(tmp_path, frames, protocol, width):
+    net = network(width=width)
     path = paddle_files.write(tmp_path / "TSM.pdparams", paddle_files.paddle_state(net), protocol)
-    model = ours(frames=frames, shift_div=frames)
+    model = ours(frames=frames, shift_div=frames, width=width)
     report = load_weights(model, path)
     assert_same_logits(model, paddle_files.mirrored_tsm_logits(net, clips(frames)), frames)
     assert report.summary() == (
@@ -62,9 +62,8 @@ def test_a_tsm_of_paddlevideo_gives_its_logits_here(tmp_path, frames, protocol):
 
 
 def test_a_tsn_of_paddlevideo_gives_its_logits_here(tmp_path):
-    net = network()
-    path = paddle_files.write(tmp_path / "TSN.pdparams", paddle_files.paddle_state(net))
-    model = ours(name="tsn", frames=3)
+    net, path = slim_file(tmp_path)
+    model = ours(name="tsn", width=16, frames=3)
     assert load_weights(model, path).converted == ["fc.weight transposed"]
     assert_same_logits(model, paddle_files.tsn_logits(net, clips(5)), 5)
 

@@ -1,5 +1,7 @@
 """A saved network comes back as it was, and says what is missing where it cannot."""
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
@@ -7,7 +9,7 @@ import torch
 import configs
 from configs import ConfigError
 from engine.saved import open_saved
-from models import build_model
+from models import CheckpointError, build_model, load_weights
 
 
 def saved_file(folder, **content):
@@ -40,3 +42,44 @@ def test_bare_weights_need_a_recipe(tmp_path):
         open_saved(tmp_path / "bare.pt")
     changes = ["model.backbone=resnet18", "model.width=8", "model.num_classes=3", "model.frames=2"]
     assert open_saved(tmp_path / "bare.pt", "demo", changes).config.model.frames == 2
+
+
+@pytest.mark.parametrize(
+    "change, seen",
+    [
+        (
+            {"model.width": "x"},
+            "its settings cannot be used: Value 'x' of type 'str' could not be converted to Integer",
+        ),
+        (
+            {"model.backbone": ["a"]},
+            r"its settings cannot be used: Invalid value '\('a',\)', expected one of \['resnet18'",
+        ),
+        ({"model.width": 6400}, "its settings ask for a network of [0-9,]+ bytes, far more than it has"),
+        ({"model.num_classes": 10**10}, "its settings ask for a network of [0-9,]+ bytes, far more than it has"),
+    ],
+)
+def test_settings_of_a_stranger_are_not_trusted(tmp_path, change, seen):
+    _, config, path = saved_file(tmp_path)
+    saved_file(tmp_path, config=configs.flat(config) | change)
+    with pytest.raises(CheckpointError, match=seen):
+        open_saved(path)
+
+
+@pytest.mark.parametrize("names", [5, "abc", [1, 2], {"a": 1}])
+def test_class_names_that_are_none_are_refused(tmp_path, names):
+    with pytest.raises(CheckpointError, match=r"best\.pt: what it has for class names are none$"):
+        open_saved(saved_file(tmp_path, class_names=names)[2])
+
+
+def test_a_class_beyond_the_names_is_called_by_its_number(tmp_path):
+    saved = open_saved(saved_file(tmp_path, class_names=("up", "down"))[2])
+    assert [saved.name(label) for label in range(3)] == ["up", "down", "2"]
+
+
+def test_what_weights_were_trained_with_is_said_where_no_tensor_shows_it(tmp_path):
+    _, config, path = saved_file(tmp_path)
+    changed = replace(config.model, shift_div=4, name="tsm", causal=True)
+    report = load_weights(build_model(changed), path)
+    assert report.converted == ["trained with model.shift_div=8", "trained with model.causal=false"]
+    assert load_weights(build_model(config.model), path).converted == []
