@@ -90,7 +90,7 @@ def shifted_layers(weights: Weights) -> frozenset[str]:
 
 def to_tensor(array: np.ndarray) -> Tensor:
     """An array as a tensor. NumPy has no bfloat16, so Paddle writes such numbers as uint16."""
-    tensor = torch.from_numpy(array)
+    tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     return tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor
 
 

@@ -157,15 +157,3 @@ def test_arrays_of_any_layout_are_read(tmp_path, array, protocol):
     (tmp_path / "net.pdparams").write_bytes(pickle.dumps({"a": array}, protocol))
     found = recognise(read_file(tmp_path / "net.pdparams"), tmp_path)
     assert np.array_equal(found.weights["a"].numpy(), array)
-
-
-def test_weights_of_python_2_are_read(tmp_path):
-    array = np.arange(3, dtype=np.float32)
-    pickled = (
-        b"\x80\x02}U\x01acnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x03\x85"
-        b"cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x0c"
-        + array.tobytes()
-        + b"tbs."
-    )
-    (tmp_path / "old.pdparams").write_bytes(pickled)
-    assert np.array_equal(read_file(tmp_path / "old.pdparams")["a"], array)

@@ -83,3 +83,5 @@ def test_what_weights_were_trained_with_is_said_where_no_tensor_shows_it(tmp_pat
     report = load_weights(build_model(changed), path)
     assert report.converted == ["trained with model.shift_div=8", "trained with model.causal=false"]
     assert load_weights(build_model(config.model), path).converted == []
+    _, _, path = saved_file(tmp_path, config={"model.shift_div": [8], "model.name": 5})
+    assert load_weights(build_model(config.model), path).converted == []
