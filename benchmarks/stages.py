@@ -108,9 +108,9 @@ class Bench:
         return cutter.cut(self.loader.catalog.video(int(views.row_B[place])), np.unique(views.frames_BVT[place]))
 
     def _prepared(self, feeder: Feeder) -> Iterator[Prepared]:
-        """Batches as a feeder's threads prepare them, epoch after epoch."""
-        ahead = self.training.config.runtime.prefetch
-        return itertools.chain.from_iterable(feeder.batches(self.loader.plan, epoch, 0, ahead) for epoch in self.epochs)
+        """Batches as a feeder's threads prepare them, from an epoch on."""
+        plan = self.loader.plan
+        return feeder.batches(plan, plan.places(next(self.epochs), 0), self.training.config.runtime.prefetch)
 
     def _decoded(self) -> Iterator:
         """Batches of decoded frames, left where they are. DALI's heads decode in a graph that does nothing else."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +24,7 @@ from dali_pipes.decode import decode_frames
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.frame_folders import read_pictures
 from dali_pipes.graph import Head
+from dali_pipes.plan import Place, Plan
 from dali_pipes.video import Video
 from dali_pipes.views import Views
 
@@ -152,12 +153,12 @@ class Feeder:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="cut")
 
-    def batches(self, plan, epoch: int, start: int, ahead: int) -> Iterator[Prepared]:
-        """The batches of `plan` from step `start` on, with `ahead` of them in preparation."""
-        pending: deque[tuple[np.ndarray, list[Future]]] = deque()
+    def batches(self, plan: Plan, places: Iterable[Place], ahead: int) -> Iterator[Prepared]:
+        """The batches of `plan` at these places, with `ahead` of them in preparation."""
+        pending: deque[tuple[Views, list[Future]]] = deque()
         try:
-            for step in range(start, len(plan)):
-                pending.append(self._submit(plan.draw(epoch, step)))
+            for place in places:
+                pending.append(self._submit(plan.draw(*place)))
                 if len(pending) > ahead:
                     yield self._collect(*pending.popleft())
             while pending:

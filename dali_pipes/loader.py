@@ -1,13 +1,8 @@
-"""Iterates a graph as `Batch`: the only place that runs a DALI pipeline, and that brings one back to life.
-
-One undecodable file makes DALI invalidate the whole pipeline without naming it. The loader therefore remembers what is
-in flight, finds the culprit by running each video alone, remembers it as unreadable, and goes on from the same batch.
-"""
+"""The loader of real videos: a plan's batches, prepared by threads, made into clips by the graph, in `Batch` form."""
 
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Iterator
 from typing import Literal
 
@@ -19,10 +14,11 @@ from configs.schema import Config
 from dali_pipes.batch import Batch, InUse, Loader, Shard, Unreadable, to_device
 from dali_pipes.catalog import Catalog
 from dali_pipes.errors import DataError
-from dali_pipes.feed import Feeder, Prepared, Sample, placeholder
-from dali_pipes.graph import Head, clip_graph
-from dali_pipes.host import clip_dtype, cores_of_rank, pick_device
-from dali_pipes.plan import EvalPlan, TrainPlan
+from dali_pipes.feed import Feeder, Prepared
+from dali_pipes.graph import Head
+from dali_pipes.host import cores_of_rank, pick_device
+from dali_pipes.plan import EvalPlan, Place, Plan, TrainPlan
+from dali_pipes.runner import GraphRunner
 from dali_pipes.scan import open_catalog
 from dali_pipes.synthetic import SyntheticLoader
 from dali_pipes.views import shown_label
@@ -74,9 +70,13 @@ def pick_threads(config: Config) -> int:
 
 
 class VideoLoader:
-    """Batches of real videos. See `batch.Loader` for the contract."""
+    """Batches of real videos. See `batch.Loader` for the contract.
 
-    def __init__(self, config: Config, catalog: Catalog, plan: TrainPlan | EvalPlan, device: torch.device):
+    Training goes from epoch to epoch without a stop: while the last batches of one are used, the first of the next are
+    in preparation. Should another place be asked for, they are dropped.
+    """
+
+    def __init__(self, config: Config, catalog: Catalog, plan: Plan, device: torch.device):
         self.config = config
         self.catalog = catalog
         self.plan = plan
@@ -85,11 +85,13 @@ class VideoLoader:
         self.num_rows = len(catalog)
         self.num_videos = len(catalog.usable)
         self.class_names = catalog.class_names
-        self._feeder = Feeder(catalog, self.head, pick_threads(config))
-        self._coming: Iterator[Prepared] = iter(())
-        self._in_flight: deque[Prepared] = deque()
+        threads = pick_threads(config)
+        self._feeder = Feeder(catalog, self.head, threads)
+        self._runner = GraphRunner(config, plan, self._feeder, device, threads)
+        self._prepared = self._feeder.batches(plan, iter(()), 0)
+        self._places: Iterator[Place] = iter(())  # of the batches that the runner gives, behind
+        self._next: Place | None = None  # that of the next
         self._in_use = InUse(device)
-        self._pipeline = self._build(self._next_columns, plan.batch)
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -101,103 +103,34 @@ class VideoLoader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on."""
-        batches = self._feeder.batches(self.plan, epoch, start, self.config.runtime.prefetch)
-        self._coming = batches
-        try:
-            while (clips_BVTHWC := self._run()) is not None:
-                prepared = self._in_flight.popleft()
-                clips_BVTCHW = clips_BVTHWC.permute(0, 1, 2, 5, 3, 4)
-                label_B, row_B = (to_device(a, self.device) for a in (self._labels(prepared), prepared.row_B))
-                yield Batch(clips_BVTCHW, label_B, row_B)
+        for step in range(start, len(self)):
+            if self._next != (epoch, step):
+                self._begin(epoch, step)
+            self._next = None  # where decoding fails, the next call begins anew
+            prepared, clips_BVTHWC = self._runner.next()
+            self._next = next(self._places, None)
+            try:
+                yield self._batch(prepared, clips_BVTHWC)
+            finally:
                 self._in_use.hold(clips_BVTHWC)
-        finally:
-            batches.close()
-            self._drain()
 
     def path(self, row: int) -> str:
         return self.catalog.path(row)
 
     def close(self) -> None:
+        self._prepared.close()
         self._feeder.close()
 
-    def _labels(self, prepared: Prepared) -> np.ndarray:
-        """[B] int64; −1 where a video cannot be read, or where there is none."""
-        label_B = np.where(prepared.row_B < 0, -1, self.catalog.label_N[prepared.row_B]).astype(np.int64)
-        return shown_label(self.config.clip, label_B, prepared.mirror_B)
+    def _begin(self, epoch: int, step: int) -> None:
+        """Prepare the batches from this place on, and drop those that are in preparation."""
+        self._prepared.close()
+        self._prepared = self._feeder.batches(self.plan, self.plan.places(epoch, step), self.config.runtime.prefetch)
+        self._places = itertools.islice(self.plan.places(epoch, step), 1, None)
+        self._runner.begin(self._prepared)
 
-    def _build(self, source, batch: int):
-        """A pipeline over `source` for batches of `batch` videos."""
-        clip, views = self.config.clip, self.plan.views
-        if self.head == "jpeg":  # each frame of each view is a video of its own
-            batch, views = batch * views * self.plan.frames, 1
-        pipeline = clip_graph(
-            source,
-            head=self.head,
-            device="gpu" if self.device.type == "cuda" else "cpu",
-            views=views,
-            size=self.plan.size,
-            antialias=clip.antialias,
-            mean=clip.mean,
-            std=clip.std,
-            half=clip_dtype(self.config.runtime.precision, self.device) == torch.float16,
-            batch_size=batch,
-            num_threads=pick_threads(self.config),
-            device_id=(self.device.index or 0) if self.device.type == "cuda" else None,
-        )
-        pipeline.build()
-        return pipeline
-
-    def _next_columns(self):
-        """What the graph's source returns: the next batch, remembered as in flight."""
-        prepared = next(self._coming)  # StopIteration ends the epoch
-        self._in_flight.append(prepared)
-        return prepared.columns(self.head)
-
-    def _run(self) -> Tensor | None:
-        """The next batch of clips, BVTHWC; None at the end of the epoch."""
-        while True:
-            try:
-                (clips,) = self._pipeline.run()
-                clips = torch.from_dlpack(clips.as_tensor())
-                return clips.reshape(self.plan.batch, self.plan.views, -1, *clips.shape[-3:])
-            except StopIteration:
-                self._pipeline.reset()
-                return None
-            except RuntimeError as error:
-                self._revive(error)
-
-    def _drain(self) -> None:
-        """Forget what is in flight when an epoch is left early, so that the next one starts clean."""
-        self._coming = iter(())
-        if self._in_flight:
-            while self._run() is not None:
-                pass
-        self._in_flight.clear()  # not before: the pipeline was still using it
-
-    def _revive(self, error: RuntimeError) -> None:
-        """Rebuild the pipeline after DALI gave it up, without the videos that it cannot decode."""
-        in_flight, self._in_flight = list(self._in_flight), deque()
-        culprits = 0
-        for prepared in in_flight:
-            for place, row in enumerate(prepared.row_B):
-                if row >= 0 and not self._decodes(prepared.samples[place]):
-                    self._feeder.give_up(row, f"{self.catalog.path(int(row))}: {self.head} cannot decode it")
-                    prepared.samples[place] = placeholder(self.head, *prepared.samples[place].order_VT.shape)
-                    prepared.row_B[place] = -1
-                    culprits += 1
-        if not culprits:
-            paths = [self.catalog.path(int(row)) for prepared in in_flight for row in prepared.row_B if row >= 0]
-            raise DataError(
-                f"decoding failed, but each video alone decodes: {', '.join(paths[:16])}: {error}"
-            ) from error
-        self._coming = itertools.chain(in_flight, self._coming)
-        self._pipeline = self._build(self._next_columns, self.plan.batch)
-
-    def _decodes(self, sample: Sample) -> bool:
-        """Whether the decode head takes this video when it is alone."""
-        once = iter([Prepared([sample], np.zeros(1, np.int64)).columns(self.head)])
-        try:
-            self._build(lambda: next(once), 1).run()
-        except RuntimeError:
-            return False
-        return True
+    def _batch(self, prepared: Prepared, clips_BVTHWC: Tensor) -> Batch:
+        row_B = prepared.row_B
+        label_B = np.where(row_B < 0, -1, self.catalog.label_N[row_B]).astype(np.int64)  # −1: unreadable, or padding
+        label_B = shown_label(self.config.clip, label_B, prepared.mirror_B)
+        clips_BVTCHW = clips_BVTHWC.permute(0, 1, 2, 5, 3, 4)
+        return Batch(clips_BVTCHW, to_device(label_B, self.device), to_device(row_B, self.device))

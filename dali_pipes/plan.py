@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +15,8 @@ from dali_pipes.batch import Shard
 from dali_pipes.catalog import Catalog
 from dali_pipes.errors import DataError
 from dali_pipes.views import Views
+
+Place = tuple[int, int]  # epoch, and step within it
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,10 @@ class TrainPlan:
 
     def __len__(self) -> int:
         return len(self.catalog.usable) // self.config.train.batch
+
+    def places(self, epoch: int, step: int) -> Iterator[Place]:
+        """This step and all that follow, from one epoch into the next without an end."""
+        return (divmod(number, len(self)) for number in itertools.count(epoch * len(self) + step))
 
     def draw(self, epoch: int, step: int) -> Views:
         """The views of this rank's batch at `step`."""
@@ -100,6 +108,10 @@ class EvalPlan:
     def __len__(self) -> int:
         return -(-len(self.catalog.usable) // (self.batch * self.shard.count))
 
+    def places(self, epoch: int, step: int) -> Iterator[Place]:
+        """This step and all that follow in the epoch."""
+        return ((epoch, step) for step in range(step, len(self)))
+
     def draw(self, epoch: int, step: int) -> Views:
         """The views of this rank's batch at `step`; the same in every epoch."""
         first = (step * self.shard.count + self.shard.index) * self.batch
@@ -107,6 +119,9 @@ class EvalPlan:
         row_B = np.full(self.batch, -1)
         row_B[: len(usable)] = usable
         return views.eval_views(self.config, row_B, *shapes(self.catalog, row_B))
+
+
+Plan = TrainPlan | EvalPlan
 
 
 def shapes(catalog: Catalog, row_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,98 @@
+"""From epoch to epoch without a stop: the first batches of the next are prepared early, and are the right ones."""
+
+import threading
+from collections import Counter
+
+import pytest
+from test_loader import assert_same, make_config, read, write_set
+
+from dali_pipes import build_loader
+from dali_pipes.plan import EvalPlan, TrainPlan
+
+STEPS = 3  # of an epoch: 13 videos in batches of 4
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return make_config(write_set(tmp_path_factory.mktemp("videos")))
+
+
+@pytest.fixture
+def loader(config):
+    loader = build_loader(config, "train")
+    yield loader
+    loader.close()
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """How often the views of each place were drawn."""
+    count = Counter()
+    for plan in (TrainPlan, EvalPlan):
+
+        def draw(self, epoch, step, plain=plan.draw):
+            count[epoch, step] += 1
+            return plain(self, epoch, step)
+
+        monkeypatch.setattr(plan, "draw", draw)
+    return count
+
+
+def take(batches, count=None):
+    """`count` batches, or all, as arrays of their own."""
+    taken = []
+    while len(taken) != count and (batch := next(batches, None)) is not None:
+        taken.append((batch.clips_BVTCHW.numpy().copy(), batch.label_B.numpy(), batch.index_B.numpy()))
+    return taken
+
+
+def test_epochs_in_a_row_are_those_of_a_fresh_loader_whatever_is_evaluated_between(config, loader):
+    evaluation = build_loader(config, "val")
+    expected = read(config, "val")
+    for epoch in range(3):
+        assert_same(take(loader.epoch(epoch)), read(config, epoch=epoch))
+        assert_same(take(evaluation.epoch(0)), expected)
+    evaluation.close()
+
+
+def test_the_next_epoch_is_in_preparation_before_it_is_asked_for_and_prepared_once(loader, drawn):
+    take(loader.epoch(0))
+    assert drawn[1, 0] == 1
+    take(loader.epoch(1))
+    assert {drawn[epoch, step] for epoch in range(2) for step in range(STEPS)} == {1}
+
+
+def test_an_epoch_that_was_left_goes_on_where_it_was_left(config, loader, drawn):
+    first = take(loader.epoch(0), 1)
+    assert_same(first + take(loader.epoch(0, start=1)), read(config))
+    assert drawn[0, 0] == 2  # here and in the loader that it is compared with
+
+
+@pytest.mark.parametrize("place", [(5, 0), (0, 0), (1, 2)])
+def test_another_place_than_the_next_drops_what_was_prepared(config, loader, place):
+    take(loader.epoch(0))
+    assert_same(take(loader.epoch(*place)), read(config, epoch=place[0], start=place[1]))
+
+
+def test_two_iterators_at_once_give_each_its_own_batches(config, loader):
+    one, other = loader.epoch(0), loader.epoch(1)
+    taken = [(take(one, 1), take(other, 1)) for _ in range(STEPS)]
+    for epoch, mine in enumerate(zip(*taken, strict=True)):
+        assert_same([batch for batches in mine for batch in batches], read(config, epoch=epoch))
+
+
+def test_nothing_is_prepared_behind_an_evaluation(config, drawn):
+    loader = build_loader(config, "val")
+    count = len(take(loader.epoch(0)))
+    loader.close()
+    assert dict(drawn) == {(0, step): 1 for step in range(count)}
+
+
+def test_an_epoch_never_asked_for_leaves_no_thread_and_is_not_prepared_to_its_end(config, drawn):
+    before = set(threading.enumerate())
+    loader = build_loader(config, "train")
+    take(loader.epoch(0))
+    loader.close()
+    assert set(threading.enumerate()) <= before
+    ahead = config.runtime.prefetch + 1 + 2  # of the threads, the one that they have ready, and DALI's
+    assert sum(drawn.values()) <= STEPS + ahead
