@@ -64,5 +64,6 @@ def _repeat_if_short(frames_B: np.ndarray, chosen_BNT: np.ndarray) -> np.ndarray
     """The chosen frames; where a video is shorter than a clip, its frames evenly repeated instead."""
     T = chosen_BNT.shape[2]
     short_B = frames_B < T
-    chosen_BNT[short_B] = uniform_clips(frames_B[short_B], T, clips=1)
+    if short_B.any():
+        chosen_BNT[short_B] = uniform_clips(frames_B[short_B], T, clips=1)
     return chosen_BNT

@@ -73,9 +73,12 @@ def _absorb(state: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 def _mix(bits: np.ndarray) -> np.ndarray:
     """SplitMix64's finaliser: each bit that goes in flips each bit that comes out with probability one half."""
-    bits = (bits ^ (bits >> 30)) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> 27)) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> 31)
+    bits = bits ^ (bits >> 30)
+    bits *= np.uint64(0xBF58476D1CE4E5B9)
+    bits ^= bits >> 27
+    bits *= np.uint64(0x94D049BB133111EB)
+    bits ^= bits >> 31
+    return bits
 
 
 def _mask(width: int) -> np.uint64:

@@ -1,0 +1,158 @@
+"""What cutting costs, nothing decoded: python benchmarks/cut.py [VIDEO ...] > benchmarks/results/cut.jsonl
+
+Clips of 8 frames, one random frame of each of 8 segments, are cut in parts of as many as the loader's threads take at
+once. A line of JSON a video: milliseconds a clip on one thread and on two, the file in the page cache; of the one, the
+part that is spent planning (NumPy), reading (system calls, which let go of the interpreter's lock) and in all else; the
+same again with no file in the page cache, a copy of the video a clip; frames decoded and bytes read per clip. Without
+VIDEOs, 300 frames of 352x256 with a keyframe every 1, 8, 16 and 250 are made, and 250 with B-frames as originals have
+them. A last line says how many views a second are drawn on one core, in batches of 128.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+import configs
+from benchmarks.gop import draw
+from benchmarks.measure import spread
+from benchmarks.numbered_videos import VideoSpec, write_videos
+from benchmarks.recorder import Recorder
+from dali_pipes import cutter, scan
+from dali_pipes.batch import Shard
+from dali_pipes.feed import PART
+from dali_pipes.plan import TrainPlan
+from dali_pipes.probe import probe
+from dali_pipes.video import Video
+
+MADE = [*(VideoSpec("h264", interval) for interval in (1, 8, 16, 250)), VideoSpec("h264", 250, b_frames=3)]
+COPIES = 64  # of a video, to be read from the disk
+
+Part = tuple[list[Video], list[np.ndarray]]  # what is cut at once: videos, and the frames of each
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="*", metavar="VIDEO")
+    parser.add_argument("--clips", type=int, default=1024, help="clips in one measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="times that each is measured, in turns (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets cut.jsonl")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    recorder, folder = Recorder("cut", arguments.out / "cut.jsonl"), arguments.out / "made"
+    if not arguments.videos:
+        write_videos(folder, MADE)
+    for path in arguments.videos or [str(spec.path(folder)) for spec in MADE]:
+        recorder.add(f"cut/{Path(path).stem}", **measure(path, arguments.clips, arguments.rounds))
+    recorder.add("views", **views_a_second(folder, arguments.rounds))
+
+
+def measure(path: str, clips: int, rounds: int) -> dict:
+    """What cutting clips of a video costs."""
+    video = probe(path)
+    parts = in_parts([video] * clips, list(draw(video.frames, clips)))
+    cuts = [cut for part in parts for cut in cutter.cut_all(*part)]
+    runs = [[plan.runs for plan in cutter._plan(*part)] for part in parts]
+    with tempfile.TemporaryDirectory() as folder:
+        copies = [probe(shutil.copy(path, f"{folder}/{number}{Path(path).suffix}")) for number in range(COPIES)]
+        from_disk = in_parts(copies, list(draw(video.frames, COPIES)))
+        jobs: dict[str, Callable[[], float]] = {
+            "1 thread": partial(per_clip, cut_part, parts, 1, clips),
+            "2 threads": partial(per_clip, cut_part, parts, 2, clips),
+            "planning": partial(per_clip, lambda part: list(cutter._plan(*part)), parts, 1, clips),
+            "reading": partial(per_clip, partial(read_part, path), runs, 1, clips),
+            "disk, 1 thread": partial(from_cold, copies, partial(per_clip, cut_part, from_disk, 1, COPIES)),
+            "disk, 2 threads": partial(from_cold, copies, partial(per_clip, cut_part, from_disk, 2, COPIES)),
+        }
+        times: dict[str, list[float]] = {name: [] for name in jobs}
+        for _ in range(rounds):
+            for name, job in jobs.items():
+                times[name].append(job())
+    median = {name: spread(values)[0] for name, values in times.items()}
+    needed = [int(video.sizes[cutter.needed(video, frames_T)].sum()) for frames_T in draw(video.frames, clips)]
+    planning, reading = (median[name] / median["1 thread"] for name in ("planning", "reading"))
+    return {
+        "decoded_per_clip": float(np.mean([cut.packets for cut in cuts])),
+        "bytes_per_clip": float(np.mean([sum(size for _, size in clip) for part in runs for clip in part])),
+        "bytes_needed_per_clip": float(np.mean(needed)),
+        "ms_per_clip": {name: median[name] for name in jobs if "thread" in name},
+        "ms_quartiles": {name: spread(times[name])[1] for name in jobs if "thread" in name},
+        "two_threads_over_one": median["1 thread"] / median["2 threads"],
+        "two_threads_over_one_from_disk": median["disk, 1 thread"] / median["disk, 2 threads"],
+        "share": {"planning": planning, "reading": reading, "else": 1 - planning - reading},
+    }
+
+
+def in_parts(videos: list[Video], frames: list[np.ndarray]) -> list[Part]:
+    """Videos as from a catalogue, nothing known of them that is not in it, in parts of PART."""
+    videos = [replace(video) for video in videos]
+    return [(videos[first : first + PART], frames[first : first + PART]) for first in range(0, len(videos), PART)]
+
+
+def cut_part(part: Part) -> list:
+    return cutter.cut_all(*part)
+
+
+def read_part(path: str, part: list[list[tuple[int, int]]]) -> None:
+    """The system calls of cutting, and no more."""
+    for runs in part:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        os.fstat(descriptor)
+        for offset, size in runs:
+            os.pread(descriptor, size, offset)
+        os.close(descriptor)
+
+
+def per_clip(work: Callable, parts: list, threads: int, clips: int) -> float:
+    """Milliseconds a clip, by the clock on the wall."""
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(abs, range(threads)))  # they are up
+        began = time.perf_counter()
+        for _ in pool.map(work, parts):
+            pass
+        return 1e3 * (time.perf_counter() - began) / clips
+
+
+def from_cold(videos: list[Video], work: Callable[[], float]) -> float:
+    """What `work` returns, with none of these files in the page cache when it starts."""
+    for video in videos:
+        descriptor = os.open(video.path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+    return work()
+
+
+def views_a_second(folder: Path, rounds: int) -> dict:
+    """Views drawn for training a second, on one core."""
+    spec, listing = VideoSpec("h264", 16), folder / "views.list"
+    write_videos(folder, [spec])
+    listing.write_text(f"{spec.path(folder).name} 0\n" * 4096)
+    settings = [f"data.train={listing}", f"data.root={folder}", "data.class_names=", "train.batch=128"]
+    config = configs.load("tsm_k400_nhwc", settings)
+    plan = TrainPlan(config, scan.load_catalog(str(listing), config.data), Shard())
+    rates = []
+    for epoch in range(rounds):
+        began = time.process_time()
+        for step in range(len(plan)):
+            plan.draw(epoch, step)
+        rates.append(len(plan) * plan.batch / (time.process_time() - began))
+    median, quartiles = spread(rates)
+    return {"views_per_s": median, "views_per_s_iqr": quartiles}
+
+
+if __name__ == "__main__":
+    main()
