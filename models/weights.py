@@ -121,10 +121,9 @@ def _mirrored(weights: Weights, settings: Model, report: LoadReport) -> Weights:
         weights, count = paddle.swap_folds(weights, settings.shift_div)
     except CheckpointError as error:
         raise CheckpointError(f"{report.path}: {error}") from None
-    report.converted.append(
-        f"folds of channels swapped in {count} tensors, exact if it was trained with {settings.shift_div} frames "
-        "(model.shift_div)"
-    )
+    trained = f"{settings.shift_div} frames (model.shift_div)"
+    doubt = f", though model.frames is {settings.frames}" if settings.frames != settings.shift_div else ""
+    report.converted.append(f"folds of channels swapped in {count} tensors, exact if trained with {trained}{doubt}")
     return weights
 
 

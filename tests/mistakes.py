@@ -10,10 +10,14 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from videos import write_video
+
+import configs
+from models import build_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,6 +44,7 @@ MISTAKES = {
     "weights that are not there": "train.py --config demo.yaml --weights best.pt",
     "weights that are no weights": "train.py --config demo.yaml --weights text.pt",
     "weights of another network": "train.py --config demo.yaml --weights other.pt",
+    "weights for other classes": "train.py --config demo.yaml --weights classes.pt",
     "evaluating before training": "eval.py --config demo.yaml",
     "GPU decoding without a GPU": "train.py --config demo.yaml data.decoder=nvdec runtime.device=cpu",
     "a run that exists": "train.py --config demo.yaml train.name=taken",
@@ -65,6 +70,8 @@ def write_data(folder: Path) -> None:
     (folder / "text.pt").write_text("These are not the weights you are looking for.\n")
     (folder / "broken.yaml").write_text("model: {name: tsm\n")
     torch.save({"layer1.0.conv1.weight": torch.zeros(3, 3)}, folder / "other.pt")
+    other_classes = replace(configs.load("demo.yaml").model, num_classes=7)
+    torch.save(build_model(other_classes).state_dict(), folder / "classes.pt")
     (folder / "runs" / "taken" / "checkpoints").mkdir(parents=True)
     (folder / "runs" / "taken" / "checkpoints" / "step-00000001.pt").touch()
     (folder / "elsewhere").mkdir()

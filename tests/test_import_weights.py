@@ -46,7 +46,7 @@ def test_what_is_written_needs_no_recipe_and_gives_the_same_logits(network, run,
     assert code == 0
     assert said.splitlines() == [
         "267 tensors loaded from TSM.pdparams (PaddleVideo); fc.weight transposed; "
-        "folds of channels swapped in 122 tensors, exact if it was trained with 8 frames (model.shift_div)",
+        "folds of channels swapped in 122 tensors, exact if trained with 8 frames (model.shift_div)",
         f"written to {name}, with 3 class names",
     ]
     saved = open_saved(tmp_path / name)

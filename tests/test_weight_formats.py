@@ -250,6 +250,16 @@ def test_mits_shifted_mobilenet_is_told_from_one_that_is_not_shifted(tmp_path):
         load_weights(model(name="tsn", backbone="mobilenet_v2", width=64), tmp_path / "mobilenet.pth")
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_training_for_other_classes_starts_from_another_projects_weights(tmp_path, name):
+    given, net = model(), model(num_classes=9)
+    classifier = net.fc.weight.clone()
+    report = load_pretrained(net, str(FILES[name](tmp_path / "net.pth", given.state_dict())))
+    assert torch.equal(net.layer4[2].conv3.weight, given.layer4[2].conv3.weight)
+    assert torch.equal(net.fc.weight, classifier)
+    assert "fc.weight skipped: [5, 256] in the file, [9, 256] in the model" in report.summary()
+
+
 @pytest.mark.parametrize(
     "theirs, ours, seen",
     [
@@ -285,8 +295,17 @@ def test_logs_beside_the_weights_of_mmaction2_are_passed_over(tmp_path, history_
     assert len(load_weights(model(), path).matched) == len(model().state_dict())
 
 
-@pytest.mark.parametrize("wrapper", ["ema", "model_ema", "state_dict_ema", "model", "state_dict"])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "model."])
+@pytest.mark.parametrize(
+    "wrapper, prefix",
+    [
+        ("ema", ""),
+        ("model_ema", "module."),
+        ("state_dict_ema", "module."),
+        ("model", "_orig_mod."),
+        ("model", "module._orig_mod."),
+        ("state_dict", "model."),
+    ],
+)
 def test_weights_are_found_under_the_usual_names(tmp_path, wrapper, prefix):
     given, net = model(), model()
     state = {prefix + key: value for key, value in given.state_dict().items()} | {"n_averaged": torch.tensor(3)}
