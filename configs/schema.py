@@ -123,6 +123,9 @@ class Clip:
     """How a training clip is taken from a video."""
 
     sampling: Literal["uniform", "dense"] = "uniform"
+    snap: int = 0
+    """Frames by which a training draw may move towards the keyframe before it, within its segment: fewer to decode, but
+    draws that are no longer even (sampling: uniform)."""
     size: int = 224
     """Height and width of the network's input, in pixels."""
     train_crop: Literal["multiscale", "random", "center"] = "multiscale"
@@ -140,8 +143,10 @@ class Clip:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, size=16, short_side=0, flip_pairs=0)
+        yield from at_least(self, snap=0, size=16, short_side=0, flip_pairs=0)
         yield from fractions(self, "flip")
+        if self.snap and self.sampling != "uniform":
+            yield "snap", "dense sampling draws one place for all frames, and has no segments; leave it at 0"
         if min(self.std) <= 0:
             yield "std", f"{list(self.std)} has a value that is not positive"
         if self.short_side and self.train_crop != "multiscale" and self.size > self.short_side:
@@ -310,6 +315,8 @@ class Config:
                 f"a crop of {self.eval_size} px does not fit in a short side of {self.eval.short_side} px; "
                 f"raise eval.short_side to at least {self.eval_size}",
             )
+        if self.clip.snap and self.data.decoder == "jpeg":
+            yield "clip.snap", "pictures in folders cost the same, one as the other; leave it at 0"
         yield from self._flipping_problems()
         for name in ("frames", "ten_crop_frames"):
             if not self.model.any_frames and getattr(self.eval, name) not in (0, self.model.frames):

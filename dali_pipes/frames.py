@@ -19,9 +19,13 @@ def uniform_draw(frames_B: np.ndarray, draw_BT: np.ndarray) -> np.ndarray:
     Segments are n // T frames long, so the last n % T frames are never drawn.
     """
     T = draw_BT.shape[1]
-    length_B1 = frames_B[:, None] // T
-    chosen_BT = np.arange(T) * length_B1 + (draw_BT * length_B1).astype(np.int64)
+    chosen_BT = segment_starts(frames_B, T) + (draw_BT * (frames_B[:, None] // T)).astype(np.int64)
     return _repeat_if_short(frames_B, chosen_BT[:, None])[:, 0]
+
+
+def segment_starts(frames_B: np.ndarray, T: int) -> np.ndarray:
+    """[B, T]: the first frame of each of the segments that `uniform_draw` draws from."""
+    return np.arange(T) * (frames_B[:, None] // T)
 
 
 def uniform_clips(frames_B: np.ndarray, T: int, clips: int) -> np.ndarray:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from configs.batches import batch_per_rank
 from configs.schema import Config
-from dali_pipes import randomness, views
+from dali_pipes import frames, randomness, snap, views
 from dali_pipes.batch import Shard
 from dali_pipes.catalog import Catalog
 from dali_pipes.errors import DataError
@@ -67,7 +67,17 @@ class TrainPlan:
         position_B = step * self.config.train.batch + self.shard.index * self.batch + np.arange(self.batch)
         order_B = randomness.permute(self.config.train.seed, epoch, position_B, len(self.catalog.usable))
         row_B = np.asarray(self.catalog.usable[order_B])
-        return views.train_views(self.config, epoch, position_B, row_B, *shapes(self.catalog, row_B))
+        drawn = views.train_views(self.config, epoch, position_B, row_B, *shapes(self.catalog, row_B))
+        return self._snapped(drawn) if self.config.clip.snap else drawn
+
+    def _snapped(self, drawn: Views) -> Views:
+        """The same views of cheaper frames; of videos shorter than a clip, the same."""
+        frames_BT, frames_B = drawn.frames_BVT[:, 0], self.catalog.frames_N[drawn.row_B]
+        long_B1 = (frames_B >= self.frames)[:, None]
+        lowest_BT = np.where(long_B1, frames.segment_starts(frames_B, self.frames), frames_BT)
+        videos = [self.catalog.video(row) for row in drawn.row_B.tolist()]
+        frames_BT = snap.towards_keyframes(videos, frames_BT, lowest_BT, self.config.clip.snap)
+        return replace(drawn, frames_BVT=frames_BT[:, None])
 
 
 @dataclass(frozen=True)

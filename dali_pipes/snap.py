@@ -1,0 +1,27 @@
+"""Frames that cost less: a training draw moved a little towards the keyframe that it is decoded from (clip.snap).
+
+A frame costs as many pictures as it stands behind its keyframe, and near it there are cheaper ones that show nearly the
+same. Draws so moved are no longer even over their segment, which is why nothing is moved unless a recipe asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dali_pipes.video import Joined, Video
+
+
+def towards_keyframes(videos: Sequence[Video], frames_BT: np.ndarray, lowest_BT: np.ndarray, most: int) -> np.ndarray:
+    """[B, T]: each frame moved back to the last keyframe before it, or as far towards that as `most` frames.
+
+    No frame is moved below its own `lowest_BT`. A pure function of its arguments.
+    """
+    table = Joined(videos)
+    first_B1 = table.first_frames[:, None]
+    wanted_BT = frames_BT + first_B1
+    earliest_BT = np.maximum(lowest_BT + first_B1, wanted_BT - most)
+    starts = np.append(-1, np.flatnonzero(np.isin(table.decode_position, table.groups)))  # -1: behind no keyframe
+    keyframe_BT = starts[starts.searchsorted(wanted_BT, "right") - 1]
+    return np.maximum(keyframe_BT, earliest_BT) - first_B1
