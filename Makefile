@@ -2,7 +2,7 @@
 VENV := .venv
 PYTHON ?= $(VENV)/bin/python
 
-.PHONY: demo test test-all test-gpu check format bench probe-nvdec bench-gpu bench-peers install
+.PHONY: demo test test-all test-gpu check format bench probe-nvdec bench-gpu bench-gpu-net bench-peers install
 
 install: $(if $(filter $(VENV)/bin/python,$(PYTHON)),$(VENV)/installed)
 
@@ -38,6 +38,9 @@ probe-nvdec: install  ## on a machine with an NVIDIA GPU, in five minutes: what 
 
 bench-gpu: install  ## on a machine with an NVIDIA GPU, in ten minutes: tests, decoder, stages, peers, a training run
 	$(PYTHON) benchmarks/on_gpu.py --out runs/on_gpu >/dev/null
+
+bench-gpu-net: install  ## on a machine with an NVIDIA GPU, in ten minutes: what the shift costs, by layer, step and kernel
+	$(PYTHON) benchmarks/shift.py --device gpu --out runs/bench_gpu_net >/dev/null
 
 bench-peers: install  ## the same work done by what one would take instead; those of `pip install -e .[peers]` that are there
 	$(PYTHON) benchmarks/peers.py all >/dev/null

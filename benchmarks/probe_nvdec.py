@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.nvdec.probe import Probe
 from benchmarks.nvdec.scale import SCALES
+from benchmarks.probe import Probe, run_sections
 from benchmarks.recorder import Recorder
 
 # A module of benchmarks.nvdec, which owns the question, and by when it has to be answered, as a part of the whole time.
@@ -30,16 +28,9 @@ def main() -> None:
     file = arguments.out / "probe_nvdec.jsonl"
     recorder = Recorder("probe_nvdec", file)
     videos = arguments.videos.absolute() / arguments.device
-    probe = Probe(SCALES[arguments.device], videos, recorder, arguments.seconds, arguments.only)
-    began = time.monotonic()
-    for name, share in SECTIONS.items():
-        probe.section_end = began + share * arguments.seconds
-        started = time.monotonic()
-        try:
-            import_module(f"benchmarks.nvdec.{name}").ask(probe)
-        except Exception as error:
-            probe.failed(name, f"{type(error).__name__}: {error}")
-        recorder.add(f"{name}/done", seconds=time.monotonic() - started)
+    command = f"python benchmarks/probe_nvdec.py --device {arguments.device}"
+    probe = Probe(SCALES[arguments.device], videos, recorder, arguments.only, command)
+    run_sections(probe, "benchmarks.nvdec", SECTIONS, arguments.seconds)
     recorder.close()
     print(f"Everything is in {file}; what is worth keeping goes to benchmarks/results.", file=sys.stderr)
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 FILE = Path(__file__).with_name("fold_table.jsonl")
-Key = tuple[str, int, int]  # type, channels in, channels out
+Row = dict[str, Any]
 
 
 @torch.compiler.assume_constant_result
@@ -31,18 +31,22 @@ def is_faster(device: torch.device, dtype: torch.dtype, channels: int, filters: 
     return row["folded_ms"] <= row["plain_ms" if compiled else "copied_ms"]
 
 
-def find(device: torch.device, dtype: torch.dtype, channels: int, filters: int) -> dict[str, Any] | None:
+def find(device: torch.device, dtype: torch.dtype, channels: int, filters: int) -> Row | None:
     """What was measured, if anything was."""
-    return _rows(device_name(device)).get((str(dtype).removeprefix("torch."), channels, filters))
+    return rows().get((device_name(device), str(dtype).removeprefix("torch."), channels, filters))
+
+
+def key(row: Row) -> tuple:
+    """What a row is about."""
+    return row["device"], row["dtype"], row["channels"], row["filters"]
 
 
 @cache
 def device_name(device: torch.device) -> str:
     """What a row calls a device: a GPU by its name, any CPU `cpu`."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return torch.cuda.get_device_name(device) if torch.cuda.is_available() and device.type == "cuda" else device.type
 
 
 @cache
-def _rows(device: str) -> dict[Key, dict[str, Any]]:
-    rows = (json.loads(line) for line in FILE.read_text().splitlines())
-    return {(row["dtype"], row["channels"], row["filters"]): row for row in rows if row["device"] == device}
+def rows() -> dict[tuple, Row]:
+    return {key(row): row for row in map(json.loads, FILE.read_text().splitlines())}

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def table(tmp_path, monkeypatch):
     """A table of measurements to write rows into."""
     monkeypatch.setattr(fold_table, "FILE", tmp_path / "table.jsonl")
-    monkeypatch.setattr(fold_table, "_rows", fold_table._rows.__wrapped__)
+    monkeypatch.setattr(fold_table, "rows", fold_table.rows.__wrapped__)
 
     def write(*rows):
         fold_table.FILE.write_text("".join(json.dumps(row) + "\n" for row in rows))

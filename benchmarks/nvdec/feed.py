@@ -17,8 +17,8 @@ import configs
 from benchmarks.environment import watched_gpu
 from benchmarks.measure import spread
 from benchmarks.numbered_videos import VideoSpec, write_videos
-from benchmarks.nvdec.probe import Probe
 from benchmarks.nvdec.scale import Scale
+from benchmarks.probe import Probe
 from configs import Config
 from dali_pipes import Batch
 from engine import runtime, training

@@ -7,7 +7,7 @@ import statistics
 import torch
 
 from benchmarks import nvcuvid
-from benchmarks.nvdec.probe import Probe
+from benchmarks.probe import Probe
 
 DEEP = ("h264", "hevc", "vp9", "av1")  # codecs that have pictures of 10 bits
 MOST_DECODERS, SECONDS = 256, 4.0  # DALI keeps at most 100

@@ -1,13 +1,14 @@
-"""One run of the probe: where it writes, how long it may take, and how a case is asked and its answer recorded."""
+"""One run of a probe: what it asks about, how long it may take, and how a case is asked and its answer recorded."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import in_turns, isolated
-from benchmarks.nvdec.scale import Scale
 from benchmarks.recorder import Recorder
 from dali_pipes.workers import Call, Failure
 
@@ -15,14 +16,22 @@ PATIENCE = 75  # seconds that one case may take: the first in a process also loa
 
 
 class Probe:
-    """What every section is given. `folder` keeps the videos, `section_end` says when a section has to be done."""
+    """What every section is given. `folder` keeps what cases are made of, `section_end` says when to be done.
 
-    def __init__(self, scale: Scale, folder: Path, recorder: Recorder, seconds: float, only: list[str]):
+    `scale` has the sizes of what is asked about, among them `rounds`, the most repeats. `command` runs the probe at
+    that scale; with `--only` and a case it shows that case alone.
+    """
+
+    def __init__(
+        self, scale: Any, folder: Path, recorder: Recorder, only: list[str], command: str, patience: float = PATIENCE
+    ):
         self.scale = scale
         self.folder = folder
         self.recorder = recorder
-        self.section_end = time.monotonic() + seconds
+        self.section_end = time.monotonic()
         self._only = only
+        self._command = command
+        self._patience = patience
 
     @property
     def left(self) -> float:
@@ -41,7 +50,7 @@ class Probe:
             for name, call in cases.items():
                 if self.left:
                     asked.add(name)
-                    yield Call(name, call, PATIENCE)
+                    yield Call(name, call, self._patience)
 
         for name, answer in isolated(calls()):
             if isinstance(answer, Failure):
@@ -58,7 +67,7 @@ class Probe:
         """The summary of each case's answers, asked again and again while there is time, in turns within a group."""
         summaries = {}
         wanted = [cases for cases in map(self.wanted, groups) if cases]
-        for group in in_turns(wanted, seconds=self.left, most=self.scale.rounds, patience=PATIENCE):
+        for group in in_turns(wanted, seconds=self.left, most=self.scale.rounds, patience=self._patience):
             for name, answers in group.items():
                 if isinstance(answers, Failure):
                     self.failed(name, answers.reason)
@@ -75,5 +84,20 @@ class Probe:
 
     def failed(self, case: str, reason: str) -> None:
         """Record that a case failed, why, and how to see it again alone."""
-        command = f"python benchmarks/probe_nvdec.py --device {self.scale.device} --only {case}"
-        self.recorder.add(case, error=reason, reproduce=command)
+        self.recorder.add(case, error=reason, reproduce=f"{self._command} --only {case}")
+
+
+def run_sections(probe: Probe, package: str, sections: dict[str, float], seconds: float) -> None:
+    """Ask module after module of `package`; each has to be done after its part of `seconds`, counted from the start.
+
+    A section that fails is recorded, and the others go on.
+    """
+    began = time.monotonic()
+    for name, share in sections.items():
+        probe.section_end = began + share * seconds
+        started = time.monotonic()
+        try:
+            import_module(f"{package}.{name}").ask(probe)
+        except Exception as error:
+            probe.failed(name, f"{type(error).__name__}: {error}")
+        probe.recorder.add(f"{name}/done", seconds=time.monotonic() - started)

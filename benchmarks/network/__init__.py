@@ -1,0 +1,1 @@
+"""How fast the network is on its device; `benchmarks/shift.py` asks."""

@@ -1,0 +1,143 @@
+"""The convolutions that shift, one by one, and what is timed of each.
+
+Shapes: N = B * T frames, C channels in, O channels out, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.network.scale import Precision, Scale
+from configs.schema import Model
+from engine.runtime import HALF
+from models import build_model, fold_kernels, fold_products
+from models.fold_kernels import Tile
+from models.shift import shift_copy, temporal_shift
+from models.shifted import ShiftedConv2d
+
+PASSES = ("forward", "input_grad", "weight_grad")
+WAYS = ("plain", "copied", "folded")  # without a shift, with a copy before the convolution, folded into it
+PROVED = 2  # clips whose results are compared with fp64
+
+Work = Callable[[], Tensor]
+
+
+class Layer(NamedTuple):
+    """A convolution that shifts, on square pictures."""
+
+    channels: int
+    filters: int
+    side: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.channels}to{self.filters}at{self.side}"
+
+
+class Tiles(NamedTuple):
+    """The tiles of the three kernels; None leaves the choice to the kernel."""
+
+    forward: Tile | None = None
+    input_grad: Tile | None = None
+    weight_grad: Tile | None = None
+
+
+class Example(NamedTuple):
+    """What a convolution reads, forward and backward, in NHWC memory, and how its input is shifted."""
+
+    x_NCHW: Tensor
+    weight_OC11: Tensor
+    dy_NOHW: Tensor
+    shift: tuple[int, int, int]  # frames, after, before
+
+
+def layers(scale: Scale) -> Counter[Layer]:
+    """The convolutions of ResNet-50 that shift, at this scale, and how often each occurs."""
+    found: Counter[Layer] = Counter()
+
+    def note(conv: ShiftedConv2d, inputs: tuple[Tensor]) -> None:
+        found[Layer(conv.in_channels, conv.out_channels, inputs[0].shape[-1])] += 1
+
+    with torch.device("meta"):
+        model = build_model(Model(width=scale.width, frames=scale.frames, num_classes=2))
+        for part in model.modules():
+            if isinstance(part, ShiftedConv2d):
+                part.register_forward_pre_hook(note)
+        model(torch.empty(1, scale.frames, 3, scale.size, scale.size))
+    return found
+
+
+def example(scale: Scale, layer: Layer, precision: Precision, clips: int) -> Example:
+    """Normal numbers, for zeros would be computed faster."""
+
+    def normal(*shape: int) -> Tensor:
+        numbers = torch.randn(shape, device=scale.device).to(HALF.get(precision, torch.float32))
+        return numbers.to(memory_format=torch.channels_last)
+
+    count, side, fold = clips * scale.frames, layer.side, layer.channels // Model.shift_div
+    weight_OC11 = normal(layer.filters, layer.channels, 1, 1) / layer.channels**0.5
+    x_NCHW, dy_NOHW = (normal(count, width, side, side) for width in (layer.channels, layer.filters))
+    return Example(x_NCHW, weight_OC11, dy_NOHW, (scale.frames, fold, fold))
+
+
+def work(of: Example, tiles: Tiles) -> dict[tuple[str, str], Work]:
+    """What is timed, by way and pass. With a copy, the weight's gradient reads what the forward pass has copied."""
+    x_NCHW, weight_OC11, dy_NOHW, shift = of
+    leaf_NCHW = x_NCHW.detach().requires_grad_()
+    shifted_NCHW = shift_copy(leaf_NCHW, *shift)
+    kept_NCHW = shifted_NCHW.detach()
+
+    def unshifted(dshifted_NCHW: Tensor) -> Tensor:
+        return torch.autograd.grad(shifted_NCHW, leaf_NCHW, dshifted_NCHW, retain_graph=True)[0]
+
+    return {
+        ("plain", "forward"): lambda: F.conv2d(x_NCHW, weight_OC11),
+        ("plain", "input_grad"): lambda: _gradient(0, dy_NOHW, x_NCHW, weight_OC11),
+        ("plain", "weight_grad"): lambda: _gradient(1, dy_NOHW, x_NCHW, weight_OC11),
+        ("copied", "forward"): lambda: F.conv2d(shift_copy(x_NCHW, *shift), weight_OC11),
+        ("copied", "input_grad"): lambda: unshifted(_gradient(0, dy_NOHW, x_NCHW, weight_OC11)),
+        ("copied", "weight_grad"): lambda: _gradient(1, dy_NOHW, kept_NCHW, weight_OC11),
+        **{("folded", name): call for name, call in folded(of, tiles).items()},
+    }
+
+
+def folded(of: Example, tiles: Tiles) -> dict[str, Work]:
+    """The folded form's passes: kernels on a GPU, products of matrices on a CPU."""
+    x_NCHW, weight_OC11, dy_NOHW, shift = of
+    weight_OC = weight_OC11[:, :, 0, 0]
+    reads = {"forward": (x_NCHW, weight_OC), "input_grad": (dy_NOHW, weight_OC), "weight_grad": (x_NCHW, dy_NOHW)}
+    if not x_NCHW.is_cuda:
+        return {name: partial(getattr(fold_products, name), *reads[name], *shift) for name in PASSES}
+    return {
+        name: partial(getattr(fold_kernels, name), *reads[name], *shift, tile)
+        for name, tile in zip(PASSES, tiles, strict=True)
+    }
+
+
+def prove(scale: Scale, layer: Layer, precision: Precision, tiles: Tiles) -> None:
+    """Raises ValueError where the folded form is further from fp64 than rounding takes it."""
+    of = example(scale, layer, precision, PROVED)
+    exact = of.x_NCHW.double().requires_grad_(), of.weight_OC11.double().requires_grad_()
+    y_NOHW = F.conv2d(temporal_shift(exact[0], *of.shift), exact[1])
+    expected = y_NOHW, *torch.autograd.grad(y_NOHW, exact, of.dy_NOHW.double())
+    bound = torch.finfo(of.x_NCHW.dtype).eps if precision in HALF else 1e-5
+    for (name, call), wanted in zip(folded(of, tiles).items(), expected, strict=True):
+        far = ((call().double().view(wanted.shape) - wanted).norm() / wanted.norm()).item()
+        if not far <= bound:
+            raise ValueError(
+                f"{name} of {layer.name} in {precision} is wrong: {far:.1e} away from fp64, not {bound:.1e}"
+            )
+
+
+def _gradient(which: int, dy_NOHW: Tensor, x_NCHW: Tensor, weight_OC11: Tensor) -> Tensor:
+    """The gradient of the input (0) or of the weight (1) alone."""
+    mask = [which == 0, which == 1, False]
+    sizes = [1, 1], [0, 0], [1, 1], False, [0, 0], 1
+    return torch.ops.aten.convolution_backward(dy_NOHW, x_NCHW, weight_OC11, None, *sizes, mask)[which]

@@ -1,0 +1,84 @@
+"""Question 1: which convolutions should the shift be folded into?
+
+Each 1x1 convolution that shifts, alone, forward and backward: without a shift, with a copy before it, and folded. The
+folded form first has to give the right numbers. What comes out are the rows of models/fold_table.jsonl for this device;
+fold_table.jsonl beside the records is that table with them in it.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from benchmarks.measure import spread
+from benchmarks.network import tiles
+from benchmarks.network.cases import PASSES, WAYS, Layer, Tiles, Work, example, layers, prove, work
+from benchmarks.network.scale import Precision, Scale
+from benchmarks.probe import Probe
+from engine.runtime import HALF
+from models import fold_table
+
+
+def ask(probe: Probe) -> None:
+    scale, counts = probe.scale, layers(probe.scale)
+    tuned = tiles.tuned(probe, counts) if scale.device == "cuda" else dict.fromkeys(counts, Tiles())
+    wanted = [(precision, layer) for precision in scale.precisions for layer in tuned]
+    groups = [
+        {
+            _name(precision, layer, way, name): (measure, scale, layer, precision, tuned[layer], way, name)
+            for way in WAYS
+            for name in PASSES
+        }
+        for precision, layer in wanted
+    ]
+    found = probe.compete(groups, _summary)
+    rows = []
+    for precision, layer in wanted:
+        times = {way: [found.get(_name(precision, layer, way, name)) for name in PASSES] for way in WAYS}
+        if all(map(all, times.values())):
+            rows.append(_row(scale, precision, layer, tuned[layer], times))
+            probe.recorder.add(f"layers/{precision}/{layer.name}", count=counts[layer], **rows[-1])
+    _write_table(rows, probe.folder / fold_table.FILE.name)
+
+
+def _name(precision: Precision, layer: Layer, way: str, name: str) -> str:
+    return f"layers/{precision}/{layer.name}/{way}/{name}"
+
+
+def measure(scale: Scale, layer: Layer, precision: Precision, tuned: Tiles, way: str, name: str) -> dict:
+    """Milliseconds of one pass in one way, of a batch that the cache does not hold."""
+    return {"ms": scale.clock.time(_ready(scale, layer, precision, tuned)[way, name], scale.repeats, cold=True)}
+
+
+@lru_cache(maxsize=1)
+def _ready(scale: Scale, layer: Layer, precision: Precision, tuned: Tiles) -> dict[tuple[str, str], Work]:
+    """Made once for all ways, proved, and warm."""
+    prove(scale, layer, precision, tuned)
+    ready = work(example(scale, layer, precision, scale.clips), tuned)
+    for call in ready.values():
+        scale.clock.time(call, 3)
+    return ready
+
+
+def _summary(answers: list[dict]) -> dict:
+    median, quartiles = spread([answer["ms"] for answer in answers])
+    return {"ms": median, "ms_iqr": quartiles, "repeats": len(answers)}
+
+
+def _row(scale: Scale, precision: Precision, layer: Layer, tuned: Tiles, times: dict[str, list[dict]]) -> dict:
+    """What the table says of a layer."""
+    row = {
+        "device": fold_table.device_name(scale.clock.device),
+        "dtype": str(HALF.get(precision, "float32")).removeprefix("torch."),
+        "channels": layer.channels,
+        "filters": layer.filters,
+    }
+    sums = {f"{way}_ms": sum(found["ms"] for found in times[way]) for way in WAYS}
+    return row | sums | ({"tiles": tuned._asdict()} if tuned.forward else {})
+
+
+def _write_table(rows: list[dict], path: Path) -> None:
+    """The shipped table, with `rows` in the place of older ones of the same layers."""
+    known = fold_table.rows() | {fold_table.key(row): row for row in rows}
+    path.write_text("".join(json.dumps(row) + "\n" for row in known.values()))

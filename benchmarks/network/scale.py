@@ -1,0 +1,88 @@
+"""What is measured, and how large: as one trains on a GPU or on a CPU, or in small, as a rehearsal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+import configs
+from benchmarks.network.timing import Clock
+from configs import Config
+from engine import runtime
+from models import fold_table
+from models.shift import shift_copy
+from models.shifted import FORMS, Form, ShiftedConv2d, beside
+
+Precision = Literal["fp16", "bf16", "fp32"]
+FORMS_MEASURED: dict[str, Form] = {
+    "auto": FORMS["auto"],
+    "folded": FORMS["folded"],
+    "copied": partial(beside, shift_copy),
+    "where": FORMS["where"],
+    "reference": FORMS["reference"],  # what MIT's TSM does: slices assigned into zeros, with autograd's own gradient
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of everything that is measured."""
+
+    device: Literal["cuda", "cpu"]
+    precisions: tuple[Precision, ...]
+    clips: int
+    size: int
+    width: int
+    frames: int
+    rounds: int  # repeats at most, in turns with whatever it is compared with
+    repeats: int  # of one layer, in one round
+    compiles: bool
+
+    def config(self, precision: Precision, *overrides: str) -> Config:
+        """The usual recipe on resident clips, at this scale."""
+        return runtime.resolve(
+            configs.load(
+                "tsm_k400_nhwc.yaml",
+                [
+                    "data.source=synthetic",
+                    "data.val=",
+                    "model.pretrained=none",
+                    f"model.width={self.width}",
+                    f"model.frames={self.frames}",
+                    f"clip.size={self.size}",
+                    f"eval.short_side={self.size}",
+                    f"train.batch={self.clips}",
+                    f"runtime.device={self.device}",
+                    f"runtime.precision={precision}",
+                    *overrides,
+                ],
+            )
+        )
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(torch.device(self.device))
+
+
+GPU = Scale("cuda", ("fp16", "bf16"), clips=64, size=224, width=64, frames=8, rounds=15, repeats=5, compiles=True)
+CPU = Scale("cpu", ("fp32", "bf16"), clips=2, size=224, width=64, frames=8, rounds=9, repeats=3, compiles=False)
+SMALL = Scale("cpu", ("fp32",), clips=2, size=32, width=8, frames=4, rounds=2, repeats=1, compiles=False)
+SCALES = {"gpu": GPU, "cpu": CPU, "small": SMALL}
+
+
+def use_table(folder: Path) -> None:
+    """Let `auto` choose by what was just measured, where it was."""
+    measured = folder / fold_table.FILE.name
+    if measured.exists():
+        fold_table.FILE = measured
+        fold_table.rows.cache_clear()
+
+
+def set_form(model: torch.nn.Module, form: Form) -> None:
+    """Let every shifted convolution of a network shift in one way."""
+    for part in model.modules():
+        if isinstance(part, ShiftedConv2d):
+            part.form = form

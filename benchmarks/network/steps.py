@@ -1,0 +1,106 @@
+"""Question 2: what does a whole training step cost, with each form of the shift and without one?
+
+The project's own step on resident clips, eager and compiled, in every precision; and one of torchvision's ResNet-50 on
+the pictures alone. `tsn again` is `tsn` once more: what the two differ by is noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from benchmarks.measure import spread
+from benchmarks.network.scale import FORMS_MEASURED, Precision, Scale, set_form, use_table
+from benchmarks.probe import Probe
+from dali_pipes import Batch
+from engine import optim, runtime, training
+from engine.step import Tally
+from models.backbones import RESNETS, SlimResNet
+
+EAGER = ("tsn", "tsn again", "auto", "folded", "copied", "reference", "resnet50")
+COMPILED = ("tsn", "tsn again", "folded", "where", "resnet50")  # few, for each takes a minute to compile
+STEPS = 2  # in one measurement
+
+
+def ask(probe: Probe) -> None:
+    scale = probe.scale
+    groups = [
+        {
+            f"steps/{precision}/{'compiled' if compiled else 'eager'}/{network}": (
+                measure, scale, probe.folder, precision, compiled, network
+            )
+            for network in (COMPILED if compiled else EAGER)
+        }
+        for compiled in ((False, True) if scale.compiles else (False,))
+        for precision in scale.precisions
+    ]  # fmt: skip
+    found = probe.compete(groups, _summary)
+    for group in groups:
+        of_group = {name: found[name]["ms"] for name in group if name in found}
+        base = next((ms for name, ms in of_group.items() if name.endswith("/tsn")), None)
+        if base:
+            over = {name.rpartition("/")[2]: ms / base for name, ms in of_group.items()}
+            probe.recorder.add(next(iter(group)).rpartition("/")[0] + "/over tsn", **over)
+
+
+def _summary(answers: list[dict]) -> dict:
+    median, quartiles = spread([answer["ms"] for answer in answers])
+    found = {"ms": median, "ms_iqr": quartiles, "clips_per_s": 1e3 * answers[0]["clips"] / median}
+    return found | {"step_bytes": answers[-1]["step_bytes"], "repeats": len(answers)}
+
+
+def measure(scale: Scale, folder: Path, precision: Precision, compiled: bool, network: str) -> dict:
+    """Milliseconds of a step, and the memory that it takes while it runs, on a GPU."""
+    step = stepper(scale, folder, precision, compiled, network.removesuffix(" again"))
+
+    def several() -> None:
+        for _ in range(STEPS):
+            step()
+
+    if scale.device != "cuda":
+        return {"ms": scale.clock.time(several) / STEPS, "clips": scale.clips, "step_bytes": None}
+    torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
+    milliseconds = scale.clock.time(several) / STEPS
+    return {"ms": milliseconds, "clips": scale.clips, "step_bytes": torch.cuda.max_memory_allocated() - held}
+
+
+@cache
+def stepper(scale: Scale, folder: Path, precision: Precision, compiled: bool, network: str) -> Callable[[], object]:
+    """A training step of a network, built once and warm. `auto` goes by the table in `folder`, if one is there."""
+    use_table(folder)
+    name = "tsm" if network in FORMS_MEASURED else "tsn"
+    overrides = (f"model.name={name}", f"runtime.compile={'on' if compiled else 'off'}")
+    run = training.build(scale.config(precision, *overrides), say=lambda line: None)
+    batch = next(iter(run.train_loader.epoch(0)))
+    if network in FORMS_MEASURED:
+        set_form(run.model, FORMS_MEASURED[network])
+    tally = Tally(run.device)
+    step = _pictures_step(run, batch) if network == "resnet50" else lambda: run.take_step(batch, tally)
+    for _ in range(3):
+        scale.clock.time(step)
+    return step
+
+
+def _pictures_step(run: training.Training, batch: Batch) -> Callable[[], object]:
+    """The plainest step of torchvision's ResNet-50, on the same pictures in the same way of computing."""
+    config = run.config
+    blocks, classes = RESNETS["resnet50"], config.model.num_classes
+    model = runtime.place(SlimResNet(*blocks, config.model.width, classes), config.runtime, run.device)
+    optimizer = optim.make_optimizer(model, config.optim, fused=run.device.type == "cuda")
+    scaler, x_NCHW = runtime.grad_scaler(config.runtime), batch.clips_BTCHW.flatten(0, 1)
+    label_N = batch.label_B.repeat_interleave(config.model.frames)
+
+    def step() -> None:
+        with runtime.autocast(config.runtime):
+            loss = F.cross_entropy(model(x_NCHW).float(), label_N)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step

@@ -1,0 +1,58 @@
+"""What the shift costs: python benchmarks/shift.py [SECTION ...] [--device gpu|cpu|small] [--out FOLDER] [--keep]
+
+    layers      each convolution that shifts, alone: which are faster with the shift folded in
+    steps       a training step with each form of the shift and without one, eager and compiled
+    inference   the network as it is deployed
+    kernels     what a training step launches
+
+Writes FOLDER/shift.jsonl, a line a case as it comes, the same to stdout and a readable line to stderr, and
+FOLDER/fold_table.jsonl: models/fold_table.jsonl with this device's rows, which `--keep` puts in its place. A case that
+fails is recorded with the command that shows it alone, and nothing stops the rest. `small` is a rehearsal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from itertools import accumulate
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.network.scale import SCALES
+from benchmarks.probe import Probe, run_sections
+from benchmarks.recorder import Recorder
+from models import fold_table
+
+SECTIONS = {"layers": 30, "steps": 45, "inference": 18, "kernels": 7}  # parts of the time
+PATIENCE = 240  # seconds: a case may have to compile a whole network
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="SECTION")
+    parser.add_argument("--device", choices=SCALES, default="gpu")
+    parser.add_argument("--out", type=Path, default=Path("runs/shift"), help="folder of the records (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=560, help="time for everything (%(default)s)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="cases whose name contains one of these")
+    parser.add_argument("--keep", action="store_true", help="let the project choose by what was measured")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.sections) - SECTIONS.keys():
+        parser.error(f"{sorted(unknown)[0]}: no such section; there are {', '.join(SECTIONS)}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    recorder = Recorder("shift", arguments.out / "shift.jsonl")
+    command = f"python benchmarks/shift.py --device {arguments.device}"
+    folder = arguments.out.absolute()
+    probe = Probe(SCALES[arguments.device], folder, recorder, arguments.only, command, PATIENCE)
+    asked = [name for name in SECTIONS if name in (arguments.sections or SECTIONS)]
+    ends = list(accumulate(SECTIONS[name] for name in asked))
+    shares = {name: end / ends[-1] for name, end in zip(asked, ends, strict=True)}
+    run_sections(probe, "benchmarks.network", shares, arguments.seconds)
+    recorder.close()
+    if arguments.keep:
+        shutil.copy(folder / fold_table.FILE.name, fold_table.FILE)
+
+
+if __name__ == "__main__":
+    main()
