@@ -18,7 +18,7 @@ from dali_pipes.formats.class_names import read_class_names
 from engine import runtime
 from engine.deployed import OPENERS, Deployed, open_deployed
 from engine.saved import open_saved
-from models.streaming import Streaming
+from models import Streaming
 
 _HERE = (
     "runtime.device=auto",
@@ -72,7 +72,7 @@ def open_network(
 def _open_deployed(path: str, overrides: Sequence[str], say: Callable[[str], None]) -> Network:
     """The network in a file of tools/export.py. What it computes in is settled in the file; numbers go in as fp32."""
     on_cpu = "runtime.device=cpu" in overrides
-    deployed = open_deployed(path, "cpu" if on_cpu else runtime.pick_device(Runtime()))
+    deployed = open_deployed(path, "cpu" if on_cpu else runtime.pick_device(Runtime()), say)
     asked = configs.override(deployed.settings, [*_HERE, *overrides, "runtime.precision=fp32"])
     for what, has, wanted in (
         ("frames", deployed.settings.eval_frames, asked.eval_frames),
