@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ class WindowPlan(EvalPlan):
 
     windows: Sequence[Window]
 
-    @property
+    @cached_property
     def batch(self) -> int:
         """Windows per step: as many as evaluation takes, unless there are fewer, or their frames fill the memory.
 

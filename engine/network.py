@@ -60,6 +60,8 @@ def open_network(
         if recipe:
             raise ConfigError(f"--config: {path} holds its own settings; leave the recipe out")
         return _open_deployed(path, overrides, say)
+    if "data.decoder=jpeg" in overrides:
+        raise ConfigError("data.decoder: jpeg reads folders of pictures, and here videos are read; take auto")
     saved = open_saved(path, recipe, [*_HERE, *overrides])
     config = runtime.resolve(saved.config, say)
     device = runtime.prepare(config.runtime, config.train.seed)

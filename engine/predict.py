@@ -42,9 +42,8 @@ def predict(
     Rows that turn out to be unreadable go into `unreadable`, with the reason, when the iterator comes to its end. What
     the decoder of `data.decoder: auto` refuses is tried again in the end, with the one on the CPU.
     """
-    config, refused = network.config, {}
-    config, refused = network.config, {}
-    yield from _videos(network, config, catalog, windows, refused)
+    refused: dict[int, str] = {}
+    yield from _videos(network, network.config, catalog, windows, refused)
     if refused and (config := decoding_on_cpu(network)):
         windows = [window for window in windows if window.row in refused]
         refused.clear()

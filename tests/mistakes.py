@@ -49,6 +49,7 @@ MISTAKES = {
     "GPU decoding without a GPU": "train.py --config demo.yaml data.decoder=nvdec runtime.device=cpu",
     "a run that exists": "train.py --config demo.yaml train.name=taken",
     "a form of the shift that a network cannot have": "train.py --config demo.yaml model.shift=folded",
+    "predicting with weights that are bare": "tools/predict.py 0.mp4 --weights bare.pt",
 }
 
 
@@ -69,6 +70,7 @@ def write_data(folder: Path) -> None:
     write("no_video.list", [*good, "text.pt"])
     (folder / "text.pt").write_text("These are not the weights you are looking for.\n")
     (folder / "broken.yaml").write_text("model: {name: tsm\n")
+    torch.save({"fc.weight": torch.zeros(3, 8)}, folder / "bare.pt")
     torch.save({"layer1.0.conv1.weight": torch.zeros(3, 3)}, folder / "other.pt")
     other_classes = replace(configs.load("demo.yaml").model, num_classes=7)
     torch.save(build_model(other_classes).state_dict(), folder / "classes.pt")

@@ -35,7 +35,11 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("online")
     write_video(folder / "a.mp4", "libx264", FRAMES, gop=6)
     for name, causal in (("causal", True), ("whole", False)):
-        config = tiny.config(model={"causal": causal}, data={"source": "video", "train": "unknown"})
+        config = tiny.config(
+            model={"causal": causal},
+            data={"source": "video", "train": "unknown"},
+            runtime={"device": "cpu", "precision": "fp32"},
+        )
         torch.manual_seed(1)
         model = build_model(config.model)
         torch.nn.init.normal_(model.fc.weight)
@@ -63,7 +67,7 @@ def offline(network, catalog, every):
 
 @pytest.mark.parametrize("every", [1, 4])
 def test_each_frame_gets_what_the_offline_network_says_of_it(folder, catalog, every):
-    network = open_network(folder / "causal.pt")
+    network = open_network(folder / "causal.pt", overrides=["runtime.device=cpu"])
     moments = online.follow(network, network.open_stream(), catalog, 0, every, smooth=1)
     logits_TK = offline(network, catalog, every)
     assert [moment.frame for moment in moments] == list(range(0, FRAMES, every))
@@ -72,7 +76,7 @@ def test_each_frame_gets_what_the_offline_network_says_of_it(folder, catalog, ev
 
 
 def test_the_newest_frames_are_averaged(folder, catalog):
-    network = open_network(folder / "causal.pt")
+    network = open_network(folder / "causal.pt", overrides=["runtime.device=cpu"])
     moments = online.follow(network, network.open_stream(), catalog, 0, 1, smooth=5)
     logits_TK = offline(network, catalog, 1)
     for seen, moment in enumerate(moments, start=1):
