@@ -42,7 +42,7 @@ def score(config: Config, args: Namespace) -> None:
     """One evaluation, from the weights to the line that says what they are worth."""
     from engine import data, distributed, runtime
     from engine.evaluate import evaluate
-    from engine.publish import publish
+    from engine.publish import publish, writing
     from engine.record import environment
     from engine.scores import Keeper
     from engine.screen import Screen
@@ -59,10 +59,12 @@ def score(config: Config, args: Namespace) -> None:
         result = evaluate(model, loader, config, keep=keeper and keeper.add)
         loader.close()
         about = {"weights": str(weights), "settings": flat(config), "env": environment()}
-        if keeper and (kept := keeper.gather(loader, result, about)):
-            kept.save(args.scores)
+        kept = keeper and keeper.gather(loader, result, about)
         if distributed.rank() == 0:
             publish(result, loader.class_names, args, about, screen.say)
+        if kept:
+            with writing(args.scores):
+                kept.save(args.scores)
 
 
 def main() -> int:

@@ -92,11 +92,14 @@ def _commit() -> dict:
 def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
     """A file to write that takes the place of `path` in the end: a reader sees all of the old or all of the new."""
     temporary = path.with_name(f".tmp-{path.name}")
-    with temporary.open(mode) as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open(mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -46,6 +46,7 @@ MISTAKES = {
     "weights of another network": "train.py --config demo.yaml --weights other.pt",
     "weights for other classes": "train.py --config demo.yaml --weights classes.pt",
     "evaluating before training": "eval.py --config demo.yaml",
+    "a result without a place": "eval.py --config demo.yaml --json nowhere/result.json",
     "GPU decoding without a GPU": "train.py --config demo.yaml data.decoder=nvdec runtime.device=cpu",
     "a run that exists": "train.py --config demo.yaml train.name=taken",
     "a form of the shift that a network cannot have": "train.py --config demo.yaml model.shift=folded",

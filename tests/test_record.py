@@ -179,6 +179,13 @@ def test_a_full_disk_costs_a_line_not_the_run(tmp_path, capsys):
     assert "No space left on device" in capsys.readouterr().err
 
 
+def test_a_file_whose_writing_failed_is_the_old_one_and_nothing_else_is_left(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(ZeroDivisionError), record.replacing(tmp_path / "file") as file:
+        file.write("new" + str(1 // 0))
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "old")]
+
+
 def write_until_full(folder, told):
     """Record into files that the kernel refuses to let grow beyond 2000 bytes; `told` takes what stderr would."""
     with os.fdopen(told, "w") as sys.stderr:
