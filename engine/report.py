@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import yaml
+from omegaconf import MISSING
 
 from configs import Config, ConfigError, flat
 from engine import curves, page, per_class
@@ -126,11 +127,11 @@ def _unreadable(entries: list[dict]) -> Markup:
 
 def _settings(folder: Path) -> Iterator[Markup]:
     """Where the settings depart from the defaults, and the commands: what those name replaces the recipe's."""
-    defaults = flat(Config())
+    defaults = {key: "" if value == MISSING else _plain(value) for key, value in flat(Config()).items()}
     path = folder / "config.yaml"
     sections = yaml.safe_load(path.read_text()) if path.exists() else {}
-    settings = _flattened(sections)
-    changed = [(key, value, defaults.get(key, "")) for key, value in settings if value != _plain(defaults.get(key))]
+    settings = [(key, value, defaults.get(key, "")) for key, value in _flattened(sections)]
+    changed = [(key, value, default) for key, value, default in settings if value != default]
     yield page.table(["setting", "value", "default"], changed)
     commands = folder / "command.txt"
     if commands.exists():
