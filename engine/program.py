@@ -18,7 +18,8 @@ MENDABLE = (ConfigError, DataError, CheckpointError, FloatingPointError)
 def run(name: str, work: Callable[[], int | None]) -> int:
     """The exit code: what `work` returns (None is 0), or 2 after one line on stderr where a person can mend something.
 
-    A traceback is for our own mistakes. `kill -USR2` prints where every thread is.
+    A traceback is for our own mistakes. Ctrl-C ends with 130, as shells have it. `kill -USR2` prints where every thread
+    is.
     """
     faulthandler.register(signal.SIGUSR2)
     try:
@@ -28,3 +29,6 @@ def run(name: str, work: Callable[[], int | None]) -> int:
     except MENDABLE as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130

@@ -1,6 +1,7 @@
 """What tools/predict.py says of videos is what evaluation says of them, and every video is answered or named."""
 
 import csv
+import itertools
 import json
 import shutil
 import sys
@@ -23,6 +24,7 @@ from engine.network import open_network
 from engine.saved import open_saved
 from engine.scores import Keeper
 from models import build_model
+from tools import answering
 from tools.predict import main
 
 VIDEOS = {"a.mp4": "libx264", "b.webm": "libvpx-vp9", "c.avi": "mpeg4", "d.mkv": "libx265", "e.mov": "mjpeg"}
@@ -112,6 +114,15 @@ def test_scores_are_those_of_evaluation_to_the_bit(folder, tmp_path, overrides):
     assert_close(predicted(folder, overrides, tmp_path), scores, tolerance=0)
 
 
+def test_scores_do_not_depend_on_the_other_videos_of_a_batch(folder, tmp_path):
+    together = predicted(folder, ["eval.batch=3"], tmp_path)
+    network = open_network(folder / "best.pt", overrides=["runtime.device=cpu", "eval.batch=3"])
+    catalog = scanned(folder, tmp_path)
+    for row, score_K in together.items():
+        ((alone,),) = predict.predict(network, catalog, windows.whole(catalog)[row : row + 1], {})
+        np.testing.assert_array_equal(alone.score_K, score_K)
+
+
 def test_fewer_videos_than_a_batch_change_no_more_than_rounding(folder, tmp_path):
     assert_close(predicted(folder, [], tmp_path), evaluated(folder, ["eval.batch=8"]), ROUNDING)
 
@@ -183,6 +194,17 @@ def test_mistakes_are_answered_in_a_line(folder, run, tmp_path, monkeypatch, cap
         except SystemExit as leaving:
             code, err = leaving.code, capfd.readouterr().err
         assert (code, words in err, "Traceback" in err) == (2, True, False), err
+
+
+def test_an_interrupted_job_keeps_what_it_has_answered(folder, run, tmp_path, monkeypatch):
+    def one_answer(*arguments):
+        yield from itertools.islice(predict.predict(*arguments), 1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(answering, "predict", one_answer)
+    code, _, err = run(folder / "videos", "--json", tmp_path / "o.jsonl")
+    assert (code, err) == (130, "predict.py: interrupted\n")
+    assert [Path(json.loads(line)["path"]).name for line in (tmp_path / "o.jsonl").open()] == ["a.mp4"]
 
 
 def test_settings_of_the_machine_that_trained_are_not_taken_over(folder, tmp_path):
