@@ -100,15 +100,19 @@ class Data:
     """Folder for the scanned catalogues; empty: beside each list."""
     check: Literal["demux", "ends", "full"] = "demux"
     """How thoroughly the scan looks: packets only; the first and last group decoded too; every frame decoded."""
-    decoder: Literal["auto", "nvdec", "dali_cpu", "pyav", "jpeg"] = "auto"
-    """`jpeg` reads folders of frames: a list has `folder frames label` a line, or `folder label`."""
+    decoder: Literal["auto", "nvdec", "dali_cpu", "pyav", "jpeg", "hybrid"] = "auto"
+    """`jpeg` reads folders of frames: a list has `folder frames label` a line, or `folder label`. `hybrid` decodes some
+    batches with pyav and the others with nvdec, where that alone cannot keep up."""
+    cpu_share: float | Literal["auto"] = "auto"
+    """Part of the batches that the CPU decodes (decoder: hybrid); `auto` measures it, so that two runs may differ in
+    which, and so by what the two decoders differ."""
     frame_pattern: str = "img_{:05}.jpg"
     """The name of a frame's picture by its number, counted from 1 (decoder: jpeg)."""
     max_bad_fraction: float = 0.01
     """Training and scanning stop when more than this fraction of the videos cannot be read."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from fractions(self, "max_bad_fraction")
+        yield from fractions(self, "max_bad_fraction", *(["cpu_share"] if self.cpu_share != "auto" else []))
         if not re.fullmatch(r"[^/{}]*\{(:0\d+d?)?\}[^/{}]*", self.frame_pattern):
             yield (
                 "frame_pattern",

@@ -14,9 +14,10 @@ from configs.schema import Config
 from dali_pipes.batch import Batch, InUse, Loader, Shard, Unreadable, to_device
 from dali_pipes.catalog import Catalog
 from dali_pipes.errors import DataError
-from dali_pipes.feed import Feeder, Prepared
+from dali_pipes.feed import Prepared
 from dali_pipes.graph import Head
 from dali_pipes.host import cores_of_rank, pick_device
+from dali_pipes.hybrid import HybridRunner
 from dali_pipes.plan import EvalPlan, Place, Plan, TrainPlan
 from dali_pipes.runner import GraphRunner
 from dali_pipes.scan import open_catalog
@@ -56,9 +57,11 @@ def split_source(config: Config, split: Split) -> str:
 
 
 def pick_head(config: Config, device: torch.device) -> Head:
-    """The decode head that `data.decoder` asks for on this device."""
+    """The decode head that `data.decoder` asks for on this device; of two, the GPU's or DALI's."""
     if config.data.decoder == "auto":
         return "nvdec" if device.type == "cuda" else "pyav"
+    if config.data.decoder == "hybrid":
+        return "nvdec" if device.type == "cuda" else "dali_cpu"
     if config.data.decoder == "nvdec" and device.type != "cuda":
         raise DataError("data.decoder: nvdec decodes on a GPU and there is none; use pyav, or auto")
     return config.data.decoder
@@ -85,10 +88,7 @@ class VideoLoader:
         self.num_rows = len(catalog)
         self.num_videos = len(catalog.usable)
         self.class_names = catalog.class_names
-        threads = pick_threads(config)
-        self._feeder = Feeder(catalog, self.head, threads)
-        self._runner = GraphRunner(config, plan, self._feeder, device, threads)
-        self._prepared = self._feeder.batches(plan, iter(()), 0)
+        self._runner = self._make_runner(pick_threads(config))
         self._places: Iterator[Place] = iter(())  # of the batches that the runner gives, behind
         self._next: Place | None = None  # that of the next
         self._in_use = InUse(device)
@@ -99,13 +99,14 @@ class VideoLoader:
     @property
     def unreadable(self) -> list[Unreadable]:
         """Videos found unreadable so far, by the scan and by this rank's reading."""
-        return [*map(Unreadable._make, self.catalog.unreadable), *self._feeder.unreadable.values()]
+        return [*map(Unreadable._make, self.catalog.unreadable), *self._runner.unreadable.values()]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on."""
         for step in range(start, len(self)):
             if self._next != (epoch, step):
-                self._begin(epoch, step)
+                self._runner.begin(self.plan.places(epoch, step))
+                self._places = itertools.islice(self.plan.places(epoch, step), 1, None)
             self._next = None  # where decoding fails, the next call begins anew
             prepared, clips_BVTHWC = self._runner.next()
             self._next = next(self._places, None)
@@ -118,15 +119,18 @@ class VideoLoader:
         return self.catalog.path(row)
 
     def close(self) -> None:
-        self._prepared.close()
-        self._feeder.close()
+        self._runner.close()
 
-    def _begin(self, epoch: int, step: int) -> None:
-        """Prepare the batches from this place on, and drop those that are in preparation."""
-        self._prepared.close()
-        self._prepared = self._feeder.batches(self.plan, self.plan.places(epoch, step), self.config.runtime.prefetch)
-        self._places = itertools.islice(self.plan.places(epoch, step), 1, None)
-        self._runner.begin(self._prepared)
+    def _make_runner(self, threads: int) -> GraphRunner | HybridRunner:
+        """What decodes, by one head or by two."""
+
+        def runner(head: Head, threads: int) -> GraphRunner:
+            return GraphRunner(self.config, self.plan, self.catalog, head, self.device, threads)
+
+        if self.config.data.decoder != "hybrid":
+            return runner(self.head, threads)
+        share = self.config.data.cpu_share
+        return HybridRunner(runner("pyav", threads), runner(self.head, threads), None if share == "auto" else share)
 
     def _batch(self, prepared: Prepared, clips_BVTHWC: Tensor) -> Batch:
         row_B = prepared.row_B

@@ -1,4 +1,4 @@
-"""Runs the graph over prepared batches: the only place that runs a DALI pipeline, and that brings one back to life.
+"""Runs the graph over a plan's batches: the only place that runs a DALI pipeline, and that brings one back to life.
 
 One undecodable file makes DALI invalidate the whole pipeline without naming it. The runner therefore remembers what is
 in flight, finds the culprit by running each video alone, remembers it as unreadable, and goes on from the same batch.
@@ -15,50 +15,65 @@ import torch
 from torch import Tensor
 
 from configs.schema import Config
+from dali_pipes.batch import Unreadable
+from dali_pipes.catalog import Catalog
 from dali_pipes.errors import DataError
 from dali_pipes.feed import Feeder, Prepared, Sample, placeholder
-from dali_pipes.graph import clip_graph
+from dali_pipes.graph import Head, clip_graph
 from dali_pipes.host import clip_dtype
-from dali_pipes.plan import Plan
+from dali_pipes.plan import Place, Plan
 
 
 class GraphRunner:
-    """Clips of the batches that it is given, in their order, some batches ahead."""
+    """A plan's batches from one decode head: prepared by its threads, some ahead, and made into clips by the graph."""
 
-    def __init__(self, config: Config, plan: Plan, feeder: Feeder, device: torch.device, threads: int):
+    def __init__(self, config: Config, plan: Plan, catalog: Catalog, head: Head, device: torch.device, threads: int):
+        self.plan = plan
         self._config = config
-        self._plan = plan
-        self._feeder = feeder
         self._device = device
         self._threads = threads
+        self._feeder = Feeder(catalog, head, threads)
+        self._prepared = self._feeder.batches(plan, iter(()), 0)
         self._coming: Iterator[Prepared] = iter(())
         self._in_flight: deque[Prepared] = deque()
         self._pipeline = self._build(self._next_columns, plan.batch)
 
-    def begin(self, batches: Iterator[Prepared]) -> None:
-        """Take these from now on. What was begun before is forgotten."""
+    @property
+    def unreadable(self) -> dict[int, Unreadable]:
+        """Videos that this head could not read, by row."""
+        return self._feeder.unreadable
+
+    def begin(self, places: Iterator[Place]) -> None:
+        """Take the batches at these places from now on. What is in preparation is dropped."""
+        self._prepared.close()
         self._coming = iter(())
         while self._run() is not None:
             pass
         self._in_flight.clear()
-        self._coming = batches
+        self._prepared = self._feeder.batches(self.plan, places, self._config.runtime.prefetch)
+        self._coming = self._prepared
 
     def next(self) -> tuple[Prepared, Tensor] | None:
         """A batch and its clips, BVTHWC; None behind the last. Raises DataError when decoding fails for no video."""
         clips_BVTHWC = self._run()
         return None if clips_BVTHWC is None else (self._in_flight.popleft(), clips_BVTHWC)
 
+    def close(self) -> None:
+        """Stop all threads."""
+        self._prepared.close()
+        self._feeder.close()
+
     def _build(self, source, batch: int):
         """A pipeline over `source` for batches of `batch` videos."""
-        clip, views = self._config.clip, self._plan.views
+        clip, views = self._config.clip, self.plan.views
         if self._feeder.head == "jpeg":  # each frame of each view is a video of its own
-            batch, views = batch * views * self._plan.frames, 1
+            batch, views = batch * views * self.plan.frames, 1
         pipeline = clip_graph(
             source,
             head=self._feeder.head,
             device="gpu" if self._device.type == "cuda" else "cpu",
             views=views,
-            size=self._plan.size,
+            size=self.plan.size,
             antialias=clip.antialias,
             mean=clip.mean,
             std=clip.std,
@@ -82,7 +97,7 @@ class GraphRunner:
             try:
                 (clips,) = self._pipeline.run()
                 clips = torch.from_dlpack(clips.as_tensor())
-                return clips.reshape(self._plan.batch, self._plan.views, -1, *clips.shape[-3:])
+                return clips.reshape(self.plan.batch, self.plan.views, -1, *clips.shape[-3:])
             except StopIteration:
                 self._pipeline.reset()
                 return None
@@ -108,7 +123,7 @@ class GraphRunner:
                 f"decoding failed, but each video alone decodes: {', '.join(paths[:16])}: {error}"
             ) from error
         self._coming = itertools.chain(in_flight, self._coming)
-        self._pipeline = self._build(self._next_columns, self._plan.batch)
+        self._pipeline = self._build(self._next_columns, self.plan.batch)
 
     def _decodes(self, sample: Sample) -> bool:
         """Whether the decode head takes this video when it is alone."""
