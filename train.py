@@ -15,10 +15,9 @@ def arguments() -> Namespace:
     """The command line."""
     parser = cli.Parser(prog="train.py", description="Train TSM or TSN, on one GPU, or under torchrun on many.")
     cli.add_config_arguments(parser)
-    parser.add_argument(
-        "--resume", action="store_true", help="go on where the run of this name stopped, if it has begun"
-    )
-    parser.add_argument("--fresh", action="store_true", help="remove what the run of this name has, and start over")
+    run = parser.add_mutually_exclusive_group()
+    run.add_argument("--resume", action="store_true", help="go on where the run of this name stopped, if it has begun")
+    run.add_argument("--fresh", action="store_true", help="remove what the run of this name has, and start over")
     parser.add_argument("--weights", "-w", metavar="FILE", help="start from these weights of the whole network")
     parser.add_argument(
         "--dry-run", action="store_true", help="try everything once, say what the run will need, and stop"

@@ -63,8 +63,10 @@ def load(path: Path) -> Scores:
         with np.load(path, allow_pickle=False) as arrays:
             content = dict(arrays)
         return Scores(**{**content, "about": json.loads(str(content["about"]))})
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a file of scores, as eval.py --scores writes them: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # NumPy's words help nobody here
+        raise DataError(f"{path}: not a file of scores, as eval.py --scores writes them") from error
 
 
 class Keeper:

@@ -73,7 +73,7 @@ def _load(model: Recognizer, path: Path, *, whole: bool) -> LoadReport:
         found = replace(found, shifts=paddle.shifted_layers(weights))
         weights = _mirrored(weights, model.settings, report)
     _compare_shifts(model, found, report, whole)
-    _compare_settings(model.settings, found, report)
+    _compare_settings(model.settings, found, report, whole)
     model.load_state_dict(weights, strict=False)
     return report
 
@@ -139,14 +139,22 @@ def _compare_shifts(model: Recognizer, found: Found, report: LoadReport, whole: 
             f"trained with the shift in {len(found.shifts) or 'no'} layers, the model shifts in {len(ours) or 'none'}"
         )
         remedy = "model.name and model.shift_every say where"
-    if whole:
-        raise CheckpointError(f"{report.path}: {seen}; {remedy}; or {identify.as_a_start(report.path)}")
-    report.converted.append(seen)
+    _refuse_or_say(seen, remedy, report, whole)
 
 
-def _compare_settings(ours: Model, found: Found, report: LoadReport) -> None:
-    """Say which settings were others, of those that change what a network computes and not its tensors."""
+def _compare_settings(ours: Model, found: Found, report: LoadReport, whole: bool) -> None:
+    """The same by the settings that a file brings, of those that change what a network computes and not its tensors."""
+    changes = []
     for name in ("name", "shift_div", "shift_every", "causal"):
         theirs, used = found.settings.get(f"model.{name}"), getattr(ours, name)
         if type(theirs) is type(used) and theirs != used:
-            report.converted.append(f"trained with model.{name}={printable(str(theirs)).lower()}")
+            changes.append(f"model.{name}={printable(str(theirs)).lower()}")
+    if changes:
+        _refuse_or_say(f"trained with {' '.join(changes)}", "set that", report, whole)
+
+
+def _refuse_or_say(seen: str, remedy: str, report: LoadReport, whole: bool) -> None:
+    """Raise CheckpointError for a whole network; where a training starts, note it in the report."""
+    if whole:
+        raise CheckpointError(f"{report.path}: {seen}; {remedy}; or {identify.as_a_start(report.path)}")
+    report.converted.append(seen)

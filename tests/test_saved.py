@@ -9,7 +9,7 @@ import torch
 import configs
 from configs import ConfigError
 from engine.saved import open_saved
-from models import CheckpointError, build_model, load_weights
+from models import CheckpointError, build_model, load_pretrained, load_weights
 
 
 def saved_file(folder, **content):
@@ -77,11 +77,13 @@ def test_a_class_beyond_the_names_is_called_by_its_number(tmp_path):
     assert [saved.name(label) for label in range(3)] == ["up", "down", "2"]
 
 
-def test_what_weights_were_trained_with_is_said_where_no_tensor_shows_it(tmp_path):
+def test_weights_trained_otherwise_where_no_tensor_shows_it_are_refused_and_may_start_a_training(tmp_path):
     _, config, path = saved_file(tmp_path)
-    changed = replace(config.model, shift_div=4, name="tsm", causal=True)
-    report = load_weights(build_model(changed), path)
-    assert report.converted == ["trained with model.shift_div=8", "trained with model.causal=false"]
+    changed = build_model(replace(config.model, shift_div=4, name="tsm", causal=True))
+    seen = "trained with model.shift_div=8 model.causal=false"
+    with pytest.raises(CheckpointError, match=f"{seen}; set that; or start a training from it with model.pretrained="):
+        load_weights(changed, path)
+    assert load_pretrained(changed, str(path)).converted == [seen]
     assert load_weights(build_model(config.model), path).converted == []
     _, _, path = saved_file(tmp_path, config={"model.shift_div": [8], "model.name": 5})
     assert load_weights(build_model(config.model), path).converted == []

@@ -19,7 +19,10 @@ AVERAGES = ("logits", "probs")
 
 def weights(text: str) -> list[float]:
     """Positive numbers with commas between them."""
-    numbers = [float(number) for number in text.split(",")]
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        raise ArgumentTypeError(f"{text}: expected a number for each file, with commas between, as in 1,1.5") from None
     if not all(0 < number < float("inf") for number in numbers):
         raise ArgumentTypeError(f"{text}: a weight must be above 0")
     return numbers
