@@ -14,10 +14,9 @@ from torch import Tensor
 import configs
 from configs import Config, ConfigError
 from configs.schema import Runtime
-from dali_pipes.formats.class_names import read_class_names
 from engine import runtime
 from engine.deployed import OPENERS, Deployed, open_deployed
-from engine.saved import open_saved
+from engine.saved import class_names, open_saved
 from models import Streaming
 
 _HERE = (
@@ -67,7 +66,7 @@ def open_network(
     device = runtime.prepare(config.runtime, config.train.seed)
     model = runtime.place(saved.model, config.runtime, device)
     return Network(
-        model, partial(Streaming, model), config, _class_names(saved.class_names, config), device, _sha256(path)
+        model, partial(Streaming, model), config, saved.class_names, device, _sha256(path)
     )
 
 
@@ -84,7 +83,7 @@ def _open_deployed(path: str, overrides: Sequence[str], say: Callable[[str], Non
             raise ConfigError(f"{path}: takes clips of {has} {what}, not {wanted}; export it again for that")
     config = runtime.resolve(asked, say)
     device = runtime.prepare(config.runtime, config.train.seed)
-    names = _class_names(deployed.class_names, config)
+    names = class_names(deployed.class_names, config, overrides)
     return Network(deployed.scores, partial(_stream_of, deployed), config, names, device, _sha256(path))
 
 
@@ -98,17 +97,6 @@ def _stream_of(deployed: Deployed) -> Step:
         return deployed.run(frame.contiguous(), *(caches or deployed.initial_caches(len(frame))))
 
     return step
-
-
-def _class_names(known: tuple[str, ...], config: Config) -> tuple[str, ...]:
-    """The names that came with a network, else those of data.class_names. Raises ConfigError where they do not fit."""
-    names = known or (read_class_names(config.data.class_names) if config.data.class_names else ())
-    if names and len(names) != config.model.num_classes:
-        raise ConfigError(
-            f"data.class_names: {len(names)} names for a network of {config.model.num_classes} classes; "
-            "name the file that belongs to it, or none"
-        )
-    return names
 
 
 def _sha256(path: str) -> str:

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import configs
 from configs import Config, ConfigError
+from dali_pipes.formats.class_names import read_class_names
 from engine import checkpoint
 from models import CheckpointError, Recognizer, build_model, load_weights, read_file
 
@@ -52,7 +53,25 @@ def open_saved(path: str | Path, recipe: str | None = None, overrides: Sequence[
         raise ConfigError(f"{path}: does not say which network it belongs to; name its recipe with --config")
     model = build_model(config.model)
     load_weights(model, path)
-    return Saved(model.eval(), config, _own_names(entries.get("class_names"), path), path)
+    names = class_names(_own_names(entries.get("class_names"), path), config, overrides)
+    return Saved(model.eval(), config, names, path)
+
+
+def class_names(own: tuple[str, ...], config: Config, overrides: Sequence[str] = ()) -> tuple[str, ...]:
+    """The names that came with a network, unless it has none or `overrides` ask for others: those of data.class_names.
+
+    Raises DataError where that file cannot be read, ConfigError where it names more classes than there are, or fewer.
+    """
+    if own and not any(text.startswith("data.class_names=") for text in overrides):
+        return own
+    path, classes = config.data.class_names, config.model.num_classes
+    names = read_class_names(path) if path else ()
+    if path and len(names) != classes:
+        raise ConfigError(
+            f"data.class_names: {path}: {len(names)} names for a network of {classes} classes; "
+            "name the file that belongs to it, or none"
+        )
+    return names
 
 
 def _own_settings(settings: dict, overrides: Sequence[str], path: Path) -> Config:

@@ -222,6 +222,8 @@ def test_class_names_can_be_given_and_must_be_as_many_as_classes(folder, tmp_pat
     names.write_text("one\ntwo\nthree\n")
     assert open_network(tmp_path / "bare.pt").name(2) == "2"
     assert open_network(tmp_path / "bare.pt", overrides=[f"data.class_names={names}"]).name(2) == "three"
+    assert open_network(folder / "best.pt", overrides=[f"data.class_names={names}"]).name(2) == "three"
+    assert open_network(folder / "best.pt", overrides=["data.class_names="]).name(2) == "2"
     names.write_text("one\ntwo\n")
     with pytest.raises(configs.ConfigError, match="2 names for a network of 3 classes"):
         open_network(tmp_path / "bare.pt", overrides=[f"data.class_names={names}"])

@@ -40,8 +40,12 @@ def test_bare_weights_need_a_recipe(tmp_path):
     torch.save(model.state_dict(), tmp_path / "bare.pt")
     with pytest.raises(ConfigError, match="name its recipe with --config"):
         open_saved(tmp_path / "bare.pt")
-    changes = ["model.backbone=resnet18", "model.width=8", "model.num_classes=3", "model.frames=2"]
-    assert open_saved(tmp_path / "bare.pt", "demo", changes).config.model.frames == 2
+    (tmp_path / "names.txt").write_text("up\ndown\nleft\n")
+    names = f"data.class_names={tmp_path / 'names.txt'}"
+    changes = ["model.backbone=resnet18", "model.width=8", "model.num_classes=3", "model.frames=2", names]
+    saved = open_saved(tmp_path / "bare.pt", "demo", changes)
+    assert saved.config.model.frames == 2
+    assert saved.name(2) == "left"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from configs import Config, ConfigError, cli
+from configs import Config, ConfigError, cli, override
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -36,21 +36,12 @@ def import_weights(args: argparse.Namespace, config: Config) -> None:
 
     if args.out.exists():
         raise ConfigError(f"--out: {args.out} is there already; remove it or name another")
-    names = class_names(args.class_names or config.data.class_names, config.model.num_classes)
+    asked = [f"data.class_names={args.class_names}"] if args.class_names else []
+    names = saved.class_names((), override(config, asked))
     model = build_model(config.model)
     print(load_weights(model, args.weights).summary())
     saved.save(args.out, model, config, names)
     print(f"written to {args.out}, with {f'{len(names)} class names' if names else 'no class names'}")
-
-
-def class_names(path: str, classes: int) -> tuple[str, ...]:
-    """The names in a file, or none where none is named. Raises ConfigError where there are too many or too few."""
-    from dali_pipes.formats.class_names import read_class_names
-
-    names = read_class_names(path) if path else ()
-    if names and len(names) != classes:
-        raise ConfigError(f"{path}: names {len(names)} classes, and model.num_classes is {classes}")
-    return names
 
 
 def main() -> int:
