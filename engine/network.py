@@ -65,9 +65,7 @@ def open_network(
     config = runtime.resolve(saved.config, say)
     device = runtime.prepare(config.runtime, config.train.seed)
     model = runtime.place(saved.model, config.runtime, device)
-    return Network(
-        model, partial(Streaming, model), config, saved.class_names, device, _sha256(path)
-    )
+    return Network(model, partial(Streaming, model), config, saved.class_names, device, _sha256(path))
 
 
 def _open_deployed(path: str, overrides: Sequence[str], say: Callable[[str], None]) -> Network:
