@@ -127,13 +127,12 @@ def weight_grad_kernel(
     tiles = tl.cdiv(channels, COLUMNS)
     filter_O = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
     channel_C = tl.program_id(0) % tiles * COLUMNS + tl.arange(0, COLUMNS)
-    first = tl.program_id(1) * rows_of_part
-    last = tl.minimum(first + rows_of_part, rows)
+    first = tl.program_id(1) * rows_of_part  # a multiple of TERMS
     part_OC = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for start in range(first, last, TERMS):
+    for start in range(first, tl.minimum(first + rows_of_part, rows), TERMS):
         row_M = start + tl.arange(0, TERMS)
-        x_MC = _load_shifted(x_ptr, row_M, channel_C, last, channels, pixels, clip, after, moved, VECTOR)
-        dy_MO = _load(dy_ptr, row_M, filter_O, last, filters)
+        x_MC = _load_shifted(x_ptr, row_M, channel_C, rows, channels, pixels, clip, after, moved, VECTOR)
+        dy_MO = _load(dy_ptr, row_M, filter_O, rows, filters)
         part_OC = tl.dot(tl.trans(dy_MO), x_MC, part_OC, input_precision="ieee")
     inside_OC = (filter_O < filters)[:, None] & (channel_C < channels)[None, :]
     index_OC = (tl.program_id(1) * filters + filter_O)[:, None].to(tl.int64) * channels + channel_C[None, :]
@@ -215,8 +214,9 @@ def _geometry(size: list[int], frames: int, after: int, before: int) -> Geometry
     return Geometry(pixels, frames * pixels, after, after + before)
 
 
-def _empty(like: Tensor, *shape: int) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+def _empty(like: Tensor, count: int, channels: int, height: int, width: int) -> Tensor:
+    """A channels_last tensor to be written. Asked for by its memory format, torch.compile would fill it with zeros."""
+    return torch.empty(count, height, width, channels, dtype=like.dtype, device=like.device).permute(0, 3, 1, 2)
 
 
 def _vector(values: Tensor, channels: int, after: int, before: int) -> int:

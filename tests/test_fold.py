@@ -176,5 +176,7 @@ def test_a_compiler_for_gpus_sees_the_kernels_and_what_each_one_writes(h100):
         y_NOHW, dx_NCHW, dweight_OC11 = compiled(x_NCHW, weight_OC11, dy_NOHW)
     kernels = [node.kwargs for node in graphs[0].graph.nodes if "triton_kernel_wrapper" in str(node.target)]
     assert [kernel["tensors_to_clone"] for kernel in kernels] == [["y_ptr"], ["dx_ptr"], ["parts_ptr"]]
+    created = [node for node in graphs[0].graph.nodes if node.target is torch.ops.aten.empty.memory_format]
+    assert created and not any("memory_format" in node.kwargs for node in created)  # Inductor fills such with zeros
     assert (y_NOHW.stride(), dx_NCHW.stride()) == (dy_NOHW.stride(), x_NCHW.stride())
     assert (dweight_OC11.stride(), dweight_OC11.dtype) == (weight_OC11.stride(), torch.float32)

@@ -107,8 +107,9 @@ def test_kernels_are_good_on_every_gpu_from_ampere_on_at_every_width_of_resnets(
 def test_addresses_and_folds_that_16_bytes_do_not_divide_are_moved_in_smaller_pieces(monkeypatch):
     forward, *_ = launched(monkeypatch, 64, 64, torch.bfloat16, 8, 8)
     assert narrow(forward.compiled(90, aligned=False))
-    forward, *_ = launched(monkeypatch, 64, 64, torch.bfloat16, 6, 6)
-    assert forward.constants["VECTOR"] == 2
+    for after, before in [(6, 8), (8, 6), (0, 6)]:
+        forward, *_ = launched(monkeypatch, 64, 64, torch.bfloat16, after, before)
+        assert forward.constants["VECTOR"] == 2
     assert narrow(forward.compiled(90))
 
 
