@@ -92,6 +92,8 @@ def predicted(folder, overrides, catalog_folder, device="cpu"):
     catalog = scanned(folder, catalog_folder)
     found = [prediction for (prediction,) in predict.predict(network, catalog, windows.whole(catalog), {})]
     assert sorted(prediction.window.row for prediction in found) == list(range(len(VIDEOS)))
+    clips = network.config.eval.clips
+    assert all(prediction.frames_NT.shape == (clips, network.config.eval_frames) for prediction in found)
     return {prediction.window.row: prediction.score_K for prediction in found}
 
 
@@ -263,12 +265,27 @@ def test_a_timeline_covers_the_video_and_its_windows_are_scored_as_videos_of_the
     assert "0:00.0 – 0:0" in out
 
 
+def damaged(path):
+    """A video of 30 frames in groups of 10, of which the second is damaged, which a scan does not see."""
+    write_video(path, "libx264", 30, gop=10)
+    content, offset = bytearray(path.read_bytes()), int(probe(str(path)).offsets[15])
+    content[offset + 8 : offset + 60] = bytes(52)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_video_of_which_a_part_cannot_be_read_has_no_timeline(folder, run, tmp_path):
+    half, good = damaged(tmp_path / "half.mp4"), folder / "videos" / "e.mov"
+    code, _, _ = run(half, good, "--sliding", 0.3, "--json", tmp_path / "o.jsonl")
+    answer, failure = map(json.loads, (tmp_path / "o.jsonl").open())
+    assert code == 3
+    assert (answer["path"], failure["path"]) == (str(good), str(half))
+    assert "segments" in answer and "damaged" in failure["error"]
+
+
 def test_a_video_is_labelled_or_it_is_said_why_not(folder, run, tmp_path):
-    good, half = tmp_path / "g\udcff.mp4", write_video(tmp_path / "half.mp4", "libx264", 30, gop=10)
+    good, half = tmp_path / "g\udcff.mp4", damaged(tmp_path / "half.mp4")  # in a group that no clip needs
     shutil.copy(folder / "videos" / "a.mp4", good)
-    content, offset = bytearray(half.read_bytes()), int(probe(str(half)).offsets[15])
-    content[offset + 8 : offset + 60] = bytes(52)  # in a group of pictures that the clip does not need
-    half.write_bytes(content)
     code, out, err = run(good, half, "--save-video", tmp_path / "new", "--json", tmp_path / "o.jsonl")
     one, other = map(json.loads, (tmp_path / "o.jsonl").open())
     assert code == 3
