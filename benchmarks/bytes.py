@@ -1,4 +1,4 @@
-"""Bytes of memory traffic in a training step, counted: python benchmarks/bytes.py > benchmarks/results/bytes.jsonl
+"""Bytes of memory traffic in a training step, counted: python benchmarks/bytes.py --out benchmarks/results
 
 The step of a 2-D network waits for memory, so what a form of the shift costs on a GPU can be read from the bytes that
 it moves, before anything is timed and without a GPU. Forward and backward pass run on shapes alone, under autocast to
@@ -6,13 +6,12 @@ bf16, and every operator that they come down to reads its inputs and writes its 
 more is known: batch norm reads twice, the two gradients of a convolution each read the gradient of its output, and the
 folded weight gradient has partial sums. Caches are left out, and so is the optimizer.
 
-One JSON object a form on stdout; `--table FILE` prints such a file as a table in Markdown.
+One line of JSON a form, to stdout and to bytes.jsonl in the folder `--out`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections import Counter
@@ -29,7 +28,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.environment import environment
+from benchmarks.recorder import Recorder
 from configs.schema import Model
 from models import Recognizer, build_model, fold_kernels
 from models.shift import shift_copy
@@ -120,8 +119,8 @@ def set_form(model: Recognizer, form: Form | None) -> None:
             part.form = form
 
 
-def compare(backbone: str, frames: int, clips: int, size: int) -> Iterator[dict]:
-    """A record for the network without a shift, and for each form of it."""
+def compare(backbone: str, frames: int, clips: int, size: int) -> Iterator[tuple[str, dict]]:
+    """The network without a shift, and with each form of it: its name, and what was counted."""
     about = {"backbone": backbone, "frames": frames, "clips": clips, "size": size}
     pictures, plain = frames * clips, 0
     for name, form in {WITHOUT: None, **SHIFTS}.items():
@@ -129,17 +128,9 @@ def compare(backbone: str, frames: int, clips: int, size: int) -> Iterator[dict]
         by_operator = count(settings, form, clips, size)
         total = by_operator.total()
         plain = plain or total
-        megabytes = {key: value / pictures / 1e6 for key, value in by_operator.most_common(12)}
-        yield {"form": name, **about, "mb_per_picture": total / pictures / 1e6, "ratio": total / plain} | {
-            "largest": megabytes
-        }
-
-
-def table(records: list[dict]) -> str:
-    """The records in Markdown."""
-    head = "| shift | bytes per picture, MB | over no shift |"
-    rows = [f"| {r['form']} | {r['mb_per_picture']:.1f} | {100 * (r['ratio'] - 1):+.1f} % |" for r in records]
-    return "\n".join([head, "|---|---:|---:|", *rows])
+        largest = {key: round(value / pictures / 1e6, 2) for key, value in by_operator.most_common(12)}
+        counted = {"mb_per_picture": total / pictures / 1e6, "over_none": total / plain, "largest": largest}
+        yield name, about | counted
 
 
 def main() -> None:
@@ -148,13 +139,13 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8, help="of a clip (%(default)s)")
     parser.add_argument("--clips", type=int, default=64, help="in a batch (%(default)s)")
     parser.add_argument("--size", type=int, default=224, help="of the pictures, in pixels (%(default)s)")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="print an earlier result as a table instead")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets bytes.jsonl")
     arguments = parser.parse_args()
-    if arguments.table:
-        print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
-        return
-    for record in compare(arguments.backbone, arguments.frames, arguments.clips, arguments.size):
-        print(json.dumps({"bench": "bytes", **record, "env": environment()}), flush=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    recorder = Recorder("bytes", arguments.out / "bytes.jsonl")
+    for name, counted in compare(arguments.backbone, arguments.frames, arguments.clips, arguments.size):
+        recorder.add(name, **counted)
+    recorder.close()
 
 
 if __name__ == "__main__":

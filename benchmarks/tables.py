@@ -65,12 +65,22 @@ def counts() -> Iterator[Row]:
         yield [record["case"], f"{decoded:.1f}", f"{used:.2f}", f"{record['bytes_per_clip'] / 1e3:.1f}"]
 
 
+def bytes_moved() -> Iterator[Row]:
+    """The memory traffic of a training step with each form of the shift."""
+    yield ["network", "shift", "MB a picture", "over no shift"]
+    for record in records("bytes.jsonl"):
+        network = f"{record['backbone']}, {record['frames']} frames, {record['size']} px, batch {record['clips']}"
+        over = f"{100 * (record['over_none'] - 1):+.1f} %"
+        yield [network, record["case"], f"{record['mb_per_picture']:.1f}", over]
+
+
 TABLES: dict[str, Callable[[], Iterator[Row]]] = {
     "decode": lambda: peers("decode"),
     "dali": lambda: peers("dali"),
     "feed": lambda: peers("feed"),
     "stages": stages,
     "counts": counts,
+    "bytes": bytes_moved,
 }
 
 

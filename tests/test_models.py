@@ -282,6 +282,12 @@ def test_the_published_network_has_the_published_size_and_cost():
     assert count_macs(model, 224) == pytest.approx(32.88e9, rel=0.01)  # mmaction2's count, pooling included
 
 
+@pytest.mark.parametrize("shift", FORMS)
+def test_the_cost_of_a_network_does_not_depend_on_how_its_shift_is_done(shift):
+    model = build_model(Model(num_classes=400, shift=shift))
+    assert count_macs(model, 224) == count_macs(build_model(Model(num_classes=400, name="tsn")), 224)
+
+
 def test_a_network_describes_itself_in_a_line():
     assert describe(build_model(Model(num_classes=400))) == (
         "tsm resnet50: 24.3 M parameters, 32.7 GMAC per clip of 8 frames at 224 px"
