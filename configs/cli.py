@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,11 +30,16 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
-        """The parsed arguments; leaves with code 2 and a `did you mean` at a flag that does not exist."""
+        """The parsed arguments; leaves with code 2 and a `did you mean` at a flag that does not exist.
+
+        From here to `engine.program.run` Ctrl-C ends the process at once.
+        """
         parsed, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:
             flag = unknown[0].partition("=")[0]
             self.error(f"{flag}: no such flag{self._hint(flag)}")
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # torch is imported next: Ctrl-C shall end that without a word
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -79,8 +87,12 @@ def output_file(text: str) -> Path:
     path = Path(text)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; make it, or name another file")
-    if not os.access(path.parent, os.W_OK) or path.is_dir():
-        raise argparse.ArgumentTypeError(f"{path} cannot be written; name another file")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()  # permissions alone do not tell: a disk may be read-only
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path} cannot be written ({error.strerror}); name another file") from None
     return path
 
 

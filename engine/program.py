@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -18,16 +19,23 @@ MENDABLE = (ConfigError, DataError, CheckpointError, FloatingPointError)
 def run(name: str, work: Callable[[], int | None]) -> int:
     """The exit code: what `work` returns (None is 0), or 2 after one line on stderr where a person can mend something.
 
-    A traceback is for our own mistakes. Ctrl-C ends with 130, as shells have it. `kill -USR2` prints where every thread
-    is.
+    A traceback is for our own mistakes; files that cannot be made or read are not among them. Ctrl-C ends with 130, as
+    shells have it. `kill -USR2` prints where every thread is.
     """
     faulthandler.register(signal.SIGUSR2)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return work() or 0
     except PeerFailed:  # the rank that failed has printed its line
         return 2
     except MENDABLE as error:
         print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"{name}: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)

@@ -1,10 +1,24 @@
 """Flags of the programs that contradict each other, or make no sense: answered in a line, before any work is done."""
 
+import errno
 import importlib
 import shlex
+import signal
 import sys
+from unittest import mock
 
 import pytest
+
+from configs import cli
+from engine import program
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Gives Ctrl-C back to pytest."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def said(monkeypatch, capsys, command):
@@ -31,3 +45,35 @@ def said(monkeypatch, capsys, command):
 )
 def test_a_command_line_that_makes_no_sense_is_answered_in_a_line(monkeypatch, capsys, command, answer):
     assert said(monkeypatch, capsys, command) == answer + "\n"
+
+
+def test_ctrl_c_while_libraries_are_imported_prints_no_traceback_and_in_the_work_a_line(capfd):
+    cli.Parser(prog="train.py").parse_args([])
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 130
+    assert capfd.readouterr().err == "train.py: interrupted\n"
+
+
+def test_a_program_that_was_started_without_ctrl_c_stays_so():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cli.Parser(prog="train.py").parse_args([])
+    assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 0
+
+
+def test_a_file_that_cannot_be_made_is_named_in_a_line(tmp_path, capfd):
+    (tmp_path / "file").touch()
+    assert program.run("export.py", lambda: (tmp_path / "file" / "best.onnx").write_bytes(b"")) == 2
+    assert capfd.readouterr().err == f"export.py: {tmp_path}/file/best.onnx: Not a directory\n"
+
+
+def test_an_output_that_a_disk_would_refuse_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
+    (tmp_path / "folder").mkdir()
+    command = f"eval.py -c demo --json {tmp_path}/folder"
+    refusal = f"{tmp_path}/folder cannot be written (Is a directory); name another file"
+    assert said(monkeypatch, capsys, command) == f"eval.py: argument --json: {refusal}\n"
+    read_only = mock.Mock(side_effect=OSError(errno.EROFS, "Read-only file system"))
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    refusal = f"{tmp_path}/new cannot be written (Read-only file system); name another file"
+    assert (
+        said(monkeypatch, capsys, f"eval.py -c demo --json {tmp_path}/new") == f"eval.py: argument --json: {refusal}\n"
+    )

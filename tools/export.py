@@ -64,6 +64,7 @@ def export(args: argparse.Namespace) -> None:
     card = describe(saved, args)
     temporary = path.with_name(f".tmp-{path.name}")
     try:
+        temporary.touch()  # where that cannot be, Python says it better than the libraries that write
         write(saved, card, temporary, args.device)
         check(reopen(temporary, card, args.device), saved)
         temporary.replace(path)
