@@ -23,8 +23,9 @@ from nvidia.dali import fn, pipeline_def, types
 
 from configs import Config
 from dali_pipes import Batch, cutter
-from dali_pipes.feed import Feeder, Prepared
+from dali_pipes.feed import Feeder
 from dali_pipes.graph import decode
+from dali_pipes.sample import Prepared
 from dali_pipes.views import Views
 from engine import training
 from engine.clock import Clock

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from dali_pipes.batch import Unreadable
-from dali_pipes.feed import Prepared
+from dali_pipes.cpu_runner import CpuRunner
 from dali_pipes.plan import Place
 from dali_pipes.runner import GraphRunner
+from dali_pipes.sample import Prepared
 
 TRIAL = 8  # batches that each head decodes to see how fast it is
 
@@ -23,7 +24,7 @@ TRIAL = 8  # batches that each head decodes to see how fast it is
 class HybridRunner:
     """Batches in their order from two runners over the same plan. `cpu_share`: of the first; None: measured."""
 
-    def __init__(self, cpu: GraphRunner, other: GraphRunner, cpu_share: float | None):
+    def __init__(self, cpu: GraphRunner | CpuRunner, other: GraphRunner, cpu_share: float | None):
         self._cpu, self._other = cpu, other
         self._plan = cpu.plan
         self.cpu_share = cpu_share

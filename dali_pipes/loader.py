@@ -13,17 +13,19 @@ from torch import Tensor
 from configs.schema import Config
 from dali_pipes.batch import Batch, InUse, Loader, Shard, Unreadable, to_device
 from dali_pipes.catalog import Catalog
+from dali_pipes.cpu_runner import CpuRunner
 from dali_pipes.errors import DataError
-from dali_pipes.feed import Prepared
 from dali_pipes.graph import Head
 from dali_pipes.host import cores_of_rank, pick_device
 from dali_pipes.hybrid import HybridRunner
 from dali_pipes.plan import EvalPlan, Place, Plan, TrainPlan
 from dali_pipes.runner import GraphRunner
+from dali_pipes.sample import Prepared
 from dali_pipes.scan import open_catalog
 from dali_pipes.synthetic import SyntheticLoader
 from dali_pipes.views import shown_label
 
+Runner = GraphRunner | CpuRunner | HybridRunner
 Split = Literal["train", "val", "test"]
 
 
@@ -121,16 +123,18 @@ class VideoLoader:
     def close(self) -> None:
         self._runner.close()
 
-    def _make_runner(self, threads: int) -> GraphRunner | HybridRunner:
-        """What decodes, by one head or by two."""
+    def _make_runner(self, threads: int) -> Runner:
+        """What decodes, by one head or by two, and makes the clips."""
 
-        def runner(head: Head, threads: int) -> GraphRunner:
+        def runner(head: Head) -> Runner:
+            if head == "pyav" and self.device.type == "cpu" and self.config.clip.antialias:
+                return CpuRunner(self.config, self.plan, self.catalog, threads)
             return GraphRunner(self.config, self.plan, self.catalog, head, self.device, threads)
 
         if self.config.data.decoder != "hybrid":
-            return runner(self.head, threads)
+            return runner(self.head)
         share = self.config.data.cpu_share
-        return HybridRunner(runner("pyav", threads), runner(self.head, threads), None if share == "auto" else share)
+        return HybridRunner(runner("pyav"), runner(self.head), None if share == "auto" else share)
 
     def _batch(self, prepared: Prepared, clips_BVTHWC: Tensor) -> Batch:
         row_B = prepared.row_B

@@ -33,6 +33,7 @@ class TrainPlan:
     views = 1
 
     def __post_init__(self):
+        batch_per_rank(self.config.train.batch, self.shard.count)  # which may refuse
         if not len(self):
             raise DataError(
                 f"data.train: {len(self.catalog.usable)} readable videos do not fill one batch of "

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dali_pipes.feed import distinct
+from dali_pipes.sample import distinct
 
 BVT = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 
