@@ -2,8 +2,9 @@
 
 Stores each video again with a keyframe every 16, 8 and 1 frames, as `prepare.py transcode` does by default otherwise,
 and reads the same clips of 8 frames from every version: a random frame of each of 8 segments, cut and decoded by PyAV
-on one thread. The versions take turns clip by clip, so that a busy machine is busy for all. One JSON object a version
-on stdout; `--table FILE` prints such a file as the table of docs/data.md.
+on one thread. The versions take turns clip by clip, so that a busy machine is busy for all. With --feed, also what the
+whole feed makes of each: batches of clips from the project's loader, on all cores. One JSON object a version on stdout;
+`--table FILE` prints such a file as the table of docs/data.md.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import configs
 from benchmarks.environment import environment
+from benchmarks.measure import spread
+from dali_pipes import Loader, build_loader, scan
 from dali_pipes.cutter import Cut, cut
 from dali_pipes.decode import decode_frames
 from dali_pipes.frames import uniform_draw
@@ -32,23 +37,25 @@ from tools.reencode import Settings, write_video
 
 INTERVALS = (16, 8, 1)
 T = 8  # frames per clip
+FEED_BATCH, FEED_BATCHES, FEED_ROUNDS = 16, 8, 7
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="*", metavar="VIDEO")
     parser.add_argument("--clips", type=int, default=200, help="clips of each video (%(default)s)")
+    parser.add_argument("--feed", action="store_true", help="measure whole batches, too")
     parser.add_argument("--table", type=Path, metavar="FILE", help="print an earlier result as a table instead")
     arguments = parser.parse_args()
     if arguments.table:
         print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
         return
     for path in arguments.videos:
-        for record in compare(path, arguments.clips):
+        for record in compare(path, arguments.clips, arguments.feed):
             print(json.dumps({"bench": "gop", **record, "env": environment()}), flush=True)
 
 
-def compare(path: str, clips: int) -> Iterator[dict]:
+def compare(path: str, clips: int, feed: bool) -> Iterator[dict]:
     """A record for the original and for each version of one video."""
     with tempfile.TemporaryDirectory() as folder:
         versions = {"as it comes": probe(path)}
@@ -64,8 +71,43 @@ def compare(path: str, clips: int) -> Iterator[dict]:
                 decode_frames(small, video.path)
                 made[name][0].append(1e3 * (time.perf_counter() - started))
                 made[name][1].append(small)
+        fed = feed_all(versions, folder) if feed else {}
         for name, (milliseconds, cuts) in made.items():
-            yield {"video": Path(path).name, "version": name, **describe(versions[name], milliseconds, cuts)}
+            about = describe(versions[name], milliseconds, cuts) | fed.get(name, {})
+            yield {"video": Path(path).name, "version": name, **about}
+
+
+def feed_all(versions: dict[str, Video], folder: str) -> dict[str, dict]:
+    """What a clip of each version takes in whole batches, from loaders that take turns batch by batch."""
+    loaders = {
+        name: open_loader(video, f"{folder}/{number}.list") for number, (name, video) in enumerate(versions.items())
+    }
+    batches = {name: chain.from_iterable(map(loader.epoch, count())) for name, loader in loaders.items()}
+    milliseconds = {name: [] for name in versions}
+    for _ in range(FEED_ROUNDS):
+        for name, some in batches.items():
+            for _ in range(loaders[name].config.runtime.prefetch + 2):
+                next(some)  # what was prepared while others had their turn
+            started = time.perf_counter()
+            for _ in range(FEED_BATCHES):
+                next(some)
+            milliseconds[name].append(1e3 * (time.perf_counter() - started) / (FEED_BATCHES * FEED_BATCH))
+    for loader in loaders.values():
+        loader.close()
+    medians = {name: spread(values) for name, values in milliseconds.items()}
+    return {
+        name: {"feed_ms_per_clip": median, "feed_ms_quartiles": quartiles}
+        for name, (median, quartiles) in medians.items()
+    }
+
+
+def open_loader(video: Video, listing: str) -> Loader:
+    """The loader of a list that has this video many times."""
+    Path(listing).write_text(f"{video.path} 0\n" * (FEED_BATCH * FEED_BATCHES))
+    settings = ["data.root=", "data.class_names=", "data.val=", f"data.train={listing}", f"train.batch={FEED_BATCH}"]
+    config = configs.load("tsm_k400_nhwc", settings)
+    scan.load_catalog(listing, config.data)
+    return build_loader(config, "train")
 
 
 def draw(frames: int, clips: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Clips made on a CPU by the threads that decoded them: crop and resize, mirror, normalise, as `graph.clip_graph` does.
 
-DALI's resampling on a CPU takes as long as decoding eight keyframes, torch's a fifth of that. What torch cannot do is
-left to Pillow: boxes with fractions of pixels, and those that leave it no place to begin. Pixels differ by rounding.
+DALI's resampling on a CPU takes several times as long as torch's. What torch cannot do is left to Pillow: boxes with
+fractions of pixels, and those that leave it no place to begin. Pixels differ by rounding.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+from videos import write_video
+
+from benchmarks import gop
 from benchmarks.gop import table
 
 ROOT = Path(__file__).parents[1]
@@ -27,3 +30,14 @@ def test_what_the_document_concludes_holds_in_every_video():
         assert 0.24 < eight["decoded_per_clip"] / original["decoded_per_clip"] < 0.28
         assert 2.6 < eight["ms_per_clip"] / intra["ms_per_clip"] < 3.4
         assert 1.35 < intra["file_bytes"] / eight["file_bytes"] < 1.81
+
+
+def test_every_version_is_cut_and_fed(tmp_path, monkeypatch):
+    monkeypatch.setattr(gop, "FEED_ROUNDS", 2)
+    monkeypatch.setattr(gop, "FEED_BATCHES", 1)
+    monkeypatch.setattr(gop, "FEED_BATCH", 2)
+    path = write_video(tmp_path / "a.mp4", "libx264", 48, gop=48, size=(64, 96))
+    found = {record["version"]: record for record in gop.compare(str(path), clips=4, feed=True)}
+    assert list(found) == ["as it comes", "keyframe every 16", "keyframe every 8", "keyframes only"]
+    assert found["keyframes only"]["decoded_per_clip"] == 8
+    assert all(record["feed_ms_per_clip"] > 0 for record in found.values())
