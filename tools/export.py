@@ -59,7 +59,6 @@ def export(args: argparse.Namespace) -> None:
     suffix, write = FORMATS[args.format]
     path = args.out or Path(args.weights).with_suffix(suffix)
     refuse(args, path, suffix)
-    torch.backends.cudnn.allow_tf32 = False  # on a GPU too, fp32 shall mean fp32; exporting reads the flag in this form
     saved = open_saved(args.weights, args.config, [*args.overrides, "model.shift=auto"])  # the form that can be traced
     card = describe(saved, args)
     temporary = path.with_name(f".tmp-{path.name}")

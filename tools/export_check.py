@@ -6,6 +6,7 @@ Shapes: N clips, T frames, C channels, H W pixels, K classes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,32 +56,43 @@ def reopen(path: Path, card: Card, device: str) -> Deployed:
 def check(deployed: Deployed, saved: Saved) -> None:
     """Print how the answers differ, batch by batch. Raises CheckpointError where precision does not explain it."""
     precision = deployed.card.precision
-    for difference in differences(deployed, saved):
-        print(difference)
-        if not difference.largest <= TOLERANCE[precision] * difference.scale:
+    for batch in BATCHES:
+        found = difference(deployed, saved, batch)
+        print(found)
+        if not found.largest <= TOLERANCE[precision] * found.scale:  # so that nan is refused, too
             raise CheckpointError(
                 f"not kept: its answers differ from those of {saved.path} by more than {TOLERANCE[precision]:g} of the "
                 f"largest logit, which {precision} does not explain"
             )
 
 
+@contextmanager
+def exact_fp32() -> Iterator[None]:
+    """Let fp32 be fp32 on a GPU too, and not TF32. Not for tracing, which cannot read flags that were set this way."""
+    parts = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [part.fp32_precision for part in parts]
+    for part in parts:
+        part.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision
+
+
+@exact_fp32()
 @torch.inference_mode()
-def differences(deployed: Deployed, saved: Saved) -> Iterator[Difference]:
-    """How a file's answers differ from the network's, in eager mode and fp32, for each size of batch."""
+def difference(deployed: Deployed, saved: Saved, batch: int) -> Difference:
+    """How a file's answers to a batch of clips differ from the network's, in eager mode and fp32."""
     config = saved.config
-    for batch in BATCHES:
-        frames = STREAMED if deployed.online else config.eval_frames
-        pixels_NTHWC = moving_shapes(batch, frames, config.eval_size)
-        clips_NTCHW = _normalise(pixels_NTHWC, config.clip.mean, config.clip.std)
-        inputs = pixels_NTHWC if deployed.uint8 else clips_NTCHW
-        if deployed.online:
-            actual, expected = deployed.stream(inputs), saved.model.frame_logits(clips_NTCHW)
-        else:
-            actual, expected = deployed.run(inputs)[0], saved.model(clips_NTCHW)
-        yield _compare(batch, actual.cpu(), expected)
-
-
-def _compare(batch: int, actual: Tensor, expected: Tensor) -> Difference:
+    frames = STREAMED if deployed.online else config.eval_frames
+    pixels_NTHWC = moving_shapes(batch, frames, config.eval_size)
+    clips_NTCHW = _normalise(pixels_NTHWC, config.clip.mean, config.clip.std)
+    inputs = pixels_NTHWC if deployed.uint8 else clips_NTCHW
+    if deployed.online:
+        actual, expected = deployed.stream(inputs).cpu(), saved.model.frame_logits(clips_NTCHW)
+    else:
+        actual, expected = deployed.run(inputs)[0].cpu(), saved.model(clips_NTCHW)
     return Difference(
         batch,
         largest=float((actual - expected).abs().max()),

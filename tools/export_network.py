@@ -44,8 +44,8 @@ class ClipNetwork(nn.Module):
             pictures = (pictures.movedim(-1, -3).float() - self.mean_C11) / self.std_C11
         return pictures.to(self.dtype)
 
-    def _blank(self, *outer: int) -> Tensor:
-        *outer, size = outer
+    def _blank(self, *sizes: int) -> Tensor:
+        *outer, size = sizes
         if self.pixels:
             return torch.zeros(*outer, size, size, 3, dtype=torch.uint8)
         return torch.zeros(*outer, 3, size, size)
