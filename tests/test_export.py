@@ -97,6 +97,7 @@ def test_an_onnx_file_shifts_by_slices_pads_and_concatenations(onnx_file):
 
 def test_an_onnx_file_takes_any_batch_under_one_name(onnx_file):
     model = onnx.load(onnx_file)
+    onnx.checker.check_model(model, full_check=True)
     clip, logits = model.graph.input[0], model.graph.output[0]
     assert (clip.name, logits.name) == ("clip", "logits")
     assert [dim.dim_param or dim.dim_value for dim in clip.type.tensor_type.shape.dim] == ["N", 2, 3, 32, 32]
