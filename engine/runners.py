@@ -111,8 +111,9 @@ def _run(network: nn.Module, device: str) -> Run:
     """A network of PyTorch's as a function of tensors that may lie elsewhere, to a tuple even of one."""
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        # Compiled code reads memory in the order of its examples, and other strides give wrong answers in silence.
         with torch.inference_mode():
-            outputs = network(*(tensor.to(device).contiguous() for tensor in inputs))  # as compiled code takes them
+            outputs = network(*(tensor.to(device).contiguous() for tensor in inputs))
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
     return run
@@ -126,7 +127,7 @@ def _card(path: Path, texts: Mapping[str, str] | None) -> Card:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 OPENERS = {".onnx": open_onnx, ".pt2": open_pt2}
