@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from configs import Config, flat
 from engine import record
 
 
@@ -20,8 +21,18 @@ def environment() -> dict:
 
     Files outside the project appear by name alone: where they lie is nobody's business.
     """
-    words = [Path(word).name if word.startswith(("/", "..")) else word for word in sys.argv]
+    words = [without_folder(word) for word in sys.argv]
     return {**record.environment(), "driver": gpu_query("driver_version"), "command": shlex.join(words)}
+
+
+def settings_of(config: Config) -> dict:
+    """Every setting by its dotted key; files outside the project by name alone here, too."""
+    return {key: without_folder(value) if isinstance(value, str) else value for key, value in flat(config).items()}
+
+
+def without_folder(word: str) -> str:
+    """A path outside the project by its last name; anything else as it is."""
+    return Path(word).name if word.startswith(("/", "..")) else word
 
 
 def gpu_query(field: str) -> str | None:

@@ -38,11 +38,10 @@ def rate(record: Record) -> str:
 
 def peers(part: str) -> Iterator[Row]:
     """Every contender of a comparison, group by group."""
-    yield ["videos", "way to read them", "clips/s (quartiles)", "ours over it", "largest difference, grey levels"]
+    yield ["of", "by", "clips/s (quartiles)", "ours over it", "largest difference, grey levels"]
     for record in records("peers.jsonl", f"{part}/"):
         _, video, name = record["case"].split("/", 2)
         if "skipped" in record:
-            yield [video, name, "not there", "", ""]
             continue
         difference = record.get("largest_difference")
         far = f"mean {record['mean_difference']:.2f}" if "mean_difference" in record else ""
@@ -65,6 +64,52 @@ def counts() -> Iterator[Row]:
         yield [record["case"], f"{decoded:.1f}", f"{used:.2f}", f"{record['bytes_per_clip'] / 1e3:.1f}"]
 
 
+def cuts() -> Iterator[Row]:
+    """What cutting a clip costs."""
+    yield [
+        "video",
+        "frames decoded per clip",
+        "read per clip, kB",
+        "more than needed",
+        "ms a clip, 1 thread",
+        "2 threads",
+    ]
+    for record in records("cut.jsonl", "cut/"):
+        read, needed = record["bytes_per_clip"], record["bytes_needed_per_clip"]
+        low, high = record["ms_quartiles"]["1 thread"]
+        one, two = (record["ms_per_clip"][threads] for threads in ("1 thread", "2 threads"))
+        yield [
+            record["case"].removeprefix("cut/"),
+            f"{record['decoded_per_clip']:.1f}",
+            f"{read / 1e3:.1f}",
+            f"{100 * (read / needed - 1):.1f} %",
+            f"{one:.3f} ({low:.3f}–{high:.3f})",
+            f"{two:.3f}",
+        ]
+
+
+def streams() -> Iterator[Row]:
+    """What a frame of a stream takes."""
+    yield [
+        "network",
+        "precision",
+        "ms a frame (quartiles)",
+        "99 % take less than, ms",
+        "offline, ms a frame",
+        "cache, kB",
+    ]
+    for record in records("streaming.jsonl"):
+        low, high = record["frame_ms_iqr"]
+        yield [
+            f"{record['case']}, {record['size']} px",
+            record["precision"],
+            f"{record['frame_ms']:.1f} ({low:.1f}–{high:.1f})",
+            f"{record['frame_ms_p99']:.1f}",
+            f"{record['offline_frame_ms']:.1f}",
+            f"{record['cache_bytes'] / 1e3:.0f}",
+        ]
+
+
 def bytes_moved() -> Iterator[Row]:
     """The memory traffic of a training step with each form of the shift."""
     yield ["network", "shift", "MB a picture", "over no shift"]
@@ -74,13 +119,37 @@ def bytes_moved() -> Iterator[Row]:
         yield [network, record["case"], f"{record['mb_per_picture']:.1f}", over]
 
 
+def steps() -> Iterator[Row]:
+    """A training step with each form of the shift, over one without any."""
+    yield ["precision, mode", "form of the shift", "step time over TSN"]
+    for record in records("shift.jsonl", "steps/.*/over tsn"):
+        _, precision, mode, _ = record["case"].split("/")
+        for form in ("tsn again", "auto", "copied", "folded", "reference"):
+            yield [f"{precision}, {mode}", form, f"{record[form]:.2f}"]
+
+
+def snapped() -> Iterator[Row]:
+    """What moving draws towards keyframes saves."""
+    yield ["videos", "clip.snap", "frames decoded per clip", "moved by, frames", "different frames drawn, of 300"]
+    for record in records("snap.jsonl", "count/"):
+        _, video, snap = record["case"].split("/")
+        decoded, moved = f"{record['decoded_per_clip']:.1f}", f"{record['moved_by']:.1f}"
+        yield [video, snap.removeprefix("snap="), decoded, moved, str(record["distinct_frames"])]
+
+
 TABLES: dict[str, Callable[[], Iterator[Row]]] = {
     "decode": lambda: peers("decode"),
     "dali": lambda: peers("dali"),
+    "dali-even": lambda: peers("dali even"),
     "feed": lambda: peers("feed"),
+    "step": lambda: peers("step"),
+    "bytes": bytes_moved,
+    "cut": cuts,
+    "steps": steps,
+    "snap": snapped,
+    "streaming": streams,
     "stages": stages,
     "counts": counts,
-    "bytes": bytes_moved,
 }
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import configs
+from benchmarks.environment import settings_of
 from benchmarks.made_sets import KINDS, with_set
 from benchmarks.measure import spread
 from benchmarks.recorder import Recorder
@@ -81,7 +82,7 @@ def run(config: configs.Config, arguments: argparse.Namespace) -> None:
     with distributed.processes(runtime.pick_device(config.runtime)):
         cases = [make_case(config, words, arguments) for words in variants(arguments.vary)]
         for case in cases:
-            recorder.add(case.name("counts"), **case.bench.counts(), settings=configs.flat(case.config))
+            recorder.add(case.name("counts"), **case.bench.counts(), settings=settings_of(case.config))
         turns = [(case, stage) for case in cases for stage in stages]
         for case, stage in turns:
             case.bench.measure(stage)  # warm caches, compiled kernels, full queues
@@ -113,7 +114,7 @@ def make_case(config: configs.Config, words: dict[str, str], arguments: argparse
 
 def record(recorder: Recorder, case: Case, stages: tuple[str, ...]) -> None:
     """A line for each stage, and one for what they say together."""
-    settings = configs.flat(case.config)
+    settings = settings_of(case.config)
     medians = {}
     for stage in stages:
         medians[stage], quartiles = spread(case.rates[stage])
