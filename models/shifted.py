@@ -90,4 +90,5 @@ def describe_shift(model: nn.Module, device: torch.device, dtype: torch.dtype, c
     folded = sum(
         part.form is inside or (part.form is automatic and part.folds(device, dtype, compiled)) for part in shifted
     )
-    return f"the shift is folded into {folded} of {len(shifted)} convolutions, and done beside the others"
+    others = ", and done beside the others" if folded < len(shifted) else ""
+    return f"the shift is folded into {folded} of {len(shifted)} convolutions{others}"

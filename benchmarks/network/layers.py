@@ -11,6 +11,8 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
 from benchmarks.measure import spread
 from benchmarks.network import tiles
 from benchmarks.network.cases import PASSES, WAYS, Layer, Tiles, Work, example, layers, prove, work
@@ -54,6 +56,7 @@ def measure(scale: Scale, layer: Layer, precision: Precision, tuned: Tiles, way:
 @lru_cache(maxsize=1)
 def _ready(scale: Scale, layer: Layer, precision: Precision, tuned: Tiles) -> dict[tuple[str, str], Work]:
     """Made once for all ways, proved, and warm."""
+    torch.backends.cudnn.benchmark = True  # as training has it
     prove(scale, layer, precision, tuned)
     ready = work(example(scale, layer, precision, scale.clips), tuned)
     for call in ready.values():
