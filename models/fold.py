@@ -1,7 +1,8 @@
 """The temporal shift folded into the 1x1 convolution that follows it, as one operator with its gradients.
 
-The shift then moves no bytes of its own. On a GPU Triton kernels do it (`fold_kernels`), on a CPU matrix products of
-views (`fold_products`). Compilers see the kernels of a GPU, and elsewhere the shift and the convolution that define it.
+On a GPU Triton kernels do it, and the shift moves no bytes of its own (`fold_kernels`); on a CPU products of matrices
+do, and only the channels that move are copied (`fold_products`). Compilers see the kernels of a GPU, and elsewhere the
+shift and the convolution that define it.
 
 Shapes: N = B * T frames, C channels in, O channels out, H W pixels.
 """
@@ -23,7 +24,7 @@ except ImportError:  # PyTorch without CUDA comes without Triton
 def shift_conv1x1(x_NCHW: Tensor, weight_OC11: Tensor, frames: int, after: int, before: int) -> Tensor:
     """y_NOHW = conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11), channels_last.
 
-    Computed in the type of x_NCHW, or in autocast's, and added up in fp32. The weight may stay in fp32 while x_NCHW is
+    Computed in the type of x_NCHW, or in autocast's, and summed in fp32. The weight may stay in fp32 while x_NCHW is
     half; its gradient has its type, and its strides, which DDP wants. Differentiable once. Raises ValueError where the
     shapes do not fit.
     """

@@ -53,8 +53,13 @@ def shift_concat(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor
     return torch.cat(parts, 2).flatten(0, 1)
 
 
+def unshift_copy(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
+    """The transpose of `shift_copy`, through which its gradient goes back: each channel moves the other way."""
+    return _CopyShift.apply(x_NCHW, frames, after, before, -1)
+
+
 def unshift_where(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """The transpose of `shift_where`, through which its gradient goes back: each channel moves the other way."""
+    """The transpose of `shift_where`."""
     return _WhereShift.apply(x_NCHW, frames, after, before, -1)
 
 

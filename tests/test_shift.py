@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.shift import shift_auto, shift_concat, shift_copy, shift_where, temporal_shift, unshift_where
+from models.shift import shift_auto, shift_concat, shift_copy, shift_where, temporal_shift, unshift_copy, unshift_where
 
 FAST = [shift_copy, shift_where]  # both ways, in NHWC
 OTHERS = [*FAST, shift_concat]
@@ -102,9 +102,10 @@ def test_gradients_of_the_fast_forms_keep_channels_last(shift):
     assert grad_NCHW.stride() == x_NCHW.stride()
 
 
-def test_the_opposite_shift_is_the_transpose():
+@pytest.mark.parametrize("shift, unshift", [(shift_copy, unshift_copy), (shift_where, unshift_where)])
+def test_the_opposite_shift_is_the_transpose(shift, unshift):
     x_NCHW, y_NCHW = torch.randn(2, 6, 8, 3, 5, dtype=torch.float64)
-    there, back = shift_where(x_NCHW, 3, 2, 1) * y_NCHW, x_NCHW * unshift_where(y_NCHW, 3, 2, 1)
+    there, back = shift(x_NCHW, 3, 2, 1) * y_NCHW, x_NCHW * unshift(y_NCHW, 3, 2, 1)
     torch.testing.assert_close(there.sum(), back.sum())
 
 

@@ -19,7 +19,7 @@ from configs.schema import Model
 from engine.runtime import HALF
 from models import build_model, fold_kernels, fold_products
 from models.fold_kernels import Tile
-from models.shift import shift_copy, temporal_shift
+from models.shift import shift_copy, temporal_shift, unshift_copy
 from models.shifted import ShiftedConv2d
 
 PASSES = ("forward", "input_grad", "weight_grad")
@@ -90,20 +90,14 @@ def example(scale: Scale, layer: Layer, precision: Precision, clips: int) -> Exa
 def work(of: Example, tiles: Tiles) -> dict[tuple[str, str], Work]:
     """What is timed, by way and pass. With a copy, the weight's gradient reads what the forward pass has copied."""
     x_NCHW, weight_OC11, dy_NOHW, shift = of
-    leaf_NCHW = x_NCHW.detach().requires_grad_()
-    shifted_NCHW = shift_copy(leaf_NCHW, *shift)
-    kept_NCHW = shifted_NCHW.detach()
-
-    def unshifted(dshifted_NCHW: Tensor) -> Tensor:
-        return torch.autograd.grad(shifted_NCHW, leaf_NCHW, dshifted_NCHW, retain_graph=True)[0]
-
+    shifted_NCHW = shift_copy(x_NCHW, *shift)
     return {
         ("plain", "forward"): lambda: F.conv2d(x_NCHW, weight_OC11),
         ("plain", "input_grad"): lambda: _gradient(0, dy_NOHW, x_NCHW, weight_OC11),
         ("plain", "weight_grad"): lambda: _gradient(1, dy_NOHW, x_NCHW, weight_OC11),
         ("copied", "forward"): lambda: F.conv2d(shift_copy(x_NCHW, *shift), weight_OC11),
-        ("copied", "input_grad"): lambda: unshifted(_gradient(0, dy_NOHW, x_NCHW, weight_OC11)),
-        ("copied", "weight_grad"): lambda: _gradient(1, dy_NOHW, kept_NCHW, weight_OC11),
+        ("copied", "input_grad"): lambda: unshift_copy(_gradient(0, dy_NOHW, x_NCHW, weight_OC11), *shift),
+        ("copied", "weight_grad"): lambda: _gradient(1, dy_NOHW, shifted_NCHW, weight_OC11),
         **{("folded", name): call for name, call in folded(of, tiles).items()},
     }
 
