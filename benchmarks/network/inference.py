@@ -65,7 +65,7 @@ def _answerer(scale: Scale, folder: Path, precision: Precision, way: str, networ
         "aoti": lambda: _packaged(deployed, clips_BTCHW, folder / f"{network}.pt2"),
     }
     answer = torch.inference_mode()(partial(ways[way](), clips_BTCHW))
-    for _ in range(3):
+    for _ in range(scale.warmup):
         scale.clock.time(answer)
     return answer
 

@@ -39,6 +39,8 @@ class Scale:
     frames: int
     rounds: int  # repeats at most, in turns with whatever it is compared with
     repeats: int  # of one layer, in one round
+    steps: int  # of training, in one round
+    warmup: int  # steps before the first round
     compiles: bool
 
     def config(self, precision: Precision, *overrides: str) -> Config:
@@ -67,9 +69,35 @@ class Scale:
         return Clock(torch.device(self.device))
 
 
-GPU = Scale("cuda", ("fp16", "bf16"), clips=64, size=224, width=64, frames=8, rounds=15, repeats=5, compiles=True)
-CPU = Scale("cpu", ("fp32", "bf16"), clips=2, size=224, width=64, frames=8, rounds=9, repeats=3, compiles=False)
-SMALL = Scale("cpu", ("fp32",), clips=2, size=32, width=8, frames=4, rounds=2, repeats=1, compiles=False)
+GPU = Scale(
+    "cuda",
+    ("fp16", "bf16"),
+    clips=64,
+    size=224,
+    width=64,
+    frames=8,
+    rounds=15,
+    repeats=5,
+    steps=2,
+    warmup=5,
+    compiles=True,
+)
+CPU = Scale(
+    "cpu",
+    ("fp32", "bf16"),
+    clips=1,
+    size=224,
+    width=64,
+    frames=8,
+    rounds=9,
+    repeats=3,
+    steps=1,
+    warmup=1,
+    compiles=False,
+)
+SMALL = Scale(
+    "cpu", ("fp32",), clips=2, size=32, width=8, frames=4, rounds=2, repeats=1, steps=1, warmup=1, compiles=False
+)
 SCALES = {"gpu": GPU, "cpu": CPU, "small": SMALL}
 
 

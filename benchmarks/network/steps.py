@@ -23,7 +23,6 @@ from models.backbones import RESNETS, SlimResNet
 
 EAGER = ("tsn", "tsn again", "auto", "folded", "copied", "reference", "resnet50")
 COMPILED = ("tsn", "tsn again", "folded", "where", "resnet50")  # few, for each takes a minute to compile
-STEPS = 2  # in one measurement
 
 
 def ask(probe: Probe) -> None:
@@ -58,14 +57,14 @@ def measure(scale: Scale, folder: Path, precision: Precision, compiled: bool, ne
     step = stepper(scale, folder, precision, compiled, network.removesuffix(" again"))
 
     def several() -> None:
-        for _ in range(STEPS):
+        for _ in range(scale.steps):
             step()
 
     if scale.device != "cuda":
-        return {"ms": scale.clock.time(several) / STEPS, "clips": scale.clips, "step_bytes": None}
+        return {"ms": scale.clock.time(several) / scale.steps, "clips": scale.clips, "step_bytes": None}
     torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated()
-    milliseconds = scale.clock.time(several) / STEPS
+    milliseconds = scale.clock.time(several) / scale.steps
     return {"ms": milliseconds, "clips": scale.clips, "step_bytes": torch.cuda.max_memory_allocated() - held}
 
 
@@ -81,7 +80,7 @@ def stepper(scale: Scale, folder: Path, precision: Precision, compiled: bool, ne
         set_form(run.model, FORMS_MEASURED[network])
     tally = Tally(run.device)
     step = _pictures_step(run, batch) if network == "resnet50" else lambda: run.take_step(batch, tally)
-    for _ in range(3):
+    for _ in range(scale.warmup):
         scale.clock.time(step)
     return step
 
