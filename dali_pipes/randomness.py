@@ -68,7 +68,7 @@ def _key(seed: int, epoch: int, stream: int) -> np.ndarray:
 
 def _absorb(state: np.ndarray, value: np.ndarray) -> np.ndarray:
     """The state after `value` was added to it; different values give different states."""
-    return _mix(state + GAMMA * value.astype(np.uint64))
+    return _mix(state + GAMMA * value.astype(np.uint64, copy=False))
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:
