@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from contextlib import closing
 
 from configs import Config, cli
 
@@ -46,9 +47,8 @@ def train(settings: Config, args: Namespace) -> None:
             screen.copy_to(run.log)
         state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints, screen.say))
         state = distributed.from_rank_zero(state)
-        under_way = training.build(config, weights=args.weights, state=state, say=screen.say)
-        finished = fit.fit(under_way, run, screen)
-        under_way.close()
+        with closing(training.build(config, weights=args.weights, state=state, say=screen.say)) as under_way:
+            finished = fit.fit(under_way, run, screen)
         if run and finished:
             report.write_if_possible(run.folder, screen.say)
 

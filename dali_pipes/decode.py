@@ -61,20 +61,23 @@ def numbered_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
 
 
 def _counted_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The same of a whole file, whose times may be anything."""
     with container.open_video(path, cut.data) as (source, stream):
         configure(stream.codec_context)
         yield from enumerate(source.decode(stream))
 
 
 def _frames_of_container(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The same of a small mp4, opened as a file."""
     with container.open_video(path, cut.data) as (source, stream):
         configure(stream.codec_context)
         yield from ((frame.pts // mp4.DURATION, frame) for frame in source.decode(stream))
 
 
 def _frames_of_packets(data: bytes, layout: Layout) -> Iterator[tuple[int, av.VideoFrame]]:
-    """FFmpeg's HEVC decoder takes a picture number that recurs after a jump for an error, so there each group is
-    decoded to its end.
+    """(number, frame) of each picture, from packets alone.
+
+    FFmpeg's HEVC decoder takes a picture number that recurs after a jump for an error: each group ends before the next.
     """
     decoder = _bare_decoder(layout)
     ends = set(layout.sync.tolist()) if layout.codec == "hevc" else set()
