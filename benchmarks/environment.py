@@ -57,6 +57,8 @@ def watched_gpu(field: str) -> Iterator[list[float]]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    yield readings
-    done.set()
-    watcher.join()
+    try:
+        yield readings
+    finally:
+        done.set()
+        watcher.join()

@@ -64,13 +64,13 @@ def _gpu_is_usable() -> bool:
 
 
 def in_turns(
-    groups: list[dict[str, tuple]], *, seconds: float, most: int, patience: float
+    groups: list[dict[str, tuple]], *, seconds: float, most: int, patience: Callable[[], float]
 ) -> Iterator[dict[str, list | Failure]]:
     """Of each group of cases, as soon as it is done, what up to `most` calls of each case returned.
 
     A case is a function and its arguments. The cases of a group are called in turns, so that whatever drifts hits all
     alike; a case that fails is out. Groups share `seconds` evenly, but every case is called once while there is time at
-    all. `patience` is the longest that one call may take. All cases have different names.
+    all. `patience` says how long the next call may take. All cases have different names.
     """
     answers: dict[str, list | Failure] = {name: [] for cases in groups for name in cases}
     end = time.monotonic() + seconds
@@ -82,7 +82,7 @@ def in_turns(
             for turn in range(most):
                 for name in _rotated(list(cases), turn):
                     if time.monotonic() < (stop if turn else end) and not isinstance(answers[name], Failure):
-                        yield Call(name, cases[name], patience)
+                        yield Call(name, cases[name], patience())
 
     waiting = deque(groups)
     for name, answer in isolated(calls()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -29,6 +30,7 @@ class Probe:
         self.folder = folder
         self.recorder = recorder
         self.section_end = time.monotonic()
+        self.end = math.inf  # of the whole run: no case outlasts it
         self._only = only
         self._command = command
         self._patience = patience
@@ -37,6 +39,10 @@ class Probe:
     def left(self) -> float:
         """Seconds that the section still has."""
         return max(0.0, self.section_end - time.monotonic())
+
+    def patience(self) -> float:
+        """Seconds that the next case may take before it counts as hung."""
+        return max(1.0, min(self._patience, self.end - time.monotonic()))
 
     def wanted(self, cases: dict[str, tuple]) -> dict[str, tuple]:
         """Of cases by name those that this run is about: all, or those that contain a word of `--only`."""
@@ -50,7 +56,7 @@ class Probe:
             for name, call in cases.items():
                 if self.left:
                     asked.add(name)
-                    yield Call(name, call, self._patience)
+                    yield Call(name, call, self.patience())
 
         for name, answer in isolated(calls()):
             if isinstance(answer, Failure):
@@ -67,7 +73,7 @@ class Probe:
         """The summary of each case's answers, asked again and again while there is time, in turns within a group."""
         summaries = {}
         wanted = [cases for cases in map(self.wanted, groups) if cases]
-        for group in in_turns(wanted, seconds=self.left, most=self.scale.rounds, patience=self._patience):
+        for group in in_turns(wanted, seconds=self.left, most=self.scale.rounds, patience=self.patience):
             for name, answers in group.items():
                 if isinstance(answers, Failure):
                     self.failed(name, answers.reason)
@@ -93,6 +99,7 @@ def run_sections(probe: Probe, package: str, sections: dict[str, float], seconds
     A section that fails is recorded, and the others go on.
     """
     began = time.monotonic()
+    probe.end = began + seconds
     for name, share in sections.items():
         probe.section_end = began + share * seconds
         started = time.monotonic()

@@ -14,7 +14,9 @@ stdout and to FOLDER/throughput.jsonl.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,6 +60,7 @@ def main() -> int:
     parser.set_defaults(config="demo.yaml")
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=A,B", help="measure each of these values")
     parser.add_argument("--rounds", type=int, default=5, help="times that each stage is measured (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="one round, and more for so long")
     parser.add_argument("--steps", type=int, default=20, help="batches in one measurement (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets throughput.jsonl")
     arguments = parser.parse_args()
@@ -76,6 +79,7 @@ def main() -> int:
 
 def run(config: configs.Config, arguments: argparse.Namespace) -> None:
     """Measure the stages asked for, of every case in turns, and record them."""
+    end = time.monotonic() + arguments.seconds
     stages = STAGES if "all" in arguments.stages else tuple(dict.fromkeys(arguments.stages))
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder = Recorder("throughput", arguments.out / "throughput.jsonl")
@@ -89,7 +93,8 @@ def run(config: configs.Config, arguments: argparse.Namespace) -> None:
         for turn in range(arguments.rounds):
             first = turn % len(turns)
             for case, stage in turns[first:] + turns[:first]:
-                case.measure(stage)
+                if not turn or time.monotonic() < end:
+                    case.measure(stage)
         for case in cases:
             record(recorder, case, stages)
             case.bench.close()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch.utils.tensorboard import SummaryWriter
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Board:
-    """Scalars in a folder. A disk that fails costs the rest of them, not the run; metrics.jsonl has them, too."""
+    """Scalars in a folder; metrics.jsonl has them, too.
+
+    A disk that fails, or a machine without TensorBoard, costs the rest of them, not the run.
+    """
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -31,6 +36,8 @@ class Board:
             self._writer = None
 
     def _open(self, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
 
     def _write(self, kind: str, step: int, numbers: dict[str, object]) -> None:
@@ -42,6 +49,6 @@ class Board:
     def _try(self, act, *arguments) -> None:
         try:
             act(*arguments)
-        except OSError as error:
+        except (OSError, ImportError) as error:
             self._writer = None
             print(f"warning: nothing more for TensorBoard: {error}", file=sys.stderr)

@@ -35,7 +35,7 @@ def shift_conv1x1(x_NCHW: Tensor, weight_OC11: Tensor, frames: int, after: int, 
 def compute_type(x_NCHW: Tensor) -> torch.dtype:
     """The type that a convolution of x_NCHW computes in: its own, or autocast's."""
     device = x_NCHW.device.type
-    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    autocast = device in ("cpu", "cuda") and torch.is_autocast_enabled(device)  # asking of `meta` is an error
     return torch.get_autocast_dtype(device) if autocast else x_NCHW.dtype
 
 

@@ -65,10 +65,15 @@ def unshift_where(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tenso
 
 def shift_auto(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
     """`temporal_shift` in the form that is fast here, or that can be exported."""
-    if torch.compiler.is_exporting():
+    if exporting():
         return shift_concat(x_NCHW, frames, after, before)
     shift = shift_where if torch.compiler.is_compiling() else shift_copy
     return shift(x_NCHW, frames, after, before)
+
+
+def exporting() -> bool:
+    """Whether torch.export is tracing. torch 2.11 tells code under torch.compile so, too."""
+    return torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
 
 
 def _channels(after: int, before: int) -> tuple[slice, slice, slice]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models import fold, fold_table
-from models.shift import Shift, shift_auto, shift_where, temporal_shift
+from models.shift import Shift, exporting, shift_auto, shift_where, temporal_shift
 
 
 class ShiftedConv2d(nn.Conv2d):
@@ -69,7 +69,7 @@ def inside(conv: ShiftedConv2d, x_NCHW: Tensor) -> Tensor:
 def automatic(conv: ShiftedConv2d, x_NCHW: Tensor) -> Tensor:
     """The form that was measured to be fast here, or that can be exported."""
     compiled = torch.compiler.is_compiling()
-    if not torch.compiler.is_exporting() and conv.folds(x_NCHW.device, fold.compute_type(x_NCHW), compiled):
+    if not exporting() and conv.folds(x_NCHW.device, fold.compute_type(x_NCHW), compiled):
         return inside(conv, x_NCHW)
     return beside(shift_auto, conv, x_NCHW)
 

@@ -1,6 +1,5 @@
 """Every kind of network in every format; the full ResNet-50; on a GPU, what only a GPU has."""
 
-import onnx
 import pytest
 import slim
 import tiny
@@ -30,11 +29,13 @@ NETWORKS = {
 def test_every_network_is_exported(network, form, tmp_path):
     out = exported(tmp_path, "--format", form, **NETWORKS[network])
     if form == "onnx":
+        onnx = pytest.importorskip("onnx")
         assert not [node.op_type for node in onnx.load(out).graph.node if "Scatter" in node.op_type]
 
 
 @pytest.mark.slow
 def test_a_graph_in_bf16_is_checked_in_fp32_where_it_cannot_be_run(tmp_path, capfd):
+    onnx = pytest.importorskip("onnx")
     out = exported(tmp_path, "--format", "onnx", "--precision", "bf16")
     onnx.checker.check_model(onnx.load(out), full_check=True)
     assert "does not compute in bf16 on cpu; computing with its weights in fp32" in capfd.readouterr().out
@@ -71,10 +72,13 @@ def test_the_full_resnet50_is_exported_at_224_px(precision, tmp_path, capfd):
     assert capfd.readouterr().out.count("same top-1 in 100 %") == 3
 
 
+NEEDS = {"onnx": "onnxruntime", "export": "torch", "aoti": "torch", "tensorrt": "tensorrt"}
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("form", ["onnx", "export", "aoti", "tensorrt"])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", NEEDS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_the_full_resnet50_is_exported_for_a_gpu(form, precision, tmp_path):
-    if form == "tensorrt":
-        pytest.importorskip("tensorrt")
+    pytest.importorskip(NEEDS[form])
     assert run(full_weights(tmp_path), "--format", form, "--precision", precision, "--device", "cuda") == 0

@@ -90,10 +90,11 @@ def network(shift):
 @pytest.fixture
 def exact_convolutions():
     """fp32 means fp32 everywhere."""
-    before = torch.backends.fp32_precision
-    torch.backends.fp32_precision = "ieee"
-    yield
-    torch.backends.fp32_precision = before
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        yield
+    torch.set_float32_matmul_precision(before)
 
 
 def test_a_folded_network_gives_the_logits_of_the_reference(exact_convolutions):

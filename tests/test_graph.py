@@ -72,3 +72,12 @@ def test_evaluation_pixels_are_paddlevideos_within_one_grey_level(shared, refere
     difference = np.abs(np.rint(clips[:, 0]) - golden[reference])
     assert difference.mean() < 1
     assert difference.max() <= 1
+
+
+@pytest.mark.parametrize("head", ["nvdec", "pyav", "jpeg"])
+def test_the_graph_for_a_gpu_is_one_that_dali_knows_all_operators_and_arguments_of(head):
+    """DALI refuses a misspelt one when the graph is written down, which takes no GPU."""
+    sizes = {"views": 2, "size": 32, "batch_size": 2, "num_threads": 1, "device_id": None}
+    how = {"antialias": True, "mean": (0, 0, 0), "std": (1, 1, 1), "half": True}
+    text = clip_graph(lambda: None, head=head, device="gpu", **sizes, **how).serialize()
+    assert b"gpu" in text and (b"mixed" in text) == (head != "pyav")

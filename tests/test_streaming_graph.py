@@ -47,7 +47,7 @@ def test_what_streaming_adds_to_a_network_are_slices_and_concatenations(case, st
     caches = streaming.initial_caches(2, 32)
     graph, operations = exported(streaming, frames_TBCHW[0], *caches, strict=strict)
     _, without = exported(slim.network(**case | {"name": "tsn", "causal": False}), frames_TBCHW[:1], strict=strict)
-    assert operations - without == {"slice", "cat", "clone"}
+    assert operations - without - {"clone"} == {"slice", "cat"}  # torch 2.11 needs no clone
     expected_TBK = streamed(streaming, frames_TBCHW, caches)
     torch.testing.assert_close(streamed(graph, frames_TBCHW, caches), expected_TBK, atol=ROUNDING, rtol=0)
 
