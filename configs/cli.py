@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
         """The parsed arguments; leaves with code 2 and a `did you mean` at a flag that does not exist.
 
-        From here to `engine.program.run` Ctrl-C ends the process at once.
+        From here to `until_interrupted` Ctrl-C ends the process at once.
         """
         parsed, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:
@@ -56,6 +56,17 @@ class Parser(argparse.ArgumentParser):
         if not flags or any(setting.endswith(key) for setting in settings):
             return did_you_mean(f"{setting}=VALUE" for setting in settings)
         return did_you_mean(flags)
+
+
+def until_interrupted(name: str, work: Callable[[], int]) -> int:
+    """What `work` returns; 130, as shells have it, and a line where Ctrl-C ends it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

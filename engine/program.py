@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from configs import ConfigError
+from configs import ConfigError, cli
 from dali_pipes import DataError
 from engine.distributed import PeerFailed
 from models import CheckpointError
@@ -23,8 +23,11 @@ def run(name: str, work: Callable[[], int | None]) -> int:
     shells have it. `kill -USR2` prints where every thread is.
     """
     faulthandler.register(signal.SIGUSR2)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return cli.until_interrupted(name, lambda: _exit_code(name, work))
+
+
+def _exit_code(name: str, work: Callable[[], int | None]) -> int:
+    """The exit code of what is not interrupted."""
     try:
         return work() or 0
     except PeerFailed:  # the rank that failed has printed its line
@@ -37,6 +40,3 @@ def run(name: str, work: Callable[[], int | None]) -> int:
             raise
         print(f"{name}: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        return 130

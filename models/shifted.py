@@ -90,5 +90,8 @@ def describe_shift(model: nn.Module, device: torch.device, dtype: torch.dtype, c
     folded = sum(
         part.form is inside or (part.form is automatic and part.folds(device, dtype, compiled)) for part in shifted
     )
-    others = ", and done beside the others" if folded < len(shifted) else ""
-    return f"the shift is folded into {folded} of {len(shifted)} convolutions{others}"
+    if folded == 0:
+        return f"{len(shifted)} convolutions shift, each by a copy before it"
+    if folded == len(shifted):
+        return f"{len(shifted)} convolutions shift, all folded: nothing is copied"
+    return f"{len(shifted)} convolutions shift: {folded} folded, {len(shifted) - folded} by a copy before it"

@@ -6,7 +6,7 @@ import torch
 import configs
 from engine import program
 from models import build_model
-from tools import export
+from tools import export, export_file
 
 NAMES = ("left", 'a "quoted" one', "économiser")
 
@@ -26,11 +26,11 @@ def weights_file(folder, **model):
 
 def run(weights, *words):
     """The exit code of export.py."""
-    return program.run("export.py", lambda: export.export(export.arguments(["--weights", str(weights), *words])))
+    return program.run("export.py", lambda: export_file.export(export.arguments(["--weights", str(weights), *words])))
 
 
 def exported(folder, *words, **model):
     """The file that export.py makes of a tiny network."""
-    out = folder / f"out{export.FORMATS[words[1]][0]}"
+    out = folder / f"out{export.ENDINGS[words[1]]}"
     assert run(weights_file(folder, **model), "--out", str(out), *words) == 0
     return out

@@ -20,7 +20,7 @@ from engine.deployed import open_deployed
 from engine.record import environment
 from engine.saved import open_saved
 from models import CheckpointError, read_file
-from tools import export
+from tools import export_file
 from tools.export_check import Difference, check, exact_fp32
 from tools.export_formats import write_program
 
@@ -223,7 +223,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch, capfd)
     def write(saved, card, path, device):
         write_program(broken(saved), card, path, device)
 
-    monkeypatch.setitem(export.FORMATS, "export", (".pt2", write))
+    monkeypatch.setitem(export_file.WRITERS, "export", write)
     assert run(weights_file(tmp_path), "--format", "export") == 2
     assert "not kept: its answers differ" in capfd.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
@@ -241,7 +241,7 @@ def test_an_earlier_file_stays_until_the_new_one_has_been_checked(tmp_path, monk
         raise CheckpointError("the disk is full")
 
     (tmp_path / "best.pt2").write_text("the last export")
-    monkeypatch.setitem(export.FORMATS, "export", (".pt2", write))
+    monkeypatch.setitem(export_file.WRITERS, "export", write)
     assert run(weights_file(tmp_path), "--format", "export") == 2
     assert (tmp_path / "best.pt2").read_text() == "the last export"
 

@@ -61,6 +61,13 @@ def test_a_table_holds_the_whole_matrix_under_its_names(tmp_path):
     assert [[int(count) for count in row[1:]] for row in rows] == RESULT.confusion_KK.tolist()
 
 
+def test_no_name_in_a_table_is_a_formula_to_a_spreadsheet(tmp_path):
+    per_class.save_confusion(tmp_path / "confusion.csv", RESULT, ["=1+1", "+a", "-b", "@c"])
+    header, *rows = csv.reader((tmp_path / "confusion.csv").open(encoding="utf-8"))
+    assert header == ["class", "'=1+1", "'+a", "'-b", "'@c"]
+    assert [row[0] for row in rows] == header[1:]
+
+
 @pytest.mark.parametrize("class_names", [HOSTILE, ()])
 def test_a_picture_is_dark_where_videos_are(tmp_path, class_names):
     per_class.save_confusion(tmp_path / "confusion.png", RESULT, class_names)

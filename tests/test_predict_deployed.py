@@ -13,7 +13,7 @@ from configs import ConfigError
 from dali_pipes import host
 from engine.network import open_network
 from models import build_model
-from tools import export
+from tools import export, export_file
 from tools.predict import main
 
 
@@ -44,7 +44,7 @@ def answer(monkeypatch, folder, weights, *mode):
 def test_an_exported_program_scores_videos_as_its_weights_do(tmp_path, monkeypatch):
     weights, file = weights_file(tmp_path), tmp_path / "best.pt2"
     write_video(tmp_path / "a.mp4", "libx264", 20)
-    export.export(export.arguments(["--weights", str(weights), "--format", "export", "--out", str(file)]))
+    export_file.export(export.arguments(["--weights", str(weights), "--format", "export", "--out", str(file)]))
     expected, found = (answer(monkeypatch, tmp_path, path) for path in (weights, file))
     assert [guess["name"] for guess in found["top"]] == [guess["name"] for guess in expected["top"]]
     assert found["top"][0]["probability"] == pytest.approx(expected["top"][0]["probability"], abs=1e-4)
@@ -65,7 +65,7 @@ def test_an_exported_program_scores_videos_as_its_weights_do(tmp_path, monkeypat
 def test_onnx_files_say_of_videos_what_their_weights_say(tmp_path, monkeypatch, words, mode):
     weights, file = weights_file(tmp_path), tmp_path / "best.onnx"
     write_video(tmp_path / "a.mp4", "libx264", 20)
-    export.export(export.arguments(["--weights", str(weights), "--format", "onnx", "--out", str(file), *words]))
+    export_file.export(export.arguments(["--weights", str(weights), "--format", "onnx", "--out", str(file), *words]))
     expected, found = (answer(monkeypatch, tmp_path, path, *mode) for path in (weights, file))
     kind = "segments" if mode else "top"
     assert [guess["label"] for guess in found[kind]] == [guess["label"] for guess in expected[kind]]

@@ -127,9 +127,9 @@ def test_a_network_says_what_becomes_of_its_shifts(table):
         model = build_model(Model(**({"backbone": "resnet50", "width": 8, "num_classes": 2} | settings)))
         return describe_shift(model, CPU, torch.float32, compiled=False)
 
-    assert said(shift="folded") == "the shift is folded into 16 of 16 convolutions"
-    assert said(shift="auto") == "the shift is folded into 3 of 16 convolutions, and done beside the others"
-    assert "into 0 of 16" in said(shift="where")
+    assert said(shift="folded") == "16 convolutions shift, all folded: nothing is copied"
+    assert said(shift="auto") == "16 convolutions shift: 3 folded, 13 by a copy before it"
+    assert said(shift="where") == "16 convolutions shift, each by a copy before it"
     assert said(name="tsn") == "no shift"
 
 

@@ -6,17 +6,17 @@ says what came out. Each step is a command that a user could type, and is printe
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import subprocess
 import sys
 import time
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.record import environment
+from configs import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,10 +38,17 @@ def train_and_evaluate(name: str, overrides: list[str]) -> dict:
     return json.loads(result.read_text())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores, the time and the machine to FILE")
+def main() -> int:
+    parser = cli.Parser(prog="demo.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--json", type=cli.output_file, metavar="FILE", help="write the scores, the time and the machine to FILE"
+    )
     arguments = parser.parse_args()
+    return cli.until_interrupted("demo.py", lambda: demonstrate(arguments.json))
+
+
+def demonstrate(record_file: Path | None) -> int:
+    """Every step; returns 0, or leaves with the code of the step that failed."""
     started = time.monotonic()
     run("tools/prepare.py", "demo")
     scores = {
@@ -49,15 +56,18 @@ def main() -> None:
         "TSN": train_and_evaluate("demo_tsn", ["model.name=tsn"]),
     }
     seconds = round(time.monotonic() - started)
-    if arguments.json:
+    if record_file:
+        from engine.record import environment  # takes torch, and so seconds
+
         record = {"bench": "demo", "seconds": seconds, "scores": scores, "env": environment()}
-        arguments.json.write_text(json.dumps(record) + "\n")
+        record_file.write_text(json.dumps(record) + "\n")
     print(f"\nTop-1 on held-out scenes, after {seconds} s in all:")
     for model, score in scores.items():
         print(f"  {model}  {100 * score['top1']:5.1f} %   ({score['correct']} of {score['evaluated']} videos)")
     print("A picture alone does not tell the direction: TSN, blind to time, guesses; TSM sees it.")
     print("Look at runs/demo/report.html and runs/demo_tsn/report.html.")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -43,11 +43,17 @@ def main(words: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
         print(f"prepare.py: {name}: no such command; {hint}", file=sys.stderr)
         return 2
+    return cli.until_interrupted(f"prepare.py {name}", lambda: run(name, rest))
+
+
+def run(name: str, words: list[str]) -> int:
+    """The exit code of one command."""
     command = import_module(f"tools.prepare_{name}")
     parser = cli.Parser(prog=f"prepare.py {name}", description=command.__doc__)
     command.add_arguments(parser)
+    arguments = parser.parse_args(words)
     try:
-        return command.run(parser.parse_args(rest)) or 0
+        return cli.until_interrupted(parser.prog, lambda: command.run(arguments) or 0)
     except (DataError, ConfigError) as error:
         print(f"prepare.py {name}: {error}", file=sys.stderr)
         return 2
