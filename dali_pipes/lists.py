@@ -23,7 +23,7 @@ from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.formats import FORMATS, format_of
 from dali_pipes.formats.annotation import Annotation, Format, Places, Row, Source, read_text, refuse, split_name
-from dali_pipes.formats.class_names import Numbers, read_class_names
+from dali_pipes.formats.class_names import Numbers, asked_for
 from dali_pipes.locate import Finder, inside
 
 _DEFAULTS = Data()
@@ -140,7 +140,7 @@ def _class_names(annotation: Annotation, source: Source, split: str, data: Data)
     """
     named = isinstance(annotation.rows[0].label, str)
     if data.class_names and (named or not annotation.class_names):
-        return read_class_names(data.class_names)
+        return asked_for(data.class_names)
     if not named or (annotation.class_names and annotation.for_all_splits):
         return annotation.class_names
     training, training_split = _open(data.train) if data.train else (source, split)

@@ -23,6 +23,7 @@ from models import CheckpointError
 
 Run = Callable[..., tuple[Tensor, ...]]
 Notify = Callable[[str], None]
+DAMAGED = ("InvalidArgument", "InvalidGraph", "InvalidProtobuf")  # what onnxruntime raises where a file is no graph
 CARD = "card.json"  # where an archive of torch.export keeps its card
 
 
@@ -53,6 +54,10 @@ def open_onnx(path: Path, device: str, notify: Notify) -> tuple[Card, Run]:
             session = onnxruntime.InferenceSession(in_fp32(path), options, providers)
             notify(f"{path}: onnxruntime does not compute in bf16 on {device}; computing with its weights in fp32")
     except Exception as error:  # the library's exceptions share no class
+        if type(error).__name__ in DAMAGED:
+            raise CheckpointError(
+                f"{path}: is no ONNX graph, or is damaged; write it again with tools/export.py"
+            ) from error
         raise CheckpointError(f"{path}: onnxruntime cannot open it on {device}: {_first_line(error)}") from error
     names = [node.name for node in session.get_inputs()]
 

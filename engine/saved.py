@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import configs
 from configs import Config, ConfigError
-from dali_pipes.formats.class_names import read_class_names
+from dali_pipes.formats.class_names import asked_for
 from engine import checkpoint
 from models import CheckpointError, Recognizer, build_model, load_weights, read_file
 
@@ -52,7 +52,7 @@ def open_saved(path: str | Path, recipe: str | None = None, overrides: Sequence[
     else:
         raise ConfigError(f"{path}: does not say which network it belongs to; name its recipe with --config")
     model = build_model(config.model)
-    load_weights(model, path)
+    load_weights(model, path, content)
     names = class_names(_own_names(entries.get("class_names"), path), config, overrides)
     return Saved(model.eval(), config, names, path)
 
@@ -65,7 +65,7 @@ def class_names(own: tuple[str, ...], config: Config, overrides: Sequence[str] =
     if own and not any(text.startswith("data.class_names=") for text in overrides):
         return own
     path, classes = config.data.class_names, config.model.num_classes
-    names = read_class_names(path) if path else ()
+    names = asked_for(path) if path else ()
     if path and len(names) != classes:
         raise ConfigError(
             f"data.class_names: {path}: {len(names)} names for a network of {classes} classes; "

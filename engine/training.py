@@ -20,7 +20,7 @@ from engine.average import Average
 from engine.record import environment
 from engine.step import Tally, train_step
 from engine.targets import Loss, Mix, make_targets
-from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights
+from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights, shift_step
 
 # A run keeps these from its first start to its end; all other settings may change when it is resumed.
 FIXED = ("model.", "train.batch", "train.seed")
@@ -143,9 +143,10 @@ def build(config: Config, *, weights: str | None = None, state: dict | None = No
     """
     device = runtime.prepare(config.runtime, config.train.seed)
     clips_at_once = configs.clips_at_once(config.train, distributed.world_size())
+    # the network first: weights that cannot be had show at once, and a scan takes its time
+    model = build_network(config, weights, say) if state is None else build_model(config.model)
     train_loader = data.open_loader(config, "train", device)
     val_loader = data.open_loader(config, "val", device) if data.has_val(config) else None
-    model = build_network(config, weights, say) if state is None else build_model(config.model)
     model = runtime.place(model, config.runtime, device)
     average = Average(model, config.train.ema) if config.train.ema else None
     wrapped = distributed.wrap(model)
@@ -223,11 +224,19 @@ def saved_state(folder: Path, say: Say) -> dict | None:
 def changed_settings(before: dict, after: dict) -> list[str]:
     """A line for each setting that differs. Raises ConfigError where a run must keep what it was started with."""
     known = [key for key in after if key in before]  # a newer version may have more settings
-    changes = {key: f"{key}: {before[key]} -> {after[key]}" for key in known if before[key] != after[key]}
+    changes = {key: f"{key}: {before[key]} -> {after[key]}" for key in known if _differs(key, before, after)}
     refused = [line for key, line in changes.items() if key.startswith(FIXED) and key not in FREE]
     if refused:
         raise ConfigError(f"{'; '.join(refused)}: a run keeps these; set them back, or choose another train.name")
     return list(changes.values())
+
+
+def _differs(key: str, before: dict, after: dict) -> bool:
+    """Whether a setting means something else than it did."""
+    if key == "model.shift_every" and before["model.backbone"] == after["model.backbone"]:
+        backbone = after["model.backbone"]
+        return shift_step(backbone, before[key]) != shift_step(backbone, after[key])
+    return before[key] != after[key]
 
 
 def _blank_clips(config: Config, clips: int, device: torch.device) -> Tensor:

@@ -1,5 +1,6 @@
 """What clips go through: the networks, their weights and their cost. Knows nothing of files of video or of training."""
 
+from models.backbones import shift_step
 from models.cost import describe
 from models.errors import CheckpointError
 from models.files import read_file
@@ -19,4 +20,5 @@ __all__ = [
     "load_pretrained",
     "load_weights",
     "read_file",
+    "shift_step",
 ]

@@ -23,7 +23,7 @@ RESNETS = {
     "resnet50": (Bottleneck, [3, 4, 6, 3]),
     "resnet101": (Bottleneck, [3, 4, 23, 3]),
 }
-DEEP = 23  # blocks in a stage from which MIT shifts only every second block, of every stage
+DEEP = 23  # blocks in a stage, where MIT shifts only every second block, of every stage
 ATTENDING = {"layer2": (0, 2), "layer3": (0, 2, 4)}  # the blocks that MIT's non-local blocks follow
 
 
@@ -60,9 +60,15 @@ def build_parts(settings: Model) -> dict[str, nn.Module]:
     return {name: part for name, part in net.named_children() if name != "avgpool"}
 
 
+def shift_step(backbone: str, shift_every: int) -> int:
+    """In every how many-th block of a stage model.shift_every has the shift: what its 0 stands for, too."""
+    _, blocks = RESNETS.get(backbone, (None, []))
+    return shift_every or (2 if DEEP in blocks else 1)
+
+
 def _shift_inside(net: nn.Module, settings: Model) -> None:
     """Let the first convolution of residual branches read the shifted input; the identity paths stay unshifted."""
-    for parent, name in list(_shifted_places(net, settings.shift_every)):
+    for parent, name in list(_shifted_places(net, shift_step(settings.backbone, settings.shift_every))):
         conv = parent.get_submodule(name)
         fold = conv.in_channels // settings.shift_div
         if not fold:
@@ -83,9 +89,8 @@ def _shift_inside(net: nn.Module, settings: Model) -> None:
 def _shifted_places(net: nn.Module, every: int) -> Iterator[tuple[nn.Module, str]]:
     """Where MIT's TSM shifts ("blockres"), as a block and the name of the convolution inside it."""
     if isinstance(net, ResNet):
-        step = every or (2 if len(net.layer3) >= DEEP else 1)
         for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
-            yield from ((block, "conv1") for block in stage[::step])
+            yield from ((block, "conv1") for block in stage[::every])
     else:
         for block in net.features:
             if isinstance(block, InvertedResidual) and block.use_res_connect:

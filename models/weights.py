@@ -11,6 +11,7 @@ from torch import Tensor
 
 from configs.schema import Model
 from models import formats, identify, imagenet, paddle
+from models.backbones import shift_step
 from models.errors import CheckpointError, printable, some
 from models.files import read_file
 from models.formats import Found, Weights
@@ -42,12 +43,12 @@ class LoadReport:
         return "; ".join(parts)
 
 
-def load_weights(model: Recognizer, path: str | Path) -> LoadReport:
-    """Load all weights of `model` from a file, whose format is recognised by its content.
+def load_weights(model: Recognizer, path: str | Path, content: object = None) -> LoadReport:
+    """Load all weights of `model` from a file, whose format is recognised by its content, if that is not read already.
 
     Raises CheckpointError, and leaves the model as it was, where the file is unreadable or does not fit exactly.
     """
-    return _load(model, Path(path), whole=True)
+    return _load(model, Path(path), read_file(path) if content is None else content, whole=True)
 
 
 def load_pretrained(model: Recognizer, source: str) -> LoadReport | None:
@@ -61,11 +62,11 @@ def load_pretrained(model: Recognizer, source: str) -> LoadReport | None:
         return None
     known = source in imagenet.VERSIONS
     path = imagenet.weights_file(model.settings.backbone, source) if known else Path(source)
-    return _load(model, path, whole=False)
+    return _load(model, path, read_file(path), whole=False)
 
 
-def _load(model: Recognizer, path: Path, *, whole: bool) -> LoadReport:
-    found = formats.recognise(read_file(path), path)
+def _load(model: Recognizer, path: Path, content: object, *, whole: bool) -> LoadReport:
+    found = formats.recognise(content, path)
     report = _compare(model, found, path)
     _refuse_half(model, found, report, whole)
     weights = {key: found.weights[key] for key in report.matched}
@@ -147,7 +148,9 @@ def _compare_settings(ours: Model, found: Found, report: LoadReport, whole: bool
     changes = []
     for name in ("name", "shift_div", "shift_every", "causal"):
         theirs, used = found.settings.get(f"model.{name}"), getattr(ours, name)
-        if type(theirs) is type(used) and theirs != used:
+        if type(theirs) is not type(used) or theirs == used:
+            continue
+        if name != "shift_every" or shift_step(ours.backbone, theirs) != shift_step(ours.backbone, used):
             changes.append(f"model.{name}={printable(str(theirs)).lower()}")
     if changes:
         _refuse_or_say(f"trained with {' '.join(changes)}", "set that", report, whole)

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from configs import ConfigError
 from dali_pipes import DataError
-from engine import checkpoint, fit, record, runtime
+from engine import checkpoint, fit, record, runtime, training
 from engine.accuracy import Result
 from models import CheckpointError, build_model, load_weights
 
@@ -321,3 +321,16 @@ def test_losses_are_means_over_the_steps_between_two_lines(trainer):
     pairs = [sum(each[0:2]) / 2, each[2], sum(each[3:5]) / 2, each[5]]
     assert [line["step"] for line in trainer.metrics("train")] == [2, 3, 5, 6]
     assert [line["loss"] for line in trainer.metrics("train")] == pytest.approx(pairs)
+
+
+def test_shifts_in_the_same_blocks_are_the_same_setting_however_it_is_written():
+    before, after = ({"model.backbone": "resnet50", "model.shift_every": every} for every in (0, 1))
+    assert training.changed_settings(before, after) == []
+    with pytest.raises(ConfigError, match="a run keeps these"):
+        training.changed_settings(before | {"model.backbone": "resnet101"}, after | {"model.backbone": "resnet101"})
+
+
+def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned(monkeypatch):
+    monkeypatch.setattr("engine.data.open_loader", lambda *_: pytest.fail("scanned"))
+    with pytest.raises(CheckpointError, match="there is no such file of weights"):
+        training.build(tiny.config(model={"pretrained": "/nope.pth"}), say=lambda line: None)

@@ -4,13 +4,18 @@ import errno
 import importlib
 import shlex
 import signal
+import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from configs import cli
 from engine import program
+from tools import prepare
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +57,32 @@ def test_ctrl_c_while_libraries_are_imported_prints_no_traceback_and_in_the_work
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 130
     assert capfd.readouterr().err == "train.py: interrupted\n"
+
+
+def test_ctrl_c_ends_a_command_of_prepare_with_a_line(monkeypatch, capfd):
+    monkeypatch.setattr("tools.prepare_stats.run", lambda arguments: signal.raise_signal(signal.SIGINT))
+    assert prepare.main(["stats", "a.list"]) == 130
+    assert capfd.readouterr().err == "prepare.py stats: interrupted\n"
+
+
+PROGRAMS = [
+    "train",
+    "eval",
+    *(f"tools/{name}" for name in ["demo", "export", "import_weights", "predict", "report", "scores"]),
+]
+COMMANDS = [f"{name}.py" for name in PROGRAMS] + [f"tools/prepare.py {name}" for name in prepare.COMMANDS]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_and_mistakes_are_answered_before_torch_is_loaded(command):
+    code = f"import sys; sys.argv = {command.split()!r} + sys.argv[1:]; sys.modules['torch'] = None\n"
+    code += "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+    helped, mistaken = (
+        subprocess.run([sys.executable, "-c", code, flag], cwd=ROOT, capture_output=True, text=True)
+        for flag in ("--help", "--no-such-flag")
+    )
+    assert helped.returncode == 0 and "usage: " in helped.stdout
+    assert mistaken.returncode == 2 and mistaken.stderr.count("\n") == 1
 
 
 def test_a_program_that_was_started_without_ctrl_c_stays_so():

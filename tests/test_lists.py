@@ -223,3 +223,11 @@ def test_a_hundred_thousand_rows_are_read_in_order(listed):
     listing = listed("".join(f"class {n % 400}/{n}.mp4 {n % 400}\n" for n in number))
     np.testing.assert_array_equal(listing.label_N, number % 400)
     assert listing.paths[-1] == os.path.join("class 399", "99999.mp4")
+
+
+def test_class_names_that_are_not_there_are_told_by_the_setting(tmp_path):
+    (tmp_path / "train.csv").write_text("path,label\na.mp4,up\n")
+    with pytest.raises(
+        DataError, match=r"data\.class_names: /nope: no such file; name a text file with a class name a"
+    ):
+        read_list(str(tmp_path / "train.csv"), Data(class_names="/nope"))

@@ -9,7 +9,7 @@ import torch
 import configs
 from configs import ConfigError
 from engine.saved import open_saved
-from models import CheckpointError, build_model, load_pretrained, load_weights
+from models import CheckpointError, build_model, load_pretrained, load_weights, read_file
 
 
 def saved_file(folder, **content):
@@ -91,3 +91,12 @@ def test_weights_trained_otherwise_where_no_tensor_shows_it_are_refused_and_may_
     assert load_weights(build_model(config.model), path).converted == []
     _, _, path = saved_file(tmp_path, config={"model.shift_div": [8], "model.name": 5})
     assert load_weights(build_model(config.model), path).converted == []
+
+
+def test_a_file_is_read_once(tmp_path, monkeypatch):
+    _, _, path = saved_file(tmp_path)
+    reads = []
+    for module in ("engine.saved", "models.weights"):
+        monkeypatch.setattr(f"{module}.read_file", lambda path: reads.append(path) or read_file(path))
+    open_saved(path)
+    assert reads == [path]

@@ -35,6 +35,15 @@ def read_class_names(path: str) -> tuple[str, ...]:
     return tuple(line_of)
 
 
+def asked_for(path: str) -> tuple[str, ...]:
+    """The names in the file that data.class_names gives. Raises DataError, which names the setting."""
+    try:
+        return read_class_names(path)
+    except DataError as error:
+        remedy = "name a text file with a class name a line, by label"
+        raise DataError(f"data.class_names: {error}; {remedy}") from None
+
+
 class Numbers:
     """The numbers of classes by name. Blanks, underscores, punctuation and case may differ."""
 
