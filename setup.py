@@ -22,6 +22,7 @@ setup(
         "pyyaml>=6",
         "rich>=13",
         "tensorboard>=2.17",
+        "threadpoolctl>=3.5",
         "torch>=2.11",
         "torchvision>=0.26",
     ],

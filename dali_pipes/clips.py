@@ -13,61 +13,67 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
+
+from dali_pipes.recycled import Recycled
 
 
 class ClipMaker:
-    """Turns decoded frames into clips of `size` pixels, normalised by `mean` and `std` of pictures in [0, 1]."""
+    """Turns decoded pictures into clips of `size` pixels, normalised by `mean` and `std` of pictures in [0, 1]."""
 
     def __init__(self, size: int, mean: Sequence[float], std: Sequence[float], *, half: bool):
         self._size = size
-        self._dtype = np.float16 if half else np.float32
-        self._scale_WC = np.tile(1 / (255 * np.float32(std)), size)
-        self._shift_WC = np.tile(-np.float32(mean) / np.float32(std), size)
+        self._dtype = torch.float16 if half else torch.float32
+        self._scale_WC = (1 / (255 * torch.tensor(std))).repeat(size)
+        self._shift_WC = (-torch.tensor(mean) / torch.tensor(std)).repeat(size)
+        self._memory = Recycled()
 
-    def empty(self, *shape_BVT: int) -> np.ndarray:
+    def empty(self, *shape_BVT: int) -> Tensor:
         """Room for clips, BVTHWC."""
-        return np.empty((*shape_BVT, self._size, self._size, 3), self._dtype)
+        return self._memory.tensor((*shape_BVT, self._size, self._size, 3), self._dtype)
 
     def make(
         self,
-        frames_UHWC: np.ndarray,
+        pictures_U: Sequence[np.ndarray],
         order_VT: np.ndarray,
         box_V4: np.ndarray,
         mirror_V: np.ndarray,
-        out_VTHWC: np.ndarray,
+        out_VTHWC: Tensor,
     ) -> None:
-        """Write the views of a video, given its frames, into `out_VTHWC`. The arguments are those of the graph."""
+        """Write the views of a video, given its U pictures, into `out_VTHWC`. The arguments are those of the graph."""
         for order_T, box_4, mirror, out_THWC in zip(order_VT, box_V4, mirror_V, out_VTHWC, strict=True):
-            as_they_are = np.array_equal(order_T, np.arange(len(frames_UHWC)))
-            clip_THWC = resize(frames_UHWC if as_they_are else frames_UHWC[order_T], box_4, self._size)
+            clip_THWC = resize([pictures_U[place] for place in order_T], box_4, self._size)
             if mirror:
-                clip_THWC = np.ascontiguousarray(clip_THWC.view("V3")[:, :, ::-1]).view(np.uint8)  # pixels as wholes
-            rows_NB, out_NB = (pixels.reshape(-1, self._size * 3) for pixels in (clip_THWC, out_THWC))
-            single_NB = np.multiply(rows_NB, self._scale_WC, out=out_NB if self._dtype == np.float32 else None)
-            single_NB += self._shift_WC
-            if single_NB is not out_NB:
-                out_NB[:] = single_NB
+                clip_THWC = clip_THWC.flip(2)
+            for picture_HWC, out_HWC in zip(clip_THWC, out_THWC, strict=True):  # one by one they stay in the cache
+                self._normalise(picture_HWC.flatten(1), out_HWC.flatten(1))
+
+    def _normalise(self, picture_HN: Tensor, out_HN: Tensor) -> None:
+        """Rows of W x C numbers: mean 0 and deviation 1 of each channel, in single precision."""
+        single_HN = out_HN if self._dtype == torch.float32 else torch.empty(out_HN.shape)
+        single_HN.copy_(picture_HN)
+        torch.addcmul(self._shift_WC, single_HN, self._scale_WC, out=single_HN)
+        if single_HN is not out_HN:
+            out_HN.copy_(single_HN)
 
 
-def resize(frames_THWC: np.ndarray, box_4: np.ndarray, size: int) -> np.ndarray:
-    """[T, size, size, 3] uint8: the box (left, top, right, bottom, in pixels) of each frame, antialiased.
+def resize(pictures_T: Sequence[np.ndarray], box_4: np.ndarray, size: int) -> Tensor:
+    """[T, size, size, 3] uint8: the box (left, top, right, bottom, in pixels) of each [H, W, 3] picture, antialiased.
 
     Pixels at the edge of a box are made from what lies around it, too, where there is something.
     """
-    height, width = frames_THWC.shape[1:3]
+    height, width = pictures_T[0].shape[:2]
     left, top, right, bottom = box_4.tolist()
     across, down = _Axis.fit(left, right, width, size), _Axis.fit(top, bottom, height, size)
     if across is None or down is None:
         box = left, top, min(right, width), min(bottom, height)  # a float32 may lie just beyond the edge
-        pictures = [
-            Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR, box) for frame in frames_THWC
-        ]
-        return np.stack(pictures)
-    part_TCHW = torch.from_numpy(frames_THWC[:, down.inputs, across.inputs]).permute(0, 3, 1, 2)
+        resized = [Image.fromarray(p).resize((size, size), Image.Resampling.BILINEAR, box) for p in pictures_T]
+        return torch.from_numpy(np.stack(resized))
+    part_THWC = np.stack([picture[down.inputs, across.inputs] for picture in pictures_T])
     scaled_TCHW = torch.ops.aten._upsample_bilinear2d_aa(  # F.interpolate takes a size or a scale, not both
-        part_TCHW, [down.outputs, across.outputs], False, down.scale, across.scale
+        torch.from_numpy(part_THWC).permute(0, 3, 1, 2), [down.outputs, across.outputs], False, down.scale, across.scale
     )
-    return scaled_TCHW[:, :, down.outputs - size :, across.outputs - size :].permute(0, 2, 3, 1).numpy()
+    return scaled_TCHW[:, :, down.outputs - size :, across.outputs - size :].permute(0, 2, 3, 1)
 
 
 class _Axis(NamedTuple):

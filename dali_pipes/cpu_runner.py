@@ -42,7 +42,7 @@ class CpuRunner:
     def next(self) -> tuple[Prepared, Tensor] | None:
         """A batch and its clips, BVTHWC; None behind the last."""
         prepared = next(self._prepared, None)
-        return prepared and (prepared, torch.from_numpy(prepared.clips_BVTHWC))
+        return prepared and (prepared, prepared.clips_BVTHWC)
 
     def close(self) -> None:
         """Stop all threads."""

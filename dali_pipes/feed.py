@@ -13,12 +13,15 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from dali_pipes.batch import Unreadable
 from dali_pipes.catalog import Catalog
 from dali_pipes.clips import ClipMaker
+from dali_pipes.decode import decode_frames, decode_pictures
 from dali_pipes.errors import DataError
 from dali_pipes.graph import Head
+from dali_pipes.host import compute_alone
 from dali_pipes.plan import Place, Plan
 from dali_pipes.sample import Prepared, Sample, placeholder, prepare
 from dali_pipes.views import Views
@@ -31,7 +34,7 @@ class _Pending(NamedTuple):
 
     views: Views
     futures: list[Future]
-    clips_BVTHWC: np.ndarray | None
+    clips_BVTHWC: Tensor | None
 
 
 class Feeder:
@@ -46,7 +49,8 @@ class Feeder:
         self.unreadable: dict[int, Unreadable] = {}
         self._threads = threads
         self._maker = maker
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="cut")
+        self._decode = decode_pictures if maker else decode_frames
+        self._pool = ThreadPoolExecutor(threads, "cut", compute_alone if maker else None)
 
     def batches(self, plan: Plan, places: Iterable[Place], ahead: int) -> Iterator[Prepared]:
         """The batches of `plan` at these places, with `ahead` of them in preparation."""
@@ -86,13 +90,14 @@ class Feeder:
         blank = placeholder(self.head, *pending.views.frames_BVT.shape[1:])
         return Prepared([sample or blank for sample in samples], row_B, pending.clips_BVTHWC)
 
-    def _samples(self, views: Views, room_BVTHWC: np.ndarray | None) -> list[Sample | None]:
+    def _samples(self, views: Views, room_BVTHWC: Tensor | None) -> list[Sample | None]:
         """The sample of each video, made into clips where there is room for them; None where there is none to read."""
         samples: list[Sample | None] = [None] * len(views.row_B)
         good = [place for place, row in enumerate(views.row_B.tolist()) if row >= 0 and row not in self.unreadable]
         views = views.part(good)
         videos = [self.catalog.video(row) for row in views.row_B.tolist()]
-        for place, row, sample in zip(good, views.row_B.tolist(), prepare(videos, self.head, views), strict=True):
+        prepared = prepare(videos, self.head, views, self._decode)
+        for place, row, sample in zip(good, views.row_B.tolist(), prepared, strict=True):
             if isinstance(sample, DataError):
                 self.give_up(row, str(sample))
             else:
@@ -101,7 +106,7 @@ class Feeder:
             room_BVTHWC[[sample is None for sample in samples]] = 0
         return samples
 
-    def _made(self, sample: Sample, room_VTHWC: np.ndarray) -> Sample:
+    def _made(self, sample: Sample, room_VTHWC: Tensor) -> Sample:
         """The sample without its frames, which are now clips."""
         self._maker.make(*sample.video, sample.order_VT, sample.box_V4, sample.mirror_V, room_VTHWC)
         return replace(sample, video=())

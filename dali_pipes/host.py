@@ -39,3 +39,10 @@ def clip_dtype(precision: str, device: torch.device) -> torch.dtype:
 def cores_of_rank() -> int:
     """This rank's share of the cores that its host lets it use."""
     return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def compute_alone() -> None:
+    """Let the calling thread do by itself what it asks of torch: else each gets a team of threads, one a core."""
+    from threadpoolctl import threadpool_limits  # only needed where a CPU makes clips
+
+    threadpool_limits(1, user_api="openmp")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import av
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from dali_pipes.cutter import Cut, cut_all
 from dali_pipes.decode import decode_frames
@@ -18,6 +19,8 @@ from dali_pipes.frame_folders import read_pictures
 from dali_pipes.graph import Head
 from dali_pipes.video import Video
 from dali_pipes.views import Views
+
+Decode = Callable[[Cut, str], np.ndarray | list[np.ndarray]]  # cut, path -> pictures
 
 _FIRST_FRAME = np.zeros((1, 1), np.int32)
 
@@ -29,7 +32,7 @@ class Sample:
     order_VT: np.ndarray
     box_V4: np.ndarray
     mirror_V: np.ndarray
-    video: tuple[np.ndarray, ...]
+    video: tuple[np.ndarray | list[np.ndarray], ...]
     """For `pyav` its decoded frames, for `jpeg` the file of each frame; for the other heads the bytes of a cut file and
     the positions of the frames in it."""
 
@@ -49,7 +52,7 @@ class Prepared:
 
     samples: list[Sample]
     row_B: np.ndarray
-    clips_BVTHWC: np.ndarray | None = None  # where they are made already
+    clips_BVTHWC: Tensor | None = None  # where they are made already
 
     @property
     def mirror_B(self) -> np.ndarray:
@@ -95,17 +98,19 @@ def _jpeg(picture_HWC: np.ndarray) -> np.ndarray:
     return np.frombuffer(file.getvalue(), np.uint8)
 
 
-def prepare(videos: Sequence[Video], head: Head, views: Views) -> Iterator[Sample | DataError]:
+def prepare(
+    videos: Sequence[Video], head: Head, views: Views, decode: Decode = decode_frames
+) -> Iterator[Sample | DataError]:
     """What the views show of their B videos, each frame read once; or why a video cannot be read."""
     wanted, order_BVT = distinct(views.frames_BVT)
-    contents = _read(videos, head, wanted)
+    contents = _read(videos, head, wanted, decode)
     mirror_BV = views.mirror_BV.astype(np.int32)
     for content, order_VT, box_V4, mirror_V in zip(contents, order_BVT, views.box_BV4, mirror_BV, strict=True):
         yield content if isinstance(content, DataError) else Sample(order_VT, box_V4, mirror_V, content)
 
 
 def _read(
-    videos: Sequence[Video], head: Head, wanted: list[np.ndarray]
+    videos: Sequence[Video], head: Head, wanted: list[np.ndarray], decode: Decode
 ) -> Iterator[tuple[np.ndarray, ...] | DataError]:
     """`Sample.video` of each video, with its wanted frames. All are cut first, but decoded one by one."""
     if head == "jpeg":
@@ -115,7 +120,7 @@ def _read(
         if isinstance(cut, DataError):
             return cut
         if head == "pyav":
-            return (decode_frames(cut, video.path),)
+            return (decode(cut, video.path),)
         return np.frombuffer(cut.data, np.uint8), cut.positions
 
     return (attempt(content, video, cut) for video, cut in zip(videos, cut_all(videos, wanted), strict=True))

@@ -1,0 +1,37 @@
+"""Memory that is lent again: only when nobody can see it any more."""
+
+import torch
+
+from dali_pipes.recycled import Recycled
+
+SHAPE = (4, 1000)
+
+
+def test_memory_is_lent_again_when_its_tensor_is_gone():
+    memory = Recycled()
+    tensor = memory.tensor(SHAPE, torch.float32)
+    place = tensor.data_ptr()
+    del tensor
+    assert memory.tensor(SHAPE, torch.float32).data_ptr() == place
+
+
+def test_memory_that_a_view_or_an_array_still_shows_is_not_lent_again():
+    memory = Recycled()
+    for keep in (lambda t: t[1:, ::2], lambda t: t.numpy()[2], lambda t: t.detach().permute(1, 0)):
+        kept = keep(memory.tensor(SHAPE, torch.float32).fill_(7))
+        memory.tensor(SHAPE, torch.float32).fill_(0)
+        assert (kept == 7).all()
+
+
+def test_another_size_or_type_gets_what_it_asked_for():
+    memory = Recycled()
+    for shape, dtype in ((SHAPE, torch.float32), (SHAPE, torch.float16), ((5, 1000), torch.float32)):
+        tensor = memory.tensor(shape, dtype)
+        assert (tuple(tensor.shape), tensor.dtype) == (shape, dtype)
+        del tensor
+
+
+def test_what_an_evaluation_asks_for_can_be_written_by_other_threads():
+    with torch.inference_mode():
+        tensor = Recycled().tensor(SHAPE, torch.float32)[:2]
+    tensor.fill_(1)
