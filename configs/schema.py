@@ -242,6 +242,8 @@ class Train:
     """The same for boxes that clips exchange; where both are set, one of the two is chosen for each batch."""
     ema: float = 0.0
     """Decay of the running average of the weights, which is then what is evaluated and kept as the best; 0: none."""
+    partial_bn: bool = False
+    """Keep the statistics, weight and bias of all batch norms but the first as they are, as MIT does on UCF101."""
     seed: int = 0
     log_every: int = 20
     """Steps between two log lines: the only places where training reads numbers from the device."""
@@ -322,10 +324,17 @@ class Config:
         if self.clip.snap and self.data.decoder == "jpeg":
             yield "clip.snap", "pictures in folders cost the same, one as the other; leave it at 0"
         yield from self._flipping_problems()
+        yield from self._norm_problems()
         for name in ("frames", "ten_crop_frames"):
             if not self.model.any_frames and getattr(self.eval, name) not in (0, self.model.frames):
                 remedy = f"a TSM shifts over clips of model.frames={self.model.frames}; leave eval.{name} at 0"
                 yield f"eval.{name}", remedy
+
+    def _norm_problems(self) -> Iterator[Problem]:
+        if self.train.partial_bn and self.model.non_local:
+            yield "train.partial_bn", "would keep new non-local blocks at zero, where they start; set it to false"
+        if self.train.partial_bn and self.runtime.batchnorm == "apex":
+            yield "train.partial_bn", "apex's batch norms cannot be kept as they are; set runtime.batchnorm=torch"
 
     def _flipping_problems(self) -> Iterator[Problem]:
         pairs = self.clip.flip_pairs

@@ -89,12 +89,16 @@ def make_optimizer(model: nn.Module, optim: Optim, fused: bool = False) -> torch
 
 
 def describe_groups(optimizer: torch.optim.Optimizer) -> list[str]:
-    """One line a group: its kind, its tensors and values, its multiplier of the rate, its decay."""
-    return [
-        f"{group['kind']:>17}: {len(group['params']):3} tensors, {sum(p.numel() for p in group['params']):>10,} values,"
+    """One line a group: its kind, its tensors and values that are trained, its multiplier of the rate, its decay."""
+    return [_describe(group) for group in optimizer.param_groups]
+
+
+def _describe(group: dict) -> str:
+    trained = [parameter.numel() for parameter in group["params"] if parameter.requires_grad]
+    return (
+        f"{group['kind']:>17}: {len(trained):3} tensors, {sum(trained):>10,} values,"
         f" lr x {group['lr_mult']:g}, decay {group['weight_decay']:g}"
-        for group in optimizer.param_groups
-    ]
+    )
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

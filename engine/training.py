@@ -147,6 +147,8 @@ def build(config: Config, *, weights: str | None = None, state: dict | None = No
     model = build_network(config, weights, say) if state is None else build_model(config.model)
     train_loader = data.open_loader(config, "train", device)
     val_loader = data.open_loader(config, "val", device) if data.has_val(config) else None
+    if config.train.partial_bn:
+        model.keep_norms()
     model = runtime.place(model, config.runtime, device)
     average = Average(model, config.train.ema) if config.train.ema else None
     wrapped = distributed.wrap(model)
@@ -200,6 +202,8 @@ def introduce(training: Training, state: dict | None, say: Say) -> None:
     say(describe_rate(config))
     for line in optim.describe_groups(training.optimizer):
         say(line)
+    if config.train.partial_bn:
+        say(f"{len(training.model.kept_norms)} batch norms, all but the first, stay as they are (train.partial_bn)")
     if state is not None:
         changes = training.restore(state)
         say(f"resumed after step {training.step}" + "".join(f"\n  {line}" for line in changes))
