@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from engine.accuracy import Result
-from engine.screen import printable
+from engine.screen import cell, printable
 
 MOST_PAIRS = 30
 MOST_NAMED = 50  # classes whose names a picture of them all has room for
@@ -87,14 +87,9 @@ def save_confusion(path: Path, result: Result, class_names: Sequence[str]) -> No
 
 def _save_table(path: Path, confusion_KK: np.ndarray, names: list[str]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer, names = csv.writer(file), list(map(_as_text, names))
+        writer, names = csv.writer(file), list(map(cell, names))
         writer.writerow(["class", *names])
         writer.writerows([name, *counts] for name, counts in zip(names, confusion_KK.tolist(), strict=True))
-
-
-def _as_text(name: str) -> str:
-    """A name as a cell that no spreadsheet takes for a formula."""
-    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 def _save_picture(path: Path, confusion_KK: np.ndarray, names: list[str]) -> None:

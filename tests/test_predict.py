@@ -24,7 +24,7 @@ from engine.network import open_network
 from engine.saved import open_saved
 from engine.scores import Keeper
 from models import build_model
-from tools import answering
+from tools import answer_files, answering
 from tools.predict import main
 
 VIDEOS = {"a.mp4": "libx264", "b.webm": "libvpx-vp9", "c.avi": "mpeg4", "d.mkv": "libx265", "e.mov": "mjpeg"}
@@ -160,6 +160,15 @@ def test_every_video_gets_a_table_an_object_and_its_rows(folder, run, tmp_path):
         assert answer["clips"][0]["seconds"] == pytest.approx([n / 30 for n in answer["clips"][0]["frames"]], abs=1e-3)
         assert answer["end"] == pytest.approx(frames / 30, abs=1e-3)
     assert {len(answer["weights"]) for answer in answers} == {64}
+
+
+def test_nothing_in_a_table_is_a_formula_to_a_spreadsheet(tmp_path):
+    with answer_files.table(tmp_path / "o.csv") as write:
+        write({"path": "=a.mp4", "top": [{"label": 0, "name": "@c", "probability": 0.5}]})
+        write({"path": "-b.mp4", "error": "+1"})
+    guess, failure = csv.DictReader((tmp_path / "o.csv").open())
+    assert (guess["path"], guess["name"], guess["probability"]) == ("'=a.mp4", "'@c", "0.5")
+    assert (failure["path"], failure["error"]) == ("'-b.mp4", "'+1")
 
 
 def test_what_cannot_be_read_is_named_and_the_exit_code_says_so(folder, run, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from configs import ConfigError
+from engine.screen import cell
 
 Write = Callable[[dict], None]
 COLUMNS = ("path", "start", "end", "rank", "label", "name", "probability", "error")
@@ -30,10 +31,15 @@ def table(file: Path) -> Iterator[Write]:
         lines.writeheader()
 
         def write(answer: dict) -> None:
-            lines.writerows({**answer, **guess} for guess in _guesses(answer))
+            lines.writerows(_cells({**answer, **guess}) for guess in _guesses(answer))
             out.flush()
 
         yield write
+
+
+def _cells(line: dict) -> dict:
+    """A line whose paths, names and errors no spreadsheet takes for formulas."""
+    return {column: cell(value) if isinstance(value, str) else value for column, value in line.items()}
 
 
 def _guesses(answer: dict) -> list[dict]:
