@@ -23,7 +23,7 @@ RESNETS = {
     "resnet50": (Bottleneck, [3, 4, 6, 3]),
     "resnet101": (Bottleneck, [3, 4, 23, 3]),
 }
-DEEP = 23  # blocks in a stage, where MIT shifts only every second block, of every stage
+DEEP = 23  # blocks: a network with a stage this long has the shift in every second block of all its stages (MIT)
 ATTENDING = {"layer2": (0, 2), "layer3": (0, 2, 4)}  # the blocks that MIT's non-local blocks follow
 
 

@@ -20,9 +20,10 @@ from engine.deployed import open_deployed
 from engine.record import environment
 from engine.saved import open_saved
 from models import CheckpointError, read_file
-from tools import export_file
+from tools import export, export_file
 from tools.export_check import Difference, check, exact_fp32
 from tools.export_formats import write_program
+from tools.export_network import DTYPES
 
 CLOSE = 1e-4  # of logits of the order of 1, in fp32: the order of sums differs
 HALF = 1e-2  # the same in fp16
@@ -37,6 +38,11 @@ def answers(out, batch, frames=2):
 
 def assert_near(actual, expected, tolerance):
     torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+
+
+def test_the_command_line_offers_what_can_be_written():
+    assert list(export.ENDINGS) == list(export_file.WRITERS)
+    assert list(export.PRECISIONS) == list(DTYPES)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import json
 import shlex
 import signal
 import subprocess
@@ -73,16 +74,33 @@ PROGRAMS = [
 COMMANDS = [f"{name}.py" for name in PROGRAMS] + [f"tools/prepare.py {name}" for name in prepare.COMMANDS]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_and_mistakes_are_answered_before_torch_is_loaded(command):
-    code = f"import sys; sys.argv = {command.split()!r} + sys.argv[1:]; sys.modules['torch'] = None\n"
-    code += "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
-    helped, mistaken = (
-        subprocess.run([sys.executable, "-c", code, flag], cwd=ROOT, capture_output=True, text=True)
-        for flag in ("--help", "--no-such-flag")
+ANSWER_ALL = """
+import contextlib, io, json, runpy, sys
+sys.modules["torch"] = None  # its import fails
+for words in map(str.split, json.loads(sys.argv[1])):
+    sys.argv, out, err = words, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = runpy.run_path(words[0], run_name="__main__")
+        except SystemExit as leaving:
+            code = leaving.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+
+
+def test_help_and_mistakes_are_answered_before_torch_is_loaded():
+    """All in one process: what it has imported for one command hides no import of another, as that would fail."""
+    lines = [f"{command} {flag}" for command in COMMANDS for flag in ("--help", "--no-such-flag")]
+    ran = subprocess.run(
+        [sys.executable, "-c", ANSWER_ALL, json.dumps(lines)], cwd=ROOT, capture_output=True, text=True
     )
-    assert helped.returncode == 0 and "usage: " in helped.stdout
-    assert mistaken.returncode == 2 and mistaken.stderr.count("\n") == 1
+    assert ran.returncode == 0, ran.stderr
+    for line, answer in zip(lines, ran.stdout.splitlines(), strict=True):
+        code, out, err = json.loads(answer)
+        if line.endswith("--help"):
+            assert code == 0 and "usage: " in out, (line, err)
+        else:
+            assert code == 2 and err.count("\n") == 1, (line, err)
 
 
 def test_a_program_that_was_started_without_ctrl_c_stays_so():
