@@ -18,6 +18,7 @@ import numpy as np
 
 from dali_pipes import bitstream, container, mp4
 from dali_pipes.errors import DataError, attempt
+from dali_pipes.turns import in_turn, out_of_turn, read_in_turn
 from dali_pipes.video import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
 
 
@@ -58,12 +59,17 @@ def cut(video: Video, frames: np.ndarray) -> Cut:
 
 def cut_all(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> list[Cut | DataError]:
     """For each video and the frames wanted of it, what `cut` returns or raises."""
-    small = [(video, frames_T) for video, frames_T in zip(videos, frames, strict=True) if video.access != "whole"]
-    plans = _plan(*zip(*small, strict=True)) if small else iter(())
-    return [
-        attempt(_whole, video, frames_T) if video.access == "whole" else attempt(_small, video, next(plans))
-        for video, frames_T in zip(videos, frames, strict=True)
-    ]
+    descriptors = [attempt(_open_unchanged, video) for video in videos]
+    try:
+        with in_turn():
+            small = [pair for pair in zip(videos, frames, strict=True) if pair[0].access != "whole"]
+            plans = _plan(*zip(*small, strict=True)) if small else iter(())
+            jobs = zip(videos, frames, descriptors, strict=True)
+            return [attempt(_cut, *job, None if job[0].access == "whole" else next(plans)) for job in jobs]
+    finally:
+        for descriptor in descriptors:
+            if not isinstance(descriptor, DataError):
+                os.close(descriptor)
 
 
 def needed(table: PacketTable, frames: np.ndarray) -> np.ndarray:
@@ -165,27 +171,25 @@ def _run_starts(offsets: np.ndarray, sizes: np.ndarray, seams: np.ndarray) -> np
     return apart.nonzero()[0]
 
 
-def _whole(video: Video, frames: np.ndarray) -> Cut:
-    """The file itself."""
-    descriptor = _open_unchanged(video)
-    try:
-        data = _read(video, descriptor, 0, video.size)
-    finally:
-        os.close(descriptor)
+def _cut(video: Video, frames: np.ndarray, descriptor: int | DataError, plan: _Plan | None) -> Cut:
+    """The small mp4 of a plan; without one, the file itself."""
+    if isinstance(descriptor, DataError):
+        raise descriptor
+    return _whole(video, frames, descriptor) if plan is None else _small(video, descriptor, plan)
+
+
+def _whole(video: Video, frames: np.ndarray, descriptor: int) -> Cut:
+    data = bytes(_read(video, descriptor, 0, video.size))
     return Cut(data, frames.astype(np.int32), len(video.packets), (video.height, video.width))
 
 
-def _small(video: Video, plan: _Plan) -> Cut:
-    """The small mp4 of a plan."""
-    descriptor, sizes = _open_unchanged(video), plan.sizes
-    try:
-        if video.access == "ranged":
-            body = [_read(video, descriptor, offset, size) for offset, size in plan.runs]
-        else:
-            body = _demuxed(video, descriptor, plan.keep)
-            sizes = np.fromiter(map(len, body), np.int64, len(body))
-    finally:
-        os.close(descriptor)
+def _small(video: Video, descriptor: int, plan: _Plan) -> Cut:
+    sizes = plan.sizes
+    if video.access == "ranged":
+        body = [_read(video, descriptor, offset, size) for offset, size in plan.runs]
+    else:
+        body = _demuxed(video, descriptor, plan.keep)
+        sizes = np.fromiter(map(len, body), np.int64, len(body))
     head = mp4.write(video.description, video.width, video.height, sizes, plan.shown, plan.sync)
     data, starts = b"".join([head, *body]), len(head) + sizes.cumsum() - sizes
     if video.codec == "hevc":
@@ -208,11 +212,11 @@ def _open_unchanged(video: Video) -> int:
     return descriptor
 
 
-def _read(video: Video, descriptor: int, offset: int, size: int) -> bytes:
+def _read(video: Video, descriptor: int, offset: int, size: int) -> bytes | bytearray:
     """`size` bytes at `offset`; the kernel may hand them over in parts."""
     try:
-        data = os.pread(descriptor, size, offset)
-        while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
+        data = read_in_turn(descriptor, size, offset)
+        while len(data) < size and (more := read_in_turn(descriptor, size - len(data), offset + len(data))):
             data += more
     except OSError as error:
         raise DataError(f"{video.path}: cannot be read at byte {offset} ({error.strerror})") from error
@@ -223,10 +227,10 @@ def _read(video: Video, descriptor: int, offset: int, size: int) -> bytes:
 
 def _demuxed(video: Video, descriptor: int, keep: np.ndarray) -> list[bytes]:
     """The kept packets, out of one pass over the file in memory."""
-    content = _read(video, descriptor, 0, video.size)
+    content = bytes(_read(video, descriptor, 0, video.size))
     wanted, last = set(keep.tolist()), int(keep[-1])
     kept = []
-    with container.open_video(video.path, content) as (source, stream):
+    with out_of_turn(), container.open_video(video.path, content) as (source, stream):
         convert = bitstream.as_stored_in_mp4(video.codec, stream.codec_context.extradata or b"")
         for index, packet in enumerate(container.packets(source, stream)):
             if index in wanted:

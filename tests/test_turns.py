@@ -1,0 +1,81 @@
+"""Taking turns: one at a time, but nobody waits for another's disk."""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from dali_pipes.turns import in_turn, out_of_turn, read_in_turn
+
+CONTENT = bytes(range(256)) * 64
+
+
+@pytest.fixture
+def descriptor(tmp_path):
+    (tmp_path / "file").write_bytes(CONTENT)
+    descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_one_works_at_a_time():
+    working, most = [], []
+
+    def work(_) -> None:
+        with in_turn():
+            working.append(1)
+            most.append(len(working))
+            threading.Event().wait(0.01)
+            working.pop()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(8)))
+    assert max(most) == 1
+
+
+def test_who_waits_lets_another_go_on():
+    other_worked = threading.Event()
+
+    def other() -> None:
+        with in_turn():
+            other_worked.set()
+
+    with ThreadPoolExecutor(1) as pool, in_turn():
+        pool.submit(other)
+        assert not other_worked.wait(0.05)
+        with out_of_turn():
+            assert other_worked.wait(5)
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(), OSError(95, "not supported")])
+def test_what_is_not_in_the_cache_is_read_out_of_turn(descriptor, monkeypatch, error):
+    def refuse(*_):
+        raise error
+
+    read, turns = os.pread, []
+
+    def watched(*arguments):
+        with in_turn():  # would wait for ever, were the turn still ours
+            turns.append(arguments)
+        return read(*arguments)
+
+    monkeypatch.setattr(os, "preadv", refuse)
+    monkeypatch.setattr(os, "pread", watched)
+    with in_turn():
+        assert read_in_turn(descriptor, 100, 10) == CONTENT[10:110]
+    assert len(turns) == 1
+
+
+def test_a_part_of_it_is_what_there_is_up_to_the_end(descriptor):
+    with in_turn():
+        assert read_in_turn(descriptor, 100, len(CONTENT) - 7) == CONTENT[-7:]
+        assert read_in_turn(descriptor, 100, len(CONTENT)) == b""
+        assert read_in_turn(descriptor, 0, 3) == b""
+
+
+def test_what_cannot_be_read_is_an_error(tmp_path):
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    with in_turn(), pytest.raises(IsADirectoryError):
+        read_in_turn(descriptor, 10, 0)
+    os.close(descriptor)
