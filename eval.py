@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from contextlib import closing
 from pathlib import Path
 
 from configs import Config, cli, flat, protocols
@@ -55,10 +56,9 @@ def score(config: Config, args: Namespace) -> None:
         device = runtime.prepare(config.runtime, config.train.seed)
         weights = args.weights or Path(config.train.runs) / config.train.name / "best.pt"
         model = runtime.place(build_network(config, weights, screen.say), config.runtime, device)
-        loader = data.open_loader(config, "test", device)
         keeper = Keeper(views=args.scores_per_view) if args.scores else None
-        result = evaluate(model, loader, config, keep=keeper and keeper.add)
-        loader.close()
+        with closing(data.open_loader(config, "test", device)) as loader:
+            result = evaluate(model, loader, config, keep=keeper and keeper.add)
         about = {"weights": str(weights), "settings": flat(config), "env": environment()}
         kept = keeper and keeper.gather(loader, result, about)
         if distributed.rank() == 0:

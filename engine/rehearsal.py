@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -22,10 +23,10 @@ STEPS = 2  # the first warms up, the second is timed
 
 def rehearse(config: Config, weights: str | None, screen: Screen) -> None:
     """Open the lists, take two steps, score one batch, write a checkpoint and read it back. `config` is resolved."""
-    run = training.build(config, weights=weights, say=screen.say)
-    seconds = _two_steps(run)
-    _score_one_batch(run)
-    size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
+    with closing(training.build(config, weights=weights, say=screen.say)) as run:
+        seconds = _two_steps(run)
+        _score_one_batch(run)
+        size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
     memory = runtime.peak_memory(run.device)
     copies = min(config.train.keep, math.ceil(config.train.epochs / config.train.checkpoint_every))
     screen.say(f"{run.steps_per_epoch} steps an epoch, {run.total_steps} in all")
@@ -35,7 +36,6 @@ def rehearse(config: Config, weights: str | None, screen: Screen) -> None:
     )
     screen.say(f"{size / 2**20:,.0f} MiB for a checkpoint: about {(copies + 1) * size / 2**20:,.0f} MiB of disk")
     screen.say("everything works; nothing was kept")
-    run.close()
 
 
 def _two_steps(run: Training) -> float:

@@ -2,10 +2,16 @@
 
 import os
 import signal
+from argparse import Namespace
+from unittest import mock
 
 import pytest
+import tiny
 
+import eval as evaluation
+from engine import data, training
 from engine.interrupt import Interrupt
+from models import build_model
 
 
 def test_a_signal_stops_training_at_the_next_step():
@@ -25,3 +31,15 @@ def test_a_parent_that_ends_stops_training_only_where_it_is_torchrun(monkeypatch
     with Interrupt() as interrupt:
         monkeypatch.setattr(os, "getppid", lambda: 1)
         assert interrupt.agreed(1) == torchrun
+
+
+def test_an_interrupted_evaluation_leaves_its_loader_closed(monkeypatch):
+    """Threads would go on decoding what is in preparation, and the program would wait for them."""
+    loader, closed = tiny.RowLoader(5, 4, train=False), mock.Mock()
+    monkeypatch.setattr(loader, "close", closed)
+    tiny.before_step(loader, 1, mock.Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(data, "open_loader", lambda *what: loader)
+    monkeypatch.setattr(training, "build_network", lambda config, *how: build_model(config.model))
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.score(tiny.config(), Namespace(weights=None, scores=None, scores_per_view=False))
+    closed.assert_called_once()
