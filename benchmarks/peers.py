@@ -1,6 +1,6 @@
 """The same work done by what one would take instead: python benchmarks/peers.py [decode|dali|feed|step|all] [VIDEO ...]
 
-    decode   the frames of clips, by threads of one process: ours, torchcodec, decord, PyAV
+    decode   the frames of clips, by one thread and by as many as asked for: ours, torchcodec, decord, PyAV
     dali     the same by DALI's decoder, of cut and of whole files, and by its reader, which takes evenly spread frames
              (VP9 on a CPU, H.264 on a GPU, and there torchcodec on NVDEC, too)
     feed     whole batches: the project's loader, and a torch DataLoader over torchcodec with torchvision's transforms
@@ -86,14 +86,16 @@ class Peers:
         for path in videos or self._made([VideoSpec("h264", interval) for interval in INTERVALS]):
             clips = draw_clips(path, self.clips)
             truth = [DECODERS["ours (cut, pyav)"]()(clip) for clip in clips[:PROVED]]
-            contenders: Contenders = {}
-            notes: dict[str, dict] = {}
             group = f"decode/{Path(path).stem}"
-            for name in DECODERS:
-                if decoder := self._there(name, group):
-                    notes[name] = distance([decoder(clip) for clip in clips[:PROVED]], truth)
-                    contenders[name] = partial(self._threaded, decoder, clips)
-            self._compete(group, contenders, notes)
+            decoders = {name: decoder for name in DECODERS if (decoder := self._there(name, group))}
+            notes = {
+                name: distance([decoder(clip) for clip in clips[:PROVED]], truth) for name, decoder in decoders.items()
+            }
+            for threads in sorted({1, self.threads}):
+                contenders: Contenders = {
+                    name: partial(_threaded, decoder, clips, threads) for name, decoder in decoders.items()
+                }
+                self._compete(f"{group}, {threads} thread{'s'[: threads - 1]}", contenders, notes, threads)
 
     def dali(self, videos: list[str]) -> None:
         """DALI's decoders, fed with cut and with whole files, and reading; on a GPU torchcodec's, too."""
@@ -125,7 +127,7 @@ class Peers:
             notes[name] = distance(frames, truth) if frames else {}
             contenders[name] = partial(rate, run, len(clips) // batch, batch)
         if self.on_gpu and whole and (decoder := self._there("torchcodec CUDA", group)):
-            contenders["torchcodec CUDA"] = partial(self._threaded, decoder, clips)
+            contenders["torchcodec CUDA"] = partial(_threaded, decoder, clips, self.threads)
             notes["torchcodec CUDA"] = {}
         if contenders:
             self._compete(group, contenders, notes)
@@ -190,14 +192,9 @@ class Peers:
         write_videos(self.folder, specs)
         return [str(spec.path(self.folder)) for spec in specs]
 
-    def _threaded(self, decoder: Callable[[Clip], np.ndarray], clips: list[Clip]) -> float:
-        began = time.perf_counter()
-        with ThreadPoolExecutor(self.threads) as pool:
-            list(pool.map(decoder, clips))
-        return len(clips) / (time.perf_counter() - began)
-
-    def _compete(self, group: str, contenders: Contenders, notes: dict[str, dict]) -> None:
+    def _compete(self, group: str, contenders: Contenders, notes: dict[str, dict], threads: int | None = None) -> None:
         """All contenders in turns; the first is ours."""
+        threads = threads or self.threads
         rates: dict[str, list[float]] = {name: [] for name in contenders}
         names = list(contenders)
         for turn in range(self.rounds):
@@ -208,7 +205,7 @@ class Peers:
         for name in names:
             median, quartiles = spread(rates[name])
             found = {"clips_per_s": median, "clips_per_s_iqr": quartiles, "ours_over_it": ours / median}
-            self.recorder.add(f"{group}/{name}", **found, threads=self.threads, rounds=self.rounds, **notes[name])
+            self.recorder.add(f"{group}/{name}", **found, threads=threads, rounds=self.rounds, **notes[name])
 
     def skip(self, case: str, error: Exception) -> None:
         """Say why a contender is not there."""
@@ -237,6 +234,13 @@ def rate(run: Callable[[], peer_dali.Batches], count: int, batch: int) -> float:
     batches = run()
     next(batches)
     return _timed(batches, count, batch)
+
+
+def _threaded(decoder: Decoder, clips: list[Clip], threads: int) -> float:
+    began = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(decoder, clips))
+    return len(clips) / (time.perf_counter() - began)
 
 
 def _loader_round(loader, epochs: Iterator[int], steps: int) -> float:

@@ -128,6 +128,25 @@ def steps() -> Iterator[Row]:
             yield [f"{precision}, {mode}", form, f"{record[form]:.2f}"]
 
 
+def inference() -> Iterator[Row]:
+    """A forward pass of the deployed network with each form of the shift, over one without any."""
+    yield ["precision, mode", "form of the shift", "time over TSN"]
+    found = {record["case"]: record["ms"] for record in records("shift.jsonl", "inference/.*/") if "ms" in record}
+    for case, milliseconds in found.items():
+        _, precision, mode, form = case.split("/")
+        if form != "tsn":
+            yield [f"{precision}, {mode}", form, f"{milliseconds / found[f'inference/{precision}/{mode}/tsn']:.2f}"]
+
+
+def trained_snapped() -> Iterator[Row]:
+    """What moving draws towards keyframes does to accuracy."""
+    yield ["recipe", "clip.snap", "top-1, %", "of each seed"]
+    for record in records("snap.jsonl", "train/"):
+        snap = record["case"].partition("=")[2]
+        seeds = ", ".join(f"{100 * top1:.1f}" for top1 in record["top1_of_seeds"])
+        yield [record["recipe"], snap, f"{100 * record['top1']:.1f}", seeds]
+
+
 def snapped() -> Iterator[Row]:
     """What moving draws towards keyframes saves."""
     yield ["videos", "clip.snap", "frames decoded per clip", "moved by, frames", "different frames drawn, of 300"]
@@ -146,7 +165,9 @@ TABLES: dict[str, Callable[[], Iterator[Row]]] = {
     "bytes": bytes_moved,
     "cut": cuts,
     "steps": steps,
+    "inference": inference,
     "snap": snapped,
+    "snap-train": trained_snapped,
     "streaming": streams,
     "stages": stages,
     "counts": counts,
