@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -134,14 +135,18 @@ def describe(video: Video, milliseconds: list[float], cuts: list[Cut]) -> dict:
 
 def table(records: list[dict]) -> str:
     """The records in Markdown."""
-    head = "| video | version | file, kB | frames decoded per clip | read per clip, kB | ms per clip (quartiles) |"
+    head = (
+        "| video | version | file, kB | frames decoded per clip | read per clip, kB | ms per clip (quartiles) | "
+        "whole feed, ms |"
+    )
     rows = [
         f"| {r['video']}, {r['frames']} frames | {r['version']} | {r['file_bytes'] / 1e3:.0f} | "
         f"{r['decoded_per_clip']:.1f} | {r['bytes_per_clip'] / 1e3:.0f} | "
-        f"{r['ms_per_clip']:.1f} ({r['ms_quartiles'][0]:.1f}–{r['ms_quartiles'][1]:.1f}) |"
+        f"{r['ms_per_clip']:.1f} ({r['ms_quartiles'][0]:.1f}–{r['ms_quartiles'][1]:.1f}) | "
+        f"{r.get('feed_ms_per_clip', math.nan):.1f} |"
         for r in records
     ]
-    return "\n".join([head, "|---|---|---:|---:|---:|---:|", *rows])
+    return "\n".join([head, "|---|---|---:|---:|---:|---:|---:|", *rows])
 
 
 if __name__ == "__main__":
