@@ -78,6 +78,7 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is the parent's to handle
         )
         theirs.close()
         self.connection.send(function)
@@ -113,7 +114,6 @@ class _Worker:
 def serve(descriptor: int) -> None:
     """A process's whole life: answer calls until the parent closes the connection, or is no more."""
     connection = Connection(descriptor)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     function = connection.recv()
     while True:
         try:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 from engine import distributed
 
 AGREE_EVERY = 4  # steps between two exchanges of the flag: one number on the host, while the GPU has work
 ECHO = 2.0  # seconds within which a signal is the first one again: torchrun passes on what its processes got, too
+STDERR = 2
+PROMISE = "stopping after the step or the evaluation under way; once more ends at once, without a checkpoint"
 
 
 class Interrupt:
@@ -32,6 +35,15 @@ class Interrupt:
             os._exit(128 + number)
         if not self.reason:
             self.reason, self._received = signal.Signals(number).name, time.monotonic()
+            if distributed.rank() == 0:
+                self._answer()
+
+    def _answer(self) -> None:
+        """Say that the signal was heard: an evaluation may go on for minutes. Not by print, whose buffer it may have
+        found in use.
+        """
+        with suppress(OSError):
+            os.write(STDERR, f"{self.reason}: {PROMISE}\n".encode())
 
     def agreed(self, step: int) -> bool:
         """Whether all ranks are to stop after `step`. Every rank asks at every step; few of the calls exchange."""

@@ -9,17 +9,26 @@ import pytest
 import tiny
 
 import eval as evaluation
-from engine import data, training
+from engine import data, distributed, training
 from engine.interrupt import Interrupt
 from models import build_model
 
 
-def test_a_signal_stops_training_at_the_next_step():
+def test_a_signal_stops_training_at_the_next_step(capfd):
     with Interrupt() as interrupt:
         assert not interrupt.agreed(1)
         os.kill(os.getpid(), signal.SIGTERM)
         assert interrupt.agreed(2)
     assert interrupt.reason == "SIGTERM"
+    said = capfd.readouterr().err
+    assert said.startswith("SIGTERM: stopping after the step or the evaluation under way; ") and said.count("\n") == 1
+
+
+def test_only_the_first_rank_says_that_it_was_asked_to_stop(monkeypatch, capfd):
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    with Interrupt():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("torchrun", [True, False])

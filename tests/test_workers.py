@@ -9,7 +9,7 @@ import pytest
 from dali_pipes.workers import Call, Failure, call_all
 
 
-def echo_or_die(word: str, number: int) -> str:
+def echo_or_die(word: str, number: int) -> str | int:
     """What the processes run; it lives in a module that they can import."""
     if word == "fail":
         raise ValueError(f"no {number}")
@@ -17,6 +17,8 @@ def echo_or_die(word: str, number: int) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "exit":
         os._exit(number)
+    if word == "group":
+        return os.getpgid(0)
     while word == "loop":
         pass
     return word * number
@@ -53,6 +55,11 @@ def test_an_endless_loop_is_ended_after_its_time():
 
 def test_an_exception_is_answered_with_its_text():
     assert answers(("fail", 7)) == {0: Failure("no 7")}
+
+
+def test_ctrl_c_reaches_no_process_not_even_one_that_has_just_been_started():
+    """It would say so, with a traceback, while it imports what it needs."""
+    assert answers(("group", 0))[0] != os.getpgid(0)
 
 
 def test_no_calls_start_no_process():
