@@ -1,8 +1,8 @@
 """The temporal shift folded into the 1x1 convolution that follows it, as one operator with its gradients.
 
-On a GPU Triton kernels do it, and the shift moves no bytes of its own (`fold_kernels`); on a CPU products of matrices
-do, and only the channels that move are copied (`fold_products`). Compilers see the kernels of a GPU, and elsewhere the
-shift and the convolution that define it.
+On a GPU Triton kernels do it, and the shift moves no bytes of its own (`fold_kernels`). On a CPU products of matrices
+do, and only the channels that move are copied (`fold_products`): eager PyTorch calls them without the operator.
+Compilers see the kernels of a GPU, and elsewhere the shift and the convolution that define it.
 
 Shapes: N = B * T frames, C channels in, O channels out, H W pixels.
 """
@@ -29,7 +29,11 @@ def shift_conv1x1(x_NCHW: Tensor, weight_OC11: Tensor, frames: int, after: int, 
     shapes do not fit.
     """
     _check(x_NCHW.shape, weight_OC11.shape, frames, after + before)
-    return _conv(_nhwc(x_NCHW.to(compute_type(x_NCHW))), weight_OC11, frames, after, before)
+    x_NCHW = _nhwc(x_NCHW.to(compute_type(x_NCHW)))
+    eager = type(x_NCHW) is Tensor and not torch.compiler.is_compiling()  # what has no data is to see the operator
+    if eager and x_NCHW.is_cpu:  # the weight is cast once, not in each pass
+        return fold_products.ShiftConv1x1.apply(x_NCHW, weight_OC11.to(x_NCHW.dtype), frames, after, before)
+    return _conv(x_NCHW, weight_OC11, frames, after, before)
 
 
 def compute_type(x_NCHW: Tensor) -> torch.dtype:
@@ -63,19 +67,9 @@ def _weight_grad(x_NCHW: Tensor, dy_NOHW: Tensor, weight_OC11: Tensor, frames: i
     return _like(weight_OC11, torch.nn.grad.conv2d_weight(shifted_NCHW, weight_OC11.shape, dy_NOHW)[:, :, 0, 0])
 
 
-@_conv.register_kernel("cpu")
+@_conv.register_kernel("cpu")  # for exported programs
 def _(x_NCHW, weight_OC11, frames, after, before):
     return fold_products.forward(x_NCHW, _matrix(weight_OC11, x_NCHW), frames, after, before)
-
-
-@_input_grad.register_kernel("cpu")
-def _(dy_NOHW, weight_OC11, frames, after, before):
-    return fold_products.input_grad(dy_NOHW, _matrix(weight_OC11, dy_NOHW), frames, after, before)
-
-
-@_weight_grad.register_kernel("cpu")
-def _(x_NCHW, dy_NOHW, weight_OC11, frames, after, before):
-    return _like(weight_OC11, fold_products.weight_grad(x_NCHW, dy_NOHW, frames, after, before))
 
 
 def _setup_context(ctx, inputs, output) -> None:

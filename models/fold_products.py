@@ -9,45 +9,67 @@ Shapes: N = B * T frames, M rows of the matrix, C channels in, O channels out.
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from models.shift import shift_copy
+from models.shift import move
+
+
+class ShiftConv1x1(torch.autograd.Function):
+    """y_NOHW of x_NCHW, weight_OC11, frames, after, before: as the operator in `fold`, which costs more to call.
+
+    The columns that move are kept for the gradient of the weight.
+    """
+
+    @staticmethod
+    def forward(ctx, x_NCHW: Tensor, weight_OC11: Tensor, *shift: int) -> Tensor:
+        moved_NCHW = moved_columns(x_NCHW, *shift)
+        ctx.save_for_backward(x_NCHW, weight_OC11, moved_NCHW)
+        ctx.shift = shift
+        return _product(x_NCHW, weight_OC11[:, :, 0, 0], moved_NCHW)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy_NOHW: Tensor):
+        x_NCHW, weight_OC11, moved_NCHW = ctx.saved_tensors
+        dy_NOHW = dy_NOHW.contiguous(memory_format=torch.channels_last)
+        dx_NCHW = input_grad(dy_NOHW, weight_OC11[:, :, 0, 0], *ctx.shift) if ctx.needs_input_grad[0] else None
+        dweight_OC11 = weight_grad(x_NCHW, dy_NOHW, weight_OC11, moved_NCHW) if ctx.needs_input_grad[1] else None
+        return dx_NCHW, dweight_OC11, None, None, None
 
 
 def forward(x_NCHW: Tensor, weight_OC: Tensor, frames: int, after: int, before: int) -> Tensor:
     """y_NOHW, channels_last as x_NCHW must be; both inputs are of one type. Rounded after each of two products."""
-    moved = after + before
-    shifted_MC = _matrix(shift_copy(x_NCHW[:, :moved], frames, after, before))
-    y_MO = _matrix(x_NCHW)[:, moved:] @ weight_OC[:, moved:].T
-    y_MO.addmm_(shifted_MC, weight_OC[:, :moved].T)
-    return _frames(y_MO, x_NCHW)
+    return _product(x_NCHW, weight_OC, moved_columns(x_NCHW, frames, after, before))
 
 
 def input_grad(dy_NOHW: Tensor, weight_OC: Tensor, frames: int, after: int, before: int) -> Tensor:
     """dx_NCHW, channels_last as dy_NOHW must be; both inputs are of one type."""
     dx_NCHW = _frames(_matrix(dy_NOHW) @ weight_OC, dy_NOHW)
-    _unshift(dx_NCHW.unflatten(0, (-1, frames)), after, before)
+    moved_NCHW = dx_NCHW[:, : after + before].clone()
+    move(moved_NCHW, dx_NCHW, frames, ahead=slice(after, after + before), behind=slice(0, after))
     return dx_NCHW
 
 
-def weight_grad(x_NCHW: Tensor, dy_NOHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """dweight_OC; both inputs are channels_last and of one type."""
-    moved, dy_OM = after + before, _matrix(dy_NOHW).T
-    shifted_MC = _matrix(shift_copy(x_NCHW[:, :moved], frames, after, before))
-    dweight_OC = dy_OM.new_empty(len(dy_OM), x_NCHW.shape[1])
-    torch.mm(dy_OM, shifted_MC, out=dweight_OC[:, :moved])
-    torch.mm(dy_OM, _matrix(x_NCHW)[:, moved:], out=dweight_OC[:, moved:])
-    return dweight_OC
+def weight_grad(x_NCHW: Tensor, dy_NOHW: Tensor, weight_OC11: Tensor, moved_NCHW: Tensor) -> Tensor:
+    """dweight_OC11, with the strides of the weight; inputs are channels_last, and all are of one type."""
+    dweight_OC11, moved, dy_OM = torch.empty_like(weight_OC11), moved_NCHW.shape[1], _matrix(dy_NOHW).T
+    torch.mm(dy_OM, _matrix(moved_NCHW), out=dweight_OC11[:, :moved, 0, 0])
+    torch.mm(dy_OM, _matrix(x_NCHW)[:, moved:], out=dweight_OC11[:, moved:, 0, 0])
+    return dweight_OC11
 
 
-def _unshift(x_BTCHW: Tensor, after: int, before: int) -> None:
-    """The transpose of the shift, in place: frame by frame, so that nothing is overwritten that is still to be read."""
-    first, second, frames = slice(0, after), slice(after, after + before), x_BTCHW.shape[1]
-    for frame in reversed(range(1, frames)):
-        x_BTCHW[:, frame, first] = x_BTCHW[:, frame - 1, first]
-    for frame in range(1, frames):
-        x_BTCHW[:, frame - 1, second] = x_BTCHW[:, frame, second]
-    x_BTCHW[:, 0, first] = 0
-    x_BTCHW[:, -1, second] = 0
+def moved_columns(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
+    """The shifted channels that do not stay, alone, in NHWC memory."""
+    count, _, height, width = x_NCHW.shape
+    moved_NCHW = x_NCHW.new_empty(count, height, width, after + before).permute(0, 3, 1, 2)
+    move(x_NCHW, moved_NCHW, frames, ahead=slice(0, after), behind=slice(after, after + before))
+    return moved_NCHW
+
+
+def _product(x_NCHW: Tensor, weight_OC: Tensor, moved_NCHW: Tensor) -> Tensor:
+    moved = moved_NCHW.shape[1]
+    y_MO = _matrix(x_NCHW)[:, moved:] @ weight_OC[:, moved:].T
+    return _frames(y_MO.addmm_(_matrix(moved_NCHW), weight_OC[:, :moved].T), x_NCHW)
 
 
 def _matrix(x_NCHW: Tensor) -> Tensor:

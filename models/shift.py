@@ -63,6 +63,15 @@ def unshift_where(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tenso
     return _WhereShift.apply(x_NCHW, frames, after, before, -1)
 
 
+def move(x_NCHW: Tensor, out_NCHW: Tensor, frames: int, ahead: slice, behind: slice) -> None:
+    """Write the channels that move, and only them: those of the frame ahead, and those of the frame behind."""
+    x_BTCHW, out_BTCHW = (a.unflatten(0, (-1, frames)) for a in (x_NCHW, out_NCHW))
+    out_BTCHW[:, :-1, ahead] = x_BTCHW[:, 1:, ahead]
+    out_BTCHW[:, -1, ahead] = 0
+    out_BTCHW[:, 1:, behind] = x_BTCHW[:, :-1, behind]
+    out_BTCHW[:, 0, behind] = 0
+
+
 def shift_auto(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
     """`temporal_shift` in the form that is fast here, or that can be exported."""
     if exporting():
@@ -90,12 +99,8 @@ class _CopyShift(torch.autograd.Function):
         first, second, same = _channels(after, before)
         ahead, behind = (first, second) if direction > 0 else (second, first)
         out_NCHW = torch.empty_like(x_NCHW)
-        x_BTCHW, out_BTCHW = (a.unflatten(0, (-1, frames)) for a in (x_NCHW, out_NCHW))
-        out_BTCHW[:, :-1, ahead] = x_BTCHW[:, 1:, ahead]
-        out_BTCHW[:, -1, ahead] = 0
-        out_BTCHW[:, 1:, behind] = x_BTCHW[:, :-1, behind]
-        out_BTCHW[:, 0, behind] = 0
-        out_BTCHW[:, :, same] = x_BTCHW[:, :, same]
+        move(x_NCHW, out_NCHW, frames, ahead, behind)
+        out_NCHW[:, same] = x_NCHW[:, same]
         return out_NCHW
 
     @staticmethod

@@ -89,6 +89,7 @@ def test_under_autocast_it_computes_in_half_precision_and_weights_keep_theirs(dt
     with torch.autocast("cpu", dtype):
         actual = with_gradients(convolve, inputs, 3, 1, 1)
     assert [value.dtype for value in actual] == [dtype, torch.float32, torch.float32]
+    assert actual[2].stride() == inputs[1].stride()
     torch.testing.assert_close(actual, expected, rtol=0.02, atol=0.1, check_dtype=False)
 
 

@@ -85,5 +85,5 @@ def test_a_rehearsal_answers_every_question(tmp_path):
     assert records["layers/fp32/128to32at2"]["count"] == 5
     assert set(records["steps/fp32/eager/over tsn"]) >= {"folded", "copied", "reference", "resnet50", "tsn again"}
     assert records["inference/fp32/eager/folded"]["clips_per_s"] > 0
-    assert (tmp_path / records["kernels/fp32/eager/folded"]["all"]).read_text().count("tsm::shift_conv1x1")
+    assert (tmp_path / records["kernels/fp32/eager/folded"]["all"]).read_text().count("ShiftConv1x1")
     assert len((tmp_path / "fold_table.jsonl").read_text().splitlines()) >= 8

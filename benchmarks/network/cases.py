@@ -88,7 +88,7 @@ def example(scale: Scale, layer: Layer, precision: Precision, clips: int) -> Exa
 
 
 def work(of: Example, tiles: Tiles) -> dict[tuple[str, str], Work]:
-    """What is timed, by way and pass. With a copy, the weight's gradient reads what the forward pass has copied."""
+    """What is timed, by way and pass. The weight's gradient reads what the forward pass has copied."""
     x_NCHW, weight_OC11, dy_NOHW, shift = of
     shifted_NCHW = shift_copy(x_NCHW, *shift)
     return {
@@ -106,9 +106,14 @@ def folded(of: Example, tiles: Tiles) -> dict[str, Work]:
     """The folded form's passes: kernels on a GPU, products of matrices on a CPU."""
     x_NCHW, weight_OC11, dy_NOHW, shift = of
     weight_OC = weight_OC11[:, :, 0, 0]
-    reads = {"forward": (x_NCHW, weight_OC), "input_grad": (dy_NOHW, weight_OC), "weight_grad": (x_NCHW, dy_NOHW)}
     if not x_NCHW.is_cuda:
-        return {name: partial(getattr(fold_products, name), *reads[name], *shift) for name in PASSES}
+        moved_NCHW = fold_products.moved_columns(x_NCHW, *shift)
+        return {
+            "forward": partial(fold_products.forward, x_NCHW, weight_OC, *shift),
+            "input_grad": partial(fold_products.input_grad, dy_NOHW, weight_OC, *shift),
+            "weight_grad": partial(fold_products.weight_grad, x_NCHW, dy_NOHW, weight_OC11, moved_NCHW),
+        }
+    reads = {"forward": (x_NCHW, weight_OC), "input_grad": (dy_NOHW, weight_OC), "weight_grad": (x_NCHW, dy_NOHW)}
     return {
         name: partial(getattr(fold_kernels, name), *reads[name], *shift, tile)
         for name, tile in zip(PASSES, tiles, strict=True)
