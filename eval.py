@@ -6,7 +6,6 @@ the best checkpoint of the recipe's run. Exit code 2 for what the user can mend.
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
@@ -68,13 +67,13 @@ def score(config: Config, args: Namespace) -> None:
                 kept.save(args.scores)
 
 
-def main() -> int:
+def main() -> None:
     args = arguments()
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program
 
-    return program.run("eval.py", lambda: score(config, args))
+    program.leave(program.run("eval.py", lambda: score(config, args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

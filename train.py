@@ -6,7 +6,6 @@ torchrun is stopped it adds a traceback of its own and ends with 1, although the
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from contextlib import closing
 
@@ -54,13 +53,13 @@ def train(settings: Config, args: Namespace) -> None:
             report.write_if_possible(run.folder, screen.say)
 
 
-def main() -> int:
+def main() -> None:
     args = arguments()
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program
 
-    return program.run("train.py", lambda: train(config, args))
+    program.leave(program.run("train.py", lambda: train(config, args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

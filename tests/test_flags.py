@@ -126,3 +126,17 @@ def test_an_output_that_a_disk_would_refuse_is_refused_before_the_work(tmp_path,
     assert (
         said(monkeypatch, capsys, f"eval.py -c demo --json {tmp_path}/new") == f"eval.py: argument --json: {refusal}\n"
     )
+
+
+def test_a_program_leaves_with_its_code_and_its_words_whatever_would_hold_up_the_interpreter():
+    script = """
+import atexit, sys, threading, time
+from engine import program
+atexit.register(time.sleep, 600)
+threading.Thread(target=time.sleep, args=(600,)).start()
+print("done", end="")
+print("a line", end="", file=sys.stderr)
+program.leave(3)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "done", "a line")
