@@ -30,22 +30,33 @@ def decode_frames(cut: Cut, path: str) -> np.ndarray:
     Colours are FFmpeg's default conversion (BT.601 unless the stream says otherwise). Raises DataError naming `path`
     where the stream is damaged or a frame is missing.
     """
-    return np.stack(decode_pictures(cut, path))
+    frames_THWC = np.empty((len(cut.positions), *cut.shape, 3), np.uint8)
+    for rows, picture_HWC in _wanted_pictures(cut, path):
+        for row in rows:
+            frames_THWC[row] = picture_HWC
+    return frames_THWC
 
 
 def decode_pictures(cut: Cut, path: str) -> list[np.ndarray]:
     """The same, each frame where the conversion of its colours left it."""
-    wanted, reformatter = cut.positions.tolist(), VideoReformatter()
-    missing, pictures = set(wanted), {}
+    pictures = {row: picture_HWC for rows, picture_HWC in _wanted_pictures(cut, path) for row in rows}
+    return [pictures[row] for row in range(len(pictures))]
+
+
+def _wanted_pictures(cut: Cut, path: str) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Each wanted picture, [H, W, 3], and the places at which it was asked for."""
+    rows_of: dict[int, list[int]] = {}
+    for row, position in enumerate(cut.positions.tolist()):
+        rows_of.setdefault(position, []).append(row)
+    reformatter = VideoReformatter()
     for position, frame in numbered_frames(cut, path):
         if (frame.height, frame.width) != cut.shape:
             raise DataError(f"{path}: a picture is {frame.width}x{frame.height}, not {cut.shape[1]}x{cut.shape[0]}")
-        if position in missing:
-            missing.remove(position)
-            pictures[position] = to_rgb(frame, reformatter)
-            if not missing:
-                return [pictures[position] for position in wanted]
-    raise DataError(f"{path}: {sum(p in missing for p in wanted)} of {len(wanted)} wanted frames do not decode")
+        if rows := rows_of.pop(position, None):
+            yield rows, to_rgb(frame, reformatter)
+            if not rows_of:
+                return
+    raise DataError(f"{path}: {sum(map(len, rows_of.values()))} of {len(cut.positions)} wanted frames do not decode")
 
 
 def numbered_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
