@@ -79,20 +79,21 @@ def compare(path: str, clips: int, feed: bool) -> Iterator[dict]:
 
 
 def feed_all(versions: dict[str, Video], folder: str) -> dict[str, dict]:
-    """What a clip of each version takes in whole batches, from loaders that take turns batch by batch."""
+    """What a clip of each version takes in whole batches, from loaders that take turns, and rest meanwhile."""
     loaders = {
         name: open_loader(video, f"{folder}/{number}.list") for number, (name, video) in enumerate(versions.items())
     }
-    batches = {name: chain.from_iterable(map(loader.epoch, count())) for name, loader in loaders.items()}
     milliseconds = {name: [] for name in versions}
-    for _ in range(FEED_ROUNDS):
-        for name, some in batches.items():
-            for _ in range(loaders[name].config.runtime.prefetch + 2):
-                next(some)  # what was prepared while others had their turn
+    for turn in range(FEED_ROUNDS):
+        for name, loader in loaders.items():
+            batches = chain.from_iterable(map(loader.epoch, count(2 * turn)))
+            for _ in range(loader.config.runtime.prefetch + 1):
+                next(batches)  # until as many are in preparation as ever
             started = time.perf_counter()
             for _ in range(FEED_BATCHES):
-                next(some)
+                next(batches)
             milliseconds[name].append(1e3 * (time.perf_counter() - started) / (FEED_BATCHES * FEED_BATCH))
+            loader.pause()
     for loader in loaders.values():
         loader.close()
     medians = {name: spread(values) for name, values in milliseconds.items()}

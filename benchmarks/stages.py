@@ -52,6 +52,7 @@ class Bench:
         self._decoder = None
         resident = next(iter(self.batches()))
         self.resident = replace(resident, clips_BVTCHW=resident.clips_BVTCHW.clone())
+        self.loader.pause()
 
     def close(self) -> None:
         self._cutter.close()
@@ -63,12 +64,20 @@ class Bench:
         if stage in ("cut", "decode"):
             return self._rate(self._prepared(self._cutter) if stage == "cut" else self._decoded()), 1.0
         source: Iterable[Batch] = itertools.repeat(self.resident) if stage == "compute" else self.batches()
+        full = 0 if stage == "compute" else self.training.config.runtime.prefetch + 1  # until the queue is as ever
+        for batch in itertools.islice(source, full):
+            self._use(stage, batch)
         clock = Clock(self.training.device, self.training.config.train.batch)
         for batch in itertools.islice(clock.fetch(source), self.steps + 2):
-            if stage != "feed":
-                self.training.take_step(batch, self.tally)
+            self._use(stage, batch)
         times = clock.read()
+        if stage != "compute":
+            self.loader.pause()  # other stages and cases have the cores for themselves
         return times.clips_per_second, times.data_fraction
+
+    def _use(self, stage: str, batch: Batch) -> None:
+        if stage != "feed":
+            self.training.take_step(batch, self.tally)
 
     def counts(self) -> dict:
         """What noise cannot touch, over the first batches: frames decoded and bytes read per clip."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
@@ -63,8 +63,10 @@ class Feeder:
             while pending:
                 yield self._collect(pending.popleft())
         finally:
-            for future in chain.from_iterable(batch.futures for batch in pending):
+            futures = list(chain.from_iterable(batch.futures for batch in pending))
+            for future in futures:
                 future.cancel()
+            wait(futures)  # whoever comes next has the threads, and the cores, for himself
 
     def give_up(self, row: int, reason: str) -> None:
         """Remember that the video of this row cannot be read."""

@@ -117,6 +117,11 @@ class VideoLoader:
             finally:
                 self._in_use.hold(clips_BVTHWC)
 
+    def pause(self) -> None:
+        """Drop what is in preparation, and prepare nothing until batches are asked for again."""
+        self._runner.begin(iter(()))
+        self._places, self._next = iter(()), None
+
     def path(self, row: int) -> str:
         return self.catalog.path(row)
 

@@ -96,3 +96,12 @@ def test_an_epoch_never_asked_for_leaves_no_thread_and_is_not_prepared_to_its_en
     assert set(threading.enumerate()) <= before
     ahead = config.runtime.prefetch + 1 + 2  # of the threads, the one that they have ready, and DALI's
     assert sum(drawn.values()) <= STEPS + ahead
+
+
+def test_a_paused_loader_prepares_nothing_and_gives_the_same_batches_when_asked_again(config, loader, drawn):
+    take(loader.epoch(0))
+    loader.pause()
+    before = drawn.copy()
+    assert loader._runner._feeder._pool._work_queue.empty()
+    assert_same(take(loader.epoch(1)), read(config, epoch=1))
+    assert drawn[1, 0] > before[1, 0], "what was prepared is dropped"
