@@ -9,7 +9,7 @@ one long video. Of its P packets K are kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,6 +20,8 @@ from dali_pipes import bitstream, container, mp4
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.turns import in_turn, out_of_turn, read_in_turn
 from dali_pipes.video import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
+
+Read = Callable[[int, int, int], bytes | bytearray]  # descriptor, size, offset -> up to so many bytes, as os.pread
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,16 +181,18 @@ def _cut(video: Video, frames: np.ndarray, descriptor: int | DataError, plan: _P
 
 
 def _whole(video: Video, frames: np.ndarray, descriptor: int) -> Cut:
-    data = bytes(_read(video, descriptor, 0, video.size))
+    with out_of_turn():  # much at once, in few calls
+        data = _read(video, descriptor, 0, video.size, os.pread)
     return Cut(data, frames.astype(np.int32), len(video.packets), (video.height, video.width))
 
 
 def _small(video: Video, descriptor: int, plan: _Plan) -> Cut:
     sizes = plan.sizes
     if video.access == "ranged":
-        body = [_read(video, descriptor, offset, size) for offset, size in plan.runs]
+        body = [_read(video, descriptor, offset, size, read_in_turn) for offset, size in plan.runs]
     else:
-        body = _demuxed(video, descriptor, plan.keep)
+        with out_of_turn():
+            body = _demuxed(video, descriptor, plan.keep)
         sizes = np.fromiter(map(len, body), np.int64, len(body))
     head = mp4.write(video.description, video.width, video.height, sizes, plan.shown, plan.sync)
     data, starts = b"".join([head, *body]), len(head) + sizes.cumsum() - sizes
@@ -212,11 +216,11 @@ def _open_unchanged(video: Video) -> int:
     return descriptor
 
 
-def _read(video: Video, descriptor: int, offset: int, size: int) -> bytes | bytearray:
+def _read(video: Video, descriptor: int, offset: int, size: int, read: Read) -> bytes | bytearray:
     """`size` bytes at `offset`; the kernel may hand them over in parts."""
     try:
-        data = read_in_turn(descriptor, size, offset)
-        while len(data) < size and (more := read_in_turn(descriptor, size - len(data), offset + len(data))):
+        data = read(descriptor, size, offset)
+        while len(data) < size and (more := read(descriptor, size - len(data), offset + len(data))):
             data += more
     except OSError as error:
         raise DataError(f"{video.path}: cannot be read at byte {offset} ({error.strerror})") from error
@@ -227,10 +231,10 @@ def _read(video: Video, descriptor: int, offset: int, size: int) -> bytes | byte
 
 def _demuxed(video: Video, descriptor: int, keep: np.ndarray) -> list[bytes]:
     """The kept packets, out of one pass over the file in memory."""
-    content = bytes(_read(video, descriptor, 0, video.size))
+    content = _read(video, descriptor, 0, video.size, os.pread)
     wanted, last = set(keep.tolist()), int(keep[-1])
     kept = []
-    with out_of_turn(), container.open_video(video.path, content) as (source, stream):
+    with container.open_video(video.path, content) as (source, stream):
         convert = bitstream.as_stored_in_mp4(video.codec, stream.codec_context.extradata or b"")
         for index, packet in enumerate(container.packets(source, stream)):
             if index in wanted:
