@@ -1,5 +1,5 @@
 """Memory that is used again: a batch of clips is so large that the kernel takes it back and gives it out anew each
-time, and touching fresh pages costs as much as making the clips.
+time, and touching fresh pages takes time.
 """
 
 from __future__ import annotations
