@@ -42,9 +42,9 @@ def arguments() -> Namespace:
 def score(config: Config, args: Namespace) -> None:
     """One evaluation, from the weights to the line that says what they are worth."""
     from engine import data, distributed, runtime
+    from engine.environment import environment
     from engine.evaluate import evaluate
     from engine.publish import publish, writing
-    from engine.record import environment
     from engine.scores import Keeper
     from engine.screen import Screen
     from engine.training import build_network

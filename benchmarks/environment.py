@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from configs import Config, flat
-from engine import record
+from engine.environment import environment as of_the_machine
 
 
 @cache
@@ -22,7 +22,7 @@ def environment() -> dict:
     Files outside the project appear by name alone: where they lie is nobody's business.
     """
     words = [without_folder(word) for word in sys.argv]
-    return {**record.environment(), "driver": gpu_query("driver_version"), "command": shlex.join(words)}
+    return {**of_the_machine(), "driver": gpu_query("driver_version"), "command": shlex.join(words)}
 
 
 def settings_of(config: Config) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import environment
-from engine.record import now
+from engine.environment import now
 
 
 class Recorder:

@@ -11,7 +11,7 @@ from pathlib import Path
 from dali_pipes import DataError
 from engine import per_class
 from engine.accuracy import Result
-from engine.record import replace_file
+from engine.files import replace_file
 
 
 def publish(

@@ -19,102 +19,16 @@ import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO
-
-import torch
 
 import configs
 from configs import Config, ConfigError
 from engine.board import Board
-
-PACKAGES = ("tsm-dali", "torch", "torchvision", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "av", "numpy")
-
-
-def now() -> str:
-    """The time, in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@cache
-def environment() -> dict:
-    """What a number depends on beside the settings: versions, the commit, the machine."""
-    gpu = torch.cuda.is_available()
-    return {
-        "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-        "gpu": torch.cuda.get_device_name() if gpu else None,
-        "gpus": torch.cuda.device_count(),
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "platform": platform.platform(),
-        **_commit(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpu_name() -> str | None:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return None
-
-
-def _commit() -> dict:
-    """The commit of this code and whether files differ from it; a copy without git may name it in $COMMIT."""
-
-    def git(*words: str) -> str:
-        folder = Path(__file__).parent
-        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": os.environ.get("COMMIT"), "dirty": None}
-
-
-@contextmanager
-def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
-    """A file to write that takes the place of `path` in the end: a reader sees all of the old or all of the new."""
-    temporary = path.with_name(f".tmp-{path.name}")
-    try:
-        with temporary.open(mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Give `path` new content, as `replacing` does."""
-    with replacing(path) as file:
-        file.write(text)
-
-
-def read_lines(path: Path) -> Iterator[dict]:
-    """The objects of a .jsonl file, less a last line that a kill cut short."""
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue
+from engine.environment import environment, now
+from engine.files import read_lines, replace_file
 
 
 def open_run(config: Config, *, resume: bool = False, fresh: bool = False) -> Run:

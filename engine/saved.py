@@ -17,6 +17,7 @@ import configs
 from configs import Config, ConfigError
 from dali_pipes.formats.class_names import asked_for
 from engine import checkpoint
+from engine.files import replacing
 from models import CheckpointError, Recognizer, build_model, load_weights, read_file
 
 LARGEST = 4  # bytes of a network for one of its file: twice as many as half precision explains
@@ -115,6 +116,9 @@ def _save_safetensors(path: Path, model: Recognizer, texts: dict[str, str]) -> N
         from safetensors.torch import save as packed
     except ImportError:
         raise ConfigError("safetensors is needed for this and not installed; pip install safetensors") from None
-    temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_bytes(packed({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, texts))
-    temporary.replace(path)
+    content = packed({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, texts)
+    try:
+        with replacing(path, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -30,7 +30,7 @@ from dali_pipes import Batch, DataError, Loader
 from engine import distributed
 from engine.accuracy import Counts, Result
 from engine.evaluate import average
-from engine.record import replacing
+from engine.files import replacing
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dali_pipes import Batch, Loader
 from dali_pipes.host import clip_dtype
 from engine import checkpoint, data, distributed, optim, runtime
 from engine.average import Average
-from engine.record import environment
+from engine.environment import environment
 from engine.step import Tally, train_step
 from engine.targets import Loss, Mix, make_targets
 from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights, shift_step

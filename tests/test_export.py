@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 import configs
 from engine.deployed import open_deployed
-from engine.record import environment
+from engine.environment import environment
 from engine.saved import open_saved
 from models import CheckpointError, read_file
 from tools import export, export_file

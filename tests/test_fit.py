@@ -13,8 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from configs import ConfigError
 from dali_pipes import DataError
-from engine import checkpoint, fit, record, runtime, training
+from engine import checkpoint, fit, runtime, training
 from engine.accuracy import Result
+from engine.files import read_lines
 from models import CheckpointError, build_model, load_weights
 
 STEPS, EPOCHS = 3, 2  # 14 rows in batches of 4
@@ -45,7 +46,7 @@ class Trainer:
     def metrics(self, kind):
         """The recorded numbers that do not depend on the machine's mood."""
         names = ("step", "loss", "top1", "lr", "grad_norm")
-        lines = record.read_lines(self.folder / "tiny" / "metrics.jsonl")
+        lines = read_lines(self.folder / "tiny" / "metrics.jsonl")
         return [{name: line.get(name) for name in names} for line in lines if line["_type"] == kind]
 
 
@@ -152,7 +153,7 @@ def test_tensorboard_shows_what_metrics_hold_also_of_a_run_that_went_back_to_its
         trainer(before=5, act=lambda batch: 1 / 0)  # noticed at step 5, begun again at step 3
     trainer()
     board = EventAccumulator(str(trainer.folder / "tiny" / "tb")).Reload()
-    lines = list(record.read_lines(trainer.folder / "tiny" / "metrics.jsonl"))
+    lines = list(read_lines(trainer.folder / "tiny" / "metrics.jsonl"))
     assert {tag.partition("/")[0] for tag in board.Tags()["scalars"]} == {"train", "val"}
     for kind, name in (("train", "loss"), ("train", "lr"), ("val", "top1")):
         shown = [(event.step, event.value) for event in board.Scalars(f"{kind}/{name}")]
@@ -226,7 +227,7 @@ def test_a_few_unreadable_videos_are_named_once_and_trained_around(trainer):
     trainer.train_bad = (2, 9)
     trainer.settings = {"data": {"max_bad_fraction": 0.2}, "train": {"runs": str(trainer.folder), "epochs": 4}}
     finished, weights = trainer()
-    entries = record.read_lines(trainer.folder / "tiny" / "quarantine.jsonl")
+    entries = read_lines(trainer.folder / "tiny" / "quarantine.jsonl")
     assert finished and sorted(entry["row"] for entry in entries) == [2, 9]
     assert all(tensor.isfinite().all() for tensor in weights.values())
 

@@ -8,6 +8,7 @@ import tiny
 
 from configs import ConfigError
 from engine import record, report
+from engine.files import read_lines
 
 HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}$ & \"quotes'", "\x1b[2J\udcff")
 
@@ -52,7 +53,7 @@ def page(folder):
 
 
 def metrics(folder, kind):
-    return [line for line in record.read_lines(folder / "metrics.jsonl") if line["_type"] == kind]
+    return [line for line in read_lines(folder / "metrics.jsonl") if line["_type"] == kind]
 
 
 def test_it_says_how_far_the_run_came_and_how_good_it_got(folder, page):

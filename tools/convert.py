@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from errno import ENOSPC
@@ -30,7 +30,8 @@ from dali_pipes.errors import DataError
 from dali_pipes.progress import watched
 from dali_pipes.video import Video
 from dali_pipes.workers import Call, Failure, call_all
-from tools.ledger import Ledger, replace_lines, replace_text
+from engine.files import replace_file
+from tools.ledger import Ledger, replace_lines
 
 DONE, LEFT_OUT, UNFINISHED, LOCK = "done.jsonl", "left_out.jsonl", ".unfinished", ".lock"
 SECONDS = 60.0  # after which a conversion hangs, and one more for each frame
@@ -175,9 +176,14 @@ def _write_list(catalog: Catalog, new: Path, results: dict[str, str], records: d
     """The list again: in the same order, with the same labels, of results."""
     rows = [(catalog.path(row), int(catalog.label_N[row])) for row in range(len(catalog))]
     lines = [line(results[path], label, records[path]) for path, label in rows if path in records]
-    replace_text(new, "".join(f"{text}\n" for text in lines))
+    _write_lines(new, lines)
     if catalog.class_names:
-        replace_text(new.with_suffix(".classes.txt"), "".join(f"{name}\n" for name in catalog.class_names))
+        _write_lines(new.with_suffix(".classes.txt"), catalog.class_names)
+
+
+def _write_lines(file: Path, lines: Iterable[str]) -> None:
+    """Write a text file, all or nothing. Names in it need not be text themselves."""
+    replace_file(file, "".join(f"{line}\n" for line in lines), errors="surrogateescape")
 
 
 def _left_out(catalog: Catalog, reasons: dict[str, str]) -> Iterator[dict]:

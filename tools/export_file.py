@@ -10,7 +10,8 @@ import torch
 
 from configs import ConfigError
 from engine.card import Card
-from engine.record import environment, replace_file
+from engine.environment import environment
+from engine.files import replace_file
 from engine.saved import Saved, open_saved
 from models import Streaming
 from tools.export import ENDINGS

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dali_pipes.video import Video
+from engine.files import read_lines, replace_file
 
 
 class Ledger:
@@ -16,7 +17,7 @@ class Ledger:
 
     def __init__(self, file: Path, folder: Path, settings: dict):
         self.folder, self.settings = folder, settings
-        self.records = {record["result"]: record for record in _read(file) if record["settings"] == settings}
+        self.records = {record["result"]: record for record in read_lines(file) if record["settings"] == settings}
         replace_lines(file, self.records.values())
         self._file = file.open("a", encoding="utf-8")
 
@@ -50,25 +51,8 @@ class Ledger:
 
 def replace_lines(file: Path, records: Iterable[dict]) -> None:
     """Write one JSON object a line, all or nothing."""
-    replace_text(file, "".join(f"{json.dumps(record)}\n" for record in records))
-
-
-def replace_text(file: Path, text: str) -> None:
-    """Write a text file, all or nothing. Names in it need not be text themselves."""
-    unfinished = file.with_name(f"{file.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8", errors="surrogateescape")
-    os.replace(unfinished, file)
+    replace_file(file, "".join(f"{json.dumps(record)}\n" for record in records))
 
 
 def _identity(source: Video) -> dict:
     return {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
-
-
-def _read(file: Path) -> list[dict]:
-    """Its records; a line that a kill has torn is not one."""
-    records = []
-    with suppress(FileNotFoundError):
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError):
-                records.append(json.loads(line))
-    return records

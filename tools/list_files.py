@@ -12,6 +12,7 @@ import numpy as np
 from dali_pipes import DataError
 from dali_pipes.formats.annotation import split_name
 from dali_pipes.lists import Listing
+from engine.files import replace_file
 
 CLASSES = "classes.txt"
 
@@ -57,13 +58,10 @@ def write_json_lines(file: Path, items: Iterable[dict]) -> None:
 
 def write_lines(file: Path, lines: Iterable[str]) -> None:
     """Write a text file whole or not at all. Raises DataError where it cannot be written."""
-    unfinished = file.with_name(f"{file.name}.unfinished")
-    content = "".join(f"{line}\n" for line in lines)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # A name need not be text; what is not becomes the \udcNN that JSON knows.
-        unfinished.write_bytes(content.encode("utf-8", "backslashreplace"))
-        os.replace(unfinished, file)
+        replace_file(file, "".join(f"{line}\n" for line in lines), errors="backslashreplace")
     except OSError as error:
         raise DataError(f"{file}: cannot be written: {error.strerror}") from error
 

@@ -1,0 +1,44 @@
+"""Files that a kill cannot spoil: replaced whole, or read again line by line. Knows nothing of what is in them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "w", **text: str) -> Iterator[IO]:
+    """A file to write that takes the place of `path` in the end: a reader sees all of the old or all of the new.
+
+    Two processes that do this at once do not write into each other's file; the later one wins. `text` may have the
+    `encoding` and the `errors` that `open` takes.
+    """
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        with temporary.open(mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, text: str, errors: str = "strict") -> None:
+    """Give `path` new content in UTF-8, as `replacing` does; `errors` says what becomes of what is not text."""
+    with replacing(path, encoding="utf-8", errors=errors) as file:
+        file.write(text)
+
+
+def read_lines(path: Path) -> Iterator[dict]:
+    """The objects of a .jsonl file, less a line that a kill cut short; none where there is no such file."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.split("\n"):  # and not splitlines, which also divides at what JSON may hold
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
