@@ -42,7 +42,11 @@ def cores_of_rank() -> int:
 
 
 def compute_alone() -> None:
-    """Let the calling thread do by itself what it asks of torch: else each gets a team of threads, one a core."""
+    """Let the calling thread do by itself what it asks of torch, which would otherwise give it a team, one thread a core.
+
+    The number is the thread's own: `torch.set_num_threads` would change that of threads to come, training's included.
+    """
     from threadpoolctl import threadpool_limits  # only needed where a CPU makes clips
 
+    torch.get_num_threads()  # in each thread torch's first use of its number resets it, so that has to be over
     threadpool_limits(1, user_api="openmp")

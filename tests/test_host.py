@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,20 @@ def test_threads_that_compute_sleep_while_they_wait():
     clean = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     asked = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=clean, capture_output=True, text=True)
     assert asked.stdout.split() == ["PASSIVE", "False"]
+
+
+def test_a_thread_that_computes_alone_stays_alone_and_changes_no_other():
+    """Whatever training asked for: torch applies that in each thread, when the thread first computes."""
+
+    def threads_after_computing() -> int:
+        torch.ones(1 << 20).add_(1)
+        return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(1, initializer=host.compute_alone) as alone, ThreadPoolExecutor(1) as other:
+            assert alone.submit(threads_after_computing).result() == 1
+            assert other.submit(threads_after_computing).result() == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
