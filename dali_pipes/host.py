@@ -42,7 +42,7 @@ def cores_of_rank() -> int:
 
 
 def compute_alone() -> None:
-    """Let the calling thread do by itself what it asks of torch, which would otherwise give it a team, one thread a core.
+    """Let the calling thread do by itself what it asks of torch: else each gets a team of threads, one for every core.
 
     The number is the thread's own: `torch.set_num_threads` would change that of threads to come, training's included.
     """
