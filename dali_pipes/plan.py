@@ -72,13 +72,21 @@ class TrainPlan:
         return self._snapped(drawn) if self.config.clip.snap else drawn
 
     def _snapped(self, drawn: Views) -> Views:
-        """The same views of cheaper frames; of videos shorter than a clip, the same."""
-        frames_BT, frames_B = drawn.frames_BVT[:, 0], self.catalog.frames_N[drawn.row_B]
-        long_B1 = (frames_B >= self.frames)[:, None]
-        lowest_BT = np.where(long_B1, frames.segment_starts(frames_B, self.frames), frames_BT)
+        """The same views of cheaper frames. Videos that are read whole or are shorter than a clip keep their frames."""
         videos = [self.catalog.video(row) for row in drawn.row_B.tolist()]
-        frames_BT = snap.towards_keyframes(videos, frames_BT, lowest_BT, self.config.clip.snap)
-        return replace(drawn, frames_BVT=frames_BT[:, None])
+        places = [
+            place for place, video in enumerate(videos) if video.access != "whole" and video.frames >= self.frames
+        ]
+        if not places:
+            return drawn
+        frames_BVT = drawn.frames_BVT.copy()
+        frames_BVT[places, 0] = snap.towards_keyframes(
+            [videos[place] for place in places],
+            drawn.frames_BVT[places, 0],
+            frames.segment_starts(self.catalog.frames_N[drawn.row_B[places]], self.frames),
+            self.config.clip.snap,
+        )
+        return replace(drawn, frames_BVT=frames_BVT)
 
 
 @dataclass(frozen=True)

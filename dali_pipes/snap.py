@@ -16,7 +16,8 @@ from dali_pipes.video import Joined, Video
 def towards_keyframes(videos: Sequence[Video], frames_BT: np.ndarray, lowest_BT: np.ndarray, most: int) -> np.ndarray:
     """[B, T]: each frame moved back to the last keyframe before it, or as far towards that as `most` frames.
 
-    No frame is moved below its own `lowest_BT`. A pure function of its arguments.
+    No frame is moved below its own `lowest_BT`. No video may be one that is read whole: its packets and its frames may
+    differ in number. What becomes of a video's frames does not depend on the others.
     """
     table = Joined(videos)
     first_B1 = table.first_frames[:, None]

@@ -12,7 +12,9 @@ from videos import write_video
 
 from benchmarks import snap
 from dali_pipes import Shard
+from dali_pipes.catalog import Catalog, Entry, write_catalog
 from dali_pipes.cutter import needed
+from dali_pipes.lists import read_list
 from dali_pipes.plan import TrainPlan
 from dali_pipes.scan import open_catalog
 from dali_pipes.snap import towards_keyframes
@@ -49,8 +51,8 @@ def config(tmp_path_factory):
     return make_config(str(folder / "all.list"))
 
 
-def drawn(config, shard=None):
-    catalog = open_catalog(config.data.train, config.data)
+def drawn(config, shard=None, catalog=None):
+    catalog = catalog or open_catalog(config.data.train, config.data)
     plan = TrainPlan(config, catalog, shard or Shard())
     return catalog, [plan.draw(epoch, step) for epoch in range(8) for step in range(len(plan))]
 
@@ -78,6 +80,21 @@ def test_ranks_snap_alike(config):
     parts = [drawn(config, Shard(rank, 2))[1] for rank in range(2)]
     for one, *shares in zip(whole, *parts, strict=True):
         np.testing.assert_array_equal(one.frames_BVT, np.concatenate([share.frames_BVT for share in shares]))
+
+
+def test_videos_that_are_read_whole_keep_their_frames_and_change_nothing_for_others(config, tmp_path):
+    """Their packets and frames may differ in number, as where pictures are packed together."""
+    usual = open_catalog(config.data.train, config.data)
+    videos = [usual.video(row) for row in range(len(usual))]
+    videos[5] = replace(videos[5], access="whole", frames=videos[5].frames + 7)
+    entries = [Entry(video.size, video.mtime_ns, 0, video) for video in videos]
+    write_catalog(tmp_path / "catalog", read_list(config.data.train, config.data), entries)
+    snapping, catalog = with_section(config, "clip", snap=4), Catalog(tmp_path / "catalog")
+    all_drawn = (drawn(snapping, None, catalog), drawn(snapping), drawn(config, None, catalog))
+    for found, expected, unmoved in zip(*(batches for _, batches in all_drawn), strict=True):
+        whole_B11 = (found.row_B == 5)[:, None, None]
+        right = np.where(whole_B11, unmoved.frames_BVT, expected.frames_BVT)
+        np.testing.assert_array_equal(found.frames_BVT, right)
 
 
 @pytest.mark.parametrize(("change", "key"), [({"sampling": "dense"}, "clip.snap"), ({}, None)])
