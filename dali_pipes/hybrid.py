@@ -38,8 +38,9 @@ class HybridRunner:
     def begin(self, places: Iterator[Place]) -> None:
         """Take the batches at these places from now on."""
         if self.cpu_share is None:
-            places, trial = itertools.tee(places)
-            self.cpu_share = self._measure(list(itertools.islice(trial, TRIAL)))
+            places, ahead = itertools.tee(places)
+            if trial := list(itertools.islice(ahead, TRIAL)):  # none where a loader only pauses
+                self.cpu_share = self._measure(trial)
         self._places, cpus, others = itertools.tee(places, 3)
         self._cpu.begin(filter(self._is_cpus, cpus))
         self._other.begin(itertools.filterfalse(self._is_cpus, others))

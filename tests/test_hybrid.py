@@ -56,6 +56,19 @@ def test_the_share_is_measured_where_none_is_asked_for(config):
     loader.close()
 
 
+def test_a_pause_measures_no_share_and_changes_no_batch(config):
+    loader = build_loader(decoded_by(config, "hybrid"), "train")
+    loader.pause()
+    assert loader._runner.cpu_share is None
+    loader.close()
+    loader = build_loader(decoded_by(config, "hybrid", 0.4), "train")
+    next(iter(loader.epoch(0)))
+    loader.pause()
+    batches = [(b.clips_BVTCHW.numpy().copy(), b.label_B.numpy(), b.index_B.numpy()) for b in loader.epoch(0, 1)]
+    assert_same(batches, read(decoded_by(config, "hybrid", 0.4), start=1))
+    loader.close()
+
+
 def test_the_faster_head_gets_the_larger_part(config, monkeypatch):
     clock = iter([0.0, 3.0, 3.0, 4.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
