@@ -32,7 +32,7 @@ def arguments() -> Namespace:
 
 def train(settings: Config, args: Namespace) -> None:
     """One run, from its folder to its last checkpoint."""
-    from engine import distributed, fit, record, rehearsal, report, runtime, training
+    from engine import distributed, fit, record, rehearsal, report, resume, runtime, training
     from engine.screen import Screen
 
     with distributed.processes(runtime.pick_device(settings.runtime)):
@@ -45,7 +45,7 @@ def train(settings: Config, args: Namespace) -> None:
         run = distributed.on_rank_zero(lambda: record.open_run(settings, resume=args.resume, fresh=args.fresh))
         if run:
             screen.copy_to(run.log)
-        state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints, screen.say))
+        state = distributed.on_rank_zero(lambda: resume.saved_state(run.checkpoints, screen.say))
         state = distributed.from_rank_zero(state)
         with closing(training.build(config, weights=args.weights, state=state, say=screen.say)) as under_way:
             finished = fit.fit(under_way, run, screen)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +14,12 @@ import configs
 from configs import Config, ConfigError
 from dali_pipes import Batch, Loader
 from dali_pipes.host import clip_dtype
-from engine import checkpoint, data, distributed, optim, runtime
+from engine import data, distributed, optim, resume, runtime
 from engine.average import Average
 from engine.environment import environment
 from engine.step import Tally, train_step
 from engine.targets import Loss, Mix, make_targets
-from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights, shift_step
-
-# A run keeps these from its first start to its end; all other settings may change when it is resumed.
-FIXED = ("model.", "train.batch", "train.seed")
-FREE = ("model.pretrained", "model.shift")  # of those: they decide nothing any more, or only how fast it goes
+from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights
 
 Say = Callable[[str], None]
 
@@ -109,7 +104,7 @@ class Training:
 
     def restore(self, state: dict) -> list[str]:
         """Go on from `state`; returns a line for each thing that differs. Raises ConfigError where it must not."""
-        changes = changed_settings(state["config"], configs.flat(self.config))
+        changes = resume.changed_settings(state["config"], configs.flat(self.config))
         if state["steps_per_epoch"] != self.steps_per_epoch:
             raise ConfigError(
                 f"data.train: this run was started with {state['steps_per_epoch']} steps per epoch, and this list gives"
@@ -214,33 +209,6 @@ def describe_rate(config: Config) -> str:
     rules = optim.for_batch(config.optim, config.train.batch)
     scaled = f" = {config.optim.lr:g} x {config.train.batch} / {rules.lr_for_batch}" if rules.lr_for_batch else ""
     return f"learning rate {rules.lr:g}{scaled}"
-
-
-def saved_state(folder: Path, say: Say) -> dict | None:
-    """What the newest undamaged checkpoint of a folder holds; None where there is none. Damaged ones are set aside."""
-    path = checkpoint.latest(folder, say)
-    if path is None:
-        return None
-    checkpoint.set_aside_newer(path)
-    return checkpoint.load(path)
-
-
-def changed_settings(before: dict, after: dict) -> list[str]:
-    """A line for each setting that differs. Raises ConfigError where a run must keep what it was started with."""
-    known = [key for key in after if key in before]  # a newer version may have more settings
-    changes = {key: f"{key}: {before[key]} -> {after[key]}" for key in known if _differs(key, before, after)}
-    refused = [line for key, line in changes.items() if key.startswith(FIXED) and key not in FREE]
-    if refused:
-        raise ConfigError(f"{'; '.join(refused)}: a run keeps these; set them back, or choose another train.name")
-    return list(changes.values())
-
-
-def _differs(key: str, before: dict, after: dict) -> bool:
-    """Whether a setting means something else than it did."""
-    if key == "model.shift_every" and before["model.backbone"] == after["model.backbone"]:
-        backbone = after["model.backbone"]
-        return shift_step(backbone, before[key]) != shift_step(backbone, after[key])
-    return before[key] != after[key]
 
 
 def _blank_clips(config: Config, clips: int, device: torch.device) -> Tensor:

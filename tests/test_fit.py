@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from configs import ConfigError
 from dali_pipes import DataError
-from engine import checkpoint, fit, runtime, training
+from engine import checkpoint, fit, resume, runtime, training
 from engine.accuracy import Result
 from engine.files import read_lines
 from models import CheckpointError, build_model, load_weights
@@ -326,9 +326,9 @@ def test_losses_are_means_over_the_steps_between_two_lines(trainer):
 
 def test_shifts_in_the_same_blocks_are_the_same_setting_however_it_is_written():
     before, after = ({"model.backbone": "resnet50", "model.shift_every": every} for every in (0, 1))
-    assert training.changed_settings(before, after) == []
+    assert resume.changed_settings(before, after) == []
     with pytest.raises(ConfigError, match="a run keeps these"):
-        training.changed_settings(before | {"model.backbone": "resnet101"}, after | {"model.backbone": "resnet101"})
+        resume.changed_settings(before | {"model.backbone": "resnet101"}, after | {"model.backbone": "resnet101"})
 
 
 def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned(monkeypatch):

@@ -8,7 +8,7 @@ import torch
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
 from dali_pipes import host
 from dali_pipes.batch import Batch, Shard, Unreadable
-from engine import data, distributed, record, runtime, training
+from engine import data, distributed, record, resume, runtime, training
 from engine.fit import fit
 from engine.screen import Screen
 
@@ -90,7 +90,7 @@ def go_on(settings, loaders, say):
     One thread: threads that wait for each other make a tiny network many times slower on a busy machine.
     """
     run = distributed.on_rank_zero(lambda: record.open_run(settings, resume=True))
-    state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints, say))
+    state = distributed.on_rank_zero(lambda: resume.saved_state(run.checkpoints, say))
     state = distributed.from_rank_zero(state)
     with (
         mock.patch.object(data, "open_loader", lambda config, split, device: loaders[split]),
