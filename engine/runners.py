@@ -23,7 +23,6 @@ from models import CheckpointError
 
 Run = Callable[..., tuple[Tensor, ...]]
 Notify = Callable[[str], None]
-DAMAGED = ("InvalidArgument", "InvalidGraph", "InvalidProtobuf")  # what onnxruntime raises where a file is no graph
 CARD = "card.json"  # where an archive of torch.export keeps its card
 
 
@@ -40,6 +39,7 @@ def library(name: str, install: str = "-e .[export]") -> ModuleType:
 def open_onnx(path: Path, device: str, notify: Notify) -> tuple[Card, Run]:
     """An ONNX graph, under onnxruntime."""
     onnxruntime = library("onnxruntime")
+    failures = onnxruntime.capi.onnxruntime_pybind11_state  # its exceptions, which share no class
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     providers: list = ["CPUExecutionProvider"]
@@ -50,14 +50,14 @@ def open_onnx(path: Path, device: str, notify: Notify) -> tuple[Card, Run]:
     try:
         try:
             session = onnxruntime.InferenceSession(path, options, providers)
-        except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented:
+        except failures.NotImplemented:
             session = onnxruntime.InferenceSession(in_fp32(path), options, providers)
             notify(f"{path}: onnxruntime does not compute in bf16 on {device}; computing with its weights in fp32")
-    except Exception as error:  # the library's exceptions share no class
-        if type(error).__name__ in DAMAGED:
-            raise CheckpointError(
-                f"{path}: is no ONNX graph, or is damaged; write it again with tools/export.py"
-            ) from error
+    except (failures.InvalidArgument, failures.InvalidGraph, failures.InvalidProtobuf) as error:
+        raise CheckpointError(
+            f"{path}: is no ONNX graph, or is damaged; write it again with tools/export.py"
+        ) from error
+    except Exception as error:
         raise CheckpointError(f"{path}: onnxruntime cannot open it on {device}: {_first_line(error)}") from error
     names = [node.name for node in session.get_inputs()]
 

@@ -7,6 +7,7 @@ import configs
 from engine import program
 from models import build_model
 from tools import export, export_file
+from tools.export_choices import ENDINGS
 
 NAMES = ("left", 'a "quoted" one', "économiser")
 
@@ -31,6 +32,6 @@ def run(weights, *words):
 
 def exported(folder, *words, **model):
     """The file that export.py makes of a tiny network."""
-    out = folder / f"out{export.ENDINGS[words[1]]}"
+    out = folder / f"out{ENDINGS[words[1]]}"
     assert run(weights_file(folder, **model), "--out", str(out), *words) == 0
     return out

@@ -20,8 +20,9 @@ from engine.deployed import open_deployed
 from engine.environment import environment
 from engine.saved import open_saved
 from models import CheckpointError, read_file
-from tools import export, export_file
+from tools import export_file
 from tools.export_check import Difference, check, exact_fp32
+from tools.export_choices import ENDINGS, PRECISIONS
 from tools.export_formats import write_program
 from tools.export_network import DTYPES
 
@@ -41,8 +42,8 @@ def assert_near(actual, expected, tolerance):
 
 
 def test_the_command_line_offers_what_can_be_written():
-    assert list(export.ENDINGS) == list(export_file.WRITERS)
-    assert list(export.PRECISIONS) == list(DTYPES)
+    assert list(ENDINGS) == list(export_file.WRITERS)
+    assert list(PRECISIONS) == list(DTYPES)
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs import cli
-
-ENDINGS = {  # of the files' names, by format
-    "onnx": ".onnx",
-    "export": ".pt2",
-    "aoti": ".aoti.pt2",
-    "safetensors": ".safetensors",
-    "tensorrt": ".engine",
-}
-PRECISIONS = ("fp32", "fp16", "bf16")
+from tools.export_choices import ENDINGS, PRECISIONS
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:

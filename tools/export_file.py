@@ -14,8 +14,8 @@ from engine.environment import environment
 from engine.files import replace_file
 from engine.saved import Saved, open_saved
 from models import Streaming
-from tools.export import ENDINGS
 from tools.export_check import check, reopen
+from tools.export_choices import ENDINGS
 from tools.export_formats import write_onnx, write_package, write_program, write_safetensors
 from tools.export_tensorrt import write_engine
 
