@@ -102,7 +102,7 @@ def recognise(content: object, path: Path) -> Found:
         if weights := _tensors(state):
             found = _renamed(_format_of(weights), weights, path)
             if found.format == "mmaction2":
-                mmaction.refuse_dot_product(found.weights, entries.get("meta"), path)
+                mmaction.refuse_other_attention(found.weights, entries.get("meta"), path)
             if isinstance(settings := entries.get("config"), dict):
                 found = replace(found, format="checkpoint of a run", settings=settings)
             return found

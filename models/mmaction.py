@@ -33,12 +33,25 @@ def absent_biases(weights: Weights) -> Iterator[tuple[str, Tensor]]:
             yield key.removesuffix("weight") + "bias", zeros
 
 
-def refuse_dot_product(weights: Weights, meta: object, path: Path) -> None:
-    """Non-local blocks have the same tensors whatever they compute; only the settings beside them, as text, tell."""
-    texts = [text for text in meta.values() if isinstance(text, str)] if isinstance(meta, dict) else []
-    asked = any(re.search(r"mode\W{1,4}dot_product", text) for text in texts)
-    if asked and any(".nl." in key for key in weights):
-        raise CheckpointError(
-            f"{path}: its non-local blocks weigh by dot product, and those of this project by softmax "
-            "(mode='embedded_gaussian')"
-        )
+def refuse_other_attention(weights: Weights, meta: object, path: Path) -> None:
+    """Raise CheckpointError for non-local blocks that compute something other than ours do.
+
+    Their tensors are the same whatever they compute; only the settings beside them, as text, tell. mmaction2's blocks
+    are scaled unless they are told not to be.
+    """
+    if not any(".nl." in key for key in weights):
+        return
+    for text in meta.values() if isinstance(meta, dict) else ():
+        if not isinstance(text, str):
+            continue
+        if re.search(r"mode\W{1,4}dot_product", text):
+            raise CheckpointError(
+                f"{path}: its non-local blocks weigh by dot product, and those of this project by softmax "
+                "(mode='embedded_gaussian')"
+            )
+        unsaid = "non_local_cfg" in text and "use_scale" not in text
+        if unsaid or re.search(r"use_scale\W{1,4}true", text, re.IGNORECASE):
+            raise CheckpointError(
+                f"{path}: its non-local blocks divide by the root of their channels, and those of this project do not "
+                "(use_scale=False)"
+            )

@@ -134,12 +134,27 @@ def test_layers_of_non_local_blocks_are_named_as_mmaction2_names_them():
     assert written == set(LAYER_NAMES["mmaction2 1.2.0 ResNetTSM(50, non_local)"])
 
 
-@pytest.mark.parametrize("cfg", ["non_local_cfg=dict(mode='dot_product')", '{"mode": "dot_product"}'])
-def test_non_local_blocks_that_compute_something_else_are_refused(tmp_path, cfg):
+@pytest.mark.parametrize(
+    ("cfg", "said"),
+    [
+        ("non_local_cfg=dict(mode='dot_product')", "weigh by dot product"),
+        ('{"mode": "dot_product", "use_scale": false}', "weigh by dot product"),
+        ("non_local_cfg=dict(use_scale=True, mode='embedded_gaussian')", "divide by the root of their channels"),
+        ('{"use_scale": true}', "divide by the root of their channels"),
+        ("non_local_cfg=dict(sub_sample=True)", "divide by the root of their channels"),  # mmcv's default
+    ],
+)
+def test_non_local_blocks_that_compute_something_else_are_refused(tmp_path, cfg, said):
     state = with_attention("mmaction2", model(non_local=True).state_dict())
     path = mmaction_file(tmp_path / "net.pth", state, meta={"epoch": 50, "cfg": cfg})
-    with pytest.raises(CheckpointError, match="its non-local blocks weigh by dot product"):
+    with pytest.raises(CheckpointError, match=f"its non-local blocks {said}"):
         load_weights(model(non_local=True), path)
+
+
+def test_non_local_blocks_as_mmaction2_publishes_them_load_with_their_settings(tmp_path):
+    state = with_attention("mmaction2", model(non_local=True).state_dict())
+    cfg = "non_local_cfg=dict(sub_sample=True, use_scale=False, mode='embedded_gaussian')"
+    load_weights(model(non_local=True), mmaction_file(tmp_path / "net.pth", state, meta={"epoch": 50, "cfg": cfg}))
 
 
 ODD = {
