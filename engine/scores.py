@@ -32,6 +32,8 @@ from engine.accuracy import Counts, Result
 from engine.evaluate import average
 from engine.files import replacing
 
+MOST_ON_DEVICE = 2**28  # bytes of scores that a device keeps, less than a batch more
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -70,21 +72,39 @@ def load(path: Path) -> Scores:
 
 
 class Keeper:
-    """Keeps what `evaluate` scores, on the device and without waiting for it, until `gather` brings all together."""
+    """Keeps what `evaluate` scores until `gather` brings all of it together.
 
-    def __init__(self, views: bool = False):
+    Scores stay on the device at first, so that nothing waits for it at every batch; what they take of its memory is
+    bounded.
+    """
+
+    def __init__(self, views: bool = False, most_on_device: int = MOST_ON_DEVICE):
         self._views = views  # keep every view's logits, too
-        self._batches: list[tuple[Tensor, ...]] = []
+        self._most_on_device = most_on_device
+        self._on_device: list[tuple[Tensor, ...]] = []
+        self._bytes = 0  # of those
+        self._on_host: list[list[Tensor]] = []
 
     def add(self, logits_BVK: Tensor, batch: Batch) -> None:
         """Keep a batch."""
         averages = (average(logits_BVK, how) for how in ("logits", "probs"))
         of_views = logits_BVK if self._views else logits_BVK.new_empty(len(logits_BVK), 0, logits_BVK.shape[2])
-        self._batches.append((batch.index_B, batch.label_B, *averages, of_views))
+        kept = (batch.index_B, batch.label_B, *averages, of_views)
+        self._on_device.append(kept)
+        self._bytes += sum(tensor.nbytes for tensor in kept)
+        if self._bytes > self._most_on_device:
+            self._bring_to_host()
+
+    def _bring_to_host(self) -> None:
+        """Waits for the device."""
+        if self._on_device:
+            self._on_host.append([torch.cat(column).cpu() for column in zip(*self._on_device, strict=True)])
+            self._on_device, self._bytes = [], 0
 
     def gather(self, loader: Loader, result: Result, about: dict) -> Scores | None:
         """The scores of all ranks, on rank 0; None on the others. `result` is what the same evaluation found."""
-        row_N, *columns = (torch.cat(column).cpu().numpy() for column in zip(*self._batches, strict=True))
+        self._bring_to_host()
+        row_N, *columns = (torch.cat(column).numpy() for column in zip(*self._on_host, strict=True))
         real_N = row_N >= 0
         path_N = np.array([loader.path(row) for row in row_N[real_N].tolist()], dtype=str)
         ranks = distributed.to_rank_zero([row_N[real_N], *(column[real_N] for column in columns), path_N])
@@ -126,7 +146,11 @@ def count(files: Sequence[Scores], weights: Sequence[float], how: str) -> Result
 
 
 def _check_same_list(first: Scores, other: Scores) -> None:
-    """Raises DataError unless two files are about the same rows with the same labels."""
+    """Raises DataError unless two files are about the same rows: with the same labels, and the same videos.
+
+    Where a network sees other files (flow beside RGB), their folders and endings differ, and perhaps their names. So a
+    different name alone is no mistake; but one that the other file has at another row is.
+    """
     classes = first.logits.shape[1], other.logits.shape[1]
     if first.rows != other.rows or classes[0] != classes[1]:
         raise DataError(
@@ -141,6 +165,15 @@ def _check_same_list(first: Scores, other: Scores) -> None:
             f"score files of different lists: row {first.row[place]} is {first.path[place]} of class "
             f"{first.label[place]} in one, {other.path[elsewhere]} of class {other.label[elsewhere]} in the other"
         )
+    row_of = {Path(path).stem: row for path, row in zip(other.path.tolist(), other.row.tolist(), strict=True)}
+    for place, elsewhere in zip(ours.tolist(), theirs.tolist(), strict=True):
+        name = Path(first.path[place]).stem
+        if name in row_of and name != Path(other.path[elsewhere]).stem:
+            raise DataError(
+                f"score files of different lists: row {first.row[place]} is {first.path[place]} in one and "
+                f"{other.path[elsewhere]} in the other, which has {name} in row {row_of[name]}; evaluate both networks "
+                "on lists in the same order"
+            )
 
 
 def _weighted_mean(scores_NFK: Tensor, weight_F: Tensor, how: str) -> Tensor:

@@ -1,5 +1,7 @@
 """Score files: counted again they give what the evaluation gave, and fused what NumPy gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
@@ -101,6 +103,38 @@ def test_the_first_row_with_two_labels_is_named():
     files = [evaluated(RowLoader(11, 4, train=False, classes=k))[1] for k in (8, 3)]
     with pytest.raises(DataError, match=r"row 3 is 3\.mp4 of class 3 in one, 3\.mp4 of class 0 in the other"):
         scores.count(files, [1.0, 1.0], "logits")
+
+
+def test_lists_in_different_orders_are_not_fused_though_their_labels_agree():
+    rgb, flow = (evaluated(RowLoader(11, 4, train=False, classes=8))[1] for _ in range(2))
+    swapped = flow.path.copy()
+    swapped[[2, 10]] = swapped[[10, 2]]  # both of class 2
+    with pytest.raises(DataError, match=r"row 2 is 2\.mp4 in one and 10\.mp4 in the other, which has 2 in row 10"):
+        scores.count([rgb, replace(flow, path=swapped)], [1.0, 1.0], "logits")
+
+
+@pytest.mark.parametrize("form", ["elsewhere/{}.avi", "{}_flow"])
+def test_videos_of_other_folders_endings_or_names_are_fused(form):
+    rgb, flow = (evaluated(RowLoader(11, 4, train=False, classes=8))[1] for _ in range(2))
+    flow = replace(flow, path=np.array([form.format(row) for row in flow.row]))
+    assert scores.count([rgb, flow], [1.0, 1.0], "logits").evaluated == 11
+
+
+def test_scores_that_left_the_device_early_are_the_same(tmp_path):
+    loader, model = RowLoader(11, 4, train=False, views=3, bad=[2], classes=8), ByMean(8)
+    files = []
+    for name, most_on_device in (("all", 2**28), ("none", 0), ("some", 1000)):
+        keeper = scores.Keeper(views=True, most_on_device=most_on_device)
+        result = evaluate(model, loader, tiny.config(model={"num_classes": 8}), keeper.add)
+        keeper.gather(loader, result, {}).save(tmp_path / name)
+        files.append((tmp_path / name).read_bytes())
+    assert files[0] == files[1] == files[2]
+
+
+def test_scores_beyond_the_bound_are_on_the_host():
+    keeper = scores.Keeper(views=True, most_on_device=0)
+    evaluate(ByMean(8), RowLoader(4, 2, train=False), tiny.config(model={"num_classes": 8}), keeper.add)
+    assert (len(keeper._on_device), len(keeper._on_host)) == (0, 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04"])
