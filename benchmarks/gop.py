@@ -86,6 +86,7 @@ def feed_all(versions: dict[str, Video], folder: str) -> dict[str, dict]:
     milliseconds = {name: [] for name in versions}
     for turn in range(FEED_ROUNDS):
         for name, loader in loaders.items():
+            # A turn reads a little more than an epoch: with two for each, no turn reads batches that are there already.
             batches = chain.from_iterable(map(loader.epoch, count(2 * turn)))
             for _ in range(loader.config.runtime.prefetch + 1):
                 next(batches)  # until as many are in preparation as ever

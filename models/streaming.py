@@ -24,6 +24,8 @@ class Streaming(nn.Module):
     may be any number. A cache holds the first fold of what a shifted convolution read, [B, fold, H, W]; they are in the
     order in which the network uses them. Without any, the frame is the first of its stream.
 
+    Not for two threads at once: during a call the object itself holds the caches. Give each thread one of its own.
+
     Works on a copy of `model`, in evaluation mode. Raises ConfigError for a network that is not a causal TSM, and
     ValueError for another number of caches than it has. Source: Lin et al., arXiv 1811.08383, the online model.
     """
