@@ -6,6 +6,11 @@ the best checkpoint of the recipe's run. Exit code 2 for what the user can mend.
 
 from __future__ import annotations
 
+from engine import leaving
+
+if __name__ == "__main__":
+    leaving.at_once()
+
 from argparse import Namespace
 from contextlib import closing
 from pathlib import Path

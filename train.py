@@ -6,6 +6,11 @@ torchrun is stopped it adds a traceback of its own and ends with 1, although the
 
 from __future__ import annotations
 
+from engine import leaving
+
+if __name__ == "__main__":
+    leaving.at_once()
+
 from argparse import Namespace
 from contextlib import closing
 

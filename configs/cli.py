@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -30,16 +29,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
-        """The parsed arguments; leaves with code 2 and a `did you mean` at a flag that does not exist.
-
-        From here to `until_interrupted` Ctrl-C ends the process at once.
-        """
+        """The parsed arguments; leaves with code 2 and a `did you mean` at a flag that does not exist."""
         parsed, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:
             flag = unknown[0].partition("=")[0]
             self.error(f"{flag}: no such flag{self._hint(flag)}")
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # torch is imported next: Ctrl-C shall end that without a word
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -56,17 +50,6 @@ class Parser(argparse.ArgumentParser):
         if not flags or any(setting.endswith(key) for setting in settings):
             return did_you_mean(f"{setting}=VALUE" for setting in settings)
         return did_you_mean(flags)
-
-
-def until_interrupted(name: str, work: Callable[[], int]) -> int:
-    """What `work` returns; 130, as shells have it, and a line where Ctrl-C ends it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return work()
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        return 130
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from configs import ConfigError, cli
+from configs import ConfigError
 from dali_pipes import DataError
+from engine import leaving
 from engine.distributed import PeerFailed
 from models import CheckpointError
 
@@ -25,7 +26,7 @@ def run(name: str, work: Callable[[], int | None]) -> int:
     shells have it. `kill -USR2` prints where every thread is.
     """
     faulthandler.register(signal.SIGUSR2)
-    return cli.until_interrupted(name, lambda: _exit_code(name, work))
+    return leaving.in_order(name, lambda: _exit_code(name, work))
 
 
 def leave(code: int) -> NoReturn:

@@ -21,7 +21,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import configs
@@ -152,4 +152,5 @@ def _as_warning() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        print(f"warning: {error}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"warning: {error}", file=sys.stderr)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from engine import leaving
 
 
 class Screen:
@@ -27,7 +30,8 @@ class Screen:
 
     def __exit__(self, *error: object) -> None:
         if self._bar:
-            self._bar.stop()
+            with _looked_at_or_not():
+                self._bar.stop()
             self._bar = None
 
     def copy_to(self, log: Callable[[str], None]) -> None:
@@ -38,15 +42,25 @@ class Screen:
         """Print a line, above the bar where there is one."""
         if self._log:
             self._log(line)
-        if self._bar:
-            self._bar.console.print(line, markup=False, highlight=False)
-        elif self._show:
-            print(line, flush=True)
+        with _looked_at_or_not():
+            if self._bar:
+                self._bar.console.print(line, markup=False, highlight=False)
+            elif self._show:
+                print(line, flush=True)
 
     def progress(self, done: int, total: int, label: str) -> None:
         """Move the bar, where there is one."""
         if self._bar:
             self._bar.update(self._task, completed=done, total=total, description=label)
+
+
+@contextmanager
+def _looked_at_or_not() -> Iterator[None]:
+    """A reader that goes away, or a full disk under a log of stdout, costs the lines, not the run."""
+    try:
+        yield
+    except OSError:
+        leaving.silence_if_unread(sys.stdout)
 
 
 def printable(text: str) -> str:

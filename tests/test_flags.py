@@ -4,7 +4,6 @@ import errno
 import importlib
 import json
 import shlex
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,19 +11,10 @@ from unittest import mock
 
 import pytest
 
-from configs import cli
 from engine import program
 from tools import prepare
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def ctrl_c():
-    """Gives Ctrl-C back to pytest."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def said(monkeypatch, capsys, command):
@@ -51,19 +41,6 @@ def said(monkeypatch, capsys, command):
 )
 def test_a_command_line_that_makes_no_sense_is_answered_in_a_line(monkeypatch, capsys, command, answer):
     assert said(monkeypatch, capsys, command) == answer + "\n"
-
-
-def test_ctrl_c_while_libraries_are_imported_prints_no_traceback_and_in_the_work_a_line(capfd):
-    cli.Parser(prog="train.py").parse_args([])
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-    assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 130
-    assert capfd.readouterr().err == "train.py: interrupted\n"
-
-
-def test_ctrl_c_ends_a_command_of_prepare_with_a_line(monkeypatch, capfd):
-    monkeypatch.setattr("tools.prepare_stats.run", lambda arguments: signal.raise_signal(signal.SIGINT))
-    assert prepare.main(["stats", "a.list"]) == 130
-    assert capfd.readouterr().err == "prepare.py stats: interrupted\n"
 
 
 PROGRAMS = [
@@ -103,12 +80,6 @@ def test_help_and_mistakes_are_answered_before_torch_is_loaded():
             assert code == 2 and err.count("\n") == 1, (line, err)
 
 
-def test_a_program_that_was_started_without_ctrl_c_stays_so():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cli.Parser(prog="train.py").parse_args([])
-    assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 0
-
-
 def test_a_file_that_cannot_be_made_is_named_in_a_line(tmp_path, capfd):
     (tmp_path / "file").touch()
     assert program.run("export.py", lambda: (tmp_path / "file" / "best.onnx").write_bytes(b"")) == 2
@@ -126,17 +97,3 @@ def test_an_output_that_a_disk_would_refuse_is_refused_before_the_work(tmp_path,
     assert (
         said(monkeypatch, capsys, f"eval.py -c demo --json {tmp_path}/new") == f"eval.py: argument --json: {refusal}\n"
     )
-
-
-def test_a_program_leaves_with_its_code_and_its_words_whatever_would_hold_up_the_interpreter():
-    script = """
-import atexit, sys, threading, time
-from engine import program
-atexit.register(time.sleep, 600)
-threading.Thread(target=time.sleep, args=(600,)).start()
-print("done", end="")
-print("a line", end="", file=sys.stderr)
-program.leave(3)
-"""
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (3, "done", "a line")

@@ -6,15 +6,21 @@ says what came out. Each step is a command that a user could type, and is printe
 
 from __future__ import annotations
 
-import json
-import shlex
-import subprocess
 import sys
-import time
-from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine import leaving
+
+if __name__ == "__main__":
+    leaving.at_once()
+
+import json
+import shlex
+import subprocess
+import time
+from argparse import RawDescriptionHelpFormatter
 
 from configs import cli
 
@@ -44,7 +50,7 @@ def main() -> int:
         "--json", type=cli.output_file, metavar="FILE", help="write the scores, the time and the machine to FILE"
     )
     arguments = parser.parse_args()
-    return cli.until_interrupted("demo.py", lambda: demonstrate(arguments.json))
+    return leaving.in_order("demo.py", lambda: demonstrate(arguments.json))
 
 
 def demonstrate(record_file: Path | None) -> int:

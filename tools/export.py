@@ -8,11 +8,17 @@ The file takes any number of clips at once, and carries the class names, the set
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine import leaving
+
+if __name__ == "__main__":
+    leaving.at_once()
+
+import argparse
 
 from configs import cli
 from tools.export_choices import ENDINGS, PRECISIONS

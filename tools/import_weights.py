@@ -8,11 +8,17 @@ files load. Exit code 2 for what the user can mend.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine import leaving
+
+if __name__ == "__main__":
+    leaving.at_once()
+
+import argparse
 
 from configs import Config, ConfigError, cli, override
 

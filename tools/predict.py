@@ -6,13 +6,19 @@ named in the end), 2 where none could (with --strict: where one could not), and 
 
 from __future__ import annotations
 
-import os
 import sys
-from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine import leaving
+
+if __name__ == "__main__":
+    leaving.at_once()
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator
 
 from configs import cli
 

@@ -7,11 +7,17 @@ return an exit code, and raise DataError or ConfigError for what the user can me
 from __future__ import annotations
 
 import sys
-from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine import leaving
+
+if __name__ == "__main__":
+    leaving.at_once()
+
+from difflib import get_close_matches
+from importlib import import_module
 
 from configs import ConfigError, cli
 from dali_pipes import DataError
@@ -43,7 +49,7 @@ def main(words: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
         print(f"prepare.py: {name}: no such command; {hint}", file=sys.stderr)
         return 2
-    return cli.until_interrupted(f"prepare.py {name}", lambda: run(name, rest))
+    return run(name, rest)
 
 
 def run(name: str, words: list[str]) -> int:
@@ -53,7 +59,7 @@ def run(name: str, words: list[str]) -> int:
     command.add_arguments(parser)
     arguments = parser.parse_args(words)
     try:
-        return cli.until_interrupted(parser.prog, lambda: command.run(arguments) or 0)
+        return leaving.in_order(parser.prog, lambda: command.run(arguments) or 0)
     except (DataError, ConfigError) as error:
         print(f"prepare.py {name}: {error}", file=sys.stderr)
         return 2

@@ -7,6 +7,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from engine import leaving
+
+if __name__ == "__main__":
+    leaving.at_once()
+
 from configs import cli
 
 

@@ -7,10 +7,16 @@ networks' scores, over the videos that all of them could read.
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine import leaving
+
+if __name__ == "__main__":
+    leaving.at_once()
+
+from argparse import ArgumentTypeError, Namespace
 
 from configs import ConfigError, cli
 

@@ -1,0 +1,54 @@
+"""How a program is left before its end: by Ctrl-C, and by a reader of its output that goes away, as `| head` does.
+
+Imports next to nothing, for programs ask for it before anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+INTERRUPTED, UNREAD = 128 + signal.SIGINT, 128 + signal.SIGPIPE  # exit codes, as shells have them
+HANDLED = {signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG_IGN}  # Python's own ways
+
+
+def at_once() -> None:
+    """From here to `in_order` both end the process, without a word: libraries are being imported, which takes long."""
+    for number, handler in HANDLED.items():
+        if signal.getsignal(number) is handler:  # whoever starts a program with Ctrl-C ignored means it
+            signal.signal(number, signal.SIG_DFL)
+
+
+def in_order(name: str, work: Callable[[], int]) -> int:
+    """What `work` returns; 130 and a line where Ctrl-C ends it, 141 and silence where nobody reads what it prints."""
+    begun_at_once = [number for number in HANDLED if signal.getsignal(number) is signal.SIG_DFL]
+    for number in begun_at_once:
+        signal.signal(number, HANDLED[number])
+    try:
+        code = work()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        if not any([silence_if_unread(stream) for stream in (sys.stdout, sys.stderr)]):
+            raise
+        return UNREAD
+    finally:
+        for number in begun_at_once:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def silence_if_unread(stream: TextIO) -> bool:
+    """Whether the reader of a stream has gone; from then on what is written there goes nowhere, and cannot fail."""
+    poll = select.poll()
+    poll.register(stream, 0)  # asks for nothing: errors are always told
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return True
