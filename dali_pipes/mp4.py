@@ -15,6 +15,7 @@ TIMESCALE = 30000  # ticks a second; a cut has no speed of its own, so every one
 DURATION = 1000  # ticks a picture: the picture shown as number k starts at k * DURATION exactly
 
 _ENTRY = 16 + 86  # bytes of a `stsd` box before the boxes in its visual entry
+_SIDES = slice(16 + 32, 16 + 36)  # where that entry has width and height, 16 bits each
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)  # the identity: no rotation, no scaling
 
 
@@ -80,7 +81,8 @@ def _walk(read: Callable[[int, int], bytes], total: int) -> Iterator[tuple[bytes
 def write(description: bytes, width: int, height: int, sizes: np.ndarray, shown: np.ndarray, sync: np.ndarray) -> bytes:
     """Everything of a one-track mp4 up to its packets, which are to follow without gaps.
 
-    `description` is a `stsd` box; `sizes` [N] the bytes of each packet in decode order; `shown` [N] the place of its
+    `description` is a `stsd` box, whose entry is made to say `width` and `height`: DALI believes it, and it is copied from
+    files that may say anything there. `sizes` [N] the bytes of each packet in decode order; `shown` [N] the place of its
     picture in presentation order; `sync` the indices of the keyframes. Composition offsets are signed (version 1), so
     presentation starts at zero with no edit list, and readers that count and readers that time agree.
     """
@@ -88,7 +90,9 @@ def write(description: bytes, width: int, height: int, sizes: np.ndarray, shown:
     ticks = count * DURATION
     table = box(
         b"stbl",
-        description,
+        description[: _SIDES.start],
+        struct.pack(">HH", width, height),
+        description[_SIDES.stop :],
         struct.pack(">I4sIIII", 24, b"stts", 0, 1, count, DURATION),
         _composition_offsets(shown),
         struct.pack(">I4sII", 16 + 4 * len(sync), b"stss", 0, len(sync)) + (sync + 1).astype(">u4").tobytes(),

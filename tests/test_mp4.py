@@ -6,9 +6,11 @@ import struct
 import av
 import numpy as np
 import pytest
-from videos import write_video
+from videos import number_in, write_video
 
+from benchmarks.nvdec import streams
 from dali_pipes import mp4
+from dali_pipes.probe import probe
 
 TABLE = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 
@@ -51,6 +53,18 @@ def test_counters_in_the_header_count_all_pictures(tmp_path):
     with av.open(io.BytesIO(small)) as container:
         stream = container.streams.video[0]
         assert (stream.frames, stream.duration, stream.width, stream.height) == (48, 48 * mp4.DURATION, 96, 48)
+
+
+def test_a_file_says_the_size_of_its_pictures_whatever_the_description_says(tmp_path):
+    source = write_video(tmp_path / "source.mp4", "libvpx-vp9", gop=4)
+    content = source.read_bytes()
+    sides = struct.pack(">HH", 96, 48)
+    source.write_bytes(content.replace(sides, struct.pack(">HH", 128, 64)))
+    video = probe(str(source))
+    assert (video.description.count(sides), video.width, video.height) == (0, 96, 48)
+    (decoded,) = streams.decode([streams.cut(video, np.array([1, 6]))], "dali_cpu", "cpu")
+    assert decoded.shape == (2, 48, 96, 3)
+    assert [number_in(picture) for picture in decoded] == [1, 6]
 
 
 def test_a_box_is_found_by_its_path_whatever_form_its_size_has():
