@@ -81,10 +81,10 @@ def _walk(read: Callable[[int, int], bytes], total: int) -> Iterator[tuple[bytes
 def write(description: bytes, width: int, height: int, sizes: np.ndarray, shown: np.ndarray, sync: np.ndarray) -> bytes:
     """Everything of a one-track mp4 up to its packets, which are to follow without gaps.
 
-    `description` is a `stsd` box, whose entry is made to say `width` and `height`: DALI believes it, and it is copied from
-    files that may say anything there. `sizes` [N] the bytes of each packet in decode order; `shown` [N] the place of its
-    picture in presentation order; `sync` the indices of the keyframes. Composition offsets are signed (version 1), so
-    presentation starts at zero with no edit list, and readers that count and readers that time agree.
+    `description` is a `stsd` box; its entry is made to say `width` and `height`, because DALI believes it, and the file
+    that it is from may say anything there. `sizes` [N] the bytes of each packet in decode order; `shown` [N] the place
+    of its picture in presentation order; `sync` the indices of the keyframes. Composition offsets are signed (version
+    1), so presentation starts at zero with no edit list, and readers that count and readers that time agree.
     """
     count = len(sizes)
     ticks = count * DURATION
