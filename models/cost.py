@@ -25,7 +25,7 @@ def count_macs(model: Recognizer, size: int) -> int:
     return counter.get_total_flops() // 2  # it counts a multiplication and an addition as two
 
 
-def _folded_flops(x_shape: list[int], weight_shape: list[int], *shift: int, out_shape: list[int]) -> int:
+def _folded_flops(x_shape: list[int], weight_shape: list[int], *rest, out_shape: list[int]) -> int:
     """Those of the convolution that the shift is folded into."""
     return conv_flop_count(x_shape, weight_shape, out_shape)
 

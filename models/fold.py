@@ -21,19 +21,22 @@ except ImportError:  # PyTorch without CUDA comes without Triton
     forward = input_grad = weight_grad = None
 
 
-def shift_conv1x1(x_NCHW: Tensor, weight_OC11: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """y_NOHW = conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11), channels_last.
+def shift_conv1x1(
+    x_NCHW: Tensor, weight_OC11: Tensor, bias_O: Tensor | None, frames: int, after: int, before: int
+) -> Tensor:
+    """y_NOHW = conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11, bias_O), channels_last.
 
-    Computed in the type of x_NCHW, or in autocast's, and summed in fp32. The weight may stay in fp32 while x_NCHW is
-    half; its gradient has its type, and its strides, which DDP wants. Differentiable once. Raises ValueError where the
-    shapes do not fit.
+    Computed in the type of x_NCHW, or in autocast's, and summed in fp32. Weight and bias may stay in fp32 while x_NCHW
+    is half; their gradients have their type, and their strides, which DDP wants. Differentiable once. Raises ValueError
+    where the shapes do not fit.
     """
     _check(x_NCHW.shape, weight_OC11.shape, frames, after + before)
     x_NCHW = _nhwc(x_NCHW.to(compute_type(x_NCHW)))
     eager = type(x_NCHW) is Tensor and not torch.compiler.is_compiling()  # what has no data is to see the operator
     if eager and x_NCHW.is_cpu:  # the weight is cast once, not in each pass
-        return fold_products.ShiftConv1x1.apply(x_NCHW, weight_OC11.to(x_NCHW.dtype), frames, after, before)
-    return _conv(x_NCHW, weight_OC11, frames, after, before)
+        bias_O = None if bias_O is None else bias_O.to(x_NCHW.dtype)
+        return fold_products.ShiftConv1x1.apply(x_NCHW, weight_OC11.to(x_NCHW.dtype), bias_O, frames, after, before)
+    return _conv(x_NCHW, weight_OC11, bias_O, frames, after, before)
 
 
 def compute_type(x_NCHW: Tensor) -> torch.dtype:
@@ -44,10 +47,11 @@ def compute_type(x_NCHW: Tensor) -> torch.dtype:
 
 
 @triton_op("tsm::shift_conv1x1", mutates_args=())
-def _conv(x_NCHW: Tensor, weight_OC11: Tensor, frames: int, after: int, before: int) -> Tensor:
+def _conv(x_NCHW: Tensor, weight_OC11: Tensor, bias_O: Tensor | None, frames: int, after: int, before: int) -> Tensor:
     if x_NCHW.is_cuda:
-        return forward(x_NCHW, _matrix(weight_OC11, x_NCHW), frames, after, before)
-    return _nhwc(F.conv2d(shift_where(x_NCHW, frames, after, before), weight_OC11.to(x_NCHW.dtype)))
+        return forward(x_NCHW, _matrix(weight_OC11, x_NCHW), bias_O, frames, after, before)
+    bias_O = None if bias_O is None else bias_O.to(x_NCHW.dtype)
+    return _nhwc(F.conv2d(shift_where(x_NCHW, frames, after, before), weight_OC11.to(x_NCHW.dtype), bias_O))
 
 
 @triton_op("tsm::shift_conv1x1_input_grad", mutates_args=())
@@ -68,21 +72,23 @@ def _weight_grad(x_NCHW: Tensor, dy_NOHW: Tensor, weight_OC11: Tensor, frames: i
 
 
 @_conv.register_kernel("cpu")  # for exported programs
-def _(x_NCHW, weight_OC11, frames, after, before):
-    return fold_products.forward(x_NCHW, _matrix(weight_OC11, x_NCHW), frames, after, before)
+def _(x_NCHW, weight_OC11, bias_O, frames, after, before):
+    bias_O = None if bias_O is None else bias_O.to(x_NCHW.dtype)
+    return fold_products.forward(x_NCHW, _matrix(weight_OC11, x_NCHW), bias_O, frames, after, before)
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    x_NCHW, weight_OC11, *ctx.shift = inputs
-    ctx.save_for_backward(x_NCHW, weight_OC11)
+    x_NCHW, weight_OC11, bias_O, *ctx.shift = inputs
+    ctx.save_for_backward(x_NCHW, weight_OC11, bias_O)
 
 
 def _backward(ctx, dy_NOHW: Tensor):
-    x_NCHW, weight_OC11 = ctx.saved_tensors
+    x_NCHW, weight_OC11, bias_O = ctx.saved_tensors
     dy_NOHW = _nhwc(dy_NOHW)
     dx_NCHW = _input_grad(dy_NOHW, weight_OC11, *ctx.shift) if ctx.needs_input_grad[0] else None
     dweight_OC11 = _weight_grad(x_NCHW, dy_NOHW, weight_OC11, *ctx.shift) if ctx.needs_input_grad[1] else None
-    return dx_NCHW, dweight_OC11, None, None, None
+    dbias_O = dy_NOHW.sum((0, 2, 3), dtype=bias_O.dtype) if ctx.needs_input_grad[2] else None
+    return dx_NCHW, dweight_OC11, dbias_O, None, None, None
 
 
 _conv.register_autograd(_backward, setup_context=_setup_context)

@@ -67,10 +67,10 @@ def _load_shifted(x_ptr, row_M, channel_C, rows, channels, pixels, clip, after, 
 
 @triton.jit
 def forward_kernel(
-    x_ptr, weight_ptr, y_ptr, rows, channels, filters, pixels, clip, after, moved,
+    x_ptr, weight_ptr, bias_ptr, y_ptr, rows, channels, filters, pixels, clip, after, moved,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, TERMS: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    """y_MO = shifted x_MC times the transposed weight_OC."""
+    """y_MO = shifted x_MC times the transposed weight_OC, plus bias_O where there is one."""
     tiles = tl.cdiv(filters, COLUMNS)  # neighbours read the same rows, from the cache
     row_M = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
     filter_O = tl.program_id(0) % tiles * COLUMNS + tl.arange(0, COLUMNS)
@@ -80,6 +80,8 @@ def forward_kernel(
         x_MC = _load_shifted(x_ptr, row_M, channel_C, rows, channels, pixels, clip, after, moved, VECTOR)
         weight_OC = _load(weight_ptr, filter_O, channel_C, filters, channels)
         y_MO = tl.dot(x_MC, tl.trans(weight_OC), y_MO, input_precision="ieee")
+    if bias_ptr is not None:
+        y_MO += tl.load(bias_ptr + filter_O, mask=filter_O < filters, other=0.0).to(tl.float32)[None, :]
     inside_MO = (row_M < rows)[:, None] & (filter_O < filters)[None, :]
     index_MO = row_M[:, None].to(tl.int64) * filters + filter_O[None, :]
     tl.store(y_ptr + index_MO, y_MO.to(y_ptr.dtype.element_ty), mask=inside_MO)
@@ -140,8 +142,9 @@ def weight_grad_kernel(
 
 
 def forward(
-    x_NCHW: Tensor, weight_OC: Tensor, frames: int, after: int, before: int, tile: Tile | None = None
-) -> Tensor:
+    x_NCHW: Tensor, weight_OC: Tensor, bias_O: Tensor | None,
+    frames: int, after: int, before: int, tile: Tile | None = None,
+) -> Tensor:  # fmt: skip
     """y_NOHW in the type of x_NCHW, channels_last as that must be; weight_OC has its type and is contiguous."""
     count, channels, *size = x_NCHW.shape
     filters, rows = len(weight_OC), count * size[0] * size[1]
@@ -149,7 +152,7 @@ def forward(
     y_NOHW = _empty(x_NCHW, count, filters, *size)
     grid = (triton.cdiv(rows, tile.rows) * triton.cdiv(filters, tile.columns),)
     wrap_triton(forward_kernel)[grid](
-        x_NCHW, weight_OC, y_NOHW, rows, channels, filters, *_geometry(size, frames, after, before),
+        x_NCHW, weight_OC, bias_O, y_NOHW, rows, channels, filters, *_geometry(size, frames, after, before),
         ROWS=tile.rows, COLUMNS=tile.columns, TERMS=tile.terms, VECTOR=_vector(x_NCHW, channels, after, before),
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip

@@ -10,22 +10,23 @@ Shapes: N = B * T frames, M rows of the matrix, C channels in, O channels out.
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from models.shift import move
 
 
 class ShiftConv1x1(torch.autograd.Function):
-    """y_NOHW of x_NCHW, weight_OC11, frames, after, before: as the operator in `fold`, which costs more to call.
+    """y_NOHW of x_NCHW, weight_OC11, bias_O, frames, after, before: as the operator in `fold`, which costs more to call.
 
     The columns that move are kept for the gradient of the weight.
     """
 
     @staticmethod
-    def forward(ctx, x_NCHW: Tensor, weight_OC11: Tensor, *shift: int) -> Tensor:
+    def forward(ctx, x_NCHW: Tensor, weight_OC11: Tensor, bias_O: Tensor | None, *shift: int) -> Tensor:
         moved_NCHW = moved_columns(x_NCHW, *shift)
         ctx.save_for_backward(x_NCHW, weight_OC11, moved_NCHW)
         ctx.shift = shift
-        return _product(x_NCHW, weight_OC11[:, :, 0, 0], moved_NCHW)
+        return _product(x_NCHW, weight_OC11[:, :, 0, 0], bias_O, moved_NCHW)
 
     @staticmethod
     @once_differentiable
@@ -34,12 +35,13 @@ class ShiftConv1x1(torch.autograd.Function):
         dy_NOHW = dy_NOHW.contiguous(memory_format=torch.channels_last)
         dx_NCHW = input_grad(dy_NOHW, weight_OC11[:, :, 0, 0], *ctx.shift) if ctx.needs_input_grad[0] else None
         dweight_OC11 = weight_grad(x_NCHW, dy_NOHW, weight_OC11, moved_NCHW) if ctx.needs_input_grad[1] else None
-        return dx_NCHW, dweight_OC11, None, None, None
+        dbias_O = dy_NOHW.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+        return dx_NCHW, dweight_OC11, dbias_O, None, None, None
 
 
-def forward(x_NCHW: Tensor, weight_OC: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """y_NOHW, channels_last as x_NCHW must be; both inputs are of one type. Rounded after each of two products."""
-    return _product(x_NCHW, weight_OC, moved_columns(x_NCHW, frames, after, before))
+def forward(x_NCHW: Tensor, weight_OC: Tensor, bias_O: Tensor | None, frames: int, after: int, before: int) -> Tensor:
+    """y_NOHW, channels_last as x_NCHW must be; all inputs are of one type. Rounded after each of two products."""
+    return _product(x_NCHW, weight_OC, bias_O, moved_columns(x_NCHW, frames, after, before))
 
 
 def input_grad(dy_NOHW: Tensor, weight_OC: Tensor, frames: int, after: int, before: int) -> Tensor:
@@ -66,9 +68,9 @@ def moved_columns(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tenso
     return moved_NCHW
 
 
-def _product(x_NCHW: Tensor, weight_OC: Tensor, moved_NCHW: Tensor) -> Tensor:
+def _product(x_NCHW: Tensor, weight_OC: Tensor, bias_O: Tensor | None, moved_NCHW: Tensor) -> Tensor:
     moved = moved_NCHW.shape[1]
-    y_MO = _matrix(x_NCHW)[:, moved:] @ weight_OC[:, moved:].T
+    y_MO = F.linear(_matrix(x_NCHW)[:, moved:], weight_OC[:, moved:], bias_O)
     return _frames(y_MO.addmm_(_matrix(moved_NCHW), weight_OC[:, :moved].T), x_NCHW)
 
 

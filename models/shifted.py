@@ -62,8 +62,7 @@ def beside(shift: Shift, conv: ShiftedConv2d, x_NCHW: Tensor) -> Tensor:
 
 def inside(conv: ShiftedConv2d, x_NCHW: Tensor) -> Tensor:
     """Both at once. For convolutions that are foldable."""
-    y_NOHW = fold.shift_conv1x1(x_NCHW, conv.weight, conv.frames, conv.after, conv.before)
-    return y_NOHW if conv.bias is None else y_NOHW + conv.bias.to(y_NOHW.dtype).view(-1, 1, 1)
+    return fold.shift_conv1x1(x_NCHW, conv.weight, conv.bias, conv.frames, conv.after, conv.before)
 
 
 def automatic(conv: ShiftedConv2d, x_NCHW: Tensor) -> Tensor:

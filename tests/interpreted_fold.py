@@ -86,7 +86,7 @@ def numbers_in_bf16(monkeypatch):
 
 
 def made(case):
-    """x_NCHW, weight_OC and dy_NOHW: the same for the same case."""
+    """x_NCHW, weight_OC, bias_O and dy_NOHW: the same for the same case. A bias is in fp32, as it may be."""
     generator = torch.Generator().manual_seed(0)
     count, size = case.clips * case.frames, (case.height, case.width)
 
@@ -95,14 +95,14 @@ def made(case):
         return values.to(memory_format=torch.channels_last) if len(shape) == 4 else values
 
     x_NCHW, weight_OC = normal(count, case.channels, *size), normal(case.filters, case.channels)
-    return x_NCHW, weight_OC, normal(count, case.filters, *size)
+    return x_NCHW, weight_OC, normal(case.filters).float(), normal(count, case.filters, *size)
 
 
-def by_definition(case, x_NCHW, weight_OC, dy_NOHW):
+def by_definition(case, x_NCHW, weight_OC, bias_O, dy_NOHW):
     """y_NOHW, dx_NCHW and dweight_OC in fp64."""
     inputs = x_NCHW.double().requires_grad_(), weight_OC.double().requires_grad_()
     shifted_NCHW = temporal_shift(inputs[0], case.frames, case.after, case.before)
-    y_NOHW = F.conv2d(shifted_NCHW, inputs[1][:, :, None, None])
+    y_NOHW = F.conv2d(shifted_NCHW, inputs[1][:, :, None, None], bias_O.double())
     return y_NOHW, *torch.autograd.grad(y_NOHW, inputs, dy_NOHW.double())
 
 
@@ -113,10 +113,10 @@ def assert_rounded(actual, expected):
 
 
 def check(case):
-    x_NCHW, weight_OC, dy_NOHW = made(case)
-    y_NOHW, dx_NCHW, dweight_OC = by_definition(case, x_NCHW, weight_OC, dy_NOHW)
+    x_NCHW, weight_OC, bias_O, dy_NOHW = made(case)
+    y_NOHW, dx_NCHW, dweight_OC = by_definition(case, x_NCHW, weight_OC, bias_O, dy_NOHW)
     shift = case.frames, case.after, case.before
-    assert_rounded(fold_kernels.forward(x_NCHW, weight_OC, *shift, case.tile), y_NOHW)
+    assert_rounded(fold_kernels.forward(x_NCHW, weight_OC, bias_O, *shift, case.tile), y_NOHW)
     assert_rounded(fold_kernels.input_grad(dy_NOHW, weight_OC, *shift, case.tile), dx_NCHW)
     assert_rounded(fold_kernels.weight_grad(x_NCHW, dy_NOHW, *shift, case.tile), dweight_OC)
 
@@ -135,7 +135,7 @@ def test_kernels_are_right_at_every_width_of_resnets(case):
 @pytest.mark.parametrize("after, before", [(9, 9), (0, 8), (3, 20)])
 def test_what_no_frame_has_read_gets_a_gradient_of_exactly_zero(after, before):
     case = Case(64, 40, after, before, tile=SMALL)
-    _, weight_OC, dy_NOHW = made(case)
+    _, weight_OC, _, dy_NOHW = made(case)
     dx_NCHW = fold_kernels.input_grad(dy_NOHW, weight_OC, case.frames, after, before, case.tile)
     dx_BTCHW = dx_NCHW.unflatten(0, (-1, case.frames))
     assert not dx_BTCHW[:, 0, :after].any()
@@ -145,8 +145,8 @@ def test_what_no_frame_has_read_gets_a_gradient_of_exactly_zero(after, before):
 
 def test_rows_are_split_into_parts_that_make_up_the_whole():
     case = Case(64, 16, 8, 8, clips=9, height=7, width=7)
-    x_NCHW, weight_OC, dy_NOHW = made(case)
-    *_, dweight_OC = by_definition(case, x_NCHW, weight_OC, dy_NOHW)
+    x_NCHW, weight_OC, bias_O, dy_NOHW = made(case)
+    *_, dweight_OC = by_definition(case, x_NCHW, weight_OC, bias_O, dy_NOHW)
     tile = Tile(16, 64, 16, warps=4, stages=1)
     assert len(x_NCHW) * 7 * 7 % tile.terms  # the last part is shorter
     assert_rounded(fold_kernels.weight_grad(x_NCHW, dy_NOHW, case.frames, 8, 8, tile), dweight_OC)
@@ -154,17 +154,15 @@ def test_rows_are_split_into_parts_that_make_up_the_whole():
 
 def test_outputs_are_channels_last():
     case = Case(64, 20, 8, 8)
-    x_NCHW, weight_OC, dy_NOHW = made(case)
-    y_NOHW = fold_kernels.forward(x_NCHW, weight_OC, case.frames, 8, 8)
+    x_NCHW, weight_OC, _, dy_NOHW = made(case)
+    y_NOHW = fold_kernels.forward(x_NCHW, weight_OC, None, case.frames, 8, 8)
     dx_NCHW = fold_kernels.input_grad(dy_NOHW, weight_OC, case.frames, 8, 8)
     assert (y_NOHW.stride(), dx_NCHW.stride()) == (dy_NOHW.stride(), x_NCHW.stride())
 
 
 def on_kernels():
     """The operator as a GPU runs it, for the rest of this process."""
-    fold._conv.register_kernel("cpu")(
-        lambda x, weight, *shift: fold_kernels.forward(x, fold._matrix(weight, x), *shift)
-    )
+    fold._conv.register_kernel("cpu")(lambda x, weight, *rest: fold_kernels.forward(x, fold._matrix(weight, x), *rest))
     fold._input_grad.register_kernel("cpu")(
         lambda dy, weight, *shift: fold_kernels.input_grad(dy, fold._matrix(weight, dy), *shift)
     )
@@ -177,12 +175,13 @@ def on_kernels():
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_the_operator_on_kernels_equals_the_products(layout):
     case = Case(64, 20, 8, 8)
-    x_NCHW, weight_OC, dy_NOHW = made(case)
+    x_NCHW, weight_OC, bias_O, dy_NOHW = made(case)
     answers = []
     for convolve in (fold.shift_conv1x1, on_kernels()):
         inputs = (
             x_NCHW.to(memory_format=layout).requires_grad_(),
             weight_OC[:, :, None, None].to(memory_format=layout).requires_grad_(),
+            bias_O.requires_grad_(),
         )
         y_NOHW = convolve(*inputs, case.frames, 8, 8)
         answers.append((y_NOHW, *torch.autograd.grad(y_NOHW, inputs, dy_NOHW.to(memory_format=layout))))

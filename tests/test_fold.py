@@ -12,27 +12,29 @@ from torch._functorch.aot_autograd import aot_function
 from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
 
-from models import fold
+from models import fold, fold_products
 from models.fold import shift_conv1x1
 from models.shift import temporal_shift
 
 NHWC = torch.channels_last
 
 
-def separately(x_NCHW, weight_OC11, frames, after, before):
+def separately(x_NCHW, weight_OC11, bias_O, frames, after, before):
     """The definition."""
-    return F.conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11)
+    return F.conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11, bias_O)
 
 
 def random_inputs(count=6, channels=8, filters=4, height=3, width=5, dtype=torch.float64):
     generator = torch.Generator().manual_seed(0)
     x_NCHW = torch.randn(count, channels, height, width, generator=generator).to(dtype, memory_format=NHWC)
-    weight_OC11 = torch.randn(filters, channels, 1, 1, generator=generator).to(dtype)
-    return x_NCHW.requires_grad_(), weight_OC11.requires_grad_()
+    weight_OC11, bias_O = (
+        torch.randn(shape, generator=generator).to(dtype) for shape in ((filters, channels, 1, 1), (filters,))
+    )
+    return x_NCHW.requires_grad_(), weight_OC11.requires_grad_(), bias_O.requires_grad_()
 
 
 def with_gradients(convolve, inputs, *shift):
-    """The result and the gradients of both inputs, for a gradient of the result that is the same every time."""
+    """The result and the gradients of all inputs, for a gradient of the result that is the same every time."""
     y_NOHW = convolve(*inputs, *shift)
     dy_NOHW = torch.randn(y_NOHW.shape, generator=torch.Generator().manual_seed(1)).to(y_NOHW)
     return y_NOHW, *torch.autograd.grad(y_NOHW, inputs, dy_NOHW)
@@ -40,21 +42,27 @@ def with_gradients(convolve, inputs, *shift):
 
 @st.composite
 def cases(draw):
-    """Inputs of any size and layout, and a shift from none to all of the channels."""
+    """Inputs of any size and layout, with a bias or without, and a shift from none to all of the channels."""
     frames, channels = draw(st.integers(1, 5)), draw(st.integers(1, 9))
     sizes = (draw(st.integers(1, 3)) * frames, channels, *(draw(st.integers(1, 4)) for _ in range(3)))
     after = draw(st.integers(0, channels))
     layout = draw(st.sampled_from([NHWC, torch.contiguous_format]))
-    inputs = [value.detach().to(memory_format=layout).requires_grad_() for value in random_inputs(*sizes)]
-    return inputs, frames, after, draw(st.integers(0, channels - after))
+    *inputs, bias_O = random_inputs(*sizes)
+    inputs = [value.detach().to(memory_format=layout).requires_grad_() for value in inputs]
+    return (inputs, draw(st.sampled_from([bias_O, None]))), frames, after, draw(st.integers(0, channels - after))
 
 
 @settings(deadline=None)
 @given(cases())
 def test_folded_is_shifted_and_convolved_with_its_gradients(case):
-    inputs, *shift = case
+    (inputs, bias_O), *shift = case
+    given = inputs if bias_O is None else [*inputs, bias_O]
+
+    def with_or_without(convolve):
+        return lambda x_NCHW, weight_OC11, bias_O=None: convolve(x_NCHW, weight_OC11, bias_O, *shift)
+
     torch.testing.assert_close(
-        with_gradients(shift_conv1x1, inputs, *shift), with_gradients(separately, inputs, *shift)
+        with_gradients(with_or_without(shift_conv1x1), given), with_gradients(with_or_without(separately), given)
     )
 
 
@@ -63,20 +71,20 @@ def test_gradients_agree_with_finite_differences():
 
 
 def test_results_are_channels_last_and_gradients_have_the_strides_of_what_they_are_of():
-    x_NCHW, weight_OC11 = random_inputs()
+    x_NCHW, weight_OC11, bias_O = random_inputs()
     for layout in (NHWC, torch.contiguous_format):
-        inputs = x_NCHW, weight_OC11.detach().to(memory_format=layout).requires_grad_()
-        y_NOHW, dx_NCHW, dweight_OC11 = with_gradients(shift_conv1x1, inputs, 3, 1, 1)
+        inputs = x_NCHW, weight_OC11.detach().to(memory_format=layout).requires_grad_(), bias_O
+        y_NOHW, dx_NCHW, dweight_OC11, _ = with_gradients(shift_conv1x1, inputs, 3, 1, 1)
         assert y_NOHW.is_contiguous(memory_format=NHWC)
-        assert (dx_NCHW.stride(), dweight_OC11.stride()) == tuple(value.stride() for value in inputs)
+        assert (dx_NCHW.stride(), dweight_OC11.stride()) == tuple(value.stride() for value in inputs[:2])
 
 
 def test_gradients_are_computed_only_where_they_are_wanted():
-    x_NCHW, weight_OC11 = random_inputs()
-    with patch.object(fold, "_input_grad") as input_grad:
-        shift_conv1x1(x_NCHW.detach(), weight_OC11, 3, 1, 1).sum().backward()
-    with patch.object(fold, "_weight_grad") as weight_grad:
-        shift_conv1x1(x_NCHW, weight_OC11.detach(), 3, 1, 1).sum().backward()
+    x_NCHW, weight_OC11, _ = random_inputs()
+    with patch.object(fold_products, "input_grad") as input_grad:
+        shift_conv1x1(x_NCHW.detach(), weight_OC11, None, 3, 1, 1).sum().backward()
+    with patch.object(fold_products, "weight_grad") as weight_grad:
+        shift_conv1x1(x_NCHW, weight_OC11.detach(), None, 3, 1, 1).sum().backward()
     assert not input_grad.called and not weight_grad.called
 
 
@@ -88,24 +96,23 @@ def test_under_autocast_it_computes_in_half_precision_and_weights_keep_theirs(dt
     expected = with_gradients(separately, inputs, 3, 1, 1)
     with torch.autocast("cpu", dtype):
         actual = with_gradients(convolve, inputs, 3, 1, 1)
-    assert [value.dtype for value in actual] == [dtype, torch.float32, torch.float32]
+    assert [value.dtype for value in actual] == [dtype, *[torch.float32] * 3]
     assert actual[2].stride() == inputs[1].stride()
     torch.testing.assert_close(actual, expected, rtol=0.02, atol=0.1, check_dtype=False)
 
 
 OPERATORS = {
-    "forward": (fold._conv, lambda x, weight, dy: (x, weight)),
-    "input_grad": (fold._input_grad, lambda x, weight, dy: (dy.detach(), weight.detach())),
-    "weight_grad": (fold._weight_grad, lambda x, weight, dy: (x.detach(), dy.detach(), weight.detach())),
+    "forward": (fold._conv, lambda x, weight, bias, dy: (x, weight, bias)),
+    "input_grad": (fold._input_grad, lambda x, weight, bias, dy: (dy.detach(), weight.detach())),
+    "weight_grad": (fold._weight_grad, lambda x, weight, bias, dy: (x.detach(), dy.detach(), weight.detach())),
 }
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operators_keep_the_contract_of_pytorch(name):
     operator, inputs = OPERATORS[name]
-    x_NCHW, weight_OC11 = random_inputs()
-    dy_NOHW = separately(x_NCHW, weight_OC11, 3, 1, 1)
-    torch.library.opcheck(operator, (*inputs(x_NCHW, weight_OC11, dy_NOHW), 3, 2, 1))
+    values = random_inputs()
+    torch.library.opcheck(operator, (*inputs(*values, separately(*values, 3, 1, 1)), 3, 2, 1))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
@@ -123,18 +130,18 @@ class OnClips(torch.nn.Module):
         self.weight = weight_OC11
 
     def forward(self, clips_BTCHW):
-        return shift_conv1x1(clips_BTCHW.flatten(0, 1), self.weight, clips_BTCHW.shape[1], 2, 1)
+        return shift_conv1x1(clips_BTCHW.flatten(0, 1), self.weight, None, clips_BTCHW.shape[1], 2, 1)
 
 
 def test_exported_it_stays_one_operator_for_any_number_of_clips():
-    x_NCHW, weight_OC11 = (value.detach() for value in random_inputs(count=12))
+    x_NCHW, weight_OC11, _ = (value.detach() for value in random_inputs(count=12))
     clips_BTCHW = x_NCHW.unflatten(0, (-1, 3))
     batch = torch.export.Dim("B")
     program = torch.export.export(OnClips(weight_OC11), (clips_BTCHW,), dynamic_shapes=[{0: batch}])
     assert torch.ops.tsm.shift_conv1x1.default in [node.target for node in program.graph.nodes]
     for clips in (1, 3):
         some = clips_BTCHW[:clips]
-        torch.testing.assert_close(program.module()(some), separately(some.flatten(0, 1), weight_OC11, 3, 2, 1))
+        torch.testing.assert_close(program.module()(some), separately(some.flatten(0, 1), weight_OC11, None, 3, 2, 1))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +155,7 @@ def test_exported_it_stays_one_operator_for_any_number_of_clips():
 )
 def test_shapes_that_do_not_fit_are_refused(count, weight, shift, message):
     with pytest.raises(ValueError, match=message):
-        shift_conv1x1(torch.zeros(count, 8, 2, 2), torch.zeros(weight), *shift)
+        shift_conv1x1(torch.zeros(count, 8, 2, 2), torch.zeros(weight), None, *shift)
 
 
 @pytest.fixture
@@ -164,7 +171,7 @@ def h100(monkeypatch):
 
 def test_a_compiler_for_gpus_sees_the_kernels_and_what_each_one_writes(h100):
     def all_three(x_NCHW, weight_OC11, dy_NOHW):
-        y_NOHW = fold._conv(x_NCHW, weight_OC11, 8, 8, 8)
+        y_NOHW = fold._conv(x_NCHW, weight_OC11, None, 8, 8, 8)
         dx_NCHW = fold._input_grad(dy_NOHW, weight_OC11, 8, 8, 8)
         return y_NOHW, dx_NCHW, fold._weight_grad(x_NCHW, dy_NOHW, weight_OC11, 8, 8, 8)
 

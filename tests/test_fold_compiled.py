@@ -36,18 +36,20 @@ class Recorder:
     def compiled(self, capability, aligned=True):
         """The kernel as Triton would compile it for these arguments, their addresses being multiples of 16 or not."""
         names = self.kernel.arg_names
-        signature, hints = dict.fromkeys(self.constants, "constexpr"), {}
-        for place, (name, value) in enumerate(zip(names, self.arguments, strict=False)):
-            is_tensor = isinstance(value, torch.Tensor)
+        given = dict(zip(names, self.arguments, strict=False))
+        constants = self.constants | {name: None for name, value in given.items() if value is None}
+        signature, hints = dict.fromkeys(constants, "constexpr"), {}
+        for name in given.keys() - constants.keys():
+            value, is_tensor = given[name], isinstance(given[name], torch.Tensor)
             signature[name] = POINTERS[value.dtype] if is_tensor else "i32"
             if aligned if is_tensor else value % 16 == 0:
-                hints[(place,)] = [["tt.divisibility", 16]]
-        constants = {(names.index(name),): value for name, value in self.constants.items()}
+                hints[(names.index(name),)] = [["tt.divisibility", 16]]
+        constants = {(names.index(name),): value for name, value in constants.items()}
         source = ASTSource(self.kernel, {name: signature[name] for name in names}, constants, hints)
         return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=self.options)
 
 
-def launched(monkeypatch, channels, filters, dtype, after, before):
+def launched(monkeypatch, channels, filters, dtype, after, before, bias=False):
     """The three kernels, as launched for 8 clips of 8 frames of 14 px squares."""
     made = []
     monkeypatch.setattr(fold_kernels, "wrap_triton", lambda kernel: made.append(Recorder(kernel)) or made[-1])
@@ -57,7 +59,8 @@ def launched(monkeypatch, channels, filters, dtype, after, before):
             for width in (channels, filters)
         )
         weight_OC = torch.empty(filters, channels, dtype=dtype)
-        fold_kernels.forward(x_NCHW, weight_OC, 8, after, before)
+        bias_O = torch.empty(filters) if bias else None
+        fold_kernels.forward(x_NCHW, weight_OC, bias_O, 8, after, before)
         fold_kernels.input_grad(dy_NOHW, weight_OC, 8, after, before)
         fold_kernels.weight_grad(x_NCHW, dy_NOHW, 8, after, before)
     return made
@@ -93,6 +96,14 @@ def test_kernels_for_an_h100_use_its_tensor_cores_move_16_bytes_at_once_and_spil
 ):
     for launch in launched(monkeypatch, channels, filters, torch.bfloat16, channels // 8, channels // 8):
         check(launch, 90, torch.bfloat16)
+
+
+def test_a_bias_is_added_in_registers(monkeypatch):
+    without, with_bias = (
+        launched(monkeypatch, 64, 64, torch.bfloat16, 8, 8, bias)[0].compiled(90) for bias in (False, True)
+    )
+    stores = [re.findall(r"st\.global\S*", binary.asm["ptx"]) for binary in (without, with_bias)]
+    assert stores[0] == stores[1] and stack_bytes(with_bias) == 0
 
 
 @pytest.mark.slow

@@ -25,17 +25,17 @@ def example(channels, filters, dtype, clips=2, side=7):
         torch.randn(count, width, side, side, device="cuda").to(dtype).to(memory_format=torch.channels_last)
         for width in (channels, filters)
     )
-    return x_NCHW, weight_OC11.to(dtype), dy_NOHW
+    return x_NCHW, weight_OC11.to(dtype), torch.randn(filters, device="cuda").to(dtype), dy_NOHW
 
 
-def with_gradients(convolve, x_NCHW, weight_OC11, dy_NOHW, after, before):
-    inputs = x_NCHW.detach().requires_grad_(), weight_OC11.detach().requires_grad_()
+def with_gradients(convolve, x_NCHW, weight_OC11, bias_O, dy_NOHW, after, before):
+    inputs = [value.detach().requires_grad_() for value in (x_NCHW, weight_OC11, bias_O)]
     y_NOHW = convolve(*inputs, FRAMES, after, before)
     return y_NOHW.detach(), *torch.autograd.grad(y_NOHW, inputs, dy_NOHW)
 
 
-def separately(x_NCHW, weight_OC11, frames, after, before):
-    return F.conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11)
+def separately(x_NCHW, weight_OC11, bias_O, frames, after, before):
+    return F.conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11, bias_O)
 
 
 def assert_rounded(actual, expected, dtype):
@@ -53,15 +53,12 @@ def test_kernels_are_right_at_every_width_of_resnets(dtype, causal):
 
 
 def test_tensors_that_start_anywhere_are_read_right():
-    x_NCHW, weight_OC11, dy_NOHW = example(64, 64, torch.float16)
+    x_NCHW, *rest = example(64, 64, torch.float16)
     room = torch.empty(x_NCHW.numel() + 1, device="cuda", dtype=torch.float16)
     odd_NCHW = room[1:].as_strided(x_NCHW.shape, x_NCHW.stride(), 1).copy_(x_NCHW)
     assert odd_NCHW.data_ptr() % 16
-    expected = with_gradients(shift_conv1x1, x_NCHW, weight_OC11, dy_NOHW, 8, 8)
-    for actual, wanted in zip(
-        with_gradients(shift_conv1x1, odd_NCHW, weight_OC11, dy_NOHW, 8, 8), expected, strict=True
-    ):
-        assert torch.equal(actual, wanted)
+    expected, actual = (with_gradients(shift_conv1x1, values, *rest, 8, 8) for values in (x_NCHW, odd_NCHW))
+    assert all(torch.equal(*pair) for pair in zip(actual, expected, strict=True))
 
 
 def test_the_same_gives_the_same_to_the_bit():
@@ -72,11 +69,11 @@ def test_the_same_gives_the_same_to_the_bit():
 
 def test_tensors_of_more_than_two_thousand_million_values_are_addressed_right():
     side, clips = 112, 2**31 // (FRAMES * 64 * 112 * 112) + 1
-    x_NCHW, weight_OC11, dy_NOHW = example(64, 64, torch.float16, clips, side)
+    x_NCHW, *parameters, dy_NOHW = example(64, 64, torch.float16, clips, side)
     assert x_NCHW.numel() > 2**31
-    y_NOHW, dx_NCHW, _ = with_gradients(shift_conv1x1, x_NCHW, weight_OC11, dy_NOHW, 8, 8)
+    y_NOHW, dx_NCHW, *_ = with_gradients(shift_conv1x1, x_NCHW, *parameters, dy_NOHW, 8, 8)
     last = slice(-FRAMES, None)
-    alone = with_gradients(shift_conv1x1, x_NCHW[last], weight_OC11, dy_NOHW[last], 8, 8)
+    alone = with_gradients(shift_conv1x1, x_NCHW[last], *parameters, dy_NOHW[last], 8, 8)
     assert torch.equal(y_NOHW[last], alone[0]) and torch.equal(dx_NCHW[last], alone[1])
 
 
