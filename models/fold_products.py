@@ -16,9 +16,9 @@ from models.shift import move
 
 
 class ShiftConv1x1(torch.autograd.Function):
-    """y_NOHW of x_NCHW, weight_OC11, bias_O, frames, after, before: as the operator in `fold`, which costs more to call.
+    """y_NOHW of x_NCHW, weight_OC11, bias_O, frames, after, before.
 
-    The columns that move are kept for the gradient of the weight.
+    What the operator in `fold` does, which costs more to call. The moved columns are kept for the weight's gradient.
     """
 
     @staticmethod

@@ -36,6 +36,11 @@ def find(device: torch.device, dtype: torch.dtype, channels: int, filters: int) 
     return rows().get((device_name(device), str(dtype).removeprefix("torch."), channels, filters))
 
 
+def knows(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether anything was measured on a device in a type."""
+    return any(found[:2] == (device_name(device), str(dtype).removeprefix("torch.")) for found in rows())
+
+
 def key(row: Row) -> tuple:
     """What a row is about."""
     return row["device"], row["dtype"], row["channels"], row["filters"]

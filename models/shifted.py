@@ -52,6 +52,7 @@ class ShiftedConv2d(nn.Conv2d):
         return f"{super().extra_repr()}, frames={self.frames}, after={self.after}, before={self.before}"
 
 
+MEASURE = "`python benchmarks/shift.py layers --device gpu --keep`"
 Form = Callable[[ShiftedConv2d, Tensor], Tensor]  # x_NCHW -> y_NOHW
 
 
@@ -82,7 +83,10 @@ FORMS: dict[str, Form] = {
 
 
 def describe_shift(model: nn.Module, device: torch.device, dtype: torch.dtype, compiled: bool) -> str:
-    """One line for the start of a run: how many convolutions of `model` shift, and in how many of them it is folded."""
+    """One line for the start of a run: how many convolutions of `model` shift, and in how many of them it is folded.
+
+    Of a GPU that was never measured, so that `auto` folds nothing, it says how to measure it.
+    """
     shifted = [part for part in model.modules() if isinstance(part, ShiftedConv2d)]
     if not shifted:
         return "no shift"
@@ -90,7 +94,9 @@ def describe_shift(model: nn.Module, device: torch.device, dtype: torch.dtype, c
         part.form is inside or (part.form is automatic and part.folds(device, dtype, compiled)) for part in shifted
     )
     if folded == 0:
-        return f"{len(shifted)} convolutions shift, each by a copy before it"
+        unknown = any(part.form is automatic for part in shifted) and not fold_table.knows(device, dtype)
+        advice = f"; whether folding is faster on this GPU says {MEASURE}" if unknown and device.type == "cuda" else ""
+        return f"{len(shifted)} convolutions shift, each by a copy before it{advice}"
     if folded == len(shifted):
         return f"{len(shifted)} convolutions shift, all folded: nothing is copied"
     return f"{len(shifted)} convolutions shift: {folded} folded, {len(shifted) - folded} by a copy before it"

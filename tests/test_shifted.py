@@ -133,6 +133,20 @@ def test_a_network_says_what_becomes_of_its_shifts(table):
     assert said(name="tsn") == "no shift"
 
 
+def test_a_gpu_without_rows_is_told_how_to_get_them(table, monkeypatch):
+    monkeypatch.setattr(fold_table, "device_name", lambda device: "a GPU")
+    cuda, advice = torch.device("cuda"), "benchmarks/shift.py layers --device gpu --keep"
+
+    def said(device, shift):
+        model = build_model(Model(backbone="resnet50", width=8, num_classes=2, shift=shift))
+        return describe_shift(model, device, torch.float16, compiled=False)
+
+    assert advice in said(cuda, "auto")
+    assert advice not in said(cuda, "where") + said(CPU, "auto")
+    table(row(device="a GPU", dtype="float16", folded_ms=9))
+    assert advice not in said(cuda, "auto")
+
+
 def test_the_rows_that_are_shipped_have_what_the_rule_reads():
     rows = [json.loads(line) for line in fold_table.FILE.read_text().splitlines()]
     keys = [(row["device"], row["dtype"], row["channels"], row["filters"]) for row in rows]
