@@ -175,7 +175,7 @@ class Eval:
     """Side of the evaluation crop; 0: clip.size; `full`: short_side, as full-resolution protocols take it."""
     average: Literal["logits", "probs"] = "logits"
     batch: int = 0
-    """Videos over all ranks in one batch; 0: as many as keep the frames of a training batch."""
+    """Videos over all ranks in one batch; 0: as many as keep the frames of a training batch, fewer large ones."""
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, clips=1, frames=0, ten_crop_frames=0, short_side=16, size=0, batch=0)

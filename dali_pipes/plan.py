@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.views import Views
 
 Place = tuple[int, int]  # epoch, and step within it
+EVAL_BYTES = 1 << 30  # of decoded frames in a batch of evaluation; several batches are under way at once
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,19 @@ class EvalPlan:
         """Side of a clip, in pixels."""
         return self.config.eval_size
 
-    @property
+    @cached_property
     def batch(self) -> int:
-        """Videos per step on this rank: by default as many as keep the number of frames of a training batch."""
+        """Videos per step on this rank: by default as many as keep the number of frames of a training batch.
+
+        Fewer where videos are large, so that their decoded frames do not fill the memory. By the mean, since one large
+        video in a set of small ones should not slow all of them down.
+        """
         if self.config.eval.batch:
             return max(1, self.config.eval.batch // self.shard.count)
         frames = self.config.train.batch * self.config.model.frames
-        return max(1, frames // (self.views * self.frames * self.shard.count))
+        width_N, height_N = (side_N[self.catalog.usable] for side_N in (self.catalog.width_N, self.catalog.height_N))
+        mean_bytes = 3 * np.mean(width_N * height_N) * self.frames * self.config.eval.clips
+        return max(1, min(frames // (self.views * self.frames * self.shard.count), int(EVAL_BYTES / mean_bytes)))
 
     def __len__(self) -> int:
         return -(-len(self.catalog.usable) // (self.batch * self.shard.count))
