@@ -1,15 +1,16 @@
 """The cut: a video and the frames wanted of it become the smallest bytes that a decoder can turn into those frames.
 
-Owns which packets are needed, reading them, and where each wanted frame stands in the result. Decodes nothing.
+Owns which packets are needed, how they are read, and where each wanted frame stands in the result. Decodes nothing.
 
-Many videos are cut at once, since the arithmetic of one costs little more than calling NumPy does: end to end they are
-one long video. Of its P packets K are kept.
+Many videos are cut at once: laid end to end they are one long video, and its arithmetic costs little more than that of
+one short video, of which most is calling NumPy. Of its P packets K are kept.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from dali_pipes.errors import DataError, attempt
 from dali_pipes.turns import in_turn, out_of_turn, read_in_turn
 from dali_pipes.video import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
 
-Read = Callable[[int, int, int], bytes | bytearray]  # descriptor, size, offset -> up to so many bytes, as os.pread
+Read = Callable[[int, int, int], bytes | bytearray]  # (descriptor, size, offset) -> up to `size` bytes, as os.pread
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,10 @@ class Cut:
 
 
 def cut(video: Video, frames: np.ndarray) -> Cut:
-    """Read what `frames` ([T] frame numbers, in any order, repeats allowed) need. Raises DataError naming the file."""
+    """Read what `frames` need: [T] frame numbers, at least one, in any order, repeats allowed.
+
+    Raises DataError, naming the file, where it cannot be read or is not what was scanned.
+    """
     (result,) = cut_all([video], [np.asarray(frames)])
     if isinstance(result, DataError):
         raise result
@@ -61,17 +65,9 @@ def cut(video: Video, frames: np.ndarray) -> Cut:
 
 def cut_all(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> list[Cut | DataError]:
     """For each video and the frames wanted of it, what `cut` returns or raises."""
-    descriptors = [attempt(_open_unchanged, video) for video in videos]
-    try:
-        with in_turn():
-            small = [pair for pair in zip(videos, frames, strict=True) if pair[0].access != "whole"]
-            plans = _plan(*zip(*small, strict=True)) if small else iter(())
-            jobs = zip(videos, frames, descriptors, strict=True)
-            return [attempt(_cut, *job, None if job[0].access == "whole" else next(plans)) for job in jobs]
-    finally:
-        for descriptor in descriptors:
-            if not isinstance(descriptor, DataError):
-                os.close(descriptor)
+    with _opened(videos) as descriptors, in_turn():
+        jobs = zip(videos, frames, descriptors, _plans(videos, frames), strict=True)
+        return [attempt(_cut, *job) for job in jobs]
 
 
 def needed(table: PacketTable, frames: np.ndarray) -> np.ndarray:
@@ -83,6 +79,7 @@ def needed(table: PacketTable, frames: np.ndarray) -> np.ndarray:
     wanted = table.decode_position[np.asarray(frames)]
     group = table.groups.searchsorted(wanted, "right") - 1
     start, count = table.groups[group], len(table.packets)
+    # For each packet, how many wanted pictures of its group come after it.
     wanted_ahead = (np.bincount(start, minlength=count) - np.bincount(wanted, minlength=count)).cumsum()
     keep = (wanted_ahead > 0) & table.trailing
     for place in table.leading[wanted].nonzero()[0].tolist():
@@ -112,8 +109,15 @@ class _Plan(NamedTuple):
     runs: list[tuple[int, int]]  # (offset, bytes) of each read: packets that are neighbours in the file are one
 
 
+def _plans(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> Iterator[_Plan | None]:
+    """How each video is cut; None where it is read whole."""
+    small = [pair for pair in zip(videos, frames, strict=True) if pair[0].access != "whole"]
+    plans = _plan(*zip(*small, strict=True)) if small else iter(())
+    return (None if video.access == "whole" else next(plans) for video in videos)
+
+
 def _plan(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> Iterator[_Plan]:
-    """The plan of each cut, from one pass over the packets of all. Each wants one frame at least."""
+    """The plan of each cut, from one pass over the packets of all. At least one frame of each video is wanted."""
     table, counts = Joined(videos), [len(frames_T) for frames_T in frames]
     wanted = np.concatenate(frames) + table.first_frames.repeat(counts)
     keep = needed(table, wanted)
@@ -124,17 +128,18 @@ def _plan(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> Iterator[_Pl
     shown -= np.minimum.reduceat(shown, seams).repeat(kept)
     positions = shown[keep.searchsorted(table.decode_position[wanted])].astype(np.int32)
     sizes, offsets = (table.packets[name][keep].astype(np.int64) for name in ("size", "offset"))
-    run = _run_starts(offsets, sizes, seams)
-    runs = list(zip(offsets[run].tolist(), np.add.reduceat(sizes, run).tolist(), strict=True))
+    run_starts = _run_starts(offsets, sizes, seams)
+    runs = list(zip(offsets[run_starts].tolist(), np.add.reduceat(sizes, run_starts).tolist(), strict=True))
 
-    of_sync, of_runs = sync.searchsorted(seams), run.searchsorted(seams)
-    sync -= seams.repeat(np.diff(of_sync, append=len(sync)))
+    # So far all number on from one video to the next; each plan is to count from the start of its own.
+    sync_seams, run_seams = sync.searchsorted(seams), run_starts.searchsorted(seams)
+    sync -= seams.repeat(np.diff(sync_seams, append=len(sync)))
     keep -= table.starts.repeat(kept)
     parts = [
         _split(array, starts)
         for array, starts in (
-            (keep, seams), (sizes, seams), (shown, seams), (sync, of_sync),
-            (positions, np.cumsum([0, *counts[:-1]])), (runs, of_runs),
+            (keep, seams), (sizes, seams), (shown, seams), (sync, sync_seams),
+            (positions, np.cumsum([0, *counts[:-1]])), (runs, run_seams),
         )
     ]  # fmt: skip
     return map(_Plan, *parts)
@@ -174,7 +179,7 @@ def _run_starts(offsets: np.ndarray, sizes: np.ndarray, seams: np.ndarray) -> np
 
 
 def _cut(video: Video, frames: np.ndarray, descriptor: int | DataError, plan: _Plan | None) -> Cut:
-    """The small mp4 of a plan; without one, the file itself."""
+    """The small mp4 of a plan; without a plan, the file itself."""
     if isinstance(descriptor, DataError):
         raise descriptor
     return _whole(video, frames, descriptor) if plan is None else _small(video, descriptor, plan)
@@ -202,18 +207,41 @@ def _small(video: Video, descriptor: int, plan: _Plan) -> Cut:
     return Cut(data, plan.positions, len(sizes), (video.height, video.width), layout)
 
 
+@contextmanager
+def _opened(videos: Sequence[Video]) -> Iterator[list[int | DataError]]:
+    """A descriptor of each file, or why there is none. They are closed after the block, whatever happens in it."""
+    descriptors: list[int | DataError] = []
+    try:
+        for video in videos:
+            descriptors.append(attempt(_open_unchanged, video))
+        yield descriptors
+    finally:
+        for descriptor in descriptors:
+            if not isinstance(descriptor, DataError):
+                os.close(descriptor)
+
+
 def _open_unchanged(video: Video) -> int:
     """A descriptor of the file, which is still the one that was scanned."""
     try:
         descriptor = os.open(video.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise DataError(f"{video.path}: cannot be opened ({error.strerror}); it was there when scanned") from error
-    now = os.fstat(descriptor)
-    if (now.st_size, now.st_mtime_ns) != (video.size, video.mtime_ns):
+    if problem := _changed(video, descriptor):
         os.close(descriptor)
-        seen = f"{now.st_size} bytes instead of {video.size}" if now.st_size != video.size else "a newer time stamp"
-        raise DataError(f"{video.path}: changed since the scan ({seen}); scan the list again")
+        raise DataError(f"{video.path}: {problem}; scan the list again")
     return descriptor
+
+
+def _changed(video: Video, descriptor: int) -> str:
+    """How the open file differs from the one that was scanned; empty where it does not."""
+    try:
+        now = os.fstat(descriptor)
+    except OSError as error:  # a network file system may lose a file while it is open
+        return f"cannot be looked at ({error.strerror})"
+    if now.st_size != video.size:
+        return f"changed since the scan ({now.st_size} bytes instead of {video.size})"
+    return "" if now.st_mtime_ns == video.mtime_ns else "changed since the scan (another time stamp)"
 
 
 def _read(video: Video, descriptor: int, offset: int, size: int, read: Read) -> bytes | bytearray:
@@ -247,7 +275,7 @@ def _demuxed(video: Video, descriptor: int, keep: np.ndarray) -> list[bytes]:
 
 
 def _break_links(video: Video, data: bytes, starts: np.ndarray, sizes: np.ndarray, sync: np.ndarray) -> bytes:
-    """`data` with each HEVC group that starts afresh marked so; in open groups the numbers of pictures run on."""
+    """`data` with a mark on each HEVC group that starts afresh: in open groups the numbers of pictures would run on."""
     prefix = bitstream.length_size(mp4.configuration(video.description, b"hvcC"), "hevc")
     marked = bytearray(data)
     for place in sync.tolist():

@@ -1,5 +1,6 @@
 """The cut: the right frames, from as few packets as can be, in a file that any decoder takes."""
 
+import errno
 import os
 import struct
 from dataclasses import replace
@@ -10,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from videos import decode_whole, number_in, write_video
 
-from dali_pipes import cutter, decode, mp4
+from dali_pipes import bitstream, cutter, decode, mp4
 from dali_pipes.cutter import cut, needed
 from dali_pipes.decode import decode_frames
 from dali_pipes.errors import DataError
 from dali_pipes.probe import probe
+from dali_pipes.turns import in_turn
 from dali_pipes.video import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Video
 
 DALI_TOLERANCE = 4  # grey levels: DALI and FFmpeg round the conversion from YUV differently
@@ -122,15 +124,29 @@ def test_groups_whose_picture_numbers_collide_after_a_jump_decode(tmp_path):
         assert [number_in(picture) for picture in decoded] == frames
 
 
+def test_a_plain_decoder_takes_open_groups_that_the_cut_brings_together(tmp_path):
+    params = "log-level=none:keyint=20:min-keyint=2:bframes=4:b-adapt=0:open-gop=1"
+    video = probe(str(write_video(tmp_path / "clip.mp4", "libx265", 340, options={"x265-params": params})))
+    rng = np.random.default_rng(0)
+    for frames in rng.integers(0, 340, (12, 3)):
+        result = cut(video, frames)
+        shown = shown_by(result, tmp_path)
+        assert [number_in(shown[position]) for position in result.positions] == frames.tolist()
+
+
 def test_positions_count_the_frames_of_the_cut_in_the_order_they_are_shown(tmp_path):
     video = probe(str(write_video(tmp_path / "clip.mp4", "libx264", b_frames=3)))
-    small = tmp_path / "small.mp4"
     frames = np.array([40, 3, 22, 3, 47])
     result = cut(video, frames)
-    small.write_bytes(result.data)
-    shown = decode_whole(small)
+    shown = shown_by(result, tmp_path)
     assert len(shown) == result.packets
     assert [number_in(shown[position]) for position in result.positions] == frames.tolist()
+
+
+def shown_by(result: cutter.Cut, folder) -> list[np.ndarray]:
+    """All pictures that a plain decoder shows of a cut, written to a file."""
+    (folder / "small.mp4").write_bytes(result.data)
+    return decode_whole(folder / "small.mp4")
 
 
 def with_colours(description: bytes, colours: bytes) -> bytes:
@@ -270,6 +286,13 @@ def test_videos_planned_together_are_planned_as_each_alone(several, data):
             np.testing.assert_array_equal(field, expected)
 
 
+def test_packets_that_are_neighbours_in_the_file_are_one_read(tmp_path):
+    video = probe(str(write_video(tmp_path / "clip.mp4", "libx264", gop=1)))
+    (plan,) = cutter._plan([video], [np.array([9, 4, 3, 5])])
+    offsets, sizes = video.offsets.tolist(), video.sizes.tolist()
+    assert plan.runs == [(offsets[3], sum(sizes[3:6])), (offsets[9], sizes[9])]
+
+
 def test_neighbouring_packets_of_two_clips_are_two_reads(tmp_path):
     video = probe(str(write_video(tmp_path / "clip.mp4", "libx264", gop=1)))
     first, second = cutter._plan([video] * 2, [np.array([0]), np.array([1])])
@@ -296,10 +319,23 @@ def test_videos_cut_together_are_cut_as_each_alone_and_a_bad_one_harms_no_other(
         np.testing.assert_array_equal(one.positions, other.positions)
 
 
+def test_a_keyframe_needs_what_is_before_it_only_for_leading_pictures_that_are_wanted():
+    video = made_up([KEYFRAME, DISPOSABLE, 0, KEYFRAME, DISPOSABLE, 0], [1, 0, 2, 4, 3, 5])
+    for frames, sync in (([2, 4], [0, 2]), ([2, 3], [0]), ([0, 5], [0, 2]), ([0], [0])):
+        (plan,) = cutter._plan([video], [np.array(frames)])
+        assert plan.sync.tolist() == sync
+
+
 def test_hidden_pictures_have_no_number_but_keep_their_place():
     video = made_up([KEYFRAME | HIDDEN, HIDDEN, 0, KEYFRAME, 0], [0, 1, 2, 3, 4])
     assert video.decode_position.tolist() == [2, 3, 4]
     assert needed(video, np.array([0, 2])).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_keyframe_that_its_container_calls_disposable_is_kept_for_what_follows():
+    video = made_up([KEYFRAME | DISPOSABLE, 0, KEYFRAME | DISPOSABLE, 0, DISPOSABLE], [0, 1, 3, 4, 2])
+    assert needed(video, np.array([1])).tolist() == [0, 1]
+    assert needed(video, np.array([2])).tolist() == [0, 1, 2, 3, 4], "a leading picture, which needs both groups"
 
 
 def test_invisible_pictures_are_kept_and_not_counted():
@@ -308,7 +344,94 @@ def test_invisible_pictures_are_kept_and_not_counted():
     assert (keep.tolist(), cutter._shown(video, keep).tolist()) == ([0, 1, 2], [0, 1, 1])
 
 
+def test_a_one_frame_video_is_cut_whatever_is_asked_of_it_how_often(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", "libx264", 1)
+    video = probe(str(path))
+    result = cut(video, np.zeros(8, int))
+    assert (result.packets, result.positions.tolist()) == (1, [0] * 8)
+    assert [number_in(picture) for picture in decode_frames(result, str(path))] == [0] * 8
+
+
+def test_packets_beyond_4_gib_are_found(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", "libx264", b_frames=2)
+    video, beyond = probe(str(path)), 5 << 30
+    with (tmp_path / "long.mp4").open("wb") as file:
+        file.seek(beyond)  # what is left out takes no room
+        file.write(path.read_bytes())
+    packets, status = video.packets.copy(), (tmp_path / "long.mp4").stat()
+    packets["offset"] += beyond
+    long = replace(
+        video, path=str(tmp_path / "long.mp4"), size=status.st_size, mtime_ns=status.st_mtime_ns, packets=packets
+    )
+    frames = np.array([3, 40])
+    assert cut(long, frames).data == cut(video, frames).data
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_packets_of_a_transport_stream_are_stored_with_lengths_as_mp4_wants_them(tmp_path, codec):
+    video = probe(str(write_video(tmp_path / "clip.ts", codec, b_frames=2)))
+    result = cut(video, np.array([3, 20]))
+    assert video.access == "demux"
+    for start, size in zip(result.layout.starts.tolist(), result.layout.sizes.tolist(), strict=True):
+        assert list(bitstream.units(result.data, 4, start, start + size))  # which raises where lengths do not add up
+
+
+# Reading: whatever the kernel hands over at a time, and while others go on.
+
+
+@pytest.mark.parametrize("access", ["ranged", "demux", "whole"])
+def test_what_comes_in_small_parts_is_put_together(tmp_path, monkeypatch, access):
+    video = replace(probe(str(write_video(tmp_path / "clip.mp4", "libx264", gop=8))), access=access)
+    frames = np.array([3, 20, 40])
+    expected, pread = cut(video, frames).data, os.pread
+    monkeypatch.setattr(os, "preadv", lambda *_: 0)  # nothing is in the page cache
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, offset: pread(descriptor, min(size, 100), offset))
+    assert cut(video, frames).data == expected
+
+
+@pytest.mark.parametrize("access", ["demux", "whole"])
+def test_others_go_on_while_a_whole_file_is_read(tmp_path, monkeypatch, access):
+    video = replace(probe(str(write_video(tmp_path / "clip.mp4", "libx264"))), access=access)
+    pread, reads = os.pread, []
+
+    def watched(*arguments):
+        with in_turn():  # would wait for ever, were the turn still ours
+            reads.append(arguments)
+        return pread(*arguments)
+
+    monkeypatch.setattr(os, "pread", watched)
+    cut(video, np.array([3, 20]))
+    assert len(reads) == 1
+
+
 # Files that are no longer what they were.
+
+
+def test_no_file_stays_open_however_cutting_ends(tmp_path, monkeypatch):
+    videos = [probe(str(write_video(tmp_path / f"{name}.mp4", "libx264", 20))) for name in ("whole", "changed", "gone")]
+    (tmp_path / "changed.mp4").write_bytes(b"less")
+    (tmp_path / "gone.mp4").unlink()
+    frames, before = [np.array([3])] * 3, os.listdir("/proc/self/fd")
+    cutter.cut_all(videos, frames)
+    assert os.listdir("/proc/self/fd") == before
+    monkeypatch.setattr(mp4, "write", None)  # a mistake of our own
+    with pytest.raises(TypeError):
+        cutter.cut_all(videos, frames)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_file_that_is_lost_while_it_is_open_is_named(tmp_path, monkeypatch):
+    video = probe(str(write_video(tmp_path / "clip.mp4", "libx264")))
+
+    def lost(descriptor):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", lost)
+        (refusal,) = cutter.cut_all([video], [np.array([0])])
+    assert str(refusal) == f"{video.path}: cannot be looked at (Stale file handle); scan the list again"
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_file_changed_since_the_scan_is_named(tmp_path):
@@ -342,6 +465,15 @@ def test_a_packet_table_that_reaches_beyond_the_file_is_an_error(tmp_path):
     packets["offset"] += video.size
     with pytest.raises(DataError, match=r"clip.mp4: ends at byte \d+, inside a packet"):
         cut(replace(video, packets=packets), np.array([0]))
+
+
+def test_a_stream_that_holds_fewer_packets_than_when_scanned_is_an_error(tmp_path):
+    video = probe(str(write_video(tmp_path / "clip.ts", "libx264")))
+    packets = np.concatenate([video.packets, video.packets[-1:]])
+    packets["order"][-1] += 1
+    longer = replace(video, packets=packets, frames=video.frames + 1)
+    with pytest.raises(DataError, match=r"clip.ts: holds fewer packets than when scanned; scan the list again"):
+        cut(longer, np.array([video.frames]))
 
 
 @pytest.mark.parametrize("access", ["ranged", "whole"])

@@ -67,6 +67,16 @@ def test_a_file_says_the_size_of_its_pictures_whatever_the_description_says(tmp_
     assert [number_in(picture) for picture in decoded] == [1, 6]
 
 
+def test_boxes_say_what_the_standard_has_them_say_where_ffmpeg_would_forgive_more(tmp_path):
+    small = rewritten(write_video(tmp_path / "source.mp4", "libx264", b_frames=3))
+    kinds, _, starts, ends = zip(*mp4.walk_boxes(small), strict=True)
+    assert kinds == (b"ftyp", b"moov", b"mdat")
+    assert (starts[1:], ends[-1]) == (ends[:-1], len(small))
+    keyframes, offsets = (mp4.find_box(small, (*TABLE[:-1], kind)) for kind in (b"stss", b"ctts"))
+    assert struct.unpack_from(">4I", keyframes, 12) == (3, 1, 17, 33), "samples are counted from 1"
+    assert offsets[8] == 1, "of version 1, whose offsets are signed"
+
+
 def test_a_box_is_found_by_its_path_whatever_form_its_size_has():
     inner = mp4.box(b"deep", b"here")
     long_form = struct.pack(">I4sQ", 1, b"outr", 16 + len(inner)) + inner
