@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from test_loader import make_config, read, with_section
+from loading import make_config, read, with_section
 from videos import write_video
 
 from dali_pipes import Shard, build_loader

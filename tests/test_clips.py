@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loading import make_config, read, with_section, write_set
 from PIL import Image
-from test_loader import make_config, read, with_section, write_set
 
 from dali_pipes import build_loader
 from dali_pipes.clips import ClipMaker, _Axis, resize

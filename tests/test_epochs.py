@@ -1,12 +1,13 @@
 """From epoch to epoch without a stop: the first batches of the next are prepared early, and are the right ones."""
 
+import itertools
 import threading
 from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_loader import assert_same, make_config, read, write_set
+from loading import arrays, assert_same, make_config, read, write_set
 
 import configs
 from dali_pipes import build_loader
@@ -43,11 +44,8 @@ def drawn(monkeypatch):
 
 
 def take(batches, count=None):
-    """`count` batches, or all, as arrays of their own."""
-    taken = []
-    while len(taken) != count and (batch := next(batches, None)) is not None:
-        taken.append((batch.clips_BVTCHW.numpy().copy(), batch.label_B.numpy(), batch.index_B.numpy()))
-    return taken
+    """The next `count` batches, or all that are left, as arrays."""
+    return list(map(arrays, itertools.islice(batches, count)))
 
 
 def test_epochs_in_a_row_are_those_of_a_fresh_loader_whatever_is_evaluated_between(config, loader):

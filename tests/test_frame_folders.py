@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from loading import LUMA, STD, arrays, make_config, read, with_section, write_set
 from PIL import Image
-from test_loader import LUMA, STD, make_config, read, with_section, write_set
 from videos import HEIGHT, WIDTH, number_in, picture, write_video
 
 from configs.schema import Data
@@ -237,7 +237,7 @@ def test_a_damaged_picture_costs_only_its_own_video(both, tmp_path):
         path.write_bytes(b"\xff\xd8\xff" + bytes(100))  # written in place: the folder's own time stays
     assert folder.stat().st_mtime_ns == status.st_mtime_ns
     loader = build_loader(config, "val")
-    batches = [(b.clips_BVTCHW.numpy().copy(), b.label_B.numpy(), b.index_B.numpy()) for b in loader.epoch(0)]
+    batches = list(map(arrays, loader.epoch(0)))
     loader.close()
     for path, content in zip(names, kept, strict=True):
         path.write_bytes(content)

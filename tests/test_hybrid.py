@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_loader import assert_same, make_config, read, with_section, write_set
+from loading import arrays, assert_same, make_config, read, with_section, write_set
 
 from dali_pipes import build_loader
 from dali_pipes.hybrid import HybridRunner
@@ -40,8 +40,7 @@ def test_epochs_follow_one_another(config):
     config = decoded_by(config, "hybrid", 0.4)
     loader = build_loader(config, "train")
     for epoch in range(3):
-        batches = [(b.clips_BVTCHW.numpy().copy(), b.label_B.numpy(), b.index_B.numpy()) for b in loader.epoch(epoch)]
-        assert_same(batches, read(config, epoch=epoch))
+        assert_same(list(map(arrays, loader.epoch(epoch))), read(config, epoch=epoch))
     loader.close()
 
 
@@ -64,8 +63,7 @@ def test_a_pause_measures_no_share_and_changes_no_batch(config):
     loader = build_loader(decoded_by(config, "hybrid", 0.4), "train")
     next(iter(loader.epoch(0)))
     loader.pause()
-    batches = [(b.clips_BVTCHW.numpy().copy(), b.label_B.numpy(), b.index_B.numpy()) for b in loader.epoch(0, 1)]
-    assert_same(batches, read(decoded_by(config, "hybrid", 0.4), start=1))
+    assert_same(list(map(arrays, loader.epoch(0, 1))), read(decoded_by(config, "hybrid", 0.4), start=1))
     loader.close()
 
 

@@ -1,50 +1,16 @@
 """The loader's contract: the same batches whatever the threads, ranks and first step; bad videos named, never fatal."""
 
-import dataclasses
 import os
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
-from videos import number_in, write_video
+from loading import FRAMES, LUMA, STD, VIDEOS, arrays, assert_same, make_config, read, with_section, write_set
+from videos import number_in
 
 from configs.errors import ConfigError
-from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
 from dali_pipes import DataError, Shard, build_loader
-from dali_pipes.scan import load_catalog
-
-STD, LUMA = np.array((0.229, 0.224, 0.225)), np.array((0.299, 0.587, 0.114))
-VIDEOS = 13
-FRAMES = 10  # of the shortest video; each further one has one more
-
-
-def write_set(folder, codec="libx264", suffix=".mp4"):
-    """VIDEOS videos with a list; returns the list."""
-    for number in range(VIDEOS):
-        write_video(folder / f"{number}{suffix}", codec, FRAMES + number, gop=4)
-    lines = [f"{number}{suffix} {number % 3}" for number in range(VIDEOS)]
-    (folder / "all.list").write_text("\n".join(lines))
-    return str(folder / "all.list")
-
-
-def make_config(source, **runtime):
-    config = Config(
-        model=Model(num_classes=3, frames=4),
-        data=Data(train=source, val=source, decoder="pyav", max_bad_fraction=0.5),
-        clip=Clip(size=32),
-        eval=Eval(short_side=40, batch=4),
-        optim=Optim(lr=0.1),
-        train=Train(name="test", epochs=1, batch=4),
-        runtime=Runtime(device="cpu", precision="fp32", **{"threads": 2, **runtime}),
-    )
-    load_catalog(source, config.data)
-    return config
-
-
-def with_section(config, section, **settings):
-    return replace(config, **{section: replace(getattr(config, section), **settings)})
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +21,6 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def config(source):
     return make_config(source)
-
-
-def read(config, split="train", epoch=0, start=0, shard=None):
-    """All batches of an epoch as (clips, labels, rows) arrays."""
-    loader = build_loader(config, split, shard)
-    try:
-        return [
-            (b.clips_BVTCHW.numpy().copy(), b.label_B.numpy(), b.index_B.numpy()) for b in loader.epoch(epoch, start)
-        ]
-    finally:
-        loader.close()
-
-
-def assert_same(some, others):
-    assert len(some) == len(others) > 0
-    for one, other in zip(some, others, strict=True):
-        for a, b in zip(one, other, strict=True):
-            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("runtime", [{"threads": 1, "prefetch": 1}, {"threads": 4, "prefetch": 3}])
@@ -97,7 +45,7 @@ def test_an_epoch_left_early_leaves_nothing_behind(config):
     loader = build_loader(config, "train")
     for _ in islice(loader.epoch(0), 1):
         pass
-    after = [(b.clips_BVTCHW.numpy().copy(), b.label_B.numpy(), b.index_B.numpy()) for b in loader.epoch(1)]
+    after = list(map(arrays, loader.epoch(1)))
     loader.close()
     assert_same(read(config, epoch=1), after)
 
@@ -171,7 +119,7 @@ def test_evaluation_gives_every_video_once_and_pads_with_minus_one(config, ranks
 def test_evaluation_shows_the_frames_that_the_views_name(config):
     plain = with_section(config, "eval", short_side=48, size=48)
     plain = with_section(plain, "clip", mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
-    wide = dataclasses.replace(plain, eval=dataclasses.replace(plain.eval, crops="three"))
+    wide = with_section(plain, "eval", crops="three")
     for clips_BVTCHW, _, row_B in read(wide, "val"):
         for clip_VTCHW, row in zip(clips_BVTCHW, row_B, strict=True):
             if row >= 0:
@@ -221,7 +169,7 @@ def test_a_video_that_dali_cannot_decode_costs_only_itself(tmp_path):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     loader = build_loader(config, "val")
-    batches = [(b.clips_BVTCHW.numpy().copy(), b.label_B.numpy(), b.index_B.numpy()) for b in loader.epoch(0)]
+    batches = list(map(arrays, loader.epoch(0)))
     loader.close()
     assert [bad.row for bad in loader.unreadable] == [6]
     assert len(batches) == len(whole)

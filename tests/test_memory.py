@@ -3,8 +3,8 @@
 import os
 
 import pytest
+from loading import make_config, with_section, write_set
 from test_catalog import resident_bytes
-from test_loader import make_config, with_section, write_set
 
 from dali_pipes import build_loader
 

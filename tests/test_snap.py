@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loading import make_config, with_section, write_set
 from test_cutter import GROUPS, stream
-from test_loader import make_config, with_section, write_set
 from videos import write_video
 
 from benchmarks import snap
