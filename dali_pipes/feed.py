@@ -1,4 +1,4 @@
-"""Threads that prepare batches, some ahead: what views show is read and cut, and for the `pyav` head decoded.
+"""Threads that prepare batches, some of them ahead: what views show is read and cut, for the `pyav` head also decoded.
 
 A video that cannot be read becomes a placeholder whose row is −1, and is remembered with its reason.
 """
@@ -26,11 +26,11 @@ from dali_pipes.plan import Place, Plan
 from dali_pipes.sample import Prepared, Sample, placeholder, prepare
 from dali_pipes.views import Views
 
-PART = 16  # videos that a thread prepares at once: enough to share the cost of calling NumPy
+PART = 16  # videos that a thread prepares at once: enough to make the calls to NumPy cheap for each
 
 
 class _Pending(NamedTuple):
-    """A batch in preparation: each future is the samples of a part of it."""
+    """A batch in preparation: each future gives the samples of a part of it."""
 
     views: Views
     futures: list[Future]
@@ -38,9 +38,9 @@ class _Pending(NamedTuple):
 
 
 class Feeder:
-    """Prepares batches ahead in threads. `unreadable` lists the videos found bad here, by row.
+    """Prepares batches ahead in threads. `unreadable` has the videos found bad here, by row.
 
-    With a `maker` the threads also make the clips (head: pyav), and a batch comes with them instead of with frames.
+    With a `maker` (head: pyav) the threads also make the clips, and a batch comes with its clips instead of its frames.
     """
 
     def __init__(self, catalog: Catalog, head: Head, threads: int, maker: ClipMaker | None = None):
@@ -53,29 +53,31 @@ class Feeder:
         self._pool = ThreadPoolExecutor(threads, "cut", compute_alone if maker else None)
 
     def batches(self, plan: Plan, places: Iterable[Place], ahead: int) -> Iterator[Prepared]:
-        """The batches of `plan` at these places, with `ahead` of them in preparation."""
+        """The batches of `plan` at these places, with `ahead` more of them in preparation."""
         pending: deque[_Pending] = deque()
         try:
             for place in places:
                 pending.append(self._submit(plan.draw(*place)))
                 if len(pending) > ahead:
-                    yield self._collect(pending.popleft())
+                    yield self._collect(pending)
             while pending:
-                yield self._collect(pending.popleft())
+                yield self._collect(pending)
         finally:
             futures = list(chain.from_iterable(batch.futures for batch in pending))
             for future in futures:
                 future.cancel()
-            wait(futures)  # whoever comes next has the threads, and the cores, for himself
+            wait(futures)  # whoever comes next has the threads, and the cores, to themselves
 
     def give_up(self, row: int, reason: str) -> None:
         """Remember that the video of this row cannot be read."""
         self.unreadable.setdefault(int(row), Unreadable(int(row), self.catalog.path(int(row)), reason))
 
     def close(self) -> None:
+        """Stop all threads. To be called after the iterators of `batches` are closed, which wait for the threads."""
         self._pool.shutdown(cancel_futures=True)
 
     def _submit(self, views: Views) -> _Pending:
+        """Have a batch prepared, in parts of about equal size: one a thread, or more where those would be too large."""
         count = len(views.row_B)
         clips_BVTHWC = self._maker.empty(count, *views.frames_BVT.shape[1:]) if self._maker else None
         size = min(PART, -(-count // self._threads))
@@ -86,14 +88,16 @@ class Feeder:
         ]
         return _Pending(views, futures, clips_BVTHWC)
 
-    def _collect(self, pending: _Pending) -> Prepared:
-        samples = list(chain.from_iterable(future.result() for future in pending.futures))
-        row_B = np.where([sample is None for sample in samples], -1, pending.views.row_B)
-        blank = placeholder(self.head, *pending.views.frames_BVT.shape[1:])
-        return Prepared([sample or blank for sample in samples], row_B, pending.clips_BVTHWC)
+    def _collect(self, pending: deque[_Pending]) -> Prepared:
+        """The first of the batches in preparation, which leaves them once it is ready."""
+        samples = list(chain.from_iterable(future.result() for future in pending[0].futures))
+        views, _, clips_BVTHWC = pending.popleft()
+        row_B = np.where([sample is None for sample in samples], -1, views.row_B)
+        blank = placeholder(self.head, *views.frames_BVT.shape[1:])
+        return Prepared([sample or blank for sample in samples], row_B, clips_BVTHWC)
 
     def _samples(self, views: Views, room_BVTHWC: Tensor | None) -> list[Sample | None]:
-        """The sample of each video, made into clips where there is room for them; None where there is none to read."""
+        """The sample of each video; None where none can be read. Where there is room for clips, they are made."""
         samples: list[Sample | None] = [None] * len(views.row_B)
         good = [place for place, row in enumerate(views.row_B.tolist()) if row >= 0 and row not in self.unreadable]
         views = views.part(good)

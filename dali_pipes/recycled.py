@@ -13,13 +13,15 @@ from torch import Tensor
 
 
 class Recycled:
-    """Lends tensors. The memory of one is lent again once nobody holds it, or a view of it, any more."""
+    """Lends tensors to one thread, which may hand them on. The memory of one is lent again once nobody holds it, or a
+    view of it, any more.
+    """
 
     def __init__(self):
         self._free: list[np.ndarray] = []
 
     def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A tensor with anything in it."""
+        """An uninitialised tensor."""
         count = math.prod(shape) * dtype.itemsize
         whole = self._free.pop() if self._free else np.empty(count, np.uint8)
         if len(whole) < count:  # of a smaller batch: let it go

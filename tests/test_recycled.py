@@ -9,10 +9,12 @@ SHAPE = (4, 1000)
 
 def test_memory_is_lent_again_when_its_tensor_is_gone():
     memory = Recycled()
-    tensor = memory.tensor(SHAPE, torch.float32)
+    tensor = memory.tensor(SHAPE, torch.float32).fill_(7)
     place = tensor.data_ptr()
     del tensor
-    assert memory.tensor(SHAPE, torch.float32).data_ptr() == place
+    again = memory.tensor(SHAPE, torch.float32)
+    assert again.data_ptr() == place
+    assert (again == 7).all(), "the memory itself, and not some that happens to lie there"
 
 
 def test_memory_that_a_view_or_an_array_still_shows_is_not_lent_again():

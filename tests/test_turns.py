@@ -67,6 +67,19 @@ def test_what_is_not_in_the_cache_is_read_out_of_turn(descriptor, monkeypatch, e
     assert len(turns) == 1
 
 
+def test_only_what_is_in_the_cache_is_asked_for_in_turn(descriptor, monkeypatch):
+    preadv, flags = os.preadv, []
+
+    def watched(*arguments):
+        flags.append(arguments[3])
+        return preadv(*arguments)
+
+    monkeypatch.setattr(os, "preadv", watched)
+    with in_turn():
+        read_in_turn(descriptor, 100, 10)
+    assert flags == [os.RWF_NOWAIT]
+
+
 def test_a_part_of_it_is_what_there_is_up_to_the_end(descriptor):
     with in_turn():
         assert read_in_turn(descriptor, 100, len(CONTENT) - 7) == CONTENT[-7:]
