@@ -15,7 +15,7 @@ import configs
 from benchmarks.peer_networks import MitTsm, MmactionTsm
 from configs import Config
 from dali_pipes import Batch
-from engine import training
+from engine import optim, training
 from engine.runtime import HALF
 from engine.step import Tally
 
@@ -60,6 +60,7 @@ class Peer:
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=best or None
         )
+        optim.lay_out_momenta(self.optimizer)
 
     def step(self) -> None:
         half = torch.autocast(self.device.type, self.half) if self.half else nullcontext()

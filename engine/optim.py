@@ -85,7 +85,30 @@ def make_optimizer(model: nn.Module, optim: Optim, fused: bool = False) -> torch
     settings = {"lr": optim.lr, "momentum": optim.momentum, "nesterov": optim.nesterov}
     if optim.impl == "apex":
         return apex.fused_sgd(groups, **settings)
-    return torch.optim.SGD(groups, **settings, fused=fused)
+    optimizer = torch.optim.SGD(groups, **settings, fused=fused)
+    lay_out_momenta(optimizer)
+    return optimizer
+
+
+def restore(optimizer: torch.optim.Optimizer, momenta: dict) -> None:
+    """Take over the momenta of a checkpoint; multipliers and decay stay as they are set now."""
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": momenta, "param_groups": groups})
+    lay_out_momenta(optimizer)
+
+
+def lay_out_momenta(optimizer: torch.optim.Optimizer) -> None:
+    """Let each momentum lie in memory as its parameter does, and let a fused optimizer have all of them.
+
+    A fused one goes through both as they lie. What it lacks it would make in its first step, of memory as it comes, and
+    leave so where a gradient scaler has that step left out.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            known = optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if known is not None or (group.get("fused") and parameter.requires_grad):
+                momentum = torch.zeros_like(parameter)
+                optimizer.state[parameter]["momentum_buffer"] = momentum if known is None else momentum.copy_(known)
 
 
 def describe_groups(optimizer: torch.optim.Optimizer) -> list[str]:

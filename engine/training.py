@@ -119,8 +119,7 @@ class Training:
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.model.load_state_dict(state.get("ema", state["model"]))
-        momenta, groups = state["optimizer"]["state"], self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": momenta, "param_groups": groups})  # multipliers, decay: as set now
+        optim.restore(self.optimizer, state["optimizer"]["state"])
         self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         return changes

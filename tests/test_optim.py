@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from torch import nn
 
 from configs.schema import Optim
@@ -124,3 +125,55 @@ def test_a_group_takes_its_multiple_of_the_rate():
     assert {g["kind"]: g["lr"] for g in optimizer.param_groups} == pytest.approx(
         {"first conv weight": 0.01, "bias": 0.02, "fc weight": 0.05, "fc bias": 0.1}
     )
+
+
+def convolutions(layout=torch.contiguous_format, device="cpu"):
+    """The same two every time: weights, which have a memory format, and biases, which share a group."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 2)).to(device=device, memory_format=layout)
+
+
+def steps(model, optimizer, scales):
+    """A step for each number that the gradient is multiplied by, under a gradient scaler; the weights in the end."""
+    device = next(model.parameters()).device.type
+    scaler, x_NCHW = torch.amp.GradScaler(device), torch.linspace(-1, 1, 2 * 3 * 5 * 5, device=device).view(2, 3, 5, 5)
+    for scale in scales:
+        scaler.scale(scale * model(x_NCHW).square().sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+@pytest.fixture
+def dirty_memory(monkeypatch):
+    """New tensors are full of NaN, as memory that is used again may be."""
+    empty_like = torch.empty_like
+    monkeypatch.setattr(torch, "empty_like", lambda *args, **kwargs: empty_like(*args, **kwargs).fill_(torch.nan))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_first_step_that_overflows_leaves_no_trace(device, nesterov, dirty_memory):
+    """In fp16 the first steps do, until the scaler has found its scale."""
+    settings, weights = Optim(lr=0.01, nesterov=nesterov), []
+    for fused in (False, True):
+        model = convolutions(torch.channels_last, device)
+        weights.append(steps(model, optim.make_optimizer(model, settings, fused), [math.inf, 1.0, 1.0]))
+    assert weights[0].isfinite().all()
+    torch.testing.assert_close(weights[1], weights[0])
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_momenta_of_another_memory_format_and_missing_ones_are_taken_over(device):
+    """As of a run that goes on with runtime.channels_last or train.partial_bn changed."""
+    weights = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        before, after = convolutions(device=device), convolutions(layout, device)
+        optimizers = [optim.make_optimizer(model, Optim(lr=0.01), fused=True) for model in (before, after)]
+        steps(before, optimizers[0], [1.0])
+        momenta = optimizers[0].state_dict()["state"]
+        del momenta[3]["momentum_buffer"]  # of the second bias
+        optim.restore(optimizers[1], momenta)
+        weights.append(steps(after, optimizers[1], [1.0, 1.0]))
+    torch.testing.assert_close(*weights)
