@@ -1,7 +1,7 @@
 """Clips made on a CPU by the threads that decoded them: crop and resize, mirror, normalise, as `graph.clip_graph` does.
 
-DALI's resampling on a CPU takes several times as long as torch's. What torch cannot do is left to Pillow: boxes with
-fractions of pixels, and those that leave it no place to begin. Pixels differ by rounding.
+DALI's resampling on a CPU takes several times as long as torch's. What torch cannot do is left to Pillow: boxes that do
+not lie on whole pixels, and a few that `_Axis` tells of. The three differ by rounding.
 """
 
 from __future__ import annotations
@@ -77,22 +77,26 @@ def resize(pictures_T: Sequence[np.ndarray], box_4: np.ndarray, size: int) -> Te
 
 
 class _Axis(NamedTuple):
-    """How torch, whose output begins where its input does, comes to know what lies before a box: it begins earlier, at
-    a place that falls on a whole pixel of the output, and what comes out before the box is thrown away.
+    """One side of a box as torch is given it: with a margin, so that it knows what lies around the box.
+
+    Torch's output begins where its input does. The margin before the box is therefore one that makes whole pixels of
+    output, which are thrown away; a box too near to the edge for that is not for torch.
     """
 
-    inputs: slice
-    outputs: int
-    scale: float
+    inputs: slice  # pixels of the picture
+    outputs: int  # pixels that come of them, up to the end of the box
+    scale: float  # output pixels to an input pixel
 
     @classmethod
     def fit(cls, low: float, high: float, limit: int, size: int) -> _Axis | None:
-        """For a box from `low` to `high` of a side of `limit` pixels; None where there is no place to begin."""
+        """For a box from `low` to `high` of a side of `limit` pixels, to be resized to `size`; None: not for torch."""
         if not (low.is_integer() and high.is_integer()):
             return None
         start, end = int(low), int(high)
-        steps = math.gcd(end - start, size) if start else math.inf
-        start, outputs, scale = start - int((end - start) / steps), size + int(size / steps), size / (high - low)
-        inputs = slice(start, min(limit, end + math.ceil(1 / scale)))
-        taken_for_done = inputs.stop - start == outputs and scale != 1  # torch copies what has the right size
-        return None if start < 0 or taken_for_done else cls(inputs, outputs, scale)
+        length = end - start
+        parts = math.gcd(length, size)  # of the box: the smallest that are whole pixels before resizing and after
+        margin, thrown_away = (length // parts, size // parts) if start else (0, 0)
+        inputs = slice(start - margin, min(limit, end + math.ceil(length / size)))
+        outputs = size + thrown_away
+        taken_for_done = inputs.stop - inputs.start == outputs and length != size  # torch copies what has that size
+        return None if inputs.start < 0 or taken_for_done else cls(inputs, outputs, size / length)

@@ -20,8 +20,9 @@ from dali_pipes.errors import DataError
 # stream that does not say so are reordered from the first few, and drops what then comes too late.
 _OPTIONS = {"err_detect": "explode", "strict": "strict"}
 _CONFIGURATION = {"h264": b"avcC", "hevc": b"hvcC", "vp9": b""}
-"""Codecs that need no container around their packets: opening one costs as much as decoding a few pictures. Whatever
-else a container says of a stream (MPEG-4's tag, say, or the size of its pictures) these do not need."""
+"""Codecs that need no container around their packets, and the box of the sample description that their decoder needs.
+Opening a container costs as much as decoding a few pictures; of what else it says of a stream (MPEG-4's tag, say, or
+the size of its pictures) these need nothing."""
 
 
 def decode_frames(cut: Cut, path: str) -> np.ndarray:
@@ -38,7 +39,7 @@ def decode_frames(cut: Cut, path: str) -> np.ndarray:
 
 
 def decode_pictures(cut: Cut, path: str) -> list[np.ndarray]:
-    """The same, each frame where the conversion of its colours left it."""
+    """The same as T pictures [H, W, 3], each in the memory that the conversion of its colours left it in."""
     pictures = {row: picture_HWC for rows, picture_HWC in _wanted_pictures(cut, path) for row in rows}
     return [pictures[row] for row in range(len(pictures))]
 
@@ -75,14 +76,14 @@ def numbered_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
 
 
 def _counted_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The same of a whole file, whose times may be anything."""
+    """(number, frame) of each frame of a whole file. They are counted: its times may be anything."""
     with container.open_video(path, cut.data) as (source, stream):
         configure(stream.codec_context)
         yield from enumerate(source.decode(stream))
 
 
 def _frames_of_container(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The same of a small mp4, opened as a file."""
+    """(number, frame) of each frame of a small mp4, opened as a file."""
     with container.open_video(path, cut.data) as (source, stream):
         configure(stream.codec_context)
         yield from ((frame.pts // mp4.DURATION, frame) for frame in source.decode(stream))

@@ -77,8 +77,8 @@ def pick_threads(config: Config) -> int:
 class VideoLoader:
     """Batches of real videos. See `batch.Loader` for the contract.
 
-    Training goes from epoch to epoch without a stop: while the last batches of one are used, the first of the next are
-    in preparation. Should another place be asked for, they are dropped.
+    Training goes from epoch to epoch without a stop: while the last batches of one are in use, the first of the next
+    are in preparation. If another place is asked for, they are dropped.
     """
 
     def __init__(self, config: Config, catalog: Catalog, plan: Plan, device: torch.device):
@@ -91,8 +91,8 @@ class VideoLoader:
         self.num_videos = len(catalog.usable)
         self.class_names = catalog.class_names
         self._runner = self._make_runner(pick_threads(config))
-        self._places: Iterator[Place] = iter(())  # of the batches that the runner gives, behind
-        self._next: Place | None = None  # that of the next
+        self._next: Place | None = None  # of the batch that the runner gives next; None: it has to begin anew
+        self._places: Iterator[Place] = iter(())  # of those after it
         self._in_use = InUse(device)
 
     def __len__(self) -> int:
@@ -129,7 +129,7 @@ class VideoLoader:
         self._runner.close()
 
     def _make_runner(self, threads: int) -> Runner:
-        """What decodes, by one head or by two, and makes the clips."""
+        """What decodes, with one head or with two, and makes the clips."""
 
         def runner(head: Head) -> Runner:
             if head == "pyav" and self.device.type == "cpu" and self.config.clip.antialias:

@@ -1,4 +1,4 @@
-"""What the graph takes of a video: its views and what they show, cut, and for the `pyav` head decoded."""
+"""What the graph takes of a video: its views and the frames that they show, cut, for the `pyav` head also decoded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Sample:
     the positions of the frames in it."""
 
     def rows(self, head: Head) -> Iterator[tuple[np.ndarray, ...]]:
-        """What the graph takes: the video in one, or for `jpeg` each frame of each view as a video of its own."""
+        """What the graph takes: one row, or for `jpeg` a row for each frame of each view, as if it were a video."""
         if head != "jpeg":
             yield self.order_VT, self.box_V4, self.mirror_V, *self.video
             return
@@ -48,15 +48,15 @@ class Sample:
 
 @dataclass(slots=True)
 class Prepared:
-    """One batch as the graph takes it, with the rows of the list that it shows."""
+    """One batch before the graph, with the rows of the list that it shows; −1: padding, or unreadable."""
 
     samples: list[Sample]
     row_B: np.ndarray
-    clips_BVTHWC: Tensor | None = None  # where they are made already
+    clips_BVTHWC: Tensor | None = None  # where the threads have made them, and there is no graph
 
     @property
     def mirror_B(self) -> np.ndarray:
-        """Whether a video is mirrored in every view."""
+        """Whether each video is mirrored in all of its views."""
         return np.array([sample.mirror_V.all() for sample in self.samples])
 
     def columns(self, head: Head) -> tuple[list[np.ndarray], ...]:
@@ -101,7 +101,7 @@ def _jpeg(picture_HWC: np.ndarray) -> np.ndarray:
 def prepare(
     videos: Sequence[Video], head: Head, views: Views, decode: Decode = decode_frames
 ) -> Iterator[Sample | DataError]:
-    """What the views show of their B videos, each frame read once; or why a video cannot be read."""
+    """What the views show of each of their B videos, every frame read once; or why a video cannot be read."""
     wanted, order_BVT = distinct(views.frames_BVT)
     contents = _read(videos, head, wanted, decode)
     mirror_BV = views.mirror_BV.astype(np.int32)

@@ -1,8 +1,8 @@
 """Taking turns at work that is many short system calls.
 
-Each such call lets go of the interpreter's lock. Where a second thread waits for that, each call wakes it, which takes
-longer than the call, and several threads together do less than one alone. So one works at a time, and wakes the next
-when it is done; who has to wait for a disk lets the others go on meanwhile.
+Each such call lets go of the interpreter's lock. Where a second thread waits for the lock, each call wakes it, which
+takes longer than the call, and several threads together do less than one alone. So one thread works at a time, and
+wakes the next when it is done; a thread that has to wait for a disk lets the others go on meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def in_turn() -> Iterator[None]:
 
 @contextmanager
 def out_of_turn() -> Iterator[None]:
-    """Inside `in_turn`: wait, or work long outside the interpreter's lock, and let the others go on."""
+    """Inside `in_turn`: let others go on while this thread waits, or works long outside the interpreter's lock."""
     _turn.release()
     try:
         yield
@@ -33,14 +33,14 @@ def out_of_turn() -> Iterator[None]:
 
 
 def read_in_turn(descriptor: int, size: int, offset: int) -> bytes | bytearray:
-    """Up to `size` bytes at `offset`; none only at the end of the file. Inside `in_turn`.
+    """Inside `in_turn`: up to `size` bytes at `offset`; none only at the end of the file.
 
-    What is in the page cache is read at once. Raises OSError as `os.pread` does.
+    What is in the page cache is read at once, all else out of turn. Raises OSError as `os.pread` does.
     """
     data = bytearray(size)
     try:
         count = os.preadv(descriptor, [data], offset, os.RWF_NOWAIT)
-    except OSError:  # it is not in the cache, or that can't be asked, or it can't be read, as is said below
+    except OSError:  # it is not in the cache; or that cannot be asked; or it cannot be read, which `pread` will say
         count = 0
     if count == size:
         return data
