@@ -31,7 +31,7 @@ def _cpu_flags() -> set[str]:
 
 
 def clip_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """What clips are made of: fp16 wherever the network computes in 16 bits, for half the memory traffic."""
+    """What clips are made of: fp16 for a network in fp16, on a GPU for one in bf16 too (half the traffic); or fp32."""
     half = precision == "fp16" or (device.type == "cuda" and precision != "fp32")
     return torch.float16 if half else torch.float32
 

@@ -40,7 +40,9 @@ def test_a_box_on_whole_pixels_is_resized_as_by_pillow(data, width, height, size
     assert np.abs(found - by_pillow(frames_THWC, box, size)).max() <= ROUNDING
 
 
-@pytest.mark.parametrize("box", [(0, 0, 256, 256), (84, 0, 340, 256), (29, 8, 253, 232), (50, 60, 218, 228)])
+@pytest.mark.parametrize(
+    "box", [(0, 0, 256, 256), (84, 0, 340, 256), (29, 8, 253, 232), (50, 60, 218, 228), (116, 32, 340, 256)]
+)
 def test_the_usual_crops_leave_nothing_to_pillow(box):
     left, top, right, bottom = map(float, box)
     assert _Axis.fit(left, right, 340, 224) and _Axis.fit(top, bottom, 256, 224)
@@ -50,7 +52,7 @@ def test_boxes_with_fractions_and_boxes_without_a_place_to_begin_are_pillows():
     assert _Axis.fit(0.5, 240.5, 340, 224) is None
     assert _Axis.fit(3.0, 243.0, 340, 224) is None
     frames_THWC = pictures(2, 44, 60)
-    for box in ((0.5, 2.25, 40.25, 42.0), (1, 1, 38, 38)):
+    for box in ((0.5, 2.25, 40.25, 42.0), (0, 0, 40.5, 42), (0, 0, 40, 42.5), (1, 1, 38, 38)):
         found = resize(frames_THWC, np.array(box, np.float32), 16)
         np.testing.assert_array_equal(found, by_pillow(frames_THWC, box, 16))
 

@@ -33,6 +33,30 @@ def test_this_processor_says_what_it_can_do():
     assert "fpu" in host._cpu_flags()
 
 
+@pytest.mark.parametrize(("cores", "ranks", "share"), [(8, None, 8), (8, "2", 4), (7, "2", 3), (2, "4", 1)])
+def test_ranks_of_a_host_share_its_cores_and_each_has_one_at_least(monkeypatch, cores, ranks, share):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if ranks:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    assert host.cores_of_rank() == share
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "dtype"),
+    [
+        ("cpu", "fp32", torch.float32),
+        ("cpu", "bf16", torch.float32),
+        ("cpu", "fp16", torch.float16),
+        ("cuda", "fp32", torch.float32),
+        ("cuda", "bf16", torch.float16),
+        ("cuda", "fp16", torch.float16),
+    ],
+)
+def test_clips_are_half_precision_where_the_network_is_and_a_gpu_computes(device, precision, dtype):
+    assert host.clip_dtype(precision, torch.device(device)) == dtype
+
+
 @pytest.mark.gpu
 def test_lent_memory_is_kept_until_the_gpu_has_read_it():
     in_use = InUse(torch.device("cuda"))

@@ -35,10 +35,11 @@ def test_ranks_split_the_same_global_sequence(config, ranks):
     assert_same(read(config), joined)
 
 
-def test_an_epoch_can_start_at_any_step(config):
-    whole = read(config, epoch=3)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_epoch_can_start_at_any_step(config, split):
+    whole = read(config, split, epoch=3)
     for start in range(len(whole)):
-        assert_same(whole[start:], read(config, epoch=3, start=start))
+        assert_same(whole[start:], read(config, split, epoch=3, start=start))
 
 
 def test_an_epoch_left_early_leaves_nothing_behind(config):
@@ -178,6 +179,21 @@ def test_a_video_that_dali_cannot_decode_costs_only_itself(tmp_path):
         assert (row_B[~good] == 6).sum() + (row_B[~good] == -1).sum() == (~good).sum()
         assert (label_B[~good] == -1).all()
         np.testing.assert_array_equal(clips[good], same[good])
+
+
+def test_training_shows_each_video_that_the_scan_found_readable_once_an_epoch(tmp_path):
+    source = write_set(tmp_path)
+    (tmp_path / "2.mp4").write_text("no video")
+    config = with_section(make_config(source), "train", batch=3)
+    for epoch in range(2):
+        rows = np.concatenate([row_B for *_, row_B in read(config, epoch=epoch)])
+        assert sorted(rows) == [row for row in range(VIDEOS) if row != 2]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_batch_of_evaluation_is_what_is_asked_for_over_all_ranks(config, ranks):
+    config = with_section(config, "eval", batch=6)
+    assert len(read(config, "val", shard=Shard(0, ranks))[0][2]) == 6 // ranks
 
 
 def test_a_batch_larger_than_the_set_says_which_would_work(config):
