@@ -79,8 +79,8 @@ def for_batch(optim: Optim, batch: int) -> Optim:
     return replace(optim, lr=optim.lr * batch / optim.lr_for_batch) if optim.lr_for_batch else optim
 
 
-def make_optimizer(model: nn.Module, optim: Optim, fused: bool = False) -> torch.optim.Optimizer:
-    """SGD over `parameter_groups`. Rates are set at every step, from the schedule."""
+def make_optimizer(model: nn.Module, optim: Optim, fused: bool = True) -> torch.optim.Optimizer:
+    """SGD over `parameter_groups`, in one pass over the weights. Rates are set at every step, from the schedule."""
     groups = parameter_groups(model, optim)
     settings = {"lr": optim.lr, "momentum": optim.momentum, "nesterov": optim.nesterov}
     if optim.impl == "apex":

@@ -153,7 +153,7 @@ def build(config: Config, *, weights: str | None = None, state: dict | None = No
         device=device,
         model=model,
         wrapped=wrapped,
-        optimizer=optim.make_optimizer(model, rules, fused=device.type == "cuda"),
+        optimizer=optim.make_optimizer(model, rules),
         scaler=runtime.grad_scaler(config.runtime),
         lr_at=optim.make_schedule(rules, len(train_loader), config.train.epochs),
         mix=mix,

@@ -118,6 +118,37 @@ def test_warm_up_of_a_step_schedule_ends_on_lr():
     assert [lr_at(0), lr_at(4), lr_at(8), lr_at(20)] == pytest.approx([0.01, 0.055, 0.1, 0.01])
 
 
+@pytest.mark.parametrize("saved_as", [torch.channels_last, torch.contiguous_format])
+def test_fused_steps_over_channels_last_weights_equal_plain_ones_after_resuming_too(saved_as):
+    """Momenta in another format than their weights are what torch's fused SGD gets wrong on a CPU."""
+    settings = Optim(lr=0.1, momentum=0.9, weight_decay=1e-3)
+    models = [build_model(tiny.config(model={"backbone": "resnet50", "width": 8}).model) for _ in range(2)]
+    fused, plain = (model.to(memory_format=torch.channels_last) for model in models)
+    plain.load_state_dict(fused.state_dict())
+    ours = optim.make_optimizer(fused, settings)
+    theirs = torch.optim.SGD(optim.parameter_groups(plain, settings), lr=0.1, momentum=0.9, fused=False)
+
+    def step():
+        torch.manual_seed(0)
+        clips_BTCHW = torch.randn(2, fused.settings.frames, 3, 32, 32)
+        fused(clips_BTCHW).square().sum().backward()
+        for ours_, theirs_ in zip(fused.parameters(), plain.parameters(), strict=True):
+            theirs_.grad = ours_.grad.clone()
+        for optimizer in (ours, theirs):
+            optimizer.step()
+            optimizer.zero_grad()
+
+    step()
+    saved = ours.state_dict()["state"]
+    for state in saved.values():
+        if (momentum := state["momentum_buffer"]).ndim == 4:
+            state["momentum_buffer"] = momentum.contiguous(memory_format=saved_as)
+    optim.restore(ours, saved)
+    step()
+    for weight, expected in zip(fused.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected)
+
+
 def test_a_group_takes_its_multiple_of_the_rate():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(4, 2))
     optimizer = optim.make_optimizer(model, Optim(lr=0.1, fc_lr_mult=(5, 10), bias_lr_mult=2))

@@ -167,7 +167,7 @@ def test_three_steps_are_clipping_then_decay_then_momentum_written_out(nesterov,
 def test_a_step_never_waits_for_the_gpu():
     device = torch.device("cuda")
     model = linear_model().float().to(device)
-    optimizer = optim.make_optimizer(model, Optim(lr=0.1), fused=True)
+    optimizer = optim.make_optimizer(model, Optim(lr=0.1))
     tally, scaler = Tally(device), torch.amp.GradScaler("cuda")
     batch = batch_of([0, -1])
     batch = Batch(batch.clips_BVTCHW.half().to(device), batch.label_B.to(device), batch.index_B.to(device))

@@ -7,7 +7,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from dali_pipes import host
 from dali_pipes.batch import Batch
-from engine import data, fit, optim, runtime, training
+from engine import data, fit, runtime, training
 from engine.screen import Screen
 from engine.step import Tally
 
@@ -19,15 +19,13 @@ WAITS = {
 
 
 def run_of(steps, monkeypatch, device="cpu", **sections):
-    """A tiny run of one epoch of `steps` steps with one log tick at its end, as on a GPU: fused SGD, scaled loss."""
+    """A tiny run of one epoch of `steps` steps with one log tick at its end, with a scaled loss, as on a GPU."""
     train = sections.pop("train", {})
     config = tiny.config(train={"log_every": steps, "epochs": 1, "eval_every": 0, **train}, **sections)
     loader = tiny.RowLoader(4 * steps, 4)
     monkeypatch.setattr(data, "open_loader", lambda *_: on(loader, device))
     monkeypatch.setattr(data, "has_val", lambda _: False)
     monkeypatch.setattr(host, "cores_of_rank", lambda: 1)  # what a network this small shares out, it waits for
-    make = optim.make_optimizer
-    monkeypatch.setattr(optim, "make_optimizer", lambda model, settings, fused: make(model, settings, fused=True))
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler(device, enabled=True))
     return training.build(config, say=lambda line: None)
 

@@ -90,7 +90,7 @@ def _pictures_step(run: training.Training, batch: Batch) -> Callable[[], object]
     config = run.config
     blocks, classes = RESNETS["resnet50"], config.model.num_classes
     model = runtime.place(SlimResNet(*blocks, config.model.width, classes), config.runtime, run.device)
-    optimizer = optim.make_optimizer(model, config.optim, fused=run.device.type == "cuda")
+    optimizer = optim.make_optimizer(model, config.optim)
     scaler, x_NCHW = runtime.grad_scaler(config.runtime), batch.clips_BTCHW.flatten(0, 1)
     label_N = batch.label_B.repeat_interleave(config.model.frames)
 
