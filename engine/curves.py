@@ -1,50 +1,90 @@
-"""The curves of a run as one SVG picture: loss, accuracy, learning rate, speed, and what part of it waits for data."""
+"""The curves of a run as SVG pictures: loss, accuracy, learning rate, gradient, speed, waiting for data."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-MOST_POINTS = 2000  # of a curve: a page shows no more
+from engine.page import Markup
+
+MOST_POINTS = 300  # of a curve: where there are more lines, means of as many each, in a band from lowest to highest
+FEW_POINTS = 30  # of a curve: each is marked, and a single one can be seen
+
+# What is drawn in this colour takes the colour of the page's text, light or dark.
+INK = "#010203"
+STYLE = {
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), INK
+    ),
+    **dict.fromkeys(("axes.facecolor", "figure.facecolor", "savefig.facecolor"), "none"),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    "path.simplify": False,  # there are few points
+    "svg.fonttype": "none",
+    "svg.hashsalt": "curves",
+}
 
 Lines = Sequence[dict]  # of metrics.jsonl
 
 
-def draw(train: Lines, val: Lines) -> str:
-    """The SVG element. An axis without any number is left empty."""
-    figure = Figure((11, 9), layout="constrained")
-    loss, top1, rate, speed, data, norm = figure.subplots(3, 2).flat
-    for axes, title in ((loss, "loss"), (top1, "top-1, %")):
-        name, scale = title.split(",")[0].replace("-", ""), 100 if "%" in title else 1
-        _curve(axes, train, name, title, scale, label="training")
-        _curve(axes, val, name, title, scale, label="evaluation", marker="o", markersize=3)
-        axes.legend()
-    _curve(rate, train, "lr", "learning rate")
-    _curve(speed, train, "clips_per_s", "clips/s")
-    _curve(data, train, "data_fraction", "waiting for data, % of the time", 100)
-    _curve(norm, train, "grad_norm", "norm of the gradient")
-    for axes in (speed, data):
-        axes.set_ylim(bottom=0)
-    return _svg(figure)
+def draw(train: Lines, val: Lines) -> Iterator[tuple[str, Markup]]:
+    """(caption, SVG element) of each number that is known, over epochs."""
+    both = {"training": train, "evaluation": val}
+    yield from _picture("loss", "loss", both)
+    yield from _picture("top-1, %", "top1", both, scale=100)
+    yield from _picture("learning rate", "lr", {"": train})
+    yield from _picture("norm of the gradient", "grad_norm", {"": train})
+    yield from _picture("clips/s", "clips_per_s", {"": train}, bottom=0)
+    yield from _picture("waiting for data, % of the time", "data_fraction", {"": train}, scale=100, bottom=0)
 
 
-def _curve(axes: Axes, lines: Lines, name: str, title: str, scale: float = 1, **style: object) -> None:
+def _picture(
+    caption: str, name: str, curves: dict[str, Lines], scale: float = 1, bottom: float | None = None
+) -> Iterator[tuple[str, Markup]]:
+    """One number over epochs, a curve for each label; nothing where it is not known at all."""
+    known = {label: lines for label, lines in curves.items() if any(line.get(name) is not None for line in lines)}
+    if not known:
+        return
+    with rc_context(STYLE):
+        figure = Figure((4.4, 2.8), layout="constrained")
+        axes = figure.subplots()
+        for label, lines in known.items():
+            _curve(axes, lines, name, scale, label)
+        axes.set_ylim(bottom=bottom)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.15)
+        if len(known) > 1:
+            axes.legend()
+        yield caption, _svg(figure)
+
+
+def _curve(axes: Axes, lines: Lines, name: str, scale: float, label: str) -> None:
     """One number over epochs; where it is not known the curve has a gap."""
-    step = -(-len(lines) // MOST_POINTS) or 1
-    shown = np.array([(line["epoch"], line.get(name)) for line in lines[::step]], dtype=float).reshape(-1, 2)
-    axes.plot(shown[:, 0], scale * shown[:, 1], linewidth=1.2, **style)
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.3)
+    each = np.ma.masked_invalid([(line["epoch"], scale * _known(line.get(name))) for line in lines])
+    step = -(-len(each) // MOST_POINTS)
+    groups = [each[at : at + step] for at in range(0, len(each), step)]
+    epoch, mean = np.ma.stack([group.mean(axis=0) for group in groups]).T
+    marks = {"marker": "o", "markersize": 3} if len(groups) <= FEW_POINTS else {}
+    (curve,) = axes.plot(epoch, mean, linewidth=1.4, label=label, **marks)
+    if step > 1:
+        low, high = (np.ma.stack([limit(group[:, 1]) for group in groups]) for limit in (np.ma.min, np.ma.max))
+        axes.fill_between(epoch, low, high, color=curve.get_color(), alpha=0.25, linewidth=0)
 
 
-def _svg(figure: Figure) -> str:
-    """The figure's element alone: no declarations and no metadata, which name addresses of others."""
+def _known(number: float | None) -> float:
+    return np.nan if number is None else number
+
+
+def _svg(figure: Figure) -> Markup:
+    """The figure's element alone: no declarations and no metadata, which name addresses of others, nor names of parts,
+    which another picture of the page would have, too.
+    """
     content = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "curves"}):
-        figure.savefig(content, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return "<svg" + content.getvalue().partition("<svg")[2]
+    figure.savefig(content, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    element = "<svg" + content.getvalue().partition("<svg")[2]
+    return Markup(re.sub(r' id="\w+_\d+"', "", element).replace(INK, "currentColor"))

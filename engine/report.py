@@ -19,10 +19,12 @@ from configs import Config, ConfigError, flat
 from engine import curves, page, per_class
 from engine.accuracy import Result
 from engine.files import read_lines, replacing
-from engine.page import Markup, Number
+from engine.page import Markup, Share
 from engine.screen import duration
 
 MOST_NAMED = 100  # videos that could not be read
+
+Fact = tuple[str, object, object]  # see `page.facts`
 
 
 def write(folder: Path) -> Path:
@@ -48,17 +50,24 @@ def _parts(folder: Path) -> Iterator[Markup]:
     train, val = ([line for line in lines if line["_type"] == kind] for kind in ("train", "val"))
     unreadable = list(read_lines(folder / "quarantine.jsonl"))
     best, last = (_read(folder / f"val_{which}.json") for which in ("best", "last"))
-    overview = {**_progress(_read(folder / "status.json"), lines), **_totals(train, val)}
-    yield page.table([], {**overview, "unreadable videos": len(unreadable)}.items())
-    yield page.section("Curves", page.paragraph("Over epochs."), Markup(curves.draw(train, val)))
+    path = folder / "config.yaml"
+    settings = dict(_flattened(yaml.safe_load(path.read_text()))) if path.exists() else {}
+    status = _read(folder / "status.json")
+    progress = _progress(status, lines, settings.get("train.epochs"))
+    yield page.facts([*progress, *_totals(train, val), ("unreadable videos", len(unreadable), "")])
+    if status.get("reason"):
+        yield page.paragraph(f"{status['state'].capitalize()}: {status['reason']}")
+    if lines:
+        yield page.section("Curves", page.pictures(curves.draw(train, val)))
     if best:
         yield _evaluation("Evaluation of best.pt", best)
     if last and last.get("step") != best.get("step"):
         yield _evaluation("Newest evaluation", last)
     if unreadable:
         yield _unreadable(unreadable)
-    yield page.section("Settings", *_settings(folder))
-    yield page.section("Environment", page.table([], _flattened(_read(folder / "env.json"))))
+    yield page.section("Settings that depart from the defaults", _settings(settings))
+    yield page.section("Commands", _commands(folder / "command.txt"))
+    yield page.section("Environment", page.table([], _environment(_read(folder / "env.json"))))
 
 
 def _read(path: Path) -> dict:
@@ -66,32 +75,29 @@ def _read(path: Path) -> dict:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _progress(status: dict, lines: list[dict]) -> dict:
-    """How far the run came, and when."""
-    rows = {name: status[name] for name in ("state", "reason", "step", "checkpoint") if status.get(name) is not None}
+def _progress(status: dict, lines: list[dict], epochs: int | None) -> Iterator[Fact]:
+    """How far the run came, and when. A run that was killed cannot say so: its files have it as `running`."""
+    running = status["state"] == "running" and lines
+    yield "state", status["state"], f"at {_moment(lines[-1]['time'])}" if running else ""
+    yield "step", lines[-1]["step"] if running else status["step"], Path(status.get("checkpoint") or "").name
     if lines:
-        first, last = (datetime.fromisoformat(line["time"]) for line in (lines[0], lines[-1]))
-        rows["epochs"] = Number(f"{lines[-1]['epoch']:.4g}")
-        rows["metrics"] = f"from {first:%F %T} to {last:%F %T %Z}: {duration((last - first).total_seconds())}"
-    return rows
+        yield "epochs", f"{lines[-1]['epoch']:.4g}", epochs and f"of {epochs}"
+        first, newest = (datetime.fromisoformat(line["time"]) for line in (lines[0], lines[-1]))
+        yield "time", duration((newest - first).total_seconds()), f"since {_moment(lines[0]['time'])}"
 
 
-def _totals(train: list[dict], val: list[dict]) -> dict:
+def _totals(train: list[dict], val: list[dict]) -> Iterator[Fact]:
     """Accuracy, speed and memory, as far as they are known."""
-    rows = {}
     if val:
         best = max(val, key=lambda line: line["top1"])
-        rows["best top-1"] = f"{_percent(best['top1'])} in epoch {best['epoch']}"
-        rows["newest top-1"] = f"{_percent(val[-1]['top1'])} in epoch {val[-1]['epoch']}"
+        yield "best top-1", Share(best["top1"]), f"in epoch {best['epoch']}"
+        yield "newest top-1", Share(val[-1]["top1"]), f"in epoch {val[-1]['epoch']}"
     timed = [line for line in train if line["clips_per_s"] is not None]
     if timed:
-        rows["median speed"] = Number(f"{median(line['clips_per_s'] for line in timed):,.0f} clips/s")
-        rows["median wait for data"] = Number(
-            f"{_percent(median(line['data_fraction'] for line in timed))} of the time"
-        )
+        yield "median speed", f"{median(line['clips_per_s'] for line in timed):,.0f} clips/s", ""
+        yield "median wait for data", Share(median(line["data_fraction"] for line in timed)), "of the time"
     if train:
-        rows["most memory of a rank"] = Number(f"{max(line['memory'] for line in train) / 2**30:.1f} GiB")
-    return rows
+        yield "most memory of a rank", f"{max(line['memory'] for line in train) / 2**30:.1f} GiB", ""
 
 
 def _evaluation(title: str, content: dict) -> Markup:
@@ -99,48 +105,53 @@ def _evaluation(title: str, content: dict) -> Markup:
     result, names = Result.from_json(content), content["class_names"]
     pairs = [(one.name, one.taken_for, one.times, one.videos) for one in per_class.most_confused(result, names)]
     classes = [
-        (one.name, _percent(one.top1 / one.videos), _percent(one.top5 / one.videos), one.videos)
+        (one.name, Share(one.top1 / one.videos), Share(one.top5 / one.videos), one.videos)
         for one in per_class.worst_first(result, names)
     ]
     k = min(5, len(result.top5_K))
+    confused = page.folded(f"The {len(pairs)} pairs confused most often", ["class", "taken for", "times", "of"], pairs)
     return page.section(
         title,
         page.paragraph(f"Step {content['step']}: {result.summary()}"),
-        page.folded(
-            f"The {len(pairs)} pairs confused most often", page.table(["class", "taken for", "times", "of"], pairs)
-        ),
-        page.folded(
-            f"All {len(classes)} classes, worst first", page.table(["class", "top-1", f"top-{k}", "videos"], classes)
-        ),
+        page.folded(f"All {len(classes)} classes, worst first", ["class", "top-1", f"top-{k}", "videos"], classes),
+        confused if pairs else page.paragraph("No class was taken for another."),
     )
 
 
 def _unreadable(entries: list[dict]) -> Markup:
     shown = [(entry["split"], entry["path"], entry["reason"]) for entry in entries[:MOST_NAMED]]
-    more = "" if len(entries) <= MOST_NAMED else f", of which these are the first {MOST_NAMED}"
+    named = "All of them" if len(entries) <= MOST_NAMED else f"The first {MOST_NAMED}"
     return page.section(
         "Unreadable videos",
-        page.paragraph(f"{len(entries)} videos could not be read and were left out{more}; quarantine.jsonl has all."),
-        page.table(["split", "path", "reason"], shown),
+        page.paragraph(f"{len(entries)} videos could not be read and were left out; quarantine.jsonl names each."),
+        page.folded(named, ["split", "path", "reason"], shown),
     )
 
 
-def _settings(folder: Path) -> Iterator[Markup]:
-    """Where the settings depart from the defaults, and the commands: what those name replaces the recipe's."""
+def _settings(settings: dict) -> Markup:
     defaults = {key: "" if value == MISSING else _plain(value) for key, value in flat(Config()).items()}
-    path = folder / "config.yaml"
-    sections = yaml.safe_load(path.read_text()) if path.exists() else {}
-    settings = [(key, value, defaults.get(key, "")) for key, value in _flattened(sections)]
-    changed = [(key, value, default) for key, value, default in settings if value != default]
-    yield page.table(["setting", "value", "default"], changed)
-    commands = folder / "command.txt"
-    if commands.exists():
-        yield page.table(["started", "command"], (line.split("  ", 1) for line in commands.read_text().splitlines()))
+    rows = [(key, value, defaults.get(key, "")) for key, value in settings.items()]
+    return page.table(["setting", "value", "default"], (row for row in rows if row[1] != row[2]))
+
+
+def _commands(path: Path) -> Markup:
+    """Every start of the run: what its command names replaces the recipe's."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    started = (line.split("  ", 1) for line in lines)
+    return page.table(["started", "command"], ((_moment(time), command) for time, command in started))
 
 
 def _plain(value: object) -> object:
     """As YAML gives it back."""
     return list(value) if isinstance(value, tuple) else value
+
+
+def _environment(found: dict) -> Iterator[tuple[str, object]]:
+    words = {None: "none", True: "yes", False: "no"}
+    return (
+        (name, words.get(value, value) if isinstance(value, bool | None) else value)
+        for name, value in _flattened(found)
+    )
 
 
 def _flattened(content: dict, prefix: str = "") -> list[tuple[str, object]]:
@@ -151,5 +162,6 @@ def _flattened(content: dict, prefix: str = "") -> list[tuple[str, object]]:
     return rows
 
 
-def _percent(fraction: float) -> Number:
-    return Number(f"{100 * fraction:.2f} %")
+def _moment(time: str) -> str:
+    """A time of the run's files, as people write it."""
+    return f"{datetime.fromisoformat(time):%F %T %Z}"

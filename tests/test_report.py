@@ -1,13 +1,15 @@
 """The report of a run: what it tells, that it needs nothing else, and that names in it are text and nothing more."""
 
 import json
+import re
 from html.parser import HTMLParser
 
 import pytest
 import tiny
 
 from configs import ConfigError
-from engine import record, report
+from engine import curves, record, report
+from engine import page as page_module
 from engine.files import read_lines
 
 HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}$ & \"quotes'", "\x1b[2J\udcff")
@@ -60,7 +62,9 @@ def test_it_says_how_far_the_run_came_and_how_good_it_got(folder, page):
     assert page.after("state") == "finished"
     assert page.after("step") == "24"
     best = max(metrics(folder, "val"), key=lambda line: line["top1"])
-    assert page.after("best top-1") == f"{100 * best['top1']:.2f} % in epoch {best['epoch']}"
+    percent = f"{100 * best['top1']:.2f} %"
+    assert page.after("best top-1") == percent and page.after(percent) == f"in epoch {best['epoch']}"
+    assert page.after("epochs") == "4" and page.after("4") == "of 4"
     assert page.after("unreadable videos") == "2"
 
 
@@ -71,10 +75,32 @@ def test_a_curve_has_a_point_for_every_line(folder, page):
     assert points.count(len(metrics(folder, "val"))) == 2  # loss, top-1
 
 
+def test_many_lines_become_a_curve_of_their_means_in_a_band():
+    lines = [{"epoch": at, "loss": at % 2 + 4 * (at // 4 % 2), "lr": None} for at in range(4 * curves.MOST_POINTS)]
+    captions, (drawn,) = zip(*curves.draw(lines, []), strict=True)
+    assert captions == ("loss",)  # of what is not known there is no picture
+    (curve,) = re.findall(r'<path d="([^"z]*)" clip-path="[^"]*" style="fill: none; stroke: #1f77b4', drawn)
+    heights = [float(point.split()[2]) for point in curve.strip().split("\n")]
+    assert len(heights) == curves.MOST_POINTS and len(set(heights)) == 2  # 0.5 and 4.5 in turns
+    assert drawn.count("fill-opacity: 0.25") == 1
+
+
+def test_a_single_line_can_be_seen():
+    ((_, drawn),) = curves.draw([{"epoch": 1, "loss": 2.0}], [])
+    assert len(re.findall('<use [^>]*style="fill: #1f77b4', drawn)) == 1
+
+
+def test_pictures_have_the_colours_of_the_page_light_or_dark(page):
+    styles = " ".join(attributes.get("style", "") for _, attributes in page.elements)
+    assert "currentColor" in styles and curves.INK not in styles
+    assert not re.search("#000|#fff|black|white", styles)
+
+
 def test_it_lists_the_classes_and_the_settings_that_depart_from_the_defaults(page):
     assert "All 3 classes, worst first" in page.texts
-    assert page.after("model.width") == "8"
-    assert page.after("8") != "model.num_classes" and "model.name" not in page.texts
+    settings = page.texts[page.texts.index("Settings that depart from the defaults") :]
+    assert settings[settings.index("model.width") + 1 :][:2] == ["8", "64"]
+    assert "model.name" not in page.texts
     assert any("pytest" in text for text in page.texts)  # the command
 
 
@@ -102,6 +128,28 @@ def test_a_run_that_has_just_begun_has_a_report(tmp_path):
     run = record.Run(tmp_path)
     run.status("running", 0)
     assert "running" in Page(report.write(tmp_path)).texts
+
+
+def test_a_run_under_way_is_as_far_as_its_newest_line(tmp_path):
+    run = record.Run(tmp_path)
+    run.rewind(0)
+    run.status("running", 0)
+    run.metrics("train", 7, epoch=0.5, loss=1.0, top1=0.5, clips_per_s=None, data_fraction=None, memory=1)
+    page = Page(report.write(tmp_path))
+    assert page.after("step") == "7" and page.after("running").startswith("at 2")
+
+
+def test_why_a_run_failed_is_said_in_full(tmp_path):
+    record.Run(tmp_path).status("failed", 3, reason="loss became nan")
+    assert "Failed: loss became nan" in Page(report.write(tmp_path)).texts
+
+
+def test_a_column_of_numbers_stands_right_and_short_tables_are_open():
+    rows = [("a", 1, 2), ("b", 3, "?")]
+    drawn = page_module.folded("two rows", ["name", "count", "other"], rows)
+    assert re.findall('<t[hd] class="number">([^<]*)', drawn) == ["count", "1", "3"]
+    assert drawn.startswith("<details open>")
+    assert page_module.folded("many", [], rows * 20).startswith("<details>")
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
