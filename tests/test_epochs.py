@@ -2,9 +2,7 @@
 
 import itertools
 import threading
-import time
 from collections import Counter
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 from loading import arrays, assert_same, make_config, read, write_set
 
 import configs
-from dali_pipes import build_loader, feed
+from dali_pipes import build_loader
 from dali_pipes.batch import Shard
 from dali_pipes.plan import EvalPlan, TrainPlan
 
@@ -110,39 +108,6 @@ def test_a_paused_loader_prepares_nothing_and_gives_the_same_batches_when_asked_
     again = take(loader.epoch(1))
     assert drawn[1, 0] == before[1, 0] + 1, "what was prepared is dropped"
     assert_same(again, read(config, epoch=1))
-
-
-def test_what_is_dropped_is_not_prepared_to_its_end(config, monkeypatch):
-    calls = []
-
-    def prepare(videos, head, views, decode):
-        calls.append(views)
-        time.sleep(0.05)
-        return feed_as_ever(videos, head, views, decode)
-
-    feed_as_ever = feed.prepare
-    monkeypatch.setattr(feed, "prepare", prepare)
-    ahead = 10
-    loader = build_loader(replace(config, runtime=replace(config.runtime, prefetch=ahead)), "train")
-    take(loader.epoch(0), 1)
-    loader.close()
-    assert len(calls) < ahead, "of two parts for each batch"
-
-
-def test_a_mistake_in_one_thread_is_told_when_the_others_have_ended_their_work(loader, monkeypatch):
-    *_, last_row = loader.plan.draw(0, 0).row_B
-    ended = threading.Event()
-
-    def prepare(videos, head, views, decode):
-        if last_row in views.row_B:
-            time.sleep(0.3)
-            ended.set()
-        raise ZeroDivisionError("nobody expected this")
-
-    monkeypatch.setattr(feed, "prepare", prepare)
-    with pytest.raises(ZeroDivisionError):
-        next(loader.epoch(0))
-    assert ended.is_set()
 
 
 def plan_of(sizes, *overrides):
