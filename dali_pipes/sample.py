@@ -130,7 +130,7 @@ def distinct(frames_BVT: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     """For each video the frames that any of its views shows, ascending, and int32 [B, V, T]: which of them is where."""
     B, V, T = frames_BVT.shape
     frames_BN = frames_BVT.reshape(B, V * T)
-    by_frame = frames_BN.argsort(axis=1, kind="stable")
+    by_frame = frames_BN.argsort(axis=1)
     ascending_BN = np.take_along_axis(frames_BN, by_frame, axis=1)
     first_BN = np.ones(frames_BN.shape, bool)
     first_BN[:, 1:] = ascending_BN[:, 1:] != ascending_BN[:, :-1]

@@ -1,5 +1,7 @@
 """Two decode heads at once: each batch is one head's, bit for bit, and all are in their order."""
 
+import threading
+
 import numpy as np
 import pytest
 from loading import arrays, assert_same, make_config, read, with_section, write_set
@@ -79,12 +81,22 @@ def test_the_faster_head_gets_the_larger_part(config, monkeypatch):
 
 def test_what_either_head_cannot_read_is_named(config, tmp_path):
     config = make_config(write_set(tmp_path, "libvpx-vp9"))
-    (tmp_path / "5.mp4").unlink()
+    for row in (5, 9):  # of the second batch, which is the CPU's, and of the third, which is not
+        (tmp_path / f"{row}.mp4").unlink()
     loader = build_loader(decoded_by(config, "hybrid", 0.5), "val")
     rows = np.concatenate([batch.index_B.numpy() for batch in loader.epoch(0)])
-    assert sorted(set(rows.tolist())) == [-1, *(row for row in range(13) if row != 5)]
-    assert [bad.row for bad in loader.unreadable] == [5]
+    assert sorted(set(rows.tolist())) == [-1, *(row for row in range(13) if row not in (5, 9))]
+    assert sorted(bad.row for bad in loader.unreadable) == [5, 9]
     loader.close()
+
+
+def test_a_closed_loader_leaves_no_thread_of_either_head(config):
+    before = set(threading.enumerate())
+    loader = build_loader(decoded_by(config, "hybrid", 0.5), "train")
+    list(loader.epoch(0))
+    assert set(threading.enumerate()) > before
+    loader.close()
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_share_is_a_fraction(config):

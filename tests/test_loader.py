@@ -196,6 +196,26 @@ def test_a_batch_of_evaluation_is_what_is_asked_for_over_all_ranks(config, ranks
     assert len(read(config, "val", shard=Shard(0, ranks))[0][2]) == 6 // ranks
 
 
+def test_labels_beyond_the_networks_classes_are_refused(config):
+    with pytest.raises(DataError, match=r"label 2 of 2\.mp4 is not below model\.num_classes=2"):
+        build_loader(with_section(config, "model", num_classes=2), "train")
+
+
+def test_an_epoch_whose_decoding_failed_goes_on_at_the_step_that_is_asked_for(config, monkeypatch):
+    loader = build_loader(config, "train")
+    plain = loader._runner.next
+
+    def failing():
+        plain()
+        raise DataError("scripted to fail")
+
+    with monkeypatch.context() as patched, pytest.raises(DataError, match="scripted"):
+        patched.setattr(loader._runner, "next", failing)
+        next(loader.epoch(0))
+    assert_same(list(map(arrays, loader.epoch(0))), read(config))
+    loader.close()
+
+
 def test_a_batch_larger_than_the_set_says_which_would_work(config):
     with pytest.raises(DataError, match=r"13 readable videos do not fill one batch of train.batch=16.*works is 13"):
         build_loader(with_section(config, "train", batch=16), "train")
