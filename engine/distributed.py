@@ -34,6 +34,10 @@ class PeerFailed(Exception):
     """Another rank failed and has said why; this one has nothing to add."""
 
 
+class PeerLost(Exception):
+    """Another rank has gone, or does not answer, and told nobody why."""
+
+
 def rank() -> int:
     """This process's number, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
@@ -75,10 +79,40 @@ def _launched() -> bool:
 def _join(device: str) -> None:
     global _host, _patient
     if device == "cuda":
-        torch.cuda.set_device(local_rank())
+        _take_gpu()
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
     _host = dist.new_group(backend="gloo", timeout=TIMEOUT)
     _patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def _take_gpu() -> None:
+    """Give this process the GPU of its number. Raises ConfigError, once a host, where there are too few."""
+    gpus, started = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", local_rank() + 1))
+    if started > gpus:
+        if local_rank() > 0:
+            raise PeerFailed
+        raise ConfigError(
+            f"torchrun: has started {started} processes on a host where each sees {gpus} GPUs, and each needs one of "
+            f"its own; take --nproc-per-node {gpus}, or let all processes see all GPUs (CUDA_VISIBLE_DEVICES)"
+        )
+    torch.cuda.set_device(local_rank())
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """An exchange between the hosts' processes. Raises PeerLost where one has gone: on rank 0, if that is still there.
+
+    What gloo says of it is an address.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise_everywhere(
+            PeerLost(
+                f"lost a rank, or {TIMEOUT.total_seconds():.0f} s passed without its answer ({error}); what that rank "
+                "printed last, or torchrun's report, says why; train.py --resume goes on from the last checkpoint"
+            )
+        )
 
 
 def all_sum(numbers: Tensor) -> Tensor:
@@ -86,7 +120,8 @@ def all_sum(numbers: Tensor) -> Tensor:
     numbers = numbers.detach().cpu()
     if world_size() > 1:
         numbers = numbers.clone()
-        dist.all_reduce(numbers, group=_host)
+        with _answered():
+            dist.all_reduce(numbers, group=_host)
     return numbers
 
 
@@ -100,7 +135,8 @@ def gather(value: Result) -> list[Result]:
     if world_size() == 1:
         return [value]
     values: list[Result] = [value] * world_size()
-    dist.all_gather_object(values, value, group=_host)
+    with _answered():
+        dist.all_gather_object(values, value, group=_host)
     return values
 
 
@@ -109,7 +145,8 @@ def to_rank_zero(value: Result) -> list[Result] | None:
     if world_size() == 1:
         return [value]
     values: list[Result] | None = [value] * world_size() if rank() == 0 else None
-    dist.gather_object(value, values, dst=0, group=_host)
+    with _answered():
+        dist.gather_object(value, values, dst=0, group=_host)
     return values
 
 
@@ -118,7 +155,8 @@ def from_rank_zero(value: Result) -> Result:
     if world_size() == 1:
         return value
     values = [value]
-    dist.broadcast_object_list(values, src=0, group=_host)
+    with _answered():
+        dist.broadcast_object_list(values, src=0, group=_host)
     return values[0]
 
 
@@ -149,10 +187,16 @@ def in_turns(work: Callable[[], Result], turns: int = 3) -> Result:
     return result
 
 
+def wait_for_all() -> None:
+    """Let the slowest rank arrive, however late it is: what follows gives up on one that is `TIMEOUT` late."""
+    _check_peers(None)
+
+
 def _check_peers(error: Exception | None) -> None:
     failed = torch.tensor(int(error is not None))
     if world_size() > 1:
-        dist.all_reduce(failed, group=_patient)
+        with _answered():
+            dist.all_reduce(failed, group=_patient)
     if error is not None:
         raise error
     if failed:

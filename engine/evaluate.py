@@ -39,6 +39,7 @@ def evaluate(
         if keep:
             keep(logits_BVK, batch)
     model.train(was_training)
+    distributed.wait_for_all()  # of hours of work one rank may need minutes more than another
     return counts.result(unreadable_of_all_ranks(loader))
 
 

@@ -10,13 +10,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+import torch
+
 from configs import ConfigError
 from dali_pipes import DataError
 from engine import leaving
-from engine.distributed import PeerFailed
+from engine.distributed import PeerFailed, PeerLost
 from models import CheckpointError
 
-MENDABLE = (ConfigError, DataError, CheckpointError, FloatingPointError)
+MENDABLE = (ConfigError, DataError, CheckpointError, FloatingPointError, PeerLost)
+LESS_MEMORY = (
+    "train.accumulate=2 takes clips through the network in two parts (more for smaller ones), in training and in "
+    "evaluation, with the same gradient; train.batch makes all of it smaller"
+)
 
 
 def run(name: str, work: Callable[[], int | None]) -> int:
@@ -48,6 +54,10 @@ def _exit_code(name: str, work: Callable[[], int | None]) -> int:
         return 2
     except MENDABLE as error:
         print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError as error:
+        seen, _, _ = str(error).partition(" Of the allocated memory")  # what follows is about torch's allocator
+        print(f"{name}: {seen} {LESS_MEMORY}", file=sys.stderr)
         return 2
     except OSError as error:
         if error.filename is None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
+import sysconfig
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,13 +22,36 @@ from dali_pipes import host
 from engine import apex, distributed
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+NO_GPU = ("Found no NVIDIA driver", "No CUDA GPUs are available", "Torch not compiled")  # how torch says just that
 
 
 def pick_device(runtime: Runtime) -> str:
-    """`cuda` or `cpu`, as asked for or as there is. Raises ConfigError."""
-    if runtime.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("runtime.device: cuda, but torch sees no GPU; take auto or cpu, or check the driver")
+    """`cuda` or `cpu`, as asked for or as there is.
+
+    Raises ConfigError where there is no GPU that was asked for; and where there is one that torch cannot use, for want
+    of a newer driver or of NVIDIA's services: nobody means to train beside it on the CPU.
+    """
+    with warnings.catch_warnings(action="ignore"):  # that it cannot be used, said below
+        usable = torch.cuda.is_available()
+    if runtime.device != "cpu" and not usable:
+        reason = _why_no_gpu()
+        if runtime.device == "cuda":
+            raise ConfigError(f"runtime.device: cuda, but torch sees no GPU ({reason}); take auto or cpu")
+        if not reason.startswith(NO_GPU):
+            raise ConfigError(
+                f"runtime.device: there is a GPU, and torch, built for CUDA {torch.version.cuda}, cannot use it "
+                f"({reason}); mend that, or set it to cpu"
+            )
     return host.pick_device(runtime.device)
+
+
+def _why_no_gpu() -> str:
+    """What torch has to say of a GPU that it does not see."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
+        return str(error).splitlines()[0]
+    return "it cannot tell why"
 
 
 def resolve(config: Config, notify: Callable[[str], None] = print) -> Config:
@@ -39,9 +67,26 @@ def resolve(config: Config, notify: Callable[[str], None] = print) -> Config:
     threads = host.cores_of_rank() if asked.threads == "auto" else asked.threads
     resolved = replace(asked, device=device, precision=precision, compile=compiled, threads=threads)
     config = replace(config, runtime=resolved)
-    if problems := apex.problems(config):
+    if problems := [*apex.problems(config), *_problems_of_triton(config)]:
         raise ConfigError("\n".join(problems))
     return config
+
+
+def _problems_of_triton(config: Config) -> list[str]:
+    """What lacks on this machine for kernels that are compiled for a GPU as they are needed."""
+    asked = {
+        "runtime.compile: on": config.runtime.compile == "on",
+        "model.shift: folded": config.model.shift == "folded",
+    }
+    needed = {
+        "a C compiler (gcc, clang, or one named in CC)": os.environ.get("CC")
+        or any(map(shutil.which, ("gcc", "clang"))),
+        "Python's headers (python3-dev)": Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").is_file(),
+    }
+    missing = " and ".join(what for what, there in needed.items() if not there)
+    if config.runtime.device != "cuda" or not missing:
+        return []
+    return [f"{setting} needs {missing}; install that, or take auto" for setting, wanted in asked.items() if wanted]
 
 
 def prepare(runtime: Runtime, seed: int) -> torch.device:

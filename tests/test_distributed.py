@@ -81,6 +81,14 @@ def test_two_ranks_resume_to_identical_weights(found):
     assert found["resumption"]["equal"] == [True, True]
 
 
+def test_a_rank_that_needs_longer_for_its_part_of_an_evaluation_is_waited_for(tmp_path):
+    assert found_by(2, tmp_path, "late")["late"] == 11
+
+
+def test_a_rank_that_has_died_is_told_of_in_a_sentence(tmp_path):
+    assert "lost a rank" in found_by(2, tmp_path, "lost")["lost"]
+
+
 @pytest.mark.slow
 def test_three_ranks_resume_to_identical_weights(tmp_path):
     """With three ranks the order in which gradients are summed matters, and DDP changes it after the first step."""

@@ -9,11 +9,13 @@ import os
 import signal
 import sys
 import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import tiny
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from configs.schema import Optim
@@ -71,6 +73,26 @@ def evaluation(folder):
     if kept := keeper.gather(loader, result, about={}):
         kept.save(folder / "scores.npz")
     return result.to_json()
+
+
+def late(folder):
+    """An evaluation for which rank 1 needs longer than a rank may be late elsewhere: three seconds here."""
+    distributed._host = dist.new_group(backend="gloo", timeout=timedelta(seconds=3))
+    loader = tiny.RowLoader(11, 2, shard=shard(), train=False)
+    if distributed.rank() == 1:
+        tiny.before_step(loader, 1, lambda batch: time.sleep(6))
+    return evaluate(build_model(tiny.config().model), loader, tiny.config()).evaluated
+
+
+def lost(folder):
+    """What rank 0 learns of rank 1, which has died."""
+    if distributed.rank() == 1:
+        os._exit(0)
+    try:
+        distributed.gather("are you there?")
+    except distributed.PeerLost as error:
+        (folder / "found.json").write_text(json.dumps({"lost": str(error)}))
+        os._exit(0)
 
 
 def steps(folder=None, parts=2):
