@@ -17,7 +17,7 @@ import numpy as np
 
 from tools.demo_set import draw_scene
 
-BITS, BLOCK = 10, 8  # the number is a row of black and white squares of BLOCK pixels, which any lossy codec keeps
+BITS, BLOCK = 10, 8  # a number is a row of black and white squares of BLOCK pixels, which any lossy codec keeps
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "mjpeg": "mjpeg"}
 _TAGS = {"untagged": (2, 0), "bt709": (1, 1), "full_range": (5, 2)}  # FFmpeg's numbers: colour space, colour range
@@ -85,8 +85,7 @@ def picture(spec: VideoSpec, number: int) -> np.ndarray:
     """[H, W, 3] uint8: what frame `number` shows."""
     scene = _scene(_scene_side(spec))
     shown = scene[: spec.height, number : number + spec.width].copy()
-    for bit in range(BITS):
-        shown[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 255 * (number >> bit & 1)
+    stamp(shown, number)
     return shown
 
 
@@ -102,7 +101,13 @@ def _scene(side: int) -> np.ndarray:
     return scene.reshape(side, 2, side, 2, 3).mean((1, 3)).astype(np.uint8)
 
 
+def stamp(picture_HWC: np.ndarray, number: int) -> None:
+    """Write a number below 2**BITS into the top rows of a picture."""
+    for bit in range(BITS):
+        picture_HWC[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 255 * (number >> bit & 1)
+
+
 def number_in(picture_HWC: np.ndarray) -> int:
-    """The number that a decoded picture carries."""
+    """The number that a stamped picture carries, also once it was encoded and decoded."""
     row = picture_HWC[2 : BLOCK - 2, : BITS * BLOCK].reshape(BLOCK - 4, BITS, BLOCK, 3)[:, :, 2:-2].mean((0, 2, 3))
     return int(((row > 128) << np.arange(BITS)).sum())

@@ -8,7 +8,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-BITS, BLOCK = 10, 8  # the number is a row of black and white blocks, which any lossy codec keeps
+from benchmarks.numbered_videos import number_in, stamp
+
+__all__ = ["HEIGHT", "WIDTH", "decode_whole", "number_in", "picture", "write_video"]
+
 HEIGHT, WIDTH = 48, 96
 
 _OPTIONS = {  # fast rather than small; a keyframe where it is asked for and nowhere else
@@ -22,15 +25,9 @@ def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray
     """[H, W, 3] uint8: a moving grey texture with `number` in its top rows."""
     y, x = np.mgrid[:height, :width]
     grey = (96 + 48 * np.sin((x + 2 * number) / 7) + 48 * np.sin((y + x - number) / 5)).astype(np.uint8)
-    for bit in range(BITS):
-        grey[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 255 if number >> bit & 1 else 0
-    return np.repeat(grey[:, :, None], 3, axis=2)
-
-
-def number_in(picture_HWC: np.ndarray) -> int:
-    """The number that a decoded picture carries."""
-    row = picture_HWC[2 : BLOCK - 2, : BITS * BLOCK, 0].reshape(BLOCK - 4, BITS, BLOCK)[:, :, 2:-2].mean((0, 2))
-    return int(((row > 128) << np.arange(BITS)).sum())
+    picture_HWC = np.repeat(grey[:, :, None], 3, axis=2)
+    stamp(picture_HWC, number)
+    return picture_HWC
 
 
 def write_video(
