@@ -8,10 +8,9 @@ from __future__ import annotations
 import ctypes
 import time
 from ctypes import c_int, c_short, c_ubyte, c_uint, c_ulong, c_ushort, c_void_p
-from pathlib import Path
 
-NAME = "libnvcuvid.so.1"
-PLACES = ("/usr/local/nvidia", "/usr/lib", "/usr/lib64")  # where drivers are put
+from dali_pipes.nvdec import library
+
 CODECS = {"mpeg4": 2, "h264": 4, "mjpeg": 5, "hevc": 8, "vp8": 9, "vp9": 10, "av1": 11}  # cudaVideoCodec
 _YUV420, _NV12, _PREFER_CUVID = 1, 0, 4
 _SURFACES = 8  # decoded pictures that a decoder keeps: what a stream of four reference pictures takes
@@ -66,16 +65,6 @@ class Creation(ctypes.Structure):
         ("histogram", c_ulong),
         ("reserved2", c_ulong * 4),
     )
-
-
-def library() -> ctypes.CDLL:
-    """The driver's decoding library. Raises OSError where the loader, and so DALI, does not find it."""
-    try:
-        return ctypes.CDLL(NAME)
-    except OSError as error:
-        found = [str(file) for place in PLACES for file in Path(place).rglob(NAME)]
-        advice = f"add the folder of {found[0]} to LD_LIBRARY_PATH" if found else "install the driver's video part"
-        raise OSError(f"{error}; {advice}") from error
 
 
 def capabilities(codec: str, bit_depth: int) -> dict:

@@ -47,7 +47,7 @@ class Bench:
         self.epochs = itertools.count()
         self._threads = int(config.runtime.threads)
         self._feeder = Feeder(self.loader.catalog, self.loader.head, self._threads)
-        only_cut = "jpeg" if self.loader.head == "jpeg" else "nvdec"  # a head whose threads do not decode
+        only_cut = "jpeg" if self.loader.head == "jpeg" else "dali_cpu"  # a head whose threads do not decode
         self._cutter = Feeder(self.loader.catalog, only_cut, self._threads)
         self._decoder = None
         resident = next(iter(self.batches()))

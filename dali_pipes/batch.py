@@ -53,6 +53,7 @@ class Loader(Protocol):
     num_videos: int  # of them, those that the scan found readable
     class_names: tuple[str, ...]  # by label; empty where they are not known
     unreadable: list[Unreadable]  # so far: by the scan, and by this rank's reading
+    note: str  # what is done otherwise than a user may expect; empty where nothing is
 
     def __len__(self) -> int:
         """Batches per epoch: the same on every rank."""

@@ -147,6 +147,13 @@ class Catalog:
         counts = np.bincount(self._array["codec"][self.usable], minlength=len(self._codecs))
         return {self._codecs[index]: int(counts[index]) for index in np.argsort(-counts, kind="stable")}
 
+    def kinds(self) -> tuple[np.ndarray, np.ndarray]:
+        """A row of each kind of readable video (codec, access, description and size), and how many are of it."""
+        columns = [self._array[name][self.usable] for name in ("codec", "access", "description", "width", "height")]
+        kind_U = np.ravel_multi_index(columns, [int(column.max(initial=0)) + 1 for column in columns])
+        _, first, counts = np.unique(kind_U, return_index=True, return_counts=True)
+        return self.usable[first], counts
+
     def check_labels(self, num_classes: int) -> None:
         """Raises DataError unless every label is below `num_classes`; named classes must be as many."""
         if self.class_names and len(self.class_names) != num_classes:

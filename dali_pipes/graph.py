@@ -21,18 +21,20 @@ def decode(head: Head, inputs: list[DataNode], device: str) -> DataNode:
 
     `pyav`: the source has decoded them already. `dali_cpu`, `nvdec`: the bytes of a cut file, and the positions of its
     wanted frames, ascending and without repeats: DALI starts over at every repeat. `jpeg`: the bytes of one picture,
-    which DALI's image decoder turns into a video of one frame; on a GPU with its JPEG engines.
+    which DALI's image decoder turns into a video of one frame; on a GPU with its JPEG engines. No thread is pinned: to
+    know which cores are near a GPU DALI asks NVML, and gives up where a container has that in part only.
     """
     if head == "jpeg":
         (picture,) = inputs
-        frame_HWC = fn.decoders.image(picture, device="mixed" if device == "gpu" else "cpu", adjust_orientation=False)
+        where = "mixed" if device == "gpu" else "cpu"
+        frame_HWC = fn.decoders.image(picture, device=where, adjust_orientation=False, affine=False)
         return fn.expand_dims(frame_HWC, axes=0, new_axis_names="F")
     if head == "pyav":
         (frames,) = inputs
         return frames.gpu() if device == "gpu" else frames
     encoded, position_U = inputs
     frames = fn.decoders.video(
-        encoded, frames=position_U, pad_mode="edge", device="mixed" if head == "nvdec" else "cpu"
+        encoded, frames=position_U, pad_mode="edge", device="mixed" if head == "nvdec" else "cpu", affine=False
     )
     return frames.gpu() if device == "gpu" and head == "dali_cpu" else frames
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from configs.schema import Config
+from dali_pipes import nvdec
 from dali_pipes.batch import Batch, InUse, Loader, Shard, Unreadable, to_device
 from dali_pipes.catalog import Catalog
 from dali_pipes.cpu_runner import CpuRunner
@@ -19,7 +21,7 @@ from dali_pipes.graph import Head
 from dali_pipes.host import cores_of_rank, pick_device
 from dali_pipes.hybrid import HybridRunner
 from dali_pipes.plan import EvalPlan, Place, Plan, TrainPlan
-from dali_pipes.runner import GraphRunner
+from dali_pipes.runner import GraphRunner, trial
 from dali_pipes.sample import Prepared
 from dali_pipes.scan import open_catalog
 from dali_pipes.synthetic import SyntheticLoader
@@ -47,7 +49,19 @@ def build_loader(
     scanned_for_jpeg = catalog.video(int(catalog.usable[0])).access == "frames"
     if scanned_for_jpeg != (config.data.decoder == "jpeg"):
         raise DataError(f"{catalog.source}: was scanned for another data.decoder; scan it again with this one")
-    return VideoLoader(config, catalog, plan, device)
+    if reason := why_not_nvdec(config, device, catalog):
+        config = replace(config, data=replace(config.data, decoder="pyav"))
+    loader = VideoLoader(config, catalog, plan, device)
+    if reason:
+        loader.note = f"{catalog.source}: data.decoder=auto decodes it on the CPU: {reason}"
+    return loader
+
+
+def why_not_nvdec(config: Config, device: torch.device, catalog: Catalog | None = None) -> str:
+    """Why `data.decoder: auto` takes no NVDEC on this GPU, or not for this set; empty where it does, and on a CPU."""
+    if config.data.decoder != "auto" or device.type != "cuda":
+        return ""
+    return trial(device) or (nvdec.objections(catalog) if catalog else "")
 
 
 def split_source(config: Config, split: Split) -> str:
@@ -60,13 +74,16 @@ def split_source(config: Config, split: Split) -> str:
 
 def pick_head(config: Config, device: torch.device) -> Head:
     """The decode head that `data.decoder` asks for on this device; of two, the GPU's or DALI's."""
-    if config.data.decoder == "auto":
-        return "nvdec" if device.type == "cuda" else "pyav"
-    if config.data.decoder == "hybrid":
-        return "nvdec" if device.type == "cuda" else "dali_cpu"
-    if config.data.decoder == "nvdec" and device.type != "cuda":
+    asked, on_gpu = config.data.decoder, device.type == "cuda"
+    if asked == "auto":
+        return "nvdec" if on_gpu and not trial(device) else "pyav"
+    if asked == "nvdec" and not on_gpu:
         raise DataError("data.decoder: nvdec decodes on a GPU and there is none; use pyav, or auto")
-    return config.data.decoder
+    if asked in ("nvdec", "hybrid") and on_gpu and (reason := trial(device)):
+        raise DataError(f"data.decoder: {asked}: {reason}; or use pyav, or auto")
+    if asked == "hybrid":
+        return "nvdec" if on_gpu else "dali_cpu"
+    return asked
 
 
 def pick_threads(config: Config) -> int:

@@ -7,14 +7,17 @@ in flight, finds the culprit by running each video alone, remembers it as unread
 from __future__ import annotations
 
 import itertools
+import re
 from collections import deque
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from configs.schema import Config
+from dali_pipes import nvdec
 from dali_pipes.batch import Unreadable
 from dali_pipes.catalog import Catalog
 from dali_pipes.errors import DataError
@@ -23,6 +26,10 @@ from dali_pipes.graph import Head, clip_graph
 from dali_pipes.host import clip_dtype
 from dali_pipes.plan import Place, Plan
 from dali_pipes.sample import Prepared, Sample, placeholder
+
+FAILURES = (RuntimeError, MemoryError)  # how DALI says that something is wrong
+_WHERE = ("Critical error", "Current pipeline", "Stacktrace", "C++ context", "[frame")  # lines that say only where
+_MEMORY = re.compile("out of memory|alloc")
 
 
 class GraphRunner:
@@ -37,7 +44,13 @@ class GraphRunner:
         self._prepared = self._feeder.batches(plan, iter(()), 0)
         self._coming: Iterator[Prepared] = iter(())
         self._in_flight: deque[Prepared] = deque()
-        self._pipeline = self._build(self._next_columns, plan.batch)
+        try:
+            self._pipeline = self._build(self._next_columns, plan.batch)
+        except FAILURES as error:
+            raise DataError(
+                f"DALI cannot work on {device}: {said(error)}; its build for CUDA 13 needs NVIDIA driver 580 or newer, "
+                f"and with an older one nvidia-dali-cuda120 in its place (and a torch for CUDA 12)"
+            ) from error
 
     @property
     def unreadable(self) -> dict[int, Unreadable]:
@@ -102,35 +115,70 @@ class GraphRunner:
             except StopIteration:
                 self._pipeline.reset()
                 return None
-            except RuntimeError as error:
+            except FAILURES as error:
                 self._revive(error)
 
-    def _revive(self, error: RuntimeError) -> None:
-        """Rebuild the pipeline after DALI gave it up, without the videos that it cannot decode."""
+    def _revive(self, error: Exception) -> None:
+        """Rebuild the pipeline after DALI gave it up, without the videos that it cannot decode.
+
+        Raises DataError where that is no video's fault.
+        """
+        head, blank = self._feeder.head, placeholder(self._feeder.head, self.plan.views, self.plan.frames)
+        if reason := self._refusal(blank):
+            raise self._failure(reason) from error
         in_flight, self._in_flight = list(self._in_flight), deque()
-        culprits, paths, head = 0, [], self._feeder.head
+        culprits, paths = 0, []
         for prepared in in_flight:
             for place, row in enumerate(prepared.row_B.tolist()):
                 if row < 0:
                     continue
                 paths.append(self._feeder.catalog.path(row))
-                if not self._decodes(prepared.samples[place]):
-                    self._feeder.give_up(row, f"{paths[-1]}: {head} cannot decode it")
-                    prepared.samples[place] = placeholder(head, *prepared.samples[place].order_VT.shape)
+                if reason := self._refusal(prepared.samples[place]):
+                    self._feeder.give_up(row, f"{paths[-1]}: {head} cannot decode it ({reason})")
+                    prepared.samples[place] = blank
                     prepared.row_B[place] = -1
                     culprits += 1
         if not culprits:
-            raise DataError(
-                f"decoding failed, but each video alone decodes: {', '.join(paths[:16])}: {error}"
-            ) from error
+            raise self._failure(f"{said(error)}; each video alone decodes: {', '.join(paths[:16])}") from error
         self._coming = itertools.chain(in_flight, self._coming)
         self._pipeline = self._build(self._next_columns, self.plan.batch)
 
-    def _decodes(self, sample: Sample) -> bool:
-        """Whether the decode head takes this video when it is alone."""
+    def _failure(self, reason: str) -> DataError:
+        """What to say where decoding fails, and for no video's sake."""
+        what = f"decoding by {self._feeder.head} on {self._device} failed"
+        if _MEMORY.search(reason):
+            return DataError(f"{what}: {reason}; if memory is short, take a smaller train.batch or eval.batch")
+        return DataError(f"{what}: {reason}")
+
+    def _refusal(self, sample: Sample) -> str:
+        """Why the decode head does not take a video when it is alone; empty where it does."""
         once = iter([Prepared([sample], np.zeros(1, np.int64)).columns(self._feeder.head)])
         try:
             self._build(lambda: next(once), 1).run()
-        except RuntimeError:
-            return False
-        return True
+        except FAILURES as error:
+            return said(error)
+        return ""
+
+
+@cache
+def trial(device: torch.device) -> str:
+    """Why NVDEC cannot be used on this GPU; empty where it can: there it has decoded a picture."""
+    sample = placeholder("nvdec", 1, 1)
+    once = iter([Prepared([sample], np.zeros(1, np.int64)).columns("nvdec")])
+    how = {"batch_size": 1, "num_threads": 1, "device_id": device.index or 0}
+    looks = {"views": 1, "size": 32, "antialias": True, "mean": (0, 0, 0), "std": (1, 1, 1), "half": True}
+    try:
+        nvdec.library()  # without it DALI's words would be about an error number
+        clip_graph(lambda: next(once), head="nvdec", device="gpu", **looks, **how).run()
+    except (OSError, *FAILURES) as error:
+        return f"NVDEC does not work here: {said(error)}"
+    return ""
+
+
+def said(error: Exception) -> str:
+    """What DALI's error is about, in a line, without where in DALI and in the graph."""
+    text = str(error)
+    text = text.partition("encountered:")[2] or text
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(_WHERE)]
+    reason = re.sub(r"^(\[[^\]]*\] *)?(Assert on \".*?\" failed: )?", "", " ".join(lines[:2]))
+    return reason or type(error).__name__

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from dali_pipes import nvdec
 from dali_pipes.cutter import Cut, cut_all
 from dali_pipes.decode import decode_frames
 from dali_pipes.errors import DataError, attempt
@@ -119,6 +120,8 @@ def _read(
     def content(video: Video, cut: Cut | DataError) -> tuple[np.ndarray, ...] | DataError:
         if isinstance(cut, DataError):
             return cut
+        if head == "nvdec" and (reason := nvdec.objection(video)):
+            raise DataError(f"{video.path}: {reason}")
         if head == "pyav":
             return (decode(cut, video.path),)
         return np.frombuffer(cut.data, np.uint8), cut.positions

@@ -6,7 +6,7 @@ import torch
 from rich.console import Console
 
 from configs import Config
-from dali_pipes import DataError, Loader, Shard, build_loader, scan
+from dali_pipes import DataError, Loader, Shard, build_loader, progress, scan
 from dali_pipes.loader import split_source
 from engine import distributed
 
@@ -27,11 +27,17 @@ def open_loader(config: Config, split: str, device: torch.device) -> Loader:
         distributed.raise_everywhere(
             DataError(f"data.{split}: ranks see different lists (rows, readable videos, steps): {sorted(set(seen))}")
         )
+    if loader.note:
+        progress.say(_console(), loader.note)
     return loader
+
+
+def _console() -> Console:
+    """Where rank 0 speaks, and the others do not."""
+    return Console(stderr=True, quiet=distributed.rank() > 0)
 
 
 def _scan(config: Config, split: str) -> None:
     """Bring the catalogue up to date: by one rank of each host, since hosts may not share a disk."""
     if distributed.local_rank() == 0:
-        quiet = Console(stderr=True, quiet=distributed.rank() > 0)
-        scan.load_catalog(split_source(config, split), config.data, console=quiet)
+        scan.load_catalog(split_source(config, split), config.data, console=_console())

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dali_pipes import progress, scan
+from dali_pipes.loader import why_not_nvdec
 from engine.network import open_network
 from tools import answer_files, answer_screen, sources
 from tools.answering import Answering
@@ -27,6 +28,8 @@ def run(args: Namespace) -> int:
     paths, failures = sources.find(args.sources)
     labelled = LabelledVideos(args.save_video) if args.save_video else None
     network = open_network(args.weights, args.config, args.overrides, partial(progress.say, notes))
+    if reason := why_not_nvdec(network.config, network.device):
+        progress.say(notes, f"data.decoder=auto decodes on the CPU: {reason}")
     answering = Answering(network, args)
     answered = incomplete = 0
     with _outputs(args) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:  # nothing beside the videos

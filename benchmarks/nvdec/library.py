@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import nvcuvid
 from benchmarks.probe import Probe
+from dali_pipes.nvdec import library
 
 DEEP = ("h264", "hevc", "vp9", "av1")  # codecs that have pictures of 10 bits
 MOST_DECODERS, SECONDS = 256, 4.0  # DALI keeps at most 100
@@ -39,5 +40,5 @@ def create(codec: str, width: int, height: int) -> dict:
 
 def _make_context() -> None:
     """The library is asked first: on a machine without it, that is what is worth knowing."""
-    nvcuvid.library()
+    library()
     torch.zeros(1, device="cuda")
