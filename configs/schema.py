@@ -101,8 +101,9 @@ class Data:
     check: Literal["demux", "ends", "full"] = "demux"
     """How thoroughly the scan looks: packets only; the first and last group decoded too; every frame decoded."""
     decoder: Literal["auto", "nvdec", "dali_cpu", "pyav", "jpeg", "hybrid"] = "auto"
-    """`jpeg` reads folders of frames: a list has `folder frames label` a line, or `folder label`. `hybrid` decodes some
-    batches with pyav and the others with nvdec, where that alone cannot keep up."""
+    """`auto` takes nvdec where there is a GPU and all videos are for it, else pyav, and says why (docs/data.md). `jpeg`
+    reads folders of frames: a list has `folder frames label` a line, or `folder label`. `hybrid` decodes some batches
+    with pyav and the others with nvdec, where that alone cannot keep up."""
     cpu_share: float | Literal["auto"] = "auto"
     """Part of the batches that the CPU decodes (decoder: hybrid); `auto` measures it, so that two runs may differ in
     which, and so by what the two decoders differ."""

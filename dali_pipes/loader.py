@@ -107,6 +107,7 @@ class VideoLoader:
         self.num_rows = len(catalog)
         self.num_videos = len(catalog.usable)
         self.class_names = catalog.class_names
+        self.note = ""
         self._runner = self._make_runner(pick_threads(config))
         self._next: Place | None = None  # of the batch that the runner gives next; None: it has to begin anew
         self._places: Iterator[Place] = iter(())  # of those after it

@@ -8,15 +8,17 @@ import av
 import numpy as np
 import pytest
 import torch
-from test_loader import make_config, read, with_section, write_set
+from loading import make_config, read, with_section, write_set
 from videos import picture, write_video
 
-from dali_pipes import DataError, build_loader, loader, mp4, nvdec, runner
+from dali_pipes import DataError, Shard, build_loader, loader, mp4, nvdec, runner
 from dali_pipes.picture_format import PictureFormat, picture_format
 from dali_pipes.probe import probe
 from dali_pipes.sample import placeholder, prepare
 from dali_pipes.scan import open_catalog
+from dali_pipes.synthetic import SyntheticLoader
 from dali_pipes.views import Views
+from engine import data
 
 GPU = torch.device("cuda", 0)
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without an NVIDIA GPU")
@@ -143,6 +145,21 @@ def test_auto_leaves_a_set_to_nvdec_only_where_all_of_it_is_for_nvdec(tmp_path, 
     assert reason.startswith(f"1 of 13 videos are none for NVDEC; {tmp_path / '3.mp4'} is vp9")
     assert loader.why_not_nvdec(config, torch.device("cpu"), catalog) == ""
     assert loader.why_not_nvdec(with_section(config, "data", decoder="nvdec"), GPU, catalog) == ""
+
+
+@without_gpu
+def test_a_run_is_told_why_auto_decodes_on_the_cpu(tmp_path, monkeypatch, capsys):
+    config = with_section(make_config(write_set(tmp_path)), "data", decoder="auto")
+    asked = []
+
+    def on_cpu(config, catalog, plan, device):
+        asked.append(config.data.decoder)
+        return SyntheticLoader(config, "train", Shard(), torch.device("cpu"))
+
+    monkeypatch.setattr(loader, "VideoLoader", on_cpu)
+    data.open_loader(config, "train", GPU)
+    assert asked == ["pyav"]
+    assert "data.decoder=auto decodes it on the CPU: NVDEC does not work here: " in capsys.readouterr().err
 
 
 @without_gpu
