@@ -25,8 +25,8 @@ EVAL_BYTES = 1 << 30  # of decoded frames in a batch of evaluation; several batc
 class TrainPlan:
     """Every readable video once an epoch in an order of that epoch's own; the tail that fills no batch is left out.
 
-    Step `s` takes positions `[s * batch, (s + 1) * batch)` of the order, and the ranks split them in turn, so that the
-    global sequence does not depend on how many there are.
+    Step `s` takes positions `[s * batch, (s + 1) * batch)` of the order, which are dealt out to the ranks part by part,
+    so that the global sequence does not depend on how many there are.
     """
 
     config: Config
@@ -37,10 +37,11 @@ class TrainPlan:
     def __post_init__(self):
         batch_per_rank(self.config.train.batch, self.shard.count)  # which may refuse
         if not len(self):
+            usable, ranks = len(self.catalog.usable), self.shard.count
+            largest = usable // ranks * ranks
             raise DataError(
-                f"data.train: {len(self.catalog.usable)} readable videos do not fill one batch of "
-                f"train.batch={self.config.train.batch}; the largest that works is "
-                f"{len(self.catalog.usable) // self.shard.count * self.shard.count}"
+                f"data.train: {usable} readable videos do not fill one batch of train.batch={self.config.train.batch}; "
+                + (f"the largest that works is {largest}" if largest else f"{ranks} ranks need one video each at least")
             )
 
     @property
@@ -100,7 +101,7 @@ class EvalPlan:
     shard: Shard
 
     def __post_init__(self):
-        if not len(self):
+        if not len(self.catalog.usable):
             raise DataError(f"{self.catalog.source}: none of the videos can be read")
 
     @property
@@ -128,8 +129,8 @@ class EvalPlan:
         if self.config.eval.batch:
             return max(1, self.config.eval.batch // self.shard.count)
         frames = self.config.train.batch * self.config.model.frames
-        width_N, height_N = (side_N[self.catalog.usable] for side_N in (self.catalog.width_N, self.catalog.height_N))
-        mean_bytes = 3 * np.mean(width_N * height_N) * self.frames * self.config.eval.clips
+        _, width_N, height_N = shapes(self.catalog, self.catalog.usable)
+        mean_bytes = 3 * np.mean(width_N.astype(np.int64) * height_N) * self.frames * self.config.eval.clips
         return max(1, min(frames // (self.views * self.frames * self.shard.count), int(EVAL_BYTES / mean_bytes)))
 
     def __len__(self) -> int:

@@ -3,15 +3,11 @@
 import itertools
 import threading
 from collections import Counter
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from loading import arrays, assert_same, make_config, read, write_set
 
-import configs
 from dali_pipes import build_loader
-from dali_pipes.batch import Shard
 from dali_pipes.plan import EvalPlan, TrainPlan
 
 STEPS = 3  # of an epoch: 13 videos in batches of 4
@@ -108,30 +104,3 @@ def test_a_paused_loader_prepares_nothing_and_gives_the_same_batches_when_asked_
     again = take(loader.epoch(1))
     assert drawn[1, 0] == before[1, 0] + 1, "what was prepared is dropped"
     assert_same(again, read(config, epoch=1))
-
-
-def plan_of(sizes, *overrides):
-    """The evaluation plan of videos of these sizes, in pixels."""
-    width_N, height_N = np.array(sizes, np.int32).T
-    catalog = SimpleNamespace(usable=np.arange(len(sizes)), width_N=width_N, height_N=height_N)
-    return EvalPlan(configs.load("tsm_k400_nhwc", list(overrides)), catalog, Shard())
-
-
-@pytest.mark.parametrize(
-    ("size", "overrides", "videos"),
-    [
-        ((340, 256), [], 128),  # the frames of a training batch: 128 clips of 8
-        ((340, 256), ["eval.clips=4"], 32),
-        ((1920, 1080), [], 21),  # 2**30 // (8 * 1920 * 1080 * 3)
-        ((1920, 1080), ["eval.clips=4"], 5),
-        ((1920, 1080), ["eval.crops=three"], 21),  # crops share decoded frames
-        ((65535, 65535), [], 1),
-        ((1920, 1080), ["eval.batch=64"], 64),
-    ],
-)
-def test_a_batch_of_evaluation_is_as_large_as_its_decoded_frames_allow(size, overrides, videos):
-    assert plan_of([size] * 3, *overrides).batch == videos
-
-
-def test_one_large_video_does_not_slow_an_evaluation_of_small_ones_down():
-    assert plan_of([(340, 256)] * 999 + [(3840, 2160)]).batch == 128
