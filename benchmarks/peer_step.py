@@ -15,8 +15,7 @@ import configs
 from benchmarks.peer_networks import MitTsm, MmactionTsm
 from configs import Config
 from dali_pipes import Batch
-from engine import optim, training
-from engine.runtime import HALF
+from engine import optim, runtime, training
 from engine.step import Tally
 
 CLOSE = 1e-4  # of the largest logit: networks that add up in other orders, in fp32
@@ -47,10 +46,10 @@ class Peer:
     """A plain loop around another network with our weights. `best`: channels_last, autocast and fused SGD as ours."""
 
     def __init__(self, build: Callable[..., nn.Module], ours: Ours, best: bool):
-        self.device, runtime = ours.training.device, ours.training.config.runtime
+        self.device = ours.training.device
         self.network = build(ours.training.model).to(self.device).train()
         self.batch: Batch = ours.batch
-        self.half = HALF.get(runtime.precision) if best else None
+        self.half = runtime.HALF.get(ours.training.config.runtime.precision) if best else None
         if best:
             self.network = self.network.to(memory_format=torch.channels_last)
         else:
@@ -73,6 +72,7 @@ class Peer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
+    @runtime.exact_fp32()
     @torch.no_grad()
     def distance(self, ours: Ours) -> float:
         """Largest difference between the logits of the two, over the largest of them; fp32, evaluation mode."""

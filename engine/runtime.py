@@ -7,8 +7,8 @@ import resource
 import shutil
 import sysconfig
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +121,19 @@ def autocast(runtime: Runtime) -> AbstractContextManager:
     """The precision that the forward pass runs in."""
     half = HALF.get(runtime.precision)
     return torch.autocast(runtime.device, dtype=half, enabled=half is not None)
+
+
+@contextmanager
+def exact_fp32() -> Iterator[None]:
+    """Let fp32 be fp32 on a GPU too, and not TF32, so that what adds up in another order alone differs by little."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")  # as `prepare` says it: torch refuses a mixture of its ways to
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def grad_scaler(runtime: Runtime) -> torch.amp.GradScaler:

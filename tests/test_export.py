@@ -21,7 +21,7 @@ from engine.environment import environment
 from engine.saved import open_saved
 from models import CheckpointError, read_file
 from tools import export_file
-from tools.export_check import Difference, check, exact_fp32
+from tools.export_check import Difference, check
 from tools.export_choices import ENDINGS, PRECISIONS
 from tools.export_formats import write_program
 from tools.export_network import DTYPES
@@ -251,17 +251,6 @@ def test_an_earlier_file_stays_until_the_new_one_has_been_checked(tmp_path, monk
     monkeypatch.setitem(export_file.WRITERS, "export", write)
     assert run(weights_file(tmp_path), "--format", "export") == 2
     assert (tmp_path / "best.pt2").read_text() == "the last export"
-
-
-def test_precision_is_left_as_it_was_found():
-    def flags():
-        return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
-
-    before = flags()
-    with exact_fp32():
-        assert flags() == ("ieee", "ieee")
-    assert flags() == before
-    torch.export.export(torch.nn.Identity(), (torch.ones(1),))  # which reads them
 
 
 def test_differences_are_told_in_a_line():

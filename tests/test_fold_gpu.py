@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from configs.schema import Model
+from engine.runtime import exact_fp32
 from models import build_model
 from models.fold import shift_conv1x1
 from models.shift import temporal_shift
@@ -84,17 +85,8 @@ def network(shift):
     return model, clips_BTCHW
 
 
-@pytest.fixture
-def exact_convolutions():
-    """fp32 means fp32 everywhere."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    with torch.backends.cudnn.flags(allow_tf32=False):
-        yield
-    torch.set_float32_matmul_precision(before)
-
-
-def test_a_folded_network_gives_the_logits_of_the_reference(exact_convolutions):
+@exact_fp32()
+def test_a_folded_network_gives_the_logits_of_the_reference():
     logits = []
     for shift in ("reference", "folded"):
         model, clips_BTCHW = network(shift)

@@ -14,6 +14,7 @@ from videos import decode_whole, number_in, write_video
 from benchmarks import peer_step
 from benchmarks.peer_decoders import DECODERS
 from benchmarks.peers import draw_clips
+from engine import runtime
 from models import build_model
 
 ROOT = Path(__file__).parents[1]
@@ -63,3 +64,11 @@ def test_other_implementations_of_the_network_compute_the_same_from_our_weights(
     clips_BTCHW = torch.randn(2, 4, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(theirs(clips_BTCHW), ours(clips_BTCHW), rtol=1e-4, atol=1e-4)
+
+
+def test_networks_are_compared_in_an_fp32_that_a_gpu_does_not_shorten():
+    ours = peer_step.Ours(runtime.resolve(peer_step.recipe(1, 32)))
+    peer, allowed = peer_step.Peer(peer_step.MitTsm, ours, best=True), []
+    peer.network.register_forward_pre_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
+    assert peer.distance(ours) < peer_step.CLOSE
+    assert allowed == [False] and torch.backends.cudnn.allow_tf32

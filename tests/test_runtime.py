@@ -41,6 +41,20 @@ def test_a_gpu_that_torch_cannot_use_is_no_reason_to_train_beside_it(monkeypatch
     assert runtime.pick_device(Runtime(device="cpu")) == "cpu"
 
 
+@pytest.mark.parametrize("usual", ["highest", "high"])
+def test_fp32_can_be_exact_for_a_while_even_where_training_has_allowed_tf32(usual):
+    def allowed():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    torch.set_float32_matmul_precision(usual)
+    before = allowed()
+    with runtime.exact_fp32():
+        assert allowed() == (False, False)
+        torch.export.export(torch.nn.Identity(), (torch.ones(1),))  # which reads them
+    assert allowed() == before == (usual == "high", True)
+    torch.set_float32_matmul_precision("highest")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_torch_says_that_there_is_none_in_the_words_that_are_looked_for():
     assert runtime._why_no_gpu().startswith(runtime.NO_GPU)

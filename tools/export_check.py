@@ -5,8 +5,6 @@ Shapes: N clips, T frames, C channels, H W pixels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from torch.nn import functional as F
 
 from engine.card import Card, Precision
 from engine.deployed import Deployed, open_deployed
+from engine.runtime import exact_fp32
 from engine.saved import Saved, open_saved
 from models import CheckpointError
 from tools.export_tensorrt import open_engine
@@ -64,20 +63,6 @@ def check(deployed: Deployed, saved: Saved) -> None:
                 f"not kept: its answers differ from those of {saved.path} by more than {TOLERANCE[precision]:g} of the "
                 f"largest logit, which {precision} does not explain"
             )
-
-
-@contextmanager
-def exact_fp32() -> Iterator[None]:
-    """Let fp32 be fp32 on a GPU too, and not TF32. Not for tracing, which cannot read flags that were set this way."""
-    parts = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before = [part.fp32_precision for part in parts]
-    for part in parts:
-        part.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
 
 
 @exact_fp32()
