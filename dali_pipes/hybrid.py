@@ -18,13 +18,15 @@ from dali_pipes.plan import Place
 from dali_pipes.runner import GraphRunner
 from dali_pipes.sample import Prepared
 
+Runner = GraphRunner | CpuRunner
+
 TRIAL = 8  # batches that each head decodes to see how fast it is
 
 
 class HybridRunner:
     """Batches in their order from two runners over the same plan. `cpu_share`: of the first; None: measured."""
 
-    def __init__(self, cpu: GraphRunner | CpuRunner, other: GraphRunner, cpu_share: float | None):
+    def __init__(self, cpu: Runner, other: GraphRunner, cpu_share: float | None):
         self._cpu, self._other = cpu, other
         self._plan = cpu.plan
         self.cpu_share = cpu_share
@@ -63,13 +65,18 @@ class HybridRunner:
         return int((number + 1) * self.cpu_share) > int(number * self.cpu_share)
 
     def _measure(self, places: list[Place]) -> float:
-        """The CPU's part of what both decode in the same time."""
+        """The CPU's part of what both decode in the same time, once each has decoded a batch and is set up."""
         seconds = []
         for runner in (self._cpu, self._other):
+            self._decode(runner, places[:1])
             began = time.perf_counter()
-            runner.begin(iter(places))
-            while runner.next():
-                pass
+            self._decode(runner, places)
             seconds.append(time.perf_counter() - began)
         of_cpu, of_other = seconds
         return of_other / (of_cpu + of_other)
+
+    @staticmethod
+    def _decode(runner: Runner, places: list[Place]) -> None:
+        runner.begin(iter(places))
+        while runner.next():
+            pass

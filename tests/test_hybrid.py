@@ -1,5 +1,6 @@
 """Two decode heads at once: each batch is one head's, bit for bit, and all are in their order."""
 
+import itertools
 import threading
 
 import numpy as np
@@ -77,6 +78,30 @@ def test_the_faster_head_gets_the_larger_part(config, monkeypatch):
     loader._runner.begin(iter([(0, 0)]))
     assert loader._runner.cpu_share == 0.25
     loader.close()
+
+
+def test_what_a_head_does_once_to_begin_with_is_no_part_of_its_share(monkeypatch):
+    clock = [0.0]
+
+    class Runner:
+        """Takes so many seconds for its first batch, and so many for each that follows."""
+
+        plan = None
+
+        def __init__(self, *seconds):
+            self.seconds = itertools.chain(seconds, itertools.repeat(seconds[-1]))
+
+        def begin(self, places):
+            self.coming = places
+
+        def next(self):
+            place = next(self.coming, None)
+            clock[0] += next(self.seconds) if place else 0
+            return place
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    hybrid = HybridRunner(Runner(3), Runner(100, 1), None)
+    assert hybrid._measure([(0, 0), (0, 1)]) == 0.25
 
 
 def test_what_either_head_cannot_read_is_named(config, tmp_path):
