@@ -16,7 +16,7 @@ setup(
         "filelock>=3.13",
         "matplotlib>=3.8",
         "numpy>=1.26",
-        "nvidia-dali-cuda130>=2.4",
+        "nvidia-dali-cuda130>=2.4",  # for a driver older than 580: nvidia-dali-cuda120 in its place, never beside it
         "omegaconf>=2.4,<3",
         "pillow>=10",
         "pyyaml>=6",
@@ -27,7 +27,6 @@ setup(
         "torchvision>=0.26",
     ],
     extras_require={
-        "cuda12": ["nvidia-dali-cuda120>=2.4"],
         "export": EXPORT,
         "peers": ["decord>=0.6", "torchcodec>=0.8"],
         "test": [*EXPORT, "hypothesis>=6", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6"],
