@@ -4,9 +4,8 @@ Clips of 8 frames, one random frame of each of 8 segments, are cut in parts of a
 once. A line of JSON a video: milliseconds a clip on one thread and on two, the file in the page cache; of the one, the
 part that is spent planning (NumPy), reading (system calls, which let go of the interpreter's lock) and in all else;
 reading alone; the same with no file in the page cache, a copy of the video a clip; frames decoded and bytes read per
-clip. Without
-VIDEOs, 300 frames of 352x256 with a keyframe every 1, 8, 16 and 250 are made, and 250 with B-frames as originals have
-them. A last line says how many views a second are drawn on one core, in batches of 128.
+clip. Without VIDEOs, 300 frames of 352x256 with a keyframe every 1, 8, 16 and 250 are made, and 250 with B-frames as
+originals have them. A last line says how many views a second are drawn on one core, in batches of 128.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 import configs
-from benchmarks.gop import draw
 from benchmarks.measure import spread
 from benchmarks.numbered_videos import VideoSpec, write_videos
 from benchmarks.recorder import Recorder
@@ -38,8 +36,10 @@ from dali_pipes.feed import PART
 from dali_pipes.plan import TrainPlan
 from dali_pipes.probe import probe
 from dali_pipes.video import Video
+from tools.survey import drawn_clips
 
 MADE = [*(VideoSpec("h264", interval) for interval in (1, 8, 16, 250)), VideoSpec("h264", 250, b_frames=3)]
+T = 8  # frames per clip
 COPIES = 64  # of a video, to be read from the disk
 
 Part = tuple[list[Video], list[np.ndarray]]  # what is cut at once: videos, and the frames of each
@@ -64,12 +64,12 @@ def main() -> None:
 def measure(path: str, clips: int, rounds: int) -> dict:
     """What cutting clips of a video costs."""
     video = probe(path)
-    parts = in_parts([video] * clips, list(draw(video.frames, clips)))
+    parts = in_parts([video] * clips, list(drawn_clips(video.frames, T, clips)))
     cuts = [cut for part in parts for cut in cutter.cut_all(*part)]
     runs = [[plan.runs for plan in cutter._plan(*part)] for part in parts]
     with tempfile.TemporaryDirectory() as folder:
         copies = [probe(shutil.copy(path, f"{folder}/{number}{Path(path).suffix}")) for number in range(COPIES)]
-        from_disk = in_parts(copies, list(draw(video.frames, COPIES)))
+        from_disk = in_parts(copies, list(drawn_clips(video.frames, T, COPIES)))
         jobs: dict[str, Callable[[], float]] = {
             "1 thread": partial(per_clip, cut_part, parts, 1, clips),
             "2 threads": partial(per_clip, cut_part, parts, 2, clips),
@@ -84,7 +84,9 @@ def measure(path: str, clips: int, rounds: int) -> dict:
             for name, job in jobs.items():
                 times[name].append(job())
     median = {name: spread(values)[0] for name, values in times.items()}
-    needed = [int(video.sizes[cutter.needed(video, frames_T)].sum()) for frames_T in draw(video.frames, clips)]
+    needed = [
+        int(video.sizes[cutter.needed(video, frames_T)].sum()) for frames_T in drawn_clips(video.frames, T, clips)
+    ]
     planning, reading = (median[name] / median["1 thread"] for name in ("planning", "reading"))
     return {
         "decoded_per_clip": float(np.mean([cut.packets for cut in cuts])),

@@ -21,8 +21,6 @@ from dataclasses import asdict
 from itertools import chain, count
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import configs
@@ -31,10 +29,10 @@ from benchmarks.measure import spread
 from dali_pipes import Loader, build_loader, scan
 from dali_pipes.cutter import Cut, cut
 from dali_pipes.decode import decode_frames
-from dali_pipes.frames import uniform_draw
 from dali_pipes.probe import probe
 from dali_pipes.video import Video
 from tools.reencode import Settings, write_video
+from tools.survey import drawn_clips
 
 INTERVALS = (16, 8, 1)
 T = 8  # frames per clip
@@ -65,7 +63,7 @@ def compare(path: str, clips: int, feed: bool) -> Iterator[dict]:
             write_video(versions["as it comes"], f"{folder}/{gop}.mp4", asdict(Settings(gop=gop)))
             versions[name] = probe(f"{folder}/{gop}.mp4")
         made = {name: ([], []) for name in versions}
-        for frames_T in draw(versions["as it comes"].frames, clips):
+        for frames_T in drawn_clips(versions["as it comes"].frames, T, clips):
             for name, video in versions.items():
                 started = time.perf_counter()
                 small = cut(video, frames_T)
@@ -111,11 +109,6 @@ def open_loader(video: Video, listing: str) -> Loader:
     config = configs.load("tsm_k400_nhwc", settings)
     scan.load_catalog(listing, config.data)
     return build_loader(config, "train")
-
-
-def draw(frames: int, clips: int) -> np.ndarray:
-    """[clips, T] frame numbers, drawn as for training."""
-    return uniform_draw(np.full(clips, frames), np.random.default_rng(0).random((clips, T)))
 
 
 def describe(video: Video, milliseconds: list[float], cuts: list[Cut]) -> dict:

@@ -16,9 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -28,24 +26,22 @@ import numpy as np
 import torch
 
 import configs
-from benchmarks import peer_dali, peer_feed, peer_step
+from benchmarks import peer_dali, peer_feed, peer_rounds, peer_step
+from benchmarks.competition import Competition, Contenders
 from benchmarks.made_sets import with_set
-from benchmarks.measure import spread
 from benchmarks.numbered_videos import VideoSpec, write_videos
 from benchmarks.peer_decoders import DECODERS, Clip, Decoder
 from benchmarks.recorder import Recorder
 from dali_pipes import build_loader, scan
-from dali_pipes.frames import uniform_draw
 from dali_pipes.host import cores_of_rank
 from dali_pipes.probe import probe
 from engine import runtime
+from tools.survey import drawn_clips
 
 PARTS = ("decode", "dali", "feed", "step")
 INTERVALS = (1, 16, 250)
 T = 8  # frames per clip
 PROVED = 8  # clips whose pixels are compared before anything is timed
-
-Contenders = dict[str, Callable[[], float]]  # each call does a round and returns clips a second
 
 
 def main() -> None:
@@ -61,25 +57,26 @@ def main() -> None:
     asked = {word for word in arguments.words if word in (*PARTS, "all")} or {"all"}
     videos = [word for word in arguments.words if word not in asked]
     arguments.out.mkdir(parents=True, exist_ok=True)
-    bench = Peers(arguments, Recorder("peers", arguments.out / "peers.jsonl"))
-    if asked & {"decode", "all"}:
-        bench.decode(videos)
-    if asked & {"dali", "all"}:
-        bench.dali(videos)
-    if asked & {"feed", "all"}:
-        bench.feed()
-    if asked & {"step", "all"}:
-        bench.step(arguments.batch, arguments.size)
+    bench = Peers(arguments, Competition(Recorder("peers", arguments.out / "peers.jsonl"), arguments.rounds))
+    comparisons: dict[str, Callable[[], None]] = {
+        "decode": partial(bench.decode, videos),
+        "dali": partial(bench.dali, videos),
+        "feed": bench.feed,
+        "step": partial(bench.step, arguments.batch, arguments.size),
+    }
+    for part in PARTS:
+        if asked & {part, "all"}:
+            comparisons[part]()
 
 
 class Peers:
-    """The three comparisons."""
+    """The four comparisons: what competes in each, after it was shown to give what ours gives."""
 
-    def __init__(self, arguments: argparse.Namespace, recorder: Recorder):
-        self.clips, self.rounds, self.threads = arguments.clips, arguments.rounds, arguments.threads
+    def __init__(self, arguments: argparse.Namespace, competition: Competition):
+        self.clips, self.threads = arguments.clips, arguments.threads
         self.on_gpu = torch.cuda.is_available()
         self.folder = arguments.out / "peers"
-        self.recorder = recorder
+        self.competition = competition
 
     def decode(self, videos: list[str]) -> None:
         """Threads that decode clip after clip."""
@@ -93,19 +90,20 @@ class Peers:
             }
             for threads in sorted({1, self.threads}):
                 contenders: Contenders = {
-                    name: partial(_threaded, decoder, clips, threads) for name, decoder in decoders.items()
+                    name: partial(peer_rounds.of_decoder, decoder, clips, threads) for name, decoder in decoders.items()
                 }
-                self._compete(f"{group}, {threads} thread{'s'[: threads - 1]}", contenders, notes, threads)
+                label = "1 thread" if threads == 1 else f"{threads} threads"
+                self.competition.hold(f"{group}, {label}", contenders, notes, threads)
 
     def dali(self, videos: list[str]) -> None:
         """DALI's decoders, fed with cut and with whole files, and reading; on a GPU torchcodec's, too."""
         codec = "h264" if self.on_gpu else "vp9"
         for path in videos or self._made([VideoSpec(codec, interval) for interval in INTERVALS]):
             clips = draw_clips(path, self.clips)
-            self._compete_in_batches(f"dali/{Path(path).stem}", clips, whole=True)
-            self._compete_in_batches(f"dali even/{Path(path).stem}", [peer_dali.evenly(clips[0])] * len(clips))
+            self._dali_against(f"dali/{Path(path).stem}", clips, whole=True)
+            self._dali_against(f"dali even/{Path(path).stem}", [peer_dali.evenly(clips[0])] * len(clips))
 
-    def _compete_in_batches(self, group: str, clips: list[Clip], whole: bool = False) -> None:
+    def _dali_against(self, group: str, clips: list[Clip], whole: bool = False) -> None:
         """Cut files by DALI against whole ones, or against the reader that takes evenly spread frames."""
         batch = min(16, len(clips))
         how = {"batch": batch, "threads": self.threads, "on_gpu": self.on_gpu}
@@ -121,16 +119,16 @@ class Peers:
             try:
                 frames = next(run())
             except RuntimeError as error:
-                self.skip(f"{group}/{name}", error)
+                self.competition.skip(f"{group}/{name}", error)
                 continue
             truth = truth or frames
             notes[name] = distance(frames, truth) if frames else {}
-            contenders[name] = partial(rate, run, len(clips) // batch, batch)
+            contenders[name] = partial(peer_rounds.of_batches, run, len(clips) // batch, batch)
         if self.on_gpu and whole and (decoder := self._there("torchcodec CUDA", group)):
-            contenders["torchcodec CUDA"] = partial(_threaded, decoder, clips, self.threads)
+            contenders["torchcodec CUDA"] = partial(peer_rounds.of_decoder, decoder, clips, self.threads)
             notes["torchcodec CUDA"] = {}
         if contenders:
-            self._compete(group, contenders, notes)
+            self.competition.hold(group, contenders, notes, self.threads)
 
     def feed(self) -> None:
         """Whole batches, of the recipe's size and of everything that it does to a clip."""
@@ -141,19 +139,20 @@ class Peers:
             scan.load_catalog(config.data.train, config.data)
             loader = build_loader(config, "train")
             steps = self.clips // loader.plan.batch
-            contenders: Contenders = {"ours (loader)": partial(_loader_round, loader, itertools.count(), steps)}
+            contenders: Contenders = {"ours (loader)": partial(peer_rounds.of_loader, loader, itertools.count(), steps)}
             notes: dict[str, dict] = {"ours (loader)": {}}
             name = "DataLoader, torchcodec, torchvision"
             try:
                 theirs = next(peer_feed.batches(loader, 0, 1, workers=0))
             except (ImportError, RuntimeError) as error:
-                self.skip(f"feed/gop{interval}/{name}", error)
+                self.competition.skip(f"feed/gop{interval}/{name}", error)
                 loader.close()
                 continue
             ours = next(loader.epoch(0)).clips_BTCHW.cpu().float()
             notes[name] = {"mean_difference": (ours - theirs).abs().mean().item() * 255 * min(config.clip.std)}
-            contenders[name] = partial(_dataloader_round, loader, steps, self.threads)
-            self._compete(f"feed/gop{interval}", contenders, notes)
+            contenders[name] = partial(peer_rounds.of_dataloader, loader, steps, self.threads)
+            loader.pause()
+            self.competition.hold(f"feed/gop{interval}", contenders, notes, self.threads)
             loader.close()
 
     def step(self, batch: int, size: int) -> None:
@@ -170,7 +169,7 @@ class Peers:
                 try:
                     peer = peer_step.Peer(build, ours, best)
                 except ImportError as error:
-                    self.skip(f"{group}/{label}", error)
+                    self.competition.skip(f"{group}/{label}", error)
                     continue
                 far = peer.distance(ours)
                 assert far < peer_step.CLOSE, f"{label} computes something else: logits {far} apart"
@@ -178,45 +177,25 @@ class Peers:
                 contenders[label] = partial(peer_step.timed, peer.step, **how)
         for contender in contenders.values():
             contender()  # chooses kernels, allocates memory
-        self._compete(group, contenders, notes)
+        self.competition.hold(group, contenders, notes, self.threads)
 
     def _there(self, name: str, group: str) -> Decoder | None:
         """A way to decode; None, said in a record, where it is not installed."""
         try:
             return DECODERS[name]()
         except (ImportError, RuntimeError, OSError) as error:
-            self.skip(f"{group}/{name}", error)
+            self.competition.skip(f"{group}/{name}", error)
             return None
 
     def _made(self, specs: list[VideoSpec]) -> list[str]:
         write_videos(self.folder, specs)
         return [str(spec.path(self.folder)) for spec in specs]
 
-    def _compete(self, group: str, contenders: Contenders, notes: dict[str, dict], threads: int | None = None) -> None:
-        """All contenders in turns; the first is ours."""
-        threads = threads or self.threads
-        rates: dict[str, list[float]] = {name: [] for name in contenders}
-        names = list(contenders)
-        for turn in range(self.rounds):
-            first = turn % len(names)
-            for name in names[first:] + names[:first]:
-                rates[name].append(contenders[name]())
-        ours = spread(rates[names[0]])[0]
-        for name in names:
-            median, quartiles = spread(rates[name])
-            found = {"clips_per_s": median, "clips_per_s_iqr": quartiles, "ours_over_it": ours / median}
-            self.recorder.add(f"{group}/{name}", **found, threads=threads, rounds=self.rounds, **notes[name])
-
-    def skip(self, case: str, error: Exception) -> None:
-        """Say why a contender is not there."""
-        self.recorder.add(case, skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")
-
 
 def draw_clips(path: str, count: int) -> list[Clip]:
     """Clips of a video as training draws them."""
     video = probe(path)
-    draws = np.random.default_rng(0).random((count, T))
-    return [Clip(path, video, frames_T) for frames_T in uniform_draw(np.full(count, video.frames), draws)]
+    return [Clip(path, video, frames_T) for frames_T in drawn_clips(video.frames, T, count)]
 
 
 def distance(found: list[np.ndarray], truth: list[np.ndarray]) -> dict:
@@ -227,42 +206,6 @@ def distance(found: list[np.ndarray], truth: list[np.ndarray]) -> dict:
         "mean_difference": float(np.mean([d.mean() for d in differences])),
         "largest_difference": int(max(d.max() for d in differences)),
     }
-
-
-def rate(run: Callable[[], peer_dali.Batches], count: int, batch: int) -> float:
-    """Clips a second of `count` batches after the first, for which the graph is built."""
-    batches = run()
-    next(batches)
-    return _timed(batches, count, batch)
-
-
-def _threaded(decoder: Decoder, clips: list[Clip], threads: int) -> float:
-    began = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(decoder, clips))
-    return len(clips) / (time.perf_counter() - began)
-
-
-def _loader_round(loader, epochs: Iterator[int], steps: int) -> float:
-    batches = loader.epoch(next(epochs))
-    for _ in range(loader.config.runtime.prefetch + 1):  # what was prepared before the clock starts
-        next(batches)
-    return _timed(batches, steps, loader.plan.batch)
-
-
-def _dataloader_round(loader, steps: int, workers: int) -> float:
-    ahead = 2 * workers
-    batches = peer_feed.batches(loader, 0, ahead + 2 * steps, workers)
-    for _ in range(ahead):
-        next(batches)
-    return _timed(batches, steps, loader.plan.batch)
-
-
-def _timed(batches: Iterator, steps: int, batch: int) -> float:
-    began = time.perf_counter()
-    for _ in range(steps):
-        next(batches)
-    return steps * batch / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

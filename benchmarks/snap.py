@@ -17,15 +17,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from benchmarks.gop import T, draw
 from benchmarks.numbered_videos import VideoSpec, write_videos
 from benchmarks.recorder import Recorder
 from dali_pipes.cutter import needed
 from dali_pipes.frames import segment_starts
 from dali_pipes.probe import probe
 from dali_pipes.snap import towards_keyframes
+from tools.survey import drawn_clips
 
 ROOT = Path(__file__).resolve().parents[1]
+T = 8  # frames per clip
 
 
 def main() -> None:
@@ -57,7 +58,7 @@ def main() -> None:
 def count(path: str, most: int, clips: int) -> dict:
     """Frames decoded per clip of a video, and how far its frames were moved."""
     video = probe(path)
-    drawn_BT = draw(video.frames, clips)
+    drawn_BT = drawn_clips(video.frames, T, clips)
     lowest_BT = segment_starts(np.full(clips, video.frames), T)
     moved_BT = towards_keyframes([video] * clips, drawn_BT, lowest_BT, most)
     return {

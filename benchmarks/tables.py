@@ -1,4 +1,4 @@
-"""The tables and plots of docs/performance.md, made from benchmarks/results: python benchmarks/tables.py
+"""The tables of docs/performance.md, made from benchmarks/results: python benchmarks/tables.py
 
 A table stands between two comments, `<!-- table NAME -->` and `<!-- end -->`; whatever is between them is replaced by
 the table of that name. `--check` changes nothing and fails where a table is not that of the results.
@@ -15,7 +15,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "benchmarks" / "results"
-PLOTS = ROOT / "docs" / "plots"
 _PLACE = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Record = dict

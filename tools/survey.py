@@ -65,19 +65,22 @@ def decoded_per_used(video: Video, clip_frames: int) -> float:
     """Frames decoded for each frame of a training clip, averaged over clips."""
     if video.access == "whole":
         return len(video.packets) / clip_frames
-    clips = _clips(video.frames, clip_frames)
+    clips = drawn_clips(video.frames, clip_frames)
     return float(np.mean([len(cutter.needed(video, frames_T)) for frames_T in clips])) / clip_frames
 
 
 def after_transcoding(frames: int, gop: int, clip_frames: int) -> float:
     """The same with a keyframe every `gop` frames and no B-frames: each group up to the last frame wanted of it."""
-    clips = _clips(frames, clip_frames)
+    clips = drawn_clips(frames, clip_frames)
     groups = [{frame // gop: frame % gop + 1 for frame in sorted(frames_T)} for frames_T in clips.tolist()]
     return float(np.mean([sum(group.values()) for group in groups])) / clip_frames
 
 
-def _clips(frames: int, clip_frames: int, clips: int = 16) -> np.ndarray:
-    """[clips, clip_frames] frame numbers, drawn as for training, the same for every video of a length."""
+def drawn_clips(frames: int, clip_frames: int, clips: int = 16) -> np.ndarray:
+    """[clips, clip_frames] frame numbers, drawn as for training, the same for every video of a length.
+
+    What is counted or measured of one way to store or to read a video is so compared on the clips of another.
+    """
     return uniform_draw(np.full(clips, frames), np.random.default_rng(0).random((clips, clip_frames)))
 
 

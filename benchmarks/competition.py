@@ -1,0 +1,37 @@
+"""Contenders that do the same work in turns, and the record of how fast each was beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.measure import spread
+from benchmarks.recorder import Recorder
+
+Contenders = dict[str, Callable[[], float]]
+"""By name; each call does a round and returns clips a second. The first is ours."""
+
+
+class Competition:
+    """Every group of contenders does `rounds` rounds, in turns, so that whatever drifts hits all of them alike."""
+
+    def __init__(self, recorder: Recorder, rounds: int):
+        self._recorder = recorder
+        self._rounds = rounds
+
+    def hold(self, group: str, contenders: Contenders, notes: dict[str, dict], threads: int) -> None:
+        """Let a group compete and record each contender, with what its `notes` say of it."""
+        rates: dict[str, list[float]] = {name: [] for name in contenders}
+        names = list(contenders)
+        for turn in range(self._rounds):
+            first = turn % len(names)
+            for name in names[first:] + names[:first]:
+                rates[name].append(contenders[name]())
+        ours = spread(rates[names[0]])[0]
+        for name in names:
+            median, quartiles = spread(rates[name])
+            found = {"clips_per_s": median, "clips_per_s_iqr": quartiles, "ours_over_it": ours / median}
+            self._recorder.add(f"{group}/{name}", **found, threads=threads, rounds=self._rounds, **notes[name])
+
+    def skip(self, case: str, error: Exception) -> None:
+        """Record why a contender is not there."""
+        self._recorder.add(case, skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")

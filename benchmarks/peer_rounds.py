@@ -1,0 +1,52 @@
+"""One round of a contender: how many clips a second it makes, its start not counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from benchmarks import peer_feed
+from benchmarks.peer_decoders import Clip, Decoder
+from dali_pipes.loader import VideoLoader
+
+
+def of_decoder(decoder: Decoder, clips: list[Clip], threads: int) -> float:
+    """Threads that decode clip after clip."""
+    began = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(decoder, clips))
+    return len(clips) / (time.perf_counter() - began)
+
+
+def of_batches(run: Callable[[], Iterator], count: int, batch: int) -> float:
+    """`count` batches of what `run` gives, after a first one, for which a graph is built."""
+    batches = run()
+    next(batches)
+    return _timed(batches, count, batch)
+
+
+def of_loader(loader: VideoLoader, epochs: Iterator[int], steps: int) -> float:
+    """Batches of the project's loader, which rests while others have their turns."""
+    batches = loader.epoch(next(epochs))
+    for _ in range(loader.config.runtime.prefetch + 1):  # until as many are in preparation as ever
+        next(batches)
+    rate = _timed(batches, steps, loader.plan.batch)
+    loader.pause()
+    return rate
+
+
+def of_dataloader(loader: VideoLoader, steps: int, workers: int) -> float:
+    """Batches of a torch DataLoader, of the views that `loader` draws. As many again keep its workers busy behind."""
+    ahead = 2 * workers
+    batches = peer_feed.batches(loader, 0, ahead + 2 * steps, workers)
+    for _ in range(ahead):
+        next(batches)
+    return _timed(batches, steps, loader.plan.batch)
+
+
+def _timed(batches: Iterator, steps: int, batch: int) -> float:
+    began = time.perf_counter()
+    for _ in range(steps):
+        next(batches)
+    return steps * batch / (time.perf_counter() - began)
