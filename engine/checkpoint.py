@@ -18,38 +18,37 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
 
+from engine.files import replace_file, replacing
 from models import CheckpointError
 
 NAME = re.compile(r"step-(\d{8})\.pt")
 SPARE = 1.2  # free space asked for, as a multiple of the tensors to be written
 
 
-class _HashingFile:
-    """A file that hashes what is written to it. torch.save writes front to back."""
+class _Hashing:
+    """An open file, with a hash of what is written to it. torch.save writes front to back."""
 
-    def __init__(self, path: Path):
-        self._file = path.open("wb")
+    def __init__(self, file: IO[bytes]):
+        self._file = file
         self._sha256 = hashlib.sha256()
-        self.bytes = 0
+        self._bytes = 0
 
     def write(self, data) -> int:
         self._sha256.update(data)
-        self.bytes += len(data)
+        self._bytes += len(data)
         return self._file.write(data)
 
     def flush(self) -> None:
         self._file.flush()
 
-    def close_durably(self) -> str:
-        """Put everything on the disk; returns the sha256."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return self._sha256.hexdigest()
+    def facts(self) -> dict:
+        """What the sidecar says of the file."""
+        return {"sha256": self._sha256.hexdigest(), "bytes": self._bytes}
 
 
 def step_file(folder: Path, step: int) -> Path:
@@ -64,21 +63,13 @@ def save(path: Path, payload: dict, **note: object) -> None:
     """
     _refuse_unfinite(payload["model"], path)
     _refuse_full_disk(path.parent, payload)
-    temporary, sidecar = path.with_name(f".tmp-{path.name}"), _sidecar(path)
-    temporary_sidecar = sidecar.with_name(f".tmp-{sidecar.name}")
     try:
-        file = _HashingFile(temporary)
-        torch.save(payload, file)
-        facts = {"sha256": file.close_durably(), "bytes": file.bytes, **note}
-        with temporary_sidecar.open("w") as text:
-            json.dump(facts, text, indent=1)
-            text.flush()
-            os.fsync(text.fileno())
-        temporary_sidecar.replace(sidecar)
-        temporary.replace(path)
+        with replacing(path, "wb") as file:
+            hashing = _Hashing(file)
+            torch.save(payload, hashing)
+            replace_file(_sidecar(path), json.dumps({**hashing.facts(), **note}, indent=1))
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(f"{path}: cannot be written ({error}); earlier checkpoints are untouched") from error
 
 
@@ -148,7 +139,7 @@ def set_aside_newer(path: Path) -> None:
 
 def tidy(folder: Path, keep: int, warn: Callable[[str], None] = print) -> None:
     """Remove all but the newest `keep` checkpoints, and what killed writers left behind."""
-    leftovers = list(folder.glob(".tmp-step-*"))
+    leftovers = list(folder.glob(".tmp-*"))
     for path in [*leftovers, *(file for old in steps(folder)[keep:] for file in (old, _sidecar(old)))]:
         try:
             path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -137,6 +138,22 @@ def test_a_kill_while_saving_costs_no_acknowledged_checkpoint(tmp_path):
         checkpoint.tidy(folder, keep=2)
         assert not list(folder.glob(".tmp-*"))
     assert cut_short > 0
+
+
+def test_a_kill_between_the_two_renames_leaves_the_older_checkpoint_and_no_damaged_one(tmp_path, monkeypatch):
+    (older,) = saved(tmp_path, 1)
+    replace, renamed = Path.replace, []
+
+    def killed_before_the_second(self, target):
+        if renamed:
+            raise KeyboardInterrupt
+        renamed.append(target)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed_before_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        saved(tmp_path, 2)
+    assert checkpoint.latest(tmp_path, warn=pytest.fail) == older
 
 
 def test_only_the_newest_are_kept_and_nothing_else_is_touched(tmp_path):
