@@ -8,7 +8,7 @@ from by_mean import ByMean, logits_NVK, softmax
 from tiny import RowLoader
 
 from dali_pipes import DataError
-from engine.accuracy import Counts
+from engine.accuracy import Counts, Result
 from engine.evaluate import evaluate
 
 
@@ -49,9 +49,9 @@ def test_totals_follow_from_the_counts():
 
 
 def test_a_class_without_videos_has_no_share_in_the_mean_over_classes():
-    result = run(RowLoader(2, 2, train=False, classes=3), 3)
-    hits = [float(result.confusion_KK[k, k]) for k in range(2)]
-    assert result.mean_class == pytest.approx(sum(hits) / 2)
+    confusion_KK = torch.tensor([[3, 1, 0], [0, 1, 1], [0, 0, 0]])
+    result = Result(confusion_KK, confusion_KK.diagonal(), loss=0.0, rows=6, unreadable=[])
+    assert result.mean_class == (3 / 4 + 1 / 2) / 2
 
 
 def test_with_fewer_than_five_classes_the_best_five_are_all_there_are():
@@ -67,6 +67,13 @@ def test_unreadable_videos_are_left_out_and_reported():
     assert "evaluated 9 of 11 videos, 2 unreadable" in result.summary()
     assert int((readable.confusion_KK - result.confusion_KK).sum()) == 2
     assert int((readable.confusion_KK - result.confusion_KK).min()) == 0
+
+
+def test_the_loss_is_the_mean_over_the_videos_that_could_be_read():
+    loader = RowLoader(11, 4, train=False, bad=[2, 7])
+    score_NK = logits_NVK(loader, 3)[:, 0]
+    loss_N = -np.log(softmax(score_NK))[np.arange(11), np.arange(11) % 3]
+    assert run(loader).loss == pytest.approx(np.delete(loss_N, [2, 7]).mean(), rel=1e-5)
 
 
 def test_nothing_readable_is_an_error_not_a_division_by_zero():

@@ -51,6 +51,12 @@ def test_every_parameter_is_in_one_group(backbone):
     assert sorted(map(id, grouped)) == sorted(map(id, model.parameters()))
 
 
+def test_the_first_convolution_is_a_group_of_its_own():
+    model = build_model(tiny.config().model)
+    groups = {group["kind"]: group["params"] for group in optim.parameter_groups(model, Optim(lr=0.1))}
+    assert [id(parameter) for parameter in groups["first conv weight"]] == [id(model.conv1.weight)]
+
+
 @pytest.mark.parametrize(
     ("decay", "decaying"),
     [
@@ -84,6 +90,20 @@ def test_description_counts_every_value():
         "first conv weight", "bias", "norm", "fc weight", "fc bias"
     ]  # fmt: skip
     assert [int(line.split("tensors,")[1].split()[0]) for line in lines] == [12, 4, 8, 8, 2]
+
+
+@pytest.mark.parametrize(
+    ("momentum", "nesterov", "moved"),
+    [(0.0, False, 2), (0.5, False, 1 + 1.5), (0.9, False, 1 + 1.9), (0.5, True, 1.5 + (1 + 0.5 * 1.5))],
+)
+def test_two_steps_along_a_constant_gradient_go_as_far_as_momentum_says(momentum, nesterov, moved):
+    model = nn.Linear(1, 1, bias=False)
+    rules = Optim(lr=1.0, momentum=momentum, nesterov=nesterov, weight_decay=0, fc_lr_mult=(1, 1))
+    optimizer, before = optim.make_optimizer(model, rules), model.weight.item()
+    for _ in range(2):
+        model.weight.grad = torch.ones(1, 1)
+        optimizer.step()
+    assert before - model.weight.item() == pytest.approx(moved, rel=1e-6)
 
 
 def test_rate_falls_with_the_first_step_of_a_milestone():

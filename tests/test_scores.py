@@ -84,6 +84,19 @@ def test_only_videos_that_all_networks_could_read_are_fused():
     result = scores.count(files, [1.0, 1.0], "logits")
     assert "evaluated 9 of 11 videos, 2 unreadable" in result.summary()
     assert [row for row, _, _ in result.unreadable] == [2, 7]
+    alone = scores.count(files[1:], [1.0], "logits")  # the same scores, without row 7
+    assert result.to_json() == alone.to_json()
+
+
+def test_rows_of_several_ranks_are_brought_into_the_order_of_the_list(monkeypatch):
+    shares = [slice(1, None, 2), slice(0, None, 2)]
+    monkeypatch.setattr(
+        scores.distributed, "to_rank_zero", lambda columns: [[c[share] for c in columns] for share in shares]
+    )
+    kept = evaluated(RowLoader(11, 4, train=False, classes=8))[1]
+    assert kept.row.tolist() == list(range(11))
+    assert kept.label.tolist() == [row % 8 for row in range(11)]
+    assert kept.path.tolist() == [f"{row}.mp4" for row in range(11)]
 
 
 @pytest.mark.parametrize(

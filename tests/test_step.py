@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -35,6 +36,8 @@ PLAIN = {"mix": targets.unmixed, "loss": partial(targets.label_loss, smoothing=0
 def step_on(model, batch, *, lr=1.0, smoothing=0.0, max_norm=math.inf, tally=None, **how):
     """One step without momentum or decay, so that weights move by minus lr times the gradient; returns its norm."""
     optimizer = optim.make_optimizer(model, Optim(lr=lr, momentum=0, weight_decay=0))
+    smoothed = partial(targets.label_loss, smoothing=smoothing)
+    usual = PLAIN | {"loss": smoothed, "autocast": contextlib.nullcontext()}
     return train_step(
         model,
         optimizer,
@@ -42,9 +45,8 @@ def step_on(model, batch, *, lr=1.0, smoothing=0.0, max_norm=math.inf, tally=Non
         batch,
         0,
         lr_at=lambda step: lr,
-        autocast=contextlib.nullcontext(),
         max_norm=max_norm,
-        **PLAIN | {"loss": partial(targets.label_loss, smoothing=smoothing)} | how,
+        **usual | how,
         tally=tally or Tally(torch.device("cpu")),
     )
 
@@ -100,6 +102,19 @@ def test_loss_is_the_smoothed_cross_entropy_of_its_definition():
     tally = Tally(torch.device("cpu"))
     step_on(model, batch, smoothing=0.3, tally=tally)
     assert tally.read()[0].item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_loss_is_computed_in_single_precision_whatever_the_network_computes_in():
+    seen = []
+
+    def loss(logits_BK, label_B):
+        seen.append(logits_BK.dtype)
+        return targets.label_loss(logits_BK, label_B, smoothing=0.0)
+
+    batch = batch_of([0, 2])
+    batch = replace(batch, clips_BVTCHW=batch.clips_BVTCHW.float())
+    step_on(linear_model().float(), batch, loss=loss, autocast=torch.autocast("cpu", torch.bfloat16))
+    assert seen == [torch.float32]
 
 
 def test_gradient_is_clipped_to_its_largest_norm_and_reported_unclipped():
