@@ -1,7 +1,7 @@
 """Train a recipe: `python train.py --config tsm_k400_nhwc.yaml [section.key=value ...]`, alone or under torchrun.
 
-Exit codes: 0 finished or stopped by a signal (runs/<name>/status.json says which), 2 for what the user can mend. Where
-torchrun is stopped it adds a traceback of its own and ends with 1, although the run has been saved.
+Exit codes: 0 where the run finished or was stopped by a signal (runs/<name>/status.json says which), 2 for what the
+user can mend. A stopped torchrun adds a traceback of its own and ends with 1, although the run has been saved.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ class Average:
     def update(self, step: int) -> None:
         """Take in the network's weights after `step`, counted from 0. Never waits for the device.
 
-        Early averages reach back over a tenth of the steps so far, or else they would hold on to the random weights of
-        the beginning.
+        Early averages reach back over a tenth of the steps so far only: longer ones would hold on to the random weights
+        that training starts from.
         """
         decay = min(self._decay, (1 + step) / (10 + step))
         get_ema_multi_avg_fn(decay)(self._averaged, self._current, None)

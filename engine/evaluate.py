@@ -1,7 +1,6 @@
 """Evaluation: every video of a list scored over its views, on all ranks.
 
-Every readable video counts once, and what could not be read is reported, never replaced. How the numbers come about is
-`accuracy`'s affair.
+Every readable video counts once, and what could not be read is reported, never replaced. `accuracy` does the counting.
 
 Shapes: B videos, V views, T frames, K classes.
 """

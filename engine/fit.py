@@ -50,7 +50,8 @@ class _Loop:
         self.clock = Clock(training.device, training.config.train.batch)
         self.tally = Tally(training.device)
         self.ticked = self.saved = training.step  # steps of the last tick and of the last checkpoint
-        self.bad, self.bad_reports = 0, -1
+        self.bad, self.bad_reports = 0, -1  # unreadable videos, and how often all ranks have reported one
+        self.grad_norm = torch.zeros(())  # of the newest step, on the device
 
     def go(self) -> bool:
         """Epoch after epoch; whether the end was reached."""

@@ -1,4 +1,4 @@
-"""The run folder `runs/<name>/`: what was asked for, on what it ran, what came out. Written by rank 0 alone.
+"""The run folder `runs/<name>/`: what was asked for, what it ran on, what came out. Written by rank 0 alone.
 
 config.yaml, env.json, command.txt   how the run came about
 log.txt                              the lines that people saw

@@ -91,7 +91,9 @@ def _own_settings(settings: dict, overrides: Sequence[str], path: Path) -> Confi
 
 def _own_names(names: object, path: Path) -> tuple[str, ...]:
     if not isinstance(names, list | tuple | None) or not all(isinstance(name, str) for name in names or ()):
-        raise CheckpointError(f"{path}: what it has for class names are none")
+        raise CheckpointError(
+            f"{path}: its class_names are not a list of texts; write it again with tools/import_weights.py"
+        )
     return tuple(names or ())
 
 
@@ -108,7 +110,7 @@ def save(path: Path, model: Recognizer, config: Config, class_names: tuple[str, 
         texts = {"settings": json.dumps(settings), "class_names": json.dumps(class_names)}
         _save_safetensors(path, model, texts)
     else:
-        raise ConfigError(f"{path}: ends neither in .pt nor in .safetensors")
+        raise ConfigError(f"{path}: ends neither in .pt nor in .safetensors; name it so")
 
 
 def _save_safetensors(path: Path, model: Recognizer, texts: dict[str, str]) -> None:

@@ -1,4 +1,7 @@
-"""One optimizer step, and the numbers that it leaves on the device."""
+"""One optimizer step, and the numbers that it leaves on the device.
+
+Shapes: B clips, T frames, C channels, H W pixels, K classes.
+"""
 
 from __future__ import annotations
 
@@ -50,9 +53,9 @@ def train_step(
 ) -> Tensor:
     """One optimizer step; returns the gradient's global norm before clipping. Never waits for the device.
 
-    The loss is the sum over readable clips divided by all B rows: a row with label −1 contributes nothing, the others
-    weigh what they always weigh. So a global batch's gradient is the same however the ranks share it (mixing apart,
-    which finds partners on a rank), and in however many equal parts a rank takes its share.
+    The loss is the sum over readable clips divided by all B rows: a row with label −1 contributes nothing, and the
+    others weigh what they always weigh. So a global batch's gradient is the same however the ranks divide it, and in
+    however many equal parts a rank takes its share. Mixing is the exception: it finds partners on a rank.
     """
     optim.set_lr(optimizer, lr_at(step))
     batch, target = mix(batch)

@@ -1,7 +1,7 @@
-"""What clips are to be taken for: their labels, or shares of classes where clips are mixed; and the loss against it.
+"""What a network is to say of clips: their labels, or shares of classes where clips are mixed; and the loss against it.
 
-A clip that cannot be read has no share in any class. Mixed with a readable one it lends its blank picture and nothing
-else: what weighs in the loss is the share that the readable one keeps. So over a batch every readable clip weighs one,
+A clip that cannot be read has no share in any class. Mixed with a readable one it adds its blank picture and nothing
+else: only the share that the readable one keeps counts in the loss. So over a batch every readable clip weighs one,
 mixed or not.
 
 Shapes: B clips, T frames, C channels, H W pixels, K classes.
@@ -37,16 +37,16 @@ def make_targets(config: Config) -> tuple[Mix, Loss]:
 
 
 def unmixed(batch: Batch) -> tuple[Batch, Tensor]:
-    """The batch as it is; its target are the labels."""
+    """The batch as it is; its labels are the target."""
     return batch, batch.label_B
 
 
 class Mixture:
-    """Mixes each clip with its neighbour in the batch, by mixup or cutmix; of both one is chosen for each batch.
+    """Mixes each clip with its neighbour in the batch, by mixup or cutmix; with both, one is chosen for each batch.
 
-    The same proportion and the same box for all clips of a batch and all their frames. What is drawn comes from torch's
-    generator on the host, so `runtime.seed_step` makes it follow from the step. The target are the shares_BK of the
-    classes; a clip's label becomes the one that has at least half, which is what training accuracy is counted by.
+    All clips of a batch and all their frames get the same proportion or the same box. Both are drawn from torch's
+    generator on the host, so `runtime.seed_step` makes them follow from the step. The target is shares_BK, the share of
+    each class; a clip's label becomes the class that has at least half, by which training accuracy is counted.
     Sources: Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899.
     """
 

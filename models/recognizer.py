@@ -1,6 +1,6 @@
 """TSM and TSN: a 2-D network applied to every frame of a clip, and the frames' answers averaged.
 
-Owns consensus and head. Where a TSM shifts is `backbones`' affair, how it shifts is `shifted`'s.
+Owns consensus and head. `backbones` decides where a TSM shifts, `shifted` how.
 
 Shapes: B clips or videos, V views of a video, T frames, N = B * T, C channels, H W pixels, K classes.
 """

@@ -72,7 +72,7 @@ def test_settings_of_a_stranger_are_not_trusted(tmp_path, change, seen):
 
 @pytest.mark.parametrize("names", [5, "abc", [1, 2], {"a": 1}])
 def test_class_names_that_are_none_are_refused(tmp_path, names):
-    with pytest.raises(CheckpointError, match=r"best\.pt: what it has for class names are none$"):
+    with pytest.raises(CheckpointError, match=r"best\.pt: its class_names are not a list of texts; write it again"):
         open_saved(saved_file(tmp_path, class_names=names)[2])
 
 

@@ -1,7 +1,7 @@
 """One video made fast to read: small, closed groups of a fixed length, no B-frames, plain colours, index first.
 
-Owns what is written and its verification; which videos, and where to, is the business of `convert.py`. Every source
-frame is stored once, at even intervals: networks are fed by frame number.
+Owns what is written and its verification; `convert.py` decides which videos, and where to. Every source frame is
+stored once, at even intervals: networks are fed by frame number.
 """
 
 from __future__ import annotations
