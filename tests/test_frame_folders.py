@@ -88,6 +88,7 @@ def cut_short(number):
     [
         (drop(5), "demux", 0, "1 of 12 pictures are missing, such as img_00005.jpg"),
         (drop(12), "demux", 12, "1 of 12 pictures are missing, such as img_00012.jpg"),
+        (drop(5), "demux", 8, "1 of 8 pictures are missing, such as img_00005.jpg"),  # though there are 8 and more
         (
             drop(2, 3, 4, 5),
             "demux",

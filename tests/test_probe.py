@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from videos import decode_whole, number_in, write_video
 
-from dali_pipes import mp4
+from dali_pipes import mp4, proof
 from dali_pipes.cutter import cut
 from dali_pipes.decode import decode_frames
 from dali_pipes.errors import DataError
 from dali_pipes.probe import probe
+from dali_pipes.times import frame_times
 from dali_pipes.video import DISPOSABLE, HIDDEN, KEYFRAME, PACKET
 
 
@@ -233,6 +234,35 @@ def test_a_stream_that_starts_inside_a_group_is_refused_or_gives_what_a_full_dec
     whole = decode_whole(path)
     assert video.frames == len(whole)
     np.testing.assert_array_equal(decode_frames(cut(video, np.arange(len(whole))), str(path)), whole)
+
+
+def test_leading_pictures_of_a_first_group_which_no_decoder_can_show_are_not_counted(tmp_path):
+    params = "log-level=none:keyint=20:min-keyint=2:bframes=4:b-adapt=0:open-gop=1"
+    whole = write_video(tmp_path / "clip.mkv", "libx265", 60, options={"x265-params": params})
+    before, start, *_ = probe(str(whole)).groups
+    assert before == 0 and probe(str(whole)).leading[start:].any()
+    path = without_start(whole, start)
+    shown = decode_whole(path)
+    video = probe(str(path))
+    assert video.frames == len(shown) < len(video.packets)
+    np.testing.assert_array_equal(decode_frames(cut(video, np.arange(len(shown))), str(path)), shown)
+
+
+def test_times_that_repeat_say_nothing_of_the_order_so_decoding_does(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", "libx264", 20, gop=20, b_frames=2)
+    right, content = probe(str(path)), bytearray(path.read_bytes())
+    count, offset = struct.unpack_from(">Ii", content, third := content.index(b"ctts") + 12 + 8 * 2)
+    assert right.order.tolist()[:3] == [0, 2, 1] and count == 1
+    scale = struct.unpack_from(">I", content, content.index(b"mdhd") + 16)[0]
+    struct.pack_into(">Ii", content, third, 1, offset + scale // 30)  # the third packet, as late as the second
+    path.write_bytes(content)
+    video = probe(str(path))
+    assert video.order.tolist() == right.order.tolist()
+    np.testing.assert_allclose(frame_times(video), np.arange(20) / 30)
+
+
+def test_pictures_that_are_not_shown_stand_behind_the_one_decoded_before_them():
+    assert proof._order_of([2, 1, 4], 5).tolist() == [0, 2, 1, 3, 4]
 
 
 def without_start(path: Path, packets: int) -> Path:

@@ -105,6 +105,10 @@ def test_only_what_is_new_or_changed_is_looked_into(listed, probed, tmp_path):
     catalog = load(listed({"c.mp4": "3", "d.mp4": "40", "b.mp4": "20"}))
     assert probed() == ["b.mp4", "c.mp4", "d.mp4"]  # c was written anew, and so has another time
 
+    os.utime(tmp_path / "b.mp4", ns=(1, 1))
+    load(catalog.source)
+    assert probed() == ["b.mp4"], "another time alone is a change"
+
     (tmp_path / "train.list").write_text("b.mp4 7\nd.mp4 7\n")
     os.utime(tmp_path / "d.mp4", ns=(1, 1))
     catalog = load(catalog.source)

@@ -15,7 +15,7 @@ from dali_pipes import Shard, scan, windows
 from dali_pipes.loader import VideoLoader
 from dali_pipes.probe import probe
 from dali_pipes.times import duration, frame_times
-from dali_pipes.windows import Window, WindowPlan
+from dali_pipes.windows import FramePlan, Window, WindowPlan
 from engine import timeline
 from engine.timeline import Segment
 
@@ -96,6 +96,16 @@ def test_a_plan_feeds_the_frames_of_its_windows_and_pads_the_last_batch(two_vide
     loader.close()
     assert rows == [1, 0, 1, -1]
     assert shown[:3] == [[22, 26, 30, 34], [5, 15, 25, 35], [34, 36, 38, 40]]
+
+
+def test_frames_in_a_row_are_fed_in_chunks_of_which_the_last_repeats_its_last_frame(two_videos, monkeypatch):
+    catalog, config = two_videos
+    monkeypatch.setattr(windows, "CHUNK", 8)
+    plan = FramePlan.of(config, catalog, row=1, every=2)
+    assert (len(plan), plan.numbers) == (3, range(0, 41, 2))
+    fed = [plan.draw(0, step).frames_BVT[0, 0].tolist() for step in range(len(plan))]
+    assert fed == [list(range(0, 16, 2)), list(range(16, 32, 2)), [32, 34, 36, 38, 40, 40, 40, 40]]
+    assert list(plan.at(2)) == [32, 34, 36, 38, 40]
 
 
 def test_a_batch_is_no_larger_than_evaluations_than_what_there_is_and_than_memory_holds(two_videos, monkeypatch):

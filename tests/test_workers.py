@@ -53,6 +53,15 @@ def test_an_endless_loop_is_ended_after_its_time():
     assert time.monotonic() - start < 5
 
 
+def test_time_is_counted_while_a_call_is_worked_on_and_not_while_its_answer_waits():
+    calls = [Call(key, ("a", 1), 0.5) for key in range(3)]
+    found = []
+    for answer in call_all(echo_or_die, calls, 1):
+        found.append(answer)
+        time.sleep(0.7)
+    assert found == [(0, "a"), (1, "a"), (2, "a")]
+
+
 def test_an_exception_is_answered_with_its_text():
     assert answers(("fail", 7)) == {0: Failure("no 7")}
 
