@@ -1,8 +1,8 @@
 """Turns the videos of lists into a parallel tree of converted ones, with the lists rewritten to match.
 
-Owns names, what is done already, and what was left out; what a conversion does is a function's that it is given. Each
-result is made under a temporary name, moved into place whole, and then noted. So the work may be killed at any moment:
-started again it goes on, and ends as it would have ended. Sources are only read.
+Owns what is done already and what was left out; `convert_names` says where results go, and the function that is given
+makes one. Each result is made under a temporary name, moved into place whole, and then noted. So the work may be killed
+at any moment: started again it goes on, and ends as it would have ended. Sources are only read.
 
     OUT/                 the tree: each result where its source is below the folder that all have in common
     OUT/NAME.list        each list, without what was left out
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from dali_pipes.progress import watched
 from dali_pipes.video import Video
 from dali_pipes.workers import Call, Failure, call_all
 from engine.files import replace_file
+from tools.convert_names import list_name, refuse_to_overwrite, result_names
 from tools.ledger import Ledger, replace_lines
 
 DONE, LEFT_OUT, UNFINISHED, LOCK = "done.jsonl", "left_out.jsonl", ".unfinished", ".lock"
@@ -63,9 +63,9 @@ def convert_all(catalogs: list[Catalog], out: Path, conversion: Conversion, work
 
     Raises DataError where something would be written over a source, nothing is left, or the disk is full.
     """
-    lists = {catalog.source: out / _list_name(catalog.source) for catalog in catalogs}
+    lists = {catalog.source: out / list_name(catalog.source) for catalog in catalogs}
     results = result_names(catalogs, conversion.suffix)
-    _refuse_to_overwrite(results, lists, out)
+    refuse_to_overwrite(results, lists, out)
     reasons = {path: reason for catalog in catalogs for _, path, reason in catalog.unreadable}
     row_of = {catalog.path(row): (catalog, row) for catalog in catalogs for row in catalog.usable.tolist()}
     with _workplace(out) as unfinished, closing(Ledger(out / DONE, out, conversion.settings)) as ledger:
@@ -86,48 +86,6 @@ def convert_all(catalogs: list[Catalog], out: Path, conversion: Conversion, work
     for catalog in catalogs:
         _write_list(catalog, lists[catalog.source], results, records, conversion.line)
     return Outcome(list(records.values()), left_out, sum(path in records for path in todo), list(lists.values()))
-
-
-def _list_name(source: str) -> str:
-    """What a list is called in the new tree. `table.csv:train`, one split of a source, becomes `table-train.list`."""
-    name, _, split = os.path.basename(source).partition(":")
-    return f"{os.path.splitext(name)[0]}{'-' if split else ''}{split}.list"
-
-
-def result_names(catalogs: list[Catalog], suffix: str) -> dict[str, str]:
-    """For each listed path the name of its result below the new tree: its own, with another suffix.
-
-    Where two would be the same (`a.avi`, `a.mp4`), each keeps its own suffix before the new one.
-    """
-    common = _common_folder(catalogs)
-    paths = dict.fromkeys(catalog.path(row) for catalog in catalogs for row in range(len(catalog)))
-    names = {path: os.path.relpath(path, common) for path in paths}
-    bare = Counter(os.path.splitext(name)[0] for name in names.values())
-    return {
-        path: (stem if bare[stem := os.path.splitext(name)[0]] == 1 else name) + suffix for path, name in names.items()
-    }
-
-
-def _common_folder(catalogs: list[Catalog]) -> str:
-    """The folder that all paths are below: that of the lists' relative paths, where they have one."""
-    folders = set()
-    for catalog in catalogs:
-        for row in range(len(catalog)):
-            listed = catalog.listed_path(row)
-            folders.add(os.path.dirname(listed) if os.path.isabs(listed) else catalog.base)
-    return os.path.commonpath(folders)
-
-
-def _refuse_to_overwrite(results: dict[str, str], lists: dict[str, Path], out: Path) -> None:
-    """Raises DataError where a result or a list would take the place of a source, or of another list."""
-    for path, name in results.items():
-        if os.path.realpath(out / name) == os.path.realpath(path):
-            raise DataError(f"{out}: {name} would take the place of its source; write to another folder")
-    for source, new in lists.items():
-        if os.path.realpath(new) == os.path.realpath(source):
-            raise DataError(f"{out}: {new.name} would take the place of the list itself; write to another folder")
-    if len(set(lists.values())) < len(lists):
-        raise DataError(f"{out}: two lists would have the same name there; convert them one after the other")
 
 
 @contextmanager
