@@ -49,6 +49,8 @@ def main() -> None:
     if arguments.table:
         print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
         return
+    if not arguments.videos:
+        parser.error("no video to compare versions of; name some, or an earlier result with --table")
     for path in arguments.videos:
         for record in compare(path, arguments.clips, arguments.feed):
             print(json.dumps({"bench": "gop", **record, "env": environment()}), flush=True)
@@ -113,7 +115,7 @@ def open_loader(video: Video, listing: str) -> Loader:
 
 def describe(video: Video, milliseconds: list[float], cuts: list[Cut]) -> dict:
     """What a version is, and what its clips took: means of counts, median and quartiles of times."""
-    lower, median, upper = statistics.quantiles(milliseconds, n=4, method="inclusive")
+    median, quartiles = spread(milliseconds)
     return {
         "codec": video.codec,
         "width": video.width,
@@ -124,7 +126,7 @@ def describe(video: Video, milliseconds: list[float], cuts: list[Cut]) -> dict:
         "decoded_per_clip": statistics.mean(small.packets for small in cuts),
         "bytes_per_clip": statistics.mean(len(small.data) for small in cuts),
         "ms_per_clip": median,
-        "ms_quartiles": [lower, upper],
+        "ms_quartiles": quartiles,
     }
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from engine.accuracy import Result
+from engine.files import replacing
 from engine.screen import cell, printable
 
 MOST_PAIRS = 30
@@ -86,7 +87,7 @@ def save_confusion(path: Path, result: Result, class_names: Sequence[str]) -> No
 
 
 def _save_table(path: Path, confusion_KK: np.ndarray, names: list[str]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path, newline="", encoding="utf-8") as file:
         writer, names = csv.writer(file), list(map(cell, names))
         writer.writerow(["class", *names])
         writer.writerows([name, *counts] for name, counts in zip(names, confusion_KK.tolist(), strict=True))
@@ -104,5 +105,8 @@ def _save_picture(path: Path, confusion_KK: np.ndarray, names: list[str]) -> Non
     if len(names) <= MOST_NAMED:
         for axis, rotation in ((axes.xaxis, 90), (axes.yaxis, 0)):
             axis.set_ticks(range(len(names)), names, rotation=rotation, fontsize=8, parse_math=False)
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of letters that the font does not have
-        figure.savefig(path)
+    with (
+        warnings.catch_warnings(action="ignore", category=UserWarning),  # of letters that the font does not have
+        replacing(path, "wb") as file,
+    ):
+        figure.savefig(file, format="png")

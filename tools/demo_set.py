@@ -7,6 +7,7 @@ without time gets half at best, and one with a temporal shift nearly all. Nothin
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -85,7 +86,7 @@ def pan(scene: np.ndarray, speed: float, axis: int) -> np.ndarray:
 def _write_video(path: Path, frames_THWC: np.ndarray) -> None:
     """An H.264 mp4 as a careful user would prepare it: short groups, no B-frames, index first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(".part")
+    partial_path = path.with_name(f"{path.stem}-{os.getpid()}.part")  # not that of another process that writes the set
     with av.open(str(partial_path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=25, width=SIDE, height=SIDE)
         stream.pix_fmt = "yuv420p"

@@ -40,11 +40,11 @@ def export(args: argparse.Namespace) -> None:
         temporary.touch()  # where that cannot be, Python says it better than the libraries that write
         WRITERS[args.format](saved, card, temporary, args.device)
         check(reopen(temporary, card, args.device), saved)
+        if args.format == "tensorrt":  # an engine has no place for its card
+            replace_file(Path(f"{path}.json"), card.to_json())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    if args.format == "tensorrt":  # an engine has no place for its card
-        replace_file(Path(f"{path}.json"), card.to_json())
     print(introduce(path, card))
 
 
