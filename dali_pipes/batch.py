@@ -91,6 +91,6 @@ class InUse:
 
 
 def to_device(array, device: torch.device) -> Tensor:
-    """A NumPy array as a tensor on `device`, copied without waiting for it."""
+    """A NumPy array as a tensor on `device`; to a GPU it is copied without waiting for that."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -59,7 +59,7 @@ class HybridRunner:
         self._other.close()
 
     def _is_cpus(self, place: Place) -> bool:
-        """Every so manieth step is the CPU's: those at which its share of all steps so far reaches a whole number."""
+        """The CPU's are the steps at which its share of all steps so far reaches the next whole number."""
         epoch, step = place
         number = epoch * len(self._plan) + step
         return int((number + 1) * self.cpu_share) > int(number * self.cpu_share)

@@ -22,7 +22,10 @@ _FOUND = "reason, width, height, frames, fps, codec, access, description, size, 
 
 
 class Journal:
-    """Entries by path. One is found again only for the same size and time, and if it was checked at least as well."""
+    """Entries by what was asked: a path, and for a folder of pictures what else its answer depends on.
+
+    One is found again only for the same size and time, and if it was checked at least as well.
+    """
 
     def __init__(self, file: Path):
         self.file = file
@@ -40,25 +43,25 @@ class Journal:
         self._database.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} ({_KEY}, {_FOUND})")
         self._committed = time.monotonic()
 
-    def add(self, path: str, entry: Entry) -> None:
-        """Remember what was found at a path."""
-        values = [os.fsencode(path), entry.size, entry.mtime_ns, entry.check, *_columns(entry.outcome)]
+    def add(self, question: str, entry: Entry) -> None:
+        """Remember what was found."""
+        values = [os.fsencode(question), entry.size, entry.mtime_ns, entry.check, *_columns(entry.outcome)]
         self._database.execute(f"INSERT OR REPLACE INTO {_TABLE} VALUES ({', '.join('?' * len(values))})", values)
         if time.monotonic() - self._committed > SECONDS_AT_RISK:
             self._database.commit()
             self._committed = time.monotonic()
 
-    def find(self, path: str, size: int, mtime_ns: int, check: int) -> Entry | None:
-        """What was found at a path, if it was this very file."""
+    def find(self, question: str, size: int, mtime_ns: int, check: int) -> Entry | None:
+        """What was found, if it was this very file. The question stands for the path of a video."""
         row = self._database.execute(
             f"SELECT checked, {_FOUND} FROM {_TABLE} "
             "WHERE path = ? AND seen_size = ? AND seen_mtime_ns = ? AND checked >= ?",
-            (os.fsencode(path), size, mtime_ns, check),
+            (os.fsencode(question), size, mtime_ns, check),
         ).fetchone()
         if row is None:
             return None
         checked, reason, *shape, packets = row
-        return Entry(size, mtime_ns, checked, reason or Video(path, *shape, np.frombuffer(packets, PACKET)))
+        return Entry(size, mtime_ns, checked, reason or Video(question, *shape, np.frombuffer(packets, PACKET)))
 
     def close(self) -> None:
         """Keep what was found for the next scan."""

@@ -123,7 +123,7 @@ class _Wanted:
         return (*asked, self.listing.frame_pattern, self._num_frames(number)) if self.listing.frame_pattern else asked
 
     def question(self, number: int) -> str:
-        """What an unfinished scan keeps the answer by. That for a folder depends on more than its path."""
+        """What an unfinished scan files the answer under: the answer for a folder depends on more than its path."""
         if not self.listing.frame_pattern:
             return self.path(number)
         return f"{self.path(number)}/{self.listing.frame_pattern} {self._num_frames(number)}"

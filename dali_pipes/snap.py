@@ -1,7 +1,7 @@
-"""Frames that cost less: a training draw moved a little towards the keyframe that it is decoded from (clip.snap).
+"""Frames that cost less: a training draw is moved a little towards the keyframe that it is decoded from (clip.snap).
 
-A frame costs as many pictures as it stands behind its keyframe, and near it there are cheaper ones that show nearly the
-same. Draws so moved are no longer even over their segment, which is why nothing is moved unless a recipe asks for it.
+A frame costs all pictures from its keyframe up to itself; those just before it cost less and show nearly the same. But
+moved draws are no longer even over their segment, which is why nothing is moved unless a recipe asks for it.
 """
 
 from __future__ import annotations

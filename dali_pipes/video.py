@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 PACKET = np.dtype([("offset", "<u8"), ("size", "<u4"), ("order", "<i4"), ("flags", "u1")])
-"""One compressed packet. `offset`, `size`: its bytes in the file (offset 0 where access is not `ranged`);
+"""One compressed packet. `offset`, `size`: its bytes in the file (the offset says nothing unless access is `ranged`);
 `order`: its picture's place in presentation order among all packets; `flags`: the bits below."""
 
 KEYFRAME = 1  # decoding can start here
@@ -25,8 +25,8 @@ nothing to cut, the path is a folder with a picture a frame."""
 
 
 class PacketTable:
-    """What follows from the packets of a video; or of several end to end, which to this arithmetic are one long video:
-    each starts with a keyframe, so that nothing refers across the seams.
+    """What follows from the packets of a video; or of several, laid end to end, which to this arithmetic are one long
+    video: each starts with a keyframe, so nothing refers across the seams.
     """
 
     packets: np.ndarray

@@ -51,7 +51,9 @@ def sliding(row: int, time_F: np.ndarray, end: float, seconds: float, stride: fl
 
 @dataclass(frozen=True)
 class WindowPlan(EvalPlan):
-    """Each window once, in the views that evaluation takes of a whole video; the last batch is padded with row −1."""
+    """Each window once, of one at least, in the views that evaluation takes of a whole video; the last batch is padded
+    with row −1.
+    """
 
     windows: Sequence[Window]
 
