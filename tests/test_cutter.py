@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import GROUPS, made_up, stream
 from videos import decode_whole, number_in, write_video
 
 from dali_pipes import bitstream, cutter, decode, mp4, turns
@@ -16,7 +17,7 @@ from dali_pipes.cutter import cut, needed
 from dali_pipes.decode import decode_frames
 from dali_pipes.errors import DataError
 from dali_pipes.probe import probe
-from dali_pipes.video import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Video
+from dali_pipes.video import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME
 
 DALI_TOLERANCE = 4  # grey levels: DALI and FFmpeg round the conversion from YUV differently
 
@@ -217,39 +218,7 @@ def dali_frames(result: cutter.Cut) -> np.ndarray:
     return np.array(pipeline.run()[0][0])
 
 
-# What is needed, on streams made up for the purpose: each reference picture refers to the one before it, B-pictures
-# to the two references around them, leading pictures to the last reference of the group before and to their keyframe.
-
-
-def stream(groups: list[tuple[int, list[int]]]) -> tuple[Video, list[set[int]]]:
-    """A video, and for each packet what it refers to. A group: its leading pictures, and the B-pictures of each P."""
-    flags, order, references, shown, last = [], [], [], 0, None
-
-    def add(flag: int, place: int, refers_to: set):
-        flags.append(flag)
-        order.append(place)
-        references.append(refers_to - {None})
-        return len(flags) - 1
-
-    for leading, mini_groups in groups:
-        before = last
-        last = add(KEYFRAME, shown + leading, set())
-        for number in range(leading):
-            add(DISPOSABLE, shown + number, {before, last})
-        shown += leading + 1
-        for b_pictures in mini_groups:
-            before, last = last, add(0, shown + b_pictures, {last})
-            for number in range(b_pictures):
-                add(DISPOSABLE, shown + number, {before, last})
-            shown += b_pictures + 1
-    return made_up(flags, order), references
-
-
-def made_up(flags: list[int], order: list[int]) -> Video:
-    packets = np.zeros(len(flags), PACKET)
-    packets["flags"], packets["order"] = flags, order
-    frames = sum(not flag & HIDDEN for flag in flags)
-    return Video("none", 96, 48, frames, 30.0, "h264", "ranged", b"", 0, 0, packets)
+# What is needed, on streams made up for the purpose.
 
 
 def closure(references: list[set[int]], wanted: list[int]) -> list[int]:
@@ -259,9 +228,6 @@ def closure(references: list[set[int]], wanted: list[int]) -> list[int]:
         found |= open_ends
         open_ends = set().union(*(references[index] for index in open_ends)) - found
     return sorted(found)
-
-
-GROUPS = st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 3), max_size=6)), min_size=1, max_size=5)
 
 
 @settings(max_examples=300, deadline=None)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loading import make_config, with_section, write_set
-from test_cutter import GROUPS, stream
+from made_up import GROUPS, stream
 from videos import write_video
 
 from benchmarks import snap
