@@ -81,7 +81,7 @@ def load(path: Path) -> dict:
         return torch.load(path, map_location="cpu", weights_only=True)  # runs no code that a hostile file may carry
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path}: is none of our checkpoints: it holds more than tensors and plain values"
+            f"{path}: is no checkpoint of a run: it holds more than tensors and plain values; resume from another"
         ) from error
 
 

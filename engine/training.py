@@ -133,12 +133,15 @@ class Training:
 def build(config: Config, *, weights: str | None = None, state: dict | None = None, say: Say = print) -> Training:
     """A run at its first step, or at the step of `state`. Every rank calls this, and an error on one ends them all.
 
-    `config` is resolved. `weights` names a file for the whole network, in place of config.model.pretrained.
+    `config` is resolved. `weights` names a file for the whole network, in place of config.model.pretrained; it is not
+    read where there is a `state`.
     """
     device = runtime.prepare(config.runtime, config.train.seed)
     clips_at_once = configs.clips_at_once(config.train, distributed.world_size())
     # the network first: weights that cannot be had show at once, and a scan takes its time
     model = build_network(config, weights, say) if state is None else build_model(config.model)
+    if weights and state is not None:
+        say(f"--weights: {weights} is not read: the run goes on from its own checkpoint; --fresh starts it over")
     train_loader = data.open_loader(config, "train", device)
     val_loader = data.open_loader(config, "val", device) if data.has_val(config) else None
     if config.train.partial_bn:

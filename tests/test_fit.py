@@ -335,3 +335,10 @@ def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned(monke
     monkeypatch.setattr("engine.data.open_loader", lambda *_: pytest.fail("scanned"))
     with pytest.raises(CheckpointError, match="there is no such file of weights"):
         training.build(tiny.config(model={"pretrained": "/nope.pth"}), say=lambda line: None)
+
+
+def test_a_resumed_run_says_that_it_does_not_read_other_weights(monkeypatch):
+    monkeypatch.setattr("engine.data.open_loader", lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train"))
+    state, said = training.build(tiny.config(), say=lambda line: None).state(), []
+    training.build(tiny.config(), weights="/nope.pth", state=state, say=said.append)
+    assert any(line.startswith("--weights: /nope.pth is not read") for line in said)
