@@ -1,13 +1,13 @@
 """The loader's contract: the same batches whatever the threads, ranks and first step; bad videos named, never fatal."""
 
 import os
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
 import torch
 from loading import FRAMES, LUMA, STD, VIDEOS, arrays, assert_same, make_config, read, with_section, write_set
-from videos import number_in
+from videos import number_in, write_video
 
 from configs.errors import ConfigError
 from dali_pipes import DataError, Shard, build_loader
@@ -129,6 +129,23 @@ def test_evaluation_shows_the_frames_that_the_views_name(config):
                 n = FRAMES + row
                 expected = [int(n / 8 + n / 4 * segment) for segment in range(4)]
                 assert [number_in(picture) for picture in pictures_THWC] == expected
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "dense"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_videos_shorter_than_a_clip_repeat_their_frames_evenly(tmp_path, split, sampling):
+    for frames in (1, 2, 3):
+        write_video(tmp_path / f"é {frames}.mp4", "libx264", frames)
+    (tmp_path / "short.list").write_text("".join(f"é {frames}.mp4 {frames - 1}\n" for frames in (1, 2, 3)))
+    config = with_section(make_config(str(tmp_path / "short.list")), "train", batch=3)
+    config = with_section(with_section(config, "eval", sampling=sampling), "clip", sampling=sampling)
+    ((clips_BVTCHW, label_B, row_B),) = read(config, split)
+    changes = {0: [False, False, False], 1: [False, True, False], 2: [True, False, True]}
+    for (clip_TCHW,), label, row in zip(clips_BVTCHW, label_B, row_B, strict=True):
+        if row >= 0:
+            assert label == row
+            assert [not np.array_equal(*pair) for pair in pairwise(clip_TCHW)] == changes[row]
+    assert sorted(row_B[row_B >= 0]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("libvpx-vp9", ".mp4"), ("mjpeg", ".avi")])
