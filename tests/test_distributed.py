@@ -89,6 +89,14 @@ def test_a_rank_that_has_died_is_told_of_in_a_sentence(tmp_path):
     assert "lost a rank" in found_by(2, tmp_path, "lost")["lost"]
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("run", ["in_fp16_on_gpus", "compiled_on_gpus"])
+def test_two_gpus_train_the_same_weights(tmp_path, run):
+    if torch.cuda.device_count() == 1:
+        pytest.skip("one GPU alone")
+    assert found_by(2, tmp_path, run)[run] == {"finished": True, "step": 7, "good": [True, True]}
+
+
 @pytest.mark.slow
 def test_three_ranks_resume_to_identical_weights(tmp_path):
     """With three ranks the order in which gradients are summed matters, and DDP changes it after the first step."""

@@ -15,8 +15,10 @@ from models.shift import temporal_shift
 pytestmark = pytest.mark.gpu
 
 WIDTHS = [(64, 64), (256, 64), (256, 128), (512, 128), (512, 256), (1024, 256), (1024, 512), (2048, 512)]
-ROUNDING = {torch.float32: 1e-6, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}  # of the largest relative error
+# Of the norm: of one rounding; in fp32 of adding up to 2048 terms one after the other, which comes to 8e-7.
+ROUNDING = {torch.float32: 2e-6, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 FRAMES = 8
+LARGE = 24 << 30  # bytes that a test of large tensors takes
 
 
 def example(channels, filters, dtype, clips=2, side=7):
@@ -68,6 +70,9 @@ def test_the_same_gives_the_same_to_the_bit():
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
 
 
+@pytest.mark.skipif(
+    torch.cuda.is_available() and torch.cuda.get_device_properties(0).total_memory < LARGE, reason="a small GPU"
+)
 def test_tensors_of_more_than_two_thousand_million_values_are_addressed_right():
     side, clips = 112, 2**31 // (FRAMES * 64 * 112 * 112) + 1
     x_NCHW, *parameters, dy_NOHW = example(64, 64, torch.float16, clips, side)
@@ -96,14 +101,19 @@ def test_a_folded_network_gives_the_logits_of_the_reference():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_compiled_in_one_graph_a_folded_network_answers_as_eager(dtype):
+def test_compiled_in_one_graph_a_folded_network_is_as_near_to_fp32_as_eager(dtype):
+    """Both round in each of fifty layers, and in different places."""
     model, clips_BTCHW = network("folded")
+    model.fc = torch.nn.Identity()  # new classifiers answer next to nothing: the features tell more
+    with exact_fp32():
+        exact = model(clips_BTCHW).detach()
     compiled = torch.compile(model, fullgraph=True)
     with torch.autocast("cuda", dtype):
-        actual, expected = compiled(clips_BTCHW), model(clips_BTCHW)
-    actual.float().sum().backward()
+        answers = compiled(clips_BTCHW), model(clips_BTCHW)
+    of_compiled, of_eager = ((answer.detach().float() - exact).norm() / exact.norm() for answer in answers)
+    assert of_compiled < 1.5 * of_eager
+    answers[0].float().square().mean().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
-    torch.testing.assert_close(actual, expected, rtol=0.05, atol=0.05 * expected.abs().max().item())
 
 
 def test_gradients_of_a_compiled_network_have_the_strides_of_their_parameters():

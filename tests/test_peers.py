@@ -72,3 +72,15 @@ def test_networks_are_compared_in_an_fp32_that_a_gpu_does_not_shorten():
     peer.network.register_forward_pre_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
     assert peer.distance(ours) < peer_step.CLOSE
     assert allowed == [False] and torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("best", [True, False])
+def test_on_a_gpu_too_they_compute_the_same_and_learn(best):
+    ours = peer_step.Ours(runtime.resolve(peer_step.recipe(2, 64)))
+    peer = peer_step.Peer(peer_step.MitTsm, ours, best)
+    assert peer.distance(ours) < peer_step.CLOSE
+    for step in (ours.step, peer.step) * 3:
+        step()
+    for network in (ours.training.model, peer.network):
+        assert all(tensor.isfinite().all() for tensor in network.state_dict().values())

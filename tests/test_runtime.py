@@ -85,6 +85,12 @@ def test_memory_that_does_not_suffice_names_the_setting_that_needs_less(capfd):
     assert line.startswith("train.py: CUDA out of memory. Tried to allocate 2.00 GiB. train.accumulate=2 takes ")
 
 
+@pytest.mark.gpu
+def test_torch_tells_of_memory_that_does_not_suffice_in_the_words_that_are_looked_for():
+    with pytest.raises(torch.OutOfMemoryError, match=" Of the allocated memory"):
+        torch.empty(1 << 50, dtype=torch.uint8, device="cuda")
+
+
 @pytest.fixture
 def bare_machine(monkeypatch):
     """No compiler, and a Python without headers."""

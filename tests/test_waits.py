@@ -6,7 +6,6 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from dali_pipes import host
-from dali_pipes.batch import Batch
 from engine import data, fit, runtime, training
 from engine.screen import Screen
 from engine.step import Tally
@@ -23,23 +22,11 @@ def run_of(steps, monkeypatch, device="cpu", **sections):
     train = sections.pop("train", {})
     config = tiny.config(train={"log_every": steps, "epochs": 1, "eval_every": 0, **train}, **sections)
     loader = tiny.RowLoader(4 * steps, 4)
-    monkeypatch.setattr(data, "open_loader", lambda *_: on(loader, device))
+    monkeypatch.setattr(data, "open_loader", lambda *_: tiny.on(loader, device))
     monkeypatch.setattr(data, "has_val", lambda _: False)
     monkeypatch.setattr(host, "cores_of_rank", lambda: 1)  # what a network this small shares out, it waits for
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler(device, enabled=True))
     return training.build(config, say=lambda line: None)
-
-
-def on(loader, device):
-    """`loader` with its batches on the device, all there before the first is asked for."""
-    read = loader.epoch
-
-    def epoch(number, start=0):
-        batches = [[part.to(device) for part in (b.clips_BVTCHW, b.label_B, b.index_B)] for b in read(number, start)]
-        return (Batch(*parts) for parts in batches)
-
-    loader.epoch = epoch
-    return loader
 
 
 def waits(run):

@@ -19,7 +19,7 @@ CONFIG = Config(
     eval=Eval(short_side=16),
     optim=Optim(lr=0.05, milestones=(1,), clip_norm=20.0, fc_lr_mult=(5.0, 10.0)),
     train=Train(name="tiny", epochs=2, batch=4, log_every=2),
-    runtime=Runtime(precision="fp32"),
+    runtime=Runtime(device="cpu", precision="fp32"),
 )
 
 
@@ -82,6 +82,21 @@ class RowLoader:
 
     def _clip(self, row):
         return torch.randn(self._shape, generator=torch.Generator().manual_seed(row + 1)) + row % self._classes
+
+
+def on(loader, device):
+    """`loader` with its batches on the device, all there before the first is asked for."""
+    read_epoch = loader.epoch
+
+    def epoch(number, start=0):
+        batches = [
+            [part.to(device) for part in (batch.clips_BVTCHW, batch.label_B, batch.index_B)]
+            for batch in read_epoch(number, start)
+        ]
+        return (Batch(*parts) for parts in batches)
+
+    loader.epoch = epoch
+    return loader
 
 
 def go_on(settings, loaders, say):

@@ -140,6 +140,32 @@ def run(folder, *, terminated_before=None):
     return {"finished": finished, "step": under_way.step}, tiny.weights_of(under_way)
 
 
+def run_on_gpus(folder, **runtime):
+    """A run whose ranks have a GPU each: what it counted at its end, and whether all ranks have the same weights."""
+    device = torch.device("cuda", distributed.local_rank())
+    settings = tiny.config(
+        train={"runs": str(folder), "batch": 8, "ema": 0.9, "epochs": 1}, runtime={"device": "cuda", **runtime}
+    )
+    loaders = {
+        "train": tiny.on(tiny.RowLoader(62, 8 // distributed.world_size(), shard=shard()), device),
+        "val": tiny.on(tiny.RowLoader(5, 2, shard=shard(), train=False), device),
+    }
+    finished, under_way = tiny.go_on(settings, loaders, lambda line: None)
+    weights = {name: tensor.cpu() for name, tensor in tiny.weights_of(under_way).items() if "running_" not in name}
+    of_zero = distributed.from_rank_zero(weights)
+    same = all(torch.equal(weights[name], of_zero[name]) for name in weights)
+    finite = all(tensor.isfinite().all() for tensor in weights.values())
+    return {"finished": finished, "step": under_way.step, "good": distributed.gather(bool(same and finite))}
+
+
+def in_fp16_on_gpus(folder):
+    return run_on_gpus(folder / "fp16", precision="fp16")
+
+
+def compiled_on_gpus(folder):
+    return run_on_gpus(folder / "compiled", precision="bf16", compile="on")
+
+
 def resumption(folder):
     """A run that is stopped by a signal to rank 1 alone and resumed, beside one that is not."""
     _, whole = run(folder / "whole")
@@ -156,7 +182,7 @@ def is_read(name):
 
 def main(folder, *names):
     torch.set_num_threads(1)
-    with distributed.processes("cpu"):
+    with distributed.processes("cuda" if any("gpu" in name for name in names) else "cpu"):
         found = {name: globals()[name](folder) for name in names}
         if distributed.rank() == 0:
             (folder / "found.json").write_text(json.dumps(found))
