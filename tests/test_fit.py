@@ -192,6 +192,21 @@ def test_best_weights_are_those_of_the_first_best_evaluation(trainer, monkeypatc
     assert Result.from_json(kept["best"]).to_json() == scored(3).to_json()
 
 
+def test_best_weights_that_are_damaged_are_replaced_by_the_next(trainer, monkeypatch):
+    best = trainer.folder / "tiny" / "best.pt"
+    hits = iter([3, 1])
+
+    def damaging(model, loader, config):
+        if best.exists():
+            os.truncate(best, 100)
+        return scored(next(hits))
+
+    monkeypatch.setattr(fit, "evaluate", damaging)
+    trainer()
+    assert checkpoint.load(best)["step"] == 2 * STEPS
+    assert checkpoint.note(best)["top1"] == 0.2
+
+
 def scored(hits):
     """What an evaluation of five videos of one class finds where `hits` of them are right."""
     return Result(torch.tensor([[hits, 5 - hits], [0, 0]]), torch.tensor([5, 0]), 1.0, 5, [])
@@ -223,9 +238,9 @@ def test_too_many_unreadable_videos_stop_the_run_with_their_names(trainer):
         trainer()
 
 
-def test_a_few_unreadable_videos_are_named_once_and_trained_around(trainer):
+def test_as_many_unreadable_videos_as_are_allowed_are_named_once_and_trained_around(trainer):
     trainer.train_bad = (2, 9)
-    trainer.settings = {"data": {"max_bad_fraction": 0.2}, "train": {"runs": str(trainer.folder), "epochs": 4}}
+    trainer.settings = {"data": {"max_bad_fraction": 2 / 14}, "train": {"runs": str(trainer.folder), "epochs": 4}}
     finished, weights = trainer()
     entries = read_lines(trainer.folder / "tiny" / "quarantine.jsonl")
     assert finished and sorted(entry["row"] for entry in entries) == [2, 9]

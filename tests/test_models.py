@@ -220,9 +220,10 @@ def test_dropout_is_drawn_by_frame_or_by_clip(consensus, masks):
     assert (seen[0] == 0).float().mean() > 0.8
 
 
-def test_the_classifier_starts_small_and_without_bias():
-    fc = build_model(Model(num_classes=400, fc_std=0.01)).fc
-    assert fc.weight.std().item() == pytest.approx(0.01, rel=0.01)
+@pytest.mark.parametrize("std", [0.01, 0.001])
+def test_the_classifier_starts_as_small_as_was_asked_for_and_without_bias(std):
+    fc = build_model(Model(num_classes=400, fc_std=std)).fc
+    assert fc.weight.std().item() == pytest.approx(std, rel=0.01)
     assert not fc.bias.any()
 
 
