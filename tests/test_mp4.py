@@ -84,13 +84,15 @@ def test_a_box_is_found_by_its_path_whatever_form_its_size_has():
     data = mp4.box(b"free", bytes(5)) + long_form + to_the_end
     assert mp4.find_box(data, (b"outr", b"deep")) == inner
     assert mp4.find_box(data, (b"last", b"deep")) == inner
+    ends = [end for *_, end in mp4.walk_boxes(data)]
+    assert ends == [13, 13 + len(long_form), len(data)]
 
 
 def test_a_box_that_is_not_there_is_none():
     assert mp4.find_box(mp4.box(b"moov", mp4.box(b"trak")), (b"moov", b"udta")) is None
 
 
-@pytest.mark.parametrize("junk", [b"", b"\0\0\0", b"\0\0\0\3moov", b"\0\0\0\1moov\0\0\0\0\0\0\0\1"])
+@pytest.mark.parametrize("junk", [b"", b"\0\0\0", b"\0\0\0\x10abc", b"\0\0\0\3moov", b"\0\0\0\1moov\0\0\0\0\0\0\0\1"])
 def test_junk_ends_the_walk(junk):
     assert list(mp4.walk_boxes(mp4.box(b"free") + junk)) == [(b"free", 8, 0, 8)]
 
