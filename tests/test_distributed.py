@@ -90,7 +90,7 @@ def test_a_rank_that_has_died_is_told_of_in_a_sentence(tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("run", ["in_fp16_on_gpus", "compiled_on_gpus"])
+@pytest.mark.parametrize("run", ["in_fp16_on_gpus", pytest.param("compiled_on_gpus", marks=pytest.mark.slow)])
 def test_two_gpus_train_the_same_weights(tmp_path, run):
     if torch.cuda.device_count() == 1:
         pytest.skip("one GPU alone")

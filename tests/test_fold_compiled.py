@@ -17,7 +17,14 @@ from models import fold_kernels
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
 LAYERS = [(64, 64), (256, 64), (256, 128), (512, 128), (512, 256), (1024, 256), (1024, 512), (2048, 512)]
-TENSOR_CORES = {80: r"mma\.sync", 90: r"wgmma\.mma_async", 100: r"tcgen05\.mma"}
+TENSOR_CORES = {80: r"mma\.sync", 89: r"mma\.sync", 90: r"wgmma\.mma_async", 100: r"tcgen05\.mma", 120: r"mma\.sync"}
+SHARED = {
+    80: 163,
+    89: 99,
+    90: 227,
+    100: 227,
+    120: 99,
+}  # KiB that a program may have: A100, L4 and RTX 40, H100, B200, RTX 50
 
 
 class Recorder:
@@ -86,6 +93,7 @@ def check(launch, capability, dtype):
     binary = launch.compiled(capability)
     assert stack_bytes(binary) == 0
     assert narrow(binary) == []
+    assert binary.metadata.shared <= SHARED[capability] << 10
     if dtype != torch.float32:
         assert re.search(TENSOR_CORES[capability], binary.asm["ptx"])
 

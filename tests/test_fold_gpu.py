@@ -100,6 +100,7 @@ def test_a_folded_network_gives_the_logits_of_the_reference():
     torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5 * logits[0].abs().max().item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_compiled_in_one_graph_a_folded_network_is_as_near_to_fp32_as_eager(dtype):
     """Both round in each of fifty layers, and in different places."""
@@ -116,6 +117,7 @@ def test_compiled_in_one_graph_a_folded_network_is_as_near_to_fp32_as_eager(dtyp
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_gradients_of_a_compiled_network_have_the_strides_of_their_parameters():
     model, clips_BTCHW = network("folded")
     torch.compile(model, fullgraph=True)(clips_BTCHW).sum().backward()
