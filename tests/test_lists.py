@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.lists import inside, read_list
+from dali_pipes.lists import read_list
+from dali_pipes.locate import Finder, inside
 
 ODD_NAMES = [
     "with blanks in it.mp4",
@@ -231,3 +232,11 @@ def test_class_names_that_are_not_there_are_told_by_the_setting(tmp_path):
         DataError, match=r"data\.class_names: /nope: no such file; name a text file with a class name a"
     ):
         read_list(str(tmp_path / "train.csv"), Data(class_names="/nope"))
+
+
+def test_a_name_as_it_is_spelled_goes_before_others_with_its_key_and_of_those_the_first_in_order(tmp_path):
+    for name in ("Run.mp4", "RUN.mp4", "walk.mp4", "WALK.mp4"):
+        (tmp_path / name).touch()
+    finder = Finder(str(tmp_path), "", str.lower, str.lower)
+    found = [finder.find(((),), name) for name in ("run.mp4", "Run.mp4", "walk.mp4", "jump.mp4")]
+    assert found == ["RUN.mp4", "Run.mp4", "walk.mp4", None]

@@ -255,3 +255,13 @@ def test_the_synthetic_loader_keeps_the_same_contract(config):
     assert clips.dtype == real.dtype
     np.testing.assert_array_equal(label_B, row_B % 3)
     assert_same(rest, read(synthetic, start=1))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_synthetic_loader_evaluates_each_row_once_and_pads_with_minus_one(config, ranks):
+    synthetic = with_section(with_section(config, "data", source="synthetic"), "train", batch=6)
+    steps = [read(synthetic, "val", shard=Shard(rank, ranks)) for rank in range(ranks)]
+    rows = np.concatenate([row_B for part in steps for *_, row_B in part])
+    labels = np.concatenate([label_B for part in steps for _, label_B, _ in part])
+    assert sorted(rows[rows >= 0]) == list(range(1024)) and (rows < 0).sum() == 2
+    assert set(labels[rows < 0]) == {-1}
