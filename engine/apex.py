@@ -58,7 +58,7 @@ def fuse_batchnorms(model: nn.Module) -> None:
     """
     groupbn = _require("runtime.batchnorm", "apex.contrib.groupbn.batch_norm")
     for path, module in list(model.named_modules()):
-        if type(module) in (BasicBlock, Bottleneck):
+        if isinstance(module, (BasicBlock, Bottleneck)):
             model.set_submodule(path, FusedBlock(module, groupbn))
     model.bn1, model.relu = NormNHWC(model.bn1, groupbn, relu=True), nn.Identity()
 

@@ -15,16 +15,31 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from configs import ConfigError
 from configs.schema import Model
 from models.non_local import NonLocal
-from models.shifted import FORMS, ShiftedConv2d
+from models.shifted import FORMS, ShiftedConv2d, fork
+
+DEEP = 23  # blocks: a network with a stage this long has the shift in every second block of all its stages (MIT)
+ATTENDING = {"layer2": (0, 2), "layer3": (0, 2, 4)}  # the blocks that MIT's non-local blocks follow
+
+
+class ForkedBottleneck(Bottleneck):
+    """torchvision's, but that the first convolution hands its input on to the identity path: where the shift is folded,
+    the gradients of both paths are then added in one pass.
+    """
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        y_NCHW, x_NCHW = fork(self.conv1, x_NCHW)
+        y_NCHW = self.conv2(self.relu(self.bn1(y_NCHW)))
+        y_NCHW = self.bn3(self.conv3(self.relu(self.bn2(y_NCHW))))
+        y_NCHW += x_NCHW if self.downsample is None else self.downsample(x_NCHW)
+        return self.relu(y_NCHW)
+
 
 RESNETS = {
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
     "resnet34": (BasicBlock, [3, 4, 6, 3]),
-    "resnet50": (Bottleneck, [3, 4, 6, 3]),
-    "resnet101": (Bottleneck, [3, 4, 23, 3]),
+    "resnet50": (ForkedBottleneck, [3, 4, 6, 3]),
+    "resnet101": (ForkedBottleneck, [3, 4, 23, 3]),
 }
-DEEP = 23  # blocks: a network with a stage this long has the shift in every second block of all its stages (MIT)
-ATTENDING = {"layer2": (0, 2), "layer3": (0, 2, 4)}  # the blocks that MIT's non-local blocks follow
 
 
 class SlimResNet(ResNet):

@@ -10,6 +10,7 @@ Shapes: N = B * T frames, C channels in, O channels out, H W pixels.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.library import triton_op
 
 from models import fold_products
@@ -21,22 +22,34 @@ except ImportError:  # PyTorch without CUDA comes without Triton
     forward = input_grad = weight_grad = None
 
 
-def shift_conv1x1(
+def shift_conv1x1(x_NCHW: Tensor, weight_OC11: Tensor, bias_O: Tensor | None, *shift: int) -> Tensor:
+    """The first of what `fork_shift_conv1x1` returns."""
+    y_NOHW, _ = fork_shift_conv1x1(x_NCHW, weight_OC11, bias_O, *shift)
+    return y_NOHW
+
+
+def fork_shift_conv1x1(
     x_NCHW: Tensor, weight_OC11: Tensor, bias_O: Tensor | None, frames: int, after: int, before: int
-) -> Tensor:
-    """y_NOHW = conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11, bias_O), channels_last.
+) -> tuple[Tensor, Tensor]:
+    """y_NOHW = conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11, bias_O), channels_last; and x_NCHW.
+
+    Who else reads x_NCHW should read the one returned: in eager mode the gradient that comes back through it is added
+    where that of the convolution is written, instead of in a pass of its own.
 
     Computed in the type of x_NCHW, or in autocast's, and summed in fp32. Weight and bias may stay in fp32 while x_NCHW
     is half; their gradients have their type, and their strides, which DDP wants. Differentiable once. Raises ValueError
     where the shapes do not fit.
     """
     _check(x_NCHW.shape, weight_OC11.shape, frames, after + before)
-    x_NCHW = _nhwc(x_NCHW.to(compute_type(x_NCHW)))
-    eager = type(x_NCHW) is Tensor and not torch.compiler.is_compiling()  # what has no data is to see the operator
-    if eager and x_NCHW.is_cpu:  # the weight is cast once, not in each pass
-        bias_O = None if bias_O is None else bias_O.to(x_NCHW.dtype)
-        return fold_products.ShiftConv1x1.apply(x_NCHW, weight_OC11.to(x_NCHW.dtype), bias_O, frames, after, before)
-    return _conv(x_NCHW, weight_OC11, bias_O, frames, after, before)
+    given, x_NCHW = x_NCHW, _nhwc(x_NCHW.to(compute_type(x_NCHW)))
+    if torch.compiler.is_compiling():
+        return _conv(x_NCHW, weight_OC11, bias_O, frames, after, before), given
+    if type(x_NCHW) is Tensor and x_NCHW.is_cpu:  # what has no data is to see the operators
+        weight_OC11, bias_O = weight_OC11.to(x_NCHW.dtype), _cast(bias_O, x_NCHW)  # once, and not in each pass
+        y_NOHW, same_NCHW = fold_products.ShiftConv1x1.apply(x_NCHW, weight_OC11, bias_O, frames, after, before)
+    else:
+        y_NOHW, same_NCHW = _Fork.apply(x_NCHW, weight_OC11, bias_O, frames, after, before)
+    return y_NOHW, same_NCHW if given is x_NCHW and given.requires_grad else given
 
 
 def compute_type(x_NCHW: Tensor) -> torch.dtype:
@@ -50,17 +63,20 @@ def compute_type(x_NCHW: Tensor) -> torch.dtype:
 def _conv(x_NCHW: Tensor, weight_OC11: Tensor, bias_O: Tensor | None, frames: int, after: int, before: int) -> Tensor:
     if x_NCHW.is_cuda:
         return forward(x_NCHW, _matrix(weight_OC11, x_NCHW), bias_O, frames, after, before)
-    bias_O = None if bias_O is None else bias_O.to(x_NCHW.dtype)
-    return _nhwc(F.conv2d(shift_where(x_NCHW, frames, after, before), weight_OC11.to(x_NCHW.dtype), bias_O))
+    shifted_NCHW = shift_where(x_NCHW, frames, after, before)
+    return _nhwc(F.conv2d(shifted_NCHW, weight_OC11.to(x_NCHW.dtype), _cast(bias_O, x_NCHW)))
 
 
 @triton_op("tsm::shift_conv1x1_input_grad", mutates_args=())
-def _input_grad(dy_NOHW: Tensor, weight_OC11: Tensor, frames: int, after: int, before: int) -> Tensor:
+def _input_grad(
+    dy_NOHW: Tensor, weight_OC11: Tensor, added_NCHW: Tensor | None, frames: int, after: int, before: int
+) -> Tensor:
     if dy_NOHW.is_cuda:
-        return input_grad(dy_NOHW, _matrix(weight_OC11, dy_NOHW), frames, after, before)
+        return input_grad(dy_NOHW, _matrix(weight_OC11, dy_NOHW), added_NCHW, frames, after, before)
     shape = (len(dy_NOHW), weight_OC11.shape[1], *dy_NOHW.shape[2:])
     dshifted_NCHW = torch.nn.grad.conv2d_input(shape, weight_OC11.to(dy_NOHW.dtype), dy_NOHW)
-    return _nhwc(unshift_where(dshifted_NCHW, frames, after, before))
+    dx_NCHW = unshift_where(dshifted_NCHW, frames, after, before)
+    return _nhwc(dx_NCHW if added_NCHW is None else dx_NCHW + added_NCHW)
 
 
 @triton_op("tsm::shift_conv1x1_weight_grad", mutates_args=())
@@ -73,25 +89,45 @@ def _weight_grad(x_NCHW: Tensor, dy_NOHW: Tensor, weight_OC11: Tensor, frames: i
 
 @_conv.register_kernel("cpu")  # for exported programs
 def _(x_NCHW, weight_OC11, bias_O, frames, after, before):
-    bias_O = None if bias_O is None else bias_O.to(x_NCHW.dtype)
-    return fold_products.forward(x_NCHW, _matrix(weight_OC11, x_NCHW), bias_O, frames, after, before)
+    return fold_products.forward(x_NCHW, _matrix(weight_OC11, x_NCHW), _cast(bias_O, x_NCHW), frames, after, before)
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _keep(ctx, inputs: tuple, output: Tensor) -> None:
     x_NCHW, weight_OC11, bias_O, *ctx.shift = inputs
     ctx.save_for_backward(x_NCHW, weight_OC11, bias_O)
 
 
-def _backward(ctx, dy_NOHW: Tensor):
+def _gradients(ctx, dy_NOHW: Tensor, added_NCHW: Tensor | None = None) -> tuple[Tensor | None, ...]:
+    """Of all that `_conv` is given; `added_NCHW` is added to that of x_NCHW."""
     x_NCHW, weight_OC11, bias_O = ctx.saved_tensors
-    dy_NOHW = _nhwc(dy_NOHW)
-    dx_NCHW = _input_grad(dy_NOHW, weight_OC11, *ctx.shift) if ctx.needs_input_grad[0] else None
-    dweight_OC11 = _weight_grad(x_NCHW, dy_NOHW, weight_OC11, *ctx.shift) if ctx.needs_input_grad[1] else None
-    dbias_O = dy_NOHW.sum((0, 2, 3), dtype=bias_O.dtype) if ctx.needs_input_grad[2] else None
+    dy_NOHW, dx_NCHW, dweight_OC11, dbias_O = _nhwc(dy_NOHW), None, None, None
+    if ctx.needs_input_grad[0]:
+        added_NCHW = None if added_NCHW is None else _nhwc(added_NCHW)
+        dx_NCHW = _input_grad(dy_NOHW, weight_OC11, added_NCHW, *ctx.shift)
+    if ctx.needs_input_grad[1]:
+        dweight_OC11 = _weight_grad(x_NCHW, dy_NOHW, weight_OC11, *ctx.shift)
+    if ctx.needs_input_grad[2]:
+        dbias_O = dy_NOHW.sum((0, 2, 3), dtype=bias_O.dtype)
     return dx_NCHW, dweight_OC11, dbias_O, None, None, None
 
 
-_conv.register_autograd(_backward, setup_context=_setup_context)
+_conv.register_autograd(_gradients, setup_context=_keep)
+
+
+class _Fork(torch.autograd.Function):
+    """The operators in eager mode: y_NOHW and x_NCHW, of whose two gradients the second is added to the first."""
+
+    @staticmethod
+    def forward(ctx, x_NCHW: Tensor, *rest) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        y_NOHW = _conv(x_NCHW, *rest)
+        _keep(ctx, (x_NCHW, *rest), y_NOHW)
+        return y_NOHW, x_NCHW
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy_NOHW: Tensor | None, dx_NCHW: Tensor | None):
+        return (dx_NCHW, *[None] * 5) if dy_NOHW is None else _gradients(ctx, dy_NOHW, dx_NCHW)
 
 
 def _check(shape: torch.Size, filters: torch.Size, frames: int, moved: int) -> None:
@@ -105,6 +141,10 @@ def _check(shape: torch.Size, filters: torch.Size, frames: int, moved: int) -> N
 
 def _nhwc(x_NCHW: Tensor) -> Tensor:
     return x_NCHW.contiguous(memory_format=torch.channels_last)
+
+
+def _cast(bias_O: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if bias_O is None else bias_O.to(like.dtype)
 
 
 def _matrix(weight_OC11: Tensor, values: Tensor) -> Tensor:

@@ -89,10 +89,10 @@ def forward_kernel(
 
 @triton.jit
 def input_grad_kernel(
-    dy_ptr, weight_ptr, dx_ptr, rows, channels, filters, pixels, clip, after, moved,
+    dy_ptr, weight_ptr, added_ptr, dx_ptr, rows, channels, filters, pixels, clip, after, moved,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, TERMS: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    """dx_MC = dy_MO times weight_OC, each row stored where the forward pass read it.
+    """dx_MC = dy_MO times weight_OC, each row stored where the forward pass read it, plus added_MC where there is one.
 
     The rows of a clip go round: a row that was read beyond one end is stored as zeros at the other, where the clip has
     a frame that nobody read. So every element is written once, and nothing has to be cleared before.
@@ -112,9 +112,11 @@ def input_grad_kernel(
     place_MC = tl.where(past_MC, source_MC - clip, tl.where(before_MC, source_MC + clip, source_MC))
     index_MC = ((row_M - place_M)[:, None] + place_MC).to(tl.int64) * channels + channel_C[None, :]
     index_MC = tl.max_contiguous(tl.multiple_of(index_MC, [1, VECTOR]), [1, VECTOR])
-    dx_MC = tl.where(past_MC | before_MC, 0.0, dx_MC).to(dx_ptr.dtype.element_ty)
+    dx_MC = tl.where(past_MC | before_MC, 0.0, dx_MC)
     inside_MC = (row_M < rows)[:, None] & (channel_C < channels)[None, :]
-    tl.store(dx_ptr + index_MC, dx_MC, mask=inside_MC)
+    if added_ptr is not None:
+        dx_MC += tl.load(added_ptr + index_MC, mask=inside_MC, other=0.0).to(tl.float32)
+    tl.store(dx_ptr + index_MC, dx_MC.to(dx_ptr.dtype.element_ty), mask=inside_MC)
 
 
 @triton.jit
@@ -160,16 +162,17 @@ def forward(
 
 
 def input_grad(
-    dy_NOHW: Tensor, weight_OC: Tensor, frames: int, after: int, before: int, tile: Tile | None = None
-) -> Tensor:
-    """dx_NCHW in the type of dy_NOHW, channels_last as that must be; weight_OC has its type and is contiguous."""
+    dy_NOHW: Tensor, weight_OC: Tensor, added_NCHW: Tensor | None,
+    frames: int, after: int, before: int, tile: Tile | None = None,
+) -> Tensor:  # fmt: skip
+    """dx_NCHW plus added_NCHW, in the type of dy_NOHW, channels_last as those must be; weight_OC is contiguous."""
     count, filters, *size = dy_NOHW.shape
     channels, rows = weight_OC.shape[1], count * size[0] * size[1]
     tile = tile or _tile("input_grad", dy_NOHW, channels, filters)
     dx_NCHW = _empty(dy_NOHW, count, channels, *size)
     grid = (triton.cdiv(rows, tile.rows) * triton.cdiv(channels, tile.columns),)
     wrap_triton(input_grad_kernel)[grid](
-        dy_NOHW, weight_OC, dx_NCHW, rows, channels, filters, *_geometry(size, frames, after, before),
+        dy_NOHW, weight_OC, added_NCHW, dx_NCHW, rows, channels, filters, *_geometry(size, frames, after, before),
         ROWS=tile.rows, COLUMNS=tile.columns, TERMS=tile.terms, VECTOR=_vector(dy_NOHW, channels, after, before),
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip

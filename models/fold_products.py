@@ -16,24 +16,27 @@ from models.shift import move
 
 
 class ShiftConv1x1(torch.autograd.Function):
-    """y_NOHW of x_NCHW, weight_OC11, bias_O, frames, after, before.
+    """y_NOHW and x_NCHW of x_NCHW, weight_OC11, bias_O, frames, after, before.
 
-    What the operator in `fold` does, which costs more to call. The moved columns are kept for the weight's gradient.
+    What the operators in `fold` do, which cost more to call. The moved columns are kept for the weight's gradient.
     """
 
     @staticmethod
-    def forward(ctx, x_NCHW: Tensor, weight_OC11: Tensor, bias_O: Tensor | None, *shift: int) -> Tensor:
+    def forward(ctx, x_NCHW: Tensor, weight_OC11: Tensor, bias_O: Tensor | None, *shift: int) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
         moved_NCHW = moved_columns(x_NCHW, *shift)
         ctx.save_for_backward(x_NCHW, weight_OC11, moved_NCHW)
         ctx.shift = shift
-        return _product(x_NCHW, weight_OC11[:, :, 0, 0], bias_O, moved_NCHW)
+        return _product(x_NCHW, weight_OC11[:, :, 0, 0], bias_O, moved_NCHW), x_NCHW
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dy_NOHW: Tensor):
+    def backward(ctx, dy_NOHW: Tensor | None, added_NCHW: Tensor | None):
+        if dy_NOHW is None:
+            return added_NCHW, *[None] * 5
         x_NCHW, weight_OC11, moved_NCHW = ctx.saved_tensors
-        dy_NOHW = dy_NOHW.contiguous(memory_format=torch.channels_last)
-        dx_NCHW = input_grad(dy_NOHW, weight_OC11[:, :, 0, 0], *ctx.shift) if ctx.needs_input_grad[0] else None
+        dy_NOHW, weight_OC = dy_NOHW.contiguous(memory_format=torch.channels_last), weight_OC11[:, :, 0, 0]
+        dx_NCHW = input_grad(dy_NOHW, weight_OC, added_NCHW, *ctx.shift) if ctx.needs_input_grad[0] else None
         dweight_OC11 = weight_grad(x_NCHW, dy_NOHW, weight_OC11, moved_NCHW) if ctx.needs_input_grad[1] else None
         dbias_O = dy_NOHW.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
         return dx_NCHW, dweight_OC11, dbias_O, None, None, None
@@ -44,12 +47,14 @@ def forward(x_NCHW: Tensor, weight_OC: Tensor, bias_O: Tensor | None, frames: in
     return _product(x_NCHW, weight_OC, bias_O, moved_columns(x_NCHW, frames, after, before))
 
 
-def input_grad(dy_NOHW: Tensor, weight_OC: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """dx_NCHW, channels_last as dy_NOHW must be; both inputs are of one type."""
+def input_grad(
+    dy_NOHW: Tensor, weight_OC: Tensor, added_NCHW: Tensor | None, frames: int, after: int, before: int
+) -> Tensor:
+    """dx_NCHW plus added_NCHW, channels_last as dy_NOHW must be; all inputs are of one type."""
     dx_NCHW = _frames(_matrix(dy_NOHW) @ weight_OC, dy_NOHW)
     moved_NCHW = dx_NCHW[:, : after + before].clone()
     move(moved_NCHW, dx_NCHW, frames, ahead=slice(after, after + before), behind=slice(0, after))
-    return dx_NCHW
+    return dx_NCHW if added_NCHW is None else dx_NCHW.add_(added_NCHW)
 
 
 def weight_grad(x_NCHW: Tensor, dy_NOHW: Tensor, weight_OC11: Tensor, moved_NCHW: Tensor) -> Tensor:

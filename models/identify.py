@@ -38,7 +38,7 @@ def _resnet(weights: Weights) -> dict[str, object]:
     stem = weights["conv1.weight"]
     found = {"width": stem.shape[0]} if stem.ndim == 4 else {}
     for name, (block, layers) in RESNETS.items():
-        if (block is Bottleneck, layers) == (bottleneck, counts):
+        if (issubclass(block, Bottleneck), layers) == (bottleneck, counts):
             found["backbone"] = name
     return found
 

@@ -37,8 +37,10 @@ class ShiftedConv2d(nn.Conv2d):
         """Whether it is a plain matrix product, into which the shift can be folded."""
         return self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0) and self.groups == 1
 
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        return self.form(self, x_NCHW)
+    def forward(self, x_NCHW: Tensor, fork: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """y_NOHW; with `fork` also x_NCHW, for who else reads it: its gradient is then added where ours is made."""
+        y_NOHW, x_NCHW = self.form(self, x_NCHW)
+        return (y_NOHW, x_NCHW) if fork else y_NOHW
 
     def convolve(self, x_NCHW: Tensor) -> Tensor:
         """The convolution alone, for a form to use on what it has shifted."""
@@ -53,20 +55,25 @@ class ShiftedConv2d(nn.Conv2d):
 
 
 MEASURE = "`python benchmarks/shift.py layers --device gpu --keep`"
-Form = Callable[[ShiftedConv2d, Tensor], Tensor]  # x_NCHW -> y_NOHW
+Form = Callable[[ShiftedConv2d, Tensor], tuple[Tensor, Tensor]]  # x_NCHW -> y_NOHW, x_NCHW
 
 
-def beside(shift: Shift, conv: ShiftedConv2d, x_NCHW: Tensor) -> Tensor:
+def fork(conv: nn.Conv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """What a convolution, shifting or not, makes of x_NCHW; and x_NCHW for the path beside it."""
+    return conv(x_NCHW, fork=True) if isinstance(conv, ShiftedConv2d) else (conv(x_NCHW), x_NCHW)
+
+
+def beside(shift: Shift, conv: ShiftedConv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
     """First the shift, then the convolution."""
-    return conv.convolve(shift(x_NCHW, conv.frames, conv.after, conv.before))
+    return conv.convolve(shift(x_NCHW, conv.frames, conv.after, conv.before)), x_NCHW
 
 
-def inside(conv: ShiftedConv2d, x_NCHW: Tensor) -> Tensor:
+def inside(conv: ShiftedConv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Both at once. For convolutions that are foldable."""
-    return fold.shift_conv1x1(x_NCHW, conv.weight, conv.bias, conv.frames, conv.after, conv.before)
+    return fold.fork_shift_conv1x1(x_NCHW, conv.weight, conv.bias, conv.frames, conv.after, conv.before)
 
 
-def automatic(conv: ShiftedConv2d, x_NCHW: Tensor) -> Tensor:
+def automatic(conv: ShiftedConv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
     """The form that was measured to be fast here, or that can be exported."""
     compiled = torch.compiler.is_compiling()
     if not exporting() and conv.folds(x_NCHW.device, fold.compute_type(x_NCHW), compiled):

@@ -76,8 +76,8 @@ class _Memory:
         self.recall(())  # hold on to nothing: neither to memory of the device nor to what an exporter traced with
         return kept
 
-    def __call__(self, conv: ShiftedConv2d, x_BCHW: Tensor) -> Tensor:
+    def __call__(self, conv: ShiftedConv2d, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         now_BCHW = x_BCHW[:, : conv.before]
         past_BCHW = self._before[len(self._kept)] if self._before else torch.zeros_like(now_BCHW)
         self._kept.append(now_BCHW.clone())  # a slice would keep all of x alive
-        return conv.convolve(torch.cat((past_BCHW, x_BCHW[:, conv.before :]), 1))
+        return conv.convolve(torch.cat((past_BCHW, x_BCHW[:, conv.before :]), 1)), x_BCHW

@@ -117,7 +117,9 @@ def check(case):
     y_NOHW, dx_NCHW, dweight_OC = by_definition(case, x_NCHW, weight_OC, bias_O, dy_NOHW)
     shift = case.frames, case.after, case.before
     assert_rounded(fold_kernels.forward(x_NCHW, weight_OC, bias_O, *shift, case.tile), y_NOHW)
-    assert_rounded(fold_kernels.input_grad(dy_NOHW, weight_OC, *shift, case.tile), dx_NCHW)
+    assert_rounded(fold_kernels.input_grad(dy_NOHW, weight_OC, None, *shift, case.tile), dx_NCHW)
+    added_NCHW = fold_kernels.input_grad(dy_NOHW, weight_OC, x_NCHW, *shift, case.tile)
+    assert_rounded(added_NCHW, dx_NCHW + x_NCHW.double())
     assert_rounded(fold_kernels.weight_grad(x_NCHW, dy_NOHW, *shift, case.tile), dweight_OC)
 
 
@@ -136,7 +138,7 @@ def test_kernels_are_right_at_every_width_of_resnets(case):
 def test_what_no_frame_has_read_gets_a_gradient_of_exactly_zero(after, before):
     case = Case(64, 40, after, before, tile=SMALL)
     _, weight_OC, _, dy_NOHW = made(case)
-    dx_NCHW = fold_kernels.input_grad(dy_NOHW, weight_OC, case.frames, after, before, case.tile)
+    dx_NCHW = fold_kernels.input_grad(dy_NOHW, weight_OC, None, case.frames, after, before, case.tile)
     dx_BTCHW = dx_NCHW.unflatten(0, (-1, case.frames))
     assert not dx_BTCHW[:, 0, :after].any()
     assert not dx_BTCHW[:, -1, after : after + before].any()
@@ -156,7 +158,7 @@ def test_outputs_are_channels_last():
     case = Case(64, 20, 8, 8)
     x_NCHW, weight_OC, _, dy_NOHW = made(case)
     y_NOHW = fold_kernels.forward(x_NCHW, weight_OC, None, case.frames, 8, 8)
-    dx_NCHW = fold_kernels.input_grad(dy_NOHW, weight_OC, case.frames, 8, 8)
+    dx_NCHW = fold_kernels.input_grad(dy_NOHW, weight_OC, None, case.frames, 8, 8)
     assert (y_NOHW.stride(), dx_NCHW.stride()) == (dy_NOHW.stride(), x_NCHW.stride())
 
 
@@ -164,12 +166,12 @@ def on_kernels():
     """The operator as a GPU runs it, for the rest of this process."""
     fold._conv.register_kernel("cpu")(lambda x, weight, *rest: fold_kernels.forward(x, fold._matrix(weight, x), *rest))
     fold._input_grad.register_kernel("cpu")(
-        lambda dy, weight, *shift: fold_kernels.input_grad(dy, fold._matrix(weight, dy), *shift)
+        lambda dy, weight, *rest: fold_kernels.input_grad(dy, fold._matrix(weight, dy), *rest)
     )
     fold._weight_grad.register_kernel("cpu")(
         lambda x, dy, weight, *shift: fold._like(weight, fold_kernels.weight_grad(x, dy, *shift))
     )
-    return lambda x_NCHW, *rest: fold._conv(fold._nhwc(x_NCHW), *rest)
+    return lambda x_NCHW, *rest: fold._Fork.apply(fold._nhwc(x_NCHW), *rest)
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
@@ -177,13 +179,15 @@ def test_the_operator_on_kernels_equals_the_products(layout):
     case = Case(64, 20, 8, 8)
     x_NCHW, weight_OC, bias_O, dy_NOHW = made(case)
     answers = []
-    for convolve in (fold.shift_conv1x1, on_kernels()):
+    for convolve in (fold.fork_shift_conv1x1, on_kernels()):
         inputs = (
             x_NCHW.to(memory_format=layout).requires_grad_(),
             weight_OC[:, :, None, None].to(memory_format=layout).requires_grad_(),
             bias_O.requires_grad_(),
         )
-        y_NOHW = convolve(*inputs, case.frames, 8, 8)
-        answers.append((y_NOHW, *torch.autograd.grad(y_NOHW, inputs, dy_NOHW.to(memory_format=layout))))
-        assert answers[-1][2].stride() == inputs[1].stride()
+        forked = convolve(*inputs, case.frames, 8, 8)
+        coming_back = dy_NOHW.to(memory_format=layout), x_NCHW.square()
+        gradients = torch.autograd.grad(forked, inputs, coming_back)
+        assert gradients[1].stride() == inputs[1].stride()
+        answers.append((*forked, *gradients))
     torch.testing.assert_close(*answers, rtol=1e-5, atol=1e-4)

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
 
 from models import fold, fold_products
-from models.fold import shift_conv1x1
+from models.fold import fork_shift_conv1x1, shift_conv1x1
 from models.shift import temporal_shift
 
 NHWC = torch.channels_last
@@ -66,6 +66,36 @@ def test_folded_is_shifted_and_convolved_with_its_gradients(case):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("reads", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("layout", [NHWC, torch.contiguous_format])
+def test_who_reads_the_input_beside_the_convolution_has_a_part_in_its_gradient(dtype, reads, layout):
+    inputs = [value.detach().to(dtype).requires_grad_() for value in random_inputs()]
+    inputs[0] = inputs[0].detach().to(memory_format=layout).requires_grad_()
+    dx_NCHW = random_inputs(height=5, width=3)[0].detach().transpose(2, 3).to(dtype)  # of strides of its own
+
+    def gradients(y_NOHW, x_NCHW):
+        answers = [value for value, read in zip((y_NOHW, x_NCHW), reads, strict=True) if read]
+        given = [value for value, read in zip((torch.ones_like(y_NOHW), dx_NCHW), reads, strict=True) if read]
+        return torch.autograd.grad(answers, inputs, given, allow_unused=True)
+
+    actual = gradients(*fork_shift_conv1x1(*inputs, 3, 2, 1))
+    torch.testing.assert_close(actual, gradients(separately(*inputs, 3, 2, 1), inputs[0]))
+
+
+def test_an_input_that_wants_no_gradient_wants_none_behind_the_fork_either():
+    x_NCHW, *weights = random_inputs()
+    _, same_NCHW = fork_shift_conv1x1(x_NCHW.detach(), *weights, 3, 2, 1)
+    assert not same_NCHW.requires_grad
+
+
+def test_the_input_handed_on_is_the_one_given_and_not_what_autocast_makes_of_it():
+    x_NCHW, *weights = random_inputs(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, same_NCHW = fork_shift_conv1x1(x_NCHW, *weights, 3, 2, 1)
+    assert same_NCHW.dtype == torch.float32 and torch.equal(same_NCHW, x_NCHW)
+
+
 def test_gradients_agree_with_finite_differences():
     assert torch.autograd.gradcheck(lambda *inputs: shift_conv1x1(*inputs, 3, 2, 1), random_inputs(width=1))
 
@@ -103,7 +133,7 @@ def test_under_autocast_it_computes_in_half_precision_and_weights_keep_theirs(dt
 
 OPERATORS = {
     "forward": (fold._conv, lambda x, weight, bias, dy: (x, weight, bias)),
-    "input_grad": (fold._input_grad, lambda x, weight, bias, dy: (dy.detach(), weight.detach())),
+    "input_grad": (fold._input_grad, lambda x, weight, bias, dy: (dy.detach(), weight.detach(), x.detach())),
     "weight_grad": (fold._weight_grad, lambda x, weight, bias, dy: (x.detach(), dy.detach(), weight.detach())),
 }
 
@@ -172,7 +202,7 @@ def h100(monkeypatch):
 def test_a_compiler_for_gpus_sees_the_kernels_and_what_each_one_writes(h100):
     def all_three(x_NCHW, weight_OC11, dy_NOHW):
         y_NOHW = fold._conv(x_NCHW, weight_OC11, None, 8, 8, 8)
-        dx_NCHW = fold._input_grad(dy_NOHW, weight_OC11, 8, 8, 8)
+        dx_NCHW = fold._input_grad(dy_NOHW, weight_OC11, x_NCHW, 8, 8, 8)
         return y_NOHW, dx_NCHW, fold._weight_grad(x_NCHW, dy_NOHW, weight_OC11, 8, 8, 8)
 
     graphs = []

@@ -56,8 +56,8 @@ class Recorder:
         return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=self.options)
 
 
-def launched(monkeypatch, channels, filters, dtype, after, before, bias=False):
-    """The three kernels, as launched for 8 clips of 8 frames of 14 px squares."""
+def launched(monkeypatch, channels, filters, dtype, after, before, bias=False, added=True):
+    """The three kernels, as launched for 8 clips of 8 frames of 14 px squares in a network that is trained."""
     made = []
     monkeypatch.setattr(fold_kernels, "wrap_triton", lambda kernel: made.append(Recorder(kernel)) or made[-1])
     with torch.device("meta"):
@@ -68,7 +68,7 @@ def launched(monkeypatch, channels, filters, dtype, after, before, bias=False):
         weight_OC = torch.empty(filters, channels, dtype=dtype)
         bias_O = torch.empty(filters) if bias else None
         fold_kernels.forward(x_NCHW, weight_OC, bias_O, 8, after, before)
-        fold_kernels.input_grad(dy_NOHW, weight_OC, 8, after, before)
+        fold_kernels.input_grad(dy_NOHW, weight_OC, x_NCHW if added else None, 8, after, before)
         fold_kernels.weight_grad(x_NCHW, dy_NOHW, 8, after, before)
     return made
 

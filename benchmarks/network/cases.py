@@ -110,10 +110,14 @@ def folded(of: Example, tiles: Tiles) -> dict[str, Work]:
         moved_NCHW = fold_products.moved_columns(x_NCHW, *shift)
         return {
             "forward": partial(fold_products.forward, x_NCHW, weight_OC, None, *shift),
-            "input_grad": partial(fold_products.input_grad, dy_NOHW, weight_OC, *shift),
+            "input_grad": partial(fold_products.input_grad, dy_NOHW, weight_OC, None, *shift),
             "weight_grad": partial(fold_products.weight_grad, x_NCHW, dy_NOHW, weight_OC11, moved_NCHW),
         }
-    reads = {"forward": (x_NCHW, weight_OC, None), "input_grad": (dy_NOHW, weight_OC), "weight_grad": (x_NCHW, dy_NOHW)}
+    reads = {
+        "forward": (x_NCHW, weight_OC, None),
+        "input_grad": (dy_NOHW, weight_OC, None),
+        "weight_grad": (x_NCHW, dy_NOHW),
+    }
     return {
         name: partial(getattr(fold_kernels, name), *reads[name], *shift, tile)
         for name, tile in zip(PASSES, tiles, strict=True)
