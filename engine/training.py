@@ -120,7 +120,8 @@ class Training:
         if self.average:
             self.average.model.load_state_dict(state.get("ema", state["model"]))
         optim.restore(self.optimizer, state["optimizer"]["state"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where another precision needed none
+            self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         return changes
 

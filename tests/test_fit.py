@@ -306,6 +306,14 @@ def test_a_resumed_run_decays_and_multiplies_as_it_is_told_now(trainer):
     assert (groups["fc weight"]["lr_mult"], groups["fc bias"]["lr_mult"]) == (2.0, 3.0)
 
 
+def test_a_run_may_go_on_in_fp16_that_began_without(trainer, monkeypatch):
+    """As one that began on a CPU and goes on on a GPU."""
+    trainer(before=1, act=terminate)
+    monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu"))
+    finished, _ = trainer()
+    assert finished
+
+
 def test_a_run_says_which_rate_it_takes_for_its_batch(trainer):
     trainer.settings = {"optim": {"lr": 0.1, "lr_for_batch": 8}}
     trainer()
