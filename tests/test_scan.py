@@ -161,6 +161,15 @@ def test_the_quarantine_names_each_bad_file_once(listed, probed, tmp_path):
     ]
 
 
+def test_the_quarantine_names_files_whose_names_are_no_text(listed, probed, tmp_path):
+    source, name = listed({"a.mp4": "1"}), b"\xff.mp4"
+    with open(source, "ab") as file:
+        file.write(name + b" 1\n")
+    load(source, max_bad_fraction=0.9)
+    path = os.path.join(tmp_path, os.fsdecode(name))
+    assert quarantined(source) == [{"path": path, "label": 1, "reason": "no such file"}]
+
+
 def test_the_quarantine_goes_when_the_last_bad_file_is_mended(listed, probed, tmp_path):
     source = listed({"a.mp4": "1", "b.mp4": "bad"})
     load(source, max_bad_fraction=0.9)
