@@ -19,7 +19,7 @@ from tools.demo_set import draw_scene
 
 BITS, BLOCK = 10, 8  # a number is a row of black and white squares of BLOCK pixels, which any lossy codec keeps
 
-ENCODERS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "mjpeg": "mjpeg"}
+ENCODERS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "mjpeg": "mjpeg", "mpeg4": "mpeg4"}
 _TAGS = {"untagged": (2, 0), "bt709": (1, 1), "full_range": (5, 2)}  # FFmpeg's numbers: colour space, colour range
 
 
@@ -27,18 +27,19 @@ _TAGS = {"untagged": (2, 0), "bt709": (1, 1), "full_range": (5, 2)}  # FFmpeg's 
 class VideoSpec:
     """A video file that can be written again from this alone."""
 
-    codec: Literal["h264", "hevc", "vp9", "mjpeg"]
+    codec: Literal["h264", "hevc", "vp9", "mjpeg", "mpeg4"]
     interval: int = 1  # frames from one keyframe to the next
     b_frames: int = 0
     width: int = 352
     height: int = 256
     frames: int = 300
     colours: Literal["untagged", "bt709", "full_range"] = "untagged"  # what the stream says of its colours
+    kind: Literal["plain", "interlaced", "10bit"] = "plain"
 
     @property
     def name(self) -> str:
-        tag = "" if self.colours == "untagged" else f"-{self.colours}"
-        return f"{self.codec}-i{self.interval}-b{self.b_frames}-{self.width}x{self.height}{tag}"
+        tags = [tag for tag in (self.colours, self.kind) if tag not in ("untagged", "plain")]
+        return "-".join([f"{self.codec}-i{self.interval}-b{self.b_frames}-{self.width}x{self.height}", *tags])
 
     def path(self, folder: Path) -> Path:
         return folder / f"{self.name}.mp4"
@@ -60,7 +61,7 @@ def _write(path: Path, spec: VideoSpec) -> None:
     with av.open(str(unfinished), "w", format="mp4") as container:
         stream = container.add_stream(ENCODERS[spec.codec], rate=30, options=_options(spec))
         stream.width, stream.height = spec.width, spec.height
-        stream.pix_fmt = "yuvj420p" if spec.codec == "mjpeg" else "yuv420p"
+        stream.pix_fmt = "yuvj420p" if spec.codec == "mjpeg" else {"10bit": "yuv420p10le"}.get(spec.kind, "yuv420p")
         encoder = stream.codec_context
         encoder.colorspace, encoder.color_range = _TAGS[spec.colours]
         encoder.gop_size, encoder.thread_count = spec.interval, 1
@@ -73,11 +74,14 @@ def _write(path: Path, spec: VideoSpec) -> None:
 def _options(spec: VideoSpec) -> dict[str, str]:
     """Options that put keyframes and B-frames exactly where the specification has them; groups open as by default."""
     exact = f"keyint={spec.interval}:min-keyint={spec.interval}:scenecut=0:bframes={spec.b_frames}:b-adapt=0"
+    if spec.kind == "interlaced":
+        exact += ":interlaced=1"
     return {
         "h264": {"preset": "veryfast", "x264-params": exact},
         "hevc": {"preset": "ultrafast", "x265-params": f"log-level=none:{exact}"},
         "vp9": {"deadline": "realtime", "cpu-used": "8", "keyint_min": str(spec.interval)},
         "mjpeg": {},
+        "mpeg4": {"qscale": "4", "flags": "qscale"},
     }[spec.codec]
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -17,6 +18,7 @@ from benchmarks.numbered_videos import VideoSpec, number_in
 from benchmarks.nvdec import frames, remux, streams
 from benchmarks.nvdec.scale import CPU, GPU
 from benchmarks.nvdec.speed import groups
+from dali_pipes import nvdec
 
 ROOT = Path(__file__).parents[1]
 REORDERED = VideoSpec("hevc", interval=8, b_frames=2, width=192, height=160, frames=40)  # open groups, too
@@ -34,11 +36,23 @@ def shown_numbers(data: bytes) -> list[int]:
         return [number_in(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
 
 
-@pytest.mark.parametrize("codec", ["h264", "hevc", "vp9", "mjpeg"])
-def test_every_encoded_picture_still_says_its_number(folder, codec):
-    spec = VideoSpec(codec, interval=8, width=160, height=96, frames=20)
+@pytest.mark.parametrize(
+    ("codec", "kind"),
+    [(codec, "plain") for codec in ("h264", "hevc", "vp9", "mjpeg", "mpeg4")]
+    + [("h264", "interlaced"), ("h264", "10bit"), ("hevc", "10bit")],
+)
+def test_every_encoded_picture_still_says_its_number(folder, codec, kind):
+    spec = VideoSpec(codec, interval=8, width=160, height=96, frames=20, kind=kind)
     streams.scanned(folder, spec)
     assert shown_numbers(spec.path(folder).read_bytes()) == list(range(20))
+
+
+def test_training_gives_nvdec_what_the_probe_tries_but_what_is_awkward(folder):
+    given = {
+        spec.name: nvdec.objection(streams.scanned(folder, replace(spec, frames=9))) == ""
+        for spec in (*GPU.awkward, *(spec for spec in GPU.all_videos if spec.interval == 8))
+    }
+    assert [name for name, is_given in given.items() if not is_given] == [spec.name for spec in GPU.awkward]
 
 
 def test_keyframes_and_b_frames_are_where_the_specification_puts_them(folder):
@@ -105,7 +119,7 @@ def run_probe(out: Path, device: str, *only: str) -> list[dict]:
 def rehearsal(tmp_path_factory):
     """What DALI's CPU decoder answers to a part of every question that it can be asked."""
     usual = CPU.usual.name
-    only = ["library/h264-8bit", f"frames/{usual}", f"colours/{usual}", f"speed/interval/dali/{usual}"]
+    only = ["library/h264-8bit", "awkward/", f"frames/{usual}", f"colours/{usual}", f"speed/interval/dali/{usual}"]
     records = run_probe(tmp_path_factory.mktemp("rehearsal"), "cpu", *only, f"feed/{usual}", "feed/step")
     return {record["case"]: record for record in records}
 
@@ -117,6 +131,12 @@ def test_cut_and_whole_files_give_the_same_right_frames(rehearsal):
         whole["mean_difference"],
         whole["largest_difference"],
     )
+
+
+def test_awkward_videos_are_asked_for_and_why_they_are_doubted_is_recorded(rehearsal):
+    record = rehearsal[f"awkward/{CPU.awkward[0].name}/cut"]
+    assert record["wrong"] == 0  # on a CPU, by another decoder
+    assert record["objection"].startswith("is vp9")
 
 
 def test_the_range_of_colours_is_told_apart(rehearsal):

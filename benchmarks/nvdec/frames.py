@@ -14,7 +14,7 @@ from benchmarks.nvdec import remux, streams
 from benchmarks.nvdec.scale import Scale
 from benchmarks.nvdec.streams import FORMS, Stream
 from benchmarks.probe import Probe
-from dali_pipes import container, decode
+from dali_pipes import container, decode, nvdec
 from dali_pipes.cutter import Cut
 from dali_pipes.video import Video
 
@@ -25,12 +25,15 @@ _LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}  # weights of red a
 def ask(probe: Probe) -> None:
     scale = probe.scale
     videos = {spec.name: spec for spec in scale.all_videos}
+    awkward = {spec.name: spec for spec in scale.awkward}
 
     def compared(section: str, pairs: Iterable[tuple[str, str]]) -> dict[str, tuple]:
         here = scale, probe.folder
-        return {f"{section}/{name}/{form}": (compare_frames, *here, videos[name], form) for name, form in pairs}
+        return {
+            f"{section}/{name}/{form}": (compare_frames, *here, (videos | awkward)[name], form) for name, form in pairs
+        }
 
-    plain = compared("frames", product(videos, FORMS))
+    plain = compared("frames", product(videos, FORMS)) | compared("awkward", product(awkward, ["cut"]))
     coloured = {f"colours/{spec.name}": (compare_colours, scale, probe.folder, spec) for spec in scale.coloured}
     write_videos(probe.folder, [case[3] for case in probe.wanted(plain | coloured).values()])
     answers = probe.ask(plain | coloured)
@@ -57,6 +60,7 @@ def compare_frames(scale: Scale, folder: Path, spec: VideoSpec, form: str) -> di
         "frames": sum(map(len, clips)),
         "wrong": len(wrong),
         "first_wrong": wrong[0] if wrong else None,
+        "objection": nvdec.objection(video),
         **_difference(np.concatenate(decoded), expected),
         "packets_per_frame": sum(stream.packets for stream in made) / sum(map(len, clips)),
         "bytes_per_clip": sum(len(stream.data) for stream in made) / len(made),

@@ -19,6 +19,7 @@ class Scale:
     intervals: tuple[int, ...]  # frames from one keyframe to the next
     usual_interval: int
     b_frames: tuple[int, ...]
+    awkward: tuple[VideoSpec, ...]  # what NVDEC is not given, for doubt that it comes out right (dali_pipes/nvdec.py)
     base: VideoSpec  # what all videos have in common
     odd_width: int  # not a multiple of 16: coded wider than shown
     clip_frames: int
@@ -69,6 +70,15 @@ GPU = Scale(
     intervals=(1, 8, 16, 250),
     usual_interval=16,
     b_frames=(0, 2),
+    awkward=(
+        VideoSpec("vp9", 16),
+        VideoSpec("vp9", 16, width=427, height=240),  # as Something-Something has them
+        VideoSpec("mpeg4", 12, width=320, height=240),  # UCF101
+        VideoSpec("h264", 16, kind="interlaced"),
+        VideoSpec("h264", 16, kind="10bit"),
+        VideoSpec("hevc", 16, kind="10bit"),
+        VideoSpec("hevc", 16, width=128, height=96),
+    ),
     base=VideoSpec("h264"),
     odd_width=340,
     clip_frames=8,
@@ -91,6 +101,7 @@ CPU = Scale(
     intervals=(1, 8, 24),
     usual_interval=8,
     b_frames=(0,),
+    awkward=(VideoSpec("vp9", 8, width=97, height=65, frames=32),),
     base=VideoSpec("vp9", width=96, height=64, frames=32),
     odd_width=90,
     clip_frames=4,
