@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -13,9 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from configs import ConfigError
 from dali_pipes import DataError
-from engine import checkpoint, fit, resume, runtime, training
+from engine import checkpoint, distributed, fit, resume, runtime, training
 from engine.accuracy import Result
 from engine.files import read_lines
+from engine.screen import Screen
 from models import CheckpointError, build_model, load_weights
 
 STEPS, EPOCHS = 3, 2  # 14 rows in batches of 4
@@ -212,6 +215,21 @@ def scored(hits):
     return Result(torch.tensor([[hits, 5 - hits], [0, 0]]), torch.tensor([5, 0]), 1.0, 5, [])
 
 
+def test_what_a_step_draws_follows_from_the_seed_and_the_step(trainer, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(runtime, "seed_step", lambda *of: seeded.append(of))
+    trainer.settings = {"train": {"runs": str(trainer.folder), "seed": 7}}
+    trainer()
+    assert seeded == [(7, step, 0) for step in range(STEPS * EPOCHS)]
+
+
+def test_the_wait_for_data_is_that_of_the_rank_that_waited_most(trainer, monkeypatch):
+    monkeypatch.setattr(distributed, "gather", lambda value: [0.25, 0.75] if isinstance(value, float) else [value])
+    trainer()
+    lines = read_lines(trainer.folder / "tiny" / "metrics.jsonl")
+    assert {line["data_fraction"] for line in lines if line["_type"] == "train"} - {None} == {0.75}
+
+
 def test_dropout_differs_from_step_to_step():
     torch.manual_seed(0)
     masks = []
@@ -228,6 +246,28 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(trainer):
         trainer(before=4, act=poison)
     assert (trainer.status()["state"], trainer.status()["step"]) == ("failed", 5)
     assert [path.name for path in checkpoint.steps(trainer.folder / "tiny" / "checkpoints")] == ["step-00000003.pt"]
+
+
+def test_a_resumed_run_counts_its_steps_and_checkpoints_from_where_it_goes_on(trainer):
+    trainer(before=3, act=terminate)
+    with pytest.raises(
+        FloatingPointError, match=r"loss became nan between steps 4 and 5; last good .*step-00000004\.pt"
+    ):
+        trainer(before=4, act=poison)
+
+
+@pytest.mark.parametrize(("scale", "stops"), [(2**-11, True), (2**-9, False)])
+def test_a_run_whose_every_gradient_overflows_in_fp16_is_stopped(scale, stops):
+    under_way = SimpleNamespace(
+        device=torch.device("cpu"),
+        config=tiny.config(),
+        step=5,
+        scaler=torch.amp.GradScaler("cpu", init_scale=scale),
+    )
+    under_way.scaler.scale(torch.ones(()))  # before that it has no scale yet
+    expected = pytest.raises(FloatingPointError, match="fp16 gradients overflow at every step up to 5")
+    with expected if stops else nullcontext():
+        fit._Loop(under_way, None, Screen(show=False)).refuse_divergence(1.0, 3)
 
 
 def test_too_many_unreadable_videos_stop_the_run_with_their_names(trainer):
