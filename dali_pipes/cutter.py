@@ -3,7 +3,7 @@
 Owns which packets are needed, how they are read, and where each wanted frame stands in the result. Decodes nothing.
 
 Many videos are cut at once: laid end to end they are one long video, and its arithmetic costs little more than that of
-one short video, of which most is calling NumPy. Of its P packets K are kept.
+a short one, most of which is calls to NumPy. Of its P packets K are kept.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _plan(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> Iterator[_Pl
     run_starts = _run_starts(offsets, sizes, seams)
     runs = list(zip(offsets[run_starts].tolist(), np.add.reduceat(sizes, run_starts).tolist(), strict=True))
 
-    # So far all number on from one video to the next; each plan is to count from the start of its own.
+    # Up to here indices run on from one video to the next; those of a plan count from the start of its own video.
     sync_seams, run_seams = sync.searchsorted(seams), run_starts.searchsorted(seams)
     sync -= seams.repeat(np.diff(sync_seams, append=len(sync)))
     keep -= table.starts.repeat(kept)
