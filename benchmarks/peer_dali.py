@@ -1,6 +1,6 @@
 """DALI's video decoders on the same clips: fed with cut files, with whole files, and reading by themselves.
 
-On a CPU they read VP9 and MJPEG; on a GPU (NVDEC) H.264 and HEVC, too. Frames decoded on a GPU stay there.
+On a CPU they read VP9 and MJPEG; on a GPU (NVDEC) H.264 and HEVC, too. Frames stay where they are decoded.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali.tensors import TensorListCPU, TensorListGPU
 
 from benchmarks.peer_decoders import Clip
 from dali_pipes import cutter
 
 Source = Callable[[Clip], tuple[np.ndarray, np.ndarray]]
-Batches = Iterator[list[np.ndarray]]  # [T, H, W, 3] of each clip of a batch; nothing in them where a GPU decodes
+Batches = Iterator[TensorListCPU | TensorListGPU]  # [T, H, W, 3] of each clip of a batch
 
 
 def cut_file(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
@@ -34,8 +35,8 @@ def decoded(clips: list[Clip], source: Source, batch: int, threads: int, on_gpu:
     how = {"batch_size": batch, "num_threads": threads, "device_id": 0 if on_gpu else None}
     graph = _decoder(lambda info: source(clips[info.idx_in_epoch % len(clips)]), mixed=on_gpu, **how)
     while True:
-        (frames,) = graph.run()
-        yield [] if on_gpu else [frames.at(place) for place in range(batch)]
+        (frames,) = graph.run()  # returns when they are there, on a GPU, too
+        yield frames
 
 
 def read(clips: list[Clip], batch: int, threads: int, on_gpu: bool) -> Batches:
@@ -43,8 +44,13 @@ def read(clips: list[Clip], batch: int, threads: int, on_gpu: bool) -> Batches:
     how = {"batch_size": batch, "num_threads": threads, "device_id": 0 if on_gpu else None}
     graph = _reader([clips[0].path], len(clips[0].frames_T), on_gpu=on_gpu, **how)
     while True:
-        (frames,) = graph.run()
-        yield [] if on_gpu else [frames.at(place) for place in range(batch)]
+        (frames,) = graph.run()  # returns when they are there, on a GPU, too
+        yield frames
+
+
+def on_host(frames: TensorListCPU | TensorListGPU) -> list[np.ndarray]:
+    """The frames of each clip of a batch."""
+    return [np.array(clip_THWC) for clip_THWC in frames.as_cpu()]
 
 
 def evenly(clip: Clip) -> Clip:

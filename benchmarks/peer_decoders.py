@@ -47,7 +47,7 @@ def torchcodec(seek_mode: str) -> Decoder:
 
 
 def torchcodec_cuda() -> Decoder:
-    """torchcodec on NVDEC; the frames stay on the GPU."""
+    """torchcodec on NVDEC; the frames stay on the GPU, which may be at work on them when they are returned."""
     import torch
     from torchcodec.decoders import VideoDecoder
 
@@ -56,9 +56,7 @@ def torchcodec_cuda() -> Decoder:
 
     def decode(clip: Clip):
         decoder = VideoDecoder(clip.path, device="cuda", dimension_order="NHWC", seek_mode="approximate")
-        frames_THWC = decoder.get_frames_at(clip.frames_T.tolist()).data
-        torch.cuda.synchronize()
-        return frames_THWC
+        return decoder.get_frames_at(clip.frames_T.tolist()).data
 
     return decode
 

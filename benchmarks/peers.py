@@ -117,16 +117,16 @@ class Peers:
         contenders, notes, truth = {}, {}, []
         for name, run in runs.items():
             try:
-                frames = next(run())
+                frames = peer_dali.on_host(next(run()))
             except RuntimeError as error:
                 self.competition.skip(f"{group}/{name}", error)
                 continue
             truth = truth or frames
-            notes[name] = distance(frames, truth) if frames else {}
+            notes[name] = distance(frames, truth)
             contenders[name] = partial(peer_rounds.of_batches, run, len(clips) // batch, batch)
         if self.on_gpu and whole and (decoder := self._there("torchcodec CUDA", group)):
             contenders["torchcodec CUDA"] = partial(peer_rounds.of_decoder, decoder, clips, self.threads)
-            notes["torchcodec CUDA"] = {}
+            notes["torchcodec CUDA"] = distance([decoder(clip) for clip in clips[:batch]], truth)
         if contenders:
             self.competition.hold(group, contenders, notes, self.threads)
 
