@@ -105,6 +105,7 @@ MISTAKEN_ARGUMENTS = [
     ("train.accumulate=0", "0 is too small; the smallest allowed is 1"),
     ("train.name=a/b", "'a/b' cannot name a folder; write a word, and set train.runs to move it elsewhere"),
     ("train.name=???", "??? stands for a value still to be given; write the value itself"),
+    (r"train.name=\???", "??? stands for a value still to be given; write the value itself"),  # OmegaConf drops the \
     ("data.train=", "required: a list file or a folder with one sub-folder a class (or data.source=synthetic)"),
     ("data.root=${oc.env:HOME}", "interpolation with ${...} is not supported; write the value itself"),
     ("eval.frames=25", "a TSM shifts over clips of model.frames=8; leave eval.frames at 0"),
