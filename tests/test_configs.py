@@ -209,9 +209,10 @@ print(json.dumps([seconds, [name for name in ("torch", "numpy", "nvidia") if nam
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_flat_configuration_is_read_back_equal(name):
+def test_a_flat_configuration_is_read_back_equal_also_from_json(name):
     config = configs.load(name)
     assert configs.from_flat(configs.flat(config)) == config
+    assert configs.from_flat(json.loads(json.dumps(configs.flat(config)))) == config
 
 
 def test_a_flat_configuration_of_another_version_is_completed_by_defaults():
