@@ -1,6 +1,7 @@
 """Whole runs in small: stopped and resumed anywhere, interrupted, diverging, on bad data, on a full disk."""
 
 import json
+import math
 import os
 import signal
 from contextlib import nullcontext
@@ -223,6 +224,28 @@ def test_what_a_step_draws_follows_from_the_seed_and_the_step(trainer, monkeypat
     assert seeded == [(7, step, 0) for step in range(STEPS * EPOCHS)]
 
 
+def test_the_average_is_told_each_step(trainer, monkeypatch):
+    told = []
+    monkeypatch.setattr("engine.average.Average.update", lambda average, step: told.append(step))
+    trainer.settings = {"train": {"runs": str(trainer.folder), "ema": 0.5}}
+    trainer()
+    assert told == list(range(STEPS * EPOCHS))
+
+
+@pytest.mark.parametrize(("clip_norm", "max_norm"), [(0.5, 0.5), (0, math.inf)])
+def test_steps_clip_gradients_to_the_norm_that_is_set_or_not_at_all(trainer, monkeypatch, clip_norm, max_norm):
+    norms, take = set(), training.train_step
+
+    def watched(*given, **how):
+        norms.add(how["max_norm"])
+        return take(*given, **how)
+
+    monkeypatch.setattr(training, "train_step", watched)
+    trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 1}, "optim": {"clip_norm": clip_norm}}
+    trainer()
+    assert norms == {max_norm}
+
+
 def test_the_wait_for_data_is_that_of_the_rank_that_waited_most(trainer, monkeypatch):
     monkeypatch.setattr(distributed, "gather", lambda value: [0.25, 0.75] if isinstance(value, float) else [value])
     trainer()
@@ -354,6 +377,15 @@ def test_a_run_may_go_on_in_fp16_that_began_without(trainer, monkeypatch):
     assert finished
 
 
+def test_the_scale_of_the_loss_is_what_it_was_when_a_run_was_stopped(monkeypatch):
+    monkeypatch.setattr("engine.data.open_loader", lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train"))
+    monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu", init_scale=8.0))
+    state = training.build(tiny.config(), say=lambda line: None).state()
+    monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu"))
+    resumed = training.build(tiny.config(), state=state, say=lambda line: None)
+    assert resumed.scaler.get_scale() == 8
+
+
 def test_a_run_says_which_rate_it_takes_for_its_batch(trainer):
     trainer.settings = {"optim": {"lr": 0.1, "lr_for_batch": 8}}
     trainer()
@@ -392,6 +424,14 @@ def test_shifts_in_the_same_blocks_are_the_same_setting_however_it_is_written():
     assert resume.changed_settings(before, after) == []
     with pytest.raises(ConfigError, match="a run keeps these"):
         resume.changed_settings(before | {"model.backbone": "resnet101"}, after | {"model.backbone": "resnet101"})
+
+
+def test_a_resumed_run_may_shift_in_another_form_and_does_not_ask_where_it_started_from():
+    before = {"model.shift": "auto", "model.pretrained": "imagenet"}
+    assert resume.changed_settings(before, {"model.shift": "where", "model.pretrained": "none"}) == [
+        "model.shift: auto -> where",
+        "model.pretrained: imagenet -> none",
+    ]
 
 
 def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned(monkeypatch):
