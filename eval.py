@@ -77,7 +77,7 @@ def main() -> None:
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program
 
-    program.leave(program.run("eval.py", lambda: score(config, args)))
+    leaving.for_good(program.run("eval.py", lambda: score(config, args)))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def main() -> None:
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program
 
-    program.leave(program.run("train.py", lambda: train(config, args)))
+    leaving.for_good(program.run("train.py", lambda: train(config, args)))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def say(console: Console, line: str) -> None:
 
 def watched(items: Iterable[Item], total: int, title: str, console: Console) -> Iterator[Item]:
     """Pass items on, showing how many of `total` have come."""
-    return (_with_bar if console.is_terminal else _with_lines)(items, total, title, console)
+    return (_with_bar if console.is_interactive else _with_lines)(items, total, title, console)
 
 
 def _with_bar(items: Iterable[Item], total: int, title: str, console: Console) -> Iterator[Item]:

@@ -15,7 +15,6 @@ import json
 import os
 import pickle
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -23,7 +22,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from engine.files import replace_file, replacing
+from engine.files import lack_of_room, replace_file, replacing
 from models import CheckpointError
 
 NAME = re.compile(r"step-(\d{8})\.pt")
@@ -182,8 +181,5 @@ def _refuse_unfinite(state: dict[str, Tensor], path: Path) -> None:
 
 def _refuse_full_disk(folder: Path, payload: dict) -> None:
     need = int(SPARE * sum(tensor.nbytes for tensor in _tensors(payload)))
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise CheckpointError(
-            f"{folder}: {free / 2**20:,.0f} MiB free, but a checkpoint needs {need / 2**20:,.0f} MiB; make room"
-        )
+    if problem := lack_of_room(folder, need, "a checkpoint"):
+        raise CheckpointError(problem)

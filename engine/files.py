@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,14 @@ def replace_file(path: Path, text: str, errors: str = "strict") -> None:
     """Give `path` new content in UTF-8, as `replacing` does; `errors` says what becomes of what is not text."""
     with replacing(path, encoding="utf-8", errors=errors) as file:
         file.write(text)
+
+
+def lack_of_room(folder: Path, need: int, what: str) -> str | None:
+    """What to say where a disk has fewer than the `need` bytes that are to be written: some libraries do not say it."""
+    free = shutil.disk_usage(folder).free
+    if free >= need:
+        return None
+    return f"{folder}: {free / 2**20:,.0f} MiB free, but {what} needs {need / 2**20:,.0f} MiB; make room"
 
 
 def read_lines(path: Path) -> Iterator[dict]:

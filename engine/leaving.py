@@ -1,18 +1,23 @@
-"""How a program is left before its end: by Ctrl-C, and by a reader of its output that goes away, as `| head` does.
+"""How a program is left before its end: by Ctrl-C, by a reader of its output that goes away, as `| head` does, and
+where files cannot be made or read.
 
 Imports next to nothing, for programs ask for it before anything else.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable
-from typing import TextIO
+from contextlib import suppress
+from typing import NoReturn, TextIO
 
 INTERRUPTED, UNREAD = 128 + signal.SIGINT, 128 + signal.SIGPIPE  # exit codes, as shells have them
+MENDABLE = 2
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 HANDLED = {signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG_IGN}  # Python's own ways
 
 
@@ -24,7 +29,10 @@ def at_once() -> None:
 
 
 def in_order(name: str, work: Callable[[], int]) -> int:
-    """What `work` returns; 130 and a line where Ctrl-C ends it, 141 and silence where nobody reads what it prints."""
+    """What `work` returns; 130 and a line where Ctrl-C ends it, 141 and silence where nobody reads what it prints.
+
+    2 and a line where a file cannot be made or read, or a disk is full. Other errors are mistakes of ours.
+    """
     begun_at_once = [number for number in HANDLED if signal.getsignal(number) is signal.SIG_DFL]
     for number in begun_at_once:
         signal.signal(number, HANDLED[number])
@@ -39,9 +47,26 @@ def in_order(name: str, work: Callable[[], int]) -> int:
         if not any([silence_if_unread(stream) for stream in (sys.stdout, sys.stderr)]):
             raise
         return UNREAD
+    except OSError as error:
+        if error.filename is None and error.errno not in DISK_FULL:
+            raise
+        place = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+        print(f"{name}: {place}{error.strerror}", file=sys.stderr)
+        return MENDABLE
     finally:
         for number in begun_at_once:
             signal.signal(number, signal.SIG_DFL)
+
+
+def for_good(code: int) -> NoReturn:
+    """End the process, all work being done and all files closed, without taking the interpreter apart.
+
+    Runs have been seen to stop for ever while that is done, in threads of libraries, and a scheduler waits with them.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads any more
+            stream.flush()
+    os._exit(code)
 
 
 def silence_if_unread(stream: TextIO) -> bool:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import faulthandler
-import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from typing import NoReturn
 
 import torch
 
@@ -35,19 +32,8 @@ def run(name: str, work: Callable[[], int | None]) -> int:
     return leaving.in_order(name, lambda: _exit_code(name, work))
 
 
-def leave(code: int) -> NoReturn:
-    """End the process, all work being done and all files closed, without taking the interpreter apart.
-
-    Runs have been seen to stop for ever while that is done, in threads of libraries, and a scheduler waits with them.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # nobody reads any more
-            stream.flush()
-    os._exit(code)
-
-
 def _exit_code(name: str, work: Callable[[], int | None]) -> int:
-    """The exit code of what is not interrupted."""
+    """The exit code of what is not left early."""
     try:
         return work() or 0
     except PeerFailed:  # the rank that failed has printed its line
@@ -58,9 +44,4 @@ def _exit_code(name: str, work: Callable[[], int | None]) -> int:
     except torch.OutOfMemoryError as error:
         seen, _, _ = str(error).partition(" Of the allocated memory")  # what follows is about torch's allocator
         print(f"{name}: {seen} {LESS_MEMORY}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"{name}: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
         return 2

@@ -46,14 +46,10 @@ class Run:
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self.best = folder / "best.pt"
-        try:
+        with _writable(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / ".lock").open("a+")
-        except OSError as error:
-            raise ConfigError(
-                f"train.runs: {folder} cannot be written ({error.strerror}); name another folder"
-            ) from error
-        self._take_lock()
+            self._take_lock()
         if (folder / "status.json").exists() and fresh:
             self._remove_run()
         begun = self.best.exists() or any(self.checkpoints.glob("*.pt"))
@@ -90,10 +86,11 @@ class Run:
 
     def describe(self, config_yaml: str, **more: object) -> None:
         """Write how the run came about; a resumed run's files are those of its last start."""
-        replace_file(self.folder / "config.yaml", config_yaml)
-        replace_file(self.folder / "env.json", json.dumps({**environment(), **more}, indent=1) + "\n")
-        with (self.folder / "command.txt").open("a") as file:
-            file.write(f"{now()}  {shlex.join(sys.argv)}\n")
+        with _writable(self.folder):
+            replace_file(self.folder / "config.yaml", config_yaml)
+            replace_file(self.folder / "env.json", json.dumps({**environment(), **more}, indent=1) + "\n")
+            with (self.folder / "command.txt").open("a") as file:
+                file.write(f"{now()}  {shlex.join(sys.argv)}\n")
 
     def log(self, line: str) -> None:
         """Add a line for people to log.txt."""
@@ -144,6 +141,15 @@ class Run:
 
 def _unwritable(number: object) -> bool:
     return isinstance(number, float) and not math.isfinite(number)
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Before a run has begun, a disk that refuses is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"train.runs: {folder} cannot be written ({error.strerror}); name another folder") from error
 
 
 @contextmanager

@@ -21,9 +21,10 @@ class Screen:
         self._bar: Progress | None = None
 
     def __enter__(self) -> Screen:
-        if self._show and sys.stdout.isatty():
+        console = Console(soft_wrap=True)
+        if self._show and sys.stdout.isatty() and not console.is_dumb_terminal:
             columns = TextColumn("{task.description}"), BarColumn(None), TimeElapsedColumn(), TimeRemainingColumn()
-            self._bar = Progress(*columns, console=Console(soft_wrap=True), transient=True)
+            self._bar = Progress(*columns, console=console, transient=True)
             self._task = self._bar.add_task("")
             self._bar.start()
         return self

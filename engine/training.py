@@ -191,8 +191,9 @@ def introduce(training: Training, state: dict | None, say: Say) -> None:
     dtype = runtime.HALF.get(config.runtime.precision, torch.float32)
     say(describe_shift(training.model, training.device, dtype, compiled=config.runtime.compile == "on"))
     clips_at_once = configs.clips_at_once(config.train, ranks)
+    shares = f", {config.train.batch // ranks} on each of {ranks} ranks" if ranks > 1 else ""
     parts = f", {clips_at_once} at a time" if config.train.accumulate > 1 else ""
-    say(f"{config.train.batch} clips a step, {config.train.batch // ranks} on each of {ranks} ranks{parts}")
+    say(f"{config.train.batch} clips a step{shares}{parts}")
     say(
         f"{training.train_loader.num_videos} videos, {training.steps_per_epoch} steps an epoch, "
         f"{training.total_steps} in all"
@@ -204,7 +205,8 @@ def introduce(training: Training, state: dict | None, say: Say) -> None:
         say(f"{len(training.model.kept_norms)} batch norms, all but the first, stay as they are (train.partial_bn)")
     if state is not None:
         changes = training.restore(state)
-        say(f"resumed after step {training.step}" + "".join(f"\n  {line}" for line in changes))
+        done = " of as many: train.epochs is reached" if training.step >= training.total_steps else ""
+        say(f"resumed after step {training.step}{done}" + "".join(f"\n  {line}" for line in changes))
 
 
 def describe_rate(config: Config) -> str:

@@ -3,10 +3,12 @@
 import copy
 import json
 import re
+import shutil
 import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import onnx
@@ -44,6 +46,14 @@ def assert_near(actual, expected, tolerance):
 def test_the_command_line_offers_what_can_be_written():
     assert list(ENDINGS) == list(export_file.WRITERS)
     assert list(PRECISIONS) == list(DTYPES)
+
+
+def test_a_disk_without_room_is_noticed_before_libraries_fail_on_it(tmp_path, monkeypatch, capfd):
+    weights = weights_file(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**10))
+    monkeypatch.setitem(export_file.WRITERS, "onnx", None)
+    assert run(weights, "--format", "onnx") == 2
+    assert f"export.py: {tmp_path}: 0 MiB free, but the file needs " in capfd.readouterr().err
 
 
 @pytest.fixture(scope="module")

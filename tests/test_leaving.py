@@ -96,6 +96,14 @@ sys.exit(leaving.in_order("predict.py", lambda: print("an answer", file=out)))
     assert done.returncode == leaving.UNREAD and not done.stdout and not done.stderr
 
 
+def test_a_full_disk_ends_a_program_with_a_line(monkeypatch, capfd):
+    assert leaving.in_order("x.py", lambda: Path("/dev/full").write_text("x")) == 2
+    monkeypatch.setattr("tools.prepare_stats.run", lambda arguments: Path("/proc/new").mkdir())
+    assert prepare.main(["stats", "a.list"]) == 2
+    no_place = "prepare.py stats: /proc/new: No such file or directory"
+    assert capfd.readouterr().err == f"x.py: No space left on device\n{no_place}\n"
+
+
 def test_a_broken_pipe_that_is_not_the_output_is_a_mistake_of_ours(unread, capfd):
     with pytest.raises(BrokenPipeError):
         leaving.in_order("x.py", lambda: os.write(unread, b"to a process that has died"))
@@ -115,12 +123,12 @@ def test_training_goes_on_when_nobody_reads_its_lines_any_more(unread, monkeypat
 def test_a_program_leaves_with_its_code_and_its_words_whatever_would_hold_up_the_interpreter():
     script = """
 import atexit, sys, threading, time
-from engine import program
+from engine import leaving
 atexit.register(time.sleep, 600)
 threading.Thread(target=time.sleep, args=(600,)).start()
 print("done", end="")
 print("a line", end="", file=sys.stderr)
-program.leave(3)
+leaving.for_good(3)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (3, "done", "a line")

@@ -16,7 +16,7 @@ from rich.console import Console
 from videos import write_video
 
 import configs
-from dali_pipes import host, loader, scan, windows
+from dali_pipes import DataError, host, loader, scan, windows
 from dali_pipes.probe import probe
 from engine import data, predict, runtime
 from engine.evaluate import evaluate
@@ -160,6 +160,13 @@ def test_every_video_gets_a_table_an_object_and_its_rows(folder, run, tmp_path):
         assert answer["clips"][0]["seconds"] == pytest.approx([n / 30 for n in answer["clips"][0]["frames"]], abs=1e-3)
         assert answer["end"] == pytest.approx(frames / 30, abs=1e-3)
     assert {len(answer["weights"]) for answer in answers} == {64}
+
+
+@pytest.mark.parametrize("form", [answer_files.json_lines, answer_files.table])
+def test_a_disk_too_full_for_an_answer_is_named(form):
+    refused = pytest.raises(DataError, match="/dev/full: cannot be written: No space left on device")
+    with refused, form(Path("/dev/full")) as write:
+        write({"path": "a.mp4", "error": "is empty"})
 
 
 def test_nothing_in_a_table_is_a_formula_to_a_spreadsheet(tmp_path):

@@ -1,11 +1,13 @@
 """The run folder: what is in it, and that two trainers never share one."""
 
+import errno
 import json
 import multiprocessing
 import os
 import resource
 import signal
 import sys
+from unittest import mock
 
 import pytest
 
@@ -45,6 +47,13 @@ def test_a_folder_in_which_nothing_has_begun_is_taken(tmp_path):
 def test_a_run_that_failed_before_its_first_checkpoint_can_simply_be_started_again(tmp_path):
     Run(tmp_path).status("failed", 0)
     Run(tmp_path)
+
+
+def test_a_disk_that_is_full_before_the_run_has_begun_is_said_in_a_line(tmp_path, monkeypatch):
+    config = load("demo.yaml", [f"train.runs={tmp_path}"])
+    monkeypatch.setattr(record, "replace_file", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(ConfigError, match=r"demo cannot be written \(No space left on device\); name another folder"):
+        record.open_run(config)
 
 
 def test_fresh_removes_what_the_run_has(tmp_path):

@@ -1,7 +1,12 @@
 """The line of a log tick, and times as people read them."""
 
-import pytest
+import io
+import sys
 
+import pytest
+from rich.console import Console
+
+from dali_pipes import progress
 from engine import screen
 from engine.screen import Screen
 
@@ -29,6 +34,18 @@ def test_the_first_tick_knows_no_speed_yet():
 )
 def test_times_are_short(seconds, text):
     assert screen.duration(seconds) == text
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines_alone(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with Screen() as spoken:
+        spoken.progress(1, 2, "ep 1/1")
+        spoken.say("a line")
+    assert capsys.readouterr().out == "a line\n"
+    console = Console(file=io.StringIO(), force_terminal=True)
+    assert list(progress.watched(range(3), 3, "scanning", console)) == [0, 1, 2]
+    assert console.file.getvalue() == ""
 
 
 def test_only_the_rank_that_shows_prints_but_a_log_gets_every_line(capsys):

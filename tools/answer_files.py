@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from configs import ConfigError
+from engine.publish import writing
 from engine.screen import cell
 
 Write = Callable[[dict], None]
@@ -20,7 +21,12 @@ COLUMNS = ("path", "start", "end", "rank", "label", "name", "probability", "erro
 def json_lines(file: Path) -> Iterator[Write]:
     """Writes one JSON object a video."""
     with _open(file, "--json") as out:
-        yield lambda answer: print(json.dumps(answer, ensure_ascii=False), file=out, flush=True)
+
+        def write(answer: dict) -> None:
+            with writing(file):
+                print(json.dumps(answer, ensure_ascii=False), file=out, flush=True)
+
+        yield write
 
 
 @contextmanager
@@ -31,8 +37,9 @@ def table(file: Path) -> Iterator[Write]:
         lines.writeheader()
 
         def write(answer: dict) -> None:
-            lines.writerows(_cells({**answer, **guess}) for guess in _guesses(answer))
-            out.flush()
+            with writing(file):
+                lines.writerows(_cells({**answer, **guess}) for guess in _guesses(answer))
+                out.flush()
 
         yield write
 
@@ -50,9 +57,15 @@ def _guesses(answer: dict) -> list[dict]:
     return [{"rank": rank, **guess} for rank, guess in enumerate(answer["top"], start=1)]
 
 
-def _open(file: Path, flag: str) -> TextIO:
+@contextmanager
+def _open(file: Path, flag: str) -> Iterator[TextIO]:
     """A text file to be written anew. A name need not be text: what is not becomes the \\udcNN that JSON knows."""
     try:
-        return open(file, "w", encoding="utf-8", errors="backslashreplace", newline="")
+        out = open(file, "w", encoding="utf-8", errors="backslashreplace", newline="")  # noqa: SIM115
     except OSError as error:
         raise ConfigError(f"{flag}: {file}: cannot be written: {error.strerror}") from error
+    try:
+        yield out
+    finally:
+        with suppress(OSError):  # what a full disk has refused once, which has been said
+            out.close()

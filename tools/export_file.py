@@ -11,7 +11,7 @@ import torch
 from configs import ConfigError
 from engine.card import Card
 from engine.environment import environment
-from engine.files import replace_file
+from engine.files import lack_of_room, replace_file
 from engine.saved import Saved, open_saved
 from models import Streaming
 from tools.export_check import check, reopen
@@ -34,6 +34,9 @@ def export(args: argparse.Namespace) -> None:
     path = args.out or Path(args.weights).with_suffix(suffix)
     refuse(args, path, suffix)
     saved = open_saved(args.weights, args.config, [*args.overrides, "model.shift=auto"])  # the form that can be traced
+    size = sum(tensor.nbytes for tensor in saved.model.state_dict().values())
+    if problem := lack_of_room(path.parent, size, "the file"):
+        raise ConfigError(problem)
     card = describe(saved, args)
     temporary = path.with_name(f".tmp-{path.name}")
     try:
