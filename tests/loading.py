@@ -45,7 +45,7 @@ def with_section(config, section, **settings):
 
 def arrays(batch):
     """A batch as (clips, labels, rows): arrays of its own, which stay when the loader goes on."""
-    return batch.clips_BVTCHW.numpy().copy(), batch.label_B.numpy(), batch.index_B.numpy()
+    return batch.clips_BVTCHW.cpu().numpy().copy(), batch.label_B.cpu().numpy(), batch.index_B.cpu().numpy()
 
 
 def read(config, split="train", epoch=0, start=0, shard=None):

@@ -212,10 +212,12 @@ def test_what_lies_on_its_side_is_extracted_upright(shared, tmp_path):
     assert "turned upright" in json.loads((tmp_path / "new" / "done.jsonl").read_text())["changes"]
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize(("split", "crops"), [("train", "center"), ("val", "center"), ("val", "ten")])
-def test_frames_and_videos_give_the_same_clips(both, split, crops):
+def test_frames_and_videos_give_the_same_clips(both, split, crops, device):
     """JPEG of quality 95, decoded by DALI, against H.264 decoded by PyAV: the same views, nearly the same pixels."""
     videos, frames = (with_section(config, "eval", crops=crops) for config in both)
+    frames = with_section(frames, "runtime", device=device)
     distances = []
     for (ours, *rows), (theirs, *same_rows) in zip(read(frames, split), read(videos, split), strict=True):
         np.testing.assert_array_equal(rows, same_rows)
