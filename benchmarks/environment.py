@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -36,8 +37,12 @@ def without_folder(word: str) -> str:
 
 
 def gpu_query(field: str) -> str | None:
-    """One field of `nvidia-smi --query-gpu` for the first GPU; None where there is no such program or field."""
-    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits", "--id=0"]
+    """One field of `nvidia-smi --query-gpu` for the first GPU that CUDA may use (nvidia-smi sees all of a host).
+
+    None where there is no such program or field.
+    """
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits", f"--id={gpu}"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -3,6 +3,7 @@
 import ctypes
 import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from benchmarks import nvcuvid
+from benchmarks.environment import gpu_query
 from benchmarks.numbered_videos import VideoSpec, number_in
 from benchmarks.nvdec import frames, remux, streams
 from benchmarks.nvdec.scale import CPU, GPU
@@ -97,6 +99,18 @@ def test_structures_are_laid_out_as_in_nvidias_header():
     sizes = ctypes.sizeof(nvcuvid.Capabilities), ctypes.sizeof(nvcuvid.Creation)
     places = nvcuvid.Capabilities.engines.offset, nvcuvid.Creation.output_format.offset
     assert (sizes, places) == ((88, 176), (25, 88))  # sizeof and offsetof, from a C compiler
+
+
+@pytest.mark.parametrize(("visible", "asked"), [(None, "0"), ("", "0"), ("3,1", "3"), ("GPU-5a", "GPU-5a")])
+def test_readings_are_of_the_gpu_that_is_used(tmp_path, monkeypatch, visible, asked):
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\necho "$3"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_query("utilization.decoder") == f"--id={asked}"
 
 
 @pytest.mark.parametrize("scale", [GPU, CPU])

@@ -120,7 +120,8 @@ def _jpeg_graph(batches: list[list], device: str, hardware_load: float):
     (files,) = fn.external_source(
         source=[(batch,) for batch in batches], num_outputs=1, batch=True, cycle="raise", dtype=types.UINT8, ndim=1
     )
-    return fn.decoders.image(files, device=device, hw_decoder_load=hardware_load, output_type=types.RGB)
+    how = {"hw_decoder_load": hardware_load, "output_type": types.RGB, "affine": False}
+    return fn.decoders.image(files, device=device, **how)
 
 
 def _encode(picture_HWC: np.ndarray) -> bytes:
