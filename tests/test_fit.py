@@ -148,6 +148,7 @@ def test_falling_back_to_an_older_checkpoint_gives_the_same_end(trainer, uninter
     os.truncate(newest, 100)
     _, weights = trainer()
     assert any("falling back to" in line for line in trainer.lines)
+    assert not newest.exists()  # set aside, so that it does not count as one of the newest that are kept
     assert_identical(weights, uninterrupted.weights)
     assert trainer.metrics("train") == uninterrupted.metrics("train")
 
@@ -232,18 +233,19 @@ def test_the_average_is_told_each_step(trainer, monkeypatch):
     assert told == list(range(STEPS * EPOCHS))
 
 
-@pytest.mark.parametrize(("clip_norm", "max_norm"), [(0.5, 0.5), (0, math.inf)])
-def test_steps_clip_gradients_to_the_norm_that_is_set_or_not_at_all(trainer, monkeypatch, clip_norm, max_norm):
-    norms, take = set(), training.train_step
+@pytest.mark.parametrize(("clip_norm", "max_norm", "parts"), [(0.5, 0.5, 2), (0, math.inf, 1)])
+def test_steps_clip_gradients_and_take_parts_as_is_set(trainer, monkeypatch, clip_norm, max_norm, parts):
+    seen, take = set(), training.train_step
 
     def watched(*given, **how):
-        norms.add(how["max_norm"])
+        seen.add((how["max_norm"], how["parts"]))
         return take(*given, **how)
 
     monkeypatch.setattr(training, "train_step", watched)
-    trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 1}, "optim": {"clip_norm": clip_norm}}
+    train = {"runs": str(trainer.folder), "epochs": 1, "accumulate": parts}
+    trainer.settings = {"train": train, "optim": {"clip_norm": clip_norm}}
     trainer()
-    assert norms == {max_norm}
+    assert seen == {(max_norm, parts)}
 
 
 def test_the_wait_for_data_is_that_of_the_rank_that_waited_most(trainer, monkeypatch):
