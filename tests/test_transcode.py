@@ -285,3 +285,15 @@ def test_a_split_of_a_table_keeps_its_name(tmp_path):
     (tmp_path / "table.csv").write_text("path,label,split\na.mp4,0,train\nb.mp4,1,val\n")
     assert convert(f"{tmp_path}/table.csv:train", tmp_path / "new") == 0
     assert (tmp_path / "new" / "table-train.list").read_text() == "a.mp4 0\n"
+
+
+def test_the_settings_that_read_the_new_set_are_said(tmp_path, capsys):
+    write_video(tmp_path / "a.mp4", "mpeg4", 4)
+    (tmp_path / "train.list").write_text("a 0\n")
+    new = tmp_path / "new"
+    assert convert(tmp_path / "train.list", new, "--suffix", ".mp4") == 0
+    assert f"for a recipe: data.root={new} data.train={new}/train.list data.suffix=\n" in capsys.readouterr().err
+    frames = tmp_path / "frames"
+    assert prepare.main(["frames", str(new / "train.list"), "--out", str(frames), "--pattern", "{:03}.jpg"]) == 0
+    found = f"data.root={frames} data.train={frames}/train.list data.decoder=jpeg data.frame_pattern={{:03}}.jpg\n"
+    assert f"for a recipe: {found}" in capsys.readouterr().err

@@ -46,6 +46,7 @@ class Conversion:
     settings: dict  # plain values; when one changes, all is made anew
     suffix: str  # of what is written; empty for folders
     line: Callable[[str, int, dict], str]  # (path, label, record) → a line of the new list
+    reading: tuple[str, ...] = ()  # settings of a recipe that reads what is written
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dali_pipes.progress import say
 from dali_pipes.scan import load_catalog
 from tools.convert import DONE, LEFT_OUT, Conversion, Outcome, convert_all
 from tools.dataset_arguments import add_dataset_arguments, datasets
+from tools.list_files import by_split
 
 
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,9 @@ def convert_datasets(arguments: argparse.Namespace, conversion: Conversion) -> O
     outcome = convert_all(catalogs, arguments.out, conversion, arguments.workers, console)
     for line in summary(outcome, arguments.out):
         say(console, line)
+    gone = [f"data.{key}=" for key in ("prefix", "suffix") if any(getattr(data, key) for _, data in sets)]
+    words = [f"data.root={arguments.out}", *by_split(outcome.lists), *gone, *conversion.reading]
+    say(console, f"for a recipe: {' '.join(words)}")
     return outcome
 
 

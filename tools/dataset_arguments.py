@@ -36,7 +36,11 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     choices = get_args(get_type_hints(Data)["format"])
     parser.add_argument("--root", default="", help="data.root: the folder that the paths in the lists start from")
     parser.add_argument(
-        "--format", default="auto", choices=choices, help="data.format: what the lists are (%(default)s)"
+        "--format",
+        default="auto",
+        choices=choices,
+        metavar="FORMAT",
+        help=f"data.format: what the lists are ({', '.join(choices)}; else %(default)s)",
     )
     parser.add_argument("--prefix", default="", help="data.prefix: put before every path")
     parser.add_argument("--suffix", default="", help="data.suffix: put behind every path, such as .mp4")

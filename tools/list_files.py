@@ -66,15 +66,20 @@ def write_lines(file: Path, lines: Iterable[str]) -> None:
         raise DataError(f"{file}: cannot be written: {error.strerror}") from error
 
 
+def by_split(files: Iterable[Path]) -> list[str]:
+    """How a recipe names the lists whose names tell their splits."""
+    named = {split_name(file.stem).rstrip("0123456789"): file for file in files}
+    return [f"data.{split}={file}" for split, file in named.items() if split]
+
+
 def settings(listings: dict[Path, Listing], classes: Path | None) -> str:
     """How a recipe names the lists that were written: `data.root=... data.train=...`."""
     first = next(iter(listings.values()))
-    named = {split_name(file.stem).rstrip("0123456789"): file for file in listings}
     num_classes = len(first.class_names) or 1 + max(int(np.max(listing.label_N)) for listing in listings.values())
     return " ".join(
         [
             f"data.root={first.base}",
-            *(f"data.{split}={file}" for split, file in named.items() if split),
+            *by_split(listings),
             *([f"data.class_names={classes}"] if classes else []),
             f"model.num_classes={num_classes}",
         ]

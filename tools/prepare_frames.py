@@ -26,7 +26,8 @@ def run(arguments: argparse.Namespace) -> None:
     if not 1 <= arguments.quality <= 100:
         raise ConfigError(f"--quality: {arguments.quality} is not between 1 and 100")
     settings = Settings(arguments.quality, arguments.pattern)
-    convert_datasets(arguments, Conversion(write_pictures, asdict(settings), "", list_line))
+    reading = "data.decoder=jpeg", f"data.frame_pattern={settings.pattern}"
+    convert_datasets(arguments, Conversion(write_pictures, asdict(settings), "", list_line, reading))
 
 
 def list_line(name: str, label: int, record: dict) -> str:
