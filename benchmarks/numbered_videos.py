@@ -6,8 +6,10 @@ A natural-looking scene seen through a window that moves a pixel a frame: compre
 from __future__ import annotations
 
 import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -34,7 +36,7 @@ class VideoSpec:
     height: int = 256
     frames: int = 300
     colours: Literal["untagged", "bt709", "full_range"] = "untagged"  # what the stream says of its colours
-    kind: Literal["plain", "interlaced", "10bit"] = "plain"
+    kind: Literal["plain", "interlaced", "10bit", "hidden"] = "plain"  # hidden: as `hide_keyframes` makes it (VP9)
 
     @property
     def name(self) -> str:
@@ -58,28 +60,60 @@ def _write(path: Path, spec: VideoSpec) -> None:
     if path.exists():
         return
     unfinished = path.with_suffix(".part")
-    with av.open(str(unfinished), "w", format="mp4") as container:
+    _encode(unfinished, spec)
+    if spec.kind == "hidden":
+        plain = unfinished.rename(path.with_suffix(".plain"))
+        hide_keyframes(plain, unfinished, "mp4")
+        plain.unlink()
+    unfinished.rename(path)
+
+
+def _encode(path: Path, spec: VideoSpec) -> None:
+    twice = spec.kind == "hidden"  # what a keyframe shows, since it will be hidden
+    with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(ENCODERS[spec.codec], rate=30, options=_options(spec))
         stream.width, stream.height = spec.width, spec.height
         stream.pix_fmt = "yuvj420p" if spec.codec == "mjpeg" else {"10bit": "yuv420p10le"}.get(spec.kind, "yuv420p")
         encoder = stream.codec_context
         encoder.colorspace, encoder.color_range = _TAGS[spec.colours]
-        encoder.gop_size, encoder.thread_count = spec.interval, 1
+        encoder.gop_size, encoder.thread_count = spec.interval + twice, 1
         for number in range(spec.frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(spec, number), format="rgb24")))
+            for _ in range(2 if twice and number % spec.interval == 0 else 1):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(spec, number), format="rgb24")))
         container.mux(stream.encode())
-    unfinished.rename(path)
+
+
+def hide_keyframes(source: Path, target: Path, container: str) -> None:
+    """Write a VP9 video again, none of whose keyframes is shown: each is in one packet with the picture that follows.
+
+    Encoders make such superframes (annex B of the VP9 specification) of references to the future.
+    """
+    with av.open(str(source)) as old, av.open(str(target), "w", format=container) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        hidden, shown = b"", 0
+        for packet in old.demux(video=0):
+            data = bytes(packet)
+            if packet.is_keyframe:
+                hidden = bytes([data[0] & ~2]) + data[1:]  # show_frame
+            elif data:
+                index = struct.pack("<BIIB", 0xD9, len(hidden), len(data), 0xD9)
+                merged = av.Packet(hidden + data + index if hidden else data)
+                merged.stream, merged.pts, merged.dts, merged.is_keyframe = stream, shown, shown, bool(hidden)
+                merged.time_base = Fraction(1, 30)
+                new.mux(merged)
+                hidden, shown = b"", shown + 1
 
 
 def _options(spec: VideoSpec) -> dict[str, str]:
     """Options that put keyframes and B-frames exactly where the specification has them; groups open as by default."""
     exact = f"keyint={spec.interval}:min-keyint={spec.interval}:scenecut=0:bframes={spec.b_frames}:b-adapt=0"
+    resilient = {"error-resilient": "default"} if spec.kind == "hidden" else {}  # of whether a picture was shown
     if spec.kind == "interlaced":
         exact += ":interlaced=1"
     return {
         "h264": {"preset": "veryfast", "x264-params": exact},
         "hevc": {"preset": "ultrafast", "x265-params": f"log-level=none:{exact}"},
-        "vp9": {"deadline": "realtime", "cpu-used": "8", "keyint_min": str(spec.interval)},
+        "vp9": {"deadline": "realtime", "cpu-used": "8", "keyint_min": str(spec.interval), **resilient},
         "mjpeg": {},
         "mpeg4": {"qscale": "4", "flags": "qscale"},
     }[spec.codec]

@@ -4,9 +4,7 @@ import errno
 import os
 import struct
 from dataclasses import replace
-from fractions import Fraction
 
-import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +12,7 @@ from hypothesis import strategies as st
 from made_up import GROUPS, made_up, stream
 from videos import decode_whole, number_in, write_video
 
+from benchmarks.numbered_videos import hide_keyframes
 from dali_pipes import bitstream, cutter, decode, mp4, turns
 from dali_pipes.cutter import cut, needed
 from dali_pipes.decode import decode_frames
@@ -99,32 +98,12 @@ def test_unusual_references_between_pictures_are_respected(tmp_path, codec, opti
     assert_frames_equal_a_full_decode(write_video(tmp_path / "clip.mp4", codec, 64, options=options), draws=20)
 
 
-def hide_keyframes(source, target):
-    """Each VP9 keyframe no longer shown, and in one packet with the picture that follows: a superframe, as encoders
-    make of references to the future (annex B of the VP9 specification).
-    """
-    with av.open(str(source)) as old, av.open(str(target), "w") as new:
-        stream = new.add_stream_from_template(old.streams.video[0])
-        hidden, shown = b"", 0
-        for packet in old.demux(video=0):
-            data = bytes(packet)
-            if packet.is_keyframe:
-                hidden = bytes([data[0] & ~2]) + data[1:]  # show_frame
-            elif data:
-                index = struct.pack("<BIIB", 0xD9, len(hidden), len(data), 0xD9)
-                merged = av.Packet(hidden + data + index if hidden else data)
-                merged.stream, merged.pts, merged.dts, merged.is_keyframe = stream, shown, shown, bool(hidden)
-                merged.time_base = Fraction(1, 30)
-                new.mux(merged)
-                hidden, shown = b"", shown + 1
-    return target
-
-
 @pytest.mark.parametrize("suffix", [".webm", ".mp4"])
 def test_reference_pictures_inside_vp9_superframes_do_not_shift_the_count(tmp_path, suffix):
     options = {"error-resilient": "default", "cpu-used": "8", "deadline": "realtime"}  # needs no shown picture before
     plain = write_video(tmp_path / "plain.webm", "libvpx-vp9", 40, gop=8, options=options)
-    path = hide_keyframes(plain, tmp_path / f"clip{suffix}")
+    path = tmp_path / f"clip{suffix}"
+    hide_keyframes(plain, path, suffix[1:])
     assert probe(str(path)).frames == 35
     assert_frames_equal_a_full_decode(path, draws=10)
 

@@ -41,12 +41,19 @@ def shown_numbers(data: bytes) -> list[int]:
 @pytest.mark.parametrize(
     ("codec", "kind"),
     [(codec, "plain") for codec in ("h264", "hevc", "vp9", "mjpeg", "mpeg4")]
-    + [("h264", "interlaced"), ("h264", "10bit"), ("hevc", "10bit")],
+    + [("h264", "interlaced"), ("h264", "10bit"), ("hevc", "10bit"), ("vp9", "hidden")],
 )
 def test_every_encoded_picture_still_says_its_number(folder, codec, kind):
     spec = VideoSpec(codec, interval=8, width=160, height=96, frames=20, kind=kind)
     streams.scanned(folder, spec)
     assert shown_numbers(spec.path(folder).read_bytes()) == list(range(20))
+
+
+def test_hidden_references_share_packets_with_pictures_that_are_shown(folder):
+    video = streams.scanned(folder, VideoSpec("vp9", interval=8, width=160, height=96, frames=20, kind="hidden"))
+    with av.open(video.path) as container:
+        last_bytes = [bytes(packet)[-1] for packet in container.demux(video=0) if packet.size]
+    assert [place for place, byte in enumerate(last_bytes) if byte >> 5 == 6] == video.groups.tolist() == [0, 8, 16]
 
 
 def test_training_gives_nvdec_what_the_probe_tries_but_what_is_awkward(folder):

@@ -72,6 +72,7 @@ GPU = Scale(
     b_frames=(0, 2),
     awkward=(
         VideoSpec("vp9", 16),
+        VideoSpec("vp9", 16, kind="hidden"),
         VideoSpec("vp9", 16, width=427, height=240),  # as Something-Something has them
         VideoSpec("mpeg4", 12, width=320, height=240),  # UCF101
         VideoSpec("h264", 16, kind="interlaced"),
@@ -101,7 +102,7 @@ CPU = Scale(
     intervals=(1, 8, 24),
     usual_interval=8,
     b_frames=(0,),
-    awkward=(VideoSpec("vp9", 8, width=97, height=65, frames=32),),
+    awkward=(VideoSpec("vp9", 8, width=97, height=65, frames=32, kind="hidden"),),
     base=VideoSpec("vp9", width=96, height=64, frames=32),
     odd_width=90,
     clip_frames=4,
