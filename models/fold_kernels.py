@@ -9,7 +9,7 @@ Shapes: N = B * T frames, M rows of the matrix, C channels in, O channels out, S
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -153,7 +153,7 @@ def forward(
     tile = tile or _tile("forward", x_NCHW, channels, filters)
     y_NOHW = _empty(x_NCHW, count, filters, *size)
     grid = (triton.cdiv(rows, tile.rows) * triton.cdiv(filters, tile.columns),)
-    wrap_triton(forward_kernel)[grid](
+    launcher(forward_kernel, x_NCHW)[grid](
         x_NCHW, weight_OC, bias_O, y_NOHW, rows, channels, filters, *_geometry(size, frames, after, before),
         ROWS=tile.rows, COLUMNS=tile.columns, TERMS=tile.terms, VECTOR=_vector(x_NCHW, channels, after, before),
         num_warps=tile.warps, num_stages=tile.stages,
@@ -171,7 +171,7 @@ def input_grad(
     tile = tile or _tile("input_grad", dy_NOHW, channels, filters)
     dx_NCHW = _empty(dy_NOHW, count, channels, *size)
     grid = (triton.cdiv(rows, tile.rows) * triton.cdiv(channels, tile.columns),)
-    wrap_triton(input_grad_kernel)[grid](
+    launcher(input_grad_kernel, dy_NOHW)[grid](
         dy_NOHW, weight_OC, added_NCHW, dx_NCHW, rows, channels, filters, *_geometry(size, frames, after, before),
         ROWS=tile.rows, COLUMNS=tile.columns, TERMS=tile.terms, VECTOR=_vector(dy_NOHW, channels, after, before),
         num_warps=tile.warps, num_stages=tile.stages,
@@ -188,12 +188,20 @@ def weight_grad(
     tile, tiles, rows_of_part = split(x_NCHW, filters, tile)
     parts = triton.cdiv(rows, rows_of_part)
     parts_SOC = torch.empty(parts, filters, channels, dtype=torch.float32, device=x_NCHW.device)
-    wrap_triton(weight_grad_kernel)[tiles, parts](
+    launcher(weight_grad_kernel, x_NCHW)[tiles, parts](
         x_NCHW, dy_NOHW, parts_SOC, rows, channels, filters, *_geometry(size, frames, after, before), rows_of_part,
         ROWS=tile.rows, COLUMNS=tile.columns, TERMS=tile.terms, VECTOR=_vector(x_NCHW, channels, after, before),
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return parts_SOC.sum(0)
+
+
+def launcher(kernel: Any, values: Tensor) -> Any:
+    """The kernel, to be launched; for values that a compiler traces with, in the form that lets it see the kernel.
+
+    Outside of an operator that form makes an autotuner of its own for every launch, which takes longer than the kernel.
+    """
+    return kernel if type(values) is Tensor else wrap_triton(kernel)
 
 
 def split(x_NCHW: Tensor, filters: int, tile: Tile | None = None) -> tuple[Tile, int, int]:

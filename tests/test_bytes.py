@@ -80,7 +80,7 @@ def test_the_folded_shift_moves_no_frame_of_its_own_and_spares_the_addition_of_t
 def test_partial_sums_are_counted_as_they_are_made(monkeypatch):
     made = []
     launch = defaultdict(lambda: lambda x, dy, parts, *_, **__: made.append(parts))
-    monkeypatch.setattr(fold_kernels, "wrap_triton", lambda kernel: launch)
+    monkeypatch.setattr(fold_kernels, "launcher", lambda *_: launch)
     x_NCHW, dy_NOHW = torch.empty(16, 64, 28, 28, device="meta"), torch.empty(16, 32, 28, 28, device="meta")
     fold_kernels.weight_grad(x_NCHW, dy_NOHW, 8, 8, 8)
     assert traffic.partial_sums("shift_conv1x1_weight_grad", (x_NCHW, dy_NOHW)) == 2 * made[0].nbytes

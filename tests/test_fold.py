@@ -9,10 +9,11 @@ import triton
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._functorch.aot_autograd import aot_function
+from torch._higher_order_ops.triton_kernel_wrap import TraceableTritonKernelWrapper
 from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
 
-from models import fold, fold_products
+from models import fold, fold_kernels, fold_products
 from models.fold import fork_shift_conv1x1, shift_conv1x1
 from models.shift import temporal_shift
 
@@ -218,3 +219,10 @@ def test_a_compiler_for_gpus_sees_the_kernels_and_what_each_one_writes(h100):
     assert created and not any("memory_format" in node.kwargs for node in created)  # Inductor fills such with zeros
     assert (y_NOHW.stride(), dx_NCHW.stride()) == (dy_NOHW.stride(), x_NCHW.stride())
     assert (dweight_OC11.stride(), dweight_OC11.dtype) == (weight_OC11.stride(), torch.float32)
+
+
+def test_a_kernel_is_launched_as_it_is_unless_a_compiler_looks_on():
+    with FakeTensorMode():
+        fake = torch.empty(1, device="cuda")
+    assert fold_kernels.launcher(fold_kernels.forward_kernel, torch.empty(1)) is fold_kernels.forward_kernel
+    assert isinstance(fold_kernels.launcher(fold_kernels.forward_kernel, fake), TraceableTritonKernelWrapper)
