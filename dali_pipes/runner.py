@@ -14,6 +14,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from nvidia.dali import Pipeline
 from torch import Tensor
 
 from configs.schema import Config
@@ -44,6 +45,7 @@ class GraphRunner:
         self._prepared = self._feeder.batches(plan, iter(()), 0)
         self._coming: Iterator[Prepared] = iter(())
         self._in_flight: deque[Prepared] = deque()
+        self._pipeline: Pipeline | None = None
         try:
             self._pipeline = self._build(self._next_columns, plan.batch)
         except FAILURES as error:
@@ -77,7 +79,7 @@ class GraphRunner:
         self._prepared.close()
         self._feeder.close()
 
-    def _build(self, source, batch: int):
+    def _build(self, source, batch: int) -> Pipeline:
         """A pipeline over `source` for batches of `batch` videos."""
         clip, views = self._config.clip, self.plan.views
         if self._feeder.head == "jpeg":  # each frame of each view is a video of its own
@@ -109,6 +111,8 @@ class GraphRunner:
         """The next batch of clips, BVTHWC; None behind the last."""
         while True:
             try:
+                if self._pipeline is None:
+                    self._pipeline = self._build(self._next_columns, self.plan.batch)
                 (clips,) = self._pipeline.run()
                 clips = torch.from_dlpack(clips.as_tensor())
                 return clips.reshape(self.plan.batch, self.plan.views, -1, *clips.shape[-3:])
@@ -119,10 +123,11 @@ class GraphRunner:
                 self._revive(error)
 
     def _revive(self, error: Exception) -> None:
-        """Rebuild the pipeline after DALI gave it up, without the videos that it cannot decode.
+        """Go on without the pipeline that DALI gave up, and without the videos that it cannot decode.
 
         Raises DataError where that is no video's fault.
         """
+        self._pipeline = None  # and its memory is free
         head, blank = self._feeder.head, placeholder(self._feeder.head, self.plan.views, self.plan.frames)
         if reason := self._refusal(blank):
             raise self._failure(reason) from error
@@ -133,7 +138,10 @@ class GraphRunner:
                 if row < 0:
                     continue
                 paths.append(self._feeder.catalog.path(row))
-                if reason := self._refusal(prepared.samples[place]):
+                reason = self._refusal(prepared.samples[place])
+                if _MEMORY.search(reason):
+                    raise self._failure(f"{paths[-1]}: {reason}") from error
+                if reason:
                     self._feeder.give_up(row, f"{paths[-1]}: {head} cannot decode it ({reason})")
                     prepared.samples[place] = blank
                     prepared.row_B[place] = -1
@@ -141,7 +149,6 @@ class GraphRunner:
         if not culprits:
             raise self._failure(f"{said(error)}; each video alone decodes: {', '.join(paths[:16])}") from error
         self._coming = itertools.chain(in_flight, self._coming)
-        self._pipeline = self._build(self._next_columns, self.plan.batch)
 
     def _failure(self, reason: str) -> DataError:
         """What to say where decoding fails, and for no video's sake."""

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from loading import make_config, read, with_section, write_set
+from loading import arrays, assert_same, make_config, read, with_section, write_set
 from videos import picture, write_video
 
 from dali_pipes import DataError, Shard, build_loader, loader, mp4, nvdec, runner
@@ -233,5 +233,17 @@ def test_memory_that_does_not_suffice_is_told_with_what_takes_less(tmp_path):
         videos._runner._revive(
             RuntimeError("encountered:\n\nCUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory")
         )
+    assert_same(list(map(arrays, videos.epoch(0))), read(config, "val"))  # with what takes its place
     videos.close()
-    assert read(config, "val")
+
+
+def test_no_video_is_blamed_for_memory_that_does_not_suffice(tmp_path, monkeypatch):
+    config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
+    spoil(tmp_path / "6.mp4")
+    videos = build_loader(config, "val")
+    refusals = iter(["", "", "Can't allocate 400 bytes"])  # of the blank picture, of one video, of the next
+    monkeypatch.setattr(videos._runner, "_refusal", lambda sample: next(refusals))
+    with pytest.raises(DataError, match=r"mp4: Can't allocate 400 bytes; if memory is short, take a smaller"):
+        list(videos.epoch(0))
+    assert videos.unreadable == []
+    videos.close()
