@@ -13,6 +13,9 @@ import torch
 torch.set_num_threads(1)  # the tests' networks are too small to share out, and waiting threads spin
 
 SHARED = Path(__file__).parents[2] / "shared"
+GPU = {"is_available": torch.cuda.is_available, "init": torch.cuda.init} if torch.cuda.is_available() else {}
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # of programs that tests start, too
+ASKED = os.environ.get(VISIBLE)
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +24,29 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("the folder of large reference data is not here")
     return SHARED
+
+
+def _refuse():
+    raise RuntimeError("No CUDA GPUs are available")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gpu_out_of_sight():
+    """On a machine with a GPU, too, tests that are not about one find what they find without."""
+    with pytest.MonkeyPatch.context() as patch:
+        if GPU:
+            patch.setattr(torch.cuda, "is_available", lambda: False)
+            patch.setattr(torch.cuda, "init", _refuse)
+            patch.setenv(VISIBLE, "")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def gpu_in_sight_of_its_tests(request, monkeypatch, gpu_out_of_sight):
+    if GPU and request.node.get_closest_marker("gpu"):
+        for name, function in GPU.items():
+            monkeypatch.setattr(torch.cuda, name, function)
+        monkeypatch.delenv(VISIBLE) if ASKED is None else monkeypatch.setenv(VISIBLE, ASKED)
 
 
 def pytest_ignore_collect(collection_path):
@@ -35,6 +61,6 @@ def pytest_collection_modifyitems(items):
     if os.environ.get("REQUIRE_GPU") == "1":
         return
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
-    if gpu_items and not torch.cuda.is_available():
+    if gpu_items and not GPU:
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
