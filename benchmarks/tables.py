@@ -35,10 +35,10 @@ def rate(record: Record) -> str:
     return f"{record['clips_per_s']:.4g} ({low:.4g}–{high:.4g})"
 
 
-def peers(part: str) -> Iterator[Row]:
+def peers(part: str, file: str = "peers.jsonl") -> Iterator[Row]:
     """Every contender of a comparison, group by group."""
     yield ["of", "by", "clips/s (quartiles)", "ours over it", "largest difference, grey levels"]
-    for record in records("peers.jsonl", f"{part}/"):
+    for record in records(file, f"{part}/"):
         _, video, name = record["case"].split("/", 2)
         if "skipped" in record:
             continue
@@ -118,19 +118,19 @@ def bytes_moved() -> Iterator[Row]:
         yield [network, record["case"], f"{record['mb_per_picture']:.1f}", over]
 
 
-def steps() -> Iterator[Row]:
+def steps(file: str = "shift.jsonl") -> Iterator[Row]:
     """A training step with each form of the shift, over one without any."""
     yield ["precision, mode", "form of the shift", "step time over TSN"]
-    for record in records("shift.jsonl", "steps/.*/over tsn"):
+    for record in records(file, "steps/.*/over tsn"):
         _, precision, mode, _ = record["case"].split("/")
         for form in ("tsn again", "auto", "copied", "folded", "reference"):
             yield [f"{precision}, {mode}", form, f"{record[form]:.2f}"]
 
 
-def inference() -> Iterator[Row]:
+def inference(file: str = "shift.jsonl") -> Iterator[Row]:
     """A forward pass of the deployed network with each form of the shift, over one without any."""
     yield ["precision, mode", "form of the shift", "time over TSN"]
-    found = {record["case"]: record["ms"] for record in records("shift.jsonl", "inference/.*/") if "ms" in record}
+    found = {record["case"]: record["ms"] for record in records(file, "inference/.*/") if "ms" in record}
     for case, milliseconds in found.items():
         _, precision, mode, form = case.split("/")
         if form != "tsn":
@@ -165,6 +165,9 @@ TABLES: dict[str, Callable[[], Iterator[Row]]] = {
     "cut": cuts,
     "steps": steps,
     "inference": inference,
+    "step-epyc": lambda: peers("step", "peers_epyc.jsonl"),
+    "steps-epyc": lambda: steps("shift_epyc.jsonl"),
+    "inference-epyc": lambda: inference("shift_epyc.jsonl"),
     "snap": snapped,
     "snap-train": trained_snapped,
     "streaming": streams,

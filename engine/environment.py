@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from models import fold_table
+
 PACKAGES = ("tsm-dali", "torch", "torchvision", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "av", "numpy")
 
 
@@ -31,7 +33,7 @@ def environment() -> dict:
         "cudnn": torch.backends.cudnn.version(),
         "gpu": torch.cuda.get_device_name() if gpu else None,
         "gpus": torch.cuda.device_count(),
-        "cpu": _cpu_name(),
+        "cpu": fold_table.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "platform": platform.platform(),
         **_commit(),
@@ -43,13 +45,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _cpu_name() -> str | None:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return None
 
 
 def _commit() -> dict:

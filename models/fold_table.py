@@ -48,8 +48,16 @@ def key(row: Row) -> tuple:
 
 @cache
 def device_name(device: torch.device) -> str:
-    """What a row calls a device: a GPU by its name, any CPU `cpu`."""
+    """What a row calls a device: a GPU by its name, a CPU by the name of its processor."""
+    if device.type == "cpu":
+        return processor()
     return torch.cuda.get_device_name(device) if torch.cuda.is_available() and device.type == "cuda" else device.type
+
+
+def processor() -> str:
+    """This machine's processor as its kernel names it; `cpu` where it does not."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "cpu")
 
 
 @cache

@@ -43,7 +43,7 @@ def test_a_wrong_kernel_is_not_timed(monkeypatch):
 
 
 def test_rows_of_this_device_take_the_place_of_older_ones(tmp_path, monkeypatch):
-    old = {"device": "cpu", "dtype": "float32", "channels": 16, "filters": 8, "folded_ms": 9.0}
+    old = {"device": fold_table.processor(), "dtype": "float32", "channels": 16, "filters": 8, "folded_ms": 9.0}
     other = old | {"device": "NVIDIA H200"}
     monkeypatch.setattr(fold_table, "rows", lambda: {fold_table.key(row): row for row in (old, other)})
     times = {way: [{"ms": 1.0}, {"ms": 2.0}, {"ms": 3.5}] for way in cases.WAYS}
@@ -66,7 +66,14 @@ def test_every_form_that_is_measured_is_the_same_network(form):
 
 def test_auto_goes_by_what_was_just_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(fold_table, "FILE", fold_table.FILE)
-    row = {"device": "cpu", "dtype": "float32", "channels": 3, "filters": 5, "copied_ms": 2.0, "folded_ms": 1.0}
+    row = {
+        "device": fold_table.processor(),
+        "dtype": "float32",
+        "channels": 3,
+        "filters": 5,
+        "copied_ms": 2.0,
+        "folded_ms": 1.0,
+    }
     (tmp_path / fold_table.FILE.name).write_text(json.dumps(row))
     use_table(tmp_path)
     assert fold_table.is_faster(torch.device("cpu"), torch.float32, 3, 5, compiled=False)

@@ -28,7 +28,7 @@ def table(tmp_path, monkeypatch):
 
 
 def row(**changes):
-    layer = {"device": "cpu", "dtype": "float32", "channels": 8, "filters": 4}
+    layer = {"device": fold_table.processor(), "dtype": "float32", "channels": 8, "filters": 4}
     return layer | {"plain_ms": 1.0, "copied_ms": 1.2, "folded_ms": 1.1} | changes
 
 
