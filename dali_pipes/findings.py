@@ -41,8 +41,9 @@ def write_quarantine(folder: Path, catalog: Catalog) -> None:
 def summary(catalog: Catalog, scanned: int, seconds: float) -> str:
     """What there is, in one line. `scanned`: how many files were looked into for it, in `seconds`."""
     total, bad = _distinct(catalog), len(bad_files(catalog))
-    done = f"scanned {scanned} of {total} videos" if scanned < total else f"scanned {total} videos"
-    line = f"{done} in {seconds:.1f} s" if scanned else f"{total} videos, none new or changed"
+    videos = f"{total} video{'s' * (total != 1)}"
+    done = f"scanned {scanned} of {videos}" if scanned < total else f"scanned {videos}"
+    line = f"{done} in {seconds:.1f} s" if scanned else f"{videos}, none new or changed"
     line += f": {total - bad} readable"
     if bad:
         line += f", {bad} quarantined (see {catalog.file.with_name(QUARANTINE)})"

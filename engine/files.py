@@ -43,6 +43,16 @@ def lack_of_room(folder: Path, need: int, what: str) -> str | None:
     return f"{folder}: {free / 2**20:,.0f} MiB free, but {what} needs {need / 2**20:,.0f} MiB; make room"
 
 
+def end_last_line(path: Path) -> None:
+    """Let what is added next stand on a line of its own, also where a kill cut the last line short."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+
+
 def read_lines(path: Path) -> Iterator[dict]:
     """The objects of a .jsonl file, less a line that a kill cut short; none where there is no such file."""
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

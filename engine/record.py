@@ -28,7 +28,7 @@ import configs
 from configs import Config, ConfigError
 from engine.board import Board
 from engine.environment import environment, now
-from engine.files import read_lines, replace_file
+from engine.files import end_last_line, read_lines, replace_file
 
 
 def open_run(config: Config, *, resume: bool = False, fresh: bool = False) -> Run:
@@ -60,6 +60,8 @@ class Run:
             )
         self.checkpoints.mkdir(exist_ok=True)
         self._board = Board(folder / "tb")
+        for name in ("log.txt", "metrics.jsonl", "quarantine.jsonl"):
+            end_last_line(folder / name)
         self._quarantined = {(entry["split"], entry["row"]) for entry in read_lines(folder / "quarantine.jsonl")}
 
     def _take_lock(self) -> None:

@@ -147,6 +147,16 @@ def test_metrics_are_tagged_lines_and_a_line_cut_short_is_passed_over(tmp_path):
     assert [(entry["_type"], entry["step"]) for entry in entries] == [("train", 10), ("val", 10)]
 
 
+def test_what_is_added_behind_a_line_cut_short_stands_on_its_own(tmp_path):
+    run = Run(tmp_path)
+    run.quarantine("train", [(1, "a.mp4", "is damaged")])
+    with (tmp_path / "quarantine.jsonl").open("a") as file:
+        file.write('{"split": "tr')
+    del run
+    Run(tmp_path, resume=True).quarantine("train", [(2, "b.mp4", "is damaged")])
+    assert [entry["row"] for entry in read_lines(tmp_path / "quarantine.jsonl")] == [1, 2]
+
+
 def test_rewinding_forgets_what_came_after_the_checkpoint(tmp_path):
     run = Run(tmp_path)
     for step in (5, 10, 15):
