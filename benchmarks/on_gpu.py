@@ -59,7 +59,7 @@ def sections(out: Path, cpu: bool) -> dict[str, Section]:
         "tests": Section([["-m", "pytest", *GPU_TESTS]], 110),
         "decoder": Section([["benchmarks/probe_nvdec.py", "--seconds", "190", "--out", str(out), *on_cpu]], 215),
         "stages": Section([throughput], 105),
-        "peers": Section([["benchmarks/peers.py", "dali", "feed", "--out", str(out), *few]], 80),
+        "peers": Section([["benchmarks/peers.py", "dali", "feed", "--out", str(out), *few]], 160 if cpu else 80),
         "training": Section(
             [["tools/prepare.py", "demo"], ["train.py", *demo, *brief, "--fresh"], ["eval.py", *demo, *brief, *result]],
             80,

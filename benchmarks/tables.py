@@ -165,6 +165,7 @@ TABLES: dict[str, Callable[[], Iterator[Row]]] = {
     "cut": cuts,
     "steps": steps,
     "inference": inference,
+    "feed-epyc": lambda: peers("feed", "peers_epyc.jsonl"),
     "step-epyc": lambda: peers("step", "peers_epyc.jsonl"),
     "steps-epyc": lambda: steps("shift_epyc.jsonl"),
     "inference-epyc": lambda: inference("shift_epyc.jsonl"),
