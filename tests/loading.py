@@ -1,8 +1,12 @@
-"""A list of small videos, a recipe that loads it, and what a loader gives, as arrays."""
+"""A list of small videos, a recipe that loads it, and what a loader gives, as arrays.
+
+`config` and `loader` are fixtures; a module has them by naming them: `config, loader = loading.config, loading.loader`.
+"""
 
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from videos import write_video
 
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
@@ -41,6 +45,20 @@ def make_config(source):
 def with_section(config, section, **settings):
     """`config` with some settings of a section replaced."""
     return replace(config, **{section: replace(getattr(config, section), **settings)})
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Settings for a set of this module's own."""
+    return make_config(write_set(tmp_path_factory.mktemp("videos")))
+
+
+@pytest.fixture
+def loader(config):
+    """A loader for training on it."""
+    loader = build_loader(config, "train")
+    yield loader
+    loader.close()
 
 
 def arrays(batch):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import loading
 import numpy as np
 import pytest
 import torch
@@ -76,9 +77,7 @@ def test_views_have_their_own_frames_mirroring_and_normalisation(half):
     np.testing.assert_allclose(out_VTHWC, expected, atol=2e-3 if half else 1e-5)
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return make_config(write_set(tmp_path_factory.mktemp("videos")))
+config = loading.config
 
 
 @pytest.mark.parametrize(("split", "crops"), [("train", "center"), ("val", "ten")])

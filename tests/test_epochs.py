@@ -4,8 +4,9 @@ import itertools
 import threading
 from collections import Counter
 
+import loading
 import pytest
-from loading import arrays, assert_same, make_config, read, write_set
+from loading import arrays, assert_same, read
 
 from dali_pipes import build_loader
 from dali_pipes.plan import EvalPlan, TrainPlan
@@ -13,16 +14,7 @@ from dali_pipes.plan import EvalPlan, TrainPlan
 STEPS = 3  # of an epoch: 13 videos in batches of 4
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return make_config(write_set(tmp_path_factory.mktemp("videos")))
-
-
-@pytest.fixture
-def loader(config):
-    loader = build_loader(config, "train")
-    yield loader
-    loader.close()
+config, loader = loading.config, loading.loader
 
 
 @pytest.fixture

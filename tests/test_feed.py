@@ -3,23 +3,14 @@
 import threading
 import time
 
+import loading
 import pytest
 import torch
-from loading import make_config, with_section, write_set
+from loading import with_section
 
 from dali_pipes import build_loader, feed
 
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return make_config(write_set(tmp_path_factory.mktemp("videos")))
-
-
-@pytest.fixture
-def loader(config):
-    loader = build_loader(config, "train")
-    yield loader
-    loader.close()
+config, loader = loading.config, loading.loader
 
 
 @pytest.mark.parametrize(
