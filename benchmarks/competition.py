@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.measure import spread
+from benchmarks.measure import rotated, spread
 from benchmarks.recorder import Recorder
 
 Contenders = dict[str, Callable[[], float]]
@@ -23,8 +23,7 @@ class Competition:
         rates: dict[str, list[float]] = {name: [] for name in contenders}
         names = list(contenders)
         for turn in range(self._rounds):
-            first = turn % len(names)
-            for name in names[first:] + names[:first]:
+            for name in rotated(names, turn):
                 rates[name].append(contenders[name]())
         ours = spread(rates[names[0]])[0]
         for name in names:

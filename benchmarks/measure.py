@@ -80,7 +80,7 @@ def in_turns(
             now = time.monotonic()
             stop = now + (end - now) / (len(groups) - done)
             for turn in range(most):
-                for name in _rotated(list(cases), turn):
+                for name in rotated(list(cases), turn):
                     if time.monotonic() < (stop if turn else end) and not isinstance(answers[name], Failure):
                         yield Call(name, cases[name], patience())
 
@@ -96,7 +96,7 @@ def in_turns(
         yield {done: answers[done] for done in cases}
 
 
-def _rotated(items: list, by: int) -> list:
+def rotated(items: list, by: int) -> list:
     """`items` from number `by` on, then those before it."""
     by %= len(items) or 1
     return items[by:] + items[:by]
