@@ -63,17 +63,16 @@ class Feeder:
             while pending:
                 yield self._collect(pending)
         finally:
-            futures = list(chain.from_iterable(batch.futures for batch in pending))
-            for future in futures:
-                future.cancel()
-            wait(futures)  # whoever comes next has the threads, and the cores, to themselves
+            futures = chain.from_iterable(batch.futures for batch in pending)
+            running = [future for future in futures if not future.cancel()]
+            wait(running)  # whoever comes next has the threads, and the cores, to themselves
 
     def give_up(self, row: int, reason: str) -> None:
         """Remember that the video of this row cannot be read."""
         self.unreadable.setdefault(int(row), Unreadable(int(row), self.catalog.path(int(row)), reason))
 
     def close(self) -> None:
-        """Stop all threads. To be called after the iterators of `batches` are closed, which wait for the threads."""
+        """Stop all threads."""
         self._pool.shutdown(cancel_futures=True)
 
     def _submit(self, views: Views) -> _Pending:

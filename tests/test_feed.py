@@ -1,5 +1,6 @@
 """The threads that prepare batches: how work is shared among them, what they leave, and how they end."""
 
+import itertools
 import threading
 import time
 
@@ -77,3 +78,15 @@ def test_a_mistake_in_one_thread_is_told_when_the_others_have_ended_their_work(l
     with pytest.raises(ZeroDivisionError):
         next(loader.epoch(0))
     assert ended.is_set()
+
+
+def test_an_iterator_that_outlives_the_threads_ends_at_once(loader):
+    """As one does that is only dropped when the interpreter exits: what was cancelled is not waited for."""
+    feeder = loader._runner._feeder
+    batches = feeder.batches(loader.plan, itertools.islice(loader.plan.places(0, 0), 12), 8)
+    next(batches)
+    feeder.close()
+    closing = threading.Thread(target=batches.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
