@@ -12,7 +12,7 @@ setup(
     packages=find_packages(include=["configs*", "dali_pipes*", "models*", "engine*"]),
     package_data={"configs": ["*.yaml"], "models": ["*.jsonl"]},
     install_requires=[
-        "av>=14",
+        "av>=15,<20",  # 20 is not out: every version of late has renamed or removed something that is used here
         "filelock>=3.13",
         "matplotlib>=3.8",
         "numpy>=1.26",

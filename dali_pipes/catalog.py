@@ -28,7 +28,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.lists import Listing
 from dali_pipes.video import PACKET, Access, Video
 
-MAGIC = b"VIDCAT01"  # the number rises when the format changes, or what the scan makes of a file
+MAGIC = b"VIDCAT02"  # the number rises when the format changes
 _HEADER = struct.Struct("<8sQI4x")
 _ALIGNMENT = 64
 _ACCESS = get_args(Access)
@@ -77,6 +77,7 @@ class Catalog:
         self.source: str = footer["source"]  # the list
         self.base: str = footer["base"]  # the folder that its relative paths start from
         self.digest: str = footer["digest"]  # the list's, as `Listing.digest`
+        self.reader: str = footer["reader"]  # what looked at the files, see `probe.reader`
         self.class_names = tuple(footer["class_names"])
         self._codecs: list[str] = footer["codecs"]
         self._reasons: dict[str, str] = footer["reasons"]  # by row, as JSON wants it: a string
@@ -179,8 +180,8 @@ class Catalog:
         return _checksum(self.file, start, end) == checksum
 
 
-def write_catalog(file: Path, listing: Listing, entries: Iterable[Entry]) -> None:
-    """Write the catalogue of a list, given an entry for each row of `listing.distinct`, in their order."""
+def write_catalog(file: Path, listing: Listing, entries: Iterable[Entry], reader: str) -> None:
+    """Write the catalogue of a list, given an entry for each row of `listing.distinct`, in their order, by `reader`."""
     with open(file, "wb") as out:
         out.write(bytes(_HEADER.size))
         files, texts, descriptions = _write_packets(out, listing.distinct, entries)
@@ -191,7 +192,7 @@ def write_catalog(file: Path, listing: Listing, entries: Iterable[Entry]) -> Non
             out.write(array.tobytes())
         footer_start = _pad(out)
         out.flush()
-        about = {"source": listing.source, "base": listing.base, "digest": listing.digest}
+        about = {"source": listing.source, "base": listing.base, "digest": listing.digest, "reader": reader}
         columns = columns_start, footer_start, _checksum(file, columns_start, footer_start)
         footer = {**about, "class_names": listing.class_names, **texts, "arrays": places, "columns": columns}
         content = json.dumps(footer).encode()

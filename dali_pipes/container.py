@@ -5,6 +5,7 @@ Owns how a file is opened, which of its streams is the video, and what FFmpeg's 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
+from dali_pipes.pyav import LENIENT_TAGS
 
-# A playlist (HLS, DASH, concat) or an image sequence would make FFmpeg open other files, or the network.
-_OPTIONS = {
+# A playlist (HLS, DASH, concat) or an image sequence would make FFmpeg open other files, or the network. These are for
+# the container alone: PyAV 15 and 16 crash where streams that come up later (MPEG-2's) would take options, too.
+_CONTAINER_OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": "mov,matroska,avi,mpegts,mpeg,mpegvideo,h264,hevc,av1,obu,ivf,m4v,mjpeg,flv,live_flv,asf,asf_o,"
     "ogg,rm,mxf,dv,nut,vc1,wtv,gif",
@@ -31,13 +34,13 @@ def open_video(path: str, content: bytes | None = None) -> Iterator[tuple[InputC
     """The open container and its video stream; of the file at `path`, or of `content`, with `path` for messages only.
 
     Whatever FFmpeg refuses while the file is open becomes a DataError. The path is made absolute, so that no name reads
-    as a protocol (`concat:`, `http:`). Tags are not read strictly: old AVI files hold text in any encoding.
+    as a protocol (`concat:`, `http:`).
     """
     source = os.path.abspath(path)
     if content is not None:
         source = io.BytesIO(content)
         source.name = path  # raw streams are told apart with the help of the suffix
-    with refusals(path), av.open(source, options=_OPTIONS, metadata_errors="ignore") as container:
+    with refusals(path), av.open(source, container_options=_CONTAINER_OPTIONS, **LENIENT_TAGS) as container:
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             raise DataError(f"{path}: holds no video, only {_kinds(container)}")
@@ -68,6 +71,6 @@ def _kinds(container: InputContainer) -> str:
 def _reason(error: av.FFmpegError) -> str:
     if isinstance(error, av.InvalidDataError):
         return "is damaged, or not a video"
-    if isinstance(error, av.ArgumentError):  # what a format outside the list is called
+    if error.errno == errno.EINVAL:  # what a format outside the list is called
         return "is not in a format that is read as video"
     return f"cannot be read ({error.strerror})"

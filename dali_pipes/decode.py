@@ -15,6 +15,7 @@ from av.video.reformatter import VideoReformatter
 from dali_pipes import container, mp4
 from dali_pipes.cutter import Cut, Layout
 from dali_pipes.errors import DataError
+from dali_pipes.pyav import reformat
 
 # Concealed damage is not a frame of the video: stop at it. Without `strict`, FFmpeg guesses how far pictures of a
 # stream that does not say so are reordered from the first few, and drops what then comes too late.
@@ -132,6 +133,6 @@ def configure(decoder: VideoCodecContext) -> None:
 
 def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
     """[H, W, 3] uint8 RGB view of a frame; the same numbers as `frame.to_ndarray(format="rgb24")`."""
-    plane = reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
+    plane = reformat(reformatter, frame, format="rgb24").planes[0]
     rows_HB = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
     return rows_HB[:, : plane.width * 3].reshape(plane.height, plane.width, 3)

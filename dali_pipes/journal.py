@@ -17,18 +17,19 @@ from dali_pipes.video import PACKET, Video
 
 SECONDS_AT_RISK = 1.0  # a kill loses no more work than this
 _TABLE = f"found_{MAGIC.decode()}"  # what another version found is not looked at
-_KEY = "path BLOB PRIMARY KEY, seen_size, seen_mtime_ns, checked"
+_KEY = "path BLOB PRIMARY KEY, seen_size, seen_mtime_ns, checked, reader"
 _FOUND = "reason, width, height, frames, fps, codec, access, description, size, mtime_ns, packets"
 
 
 class Journal:
     """Entries by what was asked: a path, and for a folder of pictures what else its answer depends on.
 
-    One is found again only for the same size and time, and if it was checked at least as well.
+    One is found again only for the same size and time, by the same reader, and if it was checked at least as well.
     """
 
-    def __init__(self, file: Path):
+    def __init__(self, file: Path, reader: str):
         self.file = file
+        self.reader = reader
         try:
             self._open()
         except sqlite3.OperationalError:  # no place for it, which is the caller's to know
@@ -45,7 +46,7 @@ class Journal:
 
     def add(self, question: str, entry: Entry) -> None:
         """Remember what was found."""
-        values = [os.fsencode(question), entry.size, entry.mtime_ns, entry.check, *_columns(entry.outcome)]
+        values = [os.fsencode(question), entry.size, entry.mtime_ns, entry.check, self.reader, *_columns(entry.outcome)]
         self._database.execute(f"INSERT OR REPLACE INTO {_TABLE} VALUES ({', '.join('?' * len(values))})", values)
         if time.monotonic() - self._committed > SECONDS_AT_RISK:
             self._database.commit()
@@ -55,8 +56,8 @@ class Journal:
         """What was found, if it was this very file. The question stands for the path of a video."""
         row = self._database.execute(
             f"SELECT checked, {_FOUND} FROM {_TABLE} "
-            "WHERE path = ? AND seen_size = ? AND seen_mtime_ns = ? AND checked >= ?",
-            (os.fsencode(question), size, mtime_ns, check),
+            "WHERE path = ? AND seen_size = ? AND seen_mtime_ns = ? AND checked >= ? AND reader = ?",
+            (os.fsencode(question), size, mtime_ns, check, self.reader),
         ).fetchone()
         if row is None:
             return None

@@ -10,6 +10,7 @@ import os
 import stat
 from typing import Literal
 
+import av
 import numpy as np
 from av.video.stream import VideoStream
 
@@ -17,6 +18,7 @@ from dali_pipes import bitstream, container, describe, mp4, packets, proof
 from dali_pipes.errors import DataError
 from dali_pipes.video import HIDDEN, Access, Video
 
+READER = 1  # rises when something else is made of a file than before, or another one is refused
 Check = Literal["demux", "ends", "full"]
 
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box
@@ -41,12 +43,20 @@ def probe(path: str, check: Check = "demux") -> Video:
     return video
 
 
+def reader() -> str:
+    """The versions of what reads files here: what was found of a file, refusals above all, holds for these alone."""
+    libraries = (f"{name} {'.'.join(map(str, numbers))}" for name, numbers in sorted(av.library_versions.items()))
+    return f"{READER}, PyAV {av.__version__}, {', '.join(libraries)}"
+
+
 def _regular_file(path: str) -> os.stat_result:
     """Its status; pipes, devices and folders are never opened."""
     try:
         status = os.stat(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: no file can have such a name") from error  # it holds a zero byte
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path}: is not a file")
     if status.st_size == 0:

@@ -45,6 +45,7 @@ class GraphRunner:
         self._prepared = self._feeder.batches(plan, iter(()), 0)
         self._coming: Iterator[Prepared] = iter(())
         self._in_flight: deque[Prepared] = deque()
+        self._mistake: RuntimeError | None = None  # of our own source
         self._pipeline: Pipeline | None = None
         try:
             self._pipeline = self._build(self._next_columns, plan.batch)
@@ -103,9 +104,13 @@ class GraphRunner:
 
     def _next_columns(self):
         """What the graph's source returns: the next batch, remembered as in flight."""
-        prepared = next(self._coming)  # StopIteration ends the run
-        self._in_flight.append(prepared)
-        return prepared.columns(self._feeder.head)
+        try:
+            prepared = next(self._coming)  # StopIteration ends the run
+            self._in_flight.append(prepared)
+            return prepared.columns(self._feeder.head)
+        except RuntimeError as error:
+            self._mistake = error
+            raise
 
     def _run(self) -> Tensor | None:
         """The next batch of clips, BVTHWC; None behind the last."""
@@ -115,12 +120,15 @@ class GraphRunner:
                     self._pipeline = self._build(self._next_columns, self.plan.batch)
                 (clips,) = self._pipeline.run()
                 clips = torch.from_dlpack(clips.as_tensor())
-                return clips.reshape(self.plan.batch, self.plan.views, -1, *clips.shape[-3:])
             except StopIteration:
                 self._pipeline.reset()
                 return None
             except FAILURES as error:
+                if self._mistake:
+                    raise self._mistake from None
                 self._revive(error)
+            else:
+                return clips.reshape(self.plan.batch, self.plan.views, -1, *clips.shape[-3:])
 
     def _revive(self, error: Exception) -> None:
         """Go on without the pipeline that DALI gave up, and without the videos that it cannot decode.

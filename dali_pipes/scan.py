@@ -4,7 +4,8 @@ Owns when a scan is needed and where its files are: in `train.list.scan/` the ca
 while it runs, a journal. What is in a video is for `probe.py` to say, what a person reads of it all for `findings.py`.
 
 A scan is done again for the files that are new or have another size or time, and for all when a more thorough check is
-asked for. It may be killed at any moment and goes on from there. Of two at once, the second waits and takes the result.
+asked for or another version of the reader or of FFmpeg is there. It may be killed at any moment and goes on from there.
+Of two at once, the second waits and takes the result.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dali_pipes.catalog import Catalog, Entry, write_catalog
 from dali_pipes.errors import DataError
 from dali_pipes.frame_folders import probe_folder
 from dali_pipes.journal import Journal
-from dali_pipes.probe import Check, probe
+from dali_pipes.probe import Check, probe, reader
 from dali_pipes.progress import say, watched
 from dali_pipes.video import Video
 from dali_pipes.workers import Call, Failure, call_all
@@ -111,6 +112,7 @@ class _Wanted:
             np.array_equal(catalog.size_N[rows], self.files.size_D)
             and np.array_equal(catalog.mtime_ns_N[rows], self.files.mtime_ns_D)
             and bool((catalog.check_N[rows] >= self.check).all())
+            and catalog.reader == reader()
         )
 
     def path(self, number: int) -> str:
@@ -197,8 +199,11 @@ def _scan(
     """Make the catalogue in `folder`, reusing what an older one or a killed scan knows; how many were scanned."""
     if known is None and (folder / CATALOG).exists():
         say(console, f"{folder / CATALOG}: damaged, or of another version; scanning again")
+    if known is not None and known.reader != reader():
+        say(console, f"{known.file}: made with another version of the reader or of FFmpeg; scanning again")
+        known = None
     try:
-        journal = Journal(folder / "journal.sqlite")
+        journal = Journal(folder / "journal.sqlite", reader())
         with closing(journal):
             entry = _recall(wanted, known, journal)
             numbers = range(len(wanted.listing.distinct))
@@ -247,6 +252,6 @@ def _probe_all(
 def _publish(folder: Path, listing: lists.Listing, entries: Iterable[Entry]) -> None:
     """Put catalogue and quarantine in place, the catalogue last: where it is, all is."""
     unfinished = folder / f"{CATALOG}.unfinished"
-    write_catalog(unfinished, listing, entries)
+    write_catalog(unfinished, listing, entries, reader())
     findings.write_quarantine(folder, Catalog(unfinished))
     os.replace(unfinished, folder / CATALOG)

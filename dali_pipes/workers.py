@@ -18,7 +18,11 @@ from itertools import islice
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, NamedTuple
 
+from dali_pipes.errors import DataError
+
+ANSWERS = (DataError, OSError, MemoryError)  # exceptions that an input can be to blame for; any other is our mistake
 OWN_MISTAKE = 1  # Python's exit status after an exception that nobody caught
+_NOTED = 300  # letters of a call that a traceback repeats
 
 
 class Call(NamedTuple):
@@ -39,7 +43,8 @@ class Failure:
 def call_all(function: Callable, calls: Iterable[Call], count: int) -> Iterator[tuple[Any, Any]]:
     """(key, result or Failure) of every call, in the order they finish, from at most `count` processes.
 
-    `function` must be importable by its name. Raises RuntimeError when a process does not come up.
+    `function` must be importable by its name. Raises RuntimeError when a process does not come up, or the function
+    raises something else than ANSWERS.
     """
     waiting = iter(calls)
     workers: dict[Connection, _Worker] = {}
@@ -95,7 +100,7 @@ class _Worker:
         except (EOFError, OSError):
             status = self.process.wait()
         if status == OWN_MISTAKE:
-            raise RuntimeError("a scanning process did not come up; its own message is above")
+            raise RuntimeError("a scanning process did not come up, or made a mistake; its own message is above")
         if status == -signal.SIGALRM:
             return Failure(f"hung the scanner for {self.call.seconds:.0f} s")
         name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
@@ -124,11 +129,17 @@ def serve(descriptor: int) -> None:
 
 
 def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
-    """The result, or a Failure. The alarm ends the process, even one that is in a library's endless loop."""
+    """The result, or a Failure. The alarm ends the process, even one that is in a library's endless loop.
+
+    A mistake of ours says nothing about the input: it ends the process with a traceback.
+    """
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         return function(*arguments)
-    except Exception as error:
+    except ANSWERS as error:
         return Failure(str(error) or type(error).__name__)
+    except Exception as error:
+        error.add_note(f"asked for {arguments}"[:_NOTED])
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -40,6 +40,7 @@ def open_onnx(path: Path, device: str, notify: Notify) -> tuple[Card, Run]:
     """An ONNX graph, under onnxruntime."""
     onnxruntime = library("onnxruntime")
     failures = onnxruntime.capi.onnxruntime_pybind11_state  # its exceptions, which share no class
+    any_failure = tuple(kind for kind in vars(failures).values() if isinstance(kind, type(Exception)))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     providers: list = ["CPUExecutionProvider"]
@@ -57,7 +58,7 @@ def open_onnx(path: Path, device: str, notify: Notify) -> tuple[Card, Run]:
         raise CheckpointError(
             f"{path}: is no ONNX graph, or is damaged; write it again with tools/export.py"
         ) from error
-    except Exception as error:
+    except (RuntimeError, *any_failure) as error:
         raise CheckpointError(f"{path}: onnxruntime cannot open it on {device}: {_first_line(error)}") from error
     names = [node.name for node in session.get_inputs()]
 

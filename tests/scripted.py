@@ -1,5 +1,6 @@
 """A probe whose files say what it is to do; scanning processes import it. PROBE_LOG names where it notes each call."""
 
+import builtins
 import os
 import signal
 import time
@@ -15,16 +16,16 @@ def probe(path: str, check: str) -> Video:
     """A video with as many frames as the file's first word says, unless that word is another one."""
     with open(os.environ["PROBE_LOG"], "a") as log:
         log.write(f"{path}\n")
-    word, *seconds = Path(path).read_text().split()
+    word, *more = Path(path).read_text().split()
     if word == "bad":
         raise DataError(f"{path}: scripted to be bad")
     if word == "mistake":
-        raise KeyError("nobody expected this")
+        raise getattr(builtins, more[0])("nobody expected this")
     if word == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     while word == "hang":
         pass
-    time.sleep(float(seconds[0]) if seconds else 0)
+    time.sleep(float(more[0]) if more else 0)
     status = os.stat(path)
     return video(path, int(word), status.st_size, status.st_mtime_ns)
 

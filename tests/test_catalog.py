@@ -54,7 +54,7 @@ def file(tmp_path):
         Entry(9, 8, 2, "is empty"),
         *(Entry(1, 7, 1, VIDEOS[row]) for row in (2, 4)),
     ]
-    write_catalog(tmp_path / "catalog", listing, entries)
+    write_catalog(tmp_path / "catalog", listing, entries, "reader")
     return tmp_path / "catalog"
 
 
@@ -111,7 +111,7 @@ def test_an_unfinished_catalogue_is_refused(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_catalog(tmp_path / "catalog", make_listing(["a.mp4", "b.mp4"], [0, 1]), interrupted())
+        write_catalog(tmp_path / "catalog", make_listing(["a.mp4", "b.mp4"], [0, 1]), interrupted(), "reader")
     with pytest.raises(DataError, match="not a whole catalogue"):
         Catalog(tmp_path / "catalog")
 
@@ -141,13 +141,15 @@ def test_labels_must_be_below_the_number_of_classes(file):
 
 
 def test_labels_that_count_from_one_are_recognised(tmp_path):
-    write_catalog(tmp_path / "c", make_listing(["a", "b"], [1, 2]), [Entry(1, 7, 0, VIDEOS[0])] * 2)
+    write_catalog(tmp_path / "c", make_listing(["a", "b"], [1, 2]), [Entry(1, 7, 0, VIDEOS[0])] * 2, "reader")
     with pytest.raises(DataError, match="count from 1"):
         Catalog(tmp_path / "c").check_labels(2)
 
 
 def test_class_folders_must_be_as_many_as_classes(tmp_path):
-    write_catalog(tmp_path / "c", make_listing(["a", "b"], [0, 1], ("run", "walk")), [Entry(1, 7, 0, VIDEOS[0])] * 2)
+    write_catalog(
+        tmp_path / "c", make_listing(["a", "b"], [0, 1], ("run", "walk")), [Entry(1, 7, 0, VIDEOS[0])] * 2, "reader"
+    )
     assert Catalog(tmp_path / "c").class_names == ("run", "walk")
     Catalog(tmp_path / "c").check_labels(2)
     with pytest.raises(DataError, match=r"names 2 classes, but model.num_classes=3"):
@@ -159,7 +161,10 @@ def test_many_videos_open_at_once_and_take_no_memory(tmp_path, count):
     (tmp_path / "train.list").write_text("".join(f"class {n % 400}/{n}.mp4 {n % 400}\n" for n in range(count)))
     video = make_video("", 24)
     write_catalog(
-        tmp_path / "catalog", read_list(str(tmp_path / "train.list")), (Entry(1, 7, 0, video) for _ in range(count))
+        tmp_path / "catalog",
+        read_list(str(tmp_path / "train.list")),
+        (Entry(1, 7, 0, video) for _ in range(count)),
+        "reader",
     )
     memory, start = resident_bytes(), time.perf_counter()
     catalog = Catalog(tmp_path / "catalog")

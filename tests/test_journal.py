@@ -15,13 +15,13 @@ VIDEO = replace(scripted.video("/a/é.mp4", 5, 100, 7), fps=29.97, description=b
 
 @pytest.fixture
 def journal(tmp_path):
-    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+    with closing(Journal(tmp_path / "journal.sqlite", "reader")) as journal:
         yield journal
 
 
 def test_a_video_comes_out_as_it_went_in_also_after_a_restart(tmp_path):
     for kept in (False, True):
-        with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        with closing(Journal(tmp_path / "journal.sqlite", "reader")) as journal:
             if not kept:
                 journal.add(VIDEO.path, Entry(100, 7, 1, VIDEO))
             size, mtime_ns, check, video = journal.find(VIDEO.path, 100, 7, 1)
@@ -48,8 +48,16 @@ def test_what_was_looked_at_less_thoroughly_is_not_found(journal, check, found):
     assert (journal.find(VIDEO.path, 100, 7, check) is not None) == found
 
 
+def test_what_another_reader_found_is_not_found_and_can_be_found_anew(tmp_path):
+    for reader in ("an older one", "a newer one"):
+        with closing(Journal(tmp_path / "journal.sqlite", reader)) as journal:
+            assert journal.find("/a/b.mp4", 3, 5, 0) is None
+            journal.add("/a/b.mp4", Entry(3, 5, 0, f"refused by {reader}"))
+            assert journal.find("/a/b.mp4", 3, 5, 0).outcome == f"refused by {reader}"
+
+
 def test_a_removed_journal_leaves_no_file(tmp_path):
-    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+    with closing(Journal(tmp_path / "journal.sqlite", "reader")) as journal:
         journal.add(VIDEO.path, Entry(100, 7, 1, VIDEO))
     journal.remove()
     assert list(tmp_path.iterdir()) == []

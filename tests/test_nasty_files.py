@@ -14,6 +14,7 @@ from dali_pipes.cutter import cut
 from dali_pipes.decode import decode_frames
 from dali_pipes.errors import DataError
 from dali_pipes.probe import probe
+from dali_pipes.pyav import LENIENT_TAGS
 from dali_pipes.video import Video
 
 SHORT = 64  # frames; of shorter files each frame is tried alone, of longer ones random clips
@@ -53,7 +54,7 @@ def digest(picture_HWC: np.ndarray) -> bytes:
 
 def full_decode(path: str) -> list[bytes]:
     """A digest of each frame that PyAV gives when asked for all."""
-    with av.open(path, metadata_errors="ignore") as container:
+    with av.open(path, **LENIENT_TAGS) as container:
         container.streams.video[0].codec_context.thread_count = 1
         return [digest(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
 

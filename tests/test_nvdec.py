@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import replace
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -234,6 +235,21 @@ def test_memory_that_does_not_suffice_is_told_with_what_takes_less(tmp_path):
             RuntimeError("encountered:\n\nCUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory")
         )
     assert_same(list(map(arrays, videos.epoch(0))), read(config, "val"))  # with what takes its place
+    videos.close()
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "dali_cpu"])
+@pytest.mark.parametrize("kind", [TypeError, AttributeError, NameError, KeyError, ValueError, RuntimeError])
+def test_a_mistake_of_ours_blames_no_video(tmp_path, monkeypatch, decoder, kind):
+    """DALI's own errors are RuntimeErrors, too."""
+    config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder=decoder)
+    videos = build_loader(config, "val")
+    error = kind("ours")
+    monkeypatch.setattr("dali_pipes.feed.prepare", Mock(side_effect=error))
+    with pytest.raises(kind, match="ours") as caught:
+        list(videos.epoch(0))
+    assert caught.value is error
+    assert videos.unreadable == []
     videos.close()
 
 

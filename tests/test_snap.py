@@ -88,7 +88,7 @@ def test_videos_that_are_read_whole_keep_their_frames_and_change_nothing_for_oth
     videos = [usual.video(row) for row in range(len(usual))]
     videos[5] = replace(videos[5], access="whole", frames=videos[5].frames + 7)
     entries = [Entry(video.size, video.mtime_ns, 0, video) for video in videos]
-    write_catalog(tmp_path / "catalog", read_list(config.data.train, config.data), entries)
+    write_catalog(tmp_path / "catalog", read_list(config.data.train, config.data), entries, "reader")
     snapping, catalog = with_section(config, "clip", snap=4), Catalog(tmp_path / "catalog")
     all_drawn = (drawn(snapping, None, catalog), drawn(snapping), drawn(config, None, catalog))
     for found, expected, unmoved in zip(*(batches for _, batches in all_drawn), strict=True):

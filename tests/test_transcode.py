@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -19,12 +20,14 @@ from dali_pipes.probe import probe
 from dali_pipes.workers import Failure
 from tools import convert as convert_module
 from tools import prepare
-from tools.pictures import stored_size, turned
+from tools.pictures import decoded, is_upright, orientation, stored_size, turned
 from tools.reencode import ENCODERS, Settings
 from tools.reencode import write_video as transcode
 
 ROOT = Path(__file__).parents[1]
 FRAMES = 20
+UPRIGHT = 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30  # display matrices, as mp4 has them
+ON_SIDE = 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30
 
 
 def settings(codec="h264", **changes):
@@ -124,6 +127,15 @@ def test_sizes_are_multiples_of_sixteen_near_the_short_side(size, upscale, store
 def test_a_display_matrix_turns_a_picture(matrix, expected):
     picture_HW = np.array([[1, 2, 3], [4, 5, 6]])
     np.testing.assert_array_equal(turned(picture_HW, np.array([*matrix, [0, 0, 1]])), expected)
+
+
+def test_the_display_matrix_of_a_file_is_read(tmp_path):
+    path, identity = write_video(tmp_path / "a.mp4", "mpeg4", 2), struct.pack(">9i", *UPRIGHT)
+    assert is_upright(orientation(next(decoded(str(path)))))
+    content = path.read_bytes()
+    track = content.index(b"tkhd")
+    path.write_bytes(content[:track] + content[track:].replace(identity, struct.pack(">9i", *ON_SIDE), 1))
+    np.testing.assert_array_equal(orientation(next(decoded(str(path)))).reshape(-1), ON_SIDE)
 
 
 @pytest.mark.parametrize("angle", [90, 180, 270])

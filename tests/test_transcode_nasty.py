@@ -12,6 +12,7 @@ from dali_pipes.catalog import Catalog
 from dali_pipes.cutter import cut
 from dali_pipes.decode import decode_frames
 from dali_pipes.probe import probe
+from dali_pipes.pyav import LENIENT_TAGS
 from dali_pipes.video import Video
 from tools import prepare
 
@@ -33,7 +34,7 @@ def link_set(nasty, folder):
 
 def rotation(path: str) -> int:
     """Quarter turns to the left that make a file's pictures upright, as FFmpeg reads it."""
-    with av.open(path, metadata_errors="ignore") as container:
+    with av.open(path, **LENIENT_TAGS) as container:
         return next(container.decode(video=0)).rotation // 90
 
 

@@ -6,13 +6,16 @@ import time
 
 import pytest
 
+from dali_pipes.errors import DataError
 from dali_pipes.workers import Call, Failure, call_all
 
 
 def echo_or_die(word: str, number: int) -> str | int:
     """What the processes run; it lives in a module that they can import."""
     if word == "fail":
-        raise ValueError(f"no {number}")
+        raise (DataError, OSError, MemoryError)[number](f"no {number}")
+    if word == "mistake":
+        raise TypeError("echo_or_die() got an unexpected keyword argument")
     if word == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "exit":
@@ -62,8 +65,16 @@ def test_time_is_counted_while_a_call_is_worked_on_and_not_while_its_answer_wait
     assert found == [(0, "a"), (1, "a"), (2, "a")]
 
 
-def test_an_exception_is_answered_with_its_text():
-    assert answers(("fail", 7)) == {0: Failure("no 7")}
+def test_an_exception_that_an_input_can_be_to_blame_for_is_answered_with_its_text():
+    assert answers(("fail", 0), ("fail", 1), ("fail", 2)) == {number: Failure(f"no {number}") for number in range(3)}
+
+
+def test_a_mistake_of_the_function_is_a_traceback_and_nobodys_answer(capfd):
+    with pytest.raises(RuntimeError, match="made a mistake; its own message is above"):
+        answers(("a", 1), ("mistake", 0), ("b", 1), count=1)
+    said = capfd.readouterr().err
+    assert "TypeError: echo_or_die() got an unexpected keyword argument" in said
+    assert "asked for ('mistake', 0)" in said
 
 
 def test_ctrl_c_reaches_no_process_not_even_one_that_has_just_been_started():

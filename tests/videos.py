@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from benchmarks.numbered_videos import number_in, stamp
+from dali_pipes.pyav import LENIENT_TAGS
 
 __all__ = ["HEIGHT", "WIDTH", "decode_whole", "number_in", "picture", "write_video"]
 
@@ -40,9 +41,11 @@ def write_video(
     size: tuple[int, int] = (HEIGHT, WIDTH),
     options: dict[str, str] | None = None,
     tint: tuple[float, float, float] = (1, 1, 1),
+    tags: dict[str, str] | None = None,
 ) -> Path:
     """Encode pictures 0 to frames - 1, the container by the suffix of `path`; returns `path`. `tint`: of the grey."""
     with av.open(str(path), "w") as container:
+        container.metadata.update(tags or {})
         stream = container.add_stream(codec, rate=30, options={**_OPTIONS.get(codec, {}), **(options or {})})
         stream.height, stream.width = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
@@ -60,6 +63,6 @@ def write_video(
 
 def decode_whole(path: Path) -> list[np.ndarray]:
     """[H, W, 3] of every frame, by a plain decode of the whole file: what a cut is compared with."""
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with av.open(str(path), **LENIENT_TAGS) as container:
         container.streams.video[0].codec_context.thread_count = 1
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

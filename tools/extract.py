@@ -12,6 +12,7 @@ from PIL import Image
 from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.frame_folders import picture_name, probe_folder
+from dali_pipes.pyav import reformat
 from dali_pipes.video import Video
 from tools import pictures
 
@@ -35,7 +36,7 @@ def write_pictures(video: Video, target: str, settings: dict) -> dict:
     for number, frame in enumerate(pictures.decoded(video.path)):
         if matrix_33 is None:
             matrix_33 = pictures.orientation(frame)
-        rgb_HWC = reformatter.reformat(frame, format="rgb24", interpolation=pictures.CAREFUL, threads=1).to_ndarray()
+        rgb_HWC = reformat(reformatter, frame, format="rgb24", interpolation=pictures.CAREFUL).to_ndarray()
         upright_HWC = np.ascontiguousarray(pictures.turned(rgb_HWC, matrix_33))
         path = os.path.join(target, picture_name(settings.pattern, number))
         Image.fromarray(upright_HWC).save(path, "JPEG", quality=settings.quality)

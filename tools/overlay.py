@@ -22,6 +22,7 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from dali_pipes import DataError, decode, times
+from dali_pipes.pyav import reformat
 from dali_pipes.video import Video
 from tools import pictures
 
@@ -63,8 +64,8 @@ def _write(out: OutputContainer, video: Video, captions: Sequence[Caption]) -> N
         stream = stream or _add_stream(out, picture_HWC, video.fps)
         caption = captions[max(0, bisect_right(starts, second + _MOMENT) - 1)]
         frame = av.VideoFrame.from_ndarray(_captioned(picture_HWC, caption.text), format="rgb24")
-        frame = reformatter.reformat(
-            frame, format="yuv420p", dst_colorspace=Colorspace.ITU601, interpolation=pictures.CAREFUL
+        frame = reformat(
+            reformatter, frame, format="yuv420p", dst_colorspace=Colorspace.ITU601, interpolation=pictures.CAREFUL
         )
         frame.pts, frame.time_base = round(second * _CLOCK), Fraction(1, _CLOCK)
         out.mux(stream.encode(frame))

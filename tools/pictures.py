@@ -18,9 +18,8 @@ from dali_pipes import container, decode
 from dali_pipes.errors import DataError
 
 MULTIPLE = 16  # of both sides: what codecs store anyway; NVDEC decoders of other sizes cannot be used again
-CAREFUL = (
-    Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
-)
+_FULL_CHR_H_INT, _FULL_CHR_H_INP, _ACCURATE_RND = 0x2000, 0x4000, 0x40000  # FFmpeg's; PyAV has names for them since 18
+CAREFUL = int(Interpolation.BICUBIC) | _FULL_CHR_H_INT | _FULL_CHR_H_INP | _ACCURATE_RND
 """How to scale and to change colours: without these flags FFmpeg darkens by one to three grey levels."""
 _IDENTITY = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
 
@@ -53,8 +52,8 @@ def stored_size(width: int, height: int, short_side: int, upscale: bool) -> tupl
 
 def orientation(frame: av.VideoFrame) -> np.ndarray:
     """[3, 3] how the file wants its pictures turned and mirrored (the display matrix of ISO/IEC 14496-12 8.3.2)."""
-    matrices = [data for data in frame.side_data if data.type == Type.DISPLAYMATRIX]
-    return np.frombuffer(matrices[0], np.int32).reshape(3, 3) if matrices else _IDENTITY
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    return _IDENTITY if matrix is None else np.frombuffer(matrix, np.int32).reshape(3, 3)
 
 
 def is_upright(matrix_33: np.ndarray) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -21,6 +22,7 @@ from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
 from dali_pipes.probe import probe
+from dali_pipes.pyav import primaries_and_transfer, reformat
 from dali_pipes.video import Video
 from tools import pictures
 
@@ -75,7 +77,7 @@ def write_video(video: Video, target: str, settings: dict) -> dict:
     if first is None:
         raise DataError(f"{video.path}: none of its pictures can be decoded")
     times = []
-    with av.open(target, "w", format="mp4", options={"movflags": "faststart"}) as out:
+    with _storing(video.path), av.open(target, "w", format="mp4", options={"movflags": "faststart"}) as out:
         stream = _add_stream(out, first, rate, settings)
         reformatter = VideoReformatter()
         for frame in chain([first], frames):
@@ -92,6 +94,15 @@ def write_video(video: Video, target: str, settings: dict) -> dict:
         "bytes": os.path.getsize(target),
         "changes": list(_changes(first, times)),
     }
+
+
+@contextmanager
+def _storing(path: str) -> Iterator[None]:
+    """What FFmpeg refuses to write in the block becomes a DataError about the source, `path`."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise DataError(f"{path}: cannot be stored again ({error.strerror})") from error
 
 
 def recoloured(frame: av.VideoFrame) -> bool:
@@ -124,7 +135,7 @@ def _add_stream(out: OutputContainer, first: av.VideoFrame, rate: Fraction, sett
     context.thread_count = 1  # files are done side by side, and one thread gives the same bytes every time
     context.colorspace = _BT601
     context.color_range = _FULL if settings.codec == "mjpeg" else _LIMITED
-    context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
+    context.color_primaries, context.color_trc = primaries_and_transfer(first)
     return stream
 
 
@@ -141,15 +152,15 @@ def _converted(
     width, height = stream.width, stream.height
     if pictures.lies_on_side(matrix_33):
         width, height = height, width
-    scaled = reformatter.reformat(
+    scaled = reformat(
+        reformatter,
         frame,
-        width,
-        height,
-        stream.pix_fmt,
+        width=width,
+        height=height,
+        format=stream.pix_fmt,
         dst_colorspace=Colorspace.ITU601,
         dst_color_range=stream.codec_context.color_range,
         interpolation=pictures.CAREFUL,
-        threads=1,
     )
     return scaled if pictures.is_upright(matrix_33) else _turned(scaled, matrix_33)
 

@@ -49,15 +49,11 @@ def read_json(source: Source) -> Annotation:
     """Rows of `{id: {"annotations": {"label": ..., "segment": [start, end]}, "subset": ...}, ...}`."""
 
     def parse(line: int, item: object) -> Row:
-        try:
-            youtube_id, about = item
-            annotations = about["annotations"]
-            start, end = annotations["segment"]
-            values = annotations["label"], youtube_id, str(start), str(end), str(about.get("subset", ""))
-            if not isinstance(values[0], str):
-                raise TypeError
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise ValueError("expected an id with annotations: a label and a segment") from None
+        match item:
+            case youtube_id, {"annotations": {"label": str(label), "segment": [start, end]}, **others}:
+                values = label, youtube_id, str(start), str(end), str(others.get("subset", ""))
+            case _:
+                raise ValueError("expected an id with annotations: a label and a segment")
         return _row(source, line, dict(zip(_PLAIN, values, strict=True)))
 
     return Annotation(read_rows(source.path, items(source), parse))
