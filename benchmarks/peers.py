@@ -26,11 +26,13 @@ import numpy as np
 import torch
 
 import configs
-from benchmarks import peer_dali, peer_feed, peer_rounds, peer_step
-from benchmarks.competition import Competition, Contenders
+from benchmarks.alternatives import dali as peer_dali
+from benchmarks.alternatives import dataloader, rounds
+from benchmarks.alternatives import step as peer_step
+from benchmarks.alternatives.competition import Competition, Contenders
+from benchmarks.alternatives.decoders import DECODERS, Clip, Decoder
 from benchmarks.made_sets import with_set
 from benchmarks.numbered_videos import VideoSpec, write_videos
-from benchmarks.peer_decoders import DECODERS, Clip, Decoder
 from benchmarks.recorder import Recorder
 from dali_pipes import build_loader, scan
 from dali_pipes.host import cores_of_rank
@@ -90,7 +92,7 @@ class Peers:
             }
             for threads in sorted({1, self.threads}):
                 contenders: Contenders = {
-                    name: partial(peer_rounds.of_decoder, decoder, clips, threads) for name, decoder in decoders.items()
+                    name: partial(rounds.of_decoder, decoder, clips, threads) for name, decoder in decoders.items()
                 }
                 label = "1 thread" if threads == 1 else f"{threads} threads"
                 self.competition.hold(f"{group}, {label}", contenders, notes, threads)
@@ -123,9 +125,9 @@ class Peers:
                 continue
             truth = truth or frames
             notes[name] = distance(frames, truth)
-            contenders[name] = partial(peer_rounds.of_batches, run, len(clips) // batch, batch)
+            contenders[name] = partial(rounds.of_batches, run, len(clips) // batch, batch)
         if self.on_gpu and whole and (decoder := self._there("torchcodec CUDA", group)):
-            contenders["torchcodec CUDA"] = partial(peer_rounds.of_decoder, decoder, clips, self.threads)
+            contenders["torchcodec CUDA"] = partial(rounds.of_decoder, decoder, clips, self.threads)
             notes["torchcodec CUDA"] = distance([decoder(clip) for clip in clips[:batch]], truth)
         if contenders:
             self.competition.hold(group, contenders, notes, self.threads)
@@ -139,18 +141,18 @@ class Peers:
             scan.load_catalog(config.data.train, config.data)
             loader = build_loader(config, "train")
             steps = self.clips // loader.plan.batch
-            contenders: Contenders = {"ours (loader)": partial(peer_rounds.of_loader, loader, itertools.count(), steps)}
+            contenders: Contenders = {"ours (loader)": partial(rounds.of_loader, loader, itertools.count(), steps)}
             notes: dict[str, dict] = {"ours (loader)": {}}
             name = "DataLoader, torchcodec, torchvision"
             try:
-                theirs = next(peer_feed.batches(loader, 0, 1, workers=0))
+                theirs = next(dataloader.batches(loader, 0, 1, workers=0))
             except (ImportError, RuntimeError) as error:
                 self.competition.skip(f"feed/gop{interval}/{name}", error)
                 loader.close()
                 continue
             ours = next(loader.epoch(0)).clips_BTCHW.cpu().float()
             notes[name] = {"mean_difference": (ours - theirs).abs().mean().item() * 255 * min(config.clip.std)}
-            contenders[name] = partial(peer_rounds.of_dataloader, loader, steps, self.threads)
+            contenders[name] = partial(rounds.of_dataloader, loader, steps, self.threads)
             loader.pause()
             self.competition.hold(f"feed/gop{interval}", contenders, notes, self.threads)
             loader.close()

@@ -11,8 +11,8 @@ import tiny
 import torch
 from videos import decode_whole, number_in, write_video
 
-from benchmarks import peer_step
-from benchmarks.peer_decoders import DECODERS
+from benchmarks.alternatives import step as peer_step
+from benchmarks.alternatives.decoders import DECODERS
 from benchmarks.peers import draw_clips
 from engine import runtime
 from models import build_model

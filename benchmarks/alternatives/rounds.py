@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from benchmarks import peer_feed
-from benchmarks.peer_decoders import Clip, Decoder
+from benchmarks.alternatives import dataloader
+from benchmarks.alternatives.decoders import Clip, Decoder
 from dali_pipes.loader import VideoLoader
 
 
@@ -43,7 +43,7 @@ def of_loader(loader: VideoLoader, epochs: Iterator[int], steps: int) -> float:
 def of_dataloader(loader: VideoLoader, steps: int, workers: int) -> float:
     """Batches of a torch DataLoader, of the views that `loader` draws. As many again keep its workers busy behind."""
     ahead = 2 * workers
-    batches = peer_feed.batches(loader, 0, ahead + 2 * steps, workers)
+    batches = dataloader.batches(loader, 0, ahead + 2 * steps, workers)
     for _ in range(ahead):
         next(batches)
     return _timed(batches, steps, loader.plan.batch)

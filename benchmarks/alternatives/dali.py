@@ -12,7 +12,7 @@ import numpy as np
 from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.tensors import TensorListCPU, TensorListGPU
 
-from benchmarks.peer_decoders import Clip
+from benchmarks.alternatives.decoders import Clip
 from dali_pipes import cutter
 
 Source = Callable[[Clip], tuple[np.ndarray, np.ndarray]]

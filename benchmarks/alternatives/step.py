@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import configs
-from benchmarks.peer_networks import MitTsm, MmactionTsm
+from benchmarks.alternatives.networks import MitTsm, MmactionTsm
 from configs import Config
 from dali_pipes import Batch
 from engine import optim, runtime, training
