@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.recorder import Recorder
+from benchmarks.harness.record import Recorder
 from configs.schema import Model
 from models import Recognizer, build_model, fold_kernels
 from models.shift import shift_copy

@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 import configs
-from benchmarks.measure import spread
-from benchmarks.numbered_videos import VideoSpec, write_videos
-from benchmarks.recorder import Recorder
+from benchmarks.harness.measure import spread
+from benchmarks.harness.numbered_videos import VideoSpec, write_videos
+from benchmarks.harness.record import Recorder
 from dali_pipes import cutter, scan
 from dali_pipes.batch import Shard
 from dali_pipes.feed import PART

@@ -24,8 +24,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import configs
-from benchmarks.environment import environment
-from benchmarks.measure import spread
+from benchmarks.harness.measure import spread
+from benchmarks.harness.record import environment
 from dali_pipes import Loader, build_loader, scan
 from dali_pipes.cutter import Cut, cut
 from dali_pipes.decode import decode_frames

@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from benchmarks.measure import spread
-from benchmarks.numbered_videos import VideoSpec
+from benchmarks.harness.measure import spread
+from benchmarks.harness.numbered_videos import VideoSpec
+from benchmarks.harness.record import Recorder
 from benchmarks.nvdec import streams
 from benchmarks.nvdec.streams import Stream
-from benchmarks.recorder import Recorder
 from dali_pipes import cutter, mp4
 
 BATCH, T = 32, 8

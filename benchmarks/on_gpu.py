@@ -28,7 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.recorder import Recorder
+from benchmarks.harness.record import Recorder
 
 ROOT = Path(__file__).resolve().parents[1]
 TSM = ["--config", "tsm_k400_nhwc.yaml", "train.batch=64", "data.train=made", "model.pretrained=none"]

@@ -31,9 +31,8 @@ from benchmarks.alternatives import dataloader, rounds
 from benchmarks.alternatives import step as peer_step
 from benchmarks.alternatives.competition import Competition, Contenders
 from benchmarks.alternatives.decoders import DECODERS, Clip, Decoder
-from benchmarks.made_sets import with_set
-from benchmarks.numbered_videos import VideoSpec, write_videos
-from benchmarks.recorder import Recorder
+from benchmarks.harness.numbered_videos import VideoSpec, with_set, write_videos
+from benchmarks.harness.record import Recorder
 from dali_pipes import build_loader, scan
 from dali_pipes.host import cores_of_rank
 from dali_pipes.probe import probe

@@ -15,9 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.harness.record import Recorder
+from benchmarks.harness.session import Probe, run_sections
 from benchmarks.nvdec.scale import SCALES
-from benchmarks.probe import Probe, run_sections
-from benchmarks.recorder import Recorder
 
 # A module of benchmarks.nvdec, which owns the question, and by when it has to be answered, as a part of the whole time.
 SECTIONS = {"library": 0.08, "frames": 0.31, "speed": 0.6, "feed": 0.8, "demo": 1.0}

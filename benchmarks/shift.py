@@ -20,9 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.harness.record import Recorder
+from benchmarks.harness.session import Probe, run_sections
 from benchmarks.network.scale import SCALES
-from benchmarks.probe import Probe, run_sections
-from benchmarks.recorder import Recorder
 from models import fold_table
 
 SECTIONS = {"layers": 30, "steps": 45, "inference": 18, "kernels": 7}  # parts of the time

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from benchmarks.numbered_videos import VideoSpec, write_videos
-from benchmarks.recorder import Recorder
+from benchmarks.harness.numbered_videos import VideoSpec, write_videos
+from benchmarks.harness.record import Recorder
 from dali_pipes.cutter import needed
 from dali_pipes.frames import segment_starts
 from dali_pipes.probe import probe

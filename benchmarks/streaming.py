@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure import spread
-from benchmarks.recorder import Recorder
+from benchmarks.harness.measure import spread
+from benchmarks.harness.record import Recorder
 from configs.schema import Model
 from dali_pipes.host import cores_of_rank
 from models import Recognizer, Streaming, build_model

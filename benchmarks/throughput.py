@@ -24,10 +24,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import configs
-from benchmarks.environment import settings_of
-from benchmarks.made_sets import KINDS, with_set
-from benchmarks.measure import spread
-from benchmarks.recorder import Recorder
+from benchmarks.harness.measure import spread
+from benchmarks.harness.numbered_videos import KINDS, with_set
+from benchmarks.harness.record import Recorder, settings_of
 from benchmarks.stages import STAGES, Bench
 from configs import cli
 from engine import distributed, program, runtime

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_up import GROUPS, made_up, stream
 from videos import decode_whole, number_in, write_video
 
-from benchmarks.numbered_videos import hide_keyframes
+from benchmarks.harness.numbered_videos import hide_keyframes
 from dali_pipes import bitstream, cutter, decode, mp4, turns
 from dali_pipes.cutter import cut, needed
 from dali_pipes.decode import decode_frames

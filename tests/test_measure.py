@@ -4,7 +4,7 @@ import os
 import sys
 from types import SimpleNamespace
 
-from benchmarks.measure import GpuLost, in_turns, isolated, spread
+from benchmarks.harness.measure import GpuLost, in_turns, isolated, spread
 from dali_pipes.workers import Call, Failure
 
 

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.harness.record import Recorder
+from benchmarks.harness.session import Probe
 from benchmarks.on_gpu import Section, environment, run, sections
-from benchmarks.probe import Probe
-from benchmarks.recorder import Recorder
 
 ROOT = Path(__file__).parents[1]
 

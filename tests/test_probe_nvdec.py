@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from benchmarks import nvcuvid
-from benchmarks.environment import gpu_query
-from benchmarks.numbered_videos import VideoSpec, number_in
+from benchmarks.harness.numbered_videos import VideoSpec, number_in
+from benchmarks.harness.record import gpu_query
 from benchmarks.nvdec import frames, remux, streams
 from benchmarks.nvdec.scale import CPU, GPU
 from benchmarks.nvdec.speed import groups

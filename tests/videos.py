@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from benchmarks.numbered_videos import number_in, stamp
+from benchmarks.harness.numbered_videos import number_in, stamp
 from dali_pipes.pyav import LENIENT_TAGS
 
 __all__ = ["HEIGHT", "WIDTH", "decode_whole", "number_in", "picture", "write_video"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.measure import rotated, spread
-from benchmarks.recorder import Recorder
+from benchmarks.harness.measure import rotated, spread
+from benchmarks.harness.record import Recorder
 
 Contenders = dict[str, Callable[[], float]]
 """By name; each call does a round and returns clips a second. The first is ours."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.measure import spread
+from benchmarks.harness.measure import spread
+from benchmarks.harness.session import Probe
 from benchmarks.network.scale import FORMS_MEASURED, Precision, Scale, set_form, use_table
-from benchmarks.probe import Probe
 from models import build_model
 from tools.export_network import ClipNetwork
 

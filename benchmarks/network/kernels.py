@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.harness.session import Probe
 from benchmarks.network.scale import Precision, Scale
 from benchmarks.network.steps import stepper
-from benchmarks.probe import Probe
 
 CONVERSION = re.compile(r"nchwToNhwc|nhwcToNchw|transpose|convertTensor", re.IGNORECASE)
 LARGEST = 12

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import spread
+from benchmarks.harness.measure import spread
+from benchmarks.harness.session import Probe
 from benchmarks.network import tiles
 from benchmarks.network.cases import PASSES, WAYS, Layer, Tiles, Work, example, layers, prove, work
 from benchmarks.network.scale import Precision, Scale
-from benchmarks.probe import Probe
 from engine.runtime import HALF
 from models import fold_table
 

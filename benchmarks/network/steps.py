@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from benchmarks.measure import spread
+from benchmarks.harness.measure import spread
+from benchmarks.harness.session import Probe
 from benchmarks.network.scale import FORMS_MEASURED, Precision, Scale, set_form, use_table
-from benchmarks.probe import Probe
 from dali_pipes import Batch
 from engine import optim, runtime, training
 from engine.step import Tally

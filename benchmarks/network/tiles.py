@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from triton.runtime.errors import OutOfResources
 
+from benchmarks.harness.session import Probe
 from benchmarks.network.cases import Layer, Tiles, Work, example, folded
 from benchmarks.network.scale import Scale
-from benchmarks.probe import Probe
 from models.fold_kernels import Tile
 
 CANDIDATES = (

@@ -14,7 +14,7 @@ import numpy as np
 from nvidia.dali import Pipeline, fn, pipeline_def, types
 from PIL import Image
 
-from benchmarks.numbered_videos import VideoSpec, picture
+from benchmarks.harness.numbered_videos import VideoSpec, picture
 from benchmarks.nvdec import remux, streams
 from benchmarks.nvdec.scale import Scale
 from dali_pipes import cutter, decode

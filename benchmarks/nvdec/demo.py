@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.probe import Probe
+from benchmarks.harness.session import Probe
 from tools.demo_set import write_demo_set
 
 ROOT = Path(__file__).resolve().parents[2]

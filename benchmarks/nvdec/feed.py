@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 import configs
-from benchmarks.environment import watched_gpu
-from benchmarks.measure import spread
-from benchmarks.numbered_videos import VideoSpec, write_videos
+from benchmarks.harness.measure import spread
+from benchmarks.harness.numbered_videos import VideoSpec, write_videos
+from benchmarks.harness.record import watched_gpu
+from benchmarks.harness.session import Probe
 from benchmarks.nvdec.scale import Scale
-from benchmarks.probe import Probe
 from configs import Config
 from dali_pipes import Batch
 from engine import runtime, training

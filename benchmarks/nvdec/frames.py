@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.numbered_videos import VideoSpec, write_videos
+from benchmarks.harness.numbered_videos import VideoSpec, write_videos
+from benchmarks.harness.session import Probe
 from benchmarks.nvdec import remux, streams
 from benchmarks.nvdec.scale import Scale
 from benchmarks.nvdec.streams import FORMS, Stream
-from benchmarks.probe import Probe
 from dali_pipes import container, decode, nvdec
 from dali_pipes.cutter import Cut
 from dali_pipes.video import Video

@@ -7,7 +7,7 @@ import statistics
 import torch
 
 from benchmarks import nvcuvid
-from benchmarks.probe import Probe
+from benchmarks.harness.session import Probe
 from dali_pipes.nvdec import library
 
 DEEP = ("h264", "hevc", "vp9", "av1")  # codecs that have pictures of 10 bits

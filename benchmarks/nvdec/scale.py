@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from benchmarks.numbered_videos import VideoSpec
+from benchmarks.harness.numbered_videos import VideoSpec
 from dali_pipes.graph import Head
 
 

@@ -12,12 +12,12 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from benchmarks.measure import spread
-from benchmarks.numbered_videos import write_videos
+from benchmarks.harness.measure import spread
+from benchmarks.harness.numbered_videos import write_videos
+from benchmarks.harness.session import Probe
 from benchmarks.nvdec.contenders import Contender, Ready, make_ready
 from benchmarks.nvdec.scale import Scale
 from benchmarks.nvdec.streams import wrong_frames
-from benchmarks.probe import Probe
 
 WHOLE_SHARE = 4  # of whole files so many times fewer clips are timed: they take so much longer
 

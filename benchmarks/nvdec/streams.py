@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from nvidia.dali import Pipeline, fn, pipeline_def, types
 
-from benchmarks.numbered_videos import VideoSpec, number_in, write_videos
+from benchmarks.harness.numbered_videos import VideoSpec, number_in, write_videos
 from dali_pipes import cutter, graph
 from dali_pipes.probe import probe
 from dali_pipes.video import Video

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Literal
 import av
 import numpy as np
 
+from configs import Config
 from tools.demo_set import draw_scene
 
 BITS, BLOCK = 10, 8  # a number is a row of black and white squares of BLOCK pixels, which any lossy codec keeps
@@ -149,3 +150,28 @@ def number_in(picture_HWC: np.ndarray) -> int:
     """The number that a stamped picture carries, also once it was encoded and decoded."""
     row = picture_HWC[2 : BLOCK - 2, : BITS * BLOCK].reshape(BLOCK - 4, BITS, BLOCK, 3)[:, :, 2:-2].mean((0, 2, 3))
     return int(((row > 128) << np.arange(BITS)).sum())
+
+
+KINDS = {"interval": int, "frames": int, "width": int, "height": int, "b_frames": int, "codec": str, "count": int}
+COUNT = 64  # files of a set; all show the same, since what is in a picture costs no decoder anything
+
+
+def with_set(config: Config, folder: Path, words: dict[str, str]) -> Config:
+    """`config` reading a set made as `words` say, such as {"interval": "16"}; as it is where there are none."""
+    if not words:
+        return config
+    values = {name: KINDS[name](value) for name, value in words.items()}
+    count = values.pop("count", COUNT)
+    spec = VideoSpec(**{"codec": "h264", "interval": 16, **values})
+    write_videos(folder, [spec])
+    files = folder / f"{spec.name}-{spec.frames}f"
+    files.mkdir(exist_ok=True)
+    classes = config.model.num_classes
+    lines = []
+    for number in range(count):
+        lines.append(f"{number:06}.mp4 {number % classes}")
+        if not (file := files / f"{number:06}.mp4").exists():
+            os.link(spec.path(folder), file)
+    listing = files / f"{count}.list"
+    listing.write_text("\n".join(lines) + "\n")
+    return replace(config, data=replace(config.data, root=str(files), train=str(listing), class_names="", val=""))

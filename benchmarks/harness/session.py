@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import in_turns, isolated
-from benchmarks.recorder import Recorder
+from benchmarks.harness.measure import in_turns, isolated
+from benchmarks.harness.record import Recorder
 from dali_pipes.workers import Call, Failure
 
 PATIENCE = 75  # seconds that one case may take: the first in a process also loads the libraries
