@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import nvcuvid
 from benchmarks.harness.numbered_videos import VideoSpec, number_in
 from benchmarks.harness.record import gpu_query
-from benchmarks.nvdec import frames, remux, streams
+from benchmarks.nvdec import frames, nvcuvid, remux, streams
 from benchmarks.nvdec.scale import CPU, GPU
 from benchmarks.nvdec.speed import groups
 from dali_pipes import nvdec

@@ -6,8 +6,8 @@ import statistics
 
 import torch
 
-from benchmarks import nvcuvid
 from benchmarks.harness.session import Probe
+from benchmarks.nvdec import nvcuvid
 from dali_pipes.nvdec import library
 
 DEEP = ("h264", "hevc", "vp9", "av1")  # codecs that have pictures of 10 bits
