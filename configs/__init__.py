@@ -1,7 +1,7 @@
 """What was asked for: the settings, their checks, and the shipped recipes."""
 
 from configs.batches import batch_per_rank, clips_at_once
-from configs.errors import ConfigError
+from configs.checks import ConfigError
 from configs.load import load, override
 from configs.schema import Config
 from configs.show import describe, fingerprint, flat, from_flat, to_yaml

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from configs.errors import ConfigError
+from configs.checks import ConfigError
 from configs.schema import Train
 
 

@@ -32,3 +32,7 @@ def finite(section: object) -> Iterator[Problem]:
         numbers = value if isinstance(value, tuple) else (value,)
         if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
             yield setting.name, f"{value} is not a finite number"
+
+
+class ConfigError(Exception):
+    """Settings that cannot be used: for each mistake a line with where it was made, what was seen, what would work."""

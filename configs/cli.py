@@ -12,10 +12,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
-from configs.errors import ConfigError
-from configs.keys import KINDS, did_you_mean, likely
+from configs.checks import ConfigError
 from configs.load import load
-from configs.read import SHIPPED
+from configs.read import KINDS, SHIPPED, did_you_mean, likely
 from configs.schema import Config
 from configs.show import describe
 

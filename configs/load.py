@@ -16,8 +16,8 @@ from typing import get_origin
 from omegaconf import OmegaConf
 
 from configs import read
-from configs.errors import ConfigError
-from configs.keys import KINDS, SECTIONS, did_you_mean, expected, inside, likely
+from configs.checks import ConfigError
+from configs.read import KINDS, SECTIONS, did_you_mean, expected, inside, likely
 from configs.schema import Config
 
 _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

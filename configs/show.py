@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import yaml
 
-from configs.keys import KINDS, SECTIONS
+from configs.read import KINDS, SECTIONS
 from configs.schema import Config
 
 

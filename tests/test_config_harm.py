@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recipes import RECIPE, errors, writer
 
 import configs
-from configs.keys import KINDS, SECTIONS
+from configs.read import KINDS, SECTIONS
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,8 +7,7 @@ from recipes import RECIPE, errors, writer
 
 import configs
 from configs import cli
-from configs.keys import KINDS, SECTIONS
-from configs.read import SHIPPED
+from configs.read import KINDS, SECTIONS, SHIPPED
 
 
 @pytest.fixture

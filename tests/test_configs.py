@@ -11,8 +11,7 @@ import pytest
 from recipes import RECIPE, writer
 
 import configs
-from configs.keys import KINDS
-from configs.read import SHIPPED
+from configs.read import KINDS, SHIPPED
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,7 +9,7 @@ import torch
 from loading import FRAMES, LUMA, STD, VIDEOS, arrays, assert_same, make_config, read, with_section, write_set
 from videos import number_in, write_video
 
-from configs.errors import ConfigError
+from configs.checks import ConfigError
 from dali_pipes import DataError, Shard, build_loader
 
 
