@@ -34,7 +34,7 @@ from benchmarks.alternatives.decoders import DECODERS, Clip, Decoder
 from benchmarks.harness.numbered_videos import VideoSpec, with_set, write_videos
 from benchmarks.harness.record import Recorder
 from dali_pipes import build_loader, scan
-from dali_pipes.host import cores_of_rank
+from dali_pipes.device import cores_of_rank
 from dali_pipes.probe import probe
 from engine import runtime
 from tools.survey import drawn_clips

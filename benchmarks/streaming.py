@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks.harness.measure import spread
 from benchmarks.harness.record import Recorder
 from configs.schema import Model
-from dali_pipes.host import cores_of_rank
+from dali_pipes.device import cores_of_rank
 from models import Recognizer, Streaming, build_model
 
 BACKBONES = ("resnet50", "mobilenet_v2")

@@ -11,8 +11,8 @@ from configs.schema import Config
 from dali_pipes.batch import Unreadable
 from dali_pipes.catalog import Catalog
 from dali_pipes.clips import ClipMaker
+from dali_pipes.device import clip_dtype
 from dali_pipes.feed import Feeder
-from dali_pipes.host import clip_dtype
 from dali_pipes.plan import Place, Plan
 from dali_pipes.sample import Prepared
 

@@ -19,9 +19,9 @@ from dali_pipes.batch import Unreadable
 from dali_pipes.catalog import Catalog
 from dali_pipes.clips import ClipMaker
 from dali_pipes.decode import decode_frames, decode_pictures
+from dali_pipes.device import compute_alone
 from dali_pipes.errors import DataError
 from dali_pipes.graph import Head
-from dali_pipes.host import compute_alone
 from dali_pipes.plan import Place, Plan
 from dali_pipes.sample import Prepared, Sample, placeholder, prepare
 from dali_pipes.views import Views

@@ -16,9 +16,9 @@ from dali_pipes import nvdec
 from dali_pipes.batch import Batch, InUse, Loader, Shard, Unreadable, to_device
 from dali_pipes.catalog import Catalog
 from dali_pipes.cpu_runner import CpuRunner
+from dali_pipes.device import cores_of_rank, pick_device
 from dali_pipes.errors import DataError
 from dali_pipes.graph import Head
-from dali_pipes.host import cores_of_rank, pick_device
 from dali_pipes.hybrid import HybridRunner
 from dali_pipes.plan import EvalPlan, Place, Plan, TrainPlan
 from dali_pipes.runner import GraphRunner, trial

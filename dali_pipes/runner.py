@@ -21,10 +21,10 @@ from configs.schema import Config
 from dali_pipes import nvdec
 from dali_pipes.batch import Unreadable
 from dali_pipes.catalog import Catalog
+from dali_pipes.device import clip_dtype
 from dali_pipes.errors import DataError
 from dali_pipes.feed import Feeder
 from dali_pipes.graph import Head, clip_graph
-from dali_pipes.host import clip_dtype
 from dali_pipes.plan import Place, Plan
 from dali_pipes.sample import Prepared, Sample, placeholder
 

@@ -9,7 +9,7 @@ import torch
 from configs.schema import Config
 from dali_pipes import views
 from dali_pipes.batch import Batch, Shard, Unreadable
-from dali_pipes.host import clip_dtype
+from dali_pipes.device import clip_dtype
 
 VIDEOS = 1024  # rows that the imaginary list has
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from configs import Config, ConfigError
 from configs.schema import Runtime
-from dali_pipes import host
+from dali_pipes import device as host
 from engine import apex, distributed
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}

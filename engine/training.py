@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import configs
 from configs import Config, ConfigError
 from dali_pipes import Batch, Loader
-from dali_pipes.host import clip_dtype
+from dali_pipes.device import clip_dtype
 from engine import data, distributed, optim, resume, runtime
 from engine.average import Average
 from engine.environment import environment

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dali_pipes import host
+from dali_pipes import device as host
 from dali_pipes.batch import InUse
 
 ROOT = Path(__file__).parents[1]

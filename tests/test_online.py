@@ -12,7 +12,7 @@ from videos import write_video
 
 import configs
 from configs import ConfigError
-from dali_pipes import host, scan, windows
+from dali_pipes import device, scan, windows
 from dali_pipes.loader import VideoLoader
 from dali_pipes.windows import FramePlan
 from engine import online
@@ -25,7 +25,7 @@ FRAMES = 21
 
 @pytest.fixture(autouse=True)
 def one_core_and_chunks_of_eight(monkeypatch):
-    monkeypatch.setattr(host, "cores_of_rank", lambda: 1)
+    monkeypatch.setattr(device, "cores_of_rank", lambda: 1)
     monkeypatch.setattr(windows, "CHUNK", 8)
 
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from videos import write_video
 
 import configs
-from dali_pipes import DataError, host, loader, scan, windows
+from dali_pipes import DataError, loader, scan, windows
+from dali_pipes import device as host
 from dali_pipes.probe import probe
 from engine import data, predict, runtime
 from engine.evaluate import evaluate

@@ -10,7 +10,7 @@ from videos import write_video
 
 import configs
 from configs import ConfigError
-from dali_pipes import host
+from dali_pipes import device
 from engine.network import open_network
 from models import build_model
 from tools import export, export_file
@@ -19,7 +19,7 @@ from tools.predict import main
 
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):
-    monkeypatch.setattr(host, "cores_of_rank", lambda: 1)
+    monkeypatch.setattr(device, "cores_of_rank", lambda: 1)
 
 
 def weights_file(folder):

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 import configs
 from configs.read import SHIPPED
-from dali_pipes import host
+from dali_pipes import device
 from engine import runtime, training
 from engine.step import Tally
 from models import build_model
@@ -144,7 +144,7 @@ def in_double(config, *_):
 def run_of(monkeypatch):
     """A function that builds the run of a recipe in small, in double precision."""
     monkeypatch.setattr(training, "build_network", in_double)
-    monkeypatch.setattr(host, "cores_of_rank", lambda: 1)
+    monkeypatch.setattr(device, "cores_of_rank", lambda: 1)
 
     def build(name):
         config = runtime.resolve(configs.load(name, SMALL), notify=lambda line: None)

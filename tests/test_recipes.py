@@ -12,7 +12,7 @@ import configs
 import eval as evaluation
 import train as training
 from configs.read import SHIPPED
-from dali_pipes import host, views
+from dali_pipes import device, views
 from engine import optim, rehearsal, runtime
 from engine.screen import Screen
 
@@ -34,7 +34,7 @@ ARGUMENTS = {"train.py": training.arguments, "eval.py": evaluation.arguments}
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_recipe_trains_and_evaluates_in_small(name, tmp_path, capsys):
     config = runtime.resolve(configs.load(name, [*SMALL, f"train.runs={tmp_path}"]), notify=lambda line: None)
-    with mock.patch.object(host, "cores_of_rank", lambda: 1):
+    with mock.patch.object(device, "cores_of_rank", lambda: 1):
         rehearsal.rehearse(config, None, Screen())
     assert "everything works" in capsys.readouterr().out
 

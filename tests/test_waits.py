@@ -5,7 +5,7 @@ import tiny
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from dali_pipes import host
+from dali_pipes import device as host
 from engine import data, fit, runtime, training
 from engine.screen import Screen
 from engine.step import Tally

@@ -6,7 +6,7 @@ from unittest import mock
 import torch
 
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
-from dali_pipes import host
+from dali_pipes import device as host
 from dali_pipes.batch import Batch, Shard, Unreadable
 from engine import data, distributed, record, resume, runtime, training
 from engine.fit import fit
