@@ -30,8 +30,9 @@ import configs
 from benchmarks.harness.measure import spread
 from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import Recorder
-from dali_pipes import cutter, scan
+from dali_pipes import scan
 from dali_pipes.batch import Shard
+from dali_pipes.cut import cutter
 from dali_pipes.feed import PART
 from dali_pipes.plan import TrainPlan
 from dali_pipes.probe import probe

@@ -27,8 +27,8 @@ import configs
 from benchmarks.harness.measure import spread
 from benchmarks.harness.record import environment
 from dali_pipes import Loader, build_loader, scan
-from dali_pipes.cutter import Cut, cut
-from dali_pipes.decode import decode_frames
+from dali_pipes.cut.cutter import Cut, cut
+from dali_pipes.cut.decode import decode_frames
 from dali_pipes.probe import probe
 from dali_pipes.video import Video
 from tools.reencode import Settings, write_video

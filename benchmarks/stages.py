@@ -22,7 +22,8 @@ import torch
 from nvidia.dali import fn, pipeline_def, types
 
 from configs import Config
-from dali_pipes import Batch, cutter
+from dali_pipes import Batch
+from dali_pipes.cut import cutter
 from dali_pipes.feed import Feeder
 from dali_pipes.graph import decode
 from dali_pipes.sample import Prepared

@@ -18,7 +18,7 @@ from torch import Tensor
 from dali_pipes.batch import Unreadable
 from dali_pipes.catalog import Catalog
 from dali_pipes.clips import ClipMaker
-from dali_pipes.decode import decode_frames, decode_pictures
+from dali_pipes.cut.decode import decode_frames, decode_pictures
 from dali_pipes.device import compute_alone
 from dali_pipes.errors import DataError
 from dali_pipes.graph import Head

@@ -15,7 +15,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from dali_pipes import container, cutter, decode
+from dali_pipes import container
+from dali_pipes.cut import cutter, decode
 from dali_pipes.errors import DataError
 from dali_pipes.video import HIDDEN, INVISIBLE, Video
 

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from dali_pipes import nvdec
-from dali_pipes.cutter import Cut, cut_all
-from dali_pipes.decode import decode_frames
+from dali_pipes.cut.cutter import Cut, cut_all
+from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.frame_folders import read_pictures
 from dali_pipes.graph import Head

@@ -13,9 +13,10 @@ from made_up import GROUPS, made_up, stream
 from videos import decode_whole, number_in, write_video
 
 from benchmarks.harness.numbered_videos import hide_keyframes
-from dali_pipes import bitstream, cutter, decode, mp4, turns
-from dali_pipes.cutter import cut, needed
-from dali_pipes.decode import decode_frames
+from dali_pipes import bitstream, mp4
+from dali_pipes.cut import cutter, decode, reading
+from dali_pipes.cut.cutter import cut, needed
+from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError
 from dali_pipes.probe import probe
 from dali_pipes.video import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME
@@ -364,7 +365,7 @@ def test_others_go_on_while_a_whole_file_is_read(tmp_path, monkeypatch, access):
     pread, taken = os.pread, []
 
     def watched(*arguments):
-        taken.append(turns._turn.locked())
+        taken.append(reading._turn.locked())
         return pread(*arguments)
 
     monkeypatch.setattr(os, "pread", watched)

@@ -5,7 +5,7 @@ from videos import number_in, write_video
 
 from benchmarks.joined import joined
 from benchmarks.nvdec import streams
-from dali_pipes import cutter
+from dali_pipes.cut import cutter
 from dali_pipes.probe import probe
 
 

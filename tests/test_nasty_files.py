@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from dali_pipes.cutter import cut
-from dali_pipes.decode import decode_frames
+from dali_pipes.cut.cutter import cut
+from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError
 from dali_pipes.probe import probe
 from dali_pipes.pyav import LENIENT_TAGS

@@ -12,8 +12,8 @@ import pytest
 from videos import decode_whole, number_in, write_video
 
 from dali_pipes import mp4, proof
-from dali_pipes.cutter import cut
-from dali_pipes.decode import decode_frames
+from dali_pipes.cut.cutter import cut
+from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError
 from dali_pipes.probe import probe, reader
 from dali_pipes.times import frame_times

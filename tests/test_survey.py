@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from videos import write_video
 
-from dali_pipes.cutter import cut
+from dali_pipes.cut.cutter import cut
 from dali_pipes.probe import probe
 from tools import prepare
 from tools.reencode import Settings

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from videos import number_in, write_video
 
-from dali_pipes.cutter import cut
-from dali_pipes.decode import decode_frames
+from dali_pipes.cut.cutter import cut
+from dali_pipes.cut.decode import decode_frames
 from dali_pipes.probe import probe
 from dali_pipes.workers import Failure
 from tools import convert as convert_module

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dali_pipes import turns
-from dali_pipes.turns import in_turn, out_of_turn, read_in_turn
+from dali_pipes.cut import reading
+from dali_pipes.cut.reading import in_turn, out_of_turn, read_in_turn
 
 CONTENT = bytes(range(256)) * 64
 
@@ -57,7 +57,7 @@ def test_what_is_not_in_the_cache_is_read_out_of_turn(descriptor, monkeypatch, e
     read, taken = os.pread, []
 
     def watched(*arguments):
-        taken.append(turns._turn.locked())
+        taken.append(reading._turn.locked())
         return read(*arguments)
 
     monkeypatch.setattr(os, "preadv", refuse)

@@ -21,7 +21,8 @@ from av.video.stream import VideoStream
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from dali_pipes import DataError, decode, times
+from dali_pipes import DataError, times
+from dali_pipes.cut import decode
 from dali_pipes.pyav import reformat
 from dali_pipes.video import Video
 from tools import pictures

@@ -14,7 +14,8 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation
 
-from dali_pipes import container, decode
+from dali_pipes import container
+from dali_pipes.cut import decode
 from dali_pipes.errors import DataError
 
 MULTIPLE = 16  # of both sides: what codecs store anyway; NVDEC decoders of other sizes cannot be used again

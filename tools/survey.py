@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dali_pipes import cutter
 from dali_pipes.catalog import Catalog
+from dali_pipes.cut import cutter
 from dali_pipes.errors import DataError
 from dali_pipes.findings import keyframe_interval
 from dali_pipes.frames import uniform_draw

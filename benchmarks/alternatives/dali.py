@@ -13,7 +13,7 @@ from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.tensors import TensorListCPU, TensorListGPU
 
 from benchmarks.alternatives.decoders import Clip
-from dali_pipes import cutter
+from dali_pipes.cut import cutter
 
 Source = Callable[[Clip], tuple[np.ndarray, np.ndarray]]
 Batches = Iterator[TensorListCPU | TensorListGPU]  # [T, H, W, 3] of each clip of a batch

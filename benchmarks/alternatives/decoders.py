@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from dali_pipes import cutter
-from dali_pipes.decode import decode_frames
+from dali_pipes.cut import cutter
+from dali_pipes.cut.decode import decode_frames
 from dali_pipes.video import Video
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks.harness.numbered_videos import VideoSpec, picture
 from benchmarks.nvdec import remux, streams
 from benchmarks.nvdec.scale import Scale
-from dali_pipes import cutter, decode
+from dali_pipes.cut import cutter, decode
 from dali_pipes.video import Video
 
 JPEG_QUALITY = 85

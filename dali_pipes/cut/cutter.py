@@ -9,8 +9,7 @@ a short one, most of which is calls to NumPy. Of its P packets K are kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -18,11 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dali_pipes import bitstream, container, mp4
+from dali_pipes.cut.reading import _opened, _read, in_turn, out_of_turn, read_in_turn
 from dali_pipes.errors import DataError, attempt
-from dali_pipes.turns import in_turn, out_of_turn, read_in_turn
 from dali_pipes.video import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
-
-Read = Callable[[int, int, int], bytes | bytearray]  # (descriptor, size, offset) -> up to `size` bytes, as os.pread
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,56 +202,6 @@ def _small(video: Video, descriptor: int, plan: _Plan) -> Cut:
         data = _break_links(video, data, starts, sizes, plan.sync)
     layout = Layout(video.codec, video.description, starts, sizes, plan.shown, plan.sync)
     return Cut(data, plan.positions, len(sizes), (video.height, video.width), layout)
-
-
-@contextmanager
-def _opened(videos: Sequence[Video]) -> Iterator[list[int | DataError]]:
-    """A descriptor of each file, or why there is none. They are closed after the block, whatever happens in it."""
-    descriptors: list[int | DataError] = []
-    try:
-        for video in videos:
-            descriptors.append(attempt(_open_unchanged, video))
-        yield descriptors
-    finally:
-        for descriptor in descriptors:
-            if not isinstance(descriptor, DataError):
-                os.close(descriptor)
-
-
-def _open_unchanged(video: Video) -> int:
-    """A descriptor of the file, which is still the one that was scanned."""
-    try:
-        descriptor = os.open(video.path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise DataError(f"{video.path}: cannot be opened ({error.strerror}); it was there when scanned") from error
-    if problem := _changed(video, descriptor):
-        os.close(descriptor)
-        raise DataError(f"{video.path}: {problem}; scan the list again")
-    return descriptor
-
-
-def _changed(video: Video, descriptor: int) -> str:
-    """How the open file differs from the one that was scanned; empty where it does not."""
-    try:
-        now = os.fstat(descriptor)
-    except OSError as error:  # a network file system may lose a file while it is open
-        return f"cannot be looked at ({error.strerror})"
-    if now.st_size != video.size:
-        return f"changed since the scan ({now.st_size} bytes instead of {video.size})"
-    return "" if now.st_mtime_ns == video.mtime_ns else "changed since the scan (another time stamp)"
-
-
-def _read(video: Video, descriptor: int, offset: int, size: int, read: Read) -> bytes | bytearray:
-    """`size` bytes at `offset`; the kernel may hand them over in parts."""
-    try:
-        data = read(descriptor, size, offset)
-        while len(data) < size and (more := read(descriptor, size - len(data), offset + len(data))):
-            data += more
-    except OSError as error:
-        raise DataError(f"{video.path}: cannot be read at byte {offset} ({error.strerror})") from error
-    if len(data) < size:
-        raise DataError(f"{video.path}: ends at byte {offset + len(data)}, inside a packet; scan the list again")
-    return data
 
 
 def _demuxed(video: Video, descriptor: int, keep: np.ndarray) -> list[bytes]:

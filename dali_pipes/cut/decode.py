@@ -13,7 +13,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
 
 from dali_pipes import container, mp4
-from dali_pipes.cutter import Cut, Layout
+from dali_pipes.cut.cutter import Cut, Layout
 from dali_pipes.errors import DataError
 from dali_pipes.pyav import reformat
 
