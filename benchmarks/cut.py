@@ -33,7 +33,7 @@ from benchmarks.harness.record import Recorder
 from dali_pipes import scan
 from dali_pipes.batch import Shard
 from dali_pipes.cut import cutter
-from dali_pipes.feed import PART
+from dali_pipes.feed.feeder import PART
 from dali_pipes.plan import TrainPlan
 from dali_pipes.probe import probe
 from dali_pipes.video import Video

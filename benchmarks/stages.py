@@ -24,9 +24,9 @@ from nvidia.dali import fn, pipeline_def, types
 from configs import Config
 from dali_pipes import Batch
 from dali_pipes.cut import cutter
-from dali_pipes.feed import Feeder
-from dali_pipes.graph import decode
-from dali_pipes.sample import Prepared
+from dali_pipes.feed.feeder import Feeder
+from dali_pipes.feed.graph import decode
+from dali_pipes.feed.samples import Prepared
 from dali_pipes.views import Views
 from engine import training
 from engine.clock import Clock

@@ -12,9 +12,9 @@ from loading import make_config, read, with_section, write_set
 from PIL import Image
 
 from dali_pipes import build_loader
-from dali_pipes.clips import ClipMaker, _Axis, resize
-from dali_pipes.cpu_runner import CpuRunner
-from dali_pipes.runner import GraphRunner
+from dali_pipes.feed.clip_maker import ClipMaker, _Axis, resize
+from dali_pipes.feed.dali_runner import GraphRunner
+from dali_pipes.feed.runners import CpuRunner
 
 CPU = torch.device("cpu")
 ROUNDING = 2  # grey levels: across and down, torch and Pillow round differently

@@ -9,7 +9,8 @@ import pytest
 import torch
 from loading import with_section
 
-from dali_pipes import build_loader, feed
+from dali_pipes import build_loader
+from dali_pipes.feed import feeder as feed
 
 config, loader = loading.config, loading.loader
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from configs.schema import Clip, Config, Eval, Model
 from dali_pipes import views
-from dali_pipes.graph import clip_graph
+from dali_pipes.feed.graph import clip_graph
 
 
 def run_graph(frames_UHWC, order_VT, box_V4, mirror_V, *, size=32, antialias=True, mean=(0, 0, 0), std=(1 / 255,) * 3):

@@ -8,7 +8,7 @@ import pytest
 from loading import arrays, assert_same, make_config, read, with_section, write_set
 
 from dali_pipes import build_loader
-from dali_pipes.hybrid import HybridRunner
+from dali_pipes.feed.runners import HybridRunner
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ import torch
 from loading import arrays, assert_same, make_config, read, with_section, write_set
 from videos import picture, write_video
 
-from dali_pipes import DataError, Shard, build_loader, loader, mp4, nvdec, runner
+from dali_pipes import DataError, Shard, build_loader, loader, mp4
+from dali_pipes.feed import dali_runner, nvdec
+from dali_pipes.feed.samples import placeholder, prepare
 from dali_pipes.picture_format import PictureFormat, picture_format
 from dali_pipes.probe import probe
-from dali_pipes.sample import placeholder, prepare
 from dali_pipes.scan import open_catalog
 from dali_pipes.synthetic import SyntheticLoader
 from dali_pipes.views import Views
@@ -131,7 +132,7 @@ def spoil(path):
 
 @pytest.fixture
 def working_nvdec(monkeypatch):
-    for module in (loader, runner):
+    for module in (loader, dali_runner):
         monkeypatch.setattr(module, "trial", lambda device: "")
 
 
@@ -193,7 +194,7 @@ def test_a_gpu_that_dali_cannot_use_is_told_in_a_line_with_the_driver_that_it_ne
 @without_gpu
 def test_the_trial_of_a_gpu_gives_what_dali_says(monkeypatch):
     monkeypatch.setattr(nvdec, "library", lambda: None)
-    reason = runner.trial.__wrapped__(GPU)
+    reason = dali_runner.trial.__wrapped__(GPU)
     assert reason.startswith("NVDEC does not work here: You are trying to create a GPU DALI pipeline")
 
 
@@ -215,7 +216,7 @@ def test_where_a_decoder_takes_nothing_any_more_no_video_is_blamed(tmp_path, mon
     spoil(tmp_path / "6.mp4")
     whole = placeholder("dali_cpu", 1, 4)
     monkeypatch.setattr(
-        runner, "placeholder", lambda *shape: replace(whole, video=(np.zeros(9, np.uint8), *whole.video[1:]))
+        dali_runner, "placeholder", lambda *shape: replace(whole, video=(np.zeros(9, np.uint8), *whole.video[1:]))
     )
     videos = build_loader(config, "val")
     with pytest.raises(DataError, match=r"^decoding by dali_cpu on cpu failed: Failed to create video decoder"):
@@ -245,7 +246,7 @@ def test_a_mistake_of_ours_blames_no_video(tmp_path, monkeypatch, decoder, kind)
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder=decoder)
     videos = build_loader(config, "val")
     error = kind("ours")
-    monkeypatch.setattr("dali_pipes.feed.prepare", Mock(side_effect=error))
+    monkeypatch.setattr("dali_pipes.feed.feeder.prepare", Mock(side_effect=error))
     with pytest.raises(kind, match="ours") as caught:
         list(videos.epoch(0))
     assert caught.value is error

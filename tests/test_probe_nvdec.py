@@ -19,7 +19,7 @@ from benchmarks.harness.record import gpu_query
 from benchmarks.nvdec import frames, nvcuvid, remux, streams
 from benchmarks.nvdec.scale import CPU, GPU
 from benchmarks.nvdec.speed import groups
-from dali_pipes import nvdec
+from dali_pipes.feed import nvdec
 
 ROOT = Path(__file__).parents[1]
 REORDERED = VideoSpec("hevc", interval=8, b_frames=2, width=192, height=160, frames=40)  # open groups, too

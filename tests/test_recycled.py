@@ -2,7 +2,7 @@
 
 import torch
 
-from dali_pipes.recycled import Recycled
+from dali_pipes.feed.clip_maker import Recycled
 
 SHAPE = (4, 1000)
 

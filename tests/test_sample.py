@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dali_pipes.sample import Prepared, Sample, distinct, placeholder
+from dali_pipes.feed.samples import Prepared, Sample, distinct, placeholder
 
 BVT = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 

@@ -14,9 +14,10 @@ from benchmarks.harness.session import Probe
 from benchmarks.nvdec import remux, streams
 from benchmarks.nvdec.scale import Scale
 from benchmarks.nvdec.streams import FORMS, Stream
-from dali_pipes import container, nvdec
+from dali_pipes import container
 from dali_pipes.cut import decode
 from dali_pipes.cut.cutter import Cut
+from dali_pipes.feed import nvdec
 from dali_pipes.video import Video
 
 MOST_SUSPECTS = 4  # videos that other ways of writing a cut are tried on

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.harness.session import Probe
 from benchmarks.nvdec import nvcuvid
-from dali_pipes.nvdec import library
+from dali_pipes.feed.nvdec import library
 
 DEEP = ("h264", "hevc", "vp9", "av1")  # codecs that have pictures of 10 bits
 MOST_DECODERS, SECONDS = 256, 4.0  # DALI keeps at most 100

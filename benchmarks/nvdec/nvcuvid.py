@@ -9,7 +9,7 @@ import ctypes
 import time
 from ctypes import c_int, c_short, c_ubyte, c_uint, c_ulong, c_ushort, c_void_p
 
-from dali_pipes.nvdec import library
+from dali_pipes.feed.nvdec import library
 
 CODECS = {"mpeg4": 2, "h264": 4, "mjpeg": 5, "hevc": 8, "vp8": 9, "vp9": 10, "av1": 11}  # cudaVideoCodec
 _YUV420, _NV12, _PREFER_CUVID = 1, 0, 4

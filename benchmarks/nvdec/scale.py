@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks.harness.numbered_videos import VideoSpec
-from dali_pipes.graph import Head
+from dali_pipes.feed.graph import Head
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,9 @@ class Scale:
     intervals: tuple[int, ...]  # frames from one keyframe to the next
     usual_interval: int
     b_frames: tuple[int, ...]
-    awkward: tuple[VideoSpec, ...]  # what NVDEC is not given, for doubt that it comes out right (dali_pipes/nvdec.py)
+    awkward: tuple[
+        VideoSpec, ...
+    ]  # what NVDEC is not given, for doubt that it comes out right (dali_pipes/feed/nvdec.py)
     base: VideoSpec  # what all videos have in common
     odd_width: int  # not a multiple of 16: coded wider than shown
     clip_frames: int

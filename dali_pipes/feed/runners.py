@@ -1,8 +1,4 @@
-"""Two decode heads at once, where one alone cannot keep up: some batches are decoded by the CPU, the others by the GPU.
-
-A batch is the work of one head, so no clip is copied to be joined with others, and which head's it is follows from the
-step's number: the views are those of a single head, pixels within the heads' tolerance.
-"""
+"""A CPU's own way from a plan to clips: the threads that decode make the clips, too, and leave nothing for a graph."""
 
 from __future__ import annotations
 
@@ -10,13 +6,52 @@ import itertools
 import time
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
+from configs.schema import Config
 from dali_pipes.batch import Unreadable
-from dali_pipes.cpu_runner import CpuRunner
-from dali_pipes.plan import Place
-from dali_pipes.runner import GraphRunner
-from dali_pipes.sample import Prepared
+from dali_pipes.catalog import Catalog
+from dali_pipes.device import clip_dtype
+from dali_pipes.feed.clip_maker import ClipMaker
+from dali_pipes.feed.dali_runner import GraphRunner
+from dali_pipes.feed.feeder import Feeder
+from dali_pipes.feed.samples import Prepared
+from dali_pipes.plan import Place, Plan
+
+
+class CpuRunner:
+    """A plan's batches from the `pyav` head, as `runner.GraphRunner` gives them."""
+
+    def __init__(self, config: Config, plan: Plan, catalog: Catalog, threads: int):
+        half = clip_dtype(config.runtime.precision, torch.device("cpu")) == torch.float16
+        self.plan = plan
+        self._ahead = config.runtime.prefetch
+        self._feeder = Feeder(
+            catalog, "pyav", threads, ClipMaker(plan.size, config.clip.mean, config.clip.std, half=half)
+        )
+        self._prepared = self._feeder.batches(plan, iter(()), 0)
+
+    @property
+    def unreadable(self) -> dict[int, Unreadable]:
+        """Videos that could not be read, by row."""
+        return self._feeder.unreadable
+
+    def begin(self, places: Iterator[Place]) -> None:
+        """Take the batches at these places from now on. What is in preparation is dropped."""
+        self._prepared.close()
+        self._prepared = self._feeder.batches(self.plan, places, self._ahead)
+
+    def next(self) -> tuple[Prepared, Tensor] | None:
+        """A batch and its clips, BVTHWC; None behind the last."""
+        prepared = next(self._prepared, None)
+        return prepared and (prepared, prepared.clips_BVTHWC)
+
+    def close(self) -> None:
+        """Stop all threads."""
+        self._prepared.close()
+        self._feeder.close()
+
 
 Runner = GraphRunner | CpuRunner
 

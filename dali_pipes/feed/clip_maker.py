@@ -7,6 +7,7 @@ not lie on whole pixels, and a few that `_Axis` tells of. The three differ by ro
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,8 +15,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-
-from dali_pipes.recycled import Recycled
 
 
 class ClipMaker:
@@ -100,3 +99,23 @@ class _Axis(NamedTuple):
         outputs = size + thrown_away
         taken_for_done = inputs.stop - inputs.start == outputs and length != size  # torch copies what has that size
         return None if inputs.start < 0 or taken_for_done else cls(inputs, outputs, size / length)
+
+
+class Recycled:
+    """Lends tensors to one thread, which may hand them on. The memory of one is lent again once nobody holds it, or a
+    view of it, any more.
+    """
+
+    def __init__(self):
+        self._free: list[np.ndarray] = []
+
+    def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """An uninitialised tensor."""
+        count = math.prod(shape) * dtype.itemsize
+        whole = self._free.pop() if self._free else np.empty(count, np.uint8)
+        if len(whole) < count:  # of a smaller batch: let it go
+            whole = np.empty(count, np.uint8)
+        lent = whole[:count]
+        weakref.finalize(lent, self._free.append, whole).atexit = False  # torch holds `lent` while anything uses it
+        with torch.inference_mode(False):  # threads that are in no such mode are going to write to it
+            return torch.from_numpy(lent).view(dtype).view(shape)

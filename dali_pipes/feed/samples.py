@@ -12,12 +12,12 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from dali_pipes import nvdec
 from dali_pipes.cut.cutter import Cut, cut_all
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError, attempt
+from dali_pipes.feed import nvdec
+from dali_pipes.feed.graph import Head
 from dali_pipes.frame_folders import read_pictures
-from dali_pipes.graph import Head
 from dali_pipes.video import Video
 from dali_pipes.views import Views
 
