@@ -25,7 +25,7 @@ from typing import BinaryIO, NamedTuple, get_args
 import numpy as np
 
 from dali_pipes.errors import DataError
-from dali_pipes.lists import Listing
+from dali_pipes.lists.listing import Listing
 from dali_pipes.video import PACKET, Access, Video
 
 MAGIC = b"VIDCAT02"  # the number rises when the format changes

@@ -25,11 +25,13 @@ import numpy as np
 from rich.console import Console
 
 from configs.schema import Data
-from dali_pipes import files, findings, lists
+from dali_pipes import findings
 from dali_pipes.catalog import Catalog, Entry, write_catalog
 from dali_pipes.errors import DataError
 from dali_pipes.frame_folders import probe_folder
 from dali_pipes.journal import Journal
+from dali_pipes.lists import file_status
+from dali_pipes.lists import listing as lists
 from dali_pipes.probe import Check, probe, reader
 from dali_pipes.progress import say, watched
 from dali_pipes.video import Video
@@ -60,7 +62,7 @@ def load_catalog(
     probe = probe_folder if listing.frame_pattern else probe
     for note in listing.notes:
         say(console, f"{listing.source}: {note}")
-    wanted = _Wanted(listing, files.look(listing), CHECKS.index(data.check))
+    wanted = _Wanted(listing, file_status.look(listing), CHECKS.index(data.check))
     catalog, scanned = _existing(source, data), 0
     if not wanted.is_met_by(catalog):
         folder = _writable_folder(source, data, console)
@@ -91,7 +93,7 @@ def scan_videos(paths: Sequence[str], folder: Path, check: Check, console: Conso
     What cannot be read is in it with its reason, however much that is.
     """
     listing = lists.unlabelled(paths)
-    wanted = _Wanted(listing, files.look(listing), CHECKS.index(check))
+    wanted = _Wanted(listing, file_status.look(listing), CHECKS.index(check))
     _scan(folder, wanted, None, probe, None, console)
     return Catalog(folder / CATALOG)
 
@@ -101,7 +103,7 @@ class _Wanted:
     """What a catalogue must hold: these rows, these files as they are now, looked at no less than so."""
 
     listing: lists.Listing
-    files: files.Files
+    files: file_status.Files
     check: int
 
     def is_met_by(self, catalog: Catalog | None) -> bool:

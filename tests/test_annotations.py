@@ -7,7 +7,7 @@ from trees import plant, rows
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.lists import read_list
+from dali_pipes.lists.listing import read_list
 
 
 @pytest.fixture

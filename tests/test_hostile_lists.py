@@ -8,9 +8,9 @@ import pytest
 from trees import plant, rows
 
 from configs.schema import Data
-from dali_pipes import files
 from dali_pipes.errors import DataError
-from dali_pipes.lists import read_list
+from dali_pipes.lists import file_status
+from dali_pipes.lists.listing import read_list
 from tools import prepare
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Zoë/naïve.mp4") for form in ("NFC", "NFD"))
@@ -89,7 +89,7 @@ def test_honest_names_are_found_and_traps_are_not_opened(world, opened):
     lines = [*HONEST, COMPOSED, "Zoe/naïve.mp4", *DISHONEST]
     plant(world, {"lists/train.list": "\ufeff" + "".join(f"{line} 0\r\n" for line in lines)})
     listing = read_list(f"{world}/lists/train.list", Data(root=f"{world}/root"))
-    problems = files.look(listing).problems
+    problems = file_status.look(listing).problems
     assert listing.paths[: len(HONEST) + 1] == [*HONEST, DECOMPOSED]
     assert sorted(problems) == list(range(len(HONEST) + 1, len(lines)))
     for number, reason in enumerate(DISHONEST.values(), start=len(HONEST) + 2):

@@ -11,8 +11,8 @@ from trees import plant
 from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.formats import FORMATS
-from dali_pipes.lists import read_list
-from dali_pipes.locate import inside
+from dali_pipes.lists.listing import read_list
+from dali_pipes.lists.locate import inside
 
 V2 = [{"id": "7", "template": "Eating [something]"}, {"id": "8", "template": "Eating [something]"}]
 KINETICS = {"---QUuC4vJs": {"annotations": {"label": "run", "segment": [84, 94.0]}, "subset": "training"}}

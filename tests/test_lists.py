@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.lists import read_list
-from dali_pipes.locate import Finder, inside
+from dali_pipes.lists.listing import read_list
+from dali_pipes.lists.locate import Finder, inside
 
 ODD_NAMES = [
     "with blanks in it.mp4",

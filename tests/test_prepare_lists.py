@@ -9,7 +9,7 @@ from rich.console import Console
 from trees import plant, rows
 
 from configs.schema import Data
-from dali_pipes.lists import read_list
+from dali_pipes.lists.listing import read_list
 from dali_pipes.scan import load_catalog, open_catalog
 from tools import prepare
 

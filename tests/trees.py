@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dali_pipes.lists import Listing
+from dali_pipes.lists.listing import Listing
 
 
 def plant(root: Path, files: dict[str, str]) -> Path:

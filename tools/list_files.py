@@ -11,7 +11,7 @@ import numpy as np
 
 from dali_pipes import DataError
 from dali_pipes.formats.annotation import split_name
-from dali_pipes.lists import Listing
+from dali_pipes.lists.listing import Listing
 from engine.files import replace_file
 
 CLASSES = "classes.txt"

@@ -12,10 +12,11 @@ from itertools import combinations
 from pathlib import Path
 
 from configs.schema import Data
-from dali_pipes import DataError, files
-from dali_pipes.files import NO_SUCH_FILE
+from dali_pipes import DataError
 from dali_pipes.formats import FORMATS
-from dali_pipes.lists import Listing, read_list
+from dali_pipes.lists import file_status
+from dali_pipes.lists.file_status import NO_SUCH_FILE
+from dali_pipes.lists.listing import Listing, read_list
 from tools.dataset_arguments import add_reading_arguments, reading
 from tools.list_files import name_of, settings, writable, write_classes, write_json_lines, write_list
 
@@ -86,7 +87,7 @@ def look(sources: list[str], data: Data) -> list[Split]:
 
 def left_out(listing: Listing) -> dict[int, str]:
     """The rows that cannot go into a list, and why not."""
-    problems = files.look(listing).problems
+    problems = file_status.look(listing).problems
     reasons = {row: REPEATED for row, first in enumerate(listing.first_N.tolist()) if row != first}
     reasons |= {int(listing.distinct[number]): problem for number, problem in problems.items()}
     unwritable = "its name has blanks at its ends, line breaks or bytes that are not text; rename it"

@@ -16,7 +16,7 @@ from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.formats import FORMATS, tables
 from dali_pipes.formats.annotation import Source, read_text
-from dali_pipes.lists import Listing, read_list
+from dali_pipes.lists.listing import Listing, read_list
 from tools.dataset_arguments import add_reading_arguments, reading
 from tools.list_files import settings, write_classes, write_list
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from configs import ConfigError
-from dali_pipes.lists import Listing, read_list
+from dali_pipes.lists.listing import Listing, read_list
 from tools.dataset_arguments import add_reading_arguments, reading
 from tools.list_files import name_of, settings, write_classes, write_list
 

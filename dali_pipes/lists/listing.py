@@ -5,7 +5,7 @@ What a source says is read in `dali_pipes/formats`, where a video is that it nam
 
 Where paths may lead: relative ones start at `root` (without one: at the list's own folder) and may not climb out of it.
 Absolute ones must lie inside `root`; without one they are taken as they are, which PaddleVideo's UCF101 lists need.
-Links are followed, and judged, where files are looked at: `dali_pipes/files.py`.
+Links are followed, and judged, where files are looked at: `dali_pipes/lists/file_status.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.formats import FORMATS, format_of
 from dali_pipes.formats.annotation import Annotation, Format, Places, Row, Source, read_text, refuse, split_name
 from dali_pipes.formats.class_names import Numbers, asked_for
-from dali_pipes.locate import Finder, inside
+from dali_pipes.lists.locate import Finder, inside
 
 _DEFAULTS = Data()
 

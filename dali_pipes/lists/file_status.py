@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dali_pipes.lists import Listing
-from dali_pipes.locate import inside
+from dali_pipes.lists.listing import Listing
+from dali_pipes.lists.locate import inside
 
 NO_SUCH_FILE = "no such file"
 _THREADS = 16  # they wait for a network file system more than they compute
