@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import configs
 from configs import Config, ConfigError
-from dali_pipes.formats.class_names import asked_for
+from dali_pipes.lists.formats.class_names import asked_for
 from engine import checkpoint
 from engine.files import replacing
 from models import CheckpointError, Recognizer, build_model, load_weights, read_file

@@ -7,7 +7,7 @@ from trees import plant, rows
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.formats.class_names import Numbers, read_class_names
+from dali_pipes.lists.formats.class_names import Numbers, read_class_names
 from dali_pipes.lists.listing import read_list
 
 

@@ -10,7 +10,7 @@ from trees import plant
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.formats import FORMATS
+from dali_pipes.lists.formats import FORMATS
 from dali_pipes.lists.listing import read_list
 from dali_pipes.lists.locate import inside
 

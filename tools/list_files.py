@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dali_pipes import DataError
-from dali_pipes.formats.annotation import split_name
+from dali_pipes.lists.formats.annotation import split_name
 from dali_pipes.lists.listing import Listing
 from engine.files import replace_file
 

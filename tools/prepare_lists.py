@@ -13,9 +13,9 @@ from pathlib import Path
 
 from configs.schema import Data
 from dali_pipes import DataError
-from dali_pipes.formats import FORMATS
 from dali_pipes.lists import file_status
 from dali_pipes.lists.file_status import NO_SUCH_FILE
+from dali_pipes.lists.formats import FORMATS
 from dali_pipes.lists.listing import Listing, read_list
 from tools.dataset_arguments import add_reading_arguments, reading
 from tools.list_files import name_of, settings, writable, write_classes, write_json_lines, write_list

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from configs import ConfigError
 from dali_pipes import DataError
-from dali_pipes.formats import FORMATS, tables
-from dali_pipes.formats.annotation import Source, read_text
+from dali_pipes.lists.formats import FORMATS, tables
+from dali_pipes.lists.formats.annotation import Source, read_text
 from dali_pipes.lists.listing import Listing, read_list
 from tools.dataset_arguments import add_reading_arguments, reading
 from tools.list_files import settings, write_classes, write_list

@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 
-from dali_pipes.formats.annotation import Source, read_text
-from dali_pipes.formats.folders import is_video_name
+from dali_pipes.lists.formats.annotation import Source, read_text
+from dali_pipes.lists.formats.folders import is_video_name
 
 LISTS = (".txt", ".list")
 

@@ -21,9 +21,9 @@ import numpy as np
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.formats import FORMATS, format_of
-from dali_pipes.formats.annotation import Annotation, Format, Places, Row, Source, read_text, refuse, split_name
-from dali_pipes.formats.class_names import Numbers, asked_for
+from dali_pipes.lists.formats import FORMATS, format_of
+from dali_pipes.lists.formats.annotation import Annotation, Format, Places, Row, Source, read_text, refuse, split_name
+from dali_pipes.lists.formats.class_names import Numbers, asked_for
 from dali_pipes.lists.locate import Finder, inside
 
 _DEFAULTS = Data()
@@ -40,7 +40,7 @@ class Listing:
     label_N: np.ndarray  # int32
     first_N: np.ndarray  # int64: the first row with the same path; its own number unless the row is a repetition
     class_names: tuple[str, ...]  # by label; empty where the list has only numbers
-    format: str = "path_label"  # a key of dali_pipes.formats.FORMATS
+    format: str = "path_label"  # a key of dali_pipes.lists.formats.FORMATS
     num_frames_N: np.ndarray | None = None  # int32, as the list says; None unless it says it of every row
     frame_pattern: str = ""  # names of pictures, where rows are folders of them; empty: rows are video files
     notes: tuple[str, ...] = ()  # what a person should know of how the list was read

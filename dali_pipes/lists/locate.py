@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 
-from dali_pipes.formats.annotation import Places
+from dali_pipes.lists.formats.annotation import Places
 
 Key = Callable[[str], str]
 

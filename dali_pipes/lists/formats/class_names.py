@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 
 from dali_pipes.errors import DataError
-from dali_pipes.formats.annotation import SHOWN_PROBLEMS, Source, nfc_caseless, read_text
+from dali_pipes.lists.formats.annotation import SHOWN_PROBLEMS, Source, nfc_caseless, read_text
 
 _NUMBERED = re.compile(r"([0-9]{1,9})[\s,]+(\S.*)$")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dali_pipes.errors import DataError
-from dali_pipes.formats import folders, hmdb51, kinetics, path_label, something, tables, ucf101
-from dali_pipes.formats.annotation import Format, Source, nfc_caseless
-from dali_pipes.formats.class_names import squeeze
+from dali_pipes.lists.formats import folders, hmdb51, kinetics, path_label, something, tables, ucf101
+from dali_pipes.lists.formats.annotation import Format, Source, nfc_caseless
+from dali_pipes.lists.formats.class_names import squeeze
 
 _KINETICS = {"suffix": ".mp4", "places": kinetics.places, "folder_key": squeeze, "origin": kinetics.origin}
 _CASELESS = {"folder_key": nfc_caseless, "name_key": nfc_caseless}

@@ -6,13 +6,15 @@ read whole, so parts are cut out first.
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import NamedTuple
 
 from dali_pipes.errors import DataError
-from dali_pipes.formats.annotation import FRAMES_LIMIT, Annotation, Row, Source, number, read_rows, split_name
-from dali_pipes.formats.columns import header
+from dali_pipes.lists.formats.annotation import FRAMES_LIMIT, Annotation, Row, Source, number, read_rows, split_name
 
 
 def is_csv(source: Source) -> bool:
@@ -91,3 +93,95 @@ def _row_reader(source: Source) -> Callable[[int, Mapping[str, object]], Row]:
         return Row(source.path, line, path, numbered, count, split_name(split) or split)
 
     return row
+
+
+class Header(NamedTuple):
+    """The first line of a table."""
+
+    names: list[str]  # lower case
+    delimiter: str
+
+    def fields(self, line: str) -> dict[str, str]:
+        """The fields of a later line, without blanks around them. Raises ValueError where they are not as many."""
+        values = split(line, self.delimiter)
+        if len(values) != len(self.names):
+            raise ValueError(f"{len(values)} fields, but the header names {len(self.names)}")
+        return dict(zip(self.names, values, strict=True))
+
+
+def header(source: Source) -> Header:
+    """The header of a source, if it has one; else names that mean nothing."""
+    line = source.first_line
+    delimiter = max(",\t;", key=line.count)
+    try:
+        return Header([name.lower() for name in split(line, delimiter)], delimiter)
+    except ValueError:
+        return Header([], delimiter)
+
+
+def split(line: str, delimiter: str) -> list[str]:
+    """The fields of a line, quotes taken off as CSV has them. Raises ValueError."""
+    try:
+        return [field.strip() for field in next(csv.reader([line.strip("\r\n")], delimiter=delimiter, strict=True))]
+    except (csv.Error, StopIteration) as error:
+        raise ValueError(f"not a line of a table: {error}") from error
+
+
+_BLANKS = re.compile(r"[ \t\r\n]*")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character beyond 16 bits; alone it is no text
+_DECODER = json.JSONDecoder()
+
+
+def items(source: Source) -> Iterator[tuple[int, object]]:
+    """(line, value) for each item of the source's array, (line, (key, value)) for its object.
+
+    Raises DataError with the line where the JSON breaks off or is none.
+    """
+    line, counted = 1, 0
+    has_halves = _HALF.search(source.text) is not None
+    try:
+        for start, item in _items(source.text):
+            line += source.text.count("\n", counted, start)
+            counted = start
+            if has_halves:
+                json.dumps(item, ensure_ascii=False).encode("utf-8")
+            yield line, item
+    except json.JSONDecodeError as error:
+        raise DataError(f"{source.path}:{error.lineno}: not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source.path}:{line}: JSON that cannot be read: {error}") from error
+
+
+def _items(text: str) -> Iterator[tuple[int, object]]:
+    """(position, item) for each item."""
+    at = _skip(text, 0)
+    closing = {"[": "]", "{": "}"}.get(text[at : at + 1])
+    if closing is None:
+        raise json.JSONDecodeError("expected an array or an object", text, at)
+    at = _skip(text, at + 1)
+    while text[at : at + 1] != closing:
+        start = at
+        item, at = _DECODER.raw_decode(text, at)
+        if closing == "}":
+            value, at = _DECODER.raw_decode(text, _expect(text, at, ":"))
+            item = item, value
+        yield start, item
+        at = _skip(text, at)
+        if text[at : at + 1] != closing:
+            at = _expect(text, at, ",")
+    end = _skip(text, at + 1)
+    if end < len(text):
+        raise json.JSONDecodeError("more after the end", text, end)
+
+
+def _skip(text: str, at: int) -> int:
+    """The next place that is not blank."""
+    return _BLANKS.match(text, at).end()
+
+
+def _expect(text: str, at: int, mark: str) -> int:
+    """The place after a mark and the blanks around it."""
+    at = _skip(text, at)
+    if text[at : at + 1] != mark:
+        raise json.JSONDecodeError(f"expected {mark!r}", text, at)
+    return _skip(text, at + 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from dali_pipes.formats.annotation import FRAMES_LIMIT, Annotation, Row, Source, number, read_rows
+from dali_pipes.lists.formats.annotation import FRAMES_LIMIT, Annotation, Row, Source, number, read_rows
 
 _WITH_FRAMES = re.compile(r"\S\s+[1-9][0-9]*\s+[0-9]+\s*$")
 

@@ -10,9 +10,9 @@ import os
 import re
 
 from dali_pipes.errors import DataError
-from dali_pipes.formats.annotation import Annotation, Row, Source, companion, read_rows, read_text
-from dali_pipes.formats.class_names import read_class_names
-from dali_pipes.formats.json_items import items
+from dali_pipes.lists.formats.annotation import Annotation, Row, Source, companion, read_rows, read_text
+from dali_pipes.lists.formats.class_names import read_class_names
+from dali_pipes.lists.formats.tables import items
 
 _LINE = re.compile(r"[0-9]+;.*[^\s0-9]\s*$")
 _SPLIT = re.compile(r"(?<![a-z])(train|validation|val|test)", re.IGNORECASE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from dali_pipes.errors import DataError
-from dali_pipes.formats.annotation import Annotation, Row, Source
+from dali_pipes.lists.formats.annotation import Annotation, Row, Source
 
 VIDEO_EXTENSIONS = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
