@@ -30,12 +30,12 @@ import configs
 from benchmarks.harness.measure import spread
 from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import Recorder
-from dali_pipes import scan
 from dali_pipes.batch import Shard
 from dali_pipes.cut import cutter
 from dali_pipes.feed.feeder import PART
 from dali_pipes.plan import TrainPlan
-from dali_pipes.probe import probe
+from dali_pipes.scan import build
+from dali_pipes.scan.probe import probe
 from dali_pipes.video import Video
 from tools.survey import drawn_clips
 
@@ -149,7 +149,7 @@ def views_a_second(folder: Path, rounds: int) -> dict:
     listing.write_text(f"{spec.path(folder).name} 0\n" * 4096)
     settings = [f"data.train={listing}", f"data.root={folder}", "data.class_names=", "train.batch=128"]
     config = configs.load("tsm_k400_nhwc", settings)
-    plan = TrainPlan(config, scan.load_catalog(str(listing), config.data), Shard())
+    plan = TrainPlan(config, build.load_catalog(str(listing), config.data), Shard())
     rates = []
     for epoch in range(rounds):
         began = time.process_time()

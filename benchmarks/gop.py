@@ -26,10 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import configs
 from benchmarks.harness.measure import spread
 from benchmarks.harness.record import environment
-from dali_pipes import Loader, build_loader, scan
+from dali_pipes import Loader, build_loader
 from dali_pipes.cut.cutter import Cut, cut
 from dali_pipes.cut.decode import decode_frames
-from dali_pipes.probe import probe
+from dali_pipes.scan import build
+from dali_pipes.scan.probe import probe
 from dali_pipes.video import Video
 from tools.reencode import Settings, write_video
 from tools.survey import drawn_clips
@@ -109,7 +110,7 @@ def open_loader(video: Video, listing: str) -> Loader:
     Path(listing).write_text(f"{video.path} 0\n" * (FEED_BATCH * FEED_BATCHES))
     settings = ["data.root=", "data.class_names=", "data.val=", f"data.train={listing}", f"train.batch={FEED_BATCH}"]
     config = configs.load("tsm_k400_nhwc", settings)
-    scan.load_catalog(listing, config.data)
+    build.load_catalog(listing, config.data)
     return build_loader(config, "train")
 
 

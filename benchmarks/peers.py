@@ -33,9 +33,10 @@ from benchmarks.alternatives.competition import Competition, Contenders
 from benchmarks.alternatives.decoders import DECODERS, Clip, Decoder
 from benchmarks.harness.numbered_videos import VideoSpec, with_set, write_videos
 from benchmarks.harness.record import Recorder
-from dali_pipes import build_loader, scan
+from dali_pipes import build_loader
 from dali_pipes.device import cores_of_rank
-from dali_pipes.probe import probe
+from dali_pipes.scan import build as scan
+from dali_pipes.scan.probe import probe
 from engine import runtime
 from tools.survey import drawn_clips
 

@@ -21,7 +21,7 @@ from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import Recorder
 from dali_pipes.cut.cutter import needed
 from dali_pipes.frames import segment_starts
-from dali_pipes.probe import probe
+from dali_pipes.scan.probe import probe
 from dali_pipes.snap import towards_keyframes
 from tools.survey import drawn_clips
 

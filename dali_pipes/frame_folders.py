@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from dali_pipes.errors import DataError
-from dali_pipes.probe import Check
+from dali_pipes.scan.probe import Check
 from dali_pipes.video import PACKET, Video
 
 FIRST = 1  # the number of the first picture

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from configs.schema import Config
 from dali_pipes.batch import Batch, InUse, Loader, Shard, Unreadable, to_device
-from dali_pipes.catalog import Catalog
 from dali_pipes.device import cores_of_rank, pick_device
 from dali_pipes.errors import DataError
 from dali_pipes.feed import nvdec
@@ -22,7 +21,8 @@ from dali_pipes.feed.graph import Head
 from dali_pipes.feed.runners import CpuRunner, HybridRunner
 from dali_pipes.feed.samples import Prepared
 from dali_pipes.plan import EvalPlan, Place, Plan, TrainPlan
-from dali_pipes.scan import open_catalog
+from dali_pipes.scan.build import open_catalog
+from dali_pipes.scan.catalog import Catalog
 from dali_pipes.synthetic import SyntheticLoader
 from dali_pipes.views import shown_label
 

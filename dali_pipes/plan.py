@@ -13,8 +13,8 @@ from configs.batches import batch_per_rank
 from configs.schema import Config
 from dali_pipes import frames, randomness, snap, views
 from dali_pipes.batch import Shard
-from dali_pipes.catalog import Catalog
 from dali_pipes.errors import DataError
+from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views import Views
 
 Place = tuple[int, int]  # epoch, and step within it

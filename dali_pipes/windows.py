@@ -12,8 +12,8 @@ import numpy as np
 from configs.schema import Config
 from dali_pipes import views
 from dali_pipes.batch import Shard
-from dali_pipes.catalog import Catalog
 from dali_pipes.plan import EvalPlan, shapes
+from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views import Views
 
 BATCH_BYTES = 256 << 20  # of decoded frames in a batch; some six batches are under way at once

@@ -6,8 +6,9 @@ import torch
 from rich.console import Console
 
 from configs import Config
-from dali_pipes import DataError, Loader, Shard, build_loader, progress, scan
+from dali_pipes import DataError, Loader, Shard, build_loader, progress
 from dali_pipes.loader import split_source
+from dali_pipes.scan import build
 from engine import distributed
 
 
@@ -40,4 +41,4 @@ def _console() -> Console:
 def _scan(config: Config, split: str) -> None:
     """Bring the catalogue up to date: by one rank of each host, since hosts may not share a disk."""
     if distributed.local_rank() == 0:
-        scan.load_catalog(split_source(config, split), config.data, console=_console())
+        build.load_catalog(split_source(config, split), config.data, console=_console())

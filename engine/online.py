@@ -13,8 +13,8 @@ import torch
 
 from configs import Config
 from dali_pipes import DataError
-from dali_pipes.catalog import Catalog
 from dali_pipes.loader import VideoLoader
+from dali_pipes.scan.catalog import Catalog
 from dali_pipes.windows import FramePlan
 from engine import runtime
 from engine.network import Network, Step

@@ -11,7 +11,7 @@ from videos import write_video
 
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
 from dali_pipes import build_loader
-from dali_pipes.scan import load_catalog
+from dali_pipes.scan.build import load_catalog
 
 VIDEOS = 13
 FRAMES = 10  # of the shortest video; each further one has one more

@@ -13,7 +13,7 @@ from loading import make_config, read, with_section
 from videos import write_video
 
 from dali_pipes import Shard, build_loader
-from dali_pipes.scan import load_catalog
+from dali_pipes.scan.build import load_catalog
 
 ROOT = Path(__file__).parents[1]
 WHOLE, CLASSES = 63, 3

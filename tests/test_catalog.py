@@ -8,9 +8,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from dali_pipes.catalog import Catalog, Entry, write_catalog
 from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import Listing, read_list
+from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
 from dali_pipes.video import KEYFRAME, PACKET, Video
 
 ODD_NAME = os.fsdecode(b"latin-1 \xe9.mp4")  # bytes that are not UTF-8

@@ -6,7 +6,7 @@ import pytest
 from av.video.reformatter import ColorRange, Colorspace
 from nvidia.dali import fn, pipeline_def, types
 
-from dali_pipes.probe import probe
+from dali_pipes.scan.probe import probe
 from tools.reencode import Settings, write_video
 
 BT709, BT601 = 1, 6  # matrices as H.273 numbers them

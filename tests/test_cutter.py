@@ -18,7 +18,7 @@ from dali_pipes.cut import cutter, decode, reading
 from dali_pipes.cut.cutter import cut, needed
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError
-from dali_pipes.probe import probe
+from dali_pipes.scan.probe import probe
 from dali_pipes.video import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME
 
 DALI_TOLERANCE = 4  # grey levels: DALI and FFmpeg round the conversion from YUV differently

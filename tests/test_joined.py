@@ -6,7 +6,7 @@ from videos import number_in, write_video
 from benchmarks.joined import joined
 from benchmarks.nvdec import streams
 from dali_pipes.cut import cutter
-from dali_pipes.probe import probe
+from dali_pipes.scan.probe import probe
 
 
 def test_joined_cuts_decode_to_the_frames_of_each_in_turn(tmp_path):

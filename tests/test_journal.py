@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scripted
 
-from dali_pipes.catalog import Entry
-from dali_pipes.journal import Journal
+from dali_pipes.scan.catalog import Entry
+from dali_pipes.scan.journal import Journal
 
 VIDEO = replace(scripted.video("/a/é.mp4", 5, 100, 7), fps=29.97, description=b"\0stsd\xff")
 

@@ -5,7 +5,7 @@ import sys
 from types import SimpleNamespace
 
 from benchmarks.harness.measure import GpuLost, in_turns, isolated, spread
-from dali_pipes.workers import Call, Failure
+from dali_pipes.scan.processes import Call, Failure
 
 
 def act(word: str):

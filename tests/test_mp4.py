@@ -10,7 +10,7 @@ from videos import number_in, write_video
 
 from benchmarks.nvdec import streams
 from dali_pipes import mp4
-from dali_pipes.probe import probe
+from dali_pipes.scan.probe import probe
 
 TABLE = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 

@@ -13,8 +13,8 @@ import pytest
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError
-from dali_pipes.probe import probe
 from dali_pipes.pyav import LENIENT_TAGS
+from dali_pipes.scan.probe import probe
 from dali_pipes.video import Video
 
 SHORT = 64  # frames; of shorter files each frame is tried alone, of longer ones random clips

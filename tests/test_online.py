@@ -12,8 +12,9 @@ from videos import write_video
 
 import configs
 from configs import ConfigError
-from dali_pipes import device, scan, windows
+from dali_pipes import device, windows
 from dali_pipes.loader import VideoLoader
+from dali_pipes.scan import build
 from dali_pipes.windows import FramePlan
 from engine import online
 from engine.network import open_network
@@ -49,7 +50,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def catalog(folder, tmp_path):
-    return scan.scan_videos([str(folder / "a.mp4")], tmp_path, "demux", Console(quiet=True))
+    return build.scan_videos([str(folder / "a.mp4")], tmp_path, "demux", Console(quiet=True))
 
 
 def offline(network, catalog, every):

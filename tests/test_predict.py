@@ -16,9 +16,10 @@ from rich.console import Console
 from videos import write_video
 
 import configs
-from dali_pipes import DataError, loader, scan, windows
+from dali_pipes import DataError, loader, windows
 from dali_pipes import device as host
-from dali_pipes.probe import probe
+from dali_pipes.scan import build
+from dali_pipes.scan.probe import probe
 from engine import data, predict, runtime
 from engine.evaluate import evaluate
 from engine.network import open_network
@@ -84,7 +85,7 @@ def evaluated(folder, overrides, device="cpu"):
 
 def scanned(folder, catalog_folder):
     paths = [str(folder / "videos" / name) for name in VIDEOS]
-    return scan.scan_videos(paths, catalog_folder, "demux", Console(quiet=True))
+    return build.scan_videos(paths, catalog_folder, "demux", Console(quiet=True))
 
 
 def predicted(folder, overrides, catalog_folder, device="cpu"):

@@ -9,7 +9,7 @@ import torch
 
 import configs
 from dali_pipes import DataError
-from dali_pipes.probe import probe
+from dali_pipes.scan.probe import probe
 from models import build_model
 from tools.predict import main
 

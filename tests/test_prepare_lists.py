@@ -10,7 +10,7 @@ from trees import plant, rows
 
 from configs.schema import Data
 from dali_pipes.lists.listing import read_list
-from dali_pipes.scan import load_catalog, open_catalog
+from dali_pipes.scan.build import load_catalog, open_catalog
 from tools import prepare
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from videos import decode_whole, number_in, write_video
 
-from dali_pipes import mp4, proof
+from dali_pipes import mp4
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError
-from dali_pipes.probe import probe, reader
+from dali_pipes.scan import verify
+from dali_pipes.scan.probe import probe, reader
 from dali_pipes.times import frame_times
 from dali_pipes.video import DISPOSABLE, HIDDEN, KEYFRAME, PACKET
 
@@ -65,7 +66,7 @@ def test_the_version_of_the_reader_names_ffmpegs(monkeypatch):
     before = reader()
     monkeypatch.setitem(av.library_versions, "libavcodec", (99, 1, 2))
     assert "libavcodec 99.1.2" in reader() and reader() != before
-    monkeypatch.setattr("dali_pipes.probe.READER", 99)
+    monkeypatch.setattr("dali_pipes.scan.probe.READER", 99)
     assert reader().startswith("99, PyAV ")
 
 
@@ -290,7 +291,7 @@ def test_times_that_repeat_say_nothing_of_the_order_so_decoding_does(tmp_path):
 
 
 def test_pictures_that_are_not_shown_stand_behind_the_one_decoded_before_them():
-    assert proof._order_of([2, 1, 4], 5).tolist() == [0, 2, 1, 3, 4]
+    assert verify._order_of([2, 1, 4], 5).tolist() == [0, 2, 1, 3, 4]
 
 
 def without_start(path: Path, packets: int) -> Path:

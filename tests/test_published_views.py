@@ -17,7 +17,7 @@ from videos import write_video
 from configs.protocols import PROTOCOLS
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
 from dali_pipes import build_loader
-from dali_pipes.scan import load_catalog
+from dali_pipes.scan.build import load_catalog
 from engine.evaluate import evaluate
 from engine.scores import Keeper
 from models import build_model

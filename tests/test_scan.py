@@ -17,9 +17,10 @@ from rich.console import Console
 from test_lists import ODD_NAMES
 
 from configs.schema import Data
-from dali_pipes import progress, scan
+from dali_pipes import progress
 from dali_pipes.errors import DataError
-from dali_pipes.scan import load_catalog, open_catalog
+from dali_pipes.scan import build
+from dali_pipes.scan.build import load_catalog, open_catalog
 
 REPOSITORY = Path(__file__).parents[1]
 SCAN_IN_A_PROCESS = """
@@ -139,7 +140,7 @@ def test_a_more_thorough_check_looks_again_and_a_lesser_one_does_not(listed, pro
 
 
 def test_files_that_crash_or_hang_the_scanner_are_quarantined(listed, probed, monkeypatch):
-    monkeypatch.setattr(scan, "PATIENCE", 1.0)
+    monkeypatch.setattr(build, "PATIENCE", 1.0)
     source = listed({"a.mp4": "1", "crash.mp4": "crash", "b.mp4": "2", "hang.mp4": "hang"})
     catalog = load(source, max_bad_fraction=0.9)
     assert catalog.usable.tolist() == [0, 2]
@@ -172,7 +173,7 @@ def test_a_scan_that_a_mistake_stopped_goes_on_where_it_was(listed, probed, tmp_
 def test_what_another_version_found_is_looked_at_again_once(listed, probed, monkeypatch):
     source, said = listed({"a.mp4": "1", "b.mp4": "bad", "c.mp4": "3"}), io.StringIO()
     with monkeypatch.context() as older:
-        older.setattr(scan, "reader", lambda: "an older one")
+        older.setattr(build, "reader", lambda: "an older one")
         file = load(source, max_bad_fraction=0.9).file
     probed()
     load(source, said, max_bad_fraction=0.9)
@@ -185,7 +186,7 @@ def test_what_another_version_found_is_looked_at_again_once(listed, probed, monk
 def test_a_read_only_catalogue_of_another_version_is_not_used(listed, probed, tmp_path, monkeypatch):
     source = listed({"a.mp4": "1"})
     with monkeypatch.context() as older:
-        older.setattr(scan, "reader", lambda: "an older one")
+        older.setattr(build, "reader", lambda: "an older one")
         load(source)
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))

@@ -5,7 +5,7 @@ import pytest
 from videos import write_video
 
 from dali_pipes.cut.cutter import cut
-from dali_pipes.probe import probe
+from dali_pipes.scan.probe import probe
 from tools import prepare
 from tools.reencode import Settings
 from tools.reencode import write_video as transcode

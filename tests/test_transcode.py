@@ -16,8 +16,8 @@ from videos import number_in, write_video
 
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
-from dali_pipes.probe import probe
-from dali_pipes.workers import Failure
+from dali_pipes.scan.probe import probe
+from dali_pipes.scan.processes import Failure
 from tools import convert as convert_module
 from tools import prepare
 from tools.pictures import decoded, is_upright, orientation, stored_size, turned

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dali_pipes.catalog import Catalog
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
-from dali_pipes.probe import probe
 from dali_pipes.pyav import LENIENT_TAGS
+from dali_pipes.scan.catalog import Catalog
+from dali_pipes.scan.probe import probe
 from dali_pipes.video import Video
 from tools import prepare
 

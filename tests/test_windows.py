@@ -11,9 +11,10 @@ import torch
 from rich.console import Console
 from videos import number_in, picture, write_video
 
-from dali_pipes import Shard, scan, windows
+from dali_pipes import Shard, windows
 from dali_pipes.loader import VideoLoader
-from dali_pipes.probe import probe
+from dali_pipes.scan import build
+from dali_pipes.scan.probe import probe
 from dali_pipes.times import duration, frame_times
 from dali_pipes.windows import FramePlan, Window, WindowPlan
 from engine import timeline
@@ -21,7 +22,7 @@ from engine.timeline import Segment
 
 
 def scanned(folder, *paths):
-    return scan.scan_videos([str(path) for path in paths], folder, "demux", Console(quiet=True))
+    return build.scan_videos([str(path) for path in paths], folder, "demux", Console(quiet=True))
 
 
 def test_windows_lie_a_stride_apart_and_the_last_ends_with_the_video():

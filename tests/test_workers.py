@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dali_pipes.errors import DataError
-from dali_pipes.workers import Call, Failure, call_all
+from dali_pipes.scan.processes import Call, Failure, call_all
 
 
 def echo_or_die(word: str, number: int) -> str | int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dali_pipes import DataError, times, windows
-from dali_pipes.catalog import Catalog
+from dali_pipes.scan.catalog import Catalog
 from dali_pipes.windows import Window
 from engine.network import Network
 from engine.online import follow

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dali_pipes.progress import say
-from dali_pipes.scan import load_catalog
+from dali_pipes.scan.build import load_catalog
 from tools.convert import DONE, LEFT_OUT, Conversion, Outcome, convert_all
 from tools.dataset_arguments import add_dataset_arguments, datasets
 from tools.list_files import by_split

@@ -6,8 +6,8 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from dali_pipes.catalog import Catalog
 from dali_pipes.errors import DataError
+from dali_pipes.scan.catalog import Catalog
 
 
 def list_name(source: str) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dali_pipes import progress, scan
+from dali_pipes import progress
 from dali_pipes.loader import why_not_nvdec
+from dali_pipes.scan import build
 from engine.network import open_network
 from tools import answer_files, answer_screen, sources
 from tools.answering import Answering
@@ -33,7 +34,7 @@ def run(args: Namespace) -> int:
     answering = Answering(network, args)
     answered = incomplete = 0
     with _outputs(args) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:  # nothing beside the videos
-        catalog = scan.scan_videos([*map(os.path.abspath, paths)], Path(folder), network.config.data.check, notes)
+        catalog = build.scan_videos([*map(os.path.abspath, paths)], Path(folder), network.config.data.check, notes)
         for row, answer in answering.all(catalog):
             if labelled:
                 answer |= labelled.write(catalog.video(row), answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from dali_pipes.scan import load_catalog
+from dali_pipes.scan.build import load_catalog
 from tools.dataset_arguments import add_dataset_arguments, datasets
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from dali_pipes import findings
-from dali_pipes.scan import load_catalog
+from dali_pipes.scan import summary
+from dali_pipes.scan.build import load_catalog
 from tools.dataset_arguments import add_dataset_arguments, datasets
 from tools.survey import survey
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     for source, data in datasets(arguments):
         catalog = load_catalog(source, replace(data, max_bad_fraction=1.0))
-        print(f"{source}: {len(catalog)} rows, {len(findings.bad_files(catalog))} of their files unreadable")
+        print(f"{source}: {len(catalog)} rows, {len(summary.bad_files(catalog))} of their files unreadable")
         found = list(survey(catalog, arguments.clip_frames))
         width = max(len(subject) for subject, _ in found)
         print("".join(f"  {subject:{width}}  {text}\n" for subject, text in found))

@@ -10,9 +10,9 @@ import argparse
 from collections import defaultdict
 from dataclasses import replace
 
-from dali_pipes import findings
-from dali_pipes.catalog import Catalog
-from dali_pipes.scan import load_catalog
+from dali_pipes.scan import summary
+from dali_pipes.scan.build import load_catalog
+from dali_pipes.scan.catalog import Catalog
 from tools.dataset_arguments import add_dataset_arguments, datasets
 
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 def report(catalog: Catalog) -> int:
     """Print every unusable video under its reason, the commonest first; returns how many there are."""
     paths = defaultdict(list)
-    for _, path, reason in findings.bad_files(catalog):
+    for _, path, reason in summary.bad_files(catalog):
         paths[reason].append(path)
     for reason, sharing in sorted(paths.items(), key=lambda item: -len(item[1])):
         print(f"{len(sharing)} {reason}")

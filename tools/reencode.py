@@ -21,8 +21,8 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
-from dali_pipes.probe import probe
 from dali_pipes.pyav import primaries_and_transfer, reformat
+from dali_pipes.scan.probe import probe
 from dali_pipes.video import Video
 from tools import pictures
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dali_pipes.catalog import Catalog
 from dali_pipes.cut import cutter
 from dali_pipes.errors import DataError
-from dali_pipes.findings import keyframe_interval
 from dali_pipes.frames import uniform_draw
+from dali_pipes.scan.catalog import Catalog
+from dali_pipes.scan.summary import keyframe_interval
 from dali_pipes.video import Video
 from tools import pictures
 from tools.reencode import recoloured

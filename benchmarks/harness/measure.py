@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from dali_pipes.workers import Call, Failure, call_all
+from dali_pipes.scan.processes import Call, Failure, call_all
 
 
 @dataclass(frozen=True)

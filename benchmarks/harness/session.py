@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.harness.measure import in_turns, isolated
 from benchmarks.harness.record import Recorder
-from dali_pipes.workers import Call, Failure
+from dali_pipes.scan.processes import Call, Failure
 
 PATIENCE = 75  # seconds that one case may take: the first in a process also loads the libraries
 

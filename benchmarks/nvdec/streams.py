@@ -14,7 +14,7 @@ from nvidia.dali import Pipeline, fn, pipeline_def, types
 from benchmarks.harness.numbered_videos import VideoSpec, number_in, write_videos
 from dali_pipes.cut import cutter
 from dali_pipes.feed import graph
-from dali_pipes.probe import probe
+from dali_pipes.scan.probe import probe
 from dali_pipes.video import Video
 
 

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from configs.schema import Config
 from dali_pipes.batch import Unreadable
-from dali_pipes.catalog import Catalog
 from dali_pipes.device import clip_dtype
 from dali_pipes.errors import DataError
 from dali_pipes.feed import nvdec
@@ -27,6 +26,7 @@ from dali_pipes.feed.feeder import Feeder
 from dali_pipes.feed.graph import Head, clip_graph
 from dali_pipes.feed.samples import Prepared, Sample, placeholder
 from dali_pipes.plan import Place, Plan
+from dali_pipes.scan.catalog import Catalog
 
 FAILURES = (RuntimeError, MemoryError)  # how DALI says that something is wrong
 _WHERE = ("Critical error", "Current pipeline", "Stacktrace", "C++ context", "[frame")  # lines that say only where

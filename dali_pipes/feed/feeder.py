@@ -16,7 +16,6 @@ import numpy as np
 from torch import Tensor
 
 from dali_pipes.batch import Unreadable
-from dali_pipes.catalog import Catalog
 from dali_pipes.cut.decode import decode_frames, decode_pictures
 from dali_pipes.device import compute_alone
 from dali_pipes.errors import DataError
@@ -24,6 +23,7 @@ from dali_pipes.feed.clip_maker import ClipMaker
 from dali_pipes.feed.graph import Head
 from dali_pipes.feed.samples import Prepared, Sample, placeholder, prepare
 from dali_pipes.plan import Place, Plan
+from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views import Views
 
 PART = 16  # videos that a thread prepares at once: enough to make the calls to NumPy cheap for each

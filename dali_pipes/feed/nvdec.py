@@ -11,8 +11,8 @@ import ctypes
 from functools import lru_cache
 from pathlib import Path
 
-from dali_pipes.catalog import Catalog
 from dali_pipes.picture_format import picture_format
+from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video import Video
 
 LIBRARY = "libnvcuvid.so.1"

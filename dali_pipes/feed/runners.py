@@ -11,13 +11,13 @@ from torch import Tensor
 
 from configs.schema import Config
 from dali_pipes.batch import Unreadable
-from dali_pipes.catalog import Catalog
 from dali_pipes.device import clip_dtype
 from dali_pipes.feed.clip_maker import ClipMaker
 from dali_pipes.feed.dali_runner import GraphRunner
 from dali_pipes.feed.feeder import Feeder
 from dali_pipes.feed.samples import Prepared
 from dali_pipes.plan import Place, Plan
+from dali_pipes.scan.catalog import Catalog
 
 
 class CpuRunner:

@@ -25,17 +25,17 @@ import numpy as np
 from rich.console import Console
 
 from configs.schema import Data
-from dali_pipes import findings
-from dali_pipes.catalog import Catalog, Entry, write_catalog
 from dali_pipes.errors import DataError
 from dali_pipes.frame_folders import probe_folder
-from dali_pipes.journal import Journal
 from dali_pipes.lists import file_status
 from dali_pipes.lists import listing as lists
-from dali_pipes.probe import Check, probe, reader
 from dali_pipes.progress import say, watched
+from dali_pipes.scan import summary
+from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
+from dali_pipes.scan.journal import Journal
+from dali_pipes.scan.probe import Check, probe, reader
+from dali_pipes.scan.processes import Call, Failure, call_all
 from dali_pipes.video import Video
-from dali_pipes.workers import Call, Failure, call_all
 
 CATALOG = "catalog"
 CHECKS = get_args(Check)  # the least thorough first
@@ -71,8 +71,8 @@ def load_catalog(
             if not wanted.is_met_by(catalog):
                 scanned = _scan(folder, wanted, catalog, probe, workers, console)
                 catalog = Catalog(folder / CATALOG)
-    say(console, f"{listing.source}: {findings.summary(catalog, scanned, time.monotonic() - start)}")
-    findings.refuse_bad(catalog, data.max_bad_fraction, data.root)
+    say(console, f"{listing.source}: {summary.summary(catalog, scanned, time.monotonic() - start)}")
+    summary.refuse_bad(catalog, data.max_bad_fraction, data.root)
     return catalog
 
 
@@ -255,5 +255,5 @@ def _publish(folder: Path, listing: lists.Listing, entries: Iterable[Entry]) -> 
     """Put catalogue and quarantine in place, the catalogue last: where it is, all is."""
     unfinished = folder / f"{CATALOG}.unfinished"
     write_catalog(unfinished, listing, entries, reader())
-    findings.write_quarantine(folder, Catalog(unfinished))
+    summary.write_quarantine(folder, Catalog(unfinished))
     os.replace(unfinished, folder / CATALOG)

@@ -1,7 +1,7 @@
 """The scanned dataset: one memory-mapped file that holds every row of a list and the packet table of every video.
 
 Opening it reads a few hundred bytes, whatever its size; the rest comes in through the page cache, which all processes
-of a host share. What goes into one is the work of `dali_pipes/scan.py`; this file owns the format:
+of a host share. What goes into one is the work of `dali_pipes/scan/build.py`; this file owns the format:
 
     header   `_HEADER`: magic and version, where the footer starts, its checksum
     packets  the packet tables of all videos, one after the other

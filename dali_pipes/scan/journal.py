@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_pipes.catalog import MAGIC, Entry
+from dali_pipes.scan.catalog import MAGIC, Entry
 from dali_pipes.video import PACKET, Video
 
 SECONDS_AT_RISK = 1.0  # a kill loses no more work than this

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_pipes.catalog import Catalog
 from dali_pipes.errors import DataError
 from dali_pipes.lists.file_status import NO_SUCH_FILE
+from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video import KEYFRAME, Video
 
 QUARANTINE = "quarantine.jsonl"
