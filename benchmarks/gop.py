@@ -31,7 +31,7 @@ from dali_pipes.cut.cutter import Cut, cut
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
-from dali_pipes.video import Video
+from dali_pipes.video.packet_table import Video
 from tools.reencode import Settings, write_video
 from tools.survey import drawn_clips
 

@@ -24,8 +24,8 @@ from benchmarks.harness.numbered_videos import VideoSpec
 from benchmarks.harness.record import Recorder
 from benchmarks.nvdec import streams
 from benchmarks.nvdec.streams import Stream
-from dali_pipes import mp4
 from dali_pipes.cut import cutter
+from dali_pipes.video import mp4
 
 BATCH, T = 32, 8
 JOINED = (1, 2, 4, 8)  # clips in a stream

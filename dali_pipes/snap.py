@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dali_pipes.video import Joined, Video
+from dali_pipes.video.packet_table import Joined, Video
 
 
 def towards_keyframes(videos: Sequence[Video], frames_BT: np.ndarray, lowest_BT: np.ndarray, most: int) -> np.ndarray:

@@ -7,7 +7,7 @@ pictures to the last reference of the group before and to their keyframe.
 import numpy as np
 from hypothesis import strategies as st
 
-from dali_pipes.video import DISPOSABLE, HIDDEN, KEYFRAME, PACKET, Video
+from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, KEYFRAME, PACKET, Video
 
 GROUPS = st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 3), max_size=6)), min_size=1, max_size=5)
 """What `stream` takes."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dali_pipes.errors import DataError
-from dali_pipes.video import KEYFRAME, PACKET, Video
+from dali_pipes.video.packet_table import KEYFRAME, PACKET, Video
 
 
 def probe(path: str, check: str) -> Video:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dali_pipes import bitstream
-from dali_pipes.bitstream import Picture, as_stored_in_mp4, break_link, units
+from dali_pipes.video import bitstream
+from dali_pipes.video.bitstream import Picture, as_stored_in_mp4, break_link, units
 
 AVC_CONFIGURATION = bytes((1, 100, 0, 30, 0xFF)) + bytes(20)  # lengths of 4 bytes (ISO/IEC 14496-15 5.3.3)
 HEVC_CONFIGURATION = bytes((1, *[0] * 20, 0xFF, 0))  # the same (8.3.3)

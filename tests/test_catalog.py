@@ -11,7 +11,7 @@ import pytest
 from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import Listing, read_list
 from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
-from dali_pipes.video import KEYFRAME, PACKET, Video
+from dali_pipes.video.packet_table import KEYFRAME, PACKET, Video
 
 ODD_NAME = os.fsdecode(b"latin-1 \xe9.mp4")  # bytes that are not UTF-8
 

@@ -13,13 +13,13 @@ from made_up import GROUPS, made_up, stream
 from videos import decode_whole, number_in, write_video
 
 from benchmarks.harness.numbered_videos import hide_keyframes
-from dali_pipes import bitstream, mp4
 from dali_pipes.cut import cutter, decode, reading
 from dali_pipes.cut.cutter import cut, needed
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError
 from dali_pipes.scan.probe import probe
-from dali_pipes.video import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME
+from dali_pipes.video import bitstream, mp4
+from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME
 
 DALI_TOLERANCE = 4  # grey levels: DALI and FFmpeg round the conversion from YUV differently
 

@@ -7,8 +7,8 @@ import av
 import pytest
 from videos import write_video
 
-from dali_pipes import mp4
-from dali_pipes.describe import sample_description
+from dali_pipes.video import mp4
+from dali_pipes.video.sample_description import sample_description
 
 
 def track(number: int, description: bytes, *, long_times: bool = False) -> bytes:

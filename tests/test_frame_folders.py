@@ -13,8 +13,8 @@ from videos import HEIGHT, WIDTH, number_in, picture, write_video
 
 from configs.schema import Data
 from dali_pipes import DataError, build_loader
-from dali_pipes.frame_folders import probe_folder, read_pictures
 from dali_pipes.scan.build import load_catalog
+from dali_pipes.video.frame_folders import probe_folder, read_pictures
 from tools import prepare
 
 PATTERN = "img_{:05}.jpg"

@@ -9,8 +9,8 @@ import pytest
 from videos import number_in, write_video
 
 from benchmarks.nvdec import streams
-from dali_pipes import mp4
 from dali_pipes.scan.probe import probe
+from dali_pipes.video import mp4
 
 TABLE = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 

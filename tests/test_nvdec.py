@@ -12,13 +12,14 @@ import torch
 from loading import arrays, assert_same, make_config, read, with_section, write_set
 from videos import picture, write_video
 
-from dali_pipes import DataError, Shard, build_loader, loader, mp4
+from dali_pipes import DataError, Shard, build_loader, loader
 from dali_pipes.feed import dali_runner, nvdec
 from dali_pipes.feed.samples import placeholder, prepare
-from dali_pipes.picture_format import PictureFormat, picture_format
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.probe import probe
 from dali_pipes.synthetic import SyntheticLoader
+from dali_pipes.video import mp4
+from dali_pipes.video.bitstream import PictureFormat, picture_format
 from dali_pipes.views import Views
 from engine import data
 

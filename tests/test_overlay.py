@@ -10,7 +10,7 @@ from videos import decode_whole, number_in, picture, write_video
 from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.scan.probe import probe
-from dali_pipes.times import frame_times
+from dali_pipes.video.container import frame_times
 from tools.labelled import LabelledVideos
 from tools.overlay import Caption, write
 

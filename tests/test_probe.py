@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from videos import decode_whole, number_in, write_video
 
-from dali_pipes import mp4
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError
 from dali_pipes.scan import verify
 from dali_pipes.scan.probe import probe, reader
-from dali_pipes.times import frame_times
-from dali_pipes.video import DISPOSABLE, HIDDEN, KEYFRAME, PACKET
+from dali_pipes.video import mp4
+from dali_pipes.video.container import frame_times
+from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, KEYFRAME, PACKET
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from dali_pipes.cut.decode import decode_frames
 from dali_pipes.pyav import LENIENT_TAGS
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.probe import probe
-from dali_pipes.video import Video
+from dali_pipes.video.packet_table import Video
 from tools import prepare
 
 CLIP = 8

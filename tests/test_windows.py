@@ -15,7 +15,7 @@ from dali_pipes import Shard, windows
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
-from dali_pipes.times import duration, frame_times
+from dali_pipes.video.container import duration, frame_times
 from dali_pipes.windows import FramePlan, Window, WindowPlan
 from engine import timeline
 from engine.timeline import Segment

@@ -7,8 +7,9 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dali_pipes import DataError, times, windows
+from dali_pipes import DataError, windows
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.video import container
 from dali_pipes.windows import Window
 from engine.network import Network
 from engine.online import follow
@@ -62,8 +63,8 @@ class Answering:
         for row in catalog.usable.tolist():
             with self._reason(catalog, row):
                 video = catalog.video(row)
-                time_F = times.frame_times(video)
-                end = times.duration(time_F, video.fps)
+                time_F = container.frame_times(video)
+                end = container.duration(time_F, video.fps)
                 found += windows.sliding(row, time_F, end, seconds, self.args.stride or seconds / 2)
         return found
 

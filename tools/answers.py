@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dali_pipes import times
-from dali_pipes.video import Video
+from dali_pipes.video import container
+from dali_pipes.video.packet_table import Video
 from engine import timeline
 from engine.network import Network
 from engine.online import Moment
@@ -38,8 +38,8 @@ def of_stream(network: Network, video: Video, moments: Sequence[Moment], views: 
 
     The first frame, at which libraries settle how they compute, has no part in the latency unless it is the only one.
     """
-    time_F = times.frame_times(video)
-    edge_W1 = np.append(time_F[[moment.frame for moment in moments]], times.duration(time_F, video.fps))
+    time_F = container.frame_times(video)
+    edge_W1 = np.append(time_F[[moment.frame for moment in moments]], container.duration(time_F, video.fps))
     p50, p99 = np.percentile([moment.ms for moment in moments[1:] or moments], [50, 99]).tolist()
     return {
         "segments": _segments(network, edge_W1, moments),
@@ -51,8 +51,8 @@ def of_stream(network: Network, video: Video, moments: Sequence[Moment], views: 
 
 
 def _windows(network: Network, video: Video, predictions: Sequence[Prediction], top_k: int) -> list[dict]:
-    time_F = times.frame_times(video)
-    end_F = np.append(time_F[1:], times.duration(time_F, video.fps))
+    time_F = container.frame_times(video)
+    end_F = np.append(time_F[1:], container.duration(time_F, video.fps))
 
     def clip(frames_T: np.ndarray) -> dict:
         return {"frames": frames_T.tolist(), "seconds": [_rounded(second) for second in time_F[frames_T]]}

@@ -28,7 +28,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.progress import watched
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.processes import Call, Failure, call_all
-from dali_pipes.video import Video
+from dali_pipes.video.packet_table import Video
 from engine.files import replace_file
 from tools.convert_names import list_name, refuse_to_overwrite, result_names
 from tools.ledger import Ledger, replace_lines

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from configs import ConfigError
 from dali_pipes import DataError
-from dali_pipes.video import Video
+from dali_pipes.video.packet_table import Video
 from tools import overlay
 from tools.overlay import Caption
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from dali_pipes.video import Video
+from dali_pipes.video.packet_table import Video
 from engine.files import read_lines, replace_file
 
 

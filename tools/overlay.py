@@ -21,10 +21,11 @@ from av.video.stream import VideoStream
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from dali_pipes import DataError, times
+from dali_pipes import DataError
 from dali_pipes.cut import decode
 from dali_pipes.pyav import reformat
-from dali_pipes.video import Video
+from dali_pipes.video import container
+from dali_pipes.video.packet_table import Video
 from tools import pictures
 
 _OPTIONS = {"preset": "veryfast", "crf": "20"}
@@ -61,7 +62,7 @@ def write(video: Video, target: Path, captions: Sequence[Caption]) -> None:
 def _write(out: OutputContainer, video: Video, captions: Sequence[Caption]) -> None:
     stream, reformatter = None, VideoReformatter()
     starts = [caption.start for caption in captions]
-    for second, picture_HWC in zip(times.frame_times(video).tolist(), _upright(video.path), strict=False):
+    for second, picture_HWC in zip(container.frame_times(video).tolist(), _upright(video.path), strict=False):
         stream = stream or _add_stream(out, picture_HWC, video.fps)
         caption = captions[max(0, bisect_right(starts, second + _MOMENT) - 1)]
         frame = av.VideoFrame.from_ndarray(_captioned(picture_HWC, caption.text), format="rgb24")
@@ -86,7 +87,7 @@ def _upright(path: str) -> Iterator[np.ndarray]:
 
 
 def _add_stream(out: OutputContainer, picture_HWC: np.ndarray, fps: float) -> VideoStream:
-    rate = Fraction(fps).limit_denominator(1001) or Fraction(times.USUAL_FPS)
+    rate = Fraction(fps).limit_denominator(1001) or Fraction(container.USUAL_FPS)
     stream = out.add_stream("libx264", rate=rate, options=_OPTIONS)
     stream.height, stream.width, _ = picture_HWC.shape
     stream.pix_fmt = "yuv420p"

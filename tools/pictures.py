@@ -14,9 +14,9 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation
 
-from dali_pipes import container
 from dali_pipes.cut import decode
 from dali_pipes.errors import DataError
+from dali_pipes.video import container
 
 MULTIPLE = 16  # of both sides: what codecs store anyway; NVDEC decoders of other sizes cannot be used again
 _FULL_CHR_H_INT, _FULL_CHR_H_INP, _ACCURATE_RND = 0x2000, 0x4000, 0x40000  # FFmpeg's; PyAV has names for them since 18

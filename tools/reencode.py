@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from dali_pipes.errors import DataError
 from dali_pipes.pyav import primaries_and_transfer, reformat
 from dali_pipes.scan.probe import probe
-from dali_pipes.video import Video
+from dali_pipes.video.packet_table import Video
 from tools import pictures
 
 # Matrix coefficients and ranges as ITU-T H.273 numbers them

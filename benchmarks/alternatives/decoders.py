@@ -15,7 +15,7 @@ import numpy as np
 
 from dali_pipes.cut import cutter
 from dali_pipes.cut.decode import decode_frames
-from dali_pipes.video import Video
+from dali_pipes.video.packet_table import Video
 
 
 @dataclass(frozen=True)

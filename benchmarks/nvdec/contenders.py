@@ -18,7 +18,7 @@ from benchmarks.harness.numbered_videos import VideoSpec, picture
 from benchmarks.nvdec import remux, streams
 from benchmarks.nvdec.scale import Scale
 from dali_pipes.cut import cutter, decode
-from dali_pipes.video import Video
+from dali_pipes.video.packet_table import Video
 
 JPEG_QUALITY = 85
 

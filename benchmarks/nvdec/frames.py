@@ -14,11 +14,11 @@ from benchmarks.harness.session import Probe
 from benchmarks.nvdec import remux, streams
 from benchmarks.nvdec.scale import Scale
 from benchmarks.nvdec.streams import FORMS, Stream
-from dali_pipes import container
 from dali_pipes.cut import decode
 from dali_pipes.cut.cutter import Cut
 from dali_pipes.feed import nvdec
-from dali_pipes.video import Video
+from dali_pipes.video import container
+from dali_pipes.video.packet_table import Video
 
 MOST_SUSPECTS = 4  # videos that other ways of writing a cut are tried on
 _LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}  # weights of red and blue

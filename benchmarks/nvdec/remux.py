@@ -9,9 +9,9 @@ import av
 import numpy as np
 
 from benchmarks.nvdec.streams import Stream
-from dali_pipes import mp4
 from dali_pipes.cut import cutter
-from dali_pipes.video import Video
+from dali_pipes.video import mp4
+from dali_pipes.video.packet_table import Video
 
 _TAIL = 4  # pictures put behind the last: what a decoder may hold back for reordering
 

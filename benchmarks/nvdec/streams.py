@@ -15,7 +15,7 @@ from benchmarks.harness.numbered_videos import VideoSpec, number_in, write_video
 from dali_pipes.cut import cutter
 from dali_pipes.feed import graph
 from dali_pipes.scan.probe import probe
-from dali_pipes.video import Video
+from dali_pipes.video.packet_table import Video
 
 
 @dataclass(frozen=True)

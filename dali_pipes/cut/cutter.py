@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dali_pipes import bitstream, container, mp4
 from dali_pipes.cut.reading import _opened, _read, in_turn, out_of_turn, read_in_turn
 from dali_pipes.errors import DataError, attempt
-from dali_pipes.video import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
+from dali_pipes.video import bitstream, container, mp4
+from dali_pipes.video.packet_table import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dali_pipes.errors import DataError, attempt
-from dali_pipes.video import Video
+from dali_pipes.video.packet_table import Video
 
 _turn = threading.Lock()
 

@@ -11,9 +11,9 @@ import ctypes
 from functools import lru_cache
 from pathlib import Path
 
-from dali_pipes.picture_format import picture_format
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.video import Video
+from dali_pipes.video.bitstream import picture_format
+from dali_pipes.video.packet_table import Video
 
 LIBRARY = "libnvcuvid.so.1"
 PLACES = ("/usr/local/nvidia", "/usr/lib", "/usr/lib64")  # where drivers are put

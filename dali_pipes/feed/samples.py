@@ -17,8 +17,8 @@ from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.feed import nvdec
 from dali_pipes.feed.graph import Head
-from dali_pipes.frame_folders import read_pictures
-from dali_pipes.video import Video
+from dali_pipes.video.frame_folders import read_pictures
+from dali_pipes.video.packet_table import Video
 from dali_pipes.views import Views
 
 Decode = Callable[[Cut, str], np.ndarray | list[np.ndarray]]  # cut, path -> pictures

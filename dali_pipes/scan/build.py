@@ -26,16 +26,16 @@ from rich.console import Console
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.frame_folders import probe_folder
 from dali_pipes.lists import file_status
 from dali_pipes.lists import listing as lists
 from dali_pipes.progress import say, watched
 from dali_pipes.scan import summary
 from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
 from dali_pipes.scan.journal import Journal
-from dali_pipes.scan.probe import Check, probe, reader
+from dali_pipes.scan.probe import probe, reader
 from dali_pipes.scan.processes import Call, Failure, call_all
-from dali_pipes.video import Video
+from dali_pipes.video.frame_folders import probe_folder
+from dali_pipes.video.packet_table import Check, Video
 
 CATALOG = "catalog"
 CHECKS = get_args(Check)  # the least thorough first

@@ -26,7 +26,7 @@ import numpy as np
 
 from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import Listing
-from dali_pipes.video import PACKET, Access, Video
+from dali_pipes.video.packet_table import PACKET, Access, Video
 
 MAGIC = b"VIDCAT02"  # the number rises when the format changes
 _HEADER = struct.Struct("<8sQI4x")

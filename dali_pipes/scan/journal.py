@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dali_pipes.scan.catalog import MAGIC, Entry
-from dali_pipes.video import PACKET, Video
+from dali_pipes.video.packet_table import PACKET, Video
 
 SECONDS_AT_RISK = 1.0  # a kill loses no more work than this
 _TABLE = f"found_{MAGIC.decode()}"  # what another version found is not looked at

@@ -10,20 +10,18 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import av
 import numpy as np
 from av.video.stream import VideoStream
 
-from dali_pipes import bitstream, container, describe, mp4
-from dali_pipes.bitstream import Picture
 from dali_pipes.errors import DataError
 from dali_pipes.scan import verify
-from dali_pipes.video import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Access, Video
+from dali_pipes.video import bitstream, container, mp4, sample_description
+from dali_pipes.video.bitstream import Picture
+from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Access, Check, Video
 
 READER = 1  # rises when something else is made of a file than before, or another one is refused
-Check = Literal["demux", "ends", "full"]
 
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box
 _TIMED = ("mov", "matroska", "mpegts", "flv", "nut", "ivf")  # formats that keep times of presentation; others guess
@@ -77,7 +75,7 @@ def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
             found = collect(codec, extradata, container.packets(source, stream), file.fileno())
             if not found.size:
                 raise DataError(f"{path}: its video track holds no pictures")
-            description = describe.sample_description(path, stream, codec, moov)
+            description = sample_description.sample_description(path, stream, codec, moov)
             access = _access(codec, extradata, found, description)
             video = _video(path, status, stream, access, description, table(found))
             timed = source.format.name.split(",")[0] in _TIMED

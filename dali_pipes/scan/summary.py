@@ -12,7 +12,7 @@ import numpy as np
 from dali_pipes.errors import DataError
 from dali_pipes.lists.file_status import NO_SUCH_FILE
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.video import KEYFRAME, Video
+from dali_pipes.video.packet_table import KEYFRAME, Video
 
 QUARANTINE = "quarantine.jsonl"
 SHOWN_FILES = 5

@@ -15,10 +15,10 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from dali_pipes import container
 from dali_pipes.cut import cutter, decode
 from dali_pipes.errors import DataError
-from dali_pipes.video import HIDDEN, INVISIBLE, Video
+from dali_pipes.video import container
+from dali_pipes.video.packet_table import HIDDEN, INVISIBLE, Video
 
 _RANDOM_CLIPS, _CLIP_FRAMES = 4, 8  # beside every group as a whole
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -19,6 +20,7 @@ from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
 from dali_pipes.pyav import LENIENT_TAGS
+from dali_pipes.video.packet_table import Video
 
 # A playlist (HLS, DASH, concat) or an image sequence would make FFmpeg open other files, or the network. These are for
 # the container alone: PyAV 15 and 16 crash where streams that come up later (MPEG-2's) would take options, too.
@@ -74,3 +76,26 @@ def _reason(error: av.FFmpegError) -> str:
     if error.errno == errno.EINVAL:  # what a format outside the list is called
         return "is not in a format that is read as video"
     return f"cannot be read ({error.strerror})"
+
+
+USUAL_FPS = 25.0  # of a file that says nothing of its rate
+
+
+def frame_times(video: Video) -> np.ndarray:
+    """[frames] float64, ascending: seconds from the first frame shown.
+
+    Where a file keeps no times, or none that order its frames, they follow from its frame rate. Raises DataError.
+    """
+    with open_video(video.path) as (source, stream):
+        ticks_P = [packet.pts for packet in packets(source, stream)]
+        seconds = float(stream.time_base)
+    if None not in ticks_P and len(ticks_P) == len(video.packets) and len(video.decode_position) == video.frames:
+        time_F = np.array(ticks_P)[video.decode_position] * seconds
+        if (np.diff(time_F) > 0).all():
+            return time_F - time_F[0]
+    return np.arange(video.frames) / (video.fps or USUAL_FPS)
+
+
+def duration(time_F: np.ndarray, fps: float) -> float:
+    """Seconds until the last frame's time is over."""
+    return float(time_F[-1]) + 1 / (fps or USUAL_FPS)

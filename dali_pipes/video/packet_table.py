@@ -115,3 +115,6 @@ class Joined(PacketTable):
         self.first_frames = np.cumsum([0, *(video.frames for video in videos[:-1])])
         """[B] int64: the number that each video's first frame has here."""
         self.packets["order"] += self.starts.astype(np.int32).repeat(counts)
+
+
+Check = Literal["demux", "ends", "full"]

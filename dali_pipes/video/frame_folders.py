@@ -15,8 +15,7 @@ import numpy as np
 from PIL import Image
 
 from dali_pipes.errors import DataError
-from dali_pipes.scan.probe import Check
-from dali_pipes.video import PACKET, Video
+from dali_pipes.video.packet_table import PACKET, Check, Video
 
 FIRST = 1  # the number of the first picture
 _SHOWN = 3  # missing pictures that are named

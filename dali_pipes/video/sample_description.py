@@ -11,7 +11,7 @@ import struct
 import av
 from av.video.stream import VideoStream
 
-from dali_pipes import container, mp4
+from dali_pipes.video import container, mp4
 
 _TABLE = (b"mdia", b"minf", b"stbl", b"stsd")
 # What PyAV cannot mux, because its decoder is another library's.
