@@ -33,10 +33,10 @@ from benchmarks.harness.record import Recorder
 from dali_pipes.batch import Shard
 from dali_pipes.cut import cutter
 from dali_pipes.feed.feeder import PART
-from dali_pipes.plan import TrainPlan
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.packet_table import Video
+from dali_pipes.views.plans import TrainPlan
 from tools.survey import drawn_clips
 
 MADE = [*(VideoSpec("h264", interval) for interval in (1, 8, 16, 250)), VideoSpec("h264", 250, b_frames=3)]

@@ -20,9 +20,8 @@ import numpy as np
 from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import Recorder
 from dali_pipes.cut.cutter import needed
-from dali_pipes.frames import segment_starts
 from dali_pipes.scan.probe import probe
-from dali_pipes.snap import towards_keyframes
+from dali_pipes.views.frames import segment_starts, towards_keyframes
 from tools.survey import drawn_clips
 
 ROOT = Path(__file__).resolve().parents[1]

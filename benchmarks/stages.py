@@ -27,7 +27,7 @@ from dali_pipes.cut import cutter
 from dali_pipes.feed.feeder import Feeder
 from dali_pipes.feed.graph import decode
 from dali_pipes.feed.samples import Prepared
-from dali_pipes.views import Views
+from dali_pipes.views.draw import Views
 from engine import training
 from engine.clock import Clock
 from engine.step import Tally

@@ -20,11 +20,11 @@ from dali_pipes.feed.dali_runner import GraphRunner, trial
 from dali_pipes.feed.graph import Head
 from dali_pipes.feed.runners import CpuRunner, HybridRunner
 from dali_pipes.feed.samples import Prepared
-from dali_pipes.plan import EvalPlan, Place, Plan, TrainPlan
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.synthetic import SyntheticLoader
-from dali_pipes.views import shown_label
+from dali_pipes.views.draw import shown_label
+from dali_pipes.views.plans import EvalPlan, Place, Plan, TrainPlan
 
 Runner = GraphRunner | CpuRunner | HybridRunner
 Split = Literal["train", "val", "test"]

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 
 from configs.schema import Config
-from dali_pipes import views
 from dali_pipes.batch import Batch, Shard, Unreadable
 from dali_pipes.device import clip_dtype
+from dali_pipes.views import draw
 
 VIDEOS = 1024  # rows that the imaginary list has
 
@@ -20,7 +20,7 @@ class SyntheticLoader:
     def __init__(self, config: Config, split: str, shard: Shard, device: torch.device):
         train = split == "train"
         frames, size = (config.model.frames, config.clip.size) if train else (config.eval_frames, config.eval_size)
-        view_count = 1 if train else views.num_views(config)
+        view_count = 1 if train else draw.num_views(config)
         self.num_rows = self.num_videos = max(VIDEOS, config.train.batch)
         self.class_names: tuple[str, ...] = ()
         self.unreadable: list[Unreadable] = []

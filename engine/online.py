@@ -15,7 +15,7 @@ from configs import Config
 from dali_pipes import DataError
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.windows import FramePlan
+from dali_pipes.views.plans import FramePlan
 from engine import runtime
 from engine.network import Network, Step
 from engine.opinion import Opinion

@@ -18,8 +18,8 @@ from configs import Config
 from dali_pipes.batch import Shard
 from dali_pipes.loader import VideoLoader, pick_head
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.views import CROPS
-from dali_pipes.windows import Window, WindowPlan
+from dali_pipes.views.draw import CROPS
+from dali_pipes.views.plans import Window, WindowPlan
 from engine.evaluate import average, logits_of_views
 from engine.network import Network
 from engine.opinion import Opinion

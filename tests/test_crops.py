@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dali_pipes import crops
+from dali_pipes.views import crops
 
 DATA = Path(__file__).parent / "data"
 MIT = json.loads((DATA / "mit_crops.json").read_text())

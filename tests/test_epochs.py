@@ -9,7 +9,7 @@ import pytest
 from loading import arrays, assert_same, read
 
 from dali_pipes import build_loader
-from dali_pipes.plan import EvalPlan, TrainPlan
+from dali_pipes.views.plans import EvalPlan, TrainPlan
 
 STEPS = 3  # of an epoch: 13 videos in batches of 4
 

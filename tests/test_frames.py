@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dali_pipes import frames
+from dali_pipes.views import frames
 
 DATA = Path(__file__).parent / "data"
 MIT = np.load(DATA / "mit_sampling.npz")  # for 1..400 frames, counted from 1

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from configs.schema import Clip, Config, Eval, Model
-from dali_pipes import views
 from dali_pipes.feed.graph import clip_graph
+from dali_pipes.views import draw
 
 
 def run_graph(frames_UHWC, order_VT, box_V4, mirror_V, *, size=32, antialias=True, mean=(0, 0, 0), std=(1 / 255,) * 3):
@@ -66,7 +66,7 @@ def test_pixels_are_normalised_by_mean_and_std_of_pictures_between_0_and_1(frame
 def test_evaluation_pixels_are_paddlevideos_within_one_grey_level(shared, reference, antialias, cropping):
     golden = np.load(shared / "conformance" / "paddle_pixels.npz")
     config = Config(Model(num_classes=2, frames=1), clip=Clip(antialias=antialias), eval=Eval(crops=cropping))
-    view = views.eval_views(config, *np.array([[0], [1], [640], [360]]))
+    view = draw.eval_views(config, *np.array([[0], [1], [640], [360]]))
     frames = golden["image"][None]
     clips = run_graph(frames, view.frames_BVT[0], view.box_BV4[0], view.mirror_BV[0], size=224, antialias=antialias)
     difference = np.abs(np.rint(clips[:, 0]) - golden[reference])

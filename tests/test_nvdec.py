@@ -20,7 +20,7 @@ from dali_pipes.scan.probe import probe
 from dali_pipes.synthetic import SyntheticLoader
 from dali_pipes.video import mp4
 from dali_pipes.video.bitstream import PictureFormat, picture_format
-from dali_pipes.views import Views
+from dali_pipes.views.draw import Views
 from engine import data
 
 GPU = torch.device("cuda", 0)

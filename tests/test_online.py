@@ -12,10 +12,11 @@ from videos import write_video
 
 import configs
 from configs import ConfigError
-from dali_pipes import device, windows
+from dali_pipes import device
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
-from dali_pipes.windows import FramePlan
+from dali_pipes.views import plans
+from dali_pipes.views.plans import FramePlan
 from engine import online
 from engine.network import open_network
 from models import build_model
@@ -27,7 +28,7 @@ FRAMES = 21
 @pytest.fixture(autouse=True)
 def one_core_and_chunks_of_eight(monkeypatch):
     monkeypatch.setattr(device, "cores_of_rank", lambda: 1)
-    monkeypatch.setattr(windows, "CHUNK", 8)
+    monkeypatch.setattr(plans, "CHUNK", 8)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def catalog(folder, tmp_path):
 def offline(network, catalog, every):
     """[T, K] logits of each frame by the network over the whole clip."""
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setattr(windows, "CHUNK", 1000)
+        patch.setattr(plans, "CHUNK", 1000)
         plan = FramePlan.of(network.config, catalog, 0, every)
         loader = VideoLoader(plan.config, catalog, plan, network.device)
         (batch,) = loader.epoch(0)

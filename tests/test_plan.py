@@ -7,7 +7,7 @@ import pytest
 
 import configs
 from dali_pipes import DataError, Shard
-from dali_pipes.plan import EvalPlan, TrainPlan
+from dali_pipes.views.plans import EvalPlan, TrainPlan
 
 
 def catalog_of(sizes):

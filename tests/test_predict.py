@@ -16,10 +16,11 @@ from rich.console import Console
 from videos import write_video
 
 import configs
-from dali_pipes import DataError, loader, windows
+from dali_pipes import DataError, loader
 from dali_pipes import device as host
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
+from dali_pipes.views import plans
 from engine import data, predict, runtime
 from engine.evaluate import evaluate
 from engine.network import open_network
@@ -92,7 +93,7 @@ def predicted(folder, overrides, catalog_folder, device="cpu"):
     """{row: [K]}: the scores of predictions; of every video."""
     network = open_network(folder / "best.pt", overrides=[f"runtime.device={device}", *overrides])
     catalog = scanned(folder, catalog_folder)
-    found = [prediction for (prediction,) in predict.predict(network, catalog, windows.whole(catalog), {})]
+    found = [prediction for (prediction,) in predict.predict(network, catalog, plans.whole(catalog), {})]
     assert sorted(prediction.window.row for prediction in found) == list(range(len(VIDEOS)))
     clips = network.config.eval.clips
     assert all(prediction.frames_NT.shape == (clips, network.config.eval_frames) for prediction in found)
@@ -123,7 +124,7 @@ def test_scores_do_not_depend_on_the_other_videos_of_a_batch(folder, tmp_path):
     network = open_network(folder / "best.pt", overrides=["runtime.device=cpu", "eval.batch=3"])
     catalog = scanned(folder, tmp_path)
     for row, score_K in together.items():
-        ((alone,),) = predict.predict(network, catalog, windows.whole(catalog)[row : row + 1], {})
+        ((alone,),) = predict.predict(network, catalog, plans.whole(catalog)[row : row + 1], {})
         np.testing.assert_array_equal(alone.score_K, score_K)
 
 

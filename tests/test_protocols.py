@@ -8,7 +8,7 @@ import pytest
 
 import configs
 from configs.protocols import PROTOCOLS
-from dali_pipes import views
+from dali_pipes.views import draw
 
 program = importlib.import_module("eval")  # eval.py at the top, not Python's function
 
@@ -31,7 +31,7 @@ def asked_for(monkeypatch, *words, recipe="tsm_k400_videos.yaml"):
     ],
 )
 def test_a_protocol_scores_the_views_that_were_published(monkeypatch, name, clips, crops, side, mirrored):
-    view = views.eval_views(asked_for(monkeypatch, "--protocol", name), *np.array([[0], [300], [455], [256]]))
+    view = draw.eval_views(asked_for(monkeypatch, "--protocol", name), *np.array([[0], [300], [455], [256]]))
     box_V4 = view.box_BV4[0]
     assert len(np.unique(view.frames_BVT[0], axis=0)) == clips
     assert len(box_V4) == clips * crops
@@ -41,7 +41,7 @@ def test_a_protocol_scores_the_views_that_were_published(monkeypatch, name, clip
 
 @pytest.mark.parametrize(("name", "spans"), [("dense", {56}), ("twice", {262, 263})])
 def test_a_dense_clip_spans_64_frames_and_a_uniform_one_the_video(monkeypatch, name, spans):
-    view = views.eval_views(asked_for(monkeypatch, "--protocol", name), *np.array([[0], [300], [340], [256]]))
+    view = draw.eval_views(asked_for(monkeypatch, "--protocol", name), *np.array([[0], [300], [340], [256]]))
     assert set(view.frames_BVT[0, :, -1] - view.frames_BVT[0, :, 0]) == spans
 
 

@@ -8,7 +8,7 @@ from chance import SURPRISING, surprise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dali_pipes import randomness
+from dali_pipes.views import randomness
 
 DRAWS = 200_000
 POSITIONS = np.arange(DRAWS)

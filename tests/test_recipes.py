@@ -12,7 +12,8 @@ import configs
 import eval as evaluation
 import train as training
 from configs.read import SHIPPED
-from dali_pipes import device, views
+from dali_pipes import device
+from dali_pipes.views import draw
 from engine import optim, rehearsal, runtime
 from engine.screen import Screen
 
@@ -67,14 +68,14 @@ def test_the_last_command_of_a_header_is_the_test_that_results_are_published_for
         "tsm_sthv2": ("uniform", 8, 6),
         "tsm_jester": ("uniform", 8, 6),
     }
-    protocol = tested.eval.sampling, tested.eval_frames, views.num_views(tested)
+    protocol = tested.eval.sampling, tested.eval_frames, draw.num_views(tested)
     assert protocol == published.get(name, published.get(name[:3], ("uniform", 8, 1)))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_validation_while_training_takes_one_clip_as_training_does(name):
     config = configs.load(name)
-    assert (config.eval_frames, views.num_views(config)) == (config.model.frames, 1)
+    assert (config.eval_frames, draw.num_views(config)) == (config.model.frames, 1)
 
 
 def test_the_documented_table_has_every_recipe_with_its_settings():

@@ -14,10 +14,10 @@ from benchmarks import snap
 from dali_pipes import Shard
 from dali_pipes.cut.cutter import needed
 from dali_pipes.lists.listing import read_list
-from dali_pipes.plan import TrainPlan
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
-from dali_pipes.snap import towards_keyframes
+from dali_pipes.views.frames import towards_keyframes
+from dali_pipes.views.plans import TrainPlan
 
 
 def moved(video, frame: int, lowest: int, most: int) -> int:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.schema import Clip, Config, Eval, Model, Train
-from dali_pipes import views
+from dali_pipes.views import draw
 
 CONFIG = Config(model=Model(num_classes=4), train=Train(name="test", epochs=1, batch=1, seed=11))
 DRAWS = 100_000
@@ -44,22 +44,22 @@ def alike(count: int, width: int, height: int) -> tuple[np.ndarray, ...]:
     return np.arange(count), np.full(count, 300), np.full(count, width), np.full(count, height)
 
 
-def drawn(clip: Clip, size: tuple[int, int]) -> views.Views:
+def drawn(clip: Clip, size: tuple[int, int]) -> draw.Views:
     """One epoch's views of many videos of one size."""
-    return views.train_views(replace(CONFIG, clip=clip), 0, np.arange(DRAWS), *alike(DRAWS, *size))
+    return draw.train_views(replace(CONFIG, clip=clip), 0, np.arange(DRAWS), *alike(DRAWS, *size))
 
 
-def fields(batch: views.Views) -> list[np.ndarray]:
+def fields(batch: draw.Views) -> list[np.ndarray]:
     return [batch.row_B, batch.frames_BVT, batch.box_BV4, batch.mirror_BV]
 
 
 @given(clips, st.permutations(range(24)), st.integers(1, 24))
 def test_a_training_view_depends_on_its_position_alone(clip, order, size):
     config, position_B = replace(CONFIG, clip=clip), 1000 + np.arange(24)
-    whole = views.train_views(config, 2, position_B, *catalogue(24))
+    whole = draw.train_views(config, 2, position_B, *catalogue(24))
     for first in range(0, 24, size):
         part = np.array(order[first : first + size])
-        some = views.train_views(config, 2, position_B[part], *(column[part] for column in catalogue(24)))
+        some = draw.train_views(config, 2, position_B[part], *(column[part] for column in catalogue(24)))
         for ours, expected in zip(fields(some), fields(whole), strict=True):
             np.testing.assert_array_equal(ours, expected[part])
 
@@ -67,14 +67,14 @@ def test_a_training_view_depends_on_its_position_alone(clip, order, size):
 @pytest.mark.parametrize("change", ["epoch", "position", "seed"])
 def test_another_epoch_position_or_seed_takes_other_views(change):
     config, epoch, position_B = CONFIG, 0, np.arange(100)
-    first = views.train_views(config, epoch, position_B, *alike(100, 340, 256))
+    first = draw.train_views(config, epoch, position_B, *alike(100, 340, 256))
     if change == "epoch":
         epoch = 1
     elif change == "position":
         position_B = position_B + 100
     else:
         config = replace(config, train=replace(config.train, seed=12))
-    second = views.train_views(config, epoch, position_B, *alike(100, 340, 256))
+    second = draw.train_views(config, epoch, position_B, *alike(100, 340, 256))
     assert np.all(first.frames_BVT != second.frames_BVT, axis=2).mean() > 0.5
     assert np.any(first.box_BV4 != second.box_BV4, axis=2).mean() > 0.9
     assert 0.3 < (first.mirror_BV != second.mirror_BV).mean() < 0.7
@@ -85,7 +85,7 @@ def test_training_views_lie_inside_their_videos(clip, some):
     frames_B, width_B, height_B = np.array(some).T
     count_B = np.arange(len(some))
     assert_lies_inside(
-        views.train_views(replace(CONFIG, clip=clip), 0, count_B, count_B, frames_B, width_B, height_B),
+        draw.train_views(replace(CONFIG, clip=clip), 0, count_B, count_B, frames_B, width_B, height_B),
         shape=(len(some), 1, CONFIG.model.frames),
         video=(frames_B, width_B, height_B),
     )
@@ -96,8 +96,8 @@ def test_evaluation_views_lie_inside_their_videos(evaluation, some):
     config = replace(CONFIG, eval=evaluation)
     frames_B, width_B, height_B = np.array(some).T
     assert_lies_inside(
-        views.eval_views(config, np.arange(len(some)), frames_B, width_B, height_B),
-        shape=(len(some), views.num_views(config), config.eval_frames),
+        draw.eval_views(config, np.arange(len(some)), frames_B, width_B, height_B),
+        shape=(len(some), draw.num_views(config), config.eval_frames),
         video=(frames_B, width_B, height_B),
     )
 
@@ -127,7 +127,7 @@ def test_every_pixel_of_a_random_crop_is_equally_likely():
 @pytest.mark.parametrize("frames", [1, 8])
 def test_every_frame_of_a_segment_is_equally_likely(frames):
     config = replace(CONFIG, model=replace(CONFIG.model, frames=frames))
-    chosen = views.train_views(config, 0, np.arange(DRAWS), *alike(DRAWS, 340, 256)).frames_BVT
+    chosen = draw.train_views(config, 0, np.arange(DRAWS), *alike(DRAWS, 340, 256)).frames_BVT
     length = 300 // frames
     for segment in range(frames):
         assert surprise(np.bincount(chosen[:, 0, segment] - segment * length, minlength=length)) < SURPRISING
@@ -141,9 +141,9 @@ def test_mirroring_has_its_probability(flip):
 
 def test_a_mirrored_view_shows_the_other_label_of_its_pair():
     label_B, mirror_B = np.array([0, 1, 2, 3, 3, -1, 1]), np.array([1, 1, 1, 1, 0, 1, 0], bool)
-    shown_B = views.shown_label(Clip(flip_pairs=(3, 0, 1, 4)), label_B, mirror_B)
+    shown_B = draw.shown_label(Clip(flip_pairs=(3, 0, 1, 4)), label_B, mirror_B)
     assert shown_B.tolist() == [3, 4, 2, 0, 3, -1, 1]
-    assert views.shown_label(Clip(), label_B, mirror_B).tolist() == label_B.tolist()
+    assert draw.shown_label(Clip(), label_B, mirror_B).tolist() == label_B.tolist()
 
 
 def test_frames_crop_and_mirror_are_drawn_independently():
@@ -164,21 +164,21 @@ def test_a_training_crop_is_chosen_on_the_scaled_picture():
 
 def test_a_stored_picture_of_the_right_short_side_is_cut_at_whole_pixels():
     config = replace(CONFIG, eval=Eval(crops="ten"))
-    boxes = views.eval_views(config, *alike(1, 455, 256)).box_BV4
+    boxes = draw.eval_views(config, *alike(1, 455, 256)).box_BV4
     np.testing.assert_array_equal(boxes, np.rint(boxes))
 
 
 def test_evaluation_views_run_through_the_crops_of_one_clip_before_the_next():
     config = replace(CONFIG, eval=Eval(crops="three", clips=2, size=256))
-    batch = views.eval_views(config, *alike(1, 455, 256))
-    assert views.num_views(config) == 6
+    batch = draw.eval_views(config, *alike(1, 455, 256))
+    assert draw.num_views(config) == 6
     assert batch.frames_BVT[0, :, 0].tolist() == [18, 18, 18, 0, 0, 0]
     assert batch.box_BV4[0, :, 0].tolist() == [0, 196, 98, 0, 196, 98]
 
 
 def test_ten_crops_are_mirrored_every_second_time():
     config = replace(CONFIG, eval=Eval(crops="ten", clips=3))
-    batch = views.eval_views(config, *catalogue(2))
+    batch = draw.eval_views(config, *catalogue(2))
     assert batch.mirror_BV.tolist() == [[False, True] * 15] * 2
     np.testing.assert_array_equal(batch.box_BV4[:, 0::2], batch.box_BV4[:, 1::2])
 
@@ -186,22 +186,22 @@ def test_ten_crops_are_mirrored_every_second_time():
 @pytest.mark.parametrize("cropping", ["center", "three"])
 def test_other_crops_are_never_mirrored(cropping):
     config = replace(CONFIG, eval=Eval(crops=cropping, clips=2))
-    assert not views.eval_views(config, *catalogue(3)).mirror_BV.any()
+    assert not draw.eval_views(config, *catalogue(3)).mirror_BV.any()
 
 
 def test_padding_is_harmless_whatever_stands_beside_it():
     nonsense = [np.array([0, 0, 999]), np.array([0, 7, 1]), np.array([0, -3, 0])]
     row_B = np.array([-1, -1, -1])
     for batch in (
-        views.train_views(CONFIG, 0, np.arange(3), row_B, *nonsense),
-        views.eval_views(replace(CONFIG, eval=Eval(crops="ten", clips=3)), row_B, *nonsense),
+        draw.train_views(CONFIG, 0, np.arange(3), row_B, *nonsense),
+        draw.eval_views(replace(CONFIG, eval=Eval(crops="ten", clips=3)), row_B, *nonsense),
     ):
         assert batch.row_B.tolist() == [-1, -1, -1]
         assert not batch.frames_BVT.any()
         assert np.all(batch.box_BV4[..., :2] < batch.box_BV4[..., 2:])
 
 
-def assert_lies_inside(batch: views.Views, shape: tuple[int, int, int], video: tuple[np.ndarray, ...]):
+def assert_lies_inside(batch: draw.Views, shape: tuple[int, int, int], video: tuple[np.ndarray, ...]):
     frames_B, width_B, height_B = (column[:, None, None] for column in video)
     B, V, T = shape
     assert batch.frames_BVT.shape == (B, V, T)

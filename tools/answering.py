@@ -7,10 +7,11 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dali_pipes import DataError, windows
+from dali_pipes import DataError
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video import container
-from dali_pipes.windows import Window
+from dali_pipes.views import plans
+from dali_pipes.views.plans import Window
 from engine.network import Network
 from engine.online import follow
 from engine.predict import predict
@@ -58,14 +59,14 @@ class Answering:
         """What is to be scored of each video: all of it, or one window after the other."""
         seconds = self.args.sliding
         if not seconds:
-            return windows.whole(catalog)
+            return plans.whole(catalog)
         found = []
         for row in catalog.usable.tolist():
             with self._reason(catalog, row):
                 video = catalog.video(row)
                 time_F = container.frame_times(video)
                 end = container.duration(time_F, video.fps)
-                found += windows.sliding(row, time_F, end, seconds, self.args.stride or seconds / 2)
+                found += plans.sliding(row, time_F, end, seconds, self.args.stride or seconds / 2)
         return found
 
     @contextmanager

@@ -12,10 +12,10 @@ import numpy as np
 
 from dali_pipes.cut import cutter
 from dali_pipes.errors import DataError
-from dali_pipes.frames import uniform_draw
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.summary import keyframe_interval
 from dali_pipes.video.packet_table import Video
+from dali_pipes.views.frames import uniform_draw
 from tools import pictures
 from tools.reencode import recoloured
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from dali_pipes.loader import VideoLoader
-from dali_pipes.views import Views
+from dali_pipes.views.draw import Views
 
 
 class TorchcodecClips(Dataset):

@@ -25,8 +25,8 @@ from dali_pipes.feed import nvdec
 from dali_pipes.feed.feeder import Feeder
 from dali_pipes.feed.graph import Head, clip_graph
 from dali_pipes.feed.samples import Prepared, Sample, placeholder
-from dali_pipes.plan import Place, Plan
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.views.plans import Place, Plan
 
 FAILURES = (RuntimeError, MemoryError)  # how DALI says that something is wrong
 _WHERE = ("Critical error", "Current pipeline", "Stacktrace", "C++ context", "[frame")  # lines that say only where

@@ -22,9 +22,9 @@ from dali_pipes.errors import DataError
 from dali_pipes.feed.clip_maker import ClipMaker
 from dali_pipes.feed.graph import Head
 from dali_pipes.feed.samples import Prepared, Sample, placeholder, prepare
-from dali_pipes.plan import Place, Plan
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.views import Views
+from dali_pipes.views.draw import Views
+from dali_pipes.views.plans import Place, Plan
 
 PART = 16  # videos that a thread prepares at once: enough to make the calls to NumPy cheap for each
 

@@ -16,8 +16,8 @@ from dali_pipes.feed.clip_maker import ClipMaker
 from dali_pipes.feed.dali_runner import GraphRunner
 from dali_pipes.feed.feeder import Feeder
 from dali_pipes.feed.samples import Prepared
-from dali_pipes.plan import Place, Plan
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.views.plans import Place, Plan
 
 
 class CpuRunner:

@@ -19,7 +19,7 @@ from dali_pipes.feed import nvdec
 from dali_pipes.feed.graph import Head
 from dali_pipes.video.frame_folders import read_pictures
 from dali_pipes.video.packet_table import Video
-from dali_pipes.views import Views
+from dali_pipes.views.draw import Views
 
 Decode = Callable[[Cut, str], np.ndarray | list[np.ndarray]]  # cut, path -> pictures
 

@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from configs.schema import Clip, Config
-from dali_pipes import crops, frames, randomness
+from dali_pipes.views import crops, frames, randomness
 
 CROPS = {"center": 1, "three": 3, "ten": 10}
 

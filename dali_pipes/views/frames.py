@@ -8,7 +8,11 @@ A video with fewer frames than a clip repeats its frames evenly under every rule
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from dali_pipes.video.packet_table import Joined, Video
 
 WINDOW = 64  # frames that a dense clip spans, whatever T is
 
@@ -71,3 +75,18 @@ def _repeat_if_short(frames_B: np.ndarray, chosen_BNT: np.ndarray) -> np.ndarray
     if short_B.any():
         chosen_BNT[short_B] = uniform_clips(frames_B[short_B], T, clips=1)
     return chosen_BNT
+
+
+def towards_keyframes(videos: Sequence[Video], frames_BT: np.ndarray, lowest_BT: np.ndarray, most: int) -> np.ndarray:
+    """[B, T]: each frame moved back to the last keyframe before it, or as far towards that as `most` frames.
+
+    No frame is moved below its own `lowest_BT`. No video may be one that is read whole: its packets and its frames may
+    differ in number. What becomes of a video's frames does not depend on the others.
+    """
+    table = Joined(videos)
+    first_B1 = table.first_frames[:, None]
+    wanted_BT = frames_BT + first_B1
+    earliest_BT = np.maximum(lowest_BT + first_B1, wanted_BT - most)
+    starts = np.append(-1, np.flatnonzero(np.isin(table.decode_position, table.groups)))  # -1: behind no keyframe
+    keyframe_BT = starts[starts.searchsorted(wanted_BT, "right") - 1]
+    return np.maximum(keyframe_BT, earliest_BT) - first_B1
