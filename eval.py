@@ -6,10 +6,10 @@ the best checkpoint of the recipe's run. Exit code 2 for what the user can mend.
 
 from __future__ import annotations
 
-from engine import leaving
+from engine import exits
 
 if __name__ == "__main__":
-    leaving.at_once()
+    exits.at_once()
 
 from argparse import Namespace
 from contextlib import closing
@@ -46,12 +46,12 @@ def arguments() -> Namespace:
 
 def score(config: Config, args: Namespace) -> None:
     """One evaluation, from the weights to the line that says what they are worth."""
-    from engine import data, distributed, runtime
+    from engine import distributed, loaders, runtime
+    from engine.console import Screen
     from engine.environment import environment
     from engine.evaluate import evaluate
     from engine.publish import publish, writing
     from engine.scores import Keeper
-    from engine.screen import Screen
     from engine.training import build_network
 
     with distributed.processes(runtime.pick_device(config.runtime)):
@@ -61,7 +61,7 @@ def score(config: Config, args: Namespace) -> None:
         weights = args.weights or Path(config.train.runs) / config.train.name / "best.pt"
         model = runtime.place(build_network(config, weights, screen.say), config.runtime, device)
         keeper = Keeper(views=args.scores_per_view) if args.scores else None
-        with closing(data.open_loader(config, "test", device)) as loader:
+        with closing(loaders.open_loader(config, "test", device)) as loader:
             result = evaluate(model, loader, config, keep=keeper and keeper.add)
         about = {"weights": str(weights), "settings": flat(config), "env": environment()}
         kept = keeper and keeper.gather(loader, result, about)
@@ -77,7 +77,7 @@ def main() -> None:
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program
 
-    leaving.for_good(program.run("eval.py", lambda: score(config, args)))
+    exits.for_good(program.run("eval.py", lambda: score(config, args)))
 
 
 if __name__ == "__main__":

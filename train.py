@@ -6,10 +6,10 @@ user can mend. A stopped torchrun adds a traceback of its own and ends with 1, a
 
 from __future__ import annotations
 
-from engine import leaving
+from engine import exits
 
 if __name__ == "__main__":
-    leaving.at_once()
+    exits.at_once()
 
 from argparse import Namespace
 from contextlib import closing
@@ -38,7 +38,7 @@ def arguments() -> Namespace:
 def train(settings: Config, args: Namespace) -> None:
     """One run, from its folder to its last checkpoint."""
     from engine import distributed, fit, record, rehearsal, report, resume, runtime, training
-    from engine.screen import Screen
+    from engine.console import Screen
 
     with distributed.processes(runtime.pick_device(settings.runtime)):
         screen = Screen(distributed.rank() == 0)
@@ -63,7 +63,7 @@ def main() -> None:
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program
 
-    leaving.for_good(program.run("train.py", lambda: train(config, args)))
+    exits.for_good(program.run("train.py", lambda: train(config, args)))
 
 
 if __name__ == "__main__":

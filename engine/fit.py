@@ -11,13 +11,13 @@ from collections.abc import Callable
 import torch
 
 from dali_pipes import DataError
-from engine import checkpoint, distributed, runtime, screen
+from engine import checkpoint, console, distributed, runtime
 from engine.accuracy import Result
 from engine.clock import Clock
+from engine.console import Screen
 from engine.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
 from engine.interrupt import Interrupt
 from engine.record import Run
-from engine.screen import Screen
 from engine.step import Tally
 from engine.training import Training
 from models import CheckpointError
@@ -128,7 +128,7 @@ class _Loop:
         of_epochs = f"{epoch + 1}/{training.config.train.epochs}"
         seconds_per_step = self.clock.total.seconds_per_step
         eta = seconds_per_step and seconds_per_step * (total - training.step)
-        line = screen.train_line(epoch=of_epochs, step=f"{step + 1}/{training.steps_per_epoch}", eta=eta, **numbers)
+        line = console.train_line(epoch=of_epochs, step=f"{step + 1}/{training.steps_per_epoch}", eta=eta, **numbers)
         self.show.say(line)
         self.show.progress(training.step, total, f"ep {of_epochs}")
         self.run.metrics("train", step=training.step, epoch=training.step / training.steps_per_epoch, **numbers)

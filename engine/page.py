@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from string import Template
 
-from engine.screen import printable
+from engine.console import printable
 
 MOST_OPEN = 20  # rows of a folded table that is shown unfolded
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from engine.accuracy import Result
+from engine.console import cell, printable
 from engine.files import replacing
-from engine.screen import cell, printable
 
 MOST_PAIRS = 30
 MOST_NAMED = 50  # classes whose names a picture of them all has room for

@@ -11,7 +11,7 @@ import torch
 
 from configs import ConfigError
 from dali_pipes import DataError
-from engine import leaving
+from engine import exits
 from engine.distributed import PeerFailed, PeerLost
 from models import CheckpointError
 
@@ -29,7 +29,7 @@ def run(name: str, work: Callable[[], int | None]) -> int:
     shells have it. `kill -USR2` prints where every thread is.
     """
     faulthandler.register(signal.SIGUSR2)
-    return leaving.in_order(name, lambda: _exit_code(name, work))
+    return exits.in_order(name, lambda: _exit_code(name, work))
 
 
 def _exit_code(name: str, work: Callable[[], int | None]) -> int:

@@ -13,8 +13,8 @@ import torch
 from configs import Config
 from engine import checkpoint, distributed, runtime, training
 from engine.clock import Clock
+from engine.console import Screen, duration
 from engine.evaluate import logits_of_views
-from engine.screen import Screen, duration
 from engine.step import Tally
 from engine.training import Training
 

@@ -18,9 +18,9 @@ from omegaconf import MISSING
 from configs import Config, ConfigError, flat
 from engine import curves, page, per_class
 from engine.accuracy import Result
+from engine.console import duration
 from engine.files import read_lines, replacing
 from engine.page import Markup, Share
-from engine.screen import duration
 
 MOST_NAMED = 100  # videos that could not be read
 

@@ -14,7 +14,7 @@ import configs
 from configs import Config, ConfigError
 from dali_pipes import Batch, Loader
 from dali_pipes.device import clip_dtype
-from engine import data, distributed, optim, resume, runtime
+from engine import distributed, loaders, optim, resume, runtime
 from engine.average import Average
 from engine.environment import environment
 from engine.step import Tally, train_step
@@ -143,8 +143,8 @@ def build(config: Config, *, weights: str | None = None, state: dict | None = No
     model = build_network(config, weights, say) if state is None else build_model(config.model)
     if weights and state is not None:
         say(f"--weights: {weights} is not read: the run goes on from its own checkpoint; --fresh starts it over")
-    train_loader = data.open_loader(config, "train", device)
-    val_loader = data.open_loader(config, "val", device) if data.has_val(config) else None
+    train_loader = loaders.open_loader(config, "train", device)
+    val_loader = loaders.open_loader(config, "val", device) if loaders.has_val(config) else None
     if config.train.partial_bn:
         model.keep_norms()
     model = runtime.place(model, config.runtime, device)

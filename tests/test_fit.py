@@ -18,8 +18,8 @@ from configs import ConfigError
 from dali_pipes import DataError
 from engine import checkpoint, distributed, fit, resume, runtime, training
 from engine.accuracy import Result
+from engine.console import Screen
 from engine.files import read_lines
-from engine.screen import Screen
 from models import CheckpointError, build_model, load_weights
 
 STEPS, EPOCHS = 3, 2  # 14 rows in batches of 4
@@ -380,7 +380,9 @@ def test_a_run_may_go_on_in_fp16_that_began_without(trainer, monkeypatch):
 
 
 def test_the_scale_of_the_loss_is_what_it_was_when_a_run_was_stopped(monkeypatch):
-    monkeypatch.setattr("engine.data.open_loader", lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train"))
+    monkeypatch.setattr(
+        "engine.loaders.open_loader", lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train")
+    )
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu", init_scale=8.0))
     state = training.build(tiny.config(), say=lambda line: None).state()
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu"))
@@ -437,13 +439,15 @@ def test_a_resumed_run_may_shift_in_another_form_and_does_not_ask_where_it_start
 
 
 def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned(monkeypatch):
-    monkeypatch.setattr("engine.data.open_loader", lambda *_: pytest.fail("scanned"))
+    monkeypatch.setattr("engine.loaders.open_loader", lambda *_: pytest.fail("scanned"))
     with pytest.raises(CheckpointError, match="there is no such file of weights"):
         training.build(tiny.config(model={"pretrained": "/nope.pth"}), say=lambda line: None)
 
 
 def test_a_resumed_run_says_that_it_does_not_read_other_weights(monkeypatch):
-    monkeypatch.setattr("engine.data.open_loader", lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train"))
+    monkeypatch.setattr(
+        "engine.loaders.open_loader", lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train")
+    )
     state, said = training.build(tiny.config(), say=lambda line: None).state(), []
     training.build(tiny.config(), weights="/nope.pth", state=state, say=said.append)
     assert any(line.startswith("--weights: /nope.pth is not read") for line in said)

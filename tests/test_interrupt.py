@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 import eval as evaluation
-from engine import data, distributed, training
+from engine import distributed, loaders, training
 from engine.interrupt import Interrupt
 from models import build_model
 
@@ -47,7 +47,7 @@ def test_an_interrupted_evaluation_leaves_its_loader_closed(monkeypatch):
     loader, closed = tiny.RowLoader(5, 4, train=False), mock.Mock()
     monkeypatch.setattr(loader, "close", closed)
     tiny.before_step(loader, 1, mock.Mock(side_effect=KeyboardInterrupt))
-    monkeypatch.setattr(data, "open_loader", lambda *what: loader)
+    monkeypatch.setattr(loaders, "open_loader", lambda *what: loader)
     monkeypatch.setattr(training, "build_network", lambda config, *how: build_model(config.model))
     with pytest.raises(KeyboardInterrupt):
         evaluation.score(tiny.config(), Namespace(weights=None, scores=None, scores_per_view=False))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from test_flags import PROGRAMS
 
-from engine import leaving, program
-from engine.screen import Screen
+from engine import exits, program
+from engine.console import Screen
 from tools import prepare
 
 ROOT = Path(__file__).parents[1]
@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def ctrl_c():
     """Gives Ctrl-C back to pytest."""
-    before = {number: signal.getsignal(number) for number in leaving.HANDLED}
-    for number, handler in leaving.HANDLED.items():
+    before = {number: signal.getsignal(number) for number in exits.HANDLED}
+    for number, handler in exits.HANDLED.items():
         signal.signal(number, handler)
     yield
     for number, handler in before.items():
@@ -48,7 +48,7 @@ def test_ctrl_c_while_libraries_are_imported_ends_a_program_without_a_word(name)
 
 
 def test_ctrl_c_in_the_work_is_answered_with_a_line(capfd):
-    leaving.at_once()
+    exits.at_once()
     assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 130
     assert capfd.readouterr().err == "train.py: interrupted\n"
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # what is left is taking the interpreter apart
@@ -62,7 +62,7 @@ def test_ctrl_c_ends_a_command_of_prepare_with_a_line(monkeypatch, capfd):
 
 def test_a_program_that_was_started_without_ctrl_c_stays_so():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    leaving.at_once()
+    exits.at_once()
     assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 0
 
 
@@ -93,11 +93,11 @@ sys.exit(leaving.in_order("predict.py", lambda: print("an answer", file=out)))
         {"stdout": subprocess.PIPE, "stderr": unread} if to_stderr else {"stdout": unread, "stderr": subprocess.PIPE}
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, **streams)
-    assert done.returncode == leaving.UNREAD and not done.stdout and not done.stderr
+    assert done.returncode == exits.UNREAD and not done.stdout and not done.stderr
 
 
 def test_a_full_disk_ends_a_program_with_a_line(monkeypatch, capfd):
-    assert leaving.in_order("x.py", lambda: Path("/dev/full").write_text("x")) == 2
+    assert exits.in_order("x.py", lambda: Path("/dev/full").write_text("x")) == 2
     monkeypatch.setattr("tools.prepare_stats.run", lambda arguments: Path("/proc/new").mkdir())
     assert prepare.main(["stats", "a.list"]) == 2
     no_place = "prepare.py stats: /proc/new: No such file or directory"
@@ -106,7 +106,7 @@ def test_a_full_disk_ends_a_program_with_a_line(monkeypatch, capfd):
 
 def test_a_broken_pipe_that_is_not_the_output_is_a_mistake_of_ours(unread, capfd):
     with pytest.raises(BrokenPipeError):
-        leaving.in_order("x.py", lambda: os.write(unread, b"to a process that has died"))
+        exits.in_order("x.py", lambda: os.write(unread, b"to a process that has died"))
 
 
 def test_training_goes_on_when_nobody_reads_its_lines_any_more(unread, monkeypatch):

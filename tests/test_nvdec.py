@@ -21,7 +21,7 @@ from dali_pipes.synthetic import SyntheticLoader
 from dali_pipes.video import mp4
 from dali_pipes.video.bitstream import PictureFormat, picture_format
 from dali_pipes.views.draw import Views
-from engine import data
+from engine import loaders
 
 GPU = torch.device("cuda", 0)
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without an NVIDIA GPU")
@@ -160,7 +160,7 @@ def test_a_run_is_told_why_auto_decodes_on_the_cpu(tmp_path, monkeypatch, capsys
         return SyntheticLoader(config, "train", Shard(), torch.device("cpu"))
 
     monkeypatch.setattr(loader, "VideoLoader", on_cpu)
-    data.open_loader(config, "train", GPU)
+    loaders.open_loader(config, "train", GPU)
     assert asked == ["pyav"]
     assert "data.decoder=auto decodes it on the CPU: NVDEC does not work here: " in capsys.readouterr().err
 

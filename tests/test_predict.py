@@ -21,7 +21,7 @@ from dali_pipes import device as host
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
 from dali_pipes.views import plans
-from engine import data, predict, runtime
+from engine import loaders, predict, runtime
 from engine.evaluate import evaluate
 from engine.network import open_network
 from engine.saved import open_saved
@@ -76,7 +76,7 @@ def evaluated(folder, overrides, device="cpu"):
     (folder / "all.list").write_text("".join(f"videos/{name} 0\n" for name in VIDEOS))
     listed = replace(saved.config.data, train=str(folder / "all.list"), val=str(folder / "all.list"))
     config = runtime.resolve(replace(saved.config, data=listed))
-    loader = data.open_loader(config, "test", torch.device(device))
+    loader = loaders.open_loader(config, "test", torch.device(device))
     keeper = Keeper()
     result = evaluate(runtime.place(saved.model, config.runtime, loader.device), loader, config, keep=keeper.add)
     scores = keeper.gather(loader, result, {})

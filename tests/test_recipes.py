@@ -15,7 +15,7 @@ from configs.read import SHIPPED
 from dali_pipes import device
 from dali_pipes.views import draw
 from engine import optim, rehearsal, runtime
-from engine.screen import Screen
+from engine.console import Screen
 
 SMALL = [
     "data.source=synthetic",

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from dali_pipes import progress
-from engine import screen
-from engine.screen import Screen
+from engine import console as screen
+from engine.console import Screen
 
 NUMBERS = {"loss": 2.1128, "top1": 0.512, "lr": 0.02, "grad_norm": 3.14, "memory": 1.1 * 2**30, "bad": 3}
 

@@ -6,8 +6,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from dali_pipes import device as host
-from engine import data, fit, runtime, training
-from engine.screen import Screen
+from engine import fit, loaders, runtime, training
+from engine.console import Screen
 from engine.step import Tally
 
 # Operations that read numbers of a tensor on the host, or whose result's shape depends on them: on a GPU each waits.
@@ -22,8 +22,8 @@ def run_of(steps, monkeypatch, device="cpu", **sections):
     train = sections.pop("train", {})
     config = tiny.config(train={"log_every": steps, "epochs": 1, "eval_every": 0, **train}, **sections)
     loader = tiny.RowLoader(4 * steps, 4)
-    monkeypatch.setattr(data, "open_loader", lambda *_: tiny.on(loader, device))
-    monkeypatch.setattr(data, "has_val", lambda _: False)
+    monkeypatch.setattr(loaders, "open_loader", lambda *_: tiny.on(loader, device))
+    monkeypatch.setattr(loaders, "has_val", lambda _: False)
     monkeypatch.setattr(host, "cores_of_rank", lambda: 1)  # what a network this small shares out, it waits for
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler(device, enabled=True))
     return training.build(config, say=lambda line: None)

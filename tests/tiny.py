@@ -8,9 +8,10 @@ import torch
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
 from dali_pipes import device as host
 from dali_pipes.batch import Batch, Shard, Unreadable
-from engine import data, distributed, record, resume, runtime, training
+from engine import distributed, record, resume, runtime, training
+from engine import loaders as data
+from engine.console import Screen
 from engine.fit import fit
-from engine.screen import Screen
 
 CONFIG = Config(
     model=Model(backbone="resnet18", width=8, num_classes=3, frames=2, pretrained="none", dropout=0.5),

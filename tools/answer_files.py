@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TextIO
 
 from configs import ConfigError
+from engine.console import cell
 from engine.publish import writing
-from engine.screen import cell
 
 Write = Callable[[dict], None]
 COLUMNS = ("path", "start", "end", "rank", "label", "name", "probability", "error")

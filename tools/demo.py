@@ -11,10 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine import leaving
+from engine import exits
 
 if __name__ == "__main__":
-    leaving.at_once()
+    exits.at_once()
 
 import json
 import shlex
@@ -50,7 +50,7 @@ def main() -> int:
         "--json", type=cli.output_file, metavar="FILE", help="write the scores, the time and the machine to FILE"
     )
     arguments = parser.parse_args()
-    return leaving.in_order("demo.py", lambda: demonstrate(arguments.json))
+    return exits.in_order("demo.py", lambda: demonstrate(arguments.json))
 
 
 def demonstrate(record_file: Path | None) -> int:

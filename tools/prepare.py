@@ -11,10 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine import leaving
+from engine import exits
 
 if __name__ == "__main__":
-    leaving.at_once()
+    exits.at_once()
 
 from difflib import get_close_matches
 from importlib import import_module
@@ -59,7 +59,7 @@ def run(name: str, words: list[str]) -> int:
     command.add_arguments(parser)
     arguments = parser.parse_args(words)
     try:
-        return leaving.in_order(parser.prog, lambda: command.run(arguments) or 0)
+        return exits.in_order(parser.prog, lambda: command.run(arguments) or 0)
     except (DataError, ConfigError) as error:
         print(f"prepare.py {name}: {error}", file=sys.stderr)
         return 2

@@ -7,10 +7,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine import leaving
+from engine import exits
 
 if __name__ == "__main__":
-    leaving.at_once()
+    exits.at_once()
 
 from configs import cli
 

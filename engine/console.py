@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from engine import leaving
+from engine import exits
 
 
 class Screen:
@@ -61,7 +61,7 @@ def _looked_at_or_not() -> Iterator[None]:
     try:
         yield
     except OSError:
-        leaving.silence_if_unread(sys.stdout)
+        exits.silence_if_unread(sys.stdout)
 
 
 def printable(text: str) -> str:
