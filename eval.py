@@ -49,9 +49,9 @@ def score(config: Config, args: Namespace) -> None:
     from engine import distributed, loaders, runtime
     from engine.console import Screen
     from engine.environment import environment
-    from engine.evaluate import evaluate
-    from engine.publish import publish, writing
-    from engine.scores import Keeper
+    from engine.evaluation.evaluate import evaluate
+    from engine.evaluation.results import publish, writing
+    from engine.evaluation.scores import Keeper
     from engine.training import build_network
 
     with distributed.processes(runtime.pick_device(config.runtime)):

@@ -60,7 +60,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `engine.publish` does with the result of an evaluation."""
+    """Add what `engine.evaluation.results` does with the result of an evaluation."""
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write totals and the counts of every class")
     parser.add_argument("--per-class", action="store_true", help="print each class, worst first, and confused pairs")
     parser.add_argument(

@@ -12,10 +12,10 @@ import torch
 
 from dali_pipes import DataError
 from engine import checkpoint, console, distributed, runtime
-from engine.accuracy import Result
 from engine.clock import Clock
 from engine.console import Screen
-from engine.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
+from engine.evaluation.accuracy import Result
+from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
 from engine.interrupt import Interrupt
 from engine.record import Run
 from engine.step import Tally

@@ -20,7 +20,7 @@ from dali_pipes.loader import VideoLoader, pick_head
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.draw import CROPS
 from dali_pipes.views.plans import Window, WindowPlan
-from engine.evaluate import average, logits_of_views
+from engine.evaluation.evaluate import average, logits_of_views
 from engine.network import Network
 from engine.opinion import Opinion
 

@@ -14,7 +14,7 @@ from configs import Config
 from engine import checkpoint, distributed, runtime, training
 from engine.clock import Clock
 from engine.console import Screen, duration
-from engine.evaluate import logits_of_views
+from engine.evaluation.evaluate import logits_of_views
 from engine.step import Tally
 from engine.training import Training
 

@@ -16,9 +16,10 @@ import yaml
 from omegaconf import MISSING
 
 from configs import Config, ConfigError, flat
-from engine import curves, page, per_class
-from engine.accuracy import Result
+from engine import curves, page
 from engine.console import duration
+from engine.evaluation import results
+from engine.evaluation.accuracy import Result
 from engine.files import read_lines, replacing
 from engine.page import Markup, Share
 
@@ -103,10 +104,10 @@ def _totals(train: list[dict], val: list[dict]) -> Iterator[Fact]:
 def _evaluation(title: str, content: dict) -> Markup:
     """What an evaluation found: in all, the pairs that were confused, and class by class."""
     result, names = Result.from_json(content), content["class_names"]
-    pairs = [(one.name, one.taken_for, one.times, one.videos) for one in per_class.most_confused(result, names)]
+    pairs = [(one.name, one.taken_for, one.times, one.videos) for one in results.most_confused(result, names)]
     classes = [
         (one.name, Share(one.top1 / one.videos), Share(one.top5 / one.videos), one.videos)
-        for one in per_class.worst_first(result, names)
+        for one in results.worst_first(result, names)
     ]
     k = min(5, len(result.top5_K))
     confused = page.folded(f"The {len(pairs)} pairs confused most often", ["class", "taken for", "times", "of"], pairs)

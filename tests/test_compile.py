@@ -7,7 +7,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from engine import runtime
-from engine.evaluate import evaluate
+from engine.evaluation.evaluate import evaluate
 from models import build_model
 
 

@@ -8,8 +8,8 @@ from by_mean import ByMean, logits_NVK, softmax
 from tiny import RowLoader
 
 from dali_pipes import DataError
-from engine.accuracy import Counts, Result
-from engine.evaluate import evaluate
+from engine.evaluation.accuracy import Counts, Result
+from engine.evaluation.evaluate import evaluate
 
 
 def settings(classes=3, average="logits", **sections):

@@ -17,8 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from configs import ConfigError
 from dali_pipes import DataError
 from engine import checkpoint, distributed, fit, resume, runtime, training
-from engine.accuracy import Result
 from engine.console import Screen
+from engine.evaluation.accuracy import Result
 from engine.files import read_lines
 from models import CheckpointError, build_model, load_weights
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from engine import per_class
-from engine.accuracy import Result
+from engine.evaluation import results
+from engine.evaluation.accuracy import Result
 
 #                    taken for  a  b  c  d     a class d has no videos
 RESULT = Result(torch.tensor([[3, 1, 0, 0],
@@ -19,23 +19,23 @@ HOSTILE = ["$\\frac{1}$", "<script>alert(1)</script>", "\x1b[2Jb\udcff\n", "手"
 
 
 def test_classes_come_worst_first_and_those_without_videos_not_at_all():
-    found = [(one.name, one.top1, one.videos) for one in per_class.worst_first(RESULT, "abcd")]
+    found = [(one.name, one.top1, one.videos) for one in results.worst_first(RESULT, "abcd")]
     assert found == [("b", 1, 4), ("c", 5, 10), ("a", 3, 4)]
 
 
 def test_of_equally_good_classes_the_larger_comes_first():
     result = Result(torch.diag(torch.tensor([2, 9, 4])), torch.tensor([2, 9, 4]), 0.0, 15, [])
-    assert [one.videos for one in per_class.worst_first(result, ())] == [9, 4, 2]
+    assert [one.videos for one in results.worst_first(result, ())] == [9, 4, 2]
 
 
 def test_pairs_come_most_confused_first_and_say_of_how_many():
-    pairs = [(pair.name, pair.taken_for, pair.times, pair.videos) for pair in per_class.most_confused(RESULT, "abcd")]
+    pairs = [(pair.name, pair.taken_for, pair.times, pair.videos) for pair in results.most_confused(RESULT, "abcd")]
     assert pairs == [("c", "a", 5, 10), ("b", "c", 2, 4), ("a", "b", 1, 4), ("b", "d", 1, 4)]
-    assert len(per_class.most_confused(RESULT, "abcd", most=2)) == 2
+    assert len(results.most_confused(RESULT, "abcd", most=2)) == 2
 
 
 def test_lines_show_both():
-    text = list(per_class.lines(RESULT, ["juggling", "diving", "surfing", "skiing"]))
+    text = list(results.lines(RESULT, ["juggling", "diving", "surfing", "skiing"]))
     assert text[0].split() == ["top1", "top4", "videos", "class"]
     assert text[1].split() == ["25.00", "100.00", "4", "diving"]
     assert text[5].split() == ["5", "10", "surfing", "→", "juggling"]
@@ -43,18 +43,18 @@ def test_lines_show_both():
 
 
 def test_without_names_classes_go_by_their_numbers():
-    assert [one.name for one in per_class.worst_first(RESULT, ())] == ["1", "2", "0"]
+    assert [one.name for one in results.worst_first(RESULT, ())] == ["1", "2", "0"]
 
 
 def test_what_a_terminal_would_obey_is_not_printed():
-    text = "\n".join(per_class.lines(RESULT, HOSTILE))
+    text = "\n".join(results.lines(RESULT, HOSTILE))
     assert "\x1b" not in text and "\udcff" not in text
     assert "�[2Jb��" in text
     assert len(text.splitlines()) == 9
 
 
 def test_a_table_holds_the_whole_matrix_under_its_names(tmp_path):
-    per_class.save_confusion(tmp_path / "confusion.csv", RESULT, ["a,b", 'c"', "手", "d"])
+    results.save_confusion(tmp_path / "confusion.csv", RESULT, ["a,b", 'c"', "手", "d"])
     header, *rows = csv.reader((tmp_path / "confusion.csv").open(encoding="utf-8"))
     assert header == ["class", "a,b", 'c"', "手", "d"]
     assert [row[0] for row in rows] == header[1:]
@@ -62,7 +62,7 @@ def test_a_table_holds_the_whole_matrix_under_its_names(tmp_path):
 
 
 def test_no_name_in_a_table_is_a_formula_to_a_spreadsheet(tmp_path):
-    per_class.save_confusion(tmp_path / "confusion.csv", RESULT, ["=1+1", "+a", "-b", "@c"])
+    results.save_confusion(tmp_path / "confusion.csv", RESULT, ["=1+1", "+a", "-b", "@c"])
     header, *rows = csv.reader((tmp_path / "confusion.csv").open(encoding="utf-8"))
     assert header == ["class", "'=1+1", "'+a", "'-b", "'@c"]
     assert [row[0] for row in rows] == header[1:]
@@ -70,7 +70,7 @@ def test_no_name_in_a_table_is_a_formula_to_a_spreadsheet(tmp_path):
 
 @pytest.mark.parametrize("class_names", [HOSTILE, ()])
 def test_a_picture_is_dark_where_videos_are(tmp_path, class_names):
-    per_class.save_confusion(tmp_path / "confusion.png", RESULT, class_names)
+    results.save_confusion(tmp_path / "confusion.png", RESULT, class_names)
     picture = np.asarray(Image.open(tmp_path / "confusion.png").convert("L"))
     assert min(picture.shape) > 300
     assert picture.min() < 100 and np.median(picture) > 200

@@ -22,10 +22,10 @@ from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
 from dali_pipes.views import plans
 from engine import loaders, predict, runtime
-from engine.evaluate import evaluate
+from engine.evaluation.evaluate import evaluate
+from engine.evaluation.scores import Keeper
 from engine.network import open_network
 from engine.saved import open_saved
-from engine.scores import Keeper
 from models import build_model
 from tools import answer_files, answering
 from tools.predict import main

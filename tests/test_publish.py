@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dali_pipes import DataError
-from engine.accuracy import Result
-from engine.publish import publish
+from engine.evaluation.accuracy import Result
+from engine.evaluation.results import publish
 
 RESULT = Result(torch.tensor([[3, 1], [0, 2]]), torch.tensor([4, 2]), 0.25, 7, [(5, "5.mp4", "is empty")])
 

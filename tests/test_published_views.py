@@ -18,8 +18,8 @@ from configs.protocols import PROTOCOLS
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
 from dali_pipes import build_loader
 from dali_pipes.scan.build import load_catalog
-from engine.evaluate import evaluate
-from engine.scores import Keeper
+from engine.evaluation.evaluate import evaluate
+from engine.evaluation.scores import Keeper
 from models import build_model
 
 # Grey levels by which pixels may differ, inside of a crop and in its outermost rows and columns. Pillow rounds to bytes

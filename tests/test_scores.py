@@ -10,8 +10,8 @@ from by_mean import ByMean, logits_NVK, softmax
 from tiny import RowLoader
 
 from dali_pipes import DataError
-from engine import scores
-from engine.evaluate import evaluate
+from engine.evaluation import scores
+from engine.evaluation.evaluate import evaluate
 
 
 def evaluated(loader, *, classes=8, average="logits", views=False, model=None):

@@ -21,8 +21,8 @@ from torch import nn
 from configs.schema import Optim
 from dali_pipes.batch import Batch, Shard
 from engine import distributed, optim, targets
-from engine.evaluate import evaluate
-from engine.scores import Keeper
+from engine.evaluation.evaluate import evaluate
+from engine.evaluation.scores import Keeper
 from engine.step import Tally, train_step
 from models import build_model
 

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from configs import ConfigError
 from engine.console import cell
-from engine.publish import writing
+from engine.evaluation.results import writing
 
 Write = Callable[[dict], None]
 COLUMNS = ("path", "start", "end", "rank", "label", "name", "probability", "error")

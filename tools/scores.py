@@ -45,8 +45,8 @@ def arguments() -> Namespace:
 
 def score(args: Namespace) -> None:
     """Count, print, write."""
-    from engine import scores
-    from engine.publish import publish
+    from engine.evaluation import scores
+    from engine.evaluation.results import publish
 
     files = [scores.load(path) for path in args.files]
     weights = args.weights or [1.0] * len(files)

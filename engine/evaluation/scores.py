@@ -28,8 +28,8 @@ from torch import Tensor
 
 from dali_pipes import Batch, DataError, Loader
 from engine import distributed
-from engine.accuracy import Counts, Result
-from engine.evaluate import average
+from engine.evaluation.accuracy import Counts, Result
+from engine.evaluation.evaluate import average
 from engine.files import replacing
 
 MOST_ON_DEVICE = 2**28  # bytes of scores that a device keeps, less than a batch more

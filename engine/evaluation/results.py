@@ -8,17 +8,21 @@ Shapes: K classes.
 from __future__ import annotations
 
 import csv
+import json
 import warnings
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from engine.accuracy import Result
+from dali_pipes import DataError
 from engine.console import cell, printable
-from engine.files import replacing
+from engine.evaluation.accuracy import Result
+from engine.files import replace_file, replacing
 
 MOST_PAIRS = 30
 MOST_NAMED = 50  # classes whose names a picture of them all has room for
@@ -110,3 +114,28 @@ def _save_picture(path: Path, confusion_KK: np.ndarray, names: list[str]) -> Non
         replacing(path, "wb") as file,
     ):
         figure.savefig(file, format="png")
+
+
+def publish(
+    result: Result, class_names: Sequence[str], args: Namespace, about: dict, say: Callable[[str], None]
+) -> None:
+    """Say and write what was asked for. `about` says in the JSON file what the result is of. Raises DataError."""
+    say(result.summary())
+    if args.per_class:
+        say("\n".join(lines(result, class_names)))
+    if args.confusion:
+        with writing(args.confusion):
+            save_confusion(args.confusion, result, class_names)
+    if args.json:
+        content = {**result.to_json(), "class_names": list(class_names), **about}
+        with writing(args.json):
+            replace_file(args.json, json.dumps(content) + "\n")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Where a disk refuses, an error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from configs import Config
 from dali_pipes import Batch, Loader
 from engine import distributed, runtime
-from engine.accuracy import Counts, Result
+from engine.evaluation.accuracy import Counts, Result
 
 
 @torch.inference_mode()
