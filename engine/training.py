@@ -86,7 +86,7 @@ class Training:
         return grad_norm
 
     def weights(self) -> dict:
-        """What evaluation and prediction need: `engine/saved.py` reads it."""
+        """What evaluation and prediction need: `engine/inference/saved_model.py` reads it."""
         about = {"config": configs.flat(self.config), "class_names": self.train_loader.class_names, "step": self.step}
         average = {"ema": self.average.model.state_dict()} if self.average else {}
         return {"model": self.model.state_dict(), **average, **about}

@@ -5,9 +5,9 @@ import torch
 
 import configs
 from engine import program
+from engine.inference.metadata import ENDINGS
 from models import build_model
 from tools import export, export_file
-from tools.export_choices import ENDINGS
 
 NAMES = ("left", 'a "quoted" one', "économiser")
 

@@ -18,13 +18,13 @@ from exporting import NAMES, exported, run, weights_file
 from safetensors.torch import save_file
 
 import configs
-from engine.deployed import open_deployed
 from engine.environment import environment
-from engine.saved import open_saved
+from engine.inference.exported import open_deployed
+from engine.inference.metadata import ENDINGS, PRECISIONS
+from engine.inference.saved_model import open_saved
 from models import CheckpointError, read_file
 from tools import export_file
 from tools.export_check import Difference, check
-from tools.export_choices import ENDINGS, PRECISIONS
 from tools.export_formats import write_program
 from tools.export_network import DTYPES
 

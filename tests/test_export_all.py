@@ -7,8 +7,8 @@ import torch
 from exporting import exported, run
 
 import configs
-from engine.deployed import open_deployed
-from engine.saved import open_saved
+from engine.inference.exported import open_deployed
+from engine.inference.saved_model import open_saved
 
 NETWORKS = {
     "TSN": {"name": "tsn"},

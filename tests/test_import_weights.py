@@ -8,7 +8,7 @@ from torchvision.models.resnet import Bottleneck
 
 from configs import load
 from engine import checkpoint
-from engine.saved import open_saved
+from engine.inference.saved_model import open_saved
 from models.backbones import SlimResNet
 from tools import import_weights
 

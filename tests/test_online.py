@@ -17,8 +17,8 @@ from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
 from dali_pipes.views import plans
 from dali_pipes.views.plans import FramePlan
-from engine import online
-from engine.network import open_network
+from engine.inference import stream
+from engine.inference.network import open_network
 from models import build_model
 from tools.predict import main
 
@@ -70,7 +70,7 @@ def offline(network, catalog, every):
 @pytest.mark.parametrize("every", [1, 4])
 def test_each_frame_gets_what_the_offline_network_says_of_it(folder, catalog, every):
     network = open_network(folder / "causal.pt", overrides=["runtime.device=cpu"])
-    moments = online.follow(network, network.open_stream(), catalog, 0, every, smooth=1)
+    moments = stream.follow(network, network.open_stream(), catalog, 0, every, smooth=1)
     logits_TK = offline(network, catalog, every)
     assert [moment.frame for moment in moments] == list(range(0, FRAMES, every))
     assert np.ptp(logits_TK, 0).max() > 0.1
@@ -79,7 +79,7 @@ def test_each_frame_gets_what_the_offline_network_says_of_it(folder, catalog, ev
 
 def test_the_newest_frames_are_averaged(folder, catalog):
     network = open_network(folder / "causal.pt", overrides=["runtime.device=cpu"])
-    moments = online.follow(network, network.open_stream(), catalog, 0, 1, smooth=5)
+    moments = stream.follow(network, network.open_stream(), catalog, 0, 1, smooth=5)
     logits_TK = offline(network, catalog, 1)
     for seen, moment in enumerate(moments, start=1):
         np.testing.assert_allclose(moment.score_K, logits_TK[max(0, seen - 5) : seen].mean(0), atol=1e-5)

@@ -21,11 +21,12 @@ from dali_pipes import device as host
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
 from dali_pipes.views import plans
-from engine import loaders, predict, runtime
+from engine import loaders, runtime
 from engine.evaluation.evaluate import evaluate
 from engine.evaluation.scores import Keeper
-from engine.network import open_network
-from engine.saved import open_saved
+from engine.inference import predict
+from engine.inference.network import open_network
+from engine.inference.saved_model import open_saved
 from models import build_model
 from tools import answer_files, answering
 from tools.predict import main

@@ -11,7 +11,7 @@ from videos import write_video
 import configs
 from configs import ConfigError
 from dali_pipes import device
-from engine.network import open_network
+from engine.inference.network import open_network
 from models import build_model
 from tools import export, export_file
 from tools.predict import main

@@ -12,9 +12,9 @@ from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video import container
 from dali_pipes.views import plans
 from dali_pipes.views.plans import Window
-from engine.network import Network
-from engine.online import follow
-from engine.predict import predict
+from engine.inference.network import Network
+from engine.inference.predict import predict
+from engine.inference.stream import follow
 from tools import answers
 
 Answer = tuple[int, dict]  # the row of the catalogue that it is about

@@ -12,10 +12,9 @@ import numpy as np
 from dali_pipes.video import container
 from dali_pipes.video.packet_table import Video
 from engine import timeline
-from engine.network import Network
-from engine.online import Moment
-from engine.opinion import Guess, Opinion
-from engine.predict import Prediction
+from engine.inference.network import Network
+from engine.inference.predict import Guess, Opinion, Prediction
+from engine.inference.stream import Moment
 
 
 def of_video(network: Network, video: Video, predictions: Sequence[Prediction], top_k: int) -> dict:

@@ -3,7 +3,7 @@
     python tools/export.py --weights runs/x/best.pt --format onnx [--precision fp16] [--uint8] [--out FILE]
 
 The file takes any number of clips at once, and carries the class names, the settings and where it comes from;
-`engine.deployed.open_deployed` opens it. Exit code 2 for what the user can mend, and where no file was kept.
+`engine.inference.exported.open_deployed` opens it. Exit code 2 for what the user can mend, and where no file was kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if __name__ == "__main__":
 import argparse
 
 from configs import cli
-from tools.export_choices import ENDINGS, PRECISIONS
+from engine.inference.metadata import ENDINGS, PRECISIONS
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.card import Card, Precision
-from engine.deployed import Deployed, open_deployed
+from engine.inference.exported import Deployed, open_deployed
+from engine.inference.metadata import Card, Precision
+from engine.inference.saved_model import Saved, open_saved
 from engine.runtime import exact_fp32
-from engine.saved import Saved, open_saved
 from models import CheckpointError
 from tools.export_tensorrt import open_engine
 

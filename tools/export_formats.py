@@ -10,9 +10,9 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from configs import ConfigError
-from engine.card import Card
-from engine.runners import CARD, library
-from engine.saved import Saved
+from engine.inference.backends import CARD, library
+from engine.inference.metadata import Card
+from engine.inference.saved_model import Saved
 from tools.export_network import DTYPES, ClipNetwork, StreamNetwork
 
 # What TensorRT 10 and 11 and onnxruntime since 1.20 read. bf16 convolutions came with 22.

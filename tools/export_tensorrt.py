@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from configs import ConfigError
-from engine.card import Card
-from engine.runners import Run, library
-from engine.saved import Saved
+from engine.inference.backends import Run, library
+from engine.inference.metadata import Card
+from engine.inference.saved_model import Saved
 from models import CheckpointError
 from tools.export_formats import write_onnx
 

@@ -37,16 +37,16 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def import_weights(args: argparse.Namespace, config: Config) -> None:
     """From one file to the other."""
-    from engine import saved
+    from engine.inference import saved_model
     from models import build_model, load_weights
 
     if args.out.exists():
         raise ConfigError(f"--out: {args.out} is there already; remove it or name another")
     asked = [f"data.class_names={args.class_names}"] if args.class_names else []
-    names = saved.class_names((), override(config, asked))
+    names = saved_model.class_names((), override(config, asked))
     model = build_model(config.model)
     print(load_weights(model, args.weights).summary())
-    saved.save(args.out, model, config, names)
+    saved_model.save(args.out, model, config, names)
     print(f"written to {args.out}, with {f'{len(names)} class names' if names else 'no class names'}")
 
 

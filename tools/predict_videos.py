@@ -15,7 +15,7 @@ from rich.console import Console
 from dali_pipes import progress
 from dali_pipes.loader import why_not_nvdec
 from dali_pipes.scan import build
-from engine.network import open_network
+from engine.inference.network import open_network
 from tools import answer_files, answer_screen, sources
 from tools.answering import Answering
 from tools.labelled import LabelledVideos

@@ -15,8 +15,8 @@ import configs
 from configs import Config, ConfigError
 from configs.schema import Runtime
 from engine import runtime
-from engine.deployed import OPENERS, Deployed, open_deployed
-from engine.saved import class_names, open_saved
+from engine.inference.exported import OPENERS, Deployed, open_deployed
+from engine.inference.saved_model import class_names, open_saved
 from models import Streaming
 
 _HERE = (

@@ -9,7 +9,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +23,36 @@ from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.draw import CROPS
 from dali_pipes.views.plans import Window, WindowPlan
 from engine.evaluation.evaluate import average, logits_of_views
-from engine.network import Network
-from engine.opinion import Opinion
+from engine.inference.network import Network
+
+
+class Guess(NamedTuple):
+    """A class, and how likely it is."""
+
+    label: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """Of K classes."""
+
+    score_K: np.ndarray  # float32: logits, or logarithms of probabilities
+
+    @cached_property
+    def probability_K(self) -> np.ndarray:
+        """float32, summing to one."""
+        return torch.from_numpy(self.score_K).softmax(0).numpy()
+
+    @property
+    def best(self) -> Guess:
+        """The likeliest class."""
+        return self.top(1)[0]
+
+    def top(self, k: int) -> list[Guess]:
+        """The k likeliest classes, or all where there are fewer; the likeliest first."""
+        labels = np.argsort(-self.score_K, kind="stable")[:k].tolist()
+        return [Guess(label, float(self.probability_K[label])) for label in labels]
 
 
 @dataclass(frozen=True)

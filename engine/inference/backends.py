@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from configs import ConfigError
-from engine.card import Card
+from engine.inference.metadata import Card
 from models import CheckpointError
 
 Run = Callable[..., tuple[Tensor, ...]]

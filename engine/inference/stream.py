@@ -17,9 +17,8 @@ from dali_pipes.loader import VideoLoader
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.plans import FramePlan
 from engine import runtime
-from engine.network import Network, Step
-from engine.opinion import Opinion
-from engine.predict import decoding_on_cpu
+from engine.inference.network import Network, Step
+from engine.inference.predict import Opinion, decoding_on_cpu
 
 
 @dataclass(frozen=True)

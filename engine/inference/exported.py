@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from configs import Config
-from engine.card import Card
-from engine.runners import OPENERS, Notify, Run
+from engine.inference.backends import OPENERS, Notify, Run
+from engine.inference.metadata import Card
 from models import CheckpointError
 
 

@@ -60,3 +60,13 @@ class Card:
         said["class_names"] = tuple(said["class_names"])
         said["caches"] = tuple(map(tuple, said["caches"]))
         return cls(**said)
+
+
+ENDINGS = {  # of the files' names, by format
+    "onnx": ".onnx",
+    "export": ".pt2",
+    "aoti": ".aoti.pt2",
+    "safetensors": ".safetensors",
+    "tensorrt": ".engine",
+}
+PRECISIONS = ("fp32", "fp16", "bf16")
