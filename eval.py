@@ -48,10 +48,10 @@ def score(config: Config, args: Namespace) -> None:
     """One evaluation, from the weights to the line that says what they are worth."""
     from engine import distributed, loaders, runtime
     from engine.console import Screen
-    from engine.environment import environment
     from engine.evaluation.evaluate import evaluate
     from engine.evaluation.results import publish, writing
     from engine.evaluation.scores import Keeper
+    from engine.runs.environment import environment
     from engine.training import build_network
 
     with distributed.processes(runtime.pick_device(config.runtime)):

@@ -37,8 +37,9 @@ def arguments() -> Namespace:
 
 def train(settings: Config, args: Namespace) -> None:
     """One run, from its folder to its last checkpoint."""
-    from engine import distributed, fit, record, rehearsal, report, resume, runtime, training
+    from engine import distributed, fit, rehearsal, resume, runtime, training
     from engine.console import Screen
+    from engine.runs import report, run_folder
 
     with distributed.processes(runtime.pick_device(settings.runtime)):
         screen = Screen(distributed.rank() == 0)
@@ -47,7 +48,7 @@ def train(settings: Config, args: Namespace) -> None:
             rehearsal.rehearse(config, args.weights, screen)
             return
 
-        run = distributed.on_rank_zero(lambda: record.open_run(settings, resume=args.resume, fresh=args.fresh))
+        run = distributed.on_rank_zero(lambda: run_folder.open_run(settings, resume=args.resume, fresh=args.fresh))
         if run:
             screen.copy_to(run.log)
         state = distributed.on_rank_zero(lambda: resume.saved_state(run.checkpoints, screen.say))

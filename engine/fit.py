@@ -11,13 +11,14 @@ from collections.abc import Callable
 import torch
 
 from dali_pipes import DataError
-from engine import checkpoint, console, distributed, runtime
+from engine import console, distributed, runtime
 from engine.clock import Clock
 from engine.console import Screen
 from engine.evaluation.accuracy import Result
 from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
 from engine.interrupt import Interrupt
-from engine.record import Run
+from engine.runs import checkpoint
+from engine.runs.run_folder import Run
 from engine.step import Tally
 from engine.training import Training
 from models import CheckpointError

@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 
 from configs import Config
-from engine import checkpoint, distributed, runtime, training
+from engine import distributed, runtime, training
 from engine.clock import Clock
 from engine.console import Screen, duration
 from engine.evaluation.evaluate import logits_of_views
+from engine.runs import checkpoint
 from engine.step import Tally
 from engine.training import Training
 

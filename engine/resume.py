@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from configs import ConfigError
-from engine import checkpoint
+from engine.runs import checkpoint
 from models import shift_step
 
 # A run keeps these from its first start to its end; all other settings may change when it is resumed.

@@ -16,7 +16,7 @@ from dali_pipes import Batch, Loader
 from dali_pipes.device import clip_dtype
 from engine import distributed, loaders, optim, resume, runtime
 from engine.average import Average
-from engine.environment import environment
+from engine.runs.environment import environment
 from engine.step import Tally, train_step
 from engine.targets import Loss, Mix, make_targets
 from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from engine import checkpoint
+from engine.runs import checkpoint
 from models import CheckpointError
 
 

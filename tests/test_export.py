@@ -18,10 +18,10 @@ from exporting import NAMES, exported, run, weights_file
 from safetensors.torch import save_file
 
 import configs
-from engine.environment import environment
 from engine.inference.exported import open_deployed
 from engine.inference.metadata import ENDINGS, PRECISIONS
 from engine.inference.saved_model import open_saved
+from engine.runs.environment import environment
 from models import CheckpointError, read_file
 from tools import export_file
 from tools.export_check import Difference, check

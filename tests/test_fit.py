@@ -16,10 +16,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from configs import ConfigError
 from dali_pipes import DataError
-from engine import checkpoint, distributed, fit, resume, runtime, training
+from engine import distributed, fit, resume, runtime, training
 from engine.console import Screen
 from engine.evaluation.accuracy import Result
 from engine.files import read_lines
+from engine.runs import checkpoint
 from models import CheckpointError, build_model, load_weights
 
 STEPS, EPOCHS = 3, 2  # 14 rows in batches of 4

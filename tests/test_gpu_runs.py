@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from engine import checkpoint
+from engine.runs import checkpoint
 
 pytestmark = pytest.mark.gpu
 

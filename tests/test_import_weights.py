@@ -7,8 +7,8 @@ from detfill import fill_by_name
 from torchvision.models.resnet import Bottleneck
 
 from configs import load
-from engine import checkpoint
 from engine.inference.saved_model import open_saved
+from engine.runs import checkpoint
 from models.backbones import SlimResNet
 from tools import import_weights
 

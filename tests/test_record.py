@@ -12,16 +12,16 @@ from unittest import mock
 import pytest
 
 from configs import ConfigError, load, to_yaml
-from engine import record
-from engine.environment import environment
 from engine.files import read_lines
-from engine.record import Run
+from engine.runs import run_folder
+from engine.runs.environment import environment
+from engine.runs.run_folder import Run
 
 
 def test_folder_says_how_the_run_came_about(tmp_path, monkeypatch):
-    monkeypatch.setattr(record.sys, "argv", ["train.py", "--config", "demo.yaml", "train.name=my run"])
+    monkeypatch.setattr(run_folder.sys, "argv", ["train.py", "--config", "demo.yaml", "train.name=my run"])
     config = load("demo.yaml", [f"train.runs={tmp_path}", "train.name=one"])
-    run = record.open_run(config)
+    run = run_folder.open_run(config)
     assert load(run.folder / "config.yaml") == config
     assert (run.folder / "command.txt").read_text().endswith("train.py --config demo.yaml 'train.name=my run'\n")
     found = json.loads((run.folder / "env.json").read_text())
@@ -51,9 +51,11 @@ def test_a_run_that_failed_before_its_first_checkpoint_can_simply_be_started_aga
 
 def test_a_disk_that_is_full_before_the_run_has_begun_is_said_in_a_line(tmp_path, monkeypatch):
     config = load("demo.yaml", [f"train.runs={tmp_path}"])
-    monkeypatch.setattr(record, "replace_file", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(
+        run_folder, "replace_file", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    )
     with pytest.raises(ConfigError, match=r"demo cannot be written \(No space left on device\); name another folder"):
-        record.open_run(config)
+        run_folder.open_run(config)
 
 
 def test_fresh_removes_what_the_run_has(tmp_path):
@@ -184,7 +186,7 @@ def test_a_copy_without_git_names_its_commit_in_the_environment(monkeypatch):
 
 def test_the_complete_configuration_is_kept(tmp_path):
     config = load("demo.yaml", [f"train.runs={tmp_path}"])
-    assert (record.open_run(config).folder / "config.yaml").read_text() == to_yaml(config)
+    assert (run_folder.open_run(config).folder / "config.yaml").read_text() == to_yaml(config)
 
 
 def test_a_number_that_json_cannot_hold_is_null(tmp_path):

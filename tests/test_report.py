@@ -8,9 +8,9 @@ import pytest
 import tiny
 
 from configs import ConfigError
-from engine import curves, record, report
-from engine import page as page_module
 from engine.files import read_lines
+from engine.runs import html as page_module
+from engine.runs import plots, report, run_folder
 
 HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}$ & \"quotes'", "\x1b[2J\udcff")
 
@@ -76,23 +76,23 @@ def test_a_curve_has_a_point_for_every_line(folder, page):
 
 
 def test_many_lines_become_a_curve_of_their_means_in_a_band():
-    lines = [{"epoch": at, "loss": at % 2 + 4 * (at // 4 % 2), "lr": None} for at in range(4 * curves.MOST_POINTS)]
-    captions, (drawn,) = zip(*curves.draw(lines, []), strict=True)
+    lines = [{"epoch": at, "loss": at % 2 + 4 * (at // 4 % 2), "lr": None} for at in range(4 * plots.MOST_POINTS)]
+    captions, (drawn,) = zip(*plots.draw(lines, []), strict=True)
     assert captions == ("loss",)  # of what is not known there is no picture
     (curve,) = re.findall(r'<path d="([^"z]*)" clip-path="[^"]*" style="fill: none; stroke: #1f77b4', drawn)
     heights = [float(point.split()[2]) for point in curve.strip().split("\n")]
-    assert len(heights) == curves.MOST_POINTS and len(set(heights)) == 2  # 0.5 and 4.5 in turns
+    assert len(heights) == plots.MOST_POINTS and len(set(heights)) == 2  # 0.5 and 4.5 in turns
     assert drawn.count("fill-opacity: 0.25") == 1
 
 
 def test_a_single_line_can_be_seen():
-    ((_, drawn),) = curves.draw([{"epoch": 1, "loss": 2.0}], [])
+    ((_, drawn),) = plots.draw([{"epoch": 1, "loss": 2.0}], [])
     assert len(re.findall('<use [^>]*style="fill: #1f77b4', drawn)) == 1
 
 
 def test_pictures_have_the_colours_of_the_page_light_or_dark(page):
     styles = " ".join(attributes.get("style", "") for _, attributes in page.elements)
-    assert "currentColor" in styles and curves.INK not in styles
+    assert "currentColor" in styles and plots.INK not in styles
     assert not re.search("#000|#fff|black|white", styles)
 
 
@@ -125,13 +125,13 @@ def test_it_needs_nothing_from_elsewhere(folder, page):
 
 
 def test_a_run_that_has_just_begun_has_a_report(tmp_path):
-    run = record.Run(tmp_path)
+    run = run_folder.Run(tmp_path)
     run.status("running", 0)
     assert "running" in Page(report.write(tmp_path)).texts
 
 
 def test_a_run_under_way_is_as_far_as_its_newest_line(tmp_path):
-    run = record.Run(tmp_path)
+    run = run_folder.Run(tmp_path)
     run.rewind(0)
     run.status("running", 0)
     run.metrics("train", 7, epoch=0.5, loss=1.0, top1=0.5, clips_per_s=None, data_fraction=None, memory=1)
@@ -140,7 +140,7 @@ def test_a_run_under_way_is_as_far_as_its_newest_line(tmp_path):
 
 
 def test_why_a_run_failed_is_said_in_full(tmp_path):
-    record.Run(tmp_path).status("failed", 3, reason="loss became nan")
+    run_folder.Run(tmp_path).status("failed", 3, reason="loss became nan")
     assert "Failed: loss became nan" in Page(report.write(tmp_path)).texts
 
 

@@ -63,7 +63,7 @@ def demonstrate(record_file: Path | None) -> int:
     }
     seconds = round(time.monotonic() - started)
     if record_file:
-        from engine.environment import environment  # takes torch, and so seconds
+        from engine.runs.environment import environment  # takes torch, and so seconds
 
         record = {"bench": "demo", "seconds": seconds, "scores": scores, "env": environment()}
         record_file.write_text(json.dumps(record) + "\n")

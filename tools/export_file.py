@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from configs import ConfigError
-from engine.environment import environment
 from engine.files import lack_of_room, replace_file
 from engine.inference.metadata import ENDINGS, Card
 from engine.inference.saved_model import Saved, open_saved
+from engine.runs.environment import environment
 from models import Streaming
 from tools.export_check import check, reopen
 from tools.export_formats import write_onnx, write_package, write_program, write_safetensors

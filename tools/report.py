@@ -19,7 +19,8 @@ def main() -> int:
     parser = cli.Parser(prog="report.py", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder that train.py wrote")
     args = parser.parse_args()
-    from engine import program, report
+    from engine import program
+    from engine.runs import report
 
     def work() -> None:
         for folder in args.runs:

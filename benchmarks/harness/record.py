@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from configs import Config, flat
-from engine.environment import environment as of_the_machine
-from engine.environment import now
+from engine.runs.environment import environment as of_the_machine
+from engine.runs.environment import now
 
 
 @cache

@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 import configs
 from configs import Config, ConfigError
 from dali_pipes.lists.formats.class_names import asked_for
-from engine import checkpoint
 from engine.files import replacing
+from engine.runs import checkpoint
 from models import CheckpointError, Recognizer, build_model, load_weights, read_file
 
 LARGEST = 4  # bytes of a network for one of its file: twice as many as half precision explains

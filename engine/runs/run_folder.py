@@ -23,12 +23,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import configs
 from configs import Config, ConfigError
-from engine.board import Board
-from engine.environment import environment, now
 from engine.files import end_last_line, read_lines, replace_file
+from engine.runs.environment import environment, now
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 def open_run(config: Config, *, resume: bool = False, fresh: bool = False) -> Run:
@@ -162,3 +165,47 @@ def _as_warning() -> Iterator[None]:
     except OSError as error:
         with suppress(OSError):
             print(f"warning: {error}", file=sys.stderr)
+
+
+class Board:
+    """Scalars in a folder; metrics.jsonl has them, too.
+
+    A disk that fails, or a machine without TensorBoard, costs the rest of them, not the run.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+
+    def rewind(self, step: int) -> None:
+        """Begin, or begin again: whatever an earlier process wrote of later steps counts no more."""
+        self._try(self._open, step)
+
+    def add(self, kind: str, step: int, numbers: dict[str, object]) -> None:
+        """Note the numbers among these under `kind/name`; before the first `rewind` nothing is noted."""
+        if self._writer:
+            self._try(self._write, kind, step, numbers)
+
+    def close(self) -> None:
+        """Write out what is noted; nothing is noted after that."""
+        if self._writer:
+            self._try(self._writer.close)
+            self._writer = None
+
+    def _open(self, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
+
+    def _write(self, kind: str, step: int, numbers: dict[str, object]) -> None:
+        for name, number in numbers.items():
+            if isinstance(number, int | float):
+                self._writer.add_scalar(f"{kind}/{name}", number, step)
+        self._writer.flush()  # a run may be killed
+
+    def _try(self, act, *arguments) -> None:
+        try:
+            act(*arguments)
+        except (OSError, ImportError) as error:
+            self._writer = None
+            print(f"warning: nothing more for TensorBoard: {error}", file=sys.stderr)

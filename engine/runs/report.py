@@ -16,12 +16,12 @@ import yaml
 from omegaconf import MISSING
 
 from configs import Config, ConfigError, flat
-from engine import curves, page
 from engine.console import duration
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
 from engine.files import read_lines, replacing
-from engine.page import Markup, Share
+from engine.runs import html, plots
+from engine.runs.html import Markup, Share
 
 MOST_NAMED = 100  # videos that could not be read
 
@@ -34,7 +34,7 @@ def write(folder: Path) -> Path:
         raise ConfigError(f"{folder}: holds no run; name a folder such as runs/NAME, which train.py writes")
     path = folder / "report.html"
     with replacing(path, "wb") as file:
-        file.write(page.page(folder.resolve().name, *_parts(folder)).encode(errors="replace"))
+        file.write(html.page(folder.resolve().name, *_parts(folder)).encode(errors="replace"))
     return path
 
 
@@ -55,20 +55,20 @@ def _parts(folder: Path) -> Iterator[Markup]:
     settings = dict(_flattened(yaml.safe_load(path.read_text()))) if path.exists() else {}
     status = _read(folder / "status.json")
     progress = _progress(status, lines, settings.get("train.epochs"))
-    yield page.facts([*progress, *_totals(train, val), ("unreadable videos", len(unreadable), "")])
+    yield html.facts([*progress, *_totals(train, val), ("unreadable videos", len(unreadable), "")])
     if status.get("reason"):
-        yield page.paragraph(f"{status['state'].capitalize()}: {status['reason']}")
+        yield html.paragraph(f"{status['state'].capitalize()}: {status['reason']}")
     if lines:
-        yield page.section("Curves", page.pictures(curves.draw(train, val)))
+        yield html.section("Curves", html.pictures(plots.draw(train, val)))
     if best:
         yield _evaluation("Evaluation of best.pt", best)
     if last and last.get("step") != best.get("step"):
         yield _evaluation("Newest evaluation", last)
     if unreadable:
         yield _unreadable(unreadable)
-    yield page.section("Settings that depart from the defaults", _settings(settings))
-    yield page.section("Commands", _commands(folder / "command.txt"))
-    yield page.section("Environment", page.table([], _environment(_read(folder / "env.json"))))
+    yield html.section("Settings that depart from the defaults", _settings(settings))
+    yield html.section("Commands", _commands(folder / "command.txt"))
+    yield html.section("Environment", html.table([], _environment(_read(folder / "env.json"))))
 
 
 def _read(path: Path) -> dict:
@@ -110,36 +110,36 @@ def _evaluation(title: str, content: dict) -> Markup:
         for one in results.worst_first(result, names)
     ]
     k = min(5, len(result.top5_K))
-    confused = page.folded(f"The {len(pairs)} pairs confused most often", ["class", "taken for", "times", "of"], pairs)
-    return page.section(
+    confused = html.folded(f"The {len(pairs)} pairs confused most often", ["class", "taken for", "times", "of"], pairs)
+    return html.section(
         title,
-        page.paragraph(f"Step {content['step']}: {result.summary()}"),
-        page.folded(f"All {len(classes)} classes, worst first", ["class", "top-1", f"top-{k}", "videos"], classes),
-        confused if pairs else page.paragraph("No class was taken for another."),
+        html.paragraph(f"Step {content['step']}: {result.summary()}"),
+        html.folded(f"All {len(classes)} classes, worst first", ["class", "top-1", f"top-{k}", "videos"], classes),
+        confused if pairs else html.paragraph("No class was taken for another."),
     )
 
 
 def _unreadable(entries: list[dict]) -> Markup:
     shown = [(entry["split"], entry["path"], entry["reason"]) for entry in entries[:MOST_NAMED]]
     named = "All of them" if len(entries) <= MOST_NAMED else f"The first {MOST_NAMED}"
-    return page.section(
+    return html.section(
         "Unreadable videos",
-        page.paragraph(f"{len(entries)} videos could not be read and were left out; quarantine.jsonl names each."),
-        page.folded(named, ["split", "path", "reason"], shown),
+        html.paragraph(f"{len(entries)} videos could not be read and were left out; quarantine.jsonl names each."),
+        html.folded(named, ["split", "path", "reason"], shown),
     )
 
 
 def _settings(settings: dict) -> Markup:
     defaults = {key: "" if value == MISSING else _plain(value) for key, value in flat(Config()).items()}
     rows = [(key, value, defaults.get(key, "")) for key, value in settings.items()]
-    return page.table(["setting", "value", "default"], (row for row in rows if row[1] != row[2]))
+    return html.table(["setting", "value", "default"], (row for row in rows if row[1] != row[2]))
 
 
 def _commands(path: Path) -> Markup:
     """Every start of the run: what its command names replaces the recipe's."""
     lines = path.read_text().splitlines() if path.exists() else []
     started = (line.split("  ", 1) for line in lines)
-    return page.table(["started", "command"], ((_moment(time), command) for time, command in started))
+    return html.table(["started", "command"], ((_moment(time), command) for time, command in started))
 
 
 def _plain(value: object) -> object:

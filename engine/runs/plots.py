@@ -11,7 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from engine.page import Markup
+from engine.runs.html import Markup
 
 MOST_POINTS = 300  # of a curve: where there are more lines, means of as many each, in a band from lowest to highest
 FEW_POINTS = 30  # of a curve: each is marked, and a single one can be seen
