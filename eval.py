@@ -52,7 +52,7 @@ def score(config: Config, args: Namespace) -> None:
     from engine.evaluation.results import publish, writing
     from engine.evaluation.scores import Keeper
     from engine.runs.environment import environment
-    from engine.training import build_network
+    from engine.train.training import build_network
 
     with distributed.processes(runtime.pick_device(config.runtime)):
         screen = Screen(distributed.rank() == 0)

@@ -37,21 +37,22 @@ def arguments() -> Namespace:
 
 def train(settings: Config, args: Namespace) -> None:
     """One run, from its folder to its last checkpoint."""
-    from engine import distributed, fit, rehearsal, resume, runtime, training
+    from engine import distributed, runtime
     from engine.console import Screen
     from engine.runs import report, run_folder
+    from engine.train import dry_run, fit, training
 
     with distributed.processes(runtime.pick_device(settings.runtime)):
         screen = Screen(distributed.rank() == 0)
         config = runtime.resolve(settings, screen.say)
         if args.dry_run:
-            rehearsal.rehearse(config, args.weights, screen)
+            dry_run.rehearse(config, args.weights, screen)
             return
 
         run = distributed.on_rank_zero(lambda: run_folder.open_run(settings, resume=args.resume, fresh=args.fresh))
         if run:
             screen.copy_to(run.log)
-        state = distributed.on_rank_zero(lambda: resume.saved_state(run.checkpoints, screen.say))
+        state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints, screen.say))
         state = distributed.from_rank_zero(state)
         with closing(training.build(config, weights=args.weights, state=state, say=screen.say)) as under_way:
             finished = fit.fit(under_way, run, screen)

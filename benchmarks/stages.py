@@ -28,10 +28,10 @@ from dali_pipes.feed.feeder import Feeder
 from dali_pipes.feed.graph import decode
 from dali_pipes.feed.samples import Prepared
 from dali_pipes.views.draw import Views
-from engine import training
-from engine.clock import Clock
-from engine.step import Tally
-from engine.training import Training
+from engine.train import training
+from engine.train.clock import Clock
+from engine.train.step import Tally
+from engine.train.training import Training
 
 STAGES = ("cut", "decode", "feed", "compute", "train")
 COUNTED = 20  # batches whose views are cut to count what decoding them takes

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from configs import ConfigError
 from configs.schema import Optim
-from engine import apex, optim
+from engine import apex
+from engine.train import optim
 from models import build_model
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.average import Average
+from engine.train.optim import Average
 
 
 def network():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from engine import clock
-from engine.clock import Clock, Times
+from engine.train import clock
+from engine.train.clock import Clock, Times
 
 
 class Hands:

@@ -16,11 +16,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from configs import ConfigError
 from dali_pipes import DataError
-from engine import distributed, fit, resume, runtime, training
+from engine import distributed, runtime
 from engine.console import Screen
 from engine.evaluation.accuracy import Result
 from engine.files import read_lines
 from engine.runs import checkpoint
+from engine.train import fit, training
 from models import CheckpointError, build_model, load_weights
 
 STEPS, EPOCHS = 3, 2  # 14 rows in batches of 4
@@ -228,7 +229,7 @@ def test_what_a_step_draws_follows_from_the_seed_and_the_step(trainer, monkeypat
 
 def test_the_average_is_told_each_step(trainer, monkeypatch):
     told = []
-    monkeypatch.setattr("engine.average.Average.update", lambda average, step: told.append(step))
+    monkeypatch.setattr("engine.train.optim.Average.update", lambda average, step: told.append(step))
     trainer.settings = {"train": {"runs": str(trainer.folder), "ema": 0.5}}
     trainer()
     assert told == list(range(STEPS * EPOCHS))
@@ -426,14 +427,14 @@ def test_losses_are_means_over_the_steps_between_two_lines(trainer):
 
 def test_shifts_in_the_same_blocks_are_the_same_setting_however_it_is_written():
     before, after = ({"model.backbone": "resnet50", "model.shift_every": every} for every in (0, 1))
-    assert resume.changed_settings(before, after) == []
+    assert training.changed_settings(before, after) == []
     with pytest.raises(ConfigError, match="a run keeps these"):
-        resume.changed_settings(before | {"model.backbone": "resnet101"}, after | {"model.backbone": "resnet101"})
+        training.changed_settings(before | {"model.backbone": "resnet101"}, after | {"model.backbone": "resnet101"})
 
 
 def test_a_resumed_run_may_shift_in_another_form_and_does_not_ask_where_it_started_from():
     before = {"model.shift": "auto", "model.pretrained": "imagenet"}
-    assert resume.changed_settings(before, {"model.shift": "where", "model.pretrained": "none"}) == [
+    assert training.changed_settings(before, {"model.shift": "where", "model.pretrained": "none"}) == [
         "model.shift: auto -> where",
         "model.pretrained: imagenet -> none",
     ]

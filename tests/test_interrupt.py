@@ -9,8 +9,9 @@ import pytest
 import tiny
 
 import eval as evaluation
-from engine import distributed, loaders, training
-from engine.interrupt import Interrupt
+from engine import distributed, loaders
+from engine.train import training
+from engine.train.interrupt import Interrupt
 from models import build_model
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from configs.schema import Model, Optim
-from engine import optim
+from engine.train import optim
 from models import build_model, load_pretrained
 from models.cost import count_macs, count_parameters
 from models.non_local import NonLocal

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from configs.schema import Optim
-from engine import optim
+from engine.train import optim
 from models import build_model
 
 MIT_GROUPS = json.loads((Path(__file__).parent / "data" / "mit_optim_groups.json").read_text())

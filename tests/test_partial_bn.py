@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from configs import ConfigError, load
-from engine import training
+from engine.train import training
 
 
 def run(folder, *, epochs=2, say=lambda line: None, **train):

@@ -15,8 +15,9 @@ from torch.func import functional_call
 import configs
 from configs.read import SHIPPED
 from dali_pipes import device
-from engine import runtime, training
-from engine.step import Tally
+from engine import runtime
+from engine.train import training
+from engine.train.step import Tally
 from models import build_model
 
 BATCH = 4  # of the tests; rates follow it from the batch that they are meant for

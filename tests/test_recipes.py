@@ -14,8 +14,9 @@ import train as training
 from configs.read import SHIPPED
 from dali_pipes import device
 from dali_pipes.views import draw
-from engine import optim, rehearsal, runtime
+from engine import runtime
 from engine.console import Screen
+from engine.train import dry_run, optim
 
 SMALL = [
     "data.source=synthetic",
@@ -36,7 +37,7 @@ ARGUMENTS = {"train.py": training.arguments, "eval.py": evaluation.arguments}
 def test_a_shipped_recipe_trains_and_evaluates_in_small(name, tmp_path, capsys):
     config = runtime.resolve(configs.load(name, [*SMALL, f"train.runs={tmp_path}"]), notify=lambda line: None)
     with mock.patch.object(device, "cores_of_rank", lambda: 1):
-        rehearsal.rehearse(config, None, Screen())
+        dry_run.rehearse(config, None, Screen())
     assert "everything works" in capsys.readouterr().out
 
 

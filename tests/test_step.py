@@ -12,8 +12,9 @@ from torch import nn
 
 from configs.schema import Optim
 from dali_pipes.batch import Batch
-from engine import optim, targets
-from engine.step import Tally, train_step
+from engine.train import optim
+from engine.train import step as targets
+from engine.train.step import Tally, train_step
 
 
 def linear_model():

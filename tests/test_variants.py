@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from configs.schema import Optim
-from engine import optim
+from engine.train import optim
 
 KINDS = [
     {"frames": 16},

@@ -6,9 +6,10 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from dali_pipes import device as host
-from engine import fit, loaders, runtime, training
+from engine import loaders, runtime
 from engine.console import Screen
-from engine.step import Tally
+from engine.train import fit, training
+from engine.train.step import Tally
 
 # Operations that read numbers of a tensor on the host, or whose result's shape depends on them: on a GPU each waits.
 WAITS = {

@@ -8,11 +8,12 @@ import torch
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
 from dali_pipes import device as host
 from dali_pipes.batch import Batch, Shard, Unreadable
-from engine import distributed, resume, runtime, training
+from engine import distributed, runtime
 from engine import loaders as data
 from engine.console import Screen
-from engine.fit import fit
 from engine.runs import run_folder
+from engine.train import training
+from engine.train.fit import fit
 
 CONFIG = Config(
     model=Model(backbone="resnet18", width=8, num_classes=3, frames=2, pretrained="none", dropout=0.5),
@@ -107,7 +108,7 @@ def go_on(settings, loaders, say):
     One thread: threads that wait for each other make a tiny network many times slower on a busy machine.
     """
     run = distributed.on_rank_zero(lambda: run_folder.open_run(settings, resume=True))
-    state = distributed.on_rank_zero(lambda: resume.saved_state(run.checkpoints, say))
+    state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints, say))
     state = distributed.from_rank_zero(state)
     with (
         mock.patch.object(data, "open_loader", lambda config, split, device: loaders[split]),

@@ -20,10 +20,12 @@ from torch import nn
 
 from configs.schema import Optim
 from dali_pipes.batch import Batch, Shard
-from engine import distributed, optim, targets
+from engine import distributed
 from engine.evaluation.evaluate import evaluate
 from engine.evaluation.scores import Keeper
-from engine.step import Tally, train_step
+from engine.train import optim
+from engine.train import step as targets
+from engine.train.step import Tally, train_step
 from models import build_model
 
 CPU = torch.device("cpu")

@@ -15,8 +15,9 @@ import configs
 from benchmarks.alternatives.networks import MitTsm, MmactionTsm
 from configs import Config
 from dali_pipes import Batch
-from engine import optim, runtime, training
-from engine.step import Tally
+from engine import runtime
+from engine.train import optim, training
+from engine.train.step import Tally
 
 CLOSE = 1e-4  # of the largest logit: networks that add up in other orders, in fp32
 BEST = {"MIT": MitTsm, "mmaction2": MmactionTsm}

@@ -17,8 +17,9 @@ from benchmarks.harness.measure import spread
 from benchmarks.harness.session import Probe
 from benchmarks.network.scale import FORMS_MEASURED, Precision, Scale, set_form, use_table
 from dali_pipes import Batch
-from engine import optim, runtime, training
-from engine.step import Tally
+from engine import runtime
+from engine.train import optim, training
+from engine.train.step import Tally
 from models.backbones import RESNETS, SlimResNet
 
 EAGER = ("tsn", "tsn again", "auto", "folded", "copied", "reference", "resnet50")

@@ -21,10 +21,11 @@ from benchmarks.harness.session import Probe
 from benchmarks.nvdec.scale import Scale
 from configs import Config
 from dali_pipes import Batch
-from engine import runtime, training
-from engine.clock import Clock
-from engine.step import Tally
-from engine.training import Training
+from engine import runtime
+from engine.train import training
+from engine.train.clock import Clock
+from engine.train.step import Tally
+from engine.train.training import Training
 
 SPARE = 0.03  # the part of the time that a fed GPU may still wait
 BUSY = 0.9  # the part of the time that something works which is taken for the bottleneck

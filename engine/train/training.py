@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,13 @@ import configs
 from configs import Config, ConfigError
 from dali_pipes import Batch, Loader
 from dali_pipes.device import clip_dtype
-from engine import distributed, loaders, optim, resume, runtime
-from engine.average import Average
+from engine import distributed, loaders, runtime
+from engine.runs import checkpoint
 from engine.runs.environment import environment
-from engine.step import Tally, train_step
-from engine.targets import Loss, Mix, make_targets
-from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights
+from engine.train import optim
+from engine.train.optim import Average
+from engine.train.step import Loss, Mix, Tally, make_targets, train_step
+from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights, shift_step
 
 Say = Callable[[str], None]
 
@@ -104,7 +106,7 @@ class Training:
 
     def restore(self, state: dict) -> list[str]:
         """Go on from `state`; returns a line for each thing that differs. Raises ConfigError where it must not."""
-        changes = resume.changed_settings(state["config"], configs.flat(self.config))
+        changes = changed_settings(state["config"], configs.flat(self.config))
         if state["steps_per_epoch"] != self.steps_per_epoch:
             raise ConfigError(
                 f"data.train: this run was started with {state['steps_per_epoch']} steps per epoch, and this list gives"
@@ -221,3 +223,35 @@ def _blank_clips(config: Config, clips: int, device: torch.device) -> Tensor:
     size = config.clip.size
     blank_BTHWC = torch.zeros(clips, config.model.frames, size, size, 3, device=device)
     return blank_BTHWC.to(clip_dtype(config.runtime.precision, device)).permute(0, 1, 4, 2, 3)
+
+
+# A run keeps these from its first start to its end; all other settings may change when it is resumed.
+FIXED = ("model.", "train.batch", "train.seed")
+FREE = ("model.pretrained", "model.shift")  # of those: they decide nothing any more, or only how fast it goes
+
+
+def saved_state(folder: Path, say: Callable[[str], None]) -> dict | None:
+    """What the newest undamaged checkpoint of a folder holds; None where there is none. Damaged ones are set aside."""
+    path = checkpoint.latest(folder, say)
+    if path is None:
+        return None
+    checkpoint.set_aside_newer(path)
+    return checkpoint.load(path)
+
+
+def changed_settings(before: dict, after: dict) -> list[str]:
+    """A line for each setting that differs. Raises ConfigError where a run must keep what it was started with."""
+    known = [key for key in after if key in before]  # a newer version may have more settings
+    changes = {key: f"{key}: {before[key]} -> {after[key]}" for key in known if _differs(key, before, after)}
+    refused = [line for key, line in changes.items() if key.startswith(FIXED) and key not in FREE]
+    if refused:
+        raise ConfigError(f"{'; '.join(refused)}: a run keeps these; set them back, or choose another train.name")
+    return list(changes.values())
+
+
+def _differs(key: str, before: dict, after: dict) -> bool:
+    """Whether a setting means something else than it did."""
+    if key == "model.shift_every" and before["model.backbone"] == after["model.backbone"]:
+        backbone = after["model.backbone"]
+        return shift_step(backbone, before[key]) != shift_step(backbone, after[key])
+    return before[key] != after[key]

@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 
 from configs import Config
-from engine import distributed, runtime, training
-from engine.clock import Clock
+from engine import distributed, runtime
 from engine.console import Screen, duration
 from engine.evaluation.evaluate import logits_of_views
 from engine.runs import checkpoint
-from engine.step import Tally
-from engine.training import Training
+from engine.train import training
+from engine.train.clock import Clock
+from engine.train.step import Tally
+from engine.train.training import Training
 
 STEPS = 2  # the first warms up, the second is timed
 

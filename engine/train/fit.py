@@ -12,15 +12,15 @@ import torch
 
 from dali_pipes import DataError
 from engine import console, distributed, runtime
-from engine.clock import Clock
 from engine.console import Screen
 from engine.evaluation.accuracy import Result
 from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
-from engine.interrupt import Interrupt
 from engine.runs import checkpoint
 from engine.runs.run_folder import Run
-from engine.step import Tally
-from engine.training import Training
+from engine.train.clock import Clock
+from engine.train.interrupt import Interrupt
+from engine.train.step import Tally
+from engine.train.training import Training
 from models import CheckpointError
 
 FIRST_BAD = 5  # unreadable videos that an error names
