@@ -8,13 +8,13 @@ say `layer2.0.block.conv1.weight` then). Knows nothing of clips, of consensus ov
 from collections.abc import Iterator
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models import MobileNetV2, ResNet
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from configs import ConfigError
 from configs.schema import Model
-from models.non_local import NonLocal
 from models.shifted import FORMS, ShiftedConv2d, fork
 
 DEEP = 23  # blocks: a network with a stage this long has the shift in every second block of all its stages (MIT)
@@ -124,3 +124,35 @@ def _attend_inside(net: ResNet, frames: int) -> None:
 def _then_attend(block: Bottleneck, inputs: tuple, out_NCHW: Tensor) -> Tensor:
     """A hook and no wrapper, so that what is in the block keeps its names."""
     return block.nl(out_NCHW)
+
+
+class NonLocal(nn.Module):
+    """features_NCHW -> features_NCHW of clips of `frames` frames; a new block changes nothing.
+
+    MIT's block, after Wang et al., arXiv 1711.07971: embedded Gaussian, half of the channels inside, and what is taken
+    from pooled 2x2. Its parameters have MIT's names, and MIT's shapes without the last dimension: convolutions of 1x1x1
+    need not know that frames belong together.
+    """
+
+    def __init__(self, channels: int, frames: int):
+        super().__init__()
+        inner = channels // 2
+        self.frames = frames
+        self.theta = nn.Conv2d(channels, inner, 1)
+        self.phi = nn.Sequential(nn.Conv2d(channels, inner, 1), nn.MaxPool2d(2))
+        self.g = nn.Sequential(nn.Conv2d(channels, inner, 1), nn.MaxPool2d(2))
+        self.W = nn.Sequential(nn.Conv2d(inner, channels, 1), nn.BatchNorm2d(channels))
+        nn.init.zeros_(self.W[1].weight)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        theta_B1LC, phi_B1LC, g_B1LC = map(self._positions, (self.theta(x_NCHW), self.phi(x_NCHW), self.g(x_NCHW)))
+        # Weights are softmax(theta phi^T), not divided by sqrt(C); never all in memory at once where a kernel can.
+        taken_B1LC = F.scaled_dot_product_attention(theta_B1LC, phi_B1LC, g_B1LC, scale=1.0)
+        # Not len(x_NCHW), which would make an exported network one for that many clips.
+        taken_NCHW = taken_B1LC.reshape(x_NCHW.shape[0], *x_NCHW.shape[2:], -1).permute(0, 3, 1, 2)
+        return x_NCHW + self.W(taken_NCHW)
+
+    def _positions(self, x_NCHW: Tensor) -> Tensor:
+        """The positions of each clip in a row, [B, 1, L, C]: a view of channels_last frames."""
+        x_BTHWC = x_NCHW.permute(0, 2, 3, 1).unflatten(0, (-1, self.frames))
+        return x_BTHWC.flatten(1, 3).unsqueeze(1)

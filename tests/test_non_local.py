@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from configs.schema import Model, Optim
 from engine.train import optim
 from models import build_model, load_pretrained
+from models.backbones import NonLocal
 from models.cost import count_macs, count_parameters
-from models.non_local import NonLocal
 from models.shifted import ShiftedConv2d
 
 PLACES = ["layer2.0", "layer2.2", "layer3.0", "layer3.2", "layer3.4"]
