@@ -30,9 +30,10 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.harness.record import Recorder
 from configs.schema import Model
-from models import Recognizer, build_model, fold_kernels
-from models.shift import shift_copy
-from models.shifted import FORMS, Form, ShiftedConv2d, beside
+from models import Recognizer, build_model
+from models.shift import gpu_kernels
+from models.shift.conv import FORMS, Form, ShiftedConv2d, beside
+from models.shift.forms import shift_copy
 
 WITHOUT = "no shift (TSN)"
 SHIFTS: dict[str, Form] = {
@@ -93,7 +94,7 @@ def partial_sums(name: str, args: tuple) -> int:
         return 0
     x_NCHW, dy_NOHW, *_ = args
     channels, filters = x_NCHW.shape[1], dy_NOHW.shape[1]
-    _, _, rows_of_part = fold_kernels.split(x_NCHW, filters)
+    _, _, rows_of_part = gpu_kernels.split(x_NCHW, filters)
     parts = math.ceil(x_NCHW.numel() / channels / rows_of_part)
     return 2 * 4 * parts * channels * filters
 

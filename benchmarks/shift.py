@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.harness.record import Recorder
 from benchmarks.harness.session import Probe, run_sections
 from benchmarks.network.scale import SCALES
-from models import fold_table
+from models.shift import measured
 
 SECTIONS = {"layers": 30, "steps": 45, "inference": 18, "kernels": 7}  # parts of the time
 PATIENCE = 240  # seconds: a case may have to compile a whole network
@@ -51,7 +51,7 @@ def main() -> None:
     run_sections(probe, "benchmarks.network", shares, arguments.seconds)
     recorder.close()
     if arguments.keep:
-        shutil.copy(folder / fold_table.FILE.name, fold_table.FILE)
+        shutil.copy(folder / measured.FILE.name, measured.FILE)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from models.cost import describe
 from models.errors import CheckpointError
 from models.files import read_file
 from models.recognizer import Recognizer, build_model
-from models.shifted import describe_shift
+from models.shift.conv import describe_shift
 from models.streaming import Streaming
 from models.weights import LoadReport, load_pretrained, load_weights
 

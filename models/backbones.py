@@ -15,7 +15,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from configs import ConfigError
 from configs.schema import Model
-from models.shifted import FORMS, ShiftedConv2d, fork
+from models.shift.conv import FORMS, ShiftedConv2d, fork
 
 DEEP = 23  # blocks: a network with a stage this long has the shift in every second block of all its stages (MIT)
 ATTENDING = {"layer2": (0, 2), "layer3": (0, 2, 4)}  # the blocks that MIT's non-local blocks follow

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from configs import ConfigError
 from models.recognizer import Recognizer
-from models.shifted import ShiftedConv2d
+from models.shift.conv import ShiftedConv2d
 
 
 class Streaming(nn.Module):

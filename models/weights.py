@@ -16,7 +16,7 @@ from models.errors import CheckpointError, printable, some
 from models.files import read_file
 from models.formats import Found, Weights
 from models.recognizer import Recognizer
-from models.shifted import ShiftedConv2d
+from models.shift.conv import ShiftedConv2d
 
 
 @dataclass(frozen=True)

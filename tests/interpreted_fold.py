@@ -16,9 +16,9 @@ import torch.nn.functional as F
 import triton.language as tl
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
-from models import fold, fold_kernels
-from models.fold_kernels import Tile
-from models.shift import temporal_shift
+from models.shift import folded, gpu_kernels
+from models.shift.forms import temporal_shift
+from models.shift.gpu_kernels import Tile
 
 HALF = (torch.float16, torch.bfloat16)
 SMALL = Tile(32, 16, 16, warps=4, stages=1)  # many of them, and folds that end within one
@@ -116,11 +116,11 @@ def check(case):
     x_NCHW, weight_OC, bias_O, dy_NOHW = made(case)
     y_NOHW, dx_NCHW, dweight_OC = by_definition(case, x_NCHW, weight_OC, bias_O, dy_NOHW)
     shift = case.frames, case.after, case.before
-    assert_rounded(fold_kernels.forward(x_NCHW, weight_OC, bias_O, *shift, case.tile), y_NOHW)
-    assert_rounded(fold_kernels.input_grad(dy_NOHW, weight_OC, None, *shift, case.tile), dx_NCHW)
-    added_NCHW = fold_kernels.input_grad(dy_NOHW, weight_OC, x_NCHW, *shift, case.tile)
+    assert_rounded(gpu_kernels.forward(x_NCHW, weight_OC, bias_O, *shift, case.tile), y_NOHW)
+    assert_rounded(gpu_kernels.input_grad(dy_NOHW, weight_OC, None, *shift, case.tile), dx_NCHW)
+    added_NCHW = gpu_kernels.input_grad(dy_NOHW, weight_OC, x_NCHW, *shift, case.tile)
     assert_rounded(added_NCHW, dx_NCHW + x_NCHW.double())
-    assert_rounded(fold_kernels.weight_grad(x_NCHW, dy_NOHW, *shift, case.tile), dweight_OC)
+    assert_rounded(gpu_kernels.weight_grad(x_NCHW, dy_NOHW, *shift, case.tile), dweight_OC)
 
 
 @pytest.mark.parametrize("case", USUAL)
@@ -138,7 +138,7 @@ def test_kernels_are_right_at_every_width_of_resnets(case):
 def test_what_no_frame_has_read_gets_a_gradient_of_exactly_zero(after, before):
     case = Case(64, 40, after, before, tile=SMALL)
     _, weight_OC, _, dy_NOHW = made(case)
-    dx_NCHW = fold_kernels.input_grad(dy_NOHW, weight_OC, None, case.frames, after, before, case.tile)
+    dx_NCHW = gpu_kernels.input_grad(dy_NOHW, weight_OC, None, case.frames, after, before, case.tile)
     dx_BTCHW = dx_NCHW.unflatten(0, (-1, case.frames))
     assert not dx_BTCHW[:, 0, :after].any()
     assert not dx_BTCHW[:, -1, after : after + before].any()
@@ -151,27 +151,29 @@ def test_rows_are_split_into_parts_that_make_up_the_whole():
     *_, dweight_OC = by_definition(case, x_NCHW, weight_OC, bias_O, dy_NOHW)
     tile = Tile(16, 64, 16, warps=4, stages=1)
     assert len(x_NCHW) * 7 * 7 % tile.terms  # the last part is shorter
-    assert_rounded(fold_kernels.weight_grad(x_NCHW, dy_NOHW, case.frames, 8, 8, tile), dweight_OC)
+    assert_rounded(gpu_kernels.weight_grad(x_NCHW, dy_NOHW, case.frames, 8, 8, tile), dweight_OC)
 
 
 def test_outputs_are_channels_last():
     case = Case(64, 20, 8, 8)
     x_NCHW, weight_OC, _, dy_NOHW = made(case)
-    y_NOHW = fold_kernels.forward(x_NCHW, weight_OC, None, case.frames, 8, 8)
-    dx_NCHW = fold_kernels.input_grad(dy_NOHW, weight_OC, None, case.frames, 8, 8)
+    y_NOHW = gpu_kernels.forward(x_NCHW, weight_OC, None, case.frames, 8, 8)
+    dx_NCHW = gpu_kernels.input_grad(dy_NOHW, weight_OC, None, case.frames, 8, 8)
     assert (y_NOHW.stride(), dx_NCHW.stride()) == (dy_NOHW.stride(), x_NCHW.stride())
 
 
 def on_kernels():
     """The operator as a GPU runs it, for the rest of this process."""
-    fold._conv.register_kernel("cpu")(lambda x, weight, *rest: fold_kernels.forward(x, fold._matrix(weight, x), *rest))
-    fold._input_grad.register_kernel("cpu")(
-        lambda dy, weight, *rest: fold_kernels.input_grad(dy, fold._matrix(weight, dy), *rest)
+    folded._conv.register_kernel("cpu")(
+        lambda x, weight, *rest: gpu_kernels.forward(x, folded._matrix(weight, x), *rest)
     )
-    fold._weight_grad.register_kernel("cpu")(
-        lambda x, dy, weight, *shift: fold._like(weight, fold_kernels.weight_grad(x, dy, *shift))
+    folded._input_grad.register_kernel("cpu")(
+        lambda dy, weight, *rest: gpu_kernels.input_grad(dy, folded._matrix(weight, dy), *rest)
     )
-    return lambda x_NCHW, *rest: fold._Fork.apply(fold._nhwc(x_NCHW), *rest)
+    folded._weight_grad.register_kernel("cpu")(
+        lambda x, dy, weight, *shift: folded._like(weight, gpu_kernels.weight_grad(x, dy, *shift))
+    )
+    return lambda x_NCHW, *rest: folded._Fork.apply(folded._nhwc(x_NCHW), *rest)
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
@@ -179,7 +181,7 @@ def test_the_operator_on_kernels_equals_the_products(layout):
     case = Case(64, 20, 8, 8)
     x_NCHW, weight_OC, bias_O, dy_NOHW = made(case)
     answers = []
-    for convolve in (fold.fork_shift_conv1x1, on_kernels()):
+    for convolve in (folded.fork_shift_conv1x1, on_kernels()):
         inputs = (
             x_NCHW.to(memory_format=layout).requires_grad_(),
             weight_OC[:, :, None, None].to(memory_format=layout).requires_grad_(),

@@ -8,8 +8,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks import bytes as traffic
 from configs.schema import Model
-from models import build_model, fold_kernels
-from models.shifted import ShiftedConv2d
+from models import build_model
+from models.shift import gpu_kernels
+from models.shift.conv import ShiftedConv2d
 
 CLIPS, SIZE = 2, 64
 SETTINGS = {"backbone": "resnet50", "width": 16, "num_classes": 3, "frames": 4}
@@ -80,9 +81,9 @@ def test_the_folded_shift_moves_no_frame_of_its_own_and_spares_the_addition_of_t
 def test_partial_sums_are_counted_as_they_are_made(monkeypatch):
     made = []
     launch = defaultdict(lambda: lambda x, dy, parts, *_, **__: made.append(parts))
-    monkeypatch.setattr(fold_kernels, "launcher", lambda *_: launch)
+    monkeypatch.setattr(gpu_kernels, "launcher", lambda *_: launch)
     x_NCHW, dy_NOHW = torch.empty(16, 64, 28, 28, device="meta"), torch.empty(16, 32, 28, 28, device="meta")
-    fold_kernels.weight_grad(x_NCHW, dy_NOHW, 8, 8, 8)
+    gpu_kernels.weight_grad(x_NCHW, dy_NOHW, 8, 8, 8)
     assert traffic.partial_sums("shift_conv1x1_weight_grad", (x_NCHW, dy_NOHW)) == 2 * made[0].nbytes
 
 

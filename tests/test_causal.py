@@ -6,7 +6,7 @@ import slim
 import torch
 
 from models import CheckpointError, load_pretrained, load_weights
-from models.shifted import FORMS
+from models.shift.conv import FORMS
 
 ROUNDING = 1e-10  # of logits of the order of 1, in double precision
 

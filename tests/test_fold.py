@@ -13,9 +13,9 @@ from torch._higher_order_ops.triton_kernel_wrap import TraceableTritonKernelWrap
 from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
 
-from models import fold, fold_kernels, fold_products
-from models.fold import fork_shift_conv1x1, shift_conv1x1
-from models.shift import temporal_shift
+from models.shift import cpu_products, folded, gpu_kernels
+from models.shift.folded import fork_shift_conv1x1, shift_conv1x1
+from models.shift.forms import temporal_shift
 
 NHWC = torch.channels_last
 
@@ -112,9 +112,9 @@ def test_results_are_channels_last_and_gradients_have_the_strides_of_what_they_a
 
 def test_gradients_are_computed_only_where_they_are_wanted():
     x_NCHW, weight_OC11, _ = random_inputs()
-    with patch.object(fold_products, "input_grad") as input_grad:
+    with patch.object(cpu_products, "input_grad") as input_grad:
         shift_conv1x1(x_NCHW.detach(), weight_OC11, None, 3, 1, 1).sum().backward()
-    with patch.object(fold_products, "weight_grad") as weight_grad:
+    with patch.object(cpu_products, "weight_grad") as weight_grad:
         shift_conv1x1(x_NCHW, weight_OC11.detach(), None, 3, 1, 1).sum().backward()
     assert not input_grad.called and not weight_grad.called
 
@@ -133,9 +133,9 @@ def test_under_autocast_it_computes_in_half_precision_and_weights_keep_theirs(dt
 
 
 OPERATORS = {
-    "forward": (fold._conv, lambda x, weight, bias, dy: (x, weight, bias)),
-    "input_grad": (fold._input_grad, lambda x, weight, bias, dy: (dy.detach(), weight.detach(), x.detach())),
-    "weight_grad": (fold._weight_grad, lambda x, weight, bias, dy: (x.detach(), dy.detach(), weight.detach())),
+    "forward": (folded._conv, lambda x, weight, bias, dy: (x, weight, bias)),
+    "input_grad": (folded._input_grad, lambda x, weight, bias, dy: (dy.detach(), weight.detach(), x.detach())),
+    "weight_grad": (folded._weight_grad, lambda x, weight, bias, dy: (x.detach(), dy.detach(), weight.detach())),
 }
 
 
@@ -202,9 +202,9 @@ def h100(monkeypatch):
 
 def test_a_compiler_for_gpus_sees_the_kernels_and_what_each_one_writes(h100):
     def all_three(x_NCHW, weight_OC11, dy_NOHW):
-        y_NOHW = fold._conv(x_NCHW, weight_OC11, None, 8, 8, 8)
-        dx_NCHW = fold._input_grad(dy_NOHW, weight_OC11, x_NCHW, 8, 8, 8)
-        return y_NOHW, dx_NCHW, fold._weight_grad(x_NCHW, dy_NOHW, weight_OC11, 8, 8, 8)
+        y_NOHW = folded._conv(x_NCHW, weight_OC11, None, 8, 8, 8)
+        dx_NCHW = folded._input_grad(dy_NOHW, weight_OC11, x_NCHW, 8, 8, 8)
+        return y_NOHW, dx_NCHW, folded._weight_grad(x_NCHW, dy_NOHW, weight_OC11, 8, 8, 8)
 
     graphs = []
     with FakeTensorMode(), torch.device("cuda"):
@@ -224,5 +224,5 @@ def test_a_compiler_for_gpus_sees_the_kernels_and_what_each_one_writes(h100):
 def test_a_kernel_is_launched_as_it_is_unless_a_compiler_looks_on():
     with FakeTensorMode():
         fake = torch.empty(1, device="cuda")
-    assert fold_kernels.launcher(fold_kernels.forward_kernel, torch.empty(1)) is fold_kernels.forward_kernel
-    assert isinstance(fold_kernels.launcher(fold_kernels.forward_kernel, fake), TraceableTritonKernelWrapper)
+    assert gpu_kernels.launcher(gpu_kernels.forward_kernel, torch.empty(1)) is gpu_kernels.forward_kernel
+    assert isinstance(gpu_kernels.launcher(gpu_kernels.forward_kernel, fake), TraceableTritonKernelWrapper)

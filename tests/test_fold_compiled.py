@@ -12,7 +12,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from models import fold_kernels
+from models.shift import gpu_kernels
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
@@ -59,7 +59,7 @@ class Recorder:
 def launched(monkeypatch, channels, filters, dtype, after, before, bias=False, added=True):
     """The three kernels, as launched for 8 clips of 8 frames of 14 px squares in a network that is trained."""
     made = []
-    monkeypatch.setattr(fold_kernels, "launcher", lambda kernel, _: made.append(Recorder(kernel)) or made[-1])
+    monkeypatch.setattr(gpu_kernels, "launcher", lambda kernel, _: made.append(Recorder(kernel)) or made[-1])
     with torch.device("meta"):
         x_NCHW, dy_NOHW = (
             torch.empty(64, width, 14, 14, dtype=dtype).to(memory_format=torch.channels_last)
@@ -67,9 +67,9 @@ def launched(monkeypatch, channels, filters, dtype, after, before, bias=False, a
         )
         weight_OC = torch.empty(filters, channels, dtype=dtype)
         bias_O = torch.empty(filters) if bias else None
-        fold_kernels.forward(x_NCHW, weight_OC, bias_O, 8, after, before)
-        fold_kernels.input_grad(dy_NOHW, weight_OC, x_NCHW if added else None, 8, after, before)
-        fold_kernels.weight_grad(x_NCHW, dy_NOHW, 8, after, before)
+        gpu_kernels.forward(x_NCHW, weight_OC, bias_O, 8, after, before)
+        gpu_kernels.input_grad(dy_NOHW, weight_OC, x_NCHW if added else None, 8, after, before)
+        gpu_kernels.weight_grad(x_NCHW, dy_NOHW, 8, after, before)
     return made
 
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from configs.schema import Model
 from engine.runtime import exact_fp32
 from models import build_model
-from models.fold import shift_conv1x1
-from models.shift import temporal_shift
+from models.shift.folded import shift_conv1x1
+from models.shift.forms import temporal_shift
 
 pytestmark = pytest.mark.gpu
 

@@ -16,8 +16,8 @@ from configs import ConfigError
 from configs.schema import Model
 from models import build_model, describe
 from models.cost import count_macs, count_parameters
-from models.shift import temporal_shift
-from models.shifted import FORMS, ShiftedConv2d, beside
+from models.shift.conv import FORMS, ShiftedConv2d, beside
+from models.shift.forms import temporal_shift
 
 DATA = Path(__file__).parent / "data"
 ROUNDING = 1e-4  # of logits that spread by 1 to 5, between two orders of summation in fp32

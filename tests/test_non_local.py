@@ -12,7 +12,7 @@ from engine.train import optim
 from models import build_model, load_pretrained
 from models.backbones import NonLocal
 from models.cost import count_macs, count_parameters
-from models.shifted import ShiftedConv2d
+from models.shift.conv import ShiftedConv2d
 
 PLACES = ["layer2.0", "layer2.2", "layer3.0", "layer3.2", "layer3.4"]
 LAYERS = ["theta", "phi.0", "g.0", "W.0", "W.1"]

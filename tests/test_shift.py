@@ -5,7 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.shift import shift_auto, shift_concat, shift_copy, shift_where, temporal_shift, unshift_copy, unshift_where
+from models.shift.forms import (
+    shift_auto,
+    shift_concat,
+    shift_copy,
+    shift_where,
+    temporal_shift,
+    unshift_copy,
+    unshift_where,
+)
 
 FAST = [shift_copy, shift_where]  # both ways, in NHWC
 OTHERS = [*FAST, shift_concat]

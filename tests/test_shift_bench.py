@@ -11,7 +11,8 @@ import torch
 from benchmarks.network import cases, layers
 from benchmarks.network.scale import FORMS_MEASURED, GPU, SMALL, set_form, use_table
 from configs.schema import Model
-from models import build_model, fold_products, fold_table
+from models import build_model
+from models.shift import cpu_products, measured
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,16 +37,16 @@ def test_all_ways_of_a_convolution_are_the_same_convolution_but_plain(precision)
 
 
 def test_a_wrong_kernel_is_not_timed(monkeypatch):
-    right = fold_products.input_grad
-    monkeypatch.setattr(fold_products, "input_grad", lambda *args: right(*args).roll(1, 0))
+    right = cpu_products.input_grad
+    monkeypatch.setattr(cpu_products, "input_grad", lambda *args: right(*args).roll(1, 0))
     with pytest.raises(ValueError, match=r"input_grad of 16to8at3 in fp32 is .* from fp64"):
         cases.prove(SMALL, cases.Layer(16, 8, 3), "fp32", cases.Tiles())
 
 
 def test_rows_of_this_device_take_the_place_of_older_ones(tmp_path, monkeypatch):
-    old = {"device": fold_table.processor(), "dtype": "float32", "channels": 16, "filters": 8, "folded_ms": 9.0}
+    old = {"device": measured.processor(), "dtype": "float32", "channels": 16, "filters": 8, "folded_ms": 9.0}
     other = old | {"device": "NVIDIA H200"}
-    monkeypatch.setattr(fold_table, "rows", lambda: {fold_table.key(row): row for row in (old, other)})
+    monkeypatch.setattr(measured, "rows", lambda: {measured.key(row): row for row in (old, other)})
     times = {way: [{"ms": 1.0}, {"ms": 2.0}, {"ms": 3.5}] for way in cases.WAYS}
     row = layers._row(SMALL, "fp32", cases.Layer(16, 8, 3), cases.Tiles(), times)
     layers._write_table([row], tmp_path / "table.jsonl")
@@ -65,20 +66,20 @@ def test_every_form_that_is_measured_is_the_same_network(form):
 
 
 def test_auto_goes_by_what_was_just_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(fold_table, "FILE", fold_table.FILE)
+    monkeypatch.setattr(measured, "FILE", measured.FILE)
     row = {
-        "device": fold_table.processor(),
+        "device": measured.processor(),
         "dtype": "float32",
         "channels": 3,
         "filters": 5,
         "copied_ms": 2.0,
         "folded_ms": 1.0,
     }
-    (tmp_path / fold_table.FILE.name).write_text(json.dumps(row))
+    (tmp_path / measured.FILE.name).write_text(json.dumps(row))
     use_table(tmp_path)
-    assert fold_table.is_faster(torch.device("cpu"), torch.float32, 3, 5, compiled=False)
+    assert measured.is_faster(torch.device("cpu"), torch.float32, 3, 5, compiled=False)
     monkeypatch.undo()
-    fold_table.rows.cache_clear()
+    measured.rows.cache_clear()
 
 
 @pytest.mark.slow

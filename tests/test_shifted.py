@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from configs.schema import Model
-from models import build_model, fold_table
-from models.shift import temporal_shift
-from models.shifted import FORMS, ShiftedConv2d, describe_shift
+from models import build_model
+from models.shift import measured
+from models.shift.conv import FORMS, ShiftedConv2d, describe_shift
+from models.shift.forms import temporal_shift
 
 CPU = torch.device("cpu")
 
@@ -17,18 +18,18 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def table(tmp_path, monkeypatch):
     """A table of measurements to write rows into."""
-    monkeypatch.setattr(fold_table, "FILE", tmp_path / "table.jsonl")
-    monkeypatch.setattr(fold_table, "rows", fold_table.rows.__wrapped__)
+    monkeypatch.setattr(measured, "FILE", tmp_path / "table.jsonl")
+    monkeypatch.setattr(measured, "rows", measured.rows.__wrapped__)
 
     def write(*rows):
-        fold_table.FILE.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        measured.FILE.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     write()
     return write
 
 
 def row(**changes):
-    layer = {"device": fold_table.processor(), "dtype": "float32", "channels": 8, "filters": 4}
+    layer = {"device": measured.processor(), "dtype": "float32", "channels": 8, "filters": 4}
     return layer | {"plain_ms": 1.0, "copied_ms": 1.2, "folded_ms": 1.1} | changes
 
 
@@ -93,12 +94,12 @@ def test_auto_chooses_by_the_type_that_autocast_computes_in(table):
 
 
 def test_for_a_compiler_folding_has_to_be_as_fast_as_no_shift(table, monkeypatch):
-    monkeypatch.setattr(fold_table, "device_name", lambda device: "a GPU")
+    monkeypatch.setattr(measured, "device_name", lambda device: "a GPU")
     layer = torch.device("cuda"), torch.float16, 8, 4
     table(row(device="a GPU", dtype="float16", folded_ms=1.1))
-    assert fold_table.is_faster(*layer, compiled=False) and not fold_table.is_faster(*layer, compiled=True)
+    assert measured.is_faster(*layer, compiled=False) and not measured.is_faster(*layer, compiled=True)
     table(row(device="a GPU", dtype="float16", folded_ms=1.0))
-    assert fold_table.is_faster(*layer, compiled=True)
+    assert measured.is_faster(*layer, compiled=True)
 
 
 def test_a_compiler_for_cpus_is_given_nothing_folded(table):
@@ -134,7 +135,7 @@ def test_a_network_says_what_becomes_of_its_shifts(table):
 
 
 def test_a_gpu_without_rows_is_told_how_to_get_them(table, monkeypatch):
-    monkeypatch.setattr(fold_table, "device_name", lambda device: "a GPU")
+    monkeypatch.setattr(measured, "device_name", lambda device: "a GPU")
     cuda, advice = torch.device("cuda"), "benchmarks/shift.py layers --device gpu --keep"
 
     def said(device, shift):
@@ -148,7 +149,7 @@ def test_a_gpu_without_rows_is_told_how_to_get_them(table, monkeypatch):
 
 
 def test_the_rows_that_are_shipped_have_what_the_rule_reads():
-    rows = [json.loads(line) for line in fold_table.FILE.read_text().splitlines()]
+    rows = [json.loads(line) for line in measured.FILE.read_text().splitlines()]
     keys = [(row["device"], row["dtype"], row["channels"], row["filters"]) for row in rows]
     assert len(set(keys)) == len(keys)
     assert all(row[name] > 0 for row in rows for name in ("plain_ms", "copied_ms", "folded_ms"))

@@ -16,7 +16,7 @@ from torch import nn
 from configs.schema import Model
 from models import CheckpointError, build_model, load_pretrained, load_weights
 from models.formats import recognise
-from models.shifted import ShiftedConv2d
+from models.shift.conv import ShiftedConv2d
 
 DATA = Path(__file__).parent / "data"
 ROUNDING = 1e-4  # of logits that spread by 1 to 5, between two orders of summation in fp32

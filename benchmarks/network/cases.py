@@ -17,10 +17,11 @@ from torch.nn import functional as F
 from benchmarks.network.scale import Precision, Scale
 from configs.schema import Model
 from engine.runtime import HALF
-from models import build_model, fold_kernels, fold_products
-from models.fold_kernels import Tile
-from models.shift import shift_copy, temporal_shift, unshift_copy
-from models.shifted import ShiftedConv2d
+from models import build_model
+from models.shift import cpu_products, gpu_kernels
+from models.shift.conv import ShiftedConv2d
+from models.shift.forms import shift_copy, temporal_shift, unshift_copy
+from models.shift.gpu_kernels import Tile
 
 PASSES = ("forward", "input_grad", "weight_grad")
 WAYS = ("plain", "copied", "folded")  # without a shift, with a copy before the convolution, folded into it
@@ -107,11 +108,11 @@ def folded(of: Example, tiles: Tiles) -> dict[str, Work]:
     x_NCHW, weight_OC11, dy_NOHW, shift = of
     weight_OC = weight_OC11[:, :, 0, 0]
     if not x_NCHW.is_cuda:
-        moved_NCHW = fold_products.moved_columns(x_NCHW, *shift)
+        moved_NCHW = cpu_products.moved_columns(x_NCHW, *shift)
         return {
-            "forward": partial(fold_products.forward, x_NCHW, weight_OC, None, *shift),
-            "input_grad": partial(fold_products.input_grad, dy_NOHW, weight_OC, None, *shift),
-            "weight_grad": partial(fold_products.weight_grad, x_NCHW, dy_NOHW, weight_OC11, moved_NCHW),
+            "forward": partial(cpu_products.forward, x_NCHW, weight_OC, None, *shift),
+            "input_grad": partial(cpu_products.input_grad, dy_NOHW, weight_OC, None, *shift),
+            "weight_grad": partial(cpu_products.weight_grad, x_NCHW, dy_NOHW, weight_OC11, moved_NCHW),
         }
     reads = {
         "forward": (x_NCHW, weight_OC, None),
@@ -119,7 +120,7 @@ def folded(of: Example, tiles: Tiles) -> dict[str, Work]:
         "weight_grad": (x_NCHW, dy_NOHW),
     }
     return {
-        name: partial(getattr(fold_kernels, name), *reads[name], *shift, tile)
+        name: partial(getattr(gpu_kernels, name), *reads[name], *shift, tile)
         for name, tile in zip(PASSES, tiles, strict=True)
     }
 

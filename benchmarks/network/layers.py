@@ -19,7 +19,7 @@ from benchmarks.network import tiles
 from benchmarks.network.cases import PASSES, WAYS, Layer, Tiles, Work, example, layers, prove, work
 from benchmarks.network.scale import Precision, Scale
 from engine.runtime import HALF
-from models import fold_table
+from models.shift import measured
 
 
 def ask(probe: Probe) -> None:
@@ -41,7 +41,7 @@ def ask(probe: Probe) -> None:
         if all(map(all, times.values())):
             rows.append(_row(scale, precision, layer, tuned[layer], times))
             probe.recorder.add(f"layers/{precision}/{layer.name}", count=counts[layer], **rows[-1])
-    _write_table(rows, probe.folder / fold_table.FILE.name)
+    _write_table(rows, probe.folder / measured.FILE.name)
 
 
 def _name(precision: Precision, layer: Layer, way: str, name: str) -> str:
@@ -72,7 +72,7 @@ def _summary(answers: list[dict]) -> dict:
 def _row(scale: Scale, precision: Precision, layer: Layer, tuned: Tiles, times: dict[str, list[dict]]) -> dict:
     """What the table says of a layer."""
     row = {
-        "device": fold_table.device_name(scale.clock.device),
+        "device": measured.device_name(scale.clock.device),
         "dtype": str(HALF.get(precision, "float32")).removeprefix("torch."),
         "channels": layer.channels,
         "filters": layer.filters,
@@ -83,5 +83,5 @@ def _row(scale: Scale, precision: Precision, layer: Layer, tuned: Tiles, times: 
 
 def _write_table(rows: list[dict], path: Path) -> None:
     """The shipped table, with `rows` in the place of older ones of the same layers."""
-    known = fold_table.rows() | {fold_table.key(row): row for row in rows}
+    known = measured.rows() | {measured.key(row): row for row in rows}
     path.write_text("".join(json.dumps(row) + "\n" for row in known.values()))

@@ -13,9 +13,9 @@ import configs
 from benchmarks.network.timing import Clock
 from configs import Config
 from engine import runtime
-from models import fold_table
-from models.shift import shift_copy
-from models.shifted import FORMS, Form, ShiftedConv2d, beside
+from models.shift import measured as fold_table
+from models.shift.conv import FORMS, Form, ShiftedConv2d, beside
+from models.shift.forms import shift_copy
 
 Precision = Literal["fp16", "bf16", "fp32"]
 FORMS_MEASURED: dict[str, Form] = {

@@ -9,7 +9,7 @@ from triton.runtime.errors import OutOfResources
 from benchmarks.harness.session import Probe
 from benchmarks.network.cases import Layer, Tiles, Work, example, folded
 from benchmarks.network.scale import Scale
-from models.fold_kernels import Tile
+from models.shift.gpu_kernels import Tile
 
 CANDIDATES = (
     Tile(128, 128, 64, warps=8, stages=3),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from models import fold_table
+from models.shift import measured
 
 PACKAGES = ("tsm-dali", "torch", "torchvision", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "av", "numpy")
 
@@ -33,7 +33,7 @@ def environment() -> dict:
         "cudnn": torch.backends.cudnn.version(),
         "gpu": torch.cuda.get_device_name() if gpu else None,
         "gpus": torch.cuda.device_count(),
-        "cpu": fold_table.processor(),
+        "cpu": measured.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "platform": platform.platform(),
         **_commit(),

@@ -11,8 +11,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from models import fold, fold_table
-from models.shift import Shift, exporting, shift_auto, shift_where, temporal_shift
+from models.shift import folded as fold
+from models.shift import measured
+from models.shift.forms import Shift, exporting, shift_auto, shift_where, temporal_shift
 
 
 class ShiftedConv2d(nn.Conv2d):
@@ -48,7 +49,7 @@ class ShiftedConv2d(nn.Conv2d):
 
     def folds(self, device: torch.device, dtype: torch.dtype, compiled: bool) -> bool:
         """Whether the form `auto` does the shift inside the convolution."""
-        return self.foldable and fold_table.is_faster(device, dtype, self.in_channels, self.out_channels, compiled)
+        return self.foldable and measured.is_faster(device, dtype, self.in_channels, self.out_channels, compiled)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, frames={self.frames}, after={self.after}, before={self.before}"
@@ -101,7 +102,7 @@ def describe_shift(model: nn.Module, device: torch.device, dtype: torch.dtype, c
         part.form is inside or (part.form is automatic and part.folds(device, dtype, compiled)) for part in shifted
     )
     if folded == 0:
-        unknown = any(part.form is automatic for part in shifted) and not fold_table.knows(device, dtype)
+        unknown = any(part.form is automatic for part in shifted) and not measured.knows(device, dtype)
         advice = f"; whether folding is faster on this GPU says {MEASURE}" if unknown and device.type == "cuda" else ""
         return f"{len(shifted)} convolutions shift, each by a copy before it{advice}"
     if folded == len(shifted):

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.library import triton_op
 
-from models import fold_products
-from models.shift import shift_where, unshift_where
+from models.shift import cpu_products
+from models.shift.forms import shift_where, unshift_where
 
 try:
-    from models.fold_kernels import forward, input_grad, weight_grad
+    from models.shift.gpu_kernels import forward, input_grad, weight_grad
 except ImportError:  # PyTorch without CUDA comes without Triton
     forward = input_grad = weight_grad = None
 
@@ -46,7 +46,7 @@ def fork_shift_conv1x1(
         return _conv(x_NCHW, weight_OC11, bias_O, frames, after, before), given
     if type(x_NCHW) is Tensor and x_NCHW.is_cpu:  # what has no data is to see the operators
         weight_OC11, bias_O = weight_OC11.to(x_NCHW.dtype), _cast(bias_O, x_NCHW)  # once, and not in each pass
-        y_NOHW, same_NCHW = fold_products.ShiftConv1x1.apply(x_NCHW, weight_OC11, bias_O, frames, after, before)
+        y_NOHW, same_NCHW = cpu_products.ShiftConv1x1.apply(x_NCHW, weight_OC11, bias_O, frames, after, before)
     else:
         y_NOHW, same_NCHW = _Fork.apply(x_NCHW, weight_OC11, bias_O, frames, after, before)
     return y_NOHW, same_NCHW if given is x_NCHW and given.requires_grad else given
@@ -89,7 +89,7 @@ def _weight_grad(x_NCHW: Tensor, dy_NOHW: Tensor, weight_OC11: Tensor, frames: i
 
 @_conv.register_kernel("cpu")  # for exported programs
 def _(x_NCHW, weight_OC11, bias_O, frames, after, before):
-    return fold_products.forward(x_NCHW, _matrix(weight_OC11, x_NCHW), _cast(bias_O, x_NCHW), frames, after, before)
+    return cpu_products.forward(x_NCHW, _matrix(weight_OC11, x_NCHW), _cast(bias_O, x_NCHW), frames, after, before)
 
 
 def _keep(ctx, inputs: tuple, output: Tensor) -> None:

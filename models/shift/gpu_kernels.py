@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import wrap_triton
 
-from models import fold_table
+from models.shift import measured
 
 PROGRAMS = 264  # that the gradient of the weight is split into, at least: two for each multiprocessor of an H100
 
@@ -215,7 +215,7 @@ def split(x_NCHW: Tensor, filters: int, tile: Tile | None = None) -> tuple[Tile,
 
 def _tile(kernel: str, values: Tensor, channels: int, filters: int) -> Tile:
     """The tile that was measured to be the best, or else one that covers the result well and spills nothing."""
-    row = fold_table.find(values.device, values.dtype, channels, filters)
+    row = measured.find(values.device, values.dtype, channels, filters)
     if row and "tiles" in row:
         return Tile(*row["tiles"][kernel])
     rows = _block(filters, values) if kernel == "weight_grad" else 128

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from models.shift import move
+from models.shift.forms import move
 
 
 class ShiftConv1x1(torch.autograd.Function):
