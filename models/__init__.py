@@ -3,11 +3,11 @@
 from models.backbones import shift_step
 from models.cost import describe
 from models.errors import CheckpointError
-from models.files import read_file
 from models.recognizer import Recognizer, build_model
 from models.shift.conv import describe_shift
 from models.streaming import Streaming
-from models.weights import LoadReport, load_pretrained, load_weights
+from models.weights.load import LoadReport, load_pretrained, load_weights
+from models.weights.read import read_file
 
 __all__ = [
     "CheckpointError",

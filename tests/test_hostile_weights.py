@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from configs.schema import Model
-from models import CheckpointError, build_model, load_weights, pickles, read_file
+from models import CheckpointError, build_model, load_weights, read_file
+from models.weights import pickles
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 

@@ -11,7 +11,8 @@ from torchvision.models import get_model_weights
 
 from configs import ConfigError
 from configs.schema import Model
-from models import CheckpointError, build_model, imagenet, load_pretrained
+from models import CheckpointError, build_model, load_pretrained
+from models.weights import imagenet
 
 
 def small(**changes):

@@ -14,7 +14,7 @@ from torchvision.models.resnet import Bottleneck
 from configs.schema import Model
 from models import CheckpointError, build_model, load_pretrained, load_weights, read_file
 from models.backbones import SlimResNet
-from models.formats import recognise
+from models.weights.formats import recognise
 
 DATA = Path(__file__).parent / "data" / "paddle"
 ROUNDING = 1e-4  # of logits that spread by 1 to 5, between two orders of summation in fp32

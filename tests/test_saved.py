@@ -96,7 +96,7 @@ def test_weights_trained_otherwise_where_no_tensor_shows_it_are_refused_and_may_
 def test_a_file_is_read_once(tmp_path, monkeypatch):
     _, _, path = saved_file(tmp_path)
     reads = []
-    for module in ("engine.inference.saved_model", "models.weights"):
+    for module in ("engine.inference.saved_model", "models.weights.load"):
         monkeypatch.setattr(f"{module}.read_file", lambda path: reads.append(path) or read_file(path))
     open_saved(path)
     assert reads == [path]

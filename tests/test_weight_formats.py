@@ -15,8 +15,8 @@ from torch import nn
 
 from configs.schema import Model
 from models import CheckpointError, build_model, load_pretrained, load_weights
-from models.formats import recognise
 from models.shift.conv import ShiftedConv2d
+from models.weights.formats import recognise
 
 DATA = Path(__file__).parent / "data"
 ROUNDING = 1e-4  # of logits that spread by 1 to 5, between two orders of summation in fp32

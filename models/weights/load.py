@@ -4,19 +4,21 @@ All or nothing: a file that fits only in part is refused, because half-loaded we
 Knows nothing of optimizers or of resuming; that a run's checkpoints are read here too is so that they can be evaluated.
 """
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
+from torchvision.models.resnet import Bottleneck
 
 from configs.schema import Model
-from models import formats, identify, imagenet, paddle
-from models.backbones import shift_step
+from models.backbones import RESNETS, shift_step
 from models.errors import CheckpointError, printable, some
-from models.files import read_file
-from models.formats import Found, Weights
 from models.recognizer import Recognizer
 from models.shift.conv import ShiftedConv2d
+from models.weights import formats, imagenet, paddle
+from models.weights.formats import Found, Weights
+from models.weights.read import read_file
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def _refuse_half(model: Recognizer, found: Found, report: LoadReport, whole: boo
     seen = {"missing": missing, "unexpected": report.unexpected, "misfit": misfits}
     problems = [f"{what}: {some(keys)}" for what, keys in seen.items() if keys]
     if problems:
-        cause = identify.likely_cause(found.weights, report.unexpected, model.settings, report.path, whole)
+        cause = likely_cause(found.weights, report.unexpected, model.settings, report.path, whole)
         raise CheckpointError(f"{report.path}: does not fit the model; {'; '.join(problems)}; {cause}")
 
 
@@ -159,5 +161,60 @@ def _compare_settings(ours: Model, found: Found, report: LoadReport, whole: bool
 def _refuse_or_say(seen: str, remedy: str, report: LoadReport, whole: bool) -> None:
     """Raise CheckpointError for a whole network; where a training starts, note it in the report."""
     if whole:
-        raise CheckpointError(f"{report.path}: {seen}; {remedy}; or {identify.as_a_start(report.path)}")
+        raise CheckpointError(f"{report.path}: {seen}; {remedy}; or {as_a_start(report.path)}")
     report.converted.append(seen)
+
+
+Weights = dict[str, Tensor]
+
+FOREIGN = {  # layers that no network of this project has
+    r"^conv1_\d\.": "PP-TSM and PP-TSN are ResNet-vd, a network that this project does not have",
+    r"^layer\d\.\d+\.net\.": "it shifts whole blocks (shift_place=block), which no model of this project does",
+    r"^layer2\.net\.": "it pools over time (temporal_pool), which no model of this project does",
+}
+
+
+def settings_of(weights: Weights) -> dict[str, object]:
+    """Settings of the model section, under torchvision's names; what cannot be told is left out."""
+    found = _resnet(weights) if "conv1.weight" in weights else {}
+    if "features.0.0.weight" in weights:
+        found = {"backbone": "mobilenet_v2"}
+    if any(".nl." in key for key in weights):
+        found["non_local"] = True
+    for classifier in ("fc.weight", "classifier.1.weight"):
+        if classifier in weights and weights[classifier].ndim == 2:
+            found["num_classes"] = weights[classifier].shape[0]
+    return found
+
+
+def _resnet(weights: Weights) -> dict[str, object]:
+    blocks = {match.groups() for key in weights if (match := re.match(r"layer([1-4])\.(\d+)\.", key))}
+    counts = [sum(stage == wanted for stage, _ in blocks) for wanted in "1234"]
+    bottleneck = "layer1.0.conv3.weight" in weights
+    stem = weights["conv1.weight"]
+    found = {"width": stem.shape[0]} if stem.ndim == 4 else {}
+    for name, (block, layers) in RESNETS.items():
+        if (issubclass(block, Bottleneck), layers) == (bottleneck, counts):
+            found["backbone"] = name
+    return found
+
+
+def likely_cause(weights: Weights, unexpected: list[str], settings: Model, path: Path, whole: bool) -> str:
+    """Why weights do not fit the model of these settings, and what would."""
+    for pattern, cause in FOREIGN.items():
+        if any(re.search(pattern, key) for key in unexpected):
+            return cause
+    found = {key: value for key, value in settings_of(weights).items() if getattr(settings, key) != value}
+    if not whole:
+        found.pop("num_classes", None)  # the classifier is new anyhow
+    changes = " ".join(f"model.{key}={str(value).lower()}" for key, value in found.items())
+    if found.keys() == {"num_classes"}:
+        return f"it has other classes: set {changes}, or {as_a_start(path)}"
+    if found:
+        return f"it is another network: set {changes}"
+    return "it does not hold a whole network of model.backbone and model.width"
+
+
+def as_a_start(path: Path) -> str:
+    """What to do with weights that are not to be used as they are."""
+    return f"start a training from it with model.pretrained={path}"

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import mmaction, mobilenet_names, paddle
 from models.errors import CheckpointError, printable, some
+from models.weights import mmaction, mobilenet_names, paddle
 
 Weights = dict[str, Tensor]
 Rename = Callable[[str], str]

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from models.errors import CheckpointError, printable, some
-from models.paddle import join_pieces
-from models.pickles import read_pickle
+from models.weights.paddle import join_pieces
+from models.weights.pickles import read_pickle
 
 LEGACY_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # the number that torch wrote first before it wrote archives
 
