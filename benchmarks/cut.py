@@ -37,7 +37,7 @@ from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.plans import TrainPlan
-from tools.survey import drawn_clips
+from tools.data.stats import drawn_clips
 
 MADE = [*(VideoSpec("h264", interval) for interval in (1, 8, 16, 250)), VideoSpec("h264", 250, b_frames=3)]
 T = 8  # frames per clip

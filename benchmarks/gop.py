@@ -32,8 +32,8 @@ from dali_pipes.cut.decode import decode_frames
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.packet_table import Video
-from tools.reencode import Settings, write_video
-from tools.survey import drawn_clips
+from tools.data.reencode import Settings, write_video
+from tools.data.stats import drawn_clips
 
 INTERVALS = (16, 8, 1)
 T = 8  # frames per clip

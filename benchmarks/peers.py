@@ -38,7 +38,7 @@ from dali_pipes.device import cores_of_rank
 from dali_pipes.scan import build as scan
 from dali_pipes.scan.probe import probe
 from engine import runtime
-from tools.survey import drawn_clips
+from tools.data.stats import drawn_clips
 
 PARTS = ("decode", "dali", "feed", "step")
 INTERVALS = (1, 16, 250)

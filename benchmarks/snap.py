@@ -22,7 +22,7 @@ from benchmarks.harness.record import Recorder
 from dali_pipes.cut.cutter import needed
 from dali_pipes.scan.probe import probe
 from dali_pipes.views.frames import segment_starts, towards_keyframes
-from tools.survey import drawn_clips
+from tools.data.stats import drawn_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 T = 8  # frames per clip

@@ -7,7 +7,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from nvidia.dali import fn, pipeline_def, types
 
 from dali_pipes.scan.probe import probe
-from tools.reencode import Settings, write_video
+from tools.data.reencode import Settings, write_video
 
 BT709, BT601 = 1, 6  # matrices as H.273 numbers them
 WEIGHTS = {BT709: (0.2126, 0.0722), BT601: (0.299, 0.114), 9: (0.2627, 0.0593)}  # of red and blue; 9: BT.2020

@@ -55,7 +55,7 @@ def test_ctrl_c_in_the_work_is_answered_with_a_line(capfd):
 
 
 def test_ctrl_c_ends_a_command_of_prepare_with_a_line(monkeypatch, capfd):
-    monkeypatch.setattr("tools.prepare_stats.run", lambda arguments: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("tools.data.stats.run", lambda arguments: signal.raise_signal(signal.SIGINT))
     assert prepare.main(["stats", "a.list"]) == 130
     assert capfd.readouterr().err == "prepare.py stats: interrupted\n"
 
@@ -98,7 +98,7 @@ sys.exit(leaving.in_order("predict.py", lambda: print("an answer", file=out)))
 
 def test_a_full_disk_ends_a_program_with_a_line(monkeypatch, capfd):
     assert exits.in_order("x.py", lambda: Path("/dev/full").write_text("x")) == 2
-    monkeypatch.setattr("tools.prepare_stats.run", lambda arguments: Path("/proc/new").mkdir())
+    monkeypatch.setattr("tools.data.stats.run", lambda arguments: Path("/proc/new").mkdir())
     assert prepare.main(["stats", "a.list"]) == 2
     no_place = "prepare.py stats: /proc/new: No such file or directory"
     assert capfd.readouterr().err == f"x.py: No space left on device\n{no_place}\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.demo_set import CLASSES, write_demo_set
+from tools.data.demo import CLASSES, write_demo_set
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["model.width=8", "clip.size=32", "eval.short_side=36", "train.batch=8", "runtime.device=cpu"]

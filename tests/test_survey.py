@@ -7,9 +7,9 @@ from videos import write_video
 from dali_pipes.cut.cutter import cut
 from dali_pipes.scan.probe import probe
 from tools import prepare
-from tools.reencode import Settings
-from tools.reencode import write_video as transcode
-from tools.survey import after_transcoding, decoded_per_used
+from tools.data.reencode import Settings
+from tools.data.reencode import write_video as transcode
+from tools.data.stats import after_transcoding, decoded_per_used
 
 
 @pytest.mark.parametrize("gop", [16, 8, 1])

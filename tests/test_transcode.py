@@ -18,11 +18,11 @@ from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.scan.probe import probe
 from dali_pipes.scan.processes import Failure
-from tools import convert as convert_module
 from tools import prepare
-from tools.pictures import decoded, is_upright, orientation, stored_size, turned
-from tools.reencode import ENCODERS, Settings
-from tools.reencode import write_video as transcode
+from tools.data import convert as convert_module
+from tools.data.reencode import ENCODERS, Settings
+from tools.data.reencode import write_video as transcode
+from tools.data.upright import decoded, is_upright, orientation, stored_size, turned
 
 ROOT = Path(__file__).parents[1]
 FRAMES = 20

@@ -26,7 +26,7 @@ from dali_pipes.cut import decode
 from dali_pipes.pyav import reformat
 from dali_pipes.video import container
 from dali_pipes.video.packet_table import Video
-from tools import pictures
+from tools.data import upright
 
 _OPTIONS = {"preset": "veryfast", "crf": "20"}
 _BT601 = 6  # as ITU-T H.273 numbers matrix coefficients
@@ -67,7 +67,7 @@ def _write(out: OutputContainer, video: Video, captions: Sequence[Caption]) -> N
         caption = captions[max(0, bisect_right(starts, second + _MOMENT) - 1)]
         frame = av.VideoFrame.from_ndarray(_captioned(picture_HWC, caption.text), format="rgb24")
         frame = reformat(
-            reformatter, frame, format="yuv420p", dst_colorspace=Colorspace.ITU601, interpolation=pictures.CAREFUL
+            reformatter, frame, format="yuv420p", dst_colorspace=Colorspace.ITU601, interpolation=upright.CAREFUL
         )
         frame.pts, frame.time_base = round(second * _CLOCK), Fraction(1, _CLOCK)
         out.mux(stream.encode(frame))
@@ -79,9 +79,9 @@ def _write(out: OutputContainer, video: Video, captions: Sequence[Caption]) -> N
 def _upright(path: str) -> Iterator[np.ndarray]:
     """[H, W, 3] uint8 of each frame, turned as the file asks, its sides made even."""
     reformatter, matrix_33 = VideoReformatter(), None
-    for frame in pictures.decoded(path):
-        matrix_33 = pictures.orientation(frame) if matrix_33 is None else matrix_33
-        picture_HWC = pictures.turned(decode.to_rgb(frame, reformatter), matrix_33)
+    for frame in upright.decoded(path):
+        matrix_33 = upright.orientation(frame) if matrix_33 is None else matrix_33
+        picture_HWC = upright.turned(decode.to_rgb(frame, reformatter), matrix_33)
         odd = [(0, side % 2) for side in picture_HWC.shape[:2]]
         yield np.pad(picture_HWC, [*odd, (0, 0)], mode="edge")
 

@@ -18,7 +18,7 @@ import av
 import numpy as np
 
 from configs import Config
-from tools.demo_set import draw_scene
+from tools.data.demo import draw_scene
 
 BITS, BLOCK = 10, 8  # a number is a row of black and white squares of BLOCK pixels, which any lossy codec keeps
 

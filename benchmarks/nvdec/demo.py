@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.harness.session import Probe
-from tools.demo_set import write_demo_set
+from tools.data.demo import write_demo_set
 
 ROOT = Path(__file__).resolve().parents[2]
 

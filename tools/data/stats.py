@@ -5,19 +5,24 @@ Reads the catalogue; of the videos themselves only the first picture of a few.
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from dali_pipes.cut import cutter
 from dali_pipes.errors import DataError
+from dali_pipes.scan import summary
+from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.summary import keyframe_interval
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.frames import uniform_draw
-from tools import pictures
-from tools.reencode import recoloured
+from tools.data import upright
+from tools.data.arguments import add_dataset_arguments, datasets
+from tools.data.reencode import recoloured
 
 PACKETS_OF, PICTURES_OF = 1000, 50  # videos, evenly over the list, whose packets and first pictures are looked at
 INTERVALS = (16, 8, 1)
@@ -44,7 +49,7 @@ def survey(catalog: Catalog, clip_frames: int) -> Iterator[tuple[str, str]]:
 def _storage(catalog: Catalog, videos: list[Video]) -> Iterator[tuple[str, str]]:
     """How the videos lie in their files."""
     rows = catalog.usable
-    aligned_N = (catalog.width_N[rows] | catalog.height_N[rows]) % pictures.MULTIPLE == 0
+    aligned_N = (catalog.width_N[rows] | catalog.height_N[rows]) % upright.MULTIPLE == 0
     size_N = catalog.size_N[rows] / 1e6
     yield "sides % 16 = 0", f"{100 * aligned_N.mean():.0f} % (for each other video NVDEC makes a new decoder)"
     yield "MB a file", f"{quantiles(size_N)}; {size_N.sum():.4g} in all"
@@ -101,7 +106,7 @@ def _classes(catalog: Catalog) -> str:
 def _looks(catalog: Catalog) -> Iterator[tuple[str, str]]:
     """What transcoding would put right, by the first pictures of a few videos."""
     firsts = [frame for row in _spread(catalog.usable, PICTURES_OF) if (frame := _first_picture(catalog.path(row)))]
-    on_side = sum(not pictures.is_upright(pictures.orientation(frame)) for frame in firsts)
+    on_side = sum(not upright.is_upright(upright.orientation(frame)) for frame in firsts)
     coloured = sum(map(recoloured, firsts))
     yield "stored turned", f"{on_side} of {len(firsts)} looked at (transcode turns them upright)"
     yield "other colours", f"{coloured} of {len(firsts)} looked at (transcode brings them to BT.601, limited range)"
@@ -109,7 +114,7 @@ def _looks(catalog: Catalog) -> Iterator[tuple[str, str]]:
 
 def _first_picture(path: str):
     try:
-        return next(pictures.decoded(path), None)
+        return next(upright.decoded(path), None)
     except DataError:
         return None
 
@@ -124,3 +129,17 @@ def _shares(counts: dict[str, int]) -> str:
 def _spread(rows: np.ndarray, most: int) -> list[int]:
     """At most so many of the rows, evenly over all."""
     return rows[:: -(-len(rows) // most)].tolist()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_dataset_arguments(parser)
+    parser.add_argument("--clip-frames", type=int, default=8, help="frames per clip (%(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    for source, data in datasets(arguments):
+        catalog = load_catalog(source, replace(data, max_bad_fraction=1.0))
+        print(f"{source}: {len(catalog)} rows, {len(summary.bad_files(catalog))} of their files unreadable")
+        found = list(survey(catalog, arguments.clip_frames))
+        width = max(len(subject) for subject, _ in found)
+        print("".join(f"  {subject:{width}}  {text}\n" for subject, text in found))

@@ -10,9 +10,8 @@ import argparse
 from dataclasses import asdict
 
 from configs import ConfigError
-from tools.convert import Conversion
-from tools.convert_command import add_conversion_arguments, convert_datasets
-from tools.reencode import ENCODERS, Settings, write_video
+from tools.data.convert import Conversion, add_conversion_arguments, convert_datasets
+from tools.data.reencode import ENCODERS, Settings, write_video
 
 _QUALITIES = ", ".join(f"{codec} {encoder.quality}" for codec, encoder in ENCODERS.items())
 

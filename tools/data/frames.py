@@ -11,9 +11,8 @@ import argparse
 from dataclasses import asdict
 
 from configs import ConfigError
-from tools.convert import Conversion
-from tools.convert_command import add_conversion_arguments, convert_datasets
-from tools.extract import Settings, write_pictures
+from tools.data.convert import Conversion, add_conversion_arguments, convert_datasets
+from tools.data.extract import Settings, write_pictures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

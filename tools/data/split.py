@@ -17,8 +17,8 @@ from dali_pipes import DataError
 from dali_pipes.lists.formats import FORMATS, tables
 from dali_pipes.lists.formats.annotation import Source, read_text
 from dali_pipes.lists.listing import Listing, read_list
-from tools.dataset_arguments import add_reading_arguments, reading
-from tools.list_files import settings, write_classes, write_list
+from tools.data.arguments import add_reading_arguments, reading
+from tools.data.write_lists import settings, write_classes, write_list
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,11 +13,13 @@ at any moment: started again it goes on, and ends as it would have ended. Source
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import ENOSPC
 from pathlib import Path
 
@@ -25,13 +27,15 @@ import filelock
 from rich.console import Console
 
 from dali_pipes.errors import DataError
-from dali_pipes.progress import watched
+from dali_pipes.progress import say, watched
+from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.processes import Call, Failure, call_all
 from dali_pipes.video.packet_table import Video
 from engine.files import replace_file
-from tools.convert_names import list_name, refuse_to_overwrite, result_names
-from tools.ledger import Ledger, replace_lines
+from tools.data.arguments import add_dataset_arguments, datasets
+from tools.data.conversion_files import Ledger, list_name, refuse_to_overwrite, replace_lines, result_names
+from tools.data.write_lists import by_split
 
 DONE, LEFT_OUT, UNFINISHED, LOCK = "done.jsonl", "left_out.jsonl", ".unfinished", ".lock"
 SECONDS = 60.0  # after which a conversion hangs, and one more for each frame
@@ -149,3 +153,42 @@ def _left_out(catalog: Catalog, reasons: dict[str, str]) -> Iterator[dict]:
     for row in range(len(catalog)):
         if (path := catalog.path(row)) in reasons:
             yield {"path": path, "label": int(catalog.label_N[row]), "reason": reasons[path]}
+
+
+def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which lists, where to, and how many at once."""
+    add_dataset_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the new tree and lists go")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (%(default)s)")
+
+
+def convert_datasets(arguments: argparse.Namespace, conversion: Conversion) -> Outcome:
+    """Scan and convert the sets that the arguments name, and say what came of it."""
+    console = Console(stderr=True)
+    # However many videos are bad: they are left out, and named.
+    sets = [(source, replace(data, max_bad_fraction=1.0)) for source, data in datasets(arguments)]
+    catalogs = [load_catalog(source, data, workers=arguments.workers, console=console) for source, data in sets]
+    outcome = convert_all(catalogs, arguments.out, conversion, arguments.workers, console)
+    for line in summary(outcome, arguments.out):
+        say(console, line)
+    gone = [f"data.{key}=" for key in ("prefix", "suffix") if any(getattr(data, key) for _, data in sets)]
+    words = [f"data.root={arguments.out}", *by_split(outcome.lists), *gone, *conversion.reading]
+    say(console, f"for a recipe: {' '.join(words)}")
+    return outcome
+
+
+def summary(outcome: Outcome, out: Path) -> list[str]:
+    """What there is now, in a few lines."""
+    records = outcome.records
+    before, after = (
+        sum(sizes) / 1e6 for sizes in zip(*((r["source"]["size"], r["bytes"]) for r in records), strict=True)
+    )
+    lines = [
+        f"{out}: {len(records)} videos, {outcome.made} of them new; "
+        f"{before:.1f} MB became {after:.1f} MB ({100 * after / before:.0f} %)"
+    ]
+    changes = Counter(change for record in records for change in record["changes"])
+    lines += [f"{out}: {count} {change}" for change, count in changes.most_common()]
+    if outcome.left_out:
+        lines.append(f"{out}: {len(outcome.left_out)} rows left out; the reasons are in {out / LEFT_OUT}")
+    return [*lines, f"{out}: lists {', '.join(new.name for new in outcome.lists)}; every result is in {DONE}"]

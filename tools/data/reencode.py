@@ -24,7 +24,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.pyav import primaries_and_transfer, reformat
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.packet_table import Video
-from tools import pictures
+from tools.data import upright
 
 # Matrix coefficients and ranges as ITU-T H.273 numbers them
 _UNSPECIFIED, _BT470BG, _BT601 = 2, 5, 6  # 5 and 6 are the same matrix
@@ -72,7 +72,7 @@ def write_video(video: Video, target: str, settings: dict) -> dict:
     """
     settings = Settings(**settings)
     rate = Fraction(video.fps).limit_denominator(1001) or Fraction(30)
-    frames = pictures.decoded(video.path)
+    frames = upright.decoded(video.path)
     first = next(frames, None)
     if first is None:
         raise DataError(f"{video.path}: none of its pictures can be decoded")
@@ -81,7 +81,7 @@ def write_video(video: Video, target: str, settings: dict) -> dict:
         stream = _add_stream(out, first, rate, settings)
         reformatter = VideoReformatter()
         for frame in chain([first], frames):
-            stored = _converted(frame, pictures.orientation(first), stream, reformatter)
+            stored = _converted(frame, upright.orientation(first), stream, reformatter)
             stored.pts, stored.time_base = len(times), 1 / rate
             times.append(frame.pts)
             out.mux(stream.encode(stored))
@@ -112,7 +112,7 @@ def recoloured(frame: av.VideoFrame) -> bool:
 
 def _changes(first: av.VideoFrame, times: list[int | None]) -> Iterator[str]:
     """What is not as it was, apart from size and codec, in words that make sense after a number of videos."""
-    if not pictures.is_upright(pictures.orientation(first)):
+    if not upright.is_upright(upright.orientation(first)):
         yield "turned upright"
     if recoloured(first):
         yield "brought to BT.601 colours"
@@ -125,9 +125,9 @@ def _add_stream(out: OutputContainer, first: av.VideoFrame, rate: Fraction, sett
     encoder = ENCODERS[settings.codec]
     options = {name: value.format(gop=settings.gop) for name, value in encoder.options.items()}
     stream = out.add_stream(encoder.name, rate=rate, options=options | _quality(settings))
-    on_side = pictures.lies_on_side(pictures.orientation(first))
+    on_side = upright.lies_on_side(upright.orientation(first))
     shown = (first.height, first.width) if on_side else (first.width, first.height)
-    stream.width, stream.height = pictures.stored_size(*shown, settings.short_side, settings.upscale)
+    stream.width, stream.height = upright.stored_size(*shown, settings.short_side, settings.upscale)
     stream.pix_fmt = "yuvj420p" if settings.codec == "mjpeg" else "yuv420p"
     context = stream.codec_context
     context.gop_size = settings.gop
@@ -150,7 +150,7 @@ def _converted(
 ) -> av.VideoFrame:
     """A frame in the size, form and colours of the stream, upright."""
     width, height = stream.width, stream.height
-    if pictures.lies_on_side(matrix_33):
+    if upright.lies_on_side(matrix_33):
         width, height = height, width
     scaled = reformat(
         reformatter,
@@ -160,9 +160,9 @@ def _converted(
         format=stream.pix_fmt,
         dst_colorspace=Colorspace.ITU601,
         dst_color_range=stream.codec_context.color_range,
-        interpolation=pictures.CAREFUL,
+        interpolation=upright.CAREFUL,
     )
-    return scaled if pictures.is_upright(matrix_33) else _turned(scaled, matrix_33)
+    return scaled if upright.is_upright(matrix_33) else _turned(scaled, matrix_33)
 
 
 def _turned(frame: av.VideoFrame, matrix_33: np.ndarray) -> av.VideoFrame:
@@ -171,8 +171,8 @@ def _turned(frame: av.VideoFrame, matrix_33: np.ndarray) -> av.VideoFrame:
     luma, *chroma = np.split(packed.reshape(-1), np.cumsum([4, 1]) * (packed.size // 6))
     height, width = frame.height, frame.width
     planes = [luma.reshape(height, width), *(plane.reshape(height // 2, width // 2) for plane in chroma)]
-    flat = np.concatenate([pictures.turned(plane, matrix_33).reshape(-1) for plane in planes])
-    shown_width = height if pictures.lies_on_side(matrix_33) else width
+    flat = np.concatenate([upright.turned(plane, matrix_33).reshape(-1) for plane in planes])
+    shown_width = height if upright.lies_on_side(matrix_33) else width
     return av.VideoFrame.from_ndarray(flat.reshape(-1, shown_width), format=frame.format.name)
 
 

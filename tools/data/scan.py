@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from dali_pipes.scan.build import load_catalog
-from tools.dataset_arguments import add_dataset_arguments, datasets
+from tools.data.arguments import add_dataset_arguments, datasets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ without time gets half at best, and one with a temporal shift nearly all. Nothin
 
 from __future__ import annotations
 
+import argparse
 import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -95,3 +96,14 @@ def _write_video(path: Path, frames_THWC: np.ndarray) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())
     partial_path.rename(path)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("data/demo"), help="folder to write to (%(default)s)")
+    parser.add_argument("--scenes", type=int, nargs=2, default=(120, 40), metavar=("TRAIN", "VAL"))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    train, val = arguments.scenes
+    files = write_demo_set(arguments.out, {"train": train, "val": val})
+    print(f"{files} videos of {train} training and {val} held-out scenes in {arguments.out}")

@@ -17,8 +17,8 @@ from dali_pipes.lists import file_status
 from dali_pipes.lists.file_status import NO_SUCH_FILE
 from dali_pipes.lists.formats import FORMATS
 from dali_pipes.lists.listing import Listing, read_list
-from tools.dataset_arguments import add_reading_arguments, reading
-from tools.list_files import name_of, settings, writable, write_classes, write_json_lines, write_list
+from tools.data.arguments import add_reading_arguments, reading
+from tools.data.write_lists import name_of, settings, writable, write_classes, write_json_lines, write_list
 
 LEFT_OUT = "left_out.jsonl"
 REPEATED = "named before"

@@ -14,7 +14,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.pyav import reformat
 from dali_pipes.video.frame_folders import picture_name, probe_folder
 from dali_pipes.video.packet_table import Video
-from tools import pictures
+from tools.data import upright as pictures
 
 
 @dataclass(frozen=True)

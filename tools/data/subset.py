@@ -12,8 +12,8 @@ from pathlib import Path
 
 from configs import ConfigError
 from dali_pipes.lists.listing import Listing, read_list
-from tools.dataset_arguments import add_reading_arguments, reading
-from tools.list_files import name_of, settings, write_classes, write_list
+from tools.data.arguments import add_reading_arguments, reading
+from tools.data.write_lists import name_of, settings, write_classes, write_list
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from dali_pipes.scan import summary
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
-from tools.dataset_arguments import add_dataset_arguments, datasets
+from tools.data.arguments import add_dataset_arguments, datasets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
