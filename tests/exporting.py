@@ -7,7 +7,8 @@ import configs
 from engine import program
 from engine.inference.metadata import ENDINGS
 from models import build_model
-from tools import export, export_file
+from tools import export
+from tools.exporting import export as export_file
 
 NAMES = ("left", 'a "quoted" one', "économiser")
 

@@ -23,10 +23,10 @@ from engine.inference.metadata import ENDINGS, PRECISIONS
 from engine.inference.saved_model import open_saved
 from engine.runs.environment import environment
 from models import CheckpointError, read_file
-from tools import export_file
-from tools.export_check import Difference, check
-from tools.export_formats import write_program
-from tools.export_network import DTYPES
+from tools.exporting import export
+from tools.exporting.check import Difference, check
+from tools.exporting.formats import write_program
+from tools.exporting.network import DTYPES
 
 CLOSE = 1e-4  # of logits of the order of 1, in fp32: the order of sums differs
 HALF = 1e-2  # the same in fp16
@@ -44,14 +44,14 @@ def assert_near(actual, expected, tolerance):
 
 
 def test_the_command_line_offers_what_can_be_written():
-    assert list(ENDINGS) == list(export_file.WRITERS)
+    assert list(ENDINGS) == list(export.WRITERS)
     assert list(PRECISIONS) == list(DTYPES)
 
 
 def test_a_disk_without_room_is_noticed_before_libraries_fail_on_it(tmp_path, monkeypatch, capfd):
     weights = weights_file(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**10))
-    monkeypatch.setitem(export_file.WRITERS, "onnx", None)
+    monkeypatch.setitem(export.WRITERS, "onnx", None)
     assert run(weights, "--format", "onnx") == 2
     assert f"export.py: {tmp_path}: 0 MiB free, but the file needs " in capfd.readouterr().err
 
@@ -240,7 +240,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch, capfd)
     def write(saved, card, path, device):
         write_program(broken(saved), card, path, device)
 
-    monkeypatch.setitem(export_file.WRITERS, "export", write)
+    monkeypatch.setitem(export.WRITERS, "export", write)
     assert run(weights_file(tmp_path), "--format", "export") == 2
     assert "not kept: its answers differ" in capfd.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
@@ -258,7 +258,7 @@ def test_an_earlier_file_stays_until_the_new_one_has_been_checked(tmp_path, monk
         raise CheckpointError("the disk is full")
 
     (tmp_path / "best.pt2").write_text("the last export")
-    monkeypatch.setitem(export_file.WRITERS, "export", write)
+    monkeypatch.setitem(export.WRITERS, "export", write)
     assert run(weights_file(tmp_path), "--format", "export") == 2
     assert (tmp_path / "best.pt2").read_text() == "the last export"
 

@@ -13,7 +13,8 @@ from configs import ConfigError
 from dali_pipes import device
 from engine.inference.network import open_network
 from models import build_model
-from tools import export, export_file
+from tools import export
+from tools.exporting import export as export_file
 from tools.predict import main
 
 

@@ -44,7 +44,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     args = arguments()  # before torch is imported: a mistake shows at once
     from engine import program
-    from tools.export_file import export
+    from tools.exporting.export import export
 
     return program.run("export.py", lambda: export(args))
 

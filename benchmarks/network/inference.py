@@ -16,7 +16,7 @@ from benchmarks.harness.measure import spread
 from benchmarks.harness.session import Probe
 from benchmarks.network.scale import FORMS_MEASURED, Precision, Scale, set_form, use_table
 from models import build_model
-from tools.export_network import ClipNetwork
+from tools.exporting.network import ClipNetwork
 
 WAYS = ("eager", "compiled", "aoti")
 NETWORKS = ("tsn", "tsn again", "auto", "folded")

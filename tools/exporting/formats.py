@@ -13,7 +13,7 @@ from configs import ConfigError
 from engine.inference.backends import CARD, library
 from engine.inference.metadata import Card
 from engine.inference.saved_model import Saved
-from tools.export_network import DTYPES, ClipNetwork, StreamNetwork
+from tools.exporting.network import DTYPES, ClipNetwork, StreamNetwork
 
 # What TensorRT 10 and 11 and onnxruntime since 1.20 read. bf16 convolutions came with 22.
 OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}

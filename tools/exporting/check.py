@@ -17,7 +17,7 @@ from engine.inference.metadata import Card, Precision
 from engine.inference.saved_model import Saved, open_saved
 from engine.runtime import exact_fp32
 from models import CheckpointError
-from tools.export_tensorrt import open_engine
+from tools.exporting.tensorrt import open_engine
 
 BATCHES = (1, 2, 5)  # tracing has seen none but 2
 STREAMED = 8  # frames of a stream

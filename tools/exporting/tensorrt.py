@@ -16,7 +16,7 @@ from engine.inference.backends import Run, library
 from engine.inference.metadata import Card
 from engine.inference.saved_model import Saved
 from models import CheckpointError
-from tools.export_formats import write_onnx
+from tools.exporting.formats import write_onnx
 
 BATCHES = (1, 8, 32)  # the smallest that an engine takes, the one that it is made fast for, the largest
 

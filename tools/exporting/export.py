@@ -14,9 +14,9 @@ from engine.inference.metadata import ENDINGS, Card
 from engine.inference.saved_model import Saved, open_saved
 from engine.runs.environment import environment
 from models import Streaming
-from tools.export_check import check, reopen
-from tools.export_formats import write_onnx, write_package, write_program, write_safetensors
-from tools.export_tensorrt import write_engine
+from tools.exporting.check import check, reopen
+from tools.exporting.formats import write_onnx, write_package, write_program, write_safetensors
+from tools.exporting.tensorrt import write_engine
 
 WRITERS = {
     "onnx": write_onnx,
