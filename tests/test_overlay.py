@@ -11,8 +11,7 @@ from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.container import frame_times
-from tools.labelled import LabelledVideos
-from tools.overlay import Caption, write
+from tools.prediction.overlay import Caption, LabelledVideos, write
 
 TICKS = np.cumsum([0, 1, 5, 1, 1, 9, 2, 2, 3, 30, 1, 1])  # hundredths of a second
 

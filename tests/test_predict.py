@@ -28,8 +28,9 @@ from engine.inference import predict
 from engine.inference.network import open_network
 from engine.inference.saved_model import open_saved
 from models import build_model
-from tools import answer_files, answering
 from tools.predict import main
+from tools.prediction import output
+from tools.prediction import run as answering
 
 VIDEOS = {"a.mp4": "libx264", "b.webm": "libvpx-vp9", "c.avi": "mpeg4", "d.mkv": "libx265", "e.mov": "mjpeg"}
 SCORES = {"logits": "logits", "probs": "log_probs"}  # what a score file calls the average
@@ -166,7 +167,7 @@ def test_every_video_gets_a_table_an_object_and_its_rows(folder, run, tmp_path):
     assert {len(answer["weights"]) for answer in answers} == {64}
 
 
-@pytest.mark.parametrize("form", [answer_files.json_lines, answer_files.table])
+@pytest.mark.parametrize("form", [output.json_lines, output.table])
 def test_a_disk_too_full_for_an_answer_is_named(form):
     refused = pytest.raises(DataError, match="/dev/full: cannot be written: No space left on device")
     with refused, form(Path("/dev/full")) as write:
@@ -174,7 +175,7 @@ def test_a_disk_too_full_for_an_answer_is_named(form):
 
 
 def test_nothing_in_a_table_is_a_formula_to_a_spreadsheet(tmp_path):
-    with answer_files.table(tmp_path / "o.csv") as write:
+    with output.table(tmp_path / "o.csv") as write:
         write({"path": "=a.mp4", "top": [{"label": 0, "name": "@c", "probability": 0.5}]})
         write({"path": "-b.mp4", "error": "+1"})
     guess, failure = csv.DictReader((tmp_path / "o.csv").open())

@@ -8,7 +8,7 @@ import pytest
 from trees import plant
 
 from dali_pipes import DataError
-from tools.sources import find
+from tools.prediction.inputs import find
 
 
 @pytest.fixture

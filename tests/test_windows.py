@@ -18,8 +18,8 @@ from dali_pipes.scan.probe import probe
 from dali_pipes.video.container import duration, frame_times
 from dali_pipes.views import plans
 from dali_pipes.views.plans import FramePlan, Window, WindowPlan
-from engine import timeline
-from engine.timeline import Segment
+from tools.prediction import answer
+from tools.prediction.answer import Segment
 
 
 def scanned(folder, *paths):
@@ -125,7 +125,7 @@ def test_a_batch_is_no_larger_than_evaluations_than_what_there_is_and_than_memor
 
 
 def test_neighbours_that_say_the_same_are_one_segment_and_segments_fill_the_video():
-    edge_W1 = timeline.edges(np.array([[0, 4], [2, 6], [4, 8], [5, 9.0]]))
+    edge_W1 = answer.edges(np.array([[0, 4], [2, 6], [4, 8], [5, 9.0]]))
     assert edge_W1.tolist() == [0, 3, 5, 6.5, 9]
-    found = timeline.segments(edge_W1, [7, 7, 2, 7], [0.5, 0.7, 0.9, 0.4])
+    found = answer.segments(edge_W1, [7, 7, 2, 7], [0.5, 0.7, 0.9, 0.4])
     assert found == [Segment(0, 5, 7, pytest.approx(0.6)), Segment(5, 6.5, 2, 0.9), Segment(6.5, 9, 7, 0.4)]

@@ -81,7 +81,7 @@ def main() -> int:
     args = arguments()  # before torch is imported: a mistake shows at once
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     from engine import program
-    from tools.predict_videos import run
+    from tools.prediction.run import run
 
     return program.run("predict.py", lambda: run(args))
 

@@ -9,6 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from rich.bar import Bar
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
 from configs import ConfigError
 from engine.console import cell
 from engine.evaluation.results import writing
@@ -69,3 +75,61 @@ def _open(file: Path, flag: str) -> Iterator[TextIO]:
     finally:
         with suppress(OSError):  # what a full disk has refused once, which has been said
             out.close()
+
+
+BAR_WIDTH = 20
+
+
+def show(console: Console, notes: Console, answer: dict) -> None:
+    """Print an answer under the path of its video; to `notes` what has none, and why."""
+    if "error" in answer:
+        notes.print(Text(f"{answer['path']}: {answer['error']}"), soft_wrap=True)
+        return
+    video = answer["video"]
+    path = Text(answer["path"], "bold").append(f"  {video['width']}x{video['height']}, {video['frames']} frames", "dim")
+    console.print(path, soft_wrap=True)
+    if "latency_ms" in answer:
+        p50, p99 = (f"{name} {ms:.2f} ms" for name, ms in answer["latency_ms"].items())
+        console.print(Text(f"  {answer['frames_per_s']:.1f} frames/s, latency {p50}, {p99}", "dim"))
+    if "labelled" in answer:
+        console.print(Text(f"  labelled: {answer['labelled']}", "dim"), soft_wrap=True)
+    if "labelled_error" in answer:
+        notes.print(Text(f"{answer['path']}: not labelled: {answer['labelled_error']}"), soft_wrap=True)
+    console.print(Padding(_timeline(answer) if "segments" in answer else _best(answer), (0, 2), expand=False))
+    console.print()
+
+
+def clock(seconds: float) -> str:
+    """`0:07.5`, `62:00.0`: minutes and seconds."""
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    return f"{minutes}:{tenths / 10:04.1f}"
+
+
+def _best(answer: dict) -> Table:
+    """The likeliest classes."""
+    table = _table()
+    for rank, guess in enumerate(answer["top"], start=1):
+        table.add_row(str(rank), *_guess(guess))
+    return table
+
+
+def _timeline(answer: dict) -> Table:
+    """The likeliest class of each segment."""
+    table = _table()
+    for segment in answer["segments"]:
+        table.add_row(f"{clock(segment['start'])} – {clock(segment['end'])}", *_guess(segment))
+    return table
+
+
+def _table() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(width=BAR_WIDTH)
+    return table
+
+
+def _guess(guess: dict) -> tuple[Text, str, Bar]:
+    probability = guess["probability"]
+    return Text(guess["name"]), f"{100 * probability:.1f} %", Bar(1, 0, probability, width=BAR_WIDTH, color="green")

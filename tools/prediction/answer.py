@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
 from dali_pipes.video import container
 from dali_pipes.video.packet_table import Video
-from engine import timeline
 from engine.inference.network import Network
 from engine.inference.predict import Guess, Opinion, Prediction
 from engine.inference.stream import Moment
@@ -26,7 +27,7 @@ def of_video(network: Network, video: Video, predictions: Sequence[Prediction], 
 def of_parts(network: Network, video: Video, predictions: Sequence[Prediction], top_k: int) -> dict:
     """The answer to a video that was scored window by window. Raises DataError as `of_video`."""
     windows = _windows(network, video, predictions, top_k)
-    edge_W1 = timeline.edges(np.array([[window["start"], window["end"]] for window in windows]))
+    edge_W1 = edges(np.array([[window["start"], window["end"]] for window in windows]))
     ms = sum(prediction.ms for prediction in predictions)
     about = _about(network, video, _clips(network), ms)
     return {"segments": _segments(network, edge_W1, predictions), "windows": windows, **about}
@@ -73,7 +74,7 @@ def _segments(network: Network, edge_W1: np.ndarray, opinions: Sequence[Opinion]
     label_W, probability_W = zip(*(opinion.best for opinion in opinions), strict=True)
     return [
         {"start": _rounded(start), "end": _rounded(end), **_named(network, Guess(label, probability))}
-        for start, end, label, probability in timeline.segments(edge_W1, label_W, probability_W)
+        for start, end, label, probability in segments(edge_W1, label_W, probability_W)
     ]
 
 
@@ -101,3 +102,31 @@ def _named(network: Network, guess: Guess) -> dict:
 def _rounded(seconds: float) -> float:
     """To microseconds: finer than the clocks of containers that are in use."""
     return round(float(seconds), 6)
+
+
+class Segment(NamedTuple):
+    """Seconds `start` to `end` of a video, in which `label` is the likeliest class."""
+
+    start: float
+    end: float
+    label: int
+    probability: float  # mean over what was merged
+
+
+def edges(span_W2: np.ndarray) -> np.ndarray:
+    """[W + 1] seconds: where the time that each window speaks for begins, and the last one's ends.
+
+    `span_W2`: start and end of each window, ascending. Neighbours meet half way between their middles.
+    """
+    middle_W = span_W2.mean(1)
+    return np.concatenate([span_W2[:1, 0], (middle_W[:-1] + middle_W[1:]) / 2, span_W2[-1:, 1]])
+
+
+def segments(edge_W1: np.ndarray, label_W: Sequence[int], probability_W: Sequence[float]) -> list[Segment]:
+    """Neighbours with the same label as one; `edge_W1` as `edges` returns it."""
+    merged = []
+    for label, group in groupby(range(len(label_W)), key=lambda place: label_W[place]):
+        places = list(group)
+        mean = float(np.mean([probability_W[place] for place in places]))
+        merged.append(Segment(float(edge_W1[places[0]]), float(edge_W1[places[-1] + 1]), int(label), mean))
+    return merged
