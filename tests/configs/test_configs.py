@@ -1,0 +1,225 @@
+"""Settings: how recipes and overrides are read, what ships, and how a configuration is shown."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+import configs
+from configs.read import KINDS, SHIPPED
+from tests.support.paths import ROOT
+from tests.support.recipes import RECIPE, writer
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    return writer(tmp_path, monkeypatch)
+
+
+REQUIRED = {
+    "model.num_classes": 4,
+    "data.train": "a",
+    "optim.lr": 1,
+    "train.name": "a",
+    "train.epochs": 9,
+    "train.batch": 8,
+}
+
+READ_ALIKE = [
+    ("optim.lr", "1e-3", 0.001),
+    ("optim.lr", "1E-3", 0.001),
+    ("optim.lr", "1.0e-3", 0.001),
+    ("optim.lr", ".5", 0.5),
+    ("optim.lr", "1", 1.0),
+    ("clip.size", "064", 64),
+    ("clip.size", "+64", 64),
+    ("train.seed", "1_024", 1024),
+    ("clip.antialias", "yes", True),
+    ("clip.antialias", "True", True),
+    ("clip.antialias", "off", False),
+    ("clip.crop_positions", "5", 5),
+    ("clip.mean", "[0, 1e-1, 2.5]", (0.0, 0.1, 2.5)),
+    ("optim.milestones", "[]", ()),
+    ("optim.milestones", "[3, 08]", (3, 8)),
+    ("runtime.threads", "4", 4),
+    ("runtime.threads", "auto", "auto"),
+    ("train.name", "yes", "yes"),
+    ("train.name", "12:30", "12:30"),
+    ("train.name", "2024-01-02", "2024-01-02"),
+    ("train.name", "1e3", "1e3"),
+    ("train.name", "08", "08"),
+    ("data.root", "/data/my videos", "/data/my videos"),
+]
+ONLY_IN_A_RECIPE = [
+    ("optim.lr", '"0.1"', 0.1),
+    ("train.name", '"null"', "null"),
+    ("data.root", '""', ""),
+    ("data.root", "a # comment", "a"),
+    ("optim.milestones", "\n  - 3\n  - 4", (3, 4)),
+]
+ONLY_IN_AN_ARGUMENT = [
+    ("data.root", "/data/a #1", "/data/a #1"),
+    ("data.root", "[x]", "[x]"),
+    ("data.root", "a=b", "a=b"),
+    ("data.root", "", ""),
+    ("optim.milestones", "3,4", (3, 4)),
+    ("optim.milestones", "", ()),
+]
+
+
+@pytest.mark.parametrize("key, text, value", READ_ALIKE + ONLY_IN_A_RECIPE)
+def test_a_value_in_a_recipe_is_read_as_its_setting_says(write, key, text, value):
+    section, name = key.split(".")
+    others = [f"{other}={given}" for other, given in REQUIRED.items() if other != key]
+    read = configs.flat(configs.load(write(f"{section}:\n  {name}: {text}\n"), others))[key]
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize("key, text, value", READ_ALIKE + ONLY_IN_AN_ARGUMENT)
+def test_a_value_in_an_argument_is_read_as_its_setting_says(write, key, text, value):
+    read = configs.flat(configs.load(write(RECIPE), [f"{key}={text}"]))[key]
+    assert (read, type(read)) == (value, type(value))
+
+
+def test_the_last_of_several_overrides_wins(write):
+    assert configs.load(write(RECIPE), ["train.batch=8", "train.batch=16"]).train.batch == 16
+
+
+def test_a_configuration_cannot_be_changed(write):
+    config = configs.load(write(RECIPE))
+    with pytest.raises(FrozenInstanceError):
+        config.train.batch = 8
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_recipe_written_out_loads_back_equal(write, name):
+    config = configs.load(name)
+    assert configs.load(write(configs.to_yaml(config))) == config
+
+
+def test_text_that_looks_like_something_else_is_written_out_so_that_it_loads_back(write):
+    config = configs.load("demo", ["train.name=null", "data.root=[a]: #b", "data.cache= yes ", "optim.lr=1e-5"])
+    assert configs.load(write(configs.to_yaml(config))) == config
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_recipe_names_its_run_and_its_command(name):
+    text = SHIPPED[name].read_text()
+    assert configs.load(name).train.name == name
+    assert re.search(rf"^#.*train.py --config {name}.yaml", text, re.MULTILINE)
+
+
+def test_a_recipe_is_found_by_name_with_or_without_its_ending_and_by_path():
+    assert configs.load("demo") == configs.load("demo.yaml") == configs.load(SHIPPED["demo"])
+
+
+def test_the_fast_and_the_plain_tsm_recipe_differ_in_the_runtime_alone():
+    fast, plain = (configs.flat(configs.load(name)) for name in ("tsm_k400_nhwc", "tsm_k400_videos"))
+    changed = {key: (fast[key], plain[key]) for key in fast if fast[key] != plain[key]}
+    del changed["train.name"]
+    assert changed == {"runtime.precision": ("fp16", "fp32"), "runtime.channels_last": (True, False)}
+
+
+def test_flat_holds_every_setting_once(write):
+    assert list(configs.flat(configs.load(write(RECIPE)))) == list(KINDS)
+
+
+def test_describe_marks_what_departs_from_the_default(write):
+    lines = configs.describe(configs.load(write(RECIPE), ["clip.flip=0", "clip.antialias=true"])).splitlines()
+    assert {"* clip.flip = 0.0", "* train.batch = 64", "  clip.antialias = true", '  data.root = ""'} <= set(lines)
+
+
+def test_the_lines_of_describe_are_overrides(write):
+    config = configs.load("tsn_k400_videos")
+    lines = [line[2:].replace(" = ", "=", 1).replace('""', "") for line in configs.describe(config).splitlines()]
+    assert configs.load(write(RECIPE), lines) == config
+
+
+def test_a_fingerprint_stays_and_changes_with_every_setting():
+    config = configs.load("demo")
+    assert configs.fingerprint(config) == configs.fingerprint(configs.load("demo", ["optim.lr=5e-2"]))
+    assert re.fullmatch("[0-9a-f]{12}", configs.fingerprint(config))
+    others = [configs.load("demo", [change]) for change in ("optim.lr=5.1e-2", "train.seed=1", "data.cache=a")]
+    assert len({configs.fingerprint(other) for other in [config, *others]}) == 4
+
+
+@pytest.mark.parametrize(
+    "overrides, frames",
+    [
+        ([], 8),
+        (["eval.crops=ten"], 8),
+        (["eval.ten_crop_frames=25"], 8),
+        (["eval.crops=ten", "eval.ten_crop_frames=25"], 25),
+        (["eval.crops=ten", "eval.ten_crop_frames=25", "eval.frames=5"], 5),
+    ],
+)
+def test_ten_crops_take_their_own_number_of_frames_unless_one_is_asked_for(write, overrides, frames):
+    assert configs.load(write(RECIPE), ["model.name=tsn", *overrides]).eval_frames == frames
+
+
+@pytest.mark.parametrize("batch, ranks, share", [(64, 1, 64), (64, 8, 8), (66, 6, 11)])
+def test_a_batch_splits_evenly_over_the_ranks(batch, ranks, share):
+    assert configs.batch_per_rank(batch, ranks) == share
+
+
+@pytest.mark.parametrize(
+    "batch, ranks, nearest",
+    [(64, 6, "the nearest that do are 60 and 66"), (4, 8, "the nearest that does is 8")],
+)
+def test_a_batch_that_does_not_split_is_answered_with_those_that_do(batch, ranks, nearest):
+    with pytest.raises(configs.ConfigError) as error:
+        configs.batch_per_rank(batch, ranks)
+    assert str(error.value) == f"train.batch: {batch} clips do not split over {ranks} ranks; {nearest}"
+
+
+@pytest.mark.parametrize("accumulate, at_once", [(1, 12), (2, 6), (12, 1)])
+def test_a_ranks_clips_pass_the_network_in_equal_parts(accumulate, at_once):
+    train = configs.load("demo", ["train.batch=48", f"train.accumulate={accumulate}"]).train
+    assert configs.clips_at_once(train, ranks=4) == at_once
+
+
+def test_parts_that_are_not_equal_are_answered_with_those_that_are():
+    train = configs.load("demo", ["train.batch=48", "train.accumulate=5"]).train
+    with pytest.raises(configs.ConfigError) as error:
+        configs.clips_at_once(train, ranks=4)
+    answer = "the 12 clips of a rank do not split into 5 equal parts; take one of 1, 2, 3, 4, 6, 12"
+    assert str(error.value) == f"train.accumulate: {answer}"
+
+
+def test_importing_the_settings_is_quick_and_imports_nothing_heavy():
+    program = """
+import sys, time
+started = time.perf_counter()
+import configs.cli
+seconds = time.perf_counter() - started
+print(json.dumps([seconds, [name for name in ("torch", "numpy", "nvidia") if name in sys.modules]]))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", "import json" + program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    seconds, heavy = json.loads(ran.stdout)
+    assert heavy == []
+    assert seconds < 2  # a tenth of a second on an idle machine
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_flat_configuration_is_read_back_equal_also_from_json(name):
+    config = configs.load(name)
+    assert configs.from_flat(configs.flat(config)) == config
+    assert configs.from_flat(json.loads(json.dumps(configs.flat(config)))) == config
+
+
+def test_a_flat_configuration_of_another_version_is_completed_by_defaults():
+    flat = configs.flat(configs.load("demo"))
+    del flat["clip.flip"]
+    assert configs.from_flat({**flat, "clip.gone": 1}) == configs.load("demo", ["clip.flip=0.5"])
+
+
+def test_a_configuration_is_overridden_as_a_recipe_is():
+    changed = configs.override(configs.load("demo"), ["optim.lr=1e-5", "eval.crops=three"])
+    assert changed == configs.load("demo", ["optim.lr=1e-5", "eval.crops=three"])
+    with pytest.raises(configs.ConfigError, match=r"did you mean eval\.crops"):
+        configs.override(changed, ["eval.crop=three"])

@@ -1,0 +1,93 @@
+"""The threads that prepare batches: how work is shared among them, what they leave, and how they end."""
+
+import itertools
+import threading
+import time
+
+import pytest
+import torch
+
+from dali_pipes import build_loader
+from dali_pipes.feed import feeder as feed
+from tests.support import loading
+from tests.support.loading import with_section
+
+config, loader = loading.config, loading.loader
+
+
+@pytest.mark.parametrize(
+    ("batch", "threads", "most", "sizes"),
+    [(13, 1, 16, [13]), (13, 2, 16, [6, 7]), (13, 4, 16, [1, 4, 4, 4]), (13, 1, 5, [3, 5, 5]), (2, 4, 16, [1, 1])],
+)
+def test_threads_share_a_batch_in_parts_that_are_not_too_large(config, monkeypatch, batch, threads, most, sizes):
+    seen, prepare = [], feed.prepare
+    monkeypatch.setattr(feed, "PART", most)
+    monkeypatch.setattr(feed, "prepare", lambda videos, *rest: seen.append(len(videos)) or prepare(videos, *rest))
+    config = with_section(with_section(config, "train", batch=batch), "runtime", threads=threads)
+    loader = build_loader(config, "train")
+    loader._runner.begin(iter([(0, 0)]))
+    assert len(loader._runner.next()[0].samples) == batch
+    loader.close()
+    assert sorted(seen) == sizes
+
+
+def test_samples_whose_clips_are_made_keep_no_frames(loader):
+    loader._runner.begin(loader.plan.places(0, 0))
+    prepared, clips_BVTHWC = loader._runner.next()
+    assert prepared.clips_BVTHWC is clips_BVTHWC
+    assert [sample.video for sample in prepared.samples] == [()] * 4
+
+
+def test_threads_that_make_clips_compute_alone_whatever_training_asked_for(loader):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        next(loader.epoch(0))
+        assert loader._runner._feeder._pool.submit(torch.get_num_threads).result() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_is_dropped_is_not_prepared_to_its_end(config, monkeypatch):
+    calls = []
+
+    def prepare(videos, head, views, decode):
+        calls.append(views)
+        time.sleep(0.05)
+        return feed_as_ever(videos, head, views, decode)
+
+    feed_as_ever = feed.prepare
+    monkeypatch.setattr(feed, "prepare", prepare)
+    ahead = 10
+    loader = build_loader(with_section(config, "runtime", prefetch=ahead), "train")
+    next(loader.epoch(0))
+    loader.close()
+    assert len(calls) < ahead, "of two parts for each batch"
+
+
+def test_a_mistake_in_one_thread_is_told_when_the_others_have_ended_their_work(loader, monkeypatch):
+    *_, last_row = loader.plan.draw(0, 0).row_B
+    ended = threading.Event()
+
+    def prepare(videos, head, views, decode):
+        if last_row in views.row_B:
+            time.sleep(0.3)
+            ended.set()
+        raise ZeroDivisionError("nobody expected this")
+
+    monkeypatch.setattr(feed, "prepare", prepare)
+    with pytest.raises(ZeroDivisionError):
+        next(loader.epoch(0))
+    assert ended.is_set()
+
+
+def test_an_iterator_that_outlives_the_threads_ends_at_once(loader):
+    """As one does that is only dropped when the interpreter exits: what was cancelled is not waited for."""
+    feeder = loader._runner._feeder
+    batches = feeder.batches(loader.plan, itertools.islice(loader.plan.places(0, 0), 12), 8)
+    next(batches)
+    feeder.close()
+    closing = threading.Thread(target=batches.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()

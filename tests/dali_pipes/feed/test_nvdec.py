@@ -1,0 +1,267 @@
+"""Which videos are left to NVDEC, and what is said where it, or DALI, does not work: all that takes no GPU to know."""
+
+import os
+import re
+from dataclasses import replace
+from unittest.mock import Mock
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from dali_pipes import DataError, Shard, build_loader, loader
+from dali_pipes.feed import dali_runner, nvdec
+from dali_pipes.feed.samples import placeholder, prepare
+from dali_pipes.scan.build import open_catalog
+from dali_pipes.scan.probe import probe
+from dali_pipes.synthetic import SyntheticLoader
+from dali_pipes.video import mp4
+from dali_pipes.video.bitstream import PictureFormat, picture_format
+from dali_pipes.views.draw import Views
+from engine import loaders
+from tests.support.loading import arrays, assert_same, make_config, read, with_section, write_set
+from tests.support.videos import picture, write_video
+
+GPU = torch.device("cuda", 0)
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without an NVIDIA GPU")
+
+
+def stored_as(path, codec, pixels="yuv420p", options=None, size=(48, 96)):
+    """A video with pixels of another format."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30, options=options or {})
+        stream.height, stream.width = size
+        stream.pix_fmt = pixels
+        for number in range(6):
+            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format=pixels)))
+        container.mux(stream.encode())
+    return probe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixels", "options", "expected"),
+    [
+        ("libx264", "yuv420p", {}, PictureFormat()),
+        ("libx264", "yuv420p", {"profile": "baseline"}, PictureFormat()),
+        ("libx264", "yuv420p", {"x264-params": "cqm=jvt"}, PictureFormat()),
+        ("libx264", "yuv420p", {"x264-params": "interlaced=1"}, PictureFormat(fields=True)),
+        ("libx264", "yuv420p10le", {}, PictureFormat(bits=10)),
+        ("libx264", "yuv422p", {}, PictureFormat(chroma="4:2:2")),
+        ("libx264", "yuv444p", {}, PictureFormat(chroma="4:4:4")),
+        ("libx264", "gray", {}, PictureFormat(chroma="4:0:0")),
+        ("libx265", "yuv420p", {"x265-params": "log-level=none"}, PictureFormat()),
+        ("libx265", "yuv420p10le", {"x265-params": "log-level=none"}, PictureFormat(bits=10)),
+        ("libx265", "yuv444p", {"x265-params": "log-level=none"}, PictureFormat(chroma="4:4:4")),
+    ],
+)
+def test_a_stream_says_how_its_pictures_are_stored(tmp_path, codec, pixels, options, expected):
+    video = stored_as(tmp_path / "a.mp4", codec, pixels, options)
+    assert picture_format(video.codec, video.description) == expected
+    usual = expected == PictureFormat() and codec == "libx264"
+    assert (nvdec.objection(video) == "") == usual  # HEVC of 96x48 is too small
+
+
+def coded(number: int) -> str:
+    """Exp-Golomb code."""
+    bits = f"{number + 1:b}"
+    return "0" * (len(bits) - 1) + bits
+
+
+def parameter_set(progressive: str) -> bytes:
+    """An avcC box whose parameter set has everything that may stand before what is looked for."""
+    zero, one, end_of_list = coded(0), coded(1), coded(16)  # 16 stands for −8: back to no scaling
+    lists = "1" + end_of_list + "1" + 16 * zero + 5 * "0" + "1" + 64 * one  # of 8
+    order = one + "0" + coded(2**24) + coded(2) + coded(2) + coded(4) + coded(7)  # kind 1, two offsets, two pictures
+    bits = zero + one + zero + zero + "0" + "1" + lists + zero + order + one + "0" + coded(20) + coded(15) + progressive
+    body = bytes([0x67, 100, 0, 30]) + int(bits.ljust(-(-len(bits) // 8) * 8, "1"), 2).to_bytes(-(-len(bits) // 8))
+    assert re.search(rb"\0\0[\0-\3]", body)
+    escaped = re.sub(rb"\0\0(?=[\0-\3])", b"\0\0\3", body)
+    return bytes([1, 100, 0, 30, 255, 225]) + len(escaped).to_bytes(2) + escaped
+
+
+@pytest.mark.parametrize("progressive", ["0", "1"])
+def test_a_parameter_set_is_read_to_its_end_whatever_it_holds(progressive):
+    entry = mp4.box(b"avc1", bytes(78), mp4.box(b"avcC", parameter_set(progressive)))
+    description = mp4.box(b"stsd", bytes(7) + b"\1", entry)
+    assert picture_format("h264", description) == PictureFormat(fields=progressive == "0")
+
+
+@pytest.mark.parametrize("cut_to", [0, 8, 11, 13])
+def test_a_stream_that_does_not_say_how_its_pictures_are_stored_is_not_left_to_nvdec(tmp_path, cut_to):
+    video = probe(str(write_video(tmp_path / "a.mp4", "libx264", 6)))
+    start = video.description.index(b"avcC") - 4
+    box = video.description[start : start + 8 + cut_to]
+    short = video.description[:start] + len(box).to_bytes(4, "big") + box[4:]
+    assert "does not say how its pictures are stored" in nvdec.objection(replace(video, description=short))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"codec": "vp9"}, "is vp9"),
+        ({"codec": "mpeg4"}, "is mpeg4"),
+        ({"access": "whole"}, "cannot be cut"),
+        ({"width": 97}, "97x48"),
+        ({"height": 49}, "96x49"),
+        ({"width": 46}, "too small"),
+    ],
+)
+def test_what_nvdec_would_decode_wrong_or_not_at_all_is_not_left_to_it(tmp_path, change, reason):
+    video = probe(str(write_video(tmp_path / "a.mp4", "libx264", 6)))
+    assert nvdec.objection(video) == ""
+    assert reason in nvdec.objection(replace(video, **change))
+
+
+def test_the_feed_of_nvdec_refuses_a_video_that_is_none_for_it(tmp_path):
+    videos = [probe(str(write_video(tmp_path / name, codec, 6))) for name, codec in
+              (("a.mp4", "libx264"), ("b.webm", "libvpx-vp9"))]  # fmt: skip
+    frames_BVT, box_BV4, mirror_BV = np.zeros((2, 1, 4), int), np.zeros((2, 1, 4), np.float32), np.zeros((2, 1), bool)
+    good, refused = prepare(videos, "nvdec", Views(np.arange(2), frames_BVT, box_BV4, mirror_BV))
+    assert len(good.video) == 2
+    assert isinstance(refused, DataError) and str(refused).startswith(f"{videos[1].path}: is vp9")
+
+
+def spoil(path):
+    """All packets gone bad, the scan none the wiser."""
+    status, content = path.stat(), path.read_bytes()
+    start = content.index(b"mdat") + 4
+    path.write_bytes(content[:start] + bytes(len(content) - start))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.fixture
+def working_nvdec(monkeypatch):
+    for module in (loader, dali_runner):
+        monkeypatch.setattr(module, "trial", lambda device: "")
+
+
+def test_auto_leaves_a_set_to_nvdec_only_where_all_of_it_is_for_nvdec(tmp_path, working_nvdec):
+    config = with_section(make_config(write_set(tmp_path)), "data", decoder="auto")
+    catalog = open_catalog(config.data.train, config.data)
+    assert loader.why_not_nvdec(config, GPU, catalog) == ""
+    write_video(tmp_path / "3.mp4", "libvpx-vp9", 20)
+    config = with_section(make_config(config.data.train), "data", decoder="auto")
+    catalog = open_catalog(config.data.train, config.data)
+    reason = loader.why_not_nvdec(config, GPU, catalog)
+    assert reason.startswith(f"1 of 13 videos are none for NVDEC; {tmp_path / '3.mp4'} is vp9")
+    assert loader.why_not_nvdec(config, torch.device("cpu"), catalog) == ""
+    assert loader.why_not_nvdec(with_section(config, "data", decoder="nvdec"), GPU, catalog) == ""
+
+
+@without_gpu
+def test_a_run_is_told_why_auto_decodes_on_the_cpu(tmp_path, monkeypatch, capsys):
+    config = with_section(make_config(write_set(tmp_path)), "data", decoder="auto")
+    asked = []
+
+    def on_cpu(config, catalog, plan, device):
+        asked.append(config.data.decoder)
+        return SyntheticLoader(config, "train", Shard(), torch.device("cpu"))
+
+    monkeypatch.setattr(loader, "VideoLoader", on_cpu)
+    loaders.open_loader(config, "train", GPU)
+    assert asked == ["pyav"]
+    assert "data.decoder=auto decodes it on the CPU: NVDEC does not work here: " in capsys.readouterr().err
+
+
+@without_gpu
+def test_where_nvdec_does_not_work_auto_decodes_on_the_cpu_and_says_why(tmp_path):
+    config = with_section(make_config(write_set(tmp_path)), "data", decoder="auto")
+    assert loader.pick_head(config, GPU) == "pyav"
+    reason = loader.why_not_nvdec(config, GPU)
+    assert reason.startswith("NVDEC does not work here: libnvcuvid.so.1: cannot open shared object file")
+    assert reason.endswith("or start the container with NVIDIA_DRIVER_CAPABILITIES=all")
+
+
+@without_gpu
+@pytest.mark.parametrize("decoder", ["nvdec", "hybrid"])
+def test_where_nvdec_does_not_work_asking_for_it_is_answered_in_a_line(tmp_path, decoder):
+    config = with_section(make_config(write_set(tmp_path)), "data", decoder=decoder)
+    with pytest.raises(
+        DataError, match=rf"^data.decoder: {decoder}: NVDEC does not work here: .*; or use pyav, or auto"
+    ):
+        build_loader(config, "train", device=GPU)
+
+
+@without_gpu
+def test_a_gpu_that_dali_cannot_use_is_told_in_a_line_with_the_driver_that_it_needs(tmp_path):
+    config = make_config(write_set(tmp_path))
+    with pytest.raises(DataError, match=r"DALI cannot work on cuda:0: You are trying to .*driver 580 or newer") as info:
+        build_loader(config, "train", device=GPU)
+    assert "\n" not in str(info.value)
+
+
+@without_gpu
+def test_the_trial_of_a_gpu_gives_what_dali_says(monkeypatch):
+    monkeypatch.setattr(nvdec, "library", lambda: None)
+    reason = dali_runner.trial.__wrapped__(GPU)
+    assert reason.startswith("NVDEC does not work here: You are trying to create a GPU DALI pipeline")
+
+
+def test_a_video_that_dali_refuses_is_named_with_what_dali_says(tmp_path):
+    config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
+    spoil(tmp_path / "6.mp4")
+    videos = build_loader(config, "val")
+    for _ in videos.epoch(0):
+        pass
+    videos.close()
+    ((row, path, reason),) = videos.unreadable
+    assert (row, path) == (6, str(tmp_path / "6.mp4"))
+    assert reason.startswith(f"{path}: dali_cpu cannot decode it (Failed to send packet to decoder")
+    assert "\n" not in reason
+
+
+def test_where_a_decoder_takes_nothing_any_more_no_video_is_blamed(tmp_path, monkeypatch):
+    config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
+    spoil(tmp_path / "6.mp4")
+    whole = placeholder("dali_cpu", 1, 4)
+    monkeypatch.setattr(
+        dali_runner, "placeholder", lambda *shape: replace(whole, video=(np.zeros(9, np.uint8), *whole.video[1:]))
+    )
+    videos = build_loader(config, "val")
+    with pytest.raises(DataError, match=r"^decoding by dali_cpu on cpu failed: Failed to create video decoder"):
+        for _ in videos.epoch(0):
+            pass
+    assert videos.unreadable == []
+    videos.close()
+
+
+def test_memory_that_does_not_suffice_is_told_with_what_takes_less(tmp_path):
+    config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
+    videos = build_loader(config, "val")
+    with pytest.raises(
+        DataError, match=r"on cpu failed: .*out of memory.*; each video alone decodes: .*smaller train.batch"
+    ):
+        videos._runner._revive(
+            RuntimeError("encountered:\n\nCUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory")
+        )
+    assert_same(list(map(arrays, videos.epoch(0))), read(config, "val"))  # with what takes its place
+    videos.close()
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "dali_cpu"])
+@pytest.mark.parametrize("kind", [TypeError, AttributeError, NameError, KeyError, ValueError, RuntimeError])
+def test_a_mistake_of_ours_blames_no_video(tmp_path, monkeypatch, decoder, kind):
+    """DALI's own errors are RuntimeErrors, too."""
+    config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder=decoder)
+    videos = build_loader(config, "val")
+    error = kind("ours")
+    monkeypatch.setattr("dali_pipes.feed.feeder.prepare", Mock(side_effect=error))
+    with pytest.raises(kind, match="ours") as caught:
+        list(videos.epoch(0))
+    assert caught.value is error
+    assert videos.unreadable == []
+    videos.close()
+
+
+def test_no_video_is_blamed_for_memory_that_does_not_suffice(tmp_path, monkeypatch):
+    config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
+    spoil(tmp_path / "6.mp4")
+    videos = build_loader(config, "val")
+    refusals = iter(["", "", "Can't allocate 400 bytes"])  # of the blank picture, of one video, of the next
+    monkeypatch.setattr(videos._runner, "_refusal", lambda sample: next(refusals))
+    with pytest.raises(DataError, match=r"mp4: Can't allocate 400 bytes; if memory is short, take a smaller"):
+        list(videos.epoch(0))
+    assert videos.unreadable == []
+    videos.close()

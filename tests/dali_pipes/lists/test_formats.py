@@ -1,0 +1,163 @@
+"""Formats of lists that anyone may write: plain lists, tables, JSON lines, class folders."""
+
+import json
+
+import pytest
+
+from configs.schema import Data
+from dali_pipes.errors import DataError
+from dali_pipes.lists.formats.class_names import Numbers, read_class_names
+from dali_pipes.lists.listing import read_list
+from tests.support.trees import plant, rows
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Writes files of the given texts below a folder, and returns that folder."""
+    return lambda files: plant(tmp_path, files)
+
+
+# Lists of TSM, mmaction2 and PaddleVideo
+
+
+def test_frame_counts_of_tsm_lists_are_kept(tree):
+    root = tree({"train.txt": "something/v1/img/78687 36 41\nsomething/v1/img/42326 62 3\n"})
+    listing = read_list(f"{root}/train.txt")
+    assert rows(listing) == [("something/v1/img/78687", 41), ("something/v1/img/42326", 3)]
+    assert listing.num_frames_N.tolist() == [36, 62]
+
+
+def test_paddlevideo_frame_lists_keep_the_extension_in_the_folders_name(tree):
+    root = tree({"train_frames.list": "abseiling/_4YTwq0-73Y_000044_000054.mp4 300 0\n"})
+    assert rows(read_list(f"{root}/train_frames.list")) == [("abseiling/_4YTwq0-73Y_000044_000054.mp4", 0)]
+
+
+def test_a_list_is_one_of_frames_only_if_every_line_could_be(tree):
+    root = tree({"train.list": "take 1 300 0\ntake two 5\n"})
+    listing = read_list(f"{root}/train.list")
+    assert rows(listing) == [("take 1 300", 0), ("take two", 5)] and listing.num_frames_N is None
+
+
+def test_a_format_can_be_forced(tree):
+    source = str(tree({"train.list": "take 300 0"}) / "train.list")
+    assert rows(read_list(source)) == [("take", 0)]
+    assert rows(read_list(source, Data(format="path_label"))) == [("take 300", 0)]
+
+
+def test_paddlevideo_ucf101_lists_need_a_suffix(tree):
+    root = tree({"ucf101_train_split_1_videos.txt": "/data/v_Archery_g01_c01 2\n/data/v_Archery_g01_c02 2\n"})
+    listing = read_list(f"{root}/ucf101_train_split_1_videos.txt", Data(suffix=".avi"))
+    assert rows(listing) == [("/data/v_Archery_g01_c01.avi", 2), ("/data/v_Archery_g01_c02.avi", 2)]
+
+
+def test_a_prefix_is_a_folder_above_every_path(tree):
+    root = tree({"train.list": "a.mp4 0\n/b.mp4 1\n"})
+    assert rows(read_list(f"{root}/train.list", Data(prefix="videos"))) == [("videos/a.mp4", 0), ("/b.mp4", 1)]
+
+
+# Tables
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "path,label\nb.mp4,run\na.mp4,jump\n",
+        "\ufeffLabel\tPath\r\nrun\tb.mp4\r\njump\ta.mp4\r\n",
+        'path;label;split\n"b.mp4";run;training\na.mp4; jump;training\n',
+        "path,label,start,end\nb.mp4,run,,\na.mp4,jump,,\n",
+    ],
+    ids=["csv", "tsv", "semicolons and a split", "no parts"],
+)
+def test_a_table_with_class_names_is_numbered_by_the_alphabet(tree, content):
+    listing = read_list(str(tree({"train.csv": content}) / "train.csv"))
+    assert rows(listing) == [("b.mp4", 1), ("a.mp4", 0)] and listing.class_names == ("jump", "run")
+
+
+def test_a_table_with_numbers_keeps_them(tree):
+    root = tree({"val.csv": 'path,label,frames\na b,7,12\n"c,d",0,9\n'})
+    listing = read_list(f"{root}/val.csv")
+    assert rows(listing) == [("a b", 7), ("c,d", 0)] and listing.num_frames_N.tolist() == [12, 9]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("c.mp4", "1 fields, but the header names 4"),
+        ('"c.mp4,1,,', "not a line of a table"),
+        ("c.mp4,x,,", "label 'x' is not a whole number"),
+        ("c.mp4,,,", "no label"),
+        (",1,,", "no path"),
+        ("c.mp4,1,0.5,2", "asks for a part of a video"),
+    ],
+)
+def test_a_bad_line_of_a_table_is_named(tree, line, reason):
+    root = tree({"train.csv": f"path,label,start,end\na.mp4,0,,\n{line}\n"})
+    with pytest.raises(DataError, match=f"train.csv:3: {reason}"):
+        read_list(f"{root}/train.csv")
+
+
+def test_json_lines_hold_any_name(tree):
+    name = 'odd "name"\twith\n a break.mp4 '
+    root = tree({"a.jsonl": json.dumps({"path": name, "label": 3}) + '\n{"path": "b", "label": 0, "frames": 9}\n'})
+    listing = read_list(f"{root}/a.jsonl")
+    assert rows(listing) == [(name, 3), ("b", 0)] and listing.num_frames_N is None
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"path": "b.mp4", "label": true}', "label is true"),
+        ('{"path": ["b.mp4"], "label": 1}', r"path is \[\"b.mp4\"\]"),
+        ('{"path": "b.mp4", "label": 1.0}', "label is 1.0, neither text nor a whole number"),
+        ('{"path": "b.mp4", "label": 1, "start": 0}', "asks for a part of a video"),
+        ('{"path": "b.mp4", "label": -1}', "label '-1' is not a whole number"),
+        ('{"path": "\\ud800.mp4", "label": 1}', "surrogates not allowed"),
+        ('{"path": "b.mp4"', "not a JSON object"),
+        ("[" * 100_000, "not a JSON object"),
+        ("7", "expected a JSON object"),
+    ],
+)
+def test_a_bad_line_of_json_is_named(tree, line, reason):
+    root = tree({"a.jsonl": f'{{"path": "a.mp4", "label": 0}}\n{line}\n'})
+    with pytest.raises(DataError, match=f"a.jsonl:2: .*{reason}"):
+        read_list(f"{root}/a.jsonl")
+
+
+# Class folders
+
+
+def test_class_folders_held_out_take_their_numbers_from_those_for_training(tree):
+    names = ["train/jump/a.mp4", "train/lie/a.mp4", "train/run/a.mp4", "val/run/b.mp4", "val/jump/b.mp4"]
+    root = tree(dict.fromkeys(names, ""))
+    listing = read_list(f"{root}/val", Data(train=f"{root}/train"))
+    assert rows(listing) == [("jump/b.mp4", 0), ("run/b.mp4", 2)] and listing.class_names == ("jump", "lie", "run")
+
+
+# Files of class names
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["a b\nc\n3 d\n", "0 a b\n1 c\n2 3 d\n", "3 3 d\n1 a b\n2 c\n", "\ufeff1,a b\r\n2,c\r\n\r\n3,3 d"],
+    ids=["names", "from 0", "from 1, in another order", "as of Windows"],
+)
+def test_class_names_may_be_numbered(tree, content):
+    assert read_class_names(str(tree({"names.txt": content}) / "names.txt")) == ("a b", "c", "3 d")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("a\n\nb\na\n", "4: 'a' names two classes, here and in line 1"), ("\n", "1: no class names")],
+)
+def test_class_names_are_each_of_one_class(tree, content, reason):
+    with pytest.raises(DataError, match=f"names.txt:{reason}"):
+        read_class_names(str(tree({"names.txt": content}) / "names.txt"))
+
+
+def test_a_class_is_found_however_a_mirror_spells_it():
+    numbers = Numbers(["passing American football (in game)", "massaging person's head", "tai chi", "tai-chi"])
+    assert numbers.of("passing_american_football_in_game") == 0
+    assert numbers.of('"massaging_person’s_head"') == 1
+    assert numbers.of("tai-chi") == 3
+    with pytest.raises(ValueError, match="class 'Tai Chi' is not among the 4 classes"):
+        numbers.of("Tai Chi")

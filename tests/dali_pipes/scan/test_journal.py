@@ -1,0 +1,63 @@
+"""What an unfinished scan remembers: found again for the same file, looked at as thoroughly, and for no other."""
+
+from contextlib import closing
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from dali_pipes.scan.catalog import Entry
+from dali_pipes.scan.journal import Journal
+from tests.support import scripted
+
+VIDEO = replace(scripted.video("/a/é.mp4", 5, 100, 7), fps=29.97, description=b"\0stsd\xff")
+
+
+@pytest.fixture
+def journal(tmp_path):
+    with closing(Journal(tmp_path / "journal.sqlite", "reader")) as journal:
+        yield journal
+
+
+def test_a_video_comes_out_as_it_went_in_also_after_a_restart(tmp_path):
+    for kept in (False, True):
+        with closing(Journal(tmp_path / "journal.sqlite", "reader")) as journal:
+            if not kept:
+                journal.add(VIDEO.path, Entry(100, 7, 1, VIDEO))
+            size, mtime_ns, check, video = journal.find(VIDEO.path, 100, 7, 1)
+            assert (size, mtime_ns, check) == (100, 7, 1)
+            for field in fields(VIDEO):
+                np.testing.assert_array_equal(getattr(video, field.name), getattr(VIDEO, field.name))
+
+
+def test_a_reason_and_a_name_that_is_no_text_come_out_as_they_went_in(journal):
+    entry = Entry(3, -5, 0, "is damaged")
+    journal.add("/a/\udcff.mp4", entry)
+    assert journal.find("/a/\udcff.mp4", 3, -5, 0) == entry
+
+
+@pytest.mark.parametrize("asked", [("/a/b.mp4", 100, 7, 1), (VIDEO.path, 99, 7, 1), (VIDEO.path, 100, 8, 1)])
+def test_another_file_size_or_time_is_not_found(journal, asked):
+    journal.add(VIDEO.path, Entry(100, 7, 1, VIDEO))
+    assert journal.find(*asked) is None
+
+
+@pytest.mark.parametrize(("check", "found"), [(0, True), (1, True), (2, False)])
+def test_what_was_looked_at_less_thoroughly_is_not_found(journal, check, found):
+    journal.add(VIDEO.path, Entry(100, 7, 1, VIDEO))
+    assert (journal.find(VIDEO.path, 100, 7, check) is not None) == found
+
+
+def test_what_another_reader_found_is_not_found_and_can_be_found_anew(tmp_path):
+    for reader in ("an older one", "a newer one"):
+        with closing(Journal(tmp_path / "journal.sqlite", reader)) as journal:
+            assert journal.find("/a/b.mp4", 3, 5, 0) is None
+            journal.add("/a/b.mp4", Entry(3, 5, 0, f"refused by {reader}"))
+            assert journal.find("/a/b.mp4", 3, 5, 0).outcome == f"refused by {reader}"
+
+
+def test_a_removed_journal_leaves_no_file(tmp_path):
+    with closing(Journal(tmp_path / "journal.sqlite", "reader")) as journal:
+        journal.add(VIDEO.path, Entry(100, 7, 1, VIDEO))
+    journal.remove()
+    assert list(tmp_path.iterdir()) == []

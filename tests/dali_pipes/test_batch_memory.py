@@ -1,0 +1,31 @@
+"""A loader that has read for long holds no more than one that has begun."""
+
+import os
+
+import pytest
+from test_catalog import resident_bytes
+
+from dali_pipes import build_loader
+from tests.support.loading import make_config, with_section, write_set
+
+BATCHES, WARM = 5000, 500
+GROWTH = 0.01  # of the process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("decoder", "codec"), [("pyav", "libx264"), ("dali_cpu", "libvpx-vp9")])
+def test_five_thousand_batches_leave_nothing_behind(tmp_path, decoder, codec):
+    config = with_section(make_config(write_set(tmp_path, codec)), "data", decoder=decoder)
+    config = with_section(with_section(config, "train", batch=2), "model", frames=2)
+    (tmp_path / "3.mp4").unlink()  # what cannot be read leaves nothing behind either
+    loader = build_loader(config, "train")
+    batches = (batch for epoch in range(BATCHES) for batch in loader.epoch(epoch))
+    for _, _ in zip(range(WARM), batches, strict=False):
+        pass
+    memory, descriptors = resident_bytes(), len(os.listdir("/proc/self/fd"))
+    for _, _ in zip(range(BATCHES), batches, strict=False):
+        pass
+    assert resident_bytes() < (1 + GROWTH) * memory
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 2
+    assert [bad.row for bad in loader.unreadable] == [3]
+    loader.close()

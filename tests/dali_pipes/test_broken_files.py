@@ -1,0 +1,149 @@
+"""Broken files in a set change nothing but the report of them: the same clips in the same order, and training ends."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from dali_pipes import Shard, build_loader
+from dali_pipes.scan.build import load_catalog
+from tests.support.loading import make_config, read, with_section
+from tests.support.paths import ROOT
+from tests.support.videos import write_video
+
+WHOLE, CLASSES = 63, 3
+
+
+def write_audio(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def write_trackless(path: Path, whole: Path) -> None:
+    """A video track with no picture in it."""
+    with av.open(str(whole)) as source, av.open(str(path), "w") as container:
+        container.add_stream_from_template(source.streams.video[0])
+        container.start_encoding()
+
+
+def flip_bits(path: Path, whole: Path) -> None:
+    """Damage the pictures and leave the index as it is, so that only decoding finds out."""
+    content = bytearray(whole.read_bytes())
+    start, end = content.index(b"mdat") + 100, len(content) - 10
+    for place in np.random.default_rng(0).integers(start, end, 60):
+        content[place] ^= 0xFF
+    path.write_bytes(content)
+
+
+BROKEN = {  # name: how it is made of a whole file, and part of the reason that is given
+    "empty.mp4": (lambda path, whole: path.write_bytes(b""), "is empty"),
+    "text.mp4": (lambda path, whole: path.write_text("404 not found"), "not a video"),
+    "head.mp4": (lambda path, whole: path.write_bytes(whole.read_bytes()[3000:]), "not a video"),
+    "tail.mp4": (lambda path, whole: path.write_bytes(whole.read_bytes()[:3000]), "is cut short"),
+    "audio.mp4": (lambda path, whole: write_audio(path), "only audio"),
+    "pictureless.mp4": (write_trackless, "holds no"),
+    "flipped.mp4": (flip_bits, "damaged"),
+}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Lists of the same videos, without and with a tenth of broken ones among them."""
+    folder = tmp_path_factory.mktemp("broken")
+    for number in range(WHOLE):
+        write_video(folder / f"{number}.mp4", "libx264", 10 + number % 7, gop=4, options={"movflags": "faststart"})
+    shutil.copy(write_video(folder / "spare.mp4", "libx264", 40, gop=4), folder / "model.mp4")
+    good = [f"{number}.mp4 {number % CLASSES}" for number in range(WHOLE)]
+    mixed = list(good)
+    for place, (name, (damage, _)) in enumerate(BROKEN.items()):
+        damage(folder / name, folder / "model.mp4")
+        mixed.insert(place * 10, f"{name} {place % CLASSES}")
+    for name, lines in (("good", good), ("mixed", mixed)):
+        (folder / f"{name}.list").write_text("".join(f"{line}\n" for line in lines))
+    return folder / "good.list", folder / "mixed.list"
+
+
+def config_of(source: Path, check: str = "full"):
+    config = with_section(make_config(str(source)), "data", check=check)
+    load_catalog(str(source), config.data)
+    return config
+
+
+def named(batches, source: Path):
+    """Batches with the name of each video in place of its row, which differs between the lists."""
+    names = [line.split()[0] for line in source.read_text().splitlines()] + [None]
+    return [(clips, labels.tolist(), [names[row] for row in rows]) for clips, labels, rows in batches]
+
+
+def test_each_broken_file_is_named_once_with_its_reason(sets):
+    _, mixed = sets
+    catalog = load_catalog(str(mixed), config_of(mixed).data)
+    found = {Path(path).name: reason for _, path, reason in catalog.unreadable}
+    assert set(found) == set(BROKEN)
+    for name, (_, reason) in BROKEN.items():
+        assert reason in found[name], f"{name}: {found[name]}"
+    quarantine = mixed.with_name("mixed.list.scan") / "quarantine.jsonl"
+    lines = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    assert sorted(Path(line["path"]).name for line in lines) == sorted(BROKEN)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_the_whole_files_give_the_same_batches(sets, split, ranks):
+    for rank in range(ranks):
+        good, mixed = (named(read(config_of(source), split, shard=Shard(rank, ranks)), source) for source in sets)
+        assert len(good) == len(mixed) > 0
+        for (clips, labels, names), (same_clips, same_labels, same_names) in zip(good, mixed, strict=True):
+            assert (names, labels) == (same_names, same_labels)
+            np.testing.assert_array_equal(clips, same_clips)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_class_counts_are_the_truth(sets, ranks):
+    config = config_of(sets[1])
+    labels = [label_B for rank in range(ranks) for _, label_B, _ in read(config, "val", shard=Shard(rank, ranks))]
+    counted = np.concatenate(labels)
+    assert np.bincount(counted[counted >= 0]).tolist() == [WHOLE // CLASSES] * CLASSES
+
+
+def test_damage_that_only_decoding_finds_is_named_when_it_is_met(sets):
+    config = config_of(sets[1], check="demux")
+    loader = build_loader(config, "val")
+    seen = sum(int((batch.index_B >= 0).sum()) for _ in range(2) for batch in loader.epoch(0))
+    reasons = [bad.reason for bad in loader.unreadable if bad.path.endswith("flipped.mp4")]
+    loader.close()
+    assert seen == 2 * WHOLE
+    assert len(reasons) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_training_ends(sets, tmp_path, ranks):
+    settings = {
+        "model": {"backbone": "resnet18", "width": 8, "num_classes": CLASSES, "frames": 4, "pretrained": "none"},
+        "data": {"train": str(sets[1]), "val": str(sets[1]), "decoder": "pyav", "max_bad_fraction": 0.2},
+        "clip": {"size": 32},
+        "eval": {"short_side": 40},
+        "optim": {"lr": 0.01},
+        "train": {"name": f"broken{ranks}", "epochs": 1, "batch": 8, "runs": str(tmp_path)},
+        "runtime": {"device": "cpu", "precision": "fp32", "threads": 1},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(settings))
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    command = [sys.executable, *launch, "train.py", "--config", str(tmp_path / "recipe.yaml")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    run = tmp_path / f"broken{ranks}"
+    lines = [json.loads(line) for line in (run / "quarantine.jsonl").read_text().splitlines()]
+    of_training = [Path(line["path"]).name for line in lines if line["split"] == "train"]
+    assert len(of_training) == len(set(of_training))
+    assert set(BROKEN) - {"flipped.mp4"} <= set(of_training) <= set(BROKEN)

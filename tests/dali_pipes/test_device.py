@@ -1,0 +1,96 @@
+"""What a process may use of its machine."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from dali_pipes import device as host
+from dali_pipes.batch import InUse
+from tests.support.paths import ROOT
+
+
+@pytest.mark.parametrize(
+    ("device", "flags", "precision"),
+    [
+        ("cuda", "", "fp16"),
+        ("cpu", "avx2 avx512f", "fp32"),
+        ("cpu", "avx512f avx512_bf16", "bf16"),
+        ("cpu", "amx_bf16 amx_tile", "bf16"),
+    ],
+)
+def test_precision_follows_what_multiplies_fast(monkeypatch, device, flags, precision):
+    monkeypatch.setattr(host, "_cpu_flags", lambda: set(flags.split()))
+    assert host.pick_precision(device) == precision
+
+
+def test_this_processor_says_what_it_can_do():
+    assert "fpu" in host._cpu_flags()
+
+
+@pytest.mark.parametrize(("cores", "ranks", "share"), [(8, None, 8), (8, "2", 4), (7, "2", 3), (2, "4", 1)])
+def test_ranks_of_a_host_share_its_cores_and_each_has_one_at_least(monkeypatch, cores, ranks, share):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if ranks:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    assert host.cores_of_rank() == share
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "dtype"),
+    [
+        ("cpu", "fp32", torch.float32),
+        ("cpu", "bf16", torch.float32),
+        ("cpu", "fp16", torch.float16),
+        ("cuda", "fp32", torch.float32),
+        ("cuda", "bf16", torch.float16),
+        ("cuda", "fp16", torch.float16),
+    ],
+)
+def test_clips_are_half_precision_where_the_network_is_and_a_gpu_computes(device, precision, dtype):
+    assert host.clip_dtype(precision, torch.device(device)) == dtype
+
+
+@pytest.mark.gpu
+def test_lent_memory_is_kept_until_the_gpu_has_read_it():
+    in_use = InUse(torch.device("cuda"))
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        in_use.hold(torch.ones(1, device="cuda"))  # what is used for the first time is loaded first, which may wait
+        torch.cuda._sleep(1)
+        stream.synchronize()
+        torch.cuda._sleep(200_000_000)  # cycles: a tenth of a second
+        in_use.hold(torch.ones(1, device="cuda"))
+        in_use.hold(torch.ones(1, device="cuda"))
+        assert len(in_use._held) == 2  # the one of before is gone
+        stream.synchronize()
+        in_use.hold(torch.ones(1, device="cuda"))
+        assert len(in_use._held) <= 1
+
+
+def test_threads_that_compute_sleep_while_they_wait():
+    program = "import engine, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    asked = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=clean, capture_output=True, text=True)
+    assert asked.stdout.split() == ["PASSIVE", "False"]
+
+
+def test_a_thread_that_computes_alone_stays_alone_and_changes_no_other():
+    """Whatever training asked for: torch applies that in each thread, when the thread first computes."""
+
+    def threads_after_computing() -> int:
+        torch.ones(1 << 20).add_(1)
+        return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(1, initializer=host.compute_alone) as alone, ThreadPoolExecutor(1) as other:
+            assert alone.submit(threads_after_computing).result() == 1
+            assert other.submit(threads_after_computing).result() == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,98 @@
+"""From epoch to epoch without a stop: the first batches of the next are prepared early, and are the right ones."""
+
+import itertools
+import threading
+from collections import Counter
+
+import pytest
+
+from dali_pipes import build_loader
+from dali_pipes.views.plans import EvalPlan, TrainPlan
+from tests.support import loading
+from tests.support.loading import arrays, assert_same, read
+
+STEPS = 3  # of an epoch: 13 videos in batches of 4
+
+
+config, loader = loading.config, loading.loader
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """How often the views of each place were drawn."""
+    count = Counter()
+    for plan in (TrainPlan, EvalPlan):
+
+        def draw(self, epoch, step, plain=plan.draw):
+            count[epoch, step] += 1
+            return plain(self, epoch, step)
+
+        monkeypatch.setattr(plan, "draw", draw)
+    return count
+
+
+def take(batches, count=None):
+    """The next `count` batches, or all that are left, as arrays."""
+    return list(map(arrays, itertools.islice(batches, count)))
+
+
+def test_epochs_in_a_row_are_those_of_a_fresh_loader_whatever_is_evaluated_between(config, loader):
+    evaluation = build_loader(config, "val")
+    expected = read(config, "val")
+    for epoch in range(3):
+        assert_same(take(loader.epoch(epoch)), read(config, epoch=epoch))
+        assert_same(take(evaluation.epoch(0)), expected)
+    evaluation.close()
+
+
+def test_the_next_epoch_is_in_preparation_before_it_is_asked_for_and_prepared_once(loader, drawn):
+    take(loader.epoch(0))
+    assert drawn[1, 0] == 1
+    take(loader.epoch(1))
+    assert {drawn[epoch, step] for epoch in range(2) for step in range(STEPS)} == {1}
+
+
+def test_an_epoch_that_was_left_goes_on_where_it_was_left(config, loader, drawn):
+    first = take(loader.epoch(0), 1)
+    assert_same(first + take(loader.epoch(0, start=1)), read(config))
+    assert drawn[0, 0] == 2  # here and in the loader that it is compared with
+
+
+@pytest.mark.parametrize("place", [(5, 0), (0, 0), (1, 2)])
+def test_another_place_than_the_next_drops_what_was_prepared(config, loader, place):
+    take(loader.epoch(0))
+    assert_same(take(loader.epoch(*place)), read(config, epoch=place[0], start=place[1]))
+
+
+def test_two_iterators_at_once_give_each_its_own_batches(config, loader):
+    one, other = loader.epoch(0), loader.epoch(1)
+    taken = [(take(one, 1), take(other, 1)) for _ in range(STEPS)]
+    for epoch, mine in enumerate(zip(*taken, strict=True)):
+        assert_same([batch for batches in mine for batch in batches], read(config, epoch=epoch))
+
+
+def test_nothing_is_prepared_behind_an_evaluation(config, drawn):
+    loader = build_loader(config, "val")
+    count = len(take(loader.epoch(0)))
+    loader.close()
+    assert dict(drawn) == {(0, step): 1 for step in range(count)}
+
+
+def test_an_epoch_never_asked_for_leaves_no_thread_and_is_not_prepared_to_its_end(config, drawn):
+    before = set(threading.enumerate())
+    loader = build_loader(config, "train")
+    take(loader.epoch(0))
+    loader.close()
+    assert set(threading.enumerate()) <= before
+    ahead = config.runtime.prefetch + 1 + 2  # of the threads, the one that they have ready, and DALI's
+    assert sum(drawn.values()) <= STEPS + ahead
+
+
+def test_a_paused_loader_prepares_nothing_and_gives_the_same_batches_when_asked_again(config, loader, drawn):
+    take(loader.epoch(0))
+    loader.pause()
+    before = drawn.copy()
+    assert loader._runner._feeder._pool._work_queue.empty()
+    again = take(loader.epoch(1))
+    assert drawn[1, 0] == before[1, 0] + 1, "what was prepared is dropped"
+    assert_same(again, read(config, epoch=1))

@@ -1,0 +1,61 @@
+"""What a GPU makes of a list of videos is what a CPU makes of it: frames, boxes, mirrors, rows; pixels by rounding.
+
+One case of each decoder runs on a CPU, so that the test itself is tried where there is no GPU.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from dali_pipes import build_loader
+from tests.support.loading import LUMA, STD, make_config, read, with_section, write_set
+
+CODECS = {"dali_cpu": "libvpx-vp9"}  # DALI's own decoder takes no H.264
+
+
+@pytest.fixture(scope="module")
+def config_for(tmp_path_factory):
+    """The recipe of a list that a decoder takes."""
+    made = {}
+
+    def config(decoder):
+        codec = CODECS.get(decoder, "libx264")
+        if codec not in made:
+            made[codec] = make_config(write_set(tmp_path_factory.mktemp("videos"), codec))
+        return made[codec]
+
+    return config
+
+
+@pytest.mark.parametrize(
+    ("decoder", "device"),
+    [
+        ("dali_cpu", "cpu"),
+        pytest.param("dali_cpu", "cuda", marks=pytest.mark.gpu),
+        pytest.param("pyav", "cuda", marks=pytest.mark.gpu),
+        pytest.param("nvdec", "cuda", marks=pytest.mark.gpu),
+        pytest.param("auto", "cuda", marks=pytest.mark.gpu),
+        pytest.param("hybrid", "cuda", marks=pytest.mark.gpu),
+    ],
+)
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(("split", "crops"), [("train", "center"), ("val", "ten")])
+def test_clips_are_those_of_a_cpu(config_for, decoder, device, precision, split, crops):
+    on_cpu = with_section(config_for(decoder), "eval", crops=crops, short_side=48)
+    config = with_section(with_section(on_cpu, "data", decoder=decoder), "runtime", precision=precision, device=device)
+    expected = read(on_cpu, split)
+    loader = build_loader(config, split)
+    assert loader.note == ""
+    assert decoder != "auto" or loader.head == "nvdec"
+    for batch, (clips, label_B, row_B) in zip(loader.epoch(0), expected, strict=True):
+        x_NCHW = batch.clips_BVTCHW.flatten(0, 2)
+        assert (x_NCHW.device.type, batch.label_B.device.type) == (device, device)
+        assert x_NCHW.dtype == (torch.float16 if precision == "fp16" else torch.float32)
+        assert x_NCHW.is_contiguous(memory_format=torch.channels_last)
+        np.testing.assert_array_equal(batch.label_B.cpu(), label_B)
+        np.testing.assert_array_equal(batch.index_B.cpu(), row_B)
+        real = row_B >= 0
+        apart = np.moveaxis(batch.clips_BVTCHW.float().cpu().numpy() - clips, 3, -1)[real] * STD * 255
+        assert np.abs(apart @ LUMA).max() < 5  # as between the heads of a CPU: tests/dali_pipes/test_loader.py
+        assert np.abs(apart).mean() < 4
+    loader.close()

@@ -1,0 +1,165 @@
+"""Score files: counted again they give what the evaluation gave, and fused what NumPy gives."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dali_pipes import DataError
+from engine.evaluation import scores
+from engine.evaluation.evaluate import evaluate
+from tests.support import tiny
+from tests.support.by_mean import ByMean, logits_NVK, softmax
+from tests.support.tiny import RowLoader
+
+
+def evaluated(loader, *, classes=8, average="logits", views=False, model=None):
+    """What an evaluation finds, and the scores that it keeps."""
+    config = tiny.config(model={"num_classes": classes}, eval={"average": average})
+    keeper = scores.Keeper(views)
+    result = evaluate(model or ByMean(classes), loader, config, keeper.add)
+    return result, keeper.gather(loader, result, {"settings": {"eval.average": average}})
+
+
+def saved(folder, kept):
+    """The scores, written and read."""
+    kept.save(folder / "scores.npz")
+    return scores.load(folder / "scores.npz")
+
+
+@pytest.mark.parametrize("average", ["logits", "probs"])
+def test_a_score_file_counted_again_gives_every_digit_of_the_evaluation(tmp_path, average):
+    result, kept = evaluated(RowLoader(11, 4, train=False, views=3, bad=[2], classes=8), average=average)
+    again = scores.count([saved(tmp_path, kept)], [1.5], average)
+    assert again.to_json() == result.to_json()
+
+
+def test_a_score_file_says_what_was_judged_and_how(tmp_path):
+    loader = RowLoader(11, 4, train=False, views=3, bad=[2], classes=8)
+    loader.class_names = tuple("abcdefgh")
+    kept = saved(tmp_path, evaluated(loader, views=True)[1])
+    rows = [row for row in range(11) if row != 2]
+    each_NVK = logits_NVK(loader, 8)[rows]
+    assert kept.row.tolist() == rows
+    assert kept.label.tolist() == [row % 8 for row in rows]
+    assert kept.path.tolist() == [f"{row}.mp4" for row in rows]
+    assert kept.class_names.tolist() == list("abcdefgh")
+    assert kept.about["unreadable"] == [[2, "2.mp4", "is empty"]]
+    np.testing.assert_allclose(kept.logits_of_views, each_NVK, rtol=1e-4, atol=1e-5)  # float32 against float64
+    np.testing.assert_allclose(kept.logits, each_NVK.mean(1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(kept.log_probs, np.log(softmax(each_NVK).mean(1)), rtol=1e-4, atol=1e-5)
+    assert kept.logits.dtype == kept.log_probs.dtype == kept.logits_of_views.dtype == np.float32
+
+
+def test_views_are_kept_only_where_asked_for(tmp_path):
+    assert saved(tmp_path, evaluated(RowLoader(3, 4, train=False, views=3))[1]).logits_of_views.shape == (3, 0, 8)
+
+
+def test_a_path_that_is_no_text_is_kept(tmp_path):
+    loader = RowLoader(1, 1, train=False)
+    loader.path = lambda row: "a\udcff 手.mp4"  # as Python reads bytes that are not UTF-8
+    assert saved(tmp_path, evaluated(loader)[1]).path.tolist() == ["a\udcff 手.mp4"]
+
+
+@pytest.mark.parametrize("average", ["logits", "probs"])
+def test_fused_scores_are_the_weighted_mean_of_two_networks(average):
+    loader = RowLoader(40, 4, train=False, views=2, classes=8)
+    other = ByMean(8)
+    other.scale_K.data = torch.linspace(3, -2, 8)
+    files = [evaluated(loader, classes=8, model=model)[1] for model in (ByMean(8), other)]
+    result = scores.count(files, [1.0, 1.5], average)
+    if average == "logits":
+        fused_NK = np.average([file.logits for file in files], axis=0, weights=[1, 1.5])
+        fused_NK = fused_NK - np.logaddexp.reduce(fused_NK, axis=1, keepdims=True)
+    else:
+        fused_NK = np.logaddexp(files[0].log_probs + np.log(1 / 2.5), files[1].log_probs + np.log(1.5 / 2.5))
+    label_N = np.arange(40) % 8
+    assert result.correct == (fused_NK.argmax(1) == label_N).sum()
+    assert result.loss == pytest.approx(-fused_NK[np.arange(40), label_N].mean(), rel=1e-6)
+
+
+def test_only_videos_that_all_networks_could_read_are_fused():
+    files = [evaluated(RowLoader(11, 4, train=False, bad=bad, classes=8))[1] for bad in ([2], [2, 7])]
+    result = scores.count(files, [1.0, 1.0], "logits")
+    assert "evaluated 9 of 11 videos, 2 unreadable" in result.summary()
+    assert [row for row, _, _ in result.unreadable] == [2, 7]
+    alone = scores.count(files[1:], [1.0], "logits")  # the same scores, without row 7
+    assert result.to_json() == alone.to_json()
+
+
+def test_rows_of_several_ranks_are_brought_into_the_order_of_the_list(monkeypatch):
+    shares = [slice(1, None, 2), slice(0, None, 2)]
+    monkeypatch.setattr(
+        scores.distributed, "to_rank_zero", lambda columns: [[c[share] for c in columns] for share in shares]
+    )
+    kept = evaluated(RowLoader(11, 4, train=False, classes=8))[1]
+    assert kept.row.tolist() == list(range(11))
+    assert kept.label.tolist() == [row % 8 for row in range(11)]
+    assert kept.path.tolist() == [f"{row}.mp4" for row in range(11)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "message"),
+    [
+        (12, 8, "one of 11 rows and 8 classes, one of 12 rows and 8 classes"),
+        (11, 7, "one of 11 rows and 8 classes, one of 11 rows and 7 classes"),
+    ],
+)
+def test_files_of_different_lists_are_not_fused(rows, classes, message):
+    files = [evaluated(RowLoader(n, 4, train=False, classes=k), classes=k)[1] for n, k in ((11, 8), (rows, classes))]
+    with pytest.raises(DataError, match=message):
+        scores.count(files, [1.0, 1.0], "logits")
+
+
+def test_the_first_row_with_two_labels_is_named():
+    files = [evaluated(RowLoader(11, 4, train=False, classes=k))[1] for k in (8, 3)]
+    with pytest.raises(DataError, match=r"row 3 is 3\.mp4 of class 3 in one, 3\.mp4 of class 0 in the other"):
+        scores.count(files, [1.0, 1.0], "logits")
+
+
+def test_lists_in_different_orders_are_not_fused_though_their_labels_agree():
+    rgb, flow = (evaluated(RowLoader(11, 4, train=False, classes=8))[1] for _ in range(2))
+    swapped = flow.path.copy()
+    swapped[[2, 10]] = swapped[[10, 2]]  # both of class 2
+    with pytest.raises(DataError, match=r"row 2 is 2\.mp4 in one and 10\.mp4 in the other, which has 2 in row 10"):
+        scores.count([rgb, replace(flow, path=swapped)], [1.0, 1.0], "logits")
+
+
+@pytest.mark.parametrize("form", ["elsewhere/{}.avi", "{}_flow"])
+def test_videos_of_other_folders_endings_or_names_are_fused(form):
+    rgb, flow = (evaluated(RowLoader(11, 4, train=False, classes=8))[1] for _ in range(2))
+    flow = replace(flow, path=np.array([form.format(row) for row in flow.row]))
+    assert scores.count([rgb, flow], [1.0, 1.0], "logits").evaluated == 11
+
+
+def test_scores_that_left_the_device_early_are_the_same(tmp_path):
+    loader, model = RowLoader(11, 4, train=False, views=3, bad=[2], classes=8), ByMean(8)
+    files = []
+    for name, most_on_device in (("all", 2**28), ("none", 0), ("some", 1000)):
+        keeper = scores.Keeper(views=True, most_on_device=most_on_device)
+        result = evaluate(model, loader, tiny.config(model={"num_classes": 8}), keeper.add)
+        keeper.gather(loader, result, {}).save(tmp_path / name)
+        files.append((tmp_path / name).read_bytes())
+    assert files[0] == files[1] == files[2]
+
+
+def test_scores_beyond_the_bound_are_on_the_host():
+    keeper = scores.Keeper(views=True, most_on_device=0)
+    evaluate(ByMean(8), RowLoader(4, 2, train=False), tiny.config(model={"num_classes": 8}), keeper.add)
+    assert (len(keeper._on_device), len(keeper._on_host)) == (0, 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04"])
+def test_another_file_is_no_score_file(tmp_path, content):
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.npz: not a file of scores"):
+        scores.load(tmp_path / "x.npz")
+
+
+def test_an_archive_of_other_arrays_or_of_pickles_is_no_score_file(tmp_path):
+    np.savez(tmp_path / "other.npz", row=np.arange(3))
+    np.savez(tmp_path / "pickle.npz", about=np.array({}, dtype=object))
+    for name in ("other.npz", "pickle.npz"):
+        with pytest.raises(DataError, match="not a file of scores"):
+            scores.load(tmp_path / name)

@@ -1,0 +1,102 @@
+"""A saved network comes back as it was, and says what is missing where it cannot."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import configs
+from configs import ConfigError
+from engine.inference.saved_model import open_saved
+from models import CheckpointError, build_model, load_pretrained, load_weights, read_file
+from tests.support import tiny
+
+
+def saved_file(folder, **content):
+    config = tiny.config()
+    model = build_model(config.model).eval()
+    torch.save({"model": model.state_dict(), "config": configs.flat(config), **content}, folder / "best.pt")
+    return model, config, folder / "best.pt"
+
+
+def test_a_checkpoint_brings_its_own_settings_and_class_names(tmp_path):
+    model, config, path = saved_file(tmp_path, class_names=("up", "down", "left"))
+    saved = open_saved(path)
+    clips = torch.randn(2, 2, 3, 16, 16)
+    assert (saved.config, saved.name(1), saved.model.training) == (config, "down", False)
+    torch.testing.assert_close(saved.model(clips), model(clips), rtol=0, atol=0)
+
+
+def test_a_class_without_a_name_is_called_by_its_number(tmp_path):
+    assert open_saved(saved_file(tmp_path)[2]).name(2) == "2"
+
+
+def test_settings_of_a_checkpoint_can_be_overridden(tmp_path):
+    assert open_saved(saved_file(tmp_path)[2], overrides=["eval.clips=3"]).config.eval.clips == 3
+
+
+def test_bare_weights_need_a_recipe(tmp_path):
+    model, _, _ = saved_file(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "bare.pt")
+    with pytest.raises(ConfigError, match="name its recipe with --config"):
+        open_saved(tmp_path / "bare.pt")
+    (tmp_path / "names.txt").write_text("up\ndown\nleft\n")
+    names = f"data.class_names={tmp_path / 'names.txt'}"
+    changes = ["model.backbone=resnet18", "model.width=8", "model.num_classes=3", "model.frames=2", names]
+    saved = open_saved(tmp_path / "bare.pt", "demo", changes)
+    assert saved.config.model.frames == 2
+    assert saved.name(2) == "left"
+
+
+@pytest.mark.parametrize(
+    "change, seen",
+    [
+        (
+            {"model.width": "x"},
+            "its settings cannot be used: Value 'x' of type 'str' could not be converted to Integer",
+        ),
+        (
+            {"model.backbone": ["a"]},
+            r"its settings cannot be used: Invalid value '\('a',\)', expected one of \['resnet18'",
+        ),
+        ({"model.width": 6400}, "its settings ask for a network of [0-9,]+ bytes, far more than it has"),
+        ({"model.num_classes": 10**10}, "its settings ask for a network of [0-9,]+ bytes, far more than it has"),
+    ],
+)
+def test_settings_of_a_stranger_are_not_trusted(tmp_path, change, seen):
+    _, config, path = saved_file(tmp_path)
+    saved_file(tmp_path, config=configs.flat(config) | change)
+    with pytest.raises(CheckpointError, match=seen):
+        open_saved(path)
+
+
+@pytest.mark.parametrize("names", [5, "abc", [1, 2], {"a": 1}])
+def test_class_names_that_are_none_are_refused(tmp_path, names):
+    with pytest.raises(CheckpointError, match=r"best\.pt: its class_names are not a list of texts; write it again"):
+        open_saved(saved_file(tmp_path, class_names=names)[2])
+
+
+def test_a_class_beyond_the_names_is_called_by_its_number(tmp_path):
+    saved = open_saved(saved_file(tmp_path, class_names=("up", "down"))[2])
+    assert [saved.name(label) for label in range(3)] == ["up", "down", "2"]
+
+
+def test_weights_trained_otherwise_where_no_tensor_shows_it_are_refused_and_may_start_a_training(tmp_path):
+    _, config, path = saved_file(tmp_path)
+    changed = build_model(replace(config.model, shift_div=4, name="tsm", causal=True))
+    seen = "trained with model.shift_div=8 model.causal=false"
+    with pytest.raises(CheckpointError, match=f"{seen}; set that; or start a training from it with model.pretrained="):
+        load_weights(changed, path)
+    assert load_pretrained(changed, str(path)).converted == [seen]
+    assert load_weights(build_model(config.model), path).converted == []
+    _, _, path = saved_file(tmp_path, config={"model.shift_div": [8], "model.name": 5})
+    assert load_weights(build_model(config.model), path).converted == []
+
+
+def test_a_file_is_read_once(tmp_path, monkeypatch):
+    _, _, path = saved_file(tmp_path)
+    reads = []
+    for module in ("engine.inference.saved_model", "models.weights.load"):
+        monkeypatch.setattr(f"{module}.read_file", lambda path: reads.append(path) or read_file(path))
+    open_saved(path)
+    assert reads == [path]

@@ -1,0 +1,175 @@
+"""The report of a run: what it tells, that it needs nothing else, and that names in it are text and nothing more."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from configs import ConfigError
+from engine.files import read_lines
+from engine.runs import html as page_module
+from engine.runs import plots, report, run_folder
+from tests.support import tiny
+
+HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}$ & \"quotes'", "\x1b[2J\udcff")
+
+
+class Page(HTMLParser):
+    """What a browser sees: elements with their attributes, and pieces of text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.texts = [], []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.texts += [data.strip()] if data.strip() else []
+
+    def after(self, text):
+        """The text that follows another one."""
+        return self.texts[self.texts.index(text) + 1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny run with two unreadable videos, and names that mean harm."""
+    root = tmp_path_factory.mktemp("runs")
+    settings = tiny.config(train={"runs": str(root), "epochs": 4}, data={"max_bad_fraction": 0.2})
+    loaders = {"train": tiny.RowLoader(26, 4, bad=(2,)), "val": tiny.RowLoader(7, 4, train=False, bad=(4,))}
+    for loader in loaders.values():
+        loader.class_names = HOSTILE
+        loader.path = lambda row: f"\x1b<img src=x onerror=alert({row})>.mp4"
+    finished, _ = tiny.go_on(settings, loaders, print)
+    assert finished
+    return root / "tiny"
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return Page(report.write(folder))
+
+
+def metrics(folder, kind):
+    return [line for line in read_lines(folder / "metrics.jsonl") if line["_type"] == kind]
+
+
+def test_it_says_how_far_the_run_came_and_how_good_it_got(folder, page):
+    assert page.after("state") == "finished"
+    assert page.after("step") == "24"
+    best = max(metrics(folder, "val"), key=lambda line: line["top1"])
+    percent = f"{100 * best['top1']:.2f} %"
+    assert page.after("best top-1") == percent and page.after(percent) == f"in epoch {best['epoch']}"
+    assert page.after("epochs") == "4" and page.after("4") == "of 4"
+    assert page.after("unreadable videos") == "2"
+
+
+def test_a_curve_has_a_point_for_every_line(folder, page):
+    curves = [attributes["d"] for tag, attributes in page.elements if tag == "path" and "fill: none" in str(attributes)]
+    points = [curve.count("M") + curve.count("L") for curve in curves]
+    assert points.count(len(metrics(folder, "train"))) == 4  # loss, top-1, rate, gradient; speed is not known at first
+    assert points.count(len(metrics(folder, "val"))) == 2  # loss, top-1
+
+
+def test_many_lines_become_a_curve_of_their_means_in_a_band():
+    lines = [{"epoch": at, "loss": at % 2 + 4 * (at // 4 % 2), "lr": None} for at in range(4 * plots.MOST_POINTS)]
+    captions, (drawn,) = zip(*plots.draw(lines, []), strict=True)
+    assert captions == ("loss",)  # of what is not known there is no picture
+    (curve,) = re.findall(r'<path d="([^"z]*)" clip-path="[^"]*" style="fill: none; stroke: #1f77b4', drawn)
+    heights = [float(point.split()[2]) for point in curve.strip().split("\n")]
+    assert len(heights) == plots.MOST_POINTS and len(set(heights)) == 2  # 0.5 and 4.5 in turns
+    assert drawn.count("fill-opacity: 0.25") == 1
+
+
+def test_a_single_line_can_be_seen():
+    ((_, drawn),) = plots.draw([{"epoch": 1, "loss": 2.0}], [])
+    assert len(re.findall('<use [^>]*style="fill: #1f77b4', drawn)) == 1
+
+
+def test_pictures_have_the_colours_of_the_page_light_or_dark(page):
+    styles = " ".join(attributes.get("style", "") for _, attributes in page.elements)
+    assert "currentColor" in styles and plots.INK not in styles
+    assert not re.search("#000|#fff|black|white", styles)
+
+
+def test_it_lists_the_classes_and_the_settings_that_depart_from_the_defaults(page):
+    assert "All 3 classes, worst first" in page.texts
+    settings = page.texts[page.texts.index("Settings that depart from the defaults") :]
+    assert settings[settings.index("model.width") + 1 :][:2] == ["8", "64"]
+    assert "model.name" not in page.texts
+    assert any("pytest" in text for text in page.texts)  # the command
+
+
+def test_names_are_shown_as_they_are_and_never_obeyed(page):
+    assert HOSTILE[0] in page.texts and HOSTILE[1] in page.texts
+    assert "�[2J�" in page.texts
+    assert "�<img src=x onerror=alert(2)>.mp4" in page.texts
+    assert not {"script", "img", "iframe", "object", "link"} & {tag for tag, _ in page.elements}
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+
+
+def test_it_needs_nothing_from_elsewhere(folder, page):
+    references = [
+        value
+        for _, attributes in page.elements
+        for name, value in attributes.items()
+        if name in ("src", "href", "xlink:href", "action", "data")
+    ]
+    assert references and all(reference.startswith("#") for reference in references)
+    content = (folder / "report.html").read_text()
+    assert "@import" not in content and "url(http" not in content
+
+
+def test_a_run_that_has_just_begun_has_a_report(tmp_path):
+    run = run_folder.Run(tmp_path)
+    run.status("running", 0)
+    assert "running" in Page(report.write(tmp_path)).texts
+
+
+def test_a_run_under_way_is_as_far_as_its_newest_line(tmp_path):
+    run = run_folder.Run(tmp_path)
+    run.rewind(0)
+    run.status("running", 0)
+    run.metrics("train", 7, epoch=0.5, loss=1.0, top1=0.5, clips_per_s=None, data_fraction=None, memory=1)
+    page = Page(report.write(tmp_path))
+    assert page.after("step") == "7" and page.after("running").startswith("at 2")
+
+
+def test_why_a_run_failed_is_said_in_full(tmp_path):
+    run_folder.Run(tmp_path).status("failed", 3, reason="loss became nan")
+    assert "Failed: loss became nan" in Page(report.write(tmp_path)).texts
+
+
+def test_a_column_of_numbers_stands_right_and_short_tables_are_open():
+    rows = [("a", 1, 2), ("b", 3, "?")]
+    drawn = page_module.folded("two rows", ["name", "count", "other"], rows)
+    assert re.findall('<t[hd] class="number">([^<]*)', drawn) == ["count", "1", "3"]
+    assert drawn.startswith("<details open>")
+    assert page_module.folded("many", [], rows * 20).startswith("<details>")
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="holds no run; name a folder such as runs/NAME"):
+        report.write(tmp_path)
+
+
+def test_a_report_that_fails_costs_a_line(tmp_path):
+    (tmp_path / "status.json").write_text("{")
+    said = []
+    report.write_if_possible(tmp_path, said.append)
+    assert said[0].startswith("warning: no report: JSONDecodeError")
+
+
+def test_both_evaluations_are_shown_where_the_newest_is_not_the_best(folder, tmp_path):
+    for path in folder.iterdir():
+        if path.is_file() and path.suffix in (".json", ".jsonl", ".yaml"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    newest = json.loads((folder / "val_last.json").read_text()) | {"step": 99}
+    (tmp_path / "val_last.json").write_text(json.dumps(newest))
+    texts = Page(report.write(tmp_path)).texts
+    assert "Evaluation of best.pt" in texts and "Newest evaluation" in texts
+    assert any(text.startswith("Step 99: top1") for text in texts)

@@ -1,0 +1,136 @@
+"""Several ranks against one: `two_ranks` once under torchrun, and what one process does alone."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from configs import ConfigError
+from engine import distributed
+from tests.support import two_ranks
+from tests.support.paths import ROOT
+
+
+def torchrun(ranks, *command):
+    """What some ranks on this machine print and how they end."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*launcher, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def found_by(ranks, folder, *names):
+    """What the functions of `two_ranks` with these names find."""
+    ended = torchrun(ranks, "tests/support/two_ranks.py", str(folder), *names)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads((folder / "found.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where two ranks leave files."""
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    """What two ranks find. (TORCH_DISTRIBUTED_DEBUG=DETAIL would compare all exchanges, but torch 2.15 dies of it.)"""
+    return found_by(2, folder, "exchange", "evaluation", "steps", "resumption")
+
+
+def test_integers_are_summed_exactly(found):
+    assert found["exchange"]["sum"] == [2 * (2**53 + 1), 1]
+
+
+def test_all_ranks_get_rank_zeros_value(found):
+    assert found["exchange"]["from_zero"] == 10
+
+
+def test_rank_zero_is_done_before_the_others_begin(found):
+    assert found["exchange"]["turns"] == [["turn-0"], ["turn-0", "turn-1"]]
+
+
+def test_the_rank_that_fails_raises_its_error_and_the_others_learn_of_it(found):
+    assert found["exchange"]["fates"] == [["PeerFailed", "PeerFailed"], ["ZeroDivisionError", "ZeroDivisionError"]]
+
+
+def test_two_ranks_evaluate_as_one_to_the_last_digit(found, folder, tmp_path):
+    alone = two_ranks.evaluation(tmp_path)
+    assert alone["evaluated"] == 10 and len(set(alone["top1_per_class"])) > 1
+    assert found["evaluation"] == json.loads(json.dumps(alone))
+    assert (folder / "scores.npz").read_bytes() == (tmp_path / "scores.npz").read_bytes()
+
+
+def test_two_ranks_in_two_parts_each_take_the_steps_of_one(found):
+    alone, both = two_ranks.steps(parts=1), found["steps"]
+    torch.testing.assert_close(torch.tensor(both["weight"]), torch.tensor(alone["weight"]))
+    assert both["tally"] == pytest.approx(alone["tally"], rel=1e-5)
+
+
+def test_a_signal_to_one_rank_stops_both_at_the_same_step(found):
+    assert found["resumption"]["stopped"] == [{"finished": False, "step": 4}] * 2
+
+
+def test_two_ranks_resume_to_identical_weights(found):
+    assert found["resumption"]["resumed"] == {"finished": True, "step": 20}
+    assert found["resumption"]["equal"] == [True, True]
+
+
+def test_a_rank_that_needs_longer_for_its_part_of_an_evaluation_is_waited_for(tmp_path):
+    assert found_by(2, tmp_path, "late")["late"] == 11
+
+
+def test_a_rank_that_has_died_is_told_of_in_a_sentence(tmp_path):
+    assert "lost a rank" in found_by(2, tmp_path, "lost")["lost"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("run", ["in_fp16_on_gpus", pytest.param("compiled_on_gpus", marks=pytest.mark.slow)])
+def test_two_gpus_train_the_same_weights(tmp_path, run):
+    if torch.cuda.device_count() == 1:
+        pytest.skip("one GPU alone")
+    assert found_by(2, tmp_path, run)[run] == {"finished": True, "step": 7, "good": [True, True]}
+
+
+@pytest.mark.slow
+def test_three_ranks_resume_to_identical_weights(tmp_path):
+    """With three ranks the order in which gradients are summed matters, and DDP changes it after the first step."""
+    assert found_by(3, tmp_path, "resumption")["resumption"]["equal"] == [True, True, True]
+
+
+def test_a_users_mistake_is_one_line_however_many_ranks(tmp_path):
+    (tmp_path / "train.list").write_text("nowhere.mp4 0\n" * 4)
+    settings = [f"data.train={tmp_path}/train.list", "data.val=", f"train.runs={tmp_path}", "data.class_names="]
+    ended = torchrun(2, "train.py", "--config", "demo.yaml", *settings)
+    said = [line for line in ended.stderr.splitlines() if line.startswith("train.py: ")]
+    assert ended.returncode != 0
+    assert len(said) == 1 and "nowhere.mp4" in ended.stderr
+
+
+def test_one_process_alone_is_rank_zero_of_one():
+    assert (distributed.rank(), distributed.world_size()) == (0, 1)
+    assert distributed.gather("me") == ["me"]
+    assert distributed.from_rank_zero(3) == 3
+    assert distributed.all_sum(torch.tensor([2, 3])).tolist() == [2, 3]
+    model = nn.Linear(2, 2)
+    assert distributed.wrap(model) is model
+
+
+def test_one_process_alone_raises_its_own_errors():
+    with pytest.raises(ZeroDivisionError):
+        distributed.in_turns(lambda: 1 / 0)
+
+
+def test_a_half_set_environment_is_an_error_that_says_what_is_missing(monkeypatch):
+    for name in distributed.LAUNCH_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(ConfigError, match="RANK, WORLD_SIZE set but not LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
+        distributed.processes("cpu"),
+    ):
+        pass

@@ -1,0 +1,133 @@
+"""Programs that are left early: by Ctrl-C at any time, and by a reader that goes away; and how they end otherwise."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_flags import PROGRAMS
+
+from engine import exits, program
+from engine.console import Screen
+from tests.support.paths import ROOT
+from tools import prepare
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Gives Ctrl-C back to pytest."""
+    before = {number: signal.getsignal(number) for number in exits.HANDLED}
+    for number, handler in exits.HANDLED.items():
+        signal.signal(number, handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+INTERRUPT_IMPORTS = """
+import runpy, signal, sys
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == "configs":
+            signal.raise_signal(signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, CtrlC())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("name", [*PROGRAMS, "tools/prepare"])
+def test_ctrl_c_while_libraries_are_imported_ends_a_program_without_a_word(name):
+    command = [sys.executable, "-c", INTERRUPT_IMPORTS, f"{name}.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_ctrl_c_in_the_work_is_answered_with_a_line(capfd):
+    exits.at_once()
+    assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 130
+    assert capfd.readouterr().err == "train.py: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # what is left is taking the interpreter apart
+
+
+def test_ctrl_c_ends_a_command_of_prepare_with_a_line(monkeypatch, capfd):
+    monkeypatch.setattr("tools.data.stats.run", lambda arguments: signal.raise_signal(signal.SIGINT))
+    assert prepare.main(["stats", "a.list"]) == 130
+    assert capfd.readouterr().err == "prepare.py stats: interrupted\n"
+
+
+def test_a_program_that_was_started_without_ctrl_c_stays_so():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    exits.at_once()
+    assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 0
+
+
+@pytest.fixture
+def unread():
+    """The writing end of a pipe that nobody reads from."""
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    yield ours
+    os.close(ours)
+
+
+@pytest.mark.parametrize("command", ["eval.py --help", "train.py -c demo --print-config", "tools/prepare.py --help"])
+def test_a_program_whose_output_nobody_reads_ends_without_a_word(unread, command):
+    done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, stdout=unread, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+
+
+@pytest.mark.parametrize("to_stderr", [False, True])
+def test_work_whose_output_nobody_reads_any_more_ends_without_a_word(unread, to_stderr):
+    script = f"""
+import sys
+from engine import leaving
+out = sys.stderr if {to_stderr} else sys.stdout
+sys.exit(leaving.in_order("predict.py", lambda: print("an answer", file=out)))
+"""
+    streams = (
+        {"stdout": subprocess.PIPE, "stderr": unread} if to_stderr else {"stdout": unread, "stderr": subprocess.PIPE}
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, **streams)
+    assert done.returncode == exits.UNREAD and not done.stdout and not done.stderr
+
+
+def test_a_full_disk_ends_a_program_with_a_line(monkeypatch, capfd):
+    assert exits.in_order("x.py", lambda: Path("/dev/full").write_text("x")) == 2
+    monkeypatch.setattr("tools.data.stats.run", lambda arguments: Path("/proc/new").mkdir())
+    assert prepare.main(["stats", "a.list"]) == 2
+    no_place = "prepare.py stats: /proc/new: No such file or directory"
+    assert capfd.readouterr().err == f"x.py: No space left on device\n{no_place}\n"
+
+
+def test_a_broken_pipe_that_is_not_the_output_is_a_mistake_of_ours(unread, capfd):
+    with pytest.raises(BrokenPipeError):
+        exits.in_order("x.py", lambda: os.write(unread, b"to a process that has died"))
+
+
+def test_training_goes_on_when_nobody_reads_its_lines_any_more(unread, monkeypatch):
+    lines = []
+    monkeypatch.setattr(sys, "stdout", os.fdopen(os.dup(unread), "w"))
+    screen = Screen()
+    screen.copy_to(lines.append)
+    for line in ("one", "two"):
+        screen.say(line)
+    sys.stdout.flush()  # as at the end of a program
+    assert lines == ["one", "two"]
+
+
+def test_a_program_leaves_with_its_code_and_its_words_whatever_would_hold_up_the_interpreter():
+    script = """
+import atexit, sys, threading, time
+from engine import leaving
+atexit.register(time.sleep, 600)
+threading.Thread(target=time.sleep, args=(600,)).start()
+print("done", end="")
+print("a line", end="", file=sys.stderr)
+leaving.for_good(3)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "done", "a line")

@@ -1,0 +1,112 @@
+"""What a run computes on, and what it says where it cannot."""
+
+import shutil
+import sysconfig
+
+import pytest
+import torch
+
+from configs import ConfigError
+from configs.schema import Runtime
+from engine import distributed, program, runtime
+from tests.support import tiny
+
+TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040). Please update it."
+NONE_HERE = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU."
+
+
+def without_gpu(monkeypatch, reason):
+    """torch as it is where it sees no GPU for this reason."""
+
+    def refuse():
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", refuse)
+
+
+def test_a_machine_without_a_gpu_computes_on_its_cpu(monkeypatch):
+    without_gpu(monkeypatch, NONE_HERE)
+    assert runtime.pick_device(Runtime()) == "cpu"
+    with pytest.raises(ConfigError, match=r"runtime\.device: cuda, .* \(Found no NVIDIA driver"):
+        runtime.pick_device(Runtime(device="cuda"))
+
+
+def test_a_gpu_that_torch_cannot_use_is_no_reason_to_train_beside_it(monkeypatch):
+    without_gpu(monkeypatch, TOO_OLD)
+    with pytest.raises(
+        ConfigError, match=r"there is a GPU, and .* \(.*driver on your system is too old.*\); mend that"
+    ):
+        runtime.pick_device(Runtime())
+    assert runtime.pick_device(Runtime(device="cpu")) == "cpu"
+
+
+@pytest.mark.parametrize("usual", ["highest", "high"])
+def test_fp32_can_be_exact_for_a_while_even_where_training_has_allowed_tf32(usual):
+    def allowed():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    torch.set_float32_matmul_precision(usual)
+    before = allowed()
+    with runtime.exact_fp32():
+        assert allowed() == (False, False)
+        torch.export.export(torch.nn.Identity(), (torch.ones(1),))  # which reads them
+    assert allowed() == before == (usual == "high", True)
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_torch_says_that_there_is_none_in_the_words_that_are_looked_for():
+    assert runtime._why_no_gpu().startswith(runtime.NO_GPU)
+
+
+@pytest.mark.parametrize("local_rank, error", [(0, ConfigError), (1, distributed.PeerFailed)])
+def test_more_processes_than_gpus_are_refused_in_one_line_a_host(monkeypatch, local_rank, error):
+    launched = dict.fromkeys(distributed.LAUNCH_VARIABLES, "0") | {
+        "LOCAL_WORLD_SIZE": "2",
+        "LOCAL_RANK": str(local_rank),
+    }
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(error) as raised, distributed.processes("cuda"):
+        pass
+    assert local_rank or "2 processes on a host where each sees 1 GPUs" in str(raised.value)
+
+
+def test_memory_that_does_not_suffice_names_the_setting_that_needs_less(capfd):
+    def work():
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. Of the allocated memory 1 GiB ..."
+        )
+
+    assert program.run("train.py", work) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("train.py: CUDA out of memory. Tried to allocate 2.00 GiB. train.accumulate=2 takes ")
+
+
+@pytest.mark.gpu
+def test_torch_tells_of_memory_that_does_not_suffice_in_the_words_that_are_looked_for():
+    with pytest.raises(torch.OutOfMemoryError, match=" Of the allocated memory"):
+        torch.empty(1 << 50, dtype=torch.uint8, device="cuda")
+
+
+@pytest.fixture
+def bare_machine(monkeypatch):
+    """No compiler, and a Python without headers."""
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(sysconfig, "get_path", lambda *which: "/nowhere")
+
+
+@pytest.mark.parametrize(
+    "sections, setting",
+    [({"runtime": {"compile": "on"}}, "runtime.compile: on"), ({"model": {"shift": "folded"}}, "model.shift: folded")],
+)
+def test_kernels_that_cannot_be_compiled_are_refused_before_anything_is_built(
+    monkeypatch, bare_machine, sections, setting
+):
+    monkeypatch.setattr(runtime, "pick_device", lambda asked: "cuda")
+    tiny.config(model={"backbone": "resnet50"})
+    with pytest.raises(ConfigError, match=f"{setting} needs a C compiler .* and Python's headers"):
+        tiny.config(**{"model": {"backbone": "resnet50"}} | sections)

@@ -1,0 +1,455 @@
+"""Whole runs in small: stopped and resumed anywhere, interrupted, diverging, on bad data, on a full disk."""
+
+import json
+import math
+import os
+import signal
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from configs import ConfigError
+from dali_pipes import DataError
+from engine import distributed, runtime
+from engine.console import Screen
+from engine.evaluation.accuracy import Result
+from engine.files import read_lines
+from engine.runs import checkpoint
+from engine.train import fit, training
+from models import CheckpointError, build_model, load_weights
+from tests.support import tiny
+
+STEPS, EPOCHS = 3, 2  # 14 rows in batches of 4
+
+
+@dataclass
+class Trainer:
+    """Starts and resumes the tiny run in a folder."""
+
+    folder: Path
+    rows: int = 14
+    train_bad: tuple = ()
+    settings: dict = field(default_factory=dict)
+    lines: list = field(default_factory=list)
+
+    def __call__(self, *, before=None, act=None):
+        """Train until the end or until stopped, acting on the batch of step `before` first; (end reached?, weights)."""
+        settings = tiny.config(**{"train": {"runs": str(self.folder)}, **self.settings})
+        loaders = {"train": tiny.RowLoader(self.rows, 4, bad=self.train_bad), "val": tiny.RowLoader(5, 4, train=False)}
+        self.starts = loaders["train"].epochs
+        tiny.before_step(loaders["train"], before, act)
+        finished, under_way = tiny.go_on(settings, loaders, self.lines.append)
+        return finished, tiny.weights_of(under_way)
+
+    def status(self):
+        return json.loads((self.folder / "tiny" / "status.json").read_text())
+
+    def metrics(self, kind):
+        """The recorded numbers that do not depend on the machine's mood."""
+        names = ("step", "loss", "top1", "lr", "grad_norm")
+        lines = read_lines(self.folder / "tiny" / "metrics.jsonl")
+        return [{name: line.get(name) for name in names} for line in lines if line["_type"] == kind]
+
+
+def terminate(batch):
+    """What a scheduler does."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def poison(batch):
+    """What a broken file, or too high a rate, does."""
+    batch.clips_BVTCHW[:] = float("nan")
+
+
+def assert_identical(weights, others):
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    return Trainer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A run that nothing disturbed, and its `weights`."""
+    whole = Trainer(tmp_path_factory.mktemp("uninterrupted"))
+    finished, whole.weights = whole()
+    assert finished
+    return whole
+
+
+@pytest.mark.parametrize("step", range(STEPS * EPOCHS))
+def test_stopping_at_any_step_and_resuming_gives_the_same_weights_and_numbers(trainer, uninterrupted, step):
+    finished, _ = trainer(before=step, act=terminate)
+    assert not finished
+    assert (trainer.status()["state"], trainer.status()["step"]) == ("preempted", step + 1)
+    finished, weights = trainer()
+    assert finished and trainer.status()["state"] == "finished"
+    assert_identical(weights, uninterrupted.weights)
+    assert trainer.metrics("val") == uninterrupted.metrics("val")
+    assert trainer.metrics("train")[-1]["step"] == STEPS * EPOCHS
+
+
+EVERYTHING = {"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "accumulate": 2}
+
+
+@pytest.mark.parametrize("step", [0, STEPS - 1, STEPS])
+def test_resuming_is_exact_with_averaged_weights_mixed_clips_and_accumulated_gradients(trainer, tmp_path, step):
+    trainer.settings = {"train": {"runs": str(tmp_path), **EVERYTHING}}
+    trainer(before=step, act=terminate)
+    _, weights = trainer()
+    whole = Trainer(tmp_path / "whole", settings={"train": {"runs": str(tmp_path / "whole"), **EVERYTHING}})
+    _, others = whole()
+    assert_identical(weights, others)
+    assert trainer.metrics("val") == whole.metrics("val")
+
+
+def test_averaged_weights_are_what_is_evaluated_and_kept_as_the_best(trainer, monkeypatch):
+    trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 1, "ema": 0.9}}
+    seen = []
+    monkeypatch.setattr(fit, "evaluate", lambda model, *how: seen.append(model.fc.weight.clone()) or scored(3))
+    _, weights = trainer()
+    assert torch.equal(seen[0], weights["average.fc.weight"])
+    assert not torch.equal(seen[0], weights["fc.weight"])
+    model = build_model(tiny.config().model)
+    load_weights(model, trainer.folder / "tiny" / "best.pt")
+    assert torch.equal(model.fc.weight, seen[0])
+
+
+def test_an_average_without_memory_is_the_last_weights(trainer):
+    trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 1, "ema": 1e-12}}
+    _, weights = trainer()
+    torch.testing.assert_close(weights["average.fc.weight"], weights["fc.weight"])
+
+
+def test_an_average_begins_where_a_run_is_resumed_with_one(trainer):
+    trainer(before=1, act=terminate)
+    trainer.settings = {"train": {"runs": str(trainer.folder), "ema": 0.9}}
+    _, weights = trainer()
+    assert any("train.ema: 0.0 -> 0.9" in line for line in trainer.lines)
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    assert not torch.equal(weights["average.fc.weight"], weights["fc.weight"])
+
+
+def test_resuming_reads_no_batch_that_was_trained_on(trainer):
+    trainer(before=1, act=terminate)
+    trainer()
+    assert trainer.starts == [(0, 2), (1, 0)]
+
+
+def test_falling_back_to_an_older_checkpoint_gives_the_same_end(trainer, uninterrupted):
+    trainer(before=4, act=terminate)
+    newest = checkpoint.steps(trainer.folder / "tiny" / "checkpoints")[0]
+    os.truncate(newest, 100)
+    _, weights = trainer()
+    assert any("falling back to" in line for line in trainer.lines)
+    assert not newest.exists()  # set aside, so that it does not count as one of the newest that are kept
+    assert_identical(weights, uninterrupted.weights)
+    assert trainer.metrics("train") == uninterrupted.metrics("train")
+
+
+def test_tensorboard_shows_what_metrics_hold_also_of_a_run_that_went_back_to_its_last_checkpoint(trainer):
+    with pytest.raises(ZeroDivisionError):
+        trainer(before=5, act=lambda batch: 1 / 0)  # noticed at step 5, begun again at step 3
+    trainer()
+    board = EventAccumulator(str(trainer.folder / "tiny" / "tb")).Reload()
+    lines = list(read_lines(trainer.folder / "tiny" / "metrics.jsonl"))
+    assert {tag.partition("/")[0] for tag in board.Tags()["scalars"]} == {"train", "val"}
+    for kind, name in (("train", "loss"), ("train", "lr"), ("val", "top1")):
+        shown = [(event.step, event.value) for event in board.Scalars(f"{kind}/{name}")]
+        assert shown == [(line["step"], pytest.approx(line[name])) for line in lines if line["_type"] == kind]
+
+
+def test_resuming_a_finished_run_changes_nothing(trainer):
+    _, weights = trainer()
+    before = (trainer.folder / "tiny" / "metrics.jsonl").read_text()
+    finished, again = trainer()
+    assert finished and trainer.starts == []
+    assert_identical(weights, again)
+    assert (trainer.folder / "tiny" / "metrics.jsonl").read_text() == before
+
+
+def test_an_evaluation_that_a_kill_prevented_is_made_up_for(trainer, uninterrupted):
+    trainer()
+    metrics = trainer.folder / "tiny" / "metrics.jsonl"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-1]))
+    assert len(trainer.metrics("val")) == EPOCHS - 1
+    trainer()
+    assert trainer.metrics("val") == uninterrupted.metrics("val")
+
+
+def test_best_weights_are_those_of_the_first_best_evaluation(trainer, monkeypatch):
+    trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 5}}
+    hits = iter([1, 3, 2, 3, 1])
+    monkeypatch.setattr(fit, "evaluate", lambda model, loader, config: scored(next(hits)))
+    trainer()
+    best = trainer.folder / "tiny" / "best.pt"
+    assert [line["top1"] for line in trainer.metrics("val")] == [0.2, 0.6, 0.4, 0.6, 0.2]
+    assert checkpoint.note(best)["top1"] == 0.6
+    assert checkpoint.load(best)["step"] == 2 * STEPS
+    kept = {which: json.loads((best.parent / f"val_{which}.json").read_text()) for which in ("last", "best")}
+    assert (kept["last"]["step"], kept["best"]["step"]) == (5 * STEPS, 2 * STEPS)
+    assert Result.from_json(kept["best"]).to_json() == scored(3).to_json()
+
+
+def test_best_weights_that_are_damaged_are_replaced_by_the_next(trainer, monkeypatch):
+    best = trainer.folder / "tiny" / "best.pt"
+    hits = iter([3, 1])
+
+    def damaging(model, loader, config):
+        if best.exists():
+            os.truncate(best, 100)
+        return scored(next(hits))
+
+    monkeypatch.setattr(fit, "evaluate", damaging)
+    trainer()
+    assert checkpoint.load(best)["step"] == 2 * STEPS
+    assert checkpoint.note(best)["top1"] == 0.2
+
+
+def scored(hits):
+    """What an evaluation of five videos of one class finds where `hits` of them are right."""
+    return Result(torch.tensor([[hits, 5 - hits], [0, 0]]), torch.tensor([5, 0]), 1.0, 5, [])
+
+
+def test_what_a_step_draws_follows_from_the_seed_and_the_step(trainer, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(runtime, "seed_step", lambda *of: seeded.append(of))
+    trainer.settings = {"train": {"runs": str(trainer.folder), "seed": 7}}
+    trainer()
+    assert seeded == [(7, step, 0) for step in range(STEPS * EPOCHS)]
+
+
+def test_the_average_is_told_each_step(trainer, monkeypatch):
+    told = []
+    monkeypatch.setattr("engine.train.optim.Average.update", lambda average, step: told.append(step))
+    trainer.settings = {"train": {"runs": str(trainer.folder), "ema": 0.5}}
+    trainer()
+    assert told == list(range(STEPS * EPOCHS))
+
+
+@pytest.mark.parametrize(("clip_norm", "max_norm", "parts"), [(0.5, 0.5, 2), (0, math.inf, 1)])
+def test_steps_clip_gradients_and_take_parts_as_is_set(trainer, monkeypatch, clip_norm, max_norm, parts):
+    seen, take = set(), training.train_step
+
+    def watched(*given, **how):
+        seen.add((how["max_norm"], how["parts"]))
+        return take(*given, **how)
+
+    monkeypatch.setattr(training, "train_step", watched)
+    train = {"runs": str(trainer.folder), "epochs": 1, "accumulate": parts}
+    trainer.settings = {"train": train, "optim": {"clip_norm": clip_norm}}
+    trainer()
+    assert seen == {(max_norm, parts)}
+
+
+def test_the_wait_for_data_is_that_of_the_rank_that_waited_most(trainer, monkeypatch):
+    monkeypatch.setattr(distributed, "gather", lambda value: [0.25, 0.75] if isinstance(value, float) else [value])
+    trainer()
+    lines = read_lines(trainer.folder / "tiny" / "metrics.jsonl")
+    assert {line["data_fraction"] for line in lines if line["_type"] == "train"} - {None} == {0.75}
+
+
+def test_dropout_differs_from_step_to_step():
+    torch.manual_seed(0)
+    masks = []
+    for step in range(2):
+        runtime.seed_step(0, step, 0)
+        masks.append(torch.nn.functional.dropout(torch.ones(64), 0.5))
+    assert not torch.equal(*masks)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(trainer):
+    with pytest.raises(
+        FloatingPointError, match=r"loss became nan between steps 3 and 5; last good .*step-00000003\.pt"
+    ):
+        trainer(before=4, act=poison)
+    assert (trainer.status()["state"], trainer.status()["step"]) == ("failed", 5)
+    assert [path.name for path in checkpoint.steps(trainer.folder / "tiny" / "checkpoints")] == ["step-00000003.pt"]
+
+
+def test_a_resumed_run_counts_its_steps_and_checkpoints_from_where_it_goes_on(trainer):
+    trainer(before=3, act=terminate)
+    with pytest.raises(
+        FloatingPointError, match=r"loss became nan between steps 4 and 5; last good .*step-00000004\.pt"
+    ):
+        trainer(before=4, act=poison)
+
+
+@pytest.mark.parametrize(("scale", "stops"), [(2**-11, True), (2**-9, False)])
+def test_a_run_whose_every_gradient_overflows_in_fp16_is_stopped(scale, stops):
+    under_way = SimpleNamespace(
+        device=torch.device("cpu"),
+        config=tiny.config(),
+        step=5,
+        scaler=torch.amp.GradScaler("cpu", init_scale=scale),
+    )
+    under_way.scaler.scale(torch.ones(()))  # before that it has no scale yet
+    expected = pytest.raises(FloatingPointError, match="fp16 gradients overflow at every step up to 5")
+    with expected if stops else nullcontext():
+        fit._Loop(under_way, None, Screen(show=False)).refuse_divergence(1.0, 3)
+
+
+def test_too_many_unreadable_videos_stop_the_run_with_their_names(trainer):
+    trainer.train_bad = (2, 9)
+    with pytest.raises(
+        DataError, match=r"2 of 14 training videos cannot be read, more than .*0\.01; the first: 2\.mp4"
+    ):
+        trainer()
+
+
+def test_as_many_unreadable_videos_as_are_allowed_are_named_once_and_trained_around(trainer):
+    trainer.train_bad = (2, 9)
+    trainer.settings = {"data": {"max_bad_fraction": 2 / 14}, "train": {"runs": str(trainer.folder), "epochs": 4}}
+    finished, weights = trainer()
+    entries = read_lines(trainer.folder / "tiny" / "quarantine.jsonl")
+    assert finished and sorted(entry["row"] for entry in entries) == [2, 9]
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def fail_to_save(monkeypatch, failing_step):
+    save = checkpoint.save
+
+    def saving(path, payload, **note):
+        if payload["step"] == failing_step and path.name.startswith("step"):
+            raise CheckpointError(f"{path}: cannot be written")
+        save(path, payload, **note)
+
+    monkeypatch.setattr(checkpoint, "save", saving)
+
+
+def test_training_goes_on_where_a_checkpoint_cannot_be_written(trainer, monkeypatch):
+    fail_to_save(monkeypatch, STEPS)
+    finished, _ = trainer()
+    assert finished
+    log = (trainer.folder / "tiny" / "log.txt").read_text()
+    assert "warning: " in log and "step-00000003.pt: cannot be written" in log
+
+
+def test_a_last_checkpoint_that_cannot_be_written_is_an_error(trainer, monkeypatch):
+    fail_to_save(monkeypatch, STEPS * EPOCHS)
+    with pytest.raises(CheckpointError, match=r"step-00000006\.pt: cannot be written"):
+        trainer()
+    assert trainer.status()["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": {"frames": 1}}, "model.frames: 2 -> 1: a run keeps these"),
+        ({"train": {"seed": 5}}, "train.seed: 0 -> 5: a run keeps these"),
+        ({"train": {"batch": 2}}, "train.batch: 4 -> 2: a run keeps these"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another(trainer, changed, message):
+    trainer(before=1, act=terminate)
+    trainer.settings = changed | {"train": {"runs": str(trainer.folder), **changed.get("train", {})}}
+    with pytest.raises(ConfigError, match=message):
+        trainer()
+
+
+def test_other_settings_may_change_and_are_listed(trainer):
+    trainer(before=1, act=terminate)
+    trainer.settings = {"optim": {"lr": 0.01}}
+    trainer()
+    assert any("optim.lr: 0.05 -> 0.01" in line for line in trainer.lines)
+    assert trainer.metrics("train")[-1]["lr"] == pytest.approx(0.001)
+
+
+def test_a_resumed_run_decays_and_multiplies_as_it_is_told_now(trainer):
+    trainer(before=1, act=terminate)
+    trainer.settings = {"optim": {"weight_decay": 0.03, "fc_lr_mult": (2.0, 3.0)}}
+    trainer(before=3, act=terminate)
+    state = checkpoint.load(checkpoint.latest(trainer.folder / "tiny" / "checkpoints"))
+    groups = {group["kind"]: group for group in state["optimizer"]["param_groups"]}
+    assert groups["weight"]["weight_decay"] == 0.03
+    assert (groups["fc weight"]["lr_mult"], groups["fc bias"]["lr_mult"]) == (2.0, 3.0)
+
+
+def test_a_run_may_go_on_in_fp16_that_began_without(trainer, monkeypatch):
+    """As one that began on a CPU and goes on on a GPU."""
+    trainer(before=1, act=terminate)
+    monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu"))
+    finished, _ = trainer()
+    assert finished
+
+
+def test_the_scale_of_the_loss_is_what_it_was_when_a_run_was_stopped(monkeypatch):
+    monkeypatch.setattr(
+        "engine.loaders.open_loader", lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train")
+    )
+    monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu", init_scale=8.0))
+    state = training.build(tiny.config(), say=lambda line: None).state()
+    monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu"))
+    resumed = training.build(tiny.config(), state=state, say=lambda line: None)
+    assert resumed.scaler.get_scale() == 8
+
+
+def test_a_run_says_which_rate_it_takes_for_its_batch(trainer):
+    trainer.settings = {"optim": {"lr": 0.1, "lr_for_batch": 8}}
+    trainer()
+    assert "learning rate 0.05 = 0.1 x 4 / 8" in trainer.lines
+    assert trainer.metrics("train")[0]["lr"] == pytest.approx(0.05)
+
+
+def test_another_list_is_not_another_epoch(trainer):
+    trainer(before=1, act=terminate)
+    trainer.rows = 22
+    with pytest.raises(ConfigError, match="started with 3 steps per epoch, and this list gives 5"):
+        trainer()
+
+
+def test_a_list_with_fewer_readable_videos_is_said_to_change_the_order(trainer):
+    trainer(before=1, act=terminate)
+    trainer.rows = 13
+    trainer()
+    assert any("14 -> 13 readable videos" in line for line in trainer.lines)
+
+
+def test_losses_are_means_over_the_steps_between_two_lines(trainer):
+    trainer.settings = {"train": {"runs": str(trainer.folder), "log_every": 1}}
+    trainer()
+    each = [line["loss"] for line in trainer.metrics("train")]
+    trainer.settings = {"train": {"runs": str(trainer.folder / "other"), "log_every": 2}}
+    trainer.folder = trainer.folder / "other"
+    trainer()
+    pairs = [sum(each[0:2]) / 2, each[2], sum(each[3:5]) / 2, each[5]]
+    assert [line["step"] for line in trainer.metrics("train")] == [2, 3, 5, 6]
+    assert [line["loss"] for line in trainer.metrics("train")] == pytest.approx(pairs)
+
+
+def test_shifts_in_the_same_blocks_are_the_same_setting_however_it_is_written():
+    before, after = ({"model.backbone": "resnet50", "model.shift_every": every} for every in (0, 1))
+    assert training.changed_settings(before, after) == []
+    with pytest.raises(ConfigError, match="a run keeps these"):
+        training.changed_settings(before | {"model.backbone": "resnet101"}, after | {"model.backbone": "resnet101"})
+
+
+def test_a_resumed_run_may_shift_in_another_form_and_does_not_ask_where_it_started_from():
+    before = {"model.shift": "auto", "model.pretrained": "imagenet"}
+    assert training.changed_settings(before, {"model.shift": "where", "model.pretrained": "none"}) == [
+        "model.shift: auto -> where",
+        "model.pretrained: imagenet -> none",
+    ]
+
+
+def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned(monkeypatch):
+    monkeypatch.setattr("engine.loaders.open_loader", lambda *_: pytest.fail("scanned"))
+    with pytest.raises(CheckpointError, match="there is no such file of weights"):
+        training.build(tiny.config(model={"pretrained": "/nope.pth"}), say=lambda line: None)
+
+
+def test_a_resumed_run_says_that_it_does_not_read_other_weights(monkeypatch):
+    monkeypatch.setattr(
+        "engine.loaders.open_loader", lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train")
+    )
+    state, said = training.build(tiny.config(), say=lambda line: None).state(), []
+    training.build(tiny.config(), weights="/nope.pth", state=state, say=said.append)
+    assert any(line.startswith("--weights: /nope.pth is not read") for line in said)

@@ -1,0 +1,55 @@
+"""When training is asked to stop, and when it is not."""
+
+import os
+import signal
+from argparse import Namespace
+from unittest import mock
+
+import pytest
+
+import eval as evaluation
+from engine import distributed, loaders
+from engine.train import training
+from engine.train.interrupt import Interrupt
+from models import build_model
+from tests.support import tiny
+
+
+def test_a_signal_stops_training_at_the_next_step(capfd):
+    with Interrupt() as interrupt:
+        assert not interrupt.agreed(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.agreed(2)
+    assert interrupt.reason == "SIGTERM"
+    said = capfd.readouterr().err
+    assert said.startswith("SIGTERM: stopping after the step or the evaluation under way; ") and said.count("\n") == 1
+
+
+def test_only_the_first_rank_says_that_it_was_asked_to_stop(monkeypatch, capfd):
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    with Interrupt():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("torchrun", [True, False])
+def test_a_parent_that_ends_stops_training_only_where_it_is_torchrun(monkeypatch, torchrun):
+    if torchrun:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    else:
+        monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    with Interrupt() as interrupt:
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+        assert interrupt.agreed(1) == torchrun
+
+
+def test_an_interrupted_evaluation_leaves_its_loader_closed(monkeypatch):
+    """Threads would go on decoding what is in preparation, and the program would wait for them."""
+    loader, closed = tiny.RowLoader(5, 4, train=False), mock.Mock()
+    monkeypatch.setattr(loader, "close", closed)
+    tiny.before_step(loader, 1, mock.Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(loaders, "open_loader", lambda *what: loader)
+    monkeypatch.setattr(training, "build_network", lambda config, *how: build_model(config.model))
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.score(tiny.config(), Namespace(weights=None, scores=None, scores_per_view=False))
+    closed.assert_called_once()

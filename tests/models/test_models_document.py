@@ -1,0 +1,33 @@
+"""docs/models.md says what is: its table is the program's, its example runs, its numbers follow from the code."""
+
+import re
+
+import torch
+
+from benchmarks import costs
+from configs.schema import Model
+from models import Streaming, build_model
+from tests.support.paths import ROOT
+
+DOCUMENT = (ROOT / "docs" / "models.md").read_text()
+
+
+def test_the_table_of_costs_is_the_one_that_is_printed():
+    assert costs.table() in DOCUMENT
+
+
+def test_the_example_of_a_stream_runs_and_ends_with_what_it_says():
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    names = {}
+    with torch.inference_mode():
+        exec(example.replace("224", "32"), names)  # smaller, to be quick
+    assert names["logits_BK"].shape == (2, 400)
+    assert len(names["caches"]) == 16
+
+
+def test_what_a_stream_keeps_is_what_the_text_says():
+    with torch.device("meta"):
+        streaming = Streaming(build_model(Model(num_classes=400, causal=True)))
+    megabytes = streaming.cache_bytes(224) / 1e6
+    said = f"{megabytes:.2f} MB in fp32, {megabytes / 2:.2f} MB in fp16 and {megabytes / 4:.2f} MB at a byte each"
+    assert said in DOCUMENT.replace("\n", " ")

@@ -1,0 +1,97 @@
+"""Flags of the programs that contradict each other, or make no sense: answered in a line, before any work is done."""
+
+import errno
+import importlib
+import json
+import shlex
+import subprocess
+import sys
+from unittest import mock
+
+import pytest
+
+from engine import program
+from tests.support.paths import ROOT
+from tools import prepare
+
+
+def said(monkeypatch, capsys, command):
+    """What a command line is answered with; it must leave with code 2."""
+    program, *words = shlex.split(command)
+    monkeypatch.setattr(sys, "argv", [program, *words])
+    with pytest.raises(SystemExit) as leaving:
+        importlib.import_module(program.removesuffix(".py").replace("/", ".")).arguments()
+    assert leaving.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("train.py -c demo --resume --fresh", "train.py: argument --fresh: not allowed with argument --resume"),
+        ("eval.py -c demo --crops three --tencrop", "eval.py: argument --tencrop: not allowed with argument --crops"),
+        (
+            "tools/scores.py a.npz b.npz --weights 1,x",
+            "scores.py: argument --weights: 1,x: expected a number for each file, with commas between, as in 1,1.5",
+        ),
+        ("tools/scores.py a.npz --weights=-1", "scores.py: argument --weights: -1: a weight must be above 0"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_answered_in_a_line(monkeypatch, capsys, command, answer):
+    assert said(monkeypatch, capsys, command) == answer + "\n"
+
+
+PROGRAMS = [
+    "train",
+    "eval",
+    *(f"tools/{name}" for name in ["demo", "export", "import_weights", "predict", "report", "scores"]),
+]
+COMMANDS = [f"{name}.py" for name in PROGRAMS] + [f"tools/prepare.py {name}" for name in prepare.COMMANDS]
+
+
+ANSWER_ALL = """
+import contextlib, io, json, runpy, sys
+sys.modules["torch"] = None  # its import fails
+for words in map(str.split, json.loads(sys.argv[1])):
+    sys.argv, out, err = words, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = runpy.run_path(words[0], run_name="__main__")
+        except SystemExit as leaving:
+            code = leaving.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+
+
+def test_help_and_mistakes_are_answered_before_torch_is_loaded():
+    """All in one process: what it has imported for one command hides no import of another, as that would fail."""
+    lines = [f"{command} {flag}" for command in COMMANDS for flag in ("--help", "--no-such-flag")]
+    ran = subprocess.run(
+        [sys.executable, "-c", ANSWER_ALL, json.dumps(lines)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    for line, answer in zip(lines, ran.stdout.splitlines(), strict=True):
+        code, out, err = json.loads(answer)
+        if line.endswith("--help"):
+            assert code == 0 and "usage: " in out, (line, err)
+        else:
+            assert code == 2 and err.count("\n") == 1, (line, err)
+
+
+def test_a_file_that_cannot_be_made_is_named_in_a_line(tmp_path, capfd):
+    (tmp_path / "file").touch()
+    assert program.run("export.py", lambda: (tmp_path / "file" / "best.onnx").write_bytes(b"")) == 2
+    assert capfd.readouterr().err == f"export.py: {tmp_path}/file/best.onnx: Not a directory\n"
+
+
+def test_an_output_that_a_disk_would_refuse_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
+    (tmp_path / "folder").mkdir()
+    command = f"eval.py -c demo --json {tmp_path}/folder"
+    refusal = f"{tmp_path}/folder cannot be written (Is a directory); name another file"
+    assert said(monkeypatch, capsys, command) == f"eval.py: argument --json: {refusal}\n"
+    read_only = mock.Mock(side_effect=OSError(errno.EROFS, "Read-only file system"))
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    refusal = f"{tmp_path}/new cannot be written (Read-only file system); name another file"
+    assert (
+        said(monkeypatch, capsys, f"eval.py -c demo --json {tmp_path}/new") == f"eval.py: argument --json: {refusal}\n"
+    )

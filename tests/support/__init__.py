@@ -1,0 +1,1 @@
+"""Helpers that tests share: small videos, small networks, oracles, whole commands."""

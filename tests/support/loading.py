@@ -1,0 +1,83 @@
+"""A list of small videos, a recipe that loads it, and what a loader gives, as arrays.
+
+`config` and `loader` are fixtures; a module has them by naming them: `config, loader = loading.config, loading.loader`.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
+from dali_pipes import build_loader
+from dali_pipes.scan.build import load_catalog
+from tests.support.videos import write_video
+
+VIDEOS = 13
+FRAMES = 10  # of the shortest video; each further one has one more
+STD, LUMA = np.array((0.229, 0.224, 0.225)), np.array((0.299, 0.587, 0.114))
+
+
+def write_set(folder, codec="libx264", suffix=".mp4"):
+    """VIDEOS videos with a list; returns the list."""
+    for number in range(VIDEOS):
+        write_video(folder / f"{number}{suffix}", codec, FRAMES + number, gop=4)
+    lines = [f"{number}{suffix} {number % 3}" for number in range(VIDEOS)]
+    (folder / "all.list").write_text("\n".join(lines))
+    return str(folder / "all.list")
+
+
+def make_config(source):
+    """Settings for a scanned list: batches of 4 clips of 4 frames, decoded by `pyav` in two threads."""
+    config = Config(
+        model=Model(num_classes=3, frames=4),
+        data=Data(train=source, val=source, decoder="pyav", max_bad_fraction=0.5),
+        clip=Clip(size=32),
+        eval=Eval(short_side=40, batch=4),
+        optim=Optim(lr=0.1),
+        train=Train(name="test", epochs=1, batch=4),
+        runtime=Runtime(device="cpu", precision="fp32", threads=2),
+    )
+    load_catalog(source, config.data)
+    return config
+
+
+def with_section(config, section, **settings):
+    """`config` with some settings of a section replaced."""
+    return replace(config, **{section: replace(getattr(config, section), **settings)})
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Settings for a set of this module's own."""
+    return make_config(write_set(tmp_path_factory.mktemp("videos")))
+
+
+@pytest.fixture
+def loader(config):
+    """A loader for training on it."""
+    loader = build_loader(config, "train")
+    yield loader
+    loader.close()
+
+
+def arrays(batch):
+    """A batch as (clips, labels, rows): arrays of its own, which stay when the loader goes on."""
+    return batch.clips_BVTCHW.cpu().numpy().copy(), batch.label_B.cpu().numpy(), batch.index_B.cpu().numpy()
+
+
+def read(config, split="train", epoch=0, start=0, shard=None):
+    """The `arrays` of all batches of an epoch, from a loader of their own."""
+    loader = build_loader(config, split, shard)
+    try:
+        return list(map(arrays, loader.epoch(epoch, start)))
+    finally:
+        loader.close()
+
+
+def assert_same(some, others):
+    """Batches, as `arrays` gives them, are equal to the bit; there is one at least."""
+    assert len(some) == len(others) > 0
+    for one, other in zip(some, others, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)

@@ -1,0 +1,62 @@
+"""The views of published protocols the slow way: decode the whole file, resize whole pictures with Pillow, then crop.
+
+Written after MIT's TSM and PaddleVideo, and from nothing of this project: see the tests that compare.
+"""
+
+import numpy as np
+from PIL import Image
+
+from tests.support.videos import decode_whole
+
+SHORT_CLIP = "frames evenly repeated"  # of a video shorter than a clip, under every rule; MIT shows frame 0 only
+
+
+def clips_of(path, *, rule, clips, crops, T, short_side, side):
+    """uint8 [V, T, side, side, 3]: every crop of the first clip, then of the next; and how often each was mirrored."""
+    pictures = [resized(Image.fromarray(picture), short_side) for picture in decode_whole(path)]
+    views = [
+        [cropped(pictures[frame], box, mirrored) for frame in frames]
+        for frames in frames_of(len(pictures), rule, clips, T)
+        for box, mirrored in boxes_of(pictures[0].size, crops, side)
+    ]
+    return np.array(views)
+
+
+def resized(picture, short_side):
+    """The picture with that short side; the long one rounded down. Pillow's bilinear is antialiased."""
+    width, height = picture.size
+    if width < height:
+        return picture.resize((short_side, height * short_side // width), Image.Resampling.BILINEAR)
+    return picture.resize((width * short_side // height, short_side), Image.Resampling.BILINEAR)
+
+
+def frames_of(n, rule, clips, T):
+    """The frames of each clip of a video of n."""
+    centers = [int(n / T / 2 + n / T * i) for i in range(T)]
+    lefts = [int(n / T * i) for i in range(T)]
+    if rule == "uniform":
+        return [centers, lefts][:clips]
+    starts = np.linspace(0, max(1, n - 63) - 1, num=clips, dtype=int)
+    return [centers if n < T else [(start + i * (64 // T)) % n for i in range(T)] for start in starts.tolist()]
+
+
+def boxes_of(size, crops, side):
+    """(left, top, right, bottom) and whether mirrored, of every crop of a picture of this size."""
+    width, height = size
+    x, y = (width - side) // 4, (height - side) // 4
+    if crops == "center":
+        corners = [(round((width - side) / 2), round((height - side) / 2))]
+    elif crops == "three":
+        corners = [(0, 2 * y), (4 * x, 2 * y), (2 * x, 2 * y)]
+        if width < height:  # MIT's code shows the middle three times; this is mmaction2's rule
+            corners = [(2 * x, 0), (2 * x, 4 * y), (2 * x, 2 * y)]
+    else:
+        corners = [(0, 0), (4 * x, 0), (0, 4 * y), (4 * x, 4 * y), (2 * x, 2 * y)]
+    mirrors = [False, True] if crops == "ten" else [False]
+    return [((left, top, left + side, top + side), mirror) for left, top in corners for mirror in mirrors]
+
+
+def cropped(picture, box, mirrored):
+    """[side, side, 3]: a part of a picture."""
+    part = np.asarray(picture.crop(box))
+    return part[:, ::-1] if mirrored else part

@@ -1,0 +1,194 @@
+"""What `test_distributed` runs under torchrun: ranks do things together, and rank 0 writes down what came out.
+
+Each function needs no second rank, so that the tests can call it alone and compare.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from configs.schema import Optim
+from dali_pipes.batch import Batch, Shard
+from engine import distributed
+from engine.evaluation.evaluate import evaluate
+from engine.evaluation.scores import Keeper
+from engine.train import optim
+from engine.train import step as targets
+from engine.train.step import Tally, train_step
+from models import build_model
+from tests.support import tiny
+
+CPU = torch.device("cpu")
+
+
+def shard():
+    return Shard(distributed.rank(), distributed.world_size())
+
+
+def exchange(folder):
+    """What the ranks tell each other."""
+    rank = distributed.rank()
+
+    def take_a_turn():
+        time.sleep(0.3 if rank == 0 else 0)
+        (folder / f"turn-{rank}").write_text("done")
+        return [path.name for path in folder.glob("turn-*")]
+
+    return {
+        "sum": distributed.all_sum(torch.tensor([2**53 + 1, rank])).tolist(),
+        "from_zero": distributed.from_rank_zero(rank + 10),
+        "turns": distributed.gather(sorted(distributed.in_turns(take_a_turn))),
+        "fates": distributed.gather([fate_in(distributed.together), fate_in(distributed.in_turns)]),
+    }
+
+
+def fate_in(meeting):
+    """How this rank leaves a meeting in which rank 1 fails."""
+    try:
+        return meeting(lambda: 1 // (1 - distributed.rank()))
+    except Exception as error:
+        return type(error).__name__
+
+
+def evaluation(folder):
+    """11 videos, of which one is found unreadable by the rank that reads it; rank 1's batch norms have drifted.
+
+    Batches of a rank are alike for any number of ranks, and so are scores, to the bit. Leaves a score file.
+    """
+    torch.manual_seed(0)
+    model = build_model(tiny.config().model)
+    nn.init.normal_(model.fc.weight)
+    model.bn1.running_mean += 100 * distributed.rank()
+    loader = tiny.RowLoader(11, 2, shard=shard(), train=False, views=2, bad=[7])
+    keeper = Keeper(views=True)
+    result = evaluate(model, loader, tiny.config(train={"batch": 8}), keeper.add)
+    if kept := keeper.gather(loader, result, about={}):
+        kept.save(folder / "scores.npz")
+    return result.to_json()
+
+
+def late(folder):
+    """An evaluation for which rank 1 needs longer than a rank may be late elsewhere: three seconds here."""
+    distributed._host = dist.new_group(backend="gloo", timeout=timedelta(seconds=3))
+    loader = tiny.RowLoader(11, 2, shard=shard(), train=False)
+    if distributed.rank() == 1:
+        tiny.before_step(loader, 1, lambda batch: time.sleep(6))
+    return evaluate(build_model(tiny.config().model), loader, tiny.config()).evaluated
+
+
+def lost(folder):
+    """What rank 0 learns of rank 1, which has died."""
+    if distributed.rank() == 1:
+        os._exit(0)
+    try:
+        distributed.gather("are you there?")
+    except distributed.PeerLost as error:
+        (folder / "found.json").write_text(json.dumps({"lost": str(error)}))
+        os._exit(0)
+
+
+def steps(folder=None, parts=2):
+    """Three steps of a network without batch norms, a row unreadable, in parts; the weights it ends with."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2 * 3 * 16 * 16, 3))
+    wrapped = distributed.wrap(model)
+    optimizer, tally = optim.make_optimizer(model, Optim(lr=0.01)), Tally(CPU)
+    share = slice(
+        distributed.rank() * 4 // distributed.world_size(), (distributed.rank() + 1) * 4 // distributed.world_size()
+    )
+    for step, whole in enumerate(tiny.RowLoader(12, 4, bad=[7]).epoch(0)):
+        batch = Batch(*(getattr(whole, name)[share] for name in Batch.__slots__))
+        train_step(
+            wrapped,
+            optimizer,
+            torch.amp.GradScaler("cpu", enabled=False),
+            batch,
+            step,
+            lr_at=lambda step: 0.01,
+            autocast=contextlib.nullcontext(),
+            mix=targets.unmixed,
+            loss=partial(targets.label_loss, smoothing=0.1),
+            parts=parts,
+            max_norm=1.0,
+            tally=tally,
+        )
+    return {"weight": model[1].weight.tolist(), "tally": distributed.all_sum(tally.read()).tolist()}
+
+
+def run(folder, *, terminated_before=None):
+    """A run of two epochs of ten steps; rank 1 may get a signal. Where it ended, and its weights.
+
+    The network is wide enough for DDP to send its gradients in two buckets.
+    """
+    train = {"runs": str(folder), "batch": 6, "ema": 0.9, "mixup": 0.2}
+    settings = tiny.config(model={"width": 32}, train=train, data={"max_bad_fraction": 0.5})
+    loaders = {
+        "train": tiny.RowLoader(62, 6 // distributed.world_size(), shard=shard(), bad=[7]),
+        "val": tiny.RowLoader(5, 2, shard=shard(), train=False),
+    }
+    if distributed.rank() == 1:
+        tiny.before_step(loaders["train"], terminated_before, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
+    finished, under_way = tiny.go_on(settings, loaders, lambda line: None)
+    return {"finished": finished, "step": under_way.step}, tiny.weights_of(under_way)
+
+
+def run_on_gpus(folder, **runtime):
+    """A run whose ranks have a GPU each: what it counted at its end, and whether all ranks have the same weights."""
+    device = torch.device("cuda", distributed.local_rank())
+    settings = tiny.config(
+        train={"runs": str(folder), "batch": 8, "ema": 0.9, "epochs": 1}, runtime={"device": "cuda", **runtime}
+    )
+    loaders = {
+        "train": tiny.on(tiny.RowLoader(62, 8 // distributed.world_size(), shard=shard()), device),
+        "val": tiny.on(tiny.RowLoader(5, 2, shard=shard(), train=False), device),
+    }
+    finished, under_way = tiny.go_on(settings, loaders, lambda line: None)
+    weights = {name: tensor.cpu() for name, tensor in tiny.weights_of(under_way).items() if "running_" not in name}
+    of_zero = distributed.from_rank_zero(weights)
+    same = all(torch.equal(weights[name], of_zero[name]) for name in weights)
+    finite = all(tensor.isfinite().all() for tensor in weights.values())
+    return {"finished": finished, "step": under_way.step, "good": distributed.gather(bool(same and finite))}
+
+
+def in_fp16_on_gpus(folder):
+    return run_on_gpus(folder / "fp16", precision="fp16")
+
+
+def compiled_on_gpus(folder):
+    return run_on_gpus(folder / "compiled", precision="bf16", compile="on")
+
+
+def resumption(folder):
+    """A run that is stopped by a signal to rank 1 alone and resumed, beside one that is not."""
+    _, whole = run(folder / "whole")
+    stopped, _ = run(folder / "stopped", terminated_before=2)
+    resumed, weights = run(folder / "stopped")
+    equal = all(torch.equal(whole[name], weights[name]) for name in whole if is_read(name))
+    return {"stopped": distributed.gather(stopped), "resumed": resumed, "equal": distributed.gather(equal)}
+
+
+def is_read(name):
+    """Whether anything reads this tensor of this rank: rank 0's batch norms stand for those of all."""
+    return distributed.rank() == 0 or name.startswith("average.") or "running_" not in name
+
+
+def main(folder, *names):
+    torch.set_num_threads(1)
+    with distributed.processes("cuda" if any("gpu" in name for name in names) else "cpu"):
+        found = {name: globals()[name](folder) for name in names}
+        if distributed.rank() == 0:
+            (folder / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])

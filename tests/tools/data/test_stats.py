@@ -1,0 +1,53 @@
+"""The survey of a set: the work that it foretells is the work that cuts make."""
+
+import numpy as np
+import pytest
+
+from dali_pipes.cut.cutter import cut
+from dali_pipes.scan.probe import probe
+from tests.support.videos import write_video
+from tools import prepare
+from tools.data.reencode import Settings
+from tools.data.reencode import write_video as transcode
+from tools.data.stats import after_transcoding, decoded_per_used
+
+
+@pytest.mark.parametrize("gop", [16, 8, 1])
+def test_the_work_foretold_of_transcoding_is_the_work_afterwards(tmp_path, gop):
+    source = probe(str(write_video(tmp_path / "source.mp4", "libx264", 75, gop=75, b_frames=2)))
+    transcode(source, str(tmp_path / "new.mp4"), vars(Settings(gop=gop)))
+    new = probe(str(tmp_path / "new.mp4"))
+    assert after_transcoding(75, gop, clip_frames=8) == pytest.approx(decoded_per_used(new, clip_frames=8))
+
+
+def test_one_frame_of_intra_video_costs_one_frame(tmp_path):
+    video = probe(str(write_video(tmp_path / "intra.mp4", "libx264", 40, gop=1)))
+    assert decoded_per_used(video, clip_frames=8) == 1
+
+
+def test_work_is_what_cuts_hold(tmp_path):
+    video = probe(str(write_video(tmp_path / "long.mp4", "libx264", 64, gop=64)))
+    last = cut(video, np.array([63])).packets
+    assert 1 < decoded_per_used(video, clip_frames=1) < last
+
+
+def test_stats_say_what_is_in_a_set(tmp_path, shared, capsys):
+    write_video(tmp_path / "a.mp4", "libx264", 20, gop=10)
+    write_video(tmp_path / "b.mp4", "mpeg4", 40, gop=10)
+    (tmp_path / "c.mp4").write_text("no video")
+    turned = shared / "data" / "nasty" / "torchcodec__nasa_13013_rotated.mp4"
+    (tmp_path / "all.list").write_text(f"a.mp4 0\nb.mp4 2\nc.mp4 2\n{turned} 2\n")
+    assert prepare.main(["stats", str(tmp_path / "all.list")]) == 0
+    said = capsys.readouterr().out
+    assert "4 rows, 1 of their files unreadable" in said
+    for subject, found in {
+        "classes": "2, with 1.5 (1.05 to 1.95) videos; labels without a video: 1",
+        "frames": "20 (17.3 to 38)",
+        "codecs": "h264 67 %, mpeg4 33 %",
+        "pictures": "96x48 67 %, 480x270 33 %",
+        "sides % 16 = 0": "67 %",
+        "stored turned": "1 of 3 looked at",
+        "other colours": "1 of 3 looked at",
+    }.items():
+        line = next(line for line in said.splitlines() if line.strip().startswith(subject))
+        assert found in line

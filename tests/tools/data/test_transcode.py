@@ -1,0 +1,311 @@
+"""Transcoding: every frame once, upright, in plain colours, in groups that cut well; resumable; sources stay."""
+
+import json
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from dali_pipes.cut.cutter import cut
+from dali_pipes.cut.decode import decode_frames
+from dali_pipes.scan.probe import probe
+from dali_pipes.scan.processes import Failure
+from tests.support.paths import ROOT
+from tests.support.videos import number_in, write_video
+from tools import prepare
+from tools.data import convert as convert_module
+from tools.data.reencode import ENCODERS, Settings
+from tools.data.reencode import write_video as transcode
+from tools.data.upright import decoded, is_upright, orientation, stored_size, turned
+
+FRAMES = 20
+UPRIGHT = 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30  # display matrices, as mp4 has them
+ON_SIDE = 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30
+
+
+def settings(codec="h264", **changes):
+    quality = {"crf": ENCODERS[codec].quality, "gop": 8}
+    return Settings(codec=codec, **{**quality, **changes}).__dict__
+
+
+def psnr(some: np.ndarray, others: np.ndarray) -> float:
+    """In decibels, over all values of two uint8 arrays."""
+    return float(10 * np.log10(255**2 / np.mean((some.astype(float) - others) ** 2)))
+
+
+def cut_decode(path, numbers):
+    video = probe(str(path))
+    return decode_frames(cut(video, np.asarray(numbers)), str(path))
+
+
+def write_set(folder: Path, videos: int = 4) -> Path:
+    """Videos of two classes, one of them unreadable; returns the list."""
+    for number in range(videos):
+        write_video(folder / f"{number}.avi", "mpeg4", FRAMES + number)
+    (folder / "bad.mp4").write_text("no video")
+    names = [f"{number}.avi" for number in range(videos)]
+    lines = [f"{name} {place % 2}" for place, name in enumerate([*names[:2], "bad.mp4", *names[2:], names[0]])]
+    (folder / "all.list").write_text("\n".join(lines).replace(f"{names[0]} 1", f"{names[0]} 0"))
+    return folder / "all.list"
+
+
+# One video
+
+
+@pytest.mark.parametrize("codec", ENCODERS)
+def test_every_frame_comes_out_once_and_in_order(tmp_path, codec):
+    source = probe(str(write_video(tmp_path / "source.mkv", "libx264", FRAMES, gop=100, b_frames=3)))
+    made = transcode(source, str(tmp_path / "new.mp4"), settings(codec))
+    assert made["frames"] == FRAMES
+    assert [number_in(frame) for frame in cut_decode(tmp_path / "new.mp4", range(FRAMES))] == list(range(FRAMES))
+
+
+@pytest.mark.parametrize(("codec", "gop", "groups"), [("h264", 8, 3), ("hevc", 8, 3), ("vp9", 8, 3), ("h264", 1, 20)])
+def test_groups_have_the_length_asked_for_and_stand_alone(tmp_path, codec, gop, groups):
+    source = probe(str(write_video(tmp_path / "source.mp4", "libx264", FRAMES)))
+    transcode(source, str(tmp_path / "new.mp4"), settings(codec, gop=gop))
+    new = probe(str(tmp_path / "new.mp4"))
+    assert len(new.groups) == groups
+    assert not new.reordered and new.access == "ranged"
+
+
+def test_the_pictures_are_those_of_the_source(tmp_path):
+    source = write_video(tmp_path / "source.mp4", "libx264", FRAMES)
+    transcode(probe(str(source)), str(tmp_path / "new.mp4"), settings(crf=10))
+    assert psnr(cut_decode(source, range(FRAMES)), cut_decode(tmp_path / "new.mp4", range(FRAMES))) > 38
+
+
+def test_the_same_source_gives_the_same_bytes(tmp_path):
+    source = probe(str(write_video(tmp_path / "source.mp4", "libx264", FRAMES)))
+    for name in ("one.mp4", "two.mp4"):
+        transcode(source, str(tmp_path / name), settings())
+    assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
+
+
+def test_the_index_comes_first_and_there_is_no_sound(shared, tmp_path):
+    source = probe(str(shared / "data" / "nasty" / "torchcodec__nasa_13013.mp4"))
+    transcode(source, str(tmp_path / "new.mp4"), settings())
+    content = (tmp_path / "new.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+    with av.open(str(tmp_path / "new.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+
+
+@pytest.mark.parametrize(
+    ("size", "upscale", "stored"),
+    [
+        ((1920, 1080), False, (448, 256)),
+        ((1080, 1920), False, (256, 448)),
+        ((340, 256), False, (336, 256)),
+        ((320, 240), False, (320, 240)),
+        ((320, 240), True, (336, 256)),
+        ((175, 143), False, (160, 128)),  # never more than there is
+        ((7, 5), False, (16, 16)),  # but there is no smaller block
+    ],
+)
+def test_sizes_are_multiples_of_sixteen_near_the_short_side(size, upscale, stored):
+    assert stored_size(*size, short_side=256, upscale=upscale) == stored
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ([[1, 0, 0], [0, 1, 0]], [[1, 2, 3], [4, 5, 6]]),
+        ([[0, 1, 0], [-1, 0, 0]], [[4, 1], [5, 2], [6, 3]]),  # a quarter turn to the right
+        ([[-1, 0, 0], [0, -1, 0]], [[6, 5, 4], [3, 2, 1]]),
+        ([[0, -1, 0], [1, 0, 0]], [[3, 6], [2, 5], [1, 4]]),  # to the left
+        ([[-1, 0, 0], [0, 1, 0]], [[3, 2, 1], [6, 5, 4]]),  # a mirror
+    ],
+)
+def test_a_display_matrix_turns_a_picture(matrix, expected):
+    picture_HW = np.array([[1, 2, 3], [4, 5, 6]])
+    np.testing.assert_array_equal(turned(picture_HW, np.array([*matrix, [0, 0, 1]])), expected)
+
+
+def test_the_display_matrix_of_a_file_is_read(tmp_path):
+    path, identity = write_video(tmp_path / "a.mp4", "mpeg4", 2), struct.pack(">9i", *UPRIGHT)
+    assert is_upright(orientation(next(decoded(str(path)))))
+    content = path.read_bytes()
+    track = content.index(b"tkhd")
+    path.write_bytes(content[:track] + content[track:].replace(identity, struct.pack(">9i", *ON_SIDE), 1))
+    np.testing.assert_array_equal(orientation(next(decoded(str(path)))).reshape(-1), ON_SIDE)
+
+
+@pytest.mark.parametrize("angle", [90, 180, 270])
+def test_what_a_phone_noted_as_turned_is_stored_as_a_person_sees_it(shared, tmp_path, angle):
+    """The files show one scene, held in different ways: FFmpeg's own reading of the note is in `rotation`."""
+    path = shared / "data" / "nasty" / f"decord__video_{angle}.mov"
+    made = transcode(probe(str(path)), str(tmp_path / "new.mp4"), settings(crf=10))
+    assert "turned upright" in made["changes"]
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        seen = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+    new = cut_decode(tmp_path / "new.mp4", [0])[0]
+    scaled = av.VideoFrame.from_ndarray(np.ascontiguousarray(seen), format="rgb24").reformat(*new.shape[1::-1])
+    assert psnr(new, scaled.to_ndarray()) > 32
+
+
+def test_a_changing_frame_rate_becomes_an_even_one_and_is_named(shared, tmp_path):
+    source = probe(str(shared / "data" / "nasty" / "derived__vfr.mp4"))
+    made = transcode(source, str(tmp_path / "new.mp4"), settings())
+    assert any("changing frame rate" in change for change in made["changes"])
+    with av.open(str(tmp_path / "new.mp4")) as container:
+        times = [frame.pts for frame in container.decode(video=0)]
+    assert len(times) == source.frames
+    assert len(set(np.diff(times))) == 1
+
+
+# Whole sets
+
+
+def convert(source: Path, out: Path, *flags: str) -> int:
+    return prepare.main(["transcode", str(source), "--out", str(out), "--workers", "1", "--gop", "8", *flags])
+
+
+def jsonl(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a tree but the record, which holds times."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "done.jsonl"
+    }
+
+
+def test_a_set_is_stored_again_with_its_lists(tmp_path):
+    source = write_set(tmp_path)
+    assert convert(source, tmp_path / "new") == 0
+    assert (tmp_path / "new" / "all.list").read_text() == "0.mp4 0\n1.mp4 1\n2.mp4 1\n3.mp4 0\n0.mp4 0\n"
+    assert [(Path(entry["path"]).name, entry["reason"]) for entry in jsonl(tmp_path / "new" / "left_out.jsonl")] == [
+        ("bad.mp4", "is damaged, or not a video")
+    ]
+    assert prepare.main(["verify", str(tmp_path / "new" / "all.list"), "--full"]) == 0
+    for number in range(4):
+        frames = FRAMES + number
+        assert [number_in(f) for f in cut_decode(tmp_path / "new" / f"{number}.mp4", range(frames))] == list(
+            range(frames)
+        )
+
+
+def test_what_is_done_is_not_done_again_until_its_source_or_a_setting_changes(tmp_path):
+    source, new = write_set(tmp_path), tmp_path / "new"
+
+    def made_again(*flags: str) -> set[str]:
+        before = {path.name: path.stat().st_ino for path in new.glob("*.mp4")}
+        assert convert(source, new, *flags) == 0
+        return {path.name for path in new.glob("*.mp4") if path.stat().st_ino != before.get(path.name)}
+
+    assert len(made_again()) == 4
+    assert made_again() == set()
+    write_video(tmp_path / "1.avi", "mpeg4", FRAMES - 1)
+    (new / "2.mp4").write_bytes(b"not what was written")
+    (new / "3.mp4").unlink()
+    assert made_again() == {"1.mp4", "2.mp4", "3.mp4"}
+    assert len(made_again("--crf", "30")) == 4
+
+
+def test_files_that_differ_in_their_suffix_alone_do_not_meet(tmp_path):
+    for name in ("a.avi", "a.mp4", "b.mkv"):
+        write_video(tmp_path / name, "mpeg4", 4)
+    (tmp_path / "all.list").write_text("a.avi 0\na.mp4 1\nb.mkv 2\n")
+    assert convert(tmp_path / "all.list", tmp_path / "new") == 0
+    assert (tmp_path / "new" / "all.list").read_text() == "a.avi.mp4 0\na.mp4.mp4 1\nb.mp4 2\n"
+
+
+def test_a_folder_of_classes_keeps_its_classes(tmp_path):
+    for name in ("jump", "run", "swim"):
+        (tmp_path / "all" / name).mkdir(parents=True)
+    write_video(tmp_path / "all" / "swim" / "1.mp4", "mpeg4", 4)
+    write_video(tmp_path / "all" / "jump" / "1.mp4", "mpeg4", 4)
+    assert convert(tmp_path / "all", tmp_path / "new") == 0
+    assert (tmp_path / "new" / "all.list").read_text() == "jump/1.mp4 0\nswim/1.mp4 2\n"
+    assert (tmp_path / "new" / "all.classes.txt").read_text() == "jump\nrun\nswim\n"
+
+
+def test_nothing_is_written_over_a_source(tmp_path, capsys):
+    write_video(tmp_path / "a.mp4", "mpeg4", 4)
+    (tmp_path / "all.list").write_text("a.mp4 0\n")
+    before = (tmp_path / "a.mp4").read_bytes()
+    assert convert(tmp_path / "all.list", tmp_path) == 2
+    assert "would take the place of its source" in capsys.readouterr().err
+    assert (tmp_path / "a.mp4").read_bytes() == before
+
+
+def test_a_set_without_a_single_video_is_an_error(tmp_path, capsys):
+    (tmp_path / "bad.mp4").write_text("no video")
+    (tmp_path / "all.list").write_text("bad.mp4 0\n")
+    assert convert(tmp_path / "all.list", tmp_path / "new") == 2
+    assert "nothing is left" in capsys.readouterr().err
+
+
+def test_verify_names_each_bad_video_with_its_reason(tmp_path, capsys):
+    assert prepare.main(["verify", str(write_set(tmp_path))]) == 1
+    assert capsys.readouterr().out == f"1 is damaged, or not a video\n    {tmp_path / 'bad.mp4'}\n"
+
+
+def start(source: Path, out: Path) -> subprocess.Popen:
+    command = ["tools/prepare.py", "transcode", str(source), "--out", str(out), "--workers", "1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, *command], cwd=ROOT, **quiet)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_and_started_again_it_ends_the_same(tmp_path, kills):
+    source = write_set(tmp_path, videos=6 if kills == 2 else 40)
+    began = time.monotonic()
+    assert start(source, tmp_path / "whole").wait() == 0
+    seconds = time.monotonic() - began
+    landed, moments = 0, random.Random(0)
+    for _ in range(kills):
+        process = start(source, tmp_path / "killed")
+        time.sleep(moments.uniform(0.1, 0.5 if kills == 10 else 0.7) * seconds)
+        landed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(source, tmp_path / "killed").wait() == 0
+    print(f"{landed} of {kills} kills landed in a run of {seconds:.1f} s")
+    assert landed >= kills // 2
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert not (tmp_path / "killed" / ".unfinished").exists()
+
+
+def test_a_full_disk_stops_the_work_and_leaves_nobody_out(tmp_path, monkeypatch, capsys):
+    source = write_set(tmp_path)
+    monkeypatch.setattr(convert_module, "call_all", lambda function, calls, count: [full_disk(call) for call in calls])
+    assert convert(source, tmp_path / "new") == 2
+    assert "the disk is full; make room and start again to go on" in capsys.readouterr().err
+    assert not (tmp_path / "new" / "all.list").exists()
+
+
+def full_disk(call):
+    return call.key, Failure("[Errno 28] No space left on device: 'new.mp4'")
+
+
+def test_a_split_of_a_table_keeps_its_name(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / name, "mpeg4", 4)
+    (tmp_path / "table.csv").write_text("path,label,split\na.mp4,0,train\nb.mp4,1,val\n")
+    assert convert(f"{tmp_path}/table.csv:train", tmp_path / "new") == 0
+    assert (tmp_path / "new" / "table-train.list").read_text() == "a.mp4 0\n"
+
+
+def test_the_settings_that_read_the_new_set_are_said(tmp_path, capsys):
+    write_video(tmp_path / "a.mp4", "mpeg4", 4)
+    (tmp_path / "train.list").write_text("a 0\n")
+    new = tmp_path / "new"
+    assert convert(tmp_path / "train.list", new, "--suffix", ".mp4") == 0
+    assert f"for a recipe: data.root={new} data.train={new}/train.list data.suffix=\n" in capsys.readouterr().err
+    frames = tmp_path / "frames"
+    assert prepare.main(["frames", str(new / "train.list"), "--out", str(frames), "--pattern", "{:03}.jpg"]) == 0
+    found = f"data.root={frames} data.train={frames}/train.list data.decoder=jpeg data.frame_pattern={{:03}}.jpg\n"
+    assert f"for a recipe: {found}" in capsys.readouterr().err

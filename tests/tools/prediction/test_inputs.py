@@ -1,0 +1,61 @@
+"""What a person names leads to the videos that are meant, each once."""
+
+import io
+import os
+import sys
+
+import pytest
+
+from dali_pipes import DataError
+from tests.support.trees import plant
+from tools.prediction.inputs import find
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = ("b.mp4", "a.mkv", "notes.md", "sub/c.webm", "sub/.hidden.mp4", ".cache/d.mp4", "odd name=[1].mp4")
+    return plant(tmp_path, dict.fromkeys(files, ""))
+
+
+def test_a_folder_is_all_videos_below_it_in_order_but_no_hidden_ones(here):
+    assert find(["."]) == (["./a.mkv", "./b.mp4", "./odd name=[1].mp4", "./sub/c.webm"], {})
+
+
+def test_a_file_is_meant_whatever_it_is_called_and_whether_it_exists(here):
+    assert find(["notes.md", "gone.mp4", "odd name=[1].mp4"]) == (["notes.md", "gone.mp4", "odd name=[1].mp4"], {})
+
+
+def test_a_glob_may_reach_into_folders(here):
+    assert find(["*.m*"])[0] == ["a.mkv", "b.mp4", "notes.md", "odd name=[1].mp4"]
+    assert find(["**/*.webm", "s*"]) == (["sub/c.webm"], {})
+
+
+def test_a_list_has_paths_relative_to_its_folder_with_or_without_labels(here):
+    plant(here, {"sub/some.list": f"c.webm 3\n\n../b.mp4\r\n{here}/a.mkv 0\n../odd name=[1].mp4\ngone.mp4 2\n"})
+    found = [os.path.normpath(path) for path in find(["sub/some.list"])[0]]
+    assert found == ["sub/c.webm", "b.mp4", f"{here}/a.mkv", "odd name=[1].mp4", "sub/gone.mp4 2"]
+
+
+def test_a_list_that_is_not_there_is_a_mistake(here):
+    with pytest.raises(DataError, match=r"gone\.txt: no such file"):
+        find(["gone.txt"])
+
+
+def test_stdin_has_a_path_a_line_which_need_not_be_text(here, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"b.mp4\nsub/c.webm\n\xff.mp4\n")))
+    assert find(["-"])[0] == ["b.mp4", "sub/c.webm", "\udcff.mp4"]
+
+
+def test_each_video_comes_once_in_the_order_it_was_first_named(here):
+    assert find(["sub/c.webm", ".", "b.mp4"])[0] == ["sub/c.webm", "./a.mkv", "./b.mp4", "./odd name=[1].mp4"]
+
+
+def test_what_leads_to_nothing_is_named(here):
+    (here / "hollow").mkdir()
+    assert find(["hollow", "*.avi"]) == ([], {"hollow": "holds no videos", "*.avi": "nothing has such a name"})
+
+
+def test_a_link_in_a_circle_ends(here):
+    (here / "sub" / "up").symlink_to(here)
+    assert find(["sub"])[0] == ["sub/c.webm"]

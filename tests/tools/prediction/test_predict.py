@@ -1,0 +1,317 @@
+"""What tools/predict.py says of videos is what evaluation says of them, and every video is answered or named."""
+
+import csv
+import itertools
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+import configs
+from dali_pipes import DataError, loader
+from dali_pipes import device as host
+from dali_pipes.scan import build
+from dali_pipes.scan.probe import probe
+from dali_pipes.views import plans
+from engine import loaders, runtime
+from engine.evaluation.evaluate import evaluate
+from engine.evaluation.scores import Keeper
+from engine.inference import predict
+from engine.inference.network import open_network
+from engine.inference.saved_model import open_saved
+from models import build_model
+from tests.support import tiny
+from tests.support.videos import write_video
+from tools.predict import main
+from tools.prediction import output
+from tools.prediction import run as answering
+
+VIDEOS = {"a.mp4": "libx264", "b.webm": "libvpx-vp9", "c.avi": "mpeg4", "d.mkv": "libx265", "e.mov": "mjpeg"}
+SCORES = {"logits": "logits", "probs": "log_probs"}  # what a score file calls the average
+ROUNDING = 1e-5  # of logits of the order of 1: libraries sum in another order for another batch
+ON_GPU = 1e-2  # TF32; cuDNN chooses its kernels anew in every process
+NAMES = ("up", "down", "[left] or right")
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch):
+    monkeypatch.setattr(host, "cores_of_rank", lambda: 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Videos of several codecs and lengths, and the weights of a network that tells them apart."""
+    folder = tmp_path_factory.mktemp("predict")
+    (folder / "videos").mkdir()
+    for number, (name, codec) in enumerate(VIDEOS.items()):
+        write_video(folder / "videos" / name, codec, 5 + 9 * number, gop=6, size=(48, 96 + 16 * number))
+    config = tiny.config(data={"source": "video", "train": "unknown"}, runtime={"device": "cpu", "precision": "fp32"})
+    torch.manual_seed(1)
+    model = build_model(config.model)
+    torch.nn.init.normal_(model.fc.weight)
+    content = {"model": model.state_dict(), "config": configs.flat(config), "class_names": NAMES}
+    torch.save(content, folder / "best.pt")
+    return folder
+
+
+@pytest.fixture
+def run(folder, monkeypatch, capfd):
+    """Calls predict.py with these arguments and the weights; returns exit code, stdout and stderr."""
+
+    def run(*arguments, weights=folder / "best.pt"):
+        monkeypatch.setattr(sys, "argv", ["predict.py", "--weights", str(weights), *map(str, arguments)])
+        code = main()
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+def evaluated(folder, overrides, device="cpu"):
+    """{row: [K]}: the scores that `eval.py --scores` keeps of the videos that it can read."""
+    saved = open_saved(folder / "best.pt", overrides=[f"runtime.device={device}", *overrides])
+    (folder / "all.list").write_text("".join(f"videos/{name} 0\n" for name in VIDEOS))
+    listed = replace(saved.config.data, train=str(folder / "all.list"), val=str(folder / "all.list"))
+    config = runtime.resolve(replace(saved.config, data=listed))
+    loader = loaders.open_loader(config, "test", torch.device(device))
+    keeper = Keeper()
+    result = evaluate(runtime.place(saved.model, config.runtime, loader.device), loader, config, keep=keeper.add)
+    scores = keeper.gather(loader, result, {})
+    loader.close()
+    return dict(zip(scores.row.tolist(), getattr(scores, SCORES[config.eval.average]), strict=True))
+
+
+def scanned(folder, catalog_folder):
+    paths = [str(folder / "videos" / name) for name in VIDEOS]
+    return build.scan_videos(paths, catalog_folder, "demux", Console(quiet=True))
+
+
+def predicted(folder, overrides, catalog_folder, device="cpu"):
+    """{row: [K]}: the scores of predictions; of every video."""
+    network = open_network(folder / "best.pt", overrides=[f"runtime.device={device}", *overrides])
+    catalog = scanned(folder, catalog_folder)
+    found = [prediction for (prediction,) in predict.predict(network, catalog, plans.whole(catalog), {})]
+    assert sorted(prediction.window.row for prediction in found) == list(range(len(VIDEOS)))
+    clips = network.config.eval.clips
+    assert all(prediction.frames_NT.shape == (clips, network.config.eval_frames) for prediction in found)
+    return {prediction.window.row: prediction.score_K for prediction in found}
+
+
+def assert_close(some, others, tolerance):
+    assert list(some) == list(others)
+    np.testing.assert_allclose(np.stack(list(some.values())), np.stack(list(others.values())), 0, tolerance)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["eval.batch=3"],
+        ["eval.batch=2", "eval.crops=ten", "eval.clips=2", "eval.average=probs"],
+        ["eval.batch=4", "eval.sampling=dense", "eval.crops=three", "eval.size=full", "eval.short_side=32"],
+    ],
+)
+def test_scores_are_those_of_evaluation_to_the_bit(folder, tmp_path, overrides):
+    scores = evaluated(folder, overrides)
+    assert len({score_K[0] for score_K in scores.values()}) == len(VIDEOS)
+    assert_close(predicted(folder, overrides, tmp_path), scores, tolerance=0)
+
+
+def test_scores_do_not_depend_on_the_other_videos_of_a_batch(folder, tmp_path):
+    together = predicted(folder, ["eval.batch=3"], tmp_path)
+    network = open_network(folder / "best.pt", overrides=["runtime.device=cpu", "eval.batch=3"])
+    catalog = scanned(folder, tmp_path)
+    for row, score_K in together.items():
+        ((alone,),) = predict.predict(network, catalog, plans.whole(catalog)[row : row + 1], {})
+        np.testing.assert_array_equal(alone.score_K, score_K)
+
+
+def test_fewer_videos_than_a_batch_change_no_more_than_rounding(folder, tmp_path):
+    assert_close(predicted(folder, [], tmp_path), evaluated(folder, ["eval.batch=8"]), ROUNDING)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_scores_are_those_of_evaluation_and_nothing_stays_undecoded(folder, tmp_path):
+    overrides = ["eval.batch=3", "runtime.precision=fp32"]
+    scores, all_scores = evaluated(folder, overrides, "cuda"), predicted(folder, overrides, tmp_path, "cuda")
+    assert 0 in scores  # H.264
+    assert_close({row: all_scores[row] for row in scores}, scores, ON_GPU)
+
+
+def test_every_video_gets_a_table_an_object_and_its_rows(folder, run, tmp_path):
+    before = sorted((folder / "videos").iterdir())
+    code, out, _ = run(folder / "videos", "--json", tmp_path / "o.jsonl", "--csv", tmp_path / "o.csv", "--top-k", 2)
+    answers = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    rows = list(csv.DictReader((tmp_path / "o.csv").open()))
+    assert code == 0
+    assert [Path(answer["path"]).name for answer in answers] == list(VIDEOS)
+    assert sorted((folder / "videos").iterdir()) == before
+    for number, answer in enumerate(answers):
+        first, second = answer["top"]
+        assert first["probability"] > second["probability"] > 0
+        assert first["name"] == NAMES[first["label"]]
+        assert f"{first['name']}" in out and f"{100 * first['probability']:.1f} %" in out and answer["path"] in out
+        written = [(row["path"], row["rank"], row["name"]) for row in rows[2 * number : 2 * number + 2]]
+        assert written == [(answer["path"], "1", first["name"]), (answer["path"], "2", second["name"])]
+        frames = 5 + 9 * number
+        assert answer["video"] | {"codec": ""} == {
+            "width": 96 + 16 * number, "height": 48, "frames": frames, "fps": 30.0, "codec": ""
+        }  # fmt: skip
+        assert answer["clips"][0]["frames"] == [frames // 4, 3 * frames // 4]
+        assert answer["clips"][0]["seconds"] == pytest.approx([n / 30 for n in answer["clips"][0]["frames"]], abs=1e-3)
+        assert answer["end"] == pytest.approx(frames / 30, abs=1e-3)
+    assert {len(answer["weights"]) for answer in answers} == {64}
+
+
+@pytest.mark.parametrize("form", [output.json_lines, output.table])
+def test_a_disk_too_full_for_an_answer_is_named(form):
+    refused = pytest.raises(DataError, match="/dev/full: cannot be written: No space left on device")
+    with refused, form(Path("/dev/full")) as write:
+        write({"path": "a.mp4", "error": "is empty"})
+
+
+def test_nothing_in_a_table_is_a_formula_to_a_spreadsheet(tmp_path):
+    with output.table(tmp_path / "o.csv") as write:
+        write({"path": "=a.mp4", "top": [{"label": 0, "name": "@c", "probability": 0.5}]})
+        write({"path": "-b.mp4", "error": "+1"})
+    guess, failure = csv.DictReader((tmp_path / "o.csv").open())
+    assert (guess["path"], guess["name"], guess["probability"]) == ("'=a.mp4", "'@c", "0.5")
+    assert (failure["path"], failure["error"]) == ("'-b.mp4", "'+1")
+
+
+def test_what_cannot_be_read_is_named_and_the_exit_code_says_so(folder, run, tmp_path):
+    bad, good = tmp_path / "b\udcffd [x].mp4", folder / "videos" / "a.mp4"
+    bad.write_bytes(b"not a video")
+    (tmp_path / "hollow").mkdir()
+    sources = bad, good, tmp_path / "gone.mp4", tmp_path / "hollow"
+    code, out, err = run(*sources, "--json", tmp_path / "o.jsonl", "--csv", tmp_path / "o.csv")
+    errors = {Path(x["path"]).name: x["error"] for x in map(json.loads, (tmp_path / "o.jsonl").open()) if "error" in x}
+    assert code == 3
+    assert errors == {
+        "b\udcffd [x].mp4": "is damaged, or not a video",
+        "gone.mp4": "no such file",
+        "hollow": "holds no videos",
+    }
+    assert "gone.mp4: no such file" in err and str(good) in out
+    assert run(*sources, "--strict")[0] == 2
+    assert run(bad)[0] == 2
+    assert run(good, "--strict")[0] == 0
+
+
+def test_mistakes_are_answered_in_a_line(folder, run, tmp_path, monkeypatch, capfd):
+    video = folder / "videos" / "a.mp4"
+    for arguments, words in [
+        ([video, "evl.clips=3"], "did you mean eval.clips"),
+        ([video, "--top-k", 0], "--top-k: 0 is not above 0"),
+        ([video, "--stride", 1], "--stride: is the distance between windows"),
+        ([video, "--json", tmp_path / "no" / "o.jsonl"], "there is no folder"),
+        ([], "no video to look at"),
+        ([tmp_path / "gone.list"], "gone.list: no such file"),
+    ]:
+        try:
+            code, _, err = run(*arguments)
+        except SystemExit as leaving:
+            code, err = leaving.code, capfd.readouterr().err
+        assert (code, words in err, "Traceback" in err) == (2, True, False), err
+
+
+def test_an_interrupted_job_keeps_what_it_has_answered(folder, run, tmp_path, monkeypatch):
+    def one_answer(*arguments):
+        yield from itertools.islice(predict.predict(*arguments), 1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(answering, "predict", one_answer)
+    code, _, err = run(folder / "videos", "--json", tmp_path / "o.jsonl")
+    assert (code, err) == (130, "predict.py: interrupted\n")
+    assert [Path(json.loads(line)["path"]).name for line in (tmp_path / "o.jsonl").open()] == ["a.mp4"]
+
+
+def test_settings_of_the_machine_that_trained_are_not_taken_over(folder, tmp_path):
+    content = torch.load(folder / "best.pt")
+    content["config"] |= {"runtime.device": "cuda", "data.decoder": "nvdec", "runtime.threads": 64}
+    torch.save(content, tmp_path / "elsewhere.pt")
+    config = open_network(tmp_path / "elsewhere.pt", overrides=["runtime.device=cpu"]).config
+    assert (config.runtime.threads, config.data.decoder) == (1, "auto")
+
+
+def test_class_names_can_be_given_and_must_be_as_many_as_classes(folder, tmp_path):
+    content = torch.load(folder / "best.pt")
+    torch.save(content | {"class_names": ()}, tmp_path / "bare.pt")
+    names = tmp_path / "names.txt"
+    names.write_text("one\ntwo\nthree\n")
+    assert open_network(tmp_path / "bare.pt").name(2) == "2"
+    assert open_network(tmp_path / "bare.pt", overrides=[f"data.class_names={names}"]).name(2) == "three"
+    assert open_network(folder / "best.pt", overrides=[f"data.class_names={names}"]).name(2) == "three"
+    assert open_network(folder / "best.pt", overrides=["data.class_names="]).name(2) == "2"
+    names.write_text("one\ntwo\n")
+    with pytest.raises(configs.ConfigError, match="2 names for a network of 3 classes"):
+        open_network(tmp_path / "bare.pt", overrides=[f"data.class_names={names}"])
+
+
+def test_what_the_first_decoder_refuses_is_decoded_by_the_cpu_in_the_end(folder, tmp_path, monkeypatch):
+    expected, heads = predicted(folder, ["eval.batch=1"], tmp_path), []
+
+    def pick_head(config, device):
+        heads.append("dali_cpu" if config.data.decoder == "auto" else config.data.decoder)
+        return heads[-1]
+
+    monkeypatch.setattr(loader, "pick_head", pick_head)
+    monkeypatch.setattr(predict, "pick_head", pick_head)
+    found = predicted(folder, ["eval.batch=1"], tmp_path)
+    assert set(heads) == {"dali_cpu", "pyav"}
+    assert list(found) == [1, 4, 0, 2, 3]  # DALI decodes VP9 and MJPEG, the others come after
+    for row in (0, 2, 3):
+        np.testing.assert_array_equal(found[row], expected[row])
+
+
+def test_a_timeline_covers_the_video_and_its_windows_are_scored_as_videos_of_their_own(folder, run, tmp_path):
+    path = folder / "videos" / "e.mov"
+    options = "--sliding", 0.4, "--stride", 0.2, "--json", tmp_path / "o.jsonl", "--csv", tmp_path / "o.csv"
+    code, out, _ = run(path, *options)
+    (answer,) = map(json.loads, (tmp_path / "o.jsonl").open())
+    rows = list(csv.DictReader((tmp_path / "o.csv").open()))
+    segments, found = answer["segments"], answer["windows"]
+    assert code == 0
+    starts = [round(30 * window["start"]) for window in found]
+    assert starts == [0, 6, 12, 18, 24, 29]
+    assert [round(30 * window["end"]) for window in found] == [start + 12 for start in starts]
+    assert [window["clips"][0]["frames"] for window in found] == [[start + 3, start + 9] for start in starts]
+    assert (segments[0]["start"], segments[-1]["end"]) == (0, pytest.approx(41 / 30, abs=1e-3))
+    assert [a["end"] for a in segments[:-1]] == [b["start"] for b in segments[1:]]
+    assert [row["name"] for row in rows] == [segment["name"] for segment in segments]
+    assert "0:00.0 – 0:0" in out
+
+
+def damaged(path):
+    """A video of 30 frames in groups of 10, of which the second is damaged, which a scan does not see."""
+    write_video(path, "libx264", 30, gop=10)
+    content, offset = bytearray(path.read_bytes()), int(probe(str(path)).offsets[15])
+    content[offset + 8 : offset + 60] = bytes(52)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_video_of_which_a_part_cannot_be_read_has_no_timeline(folder, run, tmp_path):
+    half, good = damaged(tmp_path / "half.mp4"), folder / "videos" / "e.mov"
+    code, _, _ = run(half, good, "--sliding", 0.3, "--json", tmp_path / "o.jsonl")
+    answer, failure = map(json.loads, (tmp_path / "o.jsonl").open())
+    assert code == 3
+    assert (answer["path"], failure["path"]) == (str(good), str(half))
+    assert "segments" in answer and "damaged" in failure["error"]
+
+
+def test_a_video_is_labelled_or_it_is_said_why_not(folder, run, tmp_path):
+    good, half = tmp_path / "g\udcff.mp4", damaged(tmp_path / "half.mp4")  # in a group that no clip needs
+    shutil.copy(folder / "videos" / "a.mp4", good)
+    code, out, err = run(good, half, "--save-video", tmp_path / "new", "--json", tmp_path / "o.jsonl")
+    one, other = map(json.loads, (tmp_path / "o.jsonl").open())
+    assert code == 3
+    assert one["labelled"] == str(tmp_path / "new" / "g\udcff.labelled.mp4")
+    assert "g\\udcff.labelled.mp4" in out
+    assert other["top"] and "damaged" in other["labelled_error"]
+    assert "half.mp4: not labelled: " in err
+    assert len(list((tmp_path / "new").iterdir())) == 1

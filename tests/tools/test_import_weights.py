@@ -1,0 +1,81 @@
+"""tools/import_weights.py: from another project's file to one that needs no recipe."""
+
+import pytest
+import torch
+from torchvision.models.resnet import Bottleneck
+
+from configs import load
+from engine.inference.saved_model import open_saved
+from engine.runs import checkpoint
+from models.backbones import SlimResNet
+from tests.support import paddle_files
+from tests.support.detfill import fill_by_name
+from tools import import_weights
+
+SETTINGS = ["model.width=16", "model.num_classes=3", "model.pretrained=none"]
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A network of PaddleVideo; its weights and its class names lie in the folder."""
+    net = SlimResNet(Bottleneck, [3, 4, 6, 3], 16, 3).eval()
+    fill_by_name(net)
+    paddle_files.write(tmp_path / "TSM.pdparams", paddle_files.paddle_state(net))
+    (tmp_path / "names.txt").write_text("up\ndown\nleft\n")
+    return net
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capfd):
+    """Run the tool in the folder; its exit code and all that it printed."""
+
+    def run(*words):
+        command = ["import_weights.py", "TSM.pdparams", "--config", "tsm_k400_videos.yaml", *SETTINGS, *words]
+        monkeypatch.setattr("sys.argv", command)
+        code = import_weights.main()
+        said = capfd.readouterr()
+        return code, said.out + said.err
+
+    monkeypatch.chdir(tmp_path)
+    return run
+
+
+@pytest.mark.parametrize("name", ["best.pt", "new/best.safetensors"])
+def test_what_is_written_needs_no_recipe_and_gives_the_same_logits(network, run, tmp_path, name):
+    code, said = run("--out", name, "--class-names", "names.txt")
+    assert code == 0
+    assert said.splitlines() == [
+        "267 tensors loaded from TSM.pdparams (PaddleVideo); fc.weight transposed; "
+        "folds of channels swapped in 122 tensors, exact if trained with 8 frames (model.shift_div)",
+        f"written to {name}, with 3 class names",
+    ]
+    saved = open_saved(tmp_path / name)
+    clips = torch.randn(1, 8, 3, 64, 64)
+    with torch.no_grad():
+        logits = saved.model(clips)
+    torch.testing.assert_close(logits, paddle_files.mirrored_tsm_logits(network, clips), atol=1e-4, rtol=0)
+    assert saved.config == load("tsm_k400_videos.yaml", SETTINGS)
+    assert saved.class_names == ("up", "down", "left")
+
+
+def test_the_checkpoint_is_verified_by_its_sidecar(network, run, tmp_path):
+    run("--out", "best.pt")
+    assert checkpoint.damage(tmp_path / "best.pt") is None
+    assert open_saved(tmp_path / "best.pt").name(1) == "1"
+
+
+@pytest.mark.parametrize(
+    "words, seen",
+    [
+        (["--out", "best.onnx"], "best.onnx: ends neither in .pt nor in .safetensors"),
+        (["--out", "names.txt"], "--out: names.txt is there already; remove it or name another"),
+        (["--out", "a.pt", "model.num_classes=4"], "TSM.pdparams: does not fit the model; "),
+        (["--out", "a.pt", "--class-names", "two.txt"], "data.class_names: two.txt: 2 names for a network"),
+    ],
+)
+def test_what_cannot_be_imported_is_answered_with_a_line(network, run, tmp_path, words, seen):
+    (tmp_path / "two.txt").write_text("up\ndown\n")
+    code, said = run(*words)
+    assert code == 2
+    assert f"import_weights.py: {seen}" in said
+    assert not (tmp_path / "a.pt").exists()
