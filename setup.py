@@ -10,7 +10,7 @@ setup(
     description="TSM and TSN action recognition, trained from mp4 at the speed of the GPU",
     python_requires=">=3.11",
     packages=find_packages(include=["configs*", "dali_pipes*", "models*", "engine*"]),
-    package_data={"configs": ["*.yaml"], "models": ["*.jsonl"]},
+    package_data={"configs": ["*.yaml"], "models": ["**/*.jsonl"]},
     install_requires=[
         "av>=15,<20",  # 20 is not out: every version of late has renamed or removed something that is used here
         "filelock>=3.13",

@@ -1,7 +1,6 @@
 """What all tests share: where reference data lies, and what a GPU test does on a machine without one."""
 
 import os
-from pathlib import Path
 
 # isort: off
 import engine  # noqa: F401  before torch, because it says how threads are to wait
@@ -10,9 +9,11 @@ import engine  # noqa: F401  before torch, because it says how threads are to wa
 import pytest
 import torch
 
+from tests.support.paths import ROOT
+
 torch.set_num_threads(1)  # the tests' networks are too small to share out, and waiting threads spin
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = ROOT.parent / "shared"
 GPU = {"is_available": torch.cuda.is_available, "init": torch.cuda.init} if torch.cuda.is_available() else {}
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # of programs that tests start, too
 ASKED = os.environ.get(VISIBLE)

@@ -54,7 +54,7 @@ def main(words: list[str]) -> int:
 
 def run(name: str, words: list[str]) -> int:
     """The exit code of one command."""
-    command = import_module(f"tools.prepare_{name}")
+    command = import_module(f"tools.data.{name}")
     parser = cli.Parser(prog=f"prepare.py {name}", description=command.__doc__)
     command.add_arguments(parser)
     arguments = parser.parse_args(words)

@@ -162,19 +162,19 @@ class PictureFormat(NamedTuple):
 
 def picture_format(codec: str, description: bytes) -> PictureFormat:
     """Of a stream's `stsd` box. Raises ValueError where it does not say."""
-    kind, read = {"h264": (b"avcC", _h264), "hevc": (b"hvcC", _hevc)}[codec]
+    kind, read = {"h264": (b"avcC", _h264_format), "hevc": (b"hvcC", _hevc_format)}[codec]
     try:
         return read(mp4.configuration(description, kind))
     except IndexError as error:
         raise ValueError(f"the {kind.decode()} box is cut short") from error
 
 
-def _hevc(configuration: bytes) -> PictureFormat:
+def _hevc_format(configuration: bytes) -> PictureFormat:
     """ISO/IEC 14496-15 8.3.3.1."""
     return PictureFormat(8 + (configuration[17] & 7), CHROMA[configuration[16] & 3])
 
 
-def _h264(configuration: bytes) -> PictureFormat:
+def _h264_format(configuration: bytes) -> PictureFormat:
     """The first sequence parameter set (ITU-T H.264 7.3.2.1.1)."""
     if not configuration[5] & 31:
         raise ValueError("the avcC box has no sequence parameter set")

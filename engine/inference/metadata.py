@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 import configs
 from configs import Config
@@ -69,4 +69,4 @@ ENDINGS = {  # of the files' names, by format
     "safetensors": ".safetensors",
     "tensorrt": ".engine",
 }
-PRECISIONS = ("fp32", "fp16", "bf16")
+PRECISIONS = get_args(Precision)

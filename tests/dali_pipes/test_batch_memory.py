@@ -3,10 +3,10 @@
 import os
 
 import pytest
-from test_catalog import resident_bytes
 
 from dali_pipes import build_loader
 from tests.support.loading import make_config, with_section, write_set
+from tests.support.memory import resident_bytes
 
 BATCHES, WARM = 5000, 500
 GROWTH = 0.01  # of the process

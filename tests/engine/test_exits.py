@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_flags import PROGRAMS
 
 from engine import exits, program
 from engine.console import Screen
-from tests.support.paths import ROOT
+from tests.support.paths import PROGRAMS, ROOT
 from tools import prepare
 
 

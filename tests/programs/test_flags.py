@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from engine import program
-from tests.support.paths import ROOT
+from tests.support.paths import PROGRAMS, ROOT
 from tools import prepare
 
 
@@ -41,11 +41,6 @@ def test_a_command_line_that_makes_no_sense_is_answered_in_a_line(monkeypatch, c
     assert said(monkeypatch, capsys, command) == answer + "\n"
 
 
-PROGRAMS = [
-    "train",
-    "eval",
-    *(f"tools/{name}" for name in ["demo", "export", "import_weights", "predict", "report", "scores"]),
-]
 COMMANDS = [f"{name}.py" for name in PROGRAMS] + [f"tools/prepare.py {name}" for name in prepare.COMMANDS]
 
 

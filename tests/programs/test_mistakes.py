@@ -1,4 +1,4 @@
-"""Each mistake of tests/support/mistakes.py is answered as docs/mistakes.md says: in a line or a few, never by a traceback."""
+"""Each mistake of `support.mistakes` is answered as docs/mistakes.md says: in a few lines, never by a traceback."""
 
 import pytest
 

@@ -1,6 +1,11 @@
-"""Where the repository and the tests' reference data lie."""
+"""Where the repository, its programs and the tests' reference data lie."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
+PROGRAMS = [
+    "train",
+    "eval",
+    *(f"tools/{name}" for name in ["demo", "export", "import_weights", "predict", "report", "scores"]),
+]

@@ -2,7 +2,6 @@
 
 import os
 import re
-import unicodedata
 
 import numpy as np
 import pytest
@@ -13,21 +12,7 @@ from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import read_list
 from dali_pipes.lists.locate import Finder, inside
-
-ODD_NAMES = [
-    "with blanks in it.mp4",
-    "tab\tinside.mp4",
-    "hash#&(bang)!;.avi",
-    'quote\'s and "doubles".mp4',
-    "[brackets] {braces}.webm",
-    "-leading-dash.mp4",
-    unicodedata.normalize("NFC", "näme-ünïcode.mp4"),
-    unicodedata.normalize("NFD", "näme-ünïcode.mp4"),
-    "手-🎬.mp4",
-    "line\u2028separator\x0b\x1c.mp4",
-    "x" * 251 + ".mp4",
-    "abseiling/_4YTwq0-73Y_000044_000054.mp4",
-]
+from tests.support.odd_names import ODD_NAMES
 
 
 @pytest.fixture

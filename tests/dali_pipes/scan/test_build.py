@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from test_lists import ODD_NAMES
 
 from configs.schema import Data
 from dali_pipes import progress
@@ -21,12 +20,14 @@ from dali_pipes.errors import DataError
 from dali_pipes.scan import build
 from dali_pipes.scan.build import load_catalog, open_catalog
 from tests.support import scripted
+from tests.support.odd_names import ODD_NAMES
 from tests.support.paths import ROOT
 
 SCAN_IN_A_PROCESS = """
-import sys, scripted
+import sys
+from tests.support import scripted
 from configs.schema import Data
-from dali_pipes.scan import load_catalog
+from dali_pipes.scan.build import load_catalog
 print(len(load_catalog(sys.argv[1], Data(), workers=2, probe=scripted.probe).usable))
 """
 
@@ -72,7 +73,7 @@ def quarantined(source: str) -> list[dict]:
 
 
 def start_scan(source: str) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SCAN_IN_A_PROCESS, source]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

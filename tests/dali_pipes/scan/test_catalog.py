@@ -12,6 +12,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import Listing, read_list
 from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
 from dali_pipes.video.packet_table import KEYFRAME, PACKET, Video
+from tests.support.memory import resident_bytes
 
 ODD_NAME = os.fsdecode(b"latin-1 \xe9.mp4")  # bytes that are not UTF-8
 
@@ -173,8 +174,3 @@ def test_many_videos_open_at_once_and_take_no_memory(tmp_path, count):
     assert resident_bytes() - memory < 10e6
     assert os.path.getsize(catalog.file) > 50e6
     assert last.path == f"{tmp_path}/class 399/{count - 1}.mp4" and len(last.packets) == 24
-
-
-def resident_bytes() -> int:
-    with open("/proc/self/statm") as status:
-        return int(status.read().split()[1]) * os.sysconf("SC_PAGESIZE")

@@ -1,0 +1,1 @@
+"""Turn lists, annotations and class folders into rows of (path, label)."""

@@ -1,0 +1,1 @@
+"""Turn (seed, epoch, position) into views: frame numbers, crop boxes and mirroring, by arithmetic alone."""

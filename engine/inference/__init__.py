@@ -1,0 +1,1 @@
+"""Turn a file of weights or an exported network into predictions for clips, videos and streams."""

@@ -1,0 +1,1 @@
+"""Turn a configuration and loaders into optimizer steps, epochs and a finished run."""

@@ -1,0 +1,1 @@
+"""Turn checkpoint files of this and other projects into the state dict of a network."""
