@@ -9,7 +9,7 @@ from __future__ import annotations
 from engine import exits
 
 if __name__ == "__main__":
-    exits.at_once()
+    exits.exit_quietly_until_started()
 
 from argparse import Namespace
 from contextlib import closing
@@ -77,7 +77,7 @@ def main() -> None:
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program
 
-    exits.for_good(program.run("eval.py", lambda: score(config, args)))
+    exits.exit_now(program.run("eval.py", lambda: score(config, args)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from engine import exits
 
 if __name__ == "__main__":
-    exits.at_once()
+    exits.exit_quietly_until_started()
 
 from argparse import Namespace
 from contextlib import closing
@@ -46,7 +46,7 @@ def train(settings: Config, args: Namespace) -> None:
         screen = Screen(distributed.rank() == 0)
         config = runtime.resolve(settings, screen.say)
         if args.dry_run:
-            dry_run.rehearse(config, args.weights, screen)
+            dry_run.dry_run(config, args.weights, screen)
             return
 
         run = distributed.on_rank_zero(lambda: run_folder.open_run(settings, resume=args.resume, fresh=args.fresh))
@@ -65,7 +65,7 @@ def main() -> None:
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program
 
-    exits.for_good(program.run("train.py", lambda: train(config, args)))
+    exits.exit_now(program.run("train.py", lambda: train(config, args)))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@
     kernels     what a training step launches
 
 Writes FOLDER/shift.jsonl, a line a case as it comes, the same to stdout and a readable line to stderr, and
-FOLDER/fold_table.jsonl: models/shift/fold_table.jsonl with this device's rows, which `--keep` puts in its place. A case that
-fails is recorded with the command that shows it alone, and nothing stops the rest. `small` is a rehearsal.
+FOLDER/fold_table.jsonl: models/shift/fold_table.jsonl with this device's rows, which `--keep` puts in its place. A case
+that fails is recorded with the command that shows it alone, and nothing stops the rest. `small` is a rehearsal.
 """
 
 from __future__ import annotations

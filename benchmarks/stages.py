@@ -26,7 +26,7 @@ from dali_pipes import Batch
 from dali_pipes.cut import cutter
 from dali_pipes.feed.feeder import Feeder
 from dali_pipes.feed.graph import decode
-from dali_pipes.feed.samples import Prepared
+from dali_pipes.feed.samples import PreparedBatch
 from dali_pipes.views.draw import Views
 from engine.train import training
 from engine.train.clock import Clock
@@ -118,7 +118,7 @@ class Bench:
     def _cut(self, views: Views, place: int) -> cutter.Cut:
         return cutter.cut(self.loader.catalog.video(int(views.row_B[place])), np.unique(views.frames_BVT[place]))
 
-    def _prepared(self, feeder: Feeder) -> Iterator[Prepared]:
+    def _prepared(self, feeder: Feeder) -> Iterator[PreparedBatch]:
         """Batches as a feeder's threads prepare them, from an epoch on."""
         plan = self.loader.plan
         return feeder.batches(plan, plan.places(next(self.epochs), 0), self.training.config.runtime.prefetch)

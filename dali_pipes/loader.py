@@ -19,7 +19,7 @@ from dali_pipes.feed import nvdec
 from dali_pipes.feed.dali_runner import GraphRunner, trial
 from dali_pipes.feed.graph import Head
 from dali_pipes.feed.runners import CpuRunner, HybridRunner
-from dali_pipes.feed.samples import Prepared
+from dali_pipes.feed.samples import PreparedBatch
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.synthetic import SyntheticLoader
@@ -158,7 +158,7 @@ class VideoLoader:
         share = self.config.data.cpu_share
         return HybridRunner(runner("pyav"), runner(self.head), None if share == "auto" else share)
 
-    def _batch(self, prepared: Prepared, clips_BVTHWC: Tensor) -> Batch:
+    def _batch(self, prepared: PreparedBatch, clips_BVTHWC: Tensor) -> Batch:
         row_B = prepared.row_B
         label_B = np.where(row_B < 0, -1, self.catalog.label_N[row_B]).astype(np.int64)  # −1: unreadable, or padding
         label_B = shown_label(self.config.clip, label_B, prepared.mirror_B)

@@ -162,7 +162,7 @@ def from_rank_zero(value: Result) -> Result:
 
 def together(work: Callable[[], Result]) -> Result:
     """`work()` on every rank at once. Where it fails on any, all raise: that one its error, others `PeerFailed`."""
-    return in_turns(work, turns=1)
+    return one_rank_first(work, turns=1)
 
 
 def on_rank_zero(work: Callable[[], Result]) -> Result | None:
@@ -170,7 +170,7 @@ def on_rank_zero(work: Callable[[], Result]) -> Result | None:
     return together(lambda: work() if rank() == 0 else None)
 
 
-def in_turns(work: Callable[[], Result], turns: int = 3) -> Result:
+def one_rank_first(work: Callable[[], Result], turns: int = 3) -> Result:
     """Like `together`, but rank 0 works first, then the first rank of every other host, then all others.
 
     What rank 0 leaves on a shared disk, or the first rank of a host on a local one, the others find there.
@@ -233,7 +233,7 @@ def averaged(wrapped: nn.Module, now: bool) -> AbstractContextManager:
     return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) and not now else nullcontext()
 
 
-def settle(model: nn.Module, wrapped: nn.Module, clips_BTCHW: Tensor, autocast: Callable) -> None:
+def fix_ddp_buckets(model: nn.Module, wrapped: nn.Module, clips_BTCHW: Tensor, autocast: Callable) -> None:
     """Let DDP choose its gradient buckets now, by two passes over `clips_BTCHW` that leave no trace in `model`.
 
     DDP rebuilds its buckets after the first step, which changes the order in which three or more ranks are summed: a

@@ -21,14 +21,14 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 HANDLED = {signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG_IGN}  # Python's own ways
 
 
-def at_once() -> None:
-    """From here to `in_order` both end the process, without a word: libraries are being imported, which takes long."""
+def exit_quietly_until_started() -> None:
+    """Let SIGINT and SIGPIPE end the process silently until `run_to_exit_code` is called: imports take seconds."""
     for number, handler in HANDLED.items():
         if signal.getsignal(number) is handler:  # whoever starts a program with Ctrl-C ignored means it
             signal.signal(number, signal.SIG_DFL)
 
 
-def in_order(name: str, work: Callable[[], int]) -> int:
+def run_to_exit_code(name: str, work: Callable[[], int]) -> int:
     """What `work` returns; 130 and a line where Ctrl-C ends it, 141 and silence where nobody reads what it prints.
 
     2 and a line where a file cannot be made or read, or a disk is full. Other errors are mistakes of ours.
@@ -58,7 +58,7 @@ def in_order(name: str, work: Callable[[], int]) -> int:
             signal.signal(number, signal.SIG_DFL)
 
 
-def for_good(code: int) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """End the process, all work being done and all files closed, without taking the interpreter apart.
 
     Runs have been seen to stop for ever while that is done, in threads of libraries, and a scheduler waits with them.

@@ -20,7 +20,7 @@ def has_val(config: Config) -> bool:
 def open_loader(config: Config, split: str, device: torch.device) -> Loader:
     """This rank's loader of a split; `config` is resolved. Raises DataError, also where ranks see different lists."""
     if config.data.source == "video":
-        distributed.in_turns(lambda: _scan(config, split))
+        distributed.one_rank_first(lambda: _scan(config, split))
     shard = Shard(distributed.rank(), distributed.world_size())
     loader = distributed.together(lambda: build_loader(config, split, shard, device))
     seen = distributed.gather((loader.num_rows, loader.num_videos, len(loader)))

@@ -29,7 +29,7 @@ def run(name: str, work: Callable[[], int | None]) -> int:
     shells have it. `kill -USR2` prints where every thread is.
     """
     faulthandler.register(signal.SIGUSR2)
-    return exits.in_order(name, lambda: _exit_code(name, work))
+    return exits.run_to_exit_code(name, lambda: _exit_code(name, work))
 
 
 def _exit_code(name: str, work: Callable[[], int | None]) -> int:

@@ -26,7 +26,7 @@ class Recognizer(nn.Module):
         *self.trunk, self.head = parts  # names, in the order of their use
         for name, part in parts.items():
             self.add_module(name, part)
-        self.kept_norms: list[nn.Module] = []
+        self.frozen_norms: list[nn.Module] = []
         self.across_frames = [part for part in self.modules() if hasattr(part, "frames")]
         (classifier,) = (part for part in parts[self.head].modules() if isinstance(part, nn.Linear))
         nn.init.normal_(classifier.weight, std=settings.fc_std)
@@ -39,19 +39,19 @@ class Recognizer(nn.Module):
             return self._classify(self._features(clips).mean(1))
         return self.frame_logits(clips).mean(1)
 
-    def keep_norms(self) -> None:
+    def freeze_norms(self) -> None:
         """From now on leave the statistics, weight and bias of all batch norms but the first as they are, in training.
 
         As MIT's `partialbn`, which is for fine-tuning on few videos.
         """
-        _, *self.kept_norms = (part for part in self.modules() if isinstance(part, nn.BatchNorm2d))
-        for norm in self.kept_norms:
+        _, *self.frozen_norms = (part for part in self.modules() if isinstance(part, nn.BatchNorm2d))
+        for norm in self.frozen_norms:
             norm.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Recognizer":
         super().train(mode)
-        for norm in self.kept_norms:
+        for norm in self.frozen_norms:
             norm.eval()
         return self
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from engine import exits
 
 if __name__ == "__main__":
-    exits.at_once()
+    exits.exit_quietly_until_started()
 
 import json
 import shlex
@@ -50,7 +50,7 @@ def main() -> int:
         "--json", type=cli.output_file, metavar="FILE", help="write the scores, the time and the machine to FILE"
     )
     arguments = parser.parse_args()
-    return exits.in_order("demo.py", lambda: demonstrate(arguments.json))
+    return exits.run_to_exit_code("demo.py", lambda: demonstrate(arguments.json))
 
 
 def demonstrate(record_file: Path | None) -> int:

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from engine import exits
 
 if __name__ == "__main__":
-    exits.at_once()
+    exits.exit_quietly_until_started()
 
 from difflib import get_close_matches
 from importlib import import_module
@@ -59,7 +59,7 @@ def run(name: str, words: list[str]) -> int:
     command.add_arguments(parser)
     arguments = parser.parse_args(words)
     try:
-        return exits.in_order(parser.prog, lambda: command.run(arguments) or 0)
+        return exits.run_to_exit_code(parser.prog, lambda: command.run(arguments) or 0)
     except (DataError, ConfigError) as error:
         print(f"prepare.py {name}: {error}", file=sys.stderr)
         return 2

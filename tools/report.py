@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from engine import exits
 
 if __name__ == "__main__":
-    exits.at_once()
+    exits.exit_quietly_until_started()
 
 from configs import cli
 

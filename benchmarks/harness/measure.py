@@ -63,7 +63,7 @@ def _gpu_is_usable() -> bool:
     return True
 
 
-def in_turns(
+def one_rank_first(
     groups: list[dict[str, tuple]], *, seconds: float, most: int, patience: Callable[[], float]
 ) -> Iterator[dict[str, list | Failure]]:
     """Of each group of cases, as soon as it is done, what up to `most` calls of each case returned.

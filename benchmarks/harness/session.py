@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.measure import in_turns, isolated
+from benchmarks.harness.measure import isolated, one_rank_first
 from benchmarks.harness.record import Recorder
 from dali_pipes.scan.processes import Call, Failure
 
@@ -73,7 +73,7 @@ class Probe:
         """The summary of each case's answers, asked again and again while there is time, in turns within a group."""
         summaries = {}
         wanted = [cases for cases in map(self.wanted, groups) if cases]
-        for group in in_turns(wanted, seconds=self.left, most=self.scale.rounds, patience=self.patience):
+        for group in one_rank_first(wanted, seconds=self.left, most=self.scale.rounds, patience=self.patience):
             for name, answers in group.items():
                 if isinstance(answers, Failure):
                     self.failed(name, answers.reason)

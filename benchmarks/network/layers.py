@@ -1,7 +1,7 @@
 """Question 1: which convolutions should the shift be folded into?
 
 Each 1x1 convolution that shifts, alone, forward and backward: without a shift, with a copy before it, and folded. The
-folded form first has to give the right numbers. What comes out are the rows of models/shift/fold_table.jsonl for this device;
+folded form first has to give the right numbers. It writes the rows of models/shift/fold_table.jsonl for this device;
 fold_table.jsonl beside the records is that table with them in it.
 """
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dali_pipes.cut.reading import _opened, _read, in_turn, out_of_turn, read_in_turn
+from dali_pipes.cut.reading import _opened, _read, holding_read_lock, read_cached, releasing_read_lock
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.video import bitstream, container, mp4
 from dali_pipes.video.packet_table import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
@@ -62,7 +62,7 @@ def cut(video: Video, frames: np.ndarray) -> Cut:
 
 def cut_all(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> list[Cut | DataError]:
     """For each video and the frames wanted of it, what `cut` returns or raises."""
-    with _opened(videos) as descriptors, in_turn():
+    with _opened(videos) as descriptors, holding_read_lock():
         jobs = zip(videos, frames, descriptors, _plans(videos, frames), strict=True)
         return [attempt(_cut, *job) for job in jobs]
 
@@ -183,7 +183,7 @@ def _cut(video: Video, frames: np.ndarray, descriptor: int | DataError, plan: _P
 
 
 def _whole(video: Video, frames: np.ndarray, descriptor: int) -> Cut:
-    with out_of_turn():  # much at once, in few calls
+    with releasing_read_lock():  # much at once, in few calls
         data = _read(video, descriptor, 0, video.size, os.pread)
     return Cut(data, frames.astype(np.int32), len(video.packets), (video.height, video.width))
 
@@ -191,9 +191,9 @@ def _whole(video: Video, frames: np.ndarray, descriptor: int) -> Cut:
 def _small(video: Video, descriptor: int, plan: _Plan) -> Cut:
     sizes = plan.sizes
     if video.access == "ranged":
-        body = [_read(video, descriptor, offset, size, read_in_turn) for offset, size in plan.runs]
+        body = [_read(video, descriptor, offset, size, read_cached) for offset, size in plan.runs]
     else:
-        with out_of_turn():
+        with releasing_read_lock():
             body = _demuxed(video, descriptor, plan.keep)
         sizes = np.fromiter(map(len, body), np.int64, len(body))
     head = mp4.write(video.description, video.width, video.height, sizes, plan.shown, plan.sync)

@@ -14,8 +14,8 @@ from av.video.reformatter import VideoReformatter
 
 from dali_pipes.cut.cutter import Cut, Layout
 from dali_pipes.errors import DataError
-from dali_pipes.pyav import reformat
 from dali_pipes.video import container, mp4
+from dali_pipes.video.pyav import reformat
 
 # Concealed damage is not a frame of the video: stop at it. Without `strict`, FFmpeg guesses how far pictures of a
 # stream that does not say so are reordered from the first few, and drops what then comes too late.

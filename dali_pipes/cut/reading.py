@@ -19,15 +19,15 @@ _turn = threading.Lock()
 
 
 @contextmanager
-def in_turn() -> Iterator[None]:
+def holding_read_lock() -> Iterator[None]:
     """Work while no other thread does."""
     with _turn:
         yield
 
 
 @contextmanager
-def out_of_turn() -> Iterator[None]:
-    """Inside `in_turn`: let others go on while this thread waits, or works long outside the interpreter's lock."""
+def releasing_read_lock() -> Iterator[None]:
+    """Release the read lock of `holding_read_lock` while this thread waits, or works outside the GIL."""
     _turn.release()
     try:
         yield
@@ -35,8 +35,8 @@ def out_of_turn() -> Iterator[None]:
         _turn.acquire()
 
 
-def read_in_turn(descriptor: int, size: int, offset: int) -> bytes | bytearray:
-    """Inside `in_turn`: up to `size` bytes at `offset`; none only at the end of the file.
+def read_cached(descriptor: int, size: int, offset: int) -> bytes | bytearray:
+    """Inside `holding_read_lock`: up to `size` bytes at `offset`; none only at the end of the file.
 
     What is in the page cache is read at once, all else out of turn. Raises OSError as `os.pread` does.
     """
@@ -49,7 +49,7 @@ def read_in_turn(descriptor: int, size: int, offset: int) -> bytes | bytearray:
         return data
     if count:
         return data[:count]
-    with out_of_turn():
+    with releasing_read_lock():
         return os.pread(descriptor, size, offset)
 
 

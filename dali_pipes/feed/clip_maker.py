@@ -25,7 +25,7 @@ class ClipMaker:
         self._dtype = torch.float16 if half else torch.float32
         self._scale_WC = (1 / (255 * torch.tensor(std))).repeat(size)
         self._shift_WC = (-torch.tensor(mean) / torch.tensor(std)).repeat(size)
-        self._memory = Recycled()
+        self._memory = BufferPool()
 
     def empty(self, *shape_BVT: int) -> Tensor:
         """Room for clips, BVTHWC."""
@@ -101,7 +101,7 @@ class _Axis(NamedTuple):
         return None if inputs.start < 0 or taken_for_done else cls(inputs, outputs, size / length)
 
 
-class Recycled:
+class BufferPool:
     """Lends tensors to one thread, which may hand them on. The memory of one is lent again once nobody holds it, or a
     view of it, any more.
     """

@@ -24,7 +24,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.feed import nvdec
 from dali_pipes.feed.feeder import Feeder
 from dali_pipes.feed.graph import Head, clip_graph
-from dali_pipes.feed.samples import Prepared, Sample, placeholder
+from dali_pipes.feed.samples import PreparedBatch, Sample, placeholder
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.plans import Place, Plan
 
@@ -43,8 +43,8 @@ class GraphRunner:
         self._threads = threads
         self._feeder = Feeder(catalog, head, threads)
         self._prepared = self._feeder.batches(plan, iter(()), 0)
-        self._coming: Iterator[Prepared] = iter(())
-        self._in_flight: deque[Prepared] = deque()
+        self._coming: Iterator[PreparedBatch] = iter(())
+        self._in_flight: deque[PreparedBatch] = deque()
         self._mistake: RuntimeError | None = None  # of our own source
         self._pipeline: Pipeline | None = None
         try:
@@ -70,7 +70,7 @@ class GraphRunner:
         self._prepared = self._feeder.batches(self.plan, places, self._config.runtime.prefetch)
         self._coming = self._prepared
 
-    def next(self) -> tuple[Prepared, Tensor] | None:
+    def next(self) -> tuple[PreparedBatch, Tensor] | None:
         """A batch and its clips, BVTHWC; None behind the last. Raises DataError when decoding fails for no video."""
         clips_BVTHWC = self._run()
         return None if clips_BVTHWC is None else (self._in_flight.popleft(), clips_BVTHWC)
@@ -126,11 +126,11 @@ class GraphRunner:
             except FAILURES as error:
                 if self._mistake:
                     raise self._mistake from None
-                self._revive(error)
+                self._drop_undecodable_videos(error)
             else:
                 return clips.reshape(self.plan.batch, self.plan.views, -1, *clips.shape[-3:])
 
-    def _revive(self, error: Exception) -> None:
+    def _drop_undecodable_videos(self, error: Exception) -> None:
         """Go on without the pipeline that DALI gave up, and without the videos that it cannot decode.
 
         Raises DataError where that is no video's fault.
@@ -167,7 +167,7 @@ class GraphRunner:
 
     def _refusal(self, sample: Sample) -> str:
         """Why the decode head does not take a video when it is alone; empty where it does."""
-        once = iter([Prepared([sample], np.zeros(1, np.int64)).columns(self._feeder.head)])
+        once = iter([PreparedBatch([sample], np.zeros(1, np.int64)).columns(self._feeder.head)])
         try:
             self._build(lambda: next(once), 1).run()
         except FAILURES as error:
@@ -179,7 +179,7 @@ class GraphRunner:
 def trial(device: torch.device) -> str:
     """Why NVDEC cannot be used on this GPU; empty where it can: there it has decoded a picture."""
     sample = placeholder("nvdec", 1, 1)
-    once = iter([Prepared([sample], np.zeros(1, np.int64)).columns("nvdec")])
+    once = iter([PreparedBatch([sample], np.zeros(1, np.int64)).columns("nvdec")])
     how = {"batch_size": 1, "num_threads": 1, "device_id": device.index or 0}
     looks = {"views": 1, "size": 32, "antialias": True, "mean": (0, 0, 0), "std": (1, 1, 1), "half": True}
     try:

@@ -21,7 +21,7 @@ from dali_pipes.device import compute_alone
 from dali_pipes.errors import DataError
 from dali_pipes.feed.clip_maker import ClipMaker
 from dali_pipes.feed.graph import Head
-from dali_pipes.feed.samples import Prepared, Sample, placeholder, prepare
+from dali_pipes.feed.samples import PreparedBatch, Sample, placeholder, prepare
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.draw import Views
 from dali_pipes.views.plans import Place, Plan
@@ -52,7 +52,7 @@ class Feeder:
         self._decode = decode_pictures if maker else decode_frames
         self._pool = ThreadPoolExecutor(threads, "cut", compute_alone if maker else None)
 
-    def batches(self, plan: Plan, places: Iterable[Place], ahead: int) -> Iterator[Prepared]:
+    def batches(self, plan: Plan, places: Iterable[Place], ahead: int) -> Iterator[PreparedBatch]:
         """The batches of `plan` at these places, with `ahead` more of them in preparation."""
         pending: deque[_Pending] = deque()
         try:
@@ -87,13 +87,13 @@ class Feeder:
         ]
         return _Pending(views, futures, clips_BVTHWC)
 
-    def _collect(self, pending: deque[_Pending]) -> Prepared:
+    def _collect(self, pending: deque[_Pending]) -> PreparedBatch:
         """The first of the batches in preparation, which leaves them once it is ready."""
         samples = list(chain.from_iterable(future.result() for future in pending[0].futures))
         views, _, clips_BVTHWC = pending.popleft()
         row_B = np.where([sample is None for sample in samples], -1, views.row_B)
         blank = placeholder(self.head, *views.frames_BVT.shape[1:])
-        return Prepared([sample or blank for sample in samples], row_B, clips_BVTHWC)
+        return PreparedBatch([sample or blank for sample in samples], row_B, clips_BVTHWC)
 
     def _samples(self, views: Views, room_BVTHWC: Tensor | None) -> list[Sample | None]:
         """The sample of each video; None where none can be read. Where there is room for clips, they are made."""

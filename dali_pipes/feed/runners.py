@@ -15,7 +15,7 @@ from dali_pipes.device import clip_dtype
 from dali_pipes.feed.clip_maker import ClipMaker
 from dali_pipes.feed.dali_runner import GraphRunner
 from dali_pipes.feed.feeder import Feeder
-from dali_pipes.feed.samples import Prepared
+from dali_pipes.feed.samples import PreparedBatch
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.plans import Place, Plan
 
@@ -42,7 +42,7 @@ class CpuRunner:
         self._prepared.close()
         self._prepared = self._feeder.batches(self.plan, places, self._ahead)
 
-    def next(self) -> tuple[Prepared, Tensor] | None:
+    def next(self) -> tuple[PreparedBatch, Tensor] | None:
         """A batch and its clips, BVTHWC; None behind the last."""
         prepared = next(self._prepared, None)
         return prepared and (prepared, prepared.clips_BVTHWC)
@@ -82,7 +82,7 @@ class HybridRunner:
         self._cpu.begin(filter(self._is_cpus, cpus))
         self._other.begin(itertools.filterfalse(self._is_cpus, others))
 
-    def next(self) -> tuple[Prepared, Tensor] | None:
+    def next(self) -> tuple[PreparedBatch, Tensor] | None:
         """A batch and its clips, BVTHWC; None behind the last."""
         place = next(self._places, None)
         if place is None:

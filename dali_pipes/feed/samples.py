@@ -48,7 +48,7 @@ class Sample:
 
 
 @dataclass(slots=True)
-class Prepared:
+class PreparedBatch:
     """One batch before the graph, with the rows of the list that it shows; −1: padding, or unreadable."""
 
     samples: list[Sample]

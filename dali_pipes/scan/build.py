@@ -72,7 +72,7 @@ def load_catalog(
                 scanned = _scan(folder, wanted, catalog, probe, workers, console)
                 catalog = Catalog(folder / CATALOG)
     say(console, f"{listing.source}: {summary.summary(catalog, scanned, time.monotonic() - start)}")
-    summary.refuse_bad(catalog, data.max_bad_fraction, data.root)
+    summary.check_bad_fraction(catalog, data.max_bad_fraction, data.root)
     return catalog
 
 

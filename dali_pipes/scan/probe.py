@@ -39,7 +39,7 @@ def probe(path: str, check: Check = "demux") -> Video:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if doubts or video.access == "whole" or check == "full":
-        return verify.settle(video)
+        return verify.verify_cuts(video)
     if check == "ends":
         verify.decode_ends(video)
     return video

@@ -71,7 +71,7 @@ def keyframe_interval(video: Video) -> float:
     return max(1, len(video.packets)) / max(1, np.count_nonzero(video.packets["flags"] & KEYFRAME))
 
 
-def refuse_bad(catalog: Catalog, max_bad_fraction: float, root: str) -> None:
+def check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> None:
     """Raises DataError when more than a fraction of the files cannot be read, or none can."""
     total, bad = _distinct(catalog), bad_files(catalog)
     if len(bad) == total and all(reason == NO_SUCH_FILE for _, _, reason in bad):

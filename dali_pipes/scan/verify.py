@@ -23,7 +23,7 @@ from dali_pipes.video.packet_table import HIDDEN, INVISIBLE, Video
 _RANDOM_CLIPS, _CLIP_FRAMES = 4, 8  # beside every group as a whole
 
 
-def settle(video: Video) -> Video:
+def verify_cuts(video: Video) -> Video:
     """The video as a full decode shows it; cut where that is proved to give the same frames, else read whole.
 
     Raises DataError where pictures are damaged or change size.

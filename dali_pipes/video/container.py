@@ -19,8 +19,8 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
-from dali_pipes.pyav import LENIENT_TAGS
 from dali_pipes.video.packet_table import Video
+from dali_pipes.video.pyav import LENIENT_TAGS
 
 # A playlist (HLS, DASH, concat) or an image sequence would make FFmpeg open other files, or the network. These are for
 # the container alone: PyAV 15 and 16 crash where streams that come up later (MPEG-2's) would take options, too.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from configs import ConfigError
-from engine.inference.metadata import Card
+from engine.inference.metadata import ExportMetadata
 from models import CheckpointError
 
 Run = Callable[..., tuple[Tensor, ...]]
@@ -36,7 +36,7 @@ def library(name: str, install: str = "-e .[export]") -> ModuleType:
         ) from error
 
 
-def open_onnx(path: Path, device: str, notify: Notify) -> tuple[Card, Run]:
+def open_onnx(path: Path, device: str, notify: Notify) -> tuple[ExportMetadata, Run]:
     """An ONNX graph, under onnxruntime."""
     onnxruntime = library("onnxruntime")
     failures = onnxruntime.capi.onnxruntime_pybind11_state  # its exceptions, which share no class
@@ -85,7 +85,7 @@ def in_fp32(path: Path) -> bytes:
     return model.SerializeToString()
 
 
-def open_pt2(path: Path, device: str, notify: Notify) -> tuple[Card, Run]:
+def open_pt2(path: Path, device: str, notify: Notify) -> tuple[ExportMetadata, Run]:
     """An archive of PyTorch's: a compiled package, or else an exported program."""
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: is no archive of PyTorch's, or is damaged; write it again with tools/export.py")
@@ -97,7 +97,7 @@ def open_pt2(path: Path, device: str, notify: Notify) -> tuple[Card, Run]:
         raise CheckpointError(f"{path}: PyTorch cannot open it on {device}: {_first_line(error)}") from error
 
 
-def _open_package(path: Path, device: str) -> tuple[Card, Run]:
+def _open_package(path: Path, device: str) -> tuple[ExportMetadata, Run]:
     package = torch._inductor.aoti_load_package(str(path))
     texts = package.get_metadata()
     compiled_for = texts["AOTI_DEVICE_KEY"]
@@ -106,7 +106,7 @@ def _open_package(path: Path, device: str) -> tuple[Card, Run]:
     return _card(path, texts), _run(package, device)
 
 
-def _open_program(path: Path, device: str) -> tuple[Card, Run]:
+def _open_program(path: Path, device: str) -> tuple[ExportMetadata, Run]:
     texts = {CARD: "{}"}
     program = torch.export.load(path, extra_files=texts)
     program = move_to_device_pass(program, device)
@@ -125,9 +125,9 @@ def _run(network: nn.Module, device: str) -> Run:
     return run
 
 
-def _card(path: Path, texts: Mapping[str, str] | None) -> Card:
+def _card(path: Path, texts: Mapping[str, str] | None) -> ExportMetadata:
     try:
-        return Card.from_texts(texts or {})
+        return ExportMetadata.from_texts(texts or {})
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: does not say what it is; write it with tools/export.py") from error
 

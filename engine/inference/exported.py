@@ -15,7 +15,7 @@ from torch import Tensor
 
 from configs import Config
 from engine.inference.backends import OPENERS, Notify, Run
-from engine.inference.metadata import Card
+from engine.inference.metadata import ExportMetadata
 from models import CheckpointError
 
 
@@ -25,7 +25,7 @@ class Deployed:
 
     path: Path
     device: str
-    card: Card
+    card: ExportMetadata
     run: Run
     """The file as it is: clip -> (logits_BK,), or, online, (frame, *caches) -> (logits_BK, *caches for the next)."""
 

@@ -17,7 +17,7 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 
 @dataclass(frozen=True)
-class Card:
+class ExportMetadata:
     """The card of one file."""
 
     settings: Config  # of the training; its eval section says which views of a video to score
@@ -53,7 +53,7 @@ class Card:
         return json.dumps({name: json.loads(text) for name, text in self.to_texts().items()}, indent=1)
 
     @classmethod
-    def from_texts(cls, texts: Mapping[str, str]) -> Card:
+    def from_texts(cls, texts: Mapping[str, str]) -> ExportMetadata:
         """The card that `to_texts` wrote down. Raises KeyError or ValueError where it did not."""
         said = {field.name: json.loads(texts[field.name]) for field in fields(cls)}
         said["settings"] = configs.from_flat(said["settings"])

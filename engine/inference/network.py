@@ -16,7 +16,7 @@ from configs import Config, ConfigError
 from configs.schema import Runtime
 from engine import runtime
 from engine.inference.exported import OPENERS, Deployed, open_deployed
-from engine.inference.saved_model import class_names, open_saved
+from engine.inference.saved_model import class_names, load_saved_model
 from models import Streaming
 
 _HERE = (
@@ -61,7 +61,7 @@ def open_network(
         return _open_deployed(path, overrides, say)
     if "data.decoder=jpeg" in overrides:
         raise ConfigError("data.decoder: jpeg reads folders of pictures, and here videos are read; take auto")
-    saved = open_saved(path, recipe, [*_HERE, *overrides])
+    saved = load_saved_model(path, recipe, [*_HERE, *overrides])
     config = runtime.resolve(saved.config, say)
     device = runtime.prepare(config.runtime, config.train.seed)
     model = runtime.place(saved.model, config.runtime, device)

@@ -26,7 +26,7 @@ from engine.evaluation.evaluate import average, logits_of_views
 from engine.inference.network import Network
 
 
-class Guess(NamedTuple):
+class ClassProbability(NamedTuple):
     """A class, and how likely it is."""
 
     label: int
@@ -34,7 +34,7 @@ class Guess(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Opinion:
+class ClassScores:
     """Of K classes."""
 
     score_K: np.ndarray  # float32: logits, or logarithms of probabilities
@@ -45,18 +45,18 @@ class Opinion:
         return torch.from_numpy(self.score_K).softmax(0).numpy()
 
     @property
-    def best(self) -> Guess:
+    def best(self) -> ClassProbability:
         """The likeliest class."""
         return self.top(1)[0]
 
-    def top(self, k: int) -> list[Guess]:
+    def top(self, k: int) -> list[ClassProbability]:
         """The k likeliest classes, or all where there are fewer; the likeliest first."""
         labels = np.argsort(-self.score_K, kind="stable")[:k].tolist()
-        return [Guess(label, float(self.probability_K[label])) for label in labels]
+        return [ClassProbability(label, float(self.probability_K[label])) for label in labels]
 
 
 @dataclass(frozen=True)
-class Prediction(Opinion):
+class Prediction(ClassScores):
     """Of a window; the scores are what evaluation judges by."""
 
     window: Window

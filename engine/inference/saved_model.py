@@ -24,7 +24,7 @@ LARGEST = 4  # bytes of a network for one of its file: twice as many as half pre
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedModel:
     """A network in evaluation mode, on the host."""
 
     model: Recognizer
@@ -37,7 +37,7 @@ class Saved:
         return self.class_names[label] if label < len(self.class_names) else str(label)
 
 
-def open_saved(path: str | Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> Saved:
+def load_saved_model(path: str | Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> SavedModel:
     """The network in a file of weights of any known format.
 
     Its settings are those of `recipe` under `overrides`; without a recipe those that the file itself holds, which only
@@ -55,7 +55,7 @@ def open_saved(path: str | Path, recipe: str | None = None, overrides: Sequence[
     model = build_model(config.model)
     load_weights(model, path, content)
     names = class_names(_own_names(entries.get("class_names"), path), config, overrides)
-    return Saved(model.eval(), config, names, path)
+    return SavedModel(model.eval(), config, names, path)
 
 
 def class_names(own: tuple[str, ...], config: Config, overrides: Sequence[str] = ()) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ def _own_names(names: object, path: Path) -> tuple[str, ...]:
 
 
 def save(path: Path, model: Recognizer, config: Config, class_names: tuple[str, ...]) -> None:
-    """Write a file that `open_saved` opens without a recipe; in which format, the ending of `path` says.
+    """Write a file that `load_saved_model` opens without a recipe; in which format, the ending of `path` says.
 
     Raises ConfigError for other endings than .pt and .safetensors, CheckpointError where it cannot be written.
     """

@@ -18,11 +18,11 @@ from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.plans import FramePlan
 from engine import runtime
 from engine.inference.network import Network, Step
-from engine.inference.predict import Opinion, decoding_on_cpu
+from engine.inference.predict import ClassScores, decoding_on_cpu
 
 
 @dataclass(frozen=True)
-class Moment(Opinion):
+class Moment(ClassScores):
     """When a frame has been seen; the scores are mean logits of the newest frames."""
 
     frame: int

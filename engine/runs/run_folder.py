@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-def open_run(config: Config, *, resume: bool = False, fresh: bool = False) -> Run:
-    """The folder of the run that `config` names, with how it came about written down. Raises as `Run` does."""
-    run = Run(Path(config.train.runs) / config.train.name, resume=resume, fresh=fresh)
+def open_run(config: Config, *, resume: bool = False, fresh: bool = False) -> RunFolder:
+    """The folder of the run that `config` names, with how it came about written down. Raises as `RunFolder` does."""
+    run = RunFolder(Path(config.train.runs) / config.train.name, resume=resume, fresh=fresh)
     run.describe(configs.to_yaml(config), settings=configs.fingerprint(config))
     return run
 
 
-class Run:
+class RunFolder:
     """One run's folder, held against a second trainer for as long as this process lives."""
 
     def __init__(self, folder: Path, *, resume: bool = False, fresh: bool = False):
@@ -62,7 +62,7 @@ class Run:
                 "or choose another train.name"
             )
         self.checkpoints.mkdir(exist_ok=True)
-        self._board = Board(folder / "tb")
+        self._board = TensorBoardLog(folder / "tb")
         for name in ("log.txt", "metrics.jsonl", "quarantine.jsonl"):
             end_last_line(folder / name)
         self._quarantined = {(entry["split"], entry["row"]) for entry in read_lines(folder / "quarantine.jsonl")}
@@ -167,7 +167,7 @@ def _as_warning() -> Iterator[None]:
             print(f"warning: {error}", file=sys.stderr)
 
 
-class Board:
+class TensorBoardLog:
     """Scalars in a folder; metrics.jsonl has them, too.
 
     A disk that fails, or a machine without TensorBoard, costs the rest of them, not the run.

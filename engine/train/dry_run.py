@@ -23,7 +23,7 @@ from engine.train.training import Training
 STEPS = 2  # the first warms up, the second is timed
 
 
-def rehearse(config: Config, weights: str | None, screen: Screen) -> None:
+def dry_run(config: Config, weights: str | None, screen: Screen) -> None:
     """Open the lists, take two steps, score one batch, write a checkpoint and read it back. `config` is resolved."""
     with closing(training.build(config, weights=weights, say=screen.say)) as run:
         seconds = _two_steps(run)

@@ -16,7 +16,7 @@ from engine.console import Screen
 from engine.evaluation.accuracy import Result
 from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
 from engine.runs import checkpoint
-from engine.runs.run_folder import Run
+from engine.runs.run_folder import RunFolder
 from engine.train.clock import Clock
 from engine.train.interrupt import Interrupt
 from engine.train.step import Tally
@@ -27,7 +27,7 @@ FIRST_BAD = 5  # unreadable videos that an error names
 LOWEST_SCALE = 2**-10  # of the loss; where fp16 overflows even there, nothing is learned any more
 
 
-def fit(training: Training, run: Run | None, show: Screen) -> bool:
+def fit(training: Training, run: RunFolder | None, show: Screen) -> bool:
     """Train to the last epoch; returns False where it was interrupted. `run` is rank 0's, None elsewhere.
 
     Raises FloatingPointError when the loss is no longer finite, DataError when too many videos cannot be read, and
@@ -46,7 +46,7 @@ def fit(training: Training, run: Run | None, show: Screen) -> bool:
 class _Loop:
     """What the loop remembers between steps."""
 
-    def __init__(self, training: Training, run: Run | None, show: Screen):
+    def __init__(self, training: Training, run: RunFolder | None, show: Screen):
         self.training, self.run, self.show = training, run, show
         self.clock = Clock(training.device, training.config.train.batch)
         self.tally = Tally(training.device)

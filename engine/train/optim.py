@@ -160,7 +160,7 @@ def _stairs(optim: Optim) -> Callable[[float], float]:
     return lambda epoch: optim.lr * optim.gamma ** bisect_right(optim.milestones, epoch)
 
 
-class Average:
+class EmaWeights:
     """`model` is a copy of a network whose weights follow the network's: at each update w <- decay w + (1 - decay) new.
 
     The statistics of batch norms are averaged as the weights are, so that they fit them. Not torch's AveragedModel,

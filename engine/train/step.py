@@ -88,15 +88,15 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits_BK and the target -> the sum of the losses of all rows."""
 
 
-def make_targets(config: Config) -> tuple[Mix, Loss]:
+def make_mix_and_loss(config: Config) -> tuple[Mix, Loss]:
     """How batches are mixed (train.mixup, train.cutmix), and the loss that goes with it (optim.label_smoothing)."""
     train, smoothing = config.train, config.optim.label_smoothing
     if train.mixup or train.cutmix:
         return Mixture(train.mixup, train.cutmix, config.model.num_classes), partial(share_loss, smoothing=smoothing)
-    return unmixed, partial(label_loss, smoothing=smoothing)
+    return no_mixing, partial(label_loss, smoothing=smoothing)
 
 
-def unmixed(batch: Batch) -> tuple[Batch, Tensor]:
+def no_mixing(batch: Batch) -> tuple[Batch, Tensor]:
     """The batch as it is; its labels are the target."""
     return batch, batch.label_B
 

@@ -19,8 +19,8 @@ from engine import distributed, loaders, runtime
 from engine.runs import checkpoint
 from engine.runs.environment import environment
 from engine.train import optim
-from engine.train.optim import Average
-from engine.train.step import Loss, Mix, Tally, make_targets, train_step
+from engine.train.optim import EmaWeights
+from engine.train.step import Loss, Mix, Tally, make_mix_and_loss, train_step
 from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights, shift_step
 
 Say = Callable[[str], None]
@@ -39,7 +39,7 @@ class Training:
     lr_at: Callable[[int], float]
     mix: Mix
     loss: Loss
-    average: Average | None
+    average: EmaWeights | None
     train_loader: Loader
     val_loader: Loader | None
     step: int = 0  # optimizer steps done
@@ -148,12 +148,12 @@ def build(config: Config, *, weights: str | None = None, state: dict | None = No
     train_loader = loaders.open_loader(config, "train", device)
     val_loader = loaders.open_loader(config, "val", device) if loaders.has_val(config) else None
     if config.train.partial_bn:
-        model.keep_norms()
+        model.freeze_norms()
     model = runtime.place(model, config.runtime, device)
-    average = Average(model, config.train.ema) if config.train.ema else None
+    average = EmaWeights(model, config.train.ema) if config.train.ema else None
     wrapped = distributed.wrap(model)
     rules = optim.for_batch(config.optim, config.train.batch)
-    mix, loss = make_targets(config)
+    mix, loss = make_mix_and_loss(config)
     training = Training(
         config=config,
         device=device,
@@ -168,7 +168,7 @@ def build(config: Config, *, weights: str | None = None, state: dict | None = No
         train_loader=train_loader,
         val_loader=val_loader,
     )
-    distributed.settle(model, wrapped, _blank_clips(config, clips_at_once, device), training.autocast)
+    distributed.fix_ddp_buckets(model, wrapped, _blank_clips(config, clips_at_once, device), training.autocast)
     introduce(training, state, say)
     return training
 
@@ -183,7 +183,7 @@ def build_network(config: Config, weights: str | None, say: Say) -> Recognizer:
             say(report.summary())
         return model
 
-    return distributed.in_turns(work)
+    return distributed.one_rank_first(work)
 
 
 def introduce(training: Training, state: dict | None, say: Say) -> None:
@@ -204,7 +204,7 @@ def introduce(training: Training, state: dict | None, say: Say) -> None:
     for line in optim.describe_groups(training.optimizer):
         say(line)
     if config.train.partial_bn:
-        say(f"{len(training.model.kept_norms)} batch norms, all but the first, stay as they are (train.partial_bn)")
+        say(f"{len(training.model.frozen_norms)} batch norms, all but the first, stay as they are (train.partial_bn)")
     if state is not None:
         changes = training.restore(state)
         done = " of as many: train.epochs is reached" if training.step >= training.total_steps else ""

@@ -37,7 +37,7 @@ ARGUMENTS = {"train.py": training.arguments, "eval.py": evaluation.arguments}
 def test_a_shipped_recipe_trains_and_evaluates_in_small(name, tmp_path, capsys):
     config = runtime.resolve(configs.load(name, [*SMALL, f"train.runs={tmp_path}"]), notify=lambda line: None)
     with mock.patch.object(device, "cores_of_rank", lambda: 1):
-        dry_run.rehearse(config, None, Screen())
+        dry_run.dry_run(config, None, Screen())
     assert "everything works" in capsys.readouterr().out
 
 

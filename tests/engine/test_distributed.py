@@ -121,7 +121,7 @@ def test_one_process_alone_is_rank_zero_of_one():
 
 def test_one_process_alone_raises_its_own_errors():
     with pytest.raises(ZeroDivisionError):
-        distributed.in_turns(lambda: 1 / 0)
+        distributed.one_rank_first(lambda: 1 / 0)
 
 
 def test_a_half_set_environment_is_an_error_that_says_what_is_missing(monkeypatch):

@@ -46,7 +46,7 @@ def test_ctrl_c_while_libraries_are_imported_ends_a_program_without_a_word(name)
 
 
 def test_ctrl_c_in_the_work_is_answered_with_a_line(capfd):
-    exits.at_once()
+    exits.exit_quietly_until_started()
     assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 130
     assert capfd.readouterr().err == "train.py: interrupted\n"
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # what is left is taking the interpreter apart
@@ -60,7 +60,7 @@ def test_ctrl_c_ends_a_command_of_prepare_with_a_line(monkeypatch, capfd):
 
 def test_a_program_that_was_started_without_ctrl_c_stays_so():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    exits.at_once()
+    exits.exit_quietly_until_started()
     assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 0
 
 
@@ -95,7 +95,7 @@ sys.exit(leaving.in_order("predict.py", lambda: print("an answer", file=out)))
 
 
 def test_a_full_disk_ends_a_program_with_a_line(monkeypatch, capfd):
-    assert exits.in_order("x.py", lambda: Path("/dev/full").write_text("x")) == 2
+    assert exits.run_to_exit_code("x.py", lambda: Path("/dev/full").write_text("x")) == 2
     monkeypatch.setattr("tools.data.stats.run", lambda arguments: Path("/proc/new").mkdir())
     assert prepare.main(["stats", "a.list"]) == 2
     no_place = "prepare.py stats: /proc/new: No such file or directory"
@@ -104,7 +104,7 @@ def test_a_full_disk_ends_a_program_with_a_line(monkeypatch, capfd):
 
 def test_a_broken_pipe_that_is_not_the_output_is_a_mistake_of_ours(unread, capfd):
     with pytest.raises(BrokenPipeError):
-        exits.in_order("x.py", lambda: os.write(unread, b"to a process that has died"))
+        exits.run_to_exit_code("x.py", lambda: os.write(unread, b"to a process that has died"))
 
 
 def test_training_goes_on_when_nobody_reads_its_lines_any_more(unread, monkeypatch):

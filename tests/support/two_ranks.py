@@ -47,8 +47,8 @@ def exchange(folder):
     return {
         "sum": distributed.all_sum(torch.tensor([2**53 + 1, rank])).tolist(),
         "from_zero": distributed.from_rank_zero(rank + 10),
-        "turns": distributed.gather(sorted(distributed.in_turns(take_a_turn))),
-        "fates": distributed.gather([fate_in(distributed.together), fate_in(distributed.in_turns)]),
+        "turns": distributed.gather(sorted(distributed.one_rank_first(take_a_turn))),
+        "fates": distributed.gather([fate_in(distributed.together), fate_in(distributed.one_rank_first)]),
     }
 
 
@@ -116,7 +116,7 @@ def steps(folder=None, parts=2):
             step,
             lr_at=lambda step: 0.01,
             autocast=contextlib.nullcontext(),
-            mix=targets.unmixed,
+            mix=targets.no_mixing,
             loss=partial(targets.label_loss, smoothing=0.1),
             parts=parts,
             max_norm=1.0,

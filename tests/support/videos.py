@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from benchmarks.harness.numbered_videos import number_in, stamp
-from dali_pipes.pyav import LENIENT_TAGS
+from dali_pipes.video.pyav import LENIENT_TAGS
 
 __all__ = ["HEIGHT", "WIDTH", "decode_whole", "number_in", "picture", "write_video"]
 

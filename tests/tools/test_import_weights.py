@@ -5,7 +5,7 @@ import torch
 from torchvision.models.resnet import Bottleneck
 
 from configs import load
-from engine.inference.saved_model import open_saved
+from engine.inference.saved_model import load_saved_model
 from engine.runs import checkpoint
 from models.backbones import SlimResNet
 from tests.support import paddle_files
@@ -49,7 +49,7 @@ def test_what_is_written_needs_no_recipe_and_gives_the_same_logits(network, run,
         "folds of channels swapped in 122 tensors, exact if trained with 8 frames (model.shift_div)",
         f"written to {name}, with 3 class names",
     ]
-    saved = open_saved(tmp_path / name)
+    saved = load_saved_model(tmp_path / name)
     clips = torch.randn(1, 8, 3, 64, 64)
     with torch.no_grad():
         logits = saved.model(clips)
@@ -61,7 +61,7 @@ def test_what_is_written_needs_no_recipe_and_gives_the_same_logits(network, run,
 def test_the_checkpoint_is_verified_by_its_sidecar(network, run, tmp_path):
     run("--out", "best.pt")
     assert checkpoint.damage(tmp_path / "best.pt") is None
-    assert open_saved(tmp_path / "best.pt").name(1) == "1"
+    assert load_saved_model(tmp_path / "best.pt").name(1) == "1"
 
 
 @pytest.mark.parametrize(

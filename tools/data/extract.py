@@ -11,9 +11,9 @@ from PIL import Image
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.pyav import reformat
 from dali_pipes.video.frame_folders import picture_name, probe_folder
 from dali_pipes.video.packet_table import Video
+from dali_pipes.video.pyav import reformat
 from tools.data import upright as pictures
 
 

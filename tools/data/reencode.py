@@ -21,9 +21,9 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
-from dali_pipes.pyav import primaries_and_transfer, reformat
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.packet_table import Video
+from dali_pipes.video.pyav import primaries_and_transfer, reformat
 from tools.data import upright
 
 # Matrix coefficients and ranges as ITU-T H.273 numbers them

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.inference.exported import Deployed, open_deployed
-from engine.inference.metadata import Card, Precision
-from engine.inference.saved_model import Saved, open_saved
+from engine.inference.metadata import ExportMetadata, Precision
+from engine.inference.saved_model import SavedModel, load_saved_model
 from engine.runtime import exact_fp32
 from models import CheckpointError
 from tools.exporting.tensorrt import open_engine
@@ -42,17 +42,17 @@ class Difference:
         )
 
 
-def reopen(path: Path, card: Card, device: str) -> Deployed:
+def reopen(path: Path, card: ExportMetadata, device: str) -> Deployed:
     """An exported file as whoever gets it will open it."""
     if path.suffix == ".safetensors":
-        model = open_saved(path).model
+        model = load_saved_model(path).model
         return Deployed(path, "cpu", card, lambda clip: (model(clip),))
     if path.suffix == ".engine":
         return Deployed(path, device, card, open_engine(path))
     return open_deployed(path, device)
 
 
-def check(deployed: Deployed, saved: Saved) -> None:
+def check(deployed: Deployed, saved: SavedModel) -> None:
     """Print how the answers differ, batch by batch. Raises CheckpointError where precision does not explain it."""
     precision = deployed.card.precision
     for batch in BATCHES:
@@ -67,7 +67,7 @@ def check(deployed: Deployed, saved: Saved) -> None:
 
 @exact_fp32()
 @torch.inference_mode()
-def difference(deployed: Deployed, saved: Saved, batch: int) -> Difference:
+def difference(deployed: Deployed, saved: SavedModel, batch: int) -> Difference:
     """How a file's answers to a batch of clips differ from the network's, in eager mode and fp32."""
     config = saved.config
     frames = STREAMED if deployed.online else config.eval_frames

@@ -10,8 +10,8 @@ import torch
 
 from configs import ConfigError
 from engine.files import lack_of_room, replace_file
-from engine.inference.metadata import ENDINGS, Card
-from engine.inference.saved_model import Saved, open_saved
+from engine.inference.metadata import ENDINGS, ExportMetadata
+from engine.inference.saved_model import SavedModel, load_saved_model
 from engine.runs.environment import environment
 from models import Streaming
 from tools.exporting.check import check, reopen
@@ -32,7 +32,9 @@ def export(args: argparse.Namespace) -> None:
     suffix = ENDINGS[args.format]
     path = args.out or Path(args.weights).with_suffix(suffix)
     refuse(args, path, suffix)
-    saved = open_saved(args.weights, args.config, [*args.overrides, "model.shift=auto"])  # the form that can be traced
+    saved = load_saved_model(
+        args.weights, args.config, [*args.overrides, "model.shift=auto"]
+    )  # the form that can be traced
     size = sum(tensor.nbytes for tensor in saved.model.state_dict().values())
     if problem := lack_of_room(path.parent, size, "the file"):
         raise ConfigError(problem)
@@ -63,13 +65,13 @@ def refuse(args: argparse.Namespace, path: Path, suffix: str) -> None:
         raise ConfigError("--format safetensors: holds weights alone, whatever goes in; leave out --uint8 and --online")
 
 
-def describe(saved: Saved, args: argparse.Namespace) -> Card:
+def describe(saved: SavedModel, args: argparse.Namespace) -> ExportMetadata:
     """The card of the file to be. Raises ConfigError for --online and a network that is not causal."""
     with saved.path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     caches = Streaming(saved.model).initial_caches(1, saved.config.eval_size) if args.online else ()
     here = environment()
-    return Card(
+    return ExportMetadata(
         settings=saved.config,
         class_names=saved.class_names,
         precision=args.precision,
@@ -81,7 +83,7 @@ def describe(saved: Saved, args: argparse.Namespace) -> Card:
     )
 
 
-def introduce(path: Path, card: Card) -> str:
+def introduce(path: Path, card: ExportMetadata) -> str:
     """What the file is, what goes in and comes out, and how it is run, in a few lines."""
     config = card.settings
     outer = "N" if card.online else f"N, {config.eval_frames}"

@@ -11,15 +11,15 @@ from torch.export import Dim, ExportedProgram
 
 from configs import ConfigError
 from engine.inference.backends import CARD, library
-from engine.inference.metadata import Card
-from engine.inference.saved_model import Saved
+from engine.inference.metadata import ExportMetadata
+from engine.inference.saved_model import SavedModel
 from tools.exporting.network import DTYPES, ClipNetwork, StreamNetwork
 
 # What TensorRT 10 and 11 and onnxruntime since 1.20 read. bf16 convolutions came with 22.
 OPSET = {"fp32": 20, "fp16": 20, "bf16": 22}
 
 
-def network_of(saved: Saved, card: Card) -> ClipNetwork:
+def network_of(saved: SavedModel, card: ExportMetadata) -> ClipNetwork:
     """What is to be exported, on the host."""
     form = StreamNetwork if card.online else ClipNetwork
     return form(saved.model, saved.config, card.precision, card.uint8)
@@ -40,7 +40,7 @@ def _any_batch(inputs: tuple, name: object) -> tuple:
     return (first, tuple(others)) if others else (first,)
 
 
-def write_onnx(saved: Saved, card: Card, path: Path, device: str = "cpu") -> None:
+def write_onnx(saved: SavedModel, card: ExportMetadata, path: Path, device: str = "cpu") -> None:
     """ONNX, for onnxruntime, TensorRT and Triton; for any device."""
     library("onnxscript")
     network = network_of(saved, card)
@@ -60,14 +60,14 @@ def write_onnx(saved: Saved, card: Card, path: Path, device: str = "cpu") -> Non
     onnx.save(path)
 
 
-def write_program(saved: Saved, card: Card, path: Path, device: str) -> None:
+def write_program(saved: SavedModel, card: ExportMetadata, path: Path, device: str) -> None:
     """An exported program, for PyTorch of this or a later version; for any device."""
     program = trace(network_of(saved, card))
     program.example_inputs = None  # they would be kept, which for clips is megabytes of zeros
     torch.export.save(program, path, extra_files={CARD: json.dumps(card.to_texts())})
 
 
-def write_package(saved: Saved, card: Card, path: Path, device: str) -> None:
+def write_package(saved: SavedModel, card: ExportMetadata, path: Path, device: str) -> None:
     """A program compiled for this kind of machine and device by AOTInductor, which runs without Python too."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
@@ -85,7 +85,7 @@ def write_package(saved: Saved, card: Card, path: Path, device: str) -> None:
     )
 
 
-def write_safetensors(saved: Saved, card: Card, path: Path, device: str) -> None:
+def write_safetensors(saved: SavedModel, card: ExportMetadata, path: Path, device: str) -> None:
     """The weights alone, under this project's names, for this project and for whoever builds the network itself."""
     weights = {name: tensor.contiguous() for name, tensor in saved.model.state_dict().items()}
     for name, tensor in weights.items():

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from configs import ConfigError
 from engine.inference.backends import Run, library
-from engine.inference.metadata import Card
-from engine.inference.saved_model import Saved
+from engine.inference.metadata import ExportMetadata
+from engine.inference.saved_model import SavedModel
 from models import CheckpointError
 from tools.exporting.formats import write_onnx
 
 BATCHES = (1, 8, 32)  # the smallest that an engine takes, the one that it is made fast for, the largest
 
 
-def write_engine(saved: Saved, card: Card, path: Path, device: str) -> None:
+def write_engine(saved: SavedModel, card: ExportMetadata, path: Path, device: str) -> None:
     """An engine for this GPU and this version of TensorRT; in no other place will it run."""
     tensorrt = library("tensorrt", "tensorrt")
     if device != "cuda":

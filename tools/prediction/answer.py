@@ -14,7 +14,7 @@ import numpy as np
 from dali_pipes.video import container
 from dali_pipes.video.packet_table import Video
 from engine.inference.network import Network
-from engine.inference.predict import Guess, Opinion, Prediction
+from engine.inference.predict import ClassProbability, ClassScores, Prediction
 from engine.inference.stream import Moment
 
 
@@ -69,11 +69,11 @@ def _windows(network: Network, video: Video, predictions: Sequence[Prediction], 
     ]
 
 
-def _segments(network: Network, edge_W1: np.ndarray, opinions: Sequence[Opinion]) -> list[dict]:
+def _segments(network: Network, edge_W1: np.ndarray, opinions: Sequence[ClassScores]) -> list[dict]:
     """Where which class is the likeliest; `edge_W1` says when each opinion begins to hold, and when the last ends."""
     label_W, probability_W = zip(*(opinion.best for opinion in opinions), strict=True)
     return [
-        {"start": _rounded(start), "end": _rounded(end), **_named(network, Guess(label, probability))}
+        {"start": _rounded(start), "end": _rounded(end), **_named(network, ClassProbability(label, probability))}
         for start, end, label, probability in segments(edge_W1, label_W, probability_W)
     ]
 
@@ -95,7 +95,7 @@ def _clips(network: Network) -> dict:
     return chosen | {"frames": network.config.eval_frames}
 
 
-def _named(network: Network, guess: Guess) -> dict:
+def _named(network: Network, guess: ClassProbability) -> dict:
     return {"label": guess.label, "name": network.name(guess.label), "probability": guess.probability}
 
 

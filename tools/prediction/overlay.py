@@ -25,9 +25,9 @@ from PIL import Image, ImageDraw, ImageFont
 from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.cut import decode
-from dali_pipes.pyav import reformat
 from dali_pipes.video import container
 from dali_pipes.video.packet_table import Video
+from dali_pipes.video.pyav import reformat
 from tools.data import upright
 
 _OPTIONS = {"preset": "veryfast", "crf": "20"}

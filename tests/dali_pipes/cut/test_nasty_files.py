@@ -13,9 +13,9 @@ import pytest
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError
-from dali_pipes.pyav import LENIENT_TAGS
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.packet_table import Video
+from dali_pipes.video.pyav import LENIENT_TAGS
 
 SHORT = 64  # frames; of shorter files each frame is tried alone, of longer ones random clips
 CLIP = 8

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dali_pipes.cut import reading
-from dali_pipes.cut.reading import in_turn, out_of_turn, read_in_turn
+from dali_pipes.cut.reading import holding_read_lock, read_cached, releasing_read_lock
 
 CONTENT = bytes(range(256)) * 64
 
@@ -24,7 +24,7 @@ def test_one_works_at_a_time():
     working, most = [], []
 
     def work(_) -> None:
-        with in_turn():
+        with holding_read_lock():
             working.append(1)
             most.append(len(working))
             threading.Event().wait(0.01)
@@ -39,13 +39,13 @@ def test_who_waits_lets_another_go_on():
     other_worked = threading.Event()
 
     def other() -> None:
-        with in_turn():
+        with holding_read_lock():
             other_worked.set()
 
-    with ThreadPoolExecutor(1) as pool, in_turn():
+    with ThreadPoolExecutor(1) as pool, holding_read_lock():
         pool.submit(other)
         assert not other_worked.wait(0.05)
-        with out_of_turn():
+        with releasing_read_lock():
             assert other_worked.wait(5)
 
 
@@ -62,8 +62,8 @@ def test_what_is_not_in_the_cache_is_read_out_of_turn(descriptor, monkeypatch, e
 
     monkeypatch.setattr(os, "preadv", refuse)
     monkeypatch.setattr(os, "pread", watched)
-    with in_turn():
-        assert read_in_turn(descriptor, 100, 10) == CONTENT[10:110]
+    with holding_read_lock():
+        assert read_cached(descriptor, 100, 10) == CONTENT[10:110]
     assert taken == [False]
 
 
@@ -75,20 +75,20 @@ def test_only_what_is_in_the_cache_is_asked_for_in_turn(descriptor, monkeypatch)
         return preadv(*arguments)
 
     monkeypatch.setattr(os, "preadv", watched)
-    with in_turn():
-        read_in_turn(descriptor, 100, 10)
+    with holding_read_lock():
+        read_cached(descriptor, 100, 10)
     assert flags == [os.RWF_NOWAIT]
 
 
 def test_a_part_of_it_is_what_there_is_up_to_the_end(descriptor):
-    with in_turn():
-        assert read_in_turn(descriptor, 100, len(CONTENT) - 7) == CONTENT[-7:]
-        assert read_in_turn(descriptor, 100, len(CONTENT)) == b""
-        assert read_in_turn(descriptor, 0, 3) == b""
+    with holding_read_lock():
+        assert read_cached(descriptor, 100, len(CONTENT) - 7) == CONTENT[-7:]
+        assert read_cached(descriptor, 100, len(CONTENT)) == b""
+        assert read_cached(descriptor, 0, 3) == b""
 
 
 def test_what_cannot_be_read_is_an_error(tmp_path):
     descriptor = os.open(tmp_path, os.O_RDONLY)
-    with in_turn(), pytest.raises(IsADirectoryError):
-        read_in_turn(descriptor, 10, 0)
+    with holding_read_lock(), pytest.raises(IsADirectoryError):
+        read_cached(descriptor, 10, 0)
     os.close(descriptor)

@@ -233,7 +233,7 @@ def test_memory_that_does_not_suffice_is_told_with_what_takes_less(tmp_path):
     with pytest.raises(
         DataError, match=r"on cpu failed: .*out of memory.*; each video alone decodes: .*smaller train.batch"
     ):
-        videos._runner._revive(
+        videos._runner._drop_undecodable_videos(
             RuntimeError("encountered:\n\nCUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory")
         )
     assert_same(list(map(arrays, videos.epoch(0))), read(config, "val"))  # with what takes its place

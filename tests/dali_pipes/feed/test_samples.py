@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dali_pipes.feed.samples import Prepared, Sample, distinct, placeholder
+from dali_pipes.feed.samples import PreparedBatch, Sample, distinct, placeholder
 
 BVT = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 
@@ -29,7 +29,7 @@ def test_a_picture_of_a_folder_goes_through_the_graph_once_for_each_view_that_sh
     pictures = tuple(np.full(1, number, np.uint8) for number in (7, 8))
     box_V4 = np.arange(8, dtype=np.float32).reshape(2, 4)
     sample = Sample(np.array([[0, 1, 1], [1, 0, 0]]), box_V4, np.array([0, 1]), pictures)
-    order, box, mirror, shown = Prepared([sample, sample], np.array([3, 4])).columns("jpeg")
+    order, box, mirror, shown = PreparedBatch([sample, sample], np.array([3, 4])).columns("jpeg")
     assert [each.tolist() for each in order] == [[[0]]] * 12
     assert [each.tolist() for each in box] == [box_V4[[view]].tolist() for view in [0, 0, 0, 1, 1, 1] * 2]
     assert [each.tolist() for each in mirror] == [[0], [0], [0], [1], [1], [1]] * 2
@@ -38,7 +38,7 @@ def test_a_picture_of_a_folder_goes_through_the_graph_once_for_each_view_that_sh
 
 def test_a_video_counts_as_mirrored_only_where_all_of_its_views_are():
     samples = [Sample(np.zeros((2, 1)), np.zeros((2, 4)), np.array(mirror_V), ()) for mirror_V in ([0, 1], [1, 1])]
-    assert Prepared(samples, np.array([0, 1])).mirror_B.tolist() == [False, True]
+    assert PreparedBatch(samples, np.array([0, 1])).mirror_B.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("head", ["nvdec", "dali_cpu", "pyav", "jpeg"])

@@ -54,7 +54,13 @@ def test_tags_may_be_in_any_encoding(tmp_path):
 
 @pytest.mark.parametrize("kind", [TypeError, AttributeError, NameError, KeyError, ValueError, RuntimeError])
 @pytest.mark.parametrize(
-    "place", ["container.packets", "packets.collect", "describe.sample_description", "proof.settle"]
+    "place",
+    [
+        "video.container.packets",
+        "scan.probe.collect",
+        "video.sample_description.sample_description",
+        "scan.verify.verify_cuts",
+    ],
 )
 def test_a_mistake_of_ours_is_no_reason_to_refuse_a_file(clip, monkeypatch, kind, place):
     monkeypatch.setattr(f"dali_pipes.{place}", Mock(side_effect=kind("ours")))

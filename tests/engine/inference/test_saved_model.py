@@ -7,7 +7,7 @@ import torch
 
 import configs
 from configs import ConfigError
-from engine.inference.saved_model import open_saved
+from engine.inference.saved_model import load_saved_model
 from models import CheckpointError, build_model, load_pretrained, load_weights, read_file
 from tests.support import tiny
 
@@ -21,29 +21,29 @@ def saved_file(folder, **content):
 
 def test_a_checkpoint_brings_its_own_settings_and_class_names(tmp_path):
     model, config, path = saved_file(tmp_path, class_names=("up", "down", "left"))
-    saved = open_saved(path)
+    saved = load_saved_model(path)
     clips = torch.randn(2, 2, 3, 16, 16)
     assert (saved.config, saved.name(1), saved.model.training) == (config, "down", False)
     torch.testing.assert_close(saved.model(clips), model(clips), rtol=0, atol=0)
 
 
 def test_a_class_without_a_name_is_called_by_its_number(tmp_path):
-    assert open_saved(saved_file(tmp_path)[2]).name(2) == "2"
+    assert load_saved_model(saved_file(tmp_path)[2]).name(2) == "2"
 
 
 def test_settings_of_a_checkpoint_can_be_overridden(tmp_path):
-    assert open_saved(saved_file(tmp_path)[2], overrides=["eval.clips=3"]).config.eval.clips == 3
+    assert load_saved_model(saved_file(tmp_path)[2], overrides=["eval.clips=3"]).config.eval.clips == 3
 
 
 def test_bare_weights_need_a_recipe(tmp_path):
     model, _, _ = saved_file(tmp_path)
     torch.save(model.state_dict(), tmp_path / "bare.pt")
     with pytest.raises(ConfigError, match="name its recipe with --config"):
-        open_saved(tmp_path / "bare.pt")
+        load_saved_model(tmp_path / "bare.pt")
     (tmp_path / "names.txt").write_text("up\ndown\nleft\n")
     names = f"data.class_names={tmp_path / 'names.txt'}"
     changes = ["model.backbone=resnet18", "model.width=8", "model.num_classes=3", "model.frames=2", names]
-    saved = open_saved(tmp_path / "bare.pt", "demo", changes)
+    saved = load_saved_model(tmp_path / "bare.pt", "demo", changes)
     assert saved.config.model.frames == 2
     assert saved.name(2) == "left"
 
@@ -67,17 +67,17 @@ def test_settings_of_a_stranger_are_not_trusted(tmp_path, change, seen):
     _, config, path = saved_file(tmp_path)
     saved_file(tmp_path, config=configs.flat(config) | change)
     with pytest.raises(CheckpointError, match=seen):
-        open_saved(path)
+        load_saved_model(path)
 
 
 @pytest.mark.parametrize("names", [5, "abc", [1, 2], {"a": 1}])
 def test_class_names_that_are_none_are_refused(tmp_path, names):
     with pytest.raises(CheckpointError, match=r"best\.pt: its class_names are not a list of texts; write it again"):
-        open_saved(saved_file(tmp_path, class_names=names)[2])
+        load_saved_model(saved_file(tmp_path, class_names=names)[2])
 
 
 def test_a_class_beyond_the_names_is_called_by_its_number(tmp_path):
-    saved = open_saved(saved_file(tmp_path, class_names=("up", "down"))[2])
+    saved = load_saved_model(saved_file(tmp_path, class_names=("up", "down"))[2])
     assert [saved.name(label) for label in range(3)] == ["up", "down", "2"]
 
 
@@ -98,5 +98,5 @@ def test_a_file_is_read_once(tmp_path, monkeypatch):
     reads = []
     for module in ("engine.inference.saved_model", "models.weights.load"):
         monkeypatch.setattr(f"{module}.read_file", lambda path: reads.append(path) or read_file(path))
-    open_saved(path)
+    load_saved_model(path)
     assert reads == [path]

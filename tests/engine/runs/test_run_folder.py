@@ -15,7 +15,7 @@ from configs import ConfigError, load, to_yaml
 from engine.files import read_lines
 from engine.runs import run_folder
 from engine.runs.environment import environment
-from engine.runs.run_folder import Run
+from engine.runs.run_folder import RunFolder
 
 
 def test_folder_says_how_the_run_came_about(tmp_path, monkeypatch):
@@ -30,23 +30,23 @@ def test_folder_says_how_the_run_came_about(tmp_path, monkeypatch):
 
 
 def test_a_run_that_has_begun_is_only_opened_to_go_on(tmp_path):
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.status("running", 3)
     (run.checkpoints / "step-00000003.pt").write_text("weights")
     del run  # and with it the lock
     with pytest.raises(ConfigError, match="already holds a run; go on with --resume"):
-        Run(tmp_path)
-    Run(tmp_path, resume=True)
+        RunFolder(tmp_path)
+    RunFolder(tmp_path, resume=True)
 
 
 def test_a_folder_in_which_nothing_has_begun_is_taken(tmp_path):
-    Run(tmp_path)
-    Run(tmp_path)
+    RunFolder(tmp_path)
+    RunFolder(tmp_path)
 
 
 def test_a_run_that_failed_before_its_first_checkpoint_can_simply_be_started_again(tmp_path):
-    Run(tmp_path).status("failed", 0)
-    Run(tmp_path)
+    RunFolder(tmp_path).status("failed", 0)
+    RunFolder(tmp_path)
 
 
 def test_a_disk_that_is_full_before_the_run_has_begun_is_said_in_a_line(tmp_path, monkeypatch):
@@ -59,30 +59,30 @@ def test_a_disk_that_is_full_before_the_run_has_begun_is_said_in_a_line(tmp_path
 
 
 def test_fresh_removes_what_the_run_has(tmp_path):
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.status("finished", 3)
     run.metrics("train", step=1)
     (run.checkpoints / "step-00000003.pt").write_text("weights")
     del run  # and with it the lock
-    Run(tmp_path, fresh=True)
+    RunFolder(tmp_path, fresh=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "checkpoints"]
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_fresh_leaves_a_folder_that_is_no_run_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    Run(tmp_path, fresh=True)
+    RunFolder(tmp_path, fresh=True)
     assert (tmp_path / "thesis.txt").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_before_training(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ConfigError, match="cannot be written"):
-        Run(tmp_path / "file" / "run")
+        RunFolder(tmp_path / "file" / "run")
 
 
 def hold(folder, opened, release):
-    run = Run(folder, resume=True)
+    run = RunFolder(folder, resume=True)
     run.status("running", 0)
     opened.set()
     release.wait()
@@ -95,16 +95,16 @@ def test_a_second_trainer_is_refused_until_the_first_is_gone_however_it_ends(tmp
     holder.start()
     opened.wait()
     with pytest.raises(ConfigError, match=f"is in use by process {holder.pid} on"):
-        Run(tmp_path, resume=True)
+        RunFolder(tmp_path, resume=True)
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
-    Run(tmp_path, resume=True)
+    RunFolder(tmp_path, resume=True)
 
 
 def try_to_open(folder, barrier, release, won):
     barrier.wait()
     try:
-        run = Run(folder, resume=True)
+        run = RunFolder(folder, resume=True)
     except ConfigError:
         won.put(False)
     else:
@@ -127,12 +127,12 @@ def test_of_trainers_that_start_at_once_one_wins(tmp_path):
 
 
 def test_an_unreadable_video_is_named_once_over_restarts(tmp_path):
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.quarantine("train", [(3, "a.mp4", "a.mp4: is empty")])
     run.quarantine("train", [(3, "a.mp4", "a.mp4: is empty"), (5, "b.mp4", "b.mp4: is text")])
     del run  # and with it the lock
-    Run(tmp_path, resume=True).quarantine("train", [(3, "a.mp4", "a.mp4: is empty")])
-    Run(tmp_path, resume=True).quarantine("val", [(3, "c.mp4", "c.mp4: has no video")])
+    RunFolder(tmp_path, resume=True).quarantine("train", [(3, "a.mp4", "a.mp4: is empty")])
+    RunFolder(tmp_path, resume=True).quarantine("val", [(3, "c.mp4", "c.mp4: has no video")])
     entries = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
     assert [(entry["split"], entry["row"], entry["path"]) for entry in entries] == [
         ("train", 3, "a.mp4"), ("train", 5, "b.mp4"), ("val", 3, "c.mp4")
@@ -140,7 +140,7 @@ def test_an_unreadable_video_is_named_once_over_restarts(tmp_path):
 
 
 def test_metrics_are_tagged_lines_and_a_line_cut_short_is_passed_over(tmp_path):
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.metrics("train", step=10, loss=1.5)
     run.metrics("val", step=10, top1=0.25)
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -150,17 +150,17 @@ def test_metrics_are_tagged_lines_and_a_line_cut_short_is_passed_over(tmp_path):
 
 
 def test_what_is_added_behind_a_line_cut_short_stands_on_its_own(tmp_path):
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.quarantine("train", [(1, "a.mp4", "is damaged")])
     with (tmp_path / "quarantine.jsonl").open("a") as file:
         file.write('{"split": "tr')
     del run
-    Run(tmp_path, resume=True).quarantine("train", [(2, "b.mp4", "is damaged")])
+    RunFolder(tmp_path, resume=True).quarantine("train", [(2, "b.mp4", "is damaged")])
     assert [entry["row"] for entry in read_lines(tmp_path / "quarantine.jsonl")] == [1, 2]
 
 
 def test_rewinding_forgets_what_came_after_the_checkpoint(tmp_path):
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     for step in (5, 10, 15):
         run.metrics("train", step=step)
     run.metrics("val", step=10)
@@ -170,7 +170,7 @@ def test_rewinding_forgets_what_came_after_the_checkpoint(tmp_path):
 
 
 def test_status_holds_the_last_state_and_leaves_no_temporary_file(tmp_path):
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     run.status("running", 0)
     run.status("preempted", 7, checkpoint="step-00000007.pt")
     status = json.loads((tmp_path / "status.json").read_text())
@@ -190,13 +190,13 @@ def test_the_complete_configuration_is_kept(tmp_path):
 
 
 def test_a_number_that_json_cannot_hold_is_null(tmp_path):
-    Run(tmp_path).metrics("train", step=1, grad_norm=float("inf"))
+    RunFolder(tmp_path).metrics("train", step=1, grad_norm=float("inf"))
     text = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["grad_norm"] is None
 
 
 def test_a_full_disk_costs_a_line_not_the_run(tmp_path, capsys):
-    run = Run(tmp_path)
+    run = RunFolder(tmp_path)
     (tmp_path / "log.txt").symlink_to("/dev/full")
     run.log("line")
     assert "No space left on device" in capsys.readouterr().err
@@ -206,7 +206,7 @@ def write_until_full(folder, told):
     """Record into files that the kernel refuses to let grow beyond 2000 bytes; `told` takes what stderr would."""
     with os.fdopen(told, "w") as sys.stderr:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-        run = Run(folder)
+        run = RunFolder(folder)
         run.rewind(0)
         for step in range(100):
             run.metrics("train", step, loss=1.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.train.optim import Average
+from engine.train.optim import EmaWeights
 
 
 def network():
@@ -15,7 +15,7 @@ def network():
 @pytest.mark.parametrize("decay", [0.5, 0.999])
 def test_weights_and_statistics_follow_the_recurrence_written_out(decay):
     model = network()
-    average = Average(model, decay)
+    average = EmaWeights(model, decay)
     expected = {name: value.double() for name, value in model.state_dict().items()}
     for step in range(40):
         with torch.no_grad():
@@ -33,7 +33,7 @@ def test_weights_and_statistics_follow_the_recurrence_written_out(decay):
 def test_the_network_itself_is_left_alone():
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    average = Average(model, 0.9)
+    average = EmaWeights(model, 0.9)
     with torch.no_grad():
         average.model[0].weight.add_(1)
     average.update(100)
@@ -44,7 +44,7 @@ def test_the_network_itself_is_left_alone():
 def test_loading_into_the_network_or_the_average_does_not_part_them():
     """A resumed run loads both; later updates must still read the one and write the other."""
     model = network()
-    average = Average(model, 0.0)
+    average = EmaWeights(model, 0.0)
     other = network()
     with torch.no_grad():
         other[0].weight.fill_(7)
@@ -57,7 +57,7 @@ def test_loading_into_the_network_or_the_average_does_not_part_them():
 def test_a_compiled_network_is_averaged_too():
     model = network()
     model.compile(backend="eager")
-    average = Average(model, 0.0)
+    average = EmaWeights(model, 0.0)
     model(torch.randn(5, 3))
     average.update(100)
     inputs = torch.randn(5, 3)

@@ -229,7 +229,7 @@ def test_what_a_step_draws_follows_from_the_seed_and_the_step(trainer, monkeypat
 
 def test_the_average_is_told_each_step(trainer, monkeypatch):
     told = []
-    monkeypatch.setattr("engine.train.optim.Average.update", lambda average, step: told.append(step))
+    monkeypatch.setattr("engine.train.optim.EmaWeights.update", lambda average, step: told.append(step))
     trainer.settings = {"train": {"runs": str(trainer.folder), "ema": 0.5}}
     trainer()
     assert told == list(range(STEPS * EPOCHS))

@@ -127,7 +127,7 @@ def test_the_loss_of_a_mixed_clip_is_the_mean_of_its_labels_losses_by_their_shar
 
 @pytest.mark.parametrize("way", [{}, *WAYS], ids=str)
 def test_a_run_mixes_as_its_settings_say(way):
-    mix, loss = targets.make_targets(tiny.config(train=way, optim={"label_smoothing": 0.2}))
+    mix, loss = targets.make_mix_and_loss(tiny.config(train=way, optim={"label_smoothing": 0.2}))
     assert isinstance(mix, targets.Mixture) == bool(way)
     assert loss.func is (targets.share_loss if way else targets.label_loss)
     assert loss.keywords == {"smoothing": 0.2}

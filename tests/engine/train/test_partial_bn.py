@@ -51,7 +51,7 @@ def test_without_it_all_of_them_move(start, tmp_path):
 def test_a_network_is_evaluated_as_ever_and_goes_back_to_training_with_its_norms_kept(start, tmp_path):
     model = run(tmp_path).model
     assert model.training and model.bn1.training
-    assert not any(norm.training for norm in model.kept_norms) and len(model.kept_norms) == 19
+    assert not any(norm.training for norm in model.frozen_norms) and len(model.frozen_norms) == 19
     assert not any(part.training for part in model.eval().modules())
 
 

@@ -31,7 +31,7 @@ def batch_of(labels):
     return Batch(clips_BVTCHW, label_B, torch.where(label_B < 0, -1, torch.arange(len(labels))))
 
 
-PLAIN = {"mix": targets.unmixed, "loss": partial(targets.label_loss, smoothing=0.0), "parts": 1}
+PLAIN = {"mix": targets.no_mixing, "loss": partial(targets.label_loss, smoothing=0.0), "parts": 1}
 
 
 def step_on(model, batch, *, lr=1.0, smoothing=0.0, max_norm=math.inf, tally=None, **how):

@@ -10,10 +10,10 @@ from PIL import Image
 
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
-from dali_pipes.pyav import LENIENT_TAGS
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.packet_table import Video
+from dali_pipes.video.pyav import LENIENT_TAGS
 from tools import prepare
 
 CLIP = 8

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import configs
 from engine.inference.exported import open_deployed
 from engine.inference.metadata import ENDINGS, PRECISIONS
-from engine.inference.saved_model import open_saved
+from engine.inference.saved_model import load_saved_model
 from engine.runs.environment import environment
 from models import CheckpointError, read_file
 from tests.support.exporting import NAMES, exported, run, weights_file
@@ -37,7 +37,7 @@ def answers(out, batch, frames=2):
     """Clips, and what the network of the weights beside an exported file makes of them."""
     clips_BTCHW = torch.randn(batch, frames, 3, 32, 32, generator=torch.Generator().manual_seed(batch))
     with torch.no_grad():
-        return clips_BTCHW, open_saved(out.parent / "best.pt").model(clips_BTCHW)
+        return clips_BTCHW, load_saved_model(out.parent / "best.pt").model(clips_BTCHW)
 
 
 def assert_near(actual, expected, tolerance):
@@ -87,7 +87,7 @@ def test_a_file_answers_as_the_network_does_for_any_batch(form, batch, request):
 
 def test_views_of_videos_are_scored_as_the_network_scores_them(onnx_file):
     views_BVTCHW = torch.randn(2, 3, 2, 3, 32, 32)
-    expected_BVK = open_saved(onnx_file.parent / "best.pt").model(views_BVTCHW).detach()
+    expected_BVK = load_saved_model(onnx_file.parent / "best.pt").model(views_BVTCHW).detach()
     assert_near(open_deployed(onnx_file).scores(views_BVTCHW), expected_BVK, CLOSE)
 
 
@@ -96,7 +96,7 @@ def test_clips_in_nhwc_memory_and_half_precision_are_taken_as_loaders_give_them(
     out = request.getfixturevalue(form)
     clips_BTCHW, _ = answers(out, 2)
     as_loaded = clips_BTCHW.half().movedim(2, -1).contiguous().movedim(-1, 2)
-    expected_BK = open_saved(out.parent / "best.pt").model(as_loaded.float()).detach()
+    expected_BK = load_saved_model(out.parent / "best.pt").model(as_loaded.float()).detach()
     assert_near(open_deployed(out).scores(as_loaded), expected_BK, CLOSE)
 
 
@@ -140,7 +140,7 @@ def test_a_file_tells_nothing_of_the_machine_that_wrote_it(form, request):
 @pytest.mark.parametrize("form", ["onnx_file", "program_file", "pixels_file", "online_file"])
 def test_a_file_brings_its_settings_its_class_names_and_where_it_comes_from(form, request):
     out = request.getfixturevalue(form)
-    saved, card = open_saved(out.parent / "best.pt"), open_deployed(out).card
+    saved, card = load_saved_model(out.parent / "best.pt"), open_deployed(out).card
     assert (card.settings, card.class_names) == (saved.config, NAMES)
     assert (card.uint8, card.online) == (form == "pixels_file", form == "online_file")
     assert card.precision == ("fp16" if form == "pixels_file" else "fp32")
@@ -150,14 +150,14 @@ def test_a_file_brings_its_settings_its_class_names_and_where_it_comes_from(form
 
 def test_what_is_needed_to_feed_a_file_can_be_read_without_this_project(onnx_file):
     said = {entry.key: json.loads(entry.value) for entry in onnx.load(onnx_file).metadata_props}
-    config = open_saved(onnx_file.parent / "best.pt").config
+    config = load_saved_model(onnx_file.parent / "best.pt").config
     assert (said["frames"], said["size"], said["class_names"]) == (2, 32, list(NAMES))
     assert (said["mean"], said["std"]) == (list(config.clip.mean), list(config.clip.std))
     assert said["fingerprint"] == configs.fingerprint(config)
 
 
 def test_pixels_give_what_the_normalised_clip_gives(pixels_file):
-    deployed, saved = open_deployed(pixels_file), open_saved(pixels_file.parent / "best.pt")
+    deployed, saved = open_deployed(pixels_file), load_saved_model(pixels_file.parent / "best.pt")
     pixels_BTHWC = torch.randint(0, 256, (3, 2, 32, 32, 3), dtype=torch.uint8)
     mean, std = (torch.tensor(values) for values in (saved.config.clip.mean, saved.config.clip.std))
     clips_BTCHW = ((pixels_BTHWC / 255 - mean) / std).permute(0, 1, 4, 2, 3)
@@ -174,7 +174,7 @@ def test_half_precision_halves_the_weights_and_keeps_fp32_outside(pixels_file, o
 
 
 def test_a_stream_of_frames_is_answered_as_the_whole_clip(online_file):
-    deployed, model = open_deployed(online_file), open_saved(online_file.parent / "best.pt").model
+    deployed, model = open_deployed(online_file), load_saved_model(online_file.parent / "best.pt").model
     clips_BTCHW = torch.randn(3, 8, 3, 32, 32)
     with torch.no_grad():
         expected_BTK, expected_BK = model.frame_logits(clips_BTCHW), model(clips_BTCHW)
@@ -205,7 +205,7 @@ def test_what_the_documentation_says_of_onnxruntime_runs(onnx_file, online_file,
 
 def test_exported_weights_open_like_any_with_their_settings(tmp_path):
     out = exported(tmp_path, "--format", "safetensors", "--precision", "bf16")
-    saved, original = open_saved(out), open_saved(tmp_path / "best.pt")
+    saved, original = load_saved_model(out), load_saved_model(tmp_path / "best.pt")
     assert (saved.config, saved.class_names) == (original.config, NAMES)
     rounded = original.model.conv1.weight.bfloat16().float()
     assert torch.equal(saved.model.conv1.weight, rounded) and torch.equal(
@@ -250,7 +250,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch, capfd)
 def test_a_file_that_answers_nan_is_not_kept(tmp_path, program_file):
     deployed = replace(open_deployed(program_file), run=lambda clip: (torch.full((len(clip), 3), torch.nan),))
     with pytest.raises(CheckpointError, match="not kept"):
-        check(deployed, open_saved(program_file.parent / "best.pt"))
+        check(deployed, load_saved_model(program_file.parent / "best.pt"))
 
 
 def test_an_earlier_file_stays_until_the_new_one_has_been_checked(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import torch
 
 import configs
 from engine.inference.exported import open_deployed
-from engine.inference.saved_model import open_saved
+from engine.inference.saved_model import load_saved_model
 from tests.support import slim, tiny
 from tests.support.exporting import exported, run
 
@@ -44,7 +44,7 @@ def test_a_graph_in_bf16_is_checked_in_fp32_where_it_cannot_be_run(tmp_path, cap
 @pytest.mark.parametrize("words", [[], ["--uint8", "--precision", "bf16"], ["--online"]])
 def test_a_compiled_package_answers_as_the_network_does(words, tmp_path):
     out = exported(tmp_path, "--format", "aoti", *words, causal="--online" in words)
-    deployed, saved = open_deployed(out), open_saved(tmp_path / "best.pt")
+    deployed, saved = open_deployed(out), load_saved_model(tmp_path / "best.pt")
     assert (deployed.settings, deployed.class_names) == (saved.config, saved.class_names)
     clips_BTCHW = torch.randn(3, 2, 32, 32, 3).movedim(-1, 2)  # in NHWC memory, for which it was not compiled
     expected_BK, tolerance = saved.model(clips_BTCHW).detach(), 1e-4

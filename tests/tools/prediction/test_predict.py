@@ -24,7 +24,7 @@ from engine.evaluation.evaluate import evaluate
 from engine.evaluation.scores import Keeper
 from engine.inference import predict
 from engine.inference.network import open_network
-from engine.inference.saved_model import open_saved
+from engine.inference.saved_model import load_saved_model
 from models import build_model
 from tests.support import tiny
 from tests.support.videos import write_video
@@ -74,7 +74,7 @@ def run(folder, monkeypatch, capfd):
 
 def evaluated(folder, overrides, device="cpu"):
     """{row: [K]}: the scores that `eval.py --scores` keeps of the videos that it can read."""
-    saved = open_saved(folder / "best.pt", overrides=[f"runtime.device={device}", *overrides])
+    saved = load_saved_model(folder / "best.pt", overrides=[f"runtime.device={device}", *overrides])
     (folder / "all.list").write_text("".join(f"videos/{name} 0\n" for name in VIDEOS))
     listed = replace(saved.config.data, train=str(folder / "all.list"), val=str(folder / "all.list"))
     config = runtime.resolve(replace(saved.config, data=listed))
