@@ -1,6 +1,7 @@
 """What all tests share: where reference data lies, and what a GPU test does on a machine without one."""
 
 import os
+from contextlib import suppress
 
 # isort: off
 import engine  # noqa: F401  before torch, because it says how threads are to wait
@@ -10,6 +11,12 @@ import pytest
 import torch
 
 from tests.support.paths import ROOT
+
+with suppress(ImportError):  # a machine that runs only the GPU tests may lack it
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("no time limits", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("no time limits")  # a busy machine is slow, which is no fault of the code
 
 torch.set_num_threads(1)  # the tests' networks are too small to share out, and waiting threads spin
 

@@ -192,9 +192,9 @@ def test_parts_that_are_not_equal_are_answered_with_those_that_are():
 def test_importing_the_settings_is_quick_and_imports_nothing_heavy():
     program = """
 import sys, time
-started = time.perf_counter()
+started = time.process_time()
 import configs.cli
-seconds = time.perf_counter() - started
+seconds = time.process_time() - started
 print(json.dumps([seconds, [name for name in ("torch", "numpy", "nvidia") if name in sys.modules]]))
 """
     ran = subprocess.run(

@@ -104,12 +104,12 @@ HARMFUL = {
 
 
 @pytest.mark.parametrize("content, line", HARMFUL.values(), ids=HARMFUL)
-def test_a_hostile_or_broken_recipe_is_refused_within_a_second(write, monkeypatch, content, line):
+def test_a_hostile_or_broken_recipe_is_refused_within_a_second_of_cpu_time(write, monkeypatch, content, line):
     monkeypatch.setenv("CANARY", "canary's value")
     recipe = write(content)
-    started = time.perf_counter()
+    started = time.process_time()
     lines = errors(recipe)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert lines and all(len(line) < 300 and "canary's value" not in line for line in lines)
     assert line is None or line in lines
     assert not Path("canary").exists()

@@ -235,7 +235,7 @@ def closure(references: list[set[int]], wanted: list[int]) -> list[int]:
     return sorted(found)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(GROUPS, st.data())
 def test_what_is_kept_is_all_that_the_wanted_pictures_refer_to_and_nothing_else(groups, data):
     video, references = stream(groups)
@@ -244,7 +244,7 @@ def test_what_is_kept_is_all_that_the_wanted_pictures_refer_to_and_nothing_else(
     assert needed(video, np.array(frames)).tolist() == closure(references, wanted)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(GROUPS, min_size=1, max_size=4), st.data())
 def test_videos_planned_together_are_planned_as_each_alone(several, data):
     videos = [stream(groups)[0] for groups in several]

@@ -31,7 +31,7 @@ def by_pillow(frames_THWC: np.ndarray, box, size: int) -> np.ndarray:
     return np.stack(made)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data(), st.integers(8, 40), st.integers(8, 40), st.sampled_from([16, 24, 28]))
 def test_a_box_on_whole_pixels_is_resized_as_by_pillow(data, width, height, size):
     frames_THWC = pictures(2, 44, 60)

@@ -49,17 +49,24 @@ def test_threads_that_make_clips_compute_alone_whatever_training_asked_for(loade
 
 
 def test_what_is_dropped_is_not_prepared_to_its_end(config, monkeypatch):
-    calls = []
+    calls, dropped = [], threading.Event()
+    ahead = 10
+    loader = build_loader(with_section(config, "runtime", prefetch=ahead), "train")
+    wanted = loader.plan.draw(0, 0).row_B
+    unpatched_prepare, unpatched_wait = feed.prepare, feed.wait
 
     def prepare(videos, head, views, decode):
         calls.append(views)
-        time.sleep(0.05)
-        return feed_as_ever(videos, head, views, decode)
+        if not set(views.row_B) <= set(wanted):
+            dropped.wait()
+        return unpatched_prepare(videos, head, views, decode)
 
-    feed_as_ever = feed.prepare
+    def wait(running):
+        dropped.set()  # what could be cancelled has been
+        unpatched_wait(running)
+
     monkeypatch.setattr(feed, "prepare", prepare)
-    ahead = 10
-    loader = build_loader(with_section(config, "runtime", prefetch=ahead), "train")
+    monkeypatch.setattr(feed, "wait", wait)
     next(loader.epoch(0))
     loader.close()
     assert len(calls) < ahead, "of two parts for each batch"

@@ -86,7 +86,7 @@ def source_of(name):
     return lists.get(name, name)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(damage=damaged(), form=st.one_of(st.just("auto"), st.sampled_from(list(FORMATS))))
 def test_a_damaged_list_is_read_within_the_root_or_refused_by_line(folder, damage, form):
     name, content = damage

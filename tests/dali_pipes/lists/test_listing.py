@@ -178,7 +178,7 @@ def fuzz_file(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz") / "train.list"
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(content=fuzzed_lists, rooted=st.booleans())
 def test_any_bytes_are_either_rows_or_a_refusal_that_names_lines(fuzz_file, content, rooted):
     fuzz_file.write_bytes(content)
@@ -192,7 +192,7 @@ def test_any_bytes_are_either_rows_or_a_refusal_that_names_lines(fuzz_file, cont
         assert not rooted or all(inside(listing.root, listing.path(row)) for row in range(len(listing.paths)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     name=st.text(min_size=1, max_size=30).filter(
         lambda text: not set(text) & set("\n\0/") and text == text.strip().strip("\ufeff") and text not in (".", "..")

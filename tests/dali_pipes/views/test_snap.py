@@ -28,7 +28,7 @@ def moved(video, frame: int, lowest: int, most: int) -> int:
     return max(lowest, frame - most)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(GROUPS, min_size=1, max_size=3), st.integers(0, 12), st.data())
 def test_frames_move_by_the_rule(several, most, data):
     videos = [stream(groups)[0] for groups in several]

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import triton
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch._functorch.aot_autograd import aot_function
 from torch._higher_order_ops.triton_kernel_wrap import TraceableTritonKernelWrapper
@@ -53,7 +53,6 @@ def cases(draw):
     return (inputs, draw(st.sampled_from([bias_O, None]))), frames, after, draw(st.integers(0, channels - after))
 
 
-@settings(deadline=None)
 @given(cases())
 def test_folded_is_shifted_and_convolved_with_its_gradients(case):
     (inputs, bias_O), *shift = case

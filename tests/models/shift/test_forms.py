@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from models.shift.forms import (
@@ -71,14 +71,12 @@ def cases(draw):
     return x_NCHW, frames, after, draw(st.integers(0, channels - after))
 
 
-@settings(deadline=None)
 @given(cases())
 def test_the_reference_is_the_definition(case):
     assert torch.equal(temporal_shift(*case), shift_by_hand(*case))
 
 
 @pytest.mark.parametrize("shift", OTHERS)
-@settings(deadline=None)
 @given(cases())
 def test_another_form_equals_the_reference_bit_by_bit_with_its_gradient(shift, case):
     x_NCHW, *sizes = case
