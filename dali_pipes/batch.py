@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from dali_pipes.errors import Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,6 @@ class Batch:
     def clips_BTCHW(self) -> Tensor:
         """The clips of a loader with one view a video."""
         return self.clips_BVTCHW.squeeze(1)
-
-
-class Unreadable(NamedTuple):
-    """A video that could not be read, and why."""
-
-    row: int
-    path: str
-    reason: str
 
 
 class Loader(Protocol):

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from configs.schema import Config
-from dali_pipes.batch import Batch, InUse, Loader, Shard, Unreadable, to_device
+from dali_pipes.batch import Batch, InUse, Loader, Shard, to_device
 from dali_pipes.device import cores_of_rank, pick_device
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed import nvdec
 from dali_pipes.feed.dali_runner import GraphRunner, trial
 from dali_pipes.feed.graph import Head
@@ -47,7 +47,7 @@ def build_loader(
     plan = (TrainPlan if split == "train" else EvalPlan)(config, catalog, shard)
     scanned_for_jpeg = catalog.video(int(catalog.usable[0])).access == "frames"
     if scanned_for_jpeg != (config.data.decoder == "jpeg"):
-        raise DataError(f"{catalog.source}: was scanned for another data.decoder; scan it again with this one")
+        raise DataError(catalog.source, "was scanned for another data.decoder; scan it again with this one")
     if reason := why_not_nvdec(config, device, catalog):
         config = replace(config, data=replace(config.data, decoder="pyav"))
     loader = VideoLoader(config, catalog, plan, device)
@@ -67,7 +67,7 @@ def split_source(config: Config, split: Split) -> str:
     """The list or folder that a split is read from."""
     sources = {"train": config.data.train, "val": config.data.val, "test": config.data.test or config.data.val}
     if not sources[split]:
-        raise DataError(f"data.{split}: the recipe names no list; set data.{split}=LIST")
+        raise DataError(f"data.{split}", f"the recipe names no list; set data.{split}=LIST")
     return sources[split]
 
 
@@ -77,9 +77,9 @@ def pick_head(config: Config, device: torch.device) -> Head:
     if asked == "auto":
         return "nvdec" if on_gpu and not trial(device) else "pyav"
     if asked == "nvdec" and not on_gpu:
-        raise DataError("data.decoder: nvdec decodes on a GPU and there is none; use pyav, or auto")
+        raise DataError("data.decoder", "nvdec decodes on a GPU and there is none; use pyav, or auto")
     if asked in ("nvdec", "hybrid") and on_gpu and (reason := trial(device)):
-        raise DataError(f"data.decoder: {asked}: {reason}; or use pyav, or auto")
+        raise DataError("data.decoder", f"{asked}: {reason}; or use pyav, or auto")
     if asked == "hybrid":
         return "nvdec" if on_gpu else "dali_cpu"
     return asked
@@ -118,7 +118,7 @@ class VideoLoader:
     @property
     def unreadable(self) -> list[Unreadable]:
         """Videos found unreadable so far, by the scan and by this rank's reading."""
-        return [*map(Unreadable._make, self.catalog.unreadable), *self._runner.unreadable.values()]
+        return [*self.catalog.unreadable, *self._runner.unreadable.values()]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import torch
 
 from configs.schema import Config
-from dali_pipes.batch import Batch, Shard, Unreadable
+from dali_pipes.batch import Batch, Shard
 from dali_pipes.device import clip_dtype
+from dali_pipes.errors import Unreadable
 from dali_pipes.views import draw
 
 VIDEOS = 1024  # rows that the imaginary list has

@@ -26,7 +26,7 @@ def open_loader(config: Config, split: str, device: torch.device) -> Loader:
     seen = distributed.gather((loader.num_rows, loader.num_videos, len(loader)))
     if len(set(seen)) > 1:
         distributed.raise_everywhere(
-            DataError(f"data.{split}: ranks see different lists (rows, readable videos, steps): {sorted(set(seen))}")
+            DataError(f"data.{split}", f"ranks see different lists (rows, readable videos, steps): {sorted(set(seen))}")
         )
     if loader.note:
         progress.say(_console(), loader.note)

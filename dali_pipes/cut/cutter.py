@@ -217,7 +217,7 @@ def _demuxed(video: Video, descriptor: int, keep: np.ndarray) -> list[bytes]:
             if index == last:
                 break
     if len(kept) < len(keep):
-        raise DataError(f"{video.path}: holds fewer packets than when scanned; scan the list again")
+        raise DataError(video.path, "holds fewer packets than when scanned; scan the list again")
     return kept
 
 

@@ -53,12 +53,12 @@ def _wanted_pictures(cut: Cut, path: str) -> Iterator[tuple[list[int], np.ndarra
     reformatter = VideoReformatter()
     for position, frame in numbered_frames(cut, path):
         if (frame.height, frame.width) != cut.shape:
-            raise DataError(f"{path}: a picture is {frame.width}x{frame.height}, not {cut.shape[1]}x{cut.shape[0]}")
+            raise DataError(path, f"a picture is {frame.width}x{frame.height}, not {cut.shape[1]}x{cut.shape[0]}")
         if rows := rows_of.pop(position, None):
             yield rows, to_rgb(frame, reformatter)
             if not rows_of:
                 return
-    raise DataError(f"{path}: {sum(map(len, rows_of.values()))} of {len(cut.positions)} wanted frames do not decode")
+    raise DataError(path, f"{sum(map(len, rows_of.values()))} of {len(cut.positions)} wanted frames do not decode")
 
 
 def numbered_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -72,7 +72,7 @@ def numbered_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
     with container.refusals(path):
         for number, frame in frames:
             if frame.is_corrupt:
-                raise DataError(f"{path}: frame {number} is damaged")
+                raise DataError(path, f"frame {number} is damaged")
             yield number, frame
 
 

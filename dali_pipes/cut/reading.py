@@ -75,10 +75,10 @@ def _open_unchanged(video: Video) -> int:
     try:
         descriptor = os.open(video.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise DataError(f"{video.path}: cannot be opened ({error.strerror}); it was there when scanned") from error
+        raise DataError(video.path, f"cannot be opened ({error.strerror}); it was there when scanned") from error
     if problem := _changed(video, descriptor):
         os.close(descriptor)
-        raise DataError(f"{video.path}: {problem}; scan the list again")
+        raise DataError(video.path, f"{problem}; scan the list again")
     return descriptor
 
 
@@ -100,7 +100,7 @@ def _read(video: Video, descriptor: int, offset: int, size: int, read: Read) -> 
         while len(data) < size and (more := read(descriptor, size - len(data), offset + len(data))):
             data += more
     except OSError as error:
-        raise DataError(f"{video.path}: cannot be read at byte {offset} ({error.strerror})") from error
+        raise DataError(video.path, f"cannot be read at byte {offset} ({error.strerror})") from error
     if len(data) < size:
-        raise DataError(f"{video.path}: ends at byte {offset + len(data)}, inside a packet; scan the list again")
+        raise DataError(video.path, f"ends at byte {offset + len(data)}, inside a packet; scan the list again")
     return data

@@ -18,9 +18,8 @@ from nvidia.dali import Pipeline
 from torch import Tensor
 
 from configs.schema import Config
-from dali_pipes.batch import Unreadable
 from dali_pipes.device import clip_dtype
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed import nvdec
 from dali_pipes.feed.feeder import Feeder
 from dali_pipes.feed.graph import Head, clip_graph
@@ -51,8 +50,9 @@ class GraphRunner:
             self._pipeline = self._build(self._next_columns, plan.batch)
         except FAILURES as error:
             raise DataError(
-                f"DALI cannot work on {device}: {said(error)}; its build for CUDA 13 needs NVIDIA driver 580 or newer, "
-                f"and with an older one nvidia-dali-cuda120 in its place (and a torch for CUDA 12)"
+                f"DALI cannot work on {device}",
+                f"{said(error)}; its build for CUDA 13 needs NVIDIA driver 580 or newer, "
+                f"and with an older one nvidia-dali-cuda120 in its place (and a torch for CUDA 12)",
             ) from error
 
     @property
@@ -150,7 +150,7 @@ class GraphRunner:
                 if _MEMORY.search(reason):
                     raise self._failure(f"{paths[-1]}: {reason}") from error
                 if reason:
-                    self._feeder.give_up(row, f"{paths[-1]}: {head} cannot decode it ({reason})")
+                    self._feeder.give_up(row, f"{head} cannot decode it ({reason})")
                     prepared.samples[place] = blank
                     prepared.row_B[place] = -1
                     culprits += 1
@@ -162,8 +162,8 @@ class GraphRunner:
         """What to say where decoding fails, and for no video's sake."""
         what = f"decoding by {self._feeder.head} on {self._device} failed"
         if _MEMORY.search(reason):
-            return DataError(f"{what}: {reason}; if memory is short, take a smaller train.batch or eval.batch")
-        return DataError(f"{what}: {reason}")
+            return DataError(what, f"{reason}; if memory is short, take a smaller train.batch or eval.batch")
+        return DataError(what, reason)
 
     def _refusal(self, sample: Sample) -> str:
         """Why the decode head does not take a video when it is alone; empty where it does."""

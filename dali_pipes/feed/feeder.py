@@ -15,10 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from dali_pipes.batch import Unreadable
 from dali_pipes.cut.decode import decode_frames, decode_pictures
 from dali_pipes.device import compute_alone
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.clip_maker import ClipMaker
 from dali_pipes.feed.graph import Head
 from dali_pipes.feed.samples import PreparedBatch, Sample, placeholder, prepare
@@ -104,7 +103,7 @@ class Feeder:
         prepared = prepare(videos, self.head, views, self._decode)
         for place, row, sample in zip(good, views.row_B.tolist(), prepared, strict=True):
             if isinstance(sample, DataError):
-                self.give_up(row, str(sample))
+                self.give_up(row, sample.reason_for(self.catalog.path(row)))
             else:
                 samples[place] = sample if room_BVTHWC is None else self._made(sample, room_BVTHWC[place])
         if room_BVTHWC is not None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from configs.schema import Config
-from dali_pipes.batch import Unreadable
 from dali_pipes.device import clip_dtype
+from dali_pipes.errors import Unreadable
 from dali_pipes.feed.clip_maker import ClipMaker
 from dali_pipes.feed.dali_runner import GraphRunner
 from dali_pipes.feed.feeder import Feeder

@@ -121,7 +121,7 @@ def _read(
         if isinstance(cut, DataError):
             return cut
         if head == "nvdec" and (reason := nvdec.objection(video)):
-            raise DataError(f"{video.path}: {reason}")
+            raise DataError(video.path, reason)
         if head == "pyav":
             return (decode(cut, video.path),)
         return np.frombuffer(cut.data, np.uint8), cut.positions

@@ -95,17 +95,17 @@ def _open(source: str) -> tuple[Source, str]:
     if os.path.isdir(source):
         return Source(source, None), split
     if not os.path.lexists(source):
-        raise DataError(_missing(source))
+        raise DataError(source, _missing(source))
     return Source(source, read_text(source)), split
 
 
 def _missing(source: str) -> str:
-    """The message for a list that does not exist, with the names that may have been meant."""
+    """The reason for a list that does not exist, with names that may have been meant."""
     folder, name = os.path.split(source)
     if not os.path.isdir(folder):
-        return f"{source}: no such list; its folder {folder} does not exist either"
+        return f"no such list; its folder {folder} does not exist either"
     near = difflib.get_close_matches(name, os.listdir(folder), n=3)
-    return f"{source}: no such list" + (f"; {folder} holds {', '.join(near)}" if near else "")
+    return "no such list" + (f"; {folder} holds {', '.join(near)}" if near else "")
 
 
 def _read(source: Source, format_name: str) -> tuple[str, Annotation]:
@@ -116,7 +116,9 @@ def _read(source: Source, format_name: str) -> tuple[str, Annotation]:
     except DataError as error:
         if name in (format_name, "path_label"):
             raise
-        raise DataError(f"{error}\n(read as {name}; if it is something else, set data.format)") from error
+        raise DataError(
+            error.path, f"{error.reason}\n(read as {name}; if it is something else, set data.format)"
+        ) from error
 
 
 def _of_split(annotation: Annotation, source: Source, split: str) -> list[Row]:
@@ -125,10 +127,10 @@ def _of_split(annotation: Annotation, source: Source, split: str) -> list[Row]:
     wanted = split_name(split) or split
     if wanted and wanted not in splits:
         there = ", ".join(filter(None, splits)) or "none by name"
-        raise DataError(f"{source.path}: has no split {split}; it has {there}")
+        raise DataError(source.path, f"has no split {split}; it has {there}")
     if not wanted and len(splits) > 1:
         there = ", ".join(split or "(none)" for split in splits)
-        raise DataError(f"{source.path}: holds {there}; say which, as in {source.path}:{splits[-1]}")
+        raise DataError(source.path, f"holds {there}; say which, as in {source.path}:{splits[-1]}")
     return [row for row in annotation.rows if row.split == wanted] if wanted else annotation.rows
 
 
@@ -151,8 +153,9 @@ def _class_names(annotation: Annotation, source: Source, split: str, data: Data)
         rows = _of_split(annotation, training, training_split)
     if not rows or not isinstance(rows[0].label, str):
         raise DataError(
-            f"{source.path}:1: names classes, and the training list would number them; "
-            f"set data.train to it, or data.class_names to a file with all names"
+            f"{source.path}:1",
+            "names classes, and the training list would number them; "
+            "set data.train to it, or data.class_names to a file with all names",
         )
     return annotation.class_names or tuple(sorted({row.label for row in rows}))
 
@@ -228,7 +231,7 @@ def _listing(source: str, format: str, rows: list[Row], class_names: tuple[str, 
                 other = used[same]
                 raise ValueError(f"{path} has label {label} here and label {labels[same]} in line {other.line}")
         except ValueError as problem:
-            problems.append(f"{row.file}:{row.line}: {problem}")
+            problems.append(DataError(f"{row.file}:{row.line}", str(problem)))
             continue
         used.append(row)
         paths.append(path)

@@ -84,7 +84,7 @@ def open_catalog(source: str, data: Data) -> Catalog:
     for folder in _folders(source, data):
         if (folder / CATALOG).exists():
             return Catalog(folder / CATALOG)
-    raise DataError(f"{source}: has not been scanned yet; run `python tools/prepare.py scan {source}` first")
+    raise DataError(source, f"has not been scanned yet; run `python tools/prepare.py scan {source}` first")
 
 
 def scan_videos(paths: Sequence[str], folder: Path, check: Check, console: Console) -> Catalog:
@@ -167,7 +167,7 @@ def _writable_folder(source: str, data: Data, console: Console) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{folder}: {error.strerror}; set data.cache to a folder that can be written to") from error
+        raise DataError(folder, f"{error.strerror}; set data.cache to a folder that can be written to") from error
     return folder
 
 
@@ -215,7 +215,7 @@ def _scan(
         journal.remove()
     except (OSError, sqlite3.Error) as error:
         raise DataError(
-            f"{folder}: the scan stopped: {error}; start it again to go on, or set data.cache to another folder"
+            folder, f"the scan stopped: {error}; start it again to go on, or set data.cache to another folder"
         ) from error
     return len(todo)
 
@@ -247,7 +247,7 @@ def _probe_all(
     results = call_all(probe, calls, min(most_workers, -(-len(todo) // FILES_PER_WORKER)))
     title = f"scanning {os.path.basename(wanted.listing.source)}"
     for number, found in watched(results, len(todo), title, console):
-        outcome = found.reason.removeprefix(f"{wanted.path(number)}: ") if isinstance(found, Failure) else found
+        outcome = found.reason_for(wanted.path(number)) if isinstance(found, Failure) else found
         journal.add(wanted.question(number), Entry(int(size_D[number]), int(mtime_ns_D[number]), wanted.check, outcome))
 
 

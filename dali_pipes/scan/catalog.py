@@ -24,7 +24,7 @@ from typing import BinaryIO, NamedTuple, get_args
 
 import numpy as np
 
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.lists.listing import Listing
 from dali_pipes.video.packet_table import PACKET, Access, Video
 
@@ -72,7 +72,7 @@ class Catalog:
             if magic != MAGIC or zlib.crc32(footer) != checksum:
                 raise ValueError("the file starts or ends otherwise")
         except (OSError, ValueError, struct.error) as error:
-            raise DataError(f"{self.file}: not a whole catalogue of this version: {error}") from error
+            raise DataError(self.file, f"not a whole catalogue of this version: {error}") from error
         footer = json.loads(footer)
         self.source: str = footer["source"]  # the list
         self.base: str = footer["base"]  # the folder that its relative paths start from
@@ -105,9 +105,11 @@ class Catalog:
         return np.flatnonzero(self.frames_N)
 
     @cached_property
-    def unreadable(self) -> list[tuple[int, str, str]]:
-        """(row, path, reason) of each row that is not usable, repeated rows included."""
-        return [(row, self.path(row), self.reason(row)) for row in np.flatnonzero(self.frames_N == 0).tolist()]
+    def unreadable(self) -> list[Unreadable]:
+        """Each row that is not usable, repeated rows included."""
+        return [
+            Unreadable(row, self.path(row), self.reason(row)) for row in np.flatnonzero(self.frames_N == 0).tolist()
+        ]
 
     def reason(self, row: int) -> str:
         """Why a row is unreadable."""
@@ -159,8 +161,9 @@ class Catalog:
         """Raises DataError unless every label is below `num_classes`; named classes must be as many."""
         if self.class_names and len(self.class_names) != num_classes:
             raise DataError(
-                f"{self.source}: names {len(self.class_names)} classes, but model.num_classes={num_classes}; "
-                f"make them equal (a class without videos is an empty folder)"
+                self.source,
+                f"names {len(self.class_names)} classes, but model.num_classes={num_classes}; "
+                f"make them equal (a class without videos is an empty folder)",
             )
         row = int(self.label_N.argmax())
         highest = int(self.label_N[row])
@@ -170,8 +173,8 @@ class Catalog:
         if highest == num_classes and self.label_N.min() == 1:
             advice = "the labels seem to count from 1; write them from 0"
         raise DataError(
-            f"{self.source}: label {highest} of {self.listed_path(row)} is not below "
-            f"model.num_classes={num_classes}; {advice}"
+            self.source,
+            f"label {highest} of {self.listed_path(row)} is not below model.num_classes={num_classes}; {advice}",
         )
 
     def is_intact(self) -> bool:

@@ -37,7 +37,7 @@ def probe(path: str, check: Check = "demux") -> Video:
     try:
         video, doubts = _scan(path, status)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(path, f"cannot be read ({error.strerror})") from error
     if doubts or video.access == "whole" or check == "full":
         return verify.verify_cuts(video)
     if check == "ends":
@@ -56,13 +56,13 @@ def _regular_file(path: str) -> os.stat_result:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
+        raise DataError(path, error.strerror) from error
     except ValueError as error:
-        raise DataError(f"{path}: no file can have such a name") from error  # it holds a zero byte
+        raise DataError(path, "no file can have such a name") from error  # it holds a zero byte
     if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{path}: is not a file")
+        raise DataError(path, "is not a file")
     if status.st_size == 0:
-        raise DataError(f"{path}: is empty (0 bytes)")
+        raise DataError(path, "is empty (0 bytes)")
     return status
 
 
@@ -74,7 +74,7 @@ def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
             codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
             found = collect(codec, extradata, container.packets(source, stream), file.fileno())
             if not found.size:
-                raise DataError(f"{path}: its video track holds no pictures")
+                raise DataError(path, "its video track holds no pictures")
             description = sample_description.sample_description(path, stream, codec, moov)
             access = _access(codec, extradata, found, description)
             video = _video(path, status, stream, access, description, table(found))
@@ -88,7 +88,7 @@ def _video(
 ) -> Video:
     frames = int((table["flags"] & HIDDEN == 0).sum())
     if not frames:
-        raise DataError(f"{path}: none of its {len(table)} pictures is to be shown")
+        raise DataError(path, f"none of its {len(table)} pictures is to be shown")
     return Video(
         path=path,
         width=stream.codec_context.width,
@@ -111,11 +111,11 @@ def _moov(path: str, descriptor: int) -> bytes:
     moov, total = b"", os.fstat(descriptor).st_size
     for kind, _, start, end in mp4.walk_file(descriptor):
         if kind in (b"moov", b"mdat") and end > total:
-            raise DataError(f"{path}: is cut short: only {total} of at least {end} bytes are there")
+            raise DataError(path, f"is cut short: only {total} of at least {end} bytes are there")
         if kind == b"moov":
             moov = os.pread(descriptor, end - start, start)
     if not moov:
-        raise DataError(f"{path}: has no index (moov box): its recording or download ended early")
+        raise DataError(path, "has no index (moov box): its recording or download ended early")
     return moov
 
 
@@ -123,7 +123,7 @@ def _codec(path: str, stream: VideoStream) -> str:
     """FFmpeg's name of the codec, whichever decoder it took for it."""
     context = stream.codec_context
     if not context.width or not context.height:
-        raise DataError(f"{path}: no picture of it can be decoded")
+        raise DataError(path, "no picture of it can be decoded")
     return context.codec.canonical_name
 
 

@@ -35,9 +35,14 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True)
 class Failure:
-    """What stands in for a result: the exception's text, or how the process ended."""
+    """A call without a result: the exception's text, or how the process ended."""
 
     reason: str
+    path: str = ""  # that a DataError is about
+
+    def reason_for(self, path: str) -> str:
+        """Return the reason; with the path that it is about, if that is another one."""
+        return self.reason if self.path in ("", path) else f"{self.path}: {self.reason}"
 
 
 def call_all(function: Callable, calls: Iterable[Call], count: int) -> Iterator[tuple[Any, Any]]:
@@ -136,6 +141,8 @@ def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         return function(*arguments)
+    except DataError as error:
+        return Failure(error.reason, error.path)
     except ANSWERS as error:
         return Failure(str(error) or type(error).__name__)
     except Exception as error:

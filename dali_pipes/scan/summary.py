@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.lists.file_status import NO_SUCH_FILE
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video.packet_table import KEYFRAME, Video
@@ -19,16 +19,16 @@ SHOWN_FILES = 5
 _SAMPLE = 1000  # videos whose packets are looked at for the summary
 
 
-def bad_files(catalog: Catalog) -> list[tuple[int, str, str]]:
-    """(row, path, reason) of each file that cannot be read, once, at the first row that names it."""
-    return [bad for bad in catalog.unreadable if catalog.first_N[bad[0]] == bad[0]]
+def bad_files(catalog: Catalog) -> list[Unreadable]:
+    """List each file that cannot be read once, at the first row that names it."""
+    return [bad for bad in catalog.unreadable if catalog.first_N[bad.row] == bad.row]
 
 
 def write_quarantine(folder: Path, catalog: Catalog) -> None:
     """One JSON line for each bad file in `folder`; no file where there is none."""
     lines = [
-        json.dumps({"path": path, "label": int(catalog.label_N[row]), "reason": reason}, ensure_ascii=False)
-        for row, path, reason in bad_files(catalog)
+        json.dumps({"path": bad.path, "label": int(catalog.label_N[bad.row]), "reason": bad.reason}, ensure_ascii=False)
+        for bad in bad_files(catalog)
     ]
     unfinished = folder / f"{QUARANTINE}.unfinished"
     # A name need not be text; what is not becomes the \udcNN that JSON knows.
@@ -74,18 +74,19 @@ def keyframe_interval(video: Video) -> float:
 def check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> None:
     """Raises DataError when more than a fraction of the files cannot be read, or none can."""
     total, bad = _distinct(catalog), bad_files(catalog)
-    if len(bad) == total and all(reason == NO_SUCH_FILE for _, _, reason in bad):
+    if len(bad) == total and all(file.reason == NO_SUCH_FILE for file in bad):
         cause = (
             f"data.root={root} is probably wrong" if root else "set data.root to the folder that their paths start in"
         )
-        raise DataError(f"{catalog.source}: none of its {total} files exists; {cause}; tried {bad[0][1]}")
+        raise DataError(catalog.source, f"none of its {total} files exists; {cause}; tried {bad[0].path}")
     if len(bad) < total and len(bad) <= max_bad_fraction * total:
         return
-    shown = [f"  {path}: {reason}" for _, path, reason in bad[:SHOWN_FILES]]
+    shown = [f"  {file.path}: {file.reason}" for file in bad[:SHOWN_FILES]]
     limit = f"more than data.max_bad_fraction={max_bad_fraction:g} allows" if len(bad) < total else "so nothing is left"
     raise DataError(
-        f"{catalog.source}: {len(bad)} of {total} videos cannot be read, {limit}; "
-        f"all are in {catalog.file.with_name(QUARANTINE)}, the first are\n" + "\n".join(shown)
+        catalog.source,
+        f"{len(bad)} of {total} videos cannot be read, {limit}; "
+        f"all are in {catalog.file.with_name(QUARANTINE)}, the first are\n" + "\n".join(shown),
     )
 
 

@@ -55,13 +55,13 @@ def _full_decode(video: Video) -> tuple[list[int], list[bytes]]:
         sources.append(index)
         digests.append(_digest(frame, reformatter))
     if damaged:
-        raise DataError(f"{video.path}: {len(damaged)} of {len(video.packets)} pictures are damaged")
+        raise DataError(video.path, f"{len(damaged)} of {len(video.packets)} pictures are damaged")
     if not digests:
-        raise DataError(f"{video.path}: none of its {len(video.packets)} pictures can be decoded")
+        raise DataError(video.path, f"none of its {len(video.packets)} pictures can be decoded")
     sizes.add((video.width, video.height))
     if len(sizes) > 1:
         seen = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
-        raise DataError(f"{video.path}: its pictures change size: {seen}")
+        raise DataError(video.path, f"its pictures change size: {seen}")
     return sources, digests
 
 
@@ -121,7 +121,7 @@ def _decoded(video: Video, frames: np.ndarray) -> Iterator[tuple[int, bytes]]:
         if position in wanted:
             yield wanted.pop(position), _digest(frame, reformatter)
     if wanted:
-        raise DataError(f"{video.path}: {len(wanted)} of {len(frames)} frames do not decode")
+        raise DataError(video.path, f"{len(wanted)} of {len(frames)} frames do not decode")
 
 
 def _digest(frame: av.VideoFrame, reformatter: VideoReformatter) -> bytes:

@@ -45,9 +45,9 @@ def open_video(path: str, content: bytes | None = None) -> Iterator[tuple[InputC
     with refusals(path), av.open(source, container_options=_CONTAINER_OPTIONS, **LENIENT_TAGS) as container:
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
-            raise DataError(f"{path}: holds no video, only {_kinds(container)}")
+            raise DataError(path, f"holds no video, only {_kinds(container)}")
         if streams[0].codec_context is None:
-            raise DataError(f"{path}: FFmpeg has no decoder for its video")
+            raise DataError(path, "FFmpeg has no decoder for its video")
         yield container, streams[0]
 
 
@@ -57,7 +57,7 @@ def refusals(path: str) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
-        raise DataError(f"{path}: {_reason(error)}") from error
+        raise DataError(path, _reason(error)) from error
 
 
 def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:

@@ -32,22 +32,22 @@ def probe_folder(path: str, check: Check, pattern: str, frames: int) -> Video:
         status = os.stat(path)
         present = set(os.listdir(path))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(path, f"cannot be read ({error.strerror})") from error
     there = _numbers(present, pattern)
     count = frames or max(there, default=0)
     there = {number for number in there if number <= count}
     if not there:
-        raise DataError(f"{path}: holds no {picture_name(pattern, 0)}; is data.frame_pattern={pattern} right?")
+        raise DataError(path, f"holds no {picture_name(pattern, 0)}; is data.frame_pattern={pattern} right?")
     if len(there) < count:
         missing = (
             picture_name(pattern, number - FIRST) for number in range(FIRST, count + FIRST) if number not in there
         )
         some = ", ".join(islice(missing, _SHOWN))
-        raise DataError(f"{path}: {count - len(there)} of {count} pictures are missing, such as {some}")
+        raise DataError(path, f"{count - len(there)} of {count} pictures are missing, such as {some}")
     frames_to_check = {"demux": [0], "ends": sorted({0, count - 1}), "full": range(count)}[check]
     sizes = {_size(path, picture_name(pattern, frame), decode=check != "demux") for frame in frames_to_check}
     if len(sizes) > 1:
-        raise DataError(f"{path}: its pictures change size: {', '.join(f'{w}x{h}' for w, h in sorted(sizes))}")
+        raise DataError(path, f"its pictures change size: {', '.join(f'{w}x{h}' for w, h in sorted(sizes))}")
     return Video(
         path,
         *sizes.pop(),
@@ -90,9 +90,9 @@ def _read(folder: str, name: str) -> bytes:
         with open(descriptor, "rb") as file:
             content = file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
     except OSError as error:
-        raise DataError(f"{folder}: {name} cannot be read ({error.strerror})") from error
+        raise DataError(folder, f"{name} cannot be read ({error.strerror})") from error
     if not content:
-        raise DataError(f"{folder}: {name} is empty, or not a file")
+        raise DataError(folder, f"{name} is empty, or not a file")
     return content
 
 
@@ -104,4 +104,4 @@ def _size(folder: str, name: str, *, decode: bool) -> tuple[int, int]:
                 picture.load()
             return picture.size
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{folder}: {name} is damaged, or not a JPEG picture") from error
+        raise DataError(folder, f"{name} is damaged, or not a JPEG picture") from error

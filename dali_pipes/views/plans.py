@@ -43,8 +43,11 @@ class TrainPlan:
             usable, ranks = len(self.catalog.usable), self.shard.count
             largest = usable // ranks * ranks
             raise DataError(
-                f"data.train: {usable} readable videos do not fill one batch of train.batch={self.config.train.batch}; "
-                + (f"the largest that works is {largest}" if largest else f"{ranks} ranks need one video each at least")
+                "data.train",
+                f"{usable} readable videos do not fill one batch of train.batch={self.config.train.batch}; "
+                + (
+                    f"the largest that works is {largest}" if largest else f"{ranks} ranks need one video each at least"
+                ),
             )
 
     @property
@@ -105,7 +108,7 @@ class EvalPlan:
 
     def __post_init__(self):
         if not len(self.catalog.usable):
-            raise DataError(f"{self.catalog.source}: none of the videos can be read")
+            raise DataError(self.catalog.source, "none of the videos can be read")
 
     @property
     def views(self) -> int:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dali_pipes import DataError
+from dali_pipes.errors import DataError, Unreadable
 from engine import distributed
 
 
@@ -27,7 +27,7 @@ class Result:
     top5_K: Tensor  # videos of each class among whose five (or K, if fewer) best guesses it was
     loss: float  # mean over the evaluated videos
     rows: int  # videos of the list
-    unreadable: list[tuple[int, str, str]]  # (row, path, reason)
+    unreadable: list[Unreadable]
 
     @property
     def evaluated(self) -> int:
@@ -109,7 +109,7 @@ class Counts:
         loss_B = F.cross_entropy(scores_BK.double(), label_B, ignore_index=-1, reduction="none")
         self.loss_N.scatter_add_(0, row_B, loss_B)
 
-    def result(self, unreadable: list[tuple[int, str, str]]) -> Result:
+    def result(self, unreadable: list[Unreadable]) -> Result:
         """Sum over the ranks and check that every readable video was counted once."""
         confusion, top5_K, seen_N, loss_N = map(
             distributed.all_sum, (self.confusion, self.top5_K, self.seen_N, self.loss_N)
@@ -121,7 +121,9 @@ class Counts:
         )
         if not seen_N.any():
             first = ": ".join(unreadable[0][1:])
-            distributed.raise_everywhere(DataError(f"none of {len(seen_N)} videos could be read: {first}"))
+            distributed.raise_everywhere(
+                DataError("evaluation", f"none of {len(seen_N)} videos could be read: {first}")
+            )
         confusion_KK = confusion.view(self.classes, self.classes)
         return Result(confusion_KK, top5_K, math.fsum(loss_N.tolist()) / int(seen_N.sum()), len(seen_N), unreadable)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from configs import Config
 from dali_pipes import Batch, Loader
+from dali_pipes.errors import Unreadable
 from engine import distributed, runtime
 from engine.evaluation.accuracy import Counts, Result
 
@@ -66,14 +67,12 @@ def average(logits_BVK: Tensor, how: str) -> Tensor:
     return logits_BVK.log_softmax(-1).logsumexp(1) - math.log(logits_BVK.shape[1])
 
 
-def unreadable_of_all_ranks(loader: Loader) -> list[tuple[int, str, str]]:
-    """(row, path, reason) of what any rank found unreadable, each row once, in the order of the list."""
-    found = {}
-    for row, path, reason in itertools.chain(*distributed.gather(list(loader.unreadable))):
-        found[row] = row, path, reason.removeprefix(f"{path}: ")
+def unreadable_of_all_ranks(loader: Loader) -> list[Unreadable]:
+    """Return what any rank found unreadable, each row once, in the order of the list."""
+    found = {bad.row: bad for bad in itertools.chain(*distributed.gather(list(loader.unreadable)))}
     return [found[row] for row in sorted(found)]
 
 
-def describe_bad(unreadable: Iterable[tuple[int, str, str]]) -> str:
-    """Paths and reasons in a line."""
+def describe_bad(unreadable: Iterable[Unreadable]) -> str:
+    """Join paths and reasons to one line."""
     return "; ".join(f"{path}: {reason}" for _, path, reason in unreadable)

@@ -66,9 +66,9 @@ def load(path: Path) -> Scores:
             content = dict(arrays)
         return Scores(**{**content, "about": json.loads(str(content["about"]))})
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise DataError(path, f"cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # NumPy's words help nobody here
-        raise DataError(f"{path}: not a file of scores, as eval.py --scores writes them") from error
+        raise DataError(path, "not a file of scores, as eval.py --scores writes them") from error
 
 
 class Keeper:
@@ -154,25 +154,27 @@ def _check_same_list(first: Scores, other: Scores) -> None:
     classes = first.logits.shape[1], other.logits.shape[1]
     if first.rows != other.rows or classes[0] != classes[1]:
         raise DataError(
-            f"score files of different lists: one of {first.rows} rows and {classes[0]} classes, "
-            f"one of {other.rows} rows and {classes[1]} classes"
+            "score files of different lists",
+            f"one of {first.rows} rows and {classes[0]} classes, one of {other.rows} rows and {classes[1]} classes",
         )
     _, ours, theirs = np.intersect1d(first.row, other.row, return_indices=True)
     differs = np.flatnonzero(first.label[ours] != other.label[theirs])
     if len(differs):
         place, elsewhere = ours[differs[0]], theirs[differs[0]]
         raise DataError(
-            f"score files of different lists: row {first.row[place]} is {first.path[place]} of class "
-            f"{first.label[place]} in one, {other.path[elsewhere]} of class {other.label[elsewhere]} in the other"
+            "score files of different lists",
+            f"row {first.row[place]} is {first.path[place]} of class "
+            f"{first.label[place]} in one, {other.path[elsewhere]} of class {other.label[elsewhere]} in the other",
         )
     row_of = {Path(path).stem: row for path, row in zip(other.path.tolist(), other.row.tolist(), strict=True)}
     for place, elsewhere in zip(ours.tolist(), theirs.tolist(), strict=True):
         name = Path(first.path[place]).stem
         if name in row_of and name != Path(other.path[elsewhere]).stem:
             raise DataError(
-                f"score files of different lists: row {first.row[place]} is {first.path[place]} in one and "
+                "score files of different lists",
+                f"row {first.row[place]} is {first.path[place]} in one and "
                 f"{other.path[elsewhere]} in the other, which has {name} in row {row_of[name]}; evaluate both networks "
-                "on lists in the same order"
+                "on lists in the same order",
             )
 
 

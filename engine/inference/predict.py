@@ -122,5 +122,4 @@ def _predictions(
             start = time.perf_counter()
     finally:
         loader.close()
-    for row, path, reason in loader.unreadable[len(catalog.unreadable) :]:
-        refused[row] = reason.removeprefix(f"{path}: ")
+    refused |= {bad.row: bad.reason for bad in loader.unreadable[len(catalog.unreadable) :]}

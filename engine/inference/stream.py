@@ -52,7 +52,8 @@ def _follow(
     try:
         for number, batch in enumerate(loader.epoch(0)):
             if batch.index_B.item() < 0:
-                raise DataError(loader.unreadable[-1].reason)
+                _, path, reason = loader.unreadable[-1]
+                raise DataError(path, reason)
             for frame, frame_BCHW in zip(plan.at(number), batch.clips_BTCHW.unbind(1), strict=False):
                 start = time.perf_counter()
                 with runtime.autocast(config.runtime):

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import configs
 from configs import Config, ConfigError
+from dali_pipes.errors import Unreadable
 from engine.files import end_last_line, read_lines, replace_file
 from engine.runs.environment import environment, now
 
@@ -123,8 +124,8 @@ class RunFolder:
         """Whether metrics of this kind were recorded at this step."""
         return any(e["_type"] == kind and e["step"] == step for e in read_lines(self.folder / "metrics.jsonl"))
 
-    def quarantine(self, split: str, unreadable: list[tuple[int, str, str]]) -> None:
-        """Add the videos of (row, path, reason) that are not there yet to quarantine.jsonl."""
+    def quarantine(self, split: str, unreadable: list[Unreadable]) -> None:
+        """Add the videos that are not there yet to quarantine.jsonl."""
         for row, path, reason in unreadable:
             if (split, row) not in self._quarantined:
                 self._quarantined.add((split, row))

@@ -162,8 +162,9 @@ class _Loop:
         if self.bad > allowed * loader.num_rows:
             distributed.raise_everywhere(
                 DataError(
+                    "data.train",
                     f"{self.bad} of {loader.num_rows} training videos cannot be read, more than "
-                    f"data.max_bad_fraction={allowed:g}; the first: {describe_bad(unreadable[:FIRST_BAD])}"
+                    f"data.max_bad_fraction={allowed:g}; the first: {describe_bad(unreadable[:FIRST_BAD])}",
                 )
             )
 

@@ -235,7 +235,7 @@ def test_an_epoch_whose_decoding_failed_goes_on_at_the_step_that_is_asked_for(co
 
     def failing():
         plain()
-        raise DataError("scripted to fail")
+        raise DataError("decoding", "scripted to fail")
 
     batches = loader.epoch(0)
     first = arrays(next(batches))

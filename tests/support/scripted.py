@@ -18,7 +18,7 @@ def probe(path: str, check: str) -> Video:
         log.write(f"{path}\n")
     word, *more = Path(path).read_text().split()
     if word == "bad":
-        raise DataError(f"{path}: scripted to be bad")
+        raise DataError(path, "scripted to be bad")
     if word == "mistake":
         raise getattr(builtins, more[0])("nobody expected this")
     if word == "crash":

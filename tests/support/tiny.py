@@ -7,7 +7,8 @@ import torch
 
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
 from dali_pipes import device as host
-from dali_pipes.batch import Batch, Shard, Unreadable
+from dali_pipes.batch import Batch, Shard
+from dali_pipes.errors import Unreadable
 from engine import distributed, runtime
 from engine import loaders as data
 from engine.console import Screen
@@ -77,7 +78,7 @@ class RowLoader:
         known = {entry.row for entry in self.unreadable}
         for row in rows:
             if row in self._bad - known:
-                self.unreadable.append(Unreadable(row, self.path(row), f"{self.path(row)}: is empty"))
+                self.unreadable.append(Unreadable(row, self.path(row), "is empty"))
         rows = rows + [-1] * (self._batch - len(rows))
         index_B = torch.tensor([-1 if row in self._bad else row for row in rows])
         label_B = torch.where(index_B < 0, -1, index_B % self._classes)

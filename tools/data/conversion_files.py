@@ -95,9 +95,9 @@ def refuse_to_overwrite(results: dict[str, str], lists: dict[str, Path], out: Pa
     """Raises DataError where a result or a list would take the place of a source, or of another list."""
     for path, name in results.items():
         if os.path.realpath(out / name) == os.path.realpath(path):
-            raise DataError(f"{out}: {name} would take the place of its source; write to another folder")
+            raise DataError(out, f"{name} would take the place of its source; write to another folder")
     for source, new in lists.items():
         if os.path.realpath(new) == os.path.realpath(source):
-            raise DataError(f"{out}: {new.name} would take the place of the list itself; write to another folder")
+            raise DataError(out, f"{new.name} would take the place of the list itself; write to another folder")
     if len(set(lists.values())) < len(lists):
-        raise DataError(f"{out}: two lists would have the same name there; convert them one after the other")
+        raise DataError(out, "two lists would have the same name there; convert them one after the other")

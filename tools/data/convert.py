@@ -71,14 +71,14 @@ def convert_all(catalogs: list[Catalog], out: Path, conversion: Conversion, work
     lists = {catalog.source: out / list_name(catalog.source) for catalog in catalogs}
     results = result_names(catalogs, conversion.suffix)
     refuse_to_overwrite(results, lists, out)
-    reasons = {path: reason for catalog in catalogs for _, path, reason in catalog.unreadable}
+    reasons = {bad.path: bad.reason for catalog in catalogs for bad in catalog.unreadable}
     row_of = {catalog.path(row): (catalog, row) for catalog in catalogs for row in catalog.usable.tolist()}
     with _workplace(out) as unfinished, closing(Ledger(out / DONE, out, conversion.settings)) as ledger:
         todo = [path for path, (catalog, row) in row_of.items() if not ledger.has(catalog.video(row), results[path])]
         calls = _calls([row_of[path] for path in todo], unfinished, conversion)
         for path, made in _run(calls, len(todo), conversion, workers, console):
             if isinstance(made, Failure):
-                reasons[path] = made.reason.removeprefix(f"{path}: ")
+                reasons[path] = made.reason_for(path)
             else:
                 catalog, row = row_of[path]
                 _move(Path(made.pop("at")), out / results[path])
@@ -87,7 +87,7 @@ def convert_all(catalogs: list[Catalog], out: Path, conversion: Conversion, work
     left_out = [entry for catalog in catalogs for entry in _left_out(catalog, reasons)]
     replace_lines(out / LEFT_OUT, left_out)
     if not records:
-        raise DataError(f"{out}: none of the {len(results)} videos can be converted; see {out / LEFT_OUT}")
+        raise DataError(out, f"none of the {len(results)} videos can be converted; see {out / LEFT_OUT}")
     for catalog in catalogs:
         _write_list(catalog, lists[catalog.source], results, records, conversion.line)
     return Outcome(list(records.values()), left_out, sum(path in records for path in todo), list(lists.values()))
@@ -123,7 +123,7 @@ def _run(
     results = call_all(conversion.function, calls, min(workers, count))
     for (path, at), made in watched(results, count, "converting", console):
         if isinstance(made, Failure) and os.strerror(ENOSPC) in made.reason:
-            raise DataError(f"{os.path.dirname(at)}: the disk is full; make room and start again to go on")
+            raise DataError(os.path.dirname(at), "the disk is full; make room and start again to go on")
         yield path, made if isinstance(made, Failure) else {**made, "at": at}
 
 

@@ -41,7 +41,7 @@ def write_pictures(video: Video, target: str, settings: dict) -> dict:
         path = os.path.join(target, picture_name(settings.pattern, number))
         Image.fromarray(upright_HWC).save(path, "JPEG", quality=settings.quality)
     if number + 1 != video.frames:
-        raise DataError(f"{video.path}: gave {number + 1} frames where the scan saw {video.frames}")
+        raise DataError(video.path, f"gave {number + 1} frames where the scan saw {video.frames}")
     probe_folder(target, "full", settings.pattern, video.frames)
     sizes = [entry.stat().st_size for entry in os.scandir(target)]
     upright = pictures.is_upright(matrix_33)

@@ -76,12 +76,13 @@ def look(sources: list[str], data: Data) -> list[Split]:
         if not splits[-1].kept:
             first = next(iter(splits[-1].left_out.values()))
             raise DataError(
-                f"{source}: none of its {len(listing.paths)} videos can be used: {listing.path(0)}: {first}; "
-                f"is --root the folder that their paths start in?"
+                source,
+                f"none of its {len(listing.paths)} videos can be used: {listing.path(0)}: {first}; "
+                f"is --root the folder that their paths start in?",
             )
     names = [split.name for split in splits]
     if len(set(names)) < len(names):
-        raise DataError(f"two sources are called {max(names, key=names.count)}; their lists would have the same name")
+        raise DataError(max(names, key=names.count), "two sources have this name; their lists would have it, too")
     return splits
 
 

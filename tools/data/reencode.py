@@ -75,7 +75,7 @@ def write_video(video: Video, target: str, settings: dict) -> dict:
     frames = upright.decoded(video.path)
     first = next(frames, None)
     if first is None:
-        raise DataError(f"{video.path}: none of its pictures can be decoded")
+        raise DataError(video.path, "none of its pictures can be decoded")
     times = []
     with _storing(video.path), av.open(target, "w", format="mp4", options={"movflags": "faststart"}) as out:
         stream = _add_stream(out, first, rate, settings)
@@ -102,7 +102,7 @@ def _storing(path: str) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
-        raise DataError(f"{path}: cannot be stored again ({error.strerror})") from error
+        raise DataError(path, f"cannot be stored again ({error.strerror})") from error
 
 
 def recoloured(frame: av.VideoFrame) -> bool:
@@ -180,9 +180,9 @@ def _verify(target: str, source: Video) -> None:
     """Decode what was written. Raises DataError unless it is whole, as long as its source, and quick to cut."""
     written = probe(target, "full")
     if written.frames != source.frames:
-        raise DataError(f"{source.path}: gave {written.frames} frames where the scan saw {source.frames}")
+        raise DataError(source.path, f"gave {written.frames} frames where the scan saw {source.frames}")
     if written.access != "ranged" or written.reordered:
-        raise DataError(f"{source.path}: what was written cannot be cut frame by frame")
+        raise DataError(source.path, "what was written cannot be cut frame by frame")
 
 
 def _uneven(times: list[int | None]) -> bool:

@@ -65,7 +65,7 @@ def divide(listing: Listing, groups: Sequence[Hashable], held_out: float, seed: 
     for name in names:
         sides["val" if len(sides["val"]) < held_out * len(listing.distinct) else "train"] += members[name]
     if not all(sides.values()):
-        raise DataError(f"{listing.source}: {len(names)} groups of videos are too few to divide")
+        raise DataError(listing.source, f"{len(names)} groups of videos are too few to divide")
     return {side: sorted(rows, key=listing.paths.__getitem__) for side, rows in sides.items()}
 
 

@@ -32,7 +32,7 @@ def decoded(path: str) -> Iterator[av.VideoFrame]:
         for packet in chain(container.packets(source, stream), [None]):
             for frame in stream.codec_context.decode(packet):
                 if frame.is_corrupt:
-                    raise DataError(f"{path}: one of its pictures is damaged")
+                    raise DataError(path, "one of its pictures is damaged")
                 yield frame
 
 

@@ -44,7 +44,7 @@ def write_classes(folder: Path, listings: Iterable[Listing]) -> Path | None:
     named = [listing for listing in listings if listing.class_names]
     for listing in named:
         if listing.class_names != named[0].class_names:
-            raise DataError(f"{listing.source}: its classes are not those of {named[0].source}; set --class-names")
+            raise DataError(listing.source, f"its classes are not those of {named[0].source}; set --class-names")
     if not named:
         return None
     write_lines(folder / CLASSES, named[0].class_names)
@@ -63,7 +63,7 @@ def write_lines(file: Path, lines: Iterable[str]) -> None:
         # A name need not be text; what is not becomes the \udcNN that JSON knows.
         replace_file(file, "".join(f"{line}\n" for line in lines), errors="backslashreplace")
     except OSError as error:
-        raise DataError(f"{file}: cannot be written: {error.strerror}") from error
+        raise DataError(file, f"cannot be written: {error.strerror}") from error
 
 
 def by_split(files: Iterable[Path]) -> list[str]:

@@ -56,7 +56,7 @@ def write(video: Video, target: Path, captions: Sequence[Caption]) -> None:
             _write(out, video, captions)
         os.replace(unfinished, target)
     except (OSError, av.FFmpegError) as error:
-        raise DataError(f"{target}: cannot be written: {error.strerror}") from error
+        raise DataError(target, f"cannot be written: {error.strerror}") from error
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -74,7 +74,7 @@ def _write(out: OutputContainer, video: Video, captions: Sequence[Caption]) -> N
         frame.pts, frame.time_base = round(second * _CLOCK), Fraction(1, _CLOCK)
         out.mux(stream.encode(frame))
     if stream is None:
-        raise DataError(f"{video.path}: none of its pictures can be decoded")
+        raise DataError(video.path, "none of its pictures can be decoded")
     out.mux(stream.encode(None))
 
 
@@ -144,7 +144,7 @@ class LabelledVideos:
         try:
             write(video, target, captions)
         except DataError as error:
-            return {"labelled_error": str(error).removeprefix(f"{video.path}: ")}
+            return {"labelled_error": error.reason_for(video.path)}
         return {"labelled": str(target)}
 
     def _free_name(self, stem: str) -> str:

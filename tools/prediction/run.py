@@ -93,7 +93,7 @@ class Answering:
 
     def all(self, catalog: Catalog) -> Iterator[Answer]:
         """The answers, as they come, in the order of rows as far as decoders allow."""
-        self.bad |= {row: reason for row, _, reason in catalog.unreadable}
+        self.bad |= {bad.row: bad.reason for bad in catalog.unreadable}
         yield from self._followed(catalog) if self.args.online else self._scored(catalog)
 
     def _scored(self, catalog: Catalog) -> Iterator[Answer]:
@@ -134,4 +134,4 @@ class Answering:
         try:
             yield
         except DataError as error:
-            self.bad[row] = str(error).removeprefix(f"{catalog.path(row)}: ")
+            self.bad[row] = error.reason_for(catalog.path(row))

@@ -34,5 +34,5 @@ def format_of(source: Source, name: str) -> str:
     if name == "auto":
         return next(name for name, format in FORMATS.items() if format.recognises(source))
     if (source.text is None) != (name in ("hmdb51", "folders")):
-        raise DataError(f"{source.path}: {name} is a {'file' if source.text is None else 'folder'}, which this is not")
+        raise DataError(source.path, f"{name} is a {'file' if source.text is None else 'folder'}, which this is not")
     return name

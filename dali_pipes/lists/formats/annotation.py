@@ -104,21 +104,21 @@ def read_rows(file: str, items: Iterable[tuple[int, Item]], parse: Callable[[int
         try:
             row = parse(line, item)
         except ValueError as problem:
-            problems.append(f"{file}:{line}: {problem}")
+            problems.append(DataError(f"{file}:{line}", str(problem)))
         else:
             rows += [row] if row else []
     refuse(problems)
     if not rows:
-        raise DataError(f"{file}:1: the list is empty; expected a line for each video, such as `path label`")
+        raise DataError(f"{file}:1", "the list is empty; expected a line for each video, such as `path label`")
     return rows
 
 
-def refuse(problems: list[str]) -> None:
-    """Raises DataError with the first few of the problems, if there are any."""
+def refuse(problems: list[DataError]) -> None:
+    """Raise the first of the problems, if there are any, followed by a few more."""
     if problems:
         more = len(problems) - SHOWN_PROBLEMS
-        shown = problems[:SHOWN_PROBLEMS] + ([f"... and {more} more such lines"] if more > 0 else [])
-        raise DataError("\n".join(shown))
+        others = [*map(str, problems[1:SHOWN_PROBLEMS]), *([f"... and {more} more such lines"] if more > 0 else [])]
+        raise DataError(problems[0].path, "\n".join([problems[0].reason, *others]))
 
 
 def number(text: str, what: str, limit: int = LABEL_LIMIT) -> int:
@@ -141,22 +141,22 @@ def companion(source: Source, name: str) -> str:
     """The path of a file that must lie beside a list. Raises DataError where it does not."""
     path = os.path.join(source.folder, name)
     if not os.path.isfile(path):
-        raise DataError(f"{source.path}:1: needs {name} beside it, which is not there")
+        raise DataError(f"{source.path}:1", f"needs {name} beside it, which is not there")
     return path
 
 
 def read_text(path: str) -> str:
     """The text of a list or a companion of one. Raises DataError where it is no file, or not UTF-8."""
     if not os.path.isfile(path):  # a device or a pipe might never end
-        raise DataError(f"{path}: {'neither a file nor a folder' if os.path.lexists(path) else 'no such file'}")
+        raise DataError(path, "neither a file nor a folder" if os.path.lexists(path) else "no such file")
     try:
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise DataError(path, f"cannot be read: {error.strerror}") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = content[error.start]
-        raise DataError(f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; save the list as UTF-8") from error
+        raise DataError(f"{path}:{line}", f"byte 0x{byte:02x} is not UTF-8; save the list as UTF-8") from error

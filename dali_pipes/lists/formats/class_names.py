@@ -28,10 +28,10 @@ def read_class_names(path: str) -> tuple[str, ...]:
     line_of: dict[str, int] = {}
     for line, name in lines:
         if name in line_of:
-            raise DataError(f"{path}:{line}: {name!r} names two classes, here and in line {line_of[name]}")
+            raise DataError(f"{path}:{line}", f"{name!r} names two classes, here and in line {line_of[name]}")
         line_of[name] = line
     if not line_of:
-        raise DataError(f"{path}:1: no class names; expected one a line")
+        raise DataError(f"{path}:1", "no class names; expected one a line")
     return tuple(line_of)
 
 
@@ -41,7 +41,7 @@ def asked_for(path: str) -> tuple[str, ...]:
         return read_class_names(path)
     except DataError as error:
         remedy = "name a text file with a class name a line, by label"
-        raise DataError(f"data.class_names: {error}; {remedy}") from None
+        raise DataError("data.class_names", f"{error}; {remedy}") from None
 
 
 class Numbers:

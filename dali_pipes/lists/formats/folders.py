@@ -27,9 +27,7 @@ def read(source: Source) -> Annotation:
         for video in sorted(filter(is_video_name, os.listdir(os.path.join(source.path, class_name))))
     ]
     if not rows:
-        raise DataError(
-            f"{source.path}: no videos one level down; expected one sub-folder a class with its videos in it"
-        )
+        raise DataError(source.path, "no videos one level down; expected one sub-folder a class with its videos in it")
     return Annotation(rows, tuple(class_names), for_all_splits=False)
 
 

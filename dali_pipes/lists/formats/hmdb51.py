@@ -25,7 +25,7 @@ def read(source: Source) -> Annotation:
     """Rows of all files, in the order of their names."""
     files = sorted(filter(None, map(_FILE.match, os.listdir(source.path))), key=lambda file: file[0])
     if not files:
-        raise DataError(f"{source.path}: no file is called like brush_hair_test_split1.txt")
+        raise DataError(source.path, "no file is called like brush_hair_test_split1.txt")
     class_names = tuple(sorted({file["label"] for file in files}))
     rows = [row for file in files for row in _read_class(source.path, file, class_names.index(file["label"]))]
     return Annotation(rows, class_names)

@@ -72,5 +72,5 @@ def _read_numbers(path: str) -> dict[str, int]:
     pairs = [item for _, item in items(Source(path, read_text(path)))]
     names = {name: str(number) for name, number in filter(lambda pair: isinstance(pair, tuple), pairs)}
     if not names or set(names.values()) != set(map(str, range(len(names)))) or len(names) < len(pairs):
-        raise DataError(f"{path}:1: expected an object that gives each label its number, from 0 on")
+        raise DataError(f"{path}:1", "expected an object that gives each label its number, from 0 on")
     return {name: int(number) for name, number in names.items()}

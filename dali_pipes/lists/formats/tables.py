@@ -47,7 +47,7 @@ def column(source: Source, name: str) -> list[str]:
     """A column of a table, for each row of `read_csv`. Raises DataError where there is none."""
     columns = header(source)
     if name.lower() not in columns.names:
-        raise DataError(f"{source.path}:1: has no column {name}; it has {', '.join(columns.names)}")
+        raise DataError(f"{source.path}:1", f"has no column {name}; it has {', '.join(columns.names)}")
     return [columns.fields(line)[name.lower()] for _, line in islice(source.lines(), 1, None)]
 
 
@@ -147,9 +147,9 @@ def items(source: Source) -> Iterator[tuple[int, object]]:
                 json.dumps(item, ensure_ascii=False).encode("utf-8")
             yield line, item
     except json.JSONDecodeError as error:
-        raise DataError(f"{source.path}:{error.lineno}: not JSON: {error.msg}") from error
+        raise DataError(f"{source.path}:{error.lineno}", f"not JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{source.path}:{line}: JSON that cannot be read: {error}") from error
+        raise DataError(f"{source.path}:{line}", f"JSON that cannot be read: {error}") from error
 
 
 def _items(text: str) -> Iterator[tuple[int, object]]:

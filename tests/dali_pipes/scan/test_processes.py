@@ -13,7 +13,7 @@ from dali_pipes.scan.processes import Call, Failure, call_all
 def echo_or_die(word: str, number: int) -> str | int:
     """What the processes run; it lives in a module that they can import."""
     if word == "fail":
-        raise (DataError, OSError, MemoryError)[number](f"no {number}")
+        raise (DataError("a.mp4", "no 0"), OSError("no 1"), MemoryError("no 2"))[number]
     if word == "mistake":
         raise TypeError("echo_or_die() got an unexpected keyword argument")
     if word == "die":
@@ -64,7 +64,11 @@ def test_time_is_counted_while_a_call_is_worked_on_and_not_while_its_answer_wait
 
 
 def test_an_exception_that_an_input_can_be_to_blame_for_is_answered_with_its_text():
-    assert answers(("fail", 0), ("fail", 1), ("fail", 2)) == {number: Failure(f"no {number}") for number in range(3)}
+    assert answers(("fail", 0), ("fail", 1), ("fail", 2)) == {
+        0: Failure("no 0", "a.mp4"),
+        1: Failure("no 1"),
+        2: Failure("no 2"),
+    }
 
 
 def test_a_mistake_of_the_function_is_a_traceback_and_nobodys_answer(capfd):

@@ -92,7 +92,7 @@ def test_lists_keeps_frame_counts(tmp_path):
     [
         (["{0}/train.csv", "--root", "{0}"], "none of its 3 videos can be used: .*: no such file; is --root"),
         (["{0}/val.csv", "--root", "{0}/videos"], "would number them; set data.train"),
-        (["{0}/train.csv", "{0}/train.csv", "--root", "{0}/videos"], "two sources are called train"),
+        (["{0}/train.csv", "{0}/train.csv", "--root", "{0}/videos"], "train: two sources have this name"),
         (["{0}/train.csv", "--root", "{0}/videos", "--split", "test"], "has no split test; it has train"),
         (["{0}/tran.csv"], "no such list; .* holds train.csv"),
     ],
