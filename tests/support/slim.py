@@ -5,7 +5,7 @@ from torch import nn
 
 from configs.schema import Model
 from models import Recognizer, build_model
-from tests.support.detfill import fill_by_name
+from tests.support.oracles.detfill import fill_by_name
 
 
 def network(**changes) -> Recognizer:

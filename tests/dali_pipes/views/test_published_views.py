@@ -19,7 +19,7 @@ from dali_pipes.scan.build import load_catalog
 from engine.evaluation.evaluate import evaluate
 from engine.evaluation.scores import Keeper
 from models import build_model
-from tests.support.published_views import clips_of
+from tests.support.oracles.published_views import clips_of
 from tests.support.videos import write_video
 
 # Grey levels by which pixels may differ, inside of a crop and in its outermost rows and columns. Pillow rounds to bytes

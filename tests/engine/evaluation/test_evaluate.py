@@ -8,7 +8,7 @@ from dali_pipes import DataError
 from engine.evaluation.accuracy import Counts, Result
 from engine.evaluation.evaluate import evaluate
 from tests.support import tiny
-from tests.support.by_mean import ByMean, logits_NVK, softmax
+from tests.support.oracles.by_mean import ByMean, logits_NVK, softmax
 from tests.support.tiny import RowLoader
 
 

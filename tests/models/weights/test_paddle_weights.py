@@ -12,8 +12,8 @@ from configs.schema import Model
 from models import CheckpointError, build_model, load_pretrained, load_weights, read_file
 from models.backbones import SlimResNet
 from models.weights.formats import recognise
-from tests.support import paddle_files
-from tests.support.detfill import fill_by_name
+from tests.support.oracles import paddle_files
+from tests.support.oracles.detfill import fill_by_name
 from tests.support.paths import DATA
 
 DATA = DATA / "paddle"

@@ -1,0 +1,1 @@
+"""Reference implementations and reference data, independent of the code under test."""
