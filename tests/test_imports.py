@@ -1,4 +1,4 @@
-"""The house's order: imports point down, and what goes in does not know what it goes through."""
+"""Imports point down: between the packages, and between the floors inside each of them."""
 
 import ast
 from pathlib import Path
@@ -18,9 +18,34 @@ BELOW = {
     "eval.py": {"configs", "dali_pipes", "models", "engine"},
 }
 
+FLOORS = {  # inside a package, lowest first: a floor imports from those below it, and its rooms do not know each other
+    "dali_pipes": (
+        {"errors"},
+        {"device", "progress"},
+        {"batch", "lists", "video"},
+        {"cut"},
+        {"scan"},
+        {"views"},
+        {"feed", "synthetic"},
+        {"loader"},
+    ),
+    "models": ({"errors", "shift"}, {"backbones"}, {"recognizer"}, {"cost", "streaming", "weights"}),
+    "engine": (
+        {"apex", "exits", "files"},
+        {"logs"},
+        {"console", "distributed"},
+        {"loaders", "program", "runtime"},
+        {"evaluation"},
+        {"runs"},
+        {"inference", "train"},
+    ),
+    "tools": ({"data", "exporting"}, {"prediction"}),
+    "benchmarks": ({"harness"}, {"alternatives", "network", "nvdec"}, {"stages"}),
+}
+
 
 def imported_modules(path: Path):
-    """(line, dotted name) of each import in a file."""
+    """Yield (line, dotted name) of each import in a file."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -43,6 +68,46 @@ def test_imports_point_down(place):
         if name.split(".")[0] in ours - {a.removesuffix(".py") for a in allowed}
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def floor_of(package: str, room: str) -> int:
+    """Return the number of a room's floor, counted from the lowest; a room that is named on none is above all."""
+    return next((number for number, rooms in enumerate(FLOORS[package]) if room in rooms), len(FLOORS[package]))
+
+
+def rooms_imported(package: str, path: Path):
+    """Yield (line, room) of each import from the file's own package; `from package import name` names a room, too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == package:
+            yield from ((node.lineno, alias.name) for alias in node.names if is_room(package, alias.name))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
+            yield node.lineno, node.module.split(".")[1]
+
+
+def is_room(package: str, name: str) -> bool:
+    return (ROOT / package / name).is_dir() or (ROOT / package / f"{name}.py").is_file()
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_imports_point_down_inside_a_package(package):
+    wrong = []
+    for path in sources(package):
+        if path == ROOT / package / "__init__.py":
+            continue  # it hands out the names of all floors
+        room = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
+        for line, other in rooms_imported(package, path):
+            above = floor_of(package, other) >= floor_of(package, room)
+            if other != room and above and floor_of(package, room) < len(FLOORS[package]):
+                wrong.append(
+                    f"{path.relative_to(ROOT)}:{line} imports {other}, which FLOORS does not have below {room}"
+                )
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_every_room_named_on_a_floor_exists(package):
+    named = set().union(*FLOORS[package]) - {"logs"}
+    assert all(is_room(package, room) for room in named), named
 
 
 def test_only_one_file_imports_torch_distributed():
