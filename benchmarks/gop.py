@@ -60,13 +60,13 @@ def main() -> None:
 def compare(path: str, clips: int, feed: bool) -> Iterator[dict]:
     """A record for the original and for each version of one video."""
     with tempfile.TemporaryDirectory() as folder:
-        versions = {"as it comes": probe(path)}
+        versions = {"original": probe(path)}
         for gop in INTERVALS:
             name = f"keyframe every {gop}" if gop > 1 else "keyframes only"
-            write_video(versions["as it comes"], f"{folder}/{gop}.mp4", asdict(Settings(gop=gop)))
+            write_video(versions["original"], f"{folder}/{gop}.mp4", asdict(Settings(gop=gop)))
             versions[name] = probe(f"{folder}/{gop}.mp4")
         made = {name: ([], []) for name in versions}
-        for frames_T in drawn_clips(versions["as it comes"].frames, T, clips):
+        for frames_T in drawn_clips(versions["original"].frames, T, clips):
             for name, video in versions.items():
                 started = time.perf_counter()
                 small = cut(video, frames_T)
