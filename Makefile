@@ -1,10 +1,14 @@
 # Every target makes its own environment in .venv, unless PYTHON names one that has everything.
 VENV := .venv
 PYTHON ?= $(VENV)/bin/python
+.DEFAULT_GOAL := help
 
-.PHONY: demo test test-all test-gpu check format bench probe-nvdec bench-gpu bench-gpu-net bench-peers install
+.PHONY: help install demo test test-all test-gpu check format types bench bench-peers bench-gpu bench-gpu-net probe-nvdec
 
-install: $(if $(filter $(VENV)/bin/python,$(PYTHON)),$(VENV)/installed)
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(if $(filter $(VENV)/bin/python,$(PYTHON)),$(VENV)/installed)  ## make .venv with everything that training and tests need
 
 $(VENV)/installed: setup.py
 	python3 -m venv $(VENV)
@@ -12,39 +16,42 @@ $(VENV)/installed: setup.py
 	$(VENV)/bin/pip install --quiet -e .[test]
 	touch $@
 
-demo: install  ## make a small data set, train TSM and TSN on it, evaluate both
+demo: install  ## generate a small data set, train TSM and TSN on it, evaluate both
 	$(PYTHON) tools/demo.py
 
-test: install  ## what CI runs
+test: install  ## the tests that continuous integration runs
 	$(PYTHON) -m pytest -m "not slow"
 
-test-all: install  ## the slow suites too
+test-all: install  ## all tests, the slow ones included
 	$(PYTHON) -m pytest
 
-test-gpu: install  ## on a machine with an NVIDIA GPU: a skipped GPU test is a failure
+test-gpu: install  ## the GPU tests, on a machine with an NVIDIA GPU; a skipped one is a failure
 	REQUIRE_GPU=1 $(PYTHON) -m pytest -m gpu
 
-check: install  ## formatting, lint, tests
+check: install types  ## formatting, lint, types of the public interfaces, tests
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m pytest -m "not slow"
 
-format: install
+types: install  ## check the types of the public interfaces
+	$(PYTHON) -m mypy
+
+format: install  ## format the code and mend what lint can mend
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
-
-probe-nvdec: install  ## on a machine with an NVIDIA GPU, in five minutes: what its video decoder takes, gives and feeds
-	$(PYTHON) benchmarks/probe_nvdec.py >/dev/null
-
-bench-gpu: install  ## on a machine with an NVIDIA GPU, in ten minutes: tests, decoder, stages, peers, a training run
-	$(PYTHON) benchmarks/on_gpu.py --out runs/on_gpu >/dev/null
-
-bench-gpu-net: install  ## on a machine with an NVIDIA GPU, in ten minutes: what the shift costs, by layer, step and kernel
-	$(PYTHON) benchmarks/shift.py --device gpu --out runs/bench_gpu_net >/dev/null
-
-bench-peers: install  ## the same work done by what one would take instead; those of `pip install -e .[peers]` that are there
-	$(PYTHON) benchmarks/peers.py all >/dev/null
 
 bench: install  ## clips/s cut, fed, computed and trained, on the demo set
 	$(PYTHON) tools/prepare.py demo
 	$(PYTHON) benchmarks/throughput.py all >/dev/null
+
+bench-peers: install  ## the same work with other decoders and loaders, those of `pip install -e .[peers]` that are installed
+	$(PYTHON) benchmarks/peers.py all >/dev/null
+
+bench-gpu: install  ## ten minutes on an NVIDIA GPU: tests, decoder, stages, other loaders, a training run
+	$(PYTHON) benchmarks/on_gpu.py --out runs/on_gpu >/dev/null
+
+bench-gpu-net: install  ## ten minutes on an NVIDIA GPU: the cost of the shift, by layer, step and kernel
+	$(PYTHON) benchmarks/shift.py --device gpu --out runs/bench_gpu_net >/dev/null
+
+probe-nvdec: install  ## five minutes on an NVIDIA GPU: what NVDEC decodes, how correctly, and how fast
+	$(PYTHON) benchmarks/probe_nvdec.py >/dev/null

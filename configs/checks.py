@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
 Problem = tuple[str, str]  # a setting (within a section its name, else the dotted key); what is wrong, what would work
 
@@ -25,7 +26,7 @@ def fractions(section: object, *names: str) -> Iterator[Problem]:
             yield name, f"{value:g} is not between 0 and 1"
 
 
-def finite(section: object) -> Iterator[Problem]:
+def finite(section: Any) -> Iterator[Problem]:
     """A problem for each number of `section` that is infinite or not a number."""
     for setting in fields(section):
         value = getattr(section, setting.name)

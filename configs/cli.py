@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
+    def parse_args(self, args: Sequence[str] | None = None, namespace=None):  # type: ignore[override]
         """The parsed arguments; leaves with code 2 and a `did you mean` at a flag that does not exist."""
         parsed, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:

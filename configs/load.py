@@ -11,7 +11,7 @@ import reprlib
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import get_origin
+from typing import cast, get_origin
 
 from omegaconf import OmegaConf
 
@@ -94,7 +94,7 @@ class _Draft:
 
     def _build(self, unknown: set[str]) -> Config:
         """The plain dataclasses. An unknown value becomes nan: no comparison with it holds, so few checks complain."""
-        values = OmegaConf.to_container(self.tree)
+        values = cast(dict[str, dict], OmegaConf.to_container(self.tree))
         for key in unknown:
             section, name = key.split(".")
             if get_origin(KINDS[key]) is not tuple:

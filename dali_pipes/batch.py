@@ -41,7 +41,7 @@ class Batch:
 
 
 class Loader(Protocol):
-    """What training, evaluation and benchmarks are written against."""
+    """The interface of a loader, against which training, evaluation and benchmarks are written."""
 
     num_rows: int  # rows of the list
     num_videos: int  # of them, those that the scan found readable

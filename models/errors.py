@@ -16,6 +16,6 @@ def printable(said: object, most: int = 80) -> str:
 
 def some(names: Iterable[object], most: int = 5) -> str:
     """The first few names, and how many more there are."""
-    names = [printable(name) for name in names]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    texts = [printable(name) for name in names]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more

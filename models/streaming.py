@@ -68,6 +68,8 @@ class Streaming(nn.Module):
 class _Memory:
     """Stands in for the shift: gives the channels of the frame before and keeps those of this one for the next."""
 
+    _kept: list[Tensor]
+
     def recall(self, caches: tuple[Tensor, ...]) -> None:
         self._before, self._kept = caches, []
 
