@@ -1,4 +1,4 @@
-"""What a loader gives: `Batch`, and which part of the work is this rank's: `Shard`."""
+"""`Batch`, the unit that a loader yields; `Shard`, the part of the work of a rank; `Loader`, their contract."""
 
 from __future__ import annotations
 
@@ -85,6 +85,6 @@ class InUse:
 
 
 def to_device(array, device: torch.device) -> Tensor:
-    """A NumPy array as a tensor on `device`; to a GPU it is copied without waiting for that."""
+    """Turn a NumPy array into a tensor on `device`; a copy to a GPU is not waited for."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

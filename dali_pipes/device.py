@@ -1,4 +1,4 @@
-"""What this process may use: device, number format, cores. One answer for loaders and for training."""
+"""Device, number format and cores of this process, for loaders and for training alike."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 
 
 def pick_device(asked: str) -> str:
-    """`runtime.device`, with `auto` decided: `cuda` where there is a GPU."""
+    """Resolve `runtime.device`, with `auto` decided: `cuda` where there is a GPU."""
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return asked
 
 
 def pick_precision(device: str) -> str:
-    """`runtime.precision: auto`: fp16 on a GPU; on a CPU bf16 where it multiplies such numbers itself, else fp32."""
+    """Resolve `runtime.precision: auto`: fp16 on a GPU, bf16 on a CPU with instructions for it, else fp32."""
     if device == "cuda":
         return "fp16"
     return "bf16" if {"amx_bf16", "avx512_bf16"} & _cpu_flags() else "fp32"
@@ -25,24 +25,24 @@ def pick_precision(device: str) -> str:
 
 @cache
 def _cpu_flags() -> set[str]:
-    """What the kernel says that this processor can do."""
+    """Read the flags of this processor, as the kernel lists them."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
 
 
 def clip_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """What clips are made of: fp16 for a network in fp16, on a GPU for one in bf16 too (half the traffic); or fp32."""
+    """Return the number format of clips: fp16 for fp16 networks and for bf16 on a GPU, else fp32."""
     half = precision == "fp16" or (device.type == "cuda" and precision != "fp32")
     return torch.float16 if half else torch.float32
 
 
 def cores_of_rank() -> int:
-    """This rank's share of the cores that its host lets it use."""
+    """Count this rank's share of the cores that its host lets it use."""
     return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def compute_alone() -> None:
-    """Let the calling thread do by itself what it asks of torch: else each gets a team of threads, one for every core.
+    """Restrict the calling thread's torch operations to itself; otherwise each starts a thread for every core.
 
     The number is the thread's own: `torch.set_num_threads` would change that of threads to come, training's included.
     """

@@ -16,7 +16,7 @@ from dali_pipes.batch import Batch, InUse, Loader, Shard, to_device
 from dali_pipes.device import cores_of_rank, pick_device
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed import nvdec
-from dali_pipes.feed.dali_runner import GraphRunner, trial
+from dali_pipes.feed.dali_runner import GraphRunner, why_nvdec_fails
 from dali_pipes.feed.graph import Head
 from dali_pipes.feed.runners import CpuRunner, HybridRunner
 from dali_pipes.feed.samples import PreparedBatch
@@ -48,19 +48,18 @@ def build_loader(
     scanned_for_jpeg = catalog.video(int(catalog.usable[0])).access == "frames"
     if scanned_for_jpeg != (config.data.decoder == "jpeg"):
         raise DataError(catalog.source, "was scanned for another data.decoder; scan it again with this one")
+    note = ""
     if reason := why_not_nvdec(config, device, catalog):
         config = replace(config, data=replace(config.data, decoder="pyav"))
-    loader = VideoLoader(config, catalog, plan, device)
-    if reason:
-        loader.note = f"{catalog.source}: data.decoder=auto decodes it on the CPU: {reason}"
-    return loader
+        note = f"{catalog.source}: data.decoder=auto decodes it on the CPU: {reason}"
+    return VideoLoader(config, catalog, plan, device, note)
 
 
 def why_not_nvdec(config: Config, device: torch.device, catalog: Catalog | None = None) -> str:
     """Why `data.decoder: auto` takes no NVDEC on this GPU, or not for this set; empty where it does, and on a CPU."""
     if config.data.decoder != "auto" or device.type != "cuda":
         return ""
-    return trial(device) or (nvdec.objections(catalog) if catalog else "")
+    return why_nvdec_fails(device) or (nvdec.objections(catalog) if catalog else "")
 
 
 def split_source(config: Config, split: Split) -> str:
@@ -75,10 +74,10 @@ def pick_head(config: Config, device: torch.device) -> Head:
     """The decode head that `data.decoder` asks for on this device; of two, the GPU's or DALI's."""
     asked, on_gpu = config.data.decoder, device.type == "cuda"
     if asked == "auto":
-        return "nvdec" if on_gpu and not trial(device) else "pyav"
+        return "nvdec" if on_gpu and not why_nvdec_fails(device) else "pyav"
     if asked == "nvdec" and not on_gpu:
         raise DataError("data.decoder", "nvdec decodes on a GPU and there is none; use pyav, or auto")
-    if asked in ("nvdec", "hybrid") and on_gpu and (reason := trial(device)):
+    if asked in ("nvdec", "hybrid") and on_gpu and (reason := why_nvdec_fails(device)):
         raise DataError("data.decoder", f"{asked}: {reason}; or use pyav, or auto")
     if asked == "hybrid":
         return "nvdec" if on_gpu else "dali_cpu"
@@ -97,7 +96,7 @@ class VideoLoader:
     are in preparation. If another place is asked for, they are dropped.
     """
 
-    def __init__(self, config: Config, catalog: Catalog, plan: Plan, device: torch.device):
+    def __init__(self, config: Config, catalog: Catalog, plan: Plan, device: torch.device, note: str = ""):
         self.config = config
         self.catalog = catalog
         self.plan = plan
@@ -106,7 +105,7 @@ class VideoLoader:
         self.num_rows = len(catalog)
         self.num_videos = len(catalog.usable)
         self.class_names = catalog.class_names
-        self.note = ""
+        self.note = note
         self._runner = self._make_runner(pick_threads(config))
         self._next: Place | None = None  # of the batch that the runner gives next; None: it has to begin anew
         self._places: Iterator[Place] = iter(())  # of those after it

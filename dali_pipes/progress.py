@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, elsewhere (log files, batch jobs) a plain line every few seconds."""
+"""Progress of long jobs: a bar on a terminal, elsewhere (log files, batch jobs) a plain line every few seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def say(console: Console, line: str) -> None:
 
 
 def watched(items: Iterable[Item], total: int, title: str, console: Console) -> Iterator[Item]:
-    """Pass items on, showing how many of `total` have come."""
+    """Yield the items and show how many of `total` have come."""
     return (_with_bar if console.is_interactive else _with_lines)(items, total, title, console)
 
 

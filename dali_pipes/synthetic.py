@@ -1,4 +1,4 @@
-"""The loader's contract from resident random tensors: is it the loader that a run waits for?"""
+"""A loader of resident random tensors: shows whether it is the real loader that a run waits for."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SyntheticLoader:
             yield Batch(self._clips_BVTCHW, torch.where(index_B < 0, -1, index_B % self._classes), index_B)
 
     def path(self, row: int) -> str:
-        """A name: there is no file."""
+        """Return a made-up name: there is no file."""
         return f"synthetic-{row}"
 
     def close(self) -> None:

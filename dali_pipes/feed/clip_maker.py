@@ -1,7 +1,8 @@
 """Clips made on a CPU by the threads that decoded them: crop and resize, mirror, normalise, as `graph.clip_graph` does.
 
-DALI's resampling on a CPU takes several times as long as torch's. What torch cannot do is left to Pillow: boxes that do
-not lie on whole pixels, and a few that `_Axis` tells of. The three differ by rounding.
+DALI's resampling on a CPU takes several times as long as torch's, so torch resizes. Pillow takes the boxes that torch
+cannot: those that do not lie on whole pixels, and those too near to the edge of the picture (`_Axis`). The three differ
+by rounding.
 """
 
 from __future__ import annotations
@@ -76,10 +77,17 @@ def resize(pictures_T: Sequence[np.ndarray], box_4: np.ndarray, size: int) -> Te
 
 
 class _Axis(NamedTuple):
-    """One side of a box as torch is given it: with a margin, so that it knows what lies around the box.
+    """One side of a box as torch's resampler takes it: the box and a margin around it.
 
-    Torch's output begins where its input does. The margin before the box is therefore one that makes whole pixels of
-    output, which are thrown away; a box too near to the edge for that is not for torch.
+    The antialiasing filter of an output pixel at the edge of the box reads input pixels beyond that edge, so torch must
+    be given them. Its output begins where its input does, and the part that was made of the margin is cut off again:
+
+        picture   |..........MMMM[BBBBBBBBBBBBBBBBBBBB]mmmm......|
+        inputs               |<------------------------>|          M: `margin`, m: one output pixel's width
+        outputs              mm[bbbbbbbbbb]                         m: `cut_off`, a whole number of pixels
+
+    A margin M has to become whole output pixels, so it is the box's length divided by gcd(length, size). Where the
+    picture has no room for it before the box, the box is left to Pillow.
     """
 
     inputs: slice  # pixels of the picture
@@ -88,17 +96,17 @@ class _Axis(NamedTuple):
 
     @classmethod
     def fit(cls, low: float, high: float, limit: int, size: int) -> _Axis | None:
-        """For a box from `low` to `high` of a side of `limit` pixels, to be resized to `size`; None: not for torch."""
+        """Fit a box from `low` to `high` of a side of `limit` pixels, resized to `size`; None if torch cannot."""
         if not (low.is_integer() and high.is_integer()):
             return None
         start, end = int(low), int(high)
         length = end - start
         parts = math.gcd(length, size)  # of the box: the smallest that are whole pixels before resizing and after
-        margin, thrown_away = (length // parts, size // parts) if start else (0, 0)
+        margin, cut_off = (length // parts, size // parts) if start else (0, 0)
         inputs = slice(start - margin, min(limit, end + math.ceil(length / size)))
-        outputs = size + thrown_away
-        taken_for_done = inputs.stop - inputs.start == outputs and length != size  # torch copies what has that size
-        return None if inputs.start < 0 or taken_for_done else cls(inputs, outputs, size / length)
+        outputs = size + cut_off
+        copied = inputs.stop - inputs.start == outputs and length != size  # torch copies an input of the output's size
+        return None if inputs.start < 0 or copied else cls(inputs, outputs, size / length)
 
 
 class BufferPool:

@@ -51,7 +51,7 @@ class GraphRunner:
         except FAILURES as error:
             raise DataError(
                 f"DALI cannot work on {device}",
-                f"{said(error)}; its build for CUDA 13 needs NVIDIA driver 580 or newer, "
+                f"{dali_reason(error)}; its build for CUDA 13 needs NVIDIA driver 580 or newer, "
                 f"and with an older one nvidia-dali-cuda120 in its place (and a torch for CUDA 12)",
             ) from error
 
@@ -155,7 +155,7 @@ class GraphRunner:
                     prepared.row_B[place] = -1
                     culprits += 1
         if not culprits:
-            raise self._failure(f"{said(error)}; each video alone decodes: {', '.join(paths[:16])}") from error
+            raise self._failure(f"{dali_reason(error)}; each video alone decodes: {', '.join(paths[:16])}") from error
         self._coming = itertools.chain(in_flight, self._coming)
 
     def _failure(self, reason: str) -> DataError:
@@ -171,13 +171,13 @@ class GraphRunner:
         try:
             self._build(lambda: next(once), 1).run()
         except FAILURES as error:
-            return said(error)
+            return dali_reason(error)
         return ""
 
 
 @cache
-def trial(device: torch.device) -> str:
-    """Why NVDEC cannot be used on this GPU; empty where it can: there it has decoded a picture."""
+def why_nvdec_fails(device: torch.device) -> str:
+    """Decode a picture with NVDEC on this GPU and return the reason if that fails, else an empty string."""
     sample = placeholder("nvdec", 1, 1)
     once = iter([PreparedBatch([sample], np.zeros(1, np.int64)).columns("nvdec")])
     how = {"batch_size": 1, "num_threads": 1, "device_id": device.index or 0}
@@ -186,12 +186,12 @@ def trial(device: torch.device) -> str:
         nvdec.library()  # without it DALI's words would be about an error number
         clip_graph(lambda: next(once), head="nvdec", device="gpu", **looks, **how).run()
     except (OSError, *FAILURES) as error:
-        return f"NVDEC does not work here: {said(error)}"
+        return f"NVDEC does not work here: {dali_reason(error)}"
     return ""
 
 
-def said(error: Exception) -> str:
-    """What DALI's error is about, in a line, without where in DALI and in the graph."""
+def dali_reason(error: Exception) -> str:
+    """Return the reason of a DALI error in one line, without stack traces and places in the graph."""
     text = str(error)
     text = text.partition("encountered:")[2] or text
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(_WHERE)]

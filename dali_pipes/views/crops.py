@@ -1,4 +1,4 @@
-"""Crop arithmetic: which boxes of a picture are cut out. Knows nothing of pixels, files or where chance comes from.
+"""Crop arithmetic: the boxes that are cut out of a picture. Knows nothing of pixels, files or randomness.
 
 A crop is chosen on the picture as it would be after scaling its short side, as TSM and TSN were published, and then
 carried back with `to_stored`: cropping and resizing are one resampling of the stored frame, so nothing is scaled twice.
@@ -31,19 +31,19 @@ SNAP = 3  # a multi-scale side that misses the network's input by less than this
 
 
 def scale_short_side(size_B2: np.ndarray, short_side: int, *, opencv: bool = False) -> np.ndarray:
-    """[B, 2]: the picture's size once its short side is `short_side`; the long side rounds down (`opencv`: half up)."""
+    """Compute [B, 2], the size once the short side is `short_side`; the long side rounds down (`opencv`: half up)."""
     short_B1 = _short_side(size_B2)
     return (2 * size_B2 * short_side + opencv * short_B1) // (2 * short_B1)
 
 
 def to_stored(box_BN4: np.ndarray, scaled_B2: np.ndarray, stored_B2: np.ndarray) -> np.ndarray:
-    """[B, N, 4] float32: boxes of the scaled picture, in pixels of the stored one."""
+    """Convert boxes of the scaled picture to pixels of the stored one: [B, N, 4] float32."""
     scaled_B14, stored_B14 = (np.tile(size_B2, 2)[:, None] for size_B2 in (scaled_B2, stored_B2))
     return (box_BN4 * stored_B14 / scaled_B14).astype(np.float32)
 
 
 def multiscale(size_B2: np.ndarray, target: int, pair_B: np.ndarray, position_B: np.ndarray) -> np.ndarray:
-    """[B, 4]: the crop of PAIRS[pair_B] at POSITIONS[position_B]; `target` is the side of the network's input."""
+    """Choose [B, 4], the crop of PAIRS[pair_B] at POSITIONS[position_B]; `target` is the network's input side."""
     short_B1 = _short_side(size_B2)
     crop_B2 = (short_B1 * PAIRS[pair_B]).astype(np.int64)
     crop_B2[np.abs(crop_B2 - target) < SNAP] = target
@@ -52,20 +52,20 @@ def multiscale(size_B2: np.ndarray, target: int, pair_B: np.ndarray, position_B:
 
 
 def anywhere(size_B2: np.ndarray, side: int, draw_B2: np.ndarray) -> np.ndarray:
-    """[B, 4]: a square at any whole pixel; `draw_B2` in [0, 1) says where. Smaller where the picture is smaller."""
+    """Place [B, 4], a square at any whole pixel, by `draw_B2` in [0, 1). Smaller where the picture is smaller."""
     side_B1 = np.minimum(side, _short_side(size_B2))
     return _box((draw_B2 * (size_B2 - side_B1 + 1)).astype(np.int64), side_B1)
 
 
 def center(size_B2: np.ndarray, side: int, *, opencv: bool = False) -> np.ndarray:
-    """[B, 4]: the square in the middle, smaller where the picture is; halves go to even (`opencv`: down)."""
+    """Place [B, 4], the square in the middle, smaller where the picture is; halves go to even (`opencv`: down)."""
     side_B1 = np.minimum(side, _short_side(size_B2))
     room_B2 = (size_B2 - side_B1) / 2
     return _box((np.floor(room_B2) if opencv else np.rint(room_B2)).astype(np.int64), side_B1)
 
 
 def three(size_B2: np.ndarray, side: int) -> np.ndarray:
-    """[B, 3, 4]: squares at both ends and in the middle of the long side.
+    """Place [B, 3, 4], squares at both ends and in the middle of the long side.
 
     MIT's "full resolution" crops, which for a portrait picture are the middle three times; here, as in mmaction2, they
     are top, bottom and middle.
@@ -75,7 +75,7 @@ def three(size_B2: np.ndarray, side: int) -> np.ndarray:
 
 
 def ten(size_B2: np.ndarray, side: int) -> np.ndarray:
-    """[B, 10, 4]: squares in the corners and the middle, each twice: the second of a pair is to be mirrored."""
+    """Place [B, 10, 4], squares in the corners and the middle, each twice: the second of a pair is to be mirrored."""
     return np.repeat(_at(size_B2[:, None], side, np.array(CORNERS_AND_CENTER)), 2, axis=1)
 
 
@@ -84,7 +84,7 @@ def _short_side(size_B2: np.ndarray) -> np.ndarray:
 
 
 def _at(size: np.ndarray, crop: np.ndarray | int, quarters: np.ndarray) -> np.ndarray:
-    """Boxes of size `crop` moved by `quarters` of the room they leave, in whole pixels a quarter. All broadcast."""
+    """Make boxes of size `crop` moved by `quarters` of the remaining room, in whole pixels a quarter. All broadcast."""
     return _box(quarters * ((size - crop) // 4), crop)
 
 

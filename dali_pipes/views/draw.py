@@ -1,4 +1,4 @@
-"""Views: which frames, which box and whether mirrored, for every clip that is fed. Owns all randomness of the data.
+"""Views: frames, box and mirroring of every clip that is fed. Owns all randomness of the data.
 
     seed      `train.seed`: one number for the whole run
     epoch     one pass over the training list, counted from 0
@@ -34,12 +34,12 @@ class Views:
     mirror_BV: np.ndarray  # bool
 
     def part(self, places: slice | list[int]) -> Views:
-        """The views of some of the videos."""
+        """Return the views of some of the videos."""
         return Views(self.row_B[places], self.frames_BVT[places], self.box_BV4[places], self.mirror_BV[places])
 
 
 def num_views(config: Config) -> int:
-    """V of evaluation."""
+    """Count the views of evaluation, V."""
     return config.eval.clips * CROPS[config.eval.crops]
 
 
@@ -52,7 +52,7 @@ def train_views(
     width_B: np.ndarray,
     height_B: np.ndarray,
 ) -> Views:
-    """The view (V = 1) that each position of an epoch takes of its video; padding gets a harmless one."""
+    """Draw the view (V = 1) that each position of an epoch takes of its video; padding gets a harmless one."""
     clip, T = config.clip, config.model.frames
     frames_B, size_B2 = _fill_padding(row_B, frames_B, width_B, height_B)
     draw = partial(randomness.uniform, config.train.seed, epoch, position_B)
@@ -67,7 +67,7 @@ def train_views(
 
 
 def shown_label(clip: Clip, label_B: np.ndarray, mirror_B: np.ndarray) -> np.ndarray:
-    """[B]: the label of what a video shows, which where it is mirrored may be the other of a pair (clip.flip_pairs)."""
+    """Return [B] labels; a mirrored video of a pair in clip.flip_pairs gets the other label of the pair."""
     mirrored_B = label_B.copy()
     for one, other in zip(clip.flip_pairs[::2], clip.flip_pairs[1::2], strict=True):
         mirrored_B[label_B == one], mirrored_B[label_B == other] = other, one
@@ -77,7 +77,7 @@ def shown_label(clip: Clip, label_B: np.ndarray, mirror_B: np.ndarray) -> np.nda
 def eval_views(
     config: Config, row_B: np.ndarray, frames_B: np.ndarray, width_B: np.ndarray, height_B: np.ndarray
 ) -> Views:
-    """The fixed views of evaluation: every crop of the first clip, then of the next, so v = clip * crops + crop."""
+    """Compute the fixed views of evaluation: all crops of the first clip, then of the next: v = clip * crops + crop."""
     clips, cropping, T = config.eval.clips, config.eval.crops, config.eval_frames
     frames_B, size_B2 = _fill_padding(row_B, frames_B, width_B, height_B)
 
@@ -91,14 +91,14 @@ def eval_views(
 def _fill_padding(
     row_B: np.ndarray, frames_B: np.ndarray, width_B: np.ndarray, height_B: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Frame counts [B] and sizes [B, 2], where padding counts as a video of one frame of 256 x 256 pixels."""
+    """Return frame counts [B] and sizes [B, 2]; padding counts as a video of one frame of 256 x 256 pixels."""
     padding_B = row_B < 0
     size_B2 = np.stack([width_B, height_B], axis=1).astype(np.int64)
     return np.where(padding_B, 1, frames_B).astype(np.int64), np.where(padding_B[:, None], 256, size_B2)
 
 
 def _train_box(clip: Clip, stored_B2: np.ndarray, draw_B2: np.ndarray) -> np.ndarray:
-    """[B, 1, 4]: one box each, where `draw_B2` puts it."""
+    """Place [B, 1, 4], one training box each, by `draw_B2`."""
     opencv = not clip.antialias
     scaled_B2 = crops.scale_short_side(stored_B2, clip.short_side, opencv=opencv) if clip.short_side else stored_B2
     if clip.train_crop == "multiscale":
@@ -112,7 +112,7 @@ def _train_box(clip: Clip, stored_B2: np.ndarray, draw_B2: np.ndarray) -> np.nda
 
 
 def _eval_boxes(config: Config, stored_B2: np.ndarray) -> np.ndarray:
-    """[B, N, 4]: the N boxes that every clip of a video is scored with."""
+    """Place [B, N, 4], the N boxes that every clip of a video is scored with."""
     side, opencv = config.eval_size, not config.clip.antialias
     scaled_B2 = crops.scale_short_side(stored_B2, config.eval.short_side, opencv=opencv)
     if config.eval.crops == "center":

@@ -1,4 +1,4 @@
-"""Frame arithmetic: which frames of a video make a clip. Knows nothing of files, pixels or where chance comes from.
+"""Frame arithmetic: the frames of a video that make a clip. Knows nothing of files, pixels or randomness.
 
 Frames are numbered from 0 in presentation order. The rules are MIT TSM's, one number lower, since MIT counts from 1.
 A video with fewer frames than a clip repeats its frames evenly under every rule, where MIT shows the first frame only.
@@ -18,7 +18,7 @@ WINDOW = 64  # frames that a dense clip spans, whatever T is
 
 
 def uniform_draw(frames_B: np.ndarray, draw_BT: np.ndarray) -> np.ndarray:
-    """[B, T]: one frame of each of T equal segments; `draw_BT` in [0, 1) says which. MIT's training rule.
+    """Choose [B, T], one frame of each of T equal segments, by `draw_BT` in [0, 1). MIT's training rule.
 
     Segments are n // T frames long, so the last n % T frames are never drawn.
     """
@@ -28,12 +28,12 @@ def uniform_draw(frames_B: np.ndarray, draw_BT: np.ndarray) -> np.ndarray:
 
 
 def segment_starts(frames_B: np.ndarray, T: int) -> np.ndarray:
-    """[B, T]: the first frame of each of the segments that `uniform_draw` draws from."""
+    """Compute [B, T], the first frame of each of the segments that `uniform_draw` draws from."""
     return np.arange(T) * (frames_B[:, None] // T)
 
 
 def uniform_clips(frames_B: np.ndarray, T: int, clips: int) -> np.ndarray:
-    """[B, N, T]: N fixed clips, each the same place of T equal segments; places lie 1/N segment apart.
+    """Choose [B, N, T], N fixed clips, each the same place of T equal segments; places lie 1/N segment apart.
 
     The first clip takes the centres: one clip is MIT's test rule, two are its "twice sample" (centres, left edges).
     """
@@ -43,7 +43,7 @@ def uniform_clips(frames_B: np.ndarray, T: int, clips: int) -> np.ndarray:
 
 
 def dense_draw(frames_B: np.ndarray, T: int, draw_B: np.ndarray) -> np.ndarray:
-    """[B, T]: every (64 // T)-th frame of a window that `draw_B` in [0, 1) places. MIT's training rule.
+    """Choose [B, T], every (64 // T)-th frame of a window that `draw_B` in [0, 1) places. MIT's training rule.
 
     Like MIT's, it never takes the last place, and a window longer than the video goes on at its beginning.
     """
@@ -52,7 +52,7 @@ def dense_draw(frames_B: np.ndarray, T: int, draw_B: np.ndarray) -> np.ndarray:
 
 
 def dense_clips(frames_B: np.ndarray, T: int, clips: int) -> np.ndarray:
-    """[B, N, T]: N windows, evenly from the first place to the last; MIT's test rule takes 10. One is in the middle."""
+    """Choose [B, N, T], N windows, evenly from first to last place (one: the middle). MIT's test rule takes 10."""
     step_N, steps = (np.arange(clips), clips - 1) if clips > 1 else (np.array([1]), 2)
     start_BN = _last_start(frames_B)[:, None] * step_N // steps
     return _dense(frames_B, T, start_BN)
@@ -69,7 +69,7 @@ def _dense(frames_B: np.ndarray, T: int, start_BN: np.ndarray) -> np.ndarray:
 
 
 def _repeat_if_short(frames_B: np.ndarray, chosen_BNT: np.ndarray) -> np.ndarray:
-    """The chosen frames; where a video is shorter than a clip, its frames evenly repeated instead."""
+    """Replace the frames of videos that are shorter than a clip by all of their frames, evenly repeated."""
     T = chosen_BNT.shape[2]
     short_B = frames_B < T
     if short_B.any():
@@ -78,7 +78,7 @@ def _repeat_if_short(frames_B: np.ndarray, chosen_BNT: np.ndarray) -> np.ndarray
 
 
 def towards_keyframes(videos: Sequence[Video], frames_BT: np.ndarray, lowest_BT: np.ndarray, most: int) -> np.ndarray:
-    """[B, T]: each frame moved back to the last keyframe before it, or as far towards that as `most` frames.
+    """Move each frame [B, T] back to the last keyframe before it, or as far towards that as `most` frames.
 
     No frame is moved below its own `lowest_BT`. No video may be one that is read whole: its packets and its frames may
     differ in number. What becomes of a video's frames does not depend on the others.

@@ -1,4 +1,4 @@
-"""Which videos make up which batch: the arithmetic of epochs, steps and ranks. Reads nothing, decodes nothing."""
+"""Plans: the videos of each batch, by the arithmetic of epochs, steps and ranks. Reads nothing, decodes nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from configs.schema import Config
 from dali_pipes.batch import Shard
 from dali_pipes.errors import DataError
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.views import draw as views
-from dali_pipes.views import frames, randomness
-from dali_pipes.views import frames as snap
+from dali_pipes.views import draw, frames, randomness
 from dali_pipes.views.draw import Views
 
 Place = tuple[int, int]  # epoch, and step within it
@@ -26,7 +24,7 @@ EVAL_BYTES = 1 << 30  # of decoded frames in a batch of evaluation; several batc
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """Every readable video once an epoch in an order of that epoch's own; the tail that fills no batch is left out.
+    """Take every readable video once an epoch, in an order that differs by epoch; drop the tail that fills no batch.
 
     Step `s` takes positions `[s * batch, (s + 1) * batch)` of the order, which are dealt out to the ranks part by part,
     so that the global sequence does not depend on how many there are.
@@ -38,7 +36,7 @@ class TrainPlan:
     views = 1
 
     def __post_init__(self):
-        batch_per_rank(self.config.train.batch, self.shard.count)  # which may refuse
+        batch_per_rank(self.config.train.batch, self.shard.count)  # raises ConfigError where it does not split
         if not len(self):
             usable, ranks = len(self.catalog.usable), self.shard.count
             largest = usable // ranks * ranks
@@ -69,19 +67,19 @@ class TrainPlan:
         return len(self.catalog.usable) // self.config.train.batch
 
     def places(self, epoch: int, step: int) -> Iterator[Place]:
-        """This step and all that follow, from one epoch into the next without an end."""
+        """Yield this step and all that follow, from one epoch into the next, without an end."""
         return (divmod(number, len(self)) for number in itertools.count(epoch * len(self) + step))
 
     def draw(self, epoch: int, step: int) -> Views:
-        """The views of this rank's batch at `step`."""
+        """Draw the views of this rank's batch at `step`."""
         position_B = step * self.config.train.batch + self.shard.index * self.batch + np.arange(self.batch)
         order_B = randomness.permute(self.config.train.seed, epoch, position_B, len(self.catalog.usable))
         row_B = np.asarray(self.catalog.usable[order_B])
-        drawn = views.train_views(self.config, epoch, position_B, row_B, *shapes(self.catalog, row_B))
+        drawn = draw.train_views(self.config, epoch, position_B, row_B, *shapes(self.catalog, row_B))
         return self._snapped(drawn) if self.config.clip.snap else drawn
 
     def _snapped(self, drawn: Views) -> Views:
-        """The same views of cheaper frames. Videos that are read whole or are shorter than a clip keep their frames."""
+        """Move the frames towards keyframes. Videos read whole or shorter than a clip keep theirs."""
         videos = [self.catalog.video(row) for row in drawn.row_B.tolist()]
         places = [
             place for place, video in enumerate(videos) if video.access != "whole" and video.frames >= self.frames
@@ -89,7 +87,7 @@ class TrainPlan:
         if not places:
             return drawn
         frames_BVT = drawn.frames_BVT.copy()
-        frames_BVT[places, 0] = snap.towards_keyframes(
+        frames_BVT[places, 0] = frames.towards_keyframes(
             [videos[place] for place in places],
             drawn.frames_BVT[places, 0],
             frames.segment_starts(self.catalog.frames_N[drawn.row_B[places]], self.frames),
@@ -100,7 +98,7 @@ class TrainPlan:
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """Every readable video exactly once, in the order of the list; the last batches are padded with row −1."""
+    """Take every readable video exactly once, in the order of the list; pad the last batches with row −1."""
 
     config: Config
     catalog: Catalog
@@ -112,8 +110,8 @@ class EvalPlan:
 
     @property
     def views(self) -> int:
-        """Views per video."""
-        return views.num_views(self.config)
+        """Count the views of a video."""
+        return draw.num_views(self.config)
 
     @property
     def frames(self) -> int:
@@ -127,7 +125,7 @@ class EvalPlan:
 
     @cached_property
     def batch(self) -> int:
-        """Videos per step on this rank: by default as many as keep the number of frames of a training batch.
+        """Count the videos of a step on this rank: by default as many as keep the frames of a training batch.
 
         Fewer where videos are large, so that their decoded frames do not fill the memory. By the mean, since one large
         video in a set of small ones should not slow all of them down.
@@ -143,23 +141,23 @@ class EvalPlan:
         return -(-len(self.catalog.usable) // (self.batch * self.shard.count))
 
     def places(self, epoch: int, step: int) -> Iterator[Place]:
-        """This step and all that follow in the epoch."""
+        """Yield this step and all that follow in the epoch."""
         return ((epoch, step) for step in range(step, len(self)))
 
     def draw(self, epoch: int, step: int) -> Views:
-        """The views of this rank's batch at `step`; the same in every epoch."""
+        """Return the views of this rank's batch at `step`; the same in every epoch."""
         first = (step * self.shard.count + self.shard.index) * self.batch
         usable = self.catalog.usable[first : first + self.batch]
         row_B = np.full(self.batch, -1)
         row_B[: len(usable)] = usable
-        return views.eval_views(self.config, row_B, *shapes(self.catalog, row_B))
+        return draw.eval_views(self.config, row_B, *shapes(self.catalog, row_B))
 
 
 Plan = TrainPlan | EvalPlan
 
 
 def shapes(catalog: Catalog, row_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frames, width and height of each video; of a padding row, those of some other: its views are never used."""
+    """Look up frames, width and height of each video; of a padding row, those of another: its views are never used."""
     return catalog.frames_N[row_B], catalog.width_N[row_B], catalog.height_N[row_B]
 
 
@@ -169,7 +167,7 @@ _ROUNDING = 1e-6  # seconds
 
 
 class Window(NamedTuple):
-    """Some frames of a video in a row."""
+    """Consecutive frames of a video."""
 
     row: int
     first: int  # frame
@@ -177,12 +175,12 @@ class Window(NamedTuple):
 
 
 def whole(catalog: Catalog) -> list[Window]:
-    """Every readable video as a window of its own."""
+    """Make one window of each readable video."""
     return [Window(row, 0, int(catalog.frames_N[row])) for row in catalog.usable.tolist()]
 
 
 def sliding(row: int, time_F: np.ndarray, end: float, seconds: float, stride: float) -> list[Window]:
-    """A video's windows of `seconds`, one every `stride`; the last is moved back to finish at its `end`.
+    """Slide a window of `seconds` over a video, one every `stride`; the last is moved back to finish at its `end`.
 
     `time_F`: when each frame is shown. A video that is not longer than a window is one window.
     """
@@ -198,15 +196,16 @@ def sliding(row: int, time_F: np.ndarray, end: float, seconds: float, stride: fl
 
 @dataclass(frozen=True)
 class WindowPlan(EvalPlan):
-    """Each window once, of one at least, in the views that evaluation takes of a whole video; the last batch is padded
-    with row −1.
+    """Take each window once, in the views that evaluation takes of a whole video; pad the last batch with row −1.
+
+    There must be at least one window.
     """
 
     windows: Sequence[Window]
 
     @cached_property
     def batch(self) -> int:
-        """Windows per step: as many as evaluation takes, unless there are fewer, or their frames fill the memory.
+        """Count the windows of a step: as many as evaluation takes, or as there are, or as memory holds.
 
         With eval.batch set it is that number, whatever there is, so that the network computes as evaluation does.
         """
@@ -221,28 +220,28 @@ class WindowPlan(EvalPlan):
         return -(-len(self.windows) // self.batch)
 
     def at(self, step: int) -> Sequence[Window]:
-        """The windows of a step."""
+        """Return the windows of a step."""
         return self.windows[step * self.batch : (step + 1) * self.batch]
 
     def draw(self, epoch: int, step: int) -> Views:
-        """The views of the batch at `step`."""
+        """Return the views of the batch at `step`."""
         padded = [*self.at(step), *[Window(-1, 0, 1)] * self.batch][: self.batch]
         row_B, first_B, frames_B = np.array(padded).T
         _, width_B, height_B = shapes(self.catalog, row_B)
-        drawn = views.eval_views(self.config, row_B, frames_B, width_B, height_B)
+        drawn = draw.eval_views(self.config, row_B, frames_B, width_B, height_B)
         return replace(drawn, frames_BVT=drawn.frames_BVT + first_B[:, None, None])
 
 
 @dataclass(frozen=True)
 class FramePlan(EvalPlan):
-    """Every n-th frame of one video in order, some at a time, as a clip of one view: the centre crop of evaluation."""
+    """Take every n-th frame of one video in order, in chunks, as clips of one view: the centre crop of evaluation."""
 
     row: int
     every: int
 
     @classmethod
     def of(cls, config: Config, catalog: Catalog, row: int, every: int) -> FramePlan:
-        """The plan for a row, whatever clips `config` asks for."""
+        """Make the plan for a row; the clips that `config` asks for are ignored."""
         frame_bytes = 3 * int(catalog.width_N[row]) * int(catalog.height_N[row])
         chunk = max(1, min(CHUNK, BATCH_BYTES // frame_bytes))
         one_clip = replace(config.eval, crops="center", clips=1, frames=chunk, batch=1)
@@ -253,16 +252,16 @@ class FramePlan(EvalPlan):
 
     @property
     def numbers(self) -> range:
-        """The frames that are fed."""
+        """List the frames that are fed."""
         return range(0, int(self.catalog.frames_N[self.row]), self.every)
 
     def at(self, step: int) -> range:
-        """The frames of a step: the first ones of its clip. A clip at the end repeats its last frame."""
+        """Return the frames of a step: the first ones of its clip. The last clip repeats its last frame."""
         return self.numbers[step * self.frames : (step + 1) * self.frames]
 
     def draw(self, epoch: int, step: int) -> Views:
-        """The view at `step`."""
+        """Return the view at `step`."""
         row_B = np.array([self.row])
-        drawn = views.eval_views(self.config, row_B, *shapes(self.catalog, row_B))
+        drawn = draw.eval_views(self.config, row_B, *shapes(self.catalog, row_B))
         frames_T = np.pad(self.at(step), (0, self.frames - len(self.at(step))), mode="edge")
         return replace(drawn, frames_BVT=frames_T[None, None])

@@ -1,6 +1,6 @@
 """Randomness without state: a number is a hash of where it is used, so any part of any epoch is drawn at once.
 
-Owns the hash, the streams, and the order of an epoch. What the numbers decide is the business of `views.py`.
+Owns the hash, the streams, and the order of an epoch. `draw.py` decides with them.
 
 The hash is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), whose
 k-th output is `_mix(start + k * GAMMA)`. (stream, seed, epoch, position) are absorbed one after the other into `start`.
@@ -23,7 +23,7 @@ ROUNDS = 16  # of the Feistel network; 8 would do for many videos, but prefer so
 
 
 def uniform(seed: int, epoch: int, position_B: np.ndarray, stream: int, count: int | None = None) -> np.ndarray:
-    """Numbers in [0, 1), float64: [B], or [B, count] where a position needs `count` of them."""
+    """Draw numbers in [0, 1), float64: [B], or [B, count] where a position needs `count` of them."""
     start_B = _absorb(_key(seed, epoch, stream), position_B)
     number = np.arange(1, 2 if count is None else count + 1)
     bits_BN = _absorb(start_B[:, None], number)
@@ -32,7 +32,7 @@ def uniform(seed: int, epoch: int, position_B: np.ndarray, stream: int, count: i
 
 
 def permute(seed: int, epoch: int, position_B: np.ndarray, count: int) -> np.ndarray:
-    """What stands at these positions of the epoch's order, [B] int64: a bijection on range(count), for count >= 1.
+    """Look up these positions in the epoch's order, [B] int64: a bijection on range(count), for count >= 1.
 
     A Feistel network permutes the smallest range of whole bits that holds `count`. What falls outside range(count) is
     permuted again until it falls inside ("cycle walking", Black and Rogaway, CT-RSA 2002): under two walks on average.
@@ -48,7 +48,7 @@ def permute(seed: int, epoch: int, position_B: np.ndarray, count: int) -> np.nda
 
 
 def _feistel(number_B: np.ndarray, bits: int, round_keys: np.ndarray) -> np.ndarray:
-    """A bijection on range(2**bits): each round changes one half of the bits by a hash of the other half."""
+    """Permute range(2**bits): each round changes one half of the bits by a hash of the other half."""
     widths = bits // 2, bits - bits // 2
     halves_2B = [number_B >> widths[1], number_B & _mask(widths[1])]
     for turn, key in enumerate(round_keys):
@@ -59,7 +59,7 @@ def _feistel(number_B: np.ndarray, bits: int, round_keys: np.ndarray) -> np.ndar
 
 @lru_cache(maxsize=64)  # a small batch would spend half of its time here
 def _key(seed: int, epoch: int, stream: int) -> np.ndarray:
-    """[1] uint64: where the sequences of one stream in one epoch start."""
+    """Compute [1] uint64, where the sequences of one stream in one epoch start."""
     key = np.zeros(1, np.uint64)
     for value in (stream, seed, epoch):
         key = _absorb(key, np.array([value]))
@@ -67,12 +67,12 @@ def _key(seed: int, epoch: int, stream: int) -> np.ndarray:
 
 
 def _absorb(state: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """The state after `value` was added to it; different values give different states."""
+    """Add `value` to the state; different values give different states."""
     return _mix(state + GAMMA * value.astype(np.uint64, copy=False))
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser: each bit that goes in flips each bit that comes out with probability one half."""
+    """Mix bits by SplitMix64's finaliser: each input bit flips each output bit with probability one half."""
     bits = bits ^ (bits >> 30)
     bits *= np.uint64(0xBF58476D1CE4E5B9)
     bits ^= bits >> 27

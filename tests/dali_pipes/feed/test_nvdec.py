@@ -134,7 +134,7 @@ def spoil(path):
 @pytest.fixture
 def working_nvdec(monkeypatch):
     for module in (loader, dali_runner):
-        monkeypatch.setattr(module, "trial", lambda device: "")
+        monkeypatch.setattr(module, "why_nvdec_fails", lambda device: "")
 
 
 def test_auto_leaves_a_set_to_nvdec_only_where_all_of_it_is_for_nvdec(tmp_path, working_nvdec):
@@ -155,9 +155,11 @@ def test_a_run_is_told_why_auto_decodes_on_the_cpu(tmp_path, monkeypatch, capsys
     config = with_section(make_config(write_set(tmp_path)), "data", decoder="auto")
     asked = []
 
-    def on_cpu(config, catalog, plan, device):
+    def on_cpu(config, catalog, plan, device, note):
         asked.append(config.data.decoder)
-        return SyntheticLoader(config, "train", Shard(), torch.device("cpu"))
+        videos = SyntheticLoader(config, "train", Shard(), torch.device("cpu"))
+        videos.note = note
+        return videos
 
     monkeypatch.setattr(loader, "VideoLoader", on_cpu)
     loaders.open_loader(config, "train", GPU)
@@ -195,7 +197,7 @@ def test_a_gpu_that_dali_cannot_use_is_told_in_a_line_with_the_driver_that_it_ne
 @without_gpu
 def test_the_trial_of_a_gpu_gives_what_dali_says(monkeypatch):
     monkeypatch.setattr(nvdec, "library", lambda: None)
-    reason = dali_runner.trial.__wrapped__(GPU)
+    reason = dali_runner.why_nvdec_fails.__wrapped__(GPU)
     assert reason.startswith("NVDEC does not work here: You are trying to create a GPU DALI pipeline")
 
 
