@@ -1,0 +1,62 @@
+"""Settings of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from omegaconf import MISSING
+
+from configs.checks import Problem, at_least, fractions
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network."""
+
+    name: Literal["tsm", "tsn"] = "tsm"
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"] = "resnet50"
+    width: int = 64
+    """Channels of the ResNet's stem; 64 is the published network, less makes a slim one for demos and tests."""
+    num_classes: int = MISSING
+    frames: int = 8
+    """T: frames per clip, in training and (unless the eval section says otherwise) in evaluation."""
+    shift_div: int = 8
+    """Of every shifted input, 1/shift_div of the channels takes the next frame and as many the previous one."""
+    shift_every: int = 0
+    """Shift in every nth block of a stage; 0: as MIT, in each, and every second one where a stage has 23 or more."""
+    causal: bool = False
+    """Take channels of the previous frame only, so that streams can be classified as they come (name: tsm)."""
+    non_local: bool = False
+    """Add MIT's five non-local blocks, through which all places of all frames see each other (resnet50, resnet101)."""
+    dropout: float = 0.5
+    consensus: Literal["logits", "features"] = "logits"
+    """Average over frames after the classifier (TSM, MIT's TSN) or before its dropout (PaddleVideo's TSN)."""
+    fc_std: float = 0.001
+    """Standard deviation of the classifier's initial weights."""
+    pretrained: str = "imagenet"
+    """`imagenet` or `imagenet_v2` (torchvision's weights of either recipe), `none`, or a file: see docs/weights.md."""
+    shift: Literal["auto", "reference", "where", "folded"] = "auto"
+    """How the shift is done: `auto` is what was measured to be fast; `folded` is inside the convolution after it."""
+
+    @property
+    def any_frames(self) -> bool:
+        """Whether it takes clips of any number of frames; otherwise of `frames` only."""
+        return self.name == "tsn" or self.causal
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, width=8, num_classes=2, frames=1, shift_div=2, shift_every=0, fc_std=0)
+        yield from fractions(self, "dropout")
+        if self.causal and self.name != "tsm":
+            yield "causal", f"a {self.name} looks at single frames, so it has no direction; set model.name=tsm"
+        if self.backbone == "mobilenet_v2" and self.shift_every:
+            yield "shift_every", "only ResNets have stages to count blocks in; leave it at 0 for mobilenet_v2"
+        if self.non_local and self.backbone not in ("resnet50", "resnet101"):
+            yield "non_local", f"a {self.backbone} lacks the blocks that they follow; take resnet50 or resnet101"
+        elif self.non_local and self.causal:
+            yield "non_local", "lets frames see those after them, which model.causal=true rules out; set one to false"
+        if self.backbone == "mobilenet_v2" and self.width != 64:
+            yield "width", "only ResNets can be made slim; leave it at 64 for mobilenet_v2"
+        elif self.pretrained in ("imagenet", "imagenet_v2") and self.width != 64:
+            yield "pretrained", f"ImageNet weights do not fit model.width={self.width}; take `none`, or a width of 64"

@@ -1,0 +1,113 @@
+"""Settings of a training run: optimizer and schedule, length and folder, device and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from omegaconf import MISSING
+
+from configs.checks import Problem, at_least, fractions
+
+
+@dataclass(frozen=True)
+class Optim:
+    """SGD, its schedule, and which parameters decay."""
+
+    lr: float = MISSING
+    """Base learning rate, for a global batch of lr_for_batch."""
+    lr_for_batch: int = 0
+    """The rate in use is lr * train.batch / lr_for_batch; 0: lr as it is, whatever the batch."""
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    decay: Literal["weights", "all", "classifier"] = "weights"
+    """What weight_decay is for: convolution and linear weights (TSM); norms and biases too (PaddleVideo's TSN); the
+    classifier's weight alone (PaddleVideo's TSM on UCF101)."""
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[int, ...] = ()
+    """Epochs after which the rate is multiplied by gamma (schedule: step)."""
+    gamma: float = 0.1
+    warmup_epochs: float = 0.0
+    warmup_start: float = 0.1
+    """First learning rate of the warm-up, as a fraction of lr."""
+    clip_norm: float = 0.0
+    """Largest global gradient norm; 0: no clipping."""
+    fc_lr_mult: tuple[float, float] = (1.0, 1.0)
+    """Multipliers of lr for the classifier's weight and bias; all other biases take bias_lr_mult."""
+    bias_lr_mult: float = 1.0
+    label_smoothing: float = 0.0
+    impl: Literal["torch", "apex"] = "torch"
+    """`apex`: NVIDIA's fused SGD, where that is built; the same update."""
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, lr=0, weight_decay=0, milestones=1, gamma=0, warmup_epochs=0, clip_norm=0)
+        yield from at_least(self, fc_lr_mult=0, bias_lr_mult=0, lr_for_batch=0)
+        yield from fractions(self, "momentum", "warmup_start", "label_smoothing")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            yield "milestones", f"{list(self.milestones)} does not rise; write each epoch once, in order"
+        if self.schedule == "cosine" and self.milestones:
+            yield "milestones", "a cosine schedule has none; write [] or set optim.schedule=step"
+        if self.nesterov and not self.momentum:
+            yield "nesterov", "needs a momentum above 0"
+
+
+@dataclass(frozen=True)
+class Train:
+    """The run: how long, how large, where it is written."""
+
+    name: str = MISSING
+    """Name of the run; its folder is `runs/name`."""
+    runs: str = "runs"
+    epochs: int = MISSING
+    batch: int = MISSING
+    """Clips per optimizer step over all ranks."""
+    accumulate: int = 1
+    """Parts that a rank's clips pass the network in, one after the other, for less memory: the same gradient, except
+    that batch norms see a part at a time."""
+    mixup: float = 0.0
+    """Alpha of the Beta distribution that says in which proportion clips are mixed; 0: they are not."""
+    cutmix: float = 0.0
+    """The same for boxes that clips exchange; where both are set, one of the two is chosen for each batch."""
+    ema: float = 0.0
+    """Decay of the running average of the weights, which is then what is evaluated and kept as the best; 0: none."""
+    partial_bn: bool = False
+    """Keep the statistics, weight and bias of all batch norms but the first as they are, as MIT does on UCF101."""
+    seed: int = 0
+    log_every: int = 20
+    """Steps between two log lines: the only places where training reads numbers from the device."""
+    eval_every: int = 1
+    """Epochs between two evaluations; 0: only at the end."""
+    checkpoint_every: int = 1
+    """Epochs between two checkpoints."""
+    keep: int = 2
+    """How many of the newest checkpoints are kept, beside the best."""
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, epochs=1, batch=1, seed=0, log_every=1, eval_every=0, checkpoint_every=1, keep=2)
+        yield from at_least(self, accumulate=1, mixup=0, cutmix=0)
+        if not 0 <= self.ema < 1:
+            yield "ema", f"{self.ema:g} is not at least 0 and below 1"
+        if self.name in ("", ".", "..") or "/" in str(self.name):
+            yield "name", f"{self.name!r} cannot name a folder; write a word, and set train.runs to move it elsewhere"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the run computes on. Nothing here may change a result beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp16", "bf16", "fp32"] = "auto"
+    """`auto`: fp16 on a GPU, bf16 on a CPU with instructions for it, else fp32."""
+    channels_last: bool = True
+    batchnorm: Literal["torch", "apex"] = "torch"
+    """`apex`: NVIDIA's, fused with the ReLUs and additions behind them, where that is built; fp16 without compile."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    threads: int | Literal["auto"] = "auto"
+    """Threads that cut and decode, per rank; `auto`: this rank's share of the cores."""
+    prefetch: int = 3
+    """Batches in preparation ahead of the one in use."""
+
+    def problems(self) -> Iterator[Problem]:
+        yield from at_least(self, threads=1, prefetch=1)
