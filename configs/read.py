@@ -1,7 +1,6 @@
-"""Recipes and overrides as they were written: each setting's text and its place. Knows keys, but judges no value.
+"""Read the settings of recipes and overrides as text, each with its place. Keys are checked here, values in `load`.
 
-Only the schema's two levels are looked into, and nothing is constructed from YAML: aliases do not expand, tags do not
-call, interpolations do not read anything.
+YAML is composed, never constructed: aliases do not expand, tags call nothing, interpolations read nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from configs.schema import Config
 SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 """The recipes that come with the project, by name."""
 
-MOST_BYTES = 65_536  # a recipe has two or three thousand; more is not a recipe, and takes seconds to parse
-MOST_BRACKETS = 20  # open at once; a recipe has two, and PyYAML's time grows with their square
+MOST_BYTES = 65_536  # a recipe has two or three thousand; a larger file takes seconds to parse
 
 _PREFIX = "tag:yaml.org,2002:"
 _PLAIN_NAMES = ("str", "int", "float", "bool", "null", "timestamp", "seq", "map", "merge", "value")
@@ -28,20 +26,11 @@ _PLAIN_TAGS = {_PREFIX + name for name in _PLAIN_NAMES}
 
 
 class Mistake(str):
-    """What is wrong with how a setting is written, in place of its value."""
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's own, in pure Python, because the C one crashes on deep nesting."""
-
-    def fetch_flow_collection_start(self, token_class: type) -> None:
-        if self.flow_level == MOST_BRACKETS:
-            raise yaml.scanner.ScannerError(None, None, "nested too deeply", self.get_mark())
-        super().fetch_flow_collection_start(token_class)
+    """An error in how a setting is written, in place of its value."""
 
 
 class Setting(NamedTuple):
-    """A value as it was written."""
+    """A setting with its value as text."""
 
     key: str
     value: object  # text, list of texts, Mistake; None or {} where YAML has a null or a mapping, which no setting takes
@@ -49,7 +38,7 @@ class Setting(NamedTuple):
 
 
 def argument(text: str) -> Setting:
-    """A `section.key=value` override. The value is the text after the first `=`, whatever YAML would make of it."""
+    """Read a `section.key=value` override. The value is the text after the first `=`, not YAML."""
     place = f"argument {text!r}"
     key, equals, value = text.partition("=")
     if not equals:
@@ -61,7 +50,7 @@ def argument(text: str) -> Setting:
 
 
 def recipe(name_or_path: str) -> Iterator[Setting]:
-    """The settings of a recipe in the order of its lines. ConfigError, at once, where it cannot be read as YAML."""
+    """Yield the settings of a recipe in the order of its lines. Raises ConfigError if it is not valid YAML."""
     try:
         path = _find(name_or_path)
         with path.open("rb") as file:
@@ -77,7 +66,7 @@ def recipe(name_or_path: str) -> Iterator[Setting]:
 
 
 def _find(name_or_path: str) -> Path:
-    """The recipe's file: the path if it is one, else the shipped recipe of that name."""
+    """Find the recipe's file: the path itself, or the shipped recipe of that name."""
     path = Path(name_or_path)
     if path.is_file():
         return path
@@ -101,9 +90,9 @@ def _text(content: bytes, label: str) -> str:
 
 
 def _compose(text: str, label: str) -> yaml.Node | None:
-    """The YAML nodes of a text, which know their lines."""
+    """Parse a text to YAML nodes, which know their lines. The C loader would crash on deep nesting."""
     try:
-        loader = _Loader(text)
+        loader = yaml.SafeLoader(text)
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         line, problem = error.problem_mark.line + 1, error.problem
@@ -115,7 +104,7 @@ def _compose(text: str, label: str) -> yaml.Node | None:
 
 
 def _settings(mapping: yaml.MappingNode, prefix: str, label: str, lines: dict[str, int]) -> Iterator[Setting]:
-    """The settings below a mapping; `lines` remembers where each key was first written."""
+    """Yield the settings below a mapping; `lines` has the line of each key so far, to find duplicates."""
     for name, node in mapping.value:
         key = prefix + (name.value if isinstance(name, yaml.ScalarNode) and name.value.isprintable() else "?")
         line = name.start_mark.line + 1
@@ -135,7 +124,7 @@ def _is_mapping(node: yaml.Node | None) -> bool:
 
 
 def _plain(node: yaml.Node) -> object:
-    """A node as `Setting.value` has it."""
+    """Return a node as `Setting.value`."""
     if node.tag not in _PLAIN_TAGS:
         return Mistake(f"the tag {node.tag.replace(_PREFIX, '!!')} is not allowed; write a plain value")
     if isinstance(node, yaml.MappingNode):
@@ -146,12 +135,12 @@ def _plain(node: yaml.Node) -> object:
 
 
 def _list(items: list) -> object:
-    """The items, or the first Mistake among them."""
+    """Return the items, or the first Mistake among them."""
     return next((item for item in items if isinstance(item, Mistake)), items)
 
 
 def _scalar(text: str) -> str:
-    """Text, unless OmegaConf would take it for something else than itself."""
+    """Return the text, or a Mistake if OmegaConf would interpret it."""
     if "${" in text:
         return Mistake("interpolation with ${...} is not supported; write the value itself")
     if text.lstrip("\\") == "???":
@@ -167,7 +156,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def expected(kind: object) -> str:
-    """What a setting of this type takes, in words."""
+    """Describe the values that a setting of this type takes."""
     options = get_args(kind)
     if kind in _WORDS:
         return _WORDS[kind]
@@ -180,7 +169,7 @@ def expected(kind: object) -> str:
 
 
 def likely(key: str) -> list[str]:
-    """The settings (or the section) that a person may have meant by an unknown key; none where none is near."""
+    """Return the settings (or the section) that may have been meant by an unknown key; empty if none is similar."""
     section, _, name = key.rpartition(".")
     elsewhere = [known for known in KINDS if known.endswith(f".{name}")]
     if elsewhere and section in ("", *SECTIONS):
@@ -192,12 +181,12 @@ def likely(key: str) -> list[str]:
 
 
 def did_you_mean(words: Iterable[str]) -> str:
-    """The end of an error message that offers `words`; empty where there are none."""
+    """Return the end of an error message that offers `words`; empty if there are none."""
     offer = " or ".join(words)
     return f"; did you mean {offer}?" if offer else ""
 
 
 def inside(section: str) -> str:
-    """The end of an error message that lists what a section holds; the sections themselves where it is none."""
+    """Return the end of an error message that lists the settings of a section, or all sections if it is unknown."""
     held = [known.split(".")[1] for known in KINDS if known.startswith(f"{section}.")]
     return f"; {section} has {', '.join(held)}" if held else f"; there are {', '.join(SECTIONS)}"
