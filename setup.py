@@ -10,10 +10,11 @@ setup(
     description="TSM and TSN action recognition, trained from mp4 at the speed of the GPU",
     python_requires=">=3.11",
     packages=find_packages(include=["configs*", "dali_pipes*", "models*", "engine*"]),
-    package_data={"configs": ["*.yaml"], "models": ["**/*.jsonl"]},
+    package_data={"configs": ["*.yaml"], "engine": ["**/*.j2"], "models": ["**/*.jsonl"]},
     install_requires=[
         "av>=15,<20",  # 20 is not out: every version of late has renamed or removed something that is used here
         "filelock>=3.13",
+        "jinja2>=3.1",
         "matplotlib>=3.8",
         "numpy>=1.26",
         "nvidia-dali-cuda130>=2.4",  # for a driver older than 580: nvidia-dali-cuda120 in its place, never beside it

@@ -1,4 +1,4 @@
-"""The curves of a run as SVG pictures: loss, accuracy, learning rate, gradient, speed, waiting for data."""
+"""Curves of a run as SVG: loss, accuracy, learning rate, gradient norm, speed, time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from engine.runs.html import Markup
+MOST_POINTS = 300  # of a curve: longer ones show means of groups of lines, in a band from lowest to highest
+FEW_POINTS = 30  # of a curve: each point gets a marker, so that a single one is visible
 
-MOST_POINTS = 300  # of a curve: where there are more lines, means of as many each, in a band from lowest to highest
-FEW_POINTS = 30  # of a curve: each is marked, and a single one can be seen
-
-# What is drawn in this colour takes the colour of the page's text, light or dark.
-INK = "#010203"
 STYLE = {
-    **dict.fromkeys(
-        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), INK
-    ),
+    "grid.color": "black",
     **dict.fromkeys(("axes.facecolor", "figure.facecolor", "savefig.facecolor"), "none"),
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
-    "path.simplify": False,  # there are few points
+    "path.simplify": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "curves",
 }
@@ -33,20 +28,20 @@ Lines = Sequence[dict]  # of metrics.jsonl
 
 
 def draw(train: Lines, val: Lines) -> Iterator[tuple[str, Markup]]:
-    """(caption, SVG element) of each number that is known, over epochs."""
+    """Yield (caption, SVG element) for each number that was recorded, over epochs."""
     both = {"training": train, "evaluation": val}
     yield from _picture("loss", "loss", both)
     yield from _picture("top-1, %", "top1", both, scale=100)
     yield from _picture("learning rate", "lr", {"": train})
-    yield from _picture("norm of the gradient", "grad_norm", {"": train})
+    yield from _picture("gradient norm", "grad_norm", {"": train})
     yield from _picture("clips/s", "clips_per_s", {"": train}, bottom=0)
-    yield from _picture("waiting for data, % of the time", "data_fraction", {"": train}, scale=100, bottom=0)
+    yield from _picture("waiting for data, % of time", "data_fraction", {"": train}, scale=100, bottom=0)
 
 
 def _picture(
     caption: str, name: str, curves: dict[str, Lines], scale: float = 1, bottom: float | None = None
 ) -> Iterator[tuple[str, Markup]]:
-    """One number over epochs, a curve for each label; nothing where it is not known at all."""
+    """Draw one number over epochs, a curve for each label; yields nothing if it was never recorded."""
     known = {label: lines for label, lines in curves.items() if any(line.get(name) is not None for line in lines)}
     if not known:
         return
@@ -64,7 +59,7 @@ def _picture(
 
 
 def _curve(axes: Axes, lines: Lines, name: str, scale: float, label: str) -> None:
-    """One number over epochs; where it is not known the curve has a gap."""
+    """Draw one number over epochs, with gaps where it was not recorded."""
     each = np.ma.masked_invalid([(line["epoch"], scale * _known(line.get(name))) for line in lines])
     step = -(-len(each) // MOST_POINTS)
     groups = [each[at : at + step] for at in range(0, len(each), step)]
@@ -81,10 +76,12 @@ def _known(number: float | None) -> float:
 
 
 def _svg(figure: Figure) -> Markup:
-    """The figure's element alone: no declarations and no metadata, which name addresses of others, nor names of parts,
-    which another picture of the page would have, too.
+    """Return the figure as one SVG element without declarations and metadata, which hold URLs.
+
+    Matplotlib's ids (`xtick_1`, `patch_3`) would repeat on a page with several pictures, so they become classes, by
+    which the page's style gives axes the colour of its text.
     """
     content = io.StringIO()
     figure.savefig(content, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     element = "<svg" + content.getvalue().partition("<svg")[2]
-    return Markup(re.sub(r' id="\w+_\d+"', "", element).replace(INK, "currentColor"))
+    return Markup(re.sub(r' id="([a-z.0-9]+)_\d+"', r' class="\1"', element))

@@ -8,8 +8,7 @@ import pytest
 
 from configs import ConfigError
 from engine.files import read_lines
-from engine.runs import html as page_module
-from engine.runs import plots, report, run_folder
+from engine.runs import html, plots, report, run_folder
 from tests.support import tiny
 
 HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}$ & \"quotes'", "\x1b[2J\udcff")
@@ -90,15 +89,37 @@ def test_a_single_line_can_be_seen():
     assert len(re.findall('<use [^>]*style="fill: #1f77b4', drawn)) == 1
 
 
-def test_pictures_have_the_colours_of_the_page_light_or_dark(page):
-    styles = " ".join(attributes.get("style", "") for _, attributes in page.elements)
-    assert "currentColor" in styles and plots.INK not in styles
-    assert not re.search("#000|#fff|black|white", styles)
+class BlackStrokes(HTMLParser):
+    """For each stroke in a fixed black or white, the classes of the groups around it."""
+
+    def __init__(self, svg):
+        super().__init__()
+        self.around, self.found = [], []
+        self.feed(svg)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if re.search("stroke: (#000|#fff|black|white)", attributes.get("style", "")):
+            self.found.append({name for name in self.around if name})
+        if tag == "g":
+            self.around.append(attributes.get("class"))
+
+    def handle_endtag(self, tag):
+        if tag == "g":
+            self.around.pop()
 
 
-def test_it_lists_the_classes_and_the_settings_that_depart_from_the_defaults(page):
+def test_axes_take_the_colour_of_the_pages_text_light_or_dark(folder):
+    content = report.write(folder).read_text()
+    assert "svg :is(.patch, .xtick, .ytick) :is(path, use) { stroke: currentColor !important }" in content
+    found = BlackStrokes("".join(re.findall("<svg.*?</svg>", content, re.DOTALL))).found
+    assert found and all(around & {"patch", "xtick", "ytick"} for around in found)
+    assert not re.search("fill: (#fff|white)", content)
+
+
+def test_it_lists_the_classes_and_the_non_default_settings(page):
     assert "All 3 classes, worst first" in page.texts
-    settings = page.texts[page.texts.index("Settings that depart from the defaults") :]
+    settings = page.texts[page.texts.index("Non-default settings") :]
     assert settings[settings.index("model.width") + 1 :][:2] == ["8", "64"]
     assert "model.name" not in page.texts
     assert any("pytest" in text for text in page.texts)  # the command
@@ -144,12 +165,16 @@ def test_why_a_run_failed_is_said_in_full(tmp_path):
     assert "Failed: loss became nan" in Page(report.write(tmp_path)).texts
 
 
-def test_a_column_of_numbers_stands_right_and_short_tables_are_open():
+def test_a_column_of_numbers_is_numeric_and_short_tables_are_open():
     rows = [("a", 1, 2), ("b", 3, "?")]
-    drawn = page_module.folded("two rows", ["name", "count", "other"], rows)
-    assert re.findall('<t[hd] class="number">([^<]*)', drawn) == ["count", "1", "3"]
-    assert drawn.startswith("<details open>")
-    assert page_module.folded("many", [], rows * 20).startswith("<details>")
+    table = html.Table(["name", "count", "other"], rows)
+    assert (table.numeric, table.short) == ([False, True, False], True)
+    assert not html.Table([], rows * 20).short
+
+
+def test_the_column_of_counts_of_a_table_stands_right(folder, page):
+    number_cells = [tag for tag, attributes in page.elements if attributes.get("class", "").startswith("number")]
+    assert {"td", "th"} == set(number_cells)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
