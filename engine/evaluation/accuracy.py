@@ -116,9 +116,8 @@ class Counts:
         )
         wanted_N = torch.ones_like(seen_N)
         wanted_N[[row for row, _, _ in unreadable]] = 0
-        assert torch.equal(seen_N, wanted_N), (
-            f"{int((seen_N != wanted_N).sum())} videos were not evaluated exactly once"
-        )
+        if wrong := int((seen_N != wanted_N).sum()):
+            raise RuntimeError(f"{wrong} videos were not evaluated exactly once")
         if not seen_N.any():
             first = ": ".join(unreadable[0][1:])
             distributed.raise_everywhere(

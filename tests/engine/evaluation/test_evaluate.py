@@ -84,7 +84,7 @@ def test_nothing_readable_is_an_error_not_a_division_by_zero():
 def test_a_loader_that_repeats_a_video_is_found_out():
     loader = RowLoader(4, 4, train=False)
     loader._order = lambda epoch: [0, 1, 2, 2]
-    with pytest.raises(AssertionError, match="2 videos were not evaluated exactly once"):
+    with pytest.raises(RuntimeError, match="2 videos were not evaluated exactly once"):
         run(loader, 3)
 
 
