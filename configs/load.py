@@ -44,6 +44,16 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
     return draft.finish()
 
 
+def overridden(overrides: Sequence[str]) -> dict[str, object]:
+    """Return the settings that `section.key=value` overrides set, by dotted key. Raises ConfigError as `load` does."""
+    draft = _Draft()
+    for text in overrides:
+        draft.put(read.argument(text))
+    if draft.errors:
+        raise ConfigError("\n".join(draft.errors))
+    return {key: OmegaConf.select(draft.tree, key) for key in draft.places}
+
+
 class _Draft:
     """A configuration in the making: its values, where each was set, and what is wrong so far."""
 

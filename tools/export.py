@@ -1,9 +1,9 @@
-"""Write a network as a file for deployment, and keep the file only if it answers as the network does.
+"""Export a network to a file, and keep the file only if it computes what the network computes.
 
     python tools/export.py --weights runs/x/best.pt --format onnx [--precision fp16] [--uint8] [--out FILE]
 
-The file takes any number of clips at once, and carries the class names, the settings and where it comes from;
-`engine.inference.exported.open_deployed` opens it. Exit code 2 for what the user can mend, and where no file was kept.
+The file takes any batch size and holds the class names, settings and origin of the network;
+`engine.inference.exported.open_exported` opens it. Exit code 2 for user errors, and if no file was kept.
 """
 
 from __future__ import annotations
@@ -29,15 +29,22 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(prog="export.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", "-w", metavar="FILE", required=True, help="weights of any known format")
     parser.add_argument("--format", choices=ENDINGS, required=True)
-    parser.add_argument("--out", type=cli.output_file, metavar="FILE", help="else beside the weights, under their name")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the network inside the file")
-    parser.add_argument("--uint8", action="store_true", help="take pixels, [N, T, H, W, 3], and normalise them inside")
-    parser.add_argument("--online", action="store_true", help="take frames of streams, one at a time (model.causal)")
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="to check on and, for aoti, compile for"
+        "--out", type=cli.output_file, metavar="FILE", help="default: next to the weights, under their name"
     )
-    parser.add_argument("--config", "-c", metavar="RECIPE", help="for weights that do not bring their settings")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace those")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the network inside the file")
+    parser.add_argument("--uint8", action="store_true", help="input: pixels [N, T, H, W, 3], normalised inside")
+    parser.add_argument("--online", action="store_true", help="input: frames of streams, one at a time (model.causal)")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="to check on; for aoti and tensorrt also to compile for",
+    )
+    parser.add_argument("--config", "-c", metavar="RECIPE", help="for weights without stored settings")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="settings that replace the stored ones"
+    )
     return parser.parse_args(words)
 
 

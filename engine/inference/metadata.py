@@ -1,67 +1,19 @@
-"""What a deployed file says of itself: how to feed it, what its answers mean, where it comes from.
-
-Every format keeps a card as texts by name, each a JSON value, so that programs without this project can read it too.
-"""
+"""Metadata of a network's file: settings, class names, origin; for exported files also their inputs and precision."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Literal, get_args
 
 import configs
 from configs import Config
 
 Precision = Literal["fp32", "fp16", "bf16"]
-
-
-@dataclass(frozen=True)
-class ExportMetadata:
-    """The card of one file."""
-
-    settings: Config  # of the training; its eval section says which views of a video to score
-    class_names: tuple[str, ...]  # by label; empty where they are not known
-    precision: Precision  # of the network inside; whatever goes in and comes out is fp32
-    uint8: bool  # pixels go in, and are normalised inside
-    caches: tuple[tuple[int, int, int], ...]  # C H W of what a stream keeps; empty where clips go in, not frames
-    weights: str  # name of the file that was exported
-    sha256: str  # of that file
-    made_with: dict[str, str | None]  # versions, and the project's commit
-
-    @property
-    def online(self) -> bool:
-        """Whether frames of streams go in, one at a time."""
-        return bool(self.caches)
-
-    def to_texts(self) -> dict[str, str]:
-        """The card as files keep it. What is needed to feed a file also stands outside the settings, in plain words."""
-        config = self.settings
-        said = {field.name: getattr(self, field.name) for field in fields(self)} | {
-            "settings": configs.flat(config),
-            "fingerprint": configs.fingerprint(config),
-            "frames": config.eval_frames,
-            "size": config.eval_size,
-            "mean": config.clip.mean,
-            "std": config.clip.std,
-            "online": self.online,
-        }
-        return {name: json.dumps(value, ensure_ascii=False) for name, value in said.items()}
-
-    def to_json(self) -> str:
-        """The card as one JSON object, for formats without a place for it."""
-        return json.dumps({name: json.loads(text) for name, text in self.to_texts().items()}, indent=1)
-
-    @classmethod
-    def from_texts(cls, texts: Mapping[str, str]) -> ExportMetadata:
-        """The card that `to_texts` wrote down. Raises KeyError or ValueError where it did not."""
-        said = {field.name: json.loads(texts[field.name]) for field in fields(cls)}
-        said["settings"] = configs.from_flat(said["settings"])
-        said["class_names"] = tuple(said["class_names"])
-        said["caches"] = tuple(map(tuple, said["caches"]))
-        return cls(**said)
-
-
+PRECISIONS = get_args(Precision)
 ENDINGS = {  # of the files' names, by format
     "onnx": ".onnx",
     "export": ".pt2",
@@ -69,4 +21,67 @@ ENDINGS = {  # of the files' names, by format
     "safetensors": ".safetensors",
     "tensorrt": ".engine",
 }
-PRECISIONS = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """The settings and class names of a network, and the file that holds it."""
+
+    config: Config  # of its training; the eval section gives the views of a video to score
+    class_names: tuple[str, ...]  # by label; empty if they are not known
+    weights: str  # path or name of the file
+    sha256: str  # of the file
+
+    def name(self, label: int) -> str:
+        """Return the name of a class, or its number if it has no name."""
+        return self.class_names[label] if label < len(self.class_names) else str(label)
+
+
+@dataclass(frozen=True)
+class ExportMetadata(NetworkInfo):
+    """Metadata stored in an exported file. `weights` and `sha256` are those of the checkpoint that was exported.
+
+    Every format keeps it as texts by name, each a JSON value, so that programs without this project can read it.
+    """
+
+    precision: Precision  # inside the network; inputs and outputs are fp32
+    uint8: bool  # the input is pixels, which the network normalises
+    caches: tuple[tuple[int, int, int], ...]  # C H W of a stream's caches; empty if the input is clips, not frames
+    made_with: dict[str, str | None]  # versions, and the project's commit
+
+    @property
+    def online(self) -> bool:
+        """True if the input is frames of streams, one at a time."""
+        return bool(self.caches)
+
+    def to_texts(self) -> dict[str, str]:
+        """Return the metadata as files keep it. The input's sizes and normalisation have entries outside settings."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "config"} | {
+            "settings": configs.flat(self.config),
+            "fingerprint": configs.fingerprint(self.config),
+            "frames": self.config.eval_frames,
+            "size": self.config.eval_size,
+            "mean": self.config.clip.mean,
+            "std": self.config.clip.std,
+            "online": self.online,
+        }
+        return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+
+    def to_json(self) -> str:
+        """Return the metadata as one JSON object, for formats that cannot hold it themselves."""
+        return json.dumps({name: json.loads(text) for name, text in self.to_texts().items()}, indent=1)
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str]) -> ExportMetadata:
+        """Read what `to_texts` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        values = {field.name: json.loads(texts[field.name]) for field in fields(cls) if field.name != "config"}
+        values["config"] = configs.from_flat(json.loads(texts["settings"]))
+        values["class_names"] = tuple(values["class_names"])
+        values["caches"] = tuple(map(tuple, values["caches"]))
+        return cls(**values)
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

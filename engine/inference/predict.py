@@ -73,7 +73,7 @@ def predict(
     the decoder of `data.decoder: auto` refuses is tried again in the end, with the one on the CPU.
     """
     refused: dict[int, str] = {}
-    yield from _videos(network, network.config, catalog, windows, refused)
+    yield from _videos(network, network.info.config, catalog, windows, refused)
     if refused and (config := decoding_on_cpu(network)):
         windows = [window for window in windows if window.row in refused]
         refused.clear()
@@ -83,7 +83,7 @@ def predict(
 
 def decoding_on_cpu(network: Network) -> Config | None:
     """The settings for another try where `data.decoder: auto` took a decoder that does not take everything."""
-    config = network.config
+    config = network.info.config
     if config.data.decoder != "auto" or pick_head(config, network.device) == "pyav":
         return None
     return replace(config, data=replace(config.data, decoder="pyav"))

@@ -1,6 +1,6 @@
-"""A network as it is taken into use: with its weights, the settings that it was trained with, and its class names.
+"""Load and save a network together with the settings that it was trained with and its class names.
 
-For evaluation outside of a run, for export and for prediction. Knows nothing of optimizers or of resuming.
+For evaluation, export and prediction. Optimizer state and resuming are in `engine.train`.
 """
 
 from __future__ import annotations
@@ -17,31 +17,26 @@ import configs
 from configs import Config, ConfigError
 from dali_pipes.lists.formats.class_names import asked_for
 from engine.files import replacing
+from engine.inference.metadata import NetworkInfo, sha256_of
 from engine.runs import checkpoint
 from models import CheckpointError, Recognizer, build_model, load_weights, read_file
 
-LARGEST = 4  # bytes of a network for one of its file: twice as many as half precision explains
+LARGEST = 4  # bytes of a network per byte of its file: half precision explains 2
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A network in evaluation mode, on the host."""
+    """A network in evaluation mode on the host, with its metadata."""
 
     model: Recognizer
-    config: Config
-    class_names: tuple[str, ...]  # by label; empty where they are not known
-    path: Path
-
-    def name(self, label: int) -> str:
-        """The class's name, or its number where names are not known."""
-        return self.class_names[label] if label < len(self.class_names) else str(label)
+    info: NetworkInfo
 
 
 def load_saved_model(path: str | Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> SavedModel:
-    """The network in a file of weights of any known format.
+    """Load the network in a file of weights of any known format.
 
-    Its settings are those of `recipe` under `overrides`; without a recipe those that the file itself holds, which only
-    our own files do. Raises ConfigError where there are none, CheckpointError where the weights do not fit.
+    Its settings are those of `recipe` under `overrides`, or without a recipe those stored in the file, which only this
+    project's files have. Raises ConfigError if there are no settings, CheckpointError if the weights do not fit.
     """
     path = Path(path)
     content = read_file(path)
@@ -51,19 +46,19 @@ def load_saved_model(path: str | Path, recipe: str | None = None, overrides: Seq
     elif isinstance(entries.get("config"), dict):
         config = _own_settings(entries["config"], overrides, path)
     else:
-        raise ConfigError(f"{path}: does not say which network it belongs to; name its recipe with --config")
+        raise ConfigError(f"{path}: holds no settings of its network; name its recipe with --config")
     model = build_model(config.model)
     load_weights(model, path, content)
     names = class_names(_own_names(entries.get("class_names"), path), config, overrides)
-    return SavedModel(model.eval(), config, names, path)
+    return SavedModel(model.eval(), NetworkInfo(config, names, str(path), sha256_of(path)))
 
 
 def class_names(own: tuple[str, ...], config: Config, overrides: Sequence[str] = ()) -> tuple[str, ...]:
-    """The names that came with a network, unless it has none or `overrides` ask for others: those of data.class_names.
+    """Return the names stored with a network; those of data.class_names if it has none or `overrides` set that key.
 
-    Raises DataError where that file cannot be read, ConfigError where it names more classes than there are, or fewer.
+    Raises DataError if that file cannot be read, ConfigError if it does not name exactly the network's classes.
     """
-    if own and not any(text.startswith("data.class_names=") for text in overrides):
+    if own and "data.class_names" not in configs.overridden(overrides):
         return own
     path, classes = config.data.class_names, config.model.num_classes
     names = asked_for(path) if path else ()
@@ -76,12 +71,12 @@ def class_names(own: tuple[str, ...], config: Config, overrides: Sequence[str] =
 
 
 def _own_settings(settings: dict, overrides: Sequence[str], path: Path) -> Config:
-    """The settings in a file, which may be a stranger's: those of a network that is no larger than the file says."""
+    """Return the settings in a file, which need not be trustworthy: a network too large for the file is refused."""
     try:
         config = configs.override(configs.from_flat(settings), overrides)
     except (OmegaConfBaseException, TypeError, ValueError) as error:
-        said = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: its settings cannot be used: {said}; name a recipe with --config") from error
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: its settings cannot be used: {reason}; name a recipe with --config") from error
     with torch.device("meta"):  # shapes without numbers
         needed = sum(tensor.nbytes for tensor in build_model(config.model).state_dict().values())
     if needed > LARGEST * path.stat().st_size:
@@ -98,9 +93,9 @@ def _own_names(names: object, path: Path) -> tuple[str, ...]:
 
 
 def save(path: Path, model: Recognizer, config: Config, class_names: tuple[str, ...]) -> None:
-    """Write a file that `load_saved_model` opens without a recipe; in which format, the ending of `path` says.
+    """Write a .pt or .safetensors file that `load_saved_model` opens without a recipe.
 
-    Raises ConfigError for other endings than .pt and .safetensors, CheckpointError where it cannot be written.
+    Raises ConfigError for other endings of `path`, CheckpointError if the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = configs.flat(config)

@@ -35,7 +35,7 @@ def follow(network: Network, step: Step, catalog: Catalog, row: int, every: int,
     Raises DataError where a frame cannot be read.
     """
     try:
-        return _follow(network, network.config, step, catalog, row, every, smooth)
+        return _follow(network, network.info.config, step, catalog, row, every, smooth)
     except DataError:
         if config := decoding_on_cpu(network):
             return _follow(network, config, step, catalog, row, every, smooth)

@@ -54,14 +54,14 @@ def test_what_is_written_needs_no_recipe_and_gives_the_same_logits(network, run,
     with torch.no_grad():
         logits = saved.model(clips)
     torch.testing.assert_close(logits, paddle_files.mirrored_tsm_logits(network, clips), atol=1e-4, rtol=0)
-    assert saved.config == load("tsm_k400_videos.yaml", SETTINGS)
-    assert saved.class_names == ("up", "down", "left")
+    assert saved.info.config == load("tsm_k400_videos.yaml", SETTINGS)
+    assert saved.info.class_names == ("up", "down", "left")
 
 
 def test_the_checkpoint_is_verified_by_its_sidecar(network, run, tmp_path):
     run("--out", "best.pt")
     assert checkpoint.damage(tmp_path / "best.pt") is None
-    assert load_saved_model(tmp_path / "best.pt").name(1) == "1"
+    assert load_saved_model(tmp_path / "best.pt").info.name(1) == "1"
 
 
 @pytest.mark.parametrize(

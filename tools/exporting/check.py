@@ -1,4 +1,4 @@
-"""Whether an exported file answers as the network does that it was made from.
+"""Compare an exported file with the network that it was made from.
 
 Shapes: N clips, T frames, C channels, H W pixels, K classes.
 """
@@ -12,28 +12,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.inference.exported import Deployed, open_deployed
+from engine.inference.exported import ExportedNetwork, open_exported
 from engine.inference.metadata import ExportMetadata, Precision
 from engine.inference.saved_model import SavedModel, load_saved_model
 from engine.runtime import exact_fp32
 from models import CheckpointError
 from tools.exporting.tensorrt import open_engine
 
-BATCHES = (1, 2, 5)  # tracing has seen none but 2
+BATCHES = (1, 2, 5)  # tracing used 2
 STREAMED = 8  # frames of a stream
 
-# How far logits may be off, as a fraction of the largest. fp32: for the order of sums; else for rounding in each layer.
+# Largest allowed difference, as a fraction of the largest logit: fp32 for the order of sums, else for rounding.
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How the answers to one batch differ."""
+    """The difference between the logits of one batch."""
 
     batch: int
     largest: float  # difference of two logits
     scale: float  # the largest logit
-    agreeing: float  # fraction of the answers with the same best class
+    agreeing: float  # fraction of clips with the same best class
 
     def __str__(self) -> str:
         return (
@@ -42,42 +42,42 @@ class Difference:
         )
 
 
-def reopen(path: Path, card: ExportMetadata, device: str) -> Deployed:
-    """An exported file as whoever gets it will open it."""
+def reopen(path: Path, metadata: ExportMetadata, device: str) -> ExportedNetwork:
+    """Open an exported file as its user will."""
     if path.suffix == ".safetensors":
         model = load_saved_model(path).model
-        return Deployed(path, "cpu", card, lambda clip: (model(clip),))
+        return ExportedNetwork(path, "cpu", metadata, lambda clip: (model(clip),))
     if path.suffix == ".engine":
-        return Deployed(path, device, card, open_engine(path))
-    return open_deployed(path, device)
+        return ExportedNetwork(path, device, metadata, open_engine(path))
+    return open_exported(path, device)
 
 
-def check(deployed: Deployed, saved: SavedModel) -> None:
-    """Print how the answers differ, batch by batch. Raises CheckpointError where precision does not explain it."""
-    precision = deployed.card.precision
+def check(exported: ExportedNetwork, saved: SavedModel) -> None:
+    """Print the difference for each batch size. Raises CheckpointError if precision does not explain it."""
+    precision = exported.metadata.precision
     for batch in BATCHES:
-        found = difference(deployed, saved, batch)
+        found = difference(exported, saved, batch)
         print(found)
         if not found.largest <= TOLERANCE[precision] * found.scale:  # so that nan is refused, too
             raise CheckpointError(
-                f"not kept: its answers differ from those of {saved.path} by more than {TOLERANCE[precision]:g} of the "
-                f"largest logit, which {precision} does not explain"
+                f"not kept: its logits differ from those of {saved.info.weights} by more than "
+                f"{TOLERANCE[precision]:g} of the largest logit, which {precision} does not explain"
             )
 
 
 @exact_fp32()
 @torch.inference_mode()
-def difference(deployed: Deployed, saved: SavedModel, batch: int) -> Difference:
-    """How a file's answers to a batch of clips differ from the network's, in eager mode and fp32."""
-    config = saved.config
-    frames = STREAMED if deployed.online else config.eval_frames
+def difference(exported: ExportedNetwork, saved: SavedModel, batch: int) -> Difference:
+    """Compare the file's logits of a batch of clips with the network's, in eager mode and fp32."""
+    config = saved.info.config
+    frames = STREAMED if exported.metadata.online else config.eval_frames
     pixels_NTHWC = moving_shapes(batch, frames, config.eval_size)
     clips_NTCHW = _normalise(pixels_NTHWC, config.clip.mean, config.clip.std)
-    inputs = pixels_NTHWC if deployed.uint8 else clips_NTCHW
-    if deployed.online:
-        actual, expected = deployed.stream(inputs).cpu(), saved.model.frame_logits(clips_NTCHW)
+    inputs = pixels_NTHWC if exported.metadata.uint8 else clips_NTCHW
+    if exported.metadata.online:
+        actual, expected = exported.stream(inputs).cpu(), saved.model.frame_logits(clips_NTCHW)
     else:
-        actual, expected = deployed.run(inputs)[0].cpu(), saved.model(clips_NTCHW)
+        actual, expected = exported.run(inputs)[0].cpu(), saved.model(clips_NTCHW)
     return Difference(
         batch,
         largest=float((actual - expected).abs().max()),
@@ -92,7 +92,7 @@ def _normalise(pixels_NTHWC: Tensor, mean: tuple[float, ...], std: tuple[float, 
 
 
 def moving_shapes(clips: int, frames: int, size: int) -> Tensor:
-    """Pixels_NTHWC, uint8, of soft shapes that change from frame to frame; to a deep network all noise is the same."""
+    """Return uint8 pixels_NTHWC of soft shapes that change between frames; a deep network cannot tell noise apart."""
     generator = torch.Generator().manual_seed(clips)
     coarse_NCHW = torch.rand(clips * frames, 3, 5, 5, generator=generator)
     pixels_NCHW = (255 * F.interpolate(coarse_NCHW, (size, size), mode="bilinear")).round()

@@ -1,4 +1,4 @@
-"""Networks in the form that is exported: fp32 or pixels in, logits out, one precision inside, norms folded.
+"""Networks in the form to export: fp32 or pixel inputs, logits out, one precision inside, batch norms folded.
 
 Shapes: N clips or streams, T frames, C channels, H W pixels, K classes.
 """
@@ -20,10 +20,10 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.flo
 
 
 class ClipNetwork(nn.Module):
-    """clip -> logits_NK of `model`, of which it has a copy.
+    """Copy of `model` as a function: clip -> logits_NK.
 
-    A clip is normalised pictures_NTCHW in fp32, or pixels_NTHWC in uint8, as decoders give them. `examples` are blank
-    inputs for two clips of the length and size that are evaluated.
+    A clip is normalised pictures_NTCHW in fp32, or pixels_NTHWC in uint8. `examples` are blank inputs for two clips of
+    the length and size used in evaluation.
     """
 
     inputs, outputs = ("clip",), ("logits",)
@@ -52,9 +52,9 @@ class ClipNetwork(nn.Module):
 
 
 class StreamNetwork(ClipNetwork):
-    """(frame, cache_0, ...) -> (logits_NK, next_cache_0, ...) of a causal `model`; caches are fp32.
+    """Copy of a causal `model` as a function: (frame, cache_0, ...) -> (logits_NK, next_cache_0, ...).
 
-    A frame is a picture_NCHW or pixels_NHWC. Raises ConfigError for a network that cannot take frames as they come.
+    A frame is a picture_NCHW or pixels_NHWC; caches are fp32. Raises ConfigError for a network that is not causal.
     """
 
     def __init__(self, model: Recognizer, config: Config, precision: Precision, pixels: bool):
@@ -71,9 +71,9 @@ class StreamNetwork(ClipNetwork):
 
 
 def fold_norms(model: nn.Module) -> nn.Module:
-    """Scale each convolution as the batch norm after it would, and take that norm away.
+    """Fold each batch norm into the convolution before it, in place.
 
-    To be done in fp32: half precision then rounds one weight instead of a weight, two statistics and two factors.
+    Call it in fp32: half precision then rounds one weight instead of a weight, two statistics and two factors.
     """
     for block in model.modules():
         for (_, conv), (name, norm) in pairwise(list(block.named_children())):

@@ -1,6 +1,6 @@
-"""TensorRT engines: built of the ONNX form on the GPU that will run them, and run there to be checked.
+"""TensorRT engines: built from the ONNX form on the GPU that will run them, and checked there.
 
-Written for TensorRT 10 and 11, after their documentation: no machine of this project's tests has had them so far.
+Written for TensorRT 10 and 11 from their documentation; not yet run on a machine that has them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from engine.inference.saved_model import SavedModel
 from models import CheckpointError
 from tools.exporting.formats import write_onnx
 
-BATCHES = (1, 8, 32)  # the smallest that an engine takes, the one that it is made fast for, the largest
+BATCHES = (1, 8, 32)  # the smallest that an engine takes, the one it is optimised for, the largest
 
 
-def write_engine(saved: SavedModel, card: ExportMetadata, path: Path, device: str) -> None:
-    """An engine for this GPU and this version of TensorRT; in no other place will it run."""
+def write_engine(saved: SavedModel, metadata: ExportMetadata, path: Path, device: str) -> None:
+    """Write an engine, which runs only on this kind of GPU and with this version of TensorRT."""
     tensorrt = library("tensorrt", "tensorrt")
     if device != "cuda":
         raise ConfigError("--format tensorrt: an engine is built on the GPU that will run it; add --device cuda")
     onnx = path.with_suffix(".onnx")
     try:
-        write_onnx(saved, card, onnx)
+        write_onnx(saved, metadata, onnx)
         path.write_bytes(_build(tensorrt, onnx))
     finally:
         onnx.unlink(missing_ok=True)
@@ -37,7 +37,7 @@ def write_engine(saved: SavedModel, card: ExportMetadata, path: Path, device: st
 def _build(tensorrt: ModuleType, onnx: Path) -> bytes:
     logger = tensorrt.Logger(tensorrt.Logger.WARNING)
     builder = tensorrt.Builder(logger)
-    # Precision is what the graph says. TensorRT 11 knows nothing else, and ignores the flag.
+    # Take precision from the graph. TensorRT 11 always does and ignores the flag.
     network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = tensorrt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):
@@ -47,16 +47,16 @@ def _build(tensorrt: ModuleType, onnx: Path) -> bytes:
         _, *rest = tensor.shape
         profile.set_shape(tensor.name, *((batch, *rest) for batch in BATCHES))
     config = builder.create_builder_config()
-    config.clear_flag(tensorrt.BuilderFlag.TF32)  # fp32 shall mean fp32
+    config.clear_flag(tensorrt.BuilderFlag.TF32)  # fp32 must mean fp32
     config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise CheckpointError("TensorRT has not built an engine; what it said above tells why")
+        raise CheckpointError("TensorRT did not build an engine; its messages above give the reason")
     return bytes(engine)
 
 
 def open_engine(path: Path) -> Run:
-    """An engine as a function of tensors."""
+    """Open an engine as a function of tensors."""
     tensorrt = library("tensorrt", "tensorrt")
     engine = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING)).deserialize_cuda_engine(path.read_bytes())
     context = engine.create_execution_context()

@@ -83,20 +83,20 @@ def _about(network: Network, video: Video, views: dict, ms: float) -> dict:
     names = ("width", "height", "frames", "fps", "codec")
     return {
         "video": {name: getattr(video, name) for name in names},
-        "views": views | {"short_side": network.config.eval.short_side, "size": network.config.eval_size},
-        "weights": network.sha256,
+        "views": views | {"short_side": network.info.config.eval.short_side, "size": network.info.config.eval_size},
+        "weights": network.info.sha256,
         "ms": round(ms, 3),
     }
 
 
 def _clips(network: Network) -> dict:
     """Which clips are taken of a window, and how what they say becomes one."""
-    chosen = {name: getattr(network.config.eval, name) for name in ("crops", "clips", "sampling", "average")}
-    return chosen | {"frames": network.config.eval_frames}
+    chosen = {name: getattr(network.info.config.eval, name) for name in ("crops", "clips", "sampling", "average")}
+    return chosen | {"frames": network.info.config.eval_frames}
 
 
 def _named(network: Network, guess: ClassProbability) -> dict:
-    return {"label": guess.label, "name": network.name(guess.label), "probability": guess.probability}
+    return {"label": guess.label, "name": network.info.name(guess.label), "probability": guess.probability}
 
 
 def _rounded(seconds: float) -> float:

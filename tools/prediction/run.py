@@ -38,12 +38,12 @@ def run(args: Namespace) -> int:
     paths, failures = inputs.find(args.sources)
     labelled = LabelledVideos(args.save_video) if args.save_video else None
     network = open_network(args.weights, args.config, args.overrides, partial(progress.say, notes))
-    if reason := why_not_nvdec(network.config, network.device):
+    if reason := why_not_nvdec(network.info.config, network.device):
         progress.say(notes, f"data.decoder=auto decodes on the CPU: {reason}")
     answering = Answering(network, args)
     answered = incomplete = 0
     with _outputs(args) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:  # nothing beside the videos
-        catalog = build.scan_videos([*map(os.path.abspath, paths)], Path(folder), network.config.data.check, notes)
+        catalog = build.scan_videos([*map(os.path.abspath, paths)], Path(folder), network.info.config.data.check, notes)
         for row, answer in answering.all(catalog):
             if labelled:
                 answer |= labelled.write(catalog.video(row), answer)

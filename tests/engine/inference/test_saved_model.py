@@ -23,16 +23,16 @@ def test_a_checkpoint_brings_its_own_settings_and_class_names(tmp_path):
     model, config, path = saved_file(tmp_path, class_names=("up", "down", "left"))
     saved = load_saved_model(path)
     clips = torch.randn(2, 2, 3, 16, 16)
-    assert (saved.config, saved.name(1), saved.model.training) == (config, "down", False)
+    assert (saved.info.config, saved.info.name(1), saved.model.training) == (config, "down", False)
     torch.testing.assert_close(saved.model(clips), model(clips), rtol=0, atol=0)
 
 
 def test_a_class_without_a_name_is_called_by_its_number(tmp_path):
-    assert load_saved_model(saved_file(tmp_path)[2]).name(2) == "2"
+    assert load_saved_model(saved_file(tmp_path)[2]).info.name(2) == "2"
 
 
 def test_settings_of_a_checkpoint_can_be_overridden(tmp_path):
-    assert load_saved_model(saved_file(tmp_path)[2], overrides=["eval.clips=3"]).config.eval.clips == 3
+    assert load_saved_model(saved_file(tmp_path)[2], overrides=["eval.clips=3"]).info.config.eval.clips == 3
 
 
 def test_bare_weights_need_a_recipe(tmp_path):
@@ -44,8 +44,8 @@ def test_bare_weights_need_a_recipe(tmp_path):
     names = f"data.class_names={tmp_path / 'names.txt'}"
     changes = ["model.backbone=resnet18", "model.width=8", "model.num_classes=3", "model.frames=2", names]
     saved = load_saved_model(tmp_path / "bare.pt", "demo", changes)
-    assert saved.config.model.frames == 2
-    assert saved.name(2) == "left"
+    assert saved.info.config.model.frames == 2
+    assert saved.info.name(2) == "left"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_class_names_that_are_none_are_refused(tmp_path, names):
 
 def test_a_class_beyond_the_names_is_called_by_its_number(tmp_path):
     saved = load_saved_model(saved_file(tmp_path, class_names=("up", "down"))[2])
-    assert [saved.name(label) for label in range(3)] == ["up", "down", "2"]
+    assert [saved.info.name(label) for label in range(3)] == ["up", "down", "2"]
 
 
 def test_weights_trained_otherwise_where_no_tensor_shows_it_are_refused_and_may_start_a_training(tmp_path):

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 import configs
-from engine.inference.exported import open_deployed
+from engine.inference.exported import open_exported
 from engine.inference.metadata import ENDINGS, PRECISIONS
 from engine.inference.saved_model import load_saved_model
 from engine.runs.environment import environment
@@ -82,13 +82,13 @@ def online_file(tmp_path_factory):
 def test_a_file_answers_as_the_network_does_for_any_batch(form, batch, request):
     out = request.getfixturevalue(form)
     clips_BTCHW, expected_BK = answers(out, batch)
-    assert_near(open_deployed(out).scores(clips_BTCHW), expected_BK, CLOSE)
+    assert_near(open_exported(out).scores(clips_BTCHW), expected_BK, CLOSE)
 
 
 def test_views_of_videos_are_scored_as_the_network_scores_them(onnx_file):
     views_BVTCHW = torch.randn(2, 3, 2, 3, 32, 32)
     expected_BVK = load_saved_model(onnx_file.parent / "best.pt").model(views_BVTCHW).detach()
-    assert_near(open_deployed(onnx_file).scores(views_BVTCHW), expected_BVK, CLOSE)
+    assert_near(open_exported(onnx_file).scores(views_BVTCHW), expected_BVK, CLOSE)
 
 
 @pytest.mark.parametrize("form", ["onnx_file", "program_file"])
@@ -97,12 +97,12 @@ def test_clips_in_nhwc_memory_and_half_precision_are_taken_as_loaders_give_them(
     clips_BTCHW, _ = answers(out, 2)
     as_loaded = clips_BTCHW.half().movedim(2, -1).contiguous().movedim(-1, 2)
     expected_BK = load_saved_model(out.parent / "best.pt").model(as_loaded.float()).detach()
-    assert_near(open_deployed(out).scores(as_loaded), expected_BK, CLOSE)
+    assert_near(open_exported(out).scores(as_loaded), expected_BK, CLOSE)
 
 
 def test_clips_of_another_shape_are_refused(onnx_file):
     with pytest.raises(ValueError, match=r"takes clips \[B, 2, 3, 32, 32\].*not \[1, 4, 3, 32, 32\]"):
-        open_deployed(onnx_file).scores(torch.randn(1, 4, 3, 32, 32))
+        open_exported(onnx_file).scores(torch.randn(1, 4, 3, 32, 32))
 
 
 def test_an_onnx_file_shifts_by_slices_pads_and_concatenations(onnx_file):
@@ -140,30 +140,30 @@ def test_a_file_tells_nothing_of_the_machine_that_wrote_it(form, request):
 @pytest.mark.parametrize("form", ["onnx_file", "program_file", "pixels_file", "online_file"])
 def test_a_file_brings_its_settings_its_class_names_and_where_it_comes_from(form, request):
     out = request.getfixturevalue(form)
-    saved, card = load_saved_model(out.parent / "best.pt"), open_deployed(out).card
-    assert (card.settings, card.class_names) == (saved.config, NAMES)
-    assert (card.uint8, card.online) == (form == "pixels_file", form == "online_file")
-    assert card.precision == ("fp16" if form == "pixels_file" else "fp32")
-    assert (card.weights, card.made_with["commit"]) == ("best.pt", environment()["commit"])
-    assert len(card.sha256) == 64
+    saved, metadata = load_saved_model(out.parent / "best.pt"), open_exported(out).metadata
+    assert (metadata.config, metadata.class_names) == (saved.info.config, NAMES)
+    assert (metadata.uint8, metadata.online) == (form == "pixels_file", form == "online_file")
+    assert metadata.precision == ("fp16" if form == "pixels_file" else "fp32")
+    assert (metadata.weights, metadata.made_with["commit"]) == ("best.pt", environment()["commit"])
+    assert len(metadata.sha256) == 64
 
 
 def test_what_is_needed_to_feed_a_file_can_be_read_without_this_project(onnx_file):
     said = {entry.key: json.loads(entry.value) for entry in onnx.load(onnx_file).metadata_props}
-    config = load_saved_model(onnx_file.parent / "best.pt").config
+    config = load_saved_model(onnx_file.parent / "best.pt").info.config
     assert (said["frames"], said["size"], said["class_names"]) == (2, 32, list(NAMES))
     assert (said["mean"], said["std"]) == (list(config.clip.mean), list(config.clip.std))
     assert said["fingerprint"] == configs.fingerprint(config)
 
 
 def test_pixels_give_what_the_normalised_clip_gives(pixels_file):
-    deployed, saved = open_deployed(pixels_file), load_saved_model(pixels_file.parent / "best.pt")
+    exported, saved = open_exported(pixels_file), load_saved_model(pixels_file.parent / "best.pt")
     pixels_BTHWC = torch.randint(0, 256, (3, 2, 32, 32, 3), dtype=torch.uint8)
-    mean, std = (torch.tensor(values) for values in (saved.config.clip.mean, saved.config.clip.std))
+    mean, std = (torch.tensor(values) for values in (saved.info.config.clip.mean, saved.info.config.clip.std))
     clips_BTCHW = ((pixels_BTHWC / 255 - mean) / std).permute(0, 1, 4, 2, 3)
-    assert torch.equal(deployed.pixels(clips_BTCHW.half()), pixels_BTHWC)
-    assert torch.equal(deployed.run(pixels_BTHWC)[0], deployed.scores(clips_BTCHW))
-    assert_near(deployed.scores(clips_BTCHW), saved.model(clips_BTCHW).detach(), HALF)
+    assert torch.equal(exported.pixels(clips_BTCHW.half()), pixels_BTHWC)
+    assert torch.equal(exported.run(pixels_BTHWC)[0], exported.scores(clips_BTCHW))
+    assert_near(exported.scores(clips_BTCHW), saved.model(clips_BTCHW).detach(), HALF)
 
 
 def test_half_precision_halves_the_weights_and_keeps_fp32_outside(pixels_file, onnx_file):
@@ -174,12 +174,12 @@ def test_half_precision_halves_the_weights_and_keeps_fp32_outside(pixels_file, o
 
 
 def test_a_stream_of_frames_is_answered_as_the_whole_clip(online_file):
-    deployed, model = open_deployed(online_file), load_saved_model(online_file.parent / "best.pt").model
+    exported, model = open_exported(online_file), load_saved_model(online_file.parent / "best.pt").model
     clips_BTCHW = torch.randn(3, 8, 3, 32, 32)
     with torch.no_grad():
         expected_BTK, expected_BK = model.frame_logits(clips_BTCHW), model(clips_BTCHW)
-    assert_near(deployed.stream(clips_BTCHW), expected_BTK, CLOSE)
-    assert_near(deployed.scores(clips_BTCHW), expected_BK, CLOSE)
+    assert_near(exported.stream(clips_BTCHW), expected_BTK, CLOSE)
+    assert_near(exported.scores(clips_BTCHW), expected_BK, CLOSE)
 
 
 def test_a_stream_s_caches_go_in_and_come_out_by_name(online_file):
@@ -196,17 +196,17 @@ def test_what_the_documentation_says_of_onnxruntime_runs(onnx_file, online_file,
     answers = {"numpy": numpy, "clips": clips[:, :2], "frames": clips.swapaxes(0, 1)}
     Path("best.onnx").symlink_to(onnx_file)
     exec(with_clips, answers)
-    assert_near(torch.tensor(answers["logits"]), open_deployed(onnx_file).scores(torch.tensor(clips[:, :2])), CLOSE)
+    assert_near(torch.tensor(answers["logits"]), open_exported(onnx_file).scores(torch.tensor(clips[:, :2])), CLOSE)
     Path("best.onnx").unlink()
     Path("best.onnx").symlink_to(online_file)
     exec(with_clips.rpartition("(logits,)")[0] + with_frames, answers)
-    assert_near(torch.tensor(answers["logits"]), open_deployed(online_file).stream(torch.tensor(clips))[:, -1], CLOSE)
+    assert_near(torch.tensor(answers["logits"]), open_exported(online_file).stream(torch.tensor(clips))[:, -1], CLOSE)
 
 
 def test_exported_weights_open_like_any_with_their_settings(tmp_path):
     out = exported(tmp_path, "--format", "safetensors", "--precision", "bf16")
     saved, original = load_saved_model(out), load_saved_model(tmp_path / "best.pt")
-    assert (saved.config, saved.class_names) == (original.config, NAMES)
+    assert (saved.info.config, saved.info.class_names) == (original.info.config, NAMES)
     rounded = original.model.conv1.weight.bfloat16().float()
     assert torch.equal(saved.model.conv1.weight, rounded) and torch.equal(
         saved.model.bn1.running_var, original.model.bn1.running_var
@@ -238,23 +238,23 @@ def broken(saved):
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch, capfd):
-    def write(saved, card, path, device):
-        write_program(broken(saved), card, path, device)
+    def write(saved, metadata, path, device):
+        write_program(broken(saved), metadata, path, device)
 
     monkeypatch.setitem(export.WRITERS, "export", write)
     assert run(weights_file(tmp_path), "--format", "export") == 2
-    assert "not kept: its answers differ" in capfd.readouterr().err
+    assert "not kept: its logits differ" in capfd.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
 
 
 def test_a_file_that_answers_nan_is_not_kept(tmp_path, program_file):
-    deployed = replace(open_deployed(program_file), run=lambda clip: (torch.full((len(clip), 3), torch.nan),))
+    exported = replace(open_exported(program_file), run=lambda clip: (torch.full((len(clip), 3), torch.nan),))
     with pytest.raises(CheckpointError, match="not kept"):
-        check(deployed, load_saved_model(program_file.parent / "best.pt"))
+        check(exported, load_saved_model(program_file.parent / "best.pt"))
 
 
 def test_an_earlier_file_stays_until_the_new_one_has_been_checked(tmp_path, monkeypatch):
-    def write(saved, card, path, device):
+    def write(saved, metadata, path, device):
         assert (tmp_path / "best.pt2").read_text() == "the last export"
         raise CheckpointError("the disk is full")
 
@@ -283,20 +283,20 @@ def foreign_program(path):
 @pytest.mark.parametrize(
     "name, write, problem",
     [
-        ("x.pt", Path.touch, "is no deployed network, as tools/export.py writes them: .onnx, .pt2"),
+        ("x.pt", Path.touch, "not an exported network; tools/export.py writes .onnx, .pt2"),
         ("x.onnx", lambda path: None, "there is no such file"),
-        ("x.onnx", lambda path: path.write_bytes(b"no graph"), "is no ONNX graph, or is damaged; write it again"),
-        ("x.onnx", Path.touch, "is no ONNX graph, or is damaged; write it again"),
-        ("x.onnx", foreign_onnx, "does not say what it is; write it with tools/export.py"),
-        ("x.pt2", lambda path: path.write_bytes(b"no archive"), "is no archive of PyTorch's, or is damaged"),
-        ("x.pt2", foreign_program, "does not say what it is; write it with tools/export.py"),
+        ("x.onnx", lambda path: path.write_bytes(b"no graph"), "not an ONNX graph, or damaged; write it again"),
+        ("x.onnx", Path.touch, "not an ONNX graph, or damaged; write it again"),
+        ("x.onnx", foreign_onnx, "holds no metadata of this project; write it with tools/export.py"),
+        ("x.pt2", lambda path: path.write_bytes(b"no archive"), "not an archive of PyTorch, or damaged"),
+        ("x.pt2", foreign_program, "holds no metadata of this project; write it with tools/export.py"),
         ("x.pt2", lambda path: torch.save({}, path), "PyTorch cannot open it on cpu: "),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, name, write, problem):
     write(tmp_path / name)
     with pytest.raises(CheckpointError) as caught:
-        open_deployed(tmp_path / name)
+        open_exported(tmp_path / name)
     assert str(caught.value).startswith(f"{tmp_path / name}: {problem}")
     assert "\n" not in str(caught.value)
 
@@ -308,7 +308,7 @@ def test_half_a_file_is_refused(form, cut, tmp_path, request):
     half = tmp_path / request.getfixturevalue(form).name
     half.write_bytes(content[: int(cut * len(content))])
     with pytest.raises(CheckpointError, match=half.name):
-        open_deployed(half)
+        open_exported(half)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import configs
-from engine.inference.exported import open_deployed
+from engine.inference.exported import open_exported
 from engine.inference.saved_model import load_saved_model
 from tests.support import slim, tiny
 from tests.support.exporting import exported, run
@@ -44,15 +44,15 @@ def test_a_graph_in_bf16_is_checked_in_fp32_where_it_cannot_be_run(tmp_path, cap
 @pytest.mark.parametrize("words", [[], ["--uint8", "--precision", "bf16"], ["--online"]])
 def test_a_compiled_package_answers_as_the_network_does(words, tmp_path):
     out = exported(tmp_path, "--format", "aoti", *words, causal="--online" in words)
-    deployed, saved = open_deployed(out), load_saved_model(tmp_path / "best.pt")
-    assert (deployed.settings, deployed.class_names) == (saved.config, saved.class_names)
+    opened, saved = open_exported(out), load_saved_model(tmp_path / "best.pt")
+    assert (opened.metadata.config, opened.metadata.class_names) == (saved.info.config, saved.info.class_names)
     clips_BTCHW = torch.randn(3, 2, 32, 32, 3).movedim(-1, 2)  # in NHWC memory, for which it was not compiled
     expected_BK, tolerance = saved.model(clips_BTCHW).detach(), 1e-4
-    if deployed.uint8:
-        pixels = deployed.pixels(clips_BTCHW) / 255
-        mean, std = (torch.tensor(values) for values in (saved.config.clip.mean, saved.config.clip.std))
+    if opened.metadata.uint8:
+        pixels = opened.pixels(clips_BTCHW) / 255
+        mean, std = (torch.tensor(values) for values in (saved.info.config.clip.mean, saved.info.config.clip.std))
         expected_BK, tolerance = saved.model(((pixels - mean) / std).movedim(-1, 2)).detach(), 0.1
-    torch.testing.assert_close(deployed.scores(clips_BTCHW), expected_BK, rtol=0, atol=tolerance)
+    torch.testing.assert_close(opened.scores(clips_BTCHW), expected_BK, rtol=0, atol=tolerance)
 
 
 def full_weights(folder):

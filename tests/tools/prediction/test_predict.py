@@ -76,8 +76,8 @@ def evaluated(folder, overrides, device="cpu"):
     """{row: [K]}: the scores that `eval.py --scores` keeps of the videos that it can read."""
     saved = load_saved_model(folder / "best.pt", overrides=[f"runtime.device={device}", *overrides])
     (folder / "all.list").write_text("".join(f"videos/{name} 0\n" for name in VIDEOS))
-    listed = replace(saved.config.data, train=str(folder / "all.list"), val=str(folder / "all.list"))
-    config = runtime.resolve(replace(saved.config, data=listed))
+    listed = replace(saved.info.config.data, train=str(folder / "all.list"), val=str(folder / "all.list"))
+    config = runtime.resolve(replace(saved.info.config, data=listed))
     loader = loaders.open_loader(config, "test", torch.device(device))
     keeper = Keeper()
     result = evaluate(runtime.place(saved.model, config.runtime, loader.device), loader, config, keep=keeper.add)
@@ -97,8 +97,8 @@ def predicted(folder, overrides, catalog_folder, device="cpu"):
     catalog = scanned(folder, catalog_folder)
     found = [prediction for (prediction,) in predict.predict(network, catalog, plans.whole(catalog), {})]
     assert sorted(prediction.window.row for prediction in found) == list(range(len(VIDEOS)))
-    clips = network.config.eval.clips
-    assert all(prediction.frames_NT.shape == (clips, network.config.eval_frames) for prediction in found)
+    clips = network.info.config.eval.clips
+    assert all(prediction.frames_NT.shape == (clips, network.info.config.eval_frames) for prediction in found)
     return {prediction.window.row: prediction.score_K for prediction in found}
 
 
@@ -234,7 +234,7 @@ def test_settings_of_the_machine_that_trained_are_not_taken_over(folder, tmp_pat
     content = torch.load(folder / "best.pt")
     content["config"] |= {"runtime.device": "cuda", "data.decoder": "nvdec", "runtime.threads": 64}
     torch.save(content, tmp_path / "elsewhere.pt")
-    config = open_network(tmp_path / "elsewhere.pt", overrides=["runtime.device=cpu"]).config
+    config = open_network(tmp_path / "elsewhere.pt", overrides=["runtime.device=cpu"]).info.config
     assert (config.runtime.threads, config.data.decoder) == (1, "auto")
 
 
@@ -243,10 +243,10 @@ def test_class_names_can_be_given_and_must_be_as_many_as_classes(folder, tmp_pat
     torch.save(content | {"class_names": ()}, tmp_path / "bare.pt")
     names = tmp_path / "names.txt"
     names.write_text("one\ntwo\nthree\n")
-    assert open_network(tmp_path / "bare.pt").name(2) == "2"
-    assert open_network(tmp_path / "bare.pt", overrides=[f"data.class_names={names}"]).name(2) == "three"
-    assert open_network(folder / "best.pt", overrides=[f"data.class_names={names}"]).name(2) == "three"
-    assert open_network(folder / "best.pt", overrides=["data.class_names="]).name(2) == "2"
+    assert open_network(tmp_path / "bare.pt").info.name(2) == "2"
+    assert open_network(tmp_path / "bare.pt", overrides=[f"data.class_names={names}"]).info.name(2) == "three"
+    assert open_network(folder / "best.pt", overrides=[f"data.class_names={names}"]).info.name(2) == "three"
+    assert open_network(folder / "best.pt", overrides=["data.class_names="]).info.name(2) == "2"
     names.write_text("one\ntwo\n")
     with pytest.raises(configs.ConfigError, match="2 names for a network of 3 classes"):
         open_network(tmp_path / "bare.pt", overrides=[f"data.class_names={names}"])
