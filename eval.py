@@ -47,7 +47,6 @@ def arguments() -> Namespace:
 def score(config: Config, args: Namespace) -> None:
     """One evaluation, from the weights to the line that says what they are worth."""
     from engine import distributed, loaders, runtime
-    from engine.console import Screen
     from engine.evaluation.evaluate import evaluate
     from engine.evaluation.results import publish, writing
     from engine.evaluation.scores import Keeper
@@ -55,18 +54,17 @@ def score(config: Config, args: Namespace) -> None:
     from engine.train.training import build_network
 
     with distributed.processes(runtime.pick_device(config.runtime)):
-        screen = Screen(distributed.rank() == 0)
-        config = runtime.resolve(config, screen.say)
+        config = runtime.resolve(config)
         device = runtime.prepare(config.runtime, config.train.seed)
         weights = args.weights or Path(config.train.runs) / config.train.name / "best.pt"
-        model = runtime.place(build_network(config, weights, screen.say), config.runtime, device)
+        model = runtime.place(build_network(config, weights), config.runtime, device)
         keeper = Keeper(views=args.scores_per_view) if args.scores else None
         with closing(loaders.open_loader(config, "test", device)) as loader:
             result = evaluate(model, loader, config, keep=keeper and keeper.add)
         about = {"weights": str(weights), "settings": flat(config), "env": environment()}
         kept = keeper and keeper.gather(loader, result, about)
         if distributed.rank() == 0:
-            publish(result, loader.class_names, args, about, screen.say)
+            publish(result, loader.class_names, args, about)
         if kept:
             with writing(args.scores):
                 kept.save(args.scores)

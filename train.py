@@ -11,8 +11,9 @@ from engine import exits
 if __name__ == "__main__":
     exits.exit_quietly_until_started()
 
+import sys
 from argparse import Namespace
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 from configs import Config, cli
 
@@ -37,27 +38,24 @@ def arguments() -> Namespace:
 
 def train(settings: Config, args: Namespace) -> None:
     """One run, from its folder to its last checkpoint."""
-    from engine import distributed, runtime
-    from engine.console import Screen
+    from engine import distributed, logs, runtime
     from engine.runs import report, run_folder
     from engine.train import dry_run, fit, training
 
     with distributed.processes(runtime.pick_device(settings.runtime)):
-        screen = Screen(distributed.rank() == 0)
-        config = runtime.resolve(settings, screen.say)
+        config = runtime.resolve(settings)
         if args.dry_run:
-            dry_run.dry_run(config, args.weights, screen)
+            dry_run.dry_run(config, args.weights)
             return
 
         run = distributed.on_rank_zero(lambda: run_folder.open_run(settings, resume=args.resume, fresh=args.fresh))
-        if run:
-            screen.copy_to(run.log)
-        state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints, screen.say))
-        state = distributed.from_rank_zero(state)
-        with closing(training.build(config, weights=args.weights, state=state, say=screen.say)) as under_way:
-            finished = fit.fit(under_way, run, screen)
-        if run and finished:
-            report.write_if_possible(run.folder, screen.say)
+        with logs.copied_to(run.folder / "log.txt") if run else nullcontext():
+            state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints))
+            state = distributed.from_rank_zero(state)
+            with closing(training.build(config, weights=args.weights, state=state)) as under_way:
+                finished = fit.fit(under_way, run)
+            if run and finished:
+                report.write_if_possible(run.folder)
 
 
 def main() -> None:
@@ -65,7 +63,7 @@ def main() -> None:
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program
 
-    exits.exit_now(program.run("train.py", lambda: train(config, args)))
+    exits.exit_now(program.run("train.py", lambda: train(config, args), log_to=sys.stdout))
 
 
 if __name__ == "__main__":

@@ -1,67 +1,6 @@
-"""What a person sees while a run goes: lines, and on a terminal a bar under them. Decides nothing."""
+"""Text for people: numbers of a log line, durations, names that are safe to print."""
 
 from __future__ import annotations
-
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from engine import exits
-
-
-class Screen:
-    """Lines on stdout; with `show` false (all ranks but one) nothing at all. Use as a context manager around a bar."""
-
-    def __init__(self, show: bool = True):
-        self._show = show
-        self._log: Callable[[str], None] | None = None
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> Screen:
-        console = Console(soft_wrap=True)
-        if self._show and sys.stdout.isatty() and not console.is_dumb_terminal:
-            columns = TextColumn("{task.description}"), BarColumn(None), TimeElapsedColumn(), TimeRemainingColumn()
-            self._bar = Progress(*columns, console=console, transient=True)
-            self._task = self._bar.add_task("")
-            self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar:
-            with _looked_at_or_not():
-                self._bar.stop()
-            self._bar = None
-
-    def copy_to(self, log: Callable[[str], None]) -> None:
-        """Give every line from now on to `log` as well."""
-        self._log = log
-
-    def say(self, line: str) -> None:
-        """Print a line, above the bar where there is one."""
-        if self._log:
-            self._log(line)
-        with _looked_at_or_not():
-            if self._bar:
-                self._bar.console.print(line, markup=False, highlight=False)
-            elif self._show:
-                print(line, flush=True)
-
-    def progress(self, done: int, total: int, label: str) -> None:
-        """Move the bar, where there is one."""
-        if self._bar:
-            self._bar.update(self._task, completed=done, total=total, description=label)
-
-
-@contextmanager
-def _looked_at_or_not() -> Iterator[None]:
-    """A reader that goes away, or a full disk under a log of stdout, costs the lines, not the run."""
-    try:
-        yield
-    except OSError:
-        exits.silence_if_unread(sys.stdout)
 
 
 def printable(text: str) -> str:

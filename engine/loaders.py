@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
-from rich.console import Console
 
 from configs import Config
-from dali_pipes import DataError, Loader, Shard, build_loader, progress
+from dali_pipes import DataError, Loader, Shard, build_loader
 from dali_pipes.loader import split_source
 from dali_pipes.scan import build
 from engine import distributed
+
+logger = logging.getLogger(__name__)
 
 
 def has_val(config: Config) -> bool:
@@ -29,16 +32,11 @@ def open_loader(config: Config, split: str, device: torch.device) -> Loader:
             DataError(f"data.{split}", f"ranks see different lists (rows, readable videos, steps): {sorted(set(seen))}")
         )
     if loader.note:
-        progress.say(_console(), loader.note)
+        logger.info(loader.note)
     return loader
-
-
-def _console() -> Console:
-    """Where rank 0 speaks, and the others do not."""
-    return Console(stderr=True, quiet=distributed.rank() > 0)
 
 
 def _scan(config: Config, split: str) -> None:
     """Bring the catalogue up to date: by one rank of each host, since hosts may not share a disk."""
     if distributed.local_rank() == 0:
-        build.load_catalog(split_source(config, split), config.data, console=_console())
+        build.load_catalog(split_source(config, split), config.data)

@@ -6,12 +6,13 @@ import faulthandler
 import signal
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 import torch
 
 from configs import ConfigError
 from dali_pipes import DataError
-from engine import exits
+from engine import exits, logs
 from engine.distributed import PeerFailed, PeerLost
 from models import CheckpointError
 
@@ -22,13 +23,14 @@ LESS_MEMORY = (
 )
 
 
-def run(name: str, work: Callable[[], int | None]) -> int:
+def run(name: str, work: Callable[[], int | None], log_to: TextIO | None = None) -> int:
     """The exit code: what `work` returns (None is 0), or 2 after one line on stderr where a person can mend something.
 
     A traceback is for our own mistakes; files that cannot be made or read are not among them. Ctrl-C ends with 130, as
-    shells have it. `kill -USR2` prints where every thread is.
+    shells have it. `kill -USR2` prints where every thread is. Log lines go to `log_to`, or to stderr.
     """
     faulthandler.register(signal.SIGUSR2)
+    logs.start_logging(log_to or sys.stderr)
     return exits.run_to_exit_code(name, lambda: _exit_code(name, work))
 
 

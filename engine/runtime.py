@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import shutil
 import sysconfig
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from dali_pipes import device as host
 from engine import apex, distributed
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+logger = logging.getLogger(__name__)
 NO_GPU = ("Found no NVIDIA driver", "No CUDA GPUs are available", "Torch not compiled")  # how torch says just that
 
 
@@ -54,13 +56,13 @@ def _why_no_gpu() -> str:
     return "it cannot tell why"
 
 
-def resolve(config: Config, notify: Callable[[str], None] = print) -> Config:
+def resolve(config: Config) -> Config:
     """`config` with every `auto` of its runtime section decided for this process. Raises ConfigError."""
     asked = config.runtime
     device = pick_device(asked)
     precision = host.pick_precision(device) if asked.precision == "auto" else asked.precision
     if precision == "fp16" and device == "cpu":
-        notify("runtime.precision: fp16 needs a GPU; computing in fp32")
+        logger.warning("runtime.precision: fp16 needs a GPU; computing in fp32")
         precision = "fp32"
     # `auto` stays `off` until a measurement on a GPU, kept under benchmarks/results, shows that compiling pays.
     compiled = "off" if asked.compile == "auto" else asked.compile

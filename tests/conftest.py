@@ -1,5 +1,6 @@
 """What all tests share: where reference data lies, and what a GPU test does on a machine without one."""
 
+import logging
 import os
 from contextlib import suppress
 
@@ -8,6 +9,7 @@ import engine  # noqa: F401  before torch, because it says how threads are to wa
 
 # isort: on
 import pytest
+import rich
 import torch
 
 from tests.support.paths import ROOT
@@ -55,6 +57,15 @@ def gpu_in_sight_of_its_tests(request, monkeypatch, gpu_out_of_sight):
         for name, function in GPU.items():
             monkeypatch.setattr(torch.cuda, name, function)
         monkeypatch.delenv(VISIBLE) if ASKED is None else monkeypatch.setenv(VISIBLE, ASKED)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    """Undo what a program that a test calls has set up: its streams close with the test."""
+    handlers = logging.root.handlers[:]
+    yield
+    logging.root.handlers[:] = [handler for handler in logging.root.handlers if handler in handlers]
+    rich.reconfigure()
 
 
 def pytest_ignore_collect(collection_path):

@@ -21,6 +21,7 @@ from importlib import import_module
 
 from configs import ConfigError, cli
 from dali_pipes import DataError
+from engine.logs import start_logging
 
 COMMANDS = {
     "lists": "make lists from published annotations, and say what is missing, twice or in two splits",
@@ -58,6 +59,7 @@ def run(name: str, words: list[str]) -> int:
     parser = cli.Parser(prog=f"prepare.py {name}", description=command.__doc__)
     command.add_arguments(parser)
     arguments = parser.parse_args(words)
+    start_logging(sys.stderr)
     try:
         return exits.run_to_exit_code(parser.prog, lambda: command.run(arguments) or 0)
     except (DataError, ConfigError) as error:

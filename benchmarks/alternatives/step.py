@@ -35,7 +35,7 @@ class Ours:
     """The project's own step, as training takes it."""
 
     def __init__(self, config: Config):
-        self.training = training.build(config, say=lambda line: None)
+        self.training = training.build(config)
         self.batch = next(iter(self.training.train_loader.epoch(0)))
         self.tally = Tally(self.training.device)
 

@@ -75,7 +75,7 @@ def stepper(scale: Scale, folder: Path, precision: Precision, compiled: bool, ne
     use_table(folder)
     name = "tsm" if network in FORMS_MEASURED else "tsn"
     overrides = (f"model.name={name}", f"runtime.compile={'on' if compiled else 'off'}")
-    run = training.build(scale.config(precision, *overrides), say=lambda line: None)
+    run = training.build(scale.config(precision, *overrides))
     batch = next(iter(run.train_loader.epoch(0)))
     if network in FORMS_MEASURED:
         set_form(run.model, FORMS_MEASURED[network])

@@ -11,6 +11,7 @@ Of two at once, the second waits and takes the result.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sqlite3
 import time
@@ -22,13 +23,12 @@ from typing import get_args
 
 import filelock
 import numpy as np
-from rich.console import Console
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists import file_status
 from dali_pipes.lists import listing as lists
-from dali_pipes.progress import say, watched
+from dali_pipes.progress import watched
 from dali_pipes.scan import summary
 from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
 from dali_pipes.scan.journal import Journal
@@ -41,6 +41,7 @@ CATALOG = "catalog"
 CHECKS = get_args(Check)  # the least thorough first
 PATIENCE = 60.0  # seconds after which a file hangs, and one more for each MB of it
 FILES_PER_WORKER = 16  # a process that reads fewer than this is not worth its start
+logger = logging.getLogger(__name__)
 
 
 def load_catalog(
@@ -48,7 +49,6 @@ def load_catalog(
     data: Data,
     *,
     workers: int | None = None,
-    console: Console | None = None,
     probe: Callable[[str, Check], Video] = probe,
 ) -> Catalog:
     """The catalogue of a list or folder as it is now; scans first what is new or changed.
@@ -56,22 +56,21 @@ def load_catalog(
     Raises DataError when the list is faulty, or more than data.max_bad_fraction of its files cannot be read. `workers`
     defaults to the cores this process may use; `probe` must be importable by its name.
     """
-    console = console or Console(stderr=True)
     start = time.monotonic()
     listing = lists.read_list(source, data)
     probe = probe_folder if listing.frame_pattern else probe
     for note in listing.notes:
-        say(console, f"{listing.source}: {note}")
+        logger.info(f"{listing.source}: {note}")
     wanted = _Wanted(listing, file_status.look(listing), CHECKS.index(data.check))
     catalog, scanned = _existing(source, data), 0
     if not wanted.is_met_by(catalog):
-        folder = _writable_folder(source, data, console)
-        with _alone(folder, console):
+        folder = _writable_folder(source, data)
+        with _alone(folder):
             catalog = _existing(source, data)  # another process may have made it meanwhile
             if not wanted.is_met_by(catalog):
-                scanned = _scan(folder, wanted, catalog, probe, workers, console)
+                scanned = _scan(folder, wanted, catalog, probe, workers)
                 catalog = Catalog(folder / CATALOG)
-    say(console, f"{listing.source}: {summary.summary(catalog, scanned, time.monotonic() - start)}")
+    logger.info(f"{listing.source}: {summary.summary(catalog, scanned, time.monotonic() - start)}")
     summary.check_bad_fraction(catalog, data.max_bad_fraction, data.root)
     return catalog
 
@@ -87,14 +86,14 @@ def open_catalog(source: str, data: Data) -> Catalog:
     raise DataError(source, f"has not been scanned yet; run `python tools/prepare.py scan {source}` first")
 
 
-def scan_videos(paths: Sequence[str], folder: Path, check: Check, console: Console) -> Catalog:
+def scan_videos(paths: Sequence[str], folder: Path, check: Check) -> Catalog:
     """The catalogue of videos that stand in no list, given by absolute paths, none twice; it is kept in `folder`.
 
     What cannot be read is in it with its reason, however much that is.
     """
     listing = lists.unlabelled(paths)
     wanted = _Wanted(listing, file_status.look(listing), CHECKS.index(check))
-    _scan(folder, wanted, None, probe, None, console)
+    _scan(folder, wanted, None, probe, None)
     return Catalog(folder / CATALOG)
 
 
@@ -159,11 +158,11 @@ def _folders(source: str, data: Data) -> list[Path]:
     return [own, beside]
 
 
-def _writable_folder(source: str, data: Data, console: Console) -> Path:
+def _writable_folder(source: str, data: Data) -> Path:
     """The folder that a scan is written to, made if need be."""
     folder, *unwritable = _folders(source, data)
     if unwritable:
-        say(console, f"{source}: its folder cannot be written to, so its catalogue goes to {folder}")
+        logger.info(f"{source}: its folder cannot be written to, so its catalogue goes to {folder}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -181,13 +180,13 @@ def _existing(source: str, data: Data) -> Catalog | None:
 
 
 @contextmanager
-def _alone(folder: Path, console: Console) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[None]:
     """Hold the lock of a scan's folder. A dead process holds none."""
     lock = filelock.FileLock(folder / "lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        say(console, f"{folder}: another process is scanning; waiting for it")
+        logger.info(f"{folder}: another process is scanning; waiting for it")
         lock.acquire()
     try:
         yield
@@ -195,14 +194,12 @@ def _alone(folder: Path, console: Console) -> Iterator[None]:
         lock.release()
 
 
-def _scan(
-    folder: Path, wanted: _Wanted, known: Catalog | None, probe: Callable, workers: int | None, console: Console
-) -> int:
+def _scan(folder: Path, wanted: _Wanted, known: Catalog | None, probe: Callable, workers: int | None) -> int:
     """Make the catalogue in `folder`, reusing what an older one or a killed scan knows; how many were scanned."""
     if known is None and (folder / CATALOG).exists():
-        say(console, f"{folder / CATALOG}: damaged, or of another version; scanning again")
+        logger.warning(f"{folder / CATALOG}: damaged, or of another version; scanning again")
     if known is not None and known.reader != reader():
-        say(console, f"{known.file}: made with another version of the reader or of FFmpeg; scanning again")
+        logger.info(f"{known.file}: made with another version of the reader or of FFmpeg; scanning again")
         known = None
     try:
         journal = Journal(folder / "journal.sqlite", reader())
@@ -210,7 +207,7 @@ def _scan(
             entry = _recall(wanted, known, journal)
             numbers = range(len(wanted.listing.distinct))
             todo = [number for number in numbers if entry(number) is None]
-            _probe_all(wanted, todo, journal, probe, workers or len(os.sched_getaffinity(0)), console)
+            _probe_all(wanted, todo, journal, probe, workers or len(os.sched_getaffinity(0)))
             _publish(folder, wanted.listing, map(entry, numbers))
         journal.remove()
     except (OSError, sqlite3.Error) as error:
@@ -238,15 +235,13 @@ def _recall(wanted: _Wanted, known: Catalog | None, journal: Journal) -> Callabl
     return entry
 
 
-def _probe_all(
-    wanted: _Wanted, todo: list[int], journal: Journal, probe: Callable, most_workers: int, console: Console
-) -> None:
+def _probe_all(wanted: _Wanted, todo: list[int], journal: Journal, probe: Callable, most_workers: int) -> None:
     """Probe the files of these numbers in parallel, and note in the journal what comes of it."""
     size_D, mtime_ns_D = wanted.files.size_D, wanted.files.mtime_ns_D
     calls = (Call(number, wanted.arguments(number), PATIENCE + size_D[number] / 1e6) for number in todo)
     results = call_all(probe, calls, min(most_workers, -(-len(todo) // FILES_PER_WORKER)))
     title = f"scanning {os.path.basename(wanted.listing.source)}"
-    for number, found in watched(results, len(todo), title, console):
+    for number, found in watched(results, len(todo), title):
         outcome = found.reason_for(wanted.path(number)) if isinstance(found, Failure) else found
         journal.add(wanted.question(number), Entry(int(size_D[number]), int(mtime_ns_D[number]), wanted.check, outcome))
 

@@ -11,7 +11,7 @@ import csv
 import json
 import warnings
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,13 +116,11 @@ def _save_picture(path: Path, confusion_KK: np.ndarray, names: list[str]) -> Non
         figure.savefig(file, format="png")
 
 
-def publish(
-    result: Result, class_names: Sequence[str], args: Namespace, about: dict, say: Callable[[str], None]
-) -> None:
+def publish(result: Result, class_names: Sequence[str], args: Namespace, about: dict) -> None:
     """Say and write what was asked for. `about` says in the JSON file what the result is of. Raises DataError."""
-    say(result.summary())
+    print(result.summary())
     if args.per_class:
-        say("\n".join(lines(result, class_names)))
+        print("\n".join(lines(result, class_names)))
     if args.confusion:
         with writing(args.confusion):
             save_confusion(args.confusion, result, class_names)

@@ -6,6 +6,7 @@ A library is imported when a file needs it. Inputs are fp32 or uint8 pixels, out
 from __future__ import annotations
 
 import json
+import logging
 import zipfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -22,7 +23,7 @@ from engine.inference.metadata import ExportMetadata
 from models import CheckpointError
 
 Run = Callable[..., tuple[Tensor, ...]]
-Notify = Callable[[str], None]
+logger = logging.getLogger(__name__)
 METADATA = "card.json"  # the name of the metadata in an archive of torch.export
 
 
@@ -36,7 +37,7 @@ def library(name: str, install: str = "-e .[export]") -> ModuleType:
         ) from error
 
 
-def open_onnx(path: Path, device: str, notify: Notify) -> tuple[ExportMetadata, Run]:
+def open_onnx(path: Path, device: str) -> tuple[ExportMetadata, Run]:
     """Open an ONNX graph with onnxruntime."""
     onnxruntime = library("onnxruntime")
     failures = onnxruntime.capi.onnxruntime_pybind11_state  # its exceptions, which share no class
@@ -47,13 +48,13 @@ def open_onnx(path: Path, device: str, notify: Notify) -> tuple[ExportMetadata, 
     if device == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": 0}))  # fp32 must mean fp32
     elif device == "cuda":
-        notify(f"{path}: this onnxruntime computes on the CPU; pip install onnxruntime-gpu to use the GPU")
+        logger.warning(f"{path}: this onnxruntime computes on the CPU; pip install onnxruntime-gpu to use the GPU")
     try:
         try:
             session = onnxruntime.InferenceSession(path, options, providers)
         except failures.NotImplemented:
             session = onnxruntime.InferenceSession(in_fp32(path), options, providers)
-            notify(f"{path}: onnxruntime does not compute in bf16 on {device}; computing with its weights in fp32")
+            logger.warning(f"{path}: onnxruntime has no bf16 on {device}; computing with its weights in fp32")
     except (failures.InvalidArgument, failures.InvalidGraph, failures.InvalidProtobuf) as error:
         raise CheckpointError(f"{path}: not an ONNX graph, or damaged; write it again with tools/export.py") from error
     except (RuntimeError, *any_failure) as error:
@@ -83,7 +84,7 @@ def in_fp32(path: Path) -> bytes:
     return model.SerializeToString()
 
 
-def open_pt2(path: Path, device: str, notify: Notify) -> tuple[ExportMetadata, Run]:
+def open_pt2(path: Path, device: str) -> tuple[ExportMetadata, Run]:
     """Open an archive of PyTorch: a compiled package or an exported program."""
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: not an archive of PyTorch, or damaged; write it again with tools/export.py")

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.inference.backends import OPENERS, Notify, Run
+from engine.inference.backends import OPENERS, Run
 from engine.inference.metadata import ExportMetadata
 from models import CheckpointError
 
@@ -74,8 +74,8 @@ class ExportedNetwork:
             )
 
 
-def open_exported(path: str | Path, device: str = "cpu", notify: Notify = print) -> ExportedNetwork:
-    """Open a file of tools/export.py on `cpu` or `cuda`; `notify` gets a line if its precision is not supported there.
+def open_exported(path: str | Path, device: str = "cpu") -> ExportedNetwork:
+    """Open a file of tools/export.py on `cpu` or `cuda`. Logs a warning if its precision is not supported there.
 
     Raises CheckpointError for a file that cannot be used, ConfigError for a missing library or another device's file.
     A package compiled by AOTInductor is a program: open only files that you trust.
@@ -85,4 +85,4 @@ def open_exported(path: str | Path, device: str = "cpu", notify: Notify = print)
         raise CheckpointError(f"{path}: not an exported network; tools/export.py writes {', '.join(OPENERS)}")
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file; check the path")
-    return ExportedNetwork(path, device, *OPENERS[path.suffix](path, device, notify))
+    return ExportedNetwork(path, device, *OPENERS[path.suffix](path, device))

@@ -41,9 +41,7 @@ class Network:
     device: torch.device
 
 
-def open_network(
-    path: str, recipe: str | None = None, overrides: Sequence[str] = (), say: Callable[[str], None] = print
-) -> Network:
+def open_network(path: str, recipe: str | None = None, overrides: Sequence[str] = ()) -> Network:
     """Open a file of weights, which needs a `recipe` if this project did not write it, or a file of tools/export.py.
 
     Raises CheckpointError for any other file, ConfigError if a setting is wrong or not supported on this machine.
@@ -51,20 +49,20 @@ def open_network(
     if Path(path).suffix in OPENERS:
         if recipe:
             raise ConfigError(f"--config: {path} holds its own settings; leave the recipe out")
-        return _open_exported(path, overrides, say)
+        return _open_exported(path, overrides)
     saved = load_saved_model(path, recipe, [*_HERE, *overrides])
     if saved.info.config.data.decoder == "jpeg":
         raise ConfigError("data.decoder: jpeg reads folders of pictures, but the sources are videos; take auto")
-    config = runtime.resolve(saved.info.config, say)
+    config = runtime.resolve(saved.info.config)
     device = runtime.prepare(config.runtime, config.train.seed)
     model = runtime.place(saved.model, config.runtime, device)
     return Network(model, partial(Streaming, model), replace(saved.info, config=config), device)
 
 
-def _open_exported(path: str, overrides: Sequence[str], say: Callable[[str], None]) -> Network:
+def _open_exported(path: str, overrides: Sequence[str]) -> Network:
     """Open a file of tools/export.py. Its precision is fixed in the file; inputs are fp32."""
     asked_device = configs.overridden(overrides).get("runtime.device", "auto")
-    exported = open_exported(path, runtime.pick_device(Runtime(device=asked_device)), say)
+    exported = open_exported(path, runtime.pick_device(Runtime(device=asked_device)))
     metadata = exported.metadata
     asked = configs.override(metadata.config, [*_HERE, *overrides, "runtime.precision=fp32"])
     for what, has, wanted in (
@@ -73,7 +71,7 @@ def _open_exported(path: str, overrides: Sequence[str], say: Callable[[str], Non
     ):
         if has != wanted and not (metadata.online and what == "frames"):
             raise ConfigError(f"{path}: takes clips of {has} {what}, not {wanted}; export it again for that")
-    config = runtime.resolve(asked, say)
+    config = runtime.resolve(asked)
     device = runtime.prepare(config.runtime, config.train.seed)
     info = NetworkInfo(config, class_names(metadata.class_names, config, overrides), path, sha256_of(path))
     return Network(exported.scores, partial(_stream_of, exported), info, device)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +27,7 @@ from engine.files import lack_of_room, replace_file, replacing
 from models import CheckpointError
 
 NAME = re.compile(r"step-(\d{8})\.pt")
+logger = logging.getLogger(__name__)
 SPARE = 1.2  # free space asked for, as a multiple of the tensors to be written
 
 
@@ -113,7 +115,7 @@ def steps(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("step-*.pt") if NAME.fullmatch(path.name)), reverse=True)
 
 
-def latest(folder: Path, warn: Callable[[str], None] = print) -> Path | None:
+def latest(folder: Path) -> Path | None:
     """The newest undamaged checkpoint, or None where there are none. Raises CheckpointError where all are damaged."""
     candidates = steps(folder)
     passed_over = []
@@ -121,7 +123,7 @@ def latest(folder: Path, warn: Callable[[str], None] = print) -> Path | None:
         problem = damage(path)
         if problem is None:
             if passed_over:
-                warn(f"warning: falling back to {path}: {'; '.join(passed_over)}")
+                logger.warning(f"falling back to {path}: {'; '.join(passed_over)}")
             return path
         passed_over.append(f"{path.name} {problem}")
     if candidates:
@@ -136,14 +138,14 @@ def set_aside_newer(path: Path) -> None:
             newer.replace(newer.with_name(f"{newer.name}.damaged"))
 
 
-def tidy(folder: Path, keep: int, warn: Callable[[str], None] = print) -> None:
+def tidy(folder: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, and what killed writers left behind."""
     leftovers = list(folder.glob(".tmp-*"))
     for path in [*leftovers, *(file for old in steps(folder)[keep:] for file in (old, _sidecar(old)))]:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            warn(f"warning: {path} cannot be removed: {error.strerror}")
+            logger.warning(f"{path} cannot be removed: {error.strerror}")
 
 
 def _sidecar(path: Path) -> Path:

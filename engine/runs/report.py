@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -22,6 +23,7 @@ from engine.files import read_lines, replacing
 from engine.runs import html, plots
 from engine.runs.html import Share, Table
 
+logger = logging.getLogger(__name__)
 MOST_NAMED = 100  # unreadable videos
 
 Fact = tuple[str, object, object]  # name, value, note
@@ -38,12 +40,12 @@ def write(folder: Path) -> Path:
     return path
 
 
-def write_if_possible(folder: Path, say: Callable[[str], None]) -> None:
+def write_if_possible(folder: Path) -> None:
     """Write the report of a finished run; an error costs a warning, never the run."""
     try:
-        say(f"report: {write(folder)}")
+        logger.info(f"report: {write(folder)}")
     except Exception as error:
-        say(f"warning: no report: {type(error).__name__}: {error}")
+        logger.warning(f"no report: {type(error).__name__}: {error}")
 
 
 def _content(folder: Path) -> dict:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import math
 import os
 import platform
@@ -21,7 +22,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ from engine.runs.environment import environment, now
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+logger = logging.getLogger(__name__)
 
 
 def open_run(config: Config, *, resume: bool = False, fresh: bool = False) -> RunFolder:
@@ -98,10 +101,6 @@ class RunFolder:
             with (self.folder / "command.txt").open("a") as file:
                 file.write(f"{now()}  {shlex.join(sys.argv)}\n")
 
-    def log(self, line: str) -> None:
-        """Add a line for people to log.txt."""
-        self._append("log.txt", line)
-
     def metrics(self, kind: str, step: int, **numbers: object) -> None:
         """Add a line for programs to metrics.jsonl. JSON has no infinity: a number that is not finite becomes null."""
         finite = {name: None if _unwritable(number) else number for name, number in numbers.items()}
@@ -164,8 +163,7 @@ def _as_warning() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        with suppress(OSError):
-            print(f"warning: {error}", file=sys.stderr)
+        logger.warning(error)
 
 
 class TensorBoardLog:
@@ -209,4 +207,4 @@ class TensorBoardLog:
             act(*arguments)
         except (OSError, ImportError) as error:
             self._writer = None
-            print(f"warning: nothing more for TensorBoard: {error}", file=sys.stderr)
+            logger.warning(f"nothing more for TensorBoard: {error}")

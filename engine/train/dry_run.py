@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import tempfile
 from contextlib import closing
@@ -12,7 +13,7 @@ import torch
 
 from configs import Config
 from engine import distributed, runtime
-from engine.console import Screen, duration
+from engine.console import duration
 from engine.evaluation.evaluate import logits_of_views
 from engine.runs import checkpoint
 from engine.train import training
@@ -20,24 +21,25 @@ from engine.train.clock import Clock
 from engine.train.step import Tally
 from engine.train.training import Training
 
+logger = logging.getLogger(__name__)
 STEPS = 2  # the first warms up, the second is timed
 
 
-def dry_run(config: Config, weights: str | None, screen: Screen) -> None:
+def dry_run(config: Config, weights: str | None) -> None:
     """Open the lists, take two steps, score one batch, write a checkpoint and read it back. `config` is resolved."""
-    with closing(training.build(config, weights=weights, say=screen.say)) as run:
+    with closing(training.build(config, weights=weights)) as run:
         seconds = _two_steps(run)
         _score_one_batch(run)
         size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
     memory = runtime.peak_memory(run.device)
     copies = min(config.train.keep, math.ceil(config.train.epochs / config.train.checkpoint_every))
-    screen.say(f"{run.steps_per_epoch} steps an epoch, {run.total_steps} in all")
-    screen.say(f"{memory / 2**30:.1f} GiB of memory on each rank")
-    screen.say(
+    logger.info(f"{run.steps_per_epoch} steps an epoch, {run.total_steps} in all")
+    logger.info(f"{memory / 2**30:.1f} GiB of memory on each rank")
+    logger.info(
         f"{seconds:.3f} s for a step: about {duration(run.total_steps * seconds)} of training, evaluations apart"
     )
-    screen.say(f"{size / 2**20:,.0f} MiB for a checkpoint: about {(copies + 1) * size / 2**20:,.0f} MiB of disk")
-    screen.say("everything works; nothing was kept")
+    logger.info(f"{size / 2**20:,.0f} MiB for a checkpoint: about {(copies + 1) * size / 2**20:,.0f} MiB of disk")
+    logger.info("everything works; nothing was kept")
 
 
 def _two_steps(run: Training) -> float:

@@ -5,6 +5,7 @@ Knows when things happen. How a step, a checkpoint or an evaluation is done is k
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 
@@ -12,9 +13,9 @@ import torch
 
 from dali_pipes import DataError
 from engine import console, distributed, runtime
-from engine.console import Screen
 from engine.evaluation.accuracy import Result
 from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
+from engine.logs import Bar
 from engine.runs import checkpoint
 from engine.runs.run_folder import RunFolder
 from engine.train.clock import Clock
@@ -23,17 +24,18 @@ from engine.train.step import Tally
 from engine.train.training import Training
 from models import CheckpointError
 
+logger = logging.getLogger(__name__)
 FIRST_BAD = 5  # unreadable videos that an error names
 LOWEST_SCALE = 2**-10  # of the loss; where fp16 overflows even there, nothing is learned any more
 
 
-def fit(training: Training, run: RunFolder | None, show: Screen) -> bool:
+def fit(training: Training, run: RunFolder | None) -> bool:
     """Train to the last epoch; returns False where it was interrupted. `run` is rank 0's, None elsewhere.
 
     Raises FloatingPointError when the loss is no longer finite, DataError when too many videos cannot be read, and
     CheckpointError when the last checkpoint cannot be written; on ranks other than 0, PeerFailed in their place.
     """
-    loop = _Loop(training, run, show)
+    loop = _Loop(training, run)
     try:
         finished = loop.go()
     except Exception as error:
@@ -46,8 +48,8 @@ def fit(training: Training, run: RunFolder | None, show: Screen) -> bool:
 class _Loop:
     """What the loop remembers between steps."""
 
-    def __init__(self, training: Training, run: RunFolder | None, show: Screen):
-        self.training, self.run, self.show = training, run, show
+    def __init__(self, training: Training, run: RunFolder | None):
+        self.training, self.run, self.bar = training, run, Bar()
         self.clock = Clock(training.device, training.config.train.batch)
         self.tally = Tally(training.device)
         self.ticked = self.saved = training.step  # steps of the last tick and of the last checkpoint
@@ -57,7 +59,7 @@ class _Loop:
     def go(self) -> bool:
         """Epoch after epoch; whether the end was reached."""
         training = self.training
-        with Interrupt() as interrupt, self.show:
+        with Interrupt() as interrupt, self.bar:
             self.status("running")
             if self.run:
                 self.run.rewind(training.step)
@@ -65,7 +67,7 @@ class _Loop:
                 self.close_epoch()
             while training.step < training.total_steps:
                 if not self.train_epoch(interrupt):
-                    self.show.say(f"stopping after step {training.step} ({interrupt.reason}); go on with --resume")
+                    logger.info(f"stopping after step {training.step} ({interrupt.reason}); go on with --resume")
                     self.save(final=True)
                     return False
                 self.close_epoch()
@@ -130,8 +132,8 @@ class _Loop:
         seconds_per_step = self.clock.total.seconds_per_step
         eta = seconds_per_step and seconds_per_step * (total - training.step)
         line = console.train_line(epoch=of_epochs, step=f"{step + 1}/{training.steps_per_epoch}", eta=eta, **numbers)
-        self.show.say(line)
-        self.show.progress(training.step, total, f"ep {of_epochs}")
+        logger.info(line)
+        self.bar.update(training.step, total, f"ep {of_epochs}")
         self.run.metrics("train", step=training.step, epoch=training.step / training.steps_per_epoch, **numbers)
 
     def refuse_divergence(self, loss: float, first: int) -> None:
@@ -178,7 +180,7 @@ class _Loop:
         if self.run:
             path = checkpoint.step_file(self.run.checkpoints, self.training.step)
             checkpoint.save(path, self.training.state(), step=self.training.step)
-            checkpoint.tidy(path.parent, self.training.config.train.keep, self.show.say)
+            checkpoint.tidy(path.parent, self.training.config.train.keep)
 
     def written(self, write: Callable[[], None], final: bool) -> bool:
         """Whether rank 0 could `write`. Where it could not, training goes on with a warning, unless it was `final`."""
@@ -187,7 +189,7 @@ class _Loop:
         except (CheckpointError, distributed.PeerFailed) as error:
             if final:
                 raise
-            self.show.say(f"warning: {error}")
+            logger.warning(error)
             return False
         return True
 
@@ -200,7 +202,7 @@ class _Loop:
         self.written(lambda: self.keep_best(result), final=training.step == training.total_steps)
         if self.run:
             epoch = training.step // training.steps_per_epoch
-            self.show.say(f"ep {epoch}/{training.config.train.epochs} val {result.summary()}")
+            logger.info(f"ep {epoch}/{training.config.train.epochs} val {result.summary()}")
             self.run.quarantine("val", result.unreadable)
             self.run.result("last", self.described(result))
             self.run.metrics("val", step=training.step, epoch=epoch, **result.numbers())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -23,7 +24,7 @@ from engine.train.optim import EmaWeights
 from engine.train.step import Loss, Mix, Tally, make_mix_and_loss, train_step
 from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights, shift_step
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -133,7 +134,7 @@ class Training:
             loader.close()
 
 
-def build(config: Config, *, weights: str | None = None, state: dict | None = None, say: Say = print) -> Training:
+def build(config: Config, *, weights: str | None = None, state: dict | None = None) -> Training:
     """A run at its first step, or at the step of `state`. Every rank calls this, and an error on one ends them all.
 
     `config` is resolved. `weights` names a file for the whole network, in place of config.model.pretrained; it is not
@@ -142,9 +143,11 @@ def build(config: Config, *, weights: str | None = None, state: dict | None = No
     device = runtime.prepare(config.runtime, config.train.seed)
     clips_at_once = configs.clips_at_once(config.train, distributed.world_size())
     # the network first: weights that cannot be had show at once, and a scan takes its time
-    model = build_network(config, weights, say) if state is None else build_model(config.model)
+    model = build_network(config, weights) if state is None else build_model(config.model)
     if weights and state is not None:
-        say(f"--weights: {weights} is not read: the run goes on from its own checkpoint; --fresh starts it over")
+        logger.warning(
+            f"--weights: {weights} is not read: the run goes on from its own checkpoint; --fresh starts it over"
+        )
     train_loader = loaders.open_loader(config, "train", device)
     val_loader = loaders.open_loader(config, "val", device) if loaders.has_val(config) else None
     if config.train.partial_bn:
@@ -169,46 +172,48 @@ def build(config: Config, *, weights: str | None = None, state: dict | None = No
         val_loader=val_loader,
     )
     distributed.fix_ddp_buckets(model, wrapped, _blank_clips(config, clips_at_once, device), training.autocast)
-    introduce(training, state, say)
+    introduce(training, state)
     return training
 
 
-def build_network(config: Config, weights: str | None, say: Say) -> Recognizer:
+def build_network(config: Config, weights: str | None) -> Recognizer:
     """The network with the weights that it starts from, on the host. Downloads happen once a host."""
 
     def work() -> Recognizer:
         model = build_model(config.model)
         report = load_weights(model, weights) if weights else load_pretrained(model, config.model.pretrained)
         if report:
-            say(report.summary())
+            logger.info(report.summary())
         return model
 
     return distributed.one_rank_first(work)
 
 
-def introduce(training: Training, state: dict | None, say: Say) -> None:
+def introduce(training: Training, state: dict | None) -> None:
     """Restore `state`, if any, and say what the run starts with."""
     config, ranks = training.config, distributed.world_size()
-    say(f"settings {configs.fingerprint(config)}, {config.runtime.precision} on {training.device.type}")
+    logger.info(f"settings {configs.fingerprint(config)}, {config.runtime.precision} on {training.device.type}")
     dtype = runtime.HALF.get(config.runtime.precision, torch.float32)
-    say(describe_shift(training.model, training.device, dtype, compiled=config.runtime.compile == "on"))
+    logger.info(describe_shift(training.model, training.device, dtype, compiled=config.runtime.compile == "on"))
     clips_at_once = configs.clips_at_once(config.train, ranks)
     shares = f", {config.train.batch // ranks} on each of {ranks} ranks" if ranks > 1 else ""
     parts = f", {clips_at_once} at a time" if config.train.accumulate > 1 else ""
-    say(f"{config.train.batch} clips a step{shares}{parts}")
-    say(
+    logger.info(f"{config.train.batch} clips a step{shares}{parts}")
+    logger.info(
         f"{training.train_loader.num_videos} videos, {training.steps_per_epoch} steps an epoch, "
         f"{training.total_steps} in all"
     )
-    say(describe_rate(config))
+    logger.info(describe_rate(config))
     for line in optim.describe_groups(training.optimizer):
-        say(line)
+        logger.info(line)
     if config.train.partial_bn:
-        say(f"{len(training.model.frozen_norms)} batch norms, all but the first, stay as they are (train.partial_bn)")
+        logger.info(
+            f"{len(training.model.frozen_norms)} batch norms, all but the first, stay as they are (train.partial_bn)"
+        )
     if state is not None:
         changes = training.restore(state)
         done = " of as many: train.epochs is reached" if training.step >= training.total_steps else ""
-        say(f"resumed after step {training.step}{done}" + "".join(f"\n  {line}" for line in changes))
+        logger.info(f"resumed after step {training.step}{done}" + "".join(f"\n  {line}" for line in changes))
 
 
 def describe_rate(config: Config) -> str:
@@ -230,9 +235,9 @@ FIXED = ("model.", "train.batch", "train.seed")
 FREE = ("model.pretrained", "model.shift")  # of those: they decide nothing any more, or only how fast it goes
 
 
-def saved_state(folder: Path, say: Callable[[str], None]) -> dict | None:
+def saved_state(folder: Path) -> dict | None:
     """What the newest undamaged checkpoint of a folder holds; None where there is none. Damaged ones are set aside."""
-    path = checkpoint.latest(folder, say)
+    path = checkpoint.latest(folder)
     if path is None:
         return None
     checkpoint.set_aside_newer(path)

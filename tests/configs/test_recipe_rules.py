@@ -148,8 +148,8 @@ def run_of(monkeypatch):
     monkeypatch.setattr(device, "cores_of_rank", lambda: 1)
 
     def build(name):
-        config = runtime.resolve(configs.load(name, SMALL), notify=lambda line: None)
-        return training.build(config, say=lambda line: None)
+        config = runtime.resolve(configs.load(name, SMALL))
+        return training.build(config)
 
     return build
 

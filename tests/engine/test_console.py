@@ -1,20 +1,14 @@
 """The line of a log tick, and times as people read them."""
 
-import io
-import sys
-
 import pytest
-from rich.console import Console
 
-from dali_pipes import progress
-from engine import console as screen
-from engine.console import Screen
+from engine import console
 
 NUMBERS = {"loss": 2.1128, "top1": 0.512, "lr": 0.02, "grad_norm": 3.14, "memory": 1.1 * 2**30, "bad": 3}
 
 
 def test_a_tick_is_one_line():
-    line = screen.train_line(
+    line = console.train_line(
         epoch="3/50", step="1240/7512", clips_per_s=1874.3, data_fraction=0.042, eta=7860, **NUMBERS
     )
     assert line == (
@@ -24,7 +18,7 @@ def test_a_tick_is_one_line():
 
 
 def test_the_first_tick_knows_no_speed_yet():
-    line = screen.train_line(epoch="1/2", step="2/9", clips_per_s=None, data_fraction=None, eta=None, **NUMBERS)
+    line = console.train_line(epoch="1/2", step="2/9", clips_per_s=None, data_fraction=None, eta=None, **NUMBERS)
     assert line.endswith("| warming up mem 1.1 GiB | eta ? | bad 3")
 
 
@@ -33,26 +27,4 @@ def test_the_first_tick_knows_no_speed_yet():
     [(0, "0s"), (59.4, "59s"), (59.6, "1m00"), (200, "3m20"), (3600, "1h00"), (172799, "47h59"), (172800, "2d00h")],
 )
 def test_times_are_short(seconds, text):
-    assert screen.duration(seconds) == text
-
-
-def test_a_terminal_that_cannot_move_its_cursor_gets_lines_alone(monkeypatch, capsys):
-    monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    with Screen() as spoken:
-        spoken.progress(1, 2, "ep 1/1")
-        spoken.say("a line")
-    assert capsys.readouterr().out == "a line\n"
-    console = Console(file=io.StringIO(), force_terminal=True)
-    assert list(progress.watched(range(3), 3, "scanning", console)) == [0, 1, 2]
-    assert console.file.getvalue() == ""
-
-
-def test_only_the_rank_that_shows_prints_but_a_log_gets_every_line(capsys):
-    lines = []
-    for show in (True, False):
-        spoken = Screen(show)
-        spoken.copy_to(lines.append)
-        spoken.say(f"from {show} [not markup]")
-    assert capsys.readouterr().out == "from True [not markup]\n"
-    assert lines == ["from True [not markup]", "from False [not markup]"]
+    assert console.duration(seconds) == text

@@ -1,5 +1,6 @@
 """Programs that are left early: by Ctrl-C at any time, and by a reader that goes away; and how they end otherwise."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -8,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import exits, program
-from engine.console import Screen
+from engine import exits, logs, program
 from tests.support.paths import PROGRAMS, ROOT
 from tools import prepare
 
@@ -83,9 +83,9 @@ def test_a_program_whose_output_nobody_reads_ends_without_a_word(unread, command
 def test_work_whose_output_nobody_reads_any_more_ends_without_a_word(unread, to_stderr):
     script = f"""
 import sys
-from engine import leaving
+from engine import exits
 out = sys.stderr if {to_stderr} else sys.stdout
-sys.exit(leaving.in_order("predict.py", lambda: print("an answer", file=out)))
+sys.exit(exits.run_to_exit_code("predict.py", lambda: print("an answer", file=out)))
 """
     streams = (
         {"stdout": subprocess.PIPE, "stderr": unread} if to_stderr else {"stdout": unread, "stderr": subprocess.PIPE}
@@ -107,26 +107,25 @@ def test_a_broken_pipe_that_is_not_the_output_is_a_mistake_of_ours(unread, capfd
         exits.run_to_exit_code("x.py", lambda: os.write(unread, b"to a process that has died"))
 
 
-def test_training_goes_on_when_nobody_reads_its_lines_any_more(unread, monkeypatch):
-    lines = []
+def test_training_goes_on_when_nobody_reads_its_lines_any_more(unread, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdout", os.fdopen(os.dup(unread), "w"))
-    screen = Screen()
-    screen.copy_to(lines.append)
-    for line in ("one", "two"):
-        screen.say(line)
+    logs.start_logging(sys.stdout)
+    with logs.copied_to(tmp_path / "log.txt"):
+        for line in ("one", "two"):
+            logging.getLogger("engine.train").info(line)
     sys.stdout.flush()  # as at the end of a program
-    assert lines == ["one", "two"]
+    assert [line.split()[-1] for line in (tmp_path / "log.txt").read_text().splitlines()] == ["one", "two"]
 
 
 def test_a_program_leaves_with_its_code_and_its_words_whatever_would_hold_up_the_interpreter():
     script = """
 import atexit, sys, threading, time
-from engine import leaving
+from engine import exits
 atexit.register(time.sleep, 600)
 threading.Thread(target=time.sleep, args=(600,)).start()
 print("done", end="")
 print("a line", end="", file=sys.stderr)
-leaving.for_good(3)
+exits.exit_now(3)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (3, "done", "a line")

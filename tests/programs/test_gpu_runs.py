@@ -19,7 +19,7 @@ def run_in(folder, stop_before=None, **runtime):
     settings = tiny.config(train={"runs": str(folder), "ema": 0.9, "mixup": 0.2}, runtime={**HOW, **runtime})
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
     tiny.before_step(loaders["train"], stop_before, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
-    return tiny.go_on(settings, {name: tiny.on(loader, HOW["device"]) for name, loader in loaders.items()}, print)
+    return tiny.go_on(settings, {name: tiny.on(loader, HOW["device"]) for name, loader in loaders.items()})
 
 
 def test_a_run_goes_on_from_what_it_saved_and_in_another_memory_format_too(tmp_path):

@@ -1,5 +1,6 @@
 """The smallest run there is, for tests of training: a loader whose clips follow from their row, and settings for it."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from unittest import mock
 
@@ -9,9 +10,8 @@ from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Trai
 from dali_pipes import device as host
 from dali_pipes.batch import Batch, Shard
 from dali_pipes.errors import Unreadable
-from engine import distributed, runtime
+from engine import distributed, logs, runtime
 from engine import loaders as data
-from engine.console import Screen
 from engine.runs import run_folder
 from engine.train import training
 from engine.train.fit import fit
@@ -30,7 +30,7 @@ CONFIG = Config(
 def config(**sections) -> Config:
     """CONFIG resolved, with some settings replaced: `config(train={"epochs": 1})`."""
     changed = {name: replace(getattr(CONFIG, name), **values) for name, values in sections.items()}
-    return runtime.resolve(replace(CONFIG, **changed), notify=lambda line: None)
+    return runtime.resolve(replace(CONFIG, **changed))
 
 
 class RowLoader:
@@ -103,23 +103,21 @@ def on(loader, device):
     return loader
 
 
-def go_on(settings, loaders, say):
+def go_on(settings, loaders):
     """What train.py does with `--resume`, over loaders by split; returns whether the end was reached, and the training.
 
     One thread: threads that wait for each other make a tiny network many times slower on a busy machine.
     """
     run = distributed.on_rank_zero(lambda: run_folder.open_run(settings, resume=True))
-    state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints, say))
+    state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints))
     state = distributed.from_rank_zero(state)
     with (
         mock.patch.object(data, "open_loader", lambda config, split, device: loaders[split]),
         mock.patch.object(host, "cores_of_rank", lambda: 1),
     ):
-        under_way = training.build(settings, state=state, say=say)
-    screen = Screen(show=False)
-    if run:
-        screen.copy_to(run.log)
-    return fit(under_way, run, screen), under_way
+        under_way = training.build(settings, state=state)
+    with logs.copied_to(run.folder / "log.txt") if run else nullcontext():
+        return fit(under_way, run), under_way
 
 
 def weights_of(under_way):

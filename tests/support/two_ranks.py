@@ -138,7 +138,7 @@ def run(folder, *, terminated_before=None):
     }
     if distributed.rank() == 1:
         tiny.before_step(loaders["train"], terminated_before, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
-    finished, under_way = tiny.go_on(settings, loaders, lambda line: None)
+    finished, under_way = tiny.go_on(settings, loaders)
     return {"finished": finished, "step": under_way.step}, tiny.weights_of(under_way)
 
 
@@ -152,7 +152,7 @@ def run_on_gpus(folder, **runtime):
         "train": tiny.on(tiny.RowLoader(62, 8 // distributed.world_size(), shard=shard()), device),
         "val": tiny.on(tiny.RowLoader(5, 2, shard=shard(), train=False), device),
     }
-    finished, under_way = tiny.go_on(settings, loaders, lambda line: None)
+    finished, under_way = tiny.go_on(settings, loaders)
     weights = {name: tensor.cpu() for name, tensor in tiny.weights_of(under_way).items() if "running_" not in name}
     of_zero = distributed.from_rank_zero(weights)
     same = all(torch.equal(weights[name], of_zero[name]) for name in weights)

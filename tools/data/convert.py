@@ -14,6 +14,7 @@ at any moment: started again it goes on, and ends as it would have ended. Source
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 from collections import Counter
@@ -24,10 +25,9 @@ from errno import ENOSPC
 from pathlib import Path
 
 import filelock
-from rich.console import Console
 
 from dali_pipes.errors import DataError
-from dali_pipes.progress import say, watched
+from dali_pipes.progress import watched
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.processes import Call, Failure, call_all
@@ -38,6 +38,7 @@ from tools.data.conversion_files import Ledger, list_name, refuse_to_overwrite, 
 from tools.data.write_lists import by_split
 
 DONE, LEFT_OUT, UNFINISHED, LOCK = "done.jsonl", "left_out.jsonl", ".unfinished", ".lock"
+logger = logging.getLogger(__name__)
 SECONDS = 60.0  # after which a conversion hangs, and one more for each frame
 
 
@@ -63,7 +64,7 @@ class Outcome:
     lists: list[Path]  # the new ones
 
 
-def convert_all(catalogs: list[Catalog], out: Path, conversion: Conversion, workers: int, console: Console) -> Outcome:
+def convert_all(catalogs: list[Catalog], out: Path, conversion: Conversion, workers: int) -> Outcome:
     """Convert every readable video of these lists into the tree at `out`.
 
     Raises DataError where something would be written over a source, nothing is left, or the disk is full.
@@ -76,7 +77,7 @@ def convert_all(catalogs: list[Catalog], out: Path, conversion: Conversion, work
     with _workplace(out) as unfinished, closing(Ledger(out / DONE, out, conversion.settings)) as ledger:
         todo = [path for path, (catalog, row) in row_of.items() if not ledger.has(catalog.video(row), results[path])]
         calls = _calls([row_of[path] for path in todo], unfinished, conversion)
-        for path, made in _run(calls, len(todo), conversion, workers, console):
+        for path, made in _run(calls, len(todo), conversion, workers):
             if isinstance(made, Failure):
                 reasons[path] = made.reason_for(path)
             else:
@@ -117,11 +118,11 @@ def _calls(rows: list[tuple[Catalog, int]], unfinished: Path, conversion: Conver
 
 
 def _run(
-    calls: Iterator[Call], count: int, conversion: Conversion, workers: int, console: Console
+    calls: Iterator[Call], count: int, conversion: Conversion, workers: int
 ) -> Iterator[tuple[str, dict | Failure]]:
     """(source path, what was done and `at` which temporary path; or why not) in the order they finish."""
     results = call_all(conversion.function, calls, min(workers, count))
-    for (path, at), made in watched(results, count, "converting", console):
+    for (path, at), made in watched(results, count, "converting"):
         if isinstance(made, Failure) and os.strerror(ENOSPC) in made.reason:
             raise DataError(os.path.dirname(at), "the disk is full; make room and start again to go on")
         yield path, made if isinstance(made, Failure) else {**made, "at": at}
@@ -164,16 +165,15 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def convert_datasets(arguments: argparse.Namespace, conversion: Conversion) -> Outcome:
     """Scan and convert the sets that the arguments name, and say what came of it."""
-    console = Console(stderr=True)
     # However many videos are bad: they are left out, and named.
     sets = [(source, replace(data, max_bad_fraction=1.0)) for source, data in datasets(arguments)]
-    catalogs = [load_catalog(source, data, workers=arguments.workers, console=console) for source, data in sets]
-    outcome = convert_all(catalogs, arguments.out, conversion, arguments.workers, console)
+    catalogs = [load_catalog(source, data, workers=arguments.workers) for source, data in sets]
+    outcome = convert_all(catalogs, arguments.out, conversion, arguments.workers)
     for line in summary(outcome, arguments.out):
-        say(console, line)
+        logger.info(line)
     gone = [f"data.{key}=" for key in ("prefix", "suffix") if any(getattr(data, key) for _, data in sets)]
     words = [f"data.root={arguments.out}", *by_split(outcome.lists), *gone, *conversion.reading]
-    say(console, f"for a recipe: {' '.join(words)}")
+    logger.info(f"for a recipe: {' '.join(words)}")
     return outcome
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dali_pipes import DataError, progress
+from dali_pipes import DataError
 from dali_pipes.loader import why_not_nvdec
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
@@ -29,21 +30,21 @@ from tools.prediction import output as answer_files
 from tools.prediction import output as answer_screen
 from tools.prediction.overlay import LabelledVideos
 
+logger = logging.getLogger(__name__)
 ALL_DONE, NOTHING_DONE, SOME_DONE = 0, 2, 3
 
 
 def run(args: Namespace) -> int:
     """Answer for every video, name those that have no answer, and return the exit code."""
-    notes = Console(stderr=True)
     paths, failures = inputs.find(args.sources)
     labelled = LabelledVideos(args.save_video) if args.save_video else None
-    network = open_network(args.weights, args.config, args.overrides, partial(progress.say, notes))
+    network = open_network(args.weights, args.config, args.overrides)
     if reason := why_not_nvdec(network.info.config, network.device):
-        progress.say(notes, f"data.decoder=auto decodes on the CPU: {reason}")
+        logger.info(f"data.decoder=auto decodes on the CPU: {reason}")
     answering = Answering(network, args)
     answered = incomplete = 0
     with _outputs(args) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:  # nothing beside the videos
-        catalog = build.scan_videos([*map(os.path.abspath, paths)], Path(folder), network.info.config.data.check, notes)
+        catalog = build.scan_videos([*map(os.path.abspath, paths)], Path(folder), network.info.config.data.check)
         for row, answer in answering.all(catalog):
             if labelled:
                 answer |= labelled.write(catalog.video(row), answer)
@@ -54,7 +55,7 @@ def run(args: Namespace) -> int:
         for path, reason in failures.items():
             write({"path": path, "error": reason})
     if failures:
-        progress.say(notes, f"predict.py: {len(failures)} of {answered + len(failures)} cannot be answered")
+        logger.warning(f"predict.py: {len(failures)} of {answered + len(failures)} cannot be answered")
     if not failures and not incomplete:
         return ALL_DONE
     return SOME_DONE if answered and not args.strict else NOTHING_DONE

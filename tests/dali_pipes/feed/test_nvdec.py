@@ -151,7 +151,7 @@ def test_auto_leaves_a_set_to_nvdec_only_where_all_of_it_is_for_nvdec(tmp_path, 
 
 
 @without_gpu
-def test_a_run_is_told_why_auto_decodes_on_the_cpu(tmp_path, monkeypatch, capsys):
+def test_a_run_is_told_why_auto_decodes_on_the_cpu(tmp_path, monkeypatch, caplog):
     config = with_section(make_config(write_set(tmp_path)), "data", decoder="auto")
     asked = []
 
@@ -164,7 +164,7 @@ def test_a_run_is_told_why_auto_decodes_on_the_cpu(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(loader, "VideoLoader", on_cpu)
     loaders.open_loader(config, "train", GPU)
     assert asked == ["pyav"]
-    assert "data.decoder=auto decodes it on the CPU: NVDEC does not work here: " in capsys.readouterr().err
+    assert "data.decoder=auto decodes it on the CPU: NVDEC does not work here: " in caplog.text
 
 
 @without_gpu

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
+import rich
 
 from configs.schema import Data
 from dali_pipes import progress
@@ -24,10 +24,12 @@ from tests.support.odd_names import ODD_NAMES
 from tests.support.paths import ROOT
 
 SCAN_IN_A_PROCESS = """
+import logging
 import sys
 from tests.support import scripted
 from configs.schema import Data
 from dali_pipes.scan.build import load_catalog
+logging.basicConfig(level=logging.INFO)
 print(len(load_catalog(sys.argv[1], Data(), workers=2, probe=scripted.probe).usable))
 """
 
@@ -61,10 +63,9 @@ def listed(tmp_path):
     return write
 
 
-def load(source: str, said: io.StringIO | None = None, **data):
-    """The catalogue of scripted files."""
-    console = Console(file=said or io.StringIO(), width=80)
-    return load_catalog(source, Data(**data), workers=2, console=console, probe=scripted.probe)
+def load(source: str, **data):
+    """Return the catalogue of scripted files."""
+    return load_catalog(source, Data(**data), workers=2, probe=scripted.probe)
 
 
 def quarantined(source: str) -> list[dict]:
@@ -171,15 +172,15 @@ def test_a_scan_that_a_mistake_stopped_goes_on_where_it_was(listed, probed, tmp_
     assert probed() == ["c.mp4"]
 
 
-def test_what_another_version_found_is_looked_at_again_once(listed, probed, monkeypatch):
-    source, said = listed({"a.mp4": "1", "b.mp4": "bad", "c.mp4": "3"}), io.StringIO()
+def test_what_another_version_found_is_looked_at_again_once(listed, probed, monkeypatch, caplog):
+    source = listed({"a.mp4": "1", "b.mp4": "bad", "c.mp4": "3"})
     with monkeypatch.context() as older:
         older.setattr(build, "reader", lambda: "an older one")
         file = load(source, max_bad_fraction=0.9).file
     probed()
-    load(source, said, max_bad_fraction=0.9)
+    load(source, max_bad_fraction=0.9)
     assert probed() == ["a.mp4", "b.mp4", "c.mp4"]
-    assert f"{file}: made with another version of the reader or of FFmpeg; scanning again" in said.getvalue()
+    assert f"{file}: made with another version of the reader or of FFmpeg; scanning again" in caplog.text
     load(source, max_bad_fraction=0.9)
     assert probed() == []
 
@@ -306,13 +307,13 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_catalogue_is_made_again_and_that_is_said(listed, probed, damage):
-    source, said = listed({"a.mp4": "1", "b.mp4": "2"}), io.StringIO()
+def test_a_damaged_catalogue_is_made_again_and_that_is_said(listed, probed, damage, caplog):
+    source = listed({"a.mp4": "1", "b.mp4": "2"})
     file = load(source).file
     file.write_bytes(damage(file.read_bytes()))
-    catalog = load(source, said)
+    catalog = load(source)
     assert catalog.frames_N.tolist() == [1, 2] and catalog.label_N.tolist() == [0, 1]
-    assert f"{file}: damaged, or of another version; scanning again" in said.getvalue()
+    assert f"{file}: damaged, or of another version; scanning again" in caplog.text
 
 
 def test_a_damaged_journal_only_costs_what_it_held(listed, probed):
@@ -355,25 +356,25 @@ def test_a_wrong_root_is_suspected_when_no_file_exists(listed, probed, tmp_path)
         load(source, root="/wrong")
 
 
-def test_the_summary_says_what_there_is_in_one_line(listed, probed, monkeypatch):
+def test_the_summary_says_what_there_is_in_one_line(listed, probed, monkeypatch, caplog):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    source, said = listed({f"{n}.mp4": "bad" if n < 3 else "300" for n in range(100)}), io.StringIO()
-    load(source, said, max_bad_fraction=0.03)
-    load(source, said, max_bad_fraction=0.03)
-    *steps, scanned, again = said.getvalue().splitlines()
+    source = listed({f"{n}.mp4": "bad" if n < 3 else "300" for n in range(100)})
+    load(source, max_bad_fraction=0.03)
+    load(source, max_bad_fraction=0.03)
+    *steps, scanned, again = caplog.messages
     what = (
         f"97 readable, 3 quarantined (see {source}.scan/quarantine.jsonl); "
         "h264 100 %, 340x256; median 300 frames, keyframe every 4"
     )
     assert re.fullmatch(rf"{source}: scanned 100 videos in \d+\.\d s: {re.escape(what)}", scanned)
     assert again == f"{source}: 100 videos, none new or changed: {what}"
-    assert len(steps) == 100 and re.fullmatch(r"scanning train.list: 100 of 100, \d+ a second, 0 s to go", steps[-1])
+    assert len(steps) == 100 and re.fullmatch(r"scanning train.list: 100 of 100, \d+ a second, 0 s left", steps[-1])
 
 
 def test_a_bar_shows_the_progress_on_a_terminal(listed, probed):
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=80)
-    load_catalog(listed({"[a].mp4": "1"}), Data(), console=console, probe=scripted.probe)
+    rich.reconfigure(file=screen, force_terminal=True, width=80)
+    load(listed({"[a].mp4": "1"}))
     assert "scanning train.list" in screen.getvalue() and "1/1" in screen.getvalue()
 
 
@@ -393,13 +394,15 @@ def test_the_catalogue_goes_to_the_cache_folder_that_is_asked_for(listed, probed
     assert not os.path.exists(f"{source}.scan")
 
 
-def test_where_the_lists_folder_cannot_be_written_to_the_users_cache_is_taken(listed, probed, tmp_path, monkeypatch):
-    source, said = listed({"a.mp4": "1"}), io.StringIO()
+def test_where_the_lists_folder_cannot_be_written_to_the_users_cache_is_taken(
+    listed, probed, tmp_path, monkeypatch, caplog
+):
+    source = listed({"a.mp4": "1"})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     writable = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and writable(path, mode))
-    assert (tmp_path / "home") in load(source, said).file.parents
-    assert "cannot be written to, so its catalogue goes to" in said.getvalue()
+    assert (tmp_path / "home") in load(source).file.parents
+    assert "cannot be written to, so its catalogue goes to" in caplog.text
     assert (tmp_path / "home") in open_catalog(source, Data()).file.parents
 
 
@@ -424,7 +427,7 @@ def test_real_videos_are_scanned_by_the_real_probe(shared, tmp_path):
     clips = sorted((shared / "data" / "pan4" / "pan_left").glob("*.mp4"))[:3]
     bad = shared / "data" / "nasty" / "derived__truncated_half_kinetics.mp4"
     (tmp_path / "val.list").write_text("".join(f"{path} {label}\n" for label, path in enumerate([*clips, bad])))
-    catalog = load_catalog(str(tmp_path / "val.list"), Data(max_bad_fraction=0.25), console=Console(file=io.StringIO()))
+    catalog = load_catalog(str(tmp_path / "val.list"), Data(max_bad_fraction=0.25))
     assert catalog.usable.tolist() == [0, 1, 2]
     video = catalog.video(2)
     assert (video.path, video.frames, video.width, video.codec) == (str(clips[2]), 24, 160, "h264")

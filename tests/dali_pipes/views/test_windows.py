@@ -7,7 +7,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from dali_pipes import Shard
 from dali_pipes.loader import VideoLoader
@@ -23,7 +22,7 @@ from tools.prediction.answer import Segment
 
 
 def scanned(folder, *paths):
-    return build.scan_videos([str(path) for path in paths], folder, "demux", Console(quiet=True))
+    return build.scan_videos([str(path) for path in paths], folder, "demux")
 
 
 def test_windows_lie_a_stride_apart_and_the_last_ends_with_the_video():

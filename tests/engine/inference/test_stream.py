@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 import configs
 from configs import ConfigError
@@ -51,7 +50,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def catalog(folder, tmp_path):
-    return build.scan_videos([str(folder / "a.mp4")], tmp_path, "demux", Console(quiet=True))
+    return build.scan_videos([str(folder / "a.mp4")], tmp_path, "demux")
 
 
 def offline(network, catalog, every):

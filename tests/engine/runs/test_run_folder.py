@@ -6,13 +6,13 @@ import multiprocessing
 import os
 import resource
 import signal
-import sys
 from unittest import mock
 
 import pytest
 
 from configs import ConfigError, load, to_yaml
 from engine.files import read_lines
+from engine.logs import start_logging
 from engine.runs import run_folder
 from engine.runs.environment import environment
 from engine.runs.run_folder import RunFolder
@@ -195,16 +195,17 @@ def test_a_number_that_json_cannot_hold_is_null(tmp_path):
     assert json.loads(text, parse_constant=pytest.fail)["grad_norm"] is None
 
 
-def test_a_full_disk_costs_a_line_not_the_run(tmp_path, capsys):
+def test_a_full_disk_costs_a_line_not_the_run(tmp_path, caplog):
     run = RunFolder(tmp_path)
-    (tmp_path / "log.txt").symlink_to("/dev/full")
-    run.log("line")
-    assert "No space left on device" in capsys.readouterr().err
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    run.metrics("train", 1, loss=2.0)
+    assert "No space left on device" in caplog.text
 
 
 def write_until_full(folder, told):
     """Record into files that the kernel refuses to let grow beyond 2000 bytes; `told` takes what stderr would."""
-    with os.fdopen(told, "w") as sys.stderr:
+    with os.fdopen(told, "w") as stderr:
+        start_logging(stderr)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
         run = RunFolder(folder)
         run.rewind(0)
@@ -221,5 +222,5 @@ def test_a_disk_that_takes_no_more_costs_curves_not_the_run(tmp_path):
     said = os.fdopen(heard).read()
     writer.join()
     assert writer.exitcode == 0
-    assert said.count("warning: nothing more for TensorBoard: [Errno 27] File too large") == 1
+    assert said.count("WARNING nothing more for TensorBoard: [Errno 27] File too large") == 1
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "finished"

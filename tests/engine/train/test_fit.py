@@ -16,7 +16,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from configs import ConfigError
 from dali_pipes import DataError
 from engine import distributed, runtime
-from engine.console import Screen
 from engine.evaluation.accuracy import Result
 from engine.files import read_lines
 from engine.runs import checkpoint
@@ -35,7 +34,6 @@ class Trainer:
     rows: int = 14
     train_bad: tuple = ()
     settings: dict = field(default_factory=dict)
-    lines: list = field(default_factory=list)
 
     def __call__(self, *, before=None, act=None):
         """Train until the end or until stopped, acting on the batch of step `before` first; (end reached?, weights)."""
@@ -43,7 +41,7 @@ class Trainer:
         loaders = {"train": tiny.RowLoader(self.rows, 4, bad=self.train_bad), "val": tiny.RowLoader(5, 4, train=False)}
         self.starts = loaders["train"].epochs
         tiny.before_step(loaders["train"], before, act)
-        finished, under_way = tiny.go_on(settings, loaders, self.lines.append)
+        finished, under_way = tiny.go_on(settings, loaders)
         return finished, tiny.weights_of(under_way)
 
     def status(self):
@@ -129,11 +127,11 @@ def test_an_average_without_memory_is_the_last_weights(trainer):
     torch.testing.assert_close(weights["average.fc.weight"], weights["fc.weight"])
 
 
-def test_an_average_begins_where_a_run_is_resumed_with_one(trainer):
+def test_an_average_begins_where_a_run_is_resumed_with_one(trainer, caplog):
     trainer(before=1, act=terminate)
     trainer.settings = {"train": {"runs": str(trainer.folder), "ema": 0.9}}
     _, weights = trainer()
-    assert any("train.ema: 0.0 -> 0.9" in line for line in trainer.lines)
+    assert any("train.ema: 0.0 -> 0.9" in line for line in caplog.messages)
     assert all(tensor.isfinite().all() for tensor in weights.values())
     assert not torch.equal(weights["average.fc.weight"], weights["fc.weight"])
 
@@ -144,12 +142,12 @@ def test_resuming_reads_no_batch_that_was_trained_on(trainer):
     assert trainer.starts == [(0, 2), (1, 0)]
 
 
-def test_falling_back_to_an_older_checkpoint_gives_the_same_end(trainer, uninterrupted):
+def test_falling_back_to_an_older_checkpoint_gives_the_same_end(trainer, uninterrupted, caplog):
     trainer(before=4, act=terminate)
     newest = checkpoint.steps(trainer.folder / "tiny" / "checkpoints")[0]
     os.truncate(newest, 100)
     _, weights = trainer()
-    assert any("falling back to" in line for line in trainer.lines)
+    assert any("falling back to" in line for line in caplog.messages)
     assert not newest.exists()  # set aside, so that it does not count as one of the newest that are kept
     assert_identical(weights, uninterrupted.weights)
     assert trainer.metrics("train") == uninterrupted.metrics("train")
@@ -294,7 +292,7 @@ def test_a_run_whose_every_gradient_overflows_in_fp16_is_stopped(scale, stops):
     under_way.scaler.scale(torch.ones(()))  # before that it has no scale yet
     expected = pytest.raises(FloatingPointError, match="fp16 gradients overflow at every step up to 5")
     with expected if stops else nullcontext():
-        fit._Loop(under_way, None, Screen(show=False)).refuse_divergence(1.0, 3)
+        fit._Loop(under_way, None).refuse_divergence(1.0, 3)
 
 
 def test_too_many_unreadable_videos_stop_the_run_with_their_names(trainer):
@@ -330,7 +328,7 @@ def test_training_goes_on_where_a_checkpoint_cannot_be_written(trainer, monkeypa
     finished, _ = trainer()
     assert finished
     log = (trainer.folder / "tiny" / "log.txt").read_text()
-    assert "warning: " in log and "step-00000003.pt: cannot be written" in log
+    assert " WARNING " in log and "step-00000003.pt: cannot be written" in log
 
 
 def test_a_last_checkpoint_that_cannot_be_written_is_an_error(trainer, monkeypatch):
@@ -355,11 +353,11 @@ def test_a_run_is_not_resumed_as_another(trainer, changed, message):
         trainer()
 
 
-def test_other_settings_may_change_and_are_listed(trainer):
+def test_other_settings_may_change_and_are_listed(trainer, caplog):
     trainer(before=1, act=terminate)
     trainer.settings = {"optim": {"lr": 0.01}}
     trainer()
-    assert any("optim.lr: 0.05 -> 0.01" in line for line in trainer.lines)
+    assert any("optim.lr: 0.05 -> 0.01" in line for line in caplog.messages)
     assert trainer.metrics("train")[-1]["lr"] == pytest.approx(0.001)
 
 
@@ -386,16 +384,16 @@ def test_the_scale_of_the_loss_is_what_it_was_when_a_run_was_stopped(monkeypatch
         "engine.loaders.open_loader", lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train")
     )
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu", init_scale=8.0))
-    state = training.build(tiny.config(), say=lambda line: None).state()
+    state = training.build(tiny.config()).state()
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu"))
-    resumed = training.build(tiny.config(), state=state, say=lambda line: None)
+    resumed = training.build(tiny.config(), state=state)
     assert resumed.scaler.get_scale() == 8
 
 
-def test_a_run_says_which_rate_it_takes_for_its_batch(trainer):
+def test_a_run_says_which_rate_it_takes_for_its_batch(trainer, caplog):
     trainer.settings = {"optim": {"lr": 0.1, "lr_for_batch": 8}}
     trainer()
-    assert "learning rate 0.05 = 0.1 x 4 / 8" in trainer.lines
+    assert "learning rate 0.05 = 0.1 x 4 / 8" in caplog.messages
     assert trainer.metrics("train")[0]["lr"] == pytest.approx(0.05)
 
 
@@ -406,11 +404,11 @@ def test_another_list_is_not_another_epoch(trainer):
         trainer()
 
 
-def test_a_list_with_fewer_readable_videos_is_said_to_change_the_order(trainer):
+def test_a_list_with_fewer_readable_videos_is_said_to_change_the_order(trainer, caplog):
     trainer(before=1, act=terminate)
     trainer.rows = 13
     trainer()
-    assert any("14 -> 13 readable videos" in line for line in trainer.lines)
+    assert any("14 -> 13 readable videos" in line for line in caplog.messages)
 
 
 def test_losses_are_means_over_the_steps_between_two_lines(trainer):
@@ -443,13 +441,13 @@ def test_a_resumed_run_may_shift_in_another_form_and_does_not_ask_where_it_start
 def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned(monkeypatch):
     monkeypatch.setattr("engine.loaders.open_loader", lambda *_: pytest.fail("scanned"))
     with pytest.raises(CheckpointError, match="there is no such file of weights"):
-        training.build(tiny.config(model={"pretrained": "/nope.pth"}), say=lambda line: None)
+        training.build(tiny.config(model={"pretrained": "/nope.pth"}))
 
 
-def test_a_resumed_run_says_that_it_does_not_read_other_weights(monkeypatch):
+def test_a_resumed_run_says_that_it_does_not_read_other_weights(monkeypatch, caplog):
     monkeypatch.setattr(
         "engine.loaders.open_loader", lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train")
     )
-    state, said = training.build(tiny.config(), say=lambda line: None).state(), []
-    training.build(tiny.config(), weights="/nope.pth", state=state, say=said.append)
-    assert any(line.startswith("--weights: /nope.pth is not read") for line in said)
+    state = training.build(tiny.config()).state()
+    training.build(tiny.config(), weights="/nope.pth", state=state)
+    assert any(line.startswith("--weights: /nope.pth is not read") for line in caplog.messages)

@@ -9,11 +9,11 @@ from engine.train import training
 from tests.support import tiny
 
 
-def run(folder, *, epochs=2, say=lambda line: None, **train):
+def run(folder, *, epochs=2, **train):
     """What is under way at the end of a run, which evaluates after each epoch."""
     settings = tiny.config(train={"runs": str(folder), "epochs": epochs, "partial_bn": True, **train})
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
-    finished, under_way = tiny.go_on(settings, loaders, say)
+    finished, under_way = tiny.go_on(settings, loaders)
     assert finished
     return under_way
 
@@ -33,7 +33,7 @@ def start():
     """The weights that a run starts from."""
     settings = tiny.config()
     torch.manual_seed(settings.train.seed)
-    return training.build_network(settings, None, print).state_dict()
+    return training.build_network(settings, None).state_dict()
 
 
 def test_only_the_first_batch_norm_moves_also_after_evaluations(start, tmp_path):
@@ -55,14 +55,14 @@ def test_a_network_is_evaluated_as_ever_and_goes_back_to_training_with_its_norms
     assert not any(part.training for part in model.eval().modules())
 
 
-def test_it_may_be_switched_on_and_off_again_in_one_run(tmp_path):
+def test_it_may_be_switched_on_and_off_again_in_one_run(tmp_path, caplog):
     before = run(tmp_path, epochs=1, partial_bn=False).model.state_dict()
-    lines = []
-    between = run(tmp_path, epochs=2, say=lines.append).model
+    caplog.clear()
+    between = run(tmp_path, epochs=2).model
     assert moved(between, before) == FIRST
-    assert "train.partial_bn: False -> True" in "\n".join(lines)
-    assert "19 batch norms, all but the first, stay as they are (train.partial_bn)" in lines
-    assert any(line.strip().startswith("norm:   2 tensors,") for line in lines)
+    assert "train.partial_bn: False -> True" in caplog.text
+    assert "19 batch norms, all but the first, stay as they are (train.partial_bn)" in caplog.messages
+    assert any(line.strip().startswith("norm:   2 tensors,") for line in caplog.messages)
     after = run(tmp_path, epochs=3, partial_bn=False).model
     assert len(moved(after, between.state_dict())) == 20 * len(FIRST)
 

@@ -6,7 +6,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from dali_pipes import device as host
 from engine import loaders, runtime
-from engine.console import Screen
 from engine.train import fit, training
 from engine.train.step import Tally
 from tests.support import tiny
@@ -27,13 +26,13 @@ def run_of(steps, monkeypatch, device="cpu", **sections):
     monkeypatch.setattr(loaders, "has_val", lambda _: False)
     monkeypatch.setattr(host, "cores_of_rank", lambda: 1)  # what a network this small shares out, it waits for
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler(device, enabled=True))
-    return training.build(config, say=lambda line: None)
+    return training.build(config)
 
 
 def waits(run):
     """How often a whole run waits, by operation."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        fit.fit(run, None, Screen(show=False))
+        fit.fit(run, None)
     return {event.key: event.count for event in profiled.key_averages() if event.key in WAITS}
 
 

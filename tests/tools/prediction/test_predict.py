@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 import configs
 from dali_pipes import DataError, loader
@@ -88,7 +87,7 @@ def evaluated(folder, overrides, device="cpu"):
 
 def scanned(folder, catalog_folder):
     paths = [str(folder / "videos" / name) for name in VIDEOS]
-    return build.scan_videos(paths, catalog_folder, "demux", Console(quiet=True))
+    return build.scan_videos(paths, catalog_folder, "demux")
 
 
 def predicted(folder, overrides, catalog_folder, device="cpu"):

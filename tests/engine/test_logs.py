@@ -1,0 +1,99 @@
+"""Log lines on a terminal, in a pipe and in a run's log.txt; a bar under them."""
+
+import io
+import logging
+import re
+
+import pytest
+import rich
+
+from dali_pipes import progress
+from engine import logs
+
+engine_logger = logging.getLogger("engine.train.fit")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    return Terminal()
+
+
+def test_a_pipe_gets_plain_lines_with_a_time_stamp():
+    stream = io.StringIO()
+    logs.start_logging(stream)
+    engine_logger.warning("step 3 [not markup]")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d WARNING step 3 \[not markup\]\n", stream.getvalue())
+
+
+def test_a_terminal_gets_lines_above_a_bar(terminal):
+    logs.start_logging(terminal)
+    with logs.Bar() as bar:
+        bar.update(1, 2, "ep 1/1")
+        engine_logger.info("a line [not markup]")
+    assert "a line [not markup]" in terminal.getvalue() and "ep 1/1" in terminal.getvalue()
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines_alone(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    logs.start_logging(terminal)
+    with logs.Bar() as bar:
+        bar.update(1, 2, "ep 1/1")
+        engine_logger.info("a line")
+    assert list(progress.watched(range(3), 3, "scanning")) == [0, 1, 2]
+    (line,) = terminal.getvalue().splitlines()
+    assert "a line" in line
+
+
+def test_other_ranks_show_their_errors_alone(terminal, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    stream = io.StringIO()
+    logs.start_logging(stream)
+    engine_logger.info("a line")
+    engine_logger.error("lost a file")
+    assert stream.getvalue().endswith(" ERROR lost a file\n") and stream.getvalue().count("\n") == 1
+    logs.start_logging(terminal)
+    assert list(progress.watched(range(3), 3, "scanning")) == [0, 1, 2]
+    with logs.Bar() as bar:
+        bar.update(1, 2, "ep 1/1")
+    assert terminal.getvalue() == ""
+
+
+def test_starting_again_replaces_the_stream():
+    first, second = io.StringIO(), io.StringIO()
+    logs.start_logging(first)
+    logs.start_logging(second)
+    engine_logger.info("a line")
+    assert first.getvalue() == "" and second.getvalue().count("a line") == 1
+
+
+def test_lines_of_other_libraries_appear_from_warnings_on(caplog):
+    caplog.set_level(logging.WARNING)
+    stream = io.StringIO()
+    logs.start_logging(stream)
+    logging.getLogger("filelock").info("chatter")
+    logging.getLogger("filelock").warning("look here")
+    engine_logger.info("a line")
+    assert [line.split(" ", 2)[2] for line in stream.getvalue().splitlines()] == ["WARNING look here", "INFO a line"]
+
+
+def test_a_log_file_that_cannot_be_written_loses_lines_alone(tmp_path):
+    folder = tmp_path / "run"
+    with logs.copied_to(folder / "log.txt"):
+        engine_logger.info("lost")
+        folder.mkdir()
+        engine_logger.info("written")
+    engine_logger.info("after the run")
+    (line,) = (folder / "log.txt").read_text().splitlines()
+    assert line.endswith(" INFO written")
+
+
+def test_bars_go_to_the_stream_of_the_log(terminal):
+    logs.start_logging(terminal)
+    assert list(progress.watched(range(3), 3, "scanning [a]")) == [0, 1, 2]
+    assert "scanning [a]" in terminal.getvalue() and rich.get_console().file is terminal
