@@ -32,13 +32,13 @@ from benchmarks.harness.record import Recorder
 from configs.schema import Model
 from models import Recognizer, build_model
 from models.shift import gpu_kernels
-from models.shift.conv import FORMS, Form, ShiftedConv2d, beside
+from models.shift.conv import FORMS, Form, ShiftedConv2d, shift_then_conv
 from models.shift.forms import shift_copy
 
 WITHOUT = "no shift (TSN)"
 SHIFTS: dict[str, Form] = {
     "as published by MIT": FORMS["reference"],
-    "copied": partial(beside, shift_copy),
+    "copied": partial(shift_then_conv, shift_copy),
     "folded into conv1": FORMS["folded"],
 }
 

@@ -1,4 +1,4 @@
-"""What clips go through: the networks, their weights and their cost. Knows nothing of files of video or of training."""
+"""Turn clips into class scores: the TSM and TSN networks, their weights and their cost."""
 
 from models.backbones import shift_step
 from models.cost import describe

@@ -1,8 +1,8 @@
-"""The 2-D networks: torchvision's, slimmer ones of the same shape, and where MIT's TSM shifts and attends inside them.
+"""The 2-D backbones: torchvision's networks and slimmer ones, with MIT's temporal shifts and non-local blocks.
 
-A network is handed over as its parts under torchvision's names, so that state_dict keys are torchvision's; a non-local
-block is the `nl` of the block that it follows, as in MIT's checkpoints: `layer2.0.nl.theta.weight` (whose other keys
-say `layer2.0.block.conv1.weight` then). Knows nothing of clips, of consensus over frames, or of weights.
+A network is returned as its parts under torchvision's names, so that state_dict keys are torchvision's. A non-local
+block is the `nl` of the block that it follows, as in MIT's checkpoints: `layer2.0.nl.theta.weight`. This module knows
+nothing of clips, of consensus over frames, or of pretrained weights.
 """
 
 from collections.abc import Iterator
@@ -15,19 +15,20 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from configs import ConfigError
 from configs.schema import Model
-from models.shift.conv import FORMS, ShiftedConv2d, fork
+from models.shift.conv import FORMS, ShiftedConv2d, conv_with_skip
 
-DEEP = 23  # blocks: a network with a stage this long has the shift in every second block of all its stages (MIT)
+DEEP = 23  # with a stage of this many blocks, MIT shifts in every second block of all stages
 ATTENDING = {"layer2": (0, 2), "layer3": (0, 2, 4)}  # the blocks that MIT's non-local blocks follow
 
 
-class ForkedBottleneck(Bottleneck):
-    """torchvision's, but that the first convolution hands its input on to the identity path: where the shift is folded,
-    the gradients of both paths are then added in one pass.
+class ShiftableBottleneck(Bottleneck):
+    """torchvision's Bottleneck, except that the skip connection reads the input through the first convolution.
+
+    A folded shift then adds the gradients of both paths in one pass.
     """
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        y_NCHW, x_NCHW = fork(self.conv1, x_NCHW)
+        y_NCHW, x_NCHW = conv_with_skip(self.conv1, x_NCHW)
         y_NCHW = self.conv2(self.relu(self.bn1(y_NCHW)))
         y_NCHW = self.bn3(self.conv3(self.relu(self.bn2(y_NCHW))))
         y_NCHW += x_NCHW if self.downsample is None else self.downsample(x_NCHW)
@@ -37,21 +38,21 @@ class ForkedBottleneck(Bottleneck):
 RESNETS = {
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
     "resnet34": (BasicBlock, [3, 4, 6, 3]),
-    "resnet50": (ForkedBottleneck, [3, 4, 6, 3]),
-    "resnet101": (ForkedBottleneck, [3, 4, 23, 3]),
+    "resnet50": (ShiftableBottleneck, [3, 4, 6, 3]),
+    "resnet101": (ShiftableBottleneck, [3, 4, 23, 3]),
 }
 
 
 class SlimResNet(ResNet):
-    """torchvision's ResNet with `width` channels in its stem instead of 64, and all others in proportion."""
+    """torchvision's ResNet with `width` channels in its stem instead of 64, and all other layers in proportion."""
 
     def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int], width: int, num_classes: int):
-        self.width = width  # first, because the parent's __init__ calls _make_layer
+        self.width = width  # set first: the parent's __init__ calls _make_layer
         super().__init__(block, layers)
         self.fc = nn.Linear(8 * width * block.expansion, num_classes)
 
     def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
-        if planes == 64:  # the first stage, and the parent has just made a stem of 64 channels for it
+        if planes == 64:  # the first stage: replace the stem of 64 channels that the parent has just made
             self.inplanes = self.width
             self.conv1 = nn.Conv2d(3, self.width, kernel_size=7, stride=2, padding=3, bias=False)
             self.bn1 = nn.BatchNorm2d(self.width)
@@ -59,50 +60,50 @@ class SlimResNet(ResNet):
 
 
 def build_parts(settings: Model) -> dict[str, nn.Module]:
-    """The network's parts in the order they are applied, by torchvision's names; the last one is the classifier.
+    """Build the network; return its parts by torchvision's names, in the order they are applied, the classifier last.
 
-    Random weights are torchvision's, which for convolutions is He's initialisation by fan-out. The first parts map
-    frames_NCHW to features_NCHW that are still to be averaged over H and W.
+    Convolutions start from He's initialisation by fan-out, as torchvision's do. The parts before the classifier map
+    frames_NCHW to features_NCHW, which the caller averages over H and W.
     """
     if settings.backbone == "mobilenet_v2":
-        net = MobileNetV2(settings.num_classes, dropout=0)  # dropout is the recognizer's
+        net = MobileNetV2(settings.num_classes, dropout=0)  # the Recognizer applies dropout
     else:
         net = SlimResNet(*RESNETS[settings.backbone], settings.width, settings.num_classes)
     if settings.name == "tsm":
-        _shift_inside(net, settings)
+        _add_shifts(net, settings)
     if settings.non_local:
-        _attend_inside(net, settings.frames)
+        _add_non_local(net, settings.frames)
     return {name: part for name, part in net.named_children() if name != "avgpool"}
 
 
 def shift_step(backbone: str, shift_every: int) -> int:
-    """In every how many-th block of a stage model.shift_every has the shift: what its 0 stands for, too."""
+    """Return n, where every nth block of a stage shifts; resolves the 0 of model.shift_every as MIT does."""
     _, blocks = RESNETS.get(backbone, (None, []))
     return shift_every or (2 if DEEP in blocks else 1)
 
 
-def _shift_inside(net: nn.Module, settings: Model) -> None:
-    """Let the first convolution of residual branches read the shifted input; the identity paths stay unshifted."""
-    for parent, name in list(_shifted_places(net, shift_step(settings.backbone, settings.shift_every))):
+def _add_shifts(net: nn.Module, settings: Model) -> None:
+    """Replace the first convolution of residual branches by a shifting one; skip connections stay unshifted."""
+    for parent, name in list(_shifted_layers(net, shift_step(settings.backbone, settings.shift_every))):
         conv = parent.get_submodule(name)
         fold = conv.in_channels // settings.shift_div
         if not fold:
             raise ConfigError(
-                f"model.shift_div: 1/{settings.shift_div} of {conv.in_channels} channels is none, so nothing would be "
-                f"shifted; use at most {conv.in_channels}"
+                f"model.shift_div: 1/{settings.shift_div} of {conv.in_channels} channels is less than one, so nothing "
+                f"would be shifted; use at most {conv.in_channels}"
             )
         after = 0 if settings.causal else fold
         shifted = ShiftedConv2d(conv, settings.frames, after, fold, FORMS[settings.shift])
         if settings.shift == "folded" and not shifted.foldable:
             raise ConfigError(
-                f"model.shift: folded: {settings.backbone} shifts before 3x3 convolutions, and only 1x1 ones can take "
-                "the shift in; use auto"
+                f"model.shift: folded: {settings.backbone} shifts before 3x3 convolutions, and the shift can only be "
+                "folded into 1x1 ones; use auto"
             )
         parent.set_submodule(name, shifted)
 
 
-def _shifted_places(net: nn.Module, every: int) -> Iterator[tuple[nn.Module, str]]:
-    """Where MIT's TSM shifts ("blockres"), as a block and the name of the convolution inside it."""
+def _shifted_layers(net: nn.Module, every: int) -> Iterator[tuple[nn.Module, str]]:
+    """Yield each block that shifts in MIT's TSM ("blockres"), with the name of its shifting convolution."""
     if isinstance(net, ResNet):
         for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
             yield from ((block, "conv1") for block in stage[::every])
@@ -112,26 +113,25 @@ def _shifted_places(net: nn.Module, every: int) -> Iterator[tuple[nn.Module, str
                 yield block, "conv.0.0"
 
 
-def _attend_inside(net: ResNet, frames: int) -> None:
-    """Let a non-local block follow where MIT has one. MIT's code drops the blocks behind layer3.5; here they stay."""
+def _add_non_local(net: ResNet, frames: int) -> None:
+    """Add MIT's non-local blocks. MIT's code drops the blocks behind layer3.5; here they stay."""
     for stage, numbers in ATTENDING.items():
         for number in numbers:
             block = getattr(net, stage)[number]
             block.nl = NonLocal(block.bn3.num_features, frames)
-            block.register_forward_hook(_then_attend)
+            block.register_forward_hook(_apply_non_local)
 
 
-def _then_attend(block: Bottleneck, inputs: tuple, out_NCHW: Tensor) -> Tensor:
-    """A hook and no wrapper, so that what is in the block keeps its names."""
+def _apply_non_local(block: Bottleneck, inputs: tuple, out_NCHW: Tensor) -> Tensor:
+    """Apply a block's non-local block to its output. A forward hook, so that the parameters keep their names."""
     return block.nl(out_NCHW)
 
 
 class NonLocal(nn.Module):
-    """features_NCHW -> features_NCHW of clips of `frames` frames; a new block changes nothing.
+    """MIT's non-local block: features_NCHW -> features_NCHW over clips of `frames` frames; starts as the identity.
 
-    MIT's block, after Wang et al., arXiv 1711.07971: embedded Gaussian, half of the channels inside, and what is taken
-    from pooled 2x2. Its parameters have MIT's names, and MIT's shapes without the last dimension: convolutions of 1x1x1
-    need not know that frames belong together.
+    After Wang et al., arXiv 1711.07971: embedded Gaussian, half of the channels inside, keys and values pooled 2x2. Its
+    parameters have MIT's names, and MIT's shapes without the time dimension, because its convolutions are 1x1x1.
     """
 
     def __init__(self, channels: int, frames: int):
@@ -146,13 +146,13 @@ class NonLocal(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         theta_B1LC, phi_B1LC, g_B1LC = map(self._positions, (self.theta(x_NCHW), self.phi(x_NCHW), self.g(x_NCHW)))
-        # Weights are softmax(theta phi^T), not divided by sqrt(C); never all in memory at once where a kernel can.
-        taken_B1LC = F.scaled_dot_product_attention(theta_B1LC, phi_B1LC, g_B1LC, scale=1.0)
-        # Not len(x_NCHW), which would make an exported network one for that many clips.
-        taken_NCHW = taken_B1LC.reshape(x_NCHW.shape[0], *x_NCHW.shape[2:], -1).permute(0, 3, 1, 2)
-        return x_NCHW + self.W(taken_NCHW)
+        # softmax(theta phi^T), not divided by sqrt(C). The fused kernels never hold all attention weights in memory.
+        attended_B1LC = F.scaled_dot_product_attention(theta_B1LC, phi_B1LC, g_B1LC, scale=1.0)
+        # Not len(x_NCHW), which would fix the number of clips in an exported network.
+        attended_NCHW = attended_B1LC.reshape(x_NCHW.shape[0], *x_NCHW.shape[2:], -1).permute(0, 3, 1, 2)
+        return x_NCHW + self.W(attended_NCHW)
 
     def _positions(self, x_NCHW: Tensor) -> Tensor:
-        """The positions of each clip in a row, [B, 1, L, C]: a view of channels_last frames."""
+        """Return the L = T * H * W positions of each clip, [B, 1, L, C]: a view of channels_last frames."""
         x_BTHWC = x_NCHW.permute(0, 2, 3, 1).unflatten(0, (-1, self.frames))
         return x_BTHWC.flatten(1, 3).unsqueeze(1)

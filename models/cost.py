@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds of one clip. Counts, not times."""
+"""The cost of a network in parameters and multiply-adds per clip: counts, not times."""
 
 import copy
 
@@ -9,29 +9,30 @@ from models.recognizer import Recognizer
 
 
 def count_parameters(model: Recognizer) -> int:
+    """Count the parameters, trained or frozen; buffers such as running statistics are not counted."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def count_macs(model: Recognizer, size: int) -> int:
-    """Multiply-adds of a forward pass over one clip of `size` px squares: convolutions and the classifier.
+    """Count the multiply-adds of a forward pass over one clip of `size` x `size` px.
 
-    Runs on shapes alone, so it takes no memory, no device and next to no time.
+    Counts convolutions and matrix products. Runs on the meta device, so it needs no memory for activations.
     """
     shapes_only = copy.deepcopy(model).to("meta").eval()
     clip_1TCHW = torch.empty(1, model.settings.frames, 3, size, size, device="meta")
     folded = {torch.ops.tsm.shift_conv1x1: _folded_flops}
     with FlopCounterMode(display=False, custom_mapping=folded) as counter, torch.no_grad():
         shapes_only(clip_1TCHW)
-    return counter.get_total_flops() // 2  # it counts a multiplication and an addition as two
+    return counter.get_total_flops() // 2  # a multiply-add counts as two operations
 
 
 def _folded_flops(x_shape: list[int], weight_shape: list[int], *rest, out_shape: list[int]) -> int:
-    """Those of the convolution that the shift is folded into."""
+    """Count a convolution with a folded shift as the plain convolution."""
     return conv_flop_count(x_shape, weight_shape, out_shape)
 
 
 def describe(model: Recognizer, size: int = 224) -> str:
-    """One line for the start of a run: which network, how large, how much work a clip of `size` px is."""
+    """Return one line for the start of a run: the network, its parameters, and the work per clip of `size` px."""
     settings = model.settings
     kind = "causal tsm" if settings.causal else settings.name
     slim = f", width {settings.width}" if settings.width != 64 else ""

@@ -1,6 +1,6 @@
-"""TSM and TSN: a 2-D network applied to every frame of a clip, and the frames' answers averaged.
+"""TSM and TSN: a 2-D network applied to every frame of a clip, and its outputs averaged over the frames.
 
-Owns consensus and head. `backbones` decides where a TSM shifts, `shifted` how.
+This module holds the consensus and the classifier; `backbones` decides which layers shift, `shift` implements it.
 
 Shapes: B clips or videos, V views of a video, T frames, N = B * T, C channels, H W pixels, K classes.
 """
@@ -13,21 +13,21 @@ from models.backbones import build_parts
 
 
 class Recognizer(nn.Module):
-    """clips_BTCHW -> logits_BK, or clips_BVTCHW -> logits_BVK; its state_dict keys are torchvision's.
+    """A TSM or TSN: clips_BTCHW -> logits_BK, or clips_BVTCHW -> logits_BVK; its state_dict keys are torchvision's.
 
-    Raises ValueError for another rank than 5 or 6, and where a TSM is given another number of frames than it was
-    built for. A TSN and a causal TSM take any number of frames.
+    A TSN and a causal TSM take any number of frames. Raises ValueError for inputs of another rank than 5 or 6, and if a
+    TSM gets another number of frames than it was built for.
     """
 
     def __init__(self, settings: Model):
         super().__init__()
         self.settings = settings
         parts = build_parts(settings)
-        *self.trunk, self.head = parts  # names, in the order of their use
+        *self.trunk, self.head = parts  # names, in the order in which they are applied
         for name, part in parts.items():
             self.add_module(name, part)
         self.frozen_norms: list[nn.Module] = []
-        self.across_frames = [part for part in self.modules() if hasattr(part, "frames")]
+        self._temporal_parts = [part for part in self.modules() if hasattr(part, "frames")]
         (classifier,) = (part for part in parts[self.head].modules() if isinstance(part, nn.Linear))
         nn.init.normal_(classifier.weight, std=settings.fc_std)
         nn.init.zeros_(classifier.bias)
@@ -40,9 +40,9 @@ class Recognizer(nn.Module):
         return self.frame_logits(clips).mean(1)
 
     def freeze_norms(self) -> None:
-        """From now on leave the statistics, weight and bias of all batch norms but the first as they are, in training.
+        """Freeze the statistics, weight and bias of all batch norms except the first.
 
-        As MIT's `partialbn`, which is for fine-tuning on few videos.
+        This is MIT's `partialbn`, for fine-tuning on few videos.
         """
         _, *self.frozen_norms = (part for part in self.modules() if isinstance(part, nn.BatchNorm2d))
         for norm in self.frozen_norms:
@@ -56,21 +56,21 @@ class Recognizer(nn.Module):
         return self
 
     def frame_logits(self, clips_BTCHW: Tensor) -> Tensor:
-        """What the network says of each frame, having seen what it sees of the others: logits_BTK."""
+        """Return the logits_BTK of each frame; in a TSM they depend on the neighbouring frames, too."""
         return self._classify(self._features(clips_BTCHW))
 
     def _features(self, clips_BTCHW: Tensor) -> Tensor:
-        """Features_BTC of each frame, averaged over H and W."""
+        """Return the features_BTC of each frame, averaged over H and W."""
         self._check(clips_BTCHW)
-        for part in self.across_frames:
-            part.frames = clips_BTCHW.shape[1]  # merged into N, it cannot be told from there
+        for part in self._temporal_parts:
+            part.frames = clips_BTCHW.shape[1]  # N = B * T alone does not tell T
         x_NCHW = clips_BTCHW.flatten(0, 1)  # a view: clips in NHWC memory become channels_last frames
         for name in self.trunk:
             x_NCHW = getattr(self, name)(x_NCHW)
         return x_NCHW.mean((2, 3)).unflatten(0, clips_BTCHW.shape[:2])
 
     def _classify(self, features: Tensor) -> Tensor:
-        """Logits of features_BTC or features_BC; each vector has a dropout of its own."""
+        """Return the logits of features_BTC or features_BC; dropout is drawn for each vector separately."""
         dropped = F.dropout(features, self.settings.dropout, self.training)
         return getattr(self, self.head)(dropped)
 
@@ -85,8 +85,8 @@ class Recognizer(nn.Module):
 
 
 def build_model(settings: Model) -> Recognizer:
-    """The network that the recipe asks for, with random weights; `weights.load_pretrained` gives it better ones.
+    """Build the network of a recipe with random weights; `load_pretrained` loads better ones.
 
-    Raises ConfigError for a form of the shift that the network cannot have, and for one that would shift nothing.
+    Raises ConfigError if the network cannot have this form of the shift, or if no channel would be shifted.
     """
     return Recognizer(settings)

@@ -1,10 +1,10 @@
-"""A causal TSM over streams: a frame in, what the network says of it out, and what it will remember for the next frame.
+"""A causal TSM over streams: one frame in, its logits out, with a cache that carries the state to the next frame.
 
-Within a clip a shifted convolution reads channels of the frame before; here it takes them from a cache. All state is in
-those tensors, which go in and come out, so a `Streaming` can be exported as it is: what it adds to the network are
-slices and concatenations. Knows nothing of videos or of files.
+In a clip, a shifted convolution reads channels of the previous frame; here it reads them from a cache. The caches are
+inputs and outputs of the call and hold all state, so a `Streaming` can be exported: it adds only slices and
+concatenations to the network. This module knows nothing of videos or of files.
 
-Shapes: B streams side by side, C channels, H W pixels, K classes.
+Shapes: B streams in parallel, C channels, H W pixels, K classes.
 """
 
 import copy
@@ -18,41 +18,41 @@ from models.shift.conv import ShiftedConv2d
 
 
 class Streaming(nn.Module):
-    """(frame_BCHW, *caches) -> (logits_BK, *caches for the next frame), one call at a time.
+    """A causal TSM that takes one frame at a time: (frame_BCHW, *caches) -> (logits_BK, *caches for the next frame).
 
-    The logits are those that `model.frame_logits` gives for the last frame of all that the stream has had, and those
-    may be any number. A cache holds the first fold of what a shifted convolution read, [B, fold, H, W]; they are in the
-    order in which the network uses them. Without any, the frame is the first of its stream.
+    The logits equal those of `model.frame_logits` for the last frame of the whole stream, which may be of any length. A
+    cache [B, fold, H, W] holds the channels that one shifted convolution passes to the next frame; caches are in the
+    order of those layers. Without caches, the frame is the first of its stream.
 
-    Not for two threads at once: during a call the object itself holds the caches. Give each thread one of its own.
+    Not thread-safe: the object holds the caches during a call. Use one object per thread.
 
-    Works on a copy of `model`, in evaluation mode. Raises ConfigError for a network that is not a causal TSM, and
-    ValueError for another number of caches than it has. Source: Lin et al., arXiv 1811.08383, the online model.
+    Works on a copy of `model`, in evaluation mode. Raises ConfigError if the network is not a causal TSM, and
+    ValueError for a wrong number of caches. Source: Lin et al., arXiv 1811.08383, the online model.
     """
 
     def __init__(self, model: Recognizer):
         super().__init__()
         if not model.settings.causal:
             raise ConfigError(
-                f"model.causal: this {model.settings.name} was made for whole clips, and a stream has no end to wait "
-                "for; train one with model.causal=true"
+                f"model.causal: this {model.settings.name} needs whole clips, so it cannot run on a stream; "
+                "train a network with model.causal=true"
             )
         self.network = copy.deepcopy(model)
-        self._memory = _Memory()
+        self._cache = _CachedShift()
         self._shifted = [part for part in self.network.modules() if isinstance(part, ShiftedConv2d)]
         for conv in self._shifted:
-            conv.form = self._memory
+            conv.form = self._cache
         self.eval()
 
     def forward(self, frame_BCHW: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
         if caches and len(caches) != len(self._shifted):
             raise ValueError(f"{len(caches)} caches are given, but this network has {len(self._shifted)}")
-        self._memory.recall(caches)
+        self._cache.load(caches)
         logits_B1K = self.network.frame_logits(frame_BCHW.unsqueeze(1))
-        return logits_B1K.squeeze(1), *self._memory.take()
+        return logits_B1K.squeeze(1), *self._cache.take()
 
     def initial_caches(self, batch: int, size: int) -> tuple[Tensor, ...]:
-        """What `batch` streams of `size` px squares start from: zeros, as before the first frame of a clip."""
+        """Return the zero caches that `batch` streams of `size` x `size` px start from."""
         stem = next(self.parameters())
         shapes_only = copy.deepcopy(self).to("meta")
         _, *caches = shapes_only(torch.empty(batch, 3, size, size, dtype=stem.dtype, device="meta"))
@@ -61,25 +61,25 @@ class Streaming(nn.Module):
         return tuple(torch.zeros_like(cache, device=stem.device, memory_format=layout) for cache in caches)
 
     def cache_bytes(self, size: int) -> int:
-        """Bytes that one stream of `size` px squares keeps from frame to frame, in the precision of the weights."""
+        """Return the bytes of all caches of one stream of `size` x `size` px, in the precision of the weights."""
         return sum(cache.nbytes for cache in self.initial_caches(1, size))
 
 
-class _Memory:
-    """Stands in for the shift: gives the channels of the frame before and keeps those of this one for the next."""
+class _CachedShift:
+    """A form of the shift that reads the previous frame's channels from a cache and stores those of this frame."""
 
-    _kept: list[Tensor]
+    _stored: list[Tensor]
 
-    def recall(self, caches: tuple[Tensor, ...]) -> None:
-        self._before, self._kept = caches, []
+    def load(self, caches: tuple[Tensor, ...]) -> None:
+        self._previous, self._stored = caches, []
 
     def take(self) -> list[Tensor]:
-        kept = self._kept
-        self.recall(())  # hold on to nothing: neither to memory of the device nor to what an exporter traced with
-        return kept
+        stored = self._stored
+        self.load(())  # keep no reference to device memory, nor to the tensors of an exporter
+        return stored
 
     def __call__(self, conv: ShiftedConv2d, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         now_BCHW = x_BCHW[:, : conv.before]
-        past_BCHW = self._before[len(self._kept)] if self._before else torch.zeros_like(now_BCHW)
-        self._kept.append(now_BCHW.clone())  # a slice would keep all of x alive
+        past_BCHW = self._previous[len(self._stored)] if self._previous else torch.zeros_like(now_BCHW)
+        self._stored.append(now_BCHW.clone())  # a slice would keep all of x alive
         return conv.convolve(torch.cat((past_BCHW, x_BCHW[:, conv.before :]), 1)), x_BCHW

@@ -13,15 +13,15 @@ import configs
 from benchmarks.network.timing import Clock
 from configs import Config
 from engine import runtime
-from models.shift import measured as fold_table
-from models.shift.conv import FORMS, Form, ShiftedConv2d, beside
+from models.shift import measured
+from models.shift.conv import FORMS, Form, ShiftedConv2d, shift_then_conv
 from models.shift.forms import shift_copy
 
 Precision = Literal["fp16", "bf16", "fp32"]
 FORMS_MEASURED: dict[str, Form] = {
     "auto": FORMS["auto"],
     "folded": FORMS["folded"],
-    "copied": partial(beside, shift_copy),
+    "copied": partial(shift_then_conv, shift_copy),
     "where": FORMS["where"],
     "reference": FORMS["reference"],  # what MIT's TSM does: slices assigned into zeros, with autograd's own gradient
 }
@@ -103,10 +103,10 @@ SCALES = {"gpu": GPU, "cpu": CPU, "small": SMALL}
 
 def use_table(folder: Path) -> None:
     """Let `auto` choose by what was just measured, where it was."""
-    measured = folder / fold_table.FILE.name
-    if measured.exists():
-        fold_table.FILE = measured
-        fold_table.rows.cache_clear()
+    table = folder / measured.FILE.name
+    if table.exists():
+        measured.FILE = table
+        measured.rows.cache_clear()
 
 
 def set_form(model: torch.nn.Module, form: Form) -> None:

@@ -1,8 +1,8 @@
-"""The convolution that shifts its own input, and the ways that it can do so.
+"""The convolution that shifts its own input in time, and the implementations that it chooses from.
 
-Knows nothing of networks; how a shift is done is `shift`'s affair, and `fold`'s where it is done inside a convolution.
+The shift alone is in `forms`; the shift folded into a 1x1 convolution is in `folded`. This module knows no networks.
 
-Shapes: N = B * T frames, C channels, H W pixels.
+Shapes: N = B * T frames, C channels, H W pixels, O output channels.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from models.shift import folded as fold
-from models.shift import measured
+from models.shift import folded, measured
 from models.shift.forms import Shift, exporting, shift_auto, shift_where, temporal_shift
 
 
@@ -35,20 +34,26 @@ class ShiftedConv2d(nn.Conv2d):
 
     @property
     def foldable(self) -> bool:
-        """Whether it is a plain matrix product, into which the shift can be folded."""
+        """True for a plain matrix product (1x1, no stride, padding or groups), into which the shift can be folded."""
         return self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0) and self.groups == 1
 
-    def forward(self, x_NCHW: Tensor, fork: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """y_NOHW; with `fork` also x_NCHW, for who else reads it: its gradient is then added where ours is made."""
-        y_NOHW, x_NCHW = self.form(self, x_NCHW)
-        return (y_NOHW, x_NCHW) if fork else y_NOHW
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        y_NOHW, _ = self.form(self, x_NCHW)
+        return y_NOHW
+
+    def forward_with_skip(self, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return y_NOHW, and x_NCHW for the skip connection to read.
+
+        The gradient of the returned x_NCHW is added in the same pass that writes the convolution's input gradient.
+        """
+        return self.form(self, x_NCHW)
 
     def convolve(self, x_NCHW: Tensor) -> Tensor:
-        """The convolution alone, for a form to use on what it has shifted."""
+        """Apply the convolution alone, without the shift."""
         return super().forward(x_NCHW)
 
     def folds(self, device: torch.device, dtype: torch.dtype, compiled: bool) -> bool:
-        """Whether the form `auto` does the shift inside the convolution."""
+        """Return True if the form `auto` folds the shift into this convolution."""
         return self.foldable and measured.is_faster(device, dtype, self.in_channels, self.out_channels, compiled)
 
     def extra_repr(self) -> str:
@@ -59,52 +64,53 @@ MEASURE = "`python benchmarks/shift.py layers --device gpu --keep`"
 Form = Callable[[ShiftedConv2d, Tensor], tuple[Tensor, Tensor]]  # x_NCHW -> y_NOHW, x_NCHW
 
 
-def fork(conv: nn.Conv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """What a convolution, shifting or not, makes of x_NCHW; and x_NCHW for the path beside it."""
-    return conv(x_NCHW, fork=True) if isinstance(conv, ShiftedConv2d) else (conv(x_NCHW), x_NCHW)
+def conv_with_skip(conv: nn.Conv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the output of a convolution, shifting or not, and its input for the skip connection."""
+    return conv.forward_with_skip(x_NCHW) if isinstance(conv, ShiftedConv2d) else (conv(x_NCHW), x_NCHW)
 
 
-def beside(shift: Shift, conv: ShiftedConv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """First the shift, then the convolution."""
+def shift_then_conv(shift: Shift, conv: ShiftedConv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Shift into a copy of the input, then convolve."""
     return conv.convolve(shift(x_NCHW, conv.frames, conv.after, conv.before)), x_NCHW
 
 
-def inside(conv: ShiftedConv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Both at once. For convolutions that are foldable."""
-    return fold.fork_shift_conv1x1(x_NCHW, conv.weight, conv.bias, conv.frames, conv.after, conv.before)
+def folded_conv(conv: ShiftedConv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Shift and convolve in one operation. The convolution must be foldable."""
+    return folded.shift_conv1x1_with_skip(x_NCHW, conv.weight, conv.bias, conv.frames, conv.after, conv.before)
 
 
-def automatic(conv: ShiftedConv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """The form that was measured to be fast here, or that can be exported."""
+def auto_conv(conv: ShiftedConv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the form that was measured as fast on this device, or one that can be exported."""
     compiled = torch.compiler.is_compiling()
-    if not exporting() and conv.folds(x_NCHW.device, fold.compute_type(x_NCHW), compiled):
-        return inside(conv, x_NCHW)
-    return beside(shift_auto, conv, x_NCHW)
+    if not exporting() and conv.folds(x_NCHW.device, folded.compute_type(x_NCHW), compiled):
+        return folded_conv(conv, x_NCHW)
+    return shift_then_conv(shift_auto, conv, x_NCHW)
 
 
 FORMS: dict[str, Form] = {
-    "auto": automatic,
-    "reference": partial(beside, temporal_shift),
-    "where": partial(beside, shift_where),
-    "folded": inside,
+    "auto": auto_conv,
+    "reference": partial(shift_then_conv, temporal_shift),
+    "where": partial(shift_then_conv, shift_where),
+    "folded": folded_conv,
 }
 
 
 def describe_shift(model: nn.Module, device: torch.device, dtype: torch.dtype, compiled: bool) -> str:
-    """One line for the start of a run: how many convolutions of `model` shift, and in how many of them it is folded.
+    """Return one line for the start of a run: the number of shifting layers, and how many of them fold the shift in.
 
-    Of a GPU that was never measured, so that `auto` folds nothing, it says how to measure it.
+    On a GPU without measurements, where `auto` folds nothing, the line names the command that measures it.
     """
-    shifted = [part for part in model.modules() if isinstance(part, ShiftedConv2d)]
-    if not shifted:
-        return "no shift"
-    folded = sum(
-        part.form is inside or (part.form is automatic and part.folds(device, dtype, compiled)) for part in shifted
-    )
-    if folded == 0:
-        unknown = any(part.form is automatic for part in shifted) and not measured.knows(device, dtype)
-        advice = f"; whether folding is faster on this GPU says {MEASURE}" if unknown and device.type == "cuda" else ""
-        return f"{len(shifted)} convolutions shift, each by a copy before it{advice}"
-    if folded == len(shifted):
-        return f"{len(shifted)} convolutions shift, all folded: nothing is copied"
-    return f"{len(shifted)} convolutions shift: {folded} folded, {len(shifted) - folded} by a copy before it"
+    layers = [part for part in model.modules() if isinstance(part, ShiftedConv2d)]
+    if not layers:
+        return "no temporal shift"
+    count = sum(_folds(layer, device, dtype, compiled) for layer in layers)
+    copied = len(layers) - count
+    line = f"temporal shift in {len(layers)} conv layers: {count} folded into the convolution, {copied} copied"
+    unknown = any(layer.form is auto_conv for layer in layers) and not measured.knows(device, dtype)
+    if count == 0 and unknown and device.type == "cuda":
+        line += f"; {MEASURE} measures which is faster on this GPU"
+    return line
+
+
+def _folds(layer: ShiftedConv2d, device: torch.device, dtype: torch.dtype, compiled: bool) -> bool:
+    return layer.form is folded_conv or (layer.form is auto_conv and layer.folds(device, dtype, compiled))

@@ -1,8 +1,8 @@
 """The 1x1 convolution with the temporal shift folded in, as products of matrices: the form for CPUs.
 
-In NHWC memory the frames of a batch are a matrix of M = N * H * W rows and C columns. Most columns stay where they are,
-and are multiplied as a view; only those that move are copied, and multiplied for themselves. The gradient of the input
-is one product, of which those columns are moved back where they lie.
+In NHWC memory the frames of a batch are a matrix of M = N * H * W rows and C columns. The columns that do not move are
+multiplied as a view; those that move are copied and multiplied separately. The gradient of the input is one product,
+whose moved columns are then shifted back in place.
 
 Shapes: N = B * T frames, M rows of the matrix, C channels in, O channels out.
 """
@@ -16,9 +16,9 @@ from models.shift.forms import move
 
 
 class ShiftConv1x1(torch.autograd.Function):
-    """y_NOHW and x_NCHW of x_NCHW, weight_OC11, bias_O, frames, after, before.
+    """Map x_NCHW, weight_OC11, bias_O, frames, after, before to y_NOHW and x_NCHW.
 
-    What the operators in `fold` do, which cost more to call. The moved columns are kept for the weight's gradient.
+    Equals the operators in `folded`, at a lower cost per call. Saves the moved columns for the weight's gradient.
     """
 
     @staticmethod
@@ -43,14 +43,14 @@ class ShiftConv1x1(torch.autograd.Function):
 
 
 def forward(x_NCHW: Tensor, weight_OC: Tensor, bias_O: Tensor | None, frames: int, after: int, before: int) -> Tensor:
-    """y_NOHW, channels_last as x_NCHW must be; all inputs are of one type. Rounded after each of two products."""
+    """Return y_NOHW in channels_last, which x_NCHW must be in too; one dtype. Rounds after each of two products."""
     return _product(x_NCHW, weight_OC, bias_O, moved_columns(x_NCHW, frames, after, before))
 
 
 def input_grad(
     dy_NOHW: Tensor, weight_OC: Tensor, added_NCHW: Tensor | None, frames: int, after: int, before: int
 ) -> Tensor:
-    """dx_NCHW plus added_NCHW, channels_last as dy_NOHW must be; all inputs are of one type."""
+    """Return dx_NCHW plus added_NCHW in channels_last, which dy_NOHW must be in too; all inputs have one dtype."""
     dx_NCHW = _frames(_matrix(dy_NOHW) @ weight_OC, dy_NOHW)
     moved_NCHW = dx_NCHW[:, : after + before].clone()
     move(moved_NCHW, dx_NCHW, frames, ahead=slice(after, after + before), behind=slice(0, after))
@@ -58,7 +58,7 @@ def input_grad(
 
 
 def weight_grad(x_NCHW: Tensor, dy_NOHW: Tensor, weight_OC11: Tensor, moved_NCHW: Tensor) -> Tensor:
-    """dweight_OC11, with the strides of the weight; inputs are channels_last, and all are of one type."""
+    """Return dweight_OC11 with the strides of the weight; inputs are channels_last and of one dtype."""
     dweight_OC11, moved, dy_OM = torch.empty_like(weight_OC11), moved_NCHW.shape[1], _matrix(dy_NOHW).T
     torch.mm(dy_OM, _matrix(moved_NCHW), out=dweight_OC11[:, :moved, 0, 0])
     torch.mm(dy_OM, _matrix(x_NCHW)[:, moved:], out=dweight_OC11[:, moved:, 0, 0])
@@ -66,7 +66,7 @@ def weight_grad(x_NCHW: Tensor, dy_NOHW: Tensor, weight_OC11: Tensor, moved_NCHW
 
 
 def moved_columns(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """The shifted channels that do not stay, alone, in NHWC memory."""
+    """Return only the channels that move, shifted, in NHWC memory."""
     count, _, height, width = x_NCHW.shape
     moved_NCHW = x_NCHW.new_empty(count, height, width, after + before).permute(0, 3, 1, 2)
     move(x_NCHW, moved_NCHW, frames, ahead=slice(0, after), behind=slice(after, after + before))
@@ -80,10 +80,10 @@ def _product(x_NCHW: Tensor, weight_OC: Tensor, bias_O: Tensor | None, moved_NCH
 
 
 def _matrix(x_NCHW: Tensor) -> Tensor:
-    """x_MC, a view."""
+    """Return x_MC, a view."""
     return x_NCHW.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _frames(x_MC: Tensor, like_NCHW: Tensor) -> Tensor:
-    """x_NCHW, a channels_last view, with the pictures' size of another."""
+    """Return x_NCHW, a channels_last view, with the height and width of `like_NCHW`."""
     return x_MC.unflatten(0, (-1, *like_NCHW.shape[2:])).permute(0, 3, 1, 2)

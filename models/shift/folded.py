@@ -1,8 +1,8 @@
 """The temporal shift folded into the 1x1 convolution that follows it, as one operator with its gradients.
 
-On a GPU Triton kernels do it, and the shift moves no bytes of its own (`fold_kernels`). On a CPU products of matrices
-do, and only the channels that move are copied (`fold_products`): eager PyTorch calls them without the operator.
-Compilers see the kernels of a GPU, and elsewhere the shift and the convolution that define it.
+On a GPU it runs as Triton kernels that copy nothing for the shift (`gpu_kernels`). On a CPU it runs as matrix products
+that copy only the channels that move (`cpu_products`); eager mode calls those directly, without the operator. Compilers
+see the kernels on a GPU, and elsewhere the shift and the convolution that define the operator.
 
 Shapes: N = B * T frames, C channels in, O channels out, H W pixels.
 """
@@ -23,39 +23,39 @@ except ImportError:  # PyTorch without CUDA comes without Triton
 
 
 def shift_conv1x1(x_NCHW: Tensor, weight_OC11: Tensor, bias_O: Tensor | None, *shift: int) -> Tensor:
-    """The first of what `fork_shift_conv1x1` returns."""
-    y_NOHW, _ = fork_shift_conv1x1(x_NCHW, weight_OC11, bias_O, *shift)
+    """Return the y_NOHW of `shift_conv1x1_with_skip`."""
+    y_NOHW, _ = shift_conv1x1_with_skip(x_NCHW, weight_OC11, bias_O, *shift)
     return y_NOHW
 
 
-def fork_shift_conv1x1(
+def shift_conv1x1_with_skip(
     x_NCHW: Tensor, weight_OC11: Tensor, bias_O: Tensor | None, frames: int, after: int, before: int
 ) -> tuple[Tensor, Tensor]:
-    """y_NOHW = conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11, bias_O), channels_last; and x_NCHW.
+    """Return conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11, bias_O) in channels_last; and x_NCHW.
 
-    Who else reads x_NCHW should read the one returned: in eager mode the gradient that comes back through it is added
-    where that of the convolution is written, instead of in a pass of its own.
+    The skip connection should read the returned x_NCHW: in eager mode its gradient is then added where the input
+    gradient of the convolution is written, which saves a pass over memory.
 
-    Computed in the type of x_NCHW, or in autocast's, and summed in fp32. Weight and bias may stay in fp32 while x_NCHW
-    is half; their gradients have their type, and their strides, which DDP wants. Differentiable once. Raises ValueError
-    where the shapes do not fit.
+    Computes in the dtype of x_NCHW, or in autocast's, and sums in fp32. Weight and bias may stay in fp32 while x_NCHW
+    is half; their gradients have their dtype and strides, as DDP requires. Differentiable once. Raises ValueError if
+    the shapes do not fit.
     """
     _check(x_NCHW.shape, weight_OC11.shape, frames, after + before)
     given, x_NCHW = x_NCHW, _nhwc(x_NCHW.to(compute_type(x_NCHW)))
     if torch.compiler.is_compiling():
         return _conv(x_NCHW, weight_OC11, bias_O, frames, after, before), given
-    if type(x_NCHW) is Tensor and x_NCHW.is_cpu:  # what has no data is to see the operators
-        weight_OC11, bias_O = weight_OC11.to(x_NCHW.dtype), _cast(bias_O, x_NCHW)  # once, and not in each pass
+    if type(x_NCHW) is Tensor and x_NCHW.is_cpu:  # tracers and tensors without data need the operators
+        weight_OC11, bias_O = weight_OC11.to(x_NCHW.dtype), _cast(bias_O, x_NCHW)  # cast once, not in each pass
         y_NOHW, same_NCHW = cpu_products.ShiftConv1x1.apply(x_NCHW, weight_OC11, bias_O, frames, after, before)
     else:
-        y_NOHW, same_NCHW = _Fork.apply(x_NCHW, weight_OC11, bias_O, frames, after, before)
+        y_NOHW, same_NCHW = _ShiftConvWithSkip.apply(x_NCHW, weight_OC11, bias_O, frames, after, before)
     return y_NOHW, same_NCHW if given is x_NCHW and given.requires_grad else given
 
 
 def compute_type(x_NCHW: Tensor) -> torch.dtype:
-    """The type that a convolution of x_NCHW computes in: its own, or autocast's."""
+    """Return the dtype that a convolution of x_NCHW computes in: its own, or autocast's."""
     device = x_NCHW.device.type
-    autocast = device in ("cpu", "cuda") and torch.is_autocast_enabled(device)  # asking of `meta` is an error
+    autocast = device in ("cpu", "cuda") and torch.is_autocast_enabled(device)  # raises for `meta`
     return torch.get_autocast_dtype(device) if autocast else x_NCHW.dtype
 
 
@@ -98,7 +98,7 @@ def _keep(ctx, inputs: tuple, output: Tensor) -> None:
 
 
 def _gradients(ctx, dy_NOHW: Tensor, added_NCHW: Tensor | None = None) -> tuple[Tensor | None, ...]:
-    """Of all that `_conv` is given; `added_NCHW` is added to that of x_NCHW."""
+    """Return the gradients of `_conv`'s arguments; `added_NCHW` is added to that of x_NCHW."""
     x_NCHW, weight_OC11, bias_O = ctx.saved_tensors
     dy_NOHW, dx_NCHW, dweight_OC11, dbias_O = _nhwc(dy_NOHW), None, None, None
     if ctx.needs_input_grad[0]:
@@ -114,8 +114,8 @@ def _gradients(ctx, dy_NOHW: Tensor, added_NCHW: Tensor | None = None) -> tuple[
 _conv.register_autograd(_gradients, setup_context=_keep)
 
 
-class _Fork(torch.autograd.Function):
-    """The operators in eager mode: y_NOHW and x_NCHW, of whose two gradients the second is added to the first."""
+class _ShiftConvWithSkip(torch.autograd.Function):
+    """The operators in eager mode: returns y_NOHW and x_NCHW; backward sums their two gradients in one pass."""
 
     @staticmethod
     def forward(ctx, x_NCHW: Tensor, *rest) -> tuple[Tensor, Tensor]:
@@ -132,11 +132,11 @@ class _Fork(torch.autograd.Function):
 
 def _check(shape: torch.Size, filters: torch.Size, frames: int, moved: int) -> None:
     if shape[0] % frames:
-        raise ValueError(f"{shape[0]} frames are not whole clips of {frames}")
+        raise ValueError(f"{shape[0]} frames are not a multiple of {frames}, the frames of a clip")
     if filters[1:] != (shape[1], 1, 1):
-        raise ValueError(f"a weight of shape {tuple(filters)} is no 1x1 convolution of {shape[1]} channels")
+        raise ValueError(f"a weight of shape {tuple(filters)} is not that of a 1x1 convolution of {shape[1]} channels")
     if moved > shape[1]:
-        raise ValueError(f"{moved} channels cannot be shifted where there are {shape[1]}")
+        raise ValueError(f"{moved} channels cannot be shifted: there are only {shape[1]}")
 
 
 def _nhwc(x_NCHW: Tensor) -> Tensor:
@@ -148,10 +148,10 @@ def _cast(bias_O: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 def _matrix(weight_OC11: Tensor, values: Tensor) -> Tensor:
-    """weight_OC in the type of what it is multiplied with, contiguous."""
+    """Return weight_OC, contiguous, in the dtype of the tensor that it multiplies."""
     return weight_OC11[:, :, 0, 0].to(values.dtype).contiguous()
 
 
 def _like(weight_OC11: Tensor, gradient_OC: Tensor) -> Tensor:
-    """The gradient in the type and with the strides of the weight: DDP copies once more where those differ."""
+    """Return the gradient with the dtype and strides of the weight; DDP would copy it again if those differed."""
     return torch.empty_like(weight_OC11).copy_(gradient_OC[:, :, None, None])

@@ -1,8 +1,8 @@
-"""The temporal shift: its readable form and its fast forms.
+"""The temporal shift: the definition, and faster implementations of it.
 
-MIT's convention: of the channels, the first `after` show the frame after, the next `before` the frame before, and the
-rest stay; beyond the ends of a clip there are zeros. Both are an eighth of the channels as a rule; `after` is 0 where
-nothing may come from the future. Knows nothing of convolutions or networks.
+MIT's convention: the first `after` channels take the next frame, the following `before` channels take the previous
+frame, and the rest stay; beyond the ends of a clip there are zeros. Both are usually an eighth of the channels; `after`
+is 0 in causal networks. This module knows no convolutions and no networks.
 
 Shapes: N = B * T frames of B clips, C channels, H W pixels.
 """
@@ -17,9 +17,10 @@ Shift = Callable[[Tensor, int, int, int], Tensor]  # x_NCHW, frames, after, befo
 
 
 def temporal_shift(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """Give each frame `after` channels of the frame after it and `before` of the one before; clip ends get zeros.
+    """Take the first `after` channels from the next frame and the following `before` from the previous one.
 
-    The definition that the faster forms are tested against. Source: Lin et al., arXiv 1811.08383.
+    Zeros stand in for the frames beyond the ends of a clip.
+    This is the definition that the faster forms are tested against. Source: Lin et al., arXiv 1811.08383.
     """
     first, second, same = _channels(after, before)
     out_NCHW = torch.zeros_like(x_NCHW)  # keeps channels_last, which a 5-D torch.cat silently drops
@@ -31,40 +32,40 @@ def temporal_shift(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tens
 
 
 def shift_copy(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """`temporal_shift` that reads and writes each value once, both ways: the fast form without a compiler."""
+    """Compute `temporal_shift` with one read and write per value, also in backward: the fast form in eager mode."""
     return _CopyShift.apply(x_NCHW, frames, after, before, 1)
 
 
 def shift_where(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """`temporal_shift` as one expression that a compiler fuses into its neighbours; slow without one."""
+    """Compute `temporal_shift` as one expression that a compiler fuses into its neighbours; slow in eager mode."""
     return _WhereShift.apply(x_NCHW, frames, after, before, 1)
 
 
 def shift_concat(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """`temporal_shift` as slices, pads and a concatenation, which other runtimes take; it loses channels_last.
+    """Compute `temporal_shift` by slices, pads and a concatenation, for export; loses channels_last.
 
-    Slices that are assigned to, as in the reference, would become ScatterND in ONNX, which TensorRT is bad at.
+    The assignments to slices of the reference would become ScatterND in ONNX, which is slow in TensorRT.
     """
     first, second, same = _channels(after, before)
     x_BTCHW = x_NCHW.unflatten(0, (-1, frames))
     parts = [F.pad(x_BTCHW[:, :-1, second], (0, 0, 0, 0, 0, 0, 1, 0)), x_BTCHW[:, :, same]]
-    if after:  # TensorRT takes no part without channels
+    if after:  # TensorRT refuses a part without channels
         parts.insert(0, F.pad(x_BTCHW[:, 1:, first], (0, 0, 0, 0, 0, 0, 0, 1)))
     return torch.cat(parts, 2).flatten(0, 1)
 
 
 def unshift_copy(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """The transpose of `shift_copy`, through which its gradient goes back: each channel moves the other way."""
+    """Compute the transpose of `shift_copy`, which is its gradient: each channel moves the other way."""
     return _CopyShift.apply(x_NCHW, frames, after, before, -1)
 
 
 def unshift_where(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """The transpose of `shift_where`."""
+    """Compute the transpose of `shift_where`, which is its gradient."""
     return _WhereShift.apply(x_NCHW, frames, after, before, -1)
 
 
 def move(x_NCHW: Tensor, out_NCHW: Tensor, frames: int, ahead: slice, behind: slice) -> None:
-    """Write the channels that move, and only them: those of the frame ahead, and those of the frame behind."""
+    """Write only the channels that move: `ahead` from the next frame, `behind` from the previous one."""
     x_BTCHW, out_BTCHW = (a.unflatten(0, (-1, frames)) for a in (x_NCHW, out_NCHW))
     out_BTCHW[:, :-1, ahead] = x_BTCHW[:, 1:, ahead]
     out_BTCHW[:, -1, ahead] = 0
@@ -73,7 +74,7 @@ def move(x_NCHW: Tensor, out_NCHW: Tensor, frames: int, ahead: slice, behind: sl
 
 
 def shift_auto(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """`temporal_shift` in the form that is fast here, or that can be exported."""
+    """Compute `temporal_shift` in the form that is fast here, or that can be exported."""
     if exporting():
         return shift_concat(x_NCHW, frames, after, before)
     shift = shift_where if torch.compiler.is_compiling() else shift_copy
@@ -81,17 +82,17 @@ def shift_auto(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
 
 
 def exporting() -> bool:
-    """Whether torch.export is tracing. torch 2.11 tells code under torch.compile so, too."""
+    """Return True while torch.export traces. (torch 2.11 reports is_exporting under torch.compile as well.)"""
     return torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
 
 
 def _channels(after: int, before: int) -> tuple[slice, slice, slice]:
-    """The channels that show the frame after, the frame before, and the frame itself."""
+    """Return the channels that take the next frame, the previous frame, and the frame itself."""
     return slice(0, after), slice(after, after + before), slice(after + before, None)
 
 
 class _CopyShift(torch.autograd.Function):
-    """Slice copies whose gradient is the opposite shift; autograd's own replays each copy over the whole tensor."""
+    """Slice copies with the opposite shift as gradient; autograd would replay each copy over the whole tensor."""
 
     @staticmethod
     def forward(ctx, x_NCHW: Tensor, frames: int, after: int, before: int, direction: int) -> Tensor:
@@ -110,7 +111,7 @@ class _CopyShift(torch.autograd.Function):
 
 
 class _WhereShift(torch.autograd.Function):
-    """Only 4-D elementwise work and rolls, so that a compiler keeps channels_last and fuses it, both ways."""
+    """4-D elementwise operations and rolls only, so that a compiler keeps channels_last and fuses both passes."""
 
     @staticmethod
     def forward(ctx, x_NCHW: Tensor, frames: int, after: int, before: int, direction: int) -> Tensor:

@@ -1,9 +1,9 @@
 """Triton kernels of the 1x1 convolution with the temporal shift folded in: forward, and the gradients of both inputs.
 
 In NHWC memory the frames of a batch are a matrix of M = N * H * W rows and C columns, and a 1x1 convolution is a matrix
-product. The next frame lies H * W rows further down, so the shift is an offset of rows that depends on the column, and
-whether there is such a frame is one comparison of a row's place within its clip. Rows are read and written where they
-are: the shift moves no byte of its own. Knows nothing of autograd; `fold` makes an operator of it.
+product. The next frame lies H * W rows further down, so the shift is a row offset that depends on the column, and one
+comparison of a row's place within its clip tells if that frame exists. Rows are read and written in place: the shift
+copies nothing. This module knows no autograd; `folded` makes operators of the kernels.
 
 Shapes: N = B * T frames, M rows of the matrix, C channels in, O channels out, S parts that M is split into.
 """
@@ -19,11 +19,11 @@ from torch.library import wrap_triton
 
 from models.shift import measured
 
-PROGRAMS = 264  # that the gradient of the weight is split into, at least: two for each multiprocessor of an H100
+PROGRAMS = 264  # least number of programs for the weight's gradient: two per multiprocessor of an H100
 
 
 class Tile(NamedTuple):
-    """How a kernel divides its work: rows and columns of the result that a program makes, and terms it adds at once."""
+    """A kernel's tile: rows and columns of the result per program, and terms that it adds at once."""
 
     rows: int
     columns: int
@@ -33,30 +33,30 @@ class Tile(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """What a shift is, in rows and columns of the matrix."""
+    """A shift in rows and columns of the matrix."""
 
     pixels: int  # rows of a frame
     clip: int  # rows of a clip
-    after: int  # columns before this one show the frame after
-    moved: int  # those from there to this one show the frame before, all others stay
+    after: int  # columns before this one take the next frame
+    moved: int  # columns from there to this one take the previous frame; the others stay
 
 
 @triton.jit
 def _load(matrix_ptr, row_M, column_N, rows, columns):
-    """A tile of a row-major matrix; zeros outside."""
+    """Load a tile of a row-major matrix; zeros outside."""
     inside_MN = (row_M < rows)[:, None] & (column_N < columns)[None, :]
     return tl.load(matrix_ptr + row_M[:, None].to(tl.int64) * columns + column_N[None, :], mask=inside_MN, other=0.0)
 
 
 @triton.jit
 def _offset(channel_C, pixels, after, moved):
-    """By how many rows the source of a channel lies ahead."""
+    """Return how many rows ahead the source of a channel lies."""
     return tl.where(channel_C < after, pixels, tl.where(channel_C < moved, -pixels, 0))
 
 
 @triton.jit
 def _load_shifted(x_ptr, row_M, channel_C, rows, channels, pixels, clip, after, moved, VECTOR: tl.constexpr):
-    """A tile of the shifted frames; zeros beyond the ends of clips."""
+    """Load a tile of the shifted frames; zeros beyond the ends of clips."""
     offset_C = _offset(channel_C, pixels, after, moved)
     source_MC = (row_M % clip)[:, None] + offset_C[None, :]
     exists_MC = (row_M < rows)[:, None] & (channel_C < channels)[None, :] & (source_MC >= 0) & (source_MC < clip)
@@ -70,8 +70,8 @@ def forward_kernel(
     x_ptr, weight_ptr, bias_ptr, y_ptr, rows, channels, filters, pixels, clip, after, moved,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, TERMS: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    """y_MO = shifted x_MC times the transposed weight_OC, plus bias_O where there is one."""
-    tiles = tl.cdiv(filters, COLUMNS)  # neighbours read the same rows, from the cache
+    """Compute y_MO = shifted x_MC times the transposed weight_OC, plus bias_O if given."""
+    tiles = tl.cdiv(filters, COLUMNS)  # neighbouring programs read the same rows, from the cache
     row_M = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
     filter_O = tl.program_id(0) % tiles * COLUMNS + tl.arange(0, COLUMNS)
     y_MO = tl.zeros((ROWS, COLUMNS), tl.float32)
@@ -92,10 +92,10 @@ def input_grad_kernel(
     dy_ptr, weight_ptr, added_ptr, dx_ptr, rows, channels, filters, pixels, clip, after, moved,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, TERMS: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    """dx_MC = dy_MO times weight_OC, each row stored where the forward pass read it, plus added_MC where there is one.
+    """Compute dx_MC = dy_MO times weight_OC, each row stored where the forward pass read it, plus added_MC if given.
 
-    The rows of a clip go round: a row that was read beyond one end is stored as zeros at the other, where the clip has
-    a frame that nobody read. So every element is written once, and nothing has to be cleared before.
+    Rows wrap around within a clip: the gradient of a row that was read beyond one end is stored as zeros at the other
+    end, in the frame that was never read. So every element is written once, and dx needs no clearing before.
     """
     tiles = tl.cdiv(channels, COLUMNS)
     row_M = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
@@ -124,9 +124,9 @@ def weight_grad_kernel(
     x_ptr, dy_ptr, parts_ptr, rows, channels, filters, pixels, clip, after, moved, rows_of_part,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, TERMS: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
-    """parts_SOC = the transposed dy_MO times shifted x_MC, over each part of the rows; parts are summed afterwards.
+    """Compute parts_SOC = the transposed dy_MO times shifted x_MC over each part of the rows; the caller sums them.
 
-    Atomic additions would need no parts, but would add in another order every time.
+    Atomic additions would need no parts, but their order, and so the rounding, would differ from run to run.
     """
     tiles = tl.cdiv(channels, COLUMNS)
     filter_O = tl.program_id(0) // tiles * ROWS + tl.arange(0, ROWS)
@@ -147,7 +147,7 @@ def forward(
     x_NCHW: Tensor, weight_OC: Tensor, bias_O: Tensor | None,
     frames: int, after: int, before: int, tile: Tile | None = None,
 ) -> Tensor:  # fmt: skip
-    """y_NOHW in the type of x_NCHW, channels_last as that must be; weight_OC has its type and is contiguous."""
+    """Return y_NOHW in the dtype of x_NCHW; both are channels_last. weight_OC has that dtype and is contiguous."""
     count, channels, *size = x_NCHW.shape
     filters, rows = len(weight_OC), count * size[0] * size[1]
     tile = tile or _tile("forward", x_NCHW, channels, filters)
@@ -165,7 +165,7 @@ def input_grad(
     dy_NOHW: Tensor, weight_OC: Tensor, added_NCHW: Tensor | None,
     frames: int, after: int, before: int, tile: Tile | None = None,
 ) -> Tensor:  # fmt: skip
-    """dx_NCHW plus added_NCHW, in the type of dy_NOHW, channels_last as those must be; weight_OC is contiguous."""
+    """Return dx_NCHW plus added_NCHW in the dtype of dy_NOHW; all are channels_last. weight_OC is contiguous."""
     count, filters, *size = dy_NOHW.shape
     channels, rows = weight_OC.shape[1], count * size[0] * size[1]
     tile = tile or _tile("input_grad", dy_NOHW, channels, filters)
@@ -182,7 +182,7 @@ def input_grad(
 def weight_grad(
     x_NCHW: Tensor, dy_NOHW: Tensor, frames: int, after: int, before: int, tile: Tile | None = None
 ) -> Tensor:
-    """dweight_OC in fp32, always added in the same order; both inputs are channels_last and of one type."""
+    """Return dweight_OC in fp32, summed in a fixed order; both inputs are channels_last and of one dtype."""
     count, channels, *size = x_NCHW.shape
     filters, rows = dy_NOHW.shape[1], count * size[0] * size[1]
     tile, tiles, rows_of_part = split(x_NCHW, filters, tile)
@@ -197,15 +197,15 @@ def weight_grad(
 
 
 def launcher(kernel: Any, values: Tensor) -> Any:
-    """The kernel, to be launched; for values that a compiler traces with, in the form that lets it see the kernel.
+    """Return the kernel to launch; while a compiler traces, wrapped so that the compiler sees the kernel.
 
-    Outside of an operator that form makes an autotuner of its own for every launch, which takes longer than the kernel.
+    In eager mode the wrapper would make a new autotuner for every launch, which takes longer than the kernel.
     """
     return kernel if type(values) is Tensor else wrap_triton(kernel)
 
 
 def split(x_NCHW: Tensor, filters: int, tile: Tile | None = None) -> tuple[Tile, int, int]:
-    """How the gradient of a weight is shared out: its tile, the tiles that cover it, and the rows of a part."""
+    """Return the tile of a weight's gradient, the number of tiles that cover it, and the rows of a part."""
     channels = x_NCHW.shape[1]
     tile = tile or _tile("weight_grad", x_NCHW, channels, filters)
     tiles = triton.cdiv(filters, tile.rows) * triton.cdiv(channels, tile.columns)
@@ -214,7 +214,7 @@ def split(x_NCHW: Tensor, filters: int, tile: Tile | None = None) -> tuple[Tile,
 
 
 def _tile(kernel: str, values: Tensor, channels: int, filters: int) -> Tile:
-    """The tile that was measured to be the best, or else one that covers the result well and spills nothing."""
+    """Return the tile that was measured as fastest, or one that covers the result well and spills no registers."""
     row = measured.find(values.device, values.dtype, channels, filters)
     if row and "tiles" in row:
         return Tile(*row["tiles"][kernel])
@@ -229,20 +229,20 @@ def _geometry(size: list[int], frames: int, after: int, before: int) -> Geometry
 
 
 def _empty(like: Tensor, count: int, channels: int, height: int, width: int) -> Tensor:
-    """A channels_last tensor to be written. Asked for by its memory format, torch.compile would fill it with zeros."""
+    """Return an empty channels_last tensor. With memory_format=, torch.compile would fill it with zeros."""
     return torch.empty(count, height, width, channels, dtype=like.dtype, device=like.device).permute(0, 3, 1, 2)
 
 
 def _vector(values: Tensor, channels: int, after: int, before: int) -> int:
-    """How many neighbouring columns may be moved at once: 16 bytes, less where folds or channels would cut them."""
+    """Return how many adjacent columns one access may load: 16 bytes, fewer if a fold's edge would cut them."""
     return math.gcd(16 // values.element_size(), channels, after, before)
 
 
 def _block(columns: int, values: Tensor) -> int:
-    """The power of two that covers `columns`, up to two lines of the cache; 16 is the least that tensor cores take."""
+    """Return the power of two that covers `columns`, from 16 (the least for tensor cores) to two cache lines."""
     return min(max(triton.next_power_of_2(columns), 16), 2 * _terms(values))
 
 
 def _terms(values: Tensor) -> int:
-    """As many values as a line of the cache holds."""
+    """Return the number of values in a cache line."""
     return 128 // values.element_size()

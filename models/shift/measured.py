@@ -1,8 +1,9 @@
-"""Which convolutions the shift is folded into: what was measured on which device, and the rule that decides by it.
+"""Measured times of the folded and the copied shift per layer and device, and the rule that chooses by them.
 
-`benchmarks/shift.py` writes the rows, one line of JSON each. Times are in milliseconds, of the forward pass and both
-gradients together: `plain_ms` without a shift, `copied_ms` with one beside the convolution, `folded_ms` with one
-inside. What has no row is not folded. Sizes of pictures and batches are no part of the key: all forms grow alike.
+`benchmarks/shift.py` writes the rows, one line of JSON each. Times are in milliseconds, for the forward pass and both
+gradients together: `plain_ms` without a shift, `copied_ms` with the shift as a copy before the convolution, `folded_ms`
+with the shift folded into it. Layers without a row are not folded. Image and batch size are not part of the key, as
+all forms scale with them alike.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ Row = dict[str, Any]
 
 @torch.compiler.assume_constant_result
 def is_faster(device: torch.device, dtype: torch.dtype, channels: int, filters: int, compiled: bool) -> bool:
-    """Whether the folded form was measured as no slower than what would be done otherwise.
+    """Return True if the folded form was measured as no slower than the alternative.
 
-    Eager PyTorch copies. A compiler fuses the copy into what comes before, where it costs next to nothing: it is only
-    beaten for sure by a folded form that is as fast as no shift at all. On a CPU it is given no folded form.
+    In eager mode the alternative is the copy. A compiler fuses the copy into the operation before it at almost no cost,
+    so there the folded form must be as fast as no shift at all. Under a compiler on a CPU the answer is False.
     """
     row = find(device, dtype, channels, filters)
     if row is None or (compiled and device.type == "cpu"):
@@ -32,30 +33,30 @@ def is_faster(device: torch.device, dtype: torch.dtype, channels: int, filters: 
 
 
 def find(device: torch.device, dtype: torch.dtype, channels: int, filters: int) -> Row | None:
-    """What was measured, if anything was."""
+    """Return the row of a layer, or None if it was not measured."""
     return rows().get((device_name(device), str(dtype).removeprefix("torch."), channels, filters))
 
 
 def knows(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether anything was measured on a device in a type."""
+    """Return True if any layer was measured on this device in this dtype."""
     return any(found[:2] == (device_name(device), str(dtype).removeprefix("torch.")) for found in rows())
 
 
 def key(row: Row) -> tuple:
-    """What a row is about."""
+    """Return the device, dtype and channel counts that identify a row."""
     return row["device"], row["dtype"], row["channels"], row["filters"]
 
 
 @cache
 def device_name(device: torch.device) -> str:
-    """What a row calls a device: a GPU by its name, a CPU by the name of its processor."""
+    """Return the name of a device in the rows: the model of the GPU or of the processor."""
     if device.type == "cpu":
         return processor()
     return torch.cuda.get_device_name(device) if torch.cuda.is_available() and device.type == "cuda" else device.type
 
 
 def processor() -> str:
-    """This machine's processor as its kernel names it; `cpu` where it does not."""
+    """Return the processor's model name from /proc/cpuinfo, or `cpu` if it has none."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "cpu")
 

@@ -1,6 +1,6 @@
-"""Whose file it is, by the names of its tensors; and the tensors under torchvision's names, which are ours.
+"""Recognises a checkpoint's project by the names of its tensors, and renames the tensors to torchvision's names.
 
-A format is a row of a table: the name that gives it away, and how its names become ours. Knows nothing of models.
+Each format is a row of `FORMATS`: a pattern that identifies it, and a renaming. This module knows no networks.
 """
 
 import re
@@ -18,41 +18,42 @@ from models.weights import mmaction, mobilenet_names, paddle
 Weights = dict[str, Tensor]
 Rename = Callable[[str], str]
 
-WRAPPERS = ("ema", "model_ema", "state_dict_ema", "model", "state_dict")  # averaged weights before the last ones
+WRAPPERS = ("ema", "model_ema", "state_dict_ema", "model", "state_dict")  # EMA weights are preferred
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile and Lightning
-SHIFTED = re.compile(r"(?<=conv1)\.net|(?<=conv1\.conv)\.net|(?<=conv\.0)\.net")  # MIT and mmaction2 wrap such layers
+# MIT and mmaction2 wrap shifted layers in a module with the layer as its `net`.
+SHIFTED = re.compile(r"(?<=conv1)\.net|(?<=conv1\.conv)\.net|(?<=conv\.0)\.net")
 
 
 @dataclass(frozen=True)
 class Format:
-    """One project's names for one kind of network."""
+    """The names that one project gives to the tensors of one kind of network."""
 
     name: str
     mark: str
-    """A pattern that the name of some tensor begins with, and of no tensor of the formats below."""
+    """A pattern at the start of some tensor's name, which no format further down in the table has."""
     rename: Rename
-    says_shifts: bool = False
-    """Whether the names say which layers read shifted input."""
+    marks_shifts: bool = False
+    """True if the names tell which layers read shifted input."""
     transposes: tuple[str, ...] = ()
-    """What is stored the other way round, by our names."""
+    """Tensors that are stored transposed, by torchvision's names."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The tensors of a file under our names."""
+    """The tensors of a file under torchvision's names."""
 
     format: str
     weights: Weights
     shifts: frozenset[str] | None = None
-    """The layers that read shifted input; None where the format does not say."""
+    """The layers that read shifted input; None if the format does not tell."""
     converted: tuple[str, ...] = ()
-    """What was done to the numbers, in words."""
+    """Conversions of the values, in words."""
     settings: dict[str, object] = field(default_factory=dict)
-    """Those that they were trained with, by `section.key`, where the file says."""
+    """The training settings by `section.key`, if the file has them."""
 
 
 def _by_rules(*rules: tuple[str, str | Callable[[re.Match], str]]) -> Rename:
-    """Replace each pattern in turn."""
+    """Return a renaming that applies each (pattern, replacement) in turn."""
 
     def rename(key: str) -> str:
         for pattern, replacement in rules:
@@ -63,7 +64,7 @@ def _by_rules(*rules: tuple[str, str | Callable[[re.Match], str]]) -> Rename:
 
 
 def _by_modules(prefixes: str, names: dict[str, str]) -> Rename:
-    """Take a prefix away, and look up the module that the tensor belongs to."""
+    """Return a renaming that removes a prefix and looks up the name of the module."""
 
     def rename(key: str) -> str:
         module, _, leaf = re.sub(f"^({prefixes})\\.", "", key).rpartition(".")
@@ -79,16 +80,16 @@ FORMATS = (
         "MIT TSM",
         r"base_model\.features\.|features\.2\.conv\.6\.",
         _by_modules("base_model", mobilenet_names.mit()),
-        says_shifts=True,
+        marks_shifts=True,
     ),
-    Format("MIT TSM", r"base_model\.|new_fc\.", _MIT, says_shifts=True),
+    Format("MIT TSM", r"base_model\.|new_fc\.", _MIT, marks_shifts=True),
     Format(
         "mmaction2",
         r"(backbone\.)?conv2\.conv\.",
         _by_modules("backbone|cls_head", mobilenet_names.mmaction()),
-        says_shifts=True,
+        marks_shifts=True,
     ),
-    Format("mmaction2", r"backbone\.(conv1|layer1)\.|cls_head\.", _by_rules(*mmaction.RULES), says_shifts=True),
+    Format("mmaction2", r"backbone\.(conv1|layer1)\.|cls_head\.", _by_rules(*mmaction.RULES), marks_shifts=True),
     Format("PaddleVideo", r"(backbone\.)?conv(1_1)?\._conv\.", _by_rules(*paddle.RULES), transposes=("fc.weight",)),
     Format("timm", r"conv_stem\.", _by_modules("model", mobilenet_names.timm())),
     Format("torchvision", r"", lambda key: key),
@@ -96,7 +97,7 @@ FORMATS = (
 
 
 def recognise(content: object, path: Path) -> Found:
-    """The tensors that a file's content holds, under our names. Raises CheckpointError where there are none."""
+    """Return the tensors in a file's content under torchvision's names. Raises CheckpointError if it has none."""
     entries = content if isinstance(content, dict) else {}
     for state in (*(entries.get(wrapper) for wrapper in WRAPPERS), entries):
         if weights := _tensors(state):
@@ -112,7 +113,7 @@ def recognise(content: object, path: Path) -> Found:
 
 
 def _tensors(state: object) -> Weights | None:
-    """The tensors of a dictionary that has nothing else, by their names without what all have in front."""
+    """Return a dictionary's tensors without the prefixes common to all names; None if it holds anything else."""
     if not isinstance(state, dict):
         return None
     entries = {key: _tensor(value) for key, value in state.items() if key != "n_averaged"}
@@ -124,7 +125,7 @@ def _tensors(state: object) -> Weights | None:
 
 
 def _tensor(value: object) -> Tensor | None:
-    """A tensor of numbers, of torch or of Paddle, whose tensors in nested dictionaries are pairs (name, array)."""
+    """Return torch's or Paddle's tensor as a strided one; Paddle nests tensors as (name, array). None for others."""
     if isinstance(value, tuple) and len(value) == 2:
         value = value[1]
     if isinstance(value, np.ndarray):
@@ -139,20 +140,20 @@ def _format_of(weights: Weights) -> Format:
 def _renamed(row: Format, weights: Weights, path: Path) -> Found:
     ours, shifts = {}, set()
     for key, tensor in weights.items():
-        plain = SHIFTED.sub("", key) if row.says_shifts else key
+        plain = SHIFTED.sub("", key) if row.marks_shifts else key
         name = row.rename(plain)
         if name in ours:
-            raise CheckpointError(f"{path}: has two tensors for {printable(name)}")
+            raise CheckpointError(f"{path}: has two tensors named {printable(name)}")
         ours[name] = tensor.T if name in row.transposes and tensor.ndim == 2 else _in_frames(tensor)
         if plain != key and tensor.ndim == 4:
             shifts.add(name.removesuffix(".weight"))
     converted = [f"{key} transposed" for key in row.transposes if key in ours]
     if row.name == "mmaction2" and (biases := dict(mmaction.absent_biases(ours))):
         ours |= biases
-        converted.append(f"{len(biases)} biases are 0, which non-local blocks do without there")
-    return Found(row.name, ours, frozenset(shifts) if row.says_shifts else None, tuple(converted))
+        converted.append(f"{len(biases)} biases set to 0: mmaction2's non-local blocks have none")
+    return Found(row.name, ours, frozenset(shifts) if row.marks_shifts else None, tuple(converted))
 
 
 def _in_frames(tensor: Tensor) -> Tensor:
-    """A 1x1x1 convolution over time, height and width as the 1x1 convolution over single frames that it equals."""
+    """Return the weight of a 1x1x1 convolution as that of the equal 1x1 convolution; other tensors unchanged."""
     return tensor.squeeze(-1) if tensor.ndim == 5 and tensor.shape[2:] == (1, 1, 1) else tensor

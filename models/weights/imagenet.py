@@ -1,4 +1,4 @@
-"""torchvision's ImageNet weights as files: downloaded once, and verified each time by the digest in their names."""
+"""torchvision's ImageNet weights as files: downloaded once, and verified at each use by the digest in their names."""
 
 import hashlib
 from http.client import HTTPException
@@ -10,14 +10,14 @@ from torchvision.models import get_model_weights
 from configs import ConfigError
 from models.errors import CheckpointError
 
-VERSIONS = {"imagenet": "IMAGENET1K_V1", "imagenet_v2": "IMAGENET1K_V2"}  # V2: a longer recipe, and better weights
+VERSIONS = {"imagenet": "IMAGENET1K_V1", "imagenet_v2": "IMAGENET1K_V2"}  # V2: trained longer, more accurate
 
 
 def weights_file(backbone: str, source: str) -> Path:
-    """The file of a backbone's weights, downloaded into torch.hub's folder unless it is there.
+    """Return the file of a backbone's weights; download it into torch.hub's folder if it is not there yet.
 
-    Raises ConfigError where torchvision has no such weights, CheckpointError where they are damaged, or cannot be
-    downloaded: then it says which file belongs where.
+    Raises ConfigError if torchvision has no such weights, and CheckpointError if the file is damaged or cannot be
+    downloaded; the message then names the file and the folder to put it into.
     """
     url = _url(backbone, source)
     path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
@@ -27,7 +27,9 @@ def weights_file(backbone: str, source: str) -> Path:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(digest):
-        raise CheckpointError(f"{path}: damaged, its sha256 is {found[:8]}...; delete it, it is downloaded again")
+        raise CheckpointError(
+            f"{path}: damaged, its sha256 is {found[:8]}...; delete it, and it will be downloaded again"
+        )
     return path
 
 
@@ -39,11 +41,11 @@ def _url(backbone: str, source: str) -> str:
 
 
 def _download(url: str, path: Path, digest: str) -> None:
-    """Put a file in its place, whole, or leave the place empty."""
+    """Download a file completely, or leave nothing behind."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=False)
-    except (OSError, HTTPException, RuntimeError) as error:  # the last: what came has another digest
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the digest differs
         raise CheckpointError(
             f"{url}: cannot be downloaded ({error}); put {path.name} into {path.parent}, or set model.pretrained=none"
         ) from error

@@ -1,7 +1,7 @@
-"""Weights from files into models, with a report of what was loaded.
+"""Loads weights from files into networks, and reports what was loaded.
 
-All or nothing: a file that fits only in part is refused, because half-loaded weights train, badly, without a word.
-Knows nothing of optimizers or of resuming; that a run's checkpoints are read here too is so that they can be evaluated.
+A file that fits only in part is refused, because half-loaded weights train badly and nothing shows it. This module
+knows nothing of optimizers or of resuming a run.
 """
 
 import re
@@ -23,22 +23,22 @@ from models.weights.read import read_file
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of each tensor of a file, and of each of the model."""
+    """The outcome for each tensor of the file and of the model."""
 
     path: Path
     format: str
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    """Of the model, not in the file."""
+    """In the model, not in the file."""
     unexpected: list[str] = field(default_factory=list)
-    """In the file, not of the model."""
+    """In the file, not in the model."""
     skipped: dict[str, str] = field(default_factory=dict)
-    """In both and not loaded, each with the reason."""
+    """In both, but not loaded, each with the reason."""
     converted: list[str] = field(default_factory=list)
-    """What was done to the numbers, and what is to be known of them."""
+    """Conversions of the values, and remarks on them."""
 
     def summary(self) -> str:
-        """One line: how many tensors were loaded from where, how, and what was not."""
+        """Return one line: the number of tensors loaded, their file, conversions, and what was not loaded."""
         parts = [f"{len(self.matched)} tensors loaded from {self.path} ({self.format})", *self.converted]
         parts += [f"{key} skipped: {reason}" for key, reason in self.skipped.items()]
         parts += [f"{name}: {some(keys)}" for name in ("missing", "unexpected") if (keys := getattr(self, name))]
@@ -46,19 +46,20 @@ class LoadReport:
 
 
 def load_weights(model: Recognizer, path: str | Path, content: object = None) -> LoadReport:
-    """Load all weights of `model` from a file, whose format is recognised by its content, if that is not read already.
+    """Load all weights of `model` from a file, or from its `content` if that was read before.
 
-    Raises CheckpointError, and leaves the model as it was, where the file is unreadable or does not fit exactly.
+    The content tells the format. Raises CheckpointError, and leaves the model as it was, if the file cannot be read or
+    does not fit exactly.
     """
     return _load(model, Path(path), read_file(path) if content is None else content, whole=True)
 
 
 def load_pretrained(model: Recognizer, source: str) -> LoadReport | None:
-    """Start `model` from `source`, as `model.pretrained` has it: `imagenet`, `imagenet_v2`, `none`, or a file's path.
+    """Initialise `model` from `source`, as in `model.pretrained`: `imagenet`, `imagenet_v2`, `none`, or a file's path.
 
-    The classifier keeps its random weights where the file has none or one for another number of classes, non-local
-    blocks where it has none. Raises CheckpointError as `load_weights` does, ConfigError where torchvision has no such
-    weights.
+    The classifier keeps its random weights if the file has none, or one for another number of classes; non-local blocks
+    keep theirs if the file has none. Raises CheckpointError as `load_weights` does, and ConfigError if torchvision has
+    no such weights.
     """
     if source == "none":
         return None
@@ -70,11 +71,11 @@ def load_pretrained(model: Recognizer, source: str) -> LoadReport | None:
 def _load(model: Recognizer, path: Path, content: object, *, whole: bool) -> LoadReport:
     found = formats.recognise(content, path)
     report = _compare(model, found, path)
-    _refuse_half(model, found, report, whole)
+    _check_complete(model, found, report, whole)
     weights = {key: found.weights[key] for key in report.matched}
     if found.format == "PaddleVideo" and model.settings.name == "tsm":
         found = replace(found, shifts=paddle.shifted_layers(weights))
-        weights = _mirrored(weights, model.settings, report)
+        weights = _mirror_shift(weights, model.settings, report)
     _compare_shifts(model, found, report, whole)
     _compare_settings(model.settings, found, report, whole)
     model.load_state_dict(weights, strict=False)
@@ -90,13 +91,13 @@ def _compare(model: Recognizer, found: Found, path: Path) -> LoadReport:
             report.skipped[key] = reason
         elif key in given:
             report.matched.append(key)
-        elif not key.endswith("num_batches_tracked"):  # absent from many files, and read by nothing
+        elif not key.endswith("num_batches_tracked"):  # absent from many files, and not used
             report.missing.append(key)
     return report
 
 
 def _misfit(given: Tensor, wanted: Tensor) -> str:
-    """Why a tensor of a file cannot stand for one of the model; empty where it can."""
+    """Return the reason why a tensor of the file does not fit one of the model; empty if it fits."""
     if given.shape != wanted.shape:
         return f"{list(given.shape)} in the file, {list(wanted.shape)} in the model"
     if wanted.is_floating_point() and not given.is_floating_point():
@@ -104,8 +105,8 @@ def _misfit(given: Tensor, wanted: Tensor) -> str:
     return ""
 
 
-def _refuse_half(model: Recognizer, found: Found, report: LoadReport, whole: bool) -> None:
-    """Raise CheckpointError, with the likely cause, for what does not fit. Only a training may add layers."""
+def _check_complete(model: Recognizer, found: Found, report: LoadReport, whole: bool) -> None:
+    """Raise CheckpointError with the likely cause if tensors do not fit. Without `whole`, new layers may be missing."""
     needed = [key for key in model.state_dict() if whole or not (key.startswith(f"{model.head}.") or ".nl." in key)]
     misfits = [f"{key} ({report.skipped[key]})" for key in needed if key in report.skipped]
     missing = [key for key in needed if key in report.missing]
@@ -116,9 +117,9 @@ def _refuse_half(model: Recognizer, found: Found, report: LoadReport, whole: boo
         raise CheckpointError(f"{report.path}: does not fit the model; {'; '.join(problems)}; {cause}")
 
 
-def _mirrored(weights: Weights, settings: Model, report: LoadReport) -> Weights:
-    """PaddleVideo's weights for a TSM of ours."""
-    if settings.causal:  # looks back through the first fold alone, as PaddleVideo's does through its first
+def _mirror_shift(weights: Weights, settings: Model, report: LoadReport) -> Weights:
+    """Convert a PaddleVideo TSM, which shifts in the opposite direction; note it in the report."""
+    if settings.causal:  # its only fold takes the previous frame, as the first fold of PaddleVideo does
         return weights
     try:
         weights, count = paddle.swap_folds(weights, settings.shift_div)
@@ -131,10 +132,14 @@ def _mirrored(weights: Weights, settings: Model, report: LoadReport) -> Weights:
 
 
 def _compare_shifts(model: Recognizer, found: Found, report: LoadReport, whole: bool) -> None:
-    """Weights fit a network that shifts elsewhere, and do not work there: refused, or said, where a training starts."""
+    """Refuse weights trained with the shift in other layers; where a training starts, note it in the report instead.
+
+    Such weights have the right shapes, and still give wrong results.
+    """
     ours = {name for name, part in model.named_modules() if isinstance(part, ShiftedConv2d)}
-    if found.shifts and model.settings.causal:  # nobody publishes weights of one-sided shifts
-        seen, remedy = "trained with a shift that looks both ways, the model looks back only", "set model.causal=false"
+    if found.shifts and model.settings.causal:  # published weights have two-sided shifts
+        seen = "trained with a shift from both neighbouring frames, the model shifts from the previous one only"
+        remedy = "set model.causal=false"
     elif found.shifts is None or found.shifts == ours:
         return
     else:
@@ -142,11 +147,11 @@ def _compare_shifts(model: Recognizer, found: Found, report: LoadReport, whole: 
             f"trained with the shift in {len(found.shifts) or 'no'} layers, the model shifts in {len(ours) or 'none'}"
         )
         remedy = "model.name and model.shift_every say where"
-    _refuse_or_say(seen, remedy, report, whole)
+    _refuse_or_note(seen, remedy, report, whole)
 
 
 def _compare_settings(ours: Model, found: Found, report: LoadReport, whole: bool) -> None:
-    """The same by the settings that a file brings, of those that change what a network computes and not its tensors."""
+    """Refuse, or note, settings of the file that change the network's results but not the shapes of its tensors."""
     changes = []
     for name in ("name", "shift_div", "shift_every", "causal"):
         theirs, used = found.settings.get(f"model.{name}"), getattr(ours, name)
@@ -155,11 +160,11 @@ def _compare_settings(ours: Model, found: Found, report: LoadReport, whole: bool
         if name != "shift_every" or shift_step(ours.backbone, theirs) != shift_step(ours.backbone, used):
             changes.append(f"model.{name}={printable(str(theirs)).lower()}")
     if changes:
-        _refuse_or_say(f"trained with {' '.join(changes)}", "set that", report, whole)
+        _refuse_or_note(f"trained with {' '.join(changes)}", "set that", report, whole)
 
 
-def _refuse_or_say(seen: str, remedy: str, report: LoadReport, whole: bool) -> None:
-    """Raise CheckpointError for a whole network; where a training starts, note it in the report."""
+def _refuse_or_note(seen: str, remedy: str, report: LoadReport, whole: bool) -> None:
+    """Raise CheckpointError for a whole network; note it in the report where a training starts."""
     if whole:
         raise CheckpointError(f"{report.path}: {seen}; {remedy}; or {as_a_start(report.path)}")
     report.converted.append(seen)
@@ -167,7 +172,7 @@ def _refuse_or_say(seen: str, remedy: str, report: LoadReport, whole: bool) -> N
 
 Weights = dict[str, Tensor]
 
-FOREIGN = {  # layers that no network of this project has
+FOREIGN = {  # layers that no network here has
     r"^conv1_\d\.": "PP-TSM and PP-TSN are ResNet-vd, a network that this project does not have",
     r"^layer\d\.\d+\.net\.": "it shifts whole blocks (shift_place=block), which no model of this project does",
     r"^layer2\.net\.": "it pools over time (temporal_pool), which no model of this project does",
@@ -175,7 +180,7 @@ FOREIGN = {  # layers that no network of this project has
 
 
 def settings_of(weights: Weights) -> dict[str, object]:
-    """Settings of the model section, under torchvision's names; what cannot be told is left out."""
+    """Infer settings of the model section from tensors under torchvision's names, as far as that is possible."""
     found = _resnet(weights) if "conv1.weight" in weights else {}
     if "features.0.0.weight" in weights:
         found = {"backbone": "mobilenet_v2"}
@@ -200,13 +205,13 @@ def _resnet(weights: Weights) -> dict[str, object]:
 
 
 def likely_cause(weights: Weights, unexpected: list[str], settings: Model, path: Path, whole: bool) -> str:
-    """Why weights do not fit the model of these settings, and what would."""
+    """Explain why weights do not fit the model of these settings, and name the settings that would."""
     for pattern, cause in FOREIGN.items():
         if any(re.search(pattern, key) for key in unexpected):
             return cause
     found = {key: value for key, value in settings_of(weights).items() if getattr(settings, key) != value}
     if not whole:
-        found.pop("num_classes", None)  # the classifier is new anyhow
+        found.pop("num_classes", None)  # the classifier starts anew in any case
     changes = " ".join(f"model.{key}={str(value).lower()}" for key, value in found.items())
     if found.keys() == {"num_classes"}:
         return f"it has other classes: set {changes}, or {as_a_start(path)}"
@@ -216,5 +221,5 @@ def likely_cause(weights: Weights, unexpected: list[str], settings: Model, path:
 
 
 def as_a_start(path: Path) -> str:
-    """What to do with weights that are not to be used as they are."""
+    """Return the advice to start a training from weights that cannot be used as they are."""
     return f"start a training from it with model.pretrained={path}"

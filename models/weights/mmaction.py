@@ -1,4 +1,4 @@
-"""mmaction2's way with the same networks: its names for ResNets, and its non-local blocks."""
+"""mmaction2's names for ResNets, and the differences of its non-local blocks."""
 
 import re
 from collections.abc import Iterator
@@ -26,18 +26,17 @@ RULES = (
 
 
 def absent_biases(weights: Weights) -> Iterator[tuple[str, Tensor]]:
-    """Biases that MIT's and our non-local blocks have before their last norm, and mmaction2's do without: zeros."""
+    """Yield zeros for the biases before the last norm of non-local blocks, which mmaction2's do not have."""
     for key, tensor in weights.items():
         if key.endswith(".nl.W.0.weight"):
-            zeros = torch.zeros(()).expand(tensor.shape[:1])  # not in memory before this length is known to fit
+            zeros = torch.zeros(()).expand(tensor.shape[:1])  # takes memory only once its length is known to fit
             yield key.removesuffix("weight") + "bias", zeros
 
 
 def refuse_other_attention(weights: Weights, meta: object, path: Path) -> None:
-    """Raise CheckpointError for non-local blocks that compute something other than ours do.
+    """Raise CheckpointError for non-local blocks that compute something other than ours.
 
-    Their tensors are the same whatever they compute; only the settings beside them, as text, tell. mmaction2's blocks
-    are scaled unless they are told not to be.
+    The tensors do not show it; only the settings in `meta`, as text, do. mmaction2's blocks scale by default.
     """
     if not any(".nl." in key for key in weights):
         return
@@ -46,12 +45,12 @@ def refuse_other_attention(weights: Weights, meta: object, path: Path) -> None:
             continue
         if re.search(r"mode\W{1,4}dot_product", text):
             raise CheckpointError(
-                f"{path}: its non-local blocks weigh by dot product, and those of this project by softmax "
+                f"{path}: its non-local blocks use mode='dot_product'; this project has softmax only "
                 "(mode='embedded_gaussian')"
             )
-        unsaid = "non_local_cfg" in text and "use_scale" not in text
-        if unsaid or re.search(r"use_scale\W{1,4}true", text, re.IGNORECASE):
+        by_default = "non_local_cfg" in text and "use_scale" not in text
+        if by_default or re.search(r"use_scale\W{1,4}true", text, re.IGNORECASE):
             raise CheckpointError(
-                f"{path}: its non-local blocks divide by the root of their channels, and those of this project do not "
-                "(use_scale=False)"
+                f"{path}: its non-local blocks divide by the square root of their channels (use_scale=True); those of "
+                "this project do not (use_scale=False)"
             )

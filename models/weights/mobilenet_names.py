@@ -1,8 +1,7 @@
-"""What others call the layers of MobileNetV2, by what torchvision calls them.
+"""Tables from other projects' names for the layers of MobileNetV2 to torchvision's.
 
 All of them build the same network: a stem, 17 inverted residual blocks in seven stages, and a last convolution. A block
-has two or three convolutions, each with a norm behind it: the first widens (not in the first stage), the second looks
-at one channel at a time, the last one narrows.
+has an expanding 1x1 convolution (not in the first stage), a depthwise one and a projecting 1x1 one, each with a norm.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ LAYERS_OF_FIRST = ("conv.0.0", "conv.0.1", "conv.1", "conv.2")
 
 
 def _blocks() -> Iterator[tuple[int, int, int, tuple[str, ...]]]:
-    """Stage and place in it, number among torchvision's features, and the names of its layers."""
+    """Yield each block's stage, its place there, its number in torchvision's `features`, and its layers' names."""
     feature = 0
     for stage, count in enumerate(BLOCKS):
         for block in range(count):
@@ -22,7 +21,7 @@ def _blocks() -> Iterator[tuple[int, int, int, tuple[str, ...]]]:
 
 
 def mit() -> dict[str, str]:
-    """MIT's layers lie flat in a block, activations counted."""
+    """Return MIT's names: the layers of a block are one flat list that counts activations."""
     flat = ("conv.0", "conv.1", "conv.3", "conv.4", "conv.6", "conv.7")
     names = {
         f"features.{feature}.{theirs}": f"features.{feature}.{ours}"
@@ -33,7 +32,7 @@ def mit() -> dict[str, str]:
 
 
 def mmaction() -> dict[str, str]:
-    """mmaction2 counts stages from 1, and names a convolution and its norm in a module for both."""
+    """Return mmaction2's names: stages count from 1, and one module holds a convolution and its norm."""
     pairs = [f"conv.{number}.{part}" for number in range(3) for part in ("conv", "bn")]
     names = {
         f"layer{stage + 1}.{block}.{theirs}": f"features.{feature}.{ours}"
@@ -45,7 +44,7 @@ def mmaction() -> dict[str, str]:
 
 
 def timm() -> dict[str, str]:
-    """timm names convolutions by what they do."""
+    """Return timm's names, which tell the kind of a convolution."""
     whole = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
     of_first = ("conv_dw", "bn1", "conv_pw", "bn2")
     names = {

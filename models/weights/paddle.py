@@ -1,8 +1,8 @@
-"""Paddle's way with the same networks: its names, its arrays, and the mirrored shift of PaddleVideo's TSM.
+"""Paddle's names and arrays, and the conversion of PaddleVideo's TSM, whose shift has the opposite direction.
 
-PaddleVideo shifts the other way round: its first channels show the frame before, the next the frame after. Channels
-can be reordered wherever they are made, if they are reordered wherever they are read: with the two folds swapped all
-along the residual stream, the same network shifts as ours does.
+In PaddleVideo the first channels take the previous frame, the following ones the next frame. Channels can be reordered
+where they are written if they are reordered wherever they are read: with the two folds swapped in every tensor along
+the residual stream, the same network shifts as ours does.
 """
 
 import re
@@ -15,12 +15,12 @@ from models.errors import CheckpointError
 
 Weights = dict[str, Tensor]
 
-PIECES = "UnpackBigParamInfor@@"  # how to put large arrays together
-NOTES = (PIECES, "StructuredToParameterName@@")  # what Paddle keeps beside tensors
+PIECES = "UnpackBigParamInfor@@"  # describes how to join the pieces of large arrays
+NOTES = (PIECES, "StructuredToParameterName@@")  # entries of a file that are not tensors
 
 
 def _block(match: re.Match) -> str:
-    """`res3c` is block 2 of the second stage; in long stages letters run out, and `res4b7` is block 7 of the third."""
+    """Rename a block: `res3c` is block 2 of the second stage; in long stages, `res4b7` is block 7 of the third."""
     stage, letter, number = match.groups()
     return f"layer{int(stage) - 1}.{number or ord(letter) - ord('a')}."
 
@@ -43,7 +43,7 @@ RULES = (
     (r"\._variance$", ".running_var"),
 )
 
-# Where the channels of the residual stream lie in the tensors of a bottleneck ResNet: made along axis 0, read along 1.
+# The axes of tensors along the residual stream of a bottleneck ResNet: written along axis 0, read along axis 1.
 STREAM = (
     (r"conv1\.weight|bn1\..*", (0,)),
     (r"layer\d\.\d+\.conv1\.weight", (1,)),
@@ -76,28 +76,28 @@ def _swap(tensor: Tensor, axis: int, shift_div: int) -> Tensor:
     if other_fold != fold:
         raise CheckpointError(
             f"of {channels} channels PaddleVideo shifts {fold} one way and {other_fold} the other at model.shift_div="
-            f"{shift_div}, which no model of this project does; weights trained with 4, 8 or 16 frames convert"
+            f"{shift_div}, which no model here does; weights trained with 4, 8 or 16 frames can be converted"
         )
     before, after, same = tensor.split([fold, fold, channels - 2 * fold], axis)
     return torch.cat([after, before, same], axis)
 
 
 def shifted_layers(weights: Weights) -> frozenset[str]:
-    """The layers that read shifted input in PaddleVideo's TSM: the first one of every block, of deep networks too."""
+    """Return the layers that read shifted input in PaddleVideo's TSM: the first of every block, also in ResNet-101."""
     first = re.compile(r"(layer\d\.\d+\.conv1)\.weight")
     return frozenset(match[1] for key in weights if (match := first.fullmatch(key)))
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
-    """An array as a tensor. NumPy has no bfloat16, so Paddle writes such numbers as uint16."""
+    """Return an array as a tensor. NumPy has no bfloat16, so Paddle writes it as uint16."""
     tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     return tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor
 
 
 def join_pieces(entries: dict) -> dict:
-    """`entries` without Paddle's notes; large arrays, which it cuts below protocol 4, in one piece.
+    """Return the tensors among `entries`; join large arrays, which Paddle cuts into pieces below protocol 4.
 
-    Raises ValueError or KeyError where the note and the pieces do not belong together.
+    Raises ValueError or KeyError if the pieces do not fit their description.
     """
     whole = dict(entries)
     for key, note in entries.get(PIECES, {}).items():

@@ -1,15 +1,11 @@
-"""Pickles of NumPy arrays in dictionaries, read without running anything: what Paddle writes as .pdparams.
+"""Reads pickles of NumPy arrays in dictionaries, such as Paddle's .pdparams, without running code from the file.
 
-A pickle asks for classes and functions by name, and calls them with what it likes. Here it gets none that it asks for:
-each name that arrays need means a small class below, which checks what it is given, and there are no other names. None
-of them copies, so that what is read is not much larger than the file. A pickle may also put a state into whatever it
-has got: each class has a `__setstate__`, so that its instances check that state, and the class itself takes none.
+A pickle asks for classes and functions by name and calls them. Here it gets only the names in `ALLOWED`, which build
+arrays of numbers, and only arrays and their dtypes take a state. Nothing copies an array's bytes, so the result is not
+much larger than the file.
 """
 
-import math
 import pickle
-import pickletools
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,39 +13,27 @@ import numpy as np
 
 from models.errors import CheckpointError, printable
 
-MOST_AXES = 8
 KINDS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "f2", "f4", "f8"}
 
 
 def read_pickle(path: Path) -> object:
-    """What the pickle at `path` holds: dictionaries, lists, tuples, plain values and arrays.
+    """Return the content of the pickle at `path`: dictionaries, lists, tuples, plain values and arrays.
 
-    Raises CheckpointError where it asks for more, other exceptions where it is damaged.
+    Raises CheckpointError if it asks for more, and other exceptions if it is damaged.
     """
     try:
         with path.open("rb") as file:
-            _refuse_far_memos(file)
-            file.seek(0)
-            return _Unpickler(file).load()
+            return _Unpickler(file, path.stat().st_size).load()
     except _Refused as error:
         raise CheckpointError(f"{path}: {error}") from None
-    finally:
-        _latin1.cache_clear()
 
 
 class _Refused(Exception):
-    """What a pickle asked for and does not get."""
-
-
-def _refuse_far_memos(file: BinaryIO) -> None:
-    """A pickle numbers what it wants to refer to, and Python makes room for as many things as the highest number."""
-    for opcode, argument, position in pickletools.genops(file):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > position:
-            raise _Refused(f"numbers a thing {argument} in its first {position} bytes")
+    """A pickle asks for something that it does not get."""
 
 
 class _Dtype:
-    """NumPy's dtype, of numbers."""
+    """Stands in for NumPy's dtype: numbers only, and the pickled state sets nothing but the byte order."""
 
     def __init__(self, kind: str, *_: object):
         if type(kind) is not str or kind not in KINDS:
@@ -59,90 +43,64 @@ class _Dtype:
     def __setstate__(self, state: tuple) -> None:
         self.numpy = self.numpy.newbyteorder(">" if state[1] == ">" else "<")
 
-    def check(self, shape: tuple[int, ...], raw: bytes | bytearray) -> None:
-        """That these bytes make up an array of this shape."""
-        if len(shape) > MOST_AXES or not all(type(size) is int and size >= 0 for size in shape):
-            raise _Refused("holds an array whose shape is no shape")
-        if len(raw) != math.prod(shape) * self.numpy.itemsize:
-            raise _Refused(f"declares an array of shape {list(shape)} and brings {len(raw)} bytes for it")
-
 
 class _Array(np.ndarray):
-    """NumPy's array, and its function that makes an empty one for its state to be put in."""
+    """Stands in for NumPy's array and its `_reconstruct`: empty until its state is set."""
 
     def __new__(cls, *_: object) -> "_Array":
         return super().__new__(cls, 0, np.uint8)
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, in_columns, raw = state
-        if type(raw) is not bytes:
-            raise _Refused(f"makes an array of a {type(raw).__name__}")
-        _Dtype.check(dtype, shape, raw)
-        super().__setstate__((1, shape, dtype.numpy, bool(in_columns), raw))
+        fitting = np.frombuffer(raw, dtype.numpy).reshape(shape)  # raises if shape, dtype and bytes do not fit
+        super().__setstate__((1, fitting.shape, dtype.numpy, bool(in_columns), raw))
 
 
-class _Function:
-    """What is called for its result, and has no instances."""
-
-    def __setstate__(self, state: object) -> None:
-        """Not for the class: a pickle that puts a state into it lacks an argument here."""
-
-
-class _FromBuffer(_Function):
-    """NumPy's function that makes an array of its bytes: so protocol 5 writes them."""
-
-    def __new__(cls, raw: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-        if type(raw) is bytearray:
-            return np.frombuffer(raw, dtype.numpy).reshape(shape, order="F" if order == "F" else "C")
-        array = _Array()
-        array.__setstate__((1, shape, dtype, order == "F", raw))
-        return array
+def _from_buffer(raw: bytes | bytearray, dtype: _Dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    """Stand in for NumPy's `_frombuffer`, which protocol 5 uses."""
+    if isinstance(raw, bytearray):
+        return np.frombuffer(raw, dtype.numpy).reshape(shape, order=order)
+    array = _Array()  # which, unlike one from frombuffer, is writable over `bytes`
+    array.__setstate__((1, shape, dtype, order == "F", raw))
+    return array
 
 
-class _Encode(_Function):
-    """The function that makes bytes of text: so protocol 2 writes them."""
-
-    def __new__(cls, text: str, encoding: str) -> bytes:
-        if encoding != "latin1":
-            raise _Refused(f"asks for text in {printable(encoding)}")
-        return _latin1(text)
-
-
-@cache  # of one file: what a pickle has encoded many times is there once
-def _latin1(text: str) -> bytes:
-    return text.encode("latin1")
-
-
-class _Tuple(_Function):
-    """Python's tuple, of a tuple: so Paddle writes tensors in dictionaries of dictionaries, as (name, array)."""
-
-    def __new__(cls, items: tuple) -> tuple:
-        return items
-
-
-class _Dict(_Function):
-    """An ordered dictionary, empty at first."""
-
-    def __new__(cls) -> dict:
-        return {}
-
-
-STAND_INS = {
+ALLOWED = {
     "numpy.ndarray": _Array,
     "numpy.dtype": _Dtype,
     "numpy.core.multiarray._reconstruct": _Array,  # NumPy 1
-    "numpy.core.numeric._frombuffer": _FromBuffer,
+    "numpy.core.numeric._frombuffer": _from_buffer,
     "numpy._core.multiarray._reconstruct": _Array,  # NumPy 2
-    "numpy._core.numeric._frombuffer": _FromBuffer,
-    "_codecs.encode": _Encode,
-    "__builtin__.tuple": _Tuple,
-    "builtins.tuple": _Tuple,
-    "collections.OrderedDict": _Dict,
+    "numpy._core.numeric._frombuffer": _from_buffer,
+    "__builtin__.tuple": tuple,  # Paddle writes the tensors in nested dictionaries as tuples (name, array)
+    "builtins.tuple": tuple,
+    "collections.OrderedDict": dict,
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> type:
-        if stand_in := STAND_INS.get(f"{module}.{name}"):
-            return stand_in
-        raise _Refused(f"asks for {printable(f'{module}.{name}')}, which arrays have no need of; nothing was run")
+class _Unpickler(pickle._Unpickler):  # the one in Python: its memo is a dictionary, C's grows to the highest index
+    def __init__(self, file: BinaryIO, size: int):
+        super().__init__(file)
+        self._unencoded = size
+
+    def find_class(self, module: str, name: str) -> object:
+        wanted = f"{module}.{name}"
+        if wanted == "_codecs.encode":  # protocol 2 writes bytes as text
+            return self._encode
+        if wanted not in ALLOWED:
+            raise _Refused(f"asks for {printable(wanted)}, which arrays do not need; nothing was run")
+        return ALLOWED[wanted]
+
+    def _encode(self, text: str, encoding: str) -> bytes:
+        """Encode text as latin1, of all texts together no more than the file is long."""
+        self._unencoded -= len(text)
+        if encoding != "latin1" or self._unencoded < 0:
+            raise _Refused(f"asks for {len(text)} letters in {printable(encoding)}, which arrays do not need")
+        return text.encode("latin1")
+
+    def load_build(self) -> None:
+        """Set the state of an array or a dtype; nothing else has a `__setstate__` here."""
+        state = self.stack.pop()
+        self.stack[-1].__setstate__(state)
+
+    dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}

@@ -1,6 +1,6 @@
-"""What a file of weights holds, read without running any code that the file may carry.
+"""Reads files of weights without running code from them.
 
-A file's kind is told by its first bytes, never by its name. Knows nothing of networks, or of what tensors are called.
+The first bytes tell the kind of a file, not its name. This module knows nothing of networks or of tensors' names.
 """
 
 import json
@@ -14,17 +14,17 @@ from models.errors import CheckpointError, printable, some
 from models.weights.paddle import join_pieces
 from models.weights.pickles import read_pickle
 
-LEGACY_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # the number that torch wrote first before it wrote archives
+LEGACY_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # the first value in torch files from before version 1.6
 
-# Classes of training logs, optimizers and arguments that checkpoints hold beside their weights. They are read as
-# nothing; whatever else a file asks for says that it is no file of weights.
+# Modules and names of training logs, optimizers and arguments that checkpoints hold besides weights. Such objects are
+# read as _IgnoredObject; a file that asks for anything else is refused.
 IGNORED = {"mmengine", "mmcv", "mmaction", "numpy", "argparse.Namespace", "builtins.getattr"}
 
 
 def read_file(path: str | Path) -> object:
-    """What the file holds: as a rule a dictionary, at some depth of which names have tensors, or Paddle's arrays.
+    """Return the content of a file: usually a dictionary with tensors or Paddle's arrays at some depth.
 
-    Raises CheckpointError, with one line, for what cannot be read, asks for code, or claims to be larger than it is.
+    Raises CheckpointError, with one line, if the file cannot be read, asks for code, or claims to be larger than it is.
     """
     path = Path(path)
     if not path.is_file():
@@ -41,10 +41,10 @@ def read_file(path: str | Path) -> object:
 
 
 def _reader(path: Path) -> Callable[[Path], object]:
-    """The function that reads files that begin as this one does."""
+    """Return the function that reads files with these first bytes."""
     with path.open("rb") as file:
         head = file.read(64)
-    if head[4:9] == b"\0\0\0\0{":  # it begins with a length, whose bytes may be those that other files begin with
+    if head[4:9] == b"\0\0\0\0{":  # a length comes first, which may equal the mark of another kind
         return _read_safetensors
     if head.startswith(b"PK"):
         return _read_archive
@@ -56,10 +56,10 @@ def _reader(path: Path) -> Callable[[Path], object]:
     raise CheckpointError(f"{path}: is no file of weights: it {seen}; if it was downloaded, download it again")
 
 
-class _Nothing:
-    """What is read in place of objects that are not looked at."""
+class _IgnoredObject:
+    """Replaces objects of a file that are not needed."""
 
-    def __new__(cls, *_: object) -> "_Nothing":
+    def __new__(cls, *_: object) -> "_IgnoredObject":
         return super().__new__(cls)
 
     def __setstate__(self, state: object) -> None:
@@ -67,18 +67,20 @@ class _Nothing:
 
 
 def _read_archive(path: Path) -> object:
-    """An archive of torch.save, which never compresses: one that grows when it is read was made to fill the memory."""
+    """Read an archive of torch.save, which never compresses; one that would grow is refused as a memory bomb."""
     with zipfile.ZipFile(path) as archive:
         claimed = sum(entry.file_size for entry in archive.infolist())
     if claimed > path.stat().st_size:
-        raise CheckpointError(f"{path}: {path.stat().st_size} bytes that claim to be {claimed}; not read")
+        raise CheckpointError(
+            f"{path}: has {path.stat().st_size} bytes that unpack to {claimed}, which torch.save never writes; not read"
+        )
     unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     if asked := [name for name in unknown if not {name, name.partition(".")[0]} & IGNORED]:
         raise CheckpointError(
             f"{path}: asks for {some(asked)}, and only tensors and plain values are read; nothing was run; "
             "write it again with torch.save(model.state_dict())"
         )
-    with torch.serialization.safe_globals([(_Nothing, name) for name in unknown]):
+    with torch.serialization.safe_globals([(_IgnoredObject, name) for name in unknown]):
         return _read_torch(path)
 
 
@@ -92,13 +94,15 @@ def _read_paddle(path: Path) -> object:
 
 
 def _read_safetensors(path: Path) -> dict:
-    """The tensors; where this project wrote the file, under `model`, beside its settings and class names."""
+    """Read safetensors; in files of this project the tensors are under `model`, with `config` and `class_names`."""
     try:
         from safetensors import safe_open
     except ImportError:
-        raise CheckpointError(f"{path}: is a safetensors file; pip install safetensors to read it") from None
+        raise CheckpointError(
+            f"{path}: is a safetensors file; install safetensors to read it (pip install safetensors)"
+        ) from None
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dictionary
         texts = file.metadata() or {}
     if "settings" not in texts:
         return tensors

@@ -63,7 +63,10 @@ def test_weights_of_a_shift_that_looks_both_ways_can_start_a_training_only(tmp_p
         {"state_dict": {f"base_model.{wrapped[key]}": value for key, value in state.items()}}, tmp_path / "mit.pth"
     )
     model = slim.network(backbone="resnet18", causal=True)
-    with pytest.raises(CheckpointError, match=r"looks both ways.*set model\.causal=false; or start a training from it"):
+    with pytest.raises(CheckpointError, match=r"neighbouring frames.*model\.causal=false; or start a training from it"):
         load_weights(model, tmp_path / "mit.pth")
     report = load_pretrained(model, str(tmp_path / "mit.pth"))
-    assert "trained with a shift that looks both ways, the model looks back only" in report.summary()
+    assert (
+        "trained with a shift from both neighbouring frames, the model shifts from the previous one only"
+        in report.summary()
+    )

@@ -14,7 +14,7 @@ from configs import ConfigError
 from configs.schema import Model
 from models import build_model, describe
 from models.cost import count_macs, count_parameters
-from models.shift.conv import FORMS, ShiftedConv2d, beside
+from models.shift.conv import FORMS, ShiftedConv2d, shift_then_conv
 from models.shift.forms import temporal_shift
 from tests.support.oracles.detfill import fill_by_name, make_clips
 from tests.support.paths import DATA
@@ -100,7 +100,7 @@ def mirrored(x_NCHW, frames, after, before):
 def test_a_wrong_shift_moves_mits_logits_as_far_as_mit_saw_it_move_them(mit_tsm, mit_clips, monkeypatch, mistake, name):
     for module in mit_tsm.modules():
         if isinstance(module, ShiftedConv2d):
-            monkeypatch.setattr(module, "form", partial(beside, mistake))
+            monkeypatch.setattr(module, "form", partial(shift_then_conv, mistake))
     expected = torch.from_numpy(np.load(DATA / "mit_tsm_r50.npz")["logits"])
     distance = (mit_tsm(mit_clips) - expected).abs().max().item()
     assert distance == pytest.approx(SENSITIVITY[name][0], abs=2 * ROUNDING)
@@ -161,7 +161,7 @@ def test_shift_div_sets_the_fold():
 
 
 def test_a_shift_of_no_channels_is_refused():
-    with pytest.raises(ConfigError, match=r"model\.shift_div: 1/16 of 8 channels is none, .* use at most 8"):
+    with pytest.raises(ConfigError, match=r"model\.shift_div: 1/16 of 8 channels is less than one, .* use at most 8"):
         small(shift_div=16)
 
 
@@ -199,7 +199,7 @@ def test_a_single_picture_is_refused():
 
 
 def test_the_shift_is_not_folded_into_convolutions_that_are_no_matrix_products():
-    with pytest.raises(ConfigError, match=r"model\.shift: folded: resnet18 .* only 1x1 ones .* use auto"):
+    with pytest.raises(ConfigError, match=r"model\.shift: folded: resnet18 .* only be folded into 1x1 ones; use auto"):
         small(shift="folded")
 
 

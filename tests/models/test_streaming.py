@@ -157,7 +157,7 @@ def test_the_network_that_it_was_made_of_stays_as_it_was():
 
 @pytest.mark.parametrize("changes", [{}, {"name": "tsn"}])
 def test_a_network_that_is_not_causal_is_refused(changes):
-    with pytest.raises(ConfigError, match=r"model\.causal: this ts. was made for whole clips.*model\.causal=true"):
+    with pytest.raises(ConfigError, match=r"model\.causal: this ts. needs whole clips.*model\.causal=true"):
         Streaming(slim.network(**changes))
 
 

@@ -128,10 +128,10 @@ def test_a_network_says_what_becomes_of_its_shifts(table):
         model = build_model(Model(**({"backbone": "resnet50", "width": 8, "num_classes": 2} | settings)))
         return describe_shift(model, CPU, torch.float32, compiled=False)
 
-    assert said(shift="folded") == "16 convolutions shift, all folded: nothing is copied"
-    assert said(shift="auto") == "16 convolutions shift: 3 folded, 13 by a copy before it"
-    assert said(shift="where") == "16 convolutions shift, each by a copy before it"
-    assert said(name="tsn") == "no shift"
+    assert said(shift="folded") == "temporal shift in 16 conv layers: 16 folded into the convolution, 0 copied"
+    assert said(shift="auto") == "temporal shift in 16 conv layers: 3 folded into the convolution, 13 copied"
+    assert said(shift="where") == "temporal shift in 16 conv layers: 0 folded into the convolution, 16 copied"
+    assert said(name="tsn") == "no temporal shift"
 
 
 def test_a_gpu_without_rows_is_told_how_to_get_them(table, monkeypatch):

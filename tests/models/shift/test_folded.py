@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
 
 from models.shift import cpu_products, folded, gpu_kernels
-from models.shift.folded import fork_shift_conv1x1, shift_conv1x1
+from models.shift.folded import shift_conv1x1, shift_conv1x1_with_skip
 from models.shift.forms import temporal_shift
 
 NHWC = torch.channels_last
@@ -79,20 +79,20 @@ def test_who_reads_the_input_beside_the_convolution_has_a_part_in_its_gradient(d
         given = [value for value, read in zip((torch.ones_like(y_NOHW), dx_NCHW), reads, strict=True) if read]
         return torch.autograd.grad(answers, inputs, given, allow_unused=True)
 
-    actual = gradients(*fork_shift_conv1x1(*inputs, 3, 2, 1))
+    actual = gradients(*shift_conv1x1_with_skip(*inputs, 3, 2, 1))
     torch.testing.assert_close(actual, gradients(separately(*inputs, 3, 2, 1), inputs[0]))
 
 
 def test_an_input_that_wants_no_gradient_wants_none_behind_the_fork_either():
     x_NCHW, *weights = random_inputs()
-    _, same_NCHW = fork_shift_conv1x1(x_NCHW.detach(), *weights, 3, 2, 1)
+    _, same_NCHW = shift_conv1x1_with_skip(x_NCHW.detach(), *weights, 3, 2, 1)
     assert not same_NCHW.requires_grad
 
 
 def test_the_input_handed_on_is_the_one_given_and_not_what_autocast_makes_of_it():
     x_NCHW, *weights = random_inputs(dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        _, same_NCHW = fork_shift_conv1x1(x_NCHW, *weights, 3, 2, 1)
+        _, same_NCHW = shift_conv1x1_with_skip(x_NCHW, *weights, 3, 2, 1)
     assert same_NCHW.dtype == torch.float32 and torch.equal(same_NCHW, x_NCHW)
 
 
@@ -177,10 +177,10 @@ def test_exported_it_stays_one_operator_for_any_number_of_clips():
 @pytest.mark.parametrize(
     "count, weight, shift, message",
     [
-        (7, (4, 8, 1, 1), (3, 1, 1), "7 frames are not whole clips of 3"),
-        (6, (4, 8, 3, 3), (3, 1, 1), r"\(4, 8, 3, 3\) is no 1x1 convolution of 8 channels"),
-        (6, (4, 9, 1, 1), (3, 1, 1), r"\(4, 9, 1, 1\) is no 1x1 convolution of 8 channels"),
-        (6, (4, 8, 1, 1), (3, 5, 4), "9 channels cannot be shifted where there are 8"),
+        (7, (4, 8, 1, 1), (3, 1, 1), "7 frames are not a multiple of 3"),
+        (6, (4, 8, 3, 3), (3, 1, 1), r"\(4, 8, 3, 3\) is not that of a 1x1 convolution of 8 channels"),
+        (6, (4, 9, 1, 1), (3, 1, 1), r"\(4, 9, 1, 1\) is not that of a 1x1 convolution of 8 channels"),
+        (6, (4, 8, 1, 1), (3, 5, 4), "9 channels cannot be shifted: there are only 8"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(count, weight, shift, message):

@@ -123,7 +123,7 @@ def test_non_local_blocks_of_another_project_load_whole(tmp_path, name):
     path = FILES[name](tmp_path / "net.pth", with_attention(name, given.state_dict()))
     report = load_weights(net, path)
     torch.testing.assert_close(net.state_dict(), given.state_dict(), atol=0, rtol=0)
-    assert report.converted == ["5 biases are 0, which non-local blocks do without there"] * (name == "mmaction2")
+    assert report.converted == ["5 biases set to 0: mmaction2's non-local blocks have none"] * (name == "mmaction2")
     with pytest.raises(CheckpointError, match=r"it is another network: set model\.non_local=true$"):
         load_weights(model(), path)
 
@@ -137,11 +137,11 @@ def test_layers_of_non_local_blocks_are_named_as_mmaction2_names_them():
 @pytest.mark.parametrize(
     ("cfg", "said"),
     [
-        ("non_local_cfg=dict(mode='dot_product')", "weigh by dot product"),
-        ('{"mode": "dot_product", "use_scale": false}', "weigh by dot product"),
-        ("non_local_cfg=dict(use_scale=True, mode='embedded_gaussian')", "divide by the root of their channels"),
-        ('{"use_scale": true}', "divide by the root of their channels"),
-        ("non_local_cfg=dict(sub_sample=True)", "divide by the root of their channels"),  # mmcv's default
+        ("non_local_cfg=dict(mode='dot_product')", "use mode="),
+        ('{"mode": "dot_product", "use_scale": false}', "use mode="),
+        ("non_local_cfg=dict(use_scale=True, mode='embedded_gaussian')", "divide by the square root of their channels"),
+        ('{"use_scale": true}', "divide by the square root of their channels"),
+        ("non_local_cfg=dict(sub_sample=True)", "divide by the square root of their channels"),  # mmcv's default
     ],
 )
 def test_non_local_blocks_that_compute_something_else_are_refused(tmp_path, cfg, said):
@@ -347,5 +347,5 @@ def test_a_safetensors_file_loads(tmp_path):
 def test_two_tensors_for_one_place_are_refused(tmp_path):
     state = {f"base_model.{key}": value for key, value in model().state_dict().items()}
     torch.save(state | {"new_fc.weight": torch.zeros(5, 256)}, tmp_path / "net.pth")
-    with pytest.raises(CheckpointError, match=r"has two tensors for fc\.weight"):
+    with pytest.raises(CheckpointError, match=r"has two tensors named fc\.weight"):
         load_weights(model(), tmp_path / "net.pth")

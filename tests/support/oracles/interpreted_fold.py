@@ -173,7 +173,7 @@ def on_kernels():
     folded._weight_grad.register_kernel("cpu")(
         lambda x, dy, weight, *shift: folded._like(weight, gpu_kernels.weight_grad(x, dy, *shift))
     )
-    return lambda x_NCHW, *rest: folded._Fork.apply(folded._nhwc(x_NCHW), *rest)
+    return lambda x_NCHW, *rest: folded._ShiftConvWithSkip.apply(folded._nhwc(x_NCHW), *rest)
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
@@ -181,7 +181,7 @@ def test_the_operator_on_kernels_equals_the_products(layout):
     case = Case(64, 20, 8, 8)
     x_NCHW, weight_OC, bias_O, dy_NOHW = made(case)
     answers = []
-    for convolve in (folded.fork_shift_conv1x1, on_kernels()):
+    for convolve in (folded.shift_conv1x1_with_skip, on_kernels()):
         inputs = (
             x_NCHW.to(memory_format=layout).requires_grad_(),
             weight_OC[:, :, None, None].to(memory_format=layout).requires_grad_(),

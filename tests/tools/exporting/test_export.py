@@ -314,7 +314,7 @@ def test_half_a_file_is_refused(form, cut, tmp_path, request):
 @pytest.mark.parametrize(
     "words, problem",
     [
-        ("--format onnx --online", "model.causal: this tsm was made for whole clips"),
+        ("--format onnx --online", "model.causal: this tsm needs whole clips"),
         ("--format onnx --out x.pt2", "--out: x.pt2 does not end in .onnx, as files of --format onnx do"),
         ("--format safetensors --uint8", "--format safetensors: holds weights alone"),
         ("--format tensorrt", "tensorrt: needed for this, and cannot be imported"),
