@@ -61,7 +61,7 @@ class Rules:
 
 TSM = Rules(rate=0.02, for_batch=128, epochs=50, milestones=(20, 40))  # MIT; PaddleVideo
 UCF101 = Rules(  # PaddleVideo
-    rate=0.001, for_batch=64, epochs=25, milestones=(10, 20), decay=5e-4, decaying=("fc weight",)
+    rate=0.001, for_batch=64, epochs=25, milestones=(10, 20), decay=1e-4, decaying=("fc weight",)
 )
 TSN = Rules(  # PaddleVideo
     rate=0.01, for_batch=128, epochs=100, milestones=(40, 80), decaying=("conv", "norm", "fc weight", "fc bias"),

@@ -1,0 +1,87 @@
+"""Weight decay of every recipe: the movement of each kind of parameter in one step with zero gradients.
+
+`SOURCES` is written from the source code and configurations of the projects, never from the recipes. With zero
+gradients and zero momenta, a step moves a parameter by (its multiple of the rate) x (its decay) x (its value).
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import configs
+from configs.read import SHIPPED
+from engine.train.optim import for_batch, make_optimizer, set_lr
+from models import build_model
+
+# Movement of: weights of convolutions; biases of convolutions; norms; the classifier's weight; its bias.
+SOURCES = {
+    # main.py --wd 1e-4, ops/models.py: get_optim_policies, lr_mult x decay_mult
+    "MIT on Kinetics": (1e-4, 0, 0, 5 * 1e-4, 0),
+    # opts.py: --wd is 5e-4 unless given
+    "MIT on Something-Something": (5e-4, 0, 0, 5 * 5e-4, 0),
+    # TSMOptimWrapperConstructor with fc_lr5 and weight_decay=0.0005
+    "mmaction2's TSM on Something-Something": (5e-4, 0, 0, 5 * 5e-4, 0),
+    # weight_decay 1e-4 in the YAML; BN with L2Decay(0.0); tsm_head.py: learning_rate=5.0 with L2Decay(1e-4)
+    "PaddleVideo's TSM on Kinetics": (1e-4, 0, 0, 5 * 1e-4, 0),
+    # no weight_decay in the YAML, so only what the head brings along
+    "PaddleVideo's TSM on UCF101": (0, 0, 0, 5 * 1e-4, 0),
+    # weight_decay 1e-4 in the YAML, and nothing else says otherwise
+    "PaddleVideo's TSN": (1e-4, 1e-4, 1e-4, 1e-4, 1e-4),
+    "ours on Kinetics": (1e-4, 0, 0, 5 * 1e-4, 0),
+    "ours on pans": (5e-4, 0, 0, 5e-4, 0),
+}
+NESTEROV = ("ours on Kinetics",)  # whose first step is 1 + momentum times as long
+RECIPES = {
+    "demo": "ours on pans",
+    "pan4": "ours on pans",
+    "tsm_jester": "MIT on Something-Something",
+    "tsm_k400_16f": "MIT on Kinetics",
+    "tsm_k400_dense": "MIT on Kinetics",
+    "tsm_k400_frames": "PaddleVideo's TSM on Kinetics",
+    "tsm_k400_frames_nhwc": "PaddleVideo's TSM on Kinetics",
+    "tsm_k400_modern": "ours on Kinetics",
+    "tsm_k400_nhwc": "PaddleVideo's TSM on Kinetics",
+    "tsm_k400_videos": "PaddleVideo's TSM on Kinetics",
+    "tsm_sthv2": "mmaction2's TSM on Something-Something",
+    "tsm_ucf101_frames": "PaddleVideo's TSM on UCF101",
+    "tsm_ucf101_nhwc": "PaddleVideo's TSM on UCF101",
+    "tsm_ucf101_videos": "PaddleVideo's TSM on UCF101",
+    "tsn_k400_frames": "PaddleVideo's TSN",
+    "tsn_k400_frames_8f": "PaddleVideo's TSN",
+    "tsn_k400_videos": "PaddleVideo's TSN",
+    "tsn_k400_videos_8f": "PaddleVideo's TSN",
+}
+
+
+def kind_of(module, name):
+    if isinstance(module, torch.nn.Linear):
+        return f"classifier {name}"
+    return f"conv {name}" if isinstance(module, torch.nn.Conv2d) else "norm"
+
+
+def movements(recipe):
+    """How far each kind of parameter moves from 1 at a rate of 1."""
+    settings = configs.load(recipe, ["model.pretrained=none"])
+    slim = {} if settings.model.backbone == "mobilenet_v2" else {"width": 8}
+    model = build_model(replace(settings.model, **slim)).double()
+    optimizer = make_optimizer(model, for_batch(settings.optim, settings.train.batch))
+    set_lr(optimizer, 1.0)
+    for parameter in model.parameters():
+        torch.nn.init.ones_(parameter)
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    return {
+        kind_of(module, name): (1 - parameter.detach()).unique()
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+    }
+
+
+@pytest.mark.parametrize("recipe", SHIPPED)
+def test_a_step_without_gradients_moves_each_kind_as_in_the_source(recipe):
+    kinds = ("conv weight", "conv bias", "norm", "classifier weight", "classifier bias")
+    published = dict(zip(kinds, SOURCES[RECIPES[recipe]], strict=True))
+    length = 1.9 if RECIPES[recipe] in NESTEROV else 1
+    for kind, moved in movements(recipe).items():
+        assert moved.tolist() == [pytest.approx(length * published[kind], abs=1e-12)], kind
