@@ -71,6 +71,7 @@ def score(config: Config, args: Namespace) -> None:
 
 
 def main() -> None:
+    exits.exit_quietly_until_started()
     args = arguments()
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program

@@ -3,13 +3,25 @@
 from setuptools import find_packages, setup
 
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.5", "safetensors>=0.5"]
+PROGRAMS = {
+    "train": "train",
+    "eval": "eval",
+    "prepare": "tools.prepare",
+    "predict": "tools.predict",
+    "export": "tools.export",
+    "import-weights": "tools.import_weights",
+    "scores": "tools.scores",
+    "report": "tools.report",
+}
 
 setup(
     name="tsm-dali",
     version="0.1.0",
     description="TSM and TSN action recognition, trained from mp4 at the speed of the GPU",
     python_requires=">=3.11",
-    packages=find_packages(include=["configs*", "dali_pipes*", "models*", "engine*"]),
+    packages=find_packages(include=["configs*", "dali_pipes*", "models*", "engine*", "tools*"]),
+    py_modules=["train", "eval"],
+    entry_points={"console_scripts": [f"tsm-{name}={module}:main" for name, module in PROGRAMS.items()]},
     package_data={"configs": ["*.yaml"], "engine": ["**/*.j2"], "models": ["**/*.jsonl"]},
     install_requires=[
         "av>=15,<20",  # 20 is not out: every version of late has renamed or removed something that is used here

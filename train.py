@@ -19,7 +19,7 @@ from configs import Config, cli
 
 
 def arguments() -> Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = cli.Parser(prog="train.py", description="Train TSM or TSN, on one GPU, or under torchrun on many.")
     cli.add_config_arguments(parser)
     run = parser.add_mutually_exclusive_group()
@@ -59,6 +59,7 @@ def train(settings: Config, args: Namespace) -> None:
 
 
 def main() -> None:
+    exits.exit_quietly_until_started()
     args = arguments()
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program

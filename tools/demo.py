@@ -1,7 +1,7 @@
-"""The whole chain on generated data: python tools/demo.py [--json FILE]
+"""Run the whole chain on generated data: python tools/demo.py [--json FILE]
 
-Writes the demo set, trains a TSM and a TSN on it in the same way, evaluates both on scenes that neither has seen, and
-says what came out. Each step is a command that a user could type, and is printed as such.
+Writes the demo set, trains a TSM and a TSN on it with the same settings, evaluates both on held-out scenes, and prints
+their accuracy. Each step is a command that a user could type, and is printed as such.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program's own folder is tools/
 
 from engine import exits
 
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(*command: str) -> None:
-    """Show a command and run it in the project's folder; leave with its exit code when it fails."""
+    """Print a command and run it in the project's folder; exit with its code if it fails."""
     print(f"\n$ python {shlex.join(command)}", flush=True)
     code = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
     if code:
@@ -36,7 +37,7 @@ def run(*command: str) -> None:
 
 
 def train_and_evaluate(name: str, overrides: list[str]) -> dict:
-    """Train the demo recipe as run `name` and return what eval.py says of its best weights."""
+    """Train the demo recipe as run `name`; returns the result that eval.py writes for its best weights."""
     arguments = ["--config", "demo.yaml", f"train.name={name}", *overrides]
     result = ROOT / "runs" / name / "eval.json"
     run("train.py", *arguments, "--fresh")
@@ -45,6 +46,7 @@ def train_and_evaluate(name: str, overrides: list[str]) -> dict:
 
 
 def main() -> int:
+    exits.exit_quietly_until_started()
     parser = cli.Parser(prog="demo.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument(
         "--json", type=cli.output_file, metavar="FILE", help="write the scores, the time and the machine to FILE"
@@ -54,7 +56,7 @@ def main() -> int:
 
 
 def demonstrate(record_file: Path | None) -> int:
-    """Every step; returns 0, or leaves with the code of the step that failed."""
+    """Run every step; returns 0, or exits with the code of the step that failed."""
     started = time.monotonic()
     run("tools/prepare.py", "demo")
     scores = {
@@ -67,10 +69,10 @@ def demonstrate(record_file: Path | None) -> int:
 
         record = {"bench": "demo", "seconds": seconds, "scores": scores, "env": environment()}
         record_file.write_text(json.dumps(record) + "\n")
-    print(f"\nTop-1 on held-out scenes, after {seconds} s in all:")
+    print(f"\nTop-1 on held-out scenes, after {seconds} s:")
     for model, score in scores.items():
         print(f"  {model}  {100 * score['top1']:5.1f} %   ({score['correct']} of {score['evaluated']} videos)")
-    print("A picture alone does not tell the direction: TSN, blind to time, guesses; TSM sees it.")
+    print("A single frame does not show the direction of motion: TSN, which ignores frame order, guesses; TSM sees it.")
     print("Look at runs/demo/report.html and runs/demo_tsn/report.html.")
     return 0
 

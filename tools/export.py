@@ -11,7 +11,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program's own folder is tools/
 
 from engine import exits
 
@@ -25,7 +26,7 @@ from engine.inference.metadata import ENDINGS, PRECISIONS
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = cli.Parser(prog="export.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", "-w", metavar="FILE", required=True, help="weights of any known format")
     parser.add_argument("--format", choices=ENDINGS, required=True)
@@ -49,6 +50,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
+    exits.exit_quietly_until_started()
     args = arguments()  # before torch is imported: a mistake shows at once
     from engine import program
     from tools.exporting.export import export

@@ -1,9 +1,9 @@
-"""Write another project's weights in this project's format, with the settings and class names that belong to them.
+"""Convert another project's weights to this project's format, together with their settings and class names.
 
     python tools/import_weights.py TSM_k400.pdparams --config tsm_k400_videos.yaml --out best.pt [section.key=value ...]
 
-Says what was loaded and what was converted. What --out names needs no recipe afterwards; docs/weights.md says which
-files load. Exit code 2 for what the user can mend.
+Prints what was loaded and converted. The file that it writes needs no recipe afterwards; docs/weights.md lists the
+formats that load. Exit code 2 for what the user can mend.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program's own folder is tools/
 
 from engine import exits
 
@@ -24,7 +25,7 @@ from configs import Config, ConfigError, cli, override
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = cli.Parser(
         prog="import_weights.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,7 +37,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def import_weights(args: argparse.Namespace, config: Config) -> None:
-    """From one file to the other."""
+    """Load the weights, convert them and write them with settings and class names."""
     from engine.inference import saved_model
     from models import build_model, load_weights
 
@@ -51,6 +52,7 @@ def import_weights(args: argparse.Namespace, config: Config) -> None:
 
 
 def main() -> int:
+    exits.exit_quietly_until_started()
     args = arguments()
     config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
     from engine import program

@@ -1,7 +1,7 @@
-"""Say what happens in videos: `python tools/predict.py SOURCE... --weights W [section.key=value ...]`.
+"""Run inference on videos: `python tools/predict.py SOURCE... --weights W [section.key=value ...]`.
 
-Videos are scored by the code that evaluates. Exit code 0 where all could be read, 3 where some could not (they are
-named in the end), 2 where none could (with --strict: where one could not), and for what the user can mend.
+Uses the code that evaluates. Exit codes: 0 if every video could be read, 3 if some could not (they are listed at the
+end), 2 if none could (with --strict: if one could not), and 2 for errors that the user can fix.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program's own folder is tools/
 
 from engine import exits
 
@@ -24,8 +25,8 @@ from configs import cli
 
 
 def arguments() -> Namespace:
-    """The command line. Words that hold a `=` and are no paths are settings, the others are sources."""
-    parser = cli.Parser(prog="predict.py", description="Say what happens in videos.")
+    """Parse the command line. Words with a `=` that are no paths are settings, all others are sources."""
+    parser = cli.Parser(prog="predict.py", description="Run inference on videos.")
     parser.add_argument(
         "words",
         nargs="*",
@@ -33,21 +34,19 @@ def arguments() -> Namespace:
         help="a video, a folder, a glob, a .txt or .list of paths, - for paths on stdin; or section.key=value",
     )
     parser.add_argument("--weights", "-w", metavar="FILE", help="required: a checkpoint, or what tools/export.py wrote")
-    parser.add_argument("--config", "-c", metavar="RECIPE", help="for weights that do not bring their settings")
-    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to name of each video (%(default)s)")
-    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write an object a video, one a line")
-    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write a line for each class named")
-    parser.add_argument(
-        "--save-video", type=Path, metavar="FOLDER", help="write copies with the answers drawn in there"
-    )
+    parser.add_argument("--config", "-c", metavar="RECIPE", help="for weights that hold no settings")
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to report a video (%(default)s)")
+    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write a line of JSON for each video")
+    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write one line for each class reported")
+    parser.add_argument("--save-video", type=Path, metavar="FOLDER", help="write copies with the predictions drawn in")
     parser.add_argument("--sliding", type=float, metavar="SECONDS", help="score windows of this length: a timeline")
     parser.add_argument("--stride", type=float, metavar="SECONDS", help="from window to window (half a window)")
-    parser.add_argument("--online", action="store_true", help="follow frames one by one (model.causal): a timeline")
+    parser.add_argument("--online", action="store_true", help="process frames one by one (model.causal): a timeline")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="online: take every N-th frame (%(default)s)")
     parser.add_argument(
         "--smooth", type=int, default=12, metavar="N", help="online: average the newest N frames' logits (%(default)s)"
     )
-    parser.add_argument("--strict", action="store_true", help="exit with 2 where any video cannot be read")
+    parser.add_argument("--strict", action="store_true", help="exit with 2 if any video cannot be read")
     args = parser.parse_args()
     args.overrides = list(filter(_is_setting, args.words))
     args.sources = [word for word in args.words if not _is_setting(word)]
@@ -62,11 +61,11 @@ def _is_setting(word: str) -> bool:
 
 
 def _problems(args: Namespace) -> Iterator[str]:
-    """What is wrong with the command line, in words."""
+    """Yield a message for each thing that is wrong with the command line."""
     if not args.weights:
         yield "--weights: required; the file of a network, such as runs/NAME/best.pt"
     if not args.sources:
-        yield "no video to look at; name files, folders, globs or lists of paths, or give paths on stdin by -"
+        yield "no video given; name files, folders, globs or lists of paths, or give paths on stdin with -"
     if args.stride is not None and args.sliding is None:
         yield "--stride: is the distance between windows, whose length --sliding gives"
     if args.online and args.sliding is not None:
@@ -78,6 +77,7 @@ def _problems(args: Namespace) -> Iterator[str]:
 
 
 def main() -> int:
+    exits.exit_quietly_until_started()
     args = arguments()  # before torch is imported: a mistake shows at once
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     from engine import program

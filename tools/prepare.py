@@ -1,7 +1,7 @@
-"""Prepare data: python tools/prepare.py COMMAND ...; each command is a module, `tools/prepare_COMMAND.py`.
+"""Prepare data: python tools/prepare.py COMMAND ...; each command is a module, `tools/data/COMMAND.py`.
 
-Such a module opens with what the command does (its help), has `add_arguments(parser)`, and `run(arguments)`, which may
-return an exit code, and raise DataError or ConfigError for what the user can mend.
+The docstring of such a module is the command's help. It has `add_arguments(parser)` and `run(arguments)`, which may
+return an exit code, and raises DataError or ConfigError for errors that the user can fix.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program's own folder is tools/
 
 from engine import exits
 
@@ -24,23 +25,26 @@ from dali_pipes import DataError
 from engine.logs import start_logging
 
 COMMANDS = {
-    "lists": "make lists from published annotations, and say what is missing, twice or in two splits",
-    "scan": "look at every video of a list once, and keep what is found beside the list",
-    "split": "divide a list into one to train on and one held out, whole groups on one side",
-    "subset": "make a small set of a large one, a few videos of every class",
-    "stats": "say what sets are like: lengths, sizes, codecs, keyframes, decoding work per clip",
-    "verify": "decode the videos of lists, and say which cannot be used and why",
-    "transcode": "store the videos of lists or folders again, fast to read",
-    "frames": "store videos as folders of JPEG pictures",
-    "demo": "write the generated demo set",
+    "lists": "make lists from published annotations; report missing, duplicate and overlapping videos",
+    "scan": "index every video of a list once, in a catalogue next to the list",
+    "split": "split a list into training and validation lists, keeping groups together",
+    "subset": "make a small dataset of a large one: a few videos of every class",
+    "stats": "print dataset statistics: lengths, sizes, codecs, keyframes, decoding work per clip",
+    "verify": "decode the videos of lists; list those that cannot be used, with the reason",
+    "transcode": "transcode the videos of lists or folders for fast reading",
+    "frames": "extract videos to folders of JPEG frames",
+    "demo": "write the generated demo dataset",
 }
 USAGE = "usage: python tools/prepare.py COMMAND ... (COMMAND --help says more)\n\n" + "\n".join(
     f"  {name:10} {purpose}" for name, purpose in COMMANDS.items()
 )
 
 
-def main(words: list[str]) -> int:
-    """The exit code: the command's own, or 2 after one line on stderr where the user can mend what is wrong."""
+def main(words: list[str] | None = None) -> int:
+    """Run the command that `words` names, by default those of the command line; returns its exit code."""
+    if words is None:
+        exits.exit_quietly_until_started()
+        words = sys.argv[1:]
     name, *rest = words or ["--help"]
     if name in ("--help", "-h"):
         print(USAGE)
@@ -54,7 +58,7 @@ def main(words: list[str]) -> int:
 
 
 def run(name: str, words: list[str]) -> int:
-    """The exit code of one command."""
+    """Run one command; returns its exit code, or 2 after one line on stderr for errors that the user can fix."""
     command = import_module(f"tools.data.{name}")
     parser = cli.Parser(prog=f"prepare.py {name}", description=command.__doc__)
     command.add_arguments(parser)
@@ -68,4 +72,4 @@ def run(name: str, words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,11 +1,12 @@
-"""Make the report of runs again, or of runs under way: `python tools/report.py runs/NAME ...`."""
+"""Write the HTML report of finished or running runs: `python tools/report.py runs/NAME ...`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program's own folder is tools/
 
 from engine import exits
 
@@ -16,6 +17,7 @@ from configs import cli
 
 
 def main() -> int:
+    exits.exit_quietly_until_started()
     parser = cli.Parser(prog="report.py", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder that train.py wrote")
     args = parser.parse_args()

@@ -1,7 +1,7 @@
-"""Accuracy from score files: `python tools/scores.py rgb.npz [flow.npz ...] [--weights 1,1.5] [--average probs]`.
+"""Compute accuracy from score files: `python tools/scores.py a.npz [b.npz ...] [--weights 1,1.5] [--average probs]`.
 
-One file gives what eval.py said when it wrote it. Several are fused: every video is judged by the weighted mean of the
-networks' scores, over the videos that all of them could read.
+One file gives the accuracy that eval.py printed when it wrote the file. Several are fused: each video is scored by the
+weighted mean of the networks' scores, over the videos that all of them could read.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program's own folder is tools/
 
 from engine import exits
 
@@ -24,7 +25,7 @@ AVERAGES = ("logits", "probs")
 
 
 def weights(text: str) -> list[float]:
-    """Positive numbers with commas between them."""
+    """Parse positive numbers separated by commas."""
     try:
         numbers = [float(number) for number in text.split(",")]
     except ValueError:
@@ -44,7 +45,7 @@ def arguments() -> Namespace:
 
 
 def score(args: Namespace) -> None:
-    """Count, print, write."""
+    """Fuse the files, then print and write the result."""
     from engine.evaluation import scores
     from engine.evaluation.results import publish
 
@@ -62,6 +63,7 @@ def score(args: Namespace) -> None:
 
 
 def main() -> int:
+    exits.exit_quietly_until_started()
     args = arguments()
     from engine import program
 

@@ -1,4 +1,4 @@
-"""What the file system says of the files of a list: size, time, and which must not be opened. Opens none of them."""
+"""Look up size, modification time and accessibility of the files of a list, without opening them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Files:
-    """Of each of the D distinct files of a listing."""
+    """Size, modification time and problems of the D distinct files of a listing."""
 
     size_D: np.ndarray  # int64, bytes; -1 where the file must not be opened
     mtime_ns_D: np.ndarray  # int64; -1 likewise
-    problems: dict[int, str]  # why not, by number
+    problems: dict[int, str]  # reasons, by the number of the distinct file
 
 
 def look(listing: Listing) -> Files:
@@ -52,7 +52,7 @@ def look(listing: Listing) -> Files:
 
 
 def _folders_outside(listing: Listing) -> set[str]:
-    """The folders of listed files that are, links followed, outside the root that must hold them."""
+    """Return the folders of listed files that lie outside the root once links are followed."""
     if not listing.root:
         return set()
     folders = {os.path.dirname(path) for path in listing.paths}
@@ -60,7 +60,7 @@ def _folders_outside(listing: Listing) -> set[str]:
 
 
 def _look_at(listing: Listing, row: int, outside: set[str]) -> tuple[int, int] | str:
-    """Size and time of a file, or why it must not be opened."""
+    """Return the size and time of a file, or the reason why it must not be opened."""
     path = listing.path(row)
     try:
         if os.path.dirname(listing.paths[row]) in outside or (

@@ -1,11 +1,11 @@
-"""What a dataset consists of: lists, annotations and folders of videos → rows of (path, label).
+"""Read lists, annotations and folders of videos into a `Listing`: rows of (path, label).
 
-What a source says is read in `dali_pipes/formats`, where a video is that it names in `locate.py`; here the two become a
-`Listing`. Nothing of it depends on which videos exist: a missing one keeps its row, and no label is counted from files.
+`dali_pipes/lists/formats` parses a source, `locate.py` finds the videos that it names. A listing does not depend on
+which videos exist: a missing one keeps its row, and no label is counted from files.
 
-Where paths may lead: relative ones start at `root` (without one: at the list's own folder) and may not climb out of it.
-Absolute ones must lie inside `root`; without one they are taken as they are, which PaddleVideo's UCF101 lists need.
-Links are followed, and judged, where files are looked at: `dali_pipes/lists/file_status.py`.
+Allowed paths: relative ones start at `root` (without one: at the list's folder) and may not lead out of it. Absolute
+ones must lie inside `root`; without a root any is allowed, which PaddleVideo's UCF101 lists need. Links are followed
+and checked when files are looked up: `dali_pipes/lists/file_status.py`.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ class Listing:
     format: str = "path_label"  # a key of dali_pipes.lists.formats.FORMATS
     num_frames_N: np.ndarray | None = None  # int32, as the list says; None unless it says it of every row
     frame_pattern: str = ""  # names of pictures, where rows are folders of them; empty: rows are video files
-    notes: tuple[str, ...] = ()  # what a person should know of how the list was read
+    notes: tuple[str, ...] = ()  # messages for the user about how the list was read
 
     @cached_property
     def distinct(self) -> np.ndarray:
-        """[D] int64: the rows that name a file for the first time."""
+        """Rows that name a file for the first time: [D] int64."""
         return np.flatnonzero(self.first_N == np.arange(len(self.paths)))
 
     def path(self, row: int) -> str:
-        """The absolute path of a row's video."""
+        """Return the absolute path of a row's video."""
         return os.path.join(self.base, self.paths[row])
 
     @cached_property
     def digest(self) -> str:
-        """Changes whenever a row, their order or a class name does."""
+        """A sha256 that changes whenever a row, the order of rows or a class name does."""
         digest = hashlib.sha256("\n".join([*self.paths, "", *self.class_names]).encode("utf-8", "surrogateescape"))
         digest.update(self.label_N.tobytes())
         digest.update(self.frame_pattern.encode())
@@ -66,10 +66,10 @@ class Listing:
 
 
 def read_list(source: str, data: Data = _DEFAULTS) -> Listing:
-    """The rows of a list, an annotation file or a folder, read as `data` asks.
+    """Read a list, an annotation file or a folder, with the settings of `data`.
 
-    Where one source holds several splits, `source:train` is one of them. Raises DataError, naming up to ten bad lines
-    as `file:line: reason`.
+    `source:train` takes one split of a source that holds several. Raises DataError, naming up to ten bad lines as
+    `file:line: reason`.
     """
     opened, split = _open(source)
     format_name, annotation = _read(opened, data.format)
@@ -81,13 +81,13 @@ def read_list(source: str, data: Data = _DEFAULTS) -> Listing:
 
 
 def unlabelled(paths: Sequence[str]) -> Listing:
-    """Rows for videos that stand in no list: each absolute path once, with label −1."""
+    """Make a listing of videos that are in no list: each absolute path once, with label −1."""
     label_N, first_N = np.full(len(paths), -1, np.int32), np.arange(len(paths))
     return Listing("videos", "/", "", list(paths), label_N, first_N, class_names=())
 
 
 def _open(source: str) -> tuple[Source, str]:
-    """A source's content, and the split that is meant: the text behind the last colon where the rest is what exists."""
+    """Open a source; returns it and its split: the text after the last colon, if only the text before it exists."""
     source, split = os.path.abspath(source), ""
     whole, colon, last = source.rpartition(":")
     if colon and "/" not in last and not os.path.lexists(source) and os.path.lexists(whole):
@@ -100,7 +100,7 @@ def _open(source: str) -> tuple[Source, str]:
 
 
 def _missing(source: str) -> str:
-    """The reason for a list that does not exist, with names that may have been meant."""
+    """Return the reason for a list that does not exist, with similar names that do."""
     folder, name = os.path.split(source)
     if not os.path.isdir(folder):
         return f"no such list; its folder {folder} does not exist either"
@@ -109,7 +109,7 @@ def _missing(source: str) -> str:
 
 
 def _read(source: Source, format_name: str) -> tuple[str, Annotation]:
-    """The name of a source's format, and what is in it. An error says where the format was a guess."""
+    """Return the name of a source's format and its content. An error says so if the format was guessed."""
     name = format_of(source, format_name)
     try:
         return name, FORMATS[name].read(source)
@@ -122,7 +122,7 @@ def _read(source: Source, format_name: str) -> tuple[str, Annotation]:
 
 
 def _of_split(annotation: Annotation, source: Source, split: str) -> list[Row]:
-    """The rows of the split that is meant. Raises DataError where that is none, or not clear."""
+    """Return the rows of one split. Raises DataError if there is none, or several and none is named."""
     splits = sorted({row.split for row in annotation.rows})
     wanted = split_name(split) or split
     if wanted and wanted not in splits:
@@ -135,10 +135,10 @@ def _of_split(annotation: Annotation, source: Source, split: str) -> list[Row]:
 
 
 def _class_names(annotation: Annotation, source: Source, split: str, data: Data) -> tuple[str, ...]:
-    """The names by label; none where the source has numbers, and neither it nor data.class_names has names.
+    """Return the names by label; none if the source has numbers, and neither it nor data.class_names has names.
 
-    Where the source does not order its classes they follow the alphabet over the training split: the same for every
-    split, whatever classes it or a copy of it may lack. Raises DataError where the training split is not known.
+    If the source does not order its classes, they are sorted by name over the training split: the same numbers for
+    every split, even if classes are missing in it. Raises DataError if the training split is not known.
     """
     named = isinstance(annotation.rows[0].label, str)
     if data.class_names and (named or not annotation.class_names):
@@ -161,7 +161,7 @@ def _class_names(annotation: Annotation, source: Source, split: str, data: Data)
 
 
 def _is_held_out(annotation: Annotation, source: Source, split: str) -> bool:
-    """Whether the rows, or the name of their file, say that they are not for training."""
+    """Tell whether the rows or the name of their file say that they are for validation or test."""
     stated = split or annotation.rows[0].split
     if not stated and source.text is not None:
         stated = os.path.basename(source.path)
@@ -169,7 +169,7 @@ def _is_held_out(annotation: Annotation, source: Source, split: str) -> bool:
 
 
 class _Places:
-    """Where the videos of a source are."""
+    """Finds the videos of a source."""
 
     def __init__(self, base: str, root: str, format: Format, data: Data):
         self.frame_pattern = data.frame_pattern if data.decoder == "jpeg" else ""
@@ -183,7 +183,7 @@ class _Places:
         return Finder(self.base, self.root, self._format.folder_key, self._format.name_key)
 
     def path(self, row: Row) -> str:
-        """The normalised path of a row's video, whether it exists or not. Raises ValueError where it may not lead."""
+        """Return the normalised path of a row's video, existing or not. Raises ValueError if it is not allowed."""
         if "\0" in row.path:
             raise ValueError("the path holds a NUL character, which no file name can")
         path = os.path.join(self._prefix, row.path) if self._prefix else row.path
@@ -208,7 +208,7 @@ class _Places:
 
 
 def _refuse_outside(path: str, base: str, root: str) -> None:
-    """Raises ValueError if a path, as written, leads out of where it may lead."""
+    """Raise ValueError if a path as written leads out of the root or of the list's folder."""
     if path.startswith("/"):
         if root and not inside(root, path):
             raise ValueError(f"{path} lies outside data.root, {root}; leave data.root empty to use absolute paths")
@@ -218,7 +218,7 @@ def _refuse_outside(path: str, base: str, root: str) -> None:
 
 
 def _listing(source: str, format: str, rows: list[Row], class_names: tuple[str, ...], places: _Places) -> Listing:
-    """The listing of rows. Raises DataError naming those that cannot be used."""
+    """Make the listing of rows. Raises DataError naming those that cannot be used."""
     paths, labels, first, used, problems = [], [], [], [], []
     row_of: dict[str, int] = {}
     numbers = Numbers(class_names)
@@ -255,7 +255,7 @@ def _listing(source: str, format: str, rows: list[Row], class_names: tuple[str, 
 
 
 def _notes(respelled: list[tuple[str, str]]) -> tuple[str, ...]:
-    """What to say of files that are spelled otherwise than they are listed."""
+    """Return the message about files whose names are spelled differently from the list."""
     if not respelled:
         return ()
     listed, found = respelled[0]

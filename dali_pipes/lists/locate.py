@@ -1,6 +1,7 @@
-"""Where a listed video is, when it is not where the list says, or the list does not say where.
+"""Find listed videos whose spelling or folder differs from the list.
 
-Reads names in folders, each folder once, and opens no file. A folder outside the root, links followed, is as if empty.
+Reads the names in folders, each folder once, and opens no file. A folder outside the root (links followed) counts as
+empty.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ Key = Callable[[str], str]
 
 
 def inside(root: str, path: str) -> bool:
-    """Whether `path` lies in the folder `root` after all links on the way are followed."""
+    """Tell whether `path` lies in the folder `root` once all links are followed."""
     root = os.path.realpath(root)
     return os.path.commonpath([root, os.path.realpath(path)]) == root
 
 
 class Finder:
-    """Finds names below `base`, taking folders and files for the same whose keys are equal."""
+    """Finds names below `base`; folders and files with equal keys count as the same."""
 
     def __init__(self, base: str, root: str, folder_key: Key, name_key: Key):
         self._base, self._root = base, root
@@ -32,9 +33,9 @@ class Finder:
         self._folders: dict[tuple[str, ...], list[_Folder]] = {(): [self._look("")]}
 
     def find(self, places: Places, name: str) -> str | None:
-        """The path, relative to the base, of the file `name` in the first of the places that has it.
+        """Return the path, relative to the base, of the file `name` in the first of the places that has it.
 
-        In each place the name as it is spelled goes before others with its key.
+        In each place an exact match is preferred to another name with the same key.
         """
         if places not in self._searched:
             self._searched[places] = [folder for place in places for folder in self._matching(place)]
@@ -45,7 +46,7 @@ class Finder:
         return None
 
     def _matching(self, place: tuple[str, ...]) -> list[_Folder]:
-        """The folders whose path has the key of `place`, the one that is spelled so first."""
+        """Return the folders whose path has the key of `place`, the exact match first."""
         if place not in self._folders:
             key = self._folder_key(place[-1])
             paths = [
@@ -75,12 +76,12 @@ class _Folder:
 
     @cached_property
     def by_key(self) -> dict[str, str]:
-        """A name for each key; of several the first in sorted order."""
+        """The first name in sorted order for each key."""
         return {self._name_key(name): name for name in sorted(self.names, reverse=True)}
 
     @cached_property
     def by_folder_key(self) -> dict[str, list[str]]:
-        """All names for each key, should they be folders."""
+        """All names for each key of a folder."""
         names = defaultdict(list)
         for name in sorted(self.names):
             names[self._folder_key(name)].append(name)

@@ -16,7 +16,7 @@ from tools import prepare
 
 
 def said(monkeypatch, capsys, command):
-    """What a command line is answered with; it must leave with code 2."""
+    """Return what a command line prints to stderr; it must exit with code 2."""
     program, *words = shlex.split(command)
     monkeypatch.setattr(sys, "argv", [program, *words])
     with pytest.raises(SystemExit) as leaving:

@@ -31,7 +31,7 @@ class Life:
         (folder / "demo" / "axes.txt").write_text("\n".join(self.axes) + "\n")
 
     def do(self, program: str, *arguments: object, code: int = 0) -> str:
-        """What a program prints."""
+        """Run a program; returns what it prints."""
         ran = subprocess.run(
             [sys.executable, program, *map(str, arguments)],
             cwd=ROOT,

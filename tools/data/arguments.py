@@ -1,4 +1,4 @@
-"""How commands are told which datasets they work on: lists with a few flags, or all lists of a recipe."""
+"""Command-line arguments that select datasets: lists with a few flags, or all lists of a recipe."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say how lists are read."""
+    """Add the flags that set how lists are read."""
     choices = get_args(get_type_hints(Data)["format"])
     parser.add_argument("--root", default="", help="data.root: the folder that the paths in the lists start from")
     parser.add_argument(
@@ -40,10 +40,10 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         choices=choices,
         metavar="FORMAT",
-        help=f"data.format: what the lists are ({', '.join(choices)}; else %(default)s)",
+        help=f"data.format: format of the lists ({', '.join(choices)}; else %(default)s)",
     )
-    parser.add_argument("--prefix", default="", help="data.prefix: put before every path")
-    parser.add_argument("--suffix", default="", help="data.suffix: put behind every path, such as .mp4")
+    parser.add_argument("--prefix", default="", help="data.prefix: prepend to every path")
+    parser.add_argument("--suffix", default="", help="data.suffix: append to every path, such as .mp4")
     parser.add_argument(
         "--frames",
         dest="decoder",
@@ -56,14 +56,14 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def reading(arguments: argparse.Namespace, sources: Sequence[str]) -> Data:
-    """The settings to read these sources with; classes are numbered by the one for training, if there is one."""
+    """Return the settings to read these sources with; the training list, if there is one, numbers the classes."""
     train = next((source for source in sources if split_name(os.path.basename(source)).startswith("train")), "")
     flags = ("root", "format", "prefix", "suffix", "decoder", "class_names")
     return Data(train=train, **{name: getattr(arguments, name) for name in flags})
 
 
 def datasets(arguments: argparse.Namespace) -> Iterator[tuple[str, Data]]:
-    """Each list once, and the settings to read it with. ConfigError where none is given."""
+    """Yield each list once, with the settings to read it. Raises ConfigError if there is none."""
     if arguments.config:
         data = load(arguments.config, arguments.words).data
         sources = [data.train, data.val, data.test]

@@ -1,4 +1,4 @@
-"""What has been made so far of which sources: a text file with a JSON object a line, which a kill cannot spoil."""
+"""Names of a conversion's results, and the record of finished results: a JSON object a line, safe against kills."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.files import read_lines, replace_file
 
 
 class Ledger:
-    """Records by name of the result, a path below `folder`. Those of other settings are forgotten."""
+    """Records of finished results by their path below `folder`. Records made with other settings are dropped."""
 
     def __init__(self, file: Path, folder: Path, settings: dict):
         self.folder, self.settings = folder, settings
@@ -25,12 +25,12 @@ class Ledger:
         self._file = file.open("a", encoding="utf-8")
 
     def has(self, source: Video, result: str) -> bool:
-        """Whether the result was made from this very source, and is as it was when it was made."""
+        """Tell whether the result was made from this version of the source, and is unchanged since."""
         record = self.records.get(result)
         return bool(record) and record["source"] == _identity(source) and record["seen"] == self._seen(result)
 
     def add(self, source: Video, result: str, made: dict) -> None:
-        """Note a result that is in place."""
+        """Record a result that is in place."""
         record = {
             "result": result,
             "source": _identity(source),
@@ -46,14 +46,14 @@ class Ledger:
         self._file.close()
 
     def _seen(self, result: str) -> list[int] | None:
-        """What tells that a result is unchanged."""
+        """Return size and time of a result, which change if it does; None if it is missing."""
         with suppress(OSError):
             status = os.stat(self.folder / result)
             return [status.st_size, status.st_mtime_ns]
 
 
 def replace_lines(file: Path, records: Iterable[dict]) -> None:
-    """Write one JSON object a line, all or nothing."""
+    """Write one JSON object a line, atomically."""
     replace_file(file, "".join(f"{json.dumps(record)}\n" for record in records))
 
 
@@ -62,15 +62,15 @@ def _identity(source: Video) -> dict:
 
 
 def list_name(source: str) -> str:
-    """What a list is called in the new tree. `table.csv:train`, one split of a source, becomes `table-train.list`."""
+    """Return the name of a list in the new tree; `table.csv:train` becomes `table-train.list`."""
     name, _, split = os.path.basename(source).partition(":")
     return f"{os.path.splitext(name)[0]}{'-' if split else ''}{split}.list"
 
 
 def result_names(catalogs: list[Catalog], suffix: str) -> dict[str, str]:
-    """For each listed path the name of its result below the new tree: its own, with another suffix.
+    """Return for each listed path the path of its result in the new tree: the same, with another suffix.
 
-    Where two would be the same (`a.avi`, `a.mp4`), each keeps its own suffix before the new one.
+    If two would be the same (`a.avi`, `a.mp4`), each keeps its old suffix before the new one.
     """
     common = _common_folder(catalogs)
     paths = dict.fromkeys(catalog.path(row) for catalog in catalogs for row in range(len(catalog)))
@@ -82,7 +82,7 @@ def result_names(catalogs: list[Catalog], suffix: str) -> dict[str, str]:
 
 
 def _common_folder(catalogs: list[Catalog]) -> str:
-    """The folder that all paths are below: that of the lists' relative paths, where they have one."""
+    """Return the folder that holds all paths: the base of the lists' relative paths, if they have any."""
     folders = set()
     for catalog in catalogs:
         for row in range(len(catalog)):
@@ -92,12 +92,12 @@ def _common_folder(catalogs: list[Catalog]) -> str:
 
 
 def refuse_to_overwrite(results: dict[str, str], lists: dict[str, Path], out: Path) -> None:
-    """Raises DataError where a result or a list would take the place of a source, or of another list."""
+    """Raise DataError if a result or a list would replace a source or another list."""
     for path, name in results.items():
         if os.path.realpath(out / name) == os.path.realpath(path):
-            raise DataError(out, f"{name} would take the place of its source; write to another folder")
+            raise DataError(out, f"{name} would replace its source; write to another folder")
     for source, new in lists.items():
         if os.path.realpath(new) == os.path.realpath(source):
-            raise DataError(out, f"{new.name} would take the place of the list itself; write to another folder")
+            raise DataError(out, f"{new.name} would replace the list itself; write to another folder")
     if len(set(lists.values())) < len(lists):
         raise DataError(out, "two lists would have the same name there; convert them one after the other")

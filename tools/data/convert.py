@@ -1,13 +1,13 @@
-"""Turns the videos of lists into a parallel tree of converted ones, with the lists rewritten to match.
+"""Convert the videos of lists into a parallel tree, with lists rewritten to match.
 
-Owns what is done already and what was left out; `convert_names` says where results go, and the function that is given
-makes one. Each result is made under a temporary name, moved into place whole, and then noted. So the work may be killed
-at any moment: started again it goes on, and ends as it would have ended. Sources are only read.
+The conversion function makes one result; `conversion_files` names the results and records the finished ones. Each
+result is written under a temporary name, renamed, and then recorded, so the work may be killed at any moment and
+continues when started again. Sources are only read.
 
-    OUT/                 the tree: each result where its source is below the folder that all have in common
-    OUT/NAME.list        each list, without what was left out
+    OUT/                 the tree: results have the same relative paths as their sources
+    OUT/NAME.list        each list, without the videos that were left out
     OUT/NAME.classes.txt its class names, if it has any
-    OUT/done.jsonl       a line for each result: made of which source, with which settings, and what was done
+    OUT/done.jsonl       a line for each result: its source, settings, and changes
     OUT/left_out.jsonl   a line for each row that is not in the new lists, with the reason
 """
 
@@ -44,30 +44,30 @@ SECONDS = 60.0  # after which a conversion hangs, and one more for each frame
 
 @dataclass(frozen=True)
 class Conversion:
-    """What is made of every video."""
+    """A way to convert a video."""
 
     function: Callable[[Video, str, dict], dict]
-    """(source, path to write, settings) → what was done, for the record. Importable by name; raises DataError."""
-    settings: dict  # plain values; when one changes, all is made anew
-    suffix: str  # of what is written; empty for folders
+    """(source, path to write, settings) → record of the changes. Importable by name; raises DataError."""
+    settings: dict  # plain values; a change of one converts everything again
+    suffix: str  # of the results; empty for folders
     line: Callable[[str, int, dict], str]  # (path, label, record) → a line of the new list
-    reading: tuple[str, ...] = ()  # settings of a recipe that reads what is written
+    reading: tuple[str, ...] = ()  # settings for a recipe that reads the results
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it."""
+    """The results of a conversion."""
 
-    records: list[dict]  # of every result in the new lists, one a file
+    records: list[dict]  # one for each result in the new lists
     left_out: list[dict]  # path, label and reason of every other row
-    made: int  # how many results are new
+    made: int  # number of new results
     lists: list[Path]  # the new ones
 
 
 def convert_all(catalogs: list[Catalog], out: Path, conversion: Conversion, workers: int) -> Outcome:
     """Convert every readable video of these lists into the tree at `out`.
 
-    Raises DataError where something would be written over a source, nothing is left, or the disk is full.
+    Raises DataError if a source would be overwritten, no video can be converted, or the disk is full.
     """
     lists = {catalog.source: out / list_name(catalog.source) for catalog in catalogs}
     results = result_names(catalogs, conversion.suffix)
@@ -96,7 +96,7 @@ def convert_all(catalogs: list[Catalog], out: Path, conversion: Conversion, work
 
 @contextmanager
 def _workplace(out: Path) -> Iterator[Path]:
-    """A folder for unfinished results, empty at first and gone at last, and nobody else at work in `out`."""
+    """Make a temporary folder for unfinished results, and lock `out` against other processes."""
     unfinished = out / UNFINISHED
     out.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(out / LOCK):
@@ -109,7 +109,7 @@ def _workplace(out: Path) -> Iterator[Path]:
 
 
 def _calls(rows: list[tuple[Catalog, int]], unfinished: Path, conversion: Conversion) -> Iterator[Call]:
-    """What to ask of the processes, known by (source path, temporary path)."""
+    """Yield the calls of the conversion function, keyed by (source path, temporary path)."""
     for number, (catalog, row) in enumerate(rows):
         video = catalog.video(row)
         # A process outlives the killed run that started it by one video, so every run has names of its own.
@@ -120,7 +120,7 @@ def _calls(rows: list[tuple[Catalog, int]], unfinished: Path, conversion: Conver
 def _run(
     calls: Iterator[Call], count: int, conversion: Conversion, workers: int
 ) -> Iterator[tuple[str, dict | Failure]]:
-    """(source path, what was done and `at` which temporary path; or why not) in the order they finish."""
+    """Yield (source path, record with the temporary path `at`, or Failure) in the order in which they finish."""
     results = call_all(conversion.function, calls, min(workers, count))
     for (path, at), made in watched(results, count, "converting"):
         if isinstance(made, Failure) and os.strerror(ENOSPC) in made.reason:
@@ -129,7 +129,7 @@ def _run(
 
 
 def _move(made: Path, place: Path) -> None:
-    """Put a result in place, instead of an older one."""
+    """Move a result to its place, where it replaces an older one."""
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.is_dir():
         shutil.rmtree(place)
@@ -137,7 +137,7 @@ def _move(made: Path, place: Path) -> None:
 
 
 def _write_list(catalog: Catalog, new: Path, results: dict[str, str], records: dict[str, dict], line: Callable) -> None:
-    """The list again: in the same order, with the same labels, of results."""
+    """Write the list of the results, in the same order and with the same labels."""
     rows = [(catalog.path(row), int(catalog.label_N[row])) for row in range(len(catalog))]
     lines = [line(results[path], label, records[path]) for path, label in rows if path in records]
     _write_lines(new, lines)
@@ -146,7 +146,7 @@ def _write_list(catalog: Catalog, new: Path, results: dict[str, str], records: d
 
 
 def _write_lines(file: Path, lines: Iterable[str]) -> None:
-    """Write a text file, all or nothing. Names in it need not be text themselves."""
+    """Write a text file atomically. Names in it need not be valid UTF-8."""
     replace_file(file, "".join(f"{line}\n" for line in lines), errors="surrogateescape")
 
 
@@ -157,15 +157,15 @@ def _left_out(catalog: Catalog, reasons: dict[str, str]) -> Iterator[dict]:
 
 
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add which lists, where to, and how many at once."""
+    """Add the lists, the output folder and the number of processes."""
     add_dataset_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the new tree and lists go")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the new tree and lists")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (%(default)s)")
 
 
 def convert_datasets(arguments: argparse.Namespace, conversion: Conversion) -> Outcome:
-    """Scan and convert the sets that the arguments name, and say what came of it."""
-    # However many videos are bad: they are left out, and named.
+    """Scan and convert the datasets that the arguments name, and print a summary."""
+    # Unreadable videos are left out and reported, however many there are.
     sets = [(source, replace(data, max_bad_fraction=1.0)) for source, data in datasets(arguments)]
     catalogs = [load_catalog(source, data, workers=arguments.workers) for source, data in sets]
     outcome = convert_all(catalogs, arguments.out, conversion, arguments.workers)
@@ -178,7 +178,7 @@ def convert_datasets(arguments: argparse.Namespace, conversion: Conversion) -> O
 
 
 def summary(outcome: Outcome, out: Path) -> list[str]:
-    """What there is now, in a few lines."""
+    """Return the lines of the summary."""
     records = outcome.records
     before, after = (
         sum(sizes) / 1e6 for sizes in zip(*((r["source"]["size"], r["bytes"]) for r in records), strict=True)

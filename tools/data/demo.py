@@ -1,8 +1,8 @@
-"""The demo set: scenes seen through a window that pans up, down, left or right.
+"""Write the generated demo dataset: scenes seen through a window that pans up, down, left or right.
 
-Every scene appears in all four classes, and opposite directions show the same pictures in reverse order. A picture
-alone tells the axis at best, by its motion blur; only the order of the pictures tells the direction. So a network
-without time gets half at best, and one with a temporal shift nearly all. Nothing here knows of training.
+Every scene appears in all four classes, and opposite directions show the same frames in reverse order. A single frame
+shows at best the axis, by its motion blur; only the order of the frames shows the direction. So a network that ignores
+frame order reaches at most half, and one with a temporal shift nearly all.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _write_scene(root: Path, seed: int, number: int) -> list[str]:
 
 
 def draw_scene(random: np.random.Generator, side: int) -> np.ndarray:
-    """A picture [side, side, 3], uint8: coloured noise with the spectrum of natural images, and some solid shapes."""
+    """Draw a picture [side, side, 3], uint8: coloured noise with the spectrum of natural images, and solid shapes."""
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij"))
     spectrum = np.fft.rfft2(random.standard_normal((3, side, side))) / np.maximum(frequency, 1 / side)
     noise = np.fft.irfft2(spectrum, s=(side, side)).transpose(1, 2, 0) @ random.uniform(-1, 1, (3, 3))
@@ -70,7 +70,7 @@ def draw_scene(random: np.random.Generator, side: int) -> np.ndarray:
 
 
 def pan(scene: np.ndarray, speed: float, axis: int) -> np.ndarray:
-    """[FRAMES, SIDE, SIDE, 3]: a window that moves `speed` pixels a frame along `axis`, blurred along its way."""
+    """Return frames [FRAMES, SIDE, SIDE, 3] of a window that moves `speed` pixels a frame along `axis`, blurred."""
     window = FINE * SIDE
     middle = (scene.shape[0] - window) // 2
     shutter = np.arange(-2, 3) / 4  # of a frame: blur that looks the same in both directions
@@ -85,9 +85,9 @@ def pan(scene: np.ndarray, speed: float, axis: int) -> np.ndarray:
 
 
 def _write_video(path: Path, frames_THWC: np.ndarray) -> None:
-    """An H.264 mp4 as a careful user would prepare it: short groups, no B-frames, index first."""
+    """Write an H.264 mp4 that is fast to read: short groups, no B-frames, index first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f"{path.stem}-{os.getpid()}.part")  # not that of another process that writes the set
+    partial_path = path.with_name(f"{path.stem}-{os.getpid()}.part")  # another process may write the set, too
     with av.open(str(partial_path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=25, width=SIDE, height=SIDE)
         stream.pix_fmt = "yuv420p"

@@ -1,8 +1,8 @@
-"""Store videos as folders of JPEG pictures, one a frame, for `data.decoder: jpeg` and for programs that want them.
+"""Extract videos to folders of JPEG frames, for `data.decoder: jpeg` and for other programs.
 
-Writes a parallel tree with lists of `folder frames label` lines to match. What is there already is kept. What cannot be
-read is left out of the new lists, and named with the reason in left_out.jsonl. Several times the size of the videos:
-docs/data.md compares.
+Writes a parallel tree with lists of `folder frames label` lines. Results of an earlier run are kept. Videos that cannot
+be read are left out of the new lists, and listed with the reason in left_out.jsonl. Frames take several times the space
+of the videos: docs/data.md compares.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Make lists of the videos that are there from annotations as they were published, and say what is missing or twice.
+"""Make lists of the existing videos from published annotations, and report missing and duplicate ones.
 
 Writes for each split SPLIT.list (`path label` a line), classes.txt with the class names by label, and left_out.jsonl
-with the videos that are not in the lists, and why not.
+with the videos that are not in the lists, and the reasons.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REPEATED = "named before"
 
 @dataclass(frozen=True)
 class Split:
-    """What is known of one split."""
+    """One split: its rows, and those that are left out of the list."""
 
     name: str
     listing: Listing
@@ -34,11 +34,11 @@ class Split:
 
     @property
     def kept(self) -> list[int]:
-        """The rows that go into the list."""
+        """The rows that are written to the list."""
         return [row for row in range(len(self.listing.paths)) if row not in self.left_out]
 
     def summary(self) -> str:
-        """The split's numbers in a line."""
+        """Return the counts of the split in one line."""
         reasons = list(self.left_out.values())
         missing, repeated = reasons.count(NO_SUCH_FILE), reasons.count(REPEATED)
         other = len(reasons) - missing - repeated
@@ -49,7 +49,7 @@ class Split:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="an annotation, a list or a folder, one a split")
     parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
-    parser.add_argument("--split", nargs="+", default=[""], help="the splits to take where a source holds several")
+    parser.add_argument("--split", nargs="+", default=[""], help="the splits to take of sources that hold several")
     add_reading_arguments(parser)
 
 
@@ -65,9 +65,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def look(sources: list[str], data: Data) -> list[Split]:
-    """Read each source and look for its videos. Raises DataError where a source is faulty, or none of its videos there.
+    """Read each source and look up its videos, without opening any.
 
-    No video is opened.
+    Raises DataError if a source is invalid, or none of its videos exists.
     """
     splits = []
     for source in sources:
@@ -87,7 +87,7 @@ def look(sources: list[str], data: Data) -> list[Split]:
 
 
 def left_out(listing: Listing) -> dict[int, str]:
-    """The rows that cannot go into a list, and why not."""
+    """Return the rows that cannot be written to a list, with the reasons."""
     problems = file_status.look(listing).problems
     reasons = {row: REPEATED for row, first in enumerate(listing.first_N.tolist()) if row != first}
     reasons |= {int(listing.distinct[number]): problem for number, problem in problems.items()}
@@ -97,7 +97,7 @@ def left_out(listing: Listing) -> dict[int, str]:
 
 
 def overlap(one: Split, other: Split) -> str:
-    """How much two splits have in common: files, and recordings that clips of both were cut from."""
+    """Describe the overlap of two splits: common files, and recordings that clips of both were cut from."""
     paths, other_paths = ({split.listing.path(row) for row in split.kept} for split in (one, other))
     line = f"{one.name} and {other.name}: {len(paths & other_paths)} videos in both"
     origin = FORMATS[one.listing.format].origin
@@ -108,7 +108,7 @@ def overlap(one: Split, other: Split) -> str:
 
 
 def write(splits: list[Split], out: Path) -> None:
-    """Write all files and name them."""
+    """Write the lists, the class names and the rows left out, and print their names."""
     classes = write_classes(out, [split.listing for split in splits])
     listings = {out / f"{split.name}.list": split.listing for split in splits}
     for file, split in zip(listings, splits, strict=True):

@@ -1,7 +1,7 @@
-"""One video made fast to read: small, closed groups of a fixed length, no B-frames, plain colours, index first.
+"""Transcode a video for fast reading: small, closed groups of a fixed length, no B-frames, BT.601 colours, index first.
 
-Owns what is written and its verification; `convert.py` decides which videos, and where to. Every source frame is
-stored once, at even intervals: networks are fed by frame number.
+Writes one file and verifies it; `convert.py` decides which videos, and where to. Every source frame is stored once, at
+even intervals, because frames are selected by number.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _UNEVEN = 0.25  # of the usual interval; Matroska's rounding to milliseconds is 
 
 
 class Encoder(NamedTuple):
-    """What makes one codec's files quick to cut and to decode. `{gop}` stands for the keyframe interval."""
+    """Encoder options that make files fast to cut and to decode. `{gop}` stands for the keyframe interval."""
 
     name: str  # FFmpeg's
     quality: int  # the default of --crf
@@ -56,19 +56,19 @@ ENCODERS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How videos are stored."""
+    """Settings of the transcoded videos."""
 
     codec: Literal["h264", "hevc", "vp9", "mjpeg"] = "h264"
     short_side: int = 256  # pixels
     upscale: bool = False
     gop: int = 8  # frames from one keyframe to the next; docs/data.md says why
-    crf: int = ENCODERS["h264"].quality  # on the encoder's own scale, less is better
+    crf: int = ENCODERS["h264"].quality  # on the encoder's scale, lower is better
 
 
 def write_video(video: Video, target: str, settings: dict) -> dict:
-    """Store a video as mp4 at `target`, check the result, and say what was done to it. `settings`: see `Settings`.
+    """Transcode a video to an mp4 at `target`, verify it, and return the record. `settings`: see `Settings`.
 
-    Raises DataError where a picture of the source is damaged, or the result is not as it should be.
+    Raises DataError if a frame of the source is damaged, or the verification fails.
     """
     settings = Settings(**settings)
     rate = Fraction(video.fps).limit_denominator(1001) or Fraction(30)
@@ -98,20 +98,20 @@ def write_video(video: Video, target: str, settings: dict) -> dict:
 
 @contextmanager
 def _storing(path: str) -> Iterator[None]:
-    """What FFmpeg refuses to write in the block becomes a DataError about the source, `path`."""
+    """Turn an error of FFmpeg while it writes into a DataError about the source, `path`."""
     try:
         yield
     except av.FFmpegError as error:
-        raise DataError(path, f"cannot be stored again ({error.strerror})") from error
+        raise DataError(path, f"cannot be transcoded ({error.strerror})") from error
 
 
 def recoloured(frame: av.VideoFrame) -> bool:
-    """Whether a source says that its colours are not those that DALI takes for granted."""
+    """Tell whether a source has other colours than BT.601 in limited range, which DALI assumes."""
     return frame.color_range == _FULL or frame.colorspace not in (_UNSPECIFIED, _BT470BG, _BT601)
 
 
 def _changes(first: av.VideoFrame, times: list[int | None]) -> Iterator[str]:
-    """What is not as it was, apart from size and codec, in words that make sense after a number of videos."""
+    """Yield the changes apart from size and codec, worded to follow a number of videos."""
     if not upright.is_upright(upright.orientation(first)):
         yield "turned upright"
     if recoloured(first):
@@ -121,7 +121,7 @@ def _changes(first: av.VideoFrame, times: list[int | None]) -> Iterator[str]:
 
 
 def _add_stream(out: OutputContainer, first: av.VideoFrame, rate: Fraction, settings: Settings) -> VideoStream:
-    """The stream to write to, of the size that is stored."""
+    """Add the stream to write to, with the size of the result."""
     encoder = ENCODERS[settings.codec]
     options = {name: value.format(gop=settings.gop) for name, value in encoder.options.items()}
     stream = out.add_stream(encoder.name, rate=rate, options=options | _quality(settings))
@@ -132,7 +132,7 @@ def _add_stream(out: OutputContainer, first: av.VideoFrame, rate: Fraction, sett
     context = stream.codec_context
     context.gop_size = settings.gop
     context.max_b_frames = 0
-    context.thread_count = 1  # files are done side by side, and one thread gives the same bytes every time
+    context.thread_count = 1  # files are transcoded in parallel; one thread gives the same bytes every time
     context.colorspace = _BT601
     context.color_range = _FULL if settings.codec == "mjpeg" else _LIMITED
     context.color_primaries, context.color_trc = primaries_and_transfer(first)
@@ -148,7 +148,7 @@ def _quality(settings: Settings) -> dict[str, str]:
 def _converted(
     frame: av.VideoFrame, matrix_33: np.ndarray, stream: VideoStream, reformatter: VideoReformatter
 ) -> av.VideoFrame:
-    """A frame in the size, form and colours of the stream, upright."""
+    """Convert a frame to the size, pixel format and colours of the stream, upright."""
     width, height = stream.width, stream.height
     if upright.lies_on_side(matrix_33):
         width, height = height, width
@@ -166,7 +166,7 @@ def _converted(
 
 
 def _turned(frame: av.VideoFrame, matrix_33: np.ndarray) -> av.VideoFrame:
-    """A yuv420p frame turned, plane by plane."""
+    """Rotate or mirror a yuv420p frame, plane by plane."""
     packed = frame.to_ndarray()
     luma, *chroma = np.split(packed.reshape(-1), np.cumsum([4, 1]) * (packed.size // 6))
     height, width = frame.height, frame.width
@@ -177,7 +177,7 @@ def _turned(frame: av.VideoFrame, matrix_33: np.ndarray) -> av.VideoFrame:
 
 
 def _verify(target: str, source: Video) -> None:
-    """Decode what was written. Raises DataError unless it is whole, as long as its source, and quick to cut."""
+    """Decode the result. Raises DataError unless it is as long as its source and can be cut frame by frame."""
     written = probe(target, "full")
     if written.frames != source.frames:
         raise DataError(source.path, f"gave {written.frames} frames where the scan saw {source.frames}")
@@ -186,7 +186,7 @@ def _verify(target: str, source: Video) -> None:
 
 
 def _uneven(times: list[int | None]) -> bool:
-    """Whether pictures (their times, in ticks) come at changing intervals; not known where a file has no times."""
+    """Tell whether the intervals of frame times (in ticks) vary; False if the file has no times."""
     if len(times) < 3 or None in times:
         return False
     gaps = np.diff(times)

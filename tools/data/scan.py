@@ -1,4 +1,4 @@
-"""Look at every video of a list once, in parallel, and keep what is found in a catalogue beside the list."""
+"""Index every video of a list once, in parallel, in a catalogue next to the list."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Divide a list into one to train on and one held out. What was cut from one recording stays on one side.
+"""Split a list into training and validation lists. Clips of one recording stay on the same side.
 
-What belongs together is said by a column of a table (--group), else by what the format of the list tells: clips of a
-YouTube video (Kinetics), of a group (UCF101), of a film (HMDB51); else every video stands alone.
+Groups come from a column of a table (--group), else from the format of the list: clips of a YouTube video (Kinetics),
+of a group (UCF101), of a film (HMDB51). Otherwise every video is a group.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tools.data.write_lists import settings, write_classes, write_list
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="LIST", help="a table, a list, an annotation file or a folder of classes")
-    parser.add_argument("--group", metavar="COLUMN", help="column of a CSV whose equal values stay on one side")
+    parser.add_argument("--group", metavar="COLUMN", help="column of a CSV: rows with equal values stay on one side")
     parser.add_argument("--held-out", type=float, default=0.2, help="fraction of the videos (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder for train.list, val.list and classes.txt")
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def groups_of(listing: Listing, column: str | None) -> Sequence[Hashable]:
-    """What each row belongs to. Raises DataError where the list has no such column."""
+    """Return the group of each row. Raises DataError if the list has no such column."""
     if column is not None:
         return tables.column(Source(listing.source, read_text(listing.source)), column)
     origin = FORMATS[listing.format].origin
@@ -52,9 +52,9 @@ def groups_of(listing: Listing, column: str | None) -> Sequence[Hashable]:
 
 
 def divide(listing: Listing, groups: Sequence[Hashable], held_out: float, seed: int) -> dict[str, list[int]]:
-    """The rows of each side, sorted by path. Raises DataError where one side would be empty.
+    """Return the rows of each side, sorted by path. Raises DataError if one side would be empty.
 
-    Whole groups, in an order of the seed's, are held out until the fraction is reached.
+    Whole groups, in an order that the seed determines, are held out until the fraction is reached.
     """
     members = defaultdict(list)
     for row in listing.distinct.tolist():
@@ -70,7 +70,7 @@ def divide(listing: Listing, groups: Sequence[Hashable], held_out: float, seed: 
 
 
 def lacking(listing: Listing, rows: list[int]) -> str:
-    """What to say of classes that a side has no video of."""
+    """Describe the classes of which a side has no video."""
     lost = sorted(set(listing.label_N.tolist()) - set(listing.label_N[rows].tolist()))
     names = [listing.class_names[label] if listing.class_names else str(label) for label in lost[:5]]
     return f", none of {len(lost)} classes: {', '.join(names)}{' ...' if len(lost) > 5 else ''}" if lost else ""

@@ -1,6 +1,6 @@
-"""What a scanned set is like, and what storing it again would change: numbers for a person to decide by.
+"""Print dataset statistics, and the decoding work that transcoding would save.
 
-Reads the catalogue; of the videos themselves only the first picture of a few.
+Reads the catalogue, and the first frame of a few videos.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tools.data import upright
 from tools.data.arguments import add_dataset_arguments, datasets
 from tools.data.reencode import recoloured
 
-PACKETS_OF, PICTURES_OF = 1000, 50  # videos, evenly over the list, whose packets and first pictures are looked at
+PACKETS_OF, PICTURES_OF = 1000, 50  # videos, evenly over the list, whose packets and first frames are read
 INTERVALS = (16, 8, 1)
-COMMON = 4  # of codecs and sizes, as many are named
+COMMON = 4  # number of codecs and sizes that are listed
 
 
 def survey(catalog: Catalog, clip_frames: int) -> Iterator[tuple[str, str]]:
-    """(subject, what is found) of a set with readable videos, for clips of so many frames."""
+    """Yield (subject, text) of a dataset with readable videos, for clips of `clip_frames` frames."""
     rows = catalog.usable
     videos = [catalog.video(row) for row in _spread(rows, PACKETS_OF)]
     yield "classes", _classes(catalog)
@@ -47,18 +47,18 @@ def survey(catalog: Catalog, clip_frames: int) -> Iterator[tuple[str, str]]:
 
 
 def _storage(catalog: Catalog, videos: list[Video]) -> Iterator[tuple[str, str]]:
-    """How the videos lie in their files."""
+    """Yield the statistics of the files: sizes and keyframes."""
     rows = catalog.usable
     aligned_N = (catalog.width_N[rows] | catalog.height_N[rows]) % upright.MULTIPLE == 0
     size_N = catalog.size_N[rows] / 1e6
     yield "sides % 16 = 0", f"{100 * aligned_N.mean():.0f} % (for each other video NVDEC makes a new decoder)"
-    yield "MB a file", f"{quantiles(size_N)}; {size_N.sum():.4g} in all"
+    yield "MB a file", f"{quantiles(size_N)}; {size_N.sum():.4g} in total"
     yield "keyframe every", f"{quantiles([keyframe_interval(video) for video in videos])} frames"
     yield "read as", _shares(Counter(video.access for video in videos))
 
 
 def _work(videos: list[Video], clip_frames: int) -> Iterator[tuple[str, str]]:
-    """What a clip costs to decode, now and stored again."""
+    """Yield the decoding work of a clip, now and after transcoding."""
     now = np.mean([decoded_per_used(video, clip_frames) for video in videos])
     yield "frames decoded", f"{now:.1f} for each one used, in clips of {clip_frames}"
     for gop in INTERVALS:
@@ -67,7 +67,7 @@ def _work(videos: list[Video], clip_frames: int) -> Iterator[tuple[str, str]]:
 
 
 def decoded_per_used(video: Video, clip_frames: int) -> float:
-    """Frames decoded for each frame of a training clip, averaged over clips."""
+    """Count the frames decoded for each frame of a training clip, averaged over clips."""
     if video.access == "whole":
         return len(video.packets) / clip_frames
     clips = drawn_clips(video.frames, clip_frames)
@@ -75,16 +75,16 @@ def decoded_per_used(video: Video, clip_frames: int) -> float:
 
 
 def after_transcoding(frames: int, gop: int, clip_frames: int) -> float:
-    """The same with a keyframe every `gop` frames and no B-frames: each group up to the last frame wanted of it."""
+    """Count the same with a keyframe every `gop` frames and no B-frames: each group up to its last used frame."""
     clips = drawn_clips(frames, clip_frames)
     groups = [{frame // gop: frame % gop + 1 for frame in sorted(frames_T)} for frames_T in clips.tolist()]
     return float(np.mean([sum(group.values()) for group in groups])) / clip_frames
 
 
 def drawn_clips(frames: int, clip_frames: int, clips: int = 16) -> np.ndarray:
-    """[clips, clip_frames] frame numbers, drawn as for training, the same for every video of a length.
+    """Draw frame numbers [clips, clip_frames] as for training, the same for all videos of one length.
 
-    What is counted or measured of one way to store or to read a video is so compared on the clips of another.
+    So different ways to store or to read a video are compared on the same clips.
     """
     return uniform_draw(np.full(clips, frames), np.random.default_rng(0).random((clips, clip_frames)))
 
@@ -104,12 +104,12 @@ def _classes(catalog: Catalog) -> str:
 
 
 def _looks(catalog: Catalog) -> Iterator[tuple[str, str]]:
-    """What transcoding would put right, by the first pictures of a few videos."""
+    """Yield the share of videos, of a sample, whose orientation or colours transcoding would correct."""
     firsts = [frame for row in _spread(catalog.usable, PICTURES_OF) if (frame := _first_picture(catalog.path(row)))]
     on_side = sum(not upright.is_upright(upright.orientation(frame)) for frame in firsts)
     coloured = sum(map(recoloured, firsts))
-    yield "stored turned", f"{on_side} of {len(firsts)} looked at (transcode turns them upright)"
-    yield "other colours", f"{coloured} of {len(firsts)} looked at (transcode brings them to BT.601, limited range)"
+    yield "rotated", f"{on_side} of {len(firsts)} sampled have a rotation flag (transcode turns them upright)"
+    yield "other colours", f"{coloured} of {len(firsts)} sampled (transcode converts them to BT.601, limited range)"
 
 
 def _first_picture(path: str):
@@ -120,14 +120,14 @@ def _first_picture(path: str):
 
 
 def _shares(counts: dict[str, int]) -> str:
-    """The commonest few, with their shares."""
+    """Return the most frequent few, with their shares."""
     total = sum(counts.values())
     named = [f"{name} {100 * count / total:.0f} %" for name, count in Counter(counts).most_common(COMMON)]
     return ", ".join(named + ([f"{len(counts) - COMMON} more"] if len(counts) > COMMON else []))
 
 
 def _spread(rows: np.ndarray, most: int) -> list[int]:
-    """At most so many of the rows, evenly over all."""
+    """Return at most `most` of the rows, evenly spaced."""
     return rows[:: -(-len(rows) // most)].tolist()
 
 

@@ -1,6 +1,6 @@
-"""Make a small set of a large one: a few videos of every class, always the same for a seed, for a first try.
+"""Make a small dataset of a large one: a few videos of every class, the same for the same seed.
 
-Keeps the numbers and names of the classes. Looks at no video.
+Keeps the numbers and names of the classes. Opens no video.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def choose(listing: Listing, per_class: int, seed: int) -> list[int]:
-    """Up to `per_class` rows of every class, in the order of the list. Does not depend on how the list is ordered."""
+    """Choose up to `per_class` rows of every class, in the order of the list, which does not change the choice."""
     rows_of = defaultdict(list)
     for row in sorted(listing.distinct.tolist(), key=listing.paths.__getitem__):
         rows_of[int(listing.label_N[row])].append(row)

@@ -1,7 +1,7 @@
-"""Store videos again, fast to read: small, upright, in short closed groups of pictures, without B-frames and audio.
+"""Transcode videos for fast reading: small, upright, in short closed groups of pictures, without B-frames and audio.
 
-Writes a parallel tree with lists to match. What is there already is kept. What cannot be read is left out of the new
-lists, and named with the reason in left_out.jsonl. What the settings cost and bring is in docs/data.md.
+Writes a parallel tree with lists. Results of an earlier run are kept. Videos that cannot be read are left out of the
+new lists, and listed with the reason in left_out.jsonl. docs/data.md compares the settings.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _QUALITIES = ", ".join(f"{codec} {encoder.quality}" for codec, encoder in ENCODE
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_conversion_arguments(parser)
     parser.add_argument("--short-side", type=int, default=Settings.short_side, help="in pixels (%(default)s)")
-    parser.add_argument("--upscale", action="store_true", help="enlarge what is smaller than that")
+    parser.add_argument("--upscale", action="store_true", help="enlarge smaller videos")
     parser.add_argument("--gop", type=int, default=Settings.gop, help="frames from keyframe to keyframe (%(default)s)")
     parser.add_argument("--codec", choices=list(ENCODERS), default=Settings.codec, help="(%(default)s)")
-    parser.add_argument("--crf", type=int, help=f"quality on the encoder's scale, less is better ({_QUALITIES})")
+    parser.add_argument("--crf", type=int, help=f"quality on the encoder's scale, lower is better ({_QUALITIES})")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
-"""The pictures of a video as they are to be stored: all of them, upright, and at a size that decoders like.
+"""Decode all frames of a video, turn them upright, and choose a size that decoders handle well.
 
-A phone stores pictures as its sensor lies and notes in the file how they are to be turned; readers made for training
-do not look at that note. Nothing here knows how pictures are compressed again.
+A phone stores frames as its sensor is oriented, with a display matrix in the file that says how to turn them; readers
+made for training ignore the matrix.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from dali_pipes.cut import decode
 from dali_pipes.errors import DataError
 from dali_pipes.video import container
 
-MULTIPLE = 16  # of both sides: what codecs store anyway; NVDEC decoders of other sizes cannot be used again
+MULTIPLE = 16  # of both sides: codecs pad to it; NVDEC decoders of other sizes cannot be reused
 _FULL_CHR_H_INT, _FULL_CHR_H_INP, _ACCURATE_RND = 0x2000, 0x4000, 0x40000  # FFmpeg's; PyAV has names for them since 18
 CAREFUL = int(Interpolation.BICUBIC) | _FULL_CHR_H_INT | _FULL_CHR_H_INP | _ACCURATE_RND
-"""How to scale and to change colours: without these flags FFmpeg darkens by one to three grey levels."""
+"""Flags for scaling and colour conversion; without them FFmpeg darkens by one to three grey levels."""
 _IDENTITY = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
 
 
 def decoded(path: str) -> Iterator[av.VideoFrame]:
-    """Every frame of a video in the order shown. Raises DataError where one is damaged."""
+    """Yield every frame of a video in display order. Raises DataError if one is damaged."""
     with container.open_video(path) as (source, stream):
         decode.configure(stream.codec_context)
         for packet in chain(container.packets(source, stream), [None]):
@@ -37,7 +37,7 @@ def decoded(path: str) -> Iterator[av.VideoFrame]:
 
 
 def stored_size(width: int, height: int, short_side: int, upscale: bool) -> tuple[int, int]:
-    """Width and height for a short side of about `short_side` pixels, both multiples of MULTIPLE.
+    """Return width and height for a short side of about `short_side` pixels, both multiples of MULTIPLE.
 
     Sides are rounded to the nearest multiple, so proportions change a little: 340x256 becomes 336x256. Without
     `upscale` no side grows, unless it is shorter than MULTIPLE.
@@ -52,7 +52,7 @@ def stored_size(width: int, height: int, short_side: int, upscale: bool) -> tupl
 
 
 def orientation(frame: av.VideoFrame) -> np.ndarray:
-    """[3, 3] how the file wants its pictures turned and mirrored (the display matrix of ISO/IEC 14496-12 8.3.2)."""
+    """Return the display matrix [3, 3] (ISO/IEC 14496-12 8.3.2): how to turn and mirror the frame."""
     matrix = frame.side_data.get(Type.DISPLAYMATRIX)
     return _IDENTITY if matrix is None else np.frombuffer(matrix, np.int32).reshape(3, 3)
 
@@ -62,12 +62,12 @@ def is_upright(matrix_33: np.ndarray) -> bool:
 
 
 def lies_on_side(matrix_33: np.ndarray) -> bool:
-    """Whether turning swaps width and height. Angles between quarter turns go to the nearest."""
+    """Tell whether turning swaps width and height. Angles are rounded to the nearest quarter turn."""
     return abs(matrix_33[0, 1]) > abs(matrix_33[0, 0])
 
 
 def turned(picture_HW: np.ndarray, matrix_33: np.ndarray) -> np.ndarray:
-    """A picture, or a plane of one, turned and mirrored by a display matrix; axes behind the first two stay."""
+    """Turn and mirror a picture, or a plane of one, by a display matrix; axes after the first two are kept."""
     on_side = lies_on_side(matrix_33)
     # A point (x, y) goes to (a x + c y, b x + d y): the first column of the matrix makes x, the second y.
     along_x, along_y = (matrix_33[1, 0], matrix_33[0, 1]) if on_side else (matrix_33[0, 0], matrix_33[1, 1])

@@ -1,7 +1,7 @@
-"""Decode the videos of lists and say which cannot be used, and why. Changes and deletes nothing.
+"""Decode the videos of lists, and list those that cannot be used with the reason. Changes and deletes nothing.
 
-Decodes the first and the last group of pictures of each, or with --full every frame. What was checked before, at least
-as thoroughly, is not checked again until the file changes. Exit code 1 where a video cannot be used.
+Decodes the first and the last group of pictures of each, or with --full every frame. A file that was checked before, at
+least as thoroughly, is not checked again until it changes. Exit code 1 if a video cannot be used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def report(catalog: Catalog) -> int:
-    """Print every unusable video under its reason, the commonest first; returns how many there are."""
+    """Print the unusable videos by reason, the most frequent first; returns their number."""
     paths = defaultdict(list)
     for _, path, reason in summary.bad_files(catalog):
         paths[reason].append(path)

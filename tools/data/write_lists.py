@@ -1,4 +1,4 @@
-"""Writes lists that the recipes read, and says how a recipe names them."""
+"""Write lists and class names, and the settings with which a recipe reads them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CLASSES = "classes.txt"
 
 
 def name_of(source: str) -> str:
-    """What the list of a source is called: by its split, else as the source itself."""
+    """Return the name for the list of a source: its split, else the name of the source."""
     name = os.path.basename(os.path.abspath(source))
     return split_name(name.rpartition(":")[2]) or os.path.splitext(name)[0]
 
 
 def writable(path: str) -> bool:
-    """Whether a line of a list can hold a path: it must be text, without line breaks and without blanks at its ends."""
+    """Tell whether a line of a list can hold a path: UTF-8, without line breaks and without blanks at its ends."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
@@ -40,7 +40,7 @@ def write_list(file: Path, listing: Listing, rows: Iterable[int]) -> None:
 
 
 def write_classes(folder: Path, listings: Iterable[Listing]) -> Path | None:
-    """Write the class names of listings, where they have any. Raises DataError where they number them differently."""
+    """Write the class names of listings, if they have any. Raises DataError if their numbers differ."""
     named = [listing for listing in listings if listing.class_names]
     for listing in named:
         if listing.class_names != named[0].class_names:
@@ -57,7 +57,7 @@ def write_json_lines(file: Path, items: Iterable[dict]) -> None:
 
 
 def write_lines(file: Path, lines: Iterable[str]) -> None:
-    """Write a text file whole or not at all. Raises DataError where it cannot be written."""
+    """Write a text file atomically. Raises DataError if it cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # A name need not be text; what is not becomes the \udcNN that JSON knows.
@@ -67,13 +67,13 @@ def write_lines(file: Path, lines: Iterable[str]) -> None:
 
 
 def by_split(files: Iterable[Path]) -> list[str]:
-    """How a recipe names the lists whose names tell their splits."""
+    """Return the settings for lists whose names contain their split."""
     named = {split_name(file.stem).rstrip("0123456789"): file for file in files}
     return [f"data.{split}={file}" for split, file in named.items() if split]
 
 
 def settings(listings: dict[Path, Listing], classes: Path | None) -> str:
-    """How a recipe names the lists that were written: `data.root=... data.train=...`."""
+    """Return the settings for the lists that were written: `data.root=... data.train=...`."""
     first = next(iter(listings.values()))
     num_classes = len(first.class_names) or 1 + max(int(np.max(listing.label_N)) for listing in listings.values())
     return " ".join(

@@ -1,1 +1,1 @@
-"""Turn a checkpoint into a deployable file, and check that it computes what the network computes."""
+"""Turn a checkpoint into a deployable file, and check that it computes the same as the network."""

@@ -31,7 +31,7 @@ class Difference:
     """The difference between the logits of one batch."""
 
     batch: int
-    largest: float  # difference of two logits
+    largest: float  # largest difference of two logits
     scale: float  # the largest logit
     agreeing: float  # fraction of clips with the same best class
 

@@ -1,6 +1,6 @@
-"""What is answered of one video, in plain values: files, screen and labelled videos are all made from it.
+"""Build the prediction record of a video, in plain values: files, screen output and overlays are made from it.
 
-`docs/predict.md` says what each value means. Everything named start, end or seconds is in seconds from the first frame.
+`docs/predict.md` explains each value. Everything named start, end or seconds is in seconds from the first frame.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from engine.inference.stream import Moment
 
 
 def of_video(network: Network, video: Video, predictions: Sequence[Prediction], top_k: int) -> dict:
-    """The answer to a video that was scored as a whole. Raises DataError where its file cannot be read any more."""
+    """Build the record of a video that was scored as a whole. Raises DataError if its file cannot be read any more."""
     (window,) = _windows(network, video, predictions, top_k)
     return window | _about(network, video, _clips(network), predictions[0].ms)
 
 
 def of_parts(network: Network, video: Video, predictions: Sequence[Prediction], top_k: int) -> dict:
-    """The answer to a video that was scored window by window. Raises DataError as `of_video`."""
+    """Build the record of a video that was scored window by window. Raises DataError as `of_video`."""
     windows = _windows(network, video, predictions, top_k)
     edge_W1 = edges(np.array([[window["start"], window["end"]] for window in windows]))
     ms = sum(prediction.ms for prediction in predictions)
@@ -34,9 +34,9 @@ def of_parts(network: Network, video: Video, predictions: Sequence[Prediction], 
 
 
 def of_stream(network: Network, video: Video, moments: Sequence[Moment], views: dict, seconds: float) -> dict:
-    """The answer to a video that was followed frame by frame, which took `seconds`. Raises DataError as `of_video`.
+    """Build the record of a video that was processed frame by frame in `seconds`. Raises DataError as `of_video`.
 
-    The first frame, at which libraries settle how they compute, has no part in the latency unless it is the only one.
+    The latency leaves out the first frame, in which libraries warm up, unless it is the only one.
     """
     time_F = container.frame_times(video)
     edge_W1 = np.append(time_F[[moment.frame for moment in moments]], container.duration(time_F, video.fps))
@@ -69,9 +69,9 @@ def _windows(network: Network, video: Video, predictions: Sequence[Prediction], 
     ]
 
 
-def _segments(network: Network, edge_W1: np.ndarray, opinions: Sequence[ClassScores]) -> list[dict]:
-    """Where which class is the likeliest; `edge_W1` says when each opinion begins to hold, and when the last ends."""
-    label_W, probability_W = zip(*(opinion.best for opinion in opinions), strict=True)
+def _segments(network: Network, edge_W1: np.ndarray, scores: Sequence[ClassScores]) -> list[dict]:
+    """Return the segments of equal best class; score w holds from `edge_W1[w]` to `edge_W1[w + 1]`."""
+    label_W, probability_W = zip(*(score.best for score in scores), strict=True)
     return [
         {"start": _rounded(start), "end": _rounded(end), **_named(network, ClassProbability(label, probability))}
         for start, end, label, probability in segments(edge_W1, label_W, probability_W)
@@ -79,7 +79,7 @@ def _segments(network: Network, edge_W1: np.ndarray, opinions: Sequence[ClassSco
 
 
 def _about(network: Network, video: Video, views: dict, ms: float) -> dict:
-    """What every answer says of its video, of how it was looked at, and by what."""
+    """Return the part that all records have: the video, the views, the weights and the time."""
     names = ("width", "height", "frames", "fps", "codec")
     return {
         "video": {name: getattr(video, name) for name in names},
@@ -90,7 +90,7 @@ def _about(network: Network, video: Video, views: dict, ms: float) -> dict:
 
 
 def _clips(network: Network) -> dict:
-    """Which clips are taken of a window, and how what they say becomes one."""
+    """Return the settings of the clips of a window, and how their scores are averaged."""
     chosen = {name: getattr(network.info.config.eval, name) for name in ("crops", "clips", "sampling", "average")}
     return chosen | {"frames": network.info.config.eval_frames}
 
@@ -100,30 +100,30 @@ def _named(network: Network, guess: ClassProbability) -> dict:
 
 
 def _rounded(seconds: float) -> float:
-    """To microseconds: finer than the clocks of containers that are in use."""
+    """Round to microseconds, finer than the clocks of common containers."""
     return round(float(seconds), 6)
 
 
 class Segment(NamedTuple):
-    """Seconds `start` to `end` of a video, in which `label` is the likeliest class."""
+    """Seconds `start` to `end` of a video, in which `label` is the best class."""
 
     start: float
     end: float
     label: int
-    probability: float  # mean over what was merged
+    probability: float  # mean over the windows or frames
 
 
 def edges(span_W2: np.ndarray) -> np.ndarray:
-    """[W + 1] seconds: where the time that each window speaks for begins, and the last one's ends.
+    """Return [W + 1] seconds: the start of the time that each window stands for, and the end of the last one's.
 
-    `span_W2`: start and end of each window, ascending. Neighbours meet half way between their middles.
+    `span_W2`: start and end of each window, ascending. Neighbours meet half way between their centres.
     """
     middle_W = span_W2.mean(1)
     return np.concatenate([span_W2[:1, 0], (middle_W[:-1] + middle_W[1:]) / 2, span_W2[-1:, 1]])
 
 
 def segments(edge_W1: np.ndarray, label_W: Sequence[int], probability_W: Sequence[float]) -> list[Segment]:
-    """Neighbours with the same label as one; `edge_W1` as `edges` returns it."""
+    """Merge neighbours with the same label; `edge_W1` as `edges` returns it."""
     merged = []
     for label, group in groupby(range(len(label_W)), key=lambda place: label_W[place]):
         places = list(group)

@@ -1,4 +1,4 @@
-"""Which videos are meant: by files, folders, globs, lists of paths and what comes on stdin. Opens no video."""
+"""Find the videos that files, folders, globs, lists of paths or stdin name. Opens no video."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ LISTS = (".txt", ".list")
 
 
 def find(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
-    """The paths that `words` lead to, each file once, in their order; and for each word that leads to none, why.
+    """Return the paths of `words`, each file once, in order; and for each word without a path the reason.
 
-    Raises DataError where a list cannot be read.
+    Raises DataError if a list cannot be read.
     """
     paths: dict[str, str] = {}  # as given, by absolute path
     failures = {}
     for word in words:
-        found = list(_leads_to(word))
+        found = list(_paths_of(word))
         for path in found:
             paths.setdefault(os.path.abspath(path), path)
         if not found:
@@ -29,8 +29,8 @@ def find(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     return list(paths.values()), failures
 
 
-def _leads_to(word: str) -> Iterator[str]:
-    """The paths of one source. A file needs not exist, nor look like a video, to be meant when it is named."""
+def _paths_of(word: str) -> Iterator[str]:
+    """Yield the paths of one source. A file that is named is taken even if it does not exist or has another ending."""
     if word == "-":
         text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
         yield from _listed(Source("", text), "")
@@ -46,14 +46,14 @@ def _leads_to(word: str) -> Iterator[str]:
 
 
 def _below(folder: str) -> Iterator[str]:
-    """All videos in a folder and its sub-folders, sorted. Links to folders are not followed: they may go in circles."""
+    """Yield all videos in a folder and its sub-folders, sorted. Links to folders are not followed (cycles)."""
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (os.path.join(place, name) for name in sorted(filter(is_video_name, names)))
 
 
 def _listed(source: Source, folder: str) -> Iterator[str]:
-    """The path of each line of a list, as it stands there or in front of a label; relative ones start at `folder`."""
+    """Yield the path of each line of a list, with or without a label after it; relative ones start at `folder`."""
     for _, line in source.lines():
         path = os.path.join(folder, line.strip())
         before_label = path.rpartition(" ")[0].rstrip()

@@ -1,4 +1,4 @@
-"""Answers as files, written line by line, so that a long job leaves what it has done: JSON lines and CSV."""
+"""Write prediction records to the screen, and to JSON lines and CSV, line by line: interrupted jobs keep them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = ("path", "start", "end", "rank", "label", "name", "probability", "erro
 
 @contextmanager
 def json_lines(file: Path) -> Iterator[Write]:
-    """Writes one JSON object a video."""
+    """Open a file for one JSON object a video; yields the function that writes a record."""
     with _open(file, "--json") as out:
 
         def write(answer: dict) -> None:
@@ -37,7 +37,7 @@ def json_lines(file: Path) -> Iterator[Write]:
 
 @contextmanager
 def table(file: Path) -> Iterator[Write]:
-    """Writes a line of COLUMNS for each guess: of the whole video, or of each segment where it has any."""
+    """Open a CSV for a line of COLUMNS for each class of the video, or for each segment if it has any."""
     with _open(file, "--csv") as out:
         lines = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
         lines.writeheader()
@@ -51,7 +51,7 @@ def table(file: Path) -> Iterator[Write]:
 
 
 def _cells(line: dict) -> dict:
-    """A line whose paths, names and errors no spreadsheet takes for formulas."""
+    """Escape paths, names and errors that a spreadsheet would take for formulas."""
     return {column: cell(value) if isinstance(value, str) else value for column, value in line.items()}
 
 
@@ -65,7 +65,7 @@ def _guesses(answer: dict) -> list[dict]:
 
 @contextmanager
 def _open(file: Path, flag: str) -> Iterator[TextIO]:
-    """A text file to be written anew. A name need not be text: what is not becomes the \\udcNN that JSON knows."""
+    """Open a text file for writing. Bytes of names that are not UTF-8 become \\udcNN, as in JSON."""
     try:
         out = open(file, "w", encoding="utf-8", errors="backslashreplace", newline="")  # noqa: SIM115
     except OSError as error:
@@ -73,7 +73,7 @@ def _open(file: Path, flag: str) -> Iterator[TextIO]:
     try:
         yield out
     finally:
-        with suppress(OSError):  # what a full disk has refused once, which has been said
+        with suppress(OSError):  # a full disk has been reported by then
             out.close()
 
 
@@ -81,7 +81,7 @@ BAR_WIDTH = 20
 
 
 def show(console: Console, notes: Console, answer: dict) -> None:
-    """Print an answer under the path of its video; to `notes` what has none, and why."""
+    """Print a record under the path of its video; errors go to `notes`."""
     if "error" in answer:
         notes.print(Text(f"{answer['path']}: {answer['error']}"), soft_wrap=True)
         return
@@ -100,13 +100,13 @@ def show(console: Console, notes: Console, answer: dict) -> None:
 
 
 def clock(seconds: float) -> str:
-    """`0:07.5`, `62:00.0`: minutes and seconds."""
+    """Format minutes and seconds: `0:07.5`, `62:00.0`."""
     minutes, tenths = divmod(round(10 * seconds), 600)
     return f"{minutes}:{tenths / 10:04.1f}"
 
 
 def _best(answer: dict) -> Table:
-    """The likeliest classes."""
+    """Make the table of the best classes."""
     table = _table()
     for rank, guess in enumerate(answer["top"], start=1):
         table.add_row(str(rank), *_guess(guess))
@@ -114,7 +114,7 @@ def _best(answer: dict) -> Table:
 
 
 def _timeline(answer: dict) -> Table:
-    """The likeliest class of each segment."""
+    """Make the table of the best class of each segment."""
     table = _table()
     for segment in answer["segments"]:
         table.add_row(f"{clock(segment['start'])} – {clock(segment['end'])}", *_guess(segment))

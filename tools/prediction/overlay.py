@@ -1,6 +1,6 @@
-"""Videos with words drawn into them: every picture once, at its own time, upright and in its own size, as H.264 in mp4.
+"""Write videos with captions: every frame once, at its own time, upright and in its own size, as H.264 in mp4.
 
-Sound is left out. A side of an odd number of pixels grows by one, since H.264 players expect even ones.
+Audio is left out. A side of an odd number of pixels grows by one, since H.264 players expect even ones.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from tools.data import upright
 
 _OPTIONS = {"preset": "veryfast", "crf": "20"}
 _BT601 = 6  # as ITU-T H.273 numbers matrix coefficients
-_LINES, _SMALLEST = 14, 8  # lines of text that would fill a picture; pixels of the smallest font
+_LINES, _SMALLEST = 14, 8  # lines of text that would fill a frame; pixels of the smallest font
 _SHADE = (0, 0, 0, 160)
 _CLOCK = 90_000  # ticks a second, which all usual rates divide
 _MOMENT = 1e-4  # seconds; captions start at times that were rounded
 
 
 class Caption(NamedTuple):
-    """What is drawn from `start` on, in seconds from the first frame, until the next one starts."""
+    """A text drawn from `start` on, in seconds from the first frame, until the next caption starts."""
 
     start: float
     text: str
 
 
 def write(video: Video, target: Path, captions: Sequence[Caption]) -> None:
-    """Write a video with captions to `target`, all of it or nothing.
+    """Write a video with captions to `target`, atomically.
 
-    Raises DataError where a picture is damaged, or the target cannot be written.
+    Raises DataError if a frame is damaged, or the target cannot be written.
     """
     unfinished = target.with_name(f".{target.name}.unfinished")
     try:
@@ -79,7 +79,7 @@ def _write(out: OutputContainer, video: Video, captions: Sequence[Caption]) -> N
 
 
 def _upright(path: str) -> Iterator[np.ndarray]:
-    """[H, W, 3] uint8 of each frame, turned as the file asks, its sides made even."""
+    """Yield each frame as [H, W, 3] uint8, turned upright, with even sides."""
     reformatter, matrix_33 = VideoReformatter(), None
     for frame in upright.decoded(path):
         matrix_33 = upright.orientation(frame) if matrix_33 is None else matrix_33
@@ -99,7 +99,7 @@ def _add_stream(out: OutputContainer, picture_HWC: np.ndarray, fps: float) -> Vi
 
 
 def _captioned(picture_HWC: np.ndarray, text: str) -> np.ndarray:
-    """A copy of the picture with the text at its lower left."""
+    """Return a copy of the picture with the text at its lower left."""
     image = Image.fromarray(picture_HWC)
     label = _label(text, *image.size)
     image.paste(label, (0, image.height - label.height), label)
@@ -108,7 +108,7 @@ def _captioned(picture_HWC: np.ndarray, text: str) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _label(text: str, width: int, height: int) -> Image.Image:
-    """White words on a dark ground, as large as a picture of this size allows."""
+    """Draw white text on a dark ground, as large as a picture of this size allows."""
     size = max(_SMALLEST, height // _LINES)
     fitting = int(size * (width - size) / max(1.0, _font(size).getlength(text)))
     size = max(_SMALLEST, min(size, fitting))
@@ -119,12 +119,12 @@ def _label(text: str, width: int, height: int) -> Image.Image:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu, which comes with matplotlib: Pillow's own knows hardly more than ASCII."""
+    """Load DejaVu, which comes with matplotlib: Pillow's default font has little more than ASCII."""
     return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
 class LabelledVideos:
-    """Writes them into a folder, which it makes. Raises ConfigError where that cannot be."""
+    """Writes captioned videos into a folder. Raises ConfigError if the folder cannot be made."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -135,7 +135,7 @@ class LabelledVideos:
             raise ConfigError(f"--save-video: {folder}: cannot be made: {error.strerror}") from error
 
     def write(self, video: Video, answer: dict) -> dict:
-        """What to add to the answer: as `labelled` the new file, or as `labelled_error` why there is none."""
+        """Write one; returns what to add to its record: `labelled`, the new file, or `labelled_error`, the reason."""
         target = self.folder / self._free_name(Path(video.path).stem)
         guesses = answer.get("segments") or [{"start": 0, **answer["top"][0]}]
         captions = [
@@ -148,7 +148,7 @@ class LabelledVideos:
         return {"labelled": str(target)}
 
     def _free_name(self, stem: str) -> str:
-        """A name that no other video of this run has, nor any video that a person keeps there."""
+        """Return a name that no other video of this run has."""
         numbered = (f"{stem}-{number}" for number in count(2))
         free = next(name for name in chain([stem], numbered) if name not in self._names)
         self._names.add(free)

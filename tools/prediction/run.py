@@ -1,4 +1,4 @@
-"""One run of tools/predict.py: from the sources to answers, to the reasons where there are none, to the exit code."""
+"""Run tools/predict.py: find the videos, predict, write the records and the reasons for failures."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ from dali_pipes.views.plans import Window
 from engine.inference.network import Network, open_network
 from engine.inference.predict import predict
 from engine.inference.stream import follow
-from tools.prediction import answer as answers
 from tools.prediction import inputs
-from tools.prediction import output as answer_files
-from tools.prediction import output as answer_screen
+from tools.prediction.answer import of_parts, of_stream, of_video
+from tools.prediction.output import json_lines, show, table
 from tools.prediction.overlay import LabelledVideos
 
 logger = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ ALL_DONE, NOTHING_DONE, SOME_DONE = 0, 2, 3
 
 
 def run(args: Namespace) -> int:
-    """Answer for every video, name those that have no answer, and return the exit code."""
+    """Predict every video, list those that failed, and return the exit code."""
     paths, failures = inputs.find(args.sources)
     labelled = LabelledVideos(args.save_video) if args.save_video else None
     network = open_network(args.weights, args.config, args.overrides)
@@ -43,7 +42,7 @@ def run(args: Namespace) -> int:
         logger.info(f"data.decoder=auto decodes on the CPU: {reason}")
     answering = Answering(network, args)
     answered = incomplete = 0
-    with _outputs(args) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:  # nothing beside the videos
+    with _outputs(args) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:
         catalog = build.scan_videos([*map(os.path.abspath, paths)], Path(folder), network.info.config.data.check)
         for row, answer in answering.all(catalog):
             if labelled:
@@ -63,10 +62,10 @@ def run(args: Namespace) -> int:
 
 @contextmanager
 def _outputs(args: Namespace) -> Iterator[Callable[[dict], None]]:
-    """Gives an answer to everything that was asked for."""
+    """Yield a function that writes a record to the screen and to the files of the command line."""
     with ExitStack() as files:
-        outputs = [partial(answer_screen.show, Console(), Console(stderr=True))]
-        for file, form in ((args.json, answer_files.json_lines), (args.csv, answer_files.table)):
+        outputs = [partial(show, Console(), Console(stderr=True))]
+        for file, form in ((args.json, json_lines), (args.csv, table)):
             if file:
                 outputs.append(files.enter_context(form(file)))
 
@@ -77,13 +76,13 @@ def _outputs(args: Namespace) -> Iterator[Callable[[dict], None]]:
         yield write
 
 
-Answer = tuple[int, dict]  # the row of the catalogue that it is about
+Answer = tuple[int, dict]  # the row of the catalogue, its record
 
 
 class Answering:
-    """Answers video by video; `bad` has the row of each that has none, with the reason.
+    """Predicts video by video; `bad` holds the rows that failed, with the reasons.
 
-    Raises ConfigError where frames are to be followed and the network cannot do that.
+    Raises ConfigError for --online if the network is not causal.
     """
 
     def __init__(self, network: Network, args: Namespace):
@@ -93,30 +92,30 @@ class Answering:
         self._step = network.open_stream() if args.online else None
 
     def all(self, catalog: Catalog) -> Iterator[Answer]:
-        """The answers, as they come, in the order of rows as far as decoders allow."""
+        """Yield the records as they are ready, in the order of rows as far as decoders allow."""
         self.bad |= {bad.row: bad.reason for bad in catalog.unreadable}
         yield from self._followed(catalog) if self.args.online else self._scored(catalog)
 
     def _scored(self, catalog: Catalog) -> Iterator[Answer]:
-        """Of each video as a whole, or window by window."""
-        make = answers.of_parts if self.args.sliding else answers.of_video
+        """Predict each video as a whole, or window by window."""
+        make = of_parts if self.args.sliding else of_video
         for found in predict(self.network, catalog, self._windows(catalog), self.bad):
             row = found[0].window.row
             with self._reason(catalog, row):
                 yield row, make(self.network, catalog.video(row), found, self.args.top_k)
 
     def _followed(self, catalog: Catalog) -> Iterator[Answer]:
-        """Of each video, frame by frame."""
+        """Predict each video frame by frame."""
         how = {"every": self.args.every, "smooth": self.args.smooth}
         for row in catalog.usable.tolist():
             with self._reason(catalog, row):
                 start = time.perf_counter()
                 moments = follow(self.network, self._step, catalog, row, **how)
                 seconds = time.perf_counter() - start
-                yield row, answers.of_stream(self.network, catalog.video(row), moments, how, seconds)
+                yield row, of_stream(self.network, catalog.video(row), moments, how, seconds)
 
     def _windows(self, catalog: Catalog) -> list[Window]:
-        """What is to be scored of each video: all of it, or one window after the other."""
+        """Return the windows to score: each whole video, or one window after the other."""
         seconds = self.args.sliding
         if not seconds:
             return plans.whole(catalog)
@@ -131,7 +130,7 @@ class Answering:
 
     @contextmanager
     def _reason(self, catalog: Catalog, row: int) -> Iterator[None]:
-        """What makes a video unreadable is the reason why it has no answer."""
+        """Record a DataError in the block as the reason why the video failed."""
         try:
             yield
         except DataError as error:

@@ -1,4 +1,4 @@
-"""The formats of lists and annotations, each read by a module of its own. Adding one is a module and a line here."""
+"""Formats of lists and annotations, one module each. Adding a format takes a module and a line here."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ FORMATS = {  # in the order in which they are tried
 
 
 def format_of(source: Source, name: str) -> str:
-    """The name of a source's format: the given one, or for `auto` the first that recognises it.
+    """Return the name of a source's format: the given one, or for `auto` the first that recognises it.
 
-    Raises DataError where a file is asked for and the source is a folder, or the other way round.
+    Raises DataError if the format is for files and the source is a folder, or the other way round.
     """
     if name == "auto":
         return next(name for name, format in FORMATS.items() if format.recognises(source))

@@ -1,7 +1,7 @@
-"""What every reader of a format gets and gives, and how it reports lines that it cannot read.
+"""Types and helpers shared by the readers of list formats: sources, rows, formats, and errors with line numbers.
 
-A reader turns a `Source` into rows in the source's own terms: paths as they are written there, labels as numbers where
-the source numbers its classes, else as names. It looks at no video and at no folder of videos.
+A reader turns a `Source` into rows with paths as the source writes them, and labels as numbers if the source numbers
+its classes, else as names. It looks at no video and at no folder of videos.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Source:
 
     @property
     def folder(self) -> str:
-        """Where its companions are, such as a file of class names."""
+        """The folder of its companion files, such as a file of class names."""
         return self.path if self.text is None else os.path.dirname(self.path)
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """The lines that are not blank, with their numbers. Only line feeds end one: names may hold any other break."""
+        """Yield (number, line) of the lines that are not blank. Only line feeds end one: names may hold others."""
         for number, line in enumerate((self.text or "").split("\n"), start=1):
             if line and not line.isspace():
                 yield number, line
@@ -72,18 +72,18 @@ class Annotation(NamedTuple):
 
 
 def nfc(name: str) -> str:
-    """The same for names that differ only in how Unicode composes their letters (macOS decomposes them)."""
+    """Return the same for names that differ only in how Unicode composes their letters (macOS decomposes them)."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def nfc_caseless(name: str) -> str:
-    """As `nfc`, and regardless of case."""
+    """Return the same as `nfc`, and the same for names that differ only in case."""
     return nfc(name).casefold()
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a format is recognised and read, and where its videos may be."""
+    """A list format: recognise it, read it, find its videos."""
 
     recognises: Callable[[Source], bool]
     read: Callable[[Source], Annotation]
@@ -95,7 +95,7 @@ class Format:
 
 
 def read_rows(file: str, items: Iterable[tuple[int, Item]], parse: Callable[[int, Item], Row | None]) -> list[Row]:
-    """The rows that `parse` makes of numbered items; None leaves one out.
+    """Return the rows that `parse` makes of numbered items; None leaves one out.
 
     Raises DataError naming the lines at which `parse` raised ValueError, or that there is no row.
     """
@@ -122,7 +122,7 @@ def refuse(problems: list[DataError]) -> None:
 
 
 def number(text: str, what: str, limit: int = LABEL_LIMIT) -> int:
-    """A whole number of at least 0. Raises ValueError naming `what` it should be."""
+    """Parse a whole number of at least 0. Raises ValueError, in which `what` names the number."""
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{what} {text[:40]!r} is not a whole number of at least 0")
     value = int(text) if len(text) <= 10 else limit
@@ -132,21 +132,21 @@ def number(text: str, what: str, limit: int = LABEL_LIMIT) -> int:
 
 
 def split_name(text: str) -> str:
-    """The usual name of a split that is called `text`, or that a file of this name holds; empty where it has none."""
+    """Return the usual name (train, val, test) of a split or of the file that holds it; empty if it has none."""
     found = _SPLIT.search(text.lower())
     return found[1] + (found[2] or "") if found else ""
 
 
 def companion(source: Source, name: str) -> str:
-    """The path of a file that must lie beside a list. Raises DataError where it does not."""
+    """Return the path of a file that must be in the folder of a list. Raises DataError if it is not there."""
     path = os.path.join(source.folder, name)
     if not os.path.isfile(path):
-        raise DataError(f"{source.path}:1", f"needs {name} beside it, which is not there")
+        raise DataError(f"{source.path}:1", f"needs {name} in the same folder, where it is not")
     return path
 
 
 def read_text(path: str) -> str:
-    """The text of a list or a companion of one. Raises DataError where it is no file, or not UTF-8."""
+    """Read a list or a companion file of one. Raises DataError if it is no file, or not UTF-8."""
     if not os.path.isfile(path):  # a device or a pipe might never end
         raise DataError(path, "neither a file nor a folder" if os.path.lexists(path) else "no such file")
     try:

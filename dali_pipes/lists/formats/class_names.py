@@ -15,9 +15,9 @@ _NUMBERED = re.compile(r"([0-9]{1,9})[\s,]+(\S.*)$")
 
 
 def read_class_names(path: str) -> tuple[str, ...]:
-    """The names in a file, one a line, by label. Lines may start with numbers, from 0 or from 1.
+    """Read the class names of a file, one a line, by label. Lines may start with numbers, from 0 or from 1.
 
-    Raises DataError where a name is there twice, or the file has none.
+    Raises DataError if a name occurs twice, or the file has none.
     """
     lines = [(line, content.strip()) for line, content in Source(path, read_text(path)).lines()]
     found = [_NUMBERED.match(name) for _, name in lines]
@@ -36,7 +36,7 @@ def read_class_names(path: str) -> tuple[str, ...]:
 
 
 def asked_for(path: str) -> tuple[str, ...]:
-    """The names in the file that data.class_names gives. Raises DataError, which names the setting."""
+    """Read the file that data.class_names gives. Raises DataError, which names the setting."""
     try:
         return read_class_names(path)
     except DataError as error:
@@ -45,29 +45,29 @@ def asked_for(path: str) -> tuple[str, ...]:
 
 
 class Numbers:
-    """The numbers of classes by name. Blanks, underscores, punctuation and case may differ."""
+    """Maps class names to numbers. Blanks, underscores, punctuation and case may differ."""
 
     def __init__(self, names: Sequence[str]):
         self._names = names
-        self._unknown: dict[str, str] = {}  # and what to say of them
+        self._unknown: dict[str, str] = {}  # messages by name
         self._exact = {name: number for number, name in enumerate(names)}
         squeezed = [squeeze(name) for name in names]
         uses = Counter(squeezed)
         self._squeezed = {key: number for number, key in enumerate(squeezed) if key and uses[key] == 1}
 
     def get(self, name: str) -> int | None:
-        """The number of a class, None where there is no such class."""
+        """Return the number of a class, None if there is no such class."""
         return self._exact.get(name, self._squeezed.get(squeeze(name)))
 
     def of(self, name: str) -> int:
-        """The number of a class. Raises ValueError where there is no such class."""
+        """Return the number of a class. Raises ValueError if there is no such class."""
         number = self.get(name)
         if number is None:
             raise ValueError(self._refusal(name[:80]))
         return number
 
     def _refusal(self, name: str) -> str:
-        """The message for an unknown name; only the first few get the slow search for what was meant."""
+        """Return the message for an unknown name; only the first few get the slow search for a similar name."""
         if name not in self._unknown:
             near = get_close_matches(name, self._names, 1) if len(self._unknown) < SHOWN_PROBLEMS else []
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -77,5 +77,5 @@ class Numbers:
 
 @lru_cache(maxsize=4096)
 def squeeze(name: str) -> str:
-    """The letters and digits of a name, without case: the same for `air drumming` and `Air_Drumming`."""
+    """Return the letters and digits of a name, without case: the same for `air drumming` and `Air_Drumming`."""
     return "".join(filter(str.isalnum, nfc_caseless(name)))

@@ -32,10 +32,10 @@ def read(source: Source) -> Annotation:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether a folder is hidden, or a scan's beside its list."""
+    """Tell whether a folder is hidden, or a catalogue that a scan wrote."""
     return name.startswith(".") or name.endswith(".scan")
 
 
 def is_video_name(name: str) -> bool:
-    """Whether a file is called as videos are; hidden ones are not meant."""
+    """Tell whether a file has the ending of a video and is not hidden."""
     return not name.startswith(".") and name.lower().endswith(VIDEO_EXTENSIONS)

@@ -17,7 +17,7 @@ _USE = {"0": "", "1": "train", "2": "test"}
 
 
 def recognises(source: Source) -> bool:
-    """Whether the folder holds such files."""
+    """Tell whether the folder holds such files."""
     return source.text is None and any(map(_FILE.match, os.listdir(source.path)))
 
 

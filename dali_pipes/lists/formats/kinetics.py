@@ -1,8 +1,8 @@
 """Kinetics-400, -600 and -700: CSV or text with and without a header, and JSON, as DeepMind and CVDF publish them.
 
 A clip is `ID_START_END.mp4`, the times in seconds with six digits. CVDF's archives hold all clips of a split in one
-folder, its repairs for Kinetics-400 in one beside it; other mirrors have a folder for each class, blanks written as
-such or as underscores.
+folder, its repairs for Kinetics-400 in another; other mirrors have a folder for each class, with blanks or underscores
+in the names.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validate", "validation"),
 
 
 def is_table(source: Source) -> bool:
-    """Whether the first line is a header with a YouTube id, a line of such a table, or `class name/clip`."""
+    """Recognise a header with a YouTube id, a line of such a table, or `class name/clip` in the first line."""
     return "youtube_id" in header(source).names or _is_plain(source) or bool(_CLIP.match(source.first_line))
 
 
 def is_json(source: Source) -> bool:
-    """Whether the text is an object of objects."""
+    """Recognise a JSON object of objects."""
     return re.match(r'\s*\{\s*"[^"]*"\s*:\s*\{', source.text or "") is not None
 
 
@@ -76,7 +76,7 @@ def origin(path: str) -> str:
 
 
 def _is_plain(source: Source) -> bool:
-    """Whether the first line is one of a table without its header."""
+    """Tell whether the first line is one of a table without a header."""
     try:
         fields = split(source.first_line, ",")
     except ValueError:

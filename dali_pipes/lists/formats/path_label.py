@@ -13,14 +13,14 @@ _WITH_FRAMES = re.compile(r"\S\s+[1-9][0-9]*\s+[0-9]+\s*$")
 
 
 def has_frames(source: Source) -> bool:
-    """Whether every line could be `path frames label`."""
+    """Recognise a list whose every line could be `path frames label`."""
     if not _WITH_FRAMES.search(source.first_line):
         return False  # most lists are none, and need not be divided into lines to know it
     return all(_WITH_FRAMES.search(line) for _, line in source.lines())
 
 
 def read(source: Source) -> Annotation:
-    """Rows of `path label` lines."""
+    """Read `path label` lines."""
 
     def parse(line: int, content: str) -> Row:
         words = content.rsplit(maxsplit=1)
@@ -32,7 +32,7 @@ def read(source: Source) -> Annotation:
 
 
 def read_with_frames(source: Source) -> Annotation:
-    """Rows of `path frames label` lines; `path` is a folder of frames, or a video when data.suffix makes it one."""
+    """Read `path frames label` lines; `path` is a folder of frames, or a video when data.suffix makes it one."""
 
     def parse(line: int, content: str) -> Row:
         words = content.rsplit(maxsplit=2)

@@ -1,4 +1,4 @@
-"""Something-Something V1 and Jester (`id;label`, with a file of labels beside), and V2 (JSON, with `labels.json`).
+"""Something-Something V1 and Jester (`id;label`, with a file of labels), and V2 (JSON, with `labels.json`).
 
 V1 and Jester are folders of frames, V2 is `id.webm`. Where the file of labels gives no numbers, they follow the
 alphabet, as in the lists that TSM was trained on.
@@ -19,12 +19,12 @@ _SPLIT = re.compile(r"(?<![a-z])(train|validation|val|test)", re.IGNORECASE)
 
 
 def is_csv(source: Source) -> bool:
-    """Whether every line is an id and a label."""
+    """Recognise a list whose every line is an id and a label."""
     return bool(_LINE.match(source.first_line)) and all(_LINE.match(line) for _, line in source.lines())
 
 
 def is_json(source: Source) -> bool:
-    """Whether the text is an array."""
+    """Recognise a JSON array."""
     return re.match(r"\s*\[\s*(\{|\]|$)", source.text or "") is not None
 
 
@@ -61,7 +61,7 @@ def read_json(source: Source) -> Annotation:
 
 
 def _labels(source: Source) -> str:
-    """The file of labels beside a list: `...-v2-train.json` has `...-v2-labels.json`, any other `labels.json`."""
+    """Return the file of labels of a list: `...-v2-train.json` has `...-v2-labels.json`, any other `labels.json`."""
     name = os.path.basename(source.path)
     labels = _SPLIT.sub("labels", name)
     return companion(source, labels if labels != name else f"labels{os.path.splitext(name)[1]}")

@@ -18,12 +18,12 @@ from dali_pipes.lists.formats.annotation import FRAMES_LIMIT, Annotation, Row, S
 
 
 def is_csv(source: Source) -> bool:
-    """Whether the first line names a path and a label."""
+    """Recognise a header that names a path and a label."""
     return {"path", "label"} <= set(header(source).names)
 
 
 def is_jsonl(source: Source) -> bool:
-    """Whether the first line is an object with a path."""
+    """Recognise a JSON object with a path in the first line."""
     try:
         return "path" in json_object(source.first_line)
     except ValueError:
@@ -44,7 +44,7 @@ def read_jsonl(source: Source) -> Annotation:
 
 
 def column(source: Source, name: str) -> list[str]:
-    """A column of a table, for each row of `read_csv`. Raises DataError where there is none."""
+    """Return a column of a table, one value for each row of `read_csv`. Raises DataError if there is none."""
     columns = header(source)
     if name.lower() not in columns.names:
         raise DataError(f"{source.path}:1", f"has no column {name}; it has {', '.join(columns.names)}")
@@ -52,7 +52,7 @@ def column(source: Source, name: str) -> list[str]:
 
 
 def json_object(line: str) -> dict:
-    """The object that a line holds. Raises ValueError."""
+    """Parse the JSON object of a line. Raises ValueError."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -63,7 +63,7 @@ def json_object(line: str) -> dict:
 
 
 def text(fields: Mapping[str, object], name: str) -> str:
-    """A field as text; empty where there is none. Raises ValueError for what is neither text nor a whole number."""
+    """Return a field as text, empty if it is missing. Raises ValueError if it is neither text nor a whole number."""
     value = fields.get(name)
     if isinstance(value, bool) or not (value is None or isinstance(value, str | int)):
         raise ValueError(f"{name} is {json.dumps(value)[:40]}, neither text nor a whole number")
@@ -73,7 +73,7 @@ def text(fields: Mapping[str, object], name: str) -> str:
 
 
 def _row_reader(source: Source) -> Callable[[int, Mapping[str, object]], Row]:
-    """Makes rows of fields; holds all labels to the kind of the first."""
+    """Return a function that makes rows of fields, and requires all labels to be of the kind of the first."""
     named: bool | None = None
 
     def row(line: int, fields: Mapping[str, object]) -> Row:
@@ -102,7 +102,7 @@ class Header(NamedTuple):
     delimiter: str
 
     def fields(self, line: str) -> dict[str, str]:
-        """The fields of a later line, without blanks around them. Raises ValueError where they are not as many."""
+        """Return the fields of a later line, stripped. Raises ValueError if their number is not that of the header."""
         values = split(line, self.delimiter)
         if len(values) != len(self.names):
             raise ValueError(f"{len(values)} fields, but the header names {len(self.names)}")
@@ -110,7 +110,7 @@ class Header(NamedTuple):
 
 
 def header(source: Source) -> Header:
-    """The header of a source, if it has one; else names that mean nothing."""
+    """Parse the first line of a source as a header; without one the names are meaningless."""
     line = source.first_line
     delimiter = max(",\t;", key=line.count)
     try:
@@ -120,7 +120,7 @@ def header(source: Source) -> Header:
 
 
 def split(line: str, delimiter: str) -> list[str]:
-    """The fields of a line, quotes taken off as CSV has them. Raises ValueError."""
+    """Split a line into fields and remove CSV quotes. Raises ValueError."""
     try:
         return [field.strip() for field in next(csv.reader([line.strip("\r\n")], delimiter=delimiter, strict=True))]
     except (csv.Error, StopIteration) as error:
@@ -133,9 +133,9 @@ _DECODER = json.JSONDecoder()
 
 
 def items(source: Source) -> Iterator[tuple[int, object]]:
-    """(line, value) for each item of the source's array, (line, (key, value)) for its object.
+    """Yield (line, value) for each item of the source's array, or (line, (key, value)) for its object.
 
-    Raises DataError with the line where the JSON breaks off or is none.
+    Raises DataError with the line if the JSON is cut off or invalid.
     """
     line, counted = 1, 0
     has_halves = _HALF.search(source.text) is not None
@@ -153,7 +153,7 @@ def items(source: Source) -> Iterator[tuple[int, object]]:
 
 
 def _items(text: str) -> Iterator[tuple[int, object]]:
-    """(position, item) for each item."""
+    """Yield (position, item) for each item."""
     at = _skip(text, 0)
     closing = {"[": "]", "{": "}"}.get(text[at : at + 1])
     if closing is None:
@@ -175,12 +175,12 @@ def _items(text: str) -> Iterator[tuple[int, object]]:
 
 
 def _skip(text: str, at: int) -> int:
-    """The next place that is not blank."""
+    """Return the next position that is not blank."""
     return _BLANKS.match(text, at).end()
 
 
 def _expect(text: str, at: int, mark: str) -> int:
-    """The place after a mark and the blanks around it."""
+    """Return the position after a mark and the blanks around it."""
     at = _skip(text, at)
     if text[at : at + 1] != mark:
         raise json.JSONDecodeError(f"expected {mark!r}", text, at)

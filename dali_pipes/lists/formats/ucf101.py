@@ -1,7 +1,7 @@
-"""UCF101: `trainlist01.txt` and `testlist01.txt` beside `classInd.txt`, which numbers the classes from 1.
+"""UCF101: `trainlist01.txt` and `testlist01.txt` with `classInd.txt`, which numbers the classes from 1.
 
 Test lists have no labels, so the class is always that of the folder. One class is spelled both `HandstandPushups` and
-`HandStandPushups`; case does not count here.
+`HandStandPushups`, so case is ignored here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CLASSES = "classInd.txt"
 
 
 def recognises(source: Source) -> bool:
-    """Whether the first line is one of UCF101's, and its label, if it has one, counts from 1 as `classInd.txt` does."""
+    """Recognise a line of UCF101 whose label, if it has one, counts from 1 as `classInd.txt` does."""
     found = _LINE.match(source.first_line)
     classes = os.path.join(source.folder, _CLASSES)
     if not found or not os.path.isfile(classes):
@@ -27,7 +27,7 @@ def recognises(source: Source) -> bool:
 
 
 def read(source: Source) -> Annotation:
-    """Rows of a train or test list. Raises DataError where `classInd.txt` is missing or contradicts a label."""
+    """Read a train or test list. Raises DataError where `classInd.txt` is missing or contradicts a label."""
     class_names = read_class_names(companion(source, _CLASSES))
     numbers = Numbers(class_names)
 
@@ -44,10 +44,10 @@ def read(source: Source) -> Annotation:
 
 
 def places(row: Row) -> Places:
-    """The class folder, or all videos in one."""
+    """Return the class folder, then the root, for sets with all videos in one folder."""
     return (row.path.partition("/")[0],), ()
 
 
 def origin(path: str) -> str:
-    """The group of clips that were cut from one recording: class and `g01`."""
+    """Return the group of clips that were cut from one recording: class and `g01`."""
     return re.sub(r"_c[0-9]+\.\w+$", "", os.path.basename(path)).casefold()

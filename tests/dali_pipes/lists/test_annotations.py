@@ -217,7 +217,7 @@ def test_a_zero_based_list_beside_classind_is_taken_as_it_is(tree):
 
 def test_a_ucf101_test_list_without_classind_says_so(tree):
     root = tree({"testlist01.txt": UCF["testlist01.txt"]})
-    with pytest.raises(DataError, match=r"testlist01.txt:1: needs classInd.txt beside it"):
+    with pytest.raises(DataError, match=r"testlist01.txt:1: needs classInd.txt in the same folder"):
         read_list(f"{root}/testlist01.txt")
 
 

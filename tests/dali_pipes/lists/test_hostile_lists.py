@@ -78,7 +78,7 @@ def world(tmp_path):
 
 
 def outside(opened, world):
-    """What was opened beside the root: in the world, or of the system's devices and secrets."""
+    """Return the files that were opened outside the root."""
     root = f"{os.path.realpath(world)}/root"
     watched = (os.path.realpath(world), "/dev/zero", "/etc/passwd")
     lists = f"{os.path.realpath(world)}/lists"

@@ -46,8 +46,8 @@ def test_stats_say_what_is_in_a_set(tmp_path, shared, capsys):
         "codecs": "h264 67 %, mpeg4 33 %",
         "pictures": "96x48 67 %, 480x270 33 %",
         "sides % 16 = 0": "67 %",
-        "stored turned": "1 of 3 looked at",
-        "other colours": "1 of 3 looked at",
+        "rotated": "1 of 3 sampled",
+        "other colours": "1 of 3 sampled",
     }.items():
         line = next(line for line in said.splitlines() if line.strip().startswith(subject))
         assert found in line

@@ -237,7 +237,7 @@ def test_nothing_is_written_over_a_source(tmp_path, capsys):
     (tmp_path / "all.list").write_text("a.mp4 0\n")
     before = (tmp_path / "a.mp4").read_bytes()
     assert convert(tmp_path / "all.list", tmp_path) == 2
-    assert "would take the place of its source" in capsys.readouterr().err
+    assert "would replace its source" in capsys.readouterr().err
     assert (tmp_path / "a.mp4").read_bytes() == before
 
 

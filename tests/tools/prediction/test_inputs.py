@@ -1,4 +1,4 @@
-"""What a person names leads to the videos that are meant, each once."""
+"""Command-line sources lead to videos, each once."""
 
 import io
 import os

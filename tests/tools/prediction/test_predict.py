@@ -1,4 +1,4 @@
-"""What tools/predict.py says of videos is what evaluation says of them, and every video is answered or named."""
+"""tools/predict.py gives the scores of evaluation, and predicts or names every video."""
 
 import csv
 import itertools
@@ -208,7 +208,7 @@ def test_mistakes_are_answered_in_a_line(folder, run, tmp_path, monkeypatch, cap
         ([video, "--top-k", 0], "--top-k: 0 is not above 0"),
         ([video, "--stride", 1], "--stride: is the distance between windows"),
         ([video, "--json", tmp_path / "no" / "o.jsonl"], "there is no folder"),
-        ([], "no video to look at"),
+        ([], "no video given"),
         ([tmp_path / "gone.list"], "gone.list: no such file"),
     ]:
         try:
