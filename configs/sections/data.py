@@ -9,6 +9,7 @@ from typing import Literal
 
 from configs.checks import Problem, at_least, fractions
 
+Check = Literal["demux", "ends", "full"]  # the least thorough first
 ListFormat = Literal[
     "auto", "path_label", "path_frames_label", "table", "jsonl", "folders", "kinetics", "kinetics_json",
     "ucf101", "hmdb51", "something_v1", "something_v2", "jester",
@@ -40,7 +41,7 @@ class Data:
     (empty: by the alphabet over data.train)."""
     cache: str = ""
     """Folder for the scanned catalogues; empty: beside each list."""
-    check: Literal["demux", "ends", "full"] = "demux"
+    check: Check = "demux"
     """How thoroughly the scan looks: packets only; the first and last group decoded too; every frame decoded."""
     decoder: Literal["auto", "nvdec", "dali_cpu", "pyav", "jpeg", "hybrid"] = "auto"
     """`auto` takes nvdec where there is a GPU and all videos are for it, else pyav, and says why (docs/data.md). `jpeg`

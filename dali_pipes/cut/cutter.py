@@ -1,9 +1,10 @@
-"""The cut: a video and the frames wanted of it become the smallest bytes that a decoder can turn into those frames.
+"""Cut a video: read the fewest bytes that a decoder can turn into the wanted frames, and make them a small mp4.
 
-Owns which packets are needed, how they are read, and where each wanted frame stands in the result. Decodes nothing.
+This module decides which packets are needed, reads them, and computes the number of each wanted frame in the cut. It
+decodes nothing.
 
-Many videos are cut at once: laid end to end they are one long video, and its arithmetic costs little more than that of
-a short one, most of which is calls to NumPy. Of its P packets K are kept.
+Several videos are cut at once: the arithmetic treats them as one long video, because most of the time for a short one
+is the overhead of the NumPy calls. Shapes: P packets of all videos, K of them kept, B videos, T wanted frames.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dali_pipes.cut.reading import _opened, _read, holding_read_lock, read_cached, releasing_read_lock
+from dali_pipes.cut.reading import holding_read_lock, opened, read_cached, read_range, releasing_read_lock
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.video import bitstream, container, mp4
 from dali_pipes.video.packet_table import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
@@ -24,14 +25,14 @@ from dali_pipes.video.packet_table import DISPOSABLE, INVISIBLE, KEYFRAME, Joine
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What stands in a cut, for a decoder that takes packets and needs no container."""
+    """The packets in a cut, for a decoder that takes packets instead of a container."""
 
     codec: str
-    description: bytes  # as `Video` has it
-    starts: np.ndarray  # [K] where each packet begins
-    sizes: np.ndarray  # [K] and how many bytes it has
+    description: bytes  # `Video.description`
+    starts: np.ndarray  # [K] offset of each packet in `Cut.data`
+    sizes: np.ndarray  # [K] bytes of each packet
     shown: np.ndarray  # [K] the place of its picture among those that the cut shows
-    sync: np.ndarray  # [S] which are keyframes that need nothing before them
+    sync: np.ndarray  # [S] places of the keyframes that need nothing before them
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,15 @@ class Cut:
     packets: int
     """Compressed pictures in `data`: what a decoder has to decode."""
     shape: tuple[int, int]
-    """Height and width that the scan saw, in pixels."""
+    """Height and width found by the scan, in pixels."""
     layout: Layout | None = None
-    """Of a small mp4, whose frame k starts at k * mp4.DURATION ticks; None for a whole file: its frames are counted."""
+    """None for a whole file, whose frames are counted. In a small mp4 frame k starts at k * mp4.DURATION ticks."""
 
 
 def cut(video: Video, frames: np.ndarray) -> Cut:
-    """Read what `frames` need: [T] frame numbers, at least one, in any order, repeats allowed.
+    """Cut out `frames`: [T] frame numbers, at least one, in any order, repeats allowed.
 
-    Raises DataError, naming the file, where it cannot be read or is not what was scanned.
+    Raises DataError with the file's path if it cannot be read or has changed since the scan.
     """
     (result,) = cut_all([video], [np.asarray(frames)])
     if isinstance(result, DataError):
@@ -61,17 +62,19 @@ def cut(video: Video, frames: np.ndarray) -> Cut:
 
 
 def cut_all(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> list[Cut | DataError]:
-    """For each video and the frames wanted of it, what `cut` returns or raises."""
-    with _opened(videos) as descriptors, holding_read_lock():
+    """Cut several videos; for each, what `cut` returns or raises is returned."""
+    with opened(videos) as descriptors, holding_read_lock():
         jobs = zip(videos, frames, descriptors, _plans(videos, frames), strict=True)
         return [attempt(_cut, *job) for job in jobs]
 
 
 def needed(table: PacketTable, frames: np.ndarray) -> np.ndarray:
-    """[K] ascending packet indices: each wanted picture's keyframe up to itself, less pictures that nothing refers to.
+    """Return the [K] ascending indices of the packets that the wanted frames need.
 
-    A leading picture (decoded after its group's keyframe, shown before it) also needs the whole group before. Nothing
-    that stays refers to leading pictures that nobody wants, so those go, and no cut starts with undecodable ones.
+    These are, for each wanted picture, the packets from its group's keyframe up to the picture, without pictures that
+    no other refers to. A leading picture (decoded after its group's keyframe, shown before it) also needs the whole
+    group before. Leading pictures that are not wanted are left out: no picture that is kept refers to them, and a
+    decoder that starts at their keyframe could not decode them.
     """
     wanted = table.decode_position[np.asarray(frames)]
     group = table.groups.searchsorted(wanted, "right") - 1
@@ -86,7 +89,7 @@ def needed(table: PacketTable, frames: np.ndarray) -> np.ndarray:
 
 
 def _keep_for_leading(table: PacketTable, keep: np.ndarray, group: int, last: int) -> None:
-    """Mark in `keep` what the leading picture `last` of a group refers to."""
+    """Mark in `keep` the packets that the leading picture `last` of a group may refer to."""
     keyframe = table.groups[group]
     if keyframe not in table.starts:
         before = table.groups[group - 1]
@@ -96,60 +99,65 @@ def _keep_for_leading(table: PacketTable, keep: np.ndarray, group: int, last: in
 
 
 class _Plan(NamedTuple):
-    """What one cut is made of."""
+    """What one cut is made of. Indices are local (see `_plan_together`)."""
 
     keep: np.ndarray  # [K] indices of its packets
     sizes: np.ndarray  # [K] bytes of each
     shown: np.ndarray  # [K] the place of each one's picture among those that the cut shows
     sync: np.ndarray  # [S] places in `keep` of the keyframes that need nothing before them
     positions: np.ndarray  # [T] int32: `shown` of the wanted frames
-    runs: list[tuple[int, int]]  # (offset, bytes) of each read: packets that are neighbours in the file are one
+    runs: np.ndarray  # [R, 2] (offset, bytes) of each read: packets that are neighbours in the file are read at once
 
 
 def _plans(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> Iterator[_Plan | None]:
-    """How each video is cut; None where it is read whole."""
+    """Plan each video's cut; None where the video is read whole."""
     small = [pair for pair in zip(videos, frames, strict=True) if pair[0].access != "whole"]
-    plans = _plan(*zip(*small, strict=True)) if small else iter(())
+    plans = _plan_together(*zip(*small, strict=True)) if small else iter(())
     return (None if video.access == "whole" else next(plans) for video in videos)
 
 
-def _plan(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> Iterator[_Plan]:
-    """The plan of each cut, from one pass over the packets of all. At least one frame of each video is wanted."""
+def _plan_together(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> Iterator[_Plan]:
+    """Plan the cuts of several videos in one pass over the packets of all. Each video needs at least one wanted frame.
+
+    There are two ways to number packets and their places in a cut. Joined numbers count over all videos, as if the
+    videos were one (`Joined`). Local numbers start from 0 in each video. All is computed in joined numbers; `_split`
+    turns the results into a part for each video, in local numbers.
+    """
     table, counts = Joined(videos), [len(frames_T) for frames_T in frames]
     wanted = np.concatenate(frames) + table.first_frames.repeat(counts)
     keep = needed(table, wanted)
-    seams = keep.searchsorted(table.starts)
-    kept = np.diff(seams, append=len(keep))
-    sync = _fresh_starts(table, keep, seams)
+    cut_starts = keep.searchsorted(table.starts)  # [B] the place in `keep` of each video's first packet
+    sync = _fresh_starts(table, keep, cut_starts)
     shown = _shown(table, keep)
-    shown -= np.minimum.reduceat(shown, seams).repeat(kept)
+    shown -= np.minimum.reduceat(shown, cut_starts).repeat(np.diff(cut_starts, append=len(keep)))
     positions = shown[keep.searchsorted(table.decode_position[wanted])].astype(np.int32)
     sizes, offsets = (table.packets[name][keep].astype(np.int64) for name in ("size", "offset"))
-    run_starts = _run_starts(offsets, sizes, seams)
-    runs = list(zip(offsets[run_starts].tolist(), np.add.reduceat(sizes, run_starts).tolist(), strict=True))
-
-    # Up to here indices run on from one video to the next; those of a plan count from the start of its own video.
-    sync_seams, run_seams = sync.searchsorted(seams), run_starts.searchsorted(seams)
-    sync -= seams.repeat(np.diff(sync_seams, append=len(sync)))
-    keep -= table.starts.repeat(kept)
-    parts = [
-        _split(array, starts)
-        for array, starts in (
-            (keep, seams), (sizes, seams), (shown, seams), (sync, sync_seams),
-            (positions, np.cumsum([0, *counts[:-1]])), (runs, run_seams),
-        )
-    ]  # fmt: skip
-    return map(_Plan, *parts)
+    run_starts = _run_starts(offsets, sizes, cut_starts)
+    runs = np.stack([offsets[run_starts], np.add.reduceat(sizes, run_starts)], axis=1)
+    return map(
+        _Plan,
+        _split(keep, cut_starts, table.starts),
+        _split(sizes, cut_starts),
+        _split(shown, cut_starts),
+        _split(sync, sync.searchsorted(cut_starts), cut_starts),
+        _split(positions, np.cumsum([0, *counts[:-1]])),
+        _split(runs, run_starts.searchsorted(cut_starts)),
+    )
 
 
-def _split(values: np.ndarray | list, starts: np.ndarray) -> Iterator:
-    """The parts of `values` that begin at `starts`."""
-    bounds = [*starts.tolist(), len(values)]
-    return (values[first:last] for first, last in pairwise(bounds))
+def _split(joined: np.ndarray, starts: np.ndarray, zeros: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Split an array at `starts`, one part for each video; `zeros` are the joined numbers that are 0 in each video.
+
+    `_split([0, 3, 7, 8, 12], starts=[0, 2], zeros=[0, 5])` gives [0, 3] and [2, 3, 7].
+    """
+    if zeros is not None:
+        joined = joined - zeros.repeat(np.diff(starts, append=len(joined)))
+    bounds = [*starts.tolist(), len(joined)]
+    return (joined[first:last] for first, last in pairwise(bounds))
 
 
 def _shown(table: PacketTable, keep: np.ndarray) -> np.ndarray:
-    """[K] the place of each kept packet's picture among the pictures that are kept and shown."""
+    """Return [K] the place of each kept packet's picture among the pictures that are kept and shown."""
     visible = table.flags[keep] & INVISIBLE == 0
     by_order = table.order[keep].argsort()
     shown = np.empty(len(keep), np.int64)
@@ -157,41 +165,42 @@ def _shown(table: PacketTable, keep: np.ndarray) -> np.ndarray:
     return shown
 
 
-def _fresh_starts(table: PacketTable, keep: np.ndarray, seams: np.ndarray) -> np.ndarray:
-    """[S] the places in `keep` of keyframes that need nothing before them: those without wanted leading pictures, and
-    the first of each video, which stand at `seams`.
+def _fresh_starts(table: PacketTable, keep: np.ndarray, cut_starts: np.ndarray) -> np.ndarray:
+    """Return [S] the places in `keep` of keyframes that need nothing before them.
+
+    These are the keyframes without kept leading pictures, and the first keyframe of each video.
     """
     sync = (table.flags[keep] & KEYFRAME).nonzero()[0]
     fresh = np.add.reduceat(table.leading[keep], sync, dtype=np.int64) == 0
-    fresh[sync.searchsorted(seams)] = True
+    fresh[sync.searchsorted(cut_starts)] = True
     return sync[fresh]
 
 
-def _run_starts(offsets: np.ndarray, sizes: np.ndarray, seams: np.ndarray) -> np.ndarray:
-    """[R] the places of packets that do not lie right behind the one before them in the same file."""
+def _run_starts(offsets: np.ndarray, sizes: np.ndarray, cut_starts: np.ndarray) -> np.ndarray:
+    """Return [R] the places of packets that do not follow the one before them directly in the same file."""
     apart = np.ones(len(offsets), bool)
     apart[1:] = offsets[1:] != offsets[:-1] + sizes[:-1]
-    apart[seams] = True
+    apart[cut_starts] = True
     return apart.nonzero()[0]
 
 
 def _cut(video: Video, frames: np.ndarray, descriptor: int | DataError, plan: _Plan | None) -> Cut:
-    """The small mp4 of a plan; without a plan, the file itself."""
+    """Read the small mp4 of a plan; without a plan, the whole file."""
     if isinstance(descriptor, DataError):
         raise descriptor
     return _whole(video, frames, descriptor) if plan is None else _small(video, descriptor, plan)
 
 
 def _whole(video: Video, frames: np.ndarray, descriptor: int) -> Cut:
-    with releasing_read_lock():  # much at once, in few calls
-        data = _read(video, descriptor, 0, video.size, os.pread)
+    with releasing_read_lock():  # a few long calls: other threads can work meanwhile
+        data = read_range(video, descriptor, 0, video.size, os.pread)
     return Cut(data, frames.astype(np.int32), len(video.packets), (video.height, video.width))
 
 
 def _small(video: Video, descriptor: int, plan: _Plan) -> Cut:
     sizes = plan.sizes
     if video.access == "ranged":
-        body = [_read(video, descriptor, offset, size, read_cached) for offset, size in plan.runs]
+        body = [read_range(video, descriptor, offset, size, read_cached) for offset, size in plan.runs.tolist()]
     else:
         with releasing_read_lock():
             body = _demuxed(video, descriptor, plan.keep)
@@ -205,8 +214,8 @@ def _small(video: Video, descriptor: int, plan: _Plan) -> Cut:
 
 
 def _demuxed(video: Video, descriptor: int, keep: np.ndarray) -> list[bytes]:
-    """The kept packets, out of one pass over the file in memory."""
-    content = _read(video, descriptor, 0, video.size, os.pread)
+    """Read the file into memory and demux the kept packets from it."""
+    content = read_range(video, descriptor, 0, video.size, os.pread)
     wanted, last = set(keep.tolist()), int(keep[-1])
     kept = []
     with container.open_video(video.path, content) as (source, stream):
@@ -222,7 +231,7 @@ def _demuxed(video: Video, descriptor: int, keep: np.ndarray) -> list[bytes]:
 
 
 def _break_links(video: Video, data: bytes, starts: np.ndarray, sizes: np.ndarray, sync: np.ndarray) -> bytes:
-    """`data` with a mark on each HEVC group that starts afresh: in open groups the numbers of pictures would run on."""
+    """Mark each HEVC group that needs nothing before it as such, see `bitstream.break_link`."""
     prefix = bitstream.length_size(mp4.configuration(video.description, b"hvcC"), "hevc")
     marked = bytearray(data)
     for place in sync.tolist():

@@ -1,6 +1,6 @@
-"""Decoding on CPU threads with PyAV: the frames of a cut as pixels. The caller brings the threads.
+"""Decode the frames of a cut on the CPU with PyAV, on the caller's thread.
 
-Rotation written in a file's header is ignored: frames are as they were coded, as DALI gives them.
+A rotation flag in the file's header is ignored: frames are as they were coded, as DALI gives them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from dali_pipes.errors import DataError
 from dali_pipes.video import container, mp4
 from dali_pipes.video.pyav import reformat
 
-# Concealed damage is not a frame of the video: stop at it. Without `strict`, FFmpeg guesses how far pictures of a
-# stream that does not say so are reordered from the first few, and drops what then comes too late.
+# `explode`: damage is an error, not a concealed picture. `strict`: if a stream does not say how far its pictures are
+# reordered, FFmpeg otherwise guesses it from the first few, and drops pictures that then come too late.
 _OPTIONS = {"err_detect": "explode", "strict": "strict"}
 _CONFIGURATION = {"h264": b"avcC", "hevc": b"hvcC", "vp9": b""}
-"""Codecs that need no container around their packets, and the box of the sample description that their decoder needs.
-Opening a container costs as much as decoding a few pictures; of what else it says of a stream (MPEG-4's tag, say, or
-the size of its pictures) these need nothing."""
+"""Codecs whose packets are decoded without a container, and the box of the sample description that the decoder needs.
+Opening a container takes as long as decoding a few pictures. These codecs need nothing else from it; others need, for
+example, MPEG-4's tag or the size of the pictures."""
 
 
 def decode_frames(cut: Cut, path: str) -> np.ndarray:
-    """[T, H, W, 3] uint8 RGB: the wanted frames of a cut, in the order they were asked for.
+    """Decode the wanted frames of a cut, in the order requested: [T, H, W, 3] uint8 RGB.
 
-    Colours are FFmpeg's default conversion (BT.601 unless the stream says otherwise). Raises DataError naming `path`
-    where the stream is damaged or a frame is missing.
+    Colours are FFmpeg's default conversion (BT.601 unless the stream says otherwise). Raises DataError with `path` if
+    the stream is damaged or a frame is missing.
     """
     frames_THWC = np.empty((len(cut.positions), *cut.shape, 3), np.uint8)
     for rows, picture_HWC in _wanted_pictures(cut, path):
@@ -40,13 +40,13 @@ def decode_frames(cut: Cut, path: str) -> np.ndarray:
 
 
 def decode_pictures(cut: Cut, path: str) -> list[np.ndarray]:
-    """The same as T pictures [H, W, 3], each in the memory that the conversion of its colours left it in."""
+    """Decode the same as T pictures [H, W, 3] that are not copied together: views of FFmpeg's buffers."""
     pictures = {row: picture_HWC for rows, picture_HWC in _wanted_pictures(cut, path) for row in rows}
     return [pictures[row] for row in range(len(pictures))]
 
 
 def _wanted_pictures(cut: Cut, path: str) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Each wanted picture, [H, W, 3], and the places at which it was asked for."""
+    """Yield the places at which a picture was requested, and the picture, [H, W, 3]."""
     rows_of: dict[int, list[int]] = {}
     for row, position in enumerate(cut.positions.tolist()):
         rows_of.setdefault(position, []).append(row)
@@ -62,7 +62,7 @@ def _wanted_pictures(cut: Cut, path: str) -> Iterator[tuple[list[int], np.ndarra
 
 
 def numbered_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(number, frame) of each frame of a cut in the order shown. Raises DataError naming `path`."""
+    """Yield (number, frame) of each frame of a cut in the order shown. Raises DataError with `path`."""
     if cut.layout is None:
         frames = _counted_frames(cut, path)
     elif cut.layout.codec in _CONFIGURATION:
@@ -77,23 +77,24 @@ def numbered_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
 
 
 def _counted_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(number, frame) of each frame of a whole file. They are counted: its times may be anything."""
+    """Yield (number, frame) of each frame of a whole file. Frames are counted, since its times may be anything."""
     with container.open_video(path, cut.data) as (source, stream):
         configure(stream.codec_context)
         yield from enumerate(source.decode(stream))
 
 
 def _frames_of_container(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(number, frame) of each frame of a small mp4, opened as a file."""
+    """Yield (number, frame) of each frame of a small mp4, opened as a file."""
     with container.open_video(path, cut.data) as (source, stream):
         configure(stream.codec_context)
         yield from ((frame.pts // mp4.DURATION, frame) for frame in source.decode(stream))
 
 
 def _frames_of_packets(data: bytes, layout: Layout) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(number, frame) of each picture, from packets alone.
+    """Yield (number, frame) of each picture, from packets alone.
 
-    FFmpeg's HEVC decoder takes a picture number that recurs after a jump for an error: each group ends before the next.
+    FFmpeg's HEVC decoder takes a picture number that recurs after a jump for an error, so it is flushed before each
+    group.
     """
     decoder = _bare_decoder(layout)
     ends = set(layout.sync.tolist()) if layout.codec == "hevc" else set()
@@ -114,7 +115,7 @@ def _numbered(frames: list[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]
 
 
 def _bare_decoder(layout: Layout) -> VideoCodecContext:
-    """A decoder that knows what the sample description says."""
+    """Make a decoder from the sample description."""
     decoder = av.CodecContext.create(layout.codec, "r")
     configure(decoder)
     if kind := _CONFIGURATION[layout.codec]:
@@ -125,14 +126,14 @@ def _bare_decoder(layout: Layout) -> VideoCodecContext:
 
 
 def configure(decoder: VideoCodecContext) -> None:
-    """One thread, and damage is an error."""
+    """Make a decoder use one thread, and report damage as an error."""
     decoder.thread_type = "NONE"
     decoder.thread_count = 1
     decoder.options = _OPTIONS
 
 
 def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
-    """[H, W, 3] uint8 RGB view of a frame; the same numbers as `frame.to_ndarray(format="rgb24")`."""
+    """Convert a frame to [H, W, 3] uint8 RGB, a view; the same numbers as `frame.to_ndarray(format="rgb24")`."""
     plane = reformat(reformatter, frame, format="rgb24").planes[0]
     rows_HB = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
     return rows_HB[:, : plane.width * 3].reshape(plane.height, plane.width, 3)

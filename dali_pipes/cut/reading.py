@@ -1,8 +1,8 @@
-"""Taking turns at work that is many short system calls.
+"""Read byte ranges of files that are still as they were scanned, one thread at a time.
 
-Each such call lets go of the interpreter's lock. Where a second thread waits for the lock, each call wakes it, which
-takes longer than the call, and several threads together do less than one alone. So one thread works at a time, and
-wakes the next when it is done; a thread that has to wait for a disk lets the others go on meanwhile.
+Reading packets is many short system calls, each of which releases the GIL. If a second thread waits for the GIL, each
+call wakes it, which takes longer than the call, and several threads together do less than one alone. So threads hold a
+lock of the project while they read; a thread that has to wait for a disk releases it meanwhile.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from contextlib import contextmanager
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.video.packet_table import Video
 
-_turn = threading.Lock()
+_read_lock = threading.Lock()
 
 
 @contextmanager
 def holding_read_lock() -> Iterator[None]:
-    """Work while no other thread does."""
-    with _turn:
+    """Hold the read lock: no other thread is in such a block meanwhile."""
+    with _read_lock:
         yield
 
 
 @contextmanager
 def releasing_read_lock() -> Iterator[None]:
     """Release the read lock of `holding_read_lock` while this thread waits, or works outside the GIL."""
-    _turn.release()
+    _read_lock.release()
     try:
         yield
     finally:
-        _turn.acquire()
+        _read_lock.acquire()
 
 
 def read_cached(descriptor: int, size: int, offset: int) -> bytes | bytearray:
-    """Inside `holding_read_lock`: up to `size` bytes at `offset`; none only at the end of the file.
+    """Read up to `size` bytes at `offset`, as `os.pread` does; for use inside `holding_read_lock`.
 
-    What is in the page cache is read at once, all else out of turn. Raises OSError as `os.pread` does.
+    What is in the page cache is read at once. If a disk has to be waited for, the read lock is released meanwhile.
     """
     data = bytearray(size)
     try:
         count = os.preadv(descriptor, [data], offset, os.RWF_NOWAIT)
-    except OSError:  # it is not in the cache; or that cannot be asked; or it cannot be read, which `pread` will say
+    except OSError:  # not in the cache; or the file system cannot tell; or not readable, which `pread` will report
         count = 0
     if count == size:
         return data
@@ -57,8 +57,8 @@ Read = Callable[[int, int, int], bytes | bytearray]  # (descriptor, size, offset
 
 
 @contextmanager
-def _opened(videos: Sequence[Video]) -> Iterator[list[int | DataError]]:
-    """A descriptor of each file, or why there is none. They are closed after the block, whatever happens in it."""
+def opened(videos: Sequence[Video]) -> Iterator[list[int | DataError]]:
+    """Open each file for the block: its descriptor, or the reason why it cannot be used."""
     descriptors: list[int | DataError] = []
     try:
         for video in videos:
@@ -71,7 +71,7 @@ def _opened(videos: Sequence[Video]) -> Iterator[list[int | DataError]]:
 
 
 def _open_unchanged(video: Video) -> int:
-    """A descriptor of the file, which is still the one that was scanned."""
+    """Open the file and check that it has not changed since the scan."""
     try:
         descriptor = os.open(video.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -83,7 +83,7 @@ def _open_unchanged(video: Video) -> int:
 
 
 def _changed(video: Video, descriptor: int) -> str:
-    """How the open file differs from the one that was scanned; empty where it does not."""
+    """Return how the open file differs from the one that was scanned; empty if it does not."""
     try:
         now = os.fstat(descriptor)
     except OSError as error:  # a network file system may lose a file while it is open
@@ -93,8 +93,8 @@ def _changed(video: Video, descriptor: int) -> str:
     return "" if now.st_mtime_ns == video.mtime_ns else "changed since the scan (another time stamp)"
 
 
-def _read(video: Video, descriptor: int, offset: int, size: int, read: Read) -> bytes | bytearray:
-    """`size` bytes at `offset`; the kernel may hand them over in parts."""
+def read_range(video: Video, descriptor: int, offset: int, size: int, read: Read) -> bytes | bytearray:
+    """Read `size` bytes at `offset`, in as many calls as the kernel needs. Raises DataError if there are fewer."""
     try:
         data = read(descriptor, size, offset)
         while len(data) < size and (more := read(descriptor, size - len(data), offset + len(data))):

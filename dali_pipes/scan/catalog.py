@@ -1,12 +1,12 @@
-"""The scanned dataset: one memory-mapped file that holds every row of a list and the packet table of every video.
+"""`Catalog`, the scanned dataset: a memory-mapped file with every row of a list and the packet table of every video.
 
-Opening it reads a few hundred bytes, whatever its size; the rest comes in through the page cache, which all processes
-of a host share. What goes into one is the work of `dali_pipes/scan/build.py`; this file owns the format:
+Opening it reads a few hundred bytes, whatever its size; the rest is read through the page cache, which all processes
+of a host share. `dali_pipes/scan/build.py` fills it; this module holds the format:
 
     header   `_HEADER`: magic and version, where the footer starts, its checksum
     packets  the packet tables of all videos, one after the other
     columns  the arrays of `_arrays`, each starting at a multiple of 64 bytes
-    footer   JSON: name, place, length and type of each array, checksum of the columns, all text that is not a row's own
+    footer   JSON: name, offset, length and type of each array, checksum of the columns, texts shared by all rows
 
 The header is filled in last, so an unfinished file cannot be taken for a finished one.
 """
@@ -32,7 +32,7 @@ MAGIC = b"VIDCAT02"  # the number rises when the format changes
 _HEADER = struct.Struct("<8sQI4x")
 _ALIGNMENT = 64
 _ACCESS = get_args(Access)
-_FILE = np.dtype(  # one file of the list; zeros where it is unreadable, but for the first three
+_FILE = np.dtype(  # one file of the list; if it is unreadable, all but the first three are zero
     [
         ("size", "<i8"),
         ("mtime_ns", "<i8"),
@@ -51,33 +51,33 @@ _FILE = np.dtype(  # one file of the list; zeros where it is unreadable, but for
 
 
 class Entry(NamedTuple):
-    """What a scan makes of one file."""
+    """The result of scanning one file."""
 
-    size: int  # bytes, and
-    mtime_ns: int  # modification time when it was looked at; -1 where it was never opened
-    check: int  # how thoroughly it was looked at
-    outcome: Video | str  # the video, or the reason why it is none
+    size: int  # bytes when it was scanned; -1 if it was never opened
+    mtime_ns: int  # modification time when it was scanned; -1 if it was never opened
+    check: int  # thoroughness of the scan: an index in `request.CHECKS`
+    outcome: Video | str  # the video, or the reason why it cannot be used
 
 
 class Catalog:
-    """N rows, those of the list in its order; every array is a view of the file. Cheap to open, copy and send."""
+    """The N rows of a list, in its order. Every array is a view of the file, so opening and pickling are cheap."""
 
     def __init__(self, file: str | Path):
-        """Raises DataError when the file is not a whole catalogue of this version."""
+        """Open a catalogue. Raises DataError if the file is not a complete catalogue of this version."""
         self.file = Path(file)
         try:
             self._raw = np.asarray(np.memmap(self.file, dtype=np.uint8, mode="r"))
             magic, footer_start, checksum = _HEADER.unpack_from(self._raw)
             footer = self._raw[footer_start:].tobytes()
             if magic != MAGIC or zlib.crc32(footer) != checksum:
-                raise ValueError("the file starts or ends otherwise")
+                raise ValueError("its header or its footer is damaged")
         except (OSError, ValueError, struct.error) as error:
             raise DataError(self.file, f"not a whole catalogue of this version: {error}") from error
         footer = json.loads(footer)
         self.source: str = footer["source"]  # the list
         self.base: str = footer["base"]  # the folder that its relative paths start from
         self.digest: str = footer["digest"]  # the list's, as `Listing.digest`
-        self.reader: str = footer["reader"]  # what looked at the files, see `probe.reader`
+        self.reader: str = footer["reader"]  # the version that scanned the files, see `probe.reader`
         self.class_names = tuple(footer["class_names"])
         self._codecs: list[str] = footer["codecs"]
         self._reasons: dict[str, str] = footer["reasons"]  # by row, as JSON wants it: a string
@@ -96,35 +96,35 @@ class Catalog:
         return len(self.label_N)
 
     def __reduce__(self):
-        """Processes hand each other the name of the file, not its content."""
+        """Pickle the name of the file instead of its content."""
         return Catalog, (self.file,)
 
     @cached_property
     def usable(self) -> np.ndarray:
-        """[U] int64: the rows of readable videos, ascending."""
+        """The rows of readable videos: [U] int64, ascending."""
         return np.flatnonzero(self.frames_N)
 
     @cached_property
     def unreadable(self) -> list[Unreadable]:
-        """Each row that is not usable, repeated rows included."""
+        """The rows that are not usable, repeated rows included."""
         return [
             Unreadable(row, self.path(row), self.reason(row)) for row in np.flatnonzero(self.frames_N == 0).tolist()
         ]
 
     def reason(self, row: int) -> str:
-        """Why a row is unreadable."""
+        """Return the reason for which a row is unreadable."""
         return self._reasons[str(self.first_N[row])]
 
     def listed_path(self, row: int) -> str:
-        """A row's path as the list has it: relative to `base`, or absolute."""
+        """Return a row's path as in the list: relative to `base`, or absolute."""
         return os.fsdecode(self._bytes("path", row))
 
     def path(self, row: int) -> str:
-        """The absolute path of a row's video."""
+        """Return the absolute path of a row's video."""
         return os.path.join(self.base, self.listed_path(row))
 
     def video(self, row: int) -> Video:
-        """What the scan knows of a readable row; its packets are a view of the file."""
+        """Return the video of a readable row; its packets are a view of the file."""
         array = self._array
         return Video(
             path=self.path(row),
@@ -141,24 +141,24 @@ class Catalog:
         )
 
     def _bytes(self, name: str, index: int) -> bytes:
-        """The entry of a table of byte strings, which stand end to end."""
+        """Return an entry of a table of byte strings, see `_table`."""
         end = self._array[f"{name}_end"]
         return self._array[name][end[index - 1] if index else 0 : end[index]].tobytes()
 
     def codecs(self) -> dict[str, int]:
-        """How many readable videos each codec has, the commonest first."""
+        """Count the readable videos of each codec, the most frequent first."""
         counts = np.bincount(self._array["codec"][self.usable], minlength=len(self._codecs))
         return {self._codecs[index]: int(counts[index]) for index in np.argsort(-counts, kind="stable")}
 
     def kinds(self) -> tuple[np.ndarray, np.ndarray]:
-        """A row of each kind of readable video (codec, access, description and size), and how many are of it."""
+        """Return a row of each kind of readable video (codec, access, description, size), and each kind's count."""
         columns = [self._array[name][self.usable] for name in ("codec", "access", "description", "width", "height")]
         kind_U = np.ravel_multi_index(columns, [int(column.max(initial=0)) + 1 for column in columns])
         _, first, counts = np.unique(kind_U, return_index=True, return_counts=True)
         return self.usable[first], counts
 
     def check_labels(self, num_classes: int) -> None:
-        """Raises DataError unless every label is below `num_classes`; named classes must be as many."""
+        """Raise DataError unless every label is below `num_classes` and, if classes are named, there are that many."""
         if self.class_names and len(self.class_names) != num_classes:
             raise DataError(
                 self.source,
@@ -178,13 +178,16 @@ class Catalog:
         )
 
     def is_intact(self) -> bool:
-        """Whether the columns are as they were written. Reads them all; the packets are not looked at."""
+        """Return whether the columns are as they were written. Reads all of them, but not the packets."""
         start, end, checksum = self._columns
         return _checksum(self.file, start, end) == checksum
 
 
 def write_catalog(file: Path, listing: Listing, entries: Iterable[Entry], reader: str) -> None:
-    """Write the catalogue of a list, given an entry for each row of `listing.distinct`, in their order, by `reader`."""
+    """Write the catalogue of a list from one entry for each row of `listing.distinct`, in that order.
+
+    `reader`: the version that scanned the files, see `probe.reader`.
+    """
     with open(file, "wb") as out:
         out.write(bytes(_HEADER.size))
         files, texts, descriptions = _write_packets(out, listing.distinct, entries)
@@ -207,7 +210,7 @@ def write_catalog(file: Path, listing: Listing, entries: Iterable[Entry], reader
 
 
 def _write_packets(out: BinaryIO, distinct: np.ndarray, entries: Iterable[Entry]) -> tuple[np.ndarray, dict, list]:
-    """Append all packet tables. Returns [D] _FILE records, the footer's texts, and the table of descriptions."""
+    """Append all packet tables; return [D] _FILE records, the footer's texts, and the table of descriptions."""
     files = np.zeros(len(distinct), _FILE)
     codecs: dict[str, int] = {}
     descriptions: dict[bytes, int] = {}
@@ -227,7 +230,7 @@ def _write_packets(out: BinaryIO, distinct: np.ndarray, entries: Iterable[Entry]
 
 
 def _columns(listing: Listing, files: np.ndarray, descriptions: list[bytes]) -> dict[str, np.ndarray]:
-    """Every array of the file but the packets. Repeated rows take the values of the first."""
+    """Make every array of the file except the packets. Repeated rows take the values of the first."""
     row_N = np.searchsorted(listing.distinct, listing.first_N)
     return {
         "label": listing.label_N,
@@ -239,19 +242,19 @@ def _columns(listing: Listing, files: np.ndarray, descriptions: list[bytes]) -> 
 
 
 def _table(name: str, values: list[bytes]) -> dict[str, np.ndarray]:
-    """Byte strings as two arrays: all of them end to end, and where each ends."""
+    """Store byte strings as two arrays: their concatenation, and the end of each."""
     ends = np.cumsum([len(value) for value in values], dtype=np.int64)
     return {name: np.frombuffer(b"".join(values), np.uint8), f"{name}_end": ends}
 
 
 def _pad(out: BinaryIO) -> int:
-    """Fill up to the next place where an array may start, and return it."""
+    """Pad to the next offset at which an array may start, and return it."""
     out.write(bytes(-out.tell() % _ALIGNMENT))
     return out.tell()
 
 
 def _checksum(file: Path, start: int, end: int) -> int:
-    """Of some of the file's bytes. Read, not mapped: mapped pages would count as this process's memory."""
+    """Return the CRC32 of bytes [start, end). They are read, not mapped: mapped pages would count as own memory."""
     checksum = 0
     with open(file, "rb") as content:
         content.seek(start)

@@ -1,6 +1,6 @@
-"""What an unfinished scan has found so far, on disk, so that a scan killed at any moment goes on where it was.
+"""`Journal`: the results of an unfinished scan on disk, so that a scan that was killed continues where it stopped.
 
-An SQLite file beside the catalogue. The scan, which holds a lock meanwhile, is its only user and removes it at the end.
+It is an SQLite file next to the catalogue. Only the scan that holds the lock uses it, and removes it at the end.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from dali_pipes.scan.catalog import MAGIC, Entry
 from dali_pipes.video.packet_table import PACKET, Video
 
-SECONDS_AT_RISK = 1.0  # a kill loses no more work than this
-_TABLE = f"found_{MAGIC.decode()}"  # what another version found is not looked at
+SECONDS_AT_RISK = 1.0  # the most work that a kill can lose
+_TABLE = f"found_{MAGIC.decode()}"  # results of another version are ignored
 _KEY = "path BLOB PRIMARY KEY, seen_size, seen_mtime_ns, checked, reader"
 _FOUND = "reason, width, height, frames, fps, codec, access, description, size, mtime_ns, packets"
 
 
 class Journal:
-    """Entries by what was asked: a path, and for a folder of pictures what else its answer depends on.
+    """Entries by a key: a file's path; for a folder of pictures also the arguments of its scan.
 
-    One is found again only for the same size and time, by the same reader, and if it was checked at least as well.
+    An entry is found again only for the same size, time and reader, if its check was at least as thorough.
     """
 
     def __init__(self, file: Path, reader: str):
@@ -32,52 +32,52 @@ class Journal:
         self.reader = reader
         try:
             self._open()
-        except sqlite3.OperationalError:  # no place for it, which is the caller's to know
+        except sqlite3.OperationalError:  # the disk is full or read-only: the caller reports it
             raise
-        except sqlite3.DatabaseError:  # damaged: what it held is only work to be done again
+        except sqlite3.DatabaseError:  # damaged: its results are only lost work
             self.remove()
             self._open()
 
     def _open(self) -> None:
         self._database = sqlite3.connect(self.file)
-        self._database.execute("PRAGMA synchronous = OFF")  # safe against a kill; against a power cut it need not be
+        self._database.execute("PRAGMA synchronous = OFF")  # survives a kill; a power cut may lose it
         self._database.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} ({_KEY}, {_FOUND})")
         self._committed = time.monotonic()
 
-    def add(self, question: str, entry: Entry) -> None:
-        """Remember what was found."""
-        values = [os.fsencode(question), entry.size, entry.mtime_ns, entry.check, self.reader, *_columns(entry.outcome)]
+    def add(self, key: str, entry: Entry) -> None:
+        """Store the result for a key."""
+        values = [os.fsencode(key), entry.size, entry.mtime_ns, entry.check, self.reader, *_columns(entry.outcome)]
         self._database.execute(f"INSERT OR REPLACE INTO {_TABLE} VALUES ({', '.join('?' * len(values))})", values)
         if time.monotonic() - self._committed > SECONDS_AT_RISK:
             self._database.commit()
             self._committed = time.monotonic()
 
-    def find(self, question: str, size: int, mtime_ns: int, check: int) -> Entry | None:
-        """What was found, if it was this very file. The question stands for the path of a video."""
+    def find(self, key: str, size: int, mtime_ns: int, check: int) -> Entry | None:
+        """Return the result stored for a key, if the file has not changed. A video's `path` is the key."""
         row = self._database.execute(
             f"SELECT checked, {_FOUND} FROM {_TABLE} "
             "WHERE path = ? AND seen_size = ? AND seen_mtime_ns = ? AND checked >= ? AND reader = ?",
-            (os.fsencode(question), size, mtime_ns, check, self.reader),
+            (os.fsencode(key), size, mtime_ns, check, self.reader),
         ).fetchone()
         if row is None:
             return None
         checked, reason, *shape, packets = row
-        return Entry(size, mtime_ns, checked, reason or Video(question, *shape, np.frombuffer(packets, PACKET)))
+        return Entry(size, mtime_ns, checked, reason or Video(key, *shape, np.frombuffer(packets, PACKET)))
 
     def close(self) -> None:
-        """Keep what was found for the next scan."""
+        """Commit and close; the next scan finds the results."""
         self._database.commit()
         self._database.close()
 
     def remove(self) -> None:
-        """Forget it: the catalogue holds it all."""
+        """Delete the file, once the catalogue holds all results."""
         self._database.close()
         self.file.unlink(missing_ok=True)
         self.file.with_name(f"{self.file.name}-journal").unlink(missing_ok=True)
 
 
 def _columns(outcome: Video | str) -> list:
-    """A video or a reason as the columns of _FOUND."""
+    """Return a video or a reason as the columns of _FOUND."""
     if isinstance(outcome, str):
         return [outcome] + [None] * _FOUND.count(",")
     video = outcome

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -19,7 +20,10 @@ from dali_pipes.errors import DataError
 from dali_pipes.scan import verify
 from dali_pipes.video import bitstream, container, mp4, sample_description
 from dali_pipes.video.bitstream import Picture
-from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Access, Check, Video
+from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Access, Video
+
+if TYPE_CHECKING:
+    from configs.sections.data import Check
 
 READER = 1  # rises when something else is made of a file than before, or another one is refused
 

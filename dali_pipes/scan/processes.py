@@ -1,8 +1,8 @@
-"""Processes that survive what they run: a function is called on many inputs; one that crashes or hangs costs itself.
+"""Call a function on many inputs in several processes; an input that crashes or hangs its process loses only itself.
 
-Owns the processes; knows nothing of videos. A pool of the standard library does not do: when one of its processes dies
-it cannot say at which input, it cannot end a single hung one, and its processes import the program's main module (here:
-torch and DALI) before their first input. These import nothing but the function's own module.
+The pools of the standard library are not enough: if a process dies they do not tell on which input, they cannot end a
+single hung process, and their processes import the program's main module (here: torch and DALI) before the first
+input. These import only the function's module.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 from dali_pipes.errors import DataError
 
-ANSWERS = (DataError, OSError, MemoryError)  # exceptions that an input can be to blame for; any other is our mistake
-OWN_MISTAKE = 1  # Python's exit status after an exception that nobody caught
-_NOTED = 300  # letters of a call that a traceback repeats
+ANSWERS = (DataError, OSError, MemoryError)  # exceptions that an input may cause; any other is a bug of ours
+OWN_MISTAKE = 1  # Python's exit status after an uncaught exception
+_NOTED = 300  # characters of the arguments that a traceback shows
 
 
 class Call(NamedTuple):
-    """One input: what the caller knows it by, the function's arguments, and how long it may take."""
+    """One input: the caller's key for it, the function's arguments, and the time limit."""
 
     key: Any
     arguments: tuple
@@ -46,10 +46,10 @@ class Failure:
 
 
 def call_all(function: Callable, calls: Iterable[Call], count: int) -> Iterator[tuple[Any, Any]]:
-    """(key, result or Failure) of every call, in the order they finish, from at most `count` processes.
+    """Yield (key, result or Failure) of every call as they finish, from at most `count` processes.
 
-    `function` must be importable by its name. Raises RuntimeError when a process does not come up, or the function
-    raises something else than ANSWERS.
+    `function` must be importable by its name. Raises RuntimeError if a process does not start, or the function raises
+    another exception than ANSWERS.
     """
     waiting = iter(calls)
     workers: dict[Connection, _Worker] = {}
@@ -88,18 +88,18 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is the parent's to handle
+            start_new_session=True,  # the parent alone handles Ctrl-C
         )
         theirs.close()
         self.connection.send(function)
 
     def ask(self, call: Call) -> None:
         self.call = call
-        with suppress(BrokenPipeError):  # dead already: `answer` will see it
+        with suppress(BrokenPipeError):  # it has died: `answer` reports it
             self.connection.send((call.arguments, call.seconds))
 
     def answer(self) -> Any:
-        """The result, once the connection has something to say; a Failure if that is the process's end."""
+        """Return the result, or a Failure if the process ended; to be called once the connection is readable."""
         try:
             return self.connection.recv()
         except (EOFError, OSError):
@@ -122,7 +122,7 @@ class _Worker:
 
 
 def serve(descriptor: int) -> None:
-    """A process's whole life: answer calls until the parent closes the connection, or is no more."""
+    """Run in each process: answer calls until the parent closes the connection or dies."""
     connection = Connection(descriptor)
     function = connection.recv()
     while True:
@@ -134,9 +134,9 @@ def serve(descriptor: int) -> None:
 
 
 def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
-    """The result, or a Failure. The alarm ends the process, even one that is in a library's endless loop.
+    """Return the result or a Failure. An alarm ends the process after the time limit, even inside a library.
 
-    A mistake of ours says nothing about the input: it ends the process with a traceback.
+    Any other exception is a bug of ours, not a fault of the input: it ends the process with a traceback.
     """
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:

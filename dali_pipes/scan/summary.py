@@ -1,4 +1,4 @@
-"""What a person is told of a scanned set: a line of summary, a file of bad files, and when it is too bad to use."""
+"""Report on a scanned set: a summary line, quarantine.jsonl, and an error if too many files cannot be read."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def bad_files(catalog: Catalog) -> list[Unreadable]:
 
 
 def write_quarantine(folder: Path, catalog: Catalog) -> None:
-    """One JSON line for each bad file in `folder`; no file where there is none."""
+    """Write a JSON line for each file that cannot be read; remove the file if there is none."""
     lines = [
         json.dumps({"path": bad.path, "label": int(catalog.label_N[bad.row]), "reason": bad.reason}, ensure_ascii=False)
         for bad in bad_files(catalog)
     ]
     unfinished = folder / f"{QUARANTINE}.unfinished"
-    # A name need not be text; what is not becomes the \udcNN that JSON knows.
+    # File names need not be text; bytes that are not become the \udcNN that JSON allows.
     unfinished.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
     os.replace(unfinished, folder / QUARANTINE)
     if not lines:
@@ -39,7 +39,7 @@ def write_quarantine(folder: Path, catalog: Catalog) -> None:
 
 
 def summary(catalog: Catalog, scanned: int, seconds: float) -> str:
-    """What there is, in one line. `scanned`: how many files were looked into for it, in `seconds`."""
+    """Describe the set in one line. `scanned` files were read for it, in `seconds`."""
     total, bad = _distinct(catalog), len(bad_files(catalog))
     videos = f"{total} video{'s' * (total != 1)}"
     done = f"scanned {scanned} of {videos}" if scanned < total else f"scanned {videos}"
@@ -53,7 +53,7 @@ def summary(catalog: Catalog, scanned: int, seconds: float) -> str:
 
 
 def _shape(catalog: Catalog) -> str:
-    """What most of the readable videos are like."""
+    """Describe the most frequent codec and size, and the median length and keyframe interval."""
     rows = catalog.usable
     sample = rows[:: -(-len(rows) // _SAMPLE)].tolist()
     videos = [catalog.video(row) for row in sample]
@@ -67,12 +67,12 @@ def _shape(catalog: Catalog) -> str:
 
 
 def keyframe_interval(video: Video) -> float:
-    """Mean number of pictures from one keyframe to the next."""
+    """Return the mean number of pictures from one keyframe to the next."""
     return max(1, len(video.packets)) / max(1, np.count_nonzero(video.packets["flags"] & KEYFRAME))
 
 
 def check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> None:
-    """Raises DataError when more than a fraction of the files cannot be read, or none can."""
+    """Raise DataError if more than a fraction of the files cannot be read, or none can."""
     total, bad = _distinct(catalog), bad_files(catalog)
     if len(bad) == total and all(file.reason == NO_SUCH_FILE for file in bad):
         cause = (
@@ -91,5 +91,5 @@ def check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> 
 
 
 def _distinct(catalog: Catalog) -> int:
-    """How many files the rows name."""
+    """Count the distinct files."""
     return int(np.count_nonzero(catalog.first_N == np.arange(len(catalog))))

@@ -1,7 +1,7 @@
-"""Proof by decoding: what a full decode of a file gives, and whether cutting gives the same.
+"""Decode a whole file, and check that decoding cuts of it gives the same frames.
 
-The frames of the full decode carry the number of the packet they came from, which settles the order of presentation
-where the container's times do not. Slow: for scans that ask for it, and for the few files that raise doubts.
+The frames of the full decode carry the number of their packet, which gives the order of presentation if the container's
+times do not. This is slow: it is for scans that request it, and for the few files that raise doubts.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dali_pipes.errors import DataError
 from dali_pipes.video import container
 from dali_pipes.video.packet_table import HIDDEN, INVISIBLE, Video
 
-_RANDOM_CLIPS, _CLIP_FRAMES = 4, 8  # beside every group as a whole
+_RANDOM_CLIPS, _CLIP_FRAMES = 4, 8  # compared after all groups
 
 
 def verify_cuts(video: Video) -> Video:
-    """The video as a full decode shows it; cut where that is proved to give the same frames, else read whole.
+    """Decode the whole file; return the video with the table whose cuts give the same frames, else as read whole.
 
-    Raises DataError where pictures are damaged or change size.
+    Raises DataError if pictures are damaged or change size.
     """
     source_P, digests = _full_decode(video)
     for candidate in _candidates(video, source_P):
@@ -36,7 +36,7 @@ def verify_cuts(video: Video) -> Video:
 
 
 def decode_ends(video: Video) -> None:
-    """Decode the first and the last group of pictures; raises DataError where that fails."""
+    """Decode the first and the last group of pictures. Raises DataError if that fails."""
     group_F = video.groups.searchsorted(video.decode_position, "right")
     for group in {int(group_F[0]), int(group_F[-1])}:
         for _ in _decoded(video, np.flatnonzero(group_F == group)):
@@ -44,7 +44,7 @@ def decode_ends(video: Video) -> None:
 
 
 def _full_decode(video: Video) -> tuple[list[int], list[bytes]]:
-    """For each frame that a full decode shows: the index of its packet, and a digest of its pixels."""
+    """Return, for each frame of the full decode, the index of its packet and a digest of its pixels."""
     sources, digests, damaged, sizes = [], [], set(), set()
     reformatter = VideoReformatter()
     for index, frame in _each_frame(video):
@@ -66,7 +66,7 @@ def _full_decode(video: Video) -> tuple[list[int], list[bytes]]:
 
 
 def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
-    """(packet index, frame) of the whole file in the order shown; no frame where a packet cannot be decoded."""
+    """Yield (packet index, frame) of the whole file in the order shown; None instead of a frame that fails."""
     with container.open_video(video.path) as (source, stream):
         decoder = stream.codec_context
         decode.configure(decoder)
@@ -81,7 +81,7 @@ def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
 
 
 def _candidates(video: Video, sources: list[int]) -> Iterator[Video]:
-    """Tables to try: the container's own order, then the order in which the full decode showed the packets."""
+    """Yield tables to try: in the container's order, then in the order in which the full decode gave the packets."""
     if video.access == "whole" or None in sources or len(set(sources)) < len(sources):
         return
     for order in (video.order, _order_of(sources, len(video.packets))):
@@ -93,7 +93,7 @@ def _candidates(video: Video, sources: list[int]) -> Iterator[Video]:
 
 
 def _order_of(sources: list[int], count: int) -> np.ndarray:
-    """[P] presentation order: pictures as shown, each that is not shown behind the one decoded before it."""
+    """Return [P] presentation order; a picture that is not shown comes after the one decoded before it."""
     place = np.full(count, -1.0)
     place[sources] = np.arange(len(sources))
     place = np.where(place < 0, np.maximum.accumulate(place) + 0.5, place)
@@ -101,7 +101,7 @@ def _order_of(sources: list[int], count: int) -> np.ndarray:
 
 
 def _cuts_like(video: Video, digests: list[bytes]) -> bool:
-    """Whether each group, and random clips, decode from a cut to the frames of the full decode."""
+    """Return whether cuts of each group and of random clips decode to the frames of the full decode."""
     group_F = video.groups.searchsorted(video.decode_position, "right")
     clips = [np.flatnonzero(group_F == group) for group in np.unique(group_F)]
     rng = np.random.default_rng(0)
@@ -113,7 +113,7 @@ def _cuts_like(video: Video, digests: list[bytes]) -> bool:
 
 
 def _decoded(video: Video, frames: np.ndarray) -> Iterator[tuple[int, bytes]]:
-    """(frame, digest of its pixels) of each wanted frame, from a cut; raises DataError where one is missing."""
+    """Yield (frame, digest of its pixels) of the wanted frames of a cut. Raises DataError if one is missing."""
     small = cutter.cut(video, frames)
     wanted = dict(zip(small.positions.tolist(), frames.tolist(), strict=True))
     reformatter = VideoReformatter()

@@ -1,6 +1,6 @@
-"""Opening video files through FFmpeg, safely: one regular file, no network, no playlists, no names with a meaning.
+"""Open video files with FFmpeg safely: one regular file, without network, playlists or special file names.
 
-Owns how a file is opened, which of its streams is the video, and what FFmpeg's errors are called.
+This module decides how a file is opened, which of its streams is the video, and the text of FFmpeg's errors.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _CONTAINER_OPTIONS = {
 
 @contextmanager
 def open_video(path: str, content: bytes | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The open container and its video stream; of the file at `path`, or of `content`, with `path` for messages only.
+    """Open the file at `path`, or `content` with `path` only for messages; yield the container and its video stream.
 
-    Whatever FFmpeg refuses while the file is open becomes a DataError. The path is made absolute, so that no name reads
-    as a protocol (`concat:`, `http:`).
+    Every error of FFmpeg while the file is open becomes a DataError. The path is made absolute, so that no name is
+    taken for a protocol (`concat:`, `http:`).
     """
     source = os.path.abspath(path)
     if content is not None:
         source = io.BytesIO(content)
-        source.name = path  # raw streams are told apart with the help of the suffix
+        source.name = path  # FFmpeg uses the suffix to recognise raw streams
     with refusals(path), av.open(source, container_options=_CONTAINER_OPTIONS, **LENIENT_TAGS) as container:
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
@@ -53,7 +53,7 @@ def open_video(path: str, content: bytes | None = None) -> Iterator[tuple[InputC
 
 @contextmanager
 def refusals(path: str) -> Iterator[None]:
-    """What FFmpeg refuses in the block becomes a DataError about `path`."""
+    """Turn errors of FFmpeg in the block into a DataError about `path`."""
     try:
         yield
     except av.FFmpegError as error:
@@ -61,7 +61,7 @@ def refusals(path: str) -> Iterator[None]:
 
 
 def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    """The stream's packets in decode order, without empty ones and without the flush at the end."""
+    """Return the stream's packets in decode order, without empty ones and without the flush at the end."""
     return (packet for packet in container.demux(stream) if packet.size)
 
 
@@ -73,18 +73,18 @@ def _kinds(container: InputContainer) -> str:
 def _reason(error: av.FFmpegError) -> str:
     if isinstance(error, av.InvalidDataError):
         return "is damaged, or not a video"
-    if error.errno == errno.EINVAL:  # what a format outside the list is called
+    if error.errno == errno.EINVAL:  # raised for a format outside the list
         return "is not in a format that is read as video"
     return f"cannot be read ({error.strerror})"
 
 
-USUAL_FPS = 25.0  # of a file that says nothing of its rate
+USUAL_FPS = 25.0  # assumed if a file has no frame rate
 
 
 def frame_times(video: Video) -> np.ndarray:
-    """[frames] float64, ascending: seconds from the first frame shown.
+    """Return the seconds from the first frame to each frame: [frames] float64, ascending. Raises DataError.
 
-    Where a file keeps no times, or none that order its frames, they follow from its frame rate. Raises DataError.
+    If the file has no times, or times that contradict the order of its frames, they are computed from the frame rate.
     """
     with open_video(video.path) as (source, stream):
         ticks_P = [packet.pts for packet in packets(source, stream)]
@@ -97,5 +97,5 @@ def frame_times(video: Video) -> np.ndarray:
 
 
 def duration(time_F: np.ndarray, fps: float) -> float:
-    """Seconds until the last frame's time is over."""
+    """Return the seconds from the first frame to the end of the last one."""
     return float(time_F[-1]) + 1 / (fps or USUAL_FPS)

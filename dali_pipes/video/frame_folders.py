@@ -1,7 +1,6 @@
-"""Videos kept as folders of JPEG pictures, numbered from 1 on: the scan of one, and reading some of its pictures.
+"""Scan and read videos stored as folders of JPEG pictures, numbered from 1.
 
-The form of PaddleVideo's and mmaction2's lists of frames. Decodes only to check; a scan looks at the names of all
-pictures and into the first one.
+PaddleVideo and mmaction2 have lists of such folders. A scan looks at the names of all pictures and opens the first.
 """
 
 from __future__ import annotations
@@ -10,23 +9,27 @@ import io
 import os
 import stat
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from dali_pipes.errors import DataError
-from dali_pipes.video.packet_table import PACKET, Check, Video
+from dali_pipes.video.packet_table import PACKET, Video
+
+if TYPE_CHECKING:
+    from configs.sections.data import Check
 
 FIRST = 1  # the number of the first picture
-_SHOWN = 3  # missing pictures that are named
-_DIGITS = 10  # more are not the number of a picture
+_SHOWN = 3  # missing pictures named in a message
+_DIGITS = 10  # a longer number is not taken for the number of a picture
 
 
 def probe_folder(path: str, check: Check, pattern: str, frames: int) -> Video:
-    """Scan a folder of pictures with names by `pattern`; `frames`: how many the list says there are, 0 if it does not.
+    """Scan a folder of pictures named by `pattern`. `frames`: their number according to the list, 0 if it has none.
 
-    Raises DataError with the path and a reason where pictures are missing or cannot be used. `ends` also decodes the
-    first and the last picture, `full` all of them.
+    `ends` also decodes the first and the last picture, `full` all of them. Raises DataError if pictures are missing or
+    cannot be used.
     """
     try:
         status = os.stat(path)
@@ -63,19 +66,19 @@ def probe_folder(path: str, check: Check, pattern: str, frames: int) -> Video:
 
 
 def read_pictures(video: Video, frames: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The JPEG files of these frames, as uint8 [bytes] each. Raises DataError naming one that cannot be read."""
+    """Read the JPEG files of these frames, each as uint8 [bytes]. Raises DataError if one cannot be read."""
     pattern = video.description.decode()
     names = [picture_name(pattern, frame) for frame in frames.tolist()]
     return tuple(np.frombuffer(_read(video.path, name), np.uint8) for name in names)
 
 
 def picture_name(pattern: str, frame: int) -> str:
-    """The file name of a frame; frames count from 0, files from FIRST."""
+    """Return the file name of a frame; frames count from 0, files from FIRST."""
     return pattern.format(frame + FIRST)
 
 
 def _numbers(present: set[str], pattern: str) -> set[int]:
-    """The numbers of the pictures among these file names, from FIRST on."""
+    """Return the numbers, from FIRST on, of the pictures among these file names."""
     before, after = pattern[: pattern.index("{")], pattern[pattern.index("}") + 1 :]
     digits = (name.removeprefix(before).removesuffix(after) for name in present)
     numbers = {int(number) for number in digits if number.isascii() and number.isdigit() and len(number) < _DIGITS}
@@ -83,9 +86,9 @@ def _numbers(present: set[str], pattern: str) -> set[int]:
 
 
 def _read(folder: str, name: str) -> bytes:
-    """A picture's file, which is a regular one and not empty."""
+    """Read a picture's file, which must be a regular one and not empty."""
     try:
-        # Without waiting: a pipe may never have anything to say.
+        # O_NONBLOCK: opening a pipe could otherwise wait for ever.
         descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             content = file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
@@ -97,7 +100,7 @@ def _read(folder: str, name: str) -> bytes:
 
 
 def _size(folder: str, name: str, *, decode: bool) -> tuple[int, int]:
-    """Width and height of a picture; raises DataError where it is none, or none that decodes."""
+    """Return width and height of a picture. Raises DataError if it is not a JPEG or, with `decode`, is damaged."""
     try:
         with Image.open(io.BytesIO(_read(folder, name)), formats=["JPEG"]) as picture:
             if decode:

@@ -1,7 +1,4 @@
-"""The few mp4 boxes a cut needs: writing a file with one video track, and finding a box in another (ISO/IEC 14496-12).
-
-Knows nothing of videos on disk, of which packets are wanted, or of what is inside a packet.
-"""
+"""Write an mp4 file with one video track, and find boxes in other mp4 files (ISO/IEC 14496-12)."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-TIMESCALE = 30000  # ticks a second; a cut has no speed of its own, so every one plays at 30 frames a second
+TIMESCALE = 30000  # ticks a second; every cut plays at 30 frames a second, as nothing reads its speed
 DURATION = 1000  # ticks a picture: the picture shown as number k starts at k * DURATION exactly
 
 _ENTRY = 16 + 86  # bytes of a `stsd` box before the boxes in its visual entry
@@ -20,12 +17,12 @@ _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)  # 
 
 
 def box(kind: bytes, *parts: bytes) -> bytes:
-    """One box: its size, its kind, its content."""
+    """Return a box: its size, its kind, its content."""
     return struct.pack(">I4s", 8 + sum(map(len, parts)), kind) + b"".join(parts)
 
 
 def find_box(data: bytes, path: tuple[bytes, ...]) -> bytes | None:
-    """The first box at `path`, header included, or None: `find_box(moov_file, (b"moov", b"trak"))`."""
+    """Return the first box at `path` with its header, or None. Example: `find_box(file, (b"moov", b"trak"))`."""
     for kind, head, start, end in walk_boxes(data):
         if kind != path[0]:
             continue
@@ -36,7 +33,7 @@ def find_box(data: bytes, path: tuple[bytes, ...]) -> bytes | None:
 
 
 def configuration(description: bytes, kind: bytes) -> bytes:
-    """What the only entry of a `stsd` box says in its box `kind` (avcC, hvcC, colr, ...), or nothing."""
+    """Return the content of the box `kind` (avcC, hvcC, colr, ...) in the only entry of a `stsd` box, or nothing."""
     for name, head, start, end in walk_boxes(description[_ENTRY:]):
         if name == kind:
             return description[_ENTRY + start + head : _ENTRY + end]
@@ -44,7 +41,7 @@ def configuration(description: bytes, kind: bytes) -> bytes:
 
 
 def colours(description: bytes) -> tuple[int, int, int, int] | None:
-    """Primaries, transfer and matrix (ITU-T H.273) and FFmpeg's range, if the entry of a `stsd` box has them."""
+    """Return primaries, transfer, matrix (ITU-T H.273) and FFmpeg's range of the entry of a `stsd` box, or None."""
     content = configuration(description, b"colr")
     if content[:4] == b"nclx" and len(content) > 10:
         return *struct.unpack(">HHH", content[4:10]), 1 + (content[10] >> 7)
@@ -59,7 +56,7 @@ def walk_boxes(data: bytes) -> Iterator[tuple[bytes, int, int, int]]:
 
 
 def walk_file(descriptor: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """The same of the outermost boxes of an open file, of which only the headers are read."""
+    """Yield the same of the outermost boxes of an open file, reading only their headers."""
     return _walk(lambda start, count: os.pread(descriptor, count, start), os.fstat(descriptor).st_size)
 
 
@@ -79,12 +76,12 @@ def _walk(read: Callable[[int, int], bytes], total: int) -> Iterator[tuple[bytes
 
 
 def write(description: bytes, width: int, height: int, sizes: np.ndarray, shown: np.ndarray, sync: np.ndarray) -> bytes:
-    """Everything of a one-track mp4 up to its packets, which are to follow without gaps.
+    """Return an mp4 of one track up to its packets, which must follow without gaps.
 
-    `description` is a `stsd` box; its entry is made to say `width` and `height`, because DALI believes it, and the file
-    that it is from may say anything there. `sizes` [N] the bytes of each packet in decode order; `shown` [N] the place
-    of its picture in presentation order; `sync` the indices of the keyframes. Composition offsets are signed (version
-    1), so presentation starts at zero with no edit list, and readers that count and readers that time agree.
+    `description`: a `stsd` box. `width` and `height` replace those in its entry, which may be wrong, because DALI uses
+    them. `sizes` [N]: the bytes of each packet in decode order. `shown` [N]: the place of its picture in presentation
+    order. `sync`: the indices of the keyframes. Composition offsets are signed (version 1), so that presentation starts
+    at zero without an edit list, and readers that count frames agree with readers that use times.
     """
     count = len(sizes)
     ticks = count * DURATION
@@ -109,13 +106,13 @@ def write(description: bytes, width: int, height: int, sizes: np.ndarray, shown:
     track = struct.pack(_TKHD, 92, b"tkhd", 7, 0, 0, 1, 0, ticks, 0, 0, 0, _MATRIX, width << 16, height << 16)
     movie = struct.pack(_MVHD, 108, b"mvhd", 0, 0, 0, TIMESCALE, ticks, 0x10000, 0x100, _MATRIX, 2)
     moov = box(b"moov", movie, box(b"trak", track, media))
-    # The chunk's place is the last number of the last box of every level, so it can be set once the length is known.
+    # The chunk's offset is the last number of the last box at every level, so it is appended once the length is known.
     first_packet = len(_FTYP) + len(moov) + 8
     return _FTYP + moov[:-4] + struct.pack(">II4s", first_packet, 8 + int(sizes.sum()), b"mdat")
 
 
 def _composition_offsets(shown: np.ndarray) -> bytes:
-    """The `ctts` box: for each packet, presentation minus decoding time. Empty where the two orders are one."""
+    """Return the `ctts` box: presentation minus decoding time of each packet. Empty if both orders are the same."""
     late = shown - np.arange(len(shown))
     if not late.any():
         return b""

@@ -1,4 +1,4 @@
-"""One video as the scan saw it: everything a cut needs, and nothing that needs the file."""
+"""`Video`, the result of scanning one file: its packet table, and all else that a cut needs to know."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 
 PACKET = np.dtype([("offset", "<u8"), ("size", "<u4"), ("order", "<i4"), ("flags", "u1")])
-"""One compressed packet. `offset`, `size`: its bytes in the file (the offset says nothing unless access is `ranged`);
+"""One compressed packet. `offset`, `size`: its bytes in the file (the offset has a meaning only if access is `ranged`);
 `order`: its picture's place in presentation order among all packets; `flags`: the bits below."""
 
 KEYFRAME = 1  # decoding can start here
 DISPOSABLE = 2  # no other picture refers to this one
-HIDDEN = 4  # decoded but never shown (an edit list leaves it out), so it has no frame number
-INVISIBLE = 8  # decodes to no frame at all (references of VP8 and VP9 that are not shown); also HIDDEN
+HIDDEN = 4  # decoded but never shown, for example because of an edit list, so it has no frame number
+INVISIBLE = 8  # decodes to no frame (references of VP8 and VP9 that are not shown); such packets are HIDDEN as well
 
 Access = Literal["ranged", "demux", "whole", "frames"]
 """How a cut is made. `ranged`: packets are byte ranges of the file. `demux`: packets are found by demuxing the file in
@@ -25,60 +25,61 @@ nothing to cut, the path is a folder with a picture a frame."""
 
 
 class PacketTable:
-    """What follows from the packets of a video; or of several, laid end to end, which to this arithmetic are one long
-    video: each starts with a keyframe, so nothing refers across the seams.
+    """Arrays computed from the packets of one video, or of several joined end to end.
+
+    Joined videos can be treated as one long video: each starts with a keyframe, so no packet refers to another video.
     """
 
     packets: np.ndarray
     """PACKET records in decode order."""
     starts: np.ndarray
-    """[B] int64: the index of each video's first packet."""
+    """The index of each video's first packet: [B] int64."""
 
     @cached_property
     def offsets(self) -> np.ndarray:
-        """[P] int64: where each packet starts in the file."""
+        """The offset of each packet in the file: [P] int64."""
         return self.packets["offset"].astype(np.int64)
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """[P] int64: bytes of each packet."""
+        """The bytes of each packet: [P] int64."""
         return self.packets["size"].astype(np.int64)
 
     @cached_property
     def order(self) -> np.ndarray:
-        """[P] int32: the place of each packet's picture in presentation order."""
+        """The place of each packet's picture in presentation order: [P] int32."""
         return self.packets["order"].copy()
 
     @cached_property
     def flags(self) -> np.ndarray:
-        """[P] uint8: of each packet."""
+        """The flags of each packet: [P] uint8."""
         return self.packets["flags"].copy()
 
     @cached_property
     def reordered(self) -> bool:
-        """Whether pictures are decoded in another order than they are shown in (B-frames)."""
+        """True if pictures are decoded in another order than they are shown (B-frames)."""
         return bool((self.order[1:] < self.order[:-1]).any())
 
     @cached_property
     def decode_position(self) -> np.ndarray:
-        """[frames] int64: for each frame in presentation order, the index of its packet."""
+        """The packet index of each frame in presentation order: [frames] int64."""
         by_order = self.order.argsort(kind="stable") if self.reordered else np.arange(len(self.order))
         return by_order[self.flags[by_order] & HIDDEN == 0]
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """[G] int64: the indices of the keyframe packets, ascending; the first is 0."""
+        """The indices of the keyframe packets, ascending, the first is 0: [G] int64."""
         return (self.flags & KEYFRAME).nonzero()[0]
 
     @cached_property
     def leading(self) -> np.ndarray:
-        """[P] bool: the picture is shown before the keyframe of its group, so it needs the group before."""
+        """True for pictures shown before the keyframe of their group, which need the group before: [P] bool."""
         shown_from = self.order[self.groups]
         return self.order < shown_from.repeat(np.diff(self.groups, append=len(self.order)))
 
     @cached_property
     def trailing(self) -> np.ndarray:
-        """[P] bool: later pictures of its group may refer to it."""
+        """True for pictures to which later pictures of their group may refer: [P] bool."""
         return (self.flags & DISPOSABLE == 0) & ~self.leading
 
 
@@ -86,35 +87,32 @@ class PacketTable:
 class Video(PacketTable):
     """A readable video. `packets` is in decode order (PACKET records) and may be a view of a memory-mapped file.
 
-    A folder of pictures (`frames`) has no packets; its size and time are the folder's own.
+    A folder of pictures (access `frames`) has no packets; its size and time are those of the folder.
     """
 
     path: str
     width: int  # pixels, as coded for display, before any rotation
     height: int
-    frames: int  # shown frames: what a full decode gives
+    frames: int  # number of frames that a full decode gives
     fps: float
     codec: str  # FFmpeg's name: h264, hevc, vp9, mpeg4, ...
     access: Access
     description: bytes
-    """The mp4 `stsd` box; empty where access is `whole` because mp4 cannot hold the codec. For `frames` the pattern of
-    the pictures' names."""
+    """The mp4 `stsd` box; empty if access is `whole` because mp4 cannot hold the codec. If access is `frames`, the
+    pattern of the pictures' names."""
     size: int  # bytes of the file when scanned
-    mtime_ns: int  # its modification time then
+    mtime_ns: int  # modification time of the file when scanned
     packets: np.ndarray
     starts = np.zeros(1, np.int64)
 
 
 class Joined(PacketTable):
-    """The tables of several videos, end to end: packets and frames number on from one video to the next."""
+    """The tables of several videos end to end; packets and frames are numbered over all of them."""
 
     def __init__(self, videos: Sequence[Video]):
         counts = [len(video.packets) for video in videos]
         self.packets = np.frombuffer(bytearray().join([video.packets for video in videos]), PACKET)
         self.starts = np.cumsum([0, *counts[:-1]])
         self.first_frames = np.cumsum([0, *(video.frames for video in videos[:-1])])
-        """[B] int64: the number that each video's first frame has here."""
+        """The number of each video's first frame in this table: [B] int64."""
         self.packets["order"] += self.starts.astype(np.int32).repeat(counts)
-
-
-Check = Literal["demux", "ends", "full"]

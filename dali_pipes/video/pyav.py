@@ -1,4 +1,4 @@
-"""What is said otherwise to one version of PyAV than to another, so that all do the same; 15 to 19 are known."""
+"""Calls that differ between PyAV versions 15 to 19, so that all versions behave the same."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _VERSION = int(av.__version__.partition(".")[0])
 _UNSPECIFIED = 2  # in ITU-T H.273
 
 LENIENT_TAGS = {"metadata_errors": "ignore"} if _VERSION < 19 else {}
-"""For `av.open`: tags may be in any encoding, as those of old AVI files are. From 19 on they may anyway."""
+"""For `av.open`: accept tags in any encoding, as in old AVI files. From 19 on this is always so."""
 
 
 def reformat(reformatter: VideoReformatter, frame: av.VideoFrame, **wanted: Any) -> av.VideoFrame:
-    """`reformatter.reformat` on the caller's thread alone, from the colours that the frame says it has."""
+    """Call `reformatter.reformat` on the caller's thread alone, from the colours of the frame."""
     if _VERSION >= 17:
         return reformatter.reformat(frame, threads=1, **wanted)
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-    said = {"src_color_range": ColorRange.JPEG if full else ColorRange.MPEG}
-    if wanted["format"] == "rgb24":  # that another matrix is wanted makes FFmpeg look at the frame's own
-        said |= {"dst_color_range": ColorRange.JPEG, "dst_colorspace": Colorspace.ITU601}
-    return reformatter.reformat(frame, **{**said, **wanted})
+    colours = {"src_color_range": ColorRange.JPEG if full else ColorRange.MPEG}
+    if wanted["format"] == "rgb24":  # only if another matrix is requested, FFmpeg uses the frame's
+        colours |= {"dst_color_range": ColorRange.JPEG, "dst_colorspace": Colorspace.ITU601}
+    return reformatter.reformat(frame, **{**colours, **wanted})
 
 
 def primaries_and_transfer(frame: av.VideoFrame) -> tuple[int, int]:
-    """What a frame says of its colours beside their matrix and range; before 17 PyAV does not tell."""
+    """Return colour primaries and transfer of a frame; before version 17 PyAV does not have them."""
     return getattr(frame, "color_primaries", _UNSPECIFIED), getattr(frame, "color_trc", _UNSPECIFIED)

@@ -1,6 +1,6 @@
-"""The sample description (`stsd`) of a stream: what an mp4 says about how its packets are to be decoded.
+"""Get the sample description (`stsd`) of a stream: the box of an mp4 with what a decoder must know of the packets.
 
-Copied from mp4 and mov files; for other containers it is made once, when a file is scanned.
+It is copied from mp4 and mov files; for other containers it is made when a file is scanned.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from dali_pipes.video import container, mp4
 
 _TABLE = (b"mdia", b"minf", b"stbl", b"stsd")
-# What PyAV cannot mux, because its decoder is another library's.
+# PyAV cannot mux these, because their decoders are other libraries.
 _BY_HAND = {
     "vp8": (b"vp08", None),
     "av1": (b"av01", b"av1C"),
@@ -22,7 +22,7 @@ _BY_HAND = {
 
 
 def sample_description(path: str, stream: VideoStream, codec: str, moov: bytes) -> bytes:
-    """The stream's `stsd` box with exactly one entry, or nothing where there is no such box."""
+    """Return the stream's `stsd` box if it has exactly one entry, else nothing."""
     description = _copied(moov, stream.id) if moov else b""
     if description:
         return description if description[12:16] == b"\0\0\0\1" else b""
@@ -33,20 +33,20 @@ def sample_description(path: str, stream: VideoStream, codec: str, moov: bytes) 
 
 
 def _copied(moov: bytes, track: int) -> bytes:
-    """The `stsd` of the track with this number."""
+    """Return the `stsd` box of the track with this number."""
     for kind, head, start, end in mp4.walk_boxes(moov[8:]):
         if kind != b"trak":
             continue
         trak = moov[8 + start + head : 8 + end]
         header = mp4.find_box(trak, (b"tkhd",)) or b""
-        number_at = 28 if header[8:9] == b"\1" else 20  # behind two 64-bit or two 32-bit times
+        number_at = 28 if header[8:9] == b"\1" else 20  # after two 64-bit or two 32-bit times
         if int.from_bytes(header[number_at : number_at + 4], "big") == track & 0xFFFFFFFF:
             return mp4.find_box(trak, _TABLE) or b""
     return b""
 
 
 def _entry(kind: bytes, configuration: bytes | None, stream: VideoStream) -> bytes:
-    """A visual sample entry (ISO/IEC 14496-12 12.1.3) with the stream's extradata as its configuration box."""
+    """Make a visual sample entry (ISO/IEC 14496-12 12.1.3) with the stream's extradata as its configuration box."""
     context = stream.codec_context
     extra = mp4.box(configuration, context.extradata or b"") if configuration else b""
     fixed = struct.pack(">6xH16xHHIII H32sHh", 1, context.width, context.height, 72 << 16, 72 << 16, 0, 1, b"", 24, -1)
@@ -54,7 +54,7 @@ def _entry(kind: bytes, configuration: bytes | None, stream: VideoStream) -> byt
 
 
 def _muxed(path: str) -> bytes:
-    """What FFmpeg's muxer writes for the stream, from its first packet."""
+    """Have FFmpeg mux the stream's first packet, and return the `stsd` box that it writes."""
     target = io.BytesIO()
     with container.open_video(path) as (source, stream):
         packet = next(container.packets(source, stream))

@@ -1,15 +1,26 @@
-"""A probe whose files say what it is to do; scanning processes import it. PROBE_LOG names where it notes each call."""
+"""A probe that does what its files say, for tests of the scan. It appends each path to the file named by PROBE_LOG."""
 
 import builtins
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 from dali_pipes.errors import DataError
+from dali_pipes.scan.request import VideoFiles
 from dali_pipes.video.packet_table import KEYFRAME, PACKET, Video
+
+
+@contextmanager
+def scanning() -> Iterator[None]:
+    """Scan video files with `probe` below instead of the real one."""
+    with mock.patch.object(VideoFiles, "probe", staticmethod(probe)):
+        yield
 
 
 def probe(path: str, check: str) -> Video:

@@ -249,8 +249,8 @@ def test_what_is_kept_is_all_that_the_wanted_pictures_refer_to_and_nothing_else(
 def test_videos_planned_together_are_planned_as_each_alone(several, data):
     videos = [stream(groups)[0] for groups in several]
     frames = [data.draw(st.lists(st.integers(0, video.frames - 1), min_size=1, max_size=4)) for video in videos]
-    together = cutter._plan(videos, frames)
-    alone = [next(cutter._plan([video], [some])) for video, some in zip(videos, frames, strict=True)]
+    together = cutter._plan_together(videos, frames)
+    alone = [next(cutter._plan_together([video], [some])) for video, some in zip(videos, frames, strict=True)]
     for one, other in zip(together, alone, strict=True):
         for field, expected in zip(one, other, strict=True):
             np.testing.assert_array_equal(field, expected)
@@ -258,14 +258,14 @@ def test_videos_planned_together_are_planned_as_each_alone(several, data):
 
 def test_packets_that_are_neighbours_in_the_file_are_one_read(tmp_path):
     video = probe(str(write_video(tmp_path / "clip.mp4", "libx264", gop=1)))
-    (plan,) = cutter._plan([video], [np.array([9, 4, 3, 5])])
+    (plan,) = cutter._plan_together([video], [np.array([9, 4, 3, 5])])
     offsets, sizes = video.offsets.tolist(), video.sizes.tolist()
-    assert plan.runs == [(offsets[3], sum(sizes[3:6])), (offsets[9], sizes[9])]
+    assert plan.runs.tolist() == [[offsets[3], sum(sizes[3:6])], [offsets[9], sizes[9]]]
 
 
 def test_neighbouring_packets_of_two_clips_are_two_reads(tmp_path):
     video = probe(str(write_video(tmp_path / "clip.mp4", "libx264", gop=1)))
-    first, second = cutter._plan([video] * 2, [np.array([0]), np.array([1])])
+    first, second = cutter._plan_together([video] * 2, [np.array([0]), np.array([1])])
     assert [len(first.runs), len(second.runs)] == [1, 1]
 
 
@@ -292,7 +292,7 @@ def test_videos_cut_together_are_cut_as_each_alone_and_a_bad_one_harms_no_other(
 def test_a_keyframe_needs_what_is_before_it_only_for_leading_pictures_that_are_wanted():
     video = made_up([KEYFRAME, DISPOSABLE, 0, KEYFRAME, DISPOSABLE, 0], [1, 0, 2, 4, 3, 5])
     for frames, sync in (([2, 4], [0, 2]), ([2, 3], [0]), ([0, 5], [0, 2]), ([0], [0])):
-        (plan,) = cutter._plan([video], [np.array(frames)])
+        (plan,) = cutter._plan_together([video], [np.array(frames)])
         assert plan.sync.tolist() == sync
 
 
@@ -365,7 +365,7 @@ def test_others_go_on_while_a_whole_file_is_read(tmp_path, monkeypatch, access):
     pread, taken = os.pread, []
 
     def watched(*arguments):
-        taken.append(reading._turn.locked())
+        taken.append(reading._read_lock.locked())
         return pread(*arguments)
 
     monkeypatch.setattr(os, "pread", watched)

@@ -57,7 +57,7 @@ def test_what_is_not_in_the_cache_is_read_out_of_turn(descriptor, monkeypatch, e
     read, taken = os.pread, []
 
     def watched(*arguments):
-        taken.append(reading._turn.locked())
+        taken.append(reading._read_lock.locked())
         return read(*arguments)
 
     monkeypatch.setattr(os, "preadv", refuse)

@@ -30,7 +30,8 @@ from tests.support import scripted
 from configs.schema import Data
 from dali_pipes.scan.build import load_catalog
 logging.basicConfig(level=logging.INFO)
-print(len(load_catalog(sys.argv[1], Data(), workers=2, probe=scripted.probe).usable))
+with scripted.scanning():
+    print(len(load_catalog(sys.argv[1], Data(), workers=2).usable))
 """
 
 
@@ -65,7 +66,8 @@ def listed(tmp_path):
 
 def load(source: str, **data):
     """Return the catalogue of scripted files."""
-    return load_catalog(source, Data(**data), workers=2, probe=scripted.probe)
+    with scripted.scanning():
+        return load_catalog(source, Data(**data), workers=2)
 
 
 def quarantined(source: str) -> list[dict]:

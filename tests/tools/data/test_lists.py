@@ -112,8 +112,9 @@ def test_annotations_are_scanned_as_they_are(kinetics, monkeypatch, train, val):
     plant(kinetics, {"all.csv": HEADER + "\n".join(TRAIN + VAL)})
     sources = {"train": f"{kinetics}/{train}", "val": f"{kinetics}/{val}"}
     data = Data(root=f"{kinetics}/videos", max_bad_fraction=0.9, **sources)
-    for source in sources.values():
-        load_catalog(source, data, workers=1, probe=scripted.probe)
+    with scripted.scanning():
+        for source in sources.values():
+            load_catalog(source, data, workers=1)
     train_set, val_set = (open_catalog(source, data) for source in sources.values())
     assert train_set.class_names == val_set.class_names == ("jump", "run")
     assert train_set.usable.tolist() == [0, 1] and val_set.usable.tolist() == [0, 1]

@@ -1,0 +1,119 @@
+"""`ScanRequest`: the rows, files and thoroughness that a catalogue must have to be used as it is.
+
+Video files and folders of pictures are asked for by different arguments; `VideoFiles` and `FrameFolders` hold those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, get_args
+
+import numpy as np
+
+from configs.sections.data import Check
+from dali_pipes.lists.file_status import Files
+from dali_pipes.lists.listing import Listing
+from dali_pipes.scan.catalog import Catalog
+from dali_pipes.scan.probe import probe, reader
+from dali_pipes.video.frame_folders import probe_folder
+
+CHECKS = get_args(Check)  # the least thorough first
+
+
+class Source(Protocol):
+    """A kind of input. `frames` is the number of frames that the list gives for a row, 0 if it gives none."""
+
+    probe: Callable
+
+    def arguments(self, path: str, check: Check, frames: int) -> tuple:
+        """Return the arguments of `probe` for a path."""
+
+    def journal_key(self, path: str, frames: int) -> str:
+        """Return the key under which an unfinished scan files its result."""
+
+    def is_answered_by(self, catalog: Catalog, row: int, frames: int) -> bool:
+        """Return whether the catalogue's row for the same path was scanned with the same arguments."""
+
+
+class VideoFiles:
+    """Rows are video files: the result depends on the file alone."""
+
+    probe = staticmethod(probe)
+
+    def arguments(self, path: str, check: Check, frames: int) -> tuple:
+        return path, check
+
+    def journal_key(self, path: str, frames: int) -> str:
+        return path
+
+    def is_answered_by(self, catalog: Catalog, row: int, frames: int) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class FrameFolders:
+    """Rows are folders of pictures: the result also depends on the names and the number of pictures asked for."""
+
+    pattern: str
+    probe = staticmethod(probe_folder)
+
+    def arguments(self, path: str, check: Check, frames: int) -> tuple:
+        return path, check, self.pattern, frames
+
+    def journal_key(self, path: str, frames: int) -> str:
+        return f"{path}/{self.pattern} {frames}"
+
+    def is_answered_by(self, catalog: Catalog, row: int, frames: int) -> bool:
+        if not catalog.frames_N[row]:  # a catalogue does not keep the arguments that led to a refusal
+            return False
+        return catalog.video(row).description.decode() == self.pattern and frames in (0, catalog.frames_N[row])
+
+
+class ScanRequest:
+    """Which rows a catalogue must hold, the present state of their files, and the least thorough check allowed.
+
+    The D distinct files of the listing are numbered from 0.
+    """
+
+    def __init__(self, listing: Listing, files: Files, check: Check):
+        self.listing = listing
+        self.files = files
+        self.check = CHECKS.index(check)
+        self.source: Source = FrameFolders(listing.frame_pattern) if listing.frame_pattern else VideoFiles()
+
+    def is_met_by(self, catalog: Catalog | None) -> bool:
+        """Return whether the catalogue can be used without a scan."""
+        if catalog is None or (catalog.digest, catalog.base) != (self.listing.digest, self.listing.base):
+            return False
+        rows = self.listing.distinct
+        return (
+            np.array_equal(catalog.size_N[rows], self.files.size_D)
+            and np.array_equal(catalog.mtime_ns_N[rows], self.files.mtime_ns_D)
+            and bool((catalog.check_N[rows] >= self.check).all())
+            and catalog.reader == reader()
+        )
+
+    def path(self, number: int) -> str:
+        """Return the absolute path of a distinct file."""
+        return self.listing.path(self.listing.distinct[number])
+
+    def arguments(self, number: int) -> tuple:
+        """Return the arguments with which `source.probe` scans a distinct file."""
+        return self.source.arguments(self.path(number), CHECKS[self.check], self._num_frames(number))
+
+    def journal_key(self, number: int) -> str:
+        """Return the key under which an unfinished scan files the result of a distinct file."""
+        return self.source.journal_key(self.path(number), self._num_frames(number))
+
+    def is_answered_by(self, catalog: Catalog, row: int, number: int) -> bool:
+        """Return whether a catalogue's row for the same path is the result that a scan of the file would give."""
+        same_file = catalog.size_N[row] == self.files.size_D[number] and (
+            catalog.mtime_ns_N[row] == self.files.mtime_ns_D[number]
+        )
+        thorough = catalog.check_N[row] >= self.check
+        return bool(same_file and thorough) and self.source.is_answered_by(catalog, row, self._num_frames(number))
+
+    def _num_frames(self, number: int) -> int:
+        counts_N = self.listing.num_frames_N
+        return 0 if counts_N is None else int(counts_N[self.listing.distinct[number]])
