@@ -1,7 +1,7 @@
-"""The tables of docs/performance.md, made from benchmarks/results: python benchmarks/tables.py
+"""Write the tables of docs/performance.md from benchmarks/results: python benchmarks/tables.py
 
-A table stands between two comments, `<!-- table NAME -->` and `<!-- end -->`; whatever is between them is replaced by
-the table of that name. `--check` changes nothing and fails where a table is not that of the results.
+The text between the comments `<!-- table NAME -->` and `<!-- end -->` is replaced by the table of that name. `--check`
+changes nothing and fails if a table differs from the results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Row = list[str]
 
 
 def records(file: str, cases: str = "") -> list[Record]:
-    """The records of a results file whose case matches, those of later runs in the place of earlier ones."""
+    """Return the records of a results file whose case matches; later runs replace earlier ones."""
     path = RESULTS / file
     lines = path.read_text().splitlines() if path.exists() else []
     latest = {record["case"]: record for record in map(json.loads, lines)}
@@ -30,14 +30,14 @@ def records(file: str, cases: str = "") -> list[Record]:
 
 
 def rate(record: Record) -> str:
-    """Clips a second, with quartiles."""
+    """Format clips per second with quartiles."""
     low, high = record["clips_per_s_iqr"]
     return f"{record['clips_per_s']:.4g} ({low:.4g}–{high:.4g})"
 
 
 def peers(part: str, file: str = "peers.jsonl") -> Iterator[Row]:
-    """Every contender of a comparison, group by group."""
-    yield ["of", "by", "clips/s (quartiles)", "ours over it", "largest difference, grey levels"]
+    """Yield a row per implementation of a comparison, group by group."""
+    yield ["data", "implementation", "clips/s (quartiles)", "speed-up of ours", "largest pixel difference, grey levels"]
     for record in records(file, f"{part}/"):
         _, video, name = record["case"].split("/", 2)
         if "skipped" in record:
@@ -49,14 +49,14 @@ def peers(part: str, file: str = "peers.jsonl") -> Iterator[Row]:
 
 
 def stages() -> Iterator[Row]:
-    """Every stage of training of every recipe that was measured."""
+    """Yield a row per stage of training and recipe."""
     yield ["case", "clips/s (quartiles)", "time spent waiting for data"]
     for record in records("throughput.jsonl", r"(cut|decode|feed|compute|train)\b"):
         yield [record["case"], rate(record), f"{100 * record['waiting']:.1f} %"]
 
 
 def counts() -> Iterator[Row]:
-    """What is decoded and read for a clip."""
+    """Yield the frames decoded and the bytes read per clip."""
     yield ["case", "frames decoded per clip", "per frame used", "read per clip, kB"]
     for record in records("throughput.jsonl", r"counts\b"):
         decoded, used = record["decoded_per_clip"], record["decoded_per_used"]
@@ -64,13 +64,13 @@ def counts() -> Iterator[Row]:
 
 
 def cuts() -> Iterator[Row]:
-    """What cutting a clip costs."""
+    """Yield the cost of cutting a clip, per video."""
     yield [
         "video",
         "frames decoded per clip",
         "read per clip, kB",
-        "more than needed",
-        "ms a clip, 1 thread",
+        "surplus bytes read",
+        "ms per clip, 1 thread",
         "2 threads",
     ]
     for record in records("cut.jsonl", "cut/"):
@@ -88,13 +88,13 @@ def cuts() -> Iterator[Row]:
 
 
 def streams() -> Iterator[Row]:
-    """What a frame of a stream takes."""
+    """Yield the time per frame of a stream, per network."""
     yield [
         "network",
         "precision",
-        "ms a frame (quartiles)",
-        "99 % take less than, ms",
-        "offline, ms a frame",
+        "ms per frame (quartiles)",
+        "99th percentile, ms",
+        "offline, ms per frame",
         "cache, kB",
     ]
     for record in records("streaming.jsonl"):
@@ -110,8 +110,8 @@ def streams() -> Iterator[Row]:
 
 
 def bytes_moved() -> Iterator[Row]:
-    """The memory traffic of a training step with each form of the shift."""
-    yield ["network", "shift", "MB a picture", "over no shift"]
+    """Yield the memory traffic of a training step, per form of the shift."""
+    yield ["network", "shift", "MB per frame", "relative to no shift"]
     for record in records("bytes.jsonl"):
         network = f"{record['backbone']}, {record['frames']} frames, {record['size']} px, batch {record['clips']}"
         over = f"{100 * (record['over_none'] - 1):+.1f} %"
@@ -119,8 +119,8 @@ def bytes_moved() -> Iterator[Row]:
 
 
 def steps(file: str = "shift.jsonl") -> Iterator[Row]:
-    """A training step with each form of the shift, over one without any."""
-    yield ["precision, mode", "form of the shift", "step time over TSN"]
+    """Yield the time of a training step relative to TSN, per form of the shift."""
+    yield ["precision, mode", "form of the shift", "step time relative to TSN"]
     for record in records(file, "steps/.*/over tsn"):
         _, precision, mode, _ = record["case"].split("/")
         for form in ("tsn again", "auto", "copied", "folded", "reference"):
@@ -128,8 +128,8 @@ def steps(file: str = "shift.jsonl") -> Iterator[Row]:
 
 
 def inference(file: str = "shift.jsonl") -> Iterator[Row]:
-    """A forward pass of the deployed network with each form of the shift, over one without any."""
-    yield ["precision, mode", "form of the shift", "time over TSN"]
+    """Yield the time of the deployed network's forward pass relative to TSN, per form of the shift."""
+    yield ["precision, mode", "form of the shift", "time relative to TSN"]
     found = {record["case"]: record["ms"] for record in records(file, "inference/.*/") if "ms" in record}
     for case, milliseconds in found.items():
         _, precision, mode, form = case.split("/")
@@ -138,8 +138,8 @@ def inference(file: str = "shift.jsonl") -> Iterator[Row]:
 
 
 def trained_snapped() -> Iterator[Row]:
-    """What moving draws towards keyframes does to accuracy."""
-    yield ["recipe", "clip.snap", "top-1, %", "of each seed"]
+    """Yield the accuracy after training with `clip.snap`."""
+    yield ["recipe", "clip.snap", "top-1, %", "per seed"]
     for record in records("snap.jsonl", "train/"):
         snap = record["case"].partition("=")[2]
         seeds = ", ".join(f"{100 * top1:.1f}" for top1 in record["top1_of_seeds"])
@@ -147,8 +147,8 @@ def trained_snapped() -> Iterator[Row]:
 
 
 def snapped() -> Iterator[Row]:
-    """What moving draws towards keyframes saves."""
-    yield ["videos", "clip.snap", "frames decoded per clip", "moved by, frames", "different frames drawn, of 300"]
+    """Yield the decoding saved by `clip.snap`."""
+    yield ["videos", "clip.snap", "frames decoded per clip", "mean move, frames", "distinct frames drawn, of 300"]
     for record in records("snap.jsonl", "count/"):
         _, video, snap = record["case"].split("/")
         decoded, moved = f"{record['decoded_per_clip']:.1f}", f"{record['moved_by']:.1f}"
@@ -178,14 +178,14 @@ TABLES: dict[str, Callable[[], Iterator[Row]]] = {
 
 
 def markdown(rows: Iterator[Row]) -> str:
-    """Rows, the first of them headings, as a table; the first two columns are words."""
+    """Format rows, the first of them headings, as a table whose first two columns are left-aligned."""
     head, *body = rows
     lines = [head, ["---"] * min(2, len(head)) + ["---:"] * (len(head) - 2), *body]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def with_tables(text: str) -> str:
-    """`text` with every table made anew."""
+    """Return `text` with every table written anew."""
     return _PLACE.sub(lambda place: place[1] + markdown(TABLES[place[2]]()) + place[3], text)
 
 
