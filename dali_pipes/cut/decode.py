@@ -55,7 +55,9 @@ def _wanted_pictures(cut: Cut, path: str) -> Iterator[tuple[list[int], np.ndarra
         if (frame.height, frame.width) != cut.shape:
             raise DataError(path, f"a picture is {frame.width}x{frame.height}, not {cut.shape[1]}x{cut.shape[0]}")
         if rows := rows_of.pop(position, None):
-            yield rows, to_rgb(frame, reformatter)
+            with container.refusals(path):
+                picture_HWC = to_rgb(frame, reformatter)
+            yield rows, picture_HWC
             if not rows_of:
                 return
     raise DataError(path, f"{sum(map(len, rows_of.values()))} of {len(cut.positions)} wanted frames do not decode")

@@ -39,9 +39,14 @@ def probe(path: str, check: Check = "demux") -> Video:
     """
     status = _regular_file(path)
     try:
-        video, doubts = _scan(path, status)
+        with container.refusals(path):
+            return _probe(path, status, check)
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})") from error
+
+
+def _probe(path: str, status: os.stat_result, check: Check) -> Video:
+    video, doubts = _scan(path, status)
     if doubts or video.access == "whole" or check == "full":
         return verify.verify_cuts(video)
     if check == "ends":

@@ -71,6 +71,7 @@ def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
         decoder = stream.codec_context
         decode.configure(decoder)
         decoder.copy_opaque = True
+        decoder.open(strict=False)  # where that fails it is no fault of one packet
         for index, packet in enumerate(chain(container.packets(source, stream), [None])):
             if packet:
                 packet.opaque = index

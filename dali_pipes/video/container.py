@@ -15,7 +15,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
@@ -66,8 +66,13 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
 
 
 def _kinds(container: InputContainer) -> str:
-    kinds = {"a cover picture" if stream.type == "video" else stream.type for stream in container.streams}
-    return " and ".join(sorted(kinds)) or "an empty container"
+    return " and ".join(sorted(set(map(_kind, container.streams)))) or "an empty container"
+
+
+def _kind(stream: Stream) -> str:
+    if type(stream) is Stream:  # PyAV 15 and 16 crash when they are asked for its type
+        return "something unknown"
+    return "a cover picture" if stream.type == "video" else stream.type
 
 
 def _reason(error: av.FFmpegError) -> str:

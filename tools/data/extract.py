@@ -11,6 +11,7 @@ from PIL import Image
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
+from dali_pipes.video import container
 from dali_pipes.video.frame_folders import picture_name, probe_folder
 from dali_pipes.video.packet_table import Video
 from dali_pipes.video.pyav import reformat
@@ -36,7 +37,8 @@ def write_pictures(video: Video, target: str, settings: dict) -> dict:
     for number, frame in enumerate(upright.decoded(video.path)):
         if matrix_33 is None:
             matrix_33 = upright.orientation(frame)
-        rgb_HWC = reformat(reformatter, frame, format="rgb24", interpolation=upright.CAREFUL).to_ndarray()
+        with container.refusals(video.path):
+            rgb_HWC = reformat(reformatter, frame, format="rgb24", interpolation=upright.CAREFUL).to_ndarray()
         upright_HWC = np.ascontiguousarray(upright.turned(rgb_HWC, matrix_33))
         path = os.path.join(target, picture_name(settings.pattern, number))
         Image.fromarray(upright_HWC).save(path, "JPEG", quality=settings.quality)

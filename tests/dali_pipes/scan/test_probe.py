@@ -1,5 +1,6 @@
 """The scan of one file: what it sees, what it refuses and in which words, and what more thorough checks add."""
 
+import errno
 import io
 import os
 import struct
@@ -10,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from dali_pipes.cut import decode
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError
@@ -208,6 +210,29 @@ def test_text_is_refused(tmp_path):
 
 def test_sound_alone_is_refused(tmp_path):
     assert refusal(write_sound(tmp_path / "sound.mp4")) == "holds no video, only audio"
+
+
+def test_a_file_of_unknown_tracks_is_not_a_video(tmp_path):
+    path = write_video(tmp_path / "a.avi", "mpeg4", 4)
+    path.write_bytes(path.read_bytes().replace(b"strf", b"JUNK"))
+    assert refusal(path) == "holds no video, only something unknown"
+
+
+def test_a_decoder_that_does_not_start_is_a_reason_to_refuse_a_file(clip, tmp_path):
+    """PyAV 19 says of the second packet that the codec is unknown, by a ValueError."""
+    content = bytearray(clip.read_bytes())
+    content[content.index(b"avcC") + 9] ^= 0xFF  # the number of parameter sets
+    (tmp_path / "a.mp4").write_bytes(content)
+    assert refusal(tmp_path / "a.mp4", "full")
+
+
+def test_colours_that_ffmpeg_cannot_change_are_a_reason_to_refuse_a_file(clip, monkeypatch):
+    video, error = probe(str(clip)), av.error.OSError(errno.EOPNOTSUPP, "Operation not supported")
+    monkeypatch.setattr(decode, "reformat", Mock(side_effect=error))
+    with pytest.raises(DataError, match=r"clip.mp4: cannot be read \(Operation not supported\)"):
+        probe(str(clip), "full")
+    with pytest.raises(DataError, match=r"clip.mp4: cannot be read \(Operation not supported\)"):
+        decode_frames(cut(video, np.array([3])), video.path)
 
 
 @pytest.mark.skipif(av.__version__.startswith("15."), reason="PyAV 15 cannot write a cover picture")
