@@ -1,7 +1,7 @@
-"""Score a recipe's videos: `python eval.py --config tsm_k400_nhwc.yaml --weights runs/x/best.pt`.
+"""Evaluate a network: `python eval.py --config tsm_k400_nhwc.yaml --weights runs/x/best.pt`.
 
-Reads data.test (data.val where that is empty) through the code that training evaluates with. Without --weights it takes
-the best checkpoint of the recipe's run. Exit code 2 for what the user can mend.
+Reads data.test (data.val if that is empty) with the evaluation code of training. Without --weights it takes the best
+checkpoint of the recipe's run. Exit code 2 for user errors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from configs import Config, cli, flat, protocols
 
 
 def arguments() -> Namespace:
-    """The command line; flags become overrides of the recipe's eval section, those of a protocol the weakest."""
+    """Parse the command line. Flags become overrides of the eval section; those of a protocol come first."""
     parser = cli.Parser(prog="eval.py", description="Exact accuracy of a network, alone or under torchrun.")
     cli.add_config_arguments(parser)
     parser.add_argument("--weights", "-w", metavar="FILE", help="weights of any known format; else the run's best.pt")
@@ -29,8 +29,8 @@ def arguments() -> Namespace:
     crops.add_argument("--tencrop", action="store_true", help="the same as eval.crops=ten")
     parser.add_argument("--clips", type=int, metavar="N", help="the same as eval.clips=N")
     cli.add_result_arguments(parser)
-    parser.add_argument("--scores", type=cli.output_file, metavar="FILE.npz", help="write every video's scores there")
-    parser.add_argument("--scores-per-view", action="store_true", help="with --scores: those of each view as well")
+    parser.add_argument("--scores", type=cli.output_file, metavar="FILE.npz", help="write the scores of every video")
+    parser.add_argument("--scores-per-view", action="store_true", help="with --scores: also those of each view")
     parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
     args = parser.parse_args()
     if args.scores_per_view and not args.scores:
@@ -45,11 +45,11 @@ def arguments() -> Namespace:
 
 
 def score(config: Config, args: Namespace) -> None:
-    """One evaluation, from the weights to the line that says what they are worth."""
+    """Evaluate the weights, print and write the result."""
     from engine import distributed, loaders, runtime
     from engine.evaluation.evaluate import evaluate
     from engine.evaluation.results import publish, writing
-    from engine.evaluation.scores import Keeper
+    from engine.evaluation.scores import ScoreCollector
     from engine.runs.environment import environment
     from engine.train.training import build_network
 
@@ -58,7 +58,7 @@ def score(config: Config, args: Namespace) -> None:
         device = runtime.prepare(config.runtime, config.train.seed)
         weights = args.weights or Path(config.train.runs) / config.train.name / "best.pt"
         model = runtime.place(build_network(config, weights), config.runtime, device)
-        keeper = Keeper(views=args.scores_per_view) if args.scores else None
+        keeper = ScoreCollector(views=args.scores_per_view) if args.scores else None
         with closing(loaders.open_loader(config, "test", device)) as loader:
             result = evaluate(model, loader, config, keep=keeper and keeper.add)
         about = {"weights": str(weights), "settings": flat(config), "env": environment()}

@@ -1,4 +1,4 @@
-"""What was asked for: the settings, their checks, and the shipped recipes."""
+"""Settings of a run: their types, defaults and checks, recipes and overrides, and the recipes that ship."""
 
 from configs.batches import batch_per_rank, clips_at_once
 from configs.checks import ConfigError

@@ -1,4 +1,4 @@
-"""How a global batch is shared out: over the ranks, and on a rank over passes through the network."""
+"""Split a global batch over the ranks, and a rank's share over passes through the network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from configs.schema import Train
 
 
 def batch_per_rank(batch: int, ranks: int) -> int:
-    """A rank's share of a global batch. ConfigError, naming the nearest batches that split, where it does not."""
+    """Return a rank's share of a global batch. Raises ConfigError, with the nearest valid batches, if it has none."""
     if batch % ranks == 0:
         return batch // ranks
     below, above = batch // ranks * ranks, -(-batch // ranks) * ranks
@@ -16,7 +16,7 @@ def batch_per_rank(batch: int, ranks: int) -> int:
 
 
 def clips_at_once(train: Train, ranks: int) -> int:
-    """Clips that pass the network together on one rank. ConfigError where a rank's share has no such parts."""
+    """Return the clips in one pass on one rank. Raises ConfigError if train.accumulate does not divide its share."""
     share = batch_per_rank(train.batch, ranks)
     if share % train.accumulate:
         possible = [str(parts) for parts in range(1, share + 1) if share % parts == 0]

@@ -1,4 +1,4 @@
-"""What checks of a section's settings have in common. Each yields a problem for every setting that it finds wrong."""
+"""Checks that several sections share. Each yields a problem for every setting that it finds wrong."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-Problem = tuple[str, str]  # a setting (within a section its name, else the dotted key); what is wrong, what would work
+Problem = tuple[str, str]  # setting (its name within a section, else the dotted key); the error and a remedy
 
 
 def at_least(section: object, **lowest: float) -> Iterator[Problem]:
-    """A problem for each setting of `section`, or item of it, that lies below its lowest allowed value."""
+    """Yield a problem for each setting of `section`, or item of it, below its lowest allowed value."""
     for name, low in lowest.items():
         value = getattr(section, name)
         if not isinstance(value, str) and min(value if isinstance(value, tuple) else (value,), default=low) < low:
@@ -19,7 +19,7 @@ def at_least(section: object, **lowest: float) -> Iterator[Problem]:
 
 
 def fractions(section: object, *names: str) -> Iterator[Problem]:
-    """A problem for each setting of `section` that is not a fraction between 0 and 1."""
+    """Yield a problem for each setting of `section` that is not between 0 and 1."""
     for name in names:
         value = getattr(section, name)
         if not 0 <= value <= 1:
@@ -27,7 +27,7 @@ def fractions(section: object, *names: str) -> Iterator[Problem]:
 
 
 def finite(section: Any) -> Iterator[Problem]:
-    """A problem for each number of `section` that is infinite or not a number."""
+    """Yield a problem for each number of `section` that is infinite or not a number."""
     for setting in fields(section):
         value = getattr(section, setting.name)
         numbers = value if isinstance(value, tuple) else (value,)
@@ -36,4 +36,4 @@ def finite(section: Any) -> Iterator[Problem]:
 
 
 class ConfigError(Exception):
-    """Settings that cannot be used: for each mistake a line with where it was made, what was seen, what would work."""
+    """Invalid settings. One line for each mistake: its place, the value, and a valid alternative."""

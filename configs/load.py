@@ -1,7 +1,7 @@
-"""From a recipe and overrides to a `Config`, or to one error with a line for every mistake.
+"""Build a `Config` from a recipe and overrides, or raise one error with a line for every mistake.
 
-The schema, not YAML, says what a value means: YAML reads `12:30` as 750, `yes` as a truth and `1e-4` as text. So a
-value stays as it was written until OmegaConf converts it to its setting's type.
+The schema, not YAML, defines the type of a value: YAML reads `12:30` as 750, `yes` as true and `1e-4` as text. So a
+value stays text until OmegaConf converts it to the type of its setting.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from configs.checks import ConfigError
 from configs.read import KINDS, SECTIONS, did_you_mean, expected, inside, likely
 from configs.schema import Config
 
-_TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a recipe (a path, or a name in configs/) under `section.key=value` overrides; the last wins.
+    """Load a recipe (a path, or a name in configs/) under `section.key=value` overrides; the last one wins.
 
-    Raises ConfigError with a line for every mistake: where it was made, what was seen, what would work.
+    Raises ConfigError with a line for every mistake.
     """
     draft = _Draft()
     for setting in read.recipe(str(name_or_path)):
@@ -37,7 +37,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
-    """`config` under `section.key=value` overrides. Raises ConfigError as `load` does."""
+    """Return `config` under `section.key=value` overrides. Raises ConfigError as `load` does."""
     draft = _Draft(config)
     for text in overrides:
         draft.put(read.argument(text))
@@ -55,7 +55,7 @@ def overridden(overrides: Sequence[str]) -> dict[str, object]:
 
 
 class _Draft:
-    """A configuration in the making: its values, where each was set, and what is wrong so far."""
+    """A configuration under construction: its values, the place of each, and the errors so far."""
 
     def __init__(self, start: Config | type[Config] = Config) -> None:
         self.tree = OmegaConf.structured(start)
@@ -66,7 +66,7 @@ class _Draft:
         self.refused: set[str] = set()
 
     def put(self, setting: read.Setting) -> None:
-        """Take a setting, or note what is wrong with it."""
+        """Take a setting, or record its error."""
         key, value, self.places[key] = setting
         if isinstance(value, read.Mistake):
             self.refuse(key, value)
@@ -86,12 +86,12 @@ class _Draft:
             self.refuse(key, f"expected {expected(KINDS[key])}, got {_seen(value)}")
 
     def refuse(self, key: str, problem: str) -> None:
-        """Note a mistake under the place where the key was set, or under the key itself where it was not."""
+        """Record an error under the place where the key was set, or under the key if it was not set."""
         self.errors.append(f"{self.places.get(key, key)}: {problem}")
         self.refused.add(key)
 
     def finish(self) -> Config:
-        """The checked configuration, or a ConfigError with everything that is wrong."""
+        """Return the checked configuration, or raise a ConfigError with all errors."""
         missing = OmegaConf.missing_keys(self.tree)
         required = ((key, "required, and the recipe does not set it") for key in KINDS if key in missing)
         config = self._build(unknown=KINDS.keys() & (missing | self.refused))
@@ -103,7 +103,7 @@ class _Draft:
         return config
 
     def _build(self, unknown: set[str]) -> Config:
-        """The plain dataclasses. An unknown value becomes nan: no comparison with it holds, so few checks complain."""
+        """Build the dataclasses. An unknown value becomes nan, which few checks complain of."""
         values = cast(dict[str, dict], OmegaConf.to_container(self.tree))
         for key in unknown:
             section, name = key.split(".")
@@ -113,13 +113,13 @@ class _Draft:
 
 
 def _unambiguous(value: object, kind: object) -> object:
-    """Text made ready for OmegaConf, which takes any number for a truth, and no text for a choice among numbers."""
+    """Prepare text for OmegaConf, which takes any number for a bool, and no text for a Literal of numbers."""
     if kind in (str, float) or not isinstance(value, str):
         return value
     if kind is bool:
-        if value.lower() not in _TRUTHS:
+        if value.lower() not in _BOOLS:
             raise ValueError(value)
-        return _TRUTHS[value.lower()]
+        return _BOOLS[value.lower()]
     try:
         return int(value)
     except ValueError:
@@ -127,7 +127,7 @@ def _unambiguous(value: object, kind: object) -> object:
 
 
 def _seen(value: object) -> str:
-    """A refused value, in few words."""
+    """Show a refused value, shortened."""
     if value is None:
         return "null"
     return "a mapping" if value == {} else reprlib.repr(value)

@@ -1,7 +1,7 @@
-"""The evaluation protocols that results are published with, by name, as settings of a recipe.
+"""Evaluation protocols of published results, by name, as settings of a recipe.
 
-A protocol says which views of a video are scored. How their scores are averaged, and over how many frames, is the
-recipe's to say; so is the size of a crop, unless pictures are shown at full resolution: then it is their short side.
+A protocol defines the views of a video. The recipe defines the average of their scores, the frames of a clip, and the
+crop size, except for full-resolution protocols, which crop at the short side.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ PROTOCOLS = {
     "twice": {"clips": 2, "sampling": "uniform", "crops": "three", "size": "full"},
     "dense": {"clips": 10, "sampling": "dense", "crops": "three", "size": "full"},
 }
-"""`docs/evaluate.md` names the published numbers that each belongs to."""
+"""docs/evaluate.md lists the published results of each."""
 
 
 def overrides(name: str) -> list[str]:
-    """The protocol as `section.key=value` overrides."""
+    """Return a protocol as `section.key=value` overrides."""
     return [f"eval.{key}={value}" for key, value in PROTOCOLS[name].items()]

@@ -67,9 +67,9 @@ def _problems(args: Namespace) -> Iterator[str]:
     if not args.sources:
         yield "no video given; name files, folders, globs or lists of paths, or give paths on stdin with -"
     if args.stride is not None and args.sliding is None:
-        yield "--stride: is the distance between windows, whose length --sliding gives"
+        yield "--stride: is the distance between windows; give their length with --sliding"
     if args.online and args.sliding is not None:
-        yield "--online: follows a video frame by frame, --sliding scores windows of it; choose one"
+        yield "--online: predicts frame by frame, --sliding by windows; choose one"
     for flag in ("top_k", "sliding", "stride", "every", "smooth"):
         value = getattr(args, flag)
         if value is not None and not value > 0:
@@ -79,7 +79,7 @@ def _problems(args: Namespace) -> Iterator[str]:
 def main() -> int:
     exits.exit_quietly_until_started()
     args = arguments()  # before torch is imported: a mistake shows at once
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     from engine import program
     from tools.prediction.run import run
 

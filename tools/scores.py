@@ -38,8 +38,8 @@ def weights(text: str) -> list[float]:
 def arguments() -> Namespace:
     parser = cli.Parser(prog="scores.py", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="written by eval.py --scores")
-    parser.add_argument("--weights", type=weights, metavar="W,W", help="how much each file counts; else all the same")
-    parser.add_argument("--average", choices=AVERAGES, help="of what the mean is taken; else as the files were judged")
+    parser.add_argument("--weights", type=weights, metavar="W,W", help="weight of each file (default: equal)")
+    parser.add_argument("--average", choices=AVERAGES, help="scores to average (default: as in evaluation)")
     cli.add_result_arguments(parser)
     return parser.parse_args()
 
@@ -55,7 +55,7 @@ def score(args: Namespace) -> None:
         raise ConfigError(f"--weights: {len(weights)} for {len(files)} files; give each file one")
     judged = {file.about["settings"]["eval.average"] for file in files}
     if len(judged) > 1 and not args.average:
-        raise ConfigError("--average: the files were judged in different ways; choose logits or probs")
+        raise ConfigError("--average: the files were evaluated with different eval.average; choose logits or probs")
     average = args.average or judged.pop()
     result = scores.count(files, weights, average)
     about = {"files": [str(path) for path in args.files], "file_weights": weights, "average": average}

@@ -18,40 +18,40 @@ ListFormat = Literal[
 
 @dataclass(frozen=True)
 class Data:
-    """Where the videos are and how they are decoded."""
+    """The videos and their decoding."""
 
     source: Literal["video", "synthetic"] = "video"
     """`synthetic` feeds resident random tensors through the same loader contract: is it the loader?"""
     root: str = ""
-    """Folder that the paths in the lists start from; empty: the folder of the list itself."""
+    """Folder that paths in the lists are relative to; empty: the folder of the list."""
     train: str = ""
-    """A list (`path label` a line), a published annotation or a folder with one sub-folder a class; `:train` behind
-    its name means one of several splits that it holds."""
+    """A list (`path label` per line), a published annotation, or a folder with a sub-folder for each class; a suffix
+    `:train` selects one of several splits in a file."""
     val: str = ""
     test: str = ""
-    """What eval.py reads; empty: the same as val."""
+    """The list for eval.py; empty: the same as val."""
     format: ListFormat = "auto"
-    """What the lists are; `auto` recognises them by their content."""
+    """Format of the lists; `auto` detects it from their content."""
     prefix: str = ""
-    """Put before every path of the lists, as a folder."""
+    """Folder to prepend to every path of the lists."""
     suffix: str = ""
-    """Put behind every path of the lists, such as `.mp4`."""
+    """Text to append to every path of the lists, such as `.mp4`."""
     class_names: str = ""
-    """A text file with one class name a line, by label: for reports, and to number the classes of lists that name them
-    (empty: by the alphabet over data.train)."""
+    """A text file with one class name per line, by label. It numbers the classes of lists that name them; empty: they
+    are numbered in alphabetical order over data.train."""
     cache: str = ""
     """Folder for the scanned catalogues; empty: beside each list."""
     check: Check = "demux"
     """How thoroughly the scan looks: packets only; the first and last group decoded too; every frame decoded."""
     decoder: Literal["auto", "nvdec", "dali_cpu", "pyav", "jpeg", "hybrid"] = "auto"
-    """`auto` takes nvdec where there is a GPU and all videos are for it, else pyav, and says why (docs/data.md). `jpeg`
-    reads folders of frames: a list has `folder frames label` a line, or `folder label`. `hybrid` decodes some batches
-    with pyav and the others with nvdec, where that alone cannot keep up."""
+    """`auto`: nvdec if there is a GPU and it supports all videos, else pyav with a message (docs/data.md). `jpeg` reads
+    folders of frames: `folder frames label` or `folder label` per line. `hybrid` decodes some batches with pyav and
+    the others with nvdec, if nvdec alone cannot keep up."""
     cpu_share: float | Literal["auto"] = "auto"
-    """Part of the batches that the CPU decodes (decoder: hybrid); `auto` measures it, so that two runs may differ in
-    which, and so by what the two decoders differ."""
+    """Fraction of batches that the CPU decodes (decoder: hybrid); `auto` measures it, so that two runs may assign
+    batches differently and differ by as much as the decoders do."""
     frame_pattern: str = "img_{:05}.jpg"
-    """The name of a frame's picture by its number, counted from 1 (decoder: jpeg)."""
+    """File name of a frame by its number, counted from 1 (decoder: jpeg)."""
     max_bad_fraction: float = 0.01
     """Training and scanning stop when more than this fraction of the videos cannot be read."""
 
@@ -68,12 +68,12 @@ class Data:
 
 @dataclass(frozen=True)
 class Clip:
-    """How a training clip is taken from a video."""
+    """Sampling and augmentation of training clips, and normalisation of all clips."""
 
     sampling: Literal["uniform", "dense"] = "uniform"
     snap: int = 0
-    """Frames by which a training draw may move towards the keyframe before it, within its segment: fewer to decode, but
-    draws that are no longer even (sampling: uniform)."""
+    """Frames by which a training draw may move back to a keyframe within its segment: fewer frames to decode, but draws
+    that are no longer uniform (sampling: uniform)."""
     size: int = 224
     """Height and width of the network's input, in pixels."""
     train_crop: Literal["multiscale", "random", "center"] = "multiscale"
@@ -83,10 +83,9 @@ class Clip:
     flip: float = 0.5
     """Probability of a horizontal flip."""
     flip_pairs: tuple[int, ...] = ()
-    """Labels that a flip exchanges, such as `pull to the left` and `pull to the right`: [86, 87, 93, 94] are two
-    pairs."""
+    """Pairs of labels that a flip exchanges, such as left and right: [86, 87, 93, 94] are two pairs."""
     antialias: bool = True
-    """Resize as Pillow (TSM); false: as OpenCV (PaddleVideo's TSN), neither antialiased nor rounded the same."""
+    """true: resize as Pillow does (TSM); false: as OpenCV, without antialiasing (PaddleVideo's TSN)."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -105,21 +104,21 @@ class Clip:
 
 @dataclass(frozen=True)
 class Eval:
-    """Which views of a video are scored, and how their scores become one."""
+    """Views of a video in evaluation, and the average of their scores."""
 
     crops: Literal["center", "three", "ten"] = "center"
     clips: int = 1
     sampling: Literal["uniform", "dense"] = "uniform"
     frames: int = 0
-    """Frames per clip; 0: ten_crop_frames where it applies, else model.frames."""
+    """Frames per clip; 0: ten_crop_frames if crops is ten, else model.frames."""
     ten_crop_frames: int = 0
-    """Frames per clip where crops is ten and frames is 0; 0: model.frames. The published tests of TSN take 25."""
+    """Frames per clip if crops is ten and frames is 0; 0: model.frames. TSN's published tests use 25."""
     short_side: int = 256
     size: int | Literal["full"] = 0
-    """Side of the evaluation crop; 0: clip.size; `full`: short_side, as full-resolution protocols take it."""
+    """Side of the evaluation crop; 0: clip.size; `full`: short_side, for full-resolution protocols."""
     average: Literal["logits", "probs"] = "logits"
     batch: int = 0
-    """Videos over all ranks in one batch; 0: as many as keep the frames of a training batch, fewer large ones."""
+    """Videos in a batch over all ranks; 0: chosen so that a batch has no more frames than a training batch."""
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, clips=1, frames=0, ten_crop_frames=0, short_side=16, size=0, batch=0)

@@ -18,31 +18,32 @@ class Model:
     name: Literal["tsm", "tsn"] = "tsm"
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"] = "resnet50"
     width: int = 64
-    """Channels of the ResNet's stem; 64 is the published network, less makes a slim one for demos and tests."""
+    """Channels of the ResNet's stem; 64 is the published network, smaller values are for demos and tests."""
     num_classes: int = MISSING
     frames: int = 8
     """T: frames per clip, in training and (unless the eval section says otherwise) in evaluation."""
     shift_div: int = 8
-    """Of every shifted input, 1/shift_div of the channels takes the next frame and as many the previous one."""
+    """1/shift_div of the channels of a shifted input come from the next frame, and as many from the previous one."""
     shift_every: int = 0
-    """Shift in every nth block of a stage; 0: as MIT, in each, and every second one where a stage has 23 or more."""
+    """Shift in every nth block of a stage; 0: as MIT, every block, or every second one in stages of 23 or more."""
     causal: bool = False
-    """Take channels of the previous frame only, so that streams can be classified as they come (name: tsm)."""
+    """Shift from the previous frame only, for streams (name: tsm)."""
     non_local: bool = False
-    """Add MIT's five non-local blocks, through which all places of all frames see each other (resnet50, resnet101)."""
+    """Add MIT's five non-local blocks: attention over all positions of all frames (resnet50, resnet101)."""
     dropout: float = 0.5
     consensus: Literal["logits", "features"] = "logits"
-    """Average over frames after the classifier (TSM, MIT's TSN) or before its dropout (PaddleVideo's TSN)."""
+    """Average over frames: logits after the classifier (TSM, MIT's TSN), or features before dropout (PaddleVideo's
+    TSN)."""
     fc_std: float = 0.001
     """Standard deviation of the classifier's initial weights."""
     pretrained: str = "imagenet"
     """`imagenet` or `imagenet_v2` (torchvision's weights of either recipe), `none`, or a file: see docs/weights.md."""
     shift: Literal["auto", "reference", "where", "folded"] = "auto"
-    """How the shift is done: `auto` is what was measured to be fast; `folded` is inside the convolution after it."""
+    """Implementation of the shift: `auto` takes the fastest measured one; `folded` is part of the next convolution."""
 
     @property
     def any_frames(self) -> bool:
-        """Whether it takes clips of any number of frames; otherwise of `frames` only."""
+        """True if clips may have any number of frames, not just `frames`."""
         return self.name == "tsn" or self.causal
 
     def problems(self) -> Iterator[Problem]:

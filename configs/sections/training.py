@@ -18,13 +18,13 @@ class Optim:
     lr: float = MISSING
     """Base learning rate, for a global batch of lr_for_batch."""
     lr_for_batch: int = 0
-    """The rate in use is lr * train.batch / lr_for_batch; 0: lr as it is, whatever the batch."""
+    """The learning rate is lr * train.batch / lr_for_batch; 0: lr, whatever the batch."""
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
     decay: Literal["weights", "all", "classifier"] = "weights"
-    """What weight_decay is for: convolution and linear weights (TSM); norms and biases too (PaddleVideo's TSN); the
-    classifier's weight alone (PaddleVideo's TSM on UCF101)."""
+    """Parameters that weight_decay applies to: convolution and linear weights (TSM); also norms and biases
+    (PaddleVideo's TSN); only the classifier's weight (PaddleVideo's TSM on UCF101)."""
     schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = ()
     """Epochs after which the rate is multiplied by gamma (schedule: step)."""
@@ -39,7 +39,7 @@ class Optim:
     bias_lr_mult: float = 1.0
     label_smoothing: float = 0.0
     impl: Literal["torch", "apex"] = "torch"
-    """`apex`: NVIDIA's fused SGD, where that is built; the same update."""
+    """`apex`: NVIDIA's fused SGD, if installed; the same update."""
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, lr=0, weight_decay=0, milestones=1, gamma=0, warmup_epochs=0, clip_norm=0)
@@ -55,7 +55,7 @@ class Optim:
 
 @dataclass(frozen=True)
 class Train:
-    """The run: how long, how large, where it is written."""
+    """Length, batch, regularisation and folder of a run."""
 
     name: str = MISSING
     """Name of the run; its folder is `runs/name`."""
@@ -64,25 +64,25 @@ class Train:
     batch: int = MISSING
     """Clips per optimizer step over all ranks."""
     accumulate: int = 1
-    """Parts that a rank's clips pass the network in, one after the other, for less memory: the same gradient, except
-    that batch norms see a part at a time."""
+    """Passes through the network per step, to save memory: the same gradient, except that batch norms see one part of
+    the batch at a time."""
     mixup: float = 0.0
-    """Alpha of the Beta distribution that says in which proportion clips are mixed; 0: they are not."""
+    """Alpha of mixup's Beta distribution; 0: no mixup."""
     cutmix: float = 0.0
-    """The same for boxes that clips exchange; where both are set, one of the two is chosen for each batch."""
+    """Alpha of CutMix; 0: no CutMix. If both are set, one of the two is chosen for each batch."""
     ema: float = 0.0
-    """Decay of the running average of the weights, which is then what is evaluated and kept as the best; 0: none."""
+    """Decay of the running average of the weights, which is then evaluated and kept as the best; 0: none."""
     partial_bn: bool = False
-    """Keep the statistics, weight and bias of all batch norms but the first as they are, as MIT does on UCF101."""
+    """Freeze statistics, weights and biases of all batch norms but the first, as MIT does on UCF101."""
     seed: int = 0
     log_every: int = 20
-    """Steps between two log lines: the only places where training reads numbers from the device."""
+    """Steps between two log lines; only there does training read numbers from the device."""
     eval_every: int = 1
     """Epochs between two evaluations; 0: only at the end."""
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
     keep: int = 2
-    """How many of the newest checkpoints are kept, beside the best."""
+    """Number of checkpoints to keep, besides the best."""
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, epochs=1, batch=1, seed=0, log_every=1, eval_every=0, checkpoint_every=1, keep=2)
@@ -95,19 +95,19 @@ class Train:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What the run computes on. Nothing here may change a result beyond rounding."""
+    """Hardware, precision and threads. Nothing here changes a result beyond rounding."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp16", "bf16", "fp32"] = "auto"
-    """`auto`: fp16 on a GPU, bf16 on a CPU with instructions for it, else fp32."""
+    """`auto`: fp16 on a GPU, bf16 on a CPU with bf16 instructions, else fp32."""
     channels_last: bool = True
     batchnorm: Literal["torch", "apex"] = "torch"
-    """`apex`: NVIDIA's, fused with the ReLUs and additions behind them, where that is built; fp16 without compile."""
+    """`apex`: NVIDIA's, fused with the ReLUs and additions after them, if installed; fp16 without compile."""
     compile: Literal["auto", "on", "off"] = "auto"
     threads: int | Literal["auto"] = "auto"
-    """Threads that cut and decode, per rank; `auto`: this rank's share of the cores."""
+    """Threads per rank that cut and decode; `auto`: this rank's share of the cores."""
     prefetch: int = 3
-    """Batches in preparation ahead of the one in use."""
+    """Batches to prepare in advance."""
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, threads=1, prefetch=1)

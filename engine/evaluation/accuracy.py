@@ -1,7 +1,7 @@
-"""How often the best guesses are right: counted exactly, whatever gives the scores.
+"""Exact accuracy from scores.
 
-Everything is counted in integers, and a loss is kept for each video until the end, so that neither the order in which
-videos come nor the number of ranks that share them changes a digit. Equal scores rank by label.
+Everything is counted in integers, and the loss of each video is kept until the end, so that neither the order of videos
+nor the number of ranks changes a digit. Equal scores are ranked by label.
 
 Shapes: B videos, K classes, N rows of the list.
 """
@@ -21,22 +21,22 @@ from engine import distributed
 
 @dataclass(frozen=True)
 class Result:
-    """What an evaluation found. `confusion_KK[a, b]` counts the videos of class a that were taken for b."""
+    """The result of an evaluation. `confusion_KK[a, b]` counts the videos of class a that were predicted as b."""
 
     confusion_KK: Tensor
-    top5_K: Tensor  # videos of each class among whose five (or K, if fewer) best guesses it was
+    top5_K: Tensor  # videos of each class with that class among their min(5, K) best
     loss: float  # mean over the evaluated videos
     rows: int  # videos of the list
     unreadable: list[Unreadable]
 
     @property
     def evaluated(self) -> int:
-        """Videos that were read and judged."""
+        """Count the videos that were evaluated."""
         return int(self.confusion_KK.sum())
 
     @property
     def correct(self) -> int:
-        """Of them, those whose best guess was right."""
+        """Count the videos whose best class is right."""
         return int(self.confusion_KK.trace())
 
     @property
@@ -51,12 +51,12 @@ class Result:
 
     @property
     def mean_class(self) -> float:
-        """Mean of the classes' own top-1, over the classes that have videos."""
+        """Mean top-1 of the classes that have videos."""
         videos_K = self.confusion_KK.sum(1).double()
         return float((self.confusion_KK.diagonal() / videos_K)[videos_K > 0].mean())
 
     def summary(self) -> str:
-        """One line for people."""
+        """Return the totals as one line of text."""
         k = min(5, len(self.top5_K))
         return (
             f"top1 {100 * self.top1:.2f} top{k} {100 * self.top5:.2f} mean class {100 * self.mean_class:.2f} "
@@ -65,12 +65,12 @@ class Result:
         )
 
     def numbers(self) -> dict:
-        """The totals, for programs; accuracies as fractions."""
+        """Return the totals as JSON values; accuracies are fractions."""
         names = ("top1", "top5", "mean_class", "loss", "correct", "evaluated", "rows")
         return {**{name: getattr(self, name) for name in names}, "unreadable": len(self.unreadable)}
 
     def to_json(self) -> dict:
-        """The totals, the counts of every class, and the videos that could not be read."""
+        """Return the totals, the counts of every class, and the unreadable videos as JSON values."""
         return {
             **self.numbers(),
             "videos_per_class": self.confusion_KK.sum(1).tolist(),
@@ -82,14 +82,14 @@ class Result:
 
     @classmethod
     def from_json(cls, content: dict) -> Result:
-        """The result that `to_json` wrote down."""
+        """Read what `to_json` wrote."""
         confusion_KK, top5_K = torch.tensor(content["confusion"]), torch.tensor(content["top5_per_class"])
-        unreadable = [(row, path, reason) for row, path, reason in content["unreadable_videos"]]
+        unreadable = [Unreadable(*entry) for entry in content["unreadable_videos"]]
         return cls(confusion_KK, top5_K, content["loss"], content["rows"], unreadable)
 
 
 class Counts:
-    """Counters on a device. Adding to them never waits for it."""
+    """Counters on a device. Adding to them never waits for the device."""
 
     def __init__(self, classes: int, rows: int, device: torch.device):
         self.classes = classes
@@ -99,7 +99,7 @@ class Counts:
         self.loss_N = torch.zeros(rows, dtype=torch.float64, device=device)
 
     def add(self, scores_BK: Tensor, label_B: Tensor, index_B: Tensor) -> None:
-        """Count a batch. A row with label −1 adds zero to whatever it is filed under."""
+        """Count a batch. A row with label −1 adds zero to its counters."""
         real_B = (label_B >= 0).long()
         class_B, row_B = label_B.clamp(min=0), index_B.clamp(min=0)
         in_top5_B = (_rank(scores_BK, class_B) < min(5, self.classes)).long()
@@ -128,7 +128,7 @@ class Counts:
 
 
 def _rank(scores_BK: Tensor, class_B: Tensor) -> Tensor:
-    """[B]: how many classes are guessed before this one; all of them where its score is not a number."""
+    """Return [B]: the number of classes ranked before this one; all of them if its score is not a number."""
     score_B1 = scores_BK.gather(1, class_B[:, None])
     earlier_BK = torch.arange(scores_BK.shape[1], device=scores_BK.device) < class_B[:, None]
     return (~(scores_BK <= score_B1) | (scores_BK == score_B1) & earlier_BK).sum(1)

@@ -1,6 +1,6 @@
-"""Evaluation: every video of a list scored over its views, on all ranks.
+"""Evaluate a network on every video of a list, on all ranks.
 
-Every readable video counts once, and what could not be read is reported, never replaced. `accuracy` does the counting.
+Every readable video counts once; unreadable ones are reported, never replaced. `accuracy` does the counting.
 
 Shapes: B videos, V views, T frames, K classes.
 """
@@ -25,9 +25,9 @@ from engine.evaluation.accuracy import Counts, Result
 def evaluate(
     model: nn.Module, loader: Loader, config: Config, keep: Callable[[Tensor, Batch], None] | None = None
 ) -> Result:
-    """Score every video of `loader` with rank 0's model. `model` is not the DDP wrapper; its mode is left as it was.
+    """Score every video of `loader` with rank 0's model. `model` is not the DDP wrapper; its mode is restored.
 
-    `keep` is given each batch with its logits_BVK.
+    `keep` is called with the logits_BVK of each batch.
     """
     distributed.share_buffers(model)
     counts = Counts(config.model.num_classes, loader.num_rows, next(model.parameters()).device)
@@ -39,14 +39,14 @@ def evaluate(
         if keep:
             keep(logits_BVK, batch)
     model.train(was_training)
-    distributed.wait_for_all()  # of hours of work one rank may need minutes more than another
+    distributed.wait_for_all()  # after hours of work one rank may be minutes behind another
     return counts.result(unreadable_of_all_ranks(loader))
 
 
 def logits_of_views(model: nn.Module, batch: Batch, config: Config) -> Tensor:
-    """[B, V, K] float32, computed in parts that have no more frames than this rank trains on at once.
+    """Return float32 logits_BVK, computed in parts of no more frames than this rank trains on at once.
 
-    So what can be trained can be evaluated, however many views a video has; a part is one clip at least.
+    So a network that can be trained can be evaluated, however many views a video has. A part is at least one clip.
     """
     clips_NTCHW = batch.clips_BVTCHW.flatten(0, 1)
     frames = config.train.batch * config.model.frames // (distributed.world_size() * config.train.accumulate)
@@ -58,9 +58,9 @@ def logits_of_views(model: nn.Module, batch: Batch, config: Config) -> Tensor:
 
 
 def average(logits_BVK: Tensor, how: str) -> Tensor:
-    """[B, K] what a video is judged by: its views' mean logits, or (`probs`) the logarithm of their mean probabilities.
+    """Return scores_BK of videos: the mean logits of the views, or (`probs`) the logarithm of their mean probabilities.
 
-    That is never the logarithm of zero, whatever the logits.
+    The latter never takes the logarithm of zero, whatever the logits.
     """
     if how == "logits":
         return logits_BVK.mean(1)

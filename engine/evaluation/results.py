@@ -1,6 +1,6 @@
-"""Results class by class: which classes fare worst, which are taken for which; for people, spreadsheets and pictures.
+"""Results per class and confused pairs of classes, as text, tables and pictures.
 
-Names of classes are whatever a list says: nothing here trusts them to be printable.
+Class names may hold anything and are made printable here.
 
 Shapes: K classes.
 """
@@ -25,66 +25,66 @@ from engine.evaluation.accuracy import Result
 from engine.files import replace_file, replacing
 
 MOST_PAIRS = 30
-MOST_NAMED = 50  # classes whose names a picture of them all has room for
+MOST_NAMED = 50  # classes whose names fit on a picture
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """How one class fared."""
+    """The result of one class."""
 
     name: str
     videos: int  # that were evaluated
-    top1: int  # of them, those whose best guess was right
-    top5: int  # those among whose five best guesses it was
+    top1: int  # of them, those whose best class is this one
+    top5: int  # those with this class among their five best
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """`times` of `videos` of one class that were taken for another."""
+    """A pair of classes: `times` of the `videos` of one were predicted as the other."""
 
     name: str
-    taken_for: str
+    predicted: str
     times: int
     videos: int
 
 
 def names(result: Result, class_names: Sequence[str]) -> list[str]:
-    """[K]: the classes' names, or their numbers where names are not known; what cannot be printed is replaced."""
+    """Return [K] class names, or numbers if there are no names; unprintable characters are replaced."""
     known = class_names if len(class_names) else range(len(result.top5_K))
     return [printable(str(name)) for name in known]
 
 
 def worst_first(result: Result, class_names: Sequence[str]) -> list[ClassResult]:
-    """The classes that have videos: those with the lowest accuracy first, of equal ones those with most videos."""
+    """Return the classes that have videos, by rising accuracy; of equal ones, those with more videos first."""
     videos_K, top1_K = result.confusion_KK.sum(1).tolist(), result.confusion_KK.diagonal().tolist()
     every = map(ClassResult, names(result, class_names), videos_K, top1_K, result.top5_K.tolist())
     return sorted((one for one in every if one.videos), key=lambda one: (one.top1 / one.videos, -one.videos))
 
 
-def most_confused(result: Result, class_names: Sequence[str], most: int = MOST_PAIRS) -> list[Confusion]:
-    """The pairs of classes that were confused most often, in one direction each."""
+def most_confused(result: Result, class_names: Sequence[str]) -> list[Confusion]:
+    """Return the pairs of classes that were confused most often; each direction is a pair."""
     off_diagonal_KK = result.confusion_KK - torch.diag(result.confusion_KK.diagonal())
-    order = off_diagonal_KK.flatten().argsort(descending=True, stable=True)[:most]
+    order = off_diagonal_KK.flatten().argsort(descending=True, stable=True)[:MOST_PAIRS]
     name, videos_K, classes = names(result, class_names), result.confusion_KK.sum(1).tolist(), len(off_diagonal_KK)
     pairs = [(*divmod(place, classes), int(off_diagonal_KK.flatten()[place])) for place in order.tolist()]
-    return [Confusion(name[true], name[taken], times, videos_K[true]) for true, taken, times in pairs if times]
+    return [Confusion(name[true], name[other], times, videos_K[true]) for true, other, times in pairs if times]
 
 
 def lines(result: Result, class_names: Sequence[str]) -> Iterator[str]:
-    """All of it as text: the classes, worst first, then the pairs."""
+    """Yield lines of text: the classes, worst first, then the confused pairs."""
     k = min(5, len(result.top5_K))
     yield f"{'top1':>7} {f'top{k}':>7} {'videos':>7}  class"
     for one in worst_first(result, class_names):
         yield f"{100 * one.top1 / one.videos:7.2f} {100 * one.top5 / one.videos:7.2f} {one.videos:7}  {one.name}"
     pairs = most_confused(result, class_names)
     if pairs:
-        yield f"{'times':>7} {'videos':>7}  class, and what it was taken for"
+        yield f"{'times':>7} {'videos':>7}  class → predicted class"
     for pair in pairs:
-        yield f"{pair.times:7} {pair.videos:7}  {pair.name} → {pair.taken_for}"
+        yield f"{pair.times:7} {pair.videos:7}  {pair.name} → {pair.predicted}"
 
 
 def save_confusion(path: Path, result: Result, class_names: Sequence[str]) -> None:
-    """The confusion matrix as a table (.csv) or a picture (.png); a row is a class, a column what it was taken for."""
+    """Save the confusion matrix as .csv or .png. A row is a class, a column the predicted class."""
     {".csv": _save_table, ".png": _save_picture}[path.suffix](
         path, result.confusion_KK.numpy(), names(result, class_names)
     )
@@ -98,26 +98,26 @@ def _save_table(path: Path, confusion_KK: np.ndarray, names: list[str]) -> None:
 
 
 def _save_picture(path: Path, confusion_KK: np.ndarray, names: list[str]) -> None:
-    """Colours are fractions of a class's videos. A class is a square of at least a few pixels."""
-    from matplotlib.figure import Figure  # takes a second, and few ask for a picture
+    """Draw fractions of each class's videos; a class gets at least a few pixels."""
+    from matplotlib.figure import Figure  # takes a second to import
 
     side = 3 + 0.2 * min(len(names), MOST_NAMED) + 0.02 * max(0, len(names) - MOST_NAMED)  # inches
     figure = Figure((side + 1, side), layout="constrained", dpi=150)
-    axes = figure.add_subplot(xlabel="taken for", ylabel="class")
+    axes = figure.add_subplot(xlabel="predicted class", ylabel="class")
     shown_KK = confusion_KK / np.maximum(confusion_KK.sum(1, keepdims=True), 1)
     figure.colorbar(axes.imshow(shown_KK, vmin=0, vmax=1, cmap="Blues"), shrink=0.6)
     if len(names) <= MOST_NAMED:
         for axis, rotation in ((axes.xaxis, 90), (axes.yaxis, 0)):
             axis.set_ticks(range(len(names)), names, rotation=rotation, fontsize=8, parse_math=False)
     with (
-        warnings.catch_warnings(action="ignore", category=UserWarning),  # of letters that the font does not have
+        warnings.catch_warnings(action="ignore", category=UserWarning),  # letters missing from the font
         replacing(path, "wb") as file,
     ):
         figure.savefig(file, format="png")
 
 
 def publish(result: Result, class_names: Sequence[str], args: Namespace, about: dict) -> None:
-    """Say and write what was asked for. `about` says in the JSON file what the result is of. Raises DataError."""
+    """Print and write a result as the arguments ask. `about` goes into the JSON file. Raises DataError."""
     print(result.summary())
     if args.per_class:
         print("\n".join(lines(result, class_names)))
@@ -132,7 +132,7 @@ def publish(result: Result, class_names: Sequence[str], args: Namespace, about: 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Where a disk refuses, an error that names the file."""
+    """Turn an OSError while writing `path` into a DataError that names it."""
     try:
         yield
     except OSError as error:

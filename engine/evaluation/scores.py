@@ -1,4 +1,4 @@
-"""Score files: what each video was judged by, to be counted again later, alone or together with other networks' scores.
+"""Score files: the scores of each video, to count accuracy later, alone or fused with other networks' scores.
 
 A .npz of plain arrays, one row a readable video, in the order of the list:
 
@@ -6,8 +6,8 @@ A .npz of plain arrays, one row a readable video, in the order of the list:
     path                text [N]
     logits              float32 [N, K], the mean over a video's views
     log_probs           float32 [N, K], the logarithm of the mean of its views' probabilities
-    logits_of_views     float32 [N, V, K], or [N, 0, K] where they were not asked for
-    class_names         text [K], or [0] where they are not known
+    logits_of_views     float32 [N, V, K], or [N, 0, K] without --scores-per-view
+    class_names         text [K], or [0] if the classes have no names
     about               a JSON object: rows of the list, unreadable videos, settings, weights, environment
 
 Shapes: B videos of a batch, F score files, K classes, N readable videos, V views.
@@ -27,17 +27,18 @@ import torch
 from torch import Tensor
 
 from dali_pipes import Batch, DataError, Loader
+from dali_pipes.errors import Unreadable
 from engine import distributed
 from engine.evaluation.accuracy import Counts, Result
 from engine.evaluation.evaluate import average
 from engine.files import replacing
 
-MOST_ON_DEVICE = 2**28  # bytes of scores that a device keeps, less than a batch more
+MOST_ON_DEVICE = 2**28  # bytes of scores kept on the device before they are copied to the host
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The content of a score file, under the file's names."""
+    """The arrays of a score file, by their names in the file."""
 
     row: np.ndarray
     label: np.ndarray
@@ -49,60 +50,58 @@ class Scores:
     about: dict
 
     def save(self, path: Path) -> None:
-        """Write the file, all of it or none."""
+        """Write the file completely or not at all."""
         with replacing(path, "wb") as file:
             np.savez(file, **{**vars(self), "about": json.dumps(self.about)})
 
     @property
     def rows(self) -> int:
-        """Rows of the list, readable or not."""
+        """Number of rows of the list, readable or not."""
         return self.about["rows"]
 
 
 def load(path: Path) -> Scores:
-    """The scores in a file. Raises DataError where it holds none."""
+    """Load a score file. Raises DataError for any other file."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             content = dict(arrays)
         return Scores(**{**content, "about": json.loads(str(content["about"]))})
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # NumPy's words help nobody here
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # NumPy's messages name internals
         raise DataError(path, "not a file of scores, as eval.py --scores writes them") from error
 
 
-class Keeper:
-    """Keeps what `evaluate` scores until `gather` brings all of it together.
+class ScoreCollector:
+    """Collects the scores of an evaluation until `gather` joins those of all ranks.
 
-    Scores stay on the device at first, so that nothing waits for it at every batch; what they take of its memory is
-    bounded.
+    Scores stay on the device at first, so that no batch waits for it, up to MOST_ON_DEVICE bytes.
     """
 
-    def __init__(self, views: bool = False, most_on_device: int = MOST_ON_DEVICE):
-        self._views = views  # keep every view's logits, too
-        self._most_on_device = most_on_device
+    def __init__(self, views: bool = False):
+        self._views = views  # also keep the logits of every view
         self._on_device: list[tuple[Tensor, ...]] = []
         self._bytes = 0  # of those
         self._on_host: list[list[Tensor]] = []
 
     def add(self, logits_BVK: Tensor, batch: Batch) -> None:
-        """Keep a batch."""
+        """Collect the scores of a batch."""
         averages = (average(logits_BVK, how) for how in ("logits", "probs"))
         of_views = logits_BVK if self._views else logits_BVK.new_empty(len(logits_BVK), 0, logits_BVK.shape[2])
         kept = (batch.index_B, batch.label_B, *averages, of_views)
         self._on_device.append(kept)
         self._bytes += sum(tensor.nbytes for tensor in kept)
-        if self._bytes > self._most_on_device:
+        if self._bytes > MOST_ON_DEVICE:
             self._bring_to_host()
 
     def _bring_to_host(self) -> None:
-        """Waits for the device."""
+        """Copy the scores to the host, which waits for the device."""
         if self._on_device:
             self._on_host.append([torch.cat(column).cpu() for column in zip(*self._on_device, strict=True)])
             self._on_device, self._bytes = [], 0
 
     def gather(self, loader: Loader, result: Result, about: dict) -> Scores | None:
-        """The scores of all ranks, on rank 0; None on the others. `result` is what the same evaluation found."""
+        """Return the scores of all ranks on rank 0, None on the others. `result` is of the same evaluation."""
         self._bring_to_host()
         row_N, *columns = (torch.cat(column).numpy() for column in zip(*self._on_host, strict=True))
         real_N = row_N >= 0
@@ -126,10 +125,10 @@ class Keeper:
 
 
 def count(files: Sequence[Scores], weights: Sequence[float], how: str) -> Result:
-    """What the evaluation of several networks' weighted mean scores finds; of one network's, what it found itself.
+    """Evaluate the weighted mean of several networks' scores, or one network's scores again.
 
-    `how` is `logits` or `probs`: which scores are averaged. Videos that one network could not read count as unreadable.
-    Raises DataError where the files are not about the same list.
+    `how` is `logits` or `probs`: the scores to average. Videos that one network could not read count as unreadable.
+    Raises DataError if the files are not of the same list.
     """
     first = files[0]
     for other in files[1:]:
@@ -141,15 +140,15 @@ def count(files: Sequence[Scores], weights: Sequence[float], how: str) -> Result
     scores_NK = _weighted_mean(torch.from_numpy(scores_NFK).double(), torch.tensor(weights).double(), how)
     counts = Counts(scores_NK.shape[1], first.rows, torch.device("cpu"))
     counts.add(scores_NK, torch.from_numpy(first.label[places[0]]), torch.from_numpy(row_N))
-    unreadable = {row: (row, path, reason) for file in files for row, path, reason in file.about["unreadable"]}
+    unreadable = {row: Unreadable(row, *rest) for file in files for row, *rest in file.about["unreadable"]}
     return counts.result([unreadable[row] for row in sorted(unreadable)])
 
 
 def _check_same_list(first: Scores, other: Scores) -> None:
-    """Raises DataError unless two files are about the same rows: with the same labels, and the same videos.
+    """Raise DataError unless two files have the same rows, with the same labels and the same videos.
 
-    Where a network sees other files (flow beside RGB), their folders and endings differ, and perhaps their names. So a
-    different name alone is no mistake; but one that the other file has at another row is.
+    Networks on different inputs (flow and RGB) have files in other folders, perhaps with other names or endings. So
+    a different name alone is no error, but a name that the other file has in another row is.
     """
     classes = first.logits.shape[1], other.logits.shape[1]
     if first.rows != other.rows or classes[0] != classes[1]:
@@ -179,7 +178,7 @@ def _check_same_list(first: Scores, other: Scores) -> None:
 
 
 def _weighted_mean(scores_NFK: Tensor, weight_F: Tensor, how: str) -> Tensor:
-    """[N, K]: the mean logits, or the logarithm of the mean probabilities."""
+    """Return scores_NK: the weighted mean logits, or the logarithm of the weighted mean probabilities."""
     share_F1 = (weight_F / weight_F.sum())[:, None]
     if how == "logits":
         return (scores_NFK * share_F1).sum(1)

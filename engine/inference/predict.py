@@ -1,6 +1,6 @@
-"""What a network says of videos, by the code that evaluates: the same views, decoding, network and averaging.
+"""Predict the classes of videos with the code of evaluation: the same views, decoding and averaging.
 
-Prints nothing. Shapes: B videos, V views of a video, N clips of a window, T frames, K classes.
+Shapes: B videos, V views of a video, N clips of a window, T frames, K classes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from engine.inference.network import Network
 
 
 class ClassProbability(NamedTuple):
-    """A class, and how likely it is."""
+    """A class and its probability."""
 
     label: int
     probability: float
@@ -35,42 +35,42 @@ class ClassProbability(NamedTuple):
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Of K classes."""
+    """Scores of K classes."""
 
     score_K: np.ndarray  # float32: logits, or logarithms of probabilities
 
     @cached_property
     def probability_K(self) -> np.ndarray:
-        """float32, summing to one."""
+        """Probabilities, float32."""
         return torch.from_numpy(self.score_K).softmax(0).numpy()
 
     @property
     def best(self) -> ClassProbability:
-        """The likeliest class."""
+        """The most likely class."""
         return self.top(1)[0]
 
     def top(self, k: int) -> list[ClassProbability]:
-        """The k likeliest classes, or all where there are fewer; the likeliest first."""
+        """Return the k most likely classes, or all if there are fewer, the most likely first."""
         labels = np.argsort(-self.score_K, kind="stable")[:k].tolist()
         return [ClassProbability(label, float(self.probability_K[label])) for label in labels]
 
 
 @dataclass(frozen=True)
 class Prediction(ClassScores):
-    """Of a window; the scores are what evaluation judges by."""
+    """Scores of a window of a video, averaged over its views as in evaluation."""
 
     window: Window
-    frames_NT: np.ndarray  # of each clip that was scored; every crop of a clip has the same
+    frames_NT: np.ndarray  # of each clip of the window; the crops of a clip share them
     ms: float  # the window's share of the time that its batch took
 
 
 def predict(
     network: Network, catalog: Catalog, windows: Sequence[Window], unreadable: dict[int, str]
 ) -> Iterator[list[Prediction]]:
-    """What the network says of one video after the other: of each of its windows, which are neighbours in `windows`.
+    """Yield the predictions of each video: one for each of its windows, which are adjacent in `windows`.
 
-    Rows that turn out to be unreadable go into `unreadable`, with the reason, when the iterator comes to its end. What
-    the decoder of `data.decoder: auto` refuses is tried again in the end, with the one on the CPU.
+    At the end, unreadable rows are added to `unreadable` with the reason. Videos that the GPU decoder of
+    `data.decoder: auto` refuses are tried again at the end with the CPU decoder.
     """
     refused: dict[int, str] = {}
     yield from _videos(network, network.info.config, catalog, windows, refused)
@@ -82,7 +82,7 @@ def predict(
 
 
 def decoding_on_cpu(network: Network) -> Config | None:
-    """The settings for another try where `data.decoder: auto` took a decoder that does not take everything."""
+    """Return settings that decode on the CPU, or None if `data.decoder: auto` does so already."""
     config = network.info.config
     if config.data.decoder != "auto" or pick_head(config, network.device) == "pyav":
         return None
@@ -92,7 +92,7 @@ def decoding_on_cpu(network: Network) -> Config | None:
 def _videos(
     network: Network, config: Config, catalog: Catalog, windows: Sequence[Window], refused: dict[int, str]
 ) -> Iterator[list[Prediction]]:
-    """The predictions of each video all of whose windows can be read; the others go into `refused`."""
+    """Yield the predictions of each video whose windows are all readable; add the others to `refused`."""
     if not windows:
         return
     wanted = Counter(window.row for window in windows)

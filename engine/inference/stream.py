@@ -1,4 +1,4 @@
-"""A video as a stream: one frame after the other goes through a causal network, which never looks ahead.
+"""Predict streams: a causal network sees one frame after the other.
 
 Shapes: B streams (one), T frames, C channels, H W pixels, K classes.
 """
@@ -22,33 +22,35 @@ from engine.inference.predict import ClassScores, decoding_on_cpu
 
 
 @dataclass(frozen=True)
-class Moment(ClassScores):
-    """When a frame has been seen; the scores are mean logits of the newest frames."""
+class FramePrediction(ClassScores):
+    """Scores after a frame of a stream: mean logits of the newest frames."""
 
     frame: int
     ms: float  # from the frame on the device to the scores on the host
 
 
-def follow(network: Network, step: Step, catalog: Catalog, row: int, every: int, smooth: int) -> list[Moment]:
-    """What `step` of a network says of each n-th frame of a video, averaged over the newest `smooth` frames.
+def predict_stream(
+    network: Network, step: Step, catalog: Catalog, row: int, every: int, smooth: int
+) -> list[FramePrediction]:
+    """Predict every n-th frame of a video with a network's stream function `step`, averaged over `smooth` frames.
 
-    Raises DataError where a frame cannot be read.
+    Raises DataError if a frame cannot be read.
     """
     try:
-        return _follow(network, network.info.config, step, catalog, row, every, smooth)
+        return _predict_stream(network, network.info.config, step, catalog, row, every, smooth)
     except DataError:
         if config := decoding_on_cpu(network):
-            return _follow(network, config, step, catalog, row, every, smooth)
+            return _predict_stream(network, config, step, catalog, row, every, smooth)
         raise
 
 
 @torch.inference_mode()
-def _follow(
+def _predict_stream(
     network: Network, config: Config, step: Step, catalog: Catalog, row: int, every: int, smooth: int
-) -> list[Moment]:
+) -> list[FramePrediction]:
     plan = FramePlan.of(config, catalog, row, every)
     loader = VideoLoader(plan.config, catalog, plan, network.device)
-    moments, recent, caches = [], deque(maxlen=smooth), ()
+    predictions, recent, caches = [], deque(maxlen=smooth), ()
     try:
         for number, batch in enumerate(loader.epoch(0)):
             if batch.index_B.item() < 0:
@@ -60,7 +62,7 @@ def _follow(
                     logits_BK, *caches = step(frame_BCHW, *caches)
                 recent.append(logits_BK.float())
                 score_K = torch.cat([*recent]).mean(0).cpu().numpy()
-                moments.append(Moment(score_K, frame, 1000 * (time.perf_counter() - start)))
+                predictions.append(FramePrediction(score_K, frame, 1000 * (time.perf_counter() - start)))
     finally:
         loader.close()
-    return moments
+    return predictions

@@ -128,7 +128,7 @@ def _evaluation(title: str, content: dict) -> dict:
         ),
         "confused": Table(
             ["class", "predicted as", "times", "of"],
-            ((one.name, one.taken_for, one.times, one.videos) for one in results.most_confused(result, names)),
+            ((one.name, one.predicted, one.times, one.videos) for one in results.most_confused(result, names)),
         ),
     }
 

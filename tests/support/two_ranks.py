@@ -21,7 +21,7 @@ from configs.schema import Optim
 from dali_pipes.batch import Batch, Shard
 from engine import distributed
 from engine.evaluation.evaluate import evaluate
-from engine.evaluation.scores import Keeper
+from engine.evaluation.scores import ScoreCollector
 from engine.train import optim
 from engine.train import step as targets
 from engine.train.step import Tally, train_step
@@ -70,7 +70,7 @@ def evaluation(folder):
     nn.init.normal_(model.fc.weight)
     model.bn1.running_mean += 100 * distributed.rank()
     loader = tiny.RowLoader(11, 2, shard=shard(), train=False, views=2, bad=[7])
-    keeper = Keeper(views=True)
+    keeper = ScoreCollector(views=True)
     result = evaluate(model, loader, tiny.config(train={"batch": 8}), keeper.add)
     if kept := keeper.gather(loader, result, about={}):
         kept.save(folder / "scores.npz")

@@ -15,7 +15,7 @@ from dali_pipes.video import container
 from dali_pipes.video.packet_table import Video
 from engine.inference.network import Network
 from engine.inference.predict import ClassProbability, ClassScores, Prediction
-from engine.inference.stream import Moment
+from engine.inference.stream import FramePrediction
 
 
 def of_video(network: Network, video: Video, predictions: Sequence[Prediction], top_k: int) -> dict:
@@ -39,12 +39,12 @@ def of_stream(network: Network, video: Video, moments: Sequence[Moment], views: 
     The latency leaves out the first frame, in which libraries warm up, unless it is the only one.
     """
     time_F = container.frame_times(video)
-    edge_W1 = np.append(time_F[[moment.frame for moment in moments]], container.duration(time_F, video.fps))
-    p50, p99 = np.percentile([moment.ms for moment in moments[1:] or moments], [50, 99]).tolist()
+    edge_W1 = np.append(time_F[[frame.frame for frame in frames]], container.duration(time_F, video.fps))
+    p50, p99 = np.percentile([frame.ms for frame in frames[1:] or frames], [50, 99]).tolist()
     return {
-        "segments": _segments(network, edge_W1, moments),
-        "frames": len(moments),
-        "frames_per_s": round(len(moments) / seconds, 3),
+        "segments": _segments(network, edge_W1, frames),
+        "frames": len(frames),
+        "frames_per_s": round(len(frames) / seconds, 3),
         "latency_ms": {"p50": round(p50, 3), "p99": round(p99, 3)},
         **_about(network, video, {"crops": "center", **views}, 1000 * seconds),
     }

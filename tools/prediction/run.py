@@ -94,7 +94,7 @@ class Answering:
     def all(self, catalog: Catalog) -> Iterator[Answer]:
         """Yield the records as they are ready, in the order of rows as far as decoders allow."""
         self.bad |= {bad.row: bad.reason for bad in catalog.unreadable}
-        yield from self._followed(catalog) if self.args.online else self._scored(catalog)
+        yield from self._streamed(catalog) if self.args.online else self._scored(catalog)
 
     def _scored(self, catalog: Catalog) -> Iterator[Answer]:
         """Predict each video as a whole, or window by window."""
@@ -110,7 +110,7 @@ class Answering:
         for row in catalog.usable.tolist():
             with self._reason(catalog, row):
                 start = time.perf_counter()
-                moments = follow(self.network, self._step, catalog, row, **how)
+                frames = predict_stream(self.network, self._step, catalog, row, **how)
                 seconds = time.perf_counter() - start
                 yield row, of_stream(self.network, catalog.video(row), moments, how, seconds)
 

@@ -17,7 +17,7 @@ from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Trai
 from dali_pipes import build_loader
 from dali_pipes.scan.build import load_catalog
 from engine.evaluation.evaluate import evaluate
-from engine.evaluation.scores import Keeper
+from engine.evaluation.scores import ScoreCollector
 from models import build_model
 from tests.support.oracles.published_views import clips_of
 from tests.support.videos import write_video
@@ -108,7 +108,7 @@ def assert_scores_agree(scored, model, config, expected_VTHWC):
 def compare(folder, paths, protocol, **clip):
     """Every video's pixels, and the scores that an evaluation keeps of it."""
     config = settings(folder, paths, protocol, **clip)
-    model, loader, keeper = network(config), build_loader(config, "test"), Keeper()
+    model, loader, keeper = network(config), build_loader(config, "test"), ScoreCollector()
     view = PROTOCOLS[protocol]
     slow_way = {"rule": view["sampling"], "clips": view["clips"], "crops": view["crops"]}
     expected = [
@@ -150,7 +150,7 @@ def test_scores_do_not_depend_on_how_many_videos_are_in_a_batch(tmp_path, genera
     for batch in (0, 1, 2, 3):
         config = settings(tmp_path, generated, protocol, short_side=36, size=32)
         config = replace(config, eval=replace(config.eval, batch=batch))
-        loader, keeper = build_loader(config, "test"), Keeper(views=True)
+        loader, keeper = build_loader(config, "test"), ScoreCollector(views=True)
         result = evaluate(network(config), loader, config, keeper.add)
         loader.close()
         found.append(keeper.gather(loader, result, {}).logits_of_views)

@@ -10,7 +10,7 @@ from PIL import Image
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
 
-#                    taken for  a  b  c  d     a class d has no videos
+#                    predicted  a  b  c  d     a class d has no videos
 RESULT = Result(torch.tensor([[3, 1, 0, 0],
                               [0, 1, 2, 1],
                               [5, 0, 5, 0],
@@ -28,10 +28,11 @@ def test_of_equally_good_classes_the_larger_comes_first():
     assert [one.videos for one in results.worst_first(result, ())] == [9, 4, 2]
 
 
-def test_pairs_come_most_confused_first_and_say_of_how_many():
-    pairs = [(pair.name, pair.taken_for, pair.times, pair.videos) for pair in results.most_confused(RESULT, "abcd")]
+def test_pairs_come_most_confused_first_and_say_of_how_many(monkeypatch):
+    pairs = [(pair.name, pair.predicted, pair.times, pair.videos) for pair in results.most_confused(RESULT, "abcd")]
     assert pairs == [("c", "a", 5, 10), ("b", "c", 2, 4), ("a", "b", 1, 4), ("b", "d", 1, 4)]
-    assert len(results.most_confused(RESULT, "abcd", most=2)) == 2
+    monkeypatch.setattr(results, "MOST_PAIRS", 2)
+    assert len(results.most_confused(RESULT, "abcd")) == 2
 
 
 def test_lines_show_both():

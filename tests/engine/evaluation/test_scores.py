@@ -17,7 +17,7 @@ from tests.support.tiny import RowLoader
 def evaluated(loader, *, classes=8, average="logits", views=False, model=None):
     """What an evaluation finds, and the scores that it keeps."""
     config = tiny.config(model={"num_classes": classes}, eval={"average": average})
-    keeper = scores.Keeper(views)
+    keeper = scores.ScoreCollector(views)
     result = evaluate(model or ByMean(classes), loader, config, keeper.add)
     return result, keeper.gather(loader, result, {"settings": {"eval.average": average}})
 
@@ -133,19 +133,21 @@ def test_videos_of_other_folders_endings_or_names_are_fused(form):
     assert scores.count([rgb, flow], [1.0, 1.0], "logits").evaluated == 11
 
 
-def test_scores_that_left_the_device_early_are_the_same(tmp_path):
+def test_scores_copied_to_the_host_early_are_the_same(tmp_path, monkeypatch):
     loader, model = RowLoader(11, 4, train=False, views=3, bad=[2], classes=8), ByMean(8)
     files = []
     for name, most_on_device in (("all", 2**28), ("none", 0), ("some", 1000)):
-        keeper = scores.Keeper(views=True, most_on_device=most_on_device)
+        monkeypatch.setattr(scores, "MOST_ON_DEVICE", most_on_device)
+        keeper = scores.ScoreCollector(views=True)
         result = evaluate(model, loader, tiny.config(model={"num_classes": 8}), keeper.add)
         keeper.gather(loader, result, {}).save(tmp_path / name)
         files.append((tmp_path / name).read_bytes())
     assert files[0] == files[1] == files[2]
 
 
-def test_scores_beyond_the_bound_are_on_the_host():
-    keeper = scores.Keeper(views=True, most_on_device=0)
+def test_scores_beyond_the_bound_are_on_the_host(monkeypatch):
+    monkeypatch.setattr(scores, "MOST_ON_DEVICE", 0)
+    keeper = scores.ScoreCollector(views=True)
     evaluate(ByMean(8), RowLoader(4, 2, train=False), tiny.config(model={"num_classes": 8}), keeper.add)
     assert (len(keeper._on_device), len(keeper._on_host)) == (0, 2)
 

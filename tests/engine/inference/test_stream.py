@@ -69,7 +69,7 @@ def offline(network, catalog, every):
 @pytest.mark.parametrize("every", [1, 4])
 def test_each_frame_gets_what_the_offline_network_says_of_it(folder, catalog, every):
     network = open_network(folder / "causal.pt", overrides=["runtime.device=cpu"])
-    moments = stream.follow(network, network.open_stream(), catalog, 0, every, smooth=1)
+    moments = stream.predict_stream(network, network.open_stream(), catalog, 0, every, smooth=1)
     logits_TK = offline(network, catalog, every)
     assert [moment.frame for moment in moments] == list(range(0, FRAMES, every))
     assert np.ptp(logits_TK, 0).max() > 0.1
@@ -78,7 +78,7 @@ def test_each_frame_gets_what_the_offline_network_says_of_it(folder, catalog, ev
 
 def test_the_newest_frames_are_averaged(folder, catalog):
     network = open_network(folder / "causal.pt", overrides=["runtime.device=cpu"])
-    moments = stream.follow(network, network.open_stream(), catalog, 0, 1, smooth=5)
+    moments = stream.predict_stream(network, network.open_stream(), catalog, 0, 1, smooth=5)
     logits_TK = offline(network, catalog, 1)
     for seen, moment in enumerate(moments, start=1):
         np.testing.assert_allclose(moment.score_K, logits_TK[max(0, seen - 5) : seen].mean(0), atol=1e-5)

@@ -20,7 +20,7 @@ from dali_pipes.scan.probe import probe
 from dali_pipes.views import plans
 from engine import loaders, runtime
 from engine.evaluation.evaluate import evaluate
-from engine.evaluation.scores import Keeper
+from engine.evaluation.scores import ScoreCollector
 from engine.inference import predict
 from engine.inference.network import open_network
 from engine.inference.saved_model import load_saved_model
@@ -78,7 +78,7 @@ def evaluated(folder, overrides, device="cpu"):
     listed = replace(saved.info.config.data, train=str(folder / "all.list"), val=str(folder / "all.list"))
     config = runtime.resolve(replace(saved.info.config, data=listed))
     loader = loaders.open_loader(config, "test", torch.device(device))
-    keeper = Keeper()
+    keeper = ScoreCollector()
     result = evaluate(runtime.place(saved.model, config.runtime, loader.device), loader, config, keep=keeper.add)
     scores = keeper.gather(loader, result, {})
     loader.close()
