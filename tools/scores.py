@@ -59,7 +59,7 @@ def score(args: Namespace) -> None:
     average = args.average or judged.pop()
     result = scores.count(files, weights, average)
     about = {"files": [str(path) for path in args.files], "file_weights": weights, "average": average}
-    publish(result, files[0].class_names.tolist(), args, about, print)
+    publish(result, files[0].class_names.tolist(), args, about)
 
 
 def main() -> int:
