@@ -33,7 +33,7 @@ def of_parts(network: Network, video: Video, predictions: Sequence[Prediction], 
     return {"segments": _segments(network, edge_W1, predictions), "windows": windows, **about}
 
 
-def of_stream(network: Network, video: Video, moments: Sequence[Moment], views: dict, seconds: float) -> dict:
+def of_stream(network: Network, video: Video, frames: Sequence[FramePrediction], views: dict, seconds: float) -> dict:
     """Build the record of a video that was processed frame by frame in `seconds`. Raises DataError as `of_video`.
 
     The latency leaves out the first frame, in which libraries warm up, unless it is the only one.

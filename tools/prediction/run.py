@@ -23,7 +23,7 @@ from dali_pipes.views import plans
 from dali_pipes.views.plans import Window
 from engine.inference.network import Network, open_network
 from engine.inference.predict import predict
-from engine.inference.stream import follow
+from engine.inference.stream import predict_stream
 from tools.prediction import inputs
 from tools.prediction.answer import of_parts, of_stream, of_video
 from tools.prediction.output import json_lines, show, table
@@ -104,7 +104,7 @@ class Answering:
             with self._reason(catalog, row):
                 yield row, make(self.network, catalog.video(row), found, self.args.top_k)
 
-    def _followed(self, catalog: Catalog) -> Iterator[Answer]:
+    def _streamed(self, catalog: Catalog) -> Iterator[Answer]:
         """Predict each video frame by frame."""
         how = {"every": self.args.every, "smooth": self.args.smooth}
         for row in catalog.usable.tolist():
@@ -112,7 +112,7 @@ class Answering:
                 start = time.perf_counter()
                 frames = predict_stream(self.network, self._step, catalog, row, **how)
                 seconds = time.perf_counter() - start
-                yield row, of_stream(self.network, catalog.video(row), moments, how, seconds)
+                yield row, of_stream(self.network, catalog.video(row), frames, how, seconds)
 
     def _windows(self, catalog: Catalog) -> list[Window]:
         """Return the windows to score: each whole video, or one window after the other."""
