@@ -53,8 +53,8 @@ def score(config: Config, args: Namespace) -> None:
     from engine.runs.environment import environment
     from engine.train.training import build_network
 
-    with distributed.processes(runtime.pick_device(config.runtime)):
-        config = runtime.resolve(config)
+    config = runtime.resolve(config)
+    with distributed.processes(config.runtime.device):
         device = runtime.prepare(config.runtime, config.train.seed)
         weights = args.weights or Path(config.train.runs) / config.train.name / "best.pt"
         model = runtime.place(build_network(config, weights), config.runtime, device)

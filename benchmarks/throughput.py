@@ -82,7 +82,7 @@ def run(config: configs.Config, arguments: argparse.Namespace) -> None:
     stages = STAGES if "all" in arguments.stages else tuple(dict.fromkeys(arguments.stages))
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder = Recorder("throughput", arguments.out / "throughput.jsonl")
-    with distributed.processes(runtime.pick_device(config.runtime)):
+    with distributed.processes(runtime.resolve(config).runtime.device):
         cases = [make_case(config, words, arguments) for words in variants(arguments.vary)]
         for case in cases:
             recorder.add(case.name("counts"), **case.bench.counts(), settings=settings_of(case.config))

@@ -55,8 +55,8 @@ def local_rank() -> int:
 
 @contextmanager
 def processes(device: str) -> Iterator[None]:
-    """Join the processes that torchrun started, if it did, for as long as the block runs."""
-    started = _launched()
+    """Join the processes that torchrun started, if it did, as long as the block runs; inside of another, do nothing."""
+    started = _launched() and not dist.is_initialized()
     if started:
         _join(device)
     yield
@@ -160,18 +160,18 @@ def from_rank_zero(value: Result) -> Result:
     return values[0]
 
 
-def together(work: Callable[[], Result]) -> Result:
+def on_every_rank(work: Callable[[], Result]) -> Result:
     """`work()` on every rank at once. Where it fails on any, all raise: that one its error, others `PeerFailed`."""
     return one_rank_first(work, turns=1)
 
 
 def on_rank_zero(work: Callable[[], Result]) -> Result | None:
-    """Rank 0's `work()`, None on the others; raises as `together` does."""
-    return together(lambda: work() if rank() == 0 else None)
+    """Rank 0's `work()`, None on the others; raises as `on_every_rank` does."""
+    return on_every_rank(lambda: work() if rank() == 0 else None)
 
 
 def one_rank_first(work: Callable[[], Result], turns: int = 3) -> Result:
-    """Like `together`, but rank 0 works first, then the first rank of every other host, then all others.
+    """Like `on_every_rank`, but rank 0 works first, then the first rank of every other host, then all others.
 
     What rank 0 leaves on a shared disk, or the first rank of a host on a local one, the others find there.
     """
@@ -228,12 +228,12 @@ def wrap(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, forward_sync_buffers=False, batched_grad_copy="batched_grad_copy" in known)
 
 
-def averaged(wrapped: nn.Module, now: bool) -> AbstractContextManager:
+def averaged(ddp_model: nn.Module, now: bool) -> AbstractContextManager:
     """Around a forward and backward pass: whether gradients are averaged over the ranks now, or with those to come."""
-    return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) and not now else nullcontext()
+    return ddp_model.no_sync() if isinstance(ddp_model, DistributedDataParallel) and not now else nullcontext()
 
 
-def fix_ddp_buckets(model: nn.Module, wrapped: nn.Module, clips_BTCHW: Tensor, autocast: Callable) -> None:
+def fix_ddp_buckets(model: nn.Module, ddp_model: nn.Module, clips_BTCHW: Tensor, autocast: Callable) -> None:
     """Let DDP choose its gradient buckets now, by two passes over `clips_BTCHW` that leave no trace in `model`.
 
     DDP rebuilds its buckets after the first step, which changes the order in which three or more ranks are summed: a
@@ -244,7 +244,7 @@ def fix_ddp_buckets(model: nn.Module, wrapped: nn.Module, clips_BTCHW: Tensor, a
     buffers = [buffer.clone() for buffer in model.buffers()]
     for _ in range(2):
         with autocast():
-            loss = wrapped(clips_BTCHW).sum()
+            loss = ddp_model(clips_BTCHW).sum()
         loss.backward()
         model.zero_grad(set_to_none=True)
     for buffer, kept in zip(model.buffers(), buffers, strict=True):

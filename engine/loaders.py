@@ -25,7 +25,7 @@ def open_loader(config: Config, split: str, device: torch.device) -> Loader:
     if config.data.source == "video":
         distributed.one_rank_first(lambda: _scan(config, split))
     shard = Shard(distributed.rank(), distributed.world_size())
-    loader = distributed.together(lambda: build_loader(config, split, shard, device))
+    loader = distributed.on_every_rank(lambda: build_loader(config, split, shard, device))
     seen = distributed.gather((loader.num_rows, loader.num_videos, len(loader)))
     if len(set(seen)) > 1:
         distributed.raise_everywhere(

@@ -26,8 +26,9 @@ STEPS = 2  # the first warms up, the second is timed
 
 
 def dry_run(config: Config, weights: str | None) -> None:
-    """Open the lists, take two steps, score one batch, write a checkpoint and read it back. `config` is resolved."""
-    with closing(training.build(config, weights=weights)) as run:
+    """Open the lists, take two steps, score one batch, write a checkpoint and read it back."""
+    config = runtime.resolve(config)
+    with distributed.processes(config.runtime.device), closing(training.build(config, weights=weights)) as run:
         seconds = _two_steps(run)
         _score_one_batch(run)
         size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
@@ -57,8 +58,8 @@ def _two_steps(run: Training) -> float:
 @torch.inference_mode()
 def _score_one_batch(run: Training) -> None:
     if run.val_loader:
-        run.scored.eval()
-        logits_of_views(run.scored, next(run.val_loader.epoch(0)), run.config)
+        run.eval_model.eval()
+        logits_of_views(run.eval_model, next(run.val_loader.epoch(0)), run.config)
 
 
 def _checkpoint_and_back(run: Training) -> int:

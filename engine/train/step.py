@@ -1,13 +1,14 @@
-"""One optimizer step, and the numbers that it leaves on the device.
+"""One optimizer step: loss, gradients, update, and the sums for the log.
 
 Shapes: B clips, T frames, C channels, H W pixels, K classes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -19,17 +20,15 @@ from torchvision.transforms.v2 import CutMix, MixUp, RandomChoice
 
 from configs import Config
 from dali_pipes import Batch
-from engine import distributed
+from engine import distributed, runtime
 from engine.train import optim
 
 
 class Tally:
-    """Sums that stay on the device until `read`: the only place where training waits for it."""
-
-    NAMES = ("loss", "hits", "clips")
+    """Sums of loss, hits and clips, kept on the device until `read`: the only place where training waits for it."""
 
     def __init__(self, device: torch.device):
-        self._sums = torch.zeros(len(self.NAMES), dtype=torch.float64, device=device)
+        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
 
     def add(self, loss_sum: Tensor, logits_BK: Tensor, label_B: Tensor) -> None:
         """Count one step. Rows with label −1 are no clips: they match no class."""
@@ -37,9 +36,42 @@ class Tally:
         self._sums += torch.stack([loss_sum.double(), hits, (label_B >= 0).sum()])
 
     def read(self) -> Tensor:
-        """The sums since the last read, in the order of NAMES, float64 on the host. Waits for the device."""
+        """Return (loss, hits, clips) since the last read, [3] float64 on the host. Waits for the device."""
         sums, self._sums = self._sums, torch.zeros_like(self._sums)
         return sums.cpu()
+
+
+Mix = Callable[[Batch], tuple[Batch, Tensor]]
+"""A batch -> the batch to train on, and its target. Does not change the batch that it is given."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits_BK and the target -> the sum of the losses of all rows."""
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """Everything about a step that stays the same for a whole run."""
+
+    lr_at: Callable[[int], float]
+    """Step -> base learning rate."""
+    mix: Mix
+    loss: Loss
+    parts: int = 1
+    """Forward and backward passes that a batch is divided into (train.accumulate)."""
+    max_norm: float = math.inf
+    """Gradients are clipped to this global norm."""
+    autocast: Callable[[], AbstractContextManager] = nullcontext
+    """Opens the precision that the forward pass runs in."""
+
+
+def make_step_settings(config: Config, lr_at: Callable[[int], float]) -> StepSettings:
+    """Return the settings of a step of a resolved config."""
+    return StepSettings(
+        lr_at,
+        *make_mix_and_loss(config),
+        parts=config.train.accumulate,
+        max_norm=config.optim.clip_norm or math.inf,
+        autocast=partial(runtime.autocast, config.runtime),
+    )
 
 
 def train_step(
@@ -48,44 +80,32 @@ def train_step(
     scaler: torch.amp.GradScaler,
     batch: Batch,
     step: int,
-    *,
-    lr_at: Callable[[int], float],
-    mix: Mix,
-    loss: Loss,
-    parts: int,
-    autocast: AbstractContextManager,
-    max_norm: float,
+    settings: StepSettings,
     tally: Tally,
 ) -> Tensor:
-    """One optimizer step; returns the gradient's global norm before clipping. Never waits for the device.
+    """Take one optimizer step; return the gradient's global norm before clipping. Never waits for the device.
 
     The loss is the sum over readable clips divided by all B rows: a row with label −1 contributes nothing, and the
     others weigh what they always weigh. So a global batch's gradient is the same however the ranks divide it, and in
     however many equal parts a rank takes its share. Mixing is the exception: it finds partners on a rank.
     """
-    optim.set_lr(optimizer, lr_at(step))
-    batch, target = mix(batch)
+    optim.set_lr(optimizer, settings.lr_at(step))
+    batch, target = settings.mix(batch)
     whole = batch.clips_BTCHW, target, batch.label_B
-    chunks = zip(*(tensor.chunk(parts) for tensor in whole), strict=True)
+    chunks = zip(*(tensor.chunk(settings.parts) for tensor in whole), strict=True)
     for part, (clips_BTCHW, wanted, label_B) in enumerate(chunks, 1):
-        with distributed.averaged(model, part == parts):
-            with autocast:
+        with distributed.averaged(model, part == settings.parts):
+            with settings.autocast():
                 logits_BK = model(clips_BTCHW).float()
-            loss_sum = loss(logits_BK, wanted)
+            loss_sum = settings.loss(logits_BK, wanted)
             scaler.scale(loss_sum / len(target)).backward()
         tally.add(loss_sum.detach(), logits_BK.detach(), label_B)
     scaler.unscale_(optimizer)
-    grad_norm = clip_grad_norm_(model.parameters(), max_norm)
+    grad_norm = clip_grad_norm_(model.parameters(), settings.max_norm)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return grad_norm
-
-
-Mix = Callable[[Batch], tuple[Batch, Tensor]]
-"""A batch -> the batch to train on, and its target. Leaves the batch that it is given as it is."""
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits_BK and the target -> the sum of the losses of all rows."""
 
 
 def make_mix_and_loss(config: Config) -> tuple[Mix, Loss]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from engine.runs import checkpoint
 from engine.runs.environment import environment
 from engine.train import optim
 from engine.train.optim import EmaWeights
-from engine.train.step import Loss, Mix, Tally, make_mix_and_loss, train_step
+from engine.train.step import StepSettings, Tally, make_step_settings, train_step
 from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights, shift_step
 
 logger = logging.getLogger(__name__)
@@ -29,17 +27,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Training:
-    """One run under way. `model` is what is trained; `wrapped` is the same, as a step calls it."""
+    """One run in progress. `model` holds the weights; `ddp_model` is the module that a step calls."""
 
     config: Config  # resolved: no `auto` in its runtime section
     device: torch.device
     model: nn.Module
-    wrapped: nn.Module
+    ddp_model: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    lr_at: Callable[[int], float]
-    mix: Mix
-    loss: Loss
+    step_settings: StepSettings
     average: EmaWeights | None
     train_loader: Loader
     val_loader: Loader | None
@@ -58,31 +54,14 @@ class Training:
         return self.step > 0 and self.step % self.steps_per_epoch == 0
 
     @property
-    def scored(self) -> nn.Module:
-        """What is evaluated: the average of the weights where there is one."""
+    def eval_model(self) -> nn.Module:
+        """Return the module to evaluate: the averaged weights if there are any, else `model`."""
         return self.average.model if self.average else self.model
-
-    def autocast(self) -> AbstractContextManager:
-        """The precision that the forward pass runs in."""
-        return runtime.autocast(self.config.runtime)
 
     def take_step(self, batch: Batch, tally: Tally) -> Tensor:
         """Train on a batch; returns the gradient's norm, still on the device. What is drawn follows from the step."""
         runtime.seed_step(self.config.train.seed, self.step, distributed.rank())
-        grad_norm = train_step(
-            self.wrapped,
-            self.optimizer,
-            self.scaler,
-            batch,
-            self.step,
-            lr_at=self.lr_at,
-            mix=self.mix,
-            loss=self.loss,
-            parts=self.config.train.accumulate,
-            autocast=self.autocast(),
-            max_norm=self.config.optim.clip_norm or math.inf,
-            tally=tally,
-        )
+        grad_norm = train_step(self.ddp_model, self.optimizer, self.scaler, batch, self.step, self.step_settings, tally)
         if self.average:
             self.average.update(self.step)
         self.step += 1
@@ -134,45 +113,51 @@ class Training:
             loader.close()
 
 
-def build(config: Config, *, weights: str | None = None, state: dict | None = None) -> Training:
-    """A run at its first step, or at the step of `state`. Every rank calls this, and an error on one ends them all.
+def build(
+    config: Config,
+    *,
+    weights: str | None = None,
+    state: dict | None = None,
+    open_loader: Callable[..., Loader] = loaders.open_loader,
+) -> Training:
+    """Build a training at its first step, or at the step of `state`. All ranks call it; an error on one ends all.
 
-    `config` is resolved. `weights` names a file for the whole network, in place of config.model.pretrained; it is not
-    read where there is a `state`.
+    `config` is resolved. `weights` names a file for the whole network, in place of config.model.pretrained; it is
+    ignored if there is a `state`.
     """
     device = runtime.prepare(config.runtime, config.train.seed)
     clips_at_once = configs.clips_at_once(config.train, distributed.world_size())
-    # the network first: weights that cannot be had show at once, and a scan takes its time
+    # the network before the lists: a missing file of weights is an error at once, and a scan takes minutes
     model = build_network(config, weights) if state is None else build_model(config.model)
     if weights and state is not None:
         logger.warning(
             f"--weights: {weights} is not read: the run goes on from its own checkpoint; --fresh starts it over"
         )
-    train_loader = loaders.open_loader(config, "train", device)
-    val_loader = loaders.open_loader(config, "val", device) if loaders.has_val(config) else None
+    train_loader = open_loader(config, "train", device)
+    val_loader = open_loader(config, "val", device) if loaders.has_val(config) else None
     if config.train.partial_bn:
         model.freeze_norms()
     model = runtime.place(model, config.runtime, device)
     average = EmaWeights(model, config.train.ema) if config.train.ema else None
-    wrapped = distributed.wrap(model)
+    ddp_model = distributed.wrap(model)
     rules = optim.for_batch(config.optim, config.train.batch)
-    mix, loss = make_mix_and_loss(config)
     training = Training(
         config=config,
         device=device,
         model=model,
-        wrapped=wrapped,
+        ddp_model=ddp_model,
         optimizer=optim.make_optimizer(model, rules),
         scaler=runtime.grad_scaler(config.runtime),
-        lr_at=optim.make_schedule(rules, len(train_loader), config.train.epochs),
-        mix=mix,
-        loss=loss,
+        step_settings=make_step_settings(config, optim.make_schedule(rules, len(train_loader), config.train.epochs)),
         average=average,
         train_loader=train_loader,
         val_loader=val_loader,
     )
-    distributed.fix_ddp_buckets(model, wrapped, _blank_clips(config, clips_at_once, device), training.autocast)
-    introduce(training, state)
+    blank_BTCHW = _blank_clips(config, clips_at_once, device)
+    distributed.fix_ddp_buckets(model, ddp_model, blank_BTCHW, training.step_settings.autocast)
+    changes = training.restore(state) if state is not None else None
+    for line in describe_start(training, changes):
+        logger.info(line)
     return training
 
 
@@ -189,31 +174,29 @@ def build_network(config: Config, weights: str | None) -> Recognizer:
     return distributed.one_rank_first(work)
 
 
-def introduce(training: Training, state: dict | None) -> None:
-    """Restore `state`, if any, and say what the run starts with."""
+def describe_start(training: Training, changes: list[str] | None) -> list[str]:
+    """Return the lines that a run starts with. `changes` is from `Training.restore`, None if nothing was restored."""
     config, ranks = training.config, distributed.world_size()
-    logger.info(f"settings {configs.fingerprint(config)}, {config.runtime.precision} on {training.device.type}")
     dtype = runtime.HALF.get(config.runtime.precision, torch.float32)
-    logger.info(describe_shift(training.model, training.device, dtype, compiled=config.runtime.compile == "on"))
     clips_at_once = configs.clips_at_once(config.train, ranks)
     shares = f", {config.train.batch // ranks} on each of {ranks} ranks" if ranks > 1 else ""
     parts = f", {clips_at_once} at a time" if config.train.accumulate > 1 else ""
-    logger.info(f"{config.train.batch} clips a step{shares}{parts}")
-    logger.info(
+    lines = [
+        f"settings {configs.fingerprint(config)}, {config.runtime.precision} on {training.device.type}",
+        describe_shift(training.model, training.device, dtype, compiled=config.runtime.compile == "on"),
+        f"{config.train.batch} clips a step{shares}{parts}",
         f"{training.train_loader.num_videos} videos, {training.steps_per_epoch} steps an epoch, "
-        f"{training.total_steps} in all"
-    )
-    logger.info(describe_rate(config))
-    for line in optim.describe_groups(training.optimizer):
-        logger.info(line)
+        f"{training.total_steps} in all",
+        describe_rate(config),
+        *optim.describe_groups(training.optimizer),
+    ]
     if config.train.partial_bn:
-        logger.info(
-            f"{len(training.model.frozen_norms)} batch norms, all but the first, stay as they are (train.partial_bn)"
-        )
-    if state is not None:
-        changes = training.restore(state)
+        count = len(training.model.frozen_norms)
+        lines.append(f"{count} batch norms, all but the first, stay as they are (train.partial_bn)")
+    if changes is not None:
         done = " of as many: train.epochs is reached" if training.step >= training.total_steps else ""
-        logger.info(f"resumed after step {training.step}{done}" + "".join(f"\n  {line}" for line in changes))
+        lines.append(f"resumed after step {training.step}{done}" + "".join(f"\n  {line}" for line in changes))
+    return lines
 
 
 def describe_rate(config: Config) -> str:

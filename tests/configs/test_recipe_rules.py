@@ -169,7 +169,7 @@ def test_steps_are_the_recipes_rules_worked_out_by_hand(name, run_of):
         run.take_step(batch, Tally(run.device))
     assert_moved(run.model, start, reference.weights)
     assert bool(run.average) == bool(rules.ema)
-    assert_moved(run.scored, start, reference.average if rules.ema else reference.weights)
+    assert_moved(run.eval_model, start, reference.average if rules.ema else reference.weights)
 
 
 def assert_moved(model, start, expected):

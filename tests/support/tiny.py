@@ -1,6 +1,5 @@
 """The smallest run there is, for tests of training: a loader whose clips follow from their row, and settings for it."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from unittest import mock
 
@@ -10,11 +9,8 @@ from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Trai
 from dali_pipes import device as host
 from dali_pipes.batch import Batch, Shard
 from dali_pipes.errors import Unreadable
-from engine import distributed, logs, runtime
-from engine import loaders as data
-from engine.runs import run_folder
-from engine.train import training
-from engine.train.fit import fit
+from engine import runtime
+from engine.train.run import run
 
 CONFIG = Config(
     model=Model(backbone="resnet18", width=8, num_classes=3, frames=2, pretrained="none", dropout=0.5),
@@ -104,26 +100,18 @@ def on(loader, device):
 
 
 def go_on(settings, loaders):
-    """What train.py does with `--resume`, over loaders by split; returns whether the end was reached, and the training.
+    """Run `train.py --resume` over loaders by split; return (finished, training).
 
     One thread: threads that wait for each other make a tiny network many times slower on a busy machine.
     """
-    run = distributed.on_rank_zero(lambda: run_folder.open_run(settings, resume=True))
-    state = distributed.on_rank_zero(lambda: training.saved_state(run.checkpoints))
-    state = distributed.from_rank_zero(state)
-    with (
-        mock.patch.object(data, "open_loader", lambda config, split, device: loaders[split]),
-        mock.patch.object(host, "cores_of_rank", lambda: 1),
-    ):
-        under_way = training.build(settings, state=state)
-    with logs.copied_to(run.folder / "log.txt") if run else nullcontext():
-        return fit(under_way, run), under_way
+    with mock.patch.object(host, "cores_of_rank", lambda: 1):
+        return run(settings, resume=True, open_loader=lambda config, split, device: loaders[split])
 
 
 def weights_of(under_way):
     """All tensors of the model and of its average, if any, and all momenta in one."""
     momenta = [entry["momentum_buffer"].flatten() for entry in under_way.optimizer.state_dict()["state"].values()]
-    average = {f"average.{name}": tensor for name, tensor in under_way.scored.state_dict().items()}
+    average = {f"average.{name}": tensor for name, tensor in under_way.eval_model.state_dict().items()}
     return under_way.model.state_dict() | average | {"momentum": torch.cat(momenta)}
 
 

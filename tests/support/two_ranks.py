@@ -3,7 +3,6 @@
 Each function needs no second rank, so that the tests can call it alone and compare.
 """
 
-import contextlib
 import json
 import os
 import signal
@@ -23,8 +22,7 @@ from engine import distributed
 from engine.evaluation.evaluate import evaluate
 from engine.evaluation.scores import ScoreCollector
 from engine.train import optim
-from engine.train import step as targets
-from engine.train.step import Tally, train_step
+from engine.train.step import StepSettings, Tally, label_loss, no_mixing, train_step
 from models import build_model
 from tests.support import tiny
 
@@ -48,7 +46,7 @@ def exchange(folder):
         "sum": distributed.all_sum(torch.tensor([2**53 + 1, rank])).tolist(),
         "from_zero": distributed.from_rank_zero(rank + 10),
         "turns": distributed.gather(sorted(distributed.one_rank_first(take_a_turn))),
-        "fates": distributed.gather([fate_in(distributed.together), fate_in(distributed.one_rank_first)]),
+        "fates": distributed.gather([fate_in(distributed.on_every_rank), fate_in(distributed.one_rank_first)]),
     }
 
 
@@ -102,6 +100,8 @@ def steps(folder=None, parts=2):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(2 * 3 * 16 * 16, 3))
     wrapped = distributed.wrap(model)
+    loss = partial(label_loss, smoothing=0.1)
+    settings = StepSettings(lambda step: 0.01, no_mixing, loss, parts=parts, max_norm=1.0)
     optimizer, tally = optim.make_optimizer(model, Optim(lr=0.01)), Tally(CPU)
     share = slice(
         distributed.rank() * 4 // distributed.world_size(), (distributed.rank() + 1) * 4 // distributed.world_size()
@@ -114,13 +114,8 @@ def steps(folder=None, parts=2):
             torch.amp.GradScaler("cpu", enabled=False),
             batch,
             step,
-            lr_at=lambda step: 0.01,
-            autocast=contextlib.nullcontext(),
-            mix=targets.no_mixing,
-            loss=partial(targets.label_loss, smoothing=0.1),
-            parts=parts,
-            max_norm=1.0,
-            tally=tally,
+            settings,
+            tally,
         )
     return {"weight": model[1].weight.tolist(), "tally": distributed.all_sum(tally.read()).tolist()}
 

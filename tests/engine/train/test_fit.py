@@ -54,6 +54,12 @@ class Trainer:
         return [{name: line.get(name) for name in names} for line in lines if line["_type"] == kind]
 
 
+def build(**how):
+    """Build the tiny training."""
+    opened = {"open_loader": lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train")}
+    return training.build(tiny.config(), **opened, **how)
+
+
 def terminate(batch):
     """What a scheduler does."""
     os.kill(os.getpid(), signal.SIGTERM)
@@ -237,9 +243,10 @@ def test_the_average_is_told_each_step(trainer, monkeypatch):
 def test_steps_clip_gradients_and_take_parts_as_is_set(trainer, monkeypatch, clip_norm, max_norm, parts):
     seen, take = set(), training.train_step
 
-    def watched(*given, **how):
-        seen.add((how["max_norm"], how["parts"]))
-        return take(*given, **how)
+    def watched(*given):
+        settings = given[5]
+        seen.add((settings.max_norm, settings.parts))
+        return take(*given)
 
     monkeypatch.setattr(training, "train_step", watched)
     train = {"runs": str(trainer.folder), "epochs": 1, "accumulate": parts}
@@ -292,7 +299,7 @@ def test_a_run_whose_every_gradient_overflows_in_fp16_is_stopped(scale, stops):
     under_way.scaler.scale(torch.ones(()))  # before that it has no scale yet
     expected = pytest.raises(FloatingPointError, match="fp16 gradients overflow at every step up to 5")
     with expected if stops else nullcontext():
-        fit._Loop(under_way, None).refuse_divergence(1.0, 3)
+        fit.Trainer(under_way, None).refuse_divergence(1.0, 3)
 
 
 def test_too_many_unreadable_videos_stop_the_run_with_their_names(trainer):
@@ -380,13 +387,10 @@ def test_a_run_may_go_on_in_fp16_that_began_without(trainer, monkeypatch):
 
 
 def test_the_scale_of_the_loss_is_what_it_was_when_a_run_was_stopped(monkeypatch):
-    monkeypatch.setattr(
-        "engine.loaders.open_loader", lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train")
-    )
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu", init_scale=8.0))
-    state = training.build(tiny.config()).state()
+    state = build().state()
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu"))
-    resumed = training.build(tiny.config(), state=state)
+    resumed = build(state=state)
     assert resumed.scaler.get_scale() == 8
 
 
@@ -438,16 +442,12 @@ def test_a_resumed_run_may_shift_in_another_form_and_does_not_ask_where_it_start
     ]
 
 
-def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned(monkeypatch):
-    monkeypatch.setattr("engine.loaders.open_loader", lambda *_: pytest.fail("scanned"))
+def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned():
     with pytest.raises(CheckpointError, match="there is no such file of weights"):
-        training.build(tiny.config(model={"pretrained": "/nope.pth"}))
+        training.build(tiny.config(model={"pretrained": "/nope.pth"}), open_loader=lambda *_: pytest.fail("scanned"))
 
 
-def test_a_resumed_run_says_that_it_does_not_read_other_weights(monkeypatch, caplog):
-    monkeypatch.setattr(
-        "engine.loaders.open_loader", lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train")
-    )
-    state = training.build(tiny.config()).state()
-    training.build(tiny.config(), weights="/nope.pth", state=state)
+def test_a_resumed_run_says_that_it_does_not_read_other_weights(caplog):
+    state = build().state()
+    build(weights="/nope.pth", state=state)
     assert any(line.startswith("--weights: /nope.pth is not read") for line in caplog.messages)

@@ -39,7 +39,7 @@ def start():
 def test_only_the_first_batch_norm_moves_also_after_evaluations(start, tmp_path):
     under_way = run(tmp_path, ema=0.5)
     assert moved(under_way.model, start) == FIRST
-    assert moved(under_way.scored, start) == FIRST - {"bn1.num_batches_tracked"}
+    assert moved(under_way.eval_model, start) == FIRST - {"bn1.num_batches_tracked"}
     assert not torch.equal(under_way.model.layer4[1].conv2.weight, start["layer4.1.conv2.weight"])
 
 

@@ -1,6 +1,5 @@
 """One step: what contributes to it and what does not, and what it reports."""
 
-import contextlib
 import math
 from dataclasses import replace
 from functools import partial
@@ -13,8 +12,7 @@ from torch import nn
 from configs.schema import Optim
 from dali_pipes.batch import Batch
 from engine.train import optim
-from engine.train import step as targets
-from engine.train.step import Tally, train_step
+from engine.train.step import StepSettings, Tally, label_loss, no_mixing, train_step
 
 
 def linear_model():
@@ -31,25 +29,15 @@ def batch_of(labels):
     return Batch(clips_BVTCHW, label_B, torch.where(label_B < 0, -1, torch.arange(len(labels))))
 
 
-PLAIN = {"mix": targets.no_mixing, "loss": partial(targets.label_loss, smoothing=0.0), "parts": 1}
+PLAIN = StepSettings(lambda step: 0.1, no_mixing, partial(label_loss, smoothing=0.0))
 
 
 def step_on(model, batch, *, lr=1.0, smoothing=0.0, max_norm=math.inf, tally=None, **how):
     """One step without momentum or decay, so that weights move by minus lr times the gradient; returns its norm."""
     optimizer = optim.make_optimizer(model, Optim(lr=lr, momentum=0, weight_decay=0))
-    smoothed = partial(targets.label_loss, smoothing=smoothing)
-    usual = PLAIN | {"loss": smoothed, "autocast": contextlib.nullcontext()}
-    return train_step(
-        model,
-        optimizer,
-        torch.amp.GradScaler("cpu", enabled=False),
-        batch,
-        0,
-        lr_at=lambda step: lr,
-        max_norm=max_norm,
-        **usual | how,
-        tally=tally or Tally(torch.device("cpu")),
-    )
+    how = {"loss": partial(label_loss, smoothing=smoothing), "lr_at": lambda step: lr, "max_norm": max_norm, **how}
+    scaler, tally = torch.amp.GradScaler("cpu", enabled=False), tally or Tally(torch.device("cpu"))
+    return train_step(model, optimizer, scaler, batch, 0, replace(PLAIN, **how), tally)
 
 
 def movement(batch, **how):
@@ -110,11 +98,11 @@ def test_the_loss_is_computed_in_single_precision_whatever_the_network_computes_
 
     def loss(logits_BK, label_B):
         seen.append(logits_BK.dtype)
-        return targets.label_loss(logits_BK, label_B, smoothing=0.0)
+        return label_loss(logits_BK, label_B, smoothing=0.0)
 
     batch = batch_of([0, 2])
     batch = replace(batch, clips_BVTCHW=batch.clips_BVTCHW.float())
-    step_on(linear_model().float(), batch, loss=loss, autocast=torch.autocast("cpu", torch.bfloat16))
+    step_on(linear_model().float(), batch, loss=loss, autocast=lambda: torch.autocast("cpu", torch.bfloat16))
     assert seen == [torch.float32]
 
 
@@ -152,18 +140,8 @@ def test_three_steps_are_clipping_then_decay_then_momentum_written_out(nesterov,
     lrs, max_norm = [0.1, 0.05, 0.2], 0.5
     for step, lr in enumerate(lrs):
         batch = batch_of([step % 3, 1, 2])
-        train_step(
-            model,
-            optimizer,
-            scaler,
-            batch,
-            step,
-            lr_at=lrs.__getitem__,
-            autocast=contextlib.nullcontext(),
-            **PLAIN,
-            max_norm=max_norm,
-            tally=Tally(torch.device("cpu")),
-        )
+        how = replace(PLAIN, lr_at=lrs.__getitem__, max_norm=max_norm)
+        train_step(model, optimizer, scaler, batch, step, how, Tally(torch.device("cpu")))
         x_BC = batch.clips_BTCHW.flatten(1).numpy()
         p_BK = np.exp(x_BC @ weight.T + bias)
         p_BK /= p_BK.sum(1, keepdims=True)
@@ -187,10 +165,10 @@ def test_a_step_never_waits_for_the_gpu():
     tally, scaler = Tally(device), torch.amp.GradScaler("cuda")
     batch = batch_of([0, -1])
     batch = Batch(batch.clips_BVTCHW.half().to(device), batch.label_B.to(device), batch.index_B.to(device))
-    how = PLAIN | {"lr_at": lambda step: 0.1, "max_norm": 20.0, "tally": tally}
-    train_step(model, optimizer, scaler, batch, 0, autocast=torch.autocast("cuda", torch.float16), **how)
+    how = replace(PLAIN, max_norm=20.0, autocast=lambda: torch.autocast("cuda", torch.float16))
+    train_step(model, optimizer, scaler, batch, 0, how, tally)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        train_step(model, optimizer, scaler, batch, 1, autocast=torch.autocast("cuda", torch.float16), **how)
+        train_step(model, optimizer, scaler, batch, 1, how, tally)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -6,7 +6,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from dali_pipes import device as host
 from engine import loaders, runtime
-from engine.train import fit, training
+from engine.train import training
+from engine.train.fit import Trainer
 from engine.train.step import Tally
 from tests.support import tiny
 
@@ -22,17 +23,16 @@ def run_of(steps, monkeypatch, device="cpu", **sections):
     train = sections.pop("train", {})
     config = tiny.config(train={"log_every": steps, "epochs": 1, "eval_every": 0, **train}, **sections)
     loader = tiny.RowLoader(4 * steps, 4)
-    monkeypatch.setattr(loaders, "open_loader", lambda *_: tiny.on(loader, device))
     monkeypatch.setattr(loaders, "has_val", lambda _: False)
     monkeypatch.setattr(host, "cores_of_rank", lambda: 1)  # what a network this small shares out, it waits for
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler(device, enabled=True))
-    return training.build(config)
+    return training.build(config, open_loader=lambda *_: tiny.on(loader, device))
 
 
 def waits(run):
     """How often a whole run waits, by operation."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        fit.fit(run, None)
+        Trainer(run, None).fit()
     return {event.key: event.count for event in profiled.key_averages() if event.key in WAITS}
 
 
