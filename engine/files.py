@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -16,17 +17,34 @@ def replacing(path: Path, mode: str = "w", **text: str) -> Iterator[IO]:
     """A file to write that takes the place of `path` in the end: a reader sees all of the old or all of the new.
 
     Two processes that do this at once do not write into each other's file; the later one wins. `text` may have the
-    `encoding` and the `errors` that `open` takes.
+    `encoding`, `errors` and `newline` that `open` takes.
     """
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        with temporary.open(mode, **text) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+    with temporary_file(path.parent, mode, **text) as (temporary, file):
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
         temporary.replace(path)
+
+
+@contextmanager
+def temporary_path(folder: Path, suffix: str = "") -> Iterator[Path]:
+    """Make an empty file with a name that no other file has; it is removed at the end unless the block has moved it."""
+    while True:
+        path = folder / f".tmp-{secrets.token_hex(8)}{suffix}"
+        with suppress(FileExistsError):
+            path.touch(exist_ok=False)
+            break
+    try:
+        yield path
     finally:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_file(folder: Path, mode: str = "w", **text: str) -> Iterator[tuple[Path, IO]]:
+    """Open a new file as `temporary_path` makes it; yields its path and the open file."""
+    with temporary_path(folder) as path, path.open(mode, **text) as file:
+        yield path, file
 
 
 def replace_file(path: Path, text: str, errors: str = "strict") -> None:

@@ -45,6 +45,7 @@ def main(words: list[str] | None = None) -> int:
     if words is None:
         exits.exit_quietly_until_started()
         words = sys.argv[1:]
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     name, *rest = words or ["--help"]
     if name in ("--help", "-h"):
         print(USAGE)

@@ -250,7 +250,7 @@ def _listing(source: str, format: str, rows: list[Row], class_names: tuple[str, 
         format,
         num_frames_N if num_frames_N.all() else None,
         places.frame_pattern,
-        _notes(places.respelled),
+        (*_notes(places.respelled), *_encoding_notes(paths)),
     )
 
 
@@ -261,3 +261,19 @@ def _notes(respelled: list[tuple[str, str]]) -> tuple[str, ...]:
     listed, found = respelled[0]
     count = f"{len(respelled)} files are" if len(respelled) > 1 else "1 file is"
     return (f"{count} spelled otherwise than listed, in case or Unicode form: {found!a} for {listed!a}",)
+
+
+def _encoding_notes(paths: list[str]) -> tuple[str, ...]:
+    """Return the message about paths that are not UTF-8."""
+    odd = [path for path in paths if not path.isascii() and not _is_utf8(path)]
+    if not odd:
+        return ()
+    return (f"{len(odd)} paths are not UTF-8, such as {odd[0]!a}: the names of their files must have the same bytes",)
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

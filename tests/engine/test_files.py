@@ -2,7 +2,6 @@
 
 import pytest
 
-from engine import files
 from engine.files import read_lines, replace_file, replacing
 
 
@@ -13,12 +12,10 @@ def test_a_file_whose_writing_failed_is_the_old_one_and_nothing_else_is_left(tmp
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "old")]
 
 
-def test_two_processes_that_replace_a_file_at_once_do_not_write_into_each_others(tmp_path, monkeypatch):
+def test_two_processes_that_replace_a_file_at_once_do_not_write_into_each_others(tmp_path):
     with replacing(tmp_path / "file") as mine:
         mine.write("mine")
-        with monkeypatch.context() as another_process:
-            another_process.setattr(files.os, "getpid", lambda: 1)
-            replace_file(tmp_path / "file", "theirs, and longer")
+        replace_file(tmp_path / "file", "theirs, and longer")
         assert (tmp_path / "file").read_text() == "theirs, and longer"
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "mine")]
 

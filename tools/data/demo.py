@@ -16,6 +16,10 @@ from pathlib import Path
 import av
 import numpy as np
 
+from engine.files import temporary_path
+from engine.outputs import Outputs, add_force_argument
+from tools.data.write_lists import as_lines
+
 CLASSES = ("pan_down", "pan_left", "pan_right", "pan_up")
 SIDE = 80  # pixels of a stored frame
 FRAMES = 32
@@ -23,20 +27,26 @@ KEYFRAME_EVERY = 8
 FINE = 2  # scenes are drawn this much finer than they are shown, so that speeds have fractions of pixels
 
 
-def write_demo_set(root: Path, scenes: dict[str, int], seed: int = 0, workers: int = 2) -> int:
+def write_demo_set(
+    root: Path, scenes: dict[str, int], seed: int = 0, workers: int = 2, outputs: Outputs | None = None
+) -> int:
     """Write `scenes[split]` scenes of each split as mp4 files with a list `split.list`; returns how many files.
 
-    A scene's number is its only source of randomness, so the same call writes the same set. Files that exist are kept.
+    A scene's number is its only source of randomness, so the same call writes the same set. Videos that exist are kept.
+    Raises ConfigError if another list is in the way.
     """
     first = 0
+    outputs = outputs or Outputs()
+    texts = {root / "classes.txt": as_lines(CLASSES)}
+    outputs.check(*(root / f"{split}.list" for split in scenes))
     with ProcessPoolExecutor(workers) as pool:
         for split, count in scenes.items():
             numbers = range(first, first + count)
             first += count
             names = pool.map(partial(_write_scene, root, seed), numbers)
             lines = [f"{name} {label}" for scene in names for label, name in enumerate(scene)]
-            (root / f"{split}.list").write_text("\n".join(lines) + "\n")
-    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+            texts[root / f"{split}.list"] = as_lines(lines)
+    outputs.write(texts)
     return first * len(CLASSES)
 
 
@@ -44,13 +54,15 @@ def _write_scene(root: Path, seed: int, number: int) -> list[str]:
     """Write one scene in all classes; returns the file names, relative to root, in the order of CLASSES."""
     random = np.random.default_rng((seed, number))
     names = [f"{label}/scene{number:04d}.mp4" for label in CLASSES]
-    if all((root / name).exists() for name in names):
+    missing = [name for name in names if not os.path.lexists(root / name)]
+    if not missing:
         return names
     speed = random.uniform(0.8, 1.8)
     scene = draw_scene(random, FINE * (SIDE + int(2 * FRAMES)))
     down, right = pan(scene, speed, axis=0), pan(scene, speed, axis=1)
     for name, frames_THWC in zip(names, (down, right[::-1], right, down[::-1]), strict=True):
-        _write_video(root / name, frames_THWC)
+        if name in missing:
+            _write_video(root / name, frames_THWC)
     return names
 
 
@@ -87,23 +99,28 @@ def pan(scene: np.ndarray, speed: float, axis: int) -> np.ndarray:
 def _write_video(path: Path, frames_THWC: np.ndarray) -> None:
     """Write an H.264 mp4 that is fast to read: short groups, no B-frames, index first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f"{path.stem}-{os.getpid()}.part")  # another process may write the set, too
-    with av.open(str(partial_path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with temporary_path(path.parent) as unfinished:
+        _encode(unfinished, frames_THWC)
+        unfinished.rename(path)
+
+
+def _encode(path: Path, frames_THWC: np.ndarray) -> None:
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=25, width=SIDE, height=SIDE)
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "23", "preset": "veryfast", "g": str(KEYFRAME_EVERY), "bf": "0", "threads": "1"}
         for frame in frames_THWC:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())
-    partial_path.rename(path)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("data/demo"), help="folder to write to (%(default)s)")
+    add_force_argument(parser)
     parser.add_argument("--scenes", type=int, nargs=2, default=(120, 40), metavar=("TRAIN", "VAL"))
 
 
 def run(arguments: argparse.Namespace) -> None:
     train, val = arguments.scenes
-    files = write_demo_set(arguments.out, {"train": train, "val": val})
+    files = write_demo_set(arguments.out, {"train": train, "val": val}, outputs=Outputs(force=arguments.force))
     print(f"{files} videos of {train} training and {val} held-out scenes in {arguments.out}")

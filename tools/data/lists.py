@@ -7,6 +7,7 @@ with the videos that are not in the lists, and the reasons.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -17,8 +18,9 @@ from dali_pipes.lists import file_status
 from dali_pipes.lists.file_status import NO_SUCH_FILE
 from dali_pipes.lists.formats import FORMATS
 from dali_pipes.lists.listing import Listing, read_list
+from engine.outputs import add_force_argument
 from tools.data.arguments import add_reading_arguments, reading
-from tools.data.write_lists import name_of, settings, writable, write_classes, write_json_lines, write_list
+from tools.data.write_lists import as_json_lines, command_outputs, name_of, write_lists
 
 LEFT_OUT = "left_out.jsonl"
 REPEATED = "named before"
@@ -37,6 +39,12 @@ class Split:
         """The rows that are written to the list."""
         return [row for row in range(len(self.listing.paths)) if row not in self.left_out]
 
+    def dropped(self) -> Iterator[dict]:
+        """Yield a record of each row that is left out."""
+        for row, reason in self.left_out.items():
+            label = int(self.listing.label_N[row])
+            yield {"list": self.name, "path": self.listing.path(row), "label": label, "reason": reason}
+
     def summary(self) -> str:
         """Return the counts of the split in one line."""
         reasons = list(self.left_out.values())
@@ -49,6 +57,7 @@ class Split:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help="an annotation, a list or a folder, one a split")
     parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
+    add_force_argument(parser)
     parser.add_argument("--split", nargs="+", default=[""], help="the splits to take of sources that hold several")
     add_reading_arguments(parser)
 
@@ -61,7 +70,12 @@ def run(arguments: argparse.Namespace) -> None:
         print("".join(f"    {note}\n" for note in split.listing.notes), end="")
     for one, other in combinations(splits, 2):
         print(overlap(one, other))
-    write(splits, arguments.out)
+    missing = [dropped for split in splits for dropped in split.dropped()]
+    listings = {split.name: (split.listing, split.kept) for split in splits}
+    outputs = command_outputs(arguments, arguments.sources)
+    words = write_lists(arguments.out, listings, outputs, {LEFT_OUT: as_json_lines(missing)})
+    print(f"left out {len(missing)} rows, see {arguments.out / LEFT_OUT}")
+    print(f"for a recipe: {words}")
 
 
 def look(sources: list[str], data: Data) -> list[Split]:
@@ -91,8 +105,6 @@ def left_out(listing: Listing) -> dict[int, str]:
     problems = file_status.look(listing).problems
     reasons = {row: REPEATED for row, first in enumerate(listing.first_N.tolist()) if row != first}
     reasons |= {int(listing.distinct[number]): problem for number, problem in problems.items()}
-    unwritable = "its name has blanks at its ends, line breaks or bytes that are not text; rename it"
-    reasons |= {row: unwritable for row, path in enumerate(listing.paths) if not writable(path)}
     return dict(sorted(reasons.items()))
 
 
@@ -105,24 +117,3 @@ def overlap(one: Split, other: Split) -> str:
         return line
     shared = set(map(origin, paths)) & set(map(origin, other_paths))
     return f"{line}, {len(shared)} recordings" + (f", such as {min(shared)}" if shared else "")
-
-
-def write(splits: list[Split], out: Path) -> None:
-    """Write the lists, the class names and the rows left out, and print their names."""
-    classes = write_classes(out, [split.listing for split in splits])
-    listings = {out / f"{split.name}.list": split.listing for split in splits}
-    for file, split in zip(listings, splits, strict=True):
-        write_list(file, split.listing, split.kept)
-    missing = [
-        {
-            "list": split.name,
-            "path": split.listing.path(row),
-            "label": int(split.listing.label_N[row]),
-            "reason": reason,
-        }
-        for split in splits
-        for row, reason in split.left_out.items()
-    ]
-    write_json_lines(out / LEFT_OUT, missing)
-    print(f"left out {len(missing)} rows, see {out / LEFT_OUT}")
-    print(f"for a recipe: {settings(listings, classes)}")

@@ -17,8 +17,9 @@ from dali_pipes import DataError
 from dali_pipes.lists.formats import FORMATS, tables
 from dali_pipes.lists.formats.annotation import Source, read_text
 from dali_pipes.lists.listing import Listing, read_list
+from engine.outputs import add_force_argument
 from tools.data.arguments import add_reading_arguments, reading
-from tools.data.write_lists import settings, write_classes, write_list
+from tools.data.write_lists import command_outputs, write_lists
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--held-out", type=float, default=0.2, help="fraction of the videos (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder for train.list, val.list and classes.txt")
+    add_force_argument(parser)
     add_reading_arguments(parser)
 
 
@@ -36,11 +38,11 @@ def run(arguments: argparse.Namespace) -> None:
     listing = read_list(arguments.source, reading(arguments, [arguments.source]))
     groups = groups_of(listing, arguments.group)
     sides = divide(listing, groups, arguments.held_out, arguments.seed)
-    classes = write_classes(arguments.out, [listing])
+    outputs = command_outputs(arguments, [arguments.source])
+    words = write_lists(arguments.out, {name: (listing, rows) for name, rows in sides.items()}, outputs)
     for name, rows in sides.items():
-        write_list(arguments.out / f"{name}.list", listing, rows)
         print(f"{name}: {len(rows)} videos of {len({groups[row] for row in rows})} groups{lacking(listing, rows)}")
-    print(f"for a recipe: {settings({arguments.out / f'{name}.list': listing for name in sides}, classes)}")
+    print(f"for a recipe: {words}")
 
 
 def groups_of(listing: Listing, column: str | None) -> Sequence[Hashable]:

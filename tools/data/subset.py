@@ -11,9 +11,11 @@ from collections import defaultdict
 from pathlib import Path
 
 from configs import ConfigError
+from dali_pipes import DataError
 from dali_pipes.lists.listing import Listing, read_list
+from engine.outputs import add_force_argument
 from tools.data.arguments import add_reading_arguments, reading
-from tools.data.write_lists import name_of, settings, write_classes, write_list
+from tools.data.write_lists import command_outputs, name_of, write_lists
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-class", type=int, required=True, metavar="N", help="videos of each class, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
+    add_force_argument(parser)
     add_reading_arguments(parser)
 
 
@@ -28,13 +31,16 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.per_class < 1:
         raise ConfigError(f"--per-class: {arguments.per_class} is too small; the smallest allowed is 1")
     data = reading(arguments, arguments.sources)
-    listings = {arguments.out / f"{name_of(source)}.list": read_list(source, data) for source in arguments.sources}
-    classes = write_classes(arguments.out, listings.values())
-    for file, listing in listings.items():
-        rows = choose(listing, arguments.per_class, arguments.seed)
-        write_list(file, listing, rows)
-        print(f"{file}: {len(rows)} of {len(listing.distinct)} videos")
-    print(f"for a recipe: {settings(listings, classes)}")
+    chosen = {}
+    for source in arguments.sources:
+        if name_of(source) in chosen:
+            raise DataError(source, f"its list would have the name of another, {name_of(source)}.list; make it alone")
+        listing = read_list(source, data)
+        chosen[name_of(source)] = listing, choose(listing, arguments.per_class, arguments.seed)
+    words = write_lists(arguments.out, chosen, command_outputs(arguments, arguments.sources))
+    for name, (listing, rows) in chosen.items():
+        print(f"{arguments.out / name}.list: {len(rows)} of {len(listing.distinct)} videos")
+    print(f"for a recipe: {words}")
 
 
 def choose(listing: Listing, per_class: int, seed: int) -> list[int]:

@@ -1,18 +1,22 @@
-"""Write lists and class names, and the settings with which a recipe reads them."""
+"""Write lists and class names that the project reads back exactly, and the settings with which a recipe reads them."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from dali_pipes import DataError
-from dali_pipes.lists.formats.annotation import split_name
+from dali_pipes.lists.formats import FORMATS, format_of
+from dali_pipes.lists.formats.annotation import Row, Source, decoded, split_name
+from dali_pipes.lists.formats.class_names import parse_class_names
 from dali_pipes.lists.listing import Listing
-from engine.files import replace_file
+from engine.outputs import Outputs
 
 CLASSES = "classes.txt"
 
@@ -23,47 +27,94 @@ def name_of(source: str) -> str:
     return split_name(name.rpartition(":")[2]) or os.path.splitext(name)[0]
 
 
-def writable(path: str) -> bool:
-    """Tell whether a line of a list can hold a path: UTF-8, without line breaks and without blanks at its ends."""
+def list_text(file: Path, rows: Iterable[tuple[str, int, int]]) -> str:
+    """Return the text of a list with rows of (path, frames, label); 0 frames are not written.
+
+    Rows are `path label` or `path frames label` lines, as in other projects. If such lines would not be read back
+    exactly, for instance because a name holds a line break, rows are JSON objects, one a line.
+    """
+    rows = list(rows)
+    plain = as_lines(f"{path} {f'{frames} ' if frames else ''}{label}" for path, frames, label in rows)
+    if _read_back(file, plain) == rows:
+        return plain
+    keys = [{"path": path, "label": label, **({"frames": frames} if frames else {})} for path, frames, label in rows]
+    return as_json_lines(keys)
+
+
+def _read_back(file: Path, text: str) -> list[tuple[str, int, int]] | None:
+    """Return the rows that a list of this text would have, or None if it could not be read."""
     try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return path == path.strip().strip("\ufeff") and "\n" not in path
+        source = Source(os.path.abspath(file), decoded(text.encode("utf-8", "surrogateescape")))
+        rows: list[Row] = FORMATS[format_of(source, "auto")].read(source).rows
+    except DataError:
+        return None
+    return [(row.path, row.frames, row.label) for row in rows]
 
 
-def write_list(file: Path, listing: Listing, rows: Iterable[int]) -> None:
-    """Write some rows as `path label` lines, or as `path frames label` where the listing has frame counts."""
-    counts = listing.num_frames_N
-    middle = [""] * len(listing.paths) if counts is None else [f"{count} " for count in counts]
-    write_lines(file, (f"{listing.paths[row]} {middle[row]}{listing.label_N[row]}" for row in rows))
+def rows_of(listing: Listing, rows: Iterable[int]) -> list[tuple[str, int, int]]:
+    """Return (path, frames, label) of some rows of a listing; 0 frames if the list does not give them."""
+    frames_N = np.zeros(len(listing.paths), int) if listing.num_frames_N is None else listing.num_frames_N
+    return [(listing.paths[row], int(frames_N[row]), int(listing.label_N[row])) for row in rows]
 
 
-def write_classes(folder: Path, listings: Iterable[Listing]) -> Path | None:
-    """Write the class names of listings, if they have any. Raises DataError if their numbers differ."""
+def classes_text(names: Iterable[str]) -> str:
+    """Return the text of a file of class names: one a line, or a JSON array if a name does not fit in a line."""
+    names = tuple(names)
+    plain = as_lines(names)
+    try:
+        if parse_class_names(CLASSES, decoded(plain.encode("utf-8", "surrogateescape"))) == names:
+            return plain
+    except DataError:
+        pass
+    return json.dumps(names, indent=0) + "\n"
+
+
+def common_class_names(listings: Iterable[Listing]) -> tuple[str, ...]:
+    """Return the class names of listings, if they have any. Raises DataError if their numbers differ."""
     named = [listing for listing in listings if listing.class_names]
     for listing in named:
         if listing.class_names != named[0].class_names:
             raise DataError(listing.source, f"its classes are not those of {named[0].source}; set --class-names")
-    if not named:
-        return None
-    write_lines(folder / CLASSES, named[0].class_names)
-    return folder / CLASSES
+    return named[0].class_names if named else ()
 
 
-def write_json_lines(file: Path, items: Iterable[dict]) -> None:
-    """Write one JSON object a line."""
-    write_lines(file, (json.dumps(item, ensure_ascii=False) for item in items))
+def as_lines(lines: Iterable[str]) -> str:
+    """Join lines, each with a line feed at its end."""
+    return "".join(f"{line}\n" for line in lines)
 
 
-def write_lines(file: Path, lines: Iterable[str]) -> None:
-    """Write a text file atomically. Raises DataError if it cannot be written."""
+def as_json_lines(items: Iterable[dict]) -> str:
+    """Return one JSON object a line."""
+    return as_lines(map(json.dumps, items))
+
+
+def command_outputs(arguments: argparse.Namespace, sources: Iterable[str]) -> Outputs:
+    """Return the outputs of a command that reads these sources and `--class-names`."""
+    files = [source if os.path.lexists(source) else source.rpartition(":")[0] for source in sources]
+    return Outputs([*files, arguments.class_names], arguments.force)
+
+
+def write_lists(
+    out: Path,
+    listings: Mapping[str, tuple[Listing, list[int]]],
+    outputs: Outputs,
+    more: Mapping[str, str] | None = None,
+) -> str:
+    """Write `NAME.list` of each listing's rows, the class names, and `more` texts by file name: all or none of them.
+
+    Returns the settings with which a recipe reads the lists. Raises ConfigError if a file is in the way, DataError if
+    one cannot be written.
+    """
+    names = common_class_names(listing for listing, _ in listings.values())
+    files = {out / f"{name}.list": pair for name, pair in listings.items()}
+    texts = {file: list_text(file, rows_of(listing, rows)) for file, (listing, rows) in files.items()}
+    texts |= {out / CLASSES: classes_text(names)} if names else {}
+    texts |= {out / name: text for name, text in (more or {}).items()}
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # A name need not be text; what is not becomes the \udcNN that JSON knows.
-        replace_file(file, "".join(f"{line}\n" for line in lines), errors="backslashreplace")
+        outputs.write(texts)
     except OSError as error:
-        raise DataError(file, f"cannot be written: {error.strerror}") from error
+        raise DataError(error.filename or out, f"cannot be written: {error.strerror}") from error
+    return settings({file: listing for file, (listing, _) in files.items()}, out / CLASSES if names else None)
 
 
 def by_split(files: Iterable[Path]) -> list[str]:
@@ -73,10 +124,10 @@ def by_split(files: Iterable[Path]) -> list[str]:
 
 
 def settings(listings: dict[Path, Listing], classes: Path | None) -> str:
-    """Return the settings for the lists that were written: `data.root=... data.train=...`."""
+    """Return the settings for the lists that were written, as words of a shell: `data.root=... data.train=...`."""
     first = next(iter(listings.values()))
     num_classes = len(first.class_names) or 1 + max(int(np.max(listing.label_N)) for listing in listings.values())
-    return " ".join(
+    return shlex.join(
         [
             f"data.root={first.base}",
             *by_split(listings),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -146,7 +147,7 @@ def companion(source: Source, name: str) -> str:
 
 
 def read_text(path: str) -> str:
-    """Read a list or a companion file of one. Raises DataError if it is no file, or not UTF-8."""
+    """Read a list or a companion file of one. Raises DataError if it is no file, or not text."""
     if not os.path.isfile(path):  # a device or a pipe might never end
         raise DataError(path, "neither a file nor a folder" if os.path.lexists(path) else "no such file")
     try:
@@ -155,8 +156,18 @@ def read_text(path: str) -> str:
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror}") from error
     try:
-        return content.decode("utf-8-sig")
+        return decoded(content)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-        raise DataError(f"{path}:{line}", f"byte 0x{byte:02x} is not UTF-8; save the list as UTF-8") from error
+        raise DataError(path, f"not {error.encoding}, which its first bytes announce; save it as UTF-8") from error
+
+
+def decoded(content: bytes) -> str:
+    """Decode UTF-8, or UTF-16 with a byte order mark. Other bytes are kept as Python keeps them in names of files.
+
+    Lines end with line feeds in the result, also those of a file that has none but carriage returns.
+    """
+    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        text = content.decode("utf-16")
+    else:
+        text = content.decode("utf-8-sig", "surrogateescape")
+    return text if "\n" in text else text.replace("\r", "\n")

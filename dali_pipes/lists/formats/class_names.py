@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -15,16 +16,40 @@ _NUMBERED = re.compile(r"([0-9]{1,9})[\s,]+(\S.*)$")
 
 
 def read_class_names(path: str) -> tuple[str, ...]:
-    """Read the class names of a file, one a line, by label. Lines may start with numbers, from 0 or from 1.
+    """Read the class names of a file, by label. Raises DataError if a name occurs twice, or the file has none."""
+    return parse_class_names(path, read_text(path))
 
-    Raises DataError if a name occurs twice, or the file has none.
+
+def parse_class_names(path: str, text: str) -> tuple[str, ...]:
+    """Parse class names: one a line, which may start with numbers from 0 or from 1, or a JSON array of texts.
+
+    Raises DataError, which names `path`, if a name occurs twice, or there is none.
     """
-    lines = [(line, content.strip()) for line, content in Source(path, read_text(path)).lines()]
+    lines = [(line, content.strip()) for line, content in Source(path, text).lines()]
+    if lines and lines[0][1] == "[":
+        lines = [(number, name) for number, name in enumerate(_json_array(path, text), start=2)]
+        return _distinct(path, lines)
     found = [_NUMBERED.match(name) for _, name in lines]
     if all(found):
         numbered = sorted((int(match[1]), line, match[2]) for (line, _), match in zip(lines, found, strict=True))
         if [number for number, *_ in numbered] in (list(range(len(lines))), list(range(1, len(lines) + 1))):
             lines = [(line, name) for _, line, name in numbered]
+    return _distinct(path, lines)
+
+
+def _json_array(path: str, text: str) -> list[str]:
+    """Parse a JSON array of texts. Raises DataError."""
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(path, f"begins as a JSON array, but is none: {error}") from error
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(path, "a JSON array of class names must hold texts alone")
+    return names
+
+
+def _distinct(path: str, lines: list[tuple[int, str]]) -> tuple[str, ...]:
+    """Return the names of (line, name). Raises DataError if one occurs twice, or there is none."""
     line_of: dict[str, int] = {}
     for line, name in lines:
         if name in line_of:

@@ -68,7 +68,7 @@ def text(fields: Mapping[str, object], name: str) -> str:
     if isinstance(value, bool) or not (value is None or isinstance(value, str | int)):
         raise ValueError(f"{name} is {json.dumps(value)[:40]}, neither text nor a whole number")
     value = "" if value is None else str(value)
-    value.encode("utf-8")  # JSON can spell half of a character
+    value.encode("utf-8", "surrogateescape")  # JSON can spell half of a character
     return value
 
 

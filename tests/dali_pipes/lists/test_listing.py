@@ -41,8 +41,10 @@ def rows(listing):
         "a.mp4\t0\nb.mp4   012  \n",
         "\n\na.mp4 0\n \t\nb.mp4 12\n\n",
         "./a.mp4 0\nx/../b.mp4 12\n",
+        "a.mp4 0\rb.mp4 12\r",
+        "a.mp4 0\r\nb.mp4 12\r\n".encode("utf-16"),
     ],
-    ids=["plain", "no final newline", "CRLF", "BOM", "tabs and blanks", "empty lines", "roundabout"],
+    ids=["plain", "no final newline", "CRLF", "BOM", "tabs and blanks", "empty lines", "roundabout", "CR", "UTF-16"],
 )
 def test_a_list_is_read_however_its_editor_wrote_it(listed, content):
     assert rows(listed(content)) == [("a.mp4", 0), ("b.mp4", 12)]
@@ -75,9 +77,15 @@ def test_a_bad_line_is_named_with_its_number_and_reason(listed, tmp_path, line, 
     assert str(refusal.value).startswith(f"{tmp_path}/train.list:3: ")
 
 
-def test_a_list_that_is_not_utf8_is_refused_with_the_line_of_the_first_such_byte(listed):
-    with pytest.raises(DataError, match=r"train.list:2: byte 0xe9 is not UTF-8"):
-        listed("a.mp4 0\nn\u00e9e.mp4 1\n".encode("latin-1"))
+def test_paths_that_are_not_utf8_are_names_with_the_same_bytes_and_are_counted(listed):
+    listing = listed("a.mp4 0\nn\u00e9e.mp4 1\n".encode("latin-1"))
+    assert os.fsencode(listing.path(1)).endswith(b"/n\xe9e.mp4")
+    assert "1 paths are not UTF-8, such as 'n\\udce9e.mp4'" in listing.notes[0]
+
+
+def test_a_broken_utf16_list_is_refused_with_what_would_work(listed):
+    with pytest.raises(DataError, match=r"not utf-16.*, which its first bytes announce; save it as UTF-8"):
+        listed("a.mp4 0\n".encode("utf-16") + b"\n")
 
 
 @pytest.mark.parametrize("content", ["", "\n \n", "\ufeff"])

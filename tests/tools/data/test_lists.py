@@ -1,6 +1,7 @@
 """`prepare lists`, `subset` and `split`: from annotations to lists, and what is said on the way."""
 
 import json
+import os
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from configs.schema import Data
 from dali_pipes.lists.listing import read_list
 from dali_pipes.scan.build import load_catalog, open_catalog
 from tests.support import scripted
+from tests.support.odd_names import ODD_NAMES
 from tests.support.trees import plant, rows
 from tools import prepare
 
@@ -173,3 +175,70 @@ def test_a_split_that_cannot_be_made_is_refused(tmp_path, capsys, words, reason)
 def test_a_wrong_command_is_answered_with_the_nearest(capsys):
     assert prepare.main(["list"]) == 2
     assert "list: no such command; did you mean lists?" in capsys.readouterr().err
+
+
+WRITERS = {
+    "split": ["split", "train.list", "--out", "."],
+    "subset": ["subset", "train.list", "--per-class", "2", "--out", "."],
+    "lists": ["lists", "train.list", "--out", "."],
+}
+
+
+@pytest.mark.parametrize("words", WRITERS.values(), ids=WRITERS)
+def test_the_list_that_was_read_is_never_replaced_not_even_by_force(tmp_path, monkeypatch, capsys, words):
+    text = "".join(f"{n}.mp4 {n % 3}\n" for n in range(36))
+    plant(tmp_path, {"train.list": text, **{f"{n}.mp4": "x" for n in range(30)}})
+    monkeypatch.chdir(tmp_path)
+    for force in ([], ["--force"]):
+        assert prepare.main([*words, *force]) == 2
+        assert "train.list: is a source of this command, which is never replaced" in capsys.readouterr().err
+        assert (tmp_path / "train.list").read_text() == text
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".mp4") == ["train.list"]
+
+
+def test_a_users_class_file_and_held_out_list_are_refused_and_replaced_by_force(tmp_path, monkeypatch, capsys):
+    lines = [f"{n}.mp4,{['red', 'green', 'blue'][n % 3]}" for n in range(30)]
+    kept = {"classes.txt": "red\ngreen\nblue\n", "val.list": "mine.mp4 0\n"}
+    plant(tmp_path, {"mine.csv": "path,label\n" + "\n".join(lines), **kept})
+    monkeypatch.chdir(tmp_path)
+    assert prepare.main(["split", "mine.csv", "--out", "."]) == 2
+    assert re.search(r"(classes.txt|val.list): is in the way: .* --force replaces it", capsys.readouterr().err)
+    assert {name: (tmp_path / name).read_text() for name in kept} == kept
+    assert not (tmp_path / "train.list").exists()
+    assert prepare.main(["split", "mine.csv", "--out", ".", "--force"]) == 0
+    assert (tmp_path / "classes.txt").read_text() == "blue\ngreen\nred\n"
+    assert prepare.main(["split", "mine.csv", "--out", ".", "--seed", "1"]) == 0  # a list that it wrote itself
+
+
+def test_two_lists_of_one_name_are_refused_by_subset(tmp_path, capsys):
+    plant(tmp_path, {"a/train.list": "a.mp4 0\n", "b/train.list": "b.mp4 0\n"})
+    sources = [f"{tmp_path}/{folder}/train.list" for folder in "ab"]
+    assert prepare.main(["subset", *sources, "--per-class", "1", "--out", f"{tmp_path}/out"]) == 2
+    assert "its list would have the name of another, train.list" in capsys.readouterr().err
+
+
+HARD_NAMES = [
+    os.fsdecode(b"caf\xe9.mp4"),
+    "new\nline.mp4",
+    "return\r.mp4",
+    " blank before.mp4",
+    "blank behind.mp4 ",
+    "\ufeffmark.mp4",
+    '{"path": 1}.mp4',
+    "v_Run_g01_c01.avi",
+    "a;b",
+    *ODD_NAMES[:-2],
+]
+
+
+@pytest.mark.parametrize("names", [[name] for name in HARD_NAMES] + [HARD_NAMES], ids=ascii)
+@pytest.mark.parametrize("classes", [["a", "b"], ["1 a", "2 b"], [os.fsdecode(b"\xff"), "b\nc"], ["[", "]"]], ids=ascii)
+def test_lists_of_any_names_are_read_back(tmp_path, names, classes):
+    """Names of videos and classes that file systems allow, some of which no `path label` line can hold."""
+    for label, folder in enumerate(classes):
+        plant(tmp_path, {f"set/{folder}/{label}{name}{'' if name.endswith('.mp4') else '.mp4'}": "x" for name in names})
+    assert prepare.main(["subset", f"{tmp_path}/set", "--per-class", "99", "--out", f"{tmp_path}/out"]) == 0
+    data = Data(root=f"{tmp_path}/set", class_names=f"{tmp_path}/out/classes.txt")
+    written, source = read_list(f"{tmp_path}/out/set.list", data), read_list(f"{tmp_path}/set")
+    assert sorted(rows(written)) == sorted(rows(source))
+    assert written.class_names == source.class_names == tuple(sorted(classes))

@@ -1,0 +1,156 @@
+"""Results replace nothing but results that nobody has changed."""
+
+import os
+
+import pytest
+
+from configs import ConfigError
+from engine.outputs import RECORD, Outputs
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_result_is_replaced_by_the_next_one(tmp_path):
+    file = tmp_path / "new" / "a.list"
+    for text in ("one\n", "two\n", "one\n", "three\n"):
+        Outputs().write({file: text})
+        assert file.read_text() == text
+    assert names(file.parent) == [RECORD, "a.list"]
+
+
+def place_users_file(path):
+    path.write_text("mine")
+
+
+def place_changed_result(path):
+    Outputs().write({path: "result"})
+    path.write_text("result, corrected by hand")
+
+
+def place_copied_result(path):
+    Outputs().write({path.parent / "result": "result"})
+    path.write_text("result")
+
+
+def place_link(path):
+    path.with_name("mine").write_text("mine")
+    path.symlink_to("mine")
+
+
+def place_link_to_result(path):
+    Outputs().write({path.with_name("result"): "result"})
+    path.symlink_to("result")
+
+
+def place_broken_link(path):
+    path.symlink_to("gone")
+
+
+def place_older_result_than_the_record(path):
+    Outputs().write({path: "result"})
+    path.write_text("mine")
+    (path.parent / RECORD).unlink()
+
+
+IN_THE_WAY = [value for name, value in list(globals().items()) if name.startswith("place_")]
+
+
+@pytest.mark.parametrize("place", IN_THE_WAY)
+def test_what_is_in_the_way_is_refused_and_replaced_by_force_which_follows_no_link(tmp_path, place):
+    file = tmp_path / "file"
+    place(file)
+    link = os.readlink(file) if file.is_symlink() else None
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path) if (tmp_path / name).exists()}
+    with pytest.raises(ConfigError, match=r"file: is in the way: .* --force replaces it"):
+        Outputs().write({tmp_path / "another": "new", file: "new"})
+    with pytest.raises(ConfigError, match="--force"), Outputs().growing(file):
+        pass
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path) if (tmp_path / name).exists()} == before
+    assert link == (os.readlink(file) if file.is_symlink() else None)
+    Outputs(force=True).write({file: "new"})
+    assert file.read_text() == "new" and not file.is_symlink()
+    others = before.keys() - {"file", RECORD}
+    assert {name: (tmp_path / name).read_bytes() for name in others} == {name: before[name] for name in others}
+    Outputs().write({file: "newer"})
+
+
+@pytest.mark.parametrize("spell", [lambda path: path, lambda path: path.parent / "link"])
+def test_a_source_is_never_replaced_not_even_by_force_or_as_a_result(tmp_path, spell):
+    source = tmp_path / "a.list"
+    Outputs().write({source: "rows"})
+    (tmp_path / "link").hardlink_to(source)
+    with pytest.raises(ConfigError, match="is a source of this command"):
+        Outputs([source], force=True).write({spell(source): "fewer rows"})
+    assert source.read_text() == (tmp_path / "link").read_text() == "rows"
+    Outputs([source]).write({spell(source): "rows"})  # nothing changes
+
+
+def test_another_name_of_a_result_keeps_its_content(tmp_path):
+    file, kept = tmp_path / "file", tmp_path / "kept"
+    Outputs().write({file: "old"})
+    kept.hardlink_to(file)
+    Outputs().write({file: "new"})
+    with Outputs().growing(file) as growing:
+        growing.write("newest")
+    assert (kept.read_text(), file.read_text()) == ("old", "newest")
+
+
+def test_a_growing_file_is_seen_at_once_and_is_a_result_also_after_an_error(tmp_path):
+    file = tmp_path / "file"
+    with pytest.raises(ZeroDivisionError), Outputs().growing(file) as growing:
+        print("one", file=growing, flush=True)
+        assert file.read_text() == "one\n"
+        growing.write(str(1 / 0))
+    Outputs().write({file: "again"})
+
+
+def test_a_record_that_is_none_of_ours_stays_as_it_is(tmp_path):
+    (tmp_path / RECORD).write_text("mine\n")
+    for text in ("one", "one"):
+        Outputs().write({tmp_path / "file": text})
+    with pytest.raises(ConfigError, match="in the way"):
+        Outputs().write({tmp_path / "file": "two"})
+    assert (tmp_path / RECORD).read_text() == "mine\n"
+
+
+def test_a_kill_before_a_file_is_in_place_leaves_it_a_result(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    Outputs().write({file: "old"})
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Outputs().write({file: "new"})
+    assert file.read_text() == "old"
+    Outputs().write({file: "newer"})
+    assert names(tmp_path) == [RECORD, "file"]
+
+
+def test_a_device_is_written_to_and_stays_one(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with Outputs().replacing(pipe) as file:
+        file.write("one")
+    with Outputs().growing(pipe) as file:
+        file.write("two")
+    assert os.read(reader, 100) == b"onetwo" and pipe.is_fifo()
+    os.close(reader)
+
+
+def test_a_folder_in_the_way_is_refused_even_by_force(tmp_path):
+    (tmp_path / "file").mkdir()
+    with pytest.raises(ConfigError, match="is a folder"):
+        Outputs(force=True).write({tmp_path / "file": "new"})
+
+
+def test_names_may_hold_any_bytes(tmp_path):
+    file = tmp_path / os.fsdecode(b"caf\xe9\n")
+    for text in ("one", "two"):
+        Outputs().write({file: text})
+    assert file.read_text() == "two"
