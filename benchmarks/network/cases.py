@@ -60,17 +60,18 @@ class Example(NamedTuple):
 
 
 def layers(scale: Scale) -> Counter[Layer]:
-    """The convolutions of ResNet-50 that shift, at this scale, and how often each occurs."""
+    """Count the convolutions of ResNet-50 that shift, at this scale, by their size."""
     found: Counter[Layer] = Counter()
 
-    def note(conv: ShiftedConv2d, inputs: tuple[Tensor]) -> None:
-        found[Layer(conv.in_channels, conv.out_channels, inputs[0].shape[-1])] += 1
+    def counting(conv: ShiftedConv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        found[Layer(conv.in_channels, conv.out_channels, x_NCHW.shape[-1])] += 1
+        return conv.convolve(x_NCHW), x_NCHW
 
     with torch.device("meta"):
         model = build_model(Model(width=scale.width, frames=scale.frames, num_classes=2))
         for part in model.modules():
             if isinstance(part, ShiftedConv2d):
-                part.register_forward_pre_hook(note)
+                part.form = counting
         model(torch.empty(1, scale.frames, 3, scale.size, scale.size))
     return found
 

@@ -10,6 +10,7 @@ from tests.support.paths import ROOT
 from tests.support.videos import write_video
 
 
+@pytest.mark.slow
 def test_counts_are_exact_and_shares_add_up(tmp_path):
     path = write_video(tmp_path / "a.mp4", "libx264", 40, gop=1)
     command = ["benchmarks/cut.py", str(path), "--clips", "32", "--rounds", "2", "--out", str(tmp_path)]

@@ -37,6 +37,7 @@ def test_every_way_to_decode_gives_the_frames_of_a_whole_decode(video, name):
             np.testing.assert_array_equal(found, truth[clip.frames_T])
 
 
+@pytest.mark.slow
 def test_all_contenders_are_recorded_with_their_distance_and_ours_over_theirs(video, tmp_path):
     how = ["--clips", "2", "--rounds", "2", "--threads", "2", "--out", str(tmp_path)]
     subprocess.run(
@@ -51,6 +52,7 @@ def test_all_contenders_are_recorded_with_their_distance_and_ours_over_theirs(vi
         assert seeking["ours_over_it"] == pytest.approx(ours["clips_per_s"] / seeking["clips_per_s"])
 
 
+@pytest.mark.slow
 def test_dalis_decoders_are_compared_by_their_pixels_before_they_are_timed(tmp_path):
     """The whole file holds what the cut has; the reader takes evenly spread frames, and is given the same."""
     video = write_video(tmp_path / "a.mp4", "libvpx-vp9", 24, gop=8)

@@ -144,6 +144,7 @@ def rehearsal(tmp_path_factory):
     return {record["case"]: record for record in records}
 
 
+@pytest.mark.slow
 def test_cut_and_whole_files_give_the_same_right_frames(rehearsal):
     cut, whole = (rehearsal[f"frames/{CPU.usual.name}/{form}"] for form in ("cut", "whole"))
     assert cut["wrong"] == whole["wrong"] == 0
@@ -153,18 +154,21 @@ def test_cut_and_whole_files_give_the_same_right_frames(rehearsal):
     )
 
 
+@pytest.mark.slow
 def test_awkward_videos_are_asked_for_and_why_they_are_doubted_is_recorded(rehearsal):
     record = rehearsal[f"awkward/{CPU.awkward[0].name}/cut"]
     assert record["wrong"] == 0  # on a CPU, by another decoder
     assert record["objection"].startswith("is vp9")
 
 
+@pytest.mark.slow
 def test_the_range_of_colours_is_told_apart(rehearsal):
     name = f"colours/{CPU.usual.name}"
     assert rehearsal[name]["nearest"] == "bt601-limited"
     assert rehearsal[f"{name}-full_range"]["nearest"] == "bt601-full"
 
 
+@pytest.mark.slow
 def test_a_cut_decodes_fewer_pictures_than_the_whole_file(rehearsal):
     names = [name for name in rehearsal if name.startswith("speed/")]
     cut, whole = (next(rehearsal[name] for name in names if f"/{form}/" in name) for form in ("cut", "whole"))
@@ -172,16 +176,19 @@ def test_a_cut_decodes_fewer_pictures_than_the_whole_file(rehearsal):
     assert min(cut["clips_per_s_iqr"][0], whole["clips_per_s_iqr"][0]) > 0
 
 
+@pytest.mark.slow
 def test_the_feed_is_judged_against_the_step(rehearsal):
     rates = rehearsal[f"feed/{CPU.usual.name}"]["clips_per_s"]
     assert rates["feed"] == rehearsal[f"feed/{CPU.usual.name}/feed"]["clips_per_s"]
     assert rates["step"] == rehearsal["feed/step"]["clips_per_s"]
 
 
+@pytest.mark.slow
 def test_every_record_says_what_it_was_measured_with(rehearsal):
     assert all({"commit", "dirty", "packages", "gpu", "driver", "cores"} <= r["env"].keys() for r in rehearsal.values())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without an NVIDIA GPU")
 def test_what_cannot_be_asked_is_recorded_with_its_reason_and_the_command_that_shows_it(rehearsal):
     record = rehearsal["library/h264-8bit"]

@@ -10,6 +10,7 @@ from benchmarks import streaming
 from tests.support.paths import ROOT
 
 
+@pytest.mark.slow
 def test_a_line_for_each_network_says_what_a_frame_takes(tmp_path):
     brief = ["--size", "32", "--rounds", "2", "--threads", "1", "--out", str(tmp_path)]
     words = ["benchmarks/streaming.py", "resnet18", "mobilenet_v2", *brief]

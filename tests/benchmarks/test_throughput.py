@@ -34,12 +34,14 @@ def records(tmp_path_factory):
     return measured(folder, "all", *listed(folder, "libx264"))
 
 
+@pytest.mark.slow
 def test_counts_come_first_and_are_exact(records):
     assert next(iter(records)) == "counts"
     assert records["counts"]["decoded_per_used"] == 1  # keyframes only
     assert records["counts"]["clips"] == 8
 
 
+@pytest.mark.slow
 def test_every_stage_has_a_rate_with_quartiles_its_memory_and_its_provenance(records):
     for stage in STAGES:
         low, high = records[stage]["clips_per_s_iqr"]
@@ -49,21 +51,25 @@ def test_every_stage_has_a_rate_with_quartiles_its_memory_and_its_provenance(rec
         assert records[stage]["settings"]["train.batch"] == 4
 
 
+@pytest.mark.slow
 def test_computing_waits_for_no_data(records):
     assert records["compute"]["waiting"] < records["feed"]["waiting"]
 
 
+@pytest.mark.slow
 def test_what_is_not_hidden_follows_from_the_rates(records):
     seconds = {stage: 1 / records[stage]["clips_per_s"] for stage in ("feed", "compute", "train")}
     expected = (seconds["train"] - seconds["compute"]) / seconds["feed"]
     assert records["hidden"]["feed_not_hidden"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_dalis_own_decoder_is_measured_alone(tmp_path):
     records = measured(tmp_path, "decode", "data.decoder=dali_cpu", *listed(tmp_path, "libvpx-vp9"))
     assert records["decode"]["clips_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_a_property_of_the_videos_is_varied_on_sets_made_for_it(tmp_path):
     made = ["video.frames=40", "video.width=96", "video.height=64", "video.count=8"]
     records = measured(tmp_path, "cut", "--vary", "video.interval=1,8", *made)

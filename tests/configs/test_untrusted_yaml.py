@@ -144,6 +144,7 @@ def test_a_recipe_from_any_editor_loads(write, content):
     assert configs.load(write(content)).train.batch == 64
 
 
+@pytest.mark.slow
 @given(st.text() | st.text("ab:-[]{}&*!?|>'\"%@`#,. \n\t0"))
 def test_any_text_is_a_recipe_or_a_config_error(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
@@ -152,6 +153,7 @@ def test_any_text_is_a_recipe_or_a_config_error(tmp_path_factory, text):
     assert lines and all(line.startswith((f"{path}:", *KINDS)) for line in lines)
 
 
+@pytest.mark.slow
 @given(st.sampled_from([*KINDS, *SECTIONS, ""]), st.text() | st.floats().map(str) | st.integers().map(str))
 def test_any_override_is_taken_or_a_config_error(key, text):
     assert all(line.startswith(("argument ", "demo.yaml:", *KINDS)) for line in errors("demo", f"{key}={text}"))

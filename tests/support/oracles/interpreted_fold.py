@@ -39,21 +39,23 @@ class Case(NamedTuple):
     tile: Tile | None = None
 
 
-USUAL = [
+QUICK = [
     Case(64, 64, 8, 8, height=4, width=4),
+    Case(60, 20, 7, 7, clips=1, height=2, width=3),
+    Case(64, 20, 8, 8, frames=1, tile=SMALL),
+    Case(64, 20, 8, 8, clips=5, height=1, width=1),  # several clips in one tile
+    *(Case(64, 64, 8, 8, height=7, width=7, dtype=dtype) for dtype in HALF),
+]
+SEVERAL_TILES = [  # each takes Triton's interpreter seconds
     Case(64, 32, 8, 8, tile=SMALL),
     Case(72, 40, 9, 9, tile=SMALL),  # nothing is a multiple of anything
-    Case(60, 20, 7, 7, clips=1, height=2, width=3),
     Case(64, 20, 0, 8, tile=SMALL),  # causal
     Case(64, 20, 8, 0, tile=SMALL),
     Case(64, 20, 5, 12, tile=SMALL),
     Case(64, 20, 0, 0, tile=SMALL),
     Case(64, 20, 32, 32, tile=SMALL),  # every channel moves
-    Case(64, 20, 8, 8, frames=1, tile=SMALL),
     Case(64, 20, 8, 8, clips=3, frames=2, tile=SMALL),
-    Case(64, 20, 8, 8, clips=5, height=1, width=1),  # several clips in one tile
     Case(64, 48, 8, 8, clips=1, frames=16, tile=SMALL),
-    *(Case(64, 64, 8, 8, height=7, width=7, dtype=dtype) for dtype in HALF),
     *(Case(64, 40, 6, 10, dtype=dtype, tile=SMALL) for dtype in HALF),
 ]
 WIDTHS = [(64, 64), (256, 64), (256, 128), (512, 128), (512, 256), (1024, 256), (1024, 512), (2048, 512)]
@@ -123,7 +125,7 @@ def check(case):
     assert_rounded(gpu_kernels.weight_grad(x_NCHW, dy_NOHW, *shift, case.tile), dweight_OC)
 
 
-@pytest.mark.parametrize("case", USUAL)
+@pytest.mark.parametrize("case", [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in SEVERAL_TILES)])
 def test_kernels_equal_the_shift_and_the_convolution_with_their_gradients(case):
     check(case)
 
