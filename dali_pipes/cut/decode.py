@@ -6,6 +6,7 @@ A rotation flag in the file's header is ignored: frames are as they were coded, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import av
 import numpy as np
@@ -22,8 +23,9 @@ from dali_pipes.video.pyav import reformat
 _OPTIONS = {"err_detect": "explode", "strict": "strict"}
 _CONFIGURATION = {"h264": b"avcC", "hevc": b"hvcC", "vp9": b""}
 """Codecs whose packets are decoded without a container, and the box of the sample description that the decoder needs.
-Opening a container takes as long as decoding a few pictures. These codecs need nothing else from it; others need, for
-example, MPEG-4's tag or the size of the pictures."""
+Opening a container takes as long as decoding a few pictures. Beside the sample description, H.264 needs the size that
+the container gives: FFmpeg crops pictures to it if the stream itself has no cropping. Other codecs may need more, such
+as MPEG-4's tag."""
 
 
 def decode_frames(cut: Cut, path: str) -> np.ndarray:
@@ -68,7 +70,7 @@ def numbered_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
     if cut.layout is None:
         frames = _counted_frames(cut, path)
     elif cut.layout.codec in _CONFIGURATION:
-        frames = _frames_of_packets(cut.data, cut.layout)
+        frames = _frames_of_packets(cut)
     else:
         frames = _frames_of_container(cut, path)
     with container.refusals(path):
@@ -80,9 +82,13 @@ def numbered_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
 
 def _counted_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield (number, frame) of each frame of a whole file. Frames are counted, since its times may be anything."""
+    number = 0
     with container.open_video(path, cut.data) as (source, stream):
         configure(stream.codec_context)
-        yield from enumerate(source.decode(stream))
+        for packet in chain(container.packets(source, stream), [None]):
+            for frame in stream.codec_context.decode(packet):
+                yield number, frame
+                number += 1
 
 
 def _frames_of_container(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -92,15 +98,16 @@ def _frames_of_container(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFra
         yield from ((frame.pts // mp4.DURATION, frame) for frame in source.decode(stream))
 
 
-def _frames_of_packets(data: bytes, layout: Layout) -> Iterator[tuple[int, av.VideoFrame]]:
+def _frames_of_packets(cut: Cut) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield (number, frame) of each picture, from packets alone.
 
     FFmpeg's HEVC decoder takes a picture number that recurs after a jump for an error, so it is flushed before each
     group.
     """
-    decoder = _bare_decoder(layout)
+    layout = cut.layout
+    decoder = _bare_decoder(layout, cut.shape)
     ends = set(layout.sync.tolist()) if layout.codec == "hevc" else set()
-    view = memoryview(data)
+    view = memoryview(cut.data)
     bounds = zip(layout.starts.tolist(), layout.sizes.tolist(), layout.shown.tolist(), strict=True)
     for place, (start, size, shown) in enumerate(bounds):
         if place in ends:
@@ -116,10 +123,11 @@ def _numbered(frames: list[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]
     return ((frame.pts, frame) for frame in frames)
 
 
-def _bare_decoder(layout: Layout) -> VideoCodecContext:
+def _bare_decoder(layout: Layout, shape: tuple[int, int]) -> VideoCodecContext:
     """Make a decoder from the sample description."""
     decoder = av.CodecContext.create(layout.codec, "r")
     configure(decoder)
+    decoder.height, decoder.width = shape
     if kind := _CONFIGURATION[layout.codec]:
         decoder.extradata = mp4.configuration(layout.description, kind)
     if colours := mp4.colours(layout.description):

@@ -43,12 +43,19 @@ def open_video(path: str, content: bytes | None = None) -> Iterator[tuple[InputC
         source = io.BytesIO(content)
         source.name = path  # FFmpeg uses the suffix to recognise raw streams
     with refusals(path), av.open(source, container_options=_CONTAINER_OPTIONS, **LENIENT_TAGS) as container:
-        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not streams:
-            raise DataError(path, f"holds no video, only {_kinds(container)}")
-        if streams[0].codec_context is None:
-            raise DataError(path, "FFmpeg has no decoder for its video")
-        yield container, streams[0]
+        yield container, _best_stream(path, container)
+
+
+def _best_stream(path: str, container: InputContainer) -> VideoStream:
+    """Return FFmpeg's best video stream (av_find_best_stream), which is not a cover picture."""
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        raise DataError(path, f"holds no video, only {_kinds(container)}")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise DataError(path, "FFmpeg has no decoder for its video")
+    return stream
 
 
 @contextmanager

@@ -13,6 +13,7 @@ DURATION = 1000  # ticks a picture: the picture shown as number k starts at k * 
 
 _ENTRY = 16 + 86  # bytes of a `stsd` box before the boxes in its visual entry
 _SIDES = slice(16 + 32, 16 + 36)  # where that entry has width and height, 16 bits each
+_FULL = 2  # FFmpeg's number for colours of full range
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)  # the identity: no rotation, no scaling
 
 
@@ -33,21 +34,39 @@ def find_box(data: bytes, path: tuple[bytes, ...]) -> bytes | None:
 
 
 def configuration(description: bytes, kind: bytes) -> bytes:
-    """Return the content of the box `kind` (avcC, hvcC, colr, ...) in the only entry of a `stsd` box, or nothing."""
+    """Return the content of the first box `kind` (avcC, hvcC, ...) in the only entry of a `stsd` box, or nothing."""
+    return next(_boxes_of_entry(description, kind), b"")
+
+
+def _boxes_of_entry(description: bytes, kind: bytes) -> Iterator[bytes]:
     for name, head, start, end in walk_boxes(description[_ENTRY:]):
         if name == kind:
-            return description[_ENTRY + start + head : _ENTRY + end]
-    return b""
+            yield description[_ENTRY + start + head : _ENTRY + end]
 
 
 def colours(description: bytes) -> tuple[int, int, int, int] | None:
-    """Return primaries, transfer, matrix (ITU-T H.273) and FFmpeg's range of the entry of a `stsd` box, or None."""
-    content = configuration(description, b"colr")
-    if content[:4] == b"nclx" and len(content) > 10:
-        return *struct.unpack(">HHH", content[4:10]), 1 + (content[10] >> 7)
-    if content[:4] == b"nclc" and len(content) >= 10:  # QuickTime's, which knows no full range
-        return *struct.unpack(">HHH", content[4:10]), 0
-    return None
+    """Return primaries, transfer, matrix (ITU-T H.273) and FFmpeg's range of the entry of a `stsd` box, or None.
+
+    An entry may have several `colr` boxes, such as an ICC profile and one of these. As in FFmpeg, the last one counts.
+    """
+    found = None
+    for content in _boxes_of_entry(description, b"colr"):
+        if content[:4] == b"nclx" and len(content) > 10:
+            found = *struct.unpack(">HHH", content[4:10]), 1 + (content[10] >> 7)
+        elif content[:4] == b"nclc" and len(content) >= 10:  # QuickTime's, which has no range
+            found = *struct.unpack(">HHH", content[4:10]), found[3] if found else 0
+    return found
+
+
+def with_colours(description: bytes, primaries: int, transfer: int, matrix: int, color_range: int) -> bytes:
+    """Return a `stsd` box with these colours (see `colours`) in its only entry, in place of any that it has."""
+    kept = b"".join(
+        description[_ENTRY + start : _ENTRY + end]
+        for name, _, start, end in walk_boxes(description[_ENTRY:])
+        if name != b"colr"
+    )
+    note = box(b"colr", b"nclx", struct.pack(">HHHB", primaries, transfer, matrix, (color_range == _FULL) << 7))
+    return box(b"stsd", description[8:16], box(description[20:24], description[24:_ENTRY], kept, note))
 
 
 def walk_boxes(data: bytes) -> Iterator[tuple[bytes, int, int, int]]:

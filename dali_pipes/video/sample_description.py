@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from dali_pipes.video import container, mp4
 
+_NO_COLOURS = (2, 2, 2, 0)  # unspecified in ITU-T H.273, and in FFmpeg
 _TABLE = (b"mdia", b"minf", b"stbl", b"stsd")
 # PyAV cannot mux these, because their decoders are other libraries.
 _BY_HAND = {
@@ -22,14 +23,28 @@ _BY_HAND = {
 
 
 def sample_description(path: str, stream: VideoStream, codec: str, moov: bytes) -> bytes:
-    """Return the stream's `stsd` box if it has exactly one entry, else nothing."""
+    """Return the stream's `stsd` box if it has exactly one entry, else nothing.
+
+    Its colours are those that FFmpeg found: the boxes of a file may contradict each other, and other containers have
+    notes that FFmpeg's muxer does not write.
+    """
     description = _copied(moov, stream.id) if moov else b""
-    if description:
-        return description if description[12:16] == b"\0\0\0\1" else b""
-    if codec in _BY_HAND:
+    if description and description[12:16] != b"\0\0\0\1":
+        return b""
+    if not description and codec in _BY_HAND:
         kind, configuration = _BY_HAND[codec]
-        return _entry(kind, configuration, stream)
-    return _muxed(path)
+        description = _entry(kind, configuration, stream)
+    description = description or _muxed(path)
+    colours = _colours(stream)
+    if not description or colours == (mp4.colours(description) or _NO_COLOURS):
+        return description
+    return mp4.with_colours(description, *colours)
+
+
+def _colours(stream: VideoStream) -> tuple[int, int, int, int]:
+    """Return the stream's colours as `mp4.colours` does."""
+    context = stream.codec_context
+    return tuple(map(int, (context.color_primaries, context.color_trc, context.colorspace, context.color_range)))
 
 
 def _copied(moov: bytes, track: int) -> bytes:

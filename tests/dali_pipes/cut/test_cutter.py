@@ -174,7 +174,7 @@ def test_packets_without_a_container_decode_to_what_the_container_gives(tmp_path
     result = cut(video, np.array([3, 20, 21, 40]))
     bare, contained = (
         [(number, frame.to_ndarray(format="rgb24")) for number, frame in frames]
-        for frames in (decode._frames_of_packets(result.data, result.layout), decode._frames_of_container(result, ""))
+        for frames in (decode._frames_of_packets(result), decode._frames_of_container(result, ""))
     )
     assert [number for number, _ in bare] == [number for number, _ in contained] == list(range(result.packets))
     np.testing.assert_array_equal([pixels for _, pixels in bare], [pixels for _, pixels in contained])

@@ -24,7 +24,8 @@ def entries(*names: bytes) -> bytes:
 
 
 def described(moov: bytes, number: int) -> bytes:
-    return sample_description("none", SimpleNamespace(id=number), "h264", moov)
+    colours = SimpleNamespace(color_primaries=2, color_trc=2, colorspace=2, color_range=0)
+    return sample_description("none", SimpleNamespace(id=number, codec_context=colours), "h264", moov)
 
 
 @pytest.mark.parametrize("long_times", [False, True])

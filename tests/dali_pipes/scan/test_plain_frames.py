@@ -1,0 +1,74 @@
+"""Every frame is that of a plain decode, or the file is refused: files with traits that once led to other frames."""
+
+import struct
+
+import av
+import pytest
+
+from dali_pipes.video import mp4
+from tests.support.boxes import add_to_entry, edit_entry
+from tests.support.plain import compare
+from tests.support.videos import write_video
+
+
+@pytest.fixture(scope="module")
+def plain_mp4(tmp_path_factory) -> bytes:
+    """H.264 without notes of its colours; 96x62 pixels, of which the last two rows are cropped away."""
+    path = write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", "libx264", 12, gop=4, size=(62, 96))
+    return path.read_bytes()
+
+
+def expect_identical(path) -> None:
+    for check in ("demux", "full"):
+        assert compare(str(path), check).outcome == "identical"
+        assert compare(str(path), check).detail != "whole"
+
+
+COLOURS = {
+    "icc first": (mp4.box(b"colr", b"prof", bytes(20)), mp4.box(b"colr", b"nclx", struct.pack(">HHHB", 1, 1, 1, 128))),
+    "icc last": (mp4.box(b"colr", b"nclx", struct.pack(">HHHB", 1, 1, 1, 128)), mp4.box(b"colr", b"prof", bytes(20))),
+    "two": tuple(mp4.box(b"colr", b"nclx", struct.pack(">HHHB", m, m, m, r)) for m, r in ((1, 128), (9, 0))),
+    "QuickTime's": (mp4.box(b"colr", b"nclc", struct.pack(">HHH", 9, 16, 9)),),
+    "short": (mp4.box(b"colr", b"nclx", struct.pack(">HH", 1, 1)),),
+    "unknown": (mp4.box(b"colr", b"else", bytes(11)),),
+}
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_notes_of_colours_are_read_as_ffmpeg_reads_them(plain_mp4, tmp_path, name):
+    (tmp_path / "clip.mp4").write_bytes(add_to_entry(plain_mp4, *COLOURS[name]))
+    expect_identical(tmp_path / "clip.mp4")
+
+
+def test_a_range_that_matroska_notes_without_a_matrix_is_kept(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", "libx264", 12, gop=4)
+    with av.open(str(path)) as source, av.open(str(tmp_path / "clip.mkv"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        stream.codec_context.color_range = 2
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    expect_identical(tmp_path / "clip.mkv")
+
+
+def test_pictures_that_only_the_container_crops_are_cropped(tmp_path):
+    """Cameras write a sequence parameter set without cropping, and the size without padding into the container."""
+    content = write_video(tmp_path / "clip.mp4", "libx264", 12, gop=4, size=(64, 96)).read_bytes()
+    cropped = edit_entry(content, lambda entry: entry[:34] + struct.pack(">H", 56) + entry[36:])
+    (tmp_path / "clip.mp4").write_bytes(cropped)
+    expect_identical(tmp_path / "clip.mp4")
+
+
+def test_empty_packets_are_passed_over(tmp_path):
+    """Theora writes a picture that does not change as an empty packet; here in a stream that is read whole."""
+    path = write_video(tmp_path / "clip.mkv", "wmv2", 12, gop=4)
+    with av.open(str(path)) as source, av.open(str(tmp_path / "empty.mkv"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size:
+                empty = av.Packet(b"")
+                for each in (packet, empty) if number % 3 == 2 else (packet,):
+                    each.stream, each.pts, each.dts, each.time_base = stream, packet.pts, packet.dts, packet.time_base
+                    target.mux(each)
+    assert compare(str(tmp_path / "empty.mkv"), "demux") == ("identical", "whole")

@@ -1,0 +1,87 @@
+"""Compare the frames that the project reads with those of a plain sequential decode by the same FFmpeg."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import NamedTuple
+
+import av
+import numpy as np
+
+from dali_pipes.cut.cutter import cut
+from dali_pipes.cut.decode import decode_frames
+from dali_pipes.errors import DataError
+from dali_pipes.scan.probe import probe
+from dali_pipes.video.packet_table import Video
+from dali_pipes.video.pyav import LENIENT_TAGS
+
+SHORT = 64  # frames; of shorter videos each frame is cut alone, of longer ones random clips
+CLIP = 8  # frames of a random clip
+
+
+class Comparison(NamedTuple):
+    """The result for one file.
+
+    `outcome`: `identical`, `refused` by the scan, `wrong` (other pixels or another number of frames) or `lost`
+    (accepted by the scan, refused when read). `detail`: the access of an accepted video, or what happened instead.
+    """
+
+    outcome: str
+    detail: str
+
+
+def digest(picture_HWC: np.ndarray) -> bytes:
+    """Hash the pixels and the shape of a picture."""
+    return hashlib.sha1(repr(picture_HWC.shape).encode() + picture_HWC.tobytes(), usedforsecurity=False).digest()
+
+
+def plain_frames(path: str) -> list[bytes]:
+    """Decode a file from start to end on one thread with FFmpeg's defaults, and hash every frame.
+
+    The best video stream by FFmpeg is decoded. A packet that cannot be decoded gives no frame.
+    """
+    digests = []
+    with av.open(path, **LENIENT_TAGS) as container:
+        stream = container.streams.best("video")
+        stream.codec_context.thread_count = 1
+        for packet in container.demux(stream):
+            try:
+                digests += [digest(frame.to_ndarray(format="rgb24")) for frame in packet.decode()]
+            except av.FFmpegError:
+                continue
+    return digests
+
+
+def compare(path: str, check: str, draws: int = 20, plain: list[bytes] | None = None) -> Comparison:
+    """Scan a file and compare its frames with the plain decode's: every one of a short video, else `draws` clips."""
+    try:
+        video = probe(path, check)
+    except DataError as error:
+        return Comparison("refused", error.reason_for(path))
+    whole = plain_frames(path) if plain is None else plain
+    if video.frames != len(whole):
+        return Comparison("wrong", f"{video.access}: {video.frames} frames instead of {len(whole)}")
+    wrong, lost = [], Counter()
+    for frames in clips(video, draws):
+        try:
+            pixels = decode_frames(cut(video, frames), path)
+        except DataError as error:
+            lost[error.reason_for(path)] += 1
+            continue
+        wrong += [
+            frame for frame, picture in zip(frames.tolist(), pixels, strict=True) if digest(picture) != whole[frame]
+        ]
+    if wrong:
+        return Comparison("wrong", f"{video.access}: frames {sorted(set(wrong))[:8]} of {video.frames} differ")
+    if lost:
+        return Comparison("lost", f"{video.access}: {lost.most_common(1)[0]}")
+    return Comparison("identical", video.access)
+
+
+def clips(video: Video, draws: int) -> list[np.ndarray]:
+    """Return the frames of the clips to compare: each frame alone, or random clips of a longer video."""
+    if video.frames <= SHORT:
+        return [np.array([frame]) for frame in range(video.frames)]
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, video.frames, CLIP) for _ in range(draws)]
