@@ -25,7 +25,7 @@ from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAM
 if TYPE_CHECKING:
     from configs.sections.data import Check
 
-READER = 1  # rises when something else is made of a file than before, or another one is refused
+READER = 2  # rises when something else is made of a file than before, or another one is refused
 
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box
 _TIMED = ("mov", "matroska", "mpegts", "flv", "nut", "ivf")  # formats that keep times of presentation; others guess
