@@ -26,9 +26,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--check", choices=CHECKS, action="append", help="default: all")
     args = parser.parse_args(words)
     counts = Counter()
-    for path in [file for path in args.paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]:
-        if not path.is_file():
-            continue
+    files = [file for path in args.paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    for path in filter(Path.is_file, files):
         for check in args.check or CHECKS:
             outcome, detail = compare(str(path), check, args.draws)
             counts[check, outcome] += 1

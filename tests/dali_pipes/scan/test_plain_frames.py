@@ -62,13 +62,12 @@ def test_pictures_that_only_the_container_crops_are_cropped(tmp_path):
 
 def test_empty_packets_are_passed_over(tmp_path):
     """Theora writes a picture that does not change as an empty packet; here in a stream that is read whole."""
-    path = write_video(tmp_path / "clip.mkv", "wmv2", 12, gop=4)
-    with av.open(str(path)) as source, av.open(str(tmp_path / "empty.mkv"), "w") as target:
+    path = write_video(tmp_path / "clip.asf", "wmv2", 12, gop=4)
+    with av.open(str(path)) as source, av.open(str(tmp_path / "empty.nut"), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
         for number, packet in enumerate(source.demux(video=0)):
             if packet.size:
-                empty = av.Packet(b"")
-                for each in (packet, empty) if number % 3 == 2 else (packet,):
-                    each.stream, each.pts, each.dts, each.time_base = stream, packet.pts, packet.dts, packet.time_base
-                    target.mux(each)
-    assert compare(str(tmp_path / "empty.mkv"), "demux") == ("identical", "whole")
+                each = av.Packet(b"") if number % 3 == 2 else packet
+                each.stream, each.pts, each.dts, each.time_base = stream, packet.pts, packet.dts, packet.time_base
+                target.mux(each)
+    assert compare(str(tmp_path / "empty.nut"), "demux") == ("identical", "whole")
