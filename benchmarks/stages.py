@@ -24,9 +24,12 @@ from nvidia.dali import fn, pipeline_def, types
 from configs import Config
 from dali_pipes import Batch
 from dali_pipes.cut import cutter
+from dali_pipes.feed.decoders import BLANK, Content
 from dali_pipes.feed.feeder import Feeder
-from dali_pipes.feed.graph import decode
-from dali_pipes.feed.samples import PreparedBatch
+from dali_pipes.feed.graph import join_frames
+from dali_pipes.feed.samples import PreparedBatch, columns
+from dali_pipes.video.frame_folders import read_pictures
+from dali_pipes.video.packet_table import Video
 from dali_pipes.views.draw import Views
 from engine.train import training
 from engine.train.clock import Clock
@@ -47,9 +50,9 @@ class Bench:
         self.tally = Tally(self.training.device)
         self.epochs = itertools.count()
         self._threads = int(config.runtime.threads)
-        self._feeder = Feeder(self.loader.catalog, self.loader.head, self._threads)
-        only_cut = "jpeg" if self.loader.head == "jpeg" else "dali_cpu"  # a head whose threads do not decode
-        self._cutter = Feeder(self.loader.catalog, only_cut, self._threads)
+        choose = self.loader.choice.of_batch
+        self._feeder = Feeder(self.loader.catalog, choose, self._threads)
+        self._cutter = Feeder(self.loader.catalog, lambda number, row_B: [Undecoded()] * len(row_B), self._threads)
         self._decoder = None
         resident = next(iter(self.batches()))
         self.resident = replace(resident, clips_BVTCHW=resident.clips_BVTCHW.clone())
@@ -124,9 +127,9 @@ class Bench:
         return feeder.batches(plan, plan.places(next(self.epochs), 0), self.training.config.runtime.prefetch)
 
     def _decoded(self) -> Iterator:
-        """Batches of decoded frames, left where they are. DALI's heads decode in a graph that does nothing else."""
+        """Yield batches of decoded frames. A graph that does nothing else decodes what is DALI's to decode."""
         prepared = self._prepared(self._feeder)
-        if self.loader.head == "pyav":
+        if not self.loader.choice.in_graph:
             yield from prepared
         graph = self._decoder = self._decoder or self._decode_graph()
         self._to_decode = prepared
@@ -136,10 +139,10 @@ class Bench:
     def _decode_graph(self):
         on_gpu = self.training.device.type == "cuda"
         graph = decode_graph(
-            lambda: next(self._to_decode).columns(self.loader.head)[3:],
-            head=self.loader.head,
+            lambda: columns(next(self._to_decode).samples, with_encoded=True)[3:],
+            decoder=self.loader.choice.in_graph.in_graph,
             device="gpu" if on_gpu else "cpu",
-            batch_size=self.loader.plan.batch * (self.loader.plan.frames if self.loader.head == "jpeg" else 1),
+            batch_size=self.loader.plan.batch,
             num_threads=self._threads,
             device_id=(self.training.device.index or 0) if on_gpu else None,
         )
@@ -147,11 +150,29 @@ class Bench:
         return graph
 
 
-@pipeline_def
-def decode_graph(source, *, head: str, device: str):
+class Undecoded:
+    """Takes the place of every decoder: reads and decodes nothing."""
+
+    name, in_graph = "undecoded", ""
+
+    def refusal(self, video: Video) -> None:
+        """Take every video."""
+
+    def content(self, video: Video, frames_U: np.ndarray, *_) -> Content:
+        """Read a folder's pictures; the file of a video has been cut already."""
+        if video.access == "frames":
+            read_pictures(video, frames_U)
+        return BLANK
+
+
+@pipeline_def(enable_conditionals=True)
+def decode_graph(source, *, decoder: str, device: str):
     """The decoding of `graph.clip_graph` alone."""
-    inputs = [types.UINT8] if head == "jpeg" else [types.UINT8, types.INT32]
-    columns = fn.external_source(
-        source=source, num_outputs=len(inputs), batch=True, dtype=inputs, ndim=[1] * len(inputs)
+    frames, by_graph, encoded, position_U = fn.external_source(
+        source=source,
+        num_outputs=4,
+        batch=True,
+        dtype=[types.UINT8, types.BOOL, types.UINT8, types.INT32],
+        ndim=[4, 0, 1, 1],
     )
-    return decode(head, list(columns), device)
+    return join_frames(frames, [by_graph, encoded, position_U], decoder, device)

@@ -63,23 +63,23 @@ class Loader(Protocol):
 
 
 class InUse:
-    """Keeps tensors alive for as long as the GPU may still read them, without waiting for it.
+    """Keeps memory alive for as long as the GPU may still read it, without waiting for it.
 
-    Memory that another library lends (DALI's, over DLPack) goes back to it as soon as the last reference dies, which
-    the host may reach long before the GPU has done the work that it was asked for: torch's own allocator knows of its
-    streams, the lender doesn't. On a CPU there is nothing to keep.
+    Memory that is lent (DALI's clips, over DLPack; pinned frames that are copied to the GPU) goes back to its owner as
+    soon as the last reference dies, which the host may reach long before the GPU has done the work that it was asked
+    for: torch's own allocator knows of its streams, other owners do not. On a CPU there is nothing to keep.
     """
 
     def __init__(self, device: torch.device):
         self._on_gpu = device.type == "cuda"
-        self._held: deque[tuple[torch.cuda.Event, Tensor]] = deque()
+        self._held: deque[tuple[torch.cuda.Event, tuple]] = deque()
 
-    def hold(self, tensor: Tensor) -> None:
-        """Keep `tensor` until all work is done that was asked for so far; let those go whose work is."""
+    def hold(self, *owners: object) -> None:
+        """Keep `owners` until all work is done that was asked for so far; drop those whose work is."""
         if self._on_gpu:
             event = torch.cuda.Event()
             event.record()
-            self._held.append((event, tensor))
+            self._held.append((event, owners))
         while self._held and self._held[0][0].query():
             self._held.popleft()
 

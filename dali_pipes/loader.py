@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -15,10 +14,9 @@ from configs.schema import Config
 from dali_pipes.batch import Batch, InUse, Loader, Shard, to_device
 from dali_pipes.device import cores_of_rank, pick_device
 from dali_pipes.errors import DataError, Unreadable
-from dali_pipes.feed import nvdec
-from dali_pipes.feed.dali_runner import GraphRunner, why_nvdec_fails
-from dali_pipes.feed.graph import Head
-from dali_pipes.feed.runners import CpuRunner, HybridRunner
+from dali_pipes.feed.choice import Choice
+from dali_pipes.feed.cpu_runner import CpuRunner
+from dali_pipes.feed.dali_runner import GraphRunner
 from dali_pipes.feed.samples import PreparedBatch
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog
@@ -26,7 +24,7 @@ from dali_pipes.synthetic import SyntheticLoader
 from dali_pipes.views.draw import shown_label
 from dali_pipes.views.plans import EvalPlan, Place, Plan, TrainPlan
 
-Runner = GraphRunner | CpuRunner | HybridRunner
+Runner = GraphRunner | CpuRunner
 Split = Literal["train", "val", "test"]
 
 
@@ -45,21 +43,7 @@ def build_loader(
     catalog = open_catalog(split_source(config, split), config.data)
     catalog.check_labels(config.model.num_classes)
     plan = (TrainPlan if split == "train" else EvalPlan)(config, catalog, shard)
-    scanned_for_jpeg = catalog.video(int(catalog.usable[0])).access == "frames"
-    if scanned_for_jpeg != (config.data.decoder == "jpeg"):
-        raise DataError(catalog.source, "was scanned for another data.decoder; scan it again with this one")
-    note = ""
-    if reason := why_not_nvdec(config, device, catalog):
-        config = replace(config, data=replace(config.data, decoder="pyav"))
-        note = f"{catalog.source}: data.decoder=auto decodes it on the CPU: {reason}"
-    return VideoLoader(config, catalog, plan, device, note)
-
-
-def why_not_nvdec(config: Config, device: torch.device, catalog: Catalog | None = None) -> str:
-    """Why `data.decoder: auto` takes no NVDEC on this GPU, or not for this set; empty where it does, and on a CPU."""
-    if config.data.decoder != "auto" or device.type != "cuda":
-        return ""
-    return why_nvdec_fails(device) or (nvdec.objections(catalog) if catalog else "")
+    return VideoLoader(config, catalog, plan, device)
 
 
 def split_source(config: Config, split: Split) -> str:
@@ -68,20 +52,6 @@ def split_source(config: Config, split: Split) -> str:
     if not sources[split]:
         raise DataError(f"data.{split}", f"the recipe names no list; set data.{split}=LIST")
     return sources[split]
-
-
-def pick_head(config: Config, device: torch.device) -> Head:
-    """The decode head that `data.decoder` asks for on this device; of two, the GPU's or DALI's."""
-    asked, on_gpu = config.data.decoder, device.type == "cuda"
-    if asked == "auto":
-        return "nvdec" if on_gpu and not why_nvdec_fails(device) else "pyav"
-    if asked == "nvdec" and not on_gpu:
-        raise DataError("data.decoder", "nvdec decodes on a GPU and there is none; use pyav, or auto")
-    if asked in ("nvdec", "hybrid") and on_gpu and (reason := why_nvdec_fails(device)):
-        raise DataError("data.decoder", f"{asked}: {reason}; or use pyav, or auto")
-    if asked == "hybrid":
-        return "nvdec" if on_gpu else "dali_cpu"
-    return asked
 
 
 def pick_threads(config: Config) -> int:
@@ -96,16 +66,16 @@ class VideoLoader:
     are in preparation. If another place is asked for, they are dropped.
     """
 
-    def __init__(self, config: Config, catalog: Catalog, plan: Plan, device: torch.device, note: str = ""):
+    def __init__(self, config: Config, catalog: Catalog, plan: Plan, device: torch.device):
         self.config = config
         self.catalog = catalog
         self.plan = plan
         self.device = device
-        self.head = pick_head(config, device)
         self.num_rows = len(catalog)
         self.num_videos = len(catalog.usable)
         self.class_names = catalog.class_names
-        self.note = note
+        self.choice = Choice(config, device, catalog)
+        self.note = self.choice.note
         self._runner = self._make_runner(pick_threads(config))
         self._next: Place | None = None  # of the batch that the runner gives next; None: it has to begin anew
         self._places: Iterator[Place] = iter(())  # of those after it
@@ -131,7 +101,7 @@ class VideoLoader:
             try:
                 yield self._batch(prepared, clips_BVTHWC)
             finally:
-                self._in_use.hold(clips_BVTHWC)
+                self._in_use.hold(clips_BVTHWC, prepared)
 
     def pause(self) -> None:
         """Drop what is in preparation, and prepare nothing until batches are asked for again."""
@@ -145,17 +115,10 @@ class VideoLoader:
         self._runner.close()
 
     def _make_runner(self, threads: int) -> Runner:
-        """What decodes, with one head or with two, and makes the clips."""
-
-        def runner(head: Head) -> Runner:
-            if head == "pyav" and self.device.type == "cpu" and self.config.clip.antialias:
-                return CpuRunner(self.config, self.plan, self.catalog, threads)
-            return GraphRunner(self.config, self.plan, self.catalog, head, self.device, threads)
-
-        if self.config.data.decoder != "hybrid":
-            return runner(self.head)
-        share = self.config.data.cpu_share
-        return HybridRunner(runner("pyav"), runner(self.head), None if share == "auto" else share)
+        """Make the runner: without a graph where threads decode everything on a CPU, because that is faster."""
+        if self.choice.in_graph or self.device.type == "cuda" or not self.config.clip.antialias:
+            return GraphRunner(self.config, self.plan, self.choice, self.device, threads)
+        return CpuRunner(self.config, self.plan, self.choice, threads)
 
     def _batch(self, prepared: PreparedBatch, clips_BVTHWC: Tensor) -> Batch:
         row_B = prepared.row_B

@@ -62,7 +62,7 @@ def compare_frames(scale: Scale, folder: Path, spec: VideoSpec, form: str) -> di
         "frames": sum(map(len, clips)),
         "wrong": len(wrong),
         "first_wrong": wrong[0] if wrong else None,
-        "objection": nvdec.objection(video),
+        "refusal": refusal.reason if (refusal := nvdec.refusal(video)) else "",
         **_difference(np.concatenate(decoded), expected),
         "packets_per_frame": sum(stream.packets for stream in made) / sum(map(len, clips)),
         "bytes_per_clip": sum(len(stream.data) for stream in made) / len(made),

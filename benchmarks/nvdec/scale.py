@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks.harness.numbered_videos import VideoSpec
-from dali_pipes.feed.graph import Head
 
 
 @dataclass(frozen=True)
@@ -14,7 +13,7 @@ class Scale:
     """Sizes of everything that is measured."""
 
     device: Literal["gpu", "cpu"]
-    head: Head
+    head: Literal["nvdec", "dali_cpu"]
     codecs: tuple[str, ...]  # the first is the one that variations are made of
     intervals: tuple[int, ...]  # frames from one keyframe to the next
     usual_interval: int

@@ -57,20 +57,21 @@ FORMS: dict[str, Callable[[Video, np.ndarray], Stream]] = {"whole": whole, "cut"
 
 
 @pipeline_def
-def decoding_graph(batches: list[tuple[list, list]], head: graph.Head, device: str):
+def decoding_graph(batches: list[tuple[list, list]], where: str):
     """The wanted frames of each stream, uint8 UHWC; an epoch is every batch once."""
-    inputs = fn.external_source(
+    encoded, position_U = fn.external_source(
         source=batches, num_outputs=2, batch=True, cycle="raise", dtype=[types.UINT8, types.INT32], ndim=[1, 1]
     )
-    return graph.decode(head, list(inputs), device)
+    return graph.decode_video(encoded, position_U, where)
 
 
-def open_decoder(streams: list[Stream], batch: int, head: graph.Head, device: str, threads: int) -> Pipeline:
+def open_decoder(streams: list[Stream], batch: int, head: str, device: str, threads: int) -> Pipeline:
     """A pipeline that decodes `streams` once an epoch, `batch` at a time."""
     parts = [streams[first : first + batch] for first in range(0, len(streams), batch)]
     batches = [([np.frombuffer(s.data, np.uint8) for s in part], [s.positions for s in part]) for part in parts]
     device_id = 0 if device == "gpu" else None
-    pipeline = decoding_graph(batches, head, device, batch_size=batch, num_threads=threads, device_id=device_id)
+    where = "mixed" if head == "nvdec" else "cpu"
+    pipeline = decoding_graph(batches, where, batch_size=batch, num_threads=threads, device_id=device_id)
     pipeline.build()
     return pipeline
 
@@ -91,7 +92,7 @@ def pictures(pipeline: Pipeline) -> list[np.ndarray]:
     return [sample for output in epoch(pipeline) for sample in map(np.array, output.as_cpu())]
 
 
-def decode(streams: list[Stream], head: graph.Head, device: str, threads: int = 4) -> list[np.ndarray]:
+def decode(streams: list[Stream], head: str, device: str, threads: int = 4) -> list[np.ndarray]:
     """[U, H, W, 3] uint8: the wanted frames of each stream, in one batch."""
     return pictures(open_decoder(streams, len(streams), head, device, threads))
 

@@ -44,12 +44,13 @@ class Data:
     check: Check = "demux"
     """How thoroughly the scan looks: packets only; the first and last group decoded too; every frame decoded."""
     decoder: Literal["auto", "nvdec", "dali_cpu", "pyav", "jpeg", "hybrid"] = "auto"
-    """`auto`: nvdec if there is a GPU and it supports all videos, else pyav with a message (docs/data.md). `jpeg` reads
-    folders of frames: `folder frames label` or `folder label` per line. `hybrid` decodes some batches with pyav and
-    the others with nvdec, if nvdec alone cannot keep up."""
+    """`auto`: NVDEC on a GPU for each video that it decodes right, CPU threads (pyav) for the others (docs/data.md).
+    `nvdec`: the same, but an error if NVDEC does not work. `dali_cpu`: DALI's CPU decoder for VP8, VP9 and MJPEG.
+    `hybrid`: CPU threads take a part of every batch from NVDEC. `jpeg`: folders of frames; a list has
+    `folder frames label` a line, or `folder label`."""
     cpu_share: float | Literal["auto"] = "auto"
-    """Fraction of batches that the CPU decodes (decoder: hybrid); `auto` measures it, so that two runs may assign
-    batches differently and differ by as much as the decoders do."""
+    """Part of the videos of every batch that CPU threads decode (decoder: hybrid). `auto` adjusts it while running, so
+    that two runs may differ in which videos, and so by what the two decoders differ."""
     frame_pattern: str = "img_{:05}.jpg"
     """File name of a frame by its number, counted from 1 (decoder: jpeg)."""
     max_bad_fraction: float = 0.01

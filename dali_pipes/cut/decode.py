@@ -28,13 +28,14 @@ the container gives: FFmpeg crops pictures to it if the stream itself has no cro
 as MPEG-4's tag."""
 
 
-def decode_frames(cut: Cut, path: str) -> np.ndarray:
-    """Decode the wanted frames of a cut, in the order requested: [T, H, W, 3] uint8 RGB.
+def decode_frames(cut: Cut, path: str, out_THWC: np.ndarray | None = None) -> np.ndarray:
+    """Decode the wanted frames of a cut, in the order requested: [T, H, W, 3] uint8 RGB, into `out_THWC` or
+    new memory.
 
     Colours are FFmpeg's default conversion (BT.601 unless the stream says otherwise). Raises DataError with `path` if
     the stream is damaged or a frame is missing.
     """
-    frames_THWC = np.empty((len(cut.positions), *cut.shape, 3), np.uint8)
+    frames_THWC = np.empty((len(cut.positions), *cut.shape, 3), np.uint8) if out_THWC is None else out_THWC
     for rows, picture_HWC in _wanted_pictures(cut, path):
         for row in rows:
             frames_THWC[row] = picture_HWC

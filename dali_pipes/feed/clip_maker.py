@@ -8,7 +8,6 @@ by rounding.
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from dali_pipes.feed.buffers import BufferPool
 
 
 class ClipMaker:
@@ -107,23 +108,3 @@ class _Axis(NamedTuple):
         outputs = size + cut_off
         copied = inputs.stop - inputs.start == outputs and length != size  # torch copies an input of the output's size
         return None if inputs.start < 0 or copied else cls(inputs, outputs, size / length)
-
-
-class BufferPool:
-    """Lends tensors to one thread, which may hand them on. The memory of one is lent again once nobody holds it, or a
-    view of it, any more.
-    """
-
-    def __init__(self):
-        self._free: list[np.ndarray] = []
-
-    def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """An uninitialised tensor."""
-        count = math.prod(shape) * dtype.itemsize
-        whole = self._free.pop() if self._free else np.empty(count, np.uint8)
-        if len(whole) < count:  # of a smaller batch: let it go
-            whole = np.empty(count, np.uint8)
-        lent = whole[:count]
-        weakref.finalize(lent, self._free.append, whole).atexit = False  # torch holds `lent` while anything uses it
-        with torch.inference_mode(False):  # threads that are in no such mode are going to write to it
-            return torch.from_numpy(lent).view(dtype).view(shape)

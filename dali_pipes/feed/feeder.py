@@ -1,4 +1,4 @@
-"""Threads that prepare batches, some of them ahead: what views show is read and cut, for the `pyav` head also decoded.
+"""Threads that prepare batches, some of them ahead: what views show is read, cut, and by most decoders decoded.
 
 A video that cannot be read becomes a placeholder whose row is −1, and is remembered with its reason.
 """
@@ -6,7 +6,7 @@ A video that cannot be read becomes a placeholder whose row is −1, and is reme
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import chain
@@ -15,17 +15,19 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from dali_pipes.cut.decode import decode_frames, decode_pictures
 from dali_pipes.device import compute_alone
 from dali_pipes.errors import DataError, Unreadable
+from dali_pipes.feed.buffers import BufferPool
 from dali_pipes.feed.clip_maker import ClipMaker
-from dali_pipes.feed.graph import Head
+from dali_pipes.feed.decoders import BLANK, Decoder
 from dali_pipes.feed.samples import PreparedBatch, Sample, placeholder, prepare
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.draw import Views
 from dali_pipes.views.plans import Place, Plan
 
 PART = 16  # videos that a thread prepares at once: enough to make the calls to NumPy cheap for each
+
+Choose = Callable[[int, np.ndarray], list[Decoder]]  # number of the batch's first video, rows -> a decoder each
 
 
 class _Pending(NamedTuple):
@@ -39,24 +41,33 @@ class _Pending(NamedTuple):
 class Feeder:
     """Prepares batches ahead in threads. `unreadable` has the videos found bad here, by row.
 
-    With a `maker` (head: pyav) the threads also make the clips, and a batch comes with its clips instead of its frames.
+    `choose` gives the decoder of each video. Frames are decoded into memory of `buffers`. With a `maker` the threads
+    also make the clips of them, and a batch comes with its clips instead of its frames.
     """
 
-    def __init__(self, catalog: Catalog, head: Head, threads: int, maker: ClipMaker | None = None):
+    def __init__(
+        self,
+        catalog: Catalog,
+        choose: Choose,
+        threads: int,
+        *,
+        maker: ClipMaker | None = None,
+        buffers: BufferPool | None = None,
+    ):
         self.catalog = catalog
-        self.head = head
         self.unreadable: dict[int, Unreadable] = {}
+        self._choose = choose
         self._threads = threads
         self._maker = maker
-        self._decode = decode_pictures if maker else decode_frames
+        self._allocate = None if maker else (buffers or BufferPool()).array
         self._pool = ThreadPoolExecutor(threads, "cut", compute_alone if maker else None)
 
     def batches(self, plan: Plan, places: Iterable[Place], ahead: int) -> Iterator[PreparedBatch]:
-        """The batches of `plan` at these places, with `ahead` more of them in preparation."""
+        """Yield the batches of `plan` at these places, with `ahead` more of them in preparation."""
         pending: deque[_Pending] = deque()
         try:
             for place in places:
-                pending.append(self._submit(plan.draw(*place)))
+                pending.append(self._submit(plan.draw(*place), first_number(plan, place)))
                 if len(pending) > ahead:
                     yield self._collect(pending)
             while pending:
@@ -66,51 +77,68 @@ class Feeder:
             running = [future for future in futures if not future.cancel()]
             wait(running)  # whoever comes next has the threads, and the cores, to themselves
 
-    def give_up(self, row: int, reason: str) -> None:
-        """Remember that the video of this row cannot be read."""
-        self.unreadable.setdefault(int(row), Unreadable(int(row), self.catalog.path(int(row)), reason))
+    def prepare_again(self, prepared: PreparedBatch, place: int, decoder: Decoder) -> None:
+        """Replace the sample of a video by one from another decoder, or if that fails by a placeholder."""
+        views = prepared.views.part([place])
+        (sample,) = self._read(views, [decoder])
+        prepared.samples[place] = sample or placeholder(*views.frames_BVT.shape[1:])
+        if sample is None:
+            prepared.row_B[place] = -1
 
     def close(self) -> None:
         """Stop all threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _submit(self, views: Views) -> _Pending:
+    def _submit(self, views: Views, number: int) -> _Pending:
         """Have a batch prepared, in parts of about equal size: one a thread, or more where those would be too large."""
         count = len(views.row_B)
+        decoders = self._choose(number, views.row_B)
         clips_BVTHWC = self._maker.empty(count, *views.frames_BVT.shape[1:]) if self._maker else None
         size = min(PART, -(-count // self._threads))
-        parts = [slice(first, first + size) for first in range(0, count, size)]
-        rooms = [None if clips_BVTHWC is None else clips_BVTHWC[part] for part in parts]
-        futures = [
-            self._pool.submit(self._samples, views.part(part), room) for part, room in zip(parts, rooms, strict=True)
-        ]
+        futures = []
+        for part in (slice(first, first + size) for first in range(0, count, size)):
+            room = None if clips_BVTHWC is None else clips_BVTHWC[part]
+            futures.append(self._pool.submit(self._samples, views.part(part), decoders[part], room))
         return _Pending(views, futures, clips_BVTHWC)
 
     def _collect(self, pending: deque[_Pending]) -> PreparedBatch:
-        """The first of the batches in preparation, which leaves them once it is ready."""
+        """Wait for the first of the batches in preparation and take it out of `pending`."""
         samples = list(chain.from_iterable(future.result() for future in pending[0].futures))
         views, _, clips_BVTHWC = pending.popleft()
         row_B = np.where([sample is None for sample in samples], -1, views.row_B)
-        blank = placeholder(self.head, *views.frames_BVT.shape[1:])
-        return PreparedBatch([sample or blank for sample in samples], row_B, clips_BVTHWC)
+        blank = placeholder(*views.frames_BVT.shape[1:])
+        return PreparedBatch([sample or blank for sample in samples], row_B, views, clips_BVTHWC)
 
-    def _samples(self, views: Views, room_BVTHWC: Tensor | None) -> list[Sample | None]:
-        """The sample of each video; None where none can be read. Where there is room for clips, they are made."""
+    def _samples(self, views: Views, decoders: list[Decoder], room_BVTHWC: Tensor | None) -> list[Sample | None]:
+        """Make the sample of each video; None where none can be read. Where there is room for clips, they are made."""
+        samples = self._read(views, decoders)
+        if room_BVTHWC is not None:
+            samples = [sample and self._made(sample, room) for sample, room in zip(samples, room_BVTHWC, strict=True)]
+            room_BVTHWC[[sample is None for sample in samples]] = 0
+        return samples
+
+    def _read(self, views: Views, decoders: list[Decoder]) -> list[Sample | None]:
+        """Read each video by its decoder; None for padding and for what cannot be read."""
         samples: list[Sample | None] = [None] * len(views.row_B)
         good = [place for place, row in enumerate(views.row_B.tolist()) if row >= 0 and row not in self.unreadable]
         views = views.part(good)
         videos = [self.catalog.video(row) for row in views.row_B.tolist()]
-        prepared = prepare(videos, self.head, views, self._decode)
+        prepared = prepare(videos, [decoders[place] for place in good], views, self._allocate)
         for place, row, sample in zip(good, views.row_B.tolist(), prepared, strict=True):
             if isinstance(sample, DataError):
-                self.give_up(row, sample.reason_for(self.catalog.path(row)))
+                path = self.catalog.path(row)
+                self.unreadable.setdefault(row, Unreadable(row, path, sample.reason_for(path)))
             else:
-                samples[place] = sample if room_BVTHWC is None else self._made(sample, room_BVTHWC[place])
-        if room_BVTHWC is not None:
-            room_BVTHWC[[sample is None for sample in samples]] = 0
+                samples[place] = sample
         return samples
 
     def _made(self, sample: Sample, room_VTHWC: Tensor) -> Sample:
-        """The sample without its frames, which are now clips."""
-        self._maker.make(*sample.video, sample.order_VT, sample.box_V4, sample.mirror_V, room_VTHWC)
-        return replace(sample, video=())
+        """Make the clips of a sample and drop its frames."""
+        self._maker.make(sample.content.frames, sample.order_VT, sample.box_V4, sample.mirror_V, room_VTHWC)
+        return replace(sample, content=BLANK)
+
+
+def first_number(plan: Plan, place: Place) -> int:
+    """Count the videos before a batch, over all epochs, steps and ranks."""
+    epoch, step = place
+    return ((epoch * len(plan) + step) * plan.shard.count + plan.shard.index) * plan.batch

@@ -12,38 +12,27 @@ from typing import Literal
 
 from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
+from nvidia.dali.pipeline import do_not_convert
 
-Head = Literal["nvdec", "dali_cpu", "pyav", "jpeg"]
+_VIEWS = [(types.INT32, 2, ""), (types.FLOAT, 2, ""), (types.INT32, 1, "")]
+_FRAMES = [(types.UINT8, 4, "FHWC")]
+_ENCODED = [(types.BOOL, 0, ""), (types.UINT8, 1, ""), (types.INT32, 1, "")]
 
 
-def decode(head: Head, inputs: list[DataNode], device: str) -> DataNode:
-    """The wanted frames as uint8 RGB, UHWC, on `device`. `inputs` are those that only this head takes.
+def decode_video(encoded: DataNode, position_U: DataNode, where: Literal["cpu", "mixed"]) -> DataNode:
+    """Decode the frames at these positions of cut files to uint8 RGB, UHWC; `mixed`: by NVDEC, on the GPU.
 
-    `pyav`: the source has decoded them already. `dali_cpu`, `nvdec`: the bytes of a cut file, and the positions of its
-    wanted frames, ascending and without repeats: DALI starts over at every repeat. `jpeg`: the bytes of one picture,
-    which DALI's image decoder turns into a video of one frame; on a GPU with its JPEG engines. No thread is pinned: to
-    know which cores are near a GPU DALI asks NVML, and gives up where a container has that in part only.
+    Positions are ascending and without repeats: DALI starts over at every repeat. No thread is pinned: to know which
+    cores are near a GPU DALI asks NVML, and gives up where a container has that in part only.
     """
-    if head == "jpeg":
-        (picture,) = inputs
-        where = "mixed" if device == "gpu" else "cpu"
-        frame_HWC = fn.decoders.image(picture, device=where, adjust_orientation=False, affine=False)
-        return fn.expand_dims(frame_HWC, axes=0, new_axis_names="F")
-    if head == "pyav":
-        (frames,) = inputs
-        return frames.gpu() if device == "gpu" else frames
-    encoded, position_U = inputs
-    frames = fn.decoders.video(
-        encoded, frames=position_U, pad_mode="edge", device="mixed" if head == "nvdec" else "cpu", affine=False
-    )
-    return frames.gpu() if device == "gpu" and head == "dali_cpu" else frames
+    return fn.decoders.video(encoded, frames=position_U, pad_mode="edge", device=where, affine=False)
 
 
-@pipeline_def
+@pipeline_def(enable_conditionals=True)
 def clip_graph(
     source: Callable[[], tuple],
     *,
-    head: Head,
+    decoder: Literal["", "cpu", "mixed"],
     device: Literal["cpu", "gpu"],
     views: int,
     size: int,
@@ -54,26 +43,14 @@ def clip_graph(
 ) -> DataNode:
     """Clips [V, T, size, size, 3], fp16 or fp32, normalised by `mean` and `std` of pictures in [0, 1].
 
-    `source()` returns one batch as lists, per video: int32 [V, T] which of the decoded frames each view shows, float32
-    [V, 4] boxes (left, top, right, bottom in stored pixels), int32 [V] mirror flags; then, for `pyav`, the decoded
-    frames, uint8 UHWC; for `jpeg` the bytes of a picture, uint8; for the other heads the bytes of a cut file, uint8,
-    and int32 [U] positions of the wanted frames in it. It raises StopIteration at the end of an epoch. On a CPU the
-    arrays are used where they are: they must stay until their batch has come out.
+    `source()` returns one batch as lists, per video: int32 [V, T] the decoded frames that each view shows, float32
+    [V, 4] boxes (left, top, right, bottom in stored pixels), int32 [V] mirror flags, uint8 UHWC the decoded frames; and
+    with a `decoder` (the device of DALI's) for each video a bool, true if the graph is to decode it, uint8 the bytes of
+    its cut file and int32 [U] the positions of the wanted frames in it. It raises StopIteration at the end of an epoch.
+    The arrays are used where they are: they must stay until their batch has come out and a GPU has read it.
     """
-    encoded = (types.UINT8, 1, "")
-    what_to_decode = {"pyav": [(types.UINT8, 4, "FHWC")], "jpeg": [encoded]}.get(head, [encoded, (types.INT32, 1, "")])
-    inputs = [(types.INT32, 2, ""), (types.FLOAT, 2, ""), (types.INT32, 1, ""), *what_to_decode]
-    dtypes, ndims, layouts = map(list, zip(*inputs, strict=True))
-    order_VT, box_V4, mirror_V, *video = fn.external_source(
-        source=source,
-        num_outputs=len(dtypes),
-        batch=True,
-        dtype=dtypes,
-        ndim=ndims,
-        layout=layouts,
-        no_copy=device == "cpu",  # to a GPU memory goes faster from DALI's own
-    )
-    video_UHWC = decode(head, video, device)
+    order_VT, box_V4, mirror_V, frames, *video = _inputs(source, decoder)
+    video_UHWC = join_frames(frames, video, decoder, device)
 
     def clip(view: int) -> DataNode:
         frames_THWC = fn.sequence_rearrange(video_UHWC, new_order=order_VT[view])
@@ -98,3 +75,26 @@ def clip_graph(
     if views == 1:
         return fn.expand_dims(clip(0), axes=0)  # what stack gives, without its copy
     return fn.stack(*(clip(view) for view in range(views)))
+
+
+@do_not_convert
+def _inputs(source: Callable[[], tuple], decoder: str) -> list[DataNode]:
+    """Make the graph's inputs, in the order in which `source` lists them."""
+    inputs = [*_VIEWS, *_FRAMES, *(_ENCODED if decoder else [])]
+    dtypes, ndims, layouts = map(list, zip(*inputs, strict=True))
+    return fn.external_source(
+        source=source, num_outputs=len(dtypes), batch=True, dtype=dtypes, ndim=ndims, layout=layouts, no_copy=True
+    )
+
+
+def join_frames(frames: DataNode, video: list[DataNode], decoder: str, device: str) -> DataNode:
+    """Join the frames that threads have decoded and those that the graph decodes: UHWC, on `device`."""
+    if not decoder:
+        return frames.gpu() if device == "gpu" else frames
+    by_graph, encoded, position_U = video
+    if by_graph:  # of each sample: DALI splits the batch here and joins it below
+        decoded = decode_video(encoded, position_U, decoder)
+        video_UHWC = decoded.gpu() if device == "gpu" and decoder == "cpu" else decoded
+    else:
+        video_UHWC = frames.gpu() if device == "gpu" else frames
+    return video_UHWC

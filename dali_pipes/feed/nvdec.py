@@ -1,4 +1,4 @@
-"""Which videos are left to NVDEC, as DALI 2.4 uses it, and whether its library is there at all.
+"""The videos that NVDEC decodes right, as DALI 2.4 uses it, and the driver's library for it.
 
 Read out of DALI's decoder, not measured. It takes the pictures that NVDEC decodes for those of the packets, in turn: a
 packet with two pictures (fields; VP9's hidden references) shifts all that follow by one, without a word. And it writes
@@ -10,8 +10,8 @@ from __future__ import annotations
 import ctypes
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video.bitstream import picture_format
 from dali_pipes.video.packet_table import Video
 
@@ -34,41 +34,39 @@ def library() -> ctypes.CDLL:
         raise OSError(f"{error}; {advice}") from error
 
 
-def objection(video: Video) -> str:
-    """Why this video is not left to NVDEC; empty where it is."""
-    if video.codec not in SMALLEST:
-        return f"is {video.codec}, of which NVDEC through DALI may give other frames than asked for"
+class Refusal(NamedTuple):
+    """Why a decoder does not take a video."""
+
+    kind: str  # short, to count
+    reason: str  # goes after the name of the video
+
+
+def refusal(video: Video) -> Refusal | None:
+    """Return why this video is not given to NVDEC, or None if it is."""
+    size = f"{video.width}x{video.height}"
+    if video.codec not in SMALLEST or video.access == "frames":
+        kind = "frame folders" if video.access == "frames" else video.codec.upper()
+        return Refusal(kind, f"is {video.codec}, of which NVDEC through DALI may give other frames than asked for")
     if video.access == "whole":
-        return "cannot be cut, and DALI may count its frames otherwise"
+        return Refusal("not cuttable", "cannot be cut, and DALI may count its frames otherwise")
     if video.width % 2 or video.height % 2:
-        return f"has pictures of {video.width}x{video.height}, and DALI on a GPU writes beyond those with an odd side"
+        return Refusal("of odd size", f"has pictures of {size}, and DALI on a GPU writes beyond those with an odd side")
     across, down = SMALLEST[video.codec]
     if video.width < across or video.height < down:
-        return f"has pictures of {video.width}x{video.height}, too small for NVDEC"
-    return _objection(video.codec, video.description)
+        return Refusal("too small", f"has pictures of {size}, too small for NVDEC")
+    return _refusal_of_format(video.codec, video.description)
 
 
 @lru_cache(maxsize=1024)
-def _objection(codec: str, description: bytes) -> str:
-    """The same, of all videos that are stored alike."""
+def _refusal_of_format(codec: str, description: bytes) -> Refusal | None:
+    """Return why NVDEC does not get the videos that are stored like this, or None if it does."""
     try:
         bits, chroma, fields = picture_format(codec, description)
     except ValueError as error:
-        return f"does not say how its pictures are stored ({error})"
+        return Refusal("of unclear format", f"does not say how its pictures are stored ({error})")
     if fields:
-        return "may be interlaced, and DALI on a GPU takes each field for a frame"
+        return Refusal("interlaced", "may be interlaced, and DALI on a GPU takes each field for a frame")
     if (bits, chroma) != (8, "4:2:0"):
-        return f"has pictures of {bits} bits in {chroma}, and NVDEC is asked for 8 bits in 4:2:0 only"
-    return ""
-
-
-def objections(catalog: Catalog) -> str:
-    """Why this set is not left to NVDEC: how many of its videos it should not decode, and one of them. Empty: none."""
-    rows, counts = catalog.kinds()
-    reasons = [objection(catalog.video(row)) for row in rows.tolist()]
-    found = [kind for kind in zip(counts.tolist(), rows.tolist(), reasons, strict=True) if kind[2]]
-    if not found:
-        return ""
-    _, row, reason = max(found)
-    number = sum(count for count, *_ in found)
-    return f"{number} of {len(catalog.usable)} videos are none for NVDEC; {catalog.path(row)} {reason}"
+        kind = f"{bits}-bit" if chroma == "4:2:0" else chroma
+        return Refusal(kind, f"has pictures of {bits} bits in {chroma}, and NVDEC is asked for 8 bits in 4:2:0 only")
+    return None

@@ -151,11 +151,13 @@ class Catalog:
         return {self._codecs[index]: int(counts[index]) for index in np.argsort(-counts, kind="stable")}
 
     def kinds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return a row of each kind of readable video (codec, access, description, size), and each kind's count."""
+        """Group the readable videos by codec, access, description and size: a row of each kind, and [U] the kind of
+        each usable row.
+        """
         columns = [self._array[name][self.usable] for name in ("codec", "access", "description", "width", "height")]
         kind_U = np.ravel_multi_index(columns, [int(column.max(initial=0)) + 1 for column in columns])
-        _, first, counts = np.unique(kind_U, return_index=True, return_counts=True)
-        return self.usable[first], counts
+        _, first, kind_U = np.unique(kind_U, return_index=True, return_inverse=True)
+        return self.usable[first], kind_U
 
     def check_labels(self, num_classes: int) -> None:
         """Raise DataError unless every label is below `num_classes` and, if classes are named, there are that many."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
@@ -16,9 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from configs import Config
 from dali_pipes.batch import Shard
-from dali_pipes.loader import VideoLoader, pick_head
+from dali_pipes.loader import VideoLoader
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.draw import CROPS
 from dali_pipes.views.plans import Window, WindowPlan
@@ -67,36 +66,14 @@ class Prediction(ClassScores):
 def predict(
     network: Network, catalog: Catalog, windows: Sequence[Window], unreadable: dict[int, str]
 ) -> Iterator[list[Prediction]]:
-    """Yield the predictions of each video: one for each of its windows, which are adjacent in `windows`.
+    """Yield the predictions of each video all of whose windows can be read; its windows are neighbours in `windows`.
 
-    At the end, unreadable rows are added to `unreadable` with the reason. Videos that the GPU decoder of
-    `data.decoder: auto` refuses are tried again at the end with the CPU decoder.
+    Rows that turn out to be unreadable go into `unreadable`, with the reason, when the iterator comes to its end.
     """
-    refused: dict[int, str] = {}
-    yield from _videos(network, network.info.config, catalog, windows, refused)
-    if refused and (config := decoding_on_cpu(network)):
-        windows = [window for window in windows if window.row in refused]
-        refused.clear()
-        yield from _videos(network, config, catalog, windows, refused)
-    unreadable |= refused
-
-
-def decoding_on_cpu(network: Network) -> Config | None:
-    """Return settings that decode on the CPU, or None if `data.decoder: auto` does so already."""
-    config = network.info.config
-    if config.data.decoder != "auto" or pick_head(config, network.device) == "pyav":
-        return None
-    return replace(config, data=replace(config.data, decoder="pyav"))
-
-
-def _videos(
-    network: Network, config: Config, catalog: Catalog, windows: Sequence[Window], refused: dict[int, str]
-) -> Iterator[list[Prediction]]:
-    """Yield the predictions of each video whose windows are all readable; add the others to `refused`."""
     if not windows:
         return
     wanted = Counter(window.row for window in windows)
-    predictions = _predictions(network, config, catalog, windows, refused)
+    predictions = _predictions(network, catalog, windows, unreadable)
     for row, group in groupby(predictions, lambda prediction: prediction.window.row):
         found = list(group)
         if len(found) == wanted[row]:
@@ -105,8 +82,10 @@ def _videos(
 
 @torch.inference_mode()
 def _predictions(
-    network: Network, config: Config, catalog: Catalog, windows: Sequence[Window], refused: dict[int, str]
+    network: Network, catalog: Catalog, windows: Sequence[Window], unreadable: dict[int, str]
 ) -> Iterator[Prediction]:
+    """Yield the prediction of each window that can be read, and note what cannot in `unreadable`."""
+    config = network.info.config
     plan = WindowPlan(config, catalog, Shard(), windows)
     loader = VideoLoader(config, catalog, plan, network.device)
     start = time.perf_counter()
@@ -122,4 +101,4 @@ def _predictions(
             start = time.perf_counter()
     finally:
         loader.close()
-    refused |= {bad.row: bad.reason for bad in loader.unreadable[len(catalog.unreadable) :]}
+    unreadable |= {bad.row: bad.reason for bad in loader.unreadable[len(catalog.unreadable) :]}

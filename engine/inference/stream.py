@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from configs import Config
 from dali_pipes import DataError
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.plans import FramePlan
 from engine import runtime
 from engine.inference.network import Network, Step
-from engine.inference.predict import ClassScores, decoding_on_cpu
+from engine.inference.predict import ClassScores
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class FramePrediction(ClassScores):
     ms: float  # from the frame on the device to the scores on the host
 
 
+@torch.inference_mode()
 def predict_stream(
     network: Network, step: Step, catalog: Catalog, row: int, every: int, smooth: int
 ) -> list[FramePrediction]:
@@ -36,18 +36,7 @@ def predict_stream(
 
     Raises DataError if a frame cannot be read.
     """
-    try:
-        return _predict_stream(network, network.info.config, step, catalog, row, every, smooth)
-    except DataError:
-        if config := decoding_on_cpu(network):
-            return _predict_stream(network, config, step, catalog, row, every, smooth)
-        raise
-
-
-@torch.inference_mode()
-def _predict_stream(
-    network: Network, config: Config, step: Step, catalog: Catalog, row: int, every: int, smooth: int
-) -> list[FramePrediction]:
+    config = network.info.config
     plan = FramePlan.of(config, catalog, row, every)
     loader = VideoLoader(plan.config, catalog, plan, network.device)
     predictions, recent, caches = [], deque(maxlen=smooth), ()

@@ -57,7 +57,7 @@ def test_hidden_references_share_packets_with_pictures_that_are_shown(folder):
 
 def test_training_gives_nvdec_what_the_probe_tries_but_what_is_awkward(folder):
     given = {
-        spec.name: nvdec.objection(streams.scanned(folder, replace(spec, frames=9))) == ""
+        spec.name: nvdec.refusal(streams.scanned(folder, replace(spec, frames=9))) is None
         for spec in (*GPU.awkward, *(spec for spec in GPU.all_videos if spec.interval == 8))
     }
     assert [name for name, is_given in given.items() if not is_given] == [spec.name for spec in GPU.awkward]
@@ -158,7 +158,7 @@ def test_cut_and_whole_files_give_the_same_right_frames(rehearsal):
 def test_awkward_videos_are_asked_for_and_why_they_are_doubted_is_recorded(rehearsal):
     record = rehearsal[f"awkward/{CPU.awkward[0].name}/cut"]
     assert record["wrong"] == 0  # on a CPU, by another decoder
-    assert record["objection"].startswith("is vp9")
+    assert record["refusal"].startswith("is vp9")
 
 
 @pytest.mark.slow

@@ -42,13 +42,14 @@ def write_video(
     options: dict[str, str] | None = None,
     tint: tuple[float, float, float] = (1, 1, 1),
     tags: dict[str, str] | None = None,
+    pixel_format: str = "",
 ) -> Path:
     """Encode pictures 0 to frames - 1, the container by the suffix of `path`; returns `path`. `tint`: of the grey."""
     with av.open(str(path), "w") as container:
         container.metadata.update(tags or {})
         stream = container.add_stream(codec, rate=30, options={**_OPTIONS.get(codec, {}), **(options or {})})
         stream.height, stream.width = size
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.pix_fmt = pixel_format or ("yuvj420p" if codec == "mjpeg" else "yuv420p")
         stream.codec_context.gop_size = gop
         stream.codec_context.max_b_frames = b_frames
         stream.codec_context.thread_count = 1
@@ -66,3 +67,31 @@ def decode_whole(path: Path) -> list[np.ndarray]:
     with av.open(str(path), **LENIENT_TAGS) as container:
         container.streams.video[0].codec_context.thread_count = 1
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+MIXED_FRAMES = 12
+_INTERLACED = {"x264-params": "interlaced=1"}
+
+MIXED_KINDS: dict[str, tuple[str, dict]] = {  # file -> encoder, and settings of `write_video`
+    "h264.mp4": ("libx264", {"gop": 4, "b_frames": 2}),
+    "hevc.mp4": ("libx265", {"gop": 4}),
+    "vp9.mp4": ("libvpx-vp9", {"gop": 4}),
+    "vp9.webm": ("libvpx-vp9", {"gop": 6, "size": (64, 80)}),
+    "mjpeg.avi": ("mjpeg", {}),
+    "ten_bit.mp4": ("libx264", {"gop": 4, "pixel_format": "yuv420p10le"}),
+    "odd.mp4": ("libvpx-vp9", {"gop": 4, "size": (51, 97)}),
+    "interlaced.mp4": ("libx264", {"gop": 4, "options": _INTERLACED}),
+    "mpeg4.avi": ("mpeg4", {"gop": 4}),
+}
+SPOILED, GONE = "spoiled.mp4", "gone.mp4"  # a packet that no decoder takes; a file that goes after the scan
+
+
+def write_mixed_set(folder: Path) -> str:
+    """Write a video of each kind, and two more that are to be made unreadable after the scan; returns the list."""
+    for name, (codec, settings) in MIXED_KINDS.items():
+        write_video(folder / name, codec, MIXED_FRAMES, **settings)
+    for name in (SPOILED, GONE):
+        write_video(folder / name, "libvpx-vp9", MIXED_FRAMES, gop=4)
+    lines = [f"{name} {number % 3}" for number, name in enumerate([*MIXED_KINDS, SPOILED, GONE])]
+    (folder / "all.list").write_text("\n".join(lines))
+    return str(folder / "all.list")

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dali_pipes import DataError
-from dali_pipes.loader import why_not_nvdec
+from dali_pipes.feed.choice import wanted_in_graph
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video import container
@@ -38,7 +38,8 @@ def run(args: Namespace) -> int:
     paths, failures = inputs.find(args.sources)
     labelled = LabelledVideos(args.save_video) if args.save_video else None
     network = open_network(args.weights, args.config, args.overrides)
-    if reason := why_not_nvdec(network.info.config, network.device):
+    _, reason = wanted_in_graph(network.info.config, network.device)
+    if reason:
         logger.info(f"data.decoder=auto decodes on the CPU: {reason}")
     answering = Answering(network, args)
     answered = incomplete = 0

@@ -1,8 +1,12 @@
 """Memory that is lent again: only when nobody can see it any more."""
 
-import torch
+from concurrent.futures import ThreadPoolExecutor
 
-from dali_pipes.feed.clip_maker import BufferPool
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dali_pipes.feed.buffers import BufferPool, rounded
 
 SHAPE = (4, 1000)
 
@@ -37,3 +41,29 @@ def test_what_an_evaluation_asks_for_can_be_written_by_other_threads():
     with torch.inference_mode():
         tensor = BufferPool().tensor(SHAPE, torch.float32)[:2]
     tensor.fill_(1)
+
+
+def test_an_array_is_not_lent_again_while_a_view_of_a_view_is_held():
+    memory = BufferPool()
+    kept = memory.array((3, 40, 50, 3))[1][:, 2:]
+    kept[:] = 7
+    memory.array((3, 40, 50, 3))[:] = 0
+    assert (kept == 7).all()
+
+
+@given(st.integers(1, 1 << 24))
+def test_sizes_are_rounded_up_by_a_quarter_at_most(count):
+    assert count <= rounded(count) <= 1.25 * count
+    assert rounded(rounded(count)) == rounded(count)
+
+
+def test_threads_may_lend_from_one_pool_at_once():
+    memory = BufferPool()
+
+    def use(value: int) -> bool:
+        array = memory.array((1000,))
+        array[:] = value
+        return bool((array == value).all())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(use, [value % 251 for value in range(2000)]))

@@ -11,8 +11,8 @@ from PIL import Image
 
 from dali_pipes import build_loader
 from dali_pipes.feed.clip_maker import ClipMaker, _Axis, resize
+from dali_pipes.feed.cpu_runner import CpuRunner
 from dali_pipes.feed.dali_runner import GraphRunner
-from dali_pipes.feed.runners import CpuRunner
 from tests.support import loading
 from tests.support.loading import make_config, read, with_section, write_set
 
@@ -86,7 +86,7 @@ def test_loaders_with_and_without_a_graph_give_the_same_clips(config, monkeypatc
     ours = read(config, split)
     monkeypatch.setattr(
         "dali_pipes.loader.CpuRunner",
-        lambda config, plan, catalog, threads: GraphRunner(config, plan, catalog, "pyav", CPU, threads),
+        lambda config, plan, choice, threads: GraphRunner(config, plan, choice, CPU, threads),
     )
     for (clips, *rest), (graph_clips, *graph_rest) in zip(ours, read(config, split), strict=True):
         np.testing.assert_array_equal(rest, graph_rest)

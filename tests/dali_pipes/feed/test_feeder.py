@@ -9,6 +9,7 @@ import torch
 
 from dali_pipes import build_loader
 from dali_pipes.feed import feeder as feed
+from dali_pipes.feed.decoders import BLANK
 from tests.support import loading
 from tests.support.loading import with_section
 
@@ -35,7 +36,7 @@ def test_samples_whose_clips_are_made_keep_no_frames(loader):
     loader._runner.begin(loader.plan.places(0, 0))
     prepared, clips_BVTHWC = loader._runner.next()
     assert prepared.clips_BVTHWC is clips_BVTHWC
-    assert [sample.video for sample in prepared.samples] == [()] * 4
+    assert all(sample.content is BLANK for sample in prepared.samples)
 
 
 def test_threads_that_make_clips_compute_alone_whatever_training_asked_for(loader):
@@ -55,11 +56,11 @@ def test_what_is_dropped_is_not_prepared_to_its_end(config, monkeypatch):
     wanted = loader.plan.draw(0, 0).row_B
     unpatched_prepare, unpatched_wait = feed.prepare, feed.wait
 
-    def prepare(videos, head, views, decode):
+    def prepare(videos, decoders, views, allocate):
         calls.append(views)
         if not set(views.row_B) <= set(wanted):
             dropped.wait()
-        return unpatched_prepare(videos, head, views, decode)
+        return unpatched_prepare(videos, decoders, views, allocate)
 
     def wait(running):
         dropped.set()  # what could be cancelled has been
@@ -76,7 +77,7 @@ def test_a_mistake_in_one_thread_is_told_when_the_others_have_ended_their_work(l
     *_, last_row = loader.plan.draw(0, 0).row_B
     ended = threading.Event()
 
-    def prepare(videos, head, views, decode):
+    def prepare(videos, decoders, views, allocate):
         if last_row in views.row_B:
             time.sleep(0.3)
             ended.set()

@@ -15,7 +15,7 @@ def run_graph(frames_UHWC, order_VT, box_V4, mirror_V, *, size=32, antialias=Tru
     batch = iter([[[each] for each in inputs]])
     pipeline = clip_graph(
         lambda: next(batch),
-        head="pyav",
+        decoder="",
         device="cpu",
         views=len(order_VT),
         size=size,
@@ -74,10 +74,10 @@ def test_evaluation_pixels_are_paddlevideos_within_one_grey_level(shared, refere
     assert difference.max() <= 1
 
 
-@pytest.mark.parametrize("head", ["nvdec", "pyav", "jpeg"])
-def test_the_graph_for_a_gpu_is_one_that_dali_knows_all_operators_and_arguments_of(head):
+@pytest.mark.parametrize("decoder", ["mixed", ""])
+def test_the_graph_for_a_gpu_is_one_that_dali_knows_all_operators_and_arguments_of(decoder):
     """DALI refuses a misspelt one when the graph is written down, which takes no GPU."""
     sizes = {"views": 2, "size": 32, "batch_size": 2, "num_threads": 1, "device_id": None}
     how = {"antialias": True, "mean": (0, 0, 0), "std": (1, 1, 1), "half": True}
-    text = clip_graph(lambda: None, head=head, device="gpu", **sizes, **how).serialize()
-    assert b"gpu" in text and (b"mixed" in text) == (head != "pyav")
+    text = clip_graph(lambda: None, decoder=decoder, device="gpu", **sizes, **how).serialize()
+    assert b"gpu" in text and (b"mixed" in text) == (decoder == "mixed")

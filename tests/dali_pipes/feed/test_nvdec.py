@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from dali_pipes import DataError, Shard, build_loader, loader
-from dali_pipes.feed import dali_runner, nvdec
-from dali_pipes.feed.samples import placeholder, prepare
+from dali_pipes import DataError, build_loader
+from dali_pipes.feed import dali_errors, dali_runner, nvdec
+from dali_pipes.feed.choice import Choice
+from dali_pipes.feed.dali_runner import GraphRunner
+from dali_pipes.feed.decoders import DALI_CPU, PYAV, Content
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.probe import probe
-from dali_pipes.synthetic import SyntheticLoader
 from dali_pipes.video import mp4
 from dali_pipes.video.bitstream import PictureFormat, picture_format
-from dali_pipes.views.draw import Views
-from engine import loaders
 from tests.support.loading import arrays, assert_same, make_config, read, with_section, write_set
 from tests.support.videos import picture, write_video
 
@@ -60,7 +59,7 @@ def test_a_stream_says_how_its_pictures_are_stored(tmp_path, codec, pixels, opti
     video = stored_as(tmp_path / "a.mp4", codec, pixels, options)
     assert picture_format(video.codec, video.description) == expected
     usual = expected == PictureFormat() and codec == "libx264"
-    assert (nvdec.objection(video) == "") == usual  # HEVC of 96x48 is too small
+    assert (nvdec.refusal(video) is None) == usual  # HEVC of 96x48 is too small
 
 
 def coded(number: int) -> str:
@@ -94,7 +93,7 @@ def test_a_stream_that_does_not_say_how_its_pictures_are_stored_is_not_left_to_n
     start = video.description.index(b"avcC") - 4
     box = video.description[start : start + 8 + cut_to]
     short = video.description[:start] + len(box).to_bytes(4, "big") + box[4:]
-    assert "does not say how its pictures are stored" in nvdec.objection(replace(video, description=short))
+    assert "does not say how its pictures are stored" in nvdec.refusal(replace(video, description=short)).reason
 
 
 @pytest.mark.parametrize(
@@ -110,17 +109,8 @@ def test_a_stream_that_does_not_say_how_its_pictures_are_stored_is_not_left_to_n
 )
 def test_what_nvdec_would_decode_wrong_or_not_at_all_is_not_left_to_it(tmp_path, change, reason):
     video = probe(str(write_video(tmp_path / "a.mp4", "libx264", 6)))
-    assert nvdec.objection(video) == ""
-    assert reason in nvdec.objection(replace(video, **change))
-
-
-def test_the_feed_of_nvdec_refuses_a_video_that_is_none_for_it(tmp_path):
-    videos = [probe(str(write_video(tmp_path / name, codec, 6))) for name, codec in
-              (("a.mp4", "libx264"), ("b.webm", "libvpx-vp9"))]  # fmt: skip
-    frames_BVT, box_BV4, mirror_BV = np.zeros((2, 1, 4), int), np.zeros((2, 1, 4), np.float32), np.zeros((2, 1), bool)
-    good, refused = prepare(videos, "nvdec", Views(np.arange(2), frames_BVT, box_BV4, mirror_BV))
-    assert len(good.video) == 2
-    assert isinstance(refused, DataError) and str(refused).startswith(f"{videos[1].path}: is vp9")
+    assert nvdec.refusal(video) is None
+    assert reason in nvdec.refusal(replace(video, **change)).reason
 
 
 def spoil(path):
@@ -131,49 +121,18 @@ def spoil(path):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-@pytest.fixture
-def working_nvdec(monkeypatch):
-    for module in (loader, dali_runner):
-        monkeypatch.setattr(module, "why_nvdec_fails", lambda device: "")
-
-
-def test_auto_leaves_a_set_to_nvdec_only_where_all_of_it_is_for_nvdec(tmp_path, working_nvdec):
-    config = with_section(make_config(write_set(tmp_path)), "data", decoder="auto")
-    catalog = open_catalog(config.data.train, config.data)
-    assert loader.why_not_nvdec(config, GPU, catalog) == ""
-    write_video(tmp_path / "3.mp4", "libvpx-vp9", 20)
-    config = with_section(make_config(config.data.train), "data", decoder="auto")
-    catalog = open_catalog(config.data.train, config.data)
-    reason = loader.why_not_nvdec(config, GPU, catalog)
-    assert reason.startswith(f"1 of 13 videos are none for NVDEC; {tmp_path / '3.mp4'} is vp9")
-    assert loader.why_not_nvdec(config, torch.device("cpu"), catalog) == ""
-    assert loader.why_not_nvdec(with_section(config, "data", decoder="nvdec"), GPU, catalog) == ""
-
-
-@without_gpu
-def test_a_run_is_told_why_auto_decodes_on_the_cpu(tmp_path, monkeypatch, caplog):
-    config = with_section(make_config(write_set(tmp_path)), "data", decoder="auto")
-    asked = []
-
-    def on_cpu(config, catalog, plan, device, note):
-        asked.append(config.data.decoder)
-        videos = SyntheticLoader(config, "train", Shard(), torch.device("cpu"))
-        videos.note = note
-        return videos
-
-    monkeypatch.setattr(loader, "VideoLoader", on_cpu)
-    loaders.open_loader(config, "train", GPU)
-    assert asked == ["pyav"]
-    assert "data.decoder=auto decodes it on the CPU: NVDEC does not work here: " in caplog.text
-
-
 @without_gpu
 def test_where_nvdec_does_not_work_auto_decodes_on_the_cpu_and_says_why(tmp_path):
     config = with_section(make_config(write_set(tmp_path)), "data", decoder="auto")
-    assert loader.pick_head(config, GPU) == "pyav"
-    reason = loader.why_not_nvdec(config, GPU)
-    assert reason.startswith("NVDEC does not work here: libnvcuvid.so.1: cannot open shared object file")
-    assert reason.endswith("or start the container with NVIDIA_DRIVER_CAPABILITIES=all")
+    catalog = open_catalog(config.data.train, config.data)
+    choice = Choice(config, GPU, catalog)
+    assert choice.in_graph is None
+    assert {choice.of(row).name for row in range(len(catalog))} == {"pyav"}
+    assert choice.note.startswith(
+        f"{catalog.source}: decoded on the CPU: NVDEC does not work here: "
+        "libnvcuvid.so.1: cannot open shared object file"
+    )
+    assert choice.note.endswith("or start the container with NVIDIA_DRIVER_CAPABILITIES=all")
 
 
 @without_gpu
@@ -197,11 +156,11 @@ def test_a_gpu_that_dali_cannot_use_is_told_in_a_line_with_the_driver_that_it_ne
 @without_gpu
 def test_the_trial_of_a_gpu_gives_what_dali_says(monkeypatch):
     monkeypatch.setattr(nvdec, "library", lambda: None)
-    reason = dali_runner.why_nvdec_fails.__wrapped__(GPU)
+    reason = dali_errors.why_nvdec_fails.__wrapped__(GPU)
     assert reason.startswith("NVDEC does not work here: You are trying to create a GPU DALI pipeline")
 
 
-def test_a_video_that_dali_refuses_is_named_with_what_dali_says(tmp_path):
+def test_what_no_decoder_takes_is_named_with_the_reason_of_the_last_that_tried(tmp_path, caplog):
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
     spoil(tmp_path / "6.mp4")
     videos = build_loader(config, "val")
@@ -210,17 +169,33 @@ def test_a_video_that_dali_refuses_is_named_with_what_dali_says(tmp_path):
     videos.close()
     ((row, path, reason),) = videos.unreadable
     assert (row, path) == (6, str(tmp_path / "6.mp4"))
-    assert reason.startswith("dali_cpu cannot decode it (Failed to send packet to decoder")
-    assert "\n" not in reason
+    assert reason == "is damaged, or not a video"
+    assert f"{path}: dali_cpu cannot decode it (Failed to send packet to decoder" in caplog.text
+
+
+def test_what_dalis_decoder_refuses_is_decoded_by_threads(tmp_path, monkeypatch):
+    """As a decoder may that is told less of a stream, or can do less."""
+    config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
+    as_ever, broken = DALI_CPU.content, str(tmp_path / "6.mp4")
+
+    def content(video, *rest):
+        found = as_ever(video, *rest)
+        return found._replace(encoded=found.encoded[:40]) if video.path == broken else found
+
+    monkeypatch.setattr(DALI_CPU, "content", content)
+    videos = build_loader(config, "val")
+    batches = list(map(arrays, videos.epoch(0)))
+    videos.close()
+    assert not videos.unreadable
+    assert np.concatenate([row_B for *_, row_B in batches])[:13].tolist() == list(range(13))
+    assert videos.choice.of(6) is PYAV
 
 
 def test_where_a_decoder_takes_nothing_any_more_no_video_is_blamed(tmp_path, monkeypatch):
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
-    spoil(tmp_path / "6.mp4")
-    whole = placeholder("dali_cpu", 1, 4)
-    monkeypatch.setattr(
-        dali_runner, "placeholder", lambda *shape: replace(whole, video=(np.zeros(9, np.uint8), *whole.video[1:]))
-    )
+    nothing = Content(encoded=np.zeros(9, np.uint8), position_U=np.zeros(1, np.int32))
+    monkeypatch.setattr(DALI_CPU, "content", lambda *_: nothing)
+    monkeypatch.setattr(dali_runner, "example", lambda where: nothing)
     videos = build_loader(config, "val")
     with pytest.raises(DataError, match=r"^decoding by dali_cpu on cpu failed: Failed to create video decoder"):
         for _ in videos.epoch(0):
@@ -232,12 +207,10 @@ def test_where_a_decoder_takes_nothing_any_more_no_video_is_blamed(tmp_path, mon
 def test_memory_that_does_not_suffice_is_told_with_what_takes_less(tmp_path):
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
     videos = build_loader(config, "val")
-    with pytest.raises(
-        DataError, match=r"on cpu failed: .*out of memory.*; each video alone decodes: .*smaller train.batch"
-    ):
-        videos._runner._drop_undecodable_videos(
-            RuntimeError("encountered:\n\nCUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory")
-        )
+    memory = RuntimeError("encountered:\n\nCUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory")
+    next(videos.epoch(0))
+    with pytest.raises(DataError, match=r"on cpu failed: .*out of memory.*alone decodes; .*smaller train.batch"):
+        videos._runner._replace_undecodable_video(memory)
     assert_same(list(map(arrays, videos.epoch(0))), read(config, "val"))  # with what takes its place
     videos.close()
 
@@ -261,9 +234,15 @@ def test_no_video_is_blamed_for_memory_that_does_not_suffice(tmp_path, monkeypat
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
     spoil(tmp_path / "6.mp4")
     videos = build_loader(config, "val")
-    refusals = iter(["", "", "Can't allocate 400 bytes"])  # of the blank picture, of one video, of the next
-    monkeypatch.setattr(videos._runner, "_refusal", lambda sample: next(refusals))
-    with pytest.raises(DataError, match=r"mp4: Can't allocate 400 bytes; if memory is short, take a smaller"):
+    build = GraphRunner._build
+
+    def build_or_fail(self, source, batch):
+        if batch == 1:
+            raise RuntimeError("Can't allocate 400 bytes")
+        return build(self, source, batch)
+
+    monkeypatch.setattr(GraphRunner, "_build", build_or_fail)
+    with pytest.raises(DataError, match=r"Can't allocate 400 bytes; if memory is short, take a smaller"):
         list(videos.epoch(0))
     assert videos.unreadable == []
     videos.close()

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 import configs
-from dali_pipes import DataError, loader
+from dali_pipes import DataError
 from dali_pipes import device as host
+from dali_pipes.feed import choice
+from dali_pipes.feed.decoders import DALI_CPU
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
 from dali_pipes.views import plans
@@ -251,20 +253,13 @@ def test_class_names_can_be_given_and_must_be_as_many_as_classes(folder, tmp_pat
         open_network(tmp_path / "bare.pt", overrides=[f"data.class_names={names}"])
 
 
-def test_what_the_first_decoder_refuses_is_decoded_by_the_cpu_in_the_end(folder, tmp_path, monkeypatch):
-    expected, heads = predicted(folder, ["eval.batch=1"], tmp_path), []
-
-    def pick_head(config, device):
-        heads.append("dali_cpu" if config.data.decoder == "auto" else config.data.decoder)
-        return heads[-1]
-
-    monkeypatch.setattr(loader, "pick_head", pick_head)
-    monkeypatch.setattr(predict, "pick_head", pick_head)
-    found = predicted(folder, ["eval.batch=1"], tmp_path)
-    assert set(heads) == {"dali_cpu", "pyav"}
-    assert list(found) == [1, 4, 0, 2, 3]  # DALI decodes VP9 and MJPEG, the others come after
-    for row in (0, 2, 3):
-        np.testing.assert_array_equal(found[row], expected[row])
+def test_each_video_takes_the_decoder_that_it_is_for_and_all_come_in_order(folder, tmp_path, monkeypatch):
+    expected = predicted(folder, ["eval.batch=2"], tmp_path)
+    monkeypatch.setattr(choice, "wanted_in_graph", lambda config, device: (DALI_CPU, ""))  # VP9 and MJPEG
+    found = predicted(folder, ["eval.batch=2"], tmp_path)
+    assert list(found) == list(expected) == [0, 1, 2, 3, 4]
+    for row, scores in found.items():
+        np.testing.assert_allclose(scores, expected[row], atol=0.1)
 
 
 def test_a_timeline_covers_the_video_and_its_windows_are_scored_as_videos_of_their_own(folder, run, tmp_path):

@@ -1,0 +1,130 @@
+"""The choice of a decoder for each video, made once a loader, and the part of the CPU where two decoders share."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+import numpy as np
+import torch
+
+from configs.schema import Config
+from dali_pipes.errors import DataError
+from dali_pipes.feed.dali_errors import why_nvdec_fails
+from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, PYAV, Decoder, on_threads
+from dali_pipes.scan.catalog import Catalog
+
+_DECODERS: tuple[Decoder, ...] = (PYAV, JPEG, NVDEC, DALI_CPU)
+logger = logging.getLogger(__name__)
+
+
+class Choice:
+    """The decoder of each row of a catalogue.
+
+    `in_graph` is the decoder that the graph has, if any video of the set is for it. `note` says in a line how many
+    videos take which decoder, and why not the fastest; empty where there is nothing to choose. Raises DataError where
+    data.decoder asks for what this machine lacks.
+    """
+
+    def __init__(self, config: Config, device: torch.device, catalog: Catalog):
+        self.catalog = catalog
+        wanted, missing = wanted_in_graph(config, device)
+        self._decoder_N = np.zeros(len(catalog), np.uint8)  # index in _DECODERS
+        self.reasons: Counter[str] = Counter()  # videos for each reason why they are not for `wanted`
+        rows, kind_U = catalog.kinds()
+        counts = np.bincount(kind_U)
+        taken = [self._choose(wanted, row, count) for row, count in zip(rows.tolist(), counts.tolist(), strict=True)]
+        self._decoder_N[catalog.usable] = np.array(taken, np.uint8)[kind_U]
+        self.in_graph = wanted if wanted and _DECODERS.index(wanted) in taken else None
+        self.share = Share(config.data.cpu_share) if config.data.decoder == "hybrid" else None
+        self.note = f"{catalog.source}: decoded on the CPU: {missing}" if missing else self._summary(wanted)
+
+    def _choose(self, wanted: Decoder | None, row: int, count: int) -> int:
+        """Choose for the `count` videos that are stored as the one of this row; returns an index in _DECODERS."""
+        video = self.catalog.video(row)
+        if wanted and (refusal := wanted.refusal(video)):
+            self.reasons[refusal.kind] += count
+        decoder = wanted if wanted and not refusal else on_threads(video)
+        return _DECODERS.index(decoder)
+
+    def _summary(self, wanted: Decoder | None) -> str:
+        """Count the videos of each decoder and the reasons why some are not for `wanted`."""
+        if not wanted:
+            return ""
+        others = sum(self.reasons.values())
+        line = f"{self.catalog.source}: {wanted.name} {len(self.catalog.usable) - others:,}"
+        if others:
+            reasons = ", ".join(f"{count:,} {kind}" for kind, count in self.reasons.most_common())
+            line += f" · cpu {others:,}: {reasons}"
+        return line
+
+    def of(self, row: int) -> Decoder:
+        """Return the decoder of a row's video, whatever the share of the CPU."""
+        return _DECODERS[self._decoder_N[row]]
+
+    def of_batch(self, number: int, row_B: np.ndarray) -> list[Decoder]:
+        """Return the decoder of each video of a batch; `number` counts the videos before it since the run began."""
+        decoders = [self.of(row) for row in row_B.tolist()]
+        if self.share is None:
+            return decoders
+        return [
+            on_threads(self.catalog.video(row)) if decoder.in_graph and self.share.takes(number + place) else decoder
+            for place, (row, decoder) in enumerate(zip(row_B.tolist(), decoders, strict=True))
+        ]
+
+    def give_to_threads(self, row: int, reason: str) -> Decoder:
+        """Have a video that DALI's decoder refused decoded by threads from now on."""
+        path = self.catalog.path(row)
+        logger.warning(f"{path}: {self.of(row).name} cannot decode it ({reason}); the CPU tries")
+        decoder = on_threads(self.catalog.video(row))
+        self._decoder_N[row] = _DECODERS.index(decoder)
+        return decoder
+
+
+def wanted_in_graph(config: Config, device: torch.device) -> tuple[Decoder | None, str]:
+    """Return DALI's decoder that is to take all videos it decodes right, and why there is none where one was expected.
+
+    Raises DataError where data.decoder asks for one that this machine lacks.
+    """
+    asked, on_gpu = config.data.decoder, device.type == "cuda"
+    if asked == "nvdec" and not on_gpu:
+        raise DataError("data.decoder", "nvdec decodes on a GPU and there is none; use pyav, or auto")
+    if asked in ("auto", "nvdec", "hybrid") and on_gpu:
+        if not (reason := why_nvdec_fails(device)):
+            return NVDEC, ""
+        if asked != "auto":
+            raise DataError("data.decoder", f"{asked}: {reason}; or use pyav, or auto")
+        return None, reason
+    return (DALI_CPU if asked in ("dali_cpu", "hybrid") else None), ""
+
+
+class Share:
+    """The part of the videos of every batch that threads decode although the graph could.
+
+    A fixed part takes the same videos in every run. `auto` starts at START and follows the side that is waited for.
+    """
+
+    START = 0.25
+    STEP = 0.02  # by which it is adjusted
+    BATCHES = 4  # between two adjustments
+
+    def __init__(self, part: float | str):
+        self.fixed = part != "auto"
+        self.part = self.START if part == "auto" else float(part)
+        self._waits: list[tuple[float, float]] = []
+
+    def takes(self, number: int) -> bool:
+        """True where the part of all videos so far reaches the next whole number."""
+        return int((number + 1) * self.part) > int(number * self.part)
+
+    def observe(self, for_threads: float, for_graph: float) -> None:
+        """Note the seconds that a batch was waited for, and adjust every few batches. Where neither side is waited for
+        (training is the slow one) nothing changes.
+        """
+        if self.fixed:
+            return
+        self._waits.append((for_threads, for_graph))
+        if len(self._waits) == self.BATCHES:
+            threads, graph = np.sum(self._waits, axis=0).tolist()
+            self._waits.clear()
+            self.part = float(np.clip(self.part + self.STEP * np.sign(graph - threads), 0, 1))

@@ -1,0 +1,152 @@
+"""The decoders, by one interface: the videos that each takes, what it gives the graph, and why it refuses others.
+
+Threads decode with `pyav` and `jpeg` and give the graph frames. For `nvdec` and `dali_cpu` threads only read, and the
+graph decodes the bytes, beside the frames of the others in the same batch.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Literal, NamedTuple, Protocol
+
+import av
+import numpy as np
+import torch
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from dali_pipes.cut.cutter import Cut
+from dali_pipes.cut.decode import decode_frames, decode_pictures
+from dali_pipes.errors import DataError
+from dali_pipes.feed import nvdec
+from dali_pipes.feed.nvdec import Refusal
+from dali_pipes.video.frame_folders import picture_name, read_pictures
+from dali_pipes.video.packet_table import Video
+
+Allocate = Callable[[tuple[int, ...]], np.ndarray]  # shape -> uint8 array
+
+_BLANK_FRAMES = np.zeros((1, 64, 64, 3), np.uint8)
+
+
+class Content(NamedTuple):
+    """The wanted frames of a video, ascending and without repeats: decoded, or as bytes that the graph decodes."""
+
+    frames: np.ndarray | Sequence[np.ndarray] = np.zeros((0, 1, 1, 3), np.uint8)  # U of [H, W, 3]
+    encoded: np.ndarray = np.zeros(0, np.uint8)  # [bytes] uint8 of a cut file
+    position_U: np.ndarray = np.zeros(0, np.int32)  # of the wanted frames in that file
+
+    @property
+    def for_graph(self) -> bool:
+        """True if the graph has to decode it."""
+        return len(self.encoded) > 0
+
+
+BLANK = Content(frames=_BLANK_FRAMES)
+"""Stands in for a video that cannot be read."""
+
+
+class Decoder(Protocol):
+    """One way to decode a video."""
+
+    name: str
+    in_graph: Literal["", "cpu", "mixed"]  # the device of DALI's operator; empty: threads decode
+
+    def refusal(self, video: Video) -> Refusal | None:
+        """Return why this decoder does not take the video, or None if it does."""
+
+    def content(self, video: Video, frames_U: np.ndarray, cut: Cut | None, allocate: Allocate | None) -> Content:
+        """Prepare the wanted frames; raises DataError. `cut` is None for a folder of pictures.
+
+        `allocate` makes the memory that threads decode into; without it frames are left where their decoder put them.
+        """
+
+
+class PyavDecoder:
+    """Any video file, decoded by threads with FFmpeg."""
+
+    name = "pyav"
+    in_graph = ""
+
+    def refusal(self, video: Video) -> Refusal | None:
+        return Refusal("frame folders", "is a folder of pictures") if video.access == "frames" else None
+
+    def content(self, video: Video, frames_U: np.ndarray, cut: Cut | None, allocate: Allocate | None) -> Content:
+        if allocate is None:
+            return Content(frames=decode_pictures(cut, video.path))
+        return Content(frames=decode_frames(cut, video.path, allocate((len(frames_U), *cut.shape, 3))))
+
+
+class JpegDecoder:
+    """A folder of JPEG pictures, decoded by threads with libjpeg-turbo, as DALI's own decoder on a CPU does."""
+
+    name = "jpeg"
+    in_graph = ""
+
+    def refusal(self, video: Video) -> Refusal | None:
+        return None if video.access == "frames" else Refusal("video files", "is no folder of pictures")
+
+    def content(self, video: Video, frames_U: np.ndarray, cut: Cut | None, allocate: Allocate | None) -> Content:
+        files = read_pictures(video, frames_U)
+        pictures = [_decode_jpeg(video, *each) for each in zip(frames_U.tolist(), files, strict=True)]
+        if allocate is None:
+            return Content(frames=pictures)
+        return Content(frames=np.stack(pictures, out=allocate((len(pictures), *pictures[0].shape))))
+
+
+def _decode_jpeg(video: Video, frame: int, file: np.ndarray) -> np.ndarray:
+    """Decode a picture of a folder to [H, W, 3] uint8 RGB. Raises DataError naming it."""
+    name = picture_name(video.description.decode(), frame)
+    try:
+        picture_HWC = decode_jpeg(torch.from_numpy(file), ImageReadMode.RGB).permute(1, 2, 0).numpy()
+    except RuntimeError as error:
+        raise DataError(video.path, f"{name} is damaged, or not a JPEG picture") from error
+    height, width = picture_HWC.shape[:2]
+    if (width, height) != (video.width, video.height):
+        raise DataError(video.path, f"{name} is {width}x{height}, not {video.width}x{video.height}")
+    return picture_HWC
+
+
+class DaliDecoder:
+    """DALI's video decoder inside the graph: NVDEC (`mixed`), or libvpx and FFmpeg's MJPEG (`cpu`)."""
+
+    def __init__(self, name: str, in_graph: Literal["cpu", "mixed"], refusal: Callable[[Video], Refusal | None]):
+        self.name = name
+        self.in_graph = in_graph
+        self.refusal = refusal
+
+    def content(self, video: Video, frames_U: np.ndarray, cut: Cut | None, allocate: Allocate | None) -> Content:
+        return Content(encoded=np.frombuffer(cut.data, np.uint8), position_U=cut.positions)
+
+
+def _refusal_of_dali_cpu(video: Video) -> Refusal | None:
+    if video.codec not in ("vp8", "vp9", "mjpeg") or video.access == "frames":
+        return Refusal(video.codec.upper(), f"is {video.codec}, which DALI cannot decode on a CPU")
+    if video.access == "whole":
+        return Refusal("not cuttable", "cannot be cut, and DALI may count its frames otherwise")
+    return None
+
+
+PYAV = PyavDecoder()
+JPEG = JpegDecoder()
+NVDEC = DaliDecoder("nvdec", "mixed", nvdec.refusal)
+DALI_CPU = DaliDecoder("dali_cpu", "cpu", _refusal_of_dali_cpu)
+ON_THREADS: tuple[Decoder, ...] = PYAV, JPEG
+
+
+def on_threads(video: Video) -> Decoder:
+    """Return the decoder of this video whose threads decode."""
+    return next(decoder for decoder in ON_THREADS if not decoder.refusal(video))
+
+
+@cache
+def example(in_graph: Literal["cpu", "mixed"]) -> Content:
+    """Make a video of one black picture that DALI's decoder takes on this device."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264" if in_graph == "mixed" else "libvpx-vp9", rate=25)
+        _, stream.height, stream.width, _ = _BLANK_FRAMES.shape
+        stream.pix_fmt = "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(_BLANK_FRAMES[0], format="rgb24")))
+        container.mux(stream.encode())
+    return Content(encoded=np.frombuffer(file.getvalue(), np.uint8), position_U=np.zeros(1, np.int32))

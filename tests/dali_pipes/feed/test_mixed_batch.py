@@ -1,0 +1,151 @@
+"""Decoders mixed in one batch: each sample is what its decoder gives alone, to the bit, in the order of the list."""
+
+import itertools
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from dali_pipes import Shard, build_loader
+from dali_pipes.feed import choice as choices
+from dali_pipes.feed.choice import Choice, Share
+from dali_pipes.feed.dali_runner import GraphRunner
+from dali_pipes.feed.decoders import DALI_CPU, NVDEC, on_threads
+from dali_pipes.scan.build import open_catalog
+from dali_pipes.views.plans import EvalPlan
+from tests.support.loading import make_config, with_section, write_set
+from tests.support.videos import GONE, MIXED_KINDS, SPOILED, write_mixed_set, write_video
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
+
+
+def spoil(path):
+    """Overwrite all packets, without a trace for the scan."""
+    status, content = path.stat(), path.read_bytes()
+    start = content.index(b"mdat") + 4
+    path.write_bytes(content[:start] + bytes(len(content) - start))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mixed")
+    config = make_config(write_mixed_set(folder))
+    (folder / GONE).unlink()
+    spoil(folder / SPOILED)
+    return with_section(config, "data", decoder="dali_cpu")
+
+
+@pytest.fixture(scope="module")
+def catalog(config):
+    return open_catalog(config.data.val, config.data)
+
+
+def clips_of(config, catalog, batch, decoders=None):
+    """Row -> clips, as the graph makes them in batches of `batch`; `decoders`: of some rows, instead of the chosen."""
+    config = with_section(config, "eval", batch=batch)
+    plan, choice = EvalPlan(config, catalog, Shard()), Choice(config, CPU, catalog)
+    chosen = choice.of_batch
+    choice.of_batch = lambda number, row_B: [
+        (decoders or {}).get(row, decoder) for row, decoder in zip(row_B.tolist(), chosen(number, row_B), strict=True)
+    ]
+    runner = GraphRunner(config, plan, choice, CPU, 2)
+    runner.begin(plan.places(0, 0))
+    clips = {}
+    while found := runner.next():
+        prepared, clips_BVTHWC = found
+        drawn = prepared.views.row_B.tolist()
+        assert [row for row in prepared.row_B.tolist() if row >= 0] == [r for r in drawn if r in prepared.row_B]
+        clips |= {row: clip.numpy().copy() for row, clip in zip(prepared.row_B.tolist(), clips_BVTHWC, strict=True)}
+    runner.close()
+    clips.pop(-1, None)
+    assert sorted(catalog.listed_path(row) for row in runner.unreadable) == [GONE, SPOILED]
+    return clips
+
+
+def test_every_mixture_of_decoders_gives_each_sample_what_its_decoder_gives_alone(config, catalog):
+    rows = range(len(MIXED_KINDS))
+    threads = {row: on_threads(catalog.video(row)) for row in range(len(catalog))}
+    either = [row for row in rows if not DALI_CPU.refusal(catalog.video(row))]
+    assert len(either) == 4
+    alone = {
+        "threads": clips_of(config, catalog, 1, threads),
+        "graph": clips_of(config, catalog, 1, dict.fromkeys(either, DALI_CPU)),
+    }
+    for by_graph in itertools.product([False, True], repeat=len(either)):
+        decoders = threads | {row: DALI_CPU for row, graph in zip(either, by_graph, strict=True) if graph}
+        mixed = clips_of(config, catalog, len(catalog), decoders)
+        assert sorted(mixed) == list(rows)
+        for row in rows:
+            np.testing.assert_array_equal(mixed[row], alone["graph" if decoders[row] is DALI_CPU else "threads"][row])
+
+
+def test_decoders_are_counted_with_the_reasons_why_not_the_fast_one(config, catalog):
+    choice = Choice(config, CPU, catalog)
+    assert choice.in_graph is DALI_CPU
+    assert choice.note == f"{catalog.source}: dali_cpu 6 · cpu 5: 3 H264, 1 HEVC, 1 MPEG4"
+
+
+def test_a_set_with_one_odd_video_in_a_hundred_is_left_to_nvdec_but_for_that_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(choices, "why_nvdec_fails", lambda device: "")
+    write_video(tmp_path / "usual.mp4", "libx264", 6, gop=4)
+    names = [f"{number}.mp4" for number in range(100)]
+    for name in names[:-1]:
+        os.link(tmp_path / "usual.mp4", tmp_path / name)
+    write_video(tmp_path / names[-1], "libx264", 6, gop=4, size=(50, 98), pixel_format="yuv444p")
+    (tmp_path / "all.list").write_text("\n".join(f"{name} 0" for name in names))
+    config = with_section(make_config(str(tmp_path / "all.list")), "data", decoder="auto")
+    catalog = open_catalog(config.data.train, config.data)
+    choice = Choice(config, GPU, catalog)
+    assert [choice.of(row) is NVDEC for row in range(100)] == [True] * 99 + [False]
+    assert choice.note == f"{catalog.source}: nvdec 99 · cpu 1: 1 4:4:4"
+
+
+@pytest.mark.parametrize("bad", [0, 37, 63])
+def test_one_bad_file_in_64_costs_at_most_8_pipelines(tmp_path, monkeypatch, bad):
+    usual = write_video(tmp_path / "usual.mp4", "libvpx-vp9", 4, gop=4).read_bytes()
+    for row in range(64):
+        (tmp_path / f"{row}.mp4").write_bytes(usual)
+    (tmp_path / "all.list").write_text("\n".join(f"{row}.mp4 0" for row in range(64)))
+    config = with_section(make_config(str(tmp_path / "all.list")), "data", decoder="dali_cpu")
+    spoil(tmp_path / f"{bad}.mp4")
+    build, built = GraphRunner._build, []
+    monkeypatch.setattr(GraphRunner, "_build", lambda self, *rest: built.append(1) or build(self, *rest))
+    loader = build_loader(with_section(config, "eval", batch=64), "val")
+    built.clear()
+    (batch,) = loader.epoch(0)
+    loader.close()
+    assert batch.index_B.tolist() == [-1 if row == bad else row for row in range(64)]
+    assert [video.row for video in loader.unreadable] == [bad]
+    assert len(built) <= 8
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.5, 1.0])
+def test_a_fixed_share_takes_the_same_videos_of_every_run(part):
+    share = Share(part)
+    taken = [share.takes(number) for number in range(1000)]
+    assert sum(taken) == pytest.approx(1000 * part, abs=1)
+    share.observe(9.0, 0.0)
+    assert [share.takes(number) for number in range(1000)] == taken
+
+
+@pytest.mark.parametrize(("waits", "moves"), [((1.0, 0.1), -1), ((0.1, 1.0), 1), ((0.0, 0.0), 0)])
+def test_an_automatic_share_moves_away_from_the_side_that_is_waited_for(waits, moves):
+    share = Share("auto")
+    for _ in range(Share.BATCHES):
+        share.observe(*waits)
+    assert share.part == pytest.approx(Share.START + moves * Share.STEP)
+
+
+def test_hybrid_shares_every_batch_and_gives_the_views_of_a_single_decoder(tmp_path):
+    config = make_config(write_set(tmp_path, "libvpx-vp9"))
+    config = with_section(config, "data", decoder="hybrid", cpu_share=0.25)
+    loader = build_loader(config, "train")
+    number = 0
+    for step in range(len(loader)):
+        row_B = loader.plan.draw(0, step).row_B
+        decoders = loader.choice.of_batch(number, row_B)
+        assert [decoder.name for decoder in decoders].count("pyav") == 1
+        number += len(row_B)
+    loader.close()
