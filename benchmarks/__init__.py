@@ -1,1 +1,1 @@
-"""Measurements: what a machine can do, and what the project does on it. Each is a script of its own."""
+"""Benchmarks of the project and of its alternatives. Each module here is a script."""

@@ -1,12 +1,12 @@
-"""Bytes of memory traffic in a training step, counted: python benchmarks/bytes.py --out benchmarks/results
+"""Count the memory traffic of a training step: python benchmarks/bytes.py --out benchmarks/results
 
-The step of a 2-D network waits for memory, so what a form of the shift costs on a GPU can be read from the bytes that
-it moves, before anything is timed and without a GPU. Forward and backward pass run on shapes alone, under autocast to
-bf16, and every operator that they come down to reads its inputs and writes its outputs once. More is counted where
-more is known: batch norm reads twice, the two gradients of a convolution each read the gradient of its output, and the
-folded weight gradient has partial sums. Caches are left out, and so is the optimizer.
+The step of a 2-D network is limited by memory bandwidth, so the bytes moved predict the cost of each form of the shift
+on a GPU without running on one. The forward and backward pass run on fake tensors under autocast to bf16, and every
+low-level operator is counted as reading its inputs and writing its outputs once. Known exceptions are counted as they
+are: batch norm reads its input twice, the two gradients of a convolution each read the gradient of its output, and the
+folded weight gradient has partial sums. Caches and the optimizer are not counted.
 
-One line of JSON a form, to stdout and to bytes.jsonl in the folder `--out`.
+Writes one JSON line per form of the shift to stdout and to bytes.jsonl in the folder `--out`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ SHIFTS: dict[str, Form] = {
 }
 
 UNTOUCHED = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"}  # nothing is written yet
-OVERWRITING = {"copy_", "zero_", "fill_", "zeros_like", "ones_like"}  # do not read their first input
-TWICE = {  # which inputs are read twice, by number
+OVERWRITING = {"copy_", "zero_", "fill_", "zeros_like", "ones_like"}  # operators that do not read their first input
+TWICE = {  # indices of inputs that are read twice
     "native_batch_norm": (0,),  # statistics, then values
     "native_batch_norm_backward": (0, 1),
     "convolution_backward": (0,),  # for the gradient of the input, and for that of the weight
@@ -52,7 +52,7 @@ TWICE = {  # which inputs are read twice, by number
 
 
 class Traffic(TorchDispatchMode):
-    """Counts bytes by operator while it is entered. Needs no data: fake tensors do."""
+    """Counts bytes by operator while it is active. Works with fake tensors."""
 
     def __init__(self):
         super().__init__()
@@ -65,7 +65,7 @@ class Traffic(TorchDispatchMode):
 
 
 def moved(operator, inputs: tuple, outputs) -> int:
-    """Bytes read and written by one call of an operator."""
+    """Return the bytes read and written by one call of an operator."""
     name = operator.overloadpacket.__name__
     read, written = ([leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)] for tree in (inputs, outputs))
     if not written or name in UNTOUCHED or is_view(operator, read, written):
@@ -77,19 +77,19 @@ def moved(operator, inputs: tuple, outputs) -> int:
 
 
 def is_view(operator, read: list[Tensor], written: list[Tensor]) -> bool:
-    """Whether an operator only looks at its input in another way."""
+    """Return True if an operator returns a view of its input."""
     storages = {tensor.untyped_storage()._cdata for tensor in read}
     return not operator._schema.is_mutable and any(tensor.untyped_storage()._cdata in storages for tensor in written)
 
 
 def held(tensor: Tensor) -> int:
-    """Bytes of a tensor, repeated values once."""
+    """Return the bytes of a tensor, counting expanded values once."""
     sizes = (size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride)
     return tensor.element_size() * math.prod(sizes)
 
 
 def partial_sums(name: str, args: tuple) -> int:
-    """Bytes that the folded weight gradient writes and reads once more on a GPU: fp32 sums over parts of the rows."""
+    """Return the bytes of the fp32 partial sums that the folded weight gradient writes and reads on a GPU."""
     if name != "shift_conv1x1_weight_grad":
         return 0
     x_NCHW, dy_NOHW, *_ = args
@@ -100,7 +100,7 @@ def partial_sums(name: str, args: tuple) -> int:
 
 
 def count(settings: Model, form: Form | None, clips: int, size: int) -> Counter[str]:
-    """Bytes by operator in the forward and backward pass of one step, over `clips` clips of `size` px squares."""
+    """Count bytes by operator in the forward and backward pass of one step on `clips` clips of side `size`."""
     with FakeTensorMode():
         model = build_model(settings).train()
         set_form(model, form)
@@ -114,14 +114,14 @@ def count(settings: Model, form: Form | None, clips: int, size: int) -> Counter[
 
 
 def set_form(model: Recognizer, form: Form | None) -> None:
-    """Let every shifted convolution of a TSM shift in the same way."""
+    """Set the form of every shifted convolution of a TSM."""
     for part in model.modules():
         if isinstance(part, ShiftedConv2d):
             part.form = form
 
 
 def compare(backbone: str, frames: int, clips: int, size: int) -> Iterator[tuple[str, dict]]:
-    """The network without a shift, and with each form of it: its name, and what was counted."""
+    """Yield the name and the counts of the network without a shift and with each form of it."""
     about = {"backbone": backbone, "frames": frames, "clips": clips, "size": size}
     pictures, plain = frames * clips, 0
     for name, form in {WITHOUT: None, **SHIFTS}.items():
@@ -136,11 +136,11 @@ def compare(backbone: str, frames: int, clips: int, size: int) -> Iterator[tuple
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="resnet50", help="%(default)s")
-    parser.add_argument("--frames", type=int, default=8, help="of a clip (%(default)s)")
-    parser.add_argument("--clips", type=int, default=64, help="in a batch (%(default)s)")
-    parser.add_argument("--size", type=int, default=224, help="of the pictures, in pixels (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets bytes.jsonl")
+    parser.add_argument("--backbone", default="resnet50", help="backbone (%(default)s)")
+    parser.add_argument("--frames", type=int, default=8, help="frames per clip (%(default)s)")
+    parser.add_argument("--clips", type=int, default=64, help="clips per batch (%(default)s)")
+    parser.add_argument("--size", type=int, default=224, help="side of a frame, in pixels (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for bytes.jsonl")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder = Recorder("bytes", arguments.out / "bytes.jsonl")

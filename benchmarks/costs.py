@@ -1,6 +1,6 @@
-"""What the networks cost, in counts that no machine changes: python benchmarks/costs.py prints docs/models.md's table.
+"""Count the cost of the networks: python benchmarks/costs.py prints the table of docs/models.md.
 
-Parameters, multiply-adds of a clip, and what a stream keeps between two frames where the network is made causal.
+It lists parameters, multiply-adds per clip, and the state of a stream if the network is causal.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NETWORKS: list[dict] = [
 
 
 def table() -> str:
-    """A line for each of NETWORKS, in Markdown."""
+    """Format a line for each of NETWORKS, in Markdown."""
     lines = ["| settings | parameters, M | GMAC a clip | kept for a stream, kB |", "| --- | ---: | ---: | ---: |"]
     for changes in NETWORKS:
         words = [f"`model.{key}={str(value).lower()}`" for key, value in changes.items()]
@@ -41,7 +41,7 @@ def table() -> str:
 
 
 def costs(settings: Model) -> list[str]:
-    """Parameters in millions, multiply-adds of a clip in thousands of millions, kilobytes of fp32 caches if any."""
+    """Return parameters in millions, GMAC per clip, and kilobytes of fp32 caches if any."""
     with torch.device("meta"):
         model = build_model(settings)
         streaming = None if settings.non_local else Streaming(build_model(replace(settings, causal=True)))

@@ -1,11 +1,12 @@
-"""What cutting costs, nothing decoded: python benchmarks/cut.py [VIDEO ...] > benchmarks/results/cut.jsonl
+"""Measure cutting clips, without decoding: python benchmarks/cut.py [VIDEO ...] > benchmarks/results/cut.jsonl
 
-Clips of 8 frames, one random frame of each of 8 segments, are cut in parts of as many as the loader's threads take at
-once. A line of JSON a video: milliseconds a clip on one thread and on two, the file in the page cache; of the one, the
-part that is spent planning (NumPy), reading (system calls, which let go of the interpreter's lock) and in all else;
-reading alone; the same with no file in the page cache, a copy of the video a clip; frames decoded and bytes read per
-clip. Without VIDEOs, 300 frames of 352x256 with a keyframe every 1, 8, 16 and 250 are made, and 250 with B-frames as
-originals have them. A last line says how many views a second are drawn on one core, in batches of 128.
+Clips of 8 frames, one random frame of each of 8 segments, are cut in parts as large as those of the loader's threads.
+Each video gets a JSON line with: milliseconds per clip on one thread and on two, with the file in the page cache; the
+shares of planning (NumPy), reading (system calls, which release the interpreter's lock) and the rest on one thread;
+reading alone; the same with no file in the page cache, with one copy of the video per clip; frames decoded and bytes
+read per clip. Without VIDEO, videos of 300 frames of 352x256 are generated with a keyframe every 1, 8, 16 and 250
+frames, and one with 250 and B-frames, as in unconverted files. A last line gives the views drawn per second on one
+core, in batches of 128.
 """
 
 from __future__ import annotations
@@ -41,17 +42,17 @@ from tools.data.stats import drawn_clips
 
 MADE = [*(VideoSpec("h264", interval) for interval in (1, 8, 16, 250)), VideoSpec("h264", 250, b_frames=3)]
 T = 8  # frames per clip
-COPIES = 64  # of a video, to be read from the disk
+COPIES = 64  # copies of a video, to be read from the disk
 
-Part = tuple[list[Video], list[np.ndarray]]  # what is cut at once: videos, and the frames of each
+Part = tuple[list[Video], list[np.ndarray]]  # videos cut together, and the frames of each
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="*", metavar="VIDEO")
-    parser.add_argument("--clips", type=int, default=1024, help="clips in one measurement (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=9, help="times that each is measured, in turns (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets cut.jsonl")
+    parser.add_argument("--clips", type=int, default=1024, help="clips per measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of each measurement, alternating (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for cut.jsonl")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder, folder = Recorder("cut", arguments.out / "cut.jsonl"), arguments.out / "made"
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def measure(path: str, clips: int, rounds: int) -> dict:
-    """What cutting clips of a video costs."""
+    """Measure the cost of cutting clips of a video."""
     video = probe(path)
     parts = in_parts([video] * clips, list(drawn_clips(video.frames, T, clips)))
     cuts = [cut for part in parts for cut in cutter.cut_all(*part)]
@@ -103,7 +104,7 @@ def measure(path: str, clips: int, rounds: int) -> dict:
 
 
 def in_parts(videos: list[Video], frames: list[np.ndarray]) -> list[Part]:
-    """Videos as from a catalogue, nothing known of them that is not in it, in parts of PART."""
+    """Split videos into parts of PART, each with what the catalogue contains and nothing cached."""
     videos = [replace(video) for video in videos]
     return [(videos[first : first + PART], frames[first : first + PART]) for first in range(0, len(videos), PART)]
 
@@ -113,7 +114,7 @@ def cut_part(part: Part) -> list:
 
 
 def read_part(path: str, part: list[list[tuple[int, int]]]) -> None:
-    """The system calls of cutting, and no more."""
+    """Run only the system calls of cutting."""
     for runs in part:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         os.fstat(descriptor)
@@ -123,9 +124,9 @@ def read_part(path: str, part: list[list[tuple[int, int]]]) -> None:
 
 
 def per_clip(work: Callable, parts: list, threads: int, clips: int) -> float:
-    """Milliseconds a clip, by the clock on the wall."""
+    """Return the wall-clock milliseconds per clip."""
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(abs, range(threads)))  # they are up
+        list(pool.map(abs, range(threads)))  # the threads have started
         began = time.perf_counter()
         for _ in pool.map(work, parts):
             pass
@@ -133,7 +134,7 @@ def per_clip(work: Callable, parts: list, threads: int, clips: int) -> float:
 
 
 def from_cold(videos: list[Video], work: Callable[[], float]) -> float:
-    """What `work` returns, with none of these files in the page cache when it starts."""
+    """Return the result of `work`, started with none of these files in the page cache."""
     for video in videos:
         descriptor = os.open(video.path, os.O_RDONLY)
         os.fsync(descriptor)
@@ -143,7 +144,7 @@ def from_cold(videos: list[Video], work: Callable[[], float]) -> float:
 
 
 def views_a_second(folder: Path, rounds: int) -> dict:
-    """Views drawn for training a second, on one core."""
+    """Return the training views drawn per second on one core."""
     spec, listing = VideoSpec("h264", 16), folder / "views.list"
     write_videos(folder, [spec])
     listing.write_text(f"{spec.path(folder).name} 0\n" * 4096)

@@ -1,10 +1,10 @@
-"""What the keyframe interval costs and brings: python benchmarks/gop.py VIDEO... > benchmarks/results/gop.jsonl
+"""Compare keyframe intervals: python benchmarks/gop.py VIDEO... > benchmarks/results/gop.jsonl
 
-Stores each video again with a keyframe every 16, 8 and 1 frames, as `prepare.py transcode` does by default otherwise,
+Transcodes each video with a keyframe every 16, 8 and 1 frames, otherwise with the defaults of `prepare.py transcode`,
 and reads the same clips of 8 frames from every version: a random frame of each of 8 segments, cut and decoded by PyAV
-on one thread. The versions take turns clip by clip, so that a busy machine is busy for all. With --feed, also what the
-whole feed makes of each: batches of clips from the project's loader, on all cores. One JSON object a version on stdout;
-`--table FILE` prints such a file as the table of docs/data.md.
+on one thread. The versions alternate clip by clip, so that a busy machine affects all alike. With --feed, the whole
+pipeline is measured too: batches from the project's loader, on all cores. Prints one JSON object per version to
+stdout; `--table FILE` prints such a file as the table of docs/data.md.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ FEED_BATCH, FEED_BATCHES, FEED_ROUNDS = 16, 8, 7
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="*", metavar="VIDEO")
-    parser.add_argument("--clips", type=int, default=200, help="clips of each video (%(default)s)")
-    parser.add_argument("--feed", action="store_true", help="measure whole batches, too")
+    parser.add_argument("--clips", type=int, default=200, help="clips per video (%(default)s)")
+    parser.add_argument("--feed", action="store_true", help="also measure whole batches")
     parser.add_argument("--table", type=Path, metavar="FILE", help="print an earlier result as a table instead")
     arguments = parser.parse_args()
     if arguments.table:
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def compare(path: str, clips: int, feed: bool) -> Iterator[dict]:
-    """A record for the original and for each version of one video."""
+    """Yield a record for the original and for each version of one video."""
     with tempfile.TemporaryDirectory() as folder:
         versions = {"original": probe(path)}
         for gop in INTERVALS:
@@ -80,17 +80,17 @@ def compare(path: str, clips: int, feed: bool) -> Iterator[dict]:
 
 
 def feed_all(versions: dict[str, Video], folder: str) -> dict[str, dict]:
-    """What a clip of each version takes in whole batches, from loaders that take turns, and rest meanwhile."""
+    """Measure the time per clip of each version in whole batches, from alternating loaders."""
     loaders = {
         name: open_loader(video, f"{folder}/{number}.list") for number, (name, video) in enumerate(versions.items())
     }
     milliseconds = {name: [] for name in versions}
     for turn in range(FEED_ROUNDS):
         for name, loader in loaders.items():
-            # A turn reads a little more than an epoch: with two for each, no turn reads batches that are there already.
+            # A round reads slightly more than an epoch, so that with two rounds none reads batches prepared earlier.
             batches = chain.from_iterable(map(loader.epoch, count(2 * turn)))
             for _ in range(loader.config.runtime.prefetch + 1):
-                next(batches)  # until as many are in preparation as ever
+                next(batches)  # until the queue is full again
             started = time.perf_counter()
             for _ in range(FEED_BATCHES):
                 next(batches)
@@ -106,7 +106,7 @@ def feed_all(versions: dict[str, Video], folder: str) -> dict[str, dict]:
 
 
 def open_loader(video: Video, listing: str) -> Loader:
-    """The loader of a list that has this video many times."""
+    """Open a loader for a list that contains this video many times."""
     Path(listing).write_text(f"{video.path} 0\n" * (FEED_BATCH * FEED_BATCHES))
     settings = ["data.root=", "data.class_names=", "data.val=", f"data.train={listing}", f"train.batch={FEED_BATCH}"]
     config = configs.load("tsm_k400_nhwc", settings)
@@ -115,7 +115,7 @@ def open_loader(video: Video, listing: str) -> Loader:
 
 
 def describe(video: Video, milliseconds: list[float], cuts: list[Cut]) -> dict:
-    """What a version is, and what its clips took: means of counts, median and quartiles of times."""
+    """Describe a version and its measurements: means of counts, median and quartiles of times."""
     median, quartiles = spread(milliseconds)
     return {
         "codec": video.codec,
@@ -132,7 +132,7 @@ def describe(video: Video, milliseconds: list[float], cuts: list[Cut]) -> dict:
 
 
 def table(records: list[dict]) -> str:
-    """The records in Markdown."""
+    """Format the records in Markdown."""
     head = (
         "| video | version | file, kB | frames decoded per clip | read per clip, kB | ms per clip (quartiles) | "
         "whole feed, ms |"

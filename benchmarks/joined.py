@@ -1,9 +1,9 @@
 """Is it worth joining clips into one stream? python benchmarks/joined.py > benchmarks/results/joined.jsonl
 
-A video decoder is set up for every sample. Clips of videos with one sample description could share one: their cuts back
-to back, each begins at a keyframe. Batches of 32 clips as 32 streams, 16, 8 and 4 go through the decoder of a DALI head
-in turns, after their frames were compared. A line of JSON a keyframe interval and number of clips in a stream:
-milliseconds a clip. On a GPU: H.264 and NVDEC; else VP9 and DALI's decoder on the CPU.
+A decoder is set up for every sample. Clips of videos with the same sample description could share one, with their cuts
+concatenated, since each starts at a keyframe. Batches of 32 clips are decoded by DALI as 32, 16, 8 and 4 streams,
+alternately, after their frames were compared. Writes the milliseconds per clip, one JSON line per keyframe interval and
+number of clips per stream. On a GPU: H.264 and NVDEC; otherwise VP9 and DALI's decoder on the CPU.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ JOINED = (1, 2, 4, 8)  # clips in a stream
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="times that each is measured, in turns (%(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="threads that decode (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets joined.jsonl")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each measurement, alternating (%(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="decoder threads (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for joined.jsonl")
     arguments = parser.parse_args()
     (arguments.out / "made").mkdir(parents=True, exist_ok=True)
     recorder = Recorder("joined", arguments.out / "joined.jsonl")
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def joined(width: int, height: int, cuts: list[cutter.Cut]) -> Stream:
-    """Cuts of one sample description as one file; their frames follow one another."""
+    """Join cuts with the same sample description into one file; their frames follow one another."""
     layouts = [cut.layout for cut in cuts]
     firsts = np.cumsum([0, *(cut.packets for cut in cuts)]).tolist()
     moved = list(zip(layouts, firsts[:-1], strict=True))

@@ -1,14 +1,14 @@
-"""The same work done by what one would take instead: python benchmarks/peers.py [decode|dali|feed|step|all] [VIDEO ...]
+"""Compare with other decoders, loaders and steps: python benchmarks/peers.py [decode|dali|feed|step|all] [VIDEO ...]
 
-    decode   the frames of clips, by one thread and by as many as asked for: ours, torchcodec, decord, PyAV
-    dali     the same by DALI's decoder, of cut and of whole files, and by its reader, which takes evenly spread frames
-             (VP9 on a CPU, H.264 on a GPU, and there torchcodec on NVDEC, too)
+    decode   frames of clips, on one thread and on --threads: ours, torchcodec, decord, PyAV
+    dali     the same with DALI's decoder, from cut and from whole files, and with its reader, which returns evenly
+             spaced frames (VP9 on a CPU, H.264 on a GPU, and there torchcodec on NVDEC, too)
     feed     whole batches: the project's loader, and a torch DataLoader over torchcodec with torchvision's transforms
-    step     a training step: ours, MIT's TSM and mmaction2's, as published and at their best, on resident clips
+    step     a training step: ours, MIT's TSM and mmaction2's, as published and tuned, on clips in memory
 
-Every contender first has to give the same pixels as ours; what differs is said in its record. Then all take turns,
-and what is recorded are clips a second and, for each, ours over its own. Peers that are not installed are skipped with
-a word. Without VIDEOs, those are made that are read: 300 frames of 352x256 with a keyframe every 1, 16 and 250.
+The pixels of every alternative are first compared with ours; differences are recorded. Then all are timed alternately.
+Recorded are clips per second and the speed-up of ours over each. Alternatives that are not installed are skipped with a
+message. Without VIDEO, videos are generated: 300 frames of 352x256 with a keyframe every 1, 16 and 250.
 """
 
 from __future__ import annotations
@@ -26,16 +26,14 @@ import numpy as np
 import torch
 
 import configs
-from benchmarks.alternatives import dali as peer_dali
-from benchmarks.alternatives import dataloader, rounds
-from benchmarks.alternatives import step as peer_step
+from benchmarks.alternatives import dali, dataloader, rounds, step
 from benchmarks.alternatives.competition import Competition, Contenders
 from benchmarks.alternatives.decoders import DECODERS, Clip, Decoder
 from benchmarks.harness.numbered_videos import VideoSpec, with_set, write_videos
 from benchmarks.harness.record import Recorder
 from dali_pipes import build_loader
 from dali_pipes.device import cores_of_rank
-from dali_pipes.scan import build as scan
+from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.probe import probe
 from engine import runtime
 from tools.data.stats import drawn_clips
@@ -43,18 +41,20 @@ from tools.data.stats import drawn_clips
 PARTS = ("decode", "dali", "feed", "step")
 INTERVALS = (1, 16, 250)
 T = 8  # frames per clip
-PROVED = 8  # clips whose pixels are compared before anything is timed
+PROVED = 8  # clips compared by their pixels before timing
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="PART or VIDEO")
-    parser.add_argument("--clips", type=int, default=64, help="clips in one round of one contender (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of each contender (%(default)s)")
-    parser.add_argument("--threads", type=int, default=cores_of_rank(), help="threads, workers (%(default)s)")
-    parser.add_argument("--batch", type=int, default=64 if torch.cuda.is_available() else 2, help="of `step`")
-    parser.add_argument("--size", type=int, default=224 if torch.cuda.is_available() else 112, help="of its clips")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets peers.jsonl")
+    parser.add_argument("--clips", type=int, default=64, help="clips per round and implementation (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each implementation (%(default)s)")
+    parser.add_argument("--threads", type=int, default=cores_of_rank(), help="threads or workers (%(default)s)")
+    parser.add_argument("--batch", type=int, default=64 if torch.cuda.is_available() else 2, help="batch of `step`")
+    parser.add_argument(
+        "--size", type=int, default=224 if torch.cuda.is_available() else 112, help="side of its clips in pixels"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for peers.jsonl")
     arguments = parser.parse_args()
     asked = {word for word in arguments.words if word in (*PARTS, "all")} or {"all"}
     videos = [word for word in arguments.words if word not in asked]
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 class Peers:
-    """The four comparisons: what competes in each, after it was shown to give what ours gives."""
+    """The four comparisons. Each first checks that the alternatives give the same result as ours."""
 
     def __init__(self, arguments: argparse.Namespace, competition: Competition):
         self.clips, self.threads = arguments.clips, arguments.threads
@@ -81,7 +81,7 @@ class Peers:
         self.competition = competition
 
     def decode(self, videos: list[str]) -> None:
-        """Threads that decode clip after clip."""
+        """Compare threads that decode clip after clip."""
         for path in videos or self._made([VideoSpec("h264", interval) for interval in INTERVALS]):
             clips = draw_clips(path, self.clips)
             truth = [DECODERS["ours (cut, pyav)"]()(clip) for clip in clips[:PROVED]]
@@ -98,28 +98,28 @@ class Peers:
                 self.competition.hold(f"{group}, {label}", contenders, notes, threads)
 
     def dali(self, videos: list[str]) -> None:
-        """DALI's decoders, fed with cut and with whole files, and reading; on a GPU torchcodec's, too."""
+        """Compare DALI's decoders, from cut files, whole files and its own reader; on a GPU torchcodec's, too."""
         codec = "h264" if self.on_gpu else "vp9"
         for path in videos or self._made([VideoSpec(codec, interval) for interval in INTERVALS]):
             clips = draw_clips(path, self.clips)
             self._dali_against(f"dali/{Path(path).stem}", clips, whole=True)
-            self._dali_against(f"dali even/{Path(path).stem}", [peer_dali.evenly(clips[0])] * len(clips))
+            self._dali_against(f"dali even/{Path(path).stem}", [dali.evenly(clips[0])] * len(clips))
 
     def _dali_against(self, group: str, clips: list[Clip], whole: bool = False) -> None:
-        """Cut files by DALI against whole ones, or against the reader that takes evenly spread frames."""
+        """Compare DALI on cut files with DALI on whole files, or with its reader on evenly spaced frames."""
         batch = min(16, len(clips))
         how = {"batch": batch, "threads": self.threads, "on_gpu": self.on_gpu}
-        runs: dict[str, Callable[[], peer_dali.Batches]] = {
-            "ours (cut, DALI)": partial(peer_dali.decoded, clips, peer_dali.cut_file, **how)
+        runs: dict[str, Callable[[], dali.Batches]] = {
+            "ours (cut, DALI)": partial(dali.decoded, clips, dali.cut_file, **how)
         }
         if whole:
-            runs["whole file, DALI"] = partial(peer_dali.decoded, clips, peer_dali.whole_file, **how)
+            runs["whole file, DALI"] = partial(dali.decoded, clips, dali.whole_file, **how)
         else:
-            runs["DALI's reader"] = partial(peer_dali.read, clips, **how)
+            runs["DALI's reader"] = partial(dali.read, clips, **how)
         contenders, notes, truth = {}, {}, []
         for name, run in runs.items():
             try:
-                frames = peer_dali.on_host(next(run()))
+                frames = dali.on_host(next(run()))
             except RuntimeError as error:
                 self.competition.skip(f"{group}/{name}", error)
                 continue
@@ -133,12 +133,12 @@ class Peers:
             self.competition.hold(group, contenders, notes, self.threads)
 
     def feed(self) -> None:
-        """Whole batches, of the recipe's size and of everything that it does to a clip."""
+        """Compare whole batches of the recipe's size, with its full preprocessing."""
         for interval in INTERVALS:
             settings = ["train.batch=16", "runtime.precision=fp32", f"runtime.threads={self.threads}"]
             config = configs.load("tsm_k400_nhwc", [*settings, "data.train=made below"])
             config = runtime.resolve(with_set(config, self.folder, {"interval": str(interval), "count": "512"}))
-            scan.load_catalog(config.data.train, config.data)
+            load_catalog(config.data.train, config.data)
             loader = build_loader(config, "train")
             steps = self.clips // loader.plan.batch
             contenders: Contenders = {"ours (loader)": partial(rounds.of_loader, loader, itertools.count(), steps)}
@@ -158,31 +158,31 @@ class Peers:
             loader.close()
 
     def step(self, batch: int, size: int) -> None:
-        """Optimizer steps on clips that are there."""
-        config = runtime.resolve(peer_step.recipe(batch, size))
-        ours = peer_step.Ours(config)
+        """Compare optimizer steps on clips in memory."""
+        config = runtime.resolve(step.recipe(batch, size))
+        ours = step.Ours(config)
         device, group = ours.training.device, f"step/{batch} clips of {size} px"
         how = {"steps": 2, "clips": batch, "device": device}
-        contenders: Contenders = {"ours": partial(peer_step.timed, ours.step, **how)}
+        contenders: Contenders = {"ours": partial(step.timed, ours.step, **how)}
         notes: dict[str, dict] = {"ours": {"precision": config.runtime.precision}}
-        for name, build in peer_step.BEST.items():
+        for name, build in step.BEST.items():
             for best in (True, False):
-                label = f"{name}, {'at its best' if best else 'as published'}"
+                label = f"{name}, {'tuned' if best else 'as published'}"
                 try:
-                    peer = peer_step.Peer(build, ours, best)
+                    peer = step.Peer(build, ours, best)
                 except ImportError as error:
                     self.competition.skip(f"{group}/{label}", error)
                     continue
                 far = peer.distance(ours)
-                assert far < peer_step.CLOSE, f"{label} computes something else: logits {far} apart"
+                assert far < step.CLOSE, f"{label} computes something else: logits {far} apart"
                 notes[label] = {"logits_apart": far}
-                contenders[label] = partial(peer_step.timed, peer.step, **how)
+                contenders[label] = partial(step.timed, peer.step, **how)
         for contender in contenders.values():
             contender()  # chooses kernels, allocates memory
         self.competition.hold(group, contenders, notes, self.threads)
 
     def _there(self, name: str, group: str) -> Decoder | None:
-        """A way to decode; None, said in a record, where it is not installed."""
+        """Return a decoder, or None with a record if it is not installed."""
         try:
             return DECODERS[name]()
         except (ImportError, RuntimeError, OSError) as error:
@@ -195,13 +195,13 @@ class Peers:
 
 
 def draw_clips(path: str, count: int) -> list[Clip]:
-    """Clips of a video as training draws them."""
+    """Draw clips of a video as training does."""
     video = probe(path)
     return [Clip(path, video, frames_T) for frames_T in drawn_clips(video.frames, T, count)]
 
 
 def distance(found: list[np.ndarray], truth: list[np.ndarray]) -> dict:
-    """How far pixels are from ours, in grey levels."""
+    """Return the pixel difference from ours, in grey levels."""
     arrays = [frames.cpu().numpy() if isinstance(frames, torch.Tensor) else frames for frames in found]
     differences = [np.abs(a.astype(int) - b) for a, b in zip(arrays, truth, strict=True)]
     return {

@@ -1,10 +1,10 @@
-"""What NVDEC does on this machine: python benchmarks/probe_nvdec.py [--out FOLDER] [--seconds 280] [--device gpu|cpu]
+"""Test and measure NVDEC: python benchmarks/probe_nvdec.py [--out FOLDER] [--seconds 280] [--device gpu|cpu]
 
-Does DALI decode the cut files on the GPU, does it give the right frames, and how fast? Five questions, each a section:
-library, frames (with variants, colours, and the awkward videos that training does not give it), speed, feed, demo.
-Writes FOLDER/probe_nvdec.jsonl, a line a case as it comes, the same to stdout, and a readable line to stderr. A case
-that fails is recorded with the command that shows it alone; nothing stops the rest. `--device cpu` asks DALI's CPU
-decoder the same at toy size: a rehearsal.
+Does DALI decode the cut files on the GPU, are the frames right, and how fast is it? Five sections: library, frames
+(with variants, colours, and the difficult videos that training does not give to NVDEC), speed, feed, demo. Writes one
+line per case to FOLDER/probe_nvdec.jsonl and to stdout, and a readable line to stderr. A case that fails is recorded
+with the command that repeats it alone; the others continue. `--device cpu` is a rehearsal at toy size with DALI's CPU
+decoder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.harness.record import Recorder
 from benchmarks.harness.session import Probe, run_sections
 from benchmarks.nvdec.scale import SCALES
 
-# A module of benchmarks.nvdec, which owns the question, and by when it has to be answered, as a part of the whole time.
+# A module of benchmarks.nvdec, and the deadline of its section as a share of the whole time.
 SECTIONS = {"library": 0.08, "frames": 0.31, "speed": 0.6, "feed": 0.8, "demo": 1.0}
 
 
@@ -42,11 +42,13 @@ def _arguments() -> argparse.Namespace:
         "--out", type=Path, default=Path("runs/probe_nvdec"), help="folder of the records (%(default)s)"
     )
     parser.add_argument(
-        "--videos", type=Path, default=Path("data/probe_nvdec"), help="folder of the videos made for it (%(default)s)"
+        "--videos", type=Path, default=Path("data/probe_nvdec"), help="folder for the generated videos (%(default)s)"
     )
-    parser.add_argument("--seconds", type=float, default=280, help="time for everything (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=280, help="total time limit (%(default)s)")
     parser.add_argument("--device", choices=SCALES, default="gpu")
-    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="cases whose name contains one of these")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="PART", help="run only cases whose name contains one of these"
+    )
     return parser.parse_args()
 
 

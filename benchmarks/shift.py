@@ -1,13 +1,13 @@
-"""What the shift costs: python benchmarks/shift.py [SECTION ...] [--device gpu|cpu|small] [--out FOLDER] [--keep]
+"""Measure the shift: python benchmarks/shift.py [SECTION ...] [--device gpu|cpu|small] [--out FOLDER] [--keep]
 
-    layers      each convolution that shifts, alone: which are faster with the shift folded in
+    layers      each shifting convolution alone: is it faster with the shift folded in?
     steps       a training step with each form of the shift and without one, eager and compiled
-    inference   the network as it is deployed
-    kernels     what a training step launches
+    inference   the deployed network
+    kernels     the kernels of a training step
 
-Writes FOLDER/shift.jsonl, a line a case as it comes, the same to stdout and a readable line to stderr, and
-FOLDER/fold_table.jsonl: models/shift/fold_table.jsonl with this device's rows, which `--keep` puts in its place. A case
-that fails is recorded with the command that shows it alone, and nothing stops the rest. `small` is a rehearsal.
+Writes one line per case to FOLDER/shift.jsonl and to stdout, and a readable line to stderr. FOLDER/fold_table.jsonl is
+models/shift/fold_table.jsonl with the rows of this device; `--keep` replaces the latter. A case that fails is recorded
+with the command that repeats it alone; the others continue. `--device small` is a rehearsal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.harness.session import Probe, run_sections
 from benchmarks.network.scale import SCALES
 from models.shift import measured
 
-SECTIONS = {"layers": 30, "steps": 45, "inference": 18, "kernels": 7}  # parts of the time
+SECTIONS = {"layers": 30, "steps": 45, "inference": 18, "kernels": 7}  # shares of the total time
 PATIENCE = 240  # seconds: a case may have to compile a whole network
 
 
@@ -34,9 +34,11 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", metavar="SECTION")
     parser.add_argument("--device", choices=SCALES, default="gpu")
     parser.add_argument("--out", type=Path, default=Path("runs/shift"), help="folder of the records (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=560, help="time for everything (%(default)s)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="cases whose name contains one of these")
-    parser.add_argument("--keep", action="store_true", help="let the project choose by what was measured")
+    parser.add_argument("--seconds", type=float, default=560, help="total time limit (%(default)s)")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="PART", help="run only cases whose name contains one of these"
+    )
+    parser.add_argument("--keep", action="store_true", help="write the rows into models/shift/fold_table.jsonl")
     arguments = parser.parse_args()
     if unknown := set(arguments.sections) - SECTIONS.keys():
         parser.error(f"{sorted(unknown)[0]}: no such section; there are {', '.join(SECTIONS)}")

@@ -1,8 +1,8 @@
-"""What moving draws towards keyframes saves, and what it costs: python benchmarks/snap.py [VIDEO ...] [--train]
+"""Measure clip.snap, which moves drawn frames towards keyframes: python benchmarks/snap.py [VIDEO ...] [--train]
 
-Frames decoded per clip of 8 at several values of clip.snap: exact counts, over clips drawn as in training, of each
-VIDEO (else of 300 frames with a keyframe every 16 and every 250). With --train, the recipe trained and evaluated at
-each value and seed, which takes minutes a run: what it does to accuracy. A line of JSON a case.
+Counts the frames decoded per clip of 8 at several values of clip.snap, over clips drawn as in training, for each VIDEO
+(by default generated ones of 300 frames with a keyframe every 16 and every 250). With --train, the recipe is trained
+and evaluated at each value and seed, which takes minutes per run. Writes one JSON line per case.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ T = 8  # frames per clip
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="*", metavar="VIDEO")
-    parser.add_argument("--snap", type=int, nargs="+", default=[0, 2, 4, 8], help="values (%(default)s)")
-    parser.add_argument("--clips", type=int, default=2000, help="clips that are counted (%(default)s)")
-    parser.add_argument("--train", action="store_true", help="train and evaluate, too")
-    parser.add_argument("--config", default="demo.yaml", metavar="RECIPE", help="what is trained (%(default)s)")
+    parser.add_argument("--snap", type=int, nargs="+", default=[0, 2, 4, 8], help="values of clip.snap (%(default)s)")
+    parser.add_argument("--clips", type=int, default=2000, help="clips to count (%(default)s)")
+    parser.add_argument("--train", action="store_true", help="also train and evaluate")
+    parser.add_argument("--config", default="demo.yaml", metavar="RECIPE", help="recipe to train (%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of training (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets snap.jsonl")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for snap.jsonl")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder = Recorder("snap", arguments.out / "snap.jsonl")
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def count(path: str, most: int, clips: int) -> dict:
-    """Frames decoded per clip of a video, and how far its frames were moved."""
+    """Count the frames decoded per clip of a video, and measure the mean move of its frames."""
     video = probe(path)
     drawn_BT = drawn_clips(video.frames, T, clips)
     lowest_BT = segment_starts(np.full(clips, video.frames), T)
@@ -68,7 +68,7 @@ def count(path: str, most: int, clips: int) -> dict:
 
 
 def train(recipe: str, most: int, seed: int, out: Path) -> dict:
-    """What eval.py says of the recipe's best weights."""
+    """Train and evaluate the recipe; return the result of eval.py for the best weights."""
     name, result = f"snap{most}_seed{seed}", out / f"snap{most}_seed{seed}.json"
     words = ["--config", recipe, f"train.name={name}", f"train.seed={seed}", f"clip.snap={most}"]
     for command in (["train.py", *words, "--fresh"], ["eval.py", *words, "--json", str(result.resolve())]):

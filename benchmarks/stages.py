@@ -84,7 +84,7 @@ class Bench:
             self.training.take_step(batch, self.tally)
 
     def counts(self) -> dict:
-        """What noise cannot touch, over the first batches: frames decoded and bytes read per clip."""
+        """Count frames decoded and bytes read per clip over the first batches, which noise does not affect."""
         plan = self.loader.plan
         cuts = [
             self._cut(views, place)

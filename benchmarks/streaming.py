@@ -1,9 +1,8 @@
-"""How long a frame of a stream takes: python benchmarks/streaming.py [BACKBONE ...] [--size 224] [--streams 1]
+"""Measure the time per frame of a stream: python benchmarks/streaming.py [BACKBONE ...] [--size 224] [--streams 1]
 
-A causal TSM gets frame after frame and is waited for after each, as one that follows a camera would be. The same
-network over whole clips takes turns with it: what a frame costs where it need not be answered at once. First both have
-to give the same logits. Frames are there already: decoding is not measured. One line of JSON a case, to stdout and to
-FOLDER/streaming.jsonl.
+A causal TSM processes frame after frame and is waited for after each, as with a camera. It alternates with the same
+network on whole clips, which gives the cost per frame offline. Both must first give the same logits. Frames are in
+memory: decoding is not measured. Writes one JSON line per case to stdout and to FOLDER/streaming.jsonl.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backbones", nargs="*", default=BACKBONES, metavar="BACKBONE")
     parser.add_argument("--size", type=int, default=224, help="side of a frame, in pixels (%(default)s)")
-    parser.add_argument("--streams", type=int, default=1, help="streams side by side (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=20, help="turns of each, of 8 frames (%(default)s)")
-    parser.add_argument("--threads", type=int, default=cores_of_rank(), help="on a CPU (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets streaming.jsonl")
+    parser.add_argument("--streams", type=int, default=1, help="parallel streams (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=20, help="rounds of each, of 8 frames (%(default)s)")
+    parser.add_argument("--threads", type=int, default=cores_of_rank(), help="threads on a CPU (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for streaming.jsonl")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -51,7 +50,7 @@ def main() -> None:
 
 
 class Bench:
-    """One causal network, over a stream and over clips of the same frames."""
+    """One causal network, on a stream and on clips of the same frames."""
 
     def __init__(self, backbone: str, size: int, streams: int):
         self.device, self.dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
@@ -65,7 +64,7 @@ class Bench:
 
     @torch.inference_mode()
     def measure(self, rounds: int) -> dict:
-        """What a frame takes, in milliseconds, in both ways."""
+        """Measure the milliseconds per frame, in a stream and offline."""
         online: list[float] = []
         offline: list[float] = []
         for turn in range(rounds + 1):
@@ -99,12 +98,12 @@ class Bench:
 
 
 def network(backbone: str) -> Recognizer:
-    """A causal TSM whose norms have seen noise: in a new one signals die on the way, and mistakes with them."""
+    """Build a causal TSM with calibrated batch norms: in a new one activations vanish, and differences with them."""
     torch.manual_seed(0)
     model = build_model(Model(backbone=backbone, num_classes=400, causal=True))
     for part in model.modules():
         if isinstance(part, nn.BatchNorm2d):
-            part.momentum = None  # remember all that was seen, and that is the next line's
+            part.momentum = None  # the caches hold the past frames for the next line
     with torch.no_grad():
         model.train()(noise(2, PROVED_AT))
     return model.eval()
@@ -112,7 +111,7 @@ def network(backbone: str) -> Recognizer:
 
 @torch.inference_mode()
 def prove(model: Recognizer) -> None:
-    """Raise RuntimeError unless streams of the frames of clips get the clips' logits."""
+    """Raise RuntimeError unless streams of the clips' frames give the clips' logits."""
     clips_BTCHW = noise(2, PROVED_AT)
     streaming, caches, answers = Streaming(model), (), []
     for frame_BCHW in clips_BTCHW.unbind(1):
@@ -125,7 +124,7 @@ def prove(model: Recognizer) -> None:
 
 
 def noise(streams: int, size: int) -> Tensor:
-    """clips_BTCHW in NHWC memory."""
+    """Return random clips_BTCHW in NHWC memory."""
     return torch.randn(streams, T, size, size, 3).movedim(-1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Contenders that do the same work in turns, and the record of how fast each was beside ours."""
+"""Run several implementations of the same work alternately, and record the speed of each relative to ours."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Contenders = dict[str, Callable[[], float]]
 
 
 class Competition:
-    """Every group of contenders does `rounds` rounds, in turns, so that whatever drifts hits all of them alike."""
+    """Runs groups of implementations alternately for `rounds` rounds, so that drift affects all alike."""
 
     def __init__(self, recorder: Recorder, rounds: int):
         self._recorder = recorder
         self._rounds = rounds
 
     def hold(self, group: str, contenders: Contenders, notes: dict[str, dict], threads: int) -> None:
-        """Let a group compete and record each contender, with what its `notes` say of it."""
+        """Measure a group and record each implementation, with its `notes`."""
         rates: dict[str, list[float]] = {name: [] for name in contenders}
         names = list(contenders)
         for turn in range(self._rounds):
@@ -32,5 +32,5 @@ class Competition:
             self._recorder.add(f"{group}/{name}", **found, threads=threads, rounds=self._rounds, **notes[name])
 
     def skip(self, case: str, error: Exception) -> None:
-        """Record why a contender is not there."""
+        """Record the reason why an implementation is missing."""
         self._recorder.add(case, skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")

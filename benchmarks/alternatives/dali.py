@@ -1,4 +1,4 @@
-"""DALI's video decoders on the same clips: fed with cut files, with whole files, and reading by themselves.
+"""DALI's video decoders on the same clips: from cut files, from whole files, and with DALI's own reader.
 
 On a CPU they read VP9 and MJPEG; on a GPU (NVDEC) H.264 and HEVC, too. Frames stay where they are decoded.
 """
@@ -20,41 +20,41 @@ Batches = Iterator[TensorListCPU | TensorListGPU]  # [T, H, W, 3] of each clip o
 
 
 def cut_file(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest file with the clip's frames, and where in it they are."""
+    """Return the smallest file with the clip's frames, and their positions in it."""
     small = cutter.cut(clip.video, clip.frames_T)
     return np.frombuffer(small.data, np.uint8), small.positions
 
 
 def whole_file(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
-    """The file as it is."""
+    """Return the unchanged file."""
     return np.fromfile(clip.path, np.uint8), clip.frames_T.astype(np.int32)
 
 
 def decoded(clips: list[Clip], source: Source, batch: int, threads: int, on_gpu: bool) -> Batches:
-    """`fn.decoders.video` of what `source` makes of the clips, batch after batch, without end."""
+    """Run `fn.decoders.video` on the files that `source` makes of the clips, endlessly, batch by batch."""
     how = {"batch_size": batch, "num_threads": threads, "device_id": 0 if on_gpu else None}
     graph = _decoder(lambda info: source(clips[info.idx_in_epoch % len(clips)]), mixed=on_gpu, **how)
     while True:
-        (frames,) = graph.run()  # returns when they are there, on a GPU, too
+        (frames,) = graph.run()  # waits for the GPU, too
         yield frames
 
 
 def read(clips: list[Clip], batch: int, threads: int, on_gpu: bool) -> Batches:
-    """`fn.experimental.readers.video`, which knows where keyframes are but takes evenly spread frames only."""
+    """Run `fn.experimental.readers.video`, which uses keyframes but reads evenly spaced frames only."""
     how = {"batch_size": batch, "num_threads": threads, "device_id": 0 if on_gpu else None}
     graph = _reader([clips[0].path], len(clips[0].frames_T), on_gpu=on_gpu, **how)
     while True:
-        (frames,) = graph.run()  # returns when they are there, on a GPU, too
+        (frames,) = graph.run()  # waits for the GPU, too
         yield frames
 
 
 def on_host(frames: TensorListCPU | TensorListGPU) -> list[np.ndarray]:
-    """The frames of each clip of a batch."""
+    """Copy the frames of each clip of a batch to the host."""
     return [np.array(clip_THWC) for clip_THWC in frames.as_cpu()]
 
 
 def evenly(clip: Clip) -> Clip:
-    """The clip that `read` gives of this clip's video."""
+    """Return the clip that `read` reads from this clip's video."""
     frames_T = np.rint(np.linspace(0, clip.video.frames - 1, len(clip.frames_T))).astype(np.int64)
     return replace(clip, frames_T=frames_T)
 

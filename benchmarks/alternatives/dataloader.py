@@ -1,6 +1,6 @@
-"""The whole feed as one would build it: a torch DataLoader over torchcodec, with torchvision's transforms.
+"""The usual way to feed video: a torch DataLoader over torchcodec, with torchvision's transforms.
 
-It takes the very views that the project's loader draws, so that the batches can be compared: decode, crop, resize
+It uses the views that the project's loader draws, so that the batches can be compared: decode, crop, resize
 (antialiased), flip, normalise, NHWC in memory.
 """
 
@@ -19,7 +19,7 @@ from dali_pipes.views.draw import Views
 
 
 class TorchcodecClips(Dataset):
-    """One item a step and place: a clip [T, 3, S, S] fp32, normalised."""
+    """A dataset with one item per step and position: a clip [T, 3, S, S] fp32, normalised."""
 
     def __init__(self, loader: VideoLoader, epoch: int, steps: int):
         self.catalog, self.plan = loader.catalog, loader.plan
@@ -46,7 +46,7 @@ class TorchcodecClips(Dataset):
 
 
 def batches(loader: VideoLoader, epoch: int, steps: int, workers: int) -> Iterator[Tensor]:
-    """clips_BTCHW of `steps` batches, channels_last when frames are merged into the batch."""
+    """Yield clips_BTCHW of `steps` batches, channels_last when frames are merged into the batch."""
     clips = TorchcodecClips(loader, epoch, steps)
     for clips_BTCHW in DataLoader(
         clips, loader.plan.batch, num_workers=workers, multiprocessing_context="spawn" if workers else None

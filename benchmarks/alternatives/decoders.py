@@ -1,7 +1,7 @@
-"""Ways to decode the frames of a clip: the project's own, and what one would take instead.
+"""Decoders of a clip's frames: the project's and its alternatives.
 
-Each is a function clip -> [T, H, W, 3] uint8, RGB, that opens the file, since every clip of an epoch is of another one.
-Peers are imported when they are asked for; ImportError or RuntimeError says that one is not there.
+Each is a function clip -> [T, H, W, 3] uint8, RGB, that opens the file, since each clip of an epoch has another file.
+Alternatives are imported on use; ImportError or RuntimeError means that one is not installed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from dali_pipes.video.packet_table import Video
 
 @dataclass(frozen=True)
 class Clip:
-    """What is to be read. `frames_T` rises and has no repeats."""
+    """The video and frame numbers to read. `frames_T` increases strictly."""
 
     path: str
-    video: Video  # what a scan found once
+    video: Video  # from the scan
     frames_T: np.ndarray
 
 
@@ -31,12 +31,12 @@ Decoder = Callable[[Clip], np.ndarray]
 
 
 def cut() -> Decoder:
-    """The `pyav` head: the needed packets cut out, then decoded."""
+    """Cut out the needed packets and decode them with PyAV, as the `pyav` decoder does."""
     return lambda clip: decode_frames(cutter.cut(clip.video, clip.frames_T), clip.path)
 
 
 def torchcodec(seek_mode: str) -> Decoder:
-    """torchcodec on the CPU. `exact` scans the file first, `approximate` trusts its header."""
+    """Decode with torchcodec on the CPU. `exact` scans the file first, `approximate` trusts its header."""
     from torchcodec.decoders import VideoDecoder
 
     def decode(clip: Clip) -> np.ndarray:
@@ -47,7 +47,7 @@ def torchcodec(seek_mode: str) -> Decoder:
 
 
 def torchcodec_cuda() -> Decoder:
-    """torchcodec on NVDEC; the frames stay on the GPU, which may be at work on them when they are returned."""
+    """Decode with torchcodec on NVDEC; the frames stay on the GPU, which may still be writing them."""
     import torch
     from torchcodec.decoders import VideoDecoder
 
@@ -62,7 +62,7 @@ def torchcodec_cuda() -> Decoder:
 
 
 def torchcodec_mapped() -> Decoder:
-    """torchcodec given the places of all frames, as a scan would keep them: no scan per clip, and exact."""
+    """Decode with torchcodec and a saved frame map: exact, without a scan per clip."""
     from torchcodec.decoders import VideoDecoder
 
     maps: dict[str, str] = {}
@@ -84,7 +84,7 @@ def torchcodec_mapped() -> Decoder:
 
 
 def decord() -> Decoder:
-    """decord, which seeks to keyframes."""
+    """Decode with decord, which seeks to keyframes."""
     import decord as library
 
     def decode(clip: Clip) -> np.ndarray:
@@ -94,7 +94,7 @@ def decord() -> Decoder:
 
 
 def pyav_seeking() -> Decoder:
-    """PyAV as a careful person writes it: a seek to the keyframe before a frame, unless that is already behind."""
+    """Decode with PyAV, seeking to the keyframe before each frame unless decoding has already passed it."""
 
     def decode(clip: Clip) -> np.ndarray:
         found = []
@@ -107,7 +107,7 @@ def pyav_seeking() -> Decoder:
             at, frames = -1, iter(())
             for wanted in clip.frames_T.tolist():
                 group = int(keyframes[keyframes.searchsorted(wanted, "right") - 1])
-                if group > at:  # nothing decoded so far helps
+                if group > at:  # the frame cannot be reached without a seek
                     container.seek(first + group * step, stream=stream)
                     frames = container.decode(stream)
                 for frame in frames:
@@ -121,7 +121,7 @@ def pyav_seeking() -> Decoder:
 
 
 def pyav_whole() -> Decoder:
-    """PyAV from the first frame to the last wanted one, as simple readers do."""
+    """Decode with PyAV from the first frame to the last one needed, as simple readers do."""
 
     def decode(clip: Clip) -> np.ndarray:
         wanted = set(clip.frames_T.tolist())

@@ -1,6 +1,6 @@
-"""TSM ResNet-50 as its other implementations compute it, with the weights of ours: clips_BTCHW -> logits_BK.
+"""TSM ResNet-50 of other projects with our weights: clips_BTCHW -> logits_BK.
 
-MIT's is written here in its own way of computing; mmaction2's is its own, where it is installed.
+MIT's is written here with its operations in its order; mmaction2's is imported, where it is installed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from models import Recognizer
 
 
 class CopyingShift(nn.Module):
-    """MIT TSM's shift in front of a convolution: zeros, and three slices of the clip assigned into them."""
+    """MIT TSM's shift before a convolution: three slices of the clip are assigned into zeros."""
 
     def __init__(self, net: nn.Conv2d, frames: int, fold: int):
         super().__init__()
@@ -29,7 +29,7 @@ class CopyingShift(nn.Module):
 
 
 class MitTsm(nn.Module):
-    """MIT TSM's network: every bottleneck's first convolution shifted, logits averaged over the frames."""
+    """MIT TSM's network: a shift before every bottleneck's first convolution, logits averaged over the frames."""
 
     def __init__(self, ours: Recognizer):
         super().__init__()
@@ -72,7 +72,7 @@ class MmactionTsm(nn.Module):
 
 
 def _torchvisions(name: str) -> str:
-    """What torchvision calls a tensor of mmaction2's: `layer1.0.conv1.bn.weight` is `layer1.0.bn1.weight`."""
+    """Return torchvision's name for a tensor of mmaction2: `layer1.0.conv1.bn.weight` is `layer1.0.bn1.weight`."""
     name = name.removeprefix("backbone.").replace("cls_head.fc_cls", "fc").replace(".conv.net.", ".conv.")
     for number in "123":
         name = name.replace(f"conv{number}.conv.", f"conv{number}.").replace(f"conv{number}.bn.", f"bn{number}.")

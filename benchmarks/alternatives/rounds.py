@@ -1,4 +1,4 @@
-"""One round of a contender: how many clips a second it makes, its start not counted."""
+"""One round of each kind of implementation: its clips per second, without its start-up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dali_pipes.loader import VideoLoader
 
 
 def of_decoder(decoder: Decoder, clips: list[Clip], threads: int) -> float:
-    """Threads that decode clip after clip; a GPU is waited for once, in the end, as no thread has to."""
+    """Time threads that decode clip after clip; a GPU is waited for once, at the end."""
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         frames = list(pool.map(decoder, clips))
@@ -24,16 +24,16 @@ def of_decoder(decoder: Decoder, clips: list[Clip], threads: int) -> float:
 
 
 def of_batches(run: Callable[[], Iterator], count: int, batch: int) -> float:
-    """`count` batches of what `run` gives, after a first one, for which a graph is built."""
+    """Time `count` batches of `run`, after a first one, for which the graph is built."""
     batches = run()
     next(batches)
     return _timed(batches, count, batch)
 
 
 def of_loader(loader: VideoLoader, epochs: Iterator[int], steps: int) -> float:
-    """Batches of the project's loader, which rests while others have their turns."""
+    """Time batches of the project's loader, which is idle while others are measured."""
     batches = loader.epoch(next(epochs))
-    for _ in range(loader.config.runtime.prefetch + 1):  # until as many are in preparation as ever
+    for _ in range(loader.config.runtime.prefetch + 1):  # until the queue is full again
         next(batches)
     rate = _timed(batches, steps, loader.plan.batch)
     loader.pause()
@@ -41,7 +41,7 @@ def of_loader(loader: VideoLoader, epochs: Iterator[int], steps: int) -> float:
 
 
 def of_dataloader(loader: VideoLoader, steps: int, workers: int) -> float:
-    """Batches of a torch DataLoader, of the views that `loader` draws. As many again keep its workers busy behind."""
+    """Time batches of a torch DataLoader with the views of `loader`. As many more keep its workers busy after them."""
     ahead = 2 * workers
     batches = dataloader.batches(loader, 0, ahead + 2 * steps, workers)
     for _ in range(ahead):

@@ -26,13 +26,13 @@ Step = Callable[[], None]
 
 
 def recipe(batch: int, size: int) -> Config:
-    """The recipe that all take, on resident clips."""
+    """Return the recipe of all implementations, with clips that stay in memory."""
     settings = [f"train.batch={batch}", f"clip.size={size}", f"eval.short_side={size}", "model.pretrained=none"]
     return configs.load("tsm_k400_nhwc", [*settings, "data.source=synthetic", "runtime.precision=auto"])
 
 
 class Ours:
-    """The project's own step, as training takes it."""
+    """The project's own training step."""
 
     def __init__(self, config: Config):
         self.training = training.build(config)
@@ -44,7 +44,7 @@ class Ours:
 
 
 class Peer:
-    """A plain loop around another network with our weights. `best`: channels_last, autocast and fused SGD as ours."""
+    """A plain training loop of another network with our weights. `best`: channels_last, autocast, fused SGD."""
 
     def __init__(self, build: Callable[..., nn.Module], ours: Ours, best: bool):
         self.device = ours.training.device
@@ -76,7 +76,7 @@ class Peer:
     @runtime.exact_fp32()
     @torch.no_grad()
     def distance(self, ours: Ours) -> float:
-        """Largest difference between the logits of the two, over the largest of them; fp32, evaluation mode."""
+        """Return the largest difference of the logits relative to the largest logit; fp32, evaluation mode."""
         model = ours.training.model.eval()
         mine = self.network.eval()
         clips_BTCHW = ours.batch.clips_BTCHW[:1].float()
@@ -88,7 +88,7 @@ class Peer:
 
 
 def timed(step: Step, steps: int, clips: int, device: torch.device) -> float:
-    """Clips a second of `steps` steps."""
+    """Return the clips per second of `steps` steps."""
 
     def now() -> float:
         if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""How cases are measured: in a process of their own, repeated in turns. Knows nothing of what is measured."""
+"""Run cases in separate processes, repeated alternately. This module does not know what is measured."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from dali_pipes.scan.processes import Call, Failure, call_all
 
 @dataclass(frozen=True)
 class GpuLost(Failure):
-    """A case after whose failure its process cannot use the GPU any more."""
+    """A case failed so that its process cannot use the GPU any more."""
 
 
 def isolated(calls: Iterable[Call]) -> Iterator[tuple[Any, Any]]:
-    """(key, result or Failure) of each call, one after the other in another process; the first argument is a function.
+    """Make calls one after the other in another process; yield (key, result or Failure) of each.
 
-    A case that crashes, hangs or loses the GPU costs itself alone: those after it are asked of a fresh process.
+    A case that crashes, hangs or loses the GPU affects no other: those after it run in a new process.
     """
     calls, unanswered = iter(calls), deque()
 
     def to_ask() -> Iterator[Call]:
-        yield from list(unanswered)  # was asked of the process that lost the GPU
+        yield from list(unanswered)  # ran in the process that lost the GPU
         for call in calls:
             unanswered.append(call)
             yield call
@@ -44,7 +44,7 @@ def isolated(calls: Iterable[Call]) -> Iterator[tuple[Any, Any]]:
 
 
 def _attempt(function: Callable, *arguments: Any) -> Any:
-    """The function's result, or how it failed."""
+    """Return the function's result, or its Failure."""
     try:
         return function(*arguments)
     except Exception as error:
@@ -53,8 +53,8 @@ def _attempt(function: Callable, *arguments: Any) -> Any:
 
 
 def _gpu_is_usable() -> bool:
-    """Whether this process can still use the GPU; True where it never did."""
-    torch = sys.modules.get("torch")  # whatever here uses the GPU has loaded it
+    """Return True if this process can still use the GPU, or never did."""
+    torch = sys.modules.get("torch")  # all users of the GPU have loaded torch
     try:
         if torch and torch.cuda.is_available():
             torch.cuda.synchronize()
@@ -66,11 +66,11 @@ def _gpu_is_usable() -> bool:
 def one_rank_first(
     groups: list[dict[str, tuple]], *, seconds: float, most: int, patience: Callable[[], float]
 ) -> Iterator[dict[str, list | Failure]]:
-    """Of each group of cases, as soon as it is done, what up to `most` calls of each case returned.
+    """Yield the results of up to `most` calls of each case, group by group as they finish.
 
-    A case is a function and its arguments. The cases of a group are called in turns, so that whatever drifts hits all
-    alike; a case that fails is out. Groups share `seconds` evenly, but every case is called once while there is time at
-    all. `patience` says how long the next call may take. All cases have different names.
+    A case is a function and its arguments. The cases of a group are called alternately, so that drift affects all
+    alike; a case that fails is dropped. Groups share `seconds` evenly, but every case is called once while any time is
+    left. `patience` is the time limit of the next call. Case names must be unique.
     """
     answers: dict[str, list | Failure] = {name: [] for cases in groups for name in cases}
     end = time.monotonic() + seconds
@@ -97,13 +97,13 @@ def one_rank_first(
 
 
 def rotated(items: list, by: int) -> list:
-    """`items` from number `by` on, then those before it."""
+    """Return `items` from index `by` on, followed by those before it."""
     by %= len(items) or 1
     return items[by:] + items[:by]
 
 
 def spread(values: list[float]) -> tuple[float, list[float]]:
-    """The median, and the lower and upper quartile."""
+    """Return the median, and the lower and upper quartile."""
     if len(values) < 2:
         return values[0], [values[0]] * 2
     lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")

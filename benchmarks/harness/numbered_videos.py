@@ -1,6 +1,6 @@
-"""Videos whose every picture carries its number, so that a decoded frame says which it is.
+"""Generated videos with the frame number drawn into each frame, so that a decoded frame can be identified.
 
-A natural-looking scene seen through a window that moves a pixel a frame: compressed sizes are like those of footage.
+They show a natural-looking scene through a window that moves one pixel per frame; sizes are like those of real video.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TAGS = {"untagged": (2, 0), "bt709": (1, 1), "full_range": (5, 2)}  # FFmpeg's 
 
 @dataclass(frozen=True)
 class VideoSpec:
-    """A video file that can be written again from this alone."""
+    """The complete specification of a generated video file."""
 
     codec: Literal["h264", "hevc", "vp9", "mjpeg", "mpeg4"]
     interval: int = 1  # frames from one keyframe to the next
@@ -36,7 +36,7 @@ class VideoSpec:
     width: int = 352
     height: int = 256
     frames: int = 300
-    colours: Literal["untagged", "bt709", "full_range"] = "untagged"  # what the stream says of its colours
+    colours: Literal["untagged", "bt709", "full_range"] = "untagged"  # the colour flags of the stream
     kind: Literal["plain", "interlaced", "10bit", "hidden"] = "plain"  # hidden: as `hide_keyframes` makes it (VP9)
 
     @property
@@ -49,7 +49,7 @@ class VideoSpec:
 
 
 def write_videos(folder: Path, specs: list[VideoSpec]) -> None:
-    """Write those that are not there yet, on all cores."""
+    """Write the videos that do not exist yet, on all cores."""
     folder.mkdir(parents=True, exist_ok=True)
     for side in {_scene_side(spec) for spec in specs if not spec.path(folder).exists()}:
         _scene(side)  # drawn once, not by every thread
@@ -85,9 +85,9 @@ def _encode(path: Path, spec: VideoSpec) -> None:
 
 
 def hide_keyframes(source: Path, target: Path, container: str) -> None:
-    """Write a VP9 video again, none of whose keyframes is shown: each is in one packet with the picture that follows.
+    """Rewrite a VP9 video so that its keyframes are hidden: each shares a packet with the following frame.
 
-    Encoders make such superframes (annex B of the VP9 specification) of references to the future.
+    Encoders make such superframes (annex B of the VP9 specification) for references to future frames.
     """
     with av.open(str(source)) as old, av.open(str(target), "w", format=container) as new:
         stream = new.add_stream_from_template(old.streams.video[0])
@@ -106,7 +106,7 @@ def hide_keyframes(source: Path, target: Path, container: str) -> None:
 
 
 def _options(spec: VideoSpec) -> dict[str, str]:
-    """Options that put keyframes and B-frames exactly where the specification has them; groups open as by default."""
+    """Return encoder options that place keyframes and B-frames exactly as specified; groups are open, as by default."""
     exact = f"keyint={spec.interval}:min-keyint={spec.interval}:scenecut=0:bframes={spec.b_frames}:b-adapt=0"
     resilient = {"error-resilient": "default"} if spec.kind == "hidden" else {}  # of whether a picture was shown
     if spec.kind == "interlaced":
@@ -121,7 +121,7 @@ def _options(spec: VideoSpec) -> dict[str, str]:
 
 
 def picture(spec: VideoSpec, number: int) -> np.ndarray:
-    """[H, W, 3] uint8: what frame `number` shows."""
+    """Return frame `number` as [H, W, 3] uint8."""
     scene = _scene(_scene_side(spec))
     shown = scene[: spec.height, number : number + spec.width].copy()
     stamp(shown, number)
@@ -129,13 +129,13 @@ def picture(spec: VideoSpec, number: int) -> np.ndarray:
 
 
 def _scene_side(spec: VideoSpec) -> int:
-    """Pixels; the same for widths that are coded alike."""
+    """Return the side of the scene in pixels, equal for widths that are coded alike."""
     return max(-(-spec.width // 16) * 16 + spec.frames, spec.height)
 
 
 @cache
 def _scene(side: int) -> np.ndarray:
-    """[side, side, 3] uint8, drawn at twice the size, so that colours change as gently as in footage."""
+    """Return the scene as [side, side, 3] uint8, drawn at twice the size, for colours as smooth as in real video."""
     scene = draw_scene(np.random.default_rng(0), 2 * side)
     return scene.reshape(side, 2, side, 2, 3).mean((1, 3)).astype(np.uint8)
 
@@ -147,7 +147,7 @@ def stamp(picture_HWC: np.ndarray, number: int) -> None:
 
 
 def number_in(picture_HWC: np.ndarray) -> int:
-    """The number that a stamped picture carries, also once it was encoded and decoded."""
+    """Return the number drawn into a frame, also after encoding and decoding."""
     row = picture_HWC[2 : BLOCK - 2, : BITS * BLOCK].reshape(BLOCK - 4, BITS, BLOCK, 3)[:, :, 2:-2].mean((0, 2, 3))
     return int(((row > 128) << np.arange(BITS)).sum())
 
@@ -157,7 +157,7 @@ COUNT = 64  # files of a set; all show the same, since what is in a picture cost
 
 
 def with_set(config: Config, folder: Path, words: dict[str, str]) -> Config:
-    """`config` reading a set made as `words` say, such as {"interval": "16"}; as it is where there are none."""
+    """Return `config` with a generated set for `words`, such as {"interval": "16"}; unchanged if there are none."""
     if not words:
         return config
     values = {name: KINDS[name](value) for name, value in words.items()}

@@ -1,4 +1,4 @@
-"""What a measurement depends on beside its own settings: kept beside every number, so that it can be judged later."""
+"""Record measurements with the environment that they depend on: versions, machine, commit and command."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from engine.runs.environment import now
 
 @cache
 def environment() -> dict:
-    """Versions, commit and machine as a run records them, and the GPU's driver and the command line.
+    """Return versions, commit and machine as a run records them, the GPU's driver and the command line.
 
-    Files outside the project appear by name alone: where they lie is nobody's business.
+    Files outside the project appear by name only, without their folder.
     """
     words = [without_folder(word) for word in sys.argv]
     return {**of_the_machine(), "driver": gpu_query("driver_version"), "command": shlex.join(words)}
 
 
 def settings_of(config: Config) -> dict:
-    """Every setting by its dotted key; files outside the project by name alone here, too."""
+    """Return every setting by its dotted key; files outside the project appear by name only."""
     return {key: without_folder(value) if isinstance(value, str) else value for key, value in flat(config).items()}
 
 
 def without_folder(word: str) -> str:
-    """A path outside the project by its last name; anything else as it is."""
+    """Reduce a path outside the project to its file name; return anything else unchanged."""
     return Path(word).name if word.startswith(("/", "..")) else word
 
 
 def gpu_query(field: str) -> str | None:
-    """One field of `nvidia-smi --query-gpu` for the first GPU that CUDA may use (nvidia-smi sees all of a host).
+    """Query one field of `nvidia-smi --query-gpu` for the first GPU visible to CUDA (nvidia-smi lists all of a host).
 
-    None where there is no such program or field.
+    Returns None if there is no such program or field.
     """
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
     command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits", f"--id={gpu}"]
@@ -55,7 +55,7 @@ def gpu_query(field: str) -> str | None:
 
 @contextmanager
 def watched_gpu(field: str) -> Iterator[list[float]]:
-    """A list that fills with readings of one field for as long as the block runs; it stays empty without a GPU."""
+    """Collect readings of one field in a list while the block runs; the list stays empty without a GPU."""
     readings: list[float] = []
     done = threading.Event()
 
@@ -73,9 +73,9 @@ def watched_gpu(field: str) -> Iterator[list[float]]:
 
 
 class Recorder:
-    """Writes each case at once, so that what was measured survives whatever comes after.
+    """Writes each case immediately, so that results survive later failures.
 
-    To stdout and to `file`: one JSON object a line, with the environment. To stderr: one line for people.
+    Writes one JSON object per line, with the environment, to stdout and to `file`, and a readable line to stderr.
     """
 
     def __init__(self, bench: str, file: Path):
@@ -95,7 +95,7 @@ class Recorder:
 
 
 def _readable(found: dict) -> str:
-    """The numbers of a record in a line; of longer texts, the first line."""
+    """Format the numbers of a record in one line; texts are cut to their first line."""
 
     def short(value: Any) -> str:
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""One run of a probe: what it asks about, how long it may take, and how a case is asked and its answer recorded."""
+"""One run of a probe: its scale, its time limits, and the cases that it runs and records."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from benchmarks.harness.measure import isolated, one_rank_first
 from benchmarks.harness.record import Recorder
 from dali_pipes.scan.processes import Call, Failure
 
-PATIENCE = 75  # seconds that one case may take: the first in a process also loads the libraries
+PATIENCE = 75  # time limit of a case in seconds; the first in a process also loads the libraries
 
 
 class Probe:
-    """What every section is given. `folder` keeps what cases are made of, `section_end` says when to be done.
+    """The context of every section. `folder` holds the input of cases, `section_end` is the section's deadline.
 
-    `scale` has the sizes of what is asked about, among them `rounds`, the most repeats. `command` runs the probe at
-    that scale; with `--only` and a case it shows that case alone.
+    `scale` has the sizes of all cases, among them `rounds`, the maximum of repeats. `command` runs the probe at that
+    scale; with `--only` and a case name it runs that case alone.
     """
 
     def __init__(
@@ -30,26 +30,26 @@ class Probe:
         self.folder = folder
         self.recorder = recorder
         self.section_end = time.monotonic()
-        self.end = math.inf  # of the whole run: no case outlasts it
+        self.end = math.inf  # deadline of the whole run: no case exceeds it
         self._only = only
         self._command = command
         self._patience = patience
 
     @property
     def left(self) -> float:
-        """Seconds that the section still has."""
+        """Return the seconds left for the section."""
         return max(0.0, self.section_end - time.monotonic())
 
     def patience(self) -> float:
-        """Seconds that the next case may take before it counts as hung."""
+        """Return the time limit of the next case in seconds; after it, the case counts as hung."""
         return max(1.0, min(self._patience, self.end - time.monotonic()))
 
     def wanted(self, cases: dict[str, tuple]) -> dict[str, tuple]:
-        """Of cases by name those that this run is about: all, or those that contain a word of `--only`."""
+        """Select the cases of this run by name: all, or those that contain a word of `--only`."""
         return {name: value for name, value in cases.items() if not self._only or any(w in name for w in self._only)}
 
     def ask(self, cases: dict[str, tuple]) -> dict[str, dict]:
-        """The answer to each case, a function that returns what to record and its arguments; recorded as they come."""
+        """Run cases, each a function with its arguments that returns a record; record and return the results."""
         cases, answers, asked = self.wanted(cases), {}, set()
 
         def calls() -> Iterator[Call]:
@@ -70,7 +70,7 @@ class Probe:
         return answers
 
     def compete(self, groups: list[dict[str, tuple]], summarise: Callable[[list[dict]], dict]) -> dict[str, dict]:
-        """The summary of each case's answers, asked again and again while there is time, in turns within a group."""
+        """Run the cases of each group alternately while time is left; record and return a summary of each case."""
         summaries = {}
         wanted = [cases for cases in map(self.wanted, groups) if cases]
         for group in one_rank_first(wanted, seconds=self.left, most=self.scale.rounds, patience=self.patience):

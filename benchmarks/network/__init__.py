@@ -1,1 +1,1 @@
-"""How fast the network is on its device; `benchmarks/shift.py` asks."""
+"""Measure the speed of the network on its device; the sections of `benchmarks/shift.py`."""

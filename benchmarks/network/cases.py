@@ -1,4 +1,4 @@
-"""The convolutions that shift, one by one, and what is timed of each.
+"""The shifting convolutions, one by one, and the work that is timed for each.
 
 Shapes: N = B * T frames, C channels in, O channels out, H W pixels.
 """
@@ -31,7 +31,7 @@ Work = Callable[[], Tensor]
 
 
 class Layer(NamedTuple):
-    """A convolution that shifts, on square pictures."""
+    """A shifting convolution on square feature maps."""
 
     channels: int
     filters: int
@@ -51,7 +51,7 @@ class Tiles(NamedTuple):
 
 
 class Example(NamedTuple):
-    """What a convolution reads, forward and backward, in NHWC memory, and how its input is shifted."""
+    """The inputs of a convolution, forward and backward, in NHWC memory, and the shift of its input."""
 
     x_NCHW: Tensor
     weight_OC11: Tensor
@@ -77,7 +77,7 @@ def layers(scale: Scale) -> Counter[Layer]:
 
 
 def example(scale: Scale, layer: Layer, precision: Precision, clips: int) -> Example:
-    """Normal numbers, for zeros would be computed faster."""
+    """Return normally distributed inputs, because zeros are computed faster."""
 
     def normal(*shape: int) -> Tensor:
         numbers = torch.randn(shape, device=scale.device).to(HALF.get(precision, torch.float32))
@@ -90,7 +90,7 @@ def example(scale: Scale, layer: Layer, precision: Precision, clips: int) -> Exa
 
 
 def work(of: Example, tiles: Tiles) -> dict[tuple[str, str], Work]:
-    """What is timed, by way and pass. The weight's gradient reads what the forward pass has copied."""
+    """Return the functions to time, by implementation and pass. The weight gradient reuses the forward pass's copy."""
     x_NCHW, weight_OC11, dy_NOHW, shift = of
     shifted_NCHW = shift_copy(x_NCHW, *shift)
     return {
@@ -105,7 +105,7 @@ def work(of: Example, tiles: Tiles) -> dict[tuple[str, str], Work]:
 
 
 def folded(of: Example, tiles: Tiles) -> dict[str, Work]:
-    """The folded form's passes: kernels on a GPU, products of matrices on a CPU."""
+    """Return the passes of the folded form: kernels on a GPU, matrix products on a CPU."""
     x_NCHW, weight_OC11, dy_NOHW, shift = of
     weight_OC = weight_OC11[:, :, 0, 0]
     if not x_NCHW.is_cuda:
@@ -127,7 +127,7 @@ def folded(of: Example, tiles: Tiles) -> dict[str, Work]:
 
 
 def prove(scale: Scale, layer: Layer, precision: Precision, tiles: Tiles) -> None:
-    """Raises ValueError where the folded form is further from fp64 than rounding takes it."""
+    """Raise ValueError if the folded form differs from fp64 by more than rounding."""
     of = example(scale, layer, precision, PROVED)
     exact = of.x_NCHW.double().requires_grad_(), of.weight_OC11.double().requires_grad_()
     y_NOHW = F.conv2d(temporal_shift(exact[0], *of.shift), exact[1])
@@ -142,7 +142,7 @@ def prove(scale: Scale, layer: Layer, precision: Precision, tiles: Tiles) -> Non
 
 
 def _gradient(which: int, dy_NOHW: Tensor, x_NCHW: Tensor, weight_OC11: Tensor) -> Tensor:
-    """The gradient of the input (0) or of the weight (1) alone."""
+    """Compute the gradient of the input (0) or of the weight (1) alone."""
     mask = [which == 0, which == 1, False]
     sizes = [1, 1], [0, 0], [1, 1], False, [0, 0], 1
     return torch.ops.aten.convolution_backward(dy_NOHW, x_NCHW, weight_OC11, None, *sizes, mask)[which]

@@ -1,4 +1,4 @@
-"""Question 3: what does the shift cost in a network that only answers? Norms are folded into convolutions, as exported.
+"""Question 3: what does the shift cost at inference? Batch norms are folded into convolutions, as in exported networks.
 
 Eager, under torch.compile, and as a package of AOTInductor.
 """
@@ -42,14 +42,14 @@ def _summary(answers: list[dict]) -> dict:
 
 
 def measure(scale: Scale, folder: Path, precision: Precision, way: str, network: str) -> dict:
-    """Milliseconds of a batch of clips."""
+    """Return the milliseconds per batch of clips."""
     answer = _answerer(scale, folder, precision, way, network.removesuffix(" again"))
     return {"ms": scale.clock.time(answer, scale.repeats), "clips": scale.clips}
 
 
 @cache
 def _answerer(scale: Scale, folder: Path, precision: Precision, way: str, network: str) -> Callable[[], Tensor]:
-    """A network at work on resident clips, built once and warm."""
+    """Build a network once, warmed up, on clips that stay in memory."""
     use_table(folder)
     config = scale.config(precision, f"model.name={'tsn' if network == 'tsn' else 'tsm'}")
     model = build_model(config.model)
@@ -71,6 +71,6 @@ def _answerer(scale: Scale, folder: Path, precision: Precision, way: str, networ
 
 
 def _packaged(deployed: ClipNetwork, clips_BTCHW: Tensor, path: Path) -> Callable[[Tensor], Tensor]:
-    """The network as a compiled package, for this batch alone."""
+    """Compile the network as a package for this batch size only."""
     program = torch.export.export(deployed, (clips_BTCHW,))
     return torch._inductor.aoti_load_package(torch._inductor.aoti_compile_and_package(program, package_path=str(path)))

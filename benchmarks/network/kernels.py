@@ -29,7 +29,7 @@ def ask(probe: Probe) -> None:
 
 
 def record(scale: Scale, folder: Path, precision: Precision, how: str, network: str) -> dict:
-    """How many kernels a step launches, and the largest; all of them go to a file of their own."""
+    """Count the kernels of a step and list the largest; all of them are written to a separate file."""
     step = stepper(scale, folder, precision, how == "compiled", network)
     on_gpu = scale.device == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:

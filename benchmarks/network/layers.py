@@ -1,8 +1,8 @@
 """Question 1: which convolutions should the shift be folded into?
 
-Each 1x1 convolution that shifts, alone, forward and backward: without a shift, with a copy before it, and folded. The
-folded form first has to give the right numbers. It writes the rows of models/shift/fold_table.jsonl for this device;
-fold_table.jsonl beside the records is that table with them in it.
+Each shifting 1x1 convolution is timed alone, forward and backward: without a shift, with a copy before it, and folded.
+The folded form is checked for correct results first. The rows for this device are written to fold_table.jsonl in the
+folder of the records, together with the rows of models/shift/fold_table.jsonl.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def _name(precision: Precision, layer: Layer, way: str, name: str) -> str:
 
 
 def measure(scale: Scale, layer: Layer, precision: Precision, tuned: Tiles, way: str, name: str) -> dict:
-    """Milliseconds of one pass in one way, of a batch that the cache does not hold."""
+    """Return the milliseconds of one pass of one implementation, on a batch that is not in the cache."""
     return {"ms": scale.clock.time(_ready(scale, layer, precision, tuned)[way, name], scale.repeats, cold=True)}
 
 
 @lru_cache(maxsize=1)
 def _ready(scale: Scale, layer: Layer, precision: Precision, tuned: Tiles) -> dict[tuple[str, str], Work]:
-    """Made once for all ways, proved, and warm."""
+    """Prepare all implementations of a layer once: checked and warmed up."""
     torch.backends.cudnn.benchmark = True  # as training has it
     prove(scale, layer, precision, tuned)
     ready = work(example(scale, layer, precision, scale.clips), tuned)
@@ -70,7 +70,7 @@ def _summary(answers: list[dict]) -> dict:
 
 
 def _row(scale: Scale, precision: Precision, layer: Layer, tuned: Tiles, times: dict[str, list[dict]]) -> dict:
-    """What the table says of a layer."""
+    """Return a layer's row of the table."""
     row = {
         "device": measured.device_name(scale.clock.device),
         "dtype": str(HALF.get(precision, "float32")).removeprefix("torch."),
@@ -82,6 +82,6 @@ def _row(scale: Scale, precision: Precision, layer: Layer, tuned: Tiles, times: 
 
 
 def _write_table(rows: list[dict], path: Path) -> None:
-    """The shipped table, with `rows` in the place of older ones of the same layers."""
+    """Write the shipped table with `rows` in place of older rows of the same layers."""
     known = measured.rows() | {measured.key(row): row for row in rows}
     path.write_text("".join(json.dumps(row) + "\n" for row in known.values()))

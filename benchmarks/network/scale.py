@@ -1,4 +1,4 @@
-"""What is measured, and how large: as one trains on a GPU or on a CPU, or in small, as a rehearsal."""
+"""The sizes of the measurements: those of training on a GPU or on a CPU, or small ones for a rehearsal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FORMS_MEASURED: dict[str, Form] = {
 
 @dataclass(frozen=True)
 class Scale:
-    """Sizes of everything that is measured."""
+    """The sizes of all measurements at one scale."""
 
     device: Literal["cuda", "cpu"]
     precisions: tuple[Precision, ...]
@@ -37,14 +37,14 @@ class Scale:
     size: int
     width: int
     frames: int
-    rounds: int  # repeats at most, in turns with whatever it is compared with
+    rounds: int  # maximum repeats, alternating with the other cases of a group
     repeats: int  # of one layer, in one round
     steps: int  # of training, in one round
     warmup: int  # steps before the first round
     compiles: bool
 
     def config(self, precision: Precision, *overrides: str) -> Config:
-        """The usual recipe on resident clips, at this scale."""
+        """Return the usual recipe at this scale, with clips that stay in memory."""
         return runtime.resolve(
             configs.load(
                 "tsm_k400_nhwc.yaml",
@@ -102,7 +102,7 @@ SCALES = {"gpu": GPU, "cpu": CPU, "small": SMALL}
 
 
 def use_table(folder: Path) -> None:
-    """Let `auto` choose by what was just measured, where it was."""
+    """Let `auto` choose by the table just measured, if there is one."""
     table = folder / measured.FILE.name
     if table.exists():
         measured.FILE = table
@@ -110,7 +110,7 @@ def use_table(folder: Path) -> None:
 
 
 def set_form(model: torch.nn.Module, form: Form) -> None:
-    """Let every shifted convolution of a network shift in one way."""
+    """Set the form of every shifted convolution of a network."""
     for part in model.modules():
         if isinstance(part, ShiftedConv2d):
             part.form = form

@@ -1,7 +1,7 @@
 """Question 2: what does a whole training step cost, with each form of the shift and without one?
 
-The project's own step on resident clips, eager and compiled, in every precision; and one of torchvision's ResNet-50 on
-the pictures alone. `tsn again` is `tsn` once more: what the two differ by is noise.
+The project's step on clips in memory, eager and compiled, in every precision; and a step of torchvision's ResNet-50 on
+the same images. `tsn again` repeats `tsn`: the difference of the two is noise.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _summary(answers: list[dict]) -> dict:
 
 
 def measure(scale: Scale, folder: Path, precision: Precision, compiled: bool, network: str) -> dict:
-    """Milliseconds of a step, and the memory that it takes while it runs, on a GPU."""
+    """Return the milliseconds of a step, and on a GPU its peak memory."""
     step = stepper(scale, folder, precision, compiled, network.removesuffix(" again"))
 
     def several() -> None:
@@ -71,7 +71,7 @@ def measure(scale: Scale, folder: Path, precision: Precision, compiled: bool, ne
 
 @cache
 def stepper(scale: Scale, folder: Path, precision: Precision, compiled: bool, network: str) -> Callable[[], object]:
-    """A training step of a network, built once and warm. `auto` goes by the table in `folder`, if one is there."""
+    """Build a training step once, warmed up. `auto` uses the table in `folder`, if there is one."""
     use_table(folder)
     name = "tsm" if network in FORMS_MEASURED else "tsn"
     overrides = (f"model.name={name}", f"runtime.compile={'on' if compiled else 'off'}")
@@ -87,7 +87,7 @@ def stepper(scale: Scale, folder: Path, precision: Precision, compiled: bool, ne
 
 
 def _pictures_step(run: training.Training, batch: Batch) -> Callable[[], object]:
-    """The plainest step of torchvision's ResNet-50, on the same pictures in the same way of computing."""
+    """Build a plain step of torchvision's ResNet-50 on the same images with the same precision and compiler."""
     config = run.config
     blocks, classes = RESNETS["resnet50"], config.model.num_classes
     model = runtime.place(SlimResNet(*blocks, config.model.width, classes), config.runtime, run.device)

@@ -1,4 +1,4 @@
-"""Which tiles the kernels of the folded shift work best with, layer by layer. For GPUs."""
+"""Search for the fastest tiles of the folded shift's kernels, layer by layer. For GPUs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPEATS = 5
 
 
 def tuned(probe: Probe, layers: Iterable[Layer]) -> dict[Layer, Tiles]:
-    """The fastest tiles of every layer that there was time for."""
+    """Return the fastest tiles of every layer that time allowed."""
     cases = {f"tiles/{layer.name}": (search, probe.scale, layer) for layer in layers}
     found = probe.ask(cases)
     return {
@@ -35,7 +35,7 @@ def tuned(probe: Probe, layers: Iterable[Layer]) -> dict[Layer, Tiles]:
 
 
 def search(scale: Scale, layer: Layer) -> dict:
-    """The fastest tile of each kernel in half precision, and its milliseconds."""
+    """Return the fastest tile of each kernel in half precision, and its milliseconds."""
     of = example(scale, layer, scale.precisions[0], scale.clips)
     times: dict[str, dict[Tile, float]] = {kernel: {} for kernel in Tiles._fields}
     for tile in CANDIDATES:
@@ -47,7 +47,7 @@ def search(scale: Scale, layer: Layer) -> dict:
 
 
 def _time(scale: Scale, call: Work) -> float | None:
-    """Milliseconds; None where a tile asks for more than the GPU has."""
+    """Return milliseconds, or None if a tile needs more than the GPU has."""
     try:
         scale.clock.time(call)  # compiles
         return scale.clock.time(call, REPEATS, cold=True)

@@ -1,1 +1,1 @@
-"""The questions that `probe_nvdec.py` puts to a machine, one file each."""
+"""Measure NVDEC on a machine; one file for each section of `benchmarks/probe_nvdec.py`."""

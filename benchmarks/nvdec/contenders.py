@@ -1,4 +1,4 @@
-"""The decoders that are compared for speed, each made ready to decode the same clips again and again."""
+"""The decoders that are compared for speed, each prepared to decode the same clips repeatedly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JPEG_QUALITY = 85
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to get the frames of clips of a video."""
+    """One way to decode the frames of a video's clips."""
 
     decoder: Literal["dali", "pyav", "jpeg"]
     video: VideoSpec
@@ -33,7 +33,7 @@ class Contender:
     batch: int = 1
     form: str = "cut"
     joined: int = 1  # clips in one stream
-    hardware_load: float = 0.0  # the part of JPEG pictures that goes to the decoder in hardware
+    hardware_load: float = 0.0  # the share of JPEG files that the hardware decoder gets
 
     @property
     def name(self) -> str:
@@ -46,15 +46,15 @@ class Contender:
 class Ready:
     """A decoder with its input in memory."""
 
-    run: Callable[[], object]  # decodes everything once, and returns when it is done
+    run: Callable[[], object]  # decodes everything once and waits for the end
     pictures: Callable[[], list[np.ndarray]]  # the same, on the host: UHWC for each entry of `wanted`
-    wanted: list[np.ndarray]  # the numbers that those pictures have to show
-    packets: int  # compressed pictures that are decoded
-    size: int  # their bytes
+    wanted: list[np.ndarray]  # the frame numbers that they must show
+    packets: int  # compressed frames that are decoded
+    size: int  # bytes of those frames
 
 
 def make_ready(scale: Scale, folder: Path, contender: Contender, clips: int) -> Ready:
-    """Read and cut `clips` clips; the same frames for every contender of the same video length."""
+    """Read and cut `clips` clips, with the same frames for all decoders of videos of one length."""
     video = streams.scanned(folder, contender.video)
     wanted = [streams.clip_frames(video, scale.clip_frames, clip) for clip in range(clips)]
     return {"dali": _dali, "pyav": _pyav, "jpeg": _jpeg}[contender.decoder](scale, contender, video, wanted)
@@ -92,7 +92,7 @@ def _pyav(scale: Scale, contender: Contender, video: Video, wanted: list[np.ndar
 
 
 def _jpeg(scale: Scale, contender: Contender, video: Video, wanted: list[np.ndarray]) -> Ready:
-    """Every frame as a file of its own, as data sets of extracted frames have them."""
+    """Encode every frame as a separate file, as in datasets of extracted frames."""
     encoded = {number: _encode(picture(contender.video, number)) for number in np.unique(wanted).tolist()}
     files = [encoded[number] for frames in wanted for number in frames.tolist()]
     images = contender.batch * scale.clip_frames

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def ask(probe: Probe) -> None:
-    """Make the demo set, train its recipe through the decoder in question, evaluate."""
+    """Make the demo set, train its recipe with the decoder, and evaluate."""
     head = "nvdec" if probe.scale.device == "gpu" else "pyav"  # DALI's CPU decoder takes no H.264
     for name in probe.wanted({f"demo/{head}": ()}):
         try:
@@ -28,7 +28,7 @@ def ask(probe: Probe) -> None:
 
 
 def _train(probe: Probe, head: str) -> dict:
-    """Seconds of training, and what eval.py says of the best weights."""
+    """Return the seconds of training, and the result of eval.py for the best weights."""
     data, result = probe.folder / "demo", probe.folder / "demo.json"
     scenes = dict(zip(("train", "val"), probe.scale.demo_scenes, strict=True))
     write_demo_set(data, scenes, workers=len(os.sched_getaffinity(0)))
@@ -47,5 +47,5 @@ def _train(probe: Probe, head: str) -> dict:
 
 
 def _run(probe: Probe, *command: str) -> None:
-    """Run one of the project's programs in its folder, for as long as there is time."""
+    """Run one of the project's programs in its folder, with the time left as its limit."""
     subprocess.run([sys.executable, *command], cwd=ROOT, timeout=probe.left, check=True, capture_output=True, text=True)

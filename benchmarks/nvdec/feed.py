@@ -1,4 +1,4 @@
-"""Question 4: is the GPU fed? The whole feed, through the project's own loader, against the training step alone."""
+"""Question 4: is the GPU kept busy? The project's loader is compared with the training step alone."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from engine.train.clock import Clock
 from engine.train.step import Tally
 from engine.train.training import Training
 
-SPARE = 0.03  # the part of the time that a fed GPU may still wait
-BUSY = 0.9  # the part of the time that something works which is taken for the bottleneck
+SPARE = 0.03  # the share of time that a GPU may wait and still counts as fed
+BUSY = 0.9  # the utilisation from which something counts as the bottleneck
 
 
 def ask(probe: Probe) -> None:
@@ -53,7 +53,7 @@ def _summary(answers: list[dict]) -> dict:
 
 
 def _judge(step: dict, feed: dict, both: dict) -> dict:
-    """Whether the feed keeps up with the step, and if not, what it lacks."""
+    """Judge if the loader keeps up with the step, and if not, name the bottleneck."""
     cores, engines = len(os.sched_getaffinity(0)), feed["engines_busy"]
     if both["data_fraction"] <= SPARE:
         short = "nothing"
@@ -68,9 +68,9 @@ def _judge(step: dict, feed: dict, both: dict) -> dict:
 
 
 def measure(scale: Scale, folder: Path, spec: VideoSpec, part: str) -> dict:
-    """Clips a second over one epoch, less its first steps; the part of the time spent waiting; cores that worked.
+    """Return clips per second over one epoch without its first steps, the share of waiting, and the busy cores.
 
-    `part`: "feed" takes batches and leaves them, "step" trains on one that is there, "both" trains on what it takes.
+    `part`: "feed" only loads batches, "step" trains on one batch in memory, "both" trains on loaded batches.
     """
     trainer = _trainer(scale, folder, spec)
     clock = Clock(trainer.training.device, scale.train_batch)
@@ -89,23 +89,23 @@ def measure(scale: Scale, folder: Path, spec: VideoSpec, part: str) -> dict:
 
 @dataclass
 class _Trainer:
-    """A run of a recipe, built and warm."""
+    """A run of a recipe, built and warmed up."""
 
     training: Training
     tally: Tally
     resident: Batch
     epochs: Iterator[int]
-    engines_busy: float | None = None  # per cent of the time that the GPU decodes while it is only fed
+    engines_busy: float | None = None  # per cent of the time that NVDEC is busy during `feed`
 
     def batches(self, part: str) -> Iterator[Batch]:
-        """An epoch of what a part consumes."""
+        """Yield an epoch of the batches that a part consumes."""
         loader = self.training.train_loader
         return itertools.repeat(self.resident, len(loader)) if part == "step" else loader.epoch(next(self.epochs))
 
 
 @cache
 def _trainer(scale: Scale, folder: Path, spec: VideoSpec) -> _Trainer:
-    """Made once a process; it has seen an epoch of data and taken a few steps."""
+    """Build the trainer once per process; it has loaded an epoch and taken a few steps."""
     run = training.build(runtime.resolve(_config(scale, folder, spec)))
     with watched_gpu("utilization.decoder") as readings:
         for batch in run.train_loader.epoch(0):
@@ -121,7 +121,7 @@ def _trainer(scale: Scale, folder: Path, spec: VideoSpec) -> _Trainer:
 
 
 def _config(scale: Scale, folder: Path, spec: VideoSpec) -> Config:
-    """The usual recipe over one video that is listed as often as an epoch needs it."""
+    """Return the usual recipe over one video, listed as often as an epoch needs."""
     listed = folder / f"{spec.name}.list"
     listed.write_text(f"{spec.path(folder).name} 0\n" * (scale.train_batch * scale.train_steps))
     settings = (

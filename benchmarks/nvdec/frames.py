@@ -46,12 +46,12 @@ def ask(probe: Probe) -> None:
 
 
 def _some(names: list[str]) -> list[str]:
-    """At most MOST_SUSPECTS of them, from all over the list."""
+    """Select at most MOST_SUSPECTS of them, spread over the list."""
     return names[:: -(-len(names) // MOST_SUSPECTS)]
 
 
 def compare_frames(scale: Scale, folder: Path, spec: VideoSpec, form: str) -> dict:
-    """How many frames of several clips show another number than was asked for, and how far pixels are from PyAV's."""
+    """Count the wrong frames of several clips, and measure the pixel difference from PyAV."""
     video = streams.scanned(folder, spec)
     clips = _clips(video, scale.clip_frames)
     made = [_form(video, wanted, form) for wanted in clips]
@@ -70,7 +70,7 @@ def compare_frames(scale: Scale, folder: Path, spec: VideoSpec, form: str) -> di
 
 
 def _clips(video: Video, frames: int) -> list[np.ndarray]:
-    """Clips as training draws them, and both ends of the video."""
+    """Return clips as training draws them, and both ends of the video."""
     ends = np.arange(frames), np.arange(video.frames - frames, video.frames)
     return [*(streams.clip_frames(video, frames, clip) for clip in range(6)), *ends]
 
@@ -85,7 +85,7 @@ def _form(video: Video, wanted: np.ndarray, form: str) -> Stream:
 
 @lru_cache(maxsize=1)  # the cases of a video follow one another
 def _full_decode(folder: Path, spec: VideoSpec) -> np.ndarray:
-    """[F, H, W, 3] uint8: every frame of the file as PyAV decodes it, uncut."""
+    """Decode every frame of the whole file with PyAV: [F, H, W, 3] uint8."""
     video = streams.scanned(folder, spec)
     everything = streams.whole(video, np.arange(video.frames))
     shape = video.height, video.width
@@ -93,7 +93,7 @@ def _full_decode(folder: Path, spec: VideoSpec) -> np.ndarray:
 
 
 def _difference(got: np.ndarray, expected: np.ndarray) -> dict:
-    """In grey levels. Raises ValueError where the pictures differ in size."""
+    """Return the difference in grey levels. Raises ValueError if the sizes differ."""
     if got.shape != expected.shape:
         raise ValueError(f"decoded pictures are {got.shape}, expected {expected.shape}")
     apart = np.abs(got.astype(np.int16) - expected)
@@ -101,7 +101,7 @@ def _difference(got: np.ndarray, expected: np.ndarray) -> dict:
 
 
 def compare_colours(scale: Scale, folder: Path, spec: VideoSpec) -> dict:
-    """Mean and largest difference from each conversion to RGB, and which of them is nearest."""
+    """Return the mean and largest difference from each conversion to RGB, and the nearest one."""
     video = streams.scanned(folder, spec)
     wanted = np.arange(scale.clip_frames)
     (decoded,) = streams.decode([streams.whole(video, wanted)], scale.head, scale.device)
@@ -115,7 +115,7 @@ def compare_colours(scale: Scale, folder: Path, spec: VideoSpec) -> dict:
 
 
 def _planes(video: Video, count: int) -> list[np.ndarray]:
-    """[count, H, W] float Y, Cb and Cr of the first frames as the decoder has them, chroma repeated."""
+    """Return Y, Cb and Cr of the first frames before conversion: [count, H, W] float, chroma repeated."""
     with container.open_video(video.path) as (source, stream):
         frames = [frame for _, frame in zip(range(count), source.decode(stream), strict=False)]
     planes = [np.stack([_plane(frame.planes[index]) for frame in frames]).astype(float) for index in range(3)]
@@ -129,7 +129,7 @@ def _plane(plane) -> np.ndarray:
 
 
 def _to_rgb(luma: np.ndarray, blueness: np.ndarray, redness: np.ndarray, matrix: str, span: str) -> np.ndarray:
-    """[N, H, W, 3] uint8 (ITU-R BT.601 and BT.709; limited: luma 16 to 235, chroma 16 to 240)."""
+    """Convert to RGB, [N, H, W, 3] uint8 (ITU-R BT.601 and BT.709; limited: luma 16 to 235, chroma 16 to 240)."""
     red_weight, blue_weight = _LUMA[matrix]
     low, luma_span, chroma_span = (16, 219, 224) if span == "limited" else (0, 255, 255)
     y, cb, cr = (luma - low) / luma_span, (blueness - 128) / chroma_span, (redness - 128) / chroma_span

@@ -25,13 +25,13 @@ def ask(probe: Probe) -> None:
 
 
 def capabilities(codec: str, bits: int) -> dict:
-    """What the GPU decodes of a codec."""
+    """Ask for the GPU's decoding capabilities for a codec."""
     _make_context()
     return nvcuvid.capabilities(codec, bits)
 
 
 def create(codec: str, width: int, height: int) -> dict:
-    """How many decoders can be alive at once, and what each costs to make."""
+    """Count the decoders that can exist at once, and time their creation."""
     _make_context()
     took, error = nvcuvid.create_decoders(codec, width, height, MOST_DECODERS, SECONDS)
     costs = {"first_ms": took[0], "median_ms": statistics.median(took), "last_ms": took[-1]} if took else {}
@@ -39,6 +39,6 @@ def create(codec: str, width: int, height: int) -> dict:
 
 
 def _make_context() -> None:
-    """The library is asked first: on a machine without it, that is what is worth knowing."""
+    """Make a CUDA context, after loading the library: without the library, that error is the one to report."""
     library()
     torch.zeros(1, device="cuda")

@@ -1,4 +1,4 @@
-"""NVIDIA's decoding library asked directly: what the GPU can decode, and what a decoder costs to make.
+"""Direct access to NVIDIA's decoding library: the capabilities of the GPU, and the cost of creating a decoder.
 
 Structures as in the Video Codec SDK's `cuviddec.h` (13.0); a CUDA context must be current in the calling thread.
 """
@@ -17,7 +17,7 @@ _SURFACES = 8  # decoded pictures that a decoder keeps: what a stream of four re
 
 
 class Capabilities(ctypes.Structure):
-    """CUVIDDECODECAPS."""
+    """The structure CUVIDDECODECAPS."""
 
     _fields_ = (
         ("codec", c_int),
@@ -40,7 +40,7 @@ class Capabilities(ctypes.Structure):
 
 
 class Creation(ctypes.Structure):
-    """CUVIDDECODECREATEINFO."""
+    """The structure CUVIDDECODECREATEINFO."""
 
     _fields_ = (
         ("width", c_ulong),
@@ -68,7 +68,7 @@ class Creation(ctypes.Structure):
 
 
 def capabilities(codec: str, bit_depth: int) -> dict:
-    """What the GPU decodes of a codec in 4:2:0: `supported`, `engines`, sizes in pixels. Raises RuntimeError."""
+    """Return the capabilities for a codec in 4:2:0: `supported`, `engines`, sizes in pixels. Raises RuntimeError."""
     asked = Capabilities(codec=CODECS[codec], chroma=_YUV420, bit_depth_minus_8=bit_depth - 8)
     _check(library().cuvidGetDecoderCaps(ctypes.byref(asked)), "cuvidGetDecoderCaps")
     names = ("engines", "min_width", "min_height", "max_width", "max_height", "max_macroblocks")
@@ -76,9 +76,9 @@ def capabilities(codec: str, bit_depth: int) -> dict:
 
 
 def create_decoders(codec: str, width: int, height: int, most: int, seconds: float) -> tuple[list[float], str | None]:
-    """Milliseconds that each of up to `most` decoders took to make, all alive at once, and what ended it, if not those.
+    """Create up to `most` decoders at once; return the milliseconds of each, and the error that ended it, if any.
 
-    `width` and `height` are of the pictures; they are coded in whole macroblocks. No more are made after `seconds`.
+    `width` and `height` are those of the frames, which are coded in whole macroblocks. Creation stops after `seconds`.
     """
     cuvid, decoders, took = library(), [], []
     settings = _settings(codec, width, height)

@@ -1,4 +1,4 @@
-"""Other ways to write the packets of a cut: what to try where a decoder does not take the cut as it is."""
+"""Other containers and layouts for the packets of a cut, for decoders that do not accept the standard one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TAIL = 4  # pictures put behind the last: what a decoder may hold back for reor
 
 
 def join(video: Video, clips: list[np.ndarray]) -> Stream:
-    """Several clips of videos that were encoded alike, in one stream: a decoder is opened once for all of them."""
+    """Join clips of videos with the same encoding into one stream, so that a decoder is opened once for all of them."""
     cuts = [cutter.cut(video, frames) for frames in clips]
     packets, positions, first = [], [], 0
     for small in cuts:
@@ -28,7 +28,7 @@ def join(video: Video, clips: list[np.ndarray]) -> Stream:
 
 
 def _packets(data: bytes) -> list[tuple[bytes, int, bool]]:
-    """(content, place among the shown pictures, whether a keyframe) of each packet of a cut, in decode order."""
+    """Yield (content, presentation index, is keyframe) of each packet of a cut, in decode order."""
     with av.open(io.BytesIO(data)) as container:
         return [(bytes(p), p.pts // mp4.DURATION, p.is_keyframe) for p in container.demux(video=0) if p.size]
 
@@ -41,14 +41,14 @@ def _write(video: Video, packets: list[tuple[bytes, int, bool]]) -> bytes:
 
 
 def _tailed(video: Video, data: bytes) -> bytes:
-    """The cut with its first keyframe again behind its end, several times."""
+    """Append copies of the cut's first keyframe to its end."""
     packets = _packets(data)
     tail = [(packets[0][0], len(packets) + place, True) for place in range(_TAIL)]
     return _write(video, packets + tail)
 
 
 def _remuxed(format: str, *, from_zero: bool = True, **options: str) -> Callable[[Video, bytes], bytes]:
-    """A writer through FFmpeg. `from_zero`: presentation starts at zero and decoding before it; else decoding does."""
+    """Return a writer that uses FFmpeg. `from_zero`: presentation times start at zero; otherwise decoding times do."""
 
     def write(video: Video, data: bytes) -> bytes:
         target = io.BytesIO()
@@ -78,7 +78,7 @@ IN_BAND = ("h264", "hevc")  # codecs whose parameter sets may stand before every
 
 
 def variants(codec: str) -> dict[str, Callable[[Video, bytes], bytes]]:
-    """Every way that exists for a codec."""
+    """Return all variants for a codec."""
     if codec not in IN_BAND:
         return VARIANTS
     return VARIANTS | {"mpegts": _remuxed("mpegts", from_zero=False), "annex-b": _remuxed(codec)}

@@ -1,4 +1,4 @@
-"""What the questions are asked about: on a GPU at full size, on a CPU through DALI's own decoder at toy size."""
+"""The sizes of the measurements: full size on a GPU, toy size with DALI's own decoder on a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.harness.numbered_videos import VideoSpec
 
 @dataclass(frozen=True)
 class Scale:
-    """Sizes of everything that is measured."""
+    """The sizes of all measurements at one scale."""
 
     device: Literal["gpu", "cpu"]
     head: Literal["nvdec", "dali_cpu"]
@@ -38,12 +38,12 @@ class Scale:
 
     @property
     def usual(self) -> VideoSpec:
-        """The video as one would prepare it: a few keyframes, no B-frames."""
+        """Return the video as `transcode` would prepare it: frequent keyframes, no B-frames."""
         return replace(self.base, codec=self.codecs[0], interval=self.usual_interval)
 
     @property
     def all_videos(self) -> list[VideoSpec]:
-        """Every codec, keyframe interval, number of B-frames and width, less what is the same by another name."""
+        """Return the combinations of codec, keyframe interval, B-frames and width, without duplicates."""
         return [
             replace(self.base, codec=codec, interval=interval, b_frames=b_frames, width=width)
             for codec in self.codecs
@@ -56,7 +56,7 @@ class Scale:
 
     @property
     def coloured(self) -> list[VideoSpec]:
-        """The usual video of every codec, with every thing that it can say about its colours."""
+        """Return the usual video of every codec with each combination of colour flags."""
         return [
             replace(self.usual, codec=codec, colours=colours)
             for codec in self.codecs

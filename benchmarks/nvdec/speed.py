@@ -1,7 +1,7 @@
-"""Question 3: how many clips a second can be decoded, in which form, with how many threads, against what else?
+"""Question 3: how many clips per second can be decoded, in which form, with how many threads, compared with what?
 
-Decoding alone, of bytes that are in memory, to RGB pictures on the device. Every contender first shows that it gives
-the wanted frames; then all of a group are timed in turns.
+Decodes bytes in memory to RGB frames on the device. Every decoder is first checked for the right frames; then
+those of a group are timed alternately.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _summary(answers: list[dict]) -> dict:
 
 
 def groups(scale: Scale) -> dict[str, list[Contender]]:
-    """What is compared with what. The odd width is alone and last: it may drive others out of DALI's decoder cache."""
+    """Return the groups to compare. The odd width is alone and last: it may evict others from DALI's decoder cache."""
     usual = Contender("dali", scale.usual, scale.usual_threads, scale.batches[0])
     large = replace(usual, batch=scale.batches[-1])
     cores = len(os.sched_getaffinity(0))
@@ -68,7 +68,7 @@ def groups(scale: Scale) -> dict[str, list[Contender]]:
 
 
 def time_once(scale: Scale, folder: Path, contender: Contender) -> dict:
-    """Clips a second over one repeat, and what does not change from one repeat to the next."""
+    """Return the clips per second of one repeat, and the constants of the case."""
     clips = scale.clips // (WHOLE_SHARE if contender.form == "whole" else 1)
     ready = _proven(scale, folder, contender, clips)
     began = time.perf_counter()
@@ -81,7 +81,7 @@ def time_once(scale: Scale, folder: Path, contender: Contender) -> dict:
 
 @cache
 def _proven(scale: Scale, folder: Path, contender: Contender, clips: int) -> Ready:
-    """Made once a process, and warm after its frames have been checked. Raises ValueError where they are others."""
+    """Prepare a decoder once per process; checking its frames warms it up. Raises ValueError if they are wrong."""
     ready = make_ready(scale, folder, contender, clips)
     wrong = wrong_frames(ready.pictures(), ready.wanted)
     if wrong:

@@ -1,4 +1,4 @@
-"""What a decoder is given, and a DALI pipeline that does nothing but decode it."""
+"""The input of a decoder, and a DALI pipeline that only decodes it."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from dali_pipes.video.packet_table import Video
 
 @dataclass(frozen=True)
 class Stream:
-    """Bytes of a video file, and which of its frames are wanted: `positions` in it, which show the numbers `wanted`."""
+    """The bytes of a video file, and the frames to return: `positions` in it, which show the numbers `wanted`."""
 
     data: bytes
     positions: np.ndarray
     wanted: np.ndarray
-    packets: int  # pictures that have to be decoded to get there
+    packets: int  # frames that have to be decoded to get there
 
 
 @cache
 def scanned(folder: Path, spec: VideoSpec) -> Video:
-    """The video of a specification, written if need be."""
+    """Return the scanned video of a specification, writing the file if it does not exist."""
     write_videos(folder, [spec])
     return probe(str(spec.path(folder)))
 
 
 def clip_frames(video: Video, frames: int, clip: int) -> np.ndarray:
-    """[T] ascending frame numbers of clip number `clip`: one of each of T equal segments, as training draws them."""
+    """Return ascending frame numbers [T] of clip number `clip`: one of each of T equal segments, as in training."""
     draw_T = np.random.default_rng(clip).random(frames)
     return ((np.arange(frames) + draw_T) * (video.frames / frames)).astype(np.int64)
 
 
 def whole(video: Video, wanted: np.ndarray) -> Stream:
-    """The file as it is. Decoders that do not seek decode up to the last wanted frame."""
+    """Return the whole file. Decoders that do not seek decode up to the last frame needed."""
     packets = int(video.decode_position[wanted].max()) + 1
     return Stream(Path(video.path).read_bytes(), wanted.astype(np.int32), wanted, packets)
 
 
 def cut(video: Video, wanted: np.ndarray) -> Stream:
-    """As training cuts it."""
+    """Return the cut that training makes."""
     small = cutter.cut(video, wanted)
     return Stream(small.data, small.positions, wanted, small.packets)
 
@@ -58,7 +58,7 @@ FORMS: dict[str, Callable[[Video, np.ndarray], Stream]] = {"whole": whole, "cut"
 
 @pipeline_def
 def decoding_graph(batches: list[tuple[list, list]], where: str):
-    """The wanted frames of each stream, uint8 UHWC; an epoch is every batch once."""
+    """Define a DALI graph that decodes the frames of each stream, uint8 UHWC; an epoch is every batch once."""
     encoded, position_U = fn.external_source(
         source=batches, num_outputs=2, batch=True, cycle="raise", dtype=[types.UINT8, types.INT32], ndim=[1, 1]
     )
@@ -66,7 +66,7 @@ def decoding_graph(batches: list[tuple[list, list]], where: str):
 
 
 def open_decoder(streams: list[Stream], batch: int, head: str, device: str, threads: int) -> Pipeline:
-    """A pipeline that decodes `streams` once an epoch, `batch` at a time."""
+    """Build a pipeline that decodes `streams` once per epoch, `batch` at a time."""
     parts = [streams[first : first + batch] for first in range(0, len(streams), batch)]
     batches = [([np.frombuffer(s.data, np.uint8) for s in part], [s.positions for s in part]) for part in parts]
     device_id = 0 if device == "gpu" else None
@@ -77,7 +77,7 @@ def open_decoder(streams: list[Stream], batch: int, head: str, device: str, thre
 
 
 def epoch(pipeline: Pipeline) -> Iterator:
-    """The outputs of every batch of an epoch, once the device has made the last."""
+    """Return the outputs of all batches of an epoch, after waiting for the device."""
     try:
         while True:
             yield pipeline.run()[0]
@@ -88,17 +88,17 @@ def epoch(pipeline: Pipeline) -> Iterator:
 
 
 def pictures(pipeline: Pipeline) -> list[np.ndarray]:
-    """The frames of every sample of an epoch, on the host."""
+    """Copy the frames of every sample of an epoch to the host."""
     return [sample for output in epoch(pipeline) for sample in map(np.array, output.as_cpu())]
 
 
 def decode(streams: list[Stream], head: str, device: str, threads: int = 4) -> list[np.ndarray]:
-    """[U, H, W, 3] uint8: the wanted frames of each stream, in one batch."""
+    """Decode all streams in one batch: the frames of each, [U, H, W, 3] uint8."""
     return pictures(open_decoder(streams, len(streams), head, device, threads))
 
 
 def wrong_frames(decoded: list[np.ndarray], wanted: list[np.ndarray]) -> list[tuple[int, int]]:
-    """(wanted, shown) of every decoded frame that shows another number. Raises ValueError where frames are missing."""
+    """List (wanted, shown) of every decoded frame with a wrong number. Raises ValueError if frames are missing."""
     wrong = []
     for frames, numbers in zip(decoded, wanted, strict=True):
         shown = [number_in(picture) for picture in frames]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.alternatives import step as peer_step
+from benchmarks.alternatives import step
 from benchmarks.alternatives.decoders import DECODERS
 from benchmarks.peers import draw_clips
 from engine import runtime
@@ -67,7 +67,7 @@ def test_dalis_decoders_are_compared_by_their_pixels_before_they_are_timed(tmp_p
                      "dali even/a/DALI's reader": 0}  # fmt: skip
 
 
-@pytest.mark.parametrize("build", peer_step.BEST.values(), ids=peer_step.BEST)
+@pytest.mark.parametrize("build", step.BEST.values(), ids=step.BEST)
 def test_other_implementations_of_the_network_compute_the_same_from_our_weights(build):
     config = tiny.config(model={"backbone": "resnet50", "width": 64, "frames": 4}, train={"batch": 1})
     ours = build_model(config.model).eval()
@@ -82,20 +82,20 @@ def test_other_implementations_of_the_network_compute_the_same_from_our_weights(
 
 
 def test_networks_are_compared_in_an_fp32_that_a_gpu_does_not_shorten():
-    ours = peer_step.Ours(runtime.resolve(peer_step.recipe(1, 32)))
-    peer, allowed = peer_step.Peer(peer_step.MitTsm, ours, best=True), []
+    ours = step.Ours(runtime.resolve(step.recipe(1, 32)))
+    peer, allowed = step.Peer(step.MitTsm, ours, best=True), []
     peer.network.register_forward_pre_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
-    assert peer.distance(ours) < peer_step.CLOSE
+    assert peer.distance(ours) < step.CLOSE
     assert allowed == [False] and torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("best", [True, False])
 def test_on_a_gpu_too_they_compute_the_same_and_learn(best):
-    ours = peer_step.Ours(runtime.resolve(peer_step.recipe(2, 64)))
-    peer = peer_step.Peer(peer_step.MitTsm, ours, best)
-    assert peer.distance(ours) < peer_step.CLOSE
-    for step in (ours.step, peer.step) * 3:
-        step()
+    ours = step.Ours(runtime.resolve(step.recipe(2, 64)))
+    peer = step.Peer(step.MitTsm, ours, best)
+    assert peer.distance(ours) < step.CLOSE
+    for take_step in (ours.step, peer.step) * 3:
+        take_step()
     for network in (ours.training.model, peer.network):
         assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
