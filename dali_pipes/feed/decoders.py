@@ -13,14 +13,13 @@ from typing import Literal, NamedTuple, Protocol
 
 import av
 import numpy as np
-import torch
-from torchvision.io import ImageReadMode, decode_jpeg
+from PIL import Image
 
 from dali_pipes.cut.cutter import Cut
 from dali_pipes.cut.decode import decode_frames, decode_pictures
 from dali_pipes.errors import DataError
 from dali_pipes.feed import nvdec
-from dali_pipes.feed.nvdec import Refusal
+from dali_pipes.feed.nvdec import FOLDER, Refusal
 from dali_pipes.video.frame_folders import picture_name, read_pictures
 from dali_pipes.video.packet_table import Video
 
@@ -69,7 +68,7 @@ class PyavDecoder:
     in_graph = ""
 
     def refusal(self, video: Video) -> Refusal | None:
-        return Refusal("frame folders", "is a folder of pictures") if video.access == "frames" else None
+        return FOLDER if video.access == "frames" else None
 
     def content(self, video: Video, frames_U: np.ndarray, cut: Cut | None, allocate: Allocate | None) -> Content:
         if allocate is None:
@@ -78,7 +77,7 @@ class PyavDecoder:
 
 
 class JpegDecoder:
-    """A folder of JPEG pictures, decoded by threads with libjpeg-turbo, as DALI's own decoder on a CPU does."""
+    """A folder of JPEG pictures, decoded by threads with Pillow: the pixels of DALI's own decoder on a CPU."""
 
     name = "jpeg"
     in_graph = ""
@@ -98,8 +97,9 @@ def _decode_jpeg(video: Video, frame: int, file: np.ndarray) -> np.ndarray:
     """Decode a picture of a folder to [H, W, 3] uint8 RGB. Raises DataError naming it."""
     name = picture_name(video.description.decode(), frame)
     try:
-        picture_HWC = decode_jpeg(torch.from_numpy(file), ImageReadMode.RGB).permute(1, 2, 0).numpy()
-    except RuntimeError as error:
+        with Image.open(io.BytesIO(file), formats=["JPEG"]) as picture:
+            picture_HWC = np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(video.path, f"{name} is damaged, or not a JPEG picture") from error
     height, width = picture_HWC.shape[:2]
     if (width, height) != (video.width, video.height):
@@ -120,7 +120,9 @@ class DaliDecoder:
 
 
 def _refusal_of_dali_cpu(video: Video) -> Refusal | None:
-    if video.codec not in ("vp8", "vp9", "mjpeg") or video.access == "frames":
+    if video.access == "frames":
+        return FOLDER
+    if video.codec not in ("vp8", "vp9", "mjpeg"):
         return Refusal(video.codec.upper(), f"is {video.codec}, which DALI cannot decode on a CPU")
     if video.access == "whole":
         return Refusal("not cuttable", "cannot be cut, and DALI may count its frames otherwise")

@@ -41,12 +41,17 @@ class Refusal(NamedTuple):
     reason: str  # goes after the name of the video
 
 
+FOLDER = Refusal("frame folders", "is a folder of pictures")
+
+
 def refusal(video: Video) -> Refusal | None:
     """Return why this video is not given to NVDEC, or None if it is."""
     size = f"{video.width}x{video.height}"
-    if video.codec not in SMALLEST or video.access == "frames":
-        kind = "frame folders" if video.access == "frames" else video.codec.upper()
-        return Refusal(kind, f"is {video.codec}, of which NVDEC through DALI may give other frames than asked for")
+    if video.access == "frames":
+        return FOLDER
+    if video.codec not in SMALLEST:
+        reason = f"is {video.codec}, of which NVDEC through DALI may give other frames than asked for"
+        return Refusal(video.codec.upper(), reason)
     if video.access == "whole":
         return Refusal("not cuttable", "cannot be cut, and DALI may count its frames otherwise")
     if video.width % 2 or video.height % 2:

@@ -16,7 +16,7 @@ NO_SUCH_FILE = "no such file"
 _THREADS = 16  # they wait for a network file system more than they compute
 _CHUNK = 1024
 _KINDS = {
-    stat.S_IFDIR: "a folder, not a file (data.decoder=jpeg reads folders of pictures)",
+    stat.S_IFDIR: "a folder, not a file",
     stat.S_IFIFO: "a pipe, not a file",
     stat.S_IFCHR: "a device, not a file",
     stat.S_IFBLK: "a device, not a file",
@@ -30,6 +30,7 @@ class Files:
 
     size_D: np.ndarray  # int64, bytes; -1 where the file must not be opened
     mtime_ns_D: np.ndarray  # int64; -1 likewise
+    folder_D: np.ndarray  # bool: a folder of pictures
     problems: dict[int, str]  # reasons, by the number of the distinct file
 
 
@@ -42,13 +43,13 @@ def look(listing: Listing) -> Files:
         found = pool.map(lambda chunk: [_look_at(listing, row, outside) for row in chunk], chunks)
         seen = [file for chunk in found for file in chunk]
     size_D, mtime_ns_D = np.full((2, len(rows)), -1, np.int64)
-    problems = {}
+    folder_D, problems = np.zeros(len(rows), bool), {}
     for number, file in enumerate(seen):
         if isinstance(file, str):
             problems[number] = file
         else:
-            size_D[number], mtime_ns_D[number] = file
-    return Files(size_D, mtime_ns_D, problems)
+            size_D[number], mtime_ns_D[number], folder_D[number] = file
+    return Files(size_D, mtime_ns_D, folder_D, problems)
 
 
 def _folders_outside(listing: Listing) -> set[str]:
@@ -59,8 +60,8 @@ def _folders_outside(listing: Listing) -> set[str]:
     return {folder for folder in folders if not inside(listing.root, os.path.join(listing.base, folder))}
 
 
-def _look_at(listing: Listing, row: int, outside: set[str]) -> tuple[int, int] | str:
-    """Return the size and time of a file, or the reason why it must not be opened."""
+def _look_at(listing: Listing, row: int, outside: set[str]) -> tuple[int, int, bool] | str:
+    """Return size and time of a file, and if it is a folder of pictures; or the reason why it must not be opened."""
     path = listing.path(row)
     try:
         if os.path.dirname(listing.paths[row]) in outside or (
@@ -73,10 +74,9 @@ def _look_at(listing: Listing, row: int, outside: set[str]) -> tuple[int, int] |
     except OSError as error:
         return os.strerror(error.errno).lower()
     kind = stat.S_IFMT(status.st_mode)
-    if listing.frame_pattern and kind != stat.S_IFDIR:
-        return "not a folder of pictures, which data.decoder=jpeg reads"
-    if not listing.frame_pattern and kind != stat.S_IFREG:
+    folder = kind == stat.S_IFDIR and listing.frame_pattern != ""
+    if not folder and kind != stat.S_IFREG:
         return _KINDS.get(kind, "not a regular file")
     if not os.access(path, os.R_OK):
         return "permission denied"
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, folder

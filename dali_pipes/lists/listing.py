@@ -42,7 +42,7 @@ class Listing:
     class_names: tuple[str, ...]  # by label; empty where the list has only numbers
     format: str = "path_label"  # a key of dali_pipes.lists.formats.FORMATS
     num_frames_N: np.ndarray | None = None  # int32, as the list says; None unless it says it of every row
-    frame_pattern: str = ""  # names of pictures, where rows are folders of them; empty: rows are video files
+    frame_pattern: str = ""  # names of pictures, for rows that are folders of them; empty: no row may be one
     notes: tuple[str, ...] = ()  # messages for the user about how the list was read
 
     @cached_property
@@ -172,7 +172,7 @@ class _Places:
     """Finds the videos of a source."""
 
     def __init__(self, base: str, root: str, format: Format, data: Data):
-        self.frame_pattern = data.frame_pattern if data.decoder == "jpeg" else ""
+        self.frame_pattern = data.frame_pattern
         self.base, self.root = base, root
         self._format = format
         self._prefix, self._suffix = data.prefix, data.suffix or format.suffix

@@ -32,7 +32,7 @@ from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
 from dali_pipes.scan.journal import Journal
 from dali_pipes.scan.probe import reader
 from dali_pipes.scan.processes import Call, Failure, call_all
-from dali_pipes.scan.request import CHECKS, ScanRequest
+from dali_pipes.scan.request import CHECKS, ScanRequest, probe_path
 
 CATALOG = "catalog"
 logger = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def _probe_all(request: ScanRequest, todo: list[int], journal: Journal, most_wor
     """Probe the distinct files of these numbers in parallel, and add the results to the journal."""
     size_D, mtime_ns_D = request.files.size_D, request.files.mtime_ns_D
     calls = (Call(number, request.arguments(number), PATIENCE + size_D[number] / 1e6) for number in todo)
-    results = call_all(request.source.probe, calls, min(most_workers, -(-len(todo) // FILES_PER_WORKER)))
+    results = call_all(probe_path, calls, min(most_workers, -(-len(todo) // FILES_PER_WORKER)))
     title = f"scanning {os.path.basename(request.listing.source)}"
     for number, found in watched(results, len(todo), title):
         outcome = found.reason_for(request.path(number)) if isinstance(found, Failure) else found

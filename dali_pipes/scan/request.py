@@ -5,7 +5,6 @@ Video files and folders of pictures are asked for by different arguments; `Video
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
@@ -17,6 +16,7 @@ from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.probe import probe, reader
 from dali_pipes.video.frame_folders import probe_folder
+from dali_pipes.video.packet_table import Video
 
 CHECKS = get_args(Check)  # the least thorough first
 
@@ -24,10 +24,8 @@ CHECKS = get_args(Check)  # the least thorough first
 class Source(Protocol):
     """A kind of input. `frames` is the number of frames that the list gives for a row, 0 if it gives none."""
 
-    probe: Callable
-
     def arguments(self, path: str, check: Check, frames: int) -> tuple:
-        """Return the arguments of `probe` for a path."""
+        """Return the arguments of `probe_path` for a path."""
 
     def journal_key(self, path: str, frames: int) -> str:
         """Return the key under which an unfinished scan files its result."""
@@ -38,8 +36,6 @@ class Source(Protocol):
 
 class VideoFiles:
     """Rows are video files: the result depends on the file alone."""
-
-    probe = staticmethod(probe)
 
     def arguments(self, path: str, check: Check, frames: int) -> tuple:
         return path, check
@@ -56,7 +52,6 @@ class FrameFolders:
     """Rows are folders of pictures: the result also depends on the names and the number of pictures asked for."""
 
     pattern: str
-    probe = staticmethod(probe_folder)
 
     def arguments(self, path: str, check: Check, frames: int) -> tuple:
         return path, check, self.pattern, frames
@@ -70,6 +65,11 @@ class FrameFolders:
         return catalog.video(row).description.decode() == self.pattern and frames in (0, catalog.frames_N[row])
 
 
+def probe_path(path: str, check: Check, *of_folder) -> Video:
+    """Scan a video file or, given a pattern and a number of frames, a folder of pictures. Raises DataError."""
+    return probe_folder(path, check, *of_folder) if of_folder else probe(path, check)
+
+
 class ScanRequest:
     """Which rows a catalogue must hold, the present state of their files, and the least thorough check allowed.
 
@@ -80,7 +80,6 @@ class ScanRequest:
         self.listing = listing
         self.files = files
         self.check = CHECKS.index(check)
-        self.source: Source = FrameFolders(listing.frame_pattern) if listing.frame_pattern else VideoFiles()
 
     def is_met_by(self, catalog: Catalog | None) -> bool:
         """Return whether the catalogue can be used without a scan."""
@@ -98,13 +97,17 @@ class ScanRequest:
         """Return the absolute path of a distinct file."""
         return self.listing.path(self.listing.distinct[number])
 
+    def source(self, number: int) -> Source:
+        """Return the kind of a distinct file, as the file system has it."""
+        return FrameFolders(self.listing.frame_pattern) if self.files.folder_D[number] else VideoFiles()
+
     def arguments(self, number: int) -> tuple:
-        """Return the arguments with which `source.probe` scans a distinct file."""
-        return self.source.arguments(self.path(number), CHECKS[self.check], self._num_frames(number))
+        """Return the arguments with which `probe_path` scans a distinct file."""
+        return self.source(number).arguments(self.path(number), CHECKS[self.check], self._num_frames(number))
 
     def journal_key(self, number: int) -> str:
         """Return the key under which an unfinished scan files the result of a distinct file."""
-        return self.source.journal_key(self.path(number), self._num_frames(number))
+        return self.source(number).journal_key(self.path(number), self._num_frames(number))
 
     def is_answered_by(self, catalog: Catalog, row: int, number: int) -> bool:
         """Return whether a catalogue's row for the same path is the result that a scan of the file would give."""
@@ -112,7 +115,9 @@ class ScanRequest:
             catalog.mtime_ns_N[row] == self.files.mtime_ns_D[number]
         )
         thorough = catalog.check_N[row] >= self.check
-        return bool(same_file and thorough) and self.source.is_answered_by(catalog, row, self._num_frames(number))
+        return bool(same_file and thorough) and self.source(number).is_answered_by(
+            catalog, row, self._num_frames(number)
+        )
 
     def _num_frames(self, number: int) -> int:
         counts_N = self.listing.num_frames_N

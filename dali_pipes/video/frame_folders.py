@@ -69,7 +69,7 @@ def read_pictures(video: Video, frames: np.ndarray) -> tuple[np.ndarray, ...]:
     """Read the JPEG files of these frames, each as uint8 [bytes]. Raises DataError if one cannot be read."""
     pattern = video.description.decode()
     names = [picture_name(pattern, frame) for frame in frames.tolist()]
-    return tuple(np.frombuffer(bytearray(_read(video.path, name)), np.uint8) for name in names)  # writable, for torch
+    return tuple(np.frombuffer(_read(video.path, name), np.uint8) for name in names)
 
 
 def picture_name(pattern: str, frame: int) -> str:

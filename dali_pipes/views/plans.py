@@ -79,11 +79,10 @@ class TrainPlan:
         return self._snapped(drawn) if self.config.clip.snap else drawn
 
     def _snapped(self, drawn: Views) -> Views:
-        """Move the frames towards keyframes. Videos read whole or shorter than a clip keep theirs."""
+        """Move the frames towards keyframes. Folders and videos read whole or shorter than a clip keep theirs."""
         videos = [self.catalog.video(row) for row in drawn.row_B.tolist()]
-        places = [
-            place for place, video in enumerate(videos) if video.access != "whole" and video.frames >= self.frames
-        ]
+        cut = [video.access not in ("whole", "frames") and video.frames >= self.frames for video in videos]
+        places = np.flatnonzero(cut).tolist()
         if not places:
             return drawn
         frames_BVT = drawn.frames_BVT.copy()

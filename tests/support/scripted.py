@@ -12,19 +12,22 @@ from unittest import mock
 import numpy as np
 
 from dali_pipes.errors import DataError
-from dali_pipes.scan.request import VideoFiles
+from dali_pipes.scan import build
+from dali_pipes.video.frame_folders import probe_folder
 from dali_pipes.video.packet_table import KEYFRAME, PACKET, Video
 
 
 @contextmanager
 def scanning() -> Iterator[None]:
     """Scan video files with `probe` below instead of the real one."""
-    with mock.patch.object(VideoFiles, "probe", staticmethod(probe)):
+    with mock.patch.object(build, "probe_path", probe):
         yield
 
 
-def probe(path: str, check: str) -> Video:
+def probe(path: str, check: str, *of_folder) -> Video:
     """A video with as many frames as the file's first word says, unless that word is another one."""
+    if of_folder:
+        return probe_folder(path, check, *of_folder)
     with open(os.environ["PROBE_LOG"], "a") as log:
         log.write(f"{path}\n")
     word, *more = Path(path).read_text().split()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 
 from benchmarks.harness.numbered_videos import number_in, stamp
 from dali_pipes.video.pyav import LENIENT_TAGS
@@ -83,6 +84,7 @@ MIXED_KINDS: dict[str, tuple[str, dict]] = {  # file -> encoder, and settings of
     "interlaced.mp4": ("libx264", {"gop": 4, "options": _INTERLACED}),
     "mpeg4.avi": ("mpeg4", {"gop": 4}),
 }
+FOLDER = "folder"  # of JPEG pictures
 SPOILED, GONE = "spoiled.mp4", "gone.mp4"  # a packet that no decoder takes; a file that goes after the scan
 
 
@@ -92,6 +94,9 @@ def write_mixed_set(folder: Path) -> str:
         write_video(folder / name, codec, MIXED_FRAMES, **settings)
     for name in (SPOILED, GONE):
         write_video(folder / name, "libvpx-vp9", MIXED_FRAMES, gop=4)
-    lines = [f"{name} {number % 3}" for number, name in enumerate([*MIXED_KINDS, SPOILED, GONE])]
+    (folder / FOLDER).mkdir()
+    for number in range(MIXED_FRAMES):
+        Image.fromarray(picture(number)).save(folder / FOLDER / f"img_{number + 1:05}.jpg")
+    lines = [f"{name} {number % 3}" for number, name in enumerate([*MIXED_KINDS, FOLDER, SPOILED, GONE])]
     (folder / "all.list").write_text("\n".join(lines))
     return str(folder / "all.list")

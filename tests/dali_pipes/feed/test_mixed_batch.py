@@ -6,13 +6,15 @@ import os
 import numpy as np
 import pytest
 import torch
+from nvidia.dali import fn, pipeline_def, types
 
 from dali_pipes import Shard, build_loader
 from dali_pipes.feed import choice as choices
 from dali_pipes.feed.choice import Choice, Share
 from dali_pipes.feed.dali_runner import GraphRunner
-from dali_pipes.feed.decoders import DALI_CPU, NVDEC, on_threads
+from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, on_threads
 from dali_pipes.scan.build import open_catalog
+from dali_pipes.video.frame_folders import read_pictures
 from dali_pipes.views.plans import EvalPlan
 from tests.support.loading import make_config, with_section, write_set
 from tests.support.videos import GONE, MIXED_KINDS, SPOILED, write_mixed_set, write_video
@@ -65,7 +67,7 @@ def clips_of(config, catalog, batch, decoders=None):
 
 
 def test_every_mixture_of_decoders_gives_each_sample_what_its_decoder_gives_alone(config, catalog):
-    rows = range(len(MIXED_KINDS))
+    rows = range(len(MIXED_KINDS) + 1)  # and a folder of pictures
     threads = {row: on_threads(catalog.video(row)) for row in range(len(catalog))}
     either = [row for row in rows if not DALI_CPU.refusal(catalog.video(row))]
     assert len(either) == 4
@@ -84,7 +86,7 @@ def test_every_mixture_of_decoders_gives_each_sample_what_its_decoder_gives_alon
 def test_decoders_are_counted_with_the_reasons_why_not_the_fast_one(config, catalog):
     choice = Choice(config, CPU, catalog)
     assert choice.in_graph is DALI_CPU
-    assert choice.note == f"{catalog.source}: dali_cpu 6 · cpu 5: 3 H264, 1 HEVC, 1 MPEG4"
+    assert choice.note == f"{catalog.source}: dali_cpu 6 · cpu 6: 3 H264, 1 HEVC, 1 MPEG4, 1 frame folders"
 
 
 def test_a_set_with_one_odd_video_in_a_hundred_is_left_to_nvdec_but_for_that_one(tmp_path, monkeypatch):
@@ -149,3 +151,16 @@ def test_hybrid_shares_every_batch_and_gives_the_views_of_a_single_decoder(tmp_p
         assert [decoder.name for decoder in decoders].count("pyav") == 1
         number += len(row_B)
     loader.close()
+
+
+def test_pictures_of_a_folder_are_those_of_dalis_image_decoder(catalog):
+    video = next(video for row in catalog.usable if (video := catalog.video(row)).access == "frames")
+    frames_U = np.array([0, 5, 11])
+
+    @pipeline_def(batch_size=3, num_threads=1, device_id=None)
+    def graph():
+        files = fn.external_source(lambda: list(read_pictures(video, frames_U)), batch=True, dtype=types.UINT8, ndim=1)
+        return fn.decoders.image(files, adjust_orientation=False)
+
+    (expected,) = graph().run()
+    np.testing.assert_array_equal(JPEG.content(video, frames_U, None, None).frames, expected.as_array())

@@ -241,7 +241,7 @@ def test_what_is_no_readable_file_is_quarantined_without_being_opened(listed, pr
         listener.bind("socket.mp4")
     reasons = {
         "missing.mp4": "no such file",
-        "folder.mp4": "a folder, not a file (data.decoder=jpeg reads folders of pictures)",
+        "folder.mp4": "holds no img_00001.jpg; is data.frame_pattern=img_{:05}.jpg right?",
         "pipe.mp4": "a pipe, not a file",
         "socket.mp4": "a socket, not a file",
         "/dev/zero": "a device, not a file",

@@ -137,7 +137,7 @@ def test_a_scan_names_missing_folders_and_files_in_their_place(tmp_path):
     (tmp_path / "file").write_text("")
     assert reasons(write_list(tmp_path, ["good 12 0", "gone 12 1", "file 12 2"])) == {
         "gone": "no such file",
-        "file": "not a folder of pictures, which data.decoder=jpeg reads",
+        "file": "is empty (0 bytes)",
     }
 
 
@@ -162,18 +162,12 @@ def test_another_pattern_is_another_scan(tmp_path):
     assert list(reasons(source)) == ["one"]
 
 
-def test_a_folder_is_no_video_without_the_jpeg_decoder(tmp_path):
+def test_a_list_may_mix_videos_and_folders(tmp_path):
     write_folder(tmp_path / "one")
-    with pytest.raises(DataError, match=r"data.decoder=jpeg reads folders of pictures"):
-        load_catalog(
-            write_list(tmp_path, ["one 12 0"]), replace(make_data(""), decoder="auto", format="path_frames_label")
-        )
-
-
-def test_a_catalogue_of_another_decoder_is_not_read(tmp_path):
-    config = make_config(write_set(tmp_path))
-    with pytest.raises(DataError, match=r"was scanned for another data.decoder"):
-        build_loader(with_section(config, "data", decoder="jpeg"), "train")
+    write_video(tmp_path / "two.mp4", "libx264", 9)
+    catalog = load_catalog(write_list(tmp_path, ["one 0", "two.mp4 1"]), Data(train="all.list"))
+    assert [catalog.video(row).access for row in catalog.usable] == ["frames", "ranged"]
+    assert catalog.frames_N.tolist() == [12, 9]
 
 
 # The command, and clips
