@@ -43,7 +43,7 @@ def train(settings: Config, args: Namespace) -> None:
     if args.dry_run:
         dry_run(settings, args.weights)
     else:
-        run(settings, resume=args.resume, fresh=args.fresh, weights=args.weights)
+        run(settings, resume=args.resume, fresh=args.fresh, weights=args.weights, recipe=args.config)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from configs import ConfigError
 from engine.files import end_last_line, read_lines, temporary_file
 
 RECORD = ".tsm-dali.jsonl"
+LARGE = 2**24  # bytes of a file whose size and time stand for its content, which would take long to hash
 _TITLE = "files that tsm-dali wrote into this folder; it replaces those that have not changed since"
 
 
@@ -39,6 +40,7 @@ class Outputs:
     def __init__(self, sources: Iterable[str | os.PathLike] = (), force: bool = False):
         self._sources = {identity for source in sources if source and (identity := _identity(source))}
         self._force = force
+        self._growing: set[tuple[int, int]] = set()  # files that `append` has checked
 
     def check(self, *paths: Path) -> None:
         """Raise ConfigError if one of these files may not be written. To be called before the work."""
@@ -88,15 +90,51 @@ class Outputs:
             os.fsync(file.fileno())
             self.place(temporary, path)
 
-    def place(self, made: Path, path: Path) -> None:
-        """Move a finished file to `path`. Raises ConfigError."""
-        sha256 = _sha256(made)
+    def place(self, made: Path, path: Path, sha256: str | None = None) -> None:
+        """Move a finished file to `path`; `sha256` is its hash, if known. Raises ConfigError."""
+        sha256 = sha256 or _sha256(made)
         if _sha256(path) == sha256:  # also if it is the user's: its content is the result
             made.unlink()
             return
         self.check(path)
-        _record(path, sha256)
-        os.replace(made, path)
+        _record(path, _entry(made, sha256))
+        made.replace(path)
+
+    def append(self, path: Path, line: str) -> None:
+        """Add a line to a text file, which is made if there is none. Raises ConfigError if it is not a result."""
+        if _is_device(path):
+            with path.open("a") as file:
+                file.write(f"{line}\n")
+        elif not os.path.lexists(path):
+            with temporary_file(path.parent, encoding="utf-8") as (made, file):
+                file.write(f"{line}\n")
+                file.flush()
+                _record(path, _entry(made, _sha256(made)) | {"grows": True})
+                made.replace(path)
+        else:
+            if (identity := _identity(path)) not in self._growing:
+                self.check(path)
+                end_last_line(path)
+                self._growing.add(identity)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+
+    def rewrite(self, path: Path, text: str) -> None:
+        """Replace the content of a file that `append` adds to. Raises ConfigError."""
+        self.write({path: text})
+        record_growing(path)
+
+    def remove(self, *folders: Path) -> None:
+        """Remove the results in these folders, and their records. Raises ConfigError if one is a source."""
+        found = [path for folder in folders for path in results(folder)]
+        for path in found:
+            if _identity(path) in self._sources:
+                raise ConfigError(f"{path}: is a source of this command, which is never removed; keep a copy elsewhere")
+        for path in found:
+            path.unlink()
+        for folder in folders:
+            if next(_entries(folder), None):
+                (folder / RECORD).unlink()
 
     @contextmanager
     def growing(self, path: Path, **text: str) -> Iterator[IO]:
@@ -107,20 +145,44 @@ class Outputs:
                 yield file
             return
         with temporary_file(path.parent, "w", **text) as (temporary, file):
-            os.replace(temporary, path)
+            temporary.replace(path)
             try:
                 yield file
             finally:
                 with suppress(OSError):
                     file.flush()
                     if _identity(path) == _identity(file.fileno()):
-                        _record(path, _sha256(path))
+                        _record(path, _entry(path, _sha256(path)))
 
 
 def is_result(path: Path) -> bool:
-    """Tell whether a file is a result of this project as it was written."""
-    names = [entry.get("sha256") for entry in _entries(path.parent) if entry.get("name") == path.name]
-    return bool(names) and _sha256(path) in names
+    """Tell whether a file is a result of this project as it was written, or has since grown by its own appends."""
+    entries = [entry for entry in _entries(path.parent) if entry.get("name") == path.name]
+    if not entries or not _is_plain(path):
+        return False
+    status = os.stat(path)
+    if status.st_size >= LARGE and any(_stamp(entry) == [status.st_size, status.st_mtime_ns] for entry in entries):
+        return True
+    sizes = {entry.get("bytes") for entry in entries if entry.get("grows")}
+    heads = {_sha256(path, size) for size in sizes if isinstance(size, int) and status.st_size >= size}
+    return any(entry.get("sha256") in (heads if entry.get("grows") else {_sha256(path)}) for entry in entries)
+
+
+def is_recorded(path: Path) -> bool:
+    """Tell whether a file of this name was written by this project, changed since or not."""
+    return any(entry.get("name") == path.name for entry in _entries(path.parent))
+
+
+def results(folder: Path) -> list[Path]:
+    """List the results in a folder that are as they were written."""
+    paths = (folder / name for name in dict.fromkeys(str(entry.get("name")) for entry in _entries(folder)))
+    return [path for path in paths if path.parent == folder and is_result(path)]
+
+
+def record_growing(path: Path) -> None:
+    """Record a file that another library appends to; it must hold a first part that no other file begins with."""
+    if _is_plain(path):
+        _record(path, _entry(path, _sha256(path)) | {"grows": True})
 
 
 def _entries(folder: Path) -> Iterator[dict]:
@@ -131,15 +193,24 @@ def _entries(folder: Path) -> Iterator[dict]:
         yield from entries
 
 
-def _record(path: Path, sha256: str) -> None:
+def _entry(made: Path, sha256: str) -> dict:
+    status = os.stat(made)
+    return {"sha256": sha256, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _stamp(entry: dict) -> list:
+    return [entry.get("bytes"), entry.get("mtime_ns")]
+
+
+def _record(path: Path, entry: dict) -> None:
     """Add a file to the record of its folder, before it is there: so it is known whenever a kill comes."""
     record = path.parent / RECORD
-    line = json.dumps({"name": path.name, "sha256": sha256}) + "\n"
+    line = json.dumps({"name": path.name, **entry}) + "\n"
     if not os.path.lexists(record):
         with temporary_file(record.parent, "w", encoding="utf-8") as (temporary, file):
             file.write(json.dumps({"about": _TITLE}) + "\n" + line)
             file.flush()
-            os.replace(temporary, record)
+            temporary.replace(record)
     elif _is_plain(record) and next(read_lines(record), None) == {"about": _TITLE} and os.stat(record).st_nlink == 1:
         end_last_line(record)
         with record.open("a", encoding="utf-8") as file:
@@ -169,12 +240,12 @@ def _is_device(path: Path) -> bool:
     return False
 
 
-def _sha256(path: Path) -> str | None:
-    """Hash a regular file; None for anything else."""
+def _sha256(path: Path, size: int | None = None) -> str | None:
+    """Hash a regular file, or its first `size` bytes; None for anything else."""
     if not _is_plain(path):
         return None
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return _digest(file.read(size)) if size else hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(content: bytes) -> str:

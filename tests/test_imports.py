@@ -31,8 +31,8 @@ FLOORS = {  # inside a package, lowest first: a floor imports from those below i
     ),
     "models": ({"errors", "shift"}, {"backbones"}, {"recognizer"}, {"cost", "streaming", "weights"}),
     "engine": (
-        {"apex", "exits", "files"},
-        {"logs"},
+        {"apex", "exits", "files", "locks"},
+        {"logs", "outputs"},
         {"console", "distributed"},
         {"loaders", "program", "runtime"},
         {"evaluation"},

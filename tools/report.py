@@ -14,19 +14,21 @@ if __name__ == "__main__":
     exits.exit_quietly_until_started()
 
 from configs import cli
+from engine import outputs
 
 
 def main() -> int:
     exits.exit_quietly_until_started()
     parser = cli.Parser(prog="report.py", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder that train.py wrote")
+    outputs.add_force_argument(parser)
     args = parser.parse_args()
     from engine import program
     from engine.runs import report
 
     def work() -> None:
         for folder in args.runs:
-            print(report.write(folder))
+            print(report.write(folder, outputs.Outputs(force=args.force)))
 
     return program.run("report.py", work)
 

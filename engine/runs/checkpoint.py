@@ -23,11 +23,13 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from engine.files import lack_of_room, replace_file, replacing
+from engine.files import lack_of_room, temporary_file
+from engine.outputs import Outputs, is_recorded, is_result
 from models import CheckpointError
 
 NAME = re.compile(r"step-(\d{8})\.pt")
 logger = logging.getLogger(__name__)
+TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}")
 SPARE = 1.2  # free space asked for, as a multiple of the tensors to be written
 
 
@@ -57,18 +59,24 @@ def step_file(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.pt"
 
 
-def save(path: Path, payload: dict, **note: object) -> None:
+def save(path: Path, payload: dict, outputs: Outputs | None = None, **note: object) -> None:
     """Write a checkpoint; `note` goes into the sidecar, for people. Raises CheckpointError.
 
-    Refused: weights that are not finite (resuming from them would be useless), and a disk too full to take the file.
+    Refused: weights that are not finite (resuming from them would be useless), a disk too full to take the file, and a
+    file in the way that `outputs` may not replace (ConfigError).
     """
+    outputs = outputs or Outputs()
+    outputs.check(path, sidecar(path))
     _refuse_unfinite(payload["model"], path)
     _refuse_full_disk(path.parent, payload)
     try:
-        with replacing(path, "wb") as file:
+        with temporary_file(path.parent, "wb") as (made, file):
             hashing = _Hashing(file)
             torch.save(payload, hashing)
-            replace_file(_sidecar(path), json.dumps({**hashing.facts(), **note}, indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+            outputs.write({sidecar(path): json.dumps({**hashing.facts(), **note}, indent=1)})
+            outputs.place(made, path, hashing.facts()["sha256"])
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise CheckpointError(f"{path}: cannot be written ({error}); earlier checkpoints are untouched") from error
@@ -89,10 +97,10 @@ def load(path: Path) -> dict:
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint's files, or None."""
     try:
-        facts = json.loads(_sidecar(path).read_text())
+        facts = json.loads(sidecar(path).read_text())
         size, sha256 = facts["bytes"], facts["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
-        return f"its sidecar {_sidecar(path).name} is missing or unreadable"
+        return f"its sidecar {sidecar(path).name} is missing or unreadable"
     if not path.is_file():
         return "there is no such file"
     if path.stat().st_size != size:
@@ -105,7 +113,7 @@ def damage(path: Path) -> str | None:
 def note(path: Path) -> dict:
     """What the sidecar says, or nothing where there is none."""
     try:
-        return json.loads(_sidecar(path).read_text())
+        return json.loads(sidecar(path).read_text())
     except (OSError, ValueError):
         return {}
 
@@ -134,21 +142,29 @@ def latest(folder: Path) -> Path | None:
 def set_aside_newer(path: Path) -> None:
     """Rename the checkpoints newer than `path`, which `latest` has found damaged, so that it looks no more."""
     for newer in steps(path.parent):
-        if newer > path:
-            newer.replace(newer.with_name(f"{newer.name}.damaged"))
+        if newer > path and is_recorded(newer):
+            set_aside(newer)
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged checkpoint to a name that is free."""
+    names = (path.with_name(f"{path.name}.damaged{number}") for number in ["", *map("-{}".format, range(2, 1000))])
+    path.rename(next(name for name in names if not os.path.lexists(name)))
 
 
 def tidy(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what killed writers left behind."""
-    leftovers = list(folder.glob(".tmp-*"))
-    for path in [*leftovers, *(file for old in steps(folder)[keep:] for file in (old, _sidecar(old)))]:
+    """Remove all but the newest `keep` checkpoints that a run wrote, and what killed writers left behind."""
+    leftovers = [path for path in folder.glob(".tmp-*") if TEMPORARY.fullmatch(path.name)]
+    old = [file for old in steps(folder)[keep:] for file in (old, sidecar(old)) if is_result(file)]
+    for path in [*leftovers, *old]:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             logger.warning(f"{path} cannot be removed: {error.strerror}")
 
 
-def _sidecar(path: Path) -> Path:
+def sidecar(path: Path) -> Path:
+    """Return the name of the file with the size and sha256 of a checkpoint."""
     return path.with_name(f"{path.name}.json")
 
 

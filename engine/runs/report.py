@@ -19,7 +19,8 @@ from configs import Config, ConfigError, flat
 from engine.console import duration
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
-from engine.files import read_lines, replacing
+from engine.files import read_lines
+from engine.outputs import Outputs
 from engine.runs import html, plots
 from engine.runs.html import Share, Table
 
@@ -29,14 +30,16 @@ MOST_NAMED = 100  # unreadable videos
 Fact = tuple[str, object, object]  # name, value, note
 
 
-def write(folder: Path) -> Path:
-    """Write the report of a run's folder and return its path. Raises ConfigError if the folder holds no run."""
+def write(folder: Path, outputs: Outputs | None = None) -> Path:
+    """Write the report of a run's folder and return its path.
+
+    Raises ConfigError if the folder holds no run, or another report.html is in the way.
+    """
     if not (folder / "status.json").exists():
         raise ConfigError(f"{folder}: holds no run; name a folder such as runs/NAME, which train.py writes")
     path = folder / "report.html"
     page = html.render("report.html.j2", title=folder.resolve().name, **_content(folder))
-    with replacing(path, "wb") as file:
-        file.write(page.encode(errors="replace"))
+    (outputs or Outputs()).write({path: page}, errors="replace")
     return path
 
 

@@ -12,24 +12,24 @@ report.html                          all of it as a page for people; see `report
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
 import os
-import platform
 import shlex
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import configs
 from configs import Config, ConfigError
 from dali_pipes.errors import Unreadable
-from engine.files import end_last_line, read_lines, replace_file
+from engine.files import read_lines
+from engine.locks import InUse, take_lock
+from engine.outputs import Outputs, is_result, record_growing
+from engine.runs import checkpoint
 from engine.runs.environment import environment, now
 
 if TYPE_CHECKING:
@@ -38,68 +38,95 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def open_run(config: Config, *, resume: bool = False, fresh: bool = False) -> RunFolder:
-    """The folder of the run that `config` names, with how it came about written down. Raises as `RunFolder` does."""
-    run = RunFolder(Path(config.train.runs) / config.train.name, resume=resume, fresh=fresh)
+LOCK = ".tsm-dali.lock"
+WHOLE = ("config.yaml", "env.json", "val_last.json", "val_best.json", "status.json", "report.html")
+GROWING = ("command.txt", "log.txt", "metrics.jsonl", "quarantine.jsonl")
+
+
+def open_run(
+    config: Config, *, resume: bool = False, fresh: bool = False, sources: Iterable[str | None] = ()
+) -> RunFolder:
+    """Open the folder of the run that `config` names, and write the settings and the command into it.
+
+    `sources` are files that the command reads apart from those that `config` names. Raises as `RunFolder` does.
+    """
+    data = config.data
+    sources = [*sources, data.train, data.val, data.test, data.class_names, config.model.pretrained]
+    folder = Path(config.train.runs) / config.train.name
+    run = RunFolder(folder, resume=resume, fresh=fresh, outputs=Outputs(filter(None, sources)))
     run.describe(configs.to_yaml(config), settings=configs.fingerprint(config))
     return run
 
 
 class RunFolder:
-    """One run's folder, held against a second trainer for as long as this process lives."""
+    """One run's folder, locked against a second trainer for as long as this process lives."""
 
-    def __init__(self, folder: Path, *, resume: bool = False, fresh: bool = False):
-        """Raises ConfigError where the folder is in use, or holds a run that is neither to be resumed nor removed."""
+    def __init__(self, folder: Path, *, resume: bool = False, fresh: bool = False, outputs: Outputs | None = None):
+        """Open the folder; `fresh` removes what an earlier run wrote into it, and nothing else.
+
+        Raises ConfigError if the folder is in use, holds a run that is neither to be resumed nor removed, or holds a
+        file with the name of one of the run's that no run wrote, or that has changed since.
+        """
         self.folder = folder
+        self.outputs = outputs or Outputs()
         self.checkpoints = folder / "checkpoints"
         self.best = folder / "best.pt"
         with _writable(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("a+")
-            self._take_lock()
-        if (folder / "status.json").exists() and fresh:
+            self._lock = self._take_lock()
+        for part in (self.checkpoints, folder / "tb"):
+            if part.is_symlink():
+                raise ConfigError(f"train.name: {part} is a link, maybe to the files of another run; remove it")
+        if fresh:
             self._remove_run()
-        begun = self.best.exists() or any(self.checkpoints.glob("*.pt"))
+        begun = self.best.exists() or bool(checkpoint.steps(self.checkpoints))
         if begun and not resume:  # what failed before its first checkpoint is no run to lose
             raise ConfigError(
                 f"train.name: {folder} already holds a run; go on with --resume, remove it with --fresh, "
                 "or choose another train.name"
+                if not fresh
+                else f"train.name: {folder} holds checkpoints that its run did not write, or that have changed since; "
+                "move them, or choose another train.name"
             )
+        self._refuse_in_the_way()
         self.checkpoints.mkdir(exist_ok=True)
         self._board = TensorBoardLog(folder / "tb")
-        for name in ("log.txt", "metrics.jsonl", "quarantine.jsonl"):
-            end_last_line(folder / name)
         self._quarantined = {(entry["split"], entry["row"]) for entry in read_lines(folder / "quarantine.jsonl")}
 
-    def _take_lock(self) -> None:
-        """The kernel drops the lock with the process that held it, however that ends: it is never stale."""
+    def _take_lock(self) -> IO[str]:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip()
+            return take_lock(self.folder / LOCK)
+        except InUse as holder:
             raise ConfigError(
                 f"train.name: {self.folder} is in use by {holder}; wait for it, or choose another train.name"
             ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {platform.node()}")
-        self._lock.flush()
 
     def _remove_run(self) -> None:
-        """Empty the folder, but for the lock."""
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != ".lock":
-                path.unlink()
+        """Remove what a run of this name wrote and nobody has changed since."""
+        settings = self.folder / "config.yaml"
+        if is_result(settings) and (name := configs.load(settings).train.name) != self.folder.name:
+            raise ConfigError(f"train.name: {self.folder} holds the run {name}; --fresh removes only a run of its name")
+        self.outputs.remove(self.folder, self.checkpoints, self.folder / "tb")
+        for folder in (self.checkpoints, self.folder / "tb"):
+            with suppress(OSError):  # not empty, or not there
+                folder.rmdir()
+
+    def _refuse_in_the_way(self) -> None:
+        paths = [self.folder / name for name in (*WHOLE, *GROWING)]
+        for path in [*paths, self.best, checkpoint.sidecar(self.best)]:
+            if os.path.lexists(path) and not is_result(path):
+                raise ConfigError(
+                    f"train.name: {path} is in the way: no run wrote it, or it has changed since; "
+                    "move it, or choose another train.name"
+                )
 
     def describe(self, config_yaml: str, **more: object) -> None:
         """Write how the run came about; a resumed run's files are those of its last start."""
         with _writable(self.folder):
-            replace_file(self.folder / "config.yaml", config_yaml)
-            replace_file(self.folder / "env.json", json.dumps({**environment(), **more}, indent=1) + "\n")
-            with (self.folder / "command.txt").open("a") as file:
-                file.write(f"{now()}  {shlex.join(sys.argv)}\n")
+            texts = {"config.yaml": config_yaml, "env.json": json.dumps({**environment(), **more}, indent=1) + "\n"}
+            self.outputs.write({self.folder / name: text for name, text in texts.items()})
+            for name in ("command.txt", "log.txt"):
+                self.outputs.append(self.folder / name, f"{now()}  {shlex.join(sys.argv)}")
 
     def metrics(self, kind: str, step: int, **numbers: object) -> None:
         """Add a line for programs to metrics.jsonl. JSON has no infinity: a number that is not finite becomes null."""
@@ -109,14 +136,16 @@ class RunFolder:
 
     def result(self, which: str, content: dict) -> None:
         """Replace what an evaluation found; `which` is `last` or `best`."""
-        with _as_warning():
-            replace_file(self.folder / f"val_{which}.json", json.dumps(content) + "\n")
+        self._replace(f"val_{which}.json", content)
 
     def rewind(self, step: int) -> None:
         """Forget the metrics after `step`, from which the run goes on."""
         path = self.folder / "metrics.jsonl"
         kept = [json.dumps(entry) + "\n" for entry in read_lines(path) if entry["step"] <= step]
-        replace_file(path, "".join(kept))
+        if kept:
+            self.outputs.rewrite(path, "".join(kept))
+        elif is_result(path):
+            path.unlink()
         self._board.rewind(step)
 
     def has_metrics(self, kind: str, step: int) -> bool:
@@ -134,14 +163,17 @@ class RunFolder:
     def status(self, state: str, step: int, **more: object) -> None:
         """Replace status.json. `state` is running, preempted, finished or failed: torchrun's exit codes hide it."""
         status = {"state": state, "step": step, **more, "time": now()}
-        with _as_warning():
-            replace_file(self.folder / "status.json", json.dumps(status) + "\n")
+        self._replace("status.json", status)
         if state != "running":
             self._board.close()
 
     def _append(self, name: str, line: str) -> None:
-        with _as_warning(), (self.folder / name).open("a") as file:
-            file.write(line + "\n")
+        with _as_warning():
+            self.outputs.append(self.folder / name, line)
+
+    def _replace(self, name: str, content: dict) -> None:
+        with _as_warning():
+            self.outputs.write({self.folder / name: json.dumps(content) + "\n"})
 
 
 def _unwritable(number: object) -> bool:
@@ -162,7 +194,7 @@ def _as_warning() -> Iterator[None]:
     """A full disk costs lines of a log, not the training."""
     try:
         yield
-    except OSError as error:
+    except (OSError, ConfigError) as error:
         logger.warning(error)
 
 
@@ -194,7 +226,11 @@ class TensorBoardLog:
     def _open(self, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        before = set(self._folder.glob("*"))
         self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
+        self._writer.flush()
+        for path in set(self._folder.glob("*")) - before:
+            record_growing(path)
 
     def _write(self, kind: str, step: int, numbers: dict[str, object]) -> None:
         for name, number in numbers.items():

@@ -204,6 +204,8 @@ class Trainer:
         so_far = -1 if checkpoint.damage(best) else checkpoint.note(best)["top1"]
         if result.top1 > so_far:
             self.run.result("best", self._described(result))  # first: a kill in between, and both are made again
+            if best.exists() and checkpoint.damage(best):
+                checkpoint.set_aside(best)
             checkpoint.save(best, self.training.weights(), step=self.training.step, **result.numbers())
 
     def _described(self, result: Result) -> dict:

@@ -22,15 +22,19 @@ def run(
     resume: bool = False,
     fresh: bool = False,
     weights: str | None = None,
+    recipe: str | None = None,
     open_loader: OpenLoader = loaders.open_loader,
 ) -> tuple[bool, Training]:
     """Train what `settings` describe, on the ranks that torchrun started; returns (finished, training).
 
-    `finished` is False if a signal stopped the run. `open_loader` is called with (config, split, device).
+    `recipe` and `weights` name files, which are never replaced. `finished` is False if a signal stopped the run.
+    `open_loader` is called with (config, split, device).
     """
     config = runtime.resolve(settings)
     with distributed.processes(config.runtime.device):
-        folder = distributed.on_rank_zero(lambda: run_folder.open_run(settings, resume=resume, fresh=fresh))
+        folder = distributed.on_rank_zero(
+            lambda: run_folder.open_run(settings, resume=resume, fresh=fresh, sources=[recipe, weights])
+        )
         with logs.copied_to(folder.folder / "log.txt") if folder else nullcontext():
             state = distributed.on_rank_zero(lambda: training.saved_state(folder.checkpoints))
             state = distributed.from_rank_zero(state)

@@ -1,6 +1,7 @@
 """Results replace nothing but results that nobody has changed."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -123,7 +124,7 @@ def test_a_kill_before_a_file_is_in_place_leaves_it_a_result(tmp_path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", killed)
+        patch.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             Outputs().write({file: "new"})
     assert file.read_text() == "old"

@@ -1,5 +1,6 @@
 """Checkpoints against what happens to files: kills, bit rot, full disks, hostile content."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -9,10 +10,12 @@ import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
 
+from engine.outputs import RECORD
 from engine.runs import checkpoint
 from models import CheckpointError
 
@@ -158,20 +161,28 @@ def test_a_kill_between_the_two_renames_leaves_the_older_checkpoint_and_no_damag
 
 def test_only_the_newest_are_kept_and_nothing_else_is_touched(tmp_path):
     saved(tmp_path, 1, 2, 10)
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / ".tmp-step-00000003.pt").write_text("half")
+    for mine in ("notes.txt", ".tmp-mine", "step-00000001.pt", "step-00000000.pt"):
+        (tmp_path / mine).write_text("mine")
+    (tmp_path / ".tmp-0123456789abcdef").write_text("half")
     checkpoint.tidy(tmp_path, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".tmp-mine",
+        RECORD,
         "notes.txt",
+        "step-00000000.pt",
+        "step-00000001.pt",
         *(f"step-{step:08d}.pt{end}" for step in (2, 10) for end in ("", ".json")),
     ]
 
 
-def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning(tmp_path, caplog):
-    saved(tmp_path, 2, 3)
-    checkpoint.step_file(tmp_path, 1).mkdir()
+def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch, caplog):
+    saved(tmp_path, 1, 2, 3)
+    monkeypatch.setattr(Path, "unlink", mock.Mock(side_effect=PermissionError(errno.EPERM, "Operation not permitted")))
     checkpoint.tidy(tmp_path, keep=2)
-    assert len(caplog.messages) == 1 and "step-00000001.pt cannot be removed" in caplog.messages[0]
+    removal = "step-00000001.pt{} cannot be removed: Operation not permitted"
+    assert [message.partition("/step")[2] for message in caplog.messages] == [
+        removal.format(end).removeprefix("step") for end in ("", ".json")
+    ]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -4,18 +4,24 @@ import errno
 import json
 import multiprocessing
 import os
+import platform
 import resource
 import signal
+from contextlib import suppress
+from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 
 from configs import ConfigError, load, to_yaml
 from engine.files import read_lines
 from engine.logs import start_logging
-from engine.runs import run_folder
+from engine.outputs import Outputs
+from engine.runs import checkpoint, run_folder
 from engine.runs.environment import environment
-from engine.runs.run_folder import RunFolder
+from engine.runs.run_folder import GROWING, LOCK, WHOLE, RunFolder
+from tests.support.trees import plant
 
 
 def test_folder_says_how_the_run_came_about(tmp_path, monkeypatch):
@@ -51,22 +57,119 @@ def test_a_run_that_failed_before_its_first_checkpoint_can_simply_be_started_aga
 
 def test_a_disk_that_is_full_before_the_run_has_begun_is_said_in_a_line(tmp_path, monkeypatch):
     config = load("demo.yaml", [f"train.runs={tmp_path}"])
-    monkeypatch.setattr(
-        run_folder, "replace_file", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
-    )
+    full = mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    monkeypatch.setattr(run_folder.Outputs, "write", full)
     with pytest.raises(ConfigError, match=r"demo cannot be written \(No space left on device\); name another folder"):
         run_folder.open_run(config)
 
 
 def test_fresh_removes_what_the_run_has(tmp_path):
-    run = RunFolder(tmp_path)
-    run.status("finished", 3)
-    run.metrics("train", step=1)
-    (run.checkpoints / "step-00000003.pt").write_text("weights")
-    del run  # and with it the lock
+    write_run(tmp_path)
     RunFolder(tmp_path, fresh=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "checkpoints"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "checkpoints"]
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def write_run(folder):
+    """Write all that a run writes into its folder, as train.py does; the name of the run is the folder's."""
+    config = load("demo.yaml", [f"train.runs={folder.parent}", f"train.name={folder.name}"])
+    run = run_folder.open_run(config)
+    weights = {"model": {"weight": torch.zeros(3)}}
+    checkpoint.save(checkpoint.step_file(run.checkpoints, 3), weights)
+    checkpoint.save(run.best, weights, top1=0.5)
+    run.rewind(0)
+    for step in (1, 2):
+        run.metrics("train", step=step, loss=1.0)
+    run.quarantine("train", [(3, "a.mp4", "is empty")])
+    for which in ("last", "best"):
+        run.result(which, {"top1": 0.5})
+    run.status("finished", 3)
+    run.outputs.write({folder / "report.html": "report"})
+
+
+def content(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_fresh_keeps_what_a_user_keeps_or_has_changed_in_the_folder_of_a_run(tmp_path):
+    write_run(tmp_path)
+    mine = {"recipe.yaml": "mine", "data/a.mp4": "video", "tb/mine": "x", "checkpoints/kept.pt": "weights", "env": "1"}
+    plant(tmp_path, mine)
+    (tmp_path / "best of all.pt").hardlink_to(tmp_path / "best.pt")
+    weights = (tmp_path / "best.pt").read_bytes()
+    RunFolder(tmp_path, fresh=True)
+    kept = {str(name): found for name, found in content(tmp_path).items()}
+    assert kept.pop(LOCK) and kept.pop("best of all.pt") == weights
+    assert {name: found.decode() for name, found in kept.items()} == mine
+
+
+RUN_FILES = [*WHOLE, *GROWING, "best.pt", "best.pt.json", "checkpoints/step-00000003.pt"]
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+@pytest.mark.parametrize("how", [{}, {"fresh": True}, {"resume": True}], ids=str)
+def test_a_users_file_with_the_name_of_a_runs_file_stays(tmp_path, name, how):
+    """Before the first run, and in place of a file of the run."""
+    for folder, written in ((tmp_path / "new", False), (tmp_path / "old", True)):
+        folder.mkdir()
+        if written:
+            write_run(folder)
+            (folder / name).unlink()
+        plant(folder, {name: "mine"})
+        with suppress(ConfigError):
+            RunFolder(folder, **how).status("running", 0)
+        assert (folder / name).read_text() == "mine"
+
+
+def test_a_link_to_the_checkpoints_of_another_run_is_refused(tmp_path):
+    write_run(tmp_path / "a")
+    before = content(tmp_path / "a")
+    for name in ("checkpoints", "tb"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).symlink_to(tmp_path / "a" / name)
+        for how in ({}, {"fresh": True}, {"resume": True}):
+            with pytest.raises(ConfigError, match=f"{name} is a link, maybe to the files of another run"):
+                RunFolder(tmp_path / name, **how)
+    assert content(tmp_path / "a") == before
+
+
+def test_fresh_removes_no_run_of_another_name(tmp_path):
+    write_run(tmp_path / "a")
+    (tmp_path / "b").symlink_to("a")
+    before = content(tmp_path / "a")
+    with pytest.raises(ConfigError, match="holds the run a; --fresh removes only a run of its name"):
+        RunFolder(tmp_path / "b", fresh=True)
+    assert content(tmp_path / "a") == before | {Path(LOCK): (tmp_path / "a" / LOCK).read_bytes()}
+
+
+@pytest.mark.parametrize("source", ["best.pt", "config.yaml", "checkpoints/step-00000003.pt"])
+def test_fresh_removes_no_source_of_its_command(tmp_path, source):
+    write_run(tmp_path)
+    before = content(tmp_path)
+    with pytest.raises(ConfigError, match=f"{source}: is a source of this command, which is never removed"):
+        RunFolder(tmp_path, fresh=True, outputs=Outputs([tmp_path / source]))
+    assert content(tmp_path) == before
+
+
+def test_a_run_works_without_flock_and_is_locked_while_its_process_lives(tmp_path, monkeypatch, caplog):
+    refuse = mock.Mock(side_effect=OSError(errno.ENOSYS, "Function not implemented"))
+    monkeypatch.setattr("engine.locks.fcntl.flock", refuse)
+    RunFolder(tmp_path).status("running", 3)
+    assert "this file system has no locks" in caplog.text
+    RunFolder(tmp_path, resume=True)
+    (tmp_path / LOCK).write_text(f"process {os.getppid()} on {platform.node()}")
+    with pytest.raises(ConfigError, match=f"is in use by process {os.getppid()} on"):
+        RunFolder(tmp_path, resume=True)
+    for gone in ("process 4194303 on another machine", f"process {2**22 + 1} on {platform.node()}"):
+        (tmp_path / LOCK).write_text(gone)
+        RunFolder(tmp_path, resume=True)
+
+
+def test_a_users_file_with_the_name_of_the_lock_stays(tmp_path):
+    (tmp_path / LOCK).write_text("mine")
+    with pytest.raises(ConfigError, match="not a lock of tsm-dali"):
+        RunFolder(tmp_path)
+    assert (tmp_path / LOCK).read_text() == "mine"
 
 
 def test_fresh_leaves_a_folder_that_is_no_run_alone(tmp_path):

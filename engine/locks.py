@@ -1,0 +1,73 @@
+"""Locks that end with their process, on file systems with and without flock."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import platform
+import re
+from pathlib import Path
+from typing import IO
+
+logger = logging.getLogger(__name__)
+_HOLDER = re.compile(r"process (\d+) on (.*)")
+_UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+
+
+class InUse(Exception):
+    """Another process holds the lock; the message says which."""
+
+
+def take_lock(path: Path) -> IO[str]:
+    """Lock a file, which is made if there is none, until the returned file is closed or the process ends.
+
+    Raises InUse if another process holds it, OSError if the file cannot be written or is another's. Without flock (some
+    NFS, Lustre and FUSE mounts) the file names its holder, which is trusted while that process lives on this machine.
+    """
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
+    try:
+        held = _flock(file)
+        holder = file.read().strip()
+        if holder and not _HOLDER.fullmatch(holder):
+            raise FileExistsError(errno.EEXIST, "in the way: not a lock of tsm-dali", str(path))
+        if held is False or (held is None and _lives(holder)):
+            raise InUse(holder)
+        if held is None:
+            logger.warning(f"{path}: this file system has no locks; do not use the folder from two machines at once")
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _flock(file: IO[str]) -> bool | None:
+    """Lock an open file; False if another process holds the lock, None if the file system has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return None
+
+
+def _lives(holder: str) -> bool:
+    """Tell whether a holder is another process of this machine that still runs."""
+    found = _HOLDER.fullmatch(holder)
+    if not found or found[2] != platform.node() or int(found[1]) == os.getpid():
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
