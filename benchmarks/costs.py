@@ -23,6 +23,7 @@ NETWORKS: list[dict] = [
     {},
     {"frames": 16},
     {"non_local": True},
+    {"backbone": "resnet50_vd", "leaky_slope": 0.01},
     {"backbone": "resnet101"},
     {"backbone": "resnet101", "non_local": True},
     {"backbone": "resnet34"},

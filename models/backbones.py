@@ -11,52 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import MobileNetV2, ResNet
 from torchvision.models.mobilenetv2 import InvertedResidual
-from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.resnet import Bottleneck
 
 from configs import ConfigError
 from configs.schema import Model
-from models.shift.conv import FORMS, ShiftedConv2d, conv_with_skip
+from models.resnets import RESNETS, build_resnet, use_leaky_relus
+from models.shift.conv import FORMS, ShiftedConv2d
 
 DEEP = 23  # with a stage of this many blocks, MIT shifts in every second block of all stages
 ATTENDING = {"layer2": (0, 2), "layer3": (0, 2, 4)}  # the blocks that MIT's non-local blocks follow
-
-
-class ShiftableBottleneck(Bottleneck):
-    """torchvision's Bottleneck, except that the skip connection reads the input through the first convolution.
-
-    A folded shift then adds the gradients of both paths in one pass.
-    """
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        y_NCHW, x_NCHW = conv_with_skip(self.conv1, x_NCHW)
-        y_NCHW = self.conv2(self.relu(self.bn1(y_NCHW)))
-        y_NCHW = self.bn3(self.conv3(self.relu(self.bn2(y_NCHW))))
-        y_NCHW += x_NCHW if self.downsample is None else self.downsample(x_NCHW)
-        return self.relu(y_NCHW)
-
-
-RESNETS = {
-    "resnet18": (BasicBlock, [2, 2, 2, 2]),
-    "resnet34": (BasicBlock, [3, 4, 6, 3]),
-    "resnet50": (ShiftableBottleneck, [3, 4, 6, 3]),
-    "resnet101": (ShiftableBottleneck, [3, 4, 23, 3]),
-}
-
-
-class SlimResNet(ResNet):
-    """torchvision's ResNet with `width` channels in its stem instead of 64, and all other layers in proportion."""
-
-    def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int], width: int, num_classes: int):
-        self.width = width  # set first: the parent's __init__ calls _make_layer
-        super().__init__(block, layers)
-        self.fc = nn.Linear(8 * width * block.expansion, num_classes)
-
-    def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
-        if planes == 64:  # the first stage: replace the stem of 64 channels that the parent has just made
-            self.inplanes = self.width
-            self.conv1 = nn.Conv2d(3, self.width, kernel_size=7, stride=2, padding=3, bias=False)
-            self.bn1 = nn.BatchNorm2d(self.width)
-        return super()._make_layer(block, planes * self.width // 64, blocks, stride, dilate)
 
 
 def build_parts(settings: Model) -> dict[str, nn.Module]:
@@ -68,7 +31,9 @@ def build_parts(settings: Model) -> dict[str, nn.Module]:
     if settings.backbone == "mobilenet_v2":
         net = MobileNetV2(settings.num_classes, dropout=0)  # the Recognizer applies dropout
     else:
-        net = SlimResNet(*RESNETS[settings.backbone], settings.width, settings.num_classes)
+        net = build_resnet(settings.backbone, settings.width, settings.num_classes)
+    if settings.leaky_slope:
+        use_leaky_relus(net, settings.leaky_slope)
     if settings.name == "tsm":
         _add_shifts(net, settings)
     if settings.non_local:
@@ -78,8 +43,8 @@ def build_parts(settings: Model) -> dict[str, nn.Module]:
 
 def shift_step(backbone: str, shift_every: int) -> int:
     """Return n, where every nth block of a stage shifts; resolves the 0 of model.shift_every as MIT does."""
-    _, blocks = RESNETS.get(backbone, (None, []))
-    return shift_every or (2 if DEEP in blocks else 1)
+    *_, layers = RESNETS.get(backbone, ([],))
+    return shift_every or (2 if DEEP in layers else 1)
 
 
 def _add_shifts(net: nn.Module, settings: Model) -> None:

@@ -20,7 +20,7 @@ from dali_pipes import Batch
 from engine import runtime
 from engine.train import optim, training
 from engine.train.step import Tally
-from models.backbones import RESNETS, SlimResNet
+from models.resnets import build_resnet
 
 EAGER = ("tsn", "tsn again", "auto", "folded", "copied", "reference", "resnet50")
 COMPILED = ("tsn", "tsn again", "folded", "where", "resnet50")  # few, for each takes a minute to compile
@@ -89,8 +89,8 @@ def stepper(scale: Scale, folder: Path, precision: Precision, compiled: bool, ne
 def _pictures_step(run: training.Training, batch: Batch) -> Callable[[], object]:
     """Build a plain step of torchvision's ResNet-50 on the same images with the same precision and compiler."""
     config = run.config
-    blocks, classes = RESNETS["resnet50"], config.model.num_classes
-    model = runtime.place(SlimResNet(*blocks, config.model.width, classes), config.runtime, run.device)
+    resnet = build_resnet("resnet50", config.model.width, config.model.num_classes)
+    model = runtime.place(resnet, config.runtime, run.device)
     optimizer = optim.make_optimizer(model, config.optim)
     scaler, x_NCHW = runtime.grad_scaler(config.runtime), batch.clips_BTCHW.flatten(0, 1)
     label_N = batch.label_B.repeat_interleave(config.model.frames)

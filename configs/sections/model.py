@@ -10,13 +10,19 @@ from omegaconf import MISSING
 
 from configs.checks import Problem, at_least, fractions
 
+Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet50_vd", "resnet101_vd", "mobilenet_v2"]
+
 
 @dataclass(frozen=True)
 class Model:
     """The network."""
 
     name: Literal["tsm", "tsn"] = "tsm"
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"] = "resnet50"
+    backbone: Backbone = "resnet50"
+    """`_vd`: the ResNet-D of PP-TSM and PP-TSN, with three convolutions in its stem and pooling in its skip
+    connections."""
+    leaky_slope: float = 0.0
+    """Slope of the ResNet's activations below zero; 0: ReLU. PP-TSM has 0.01."""
     width: int = 64
     """Channels of the ResNet's stem; 64 is the published network, smaller values are for demos and tests."""
     num_classes: int = MISSING
@@ -48,7 +54,7 @@ class Model:
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, width=8, num_classes=2, frames=1, shift_div=2, shift_every=0, fc_std=0)
-        yield from fractions(self, "dropout")
+        yield from fractions(self, "dropout", "leaky_slope")
         if self.causal and self.name != "tsm":
             yield "causal", f"a {self.name} looks at single frames, so it has no direction; set model.name=tsm"
         if self.backbone == "mobilenet_v2" and self.shift_every:
@@ -59,5 +65,10 @@ class Model:
             yield "non_local", "lets frames see those after them, which model.causal=true rules out; set one to false"
         if self.backbone == "mobilenet_v2" and self.width != 64:
             yield "width", "only ResNets can be made slim; leave it at 64 for mobilenet_v2"
+        elif self.backbone == "mobilenet_v2" and self.leaky_slope:
+            yield "leaky_slope", "only ResNets can have leaky activations; leave it at 0 for mobilenet_v2"
+        if self.pretrained in ("imagenet", "imagenet_v2") and self.backbone.endswith("_vd"):
+            remedy = "name a file with PaddlePaddle's, or take `none` (docs/weights.md)"
+            yield "pretrained", f"torchvision has no ImageNet weights of a {self.backbone}; {remedy}"
         elif self.pretrained in ("imagenet", "imagenet_v2") and self.width != 64:
             yield "pretrained", f"ImageNet weights do not fit model.width={self.width}; take `none`, or a width of 64"

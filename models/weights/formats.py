@@ -90,7 +90,8 @@ FORMATS = (
         marks_shifts=True,
     ),
     Format("mmaction2", r"backbone\.(conv1|layer1)\.|cls_head\.", _by_rules(*mmaction.RULES), marks_shifts=True),
-    Format("PaddleVideo", r"(backbone\.)?conv(1_1)?\._conv\.", _by_rules(*paddle.RULES), transposes=("fc.weight",)),
+    Format("PaddleVideo", r"(backbone\.)?conv\._conv\.", _by_rules(*paddle.RULES), transposes=("fc.weight",)),
+    Format("PaddleVideo", r"(backbone\.)?conv1_1\._conv\.", _by_rules(*paddle.VD_RULES), transposes=("fc.weight",)),
     Format("timm", r"conv_stem\.", _by_modules("model", mobilenet_names.timm())),
     Format("torchvision", r"", lambda key: key),
 )

@@ -12,9 +12,10 @@ from torch import Tensor
 from torchvision.models.resnet import Bottleneck
 
 from configs.schema import Model
-from models.backbones import RESNETS, shift_step
+from models.backbones import shift_step
 from models.errors import CheckpointError, printable, some
 from models.recognizer import Recognizer
+from models.resnets import RESNETS, ResNetD, SlimResNet
 from models.shift.conv import ShiftedConv2d
 from models.weights import formats, imagenet, paddle
 from models.weights.formats import Found, Weights
@@ -73,6 +74,9 @@ def _load(model: Recognizer, path: Path, content: object, *, whole: bool) -> Loa
     report = _compare(model, found, path)
     _check_complete(model, found, report, whole)
     weights = {key: found.weights[key] for key in report.matched}
+    if found.format == "PaddleVideo" and whole and "conv1.6.weight" in weights:  # PP-TSM or PP-TSN
+        slope = paddle.LEAKY_SLOPE if model.settings.name == "tsm" else 0.0
+        found = replace(found, settings={"model.leaky_slope": slope})
     if found.format == "PaddleVideo" and model.settings.name == "tsm":
         found = replace(found, shifts=paddle.shifted_layers(weights))
         weights = _mirror_shift(weights, model.settings, report)
@@ -153,7 +157,7 @@ def _compare_shifts(model: Recognizer, found: Found, report: LoadReport, whole: 
 def _compare_settings(ours: Model, found: Found, report: LoadReport, whole: bool) -> None:
     """Refuse, or note, settings of the file that change the network's results but not the shapes of its tensors."""
     changes = []
-    for name in ("name", "shift_div", "shift_every", "causal"):
+    for name in ("name", "shift_div", "shift_every", "causal", "leaky_slope"):
         theirs, used = found.settings.get(f"model.{name}"), getattr(ours, name)
         if type(theirs) is not type(used) or theirs == used:
             continue
@@ -173,15 +177,17 @@ def _refuse_or_note(seen: str, remedy: str, report: LoadReport, whole: bool) -> 
 Weights = dict[str, Tensor]
 
 FOREIGN = {  # layers that no network here has
-    r"^conv1_\d\.": "PP-TSM and PP-TSN are ResNet-vd, a network that this project does not have",
     r"^layer\d\.\d+\.net\.": "it shifts whole blocks (shift_place=block), which no model of this project does",
     r"^layer2\.net\.": "it pools over time (temporal_pool), which no model of this project does",
 }
 
 
+STEMS = {"conv1.weight": SlimResNet, "conv1.6.weight": ResNetD}  # the last convolution of each kind's stem
+
+
 def settings_of(weights: Weights) -> dict[str, object]:
     """Infer settings of the model section from tensors under torchvision's names, as far as that is possible."""
-    found = _resnet(weights) if "conv1.weight" in weights else {}
+    found = _resnet(weights) if weights.keys() & STEMS.keys() else {}
     if "features.0.0.weight" in weights:
         found = {"backbone": "mobilenet_v2"}
     if any(".nl." in key for key in weights):
@@ -196,10 +202,10 @@ def _resnet(weights: Weights) -> dict[str, object]:
     blocks = {match.groups() for key in weights if (match := re.match(r"layer([1-4])\.(\d+)\.", key))}
     counts = [sum(stage == wanted for stage, _ in blocks) for wanted in "1234"]
     bottleneck = "layer1.0.conv3.weight" in weights
-    stem = weights["conv1.weight"]
-    found = {"width": stem.shape[0]} if stem.ndim == 4 else {}
-    for name, (block, layers) in RESNETS.items():
-        if (issubclass(block, Bottleneck), layers) == (bottleneck, counts):
+    (stem,) = weights.keys() & STEMS.keys()
+    found: dict[str, object] = {"width": weights[stem].shape[0]} if weights[stem].ndim == 4 else {}
+    for name, (kind, block, layers) in RESNETS.items():
+        if (kind, issubclass(block, Bottleneck), layers) == (STEMS[stem], bottleneck, counts):
             found["backbone"] = name
     return found
 

@@ -29,12 +29,20 @@ def _counted_from_one(kind: str):
     return lambda match: f".{kind}{int(match[1]) + 1}."
 
 
+def _stem(match: re.Match) -> str:
+    """Rename a layer of ResNet-vd's stem: `conv1_2._conv` is conv1.3, its norm conv1.4; the last norm is bn1."""
+    number, norm = int(match[1]), match[2] == "_batch_norm"
+    return "bn1." if norm and number == 3 else f"conv1.{3 * (number - 1) + norm}."
+
+
 RULES = (
     (r"^backbone\.", ""),
     (r"^(head\.)?(fc|out)\.", "fc."),
     (r"^conv\._conv\.", "conv1."),
     (r"^conv\._batch_norm\.", "bn1."),
+    (r"^conv1_(\d)\.(_conv|_batch_norm)\.", _stem),
     (r"^res(\d)([a-z])(\d*)\.", _block),
+    (r"^bb_(\d)_(\d+)\.", lambda match: f"layer{int(match[1]) + 1}.{match[2]}."),
     (r"\.conv(\d)\._conv\.", _counted_from_one("conv")),
     (r"\.conv(\d)\._batch_norm\.", _counted_from_one("bn")),
     (r"\.short\._conv\.", ".downsample.0."),
@@ -42,29 +50,31 @@ RULES = (
     (r"\._mean$", ".running_mean"),
     (r"\._variance$", ".running_var"),
 )
+# In ResNet-vd, a pooling layer precedes the convolution and the norm of a skip connection.
+VD_RULES = (*RULES, (r"\.downsample\.(\d)\.", lambda match: f".downsample.{int(match[1]) + 1}."))
+LEAKY_SLOPE = 0.01  # of PP-TSM; PP-TSN has ReLUs
 
 # The axes of tensors along the residual stream of a bottleneck ResNet: written along axis 0, read along axis 1.
 STREAM = (
-    (r"conv1\.weight|bn1\..*", (0,)),
+    (r"conv1(\.6)?\.weight|bn1\..*", (0,)),
     (r"layer\d\.\d+\.conv1\.weight", (1,)),
     (r"layer\d\.\d+\.(conv3\.weight|bn3\..*)", (0,)),
-    (r"layer\d\.0\.downsample\.0\.weight", (0, 1)),
-    (r"layer\d\.0\.downsample\.1\..*", (0,)),
+    (r"layer\d\.0\.downsample\..*", (0, 1)),  # a norm's tensors have axis 0 only
     (r"fc\.weight", (1,)),
 )
 
 
 def swap_folds(weights: Weights, shift_div: int) -> tuple[Weights, int]:
-    """`weights` as a network has them that shifts as ours does, and how many tensors that changed.
+    """Return the weights for a network that shifts as ours does, and the number of tensors that changed.
 
-    Exact where PaddleVideo trained with `shift_div` frames, because it shifts 1/frames of the channels each way. Raises
-    CheckpointError where it would have shifted one channel more one way than the other, which ours cannot.
+    Exact if PaddleVideo trained with `shift_div` frames, because it shifts 1/frames of the channels each way. Raises
+    CheckpointError if it would have shifted one channel more one way than the other, which ours cannot.
     """
     swapped = dict(weights)
     for key, tensor in weights.items():
         for pattern, axes in STREAM:
-            if re.fullmatch(pattern, key) and tensor.ndim:
-                for axis in axes:
+            if re.fullmatch(pattern, key):
+                for axis in (axis for axis in axes if axis < tensor.ndim):
                     swapped[key] = _swap(swapped[key], axis, shift_div)
     return swapped, sum(swapped[key] is not weights[key] for key in weights)
 

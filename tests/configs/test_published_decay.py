@@ -28,13 +28,18 @@ SOURCES = {
     "PaddleVideo's TSM on UCF101": (0, 0, 0, 5 * 1e-4, 0),
     # weight_decay 1e-4 in the YAML, and nothing else says otherwise
     "PaddleVideo's TSN": (1e-4, 1e-4, 1e-4, 1e-4, 1e-4),
+    # weight_decay 1e-4 in the YAML; norms with L2Decay(0.0); heads as tsm_head.py
+    "PP-TSM and PP-TSN": (1e-4, 0, 0, 5 * 1e-4, 0),
     "ours on Kinetics": (1e-4, 0, 0, 5 * 1e-4, 0),
     "ours on pans": (5e-4, 0, 0, 5e-4, 0),
 }
-NESTEROV = ("ours on Kinetics",)  # whose first step is 1 + momentum times as long
+NESTEROV = ("ours on Kinetics", "PP-TSM and PP-TSN")  # whose first step is 1 + momentum times as long
 RECIPES = {
     "demo": "ours on pans",
     "pan4": "ours on pans",
+    "pptsm_k400": "PP-TSM and PP-TSN",
+    "pptsm_k400_dense": "PP-TSM and PP-TSN",
+    "pptsn_k400": "PP-TSM and PP-TSN",
     "tsm_jester": "MIT on Something-Something",
     "tsm_k400_16f": "MIT on Kinetics",
     "tsm_k400_dense": "MIT on Kinetics",

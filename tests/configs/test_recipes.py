@@ -63,6 +63,8 @@ def test_the_last_command_of_a_header_is_the_test_that_results_are_published_for
     (tested,) = asked_for(name, "eval.py", monkeypatch)
     published = {
         "tsn": ("uniform", 25, 10),
+        "pptsn_k400": ("uniform", 25, 10),
+        "pptsm_k400_dense": ("dense", 8, 30),
         "tsm_k400_dense": ("dense", 8, 30),
         "tsm_k400_16f": ("uniform", 16, 1),
         "tsm_sthv2": ("uniform", 8, 6),

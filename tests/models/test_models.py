@@ -21,7 +21,7 @@ from tests.support.paths import DATA
 
 ROUNDING = 1e-4  # of logits that spread by 1 to 5, between two orders of summation in fp32
 SENSITIVITY = json.loads((DATA / "mit_sensitivity.json").read_text())
-BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
+BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet50_vd", "mobilenet_v2"]
 
 
 def assert_close(actual, expected, rtol=0.0):

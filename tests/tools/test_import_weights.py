@@ -7,7 +7,7 @@ from torchvision.models.resnet import Bottleneck
 from configs import load
 from engine.inference.saved_model import load_saved_model
 from engine.runs import checkpoint
-from models.backbones import SlimResNet
+from models.resnets import SlimResNet
 from tests.support.oracles import paddle_files
 from tests.support.oracles.detfill import fill_by_name
 from tools import import_weights

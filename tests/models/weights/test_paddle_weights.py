@@ -10,7 +10,7 @@ from torchvision.models.resnet import Bottleneck
 
 from configs.schema import Model
 from models import CheckpointError, build_model, load_pretrained, load_weights, read_file
-from models.backbones import SlimResNet
+from models.resnets import SlimResNet
 from models.weights.formats import recognise
 from tests.support.oracles import paddle_files
 from tests.support.oracles.detfill import fill_by_name
@@ -116,14 +116,6 @@ def test_paddles_imagenet_weights_start_a_training(tmp_path, head):
     report = load_pretrained(model, str(paddle_files.write(tmp_path / "ResNet50_pretrain.pdparams", state)))
     assert torch.equal(model.layer4[2].bn3.running_var, net.layer4[2].bn3.running_var)
     assert list(report.skipped) == ["fc.weight", "fc.bias"]
-
-
-def test_pp_tsm_is_named_as_another_network(tmp_path):
-    state = paddle_files.paddle_state(network(width=16))
-    stem = {f"backbone.conv1_{n}._conv.weight": state.pop("backbone.conv._conv.weight", None) for n in (1, 2, 3)}
-    state |= {key: np.zeros((8, 8, 3, 3), np.float32) for key in stem}
-    with pytest.raises(CheckpointError, match="PP-TSM and PP-TSN are ResNet-vd, a network that this project does not"):
-        load_weights(ours(**SLIM), paddle_files.write(tmp_path / "ppTSM.pdparams", state))
 
 
 @pytest.mark.parametrize("kind", ["plain", "nested"])

@@ -37,6 +37,34 @@ def paddle_state(net, prefix="backbone.", head="head."):
     return state
 
 
+def vd_state(net, prefix="backbone.", head="head."):
+    """The numbers of a ResNet-D under PaddleVideo's names for PP-TSM and PP-TSN, as arrays."""
+    state = {}
+
+    def put(name, conv, norm):
+        state[f"{prefix}{name}._conv.weight"] = conv.weight.detach().numpy()
+        for ours, theirs in BATCH_NORM.items():
+            state[f"{prefix}{name}._batch_norm.{theirs}"] = getattr(norm, ours).detach().numpy()
+
+    put("conv1_1", net.conv1[0], net.conv1[1])
+    put("conv1_2", net.conv1[3], net.conv1[4])
+    put("conv1_3", net.conv1[6], net.bn1)
+    for stage, layer in enumerate([net.layer1, net.layer2, net.layer3, net.layer4]):
+        for number, block in enumerate(layer):
+            for conv in range(3):
+                put(
+                    f"bb_{stage}_{number}.conv{conv}",
+                    block.get_submodule(f"conv{conv + 1}"),
+                    getattr(block, f"bn{conv + 1}"),
+                )
+            if block.downsample:
+                _, conv, norm = block.downsample
+                put(f"bb_{stage}_{number}.short", conv, norm)
+    state[f"{head}fc.weight"] = np.ascontiguousarray(net.fc.weight.detach().numpy().T)
+    state[f"{head}fc.bias"] = net.fc.bias.detach().numpy()
+    return state
+
+
 def write(path, state, protocol=4):
     """What paddle.save writes for a state_dict: the arrays, and a table of other names for them."""
     table = {name: name.replace(".", "_") for name in state}
