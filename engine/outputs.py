@@ -22,6 +22,7 @@ from engine.files import end_last_line, read_lines, temporary_file
 
 RECORD = ".tsm-dali.jsonl"
 LARGE = 2**24  # bytes of a file whose size and time stand for its content, which would take long to hash
+_SOURCE = "is a source of this command, which is never replaced; name another file or folder"
 _TITLE = "files that tsm-dali wrote into this folder; it replaces those that have not changed since"
 
 
@@ -48,12 +49,17 @@ class Outputs:
             if problem := self.problem(path):
                 raise ConfigError(f"{path}: {problem}")
 
+    def refuse_source(self, path: Path) -> None:
+        """Raise ConfigError if a file is a source of the command."""
+        if os.path.lexists(path) and _identity(path) in self._sources:
+            raise ConfigError(f"{path}: {_SOURCE}")
+
     def problem(self, path: Path) -> str | None:
         """Return the reason why a file may not be written, or None."""
         if not os.path.lexists(path) or _is_device(path):
             return None
         if _identity(path) in self._sources:
-            return "is a source of this command, which is never replaced; name another file or folder"
+            return _SOURCE
         if path.is_dir():
             return "is a folder; name another file, or remove it"
         if self._force or is_result(path):

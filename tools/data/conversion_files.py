@@ -1,64 +1,113 @@
-"""Names of a conversion's results, and the record of finished results: a JSON object a line, safe against kills."""
+"""The files of a conversion: names of its results, and the record of those that are finished, safe against kills."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections import Counter
+import shutil
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from configs import ConfigError
 from dali_pipes.errors import DataError
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video.packet_table import Video
-from engine.files import read_lines, replace_file
+from engine.files import read_lines
+from engine.outputs import Outputs, is_result
+
+LOCK = ".tsm-dali.lock"
 
 
-class Ledger:
-    """Records of finished results by their path below `folder`. Records made with other settings are dropped."""
+class FinishedResults:
+    """The record of finished results: a text file with a JSON object a line.
 
-    def __init__(self, file: Path, folder: Path, settings: dict):
+    Results are named by their path below `folder`. Records of other settings and of older versions stay: they show
+    which files a conversion wrote.
+    """
+
+    def __init__(self, file: Path, folder: Path, settings: dict, outputs: Outputs):
+        """Raises ConfigError if `file` is no such record."""
         self.folder, self.settings = folder, settings
-        self.records = {record["result"]: record for record in read_lines(file) if record["settings"] == settings}
-        replace_lines(file, self.records.values())
-        self._file = file.open("a", encoding="utf-8")
+        self._file, self._outputs = file, outputs
+        self._known: dict[str, list[dict]] = defaultdict(list)
+        outputs.check(file)
+        if os.path.lexists(file) and not is_result(file):
+            file.unlink()  # as --force asks
+        for record in read_lines(file):
+            self._known[record["result"]].append(record)
+
+    def record(self, result: str) -> dict:
+        """Return the record of a finished result."""
+        return self._known[result][-1]
 
     def has(self, source: Video, result: str) -> bool:
-        """Tell whether the result was made from this version of the source, and is unchanged since."""
-        record = self.records.get(result)
-        return bool(record) and record["source"] == _identity(source) and record["seen"] == self._seen(result)
+        """Tell whether the result was made from this version of the source, with these settings, and is unchanged."""
+        found = self._known[result][-1:]
+        seen = _seen(self.folder / result)
+        return any(
+            (record["source"], record["settings"], record["seen"]) == (_identity(source), self.settings, seen)
+            for record in found
+        )
 
-    def add(self, source: Video, result: str, made: dict) -> None:
-        """Record a result that is in place."""
-        record = {
-            "result": result,
-            "source": _identity(source),
-            "seen": self._seen(result),
-            "settings": self.settings,
-            **made,
-        }
-        self.records[result] = record
-        self._file.write(f"{json.dumps(record)}\n")
-        self._file.flush()
+    def check(self, source: str, result: str) -> None:
+        """Raise ConfigError if a result may not be written: another file is in the way, or a source of the command."""
+        path = self.folder / result
+        records = self._known[result]
+        if not os.path.lexists(path):
+            return
+        if records and _is_unchanged(path, records):
+            if records[-1]["source"]["path"] != source and self._outputs.problem(path):
+                made_of = records[-1]["source"]["path"]
+                raise ConfigError(f"{path}: was made of {made_of}, not of {source}; write to another folder")
+            self._outputs.refuse_source(path)
+        else:
+            self._outputs.check(path)
 
-    def close(self) -> None:
-        self._file.close()
-
-    def _seen(self, result: str) -> list[int] | None:
-        """Return size and time of a result, which change if it does; None if it is missing."""
-        with suppress(OSError):
-            status = os.stat(self.folder / result)
-            return [status.st_size, status.st_mtime_ns]
-
-
-def replace_lines(file: Path, records: Iterable[dict]) -> None:
-    """Write one JSON object a line, atomically."""
-    replace_file(file, "".join(f"{json.dumps(record)}\n" for record in records))
+    def place(self, source: Video, result: str, made: Path, record: dict) -> None:
+        """Record a result, then move it to its place: so it is known whenever a kill comes. Raises ConfigError."""
+        path = self.folder / result
+        self.check(source.path, result)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = {"result": result, "source": _identity(source), "seen": _seen(made), "content": _content(made)}
+        known |= {"settings": self.settings, **record}
+        self._known[result].append(known)
+        self._outputs.append(self._file, json.dumps(known))
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        made.replace(path)
 
 
 def _identity(source: Video) -> dict:
     return {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
+
+
+def _seen(path: Path) -> list[int] | None:
+    """Return size and time of a result, which change if it does; None if it is missing."""
+    with suppress(OSError):
+        status = os.stat(path)
+        return [status.st_size, status.st_mtime_ns]
+    return None
+
+
+def _content(path: Path) -> str:
+    """Hash the content of a file, or the names, sizes and times of the files in a folder."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    entries = sorted((entry.name, entry.is_dir(), *_seen(Path(entry.path))) for entry in os.scandir(path))
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+
+def _is_unchanged(path: Path, records: list[dict]) -> bool:
+    """Tell whether a path is a result as one of its records has it."""
+    if path.is_symlink():
+        return False
+    seen = _seen(path)
+    candidates = [record for record in records if record["seen"] == seen]
+    return bool(candidates) and _content(path) in [record.get("content") for record in candidates]
 
 
 def list_name(source: str) -> str:
@@ -70,15 +119,20 @@ def list_name(source: str) -> str:
 def result_names(catalogs: list[Catalog], suffix: str) -> dict[str, str]:
     """Return for each listed path the path of its result in the new tree: the same, with another suffix.
 
-    If two would be the same (`a.avi`, `a.mp4`), each keeps its old suffix before the new one.
+    If two would be the same (`a.avi`, `a.mp4`), or one the folder of another (`a.mp4`, `a/b.mp4`), each keeps its old
+    suffix before the new one.
     """
     common = _common_folder(catalogs)
     paths = dict.fromkeys(catalog.path(row) for catalog in catalogs for row in range(len(catalog)))
     names = {path: os.path.relpath(path, common) for path in paths}
     bare = Counter(os.path.splitext(name)[0] for name in names.values())
-    return {
-        path: (stem if bare[stem := os.path.splitext(name)[0]] == 1 else name) + suffix for path, name in names.items()
-    }
+    folders = {str(folder) for name in names.values() for folder in Path(name).parents}
+
+    def result(name: str) -> str:
+        stem = os.path.splitext(name)[0]
+        return (stem if bare[stem] == 1 and stem + suffix not in folders else name) + suffix
+
+    return {path: result(name) for path, name in names.items()}
 
 
 def _common_folder(catalogs: list[Catalog]) -> str:
@@ -91,13 +145,21 @@ def _common_folder(catalogs: list[Catalog]) -> str:
     return os.path.commonpath(folders)
 
 
-def refuse_to_overwrite(results: dict[str, str], lists: dict[str, Path], out: Path) -> None:
-    """Raise DataError if a result or a list would replace a source or another list."""
-    for path, name in results.items():
-        if os.path.realpath(out / name) == os.path.realpath(path):
-            raise DataError(out, f"{name} would replace its source; write to another folder")
-    for source, new in lists.items():
-        if os.path.realpath(new) == os.path.realpath(source):
-            raise DataError(out, f"{new.name} would replace the list itself; write to another folder")
-    if len(set(lists.values())) < len(lists):
+def refuse_conflicts(results: Iterable[str], files: Iterable[Path], out: Path) -> None:
+    """Raise DataError if two files of a conversion would have the same name, also on a disk that ignores case."""
+    results = list(results)
+    files = [str(file.relative_to(out)) for file in files]
+    if len(set(files)) < len(files):
         raise DataError(out, "two lists would have the same name there; convert them one after the other")
+    key = str.casefold if _ignores_case(out) else str
+    counts = Counter(key(name) for name in [*results, *files])
+    taken = next((name for name in [*results, *files] if counts[key(name)] > 1), None)
+    if taken is not None:
+        raise DataError(out, f"two files would have the name {taken} there; rename a source, or convert it elsewhere")
+
+
+def _ignores_case(folder: Path) -> bool:
+    """Tell whether a locked folder's file system takes names that differ only in case for the same."""
+    with suppress(OSError):
+        return os.path.samefile(folder / LOCK, folder / LOCK.upper())
+    return False

@@ -16,15 +16,15 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from errno import ENOSPC
 from pathlib import Path
-
-import filelock
 
 from dali_pipes.errors import DataError
 from dali_pipes.progress import watched
@@ -32,12 +32,13 @@ from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.processes import Call, Failure, call_all
 from dali_pipes.video.packet_table import Video
-from engine.files import replace_file
+from engine.locks import InUse, take_lock
+from engine.outputs import RECORD, Outputs, add_force_argument
 from tools.data.arguments import add_dataset_arguments, datasets
-from tools.data.conversion_files import Ledger, list_name, refuse_to_overwrite, replace_lines, result_names
-from tools.data.write_lists import by_split
+from tools.data.conversion_files import LOCK, FinishedResults, list_name, refuse_conflicts, result_names
+from tools.data.write_lists import as_json_lines, by_split, classes_text, list_text, source_file
 
-DONE, LEFT_OUT, UNFINISHED, LOCK = "done.jsonl", "left_out.jsonl", ".unfinished", ".lock"
+DONE, LEFT_OUT, UNFINISHED = "done.jsonl", "left_out.jsonl", ".unfinished-"
 logger = logging.getLogger(__name__)
 SECONDS = 60.0  # after which a conversion hangs, and one more for each frame
 
@@ -50,7 +51,7 @@ class Conversion:
     """(source, path to write, settings) → record of the changes. Importable by name; raises DataError."""
     settings: dict  # plain values; a change of one converts everything again
     suffix: str  # of the results; empty for folders
-    line: Callable[[str, int, dict], str]  # (path, label, record) → a line of the new list
+    frames: Callable[[dict], int] = lambda record: 0  # record → number of frames for the new list; 0: not written
     reading: tuple[str, ...] = ()  # settings for a recipe that reads the results
 
 
@@ -64,48 +65,71 @@ class Outcome:
     lists: list[Path]  # the new ones
 
 
-def convert_all(catalogs: list[Catalog], out: Path, conversion: Conversion, workers: int) -> Outcome:
+def convert_all(
+    catalogs: list[Catalog],
+    out: Path,
+    conversion: Conversion,
+    workers: int,
+    force: bool = False,
+    more_sources: Sequence[str] = (),
+) -> Outcome:
     """Convert every readable video of these lists into the tree at `out`.
 
-    Raises DataError if a source would be overwritten, no video can be converted, or the disk is full.
+    Raises ConfigError if a file is in the way, DataError if no video can be converted, or the disk is full.
     """
     lists = {catalog.source: out / list_name(catalog.source) for catalog in catalogs}
     results = result_names(catalogs, conversion.suffix)
-    refuse_to_overwrite(results, lists, out)
     reasons = {bad.path: bad.reason for catalog in catalogs for bad in catalog.unreadable}
     row_of = {catalog.path(row): (catalog, row) for catalog in catalogs for row in catalog.usable.tolist()}
-    with _workplace(out) as unfinished, closing(Ledger(out / DONE, out, conversion.settings)) as ledger:
-        todo = [path for path, (catalog, row) in row_of.items() if not ledger.has(catalog.video(row), results[path])]
+    outputs = Outputs([*results, *map(source_file, lists), *more_sources], force)
+    with _workplace(out) as unfinished:
+        files = [file for new in lists.values() for file in (new, _classes_file(new))]
+        refuse_conflicts(results.values(), [*files, out / DONE, out / LEFT_OUT, out / LOCK, out / RECORD], out)
+        outputs.check(*files, out / LEFT_OUT)
+        finished = FinishedResults(out / DONE, out, conversion.settings, outputs)
+        todo = [path for path, (catalog, row) in row_of.items() if not finished.has(catalog.video(row), results[path])]
+        for path in todo:
+            finished.check(path, results[path])
         calls = _calls([row_of[path] for path in todo], unfinished, conversion)
         for path, made in _run(calls, len(todo), conversion, workers):
             if isinstance(made, Failure):
                 reasons[path] = made.reason_for(path)
             else:
                 catalog, row = row_of[path]
-                _move(Path(made.pop("at")), out / results[path])
-                ledger.add(catalog.video(row), results[path], made)
-        records = {path: ledger.records[results[path]] for path in row_of if path not in reasons}
+                finished.place(catalog.video(row), results[path], Path(made.pop("at")), made)
+        records = {path: finished.record(results[path]) for path in row_of if path not in reasons}
     left_out = [entry for catalog in catalogs for entry in _left_out(catalog, reasons)]
-    replace_lines(out / LEFT_OUT, left_out)
+    outputs.write({out / LEFT_OUT: as_json_lines(left_out)})
     if not records:
         raise DataError(out, f"none of the {len(results)} videos can be converted; see {out / LEFT_OUT}")
-    for catalog in catalogs:
-        _write_list(catalog, lists[catalog.source], results, records, conversion.line)
+    new_rows = {path: (results[path], conversion.frames(record)) for path, record in records.items()}
+    outputs.write({file: text for c in catalogs for file, text in _list_texts(c, lists[c.source], new_rows)})
     return Outcome(list(records.values()), left_out, sum(path in records for path in todo), list(lists.values()))
 
 
 @contextmanager
 def _workplace(out: Path) -> Iterator[Path]:
-    """Make a temporary folder for unfinished results, and lock `out` against other processes."""
-    unfinished = out / UNFINISHED
+    """Make a temporary folder for unfinished results, and lock `out` against other processes.
+
+    Raises DataError if another process is at work in `out`.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(out / LOCK):
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        try:
-            yield unfinished
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        lock = take_lock(out / LOCK)
+    except InUse as holder:
+        raise DataError(out, f"{holder} is at work there; wait for it, or write to another folder") from None
+    with lock:
+        _remove_unfinished(out)
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=out) as folder:
+            (Path(folder) / UNFINISHED).touch()
+            yield Path(folder)
+
+
+def _remove_unfinished(out: Path) -> None:
+    """Remove the temporary folders of killed conversions, which a file in them tells."""
+    for folder in out.glob(f"{UNFINISHED}*"):
+        if (folder / UNFINISHED).is_file() and not folder.is_symlink():
+            shutil.rmtree(folder)
 
 
 def _calls(rows: list[tuple[Catalog, int]], unfinished: Path, conversion: Conversion) -> Iterator[Call]:
@@ -128,26 +152,16 @@ def _run(
         yield path, made if isinstance(made, Failure) else {**made, "at": at}
 
 
-def _move(made: Path, place: Path) -> None:
-    """Move a result to its place, where it replaces an older one."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if place.is_dir():
-        shutil.rmtree(place)
-    os.replace(made, place)
-
-
-def _write_list(catalog: Catalog, new: Path, results: dict[str, str], records: dict[str, dict], line: Callable) -> None:
-    """Write the list of the results, in the same order and with the same labels."""
+def _list_texts(catalog: Catalog, new: Path, new_rows: dict[str, tuple[str, int]]) -> Iterator[tuple[Path, str]]:
+    """Yield the file and text of a list with (path, frames) of results, in the same order, and of its class names."""
     rows = [(catalog.path(row), int(catalog.label_N[row])) for row in range(len(catalog))]
-    lines = [line(results[path], label, records[path]) for path, label in rows if path in records]
-    _write_lines(new, lines)
+    yield new, list_text(new, [(*new_rows[path], label) for path, label in rows if path in new_rows])
     if catalog.class_names:
-        _write_lines(new.with_suffix(".classes.txt"), catalog.class_names)
+        yield _classes_file(new), classes_text(catalog.class_names)
 
 
-def _write_lines(file: Path, lines: Iterable[str]) -> None:
-    """Write a text file atomically. Names in it need not be valid UTF-8."""
-    replace_file(file, "".join(f"{line}\n" for line in lines), errors="surrogateescape")
+def _classes_file(new: Path) -> Path:
+    return new.with_suffix(".classes.txt")
 
 
 def _left_out(catalog: Catalog, reasons: dict[str, str]) -> Iterator[dict]:
@@ -160,6 +174,7 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the lists, the output folder and the number of processes."""
     add_dataset_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the new tree and lists")
+    add_force_argument(parser)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (%(default)s)")
 
 
@@ -168,12 +183,13 @@ def convert_datasets(arguments: argparse.Namespace, conversion: Conversion) -> O
     # Unreadable videos are left out and reported, however many there are.
     sets = [(source, replace(data, max_bad_fraction=1.0)) for source, data in datasets(arguments)]
     catalogs = [load_catalog(source, data, workers=arguments.workers) for source, data in sets]
-    outcome = convert_all(catalogs, arguments.out, conversion, arguments.workers)
+    recipe = [arguments.config, *(data.class_names for _, data in sets)]
+    outcome = convert_all(catalogs, arguments.out, conversion, arguments.workers, arguments.force, recipe)
     for line in summary(outcome, arguments.out):
         logger.info(line)
     gone = [f"data.{key}=" for key in ("prefix", "suffix") if any(getattr(data, key) for _, data in sets)]
     words = [f"data.root={arguments.out}", *by_split(outcome.lists), *gone, *conversion.reading]
-    logger.info(f"for a recipe: {' '.join(words)}")
+    logger.info(f"for a recipe: {shlex.join(words)}")
     return outcome
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from operator import itemgetter
 
 from configs import ConfigError
 from tools.data.convert import Conversion, add_conversion_arguments, convert_datasets
@@ -26,8 +27,5 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--quality: {arguments.quality} is not between 1 and 100")
     settings = Settings(arguments.quality, arguments.pattern)
     reading = "data.decoder=jpeg", f"data.frame_pattern={settings.pattern}"
-    convert_datasets(arguments, Conversion(write_pictures, asdict(settings), "", list_line, reading))
-
-
-def list_line(name: str, label: int, record: dict) -> str:
-    return f"{name} {record['frames']} {label}"
+    conversion = Conversion(write_pictures, asdict(settings), "", itemgetter("frames"), reading)
+    convert_datasets(arguments, conversion)

@@ -31,6 +31,4 @@ def run(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is too small; 1 is the least")
     crf = ENCODERS[arguments.codec].quality if arguments.crf is None else arguments.crf
     settings = Settings(arguments.codec, arguments.short_side, arguments.upscale, arguments.gop, crf)
-    convert_datasets(
-        arguments, Conversion(write_video, asdict(settings), ".mp4", lambda name, label, _: f"{name} {label}")
-    )
+    convert_datasets(arguments, Conversion(write_video, asdict(settings), ".mp4"))

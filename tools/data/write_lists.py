@@ -88,10 +88,14 @@ def as_json_lines(items: Iterable[dict]) -> str:
     return as_lines(map(json.dumps, items))
 
 
+def source_file(source: str) -> str:
+    """Return the file or folder of a source, which may be followed by `:split`."""
+    return source if os.path.lexists(source) else source.rpartition(":")[0]
+
+
 def command_outputs(arguments: argparse.Namespace, sources: Iterable[str]) -> Outputs:
     """Return the outputs of a command that reads these sources and `--class-names`."""
-    files = [source if os.path.lexists(source) else source.rpartition(":")[0] for source in sources]
-    return Outputs([*files, arguments.class_names], arguments.force)
+    return Outputs([*map(source_file, sources), arguments.class_names], arguments.force)
 
 
 def write_lists(

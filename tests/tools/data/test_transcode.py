@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -17,10 +19,12 @@ from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.scan.probe import probe
 from dali_pipes.scan.processes import Failure
+from engine.outputs import RECORD
 from tests.support.paths import ROOT
 from tests.support.videos import number_in, write_video
 from tools import prepare
 from tools.data import convert as convert_module
+from tools.data.conversion_files import LOCK
 from tools.data.reencode import ENCODERS, Settings
 from tools.data.reencode import write_video as transcode
 from tools.data.upright import decoded, is_upright, orientation, stored_size, turned
@@ -174,11 +178,11 @@ def jsonl(path: Path) -> list[dict]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a tree but the record, which holds times."""
+    """Return every file of a tree but the records, which hold times."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "done.jsonl"
+        if path.is_file() and path.name not in ("done.jsonl", RECORD, LOCK)
     }
 
 
@@ -208,9 +212,8 @@ def test_what_is_done_is_not_done_again_until_its_source_or_a_setting_changes(tm
     assert len(made_again()) == 4
     assert made_again() == set()
     write_video(tmp_path / "1.avi", "mpeg4", FRAMES - 1)
-    (new / "2.mp4").write_bytes(b"not what was written")
     (new / "3.mp4").unlink()
-    assert made_again() == {"1.mp4", "2.mp4", "3.mp4"}
+    assert made_again() == {"1.mp4", "3.mp4"}
     assert len(made_again("--crf", "30")) == 4
 
 
@@ -234,10 +237,12 @@ def test_a_folder_of_classes_keeps_its_classes(tmp_path):
 
 def test_nothing_is_written_over_a_source(tmp_path, capsys):
     write_video(tmp_path / "a.mp4", "mpeg4", 4)
-    (tmp_path / "all.list").write_text("a.mp4 0\n")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "all.list").write_text("a.mp4 0\n")
     before = (tmp_path / "a.mp4").read_bytes()
-    assert convert(tmp_path / "all.list", tmp_path) == 2
-    assert "would replace its source" in capsys.readouterr().err
+    for force in ([], ["--force"]):
+        assert convert(tmp_path / "lists" / "all.list", tmp_path, "--root", str(tmp_path), *force) == 2
+    assert "a.mp4: is a source of this command, which is never replaced" in capsys.readouterr().err
     assert (tmp_path / "a.mp4").read_bytes() == before
 
 
@@ -276,7 +281,80 @@ def test_killed_at_any_moment_and_started_again_it_ends_the_same(tmp_path, kills
     print(f"{landed} of {kills} kills landed in a run of {seconds:.1f} s")
     assert landed >= kills // 2
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    assert not (tmp_path / "killed" / ".unfinished").exists()
+    assert not list((tmp_path / "killed").glob(".unfinished-*"))
+
+
+IN_THE_WAY = {
+    "a result": "0.mp4",
+    "the list": "all.list",
+    "the rows left out": "left_out.jsonl",
+    "the record of results": "done.jsonl",
+}
+
+
+@pytest.mark.parametrize("name", IN_THE_WAY.values(), ids=IN_THE_WAY)
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+def test_a_users_file_among_the_results_is_refused_and_replaced_by_force(tmp_path, capsys, name, written):
+    source, new = write_set(tmp_path, videos=2), tmp_path / "new"
+    new.mkdir()
+    assert not written or convert(source, new) == 0
+    (new / name).write_text("mine")
+    assert convert(source, new, "--crf", "30") == 2
+    assert re.search(f"{name}: is in the way: .* --force replaces it", capsys.readouterr().err)
+    assert (new / name).read_text() == "mine"
+    assert written or sorted(path.name for path in new.iterdir()) == sorted([LOCK, name])
+    assert convert(source, new, "--crf", "30", "--force") == 0
+    assert (new / name).read_bytes() != b"mine"
+    assert convert(source, new, "--crf", "28") == 0
+
+
+def test_a_folder_of_frames_to_which_a_user_has_added_a_file_stays(tmp_path, capsys):
+    source, new = write_set(tmp_path, videos=1), tmp_path / "new"
+    words = ["frames", str(source), "--out", str(new), "--workers", "1"]
+    assert prepare.main(words) == 0
+    (new / "0" / "notes.txt").write_text("mine")
+    for force in ([], ["--force"]):
+        assert prepare.main([*words, "--quality", "50", *force]) == 2
+        assert f"{new}/0: is a folder; name another file, or remove it" in capsys.readouterr().err
+    (new / "0" / "notes.txt").unlink()
+    assert prepare.main([*words, "--quality", "50"]) == 2  # its time has changed
+    shutil.rmtree(new / "0")
+    assert prepare.main([*words, "--quality", "50"]) == 0
+
+
+def test_results_of_another_source_are_not_replaced(tmp_path, capsys):
+    new = tmp_path / "new"
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        write_video(tmp_path / folder / "0.mp4", "mpeg4", 4)
+        (tmp_path / folder / f"{folder}.list").write_text("0.mp4 0\n")
+    assert convert(tmp_path / "a" / "a.list", new) == 0
+    before = (new / "0.mp4").read_bytes()
+    assert convert(tmp_path / "b" / "b.list", new) == 2
+    assert f"0.mp4: was made of {tmp_path}/a/0.mp4, not of {tmp_path}/b/0.mp4" in capsys.readouterr().err
+    assert (new / "0.mp4").read_bytes() == before
+
+
+def test_a_result_that_links_to_another_file_leaves_that_alone(tmp_path, capsys):
+    source, new = write_set(tmp_path, videos=1), tmp_path / "new"
+    assert convert(source, new) == 0
+    (new / "0.mp4").rename(tmp_path / "kept.mp4")
+    kept = (tmp_path / "kept.mp4").read_bytes()
+    (new / "0.mp4").symlink_to(tmp_path / "kept.mp4")
+    assert convert(source, new, "--crf", "30") == 2
+    assert "--force replaces it" in capsys.readouterr().err
+    assert (tmp_path / "kept.mp4").read_bytes() == kept
+
+
+def test_videos_whose_folders_of_frames_would_lie_in_each_other_keep_their_endings(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("a.mp4", "a/b.mp4", "all.list.mp4"):
+        write_video(tmp_path / name, "mpeg4", 4)
+    (tmp_path / "all.list").write_text("a.mp4 0\na/b.mp4 1\n")
+    assert prepare.main(["frames", f"{tmp_path}/all.list", "--out", f"{tmp_path}/new", "--workers", "1"]) == 0
+    assert (tmp_path / "new" / "all.list").read_text() == "a.mp4 4 0\na/b 4 1\n"
+    (tmp_path / "all.list").write_text("all.list.mp4 0\n")
+    assert prepare.main(["frames", f"{tmp_path}/all.list", "--out", f"{tmp_path}/more", "--workers", "1"]) == 2
 
 
 def test_a_full_disk_stops_the_work_and_leaves_nobody_out(tmp_path, monkeypatch, capsys):
@@ -307,5 +385,5 @@ def test_the_settings_that_read_the_new_set_are_said(tmp_path, capsys):
     assert f"for a recipe: data.root={new} data.train={new}/train.list data.suffix=\n" in capsys.readouterr().err
     frames = tmp_path / "frames"
     assert prepare.main(["frames", str(new / "train.list"), "--out", str(frames), "--pattern", "{:03}.jpg"]) == 0
-    found = f"data.root={frames} data.train={frames}/train.list data.decoder=jpeg data.frame_pattern={{:03}}.jpg\n"
+    found = f"data.root={frames} data.train={frames}/train.list data.decoder=jpeg 'data.frame_pattern={{:03}}.jpg'\n"
     assert f"for a recipe: {found}" in capsys.readouterr().err
