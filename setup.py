@@ -22,7 +22,7 @@ setup(
     packages=find_packages(include=["configs*", "dali_pipes*", "models*", "engine*", "tools*"]),
     py_modules=["train", "eval"],
     entry_points={"console_scripts": [f"tsm-{name}={module}:main" for name, module in PROGRAMS.items()]},
-    package_data={"configs": ["*.yaml"], "engine": ["**/*.j2"], "models": ["**/*.jsonl"]},
+    package_data={"configs": ["*.yaml"], "engine": ["**/*.j2", "*.jsonl"], "models": ["**/*.jsonl"]},
     install_requires=[
         "av>=15,<20",  # 20 is not out: every version of late has renamed or removed something that is used here
         "filelock>=3.13",

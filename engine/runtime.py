@@ -20,7 +20,7 @@ from torch import nn
 from configs import Config, ConfigError
 from configs.schema import Runtime
 from dali_pipes import device as host
-from engine import apex, distributed
+from engine import apex, compile_table, distributed
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 logger = logging.getLogger(__name__)
@@ -64,8 +64,9 @@ def resolve(config: Config) -> Config:
     if precision == "fp16" and device == "cpu":
         logger.warning("runtime.precision: fp16 needs a GPU; computing in fp32")
         precision = "fp32"
-    # `auto` stays `off` until a measurement on a GPU, kept under benchmarks/results, shows that compiling pays.
-    compiled = "off" if asked.compile == "auto" else asked.compile
+    compiled = asked.compile
+    if compiled == "auto":
+        compiled = "on" if compile_table.compiles(device, precision) else "off"
     threads = host.cores_of_rank() if asked.threads == "auto" else asked.threads
     resolved = replace(asked, device=device, precision=precision, compile=compiled, threads=threads)
     config = replace(config, runtime=resolved)

@@ -1,4 +1,4 @@
-"""The one command for a GPU: its sections fail alone, and fit into ten minutes; in small it runs here."""
+"""The one command for a GPU: its parts fail alone, and fit into eight minutes; in small it runs here."""
 
 import ctypes
 import json
@@ -10,9 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import on_gpu
 from benchmarks.harness.record import Recorder
 from benchmarks.harness.session import Probe
-from benchmarks.on_gpu import Section, environment, run, sections
+from benchmarks.network import compile_choice
+from benchmarks.nvdec.scale import GPU
+from benchmarks.on_gpu import FRAMES, environment, parts, run
+from engine import compile_table
 from tests.support.paths import ROOT
 
 
@@ -21,45 +25,110 @@ from tests.support.paths import ROOT
     [
         ("print('done')", 60, "well"),
         ("raise SystemExit(3)", 60, "exit code 3"),
-        ("import time; time.sleep(60)", 1, "stopped after 1 s"),
+        ("import time; time.sleep(600)", 5, "stopped after 5 s"),
+        ("print('done')", 4, "skipped: no time was left"),
     ],
 )
-def test_a_section_says_how_it_ended_and_keeps_its_output(tmp_path, program, seconds, end):
-    section = Section([["-c", "print('first')"], ["-c", program], ["-c", "print('last')"]], seconds)
-    assert run(section, tmp_path / "log.txt", {}) == end
-    assert ("last" in (tmp_path / "log.txt").read_text().split()) == (end == "well")
+def test_a_part_says_how_it_ended_and_keeps_its_output(tmp_path, program, seconds, end):
+    log = tmp_path / "log.txt"
+    assert run(["-c", program], seconds, log, {}) == end
+    assert not log.exists() if seconds == 4 else ("done" in log.read_text().split()) == (end == "well")
 
 
-def test_what_a_stopped_command_has_started_is_stopped_with_it(tmp_path):
-    program = "import subprocess; child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True); child.wait()"
-    run(Section([["-c", program]], 3), tmp_path / "log.txt", {})
-    pid = int((tmp_path / "log.txt").read_text().splitlines()[1])
-    state = Path(f"/proc/{pid}/stat")
-    for _ in range(50):  # the kill is under way
-        if not state.exists() or state.read_text().split()[2] in "ZX":
-            return
-        time.sleep(0.1)
-    pytest.fail("it is still there")
+def test_what_a_stopped_part_has_started_is_stopped_with_it(tmp_path):
+    pid_file = tmp_path / "pid"
+    program = f"""
+import pathlib, subprocess, sys
+child = subprocess.Popen(["sleep", "600"])
+pathlib.Path({str(pid_file)!r}).write_text(str(child.pid))
+"""  # the child outlives its parent, which ends at once
+    assert run(["-c", program], 60, tmp_path / "log.txt", {}) == "well"
+    state = Path(f"/proc/{pid_file.read_text()}/stat")
+    while state.exists() and state.read_text().split()[2] not in "ZX":  # the kill is under way
+        time.sleep(0.01)
 
 
-def test_libraries_that_were_brought_along_stay_in_the_path(tmp_path, monkeypatch):
+def test_libraries_that_were_brought_along_stay_in_the_path(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/brought/along")
-    assert environment("cpu")["PYTHONPATH"].split(":") == [str(ROOT), "/brought/along"]
+    assert environment(rehearse=True)["PYTHONPATH"].split(":") == [str(ROOT), "/brought/along"]
 
 
-def test_all_sections_together_take_less_than_ten_minutes_and_call_what_there_is(tmp_path):
-    all_sections = sections(tmp_path, cpu=False).values()
-    assert sum(section.seconds for section in all_sections) < 600
-    programs = {command[0] for section in all_sections for command in section.commands}
+def default_parts(out, rehearse):
+    return {name: part for name, part in parts(out, rehearse).items() if not part.by_name_only}
+
+
+def test_all_parts_together_take_480_seconds_at_most_and_run_programs_that_exist(tmp_path):
+    wanted = default_parts(tmp_path, rehearse=False)
+    assert sum(part.seconds for part in wanted.values()) <= 480
+    programs = {part.command[0] for part in parts(tmp_path, rehearse=False).values()}
     assert all((ROOT / program).is_file() for program in programs - {"-m"})
 
 
+def test_parts_follow_the_order_of_the_questions(tmp_path):
+    questions = "library frames decoders", "layers ceiling eager compiled", "nvdec pyav peers tests"
+    order = [name for names in questions for name in names.split()]
+    assert list(default_parts(tmp_path, rehearse=False)) == list(default_parts(tmp_path, rehearse=True)) == order
+
+
+def test_the_frames_asked_about_are_those_of_the_question(tmp_path):
+    """H.264 and HEVC with a keyframe every 1, 8 and 16, with B-frames, and with sides that NVDEC stores larger."""
+    named = {spec.name for spec in GPU.all_videos if any(f"frames/{spec.name}".startswith(word) for word in FRAMES)}
+    assert {f"{codec}-i{interval}-b0-{size}" for codec in ("h264", "hevc") for interval in (1, 8, 16)
+            for size in ("352x256", "340x256")} <= named  # fmt: skip
+    assert {"h264-i16-b2-352x256", "hevc-i8-b2-352x256"} <= named
+
+
+def test_without_nvdec_its_parts_are_skipped_and_each_result_is_written_at_once(tmp_path, monkeypatch):
+    seen = []
+
+    def missing(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    def record(command, seconds, log, environment):
+        seen.append((command[1], [json.loads(line)["case"] for line in lines(tmp_path)]))
+        return "well"
+
+    monkeypatch.setattr(on_gpu, "run", record)
+    monkeypatch.setattr(on_gpu.ctypes, "CDLL", missing)
+    monkeypatch.setattr(sys, "argv", ["on_gpu.py", "frames", "layers", "eager", "--out", str(tmp_path)])
+    assert on_gpu.main() == 1
+    assert seen == [("layers", ["frames"]), ("steps", ["frames", "layers"])]
+    ends = [json.loads(line)["ended"] for line in lines(tmp_path)]
+    assert ends[0].startswith("skipped: no NVDEC") and ends[1:] == ["well", "well"]
+
+
+def lines(folder):
+    return (folder / "parts.jsonl").read_text().splitlines()
+
+
+def test_the_faster_mode_of_the_step_is_kept_for_the_device(tmp_path):
+    records, table = tmp_path / "shift.jsonl", tmp_path / "compile_table.jsonl"
+    table.write_text(json.dumps({"device": "B200", "precision": "fp16", "eager_ms": 1, "compiled_ms": 2}) + "\n")
+    cases = {"fp16/eager/tsn": 1.0, "fp16/eager/auto": 9.0, "fp16/eager/folded": 8.0, "fp16/compiled/folded": 7.0}
+    record = [{"case": f"steps/{case}", "ms": ms} for case, ms in (cases | {"bf16/eager/auto": 5.0}).items()]
+    records.write_text("".join(json.dumps(line) + "\n" for line in [*record, {"case": "steps/fp16/eager/over tsn"}]))
+    for _ in range(2):  # a second time it takes its own place
+        compile_choice.write(records, table, device="H200")
+    assert compile_table.read(table)[1:] == [
+        {"device": "H200", "precision": "fp16", "eager_ms": 8.0, "compiled_ms": 7.0}
+    ]
+
+
+@pytest.mark.parametrize("compiled_ms, compiles", [(7.0, True), (9.0, False)])
+def test_auto_compiles_where_it_was_measured_as_faster(tmp_path, monkeypatch, compiled_ms, compiles):
+    table = tmp_path / "table.jsonl"
+    table.write_text(json.dumps({"device": "H200", "precision": "fp16", "eager_ms": 8, "compiled_ms": compiled_ms}))
+    monkeypatch.setattr(compile_table, "gpu_name", lambda: "H200")
+    assert compile_table.compiles("cuda", "fp16", table) is compiles
+    assert not compile_table.compiles("cuda", "bf16", table) and not compile_table.compiles("cpu", "fp16", table)
+
+
 @pytest.mark.slow
-def test_it_is_rehearsed_on_a_cpu(tmp_path):
-    command = [sys.executable, "benchmarks/on_gpu.py", "stages", "peers", "training", "--device", "cpu"]
-    subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
-    ends = [json.loads(line) for line in (tmp_path / "sections.jsonl").read_text().splitlines()]
-    assert {end["case"]: end["ended"] for end in ends} == dict.fromkeys(["stages", "peers", "training"], "well")
+def test_every_part_is_rehearsed_on_a_cpu(tmp_path):
+    command = [sys.executable, "benchmarks/on_gpu.py", *parts(tmp_path, rehearse=True), "--rehearse"]
+    subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, check=False, capture_output=True)
+    ends = {end["case"]: end["ended"] for end in map(json.loads, lines(tmp_path))}
+    assert ends == dict.fromkeys(parts(tmp_path, rehearse=True), "well")
 
 
 def test_a_case_that_hangs_ends_with_the_time_of_the_whole_run(tmp_path):

@@ -18,7 +18,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.scan.probe import probe
 from dali_pipes.video import bitstream, mp4
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME
-from tests.support.made_up import GROUPS, made_up, stream
+from tests.support.files.made_up import GROUPS, made_up, stream
 from tests.support.videos import decode_whole, number_in, write_video
 
 DALI_TOLERANCE = 4  # grey levels: DALI and FFmpeg round the conversion from YUV differently

@@ -7,7 +7,7 @@ import pytest
 from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import read_list
-from tests.support.trees import plant, rows
+from tests.support.files.trees import plant, rows
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.class_names import Numbers, read_class_names
 from dali_pipes.lists.listing import read_list
-from tests.support.trees import plant, rows
+from tests.support.files.trees import plant, rows
 
 
 @pytest.fixture

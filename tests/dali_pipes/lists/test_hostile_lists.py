@@ -10,7 +10,7 @@ from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists import file_status
 from dali_pipes.lists.listing import read_list
-from tests.support.trees import plant, rows
+from tests.support.files.trees import plant, rows
 from tools import prepare
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Zoë/naïve.mp4") for form in ("NFC", "NFD"))

@@ -12,7 +12,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import FORMATS
 from dali_pipes.lists.listing import read_list
 from dali_pipes.lists.locate import inside
-from tests.support.trees import plant
+from tests.support.files.trees import plant
 
 V2 = [{"id": "7", "template": "Eating [something]"}, {"id": "8", "template": "Eating [something]"}]
 KINETICS = {"---QUuC4vJs": {"annotations": {"label": "run", "segment": [84, 94.0]}, "subset": "training"}}

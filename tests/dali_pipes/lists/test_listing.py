@@ -12,7 +12,7 @@ from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import read_list
 from dali_pipes.lists.locate import Finder, inside
-from tests.support.odd_names import ODD_NAMES
+from tests.support.files.odd_names import ODD_NAMES
 
 
 @pytest.fixture

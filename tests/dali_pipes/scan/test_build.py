@@ -19,14 +19,14 @@ from dali_pipes import progress
 from dali_pipes.errors import DataError
 from dali_pipes.scan import build
 from dali_pipes.scan.build import load_catalog, open_catalog
-from tests.support import scripted
-from tests.support.odd_names import ODD_NAMES
+from tests.support.files import scripted
+from tests.support.files.odd_names import ODD_NAMES
 from tests.support.paths import ROOT
 
 SCAN_IN_A_PROCESS = """
 import logging
 import sys
-from tests.support import scripted
+from tests.support.files import scripted
 from configs.schema import Data
 from dali_pipes.scan.build import load_catalog
 logging.basicConfig(level=logging.INFO)

@@ -8,7 +8,7 @@ import pytest
 
 from dali_pipes.scan.catalog import Entry
 from dali_pipes.scan.journal import Journal
-from tests.support import scripted
+from tests.support.files import scripted
 
 VIDEO = replace(scripted.video("/a/é.mp4", 5, 100, 7), fps=29.97, description=b"\0stsd\xff")
 

@@ -21,7 +21,7 @@ from engine.outputs import Outputs
 from engine.runs import checkpoint, run_folder
 from engine.runs.environment import environment
 from engine.runs.run_folder import GROWING, LOCK, WHOLE, RunFolder
-from tests.support.trees import plant
+from tests.support.files.trees import plant
 
 
 def test_folder_says_how_the_run_came_about(tmp_path, monkeypatch):

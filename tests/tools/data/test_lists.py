@@ -9,9 +9,9 @@ import pytest
 from configs.schema import Data
 from dali_pipes.lists.listing import read_list
 from dali_pipes.scan.build import load_catalog, open_catalog
-from tests.support import scripted
-from tests.support.odd_names import ODD_NAMES
-from tests.support.trees import plant, rows
+from tests.support.files import scripted
+from tests.support.files.odd_names import ODD_NAMES
+from tests.support.files.trees import plant, rows
 from tools import prepare
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"

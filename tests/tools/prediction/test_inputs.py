@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from dali_pipes import DataError
-from tests.support.trees import plant
+from tests.support.files.trees import plant
 from tools.prediction.inputs import find
 
 

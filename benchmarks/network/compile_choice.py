@@ -1,0 +1,40 @@
+"""Turn measured training steps into a row of engine/compile_table.jsonl, by which `runtime.compile=auto` chooses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks.network.scale import FORMS_MEASURED
+from engine import compile_table
+
+
+def write(records: Path, table: Path = compile_table.FILE, device: str | None = None) -> list[dict]:
+    """Add a row per precision of which both modes were measured in `records`; return the rows.
+
+    A mode's time is that of its fastest form of the shift. Without records nothing is written.
+    """
+    rows = []
+    for precision, modes in _fastest(records).items():
+        if modes.keys() >= {"eager", "compiled"}:
+            times = {f"{mode}_ms": ms for mode, ms in modes.items()}
+            rows.append({"device": device or compile_table.gpu_name(), "precision": precision, **times})
+    if rows:
+        new = {compile_table.key(row) for row in rows}
+        kept = [row for row in compile_table.read(table) if compile_table.key(row) not in new]
+        table.write_text("".join(json.dumps(row) + "\n" for row in [*kept, *rows]))
+    return rows
+
+
+def _fastest(records: Path) -> dict[str, dict[str, float]]:
+    """Return the milliseconds of the fastest TSM step by precision and mode."""
+    found: dict[str, dict[str, float]] = {}
+    lines = records.read_text().splitlines() if records.exists() else []
+    for record in map(json.loads, lines):
+        section, _, rest = record["case"].partition("/")
+        if section == "steps" and "ms" in record:
+            precision, mode, form = rest.split("/")
+            if form in FORMS_MEASURED:
+                modes = found.setdefault(precision, {})
+                modes[mode] = min(record["ms"], modes.get(mode, record["ms"]))
+    return found
