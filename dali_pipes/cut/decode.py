@@ -12,15 +12,18 @@ import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
 from dali_pipes.cut.cutter import Cut, Layout
 from dali_pipes.errors import DataError
 from dali_pipes.video import container, mp4
+from dali_pipes.video.bitstream.mpeg import has_fields
 from dali_pipes.video.pyav import reformat
 
 # `explode`: damage is an error, not a concealed picture. `strict`: if a stream does not say how far its pictures are
 # reordered, FFmpeg otherwise guesses it from the first few, and drops pictures that then come too late.
 _OPTIONS = {"err_detect": "explode", "strict": "strict"}
+FIELD_PAIRS = ("mpeg1video", "mpeg2video")
 _CONFIGURATION = {"h264": b"avcC", "hevc": b"hvcC", "vp9": b""}
 """Codecs whose packets are decoded without a container, and the box of the sample description that the decoder needs.
 Opening a container takes as long as decoding a few pictures. Beside the sample description, H.264 needs the size that
@@ -85,7 +88,7 @@ def _counted_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield (number, frame) of each frame of a whole file. Frames are counted, since its times may be anything."""
     number = 0
     with container.open_video(path, cut.data) as (source, stream):
-        configure(stream.codec_context)
+        configure(stream.codec_context, fields=_has_fields(cut, stream))
         for packet in chain(container.packets(source, stream), [None]):
             for frame in stream.codec_context.decode(packet):
                 yield number, frame
@@ -95,7 +98,7 @@ def _counted_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
 def _frames_of_container(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield (number, frame) of each frame of a small mp4, opened as a file."""
     with container.open_video(path, cut.data) as (source, stream):
-        configure(stream.codec_context)
+        configure(stream.codec_context, fields=_has_fields(cut, stream))
         yield from ((frame.pts // mp4.DURATION, frame) for frame in source.decode(stream))
 
 
@@ -120,6 +123,10 @@ def _frames_of_packets(cut: Cut) -> Iterator[tuple[int, av.VideoFrame]]:
     yield from _numbered(decoder.decode(None))
 
 
+def _has_fields(cut: Cut, stream: VideoStream) -> bool:
+    return stream.codec_context.codec.canonical_name in FIELD_PAIRS and has_fields(bytes(cut.data))
+
+
 def _numbered(frames: list[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]]:
     return ((frame.pts, frame) for frame in frames)
 
@@ -136,11 +143,15 @@ def _bare_decoder(layout: Layout, shape: tuple[int, int]) -> VideoCodecContext:
     return decoder
 
 
-def configure(decoder: VideoCodecContext) -> None:
-    """Make a decoder use one thread, and report damage as an error."""
+def configure(decoder: VideoCodecContext, *, fields: bool = False) -> None:
+    """Make a decoder use one thread, and report damage as an error.
+
+    `fields`: the stream is MPEG-2 with pictures of two fields, for which FFmpeg would report an error at each second
+    field. Damage in them is concealed as in any plain decode.
+    """
     decoder.thread_type = "NONE"
     decoder.thread_count = 1
-    decoder.options = _OPTIONS
+    decoder.options = {"strict": "strict"} if fields else _OPTIONS
 
 
 def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:

@@ -1,15 +1,16 @@
-"""The scan of one file: what it holds, how it can be cut, or why it cannot be used.
+"""Scan one file: find its packets, how it can be cut, or the reason why it cannot be used.
 
-One pass over the packets, which reads every byte and decodes nothing. What that pass cannot be sure of is settled by
-decoding (`proof.py`), as is everything where a more thorough check is asked for.
+One pass over the packets reads every byte and decodes nothing. If it leaves doubts, or a more thorough check is
+requested, the file is decoded and compared with its cuts (`verify.py`).
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import av
@@ -25,17 +26,18 @@ from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAM
 if TYPE_CHECKING:
     from configs.sections.data import Check
 
-READER = 2  # rises when something else is made of a file than before, or another one is refused
+READER = 3  # to be raised if the result of a scan changes for any file
 
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box
-_TIMED = ("mov", "matroska", "mpegts", "flv", "nut", "ivf")  # formats that keep times of presentation; others guess
+# Formats that store times of presentation; for others FFmpeg guesses them.
+_TIMED = ("mov", "matroska", "mpegts", "flv", "nut", "ivf")
 
 
 def probe(path: str, check: Check = "demux") -> Video:
-    """Scan a file. Raises DataError with the path and a reason in plain words where it cannot be used.
+    """Scan a file. Raises DataError with the path and the reason if it cannot be used.
 
-    `demux` looks at every packet, `ends` also decodes the first and the last group of pictures, `full` decodes
-    everything and proves that cutting gives the same frames.
+    `demux` reads the headers of every packet, `ends` also decodes the first and the last group of pictures, `full`
+    decodes everything and compares it with cuts.
     """
     status = _regular_file(path)
     try:
@@ -55,13 +57,13 @@ def _probe(path: str, status: os.stat_result, check: Check) -> Video:
 
 
 def reader() -> str:
-    """The versions of what reads files here: what was found of a file, refusals above all, holds for these alone."""
+    """Return the versions of this reader and of FFmpeg: results of other versions, refusals above all, do not hold."""
     libraries = (f"{name} {'.'.join(map(str, numbers))}" for name, numbers in sorted(av.library_versions.items()))
     return f"{READER}, PyAV {av.__version__}, {', '.join(libraries)}"
 
 
 def _regular_file(path: str) -> os.stat_result:
-    """Its status; pipes, devices and folders are never opened."""
+    """Return a file's status; pipes, devices and folders are never opened."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -76,12 +78,14 @@ def _regular_file(path: str) -> os.stat_result:
 
 
 def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
-    """The video as its packets have it, and the reasons to doubt that cutting gives what a full decode gives."""
+    """Return the video by its packets, and the reasons to doubt that cuts give what a full decode gives."""
     with open(path, "rb") as file:
         moov = _moov(path, file.fileno())
         with container.open_video(path) as (source, stream):
+            if sample_description.is_encrypted(moov, stream):
+                raise DataError(path, "is encrypted")
             codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
-            found = collect(codec, extradata, container.packets(source, stream), file.fileno())
+            found = collect(codec, stream, container.packets(source, stream), file.fileno())
             if not found.size:
                 raise DataError(path, "its video track holds no pictures")
             description = sample_description.sample_description(path, stream, codec, moov)
@@ -89,7 +93,7 @@ def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
             video = _video(path, status, stream, access, description, table(found))
             timed = source.format.name.split(",")[0] in _TIMED
             guessed_times = bool(stream.codec_context.has_b_frames) and not timed
-            return video, doubts(codec, guessed_times, found, video.packets)
+            return video, doubts((video.width, video.height), guessed_times, found, video.packets)
 
 
 def _video(
@@ -114,7 +118,7 @@ def _video(
 
 
 def _moov(path: str, descriptor: int) -> bytes:
-    """An mp4 or mov file's `moov` box, nothing for other containers. Raises where the file is not a whole one."""
+    """Return the `moov` box of an mp4 or mov file, nothing for other containers. Raises DataError if cut short."""
     if os.pread(descriptor, 4, 4) not in _MP4_STARTS:
         return b""
     moov, total = b"", os.fstat(descriptor).st_size
@@ -129,7 +133,7 @@ def _moov(path: str, descriptor: int) -> bytes:
 
 
 def _codec(path: str, stream: VideoStream) -> str:
-    """FFmpeg's name of the codec, whichever decoder it took for it."""
+    """Return FFmpeg's name of the codec, which is the same for all its decoders."""
     context = stream.codec_context
     if not context.width or not context.height:
         raise DataError(path, "no picture of it can be decoded")
@@ -137,93 +141,128 @@ def _codec(path: str, stream: VideoStream) -> str:
 
 
 def _access(codec: str, extradata: bytes, found: Packets, description: bytes) -> Access:
-    """Packets can be read as ranges where they lie in the file in one piece, in the form that mp4 wants."""
+    """Return how packets are read: as ranges if each is one piece of the file, in the form of mp4."""
     annex_b = codec in ("h264", "hevc") and not bitstream.length_size(extradata, codec)
     if not description:
         return "whole"
     return "demux" if annex_b or min(found.offset) < 0 else "ranged"
 
 
-_HEADER_BYTES = 64  # how far behind the start of its block (Matroska, Ogg) a packet's own bytes are looked for
+_HEADER_BYTES = 64  # a packet's bytes are searched for this far behind the start of its block (Matroska, Ogg)
 _INTRA = ("mjpeg", "prores", "dnxhd")  # every picture stands alone, whatever the container says
-_KNOWN = (*bitstream.READERS, *_INTRA, "av1")
 
 
 @dataclass
 class Packets:
-    """The packets of one stream as they came, in decode order: P values each."""
+    """The packets of one stream in decode order: P values each."""
 
-    offset: list[int] = field(default_factory=list)  # -1 where the packet is not one piece of the file
+    offset: list[int] = field(default_factory=list)  # -1 if the packet is not one piece of the file
     size: list[int] = field(default_factory=list)
     pts: list[int | None] = field(default_factory=list)
     flags: list[int] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)  # why cutting is not sure to give what a full decode gives
+    understood: bool = True  # the headers of every packet were read
+    doubts: list[str] = field(default_factory=list)  # reasons why cuts might not give what a full decode gives
+
+    @cached_property
+    def columns(self) -> Picture:
+        """Each field of `pictures` as a tuple with a value for each packet."""
+        return Picture._make(zip(*self.pictures, strict=True))
 
 
-def collect(codec: str, extradata: bytes, packets: Iterable[av.Packet], descriptor: int) -> Packets:
-    """Look at every packet; each is compared byte for byte with the open file."""
-    prefix = bitstream.length_size(extradata, codec)
+def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], descriptor: int) -> Packets:
+    """Read the headers of every packet, and find its bytes in the open file."""
     found = Packets()
+    read = _reader(codec, stream, found)
+    offset, size, pts, flags, pictures = found.offset, found.size, found.pts, found.flags, found.pictures
     for packet in packets:
         data = bytes(packet)
-        picture = _picture(codec, data, prefix, found)
-        found.offset.append(_offset(packet.pos, data, descriptor))
-        found.size.append(len(data))
-        found.pts.append(packet.pts)
-        found.flags.append(_flags(codec, packet, picture))
-        found.pictures.append(picture)
+        try:
+            picture = read(data)
+        except (ValueError, IndexError) as error:
+            found.doubts.append(f"packet {len(size)} is malformed ({error})")
+            found.understood, picture = False, Picture()
+        offset.append(_offset(packet.pos, data, descriptor))
+        size.append(len(data))
+        pts.append(packet.pts)
+        flags.append(_flags(codec, packet, picture))
+        pictures.append(picture)
         if packet.is_corrupt:
-            found.doubts.append(f"packet {len(found.size) - 1} is marked as damaged")
+            found.doubts.append(f"packet {len(size) - 1} is marked as damaged")
     return found
 
 
 def table(found: Packets) -> np.ndarray:
-    """[P] PACKET records; adds to `found.doubts` what the packets do not say clearly."""
+    """Return [P] PACKET records; append to `found.doubts` what contradicts the order of the pictures.
+
+    A decoder gives pictures in the order that their headers say. Times only count if the headers were not understood.
+    """
     packets = np.zeros(len(found.size), PACKET)
     packets["size"] = found.size
     packets["offset"] = found.offset if min(found.offset) >= 0 else 0
-    packets["flags"] = found.flags | _disposable(found.pictures)
+    packets["flags"] = found.flags | _disposable(found.columns)
     packets["flags"][0] |= KEYFRAME  # there is nothing before it to start from
-    packets["order"] = np.arange(len(packets))
-    if None in found.pts or len(set(found.pts)) < len(found.pts):
-        found.doubts.append("its packets have missing or repeated times")
+    timed = None not in found.pts and len(set(found.pts)) == len(found.pts)
+    if found.understood:
+        packets["order"] = _ranks(found.columns.order)
     else:
-        packets["order"][np.argsort(found.pts, kind="stable")] = np.arange(len(packets))
+        packets["order"] = _ranks(found.pts) if timed else np.arange(len(packets))
+    if not timed:
+        found.doubts.append("its packets have missing or repeated times")
+    elif found.understood:
+        shown = np.flatnonzero(packets["flags"] & INVISIBLE == 0)
+        if not np.array_equal(_ranks(packets["order"][shown]), _ranks(np.array(found.pts)[shown])):
+            found.doubts.append("its times contradict the order of its pictures")
     return packets
 
 
-def doubts(codec: str, guessed_times: bool, found: Packets, packets: np.ndarray) -> list[str]:
-    """Why cutting this stream might not give what a full decode gives; none for the great majority of files.
+def doubts(size: tuple[int, int], guessed_times: bool, found: Packets, packets: np.ndarray) -> list[str]:
+    """List why cutting this stream might not give what a full decode gives; nothing for the great majority of files.
 
-    `guessed_times`: pictures may be shown in another order than decoded, and the container does not say in which.
+    `size`: width and height by the container. `guessed_times`: pictures may be shown in another order than decoded, and
+    the container does not store in which.
     """
     groups = np.append(np.flatnonzero(packets["flags"] & KEYFRAME), len(packets))
     first_group = packets["order"][: groups[1]]
+    of_groups = [found.columns.parameters[group] for group in groups[:-1].tolist()]
+    elsewhere = sum(map(bool, found.columns.parameters)) > sum(map(bool, of_groups))
     reasons = {
-        "its codec is not one whose pictures are understood here": codec not in _KNOWN,
+        "its codec is not one whose pictures are understood here": not found.understood,
         "it does not start with a keyframe": not found.flags[0] & KEYFRAME,
         "its first group has leading pictures": (first_group < first_group[0]).any(),
         "its times of presentation are guesses": guessed_times,
-        "it carries several parameter sets": len({p.parameters for p in found.pictures if p.parameters}) > 1,
-        "it has packets with more than one picture": any(picture.pictures > 1 for picture in found.pictures),
+        "it carries several parameter sets": len({*of_groups}) > 1 or elsewhere,
+        "it has packets with more than one picture": max(found.columns.pictures) > 1,
+        "its pictures have another size than the container says": not {*found.columns.size} <= {None, size},
     }
-    return found.doubts + [reason for reason, holds in reasons.items() if holds]
+    return [
+        *found.doubts,
+        *sorted({*found.columns.doubt} - {""}),
+        *(reason for reason, holds in reasons.items() if holds),
+    ]
 
 
-def _picture(codec: str, data: bytes, prefix: int, found: Packets) -> Picture:
-    read = bitstream.READERS.get(codec)
-    if read is None:
-        return Picture(1)
+def _reader(codec: str, stream: VideoStream, found: Packets) -> Callable[[bytes], Picture]:
+    """Return the function that reads packets of this stream; `found` says if there is none."""
+    context = stream.codec_context
     try:
-        return read(data, prefix)
+        reader = bitstream.make_reader(codec, context.extradata or b"", context.codec_tag)
     except (ValueError, IndexError) as error:
-        found.doubts.append(f"packet {len(found.size)} is malformed ({error})")
-        return Picture(1)
+        found.doubts.append(f"its extradata is malformed ({error})")
+        reader = None
+    found.understood = reader is not None
+    return reader.read if reader else lambda data: Picture()
+
+
+def _ranks(values: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return the place of each value in ascending order."""
+    ranks = np.empty(len(values), np.int64)
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return ranks
 
 
 def _offset(position: int | None, data: bytes, descriptor: int) -> int:
-    """Where the file holds these very bytes; -1 where it does not (transport streams, stripped headers)."""
+    """Return where the file holds these very bytes; -1 if it does not (transport streams, stripped headers)."""
     if position is None:
         return -1
     skipped = os.pread(descriptor, len(data) + _HEADER_BYTES, position).find(data)
@@ -237,8 +276,7 @@ def _flags(codec: str, packet: av.Packet, picture: Picture) -> int:
     return flags | (0 if picture.pictures else HIDDEN | INVISIBLE)
 
 
-def _disposable(pictures: list[Picture]) -> np.ndarray:
-    """[P] uint8: DISPOSABLE where no picture of its own temporal layer refers to it and no layer lies above."""
-    top = max(picture.layer for picture in pictures)
-    alone = [not picture.referenced and picture.layer == top for picture in pictures]
-    return np.array(alone, np.uint8) * DISPOSABLE
+def _disposable(columns: Picture) -> np.ndarray:
+    """Return [P] uint8: DISPOSABLE if no picture of its own temporal layer refers to it and no layer lies above."""
+    layer_P = np.array(columns.layer)
+    return (~np.array(columns.referenced) & (layer_P == layer_P.max())) * np.uint8(DISPOSABLE)

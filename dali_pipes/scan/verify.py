@@ -18,6 +18,7 @@ from av.video.reformatter import VideoReformatter
 from dali_pipes.cut import cutter, decode
 from dali_pipes.errors import DataError
 from dali_pipes.video import container
+from dali_pipes.video.bitstream.mpeg import has_fields
 from dali_pipes.video.packet_table import HIDDEN, INVISIBLE, Video
 
 _RANDOM_CLIPS, _CLIP_FRAMES = 4, 8  # compared after all groups
@@ -28,7 +29,8 @@ def verify_cuts(video: Video) -> Video:
 
     Raises DataError if pictures are damaged or change size.
     """
-    source_P, digests = _full_decode(video)
+    source_P, digests, (width, height) = _full_decode(video)
+    video = replace(video, width=width, height=height)
     for candidate in _candidates(video, source_P):
         if _cuts_like(candidate, digests):
             return candidate
@@ -43,8 +45,8 @@ def decode_ends(video: Video) -> None:
             pass
 
 
-def _full_decode(video: Video) -> tuple[list[int], list[bytes]]:
-    """Return, for each frame of the full decode, the index of its packet and a digest of its pixels."""
+def _full_decode(video: Video) -> tuple[list[int], list[bytes], tuple[int, int]]:
+    """Return the packet index and a digest of the pixels of each frame of the full decode, and their size."""
     sources, digests, damaged, sizes = [], [], set(), set()
     reformatter = VideoReformatter()
     for index, frame in _each_frame(video):
@@ -58,18 +60,17 @@ def _full_decode(video: Video) -> tuple[list[int], list[bytes]]:
         raise DataError(video.path, f"{len(damaged)} of {len(video.packets)} pictures are damaged")
     if not digests:
         raise DataError(video.path, f"none of its {len(video.packets)} pictures can be decoded")
-    sizes.add((video.width, video.height))
     if len(sizes) > 1:
         seen = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
         raise DataError(video.path, f"its pictures change size: {seen}")
-    return sources, digests
+    return sources, digests, sizes.pop()
 
 
 def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
     """Yield (packet index, frame) of the whole file in the order shown; None instead of a frame that fails."""
     with container.open_video(video.path) as (source, stream):
         decoder = stream.codec_context
-        decode.configure(decoder)
+        decode.configure(decoder, fields=_has_fields(video))
         decoder.copy_opaque = True
         decoder.open(strict=False)  # where that fails it is no fault of one packet
         for index, packet in enumerate(chain(container.packets(source, stream), [None])):
@@ -79,6 +80,13 @@ def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
                 yield from [(frame.opaque, frame) for frame in decoder.decode(packet)]
             except av.FFmpegError:
                 yield index, None
+
+
+def _has_fields(video: Video) -> bool:
+    if video.codec not in decode.FIELD_PAIRS:
+        return False
+    with open(video.path, "rb") as file:
+        return has_fields(file.read())
 
 
 def _candidates(video: Video, sources: list[int]) -> Iterator[Video]:

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from dali_pipes.video import container, mp4
 
+_FIRST_ENTRY = 16  # bytes of a `stsd` box before its first entry
 _NO_COLOURS = (2, 2, 2, 0)  # unspecified in ITU-T H.273, and in FFmpeg
 _TABLE = (b"mdia", b"minf", b"stbl", b"stsd")
 # PyAV cannot mux these, because their decoders are other libraries.
@@ -45,6 +46,13 @@ def _colours(stream: VideoStream) -> tuple[int, int, int, int]:
     """Return the stream's colours as `mp4.colours` does."""
     context = stream.codec_context
     return tuple(map(int, (context.color_primaries, context.color_trc, context.colorspace, context.color_range)))
+
+
+def is_encrypted(moov: bytes, stream: VideoStream) -> bool:
+    """Return whether the container says that packets of the stream are encrypted."""
+    entries = _copied(moov, stream.id)[_FIRST_ENTRY:] if moov else b""
+    kinds = {kind for kind, *_ in mp4.walk_boxes(entries)}
+    return "enc_key_id" in stream.metadata or bool(kinds & {b"encv", b"drmi"})
 
 
 def _copied(moov: bytes, track: int) -> bytes:

@@ -1,28 +1,79 @@
-"""What headers say: units put together by hand, bit by bit as the standards number them."""
+"""Headers of packets: units put together by hand, bit by bit as the standards number them."""
 
 import pytest
 
 from dali_pipes.video import bitstream
-from dali_pipes.video.bitstream import Picture, as_stored_in_mp4, break_link, units
+from dali_pipes.video.bitstream import Picture, as_stored_in_mp4, break_link, make_reader, units
+from dali_pipes.video.bitstream.units import parameter_units
 
-AVC_CONFIGURATION = bytes((1, 100, 0, 30, 0xFF)) + bytes(20)  # lengths of 4 bytes (ISO/IEC 14496-15 5.3.3)
+AVC_CONFIGURATION = bytes((1, 100, 0, 30, 0xFF, 0xE0, 0))  # lengths of 4 bytes, no sets (ISO/IEC 14496-15 5.3.3)
 HEVC_CONFIGURATION = bytes((1, *[0] * 20, 0xFF, 0))  # the same (8.3.3)
 ANNEX_B = b"\0\0\0\1\x67sps\0\0\1\x65slice\0\0\0\1\x41more"
 
 
-def avc(kind: int, reference: int = 0, forbidden: int = 0) -> bytes:
-    """A unit of H.264: its header (ITU-T H.264 7.3.1) and something behind it."""
-    return bytes((forbidden << 7 | reference << 5 | kind,)) + b"rest"
+def ue(number: int) -> str:
+    """A number in Exp-Golomb code (ITU-T H.264 9.1)."""
+    return "0" * ((number + 1).bit_length() - 1) + f"{number + 1:b}"
 
 
-def hevc(kind: int, layer: int = 0, forbidden: int = 0, scalable: int = 0) -> bytes:
-    """A unit of HEVC: its header (ITU-T H.265 7.3.1.2), of a temporal layer, and something behind it."""
-    return bytes((forbidden << 7 | kind << 1 | scalable >> 5, (scalable & 31) << 3 | layer + 1)) + b"rest"
+def packed(*fields: str) -> bytes:
+    """Bits as bytes, with a stop bit and padding at the end."""
+    bits = "".join(fields).replace(" ", "") + "1"
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
 
 
 def stored(*all_units: bytes) -> bytes:
     """Units as mp4 stores them."""
     return b"".join(len(unit).to_bytes(4, "big") + unit for unit in all_units)
+
+
+def avc_sps(*, frames_only: bool = True, order_type: int = 0) -> bytes:
+    """A sequence parameter set (7.3.2.1.1): 4 bits of frame_num, 4 of the picture order, 6 x 3 macroblocks."""
+    order = ue(0) if order_type == 0 else ""
+    rest = ue(1) + "0" + ue(5) + ue(2) + ("1" if frames_only else "00") + "0000"
+    return b"\x67\x42\0\x1e" + packed(ue(0), ue(0), ue(order_type), order, rest)
+
+
+AVC_PPS = b"\x68" + packed(ue(0), ue(0), "00", ue(0), ue(0), ue(0), "0 00", ue(0) * 3, "0 0 0")
+
+
+def avc_slice(kind: int, order: int, *, reference: int = 1, first: int = 0, field: str = "", drop: str = "0") -> bytes:
+    """A slice (7.3.3) of an I picture. `field`: field_pic_flag and bottom_field_flag, if the sequence has fields."""
+    idr = ue(0) if kind == 5 else ""
+    marking = f"{drop}0" if kind == 5 else ""
+    header = packed(ue(first), ue(7), ue(0), "0000", field, idr, f"{order:04b}", marking) + b"rest"
+    return bytes((reference << 5 | kind,)) + header
+
+
+def h264(*sets: bytes):
+    """A reader that has seen these parameter sets."""
+    reader = make_reader("h264", AVC_CONFIGURATION, "avc1")
+    reader.read(stored(*(sets or (avc_sps(), AVC_PPS))))
+    return reader
+
+
+HEVC_SPS = b"\x42\1" + packed("0000 000 1", "0" * 96, ue(0), ue(1), ue(96), ue(48), "0", ue(0), ue(0), ue(0))
+HEVC_PPS = b"\x44\1" + packed(ue(0), ue(0), "0 0 000")
+
+
+def hevc_unit(kind: int, layer: int = 0, forbidden: int = 0, scalable: int = 0) -> bytes:
+    """A unit header (ITU-T H.265 7.3.1.2) of a temporal layer."""
+    return bytes((forbidden << 7 | kind << 1 | scalable >> 5, (scalable & 31) << 3 | layer + 1))
+
+
+def hevc_slice(kind: int, order: int = 0, *, layer: int = 0, first: str = "1", drop: str = "0") -> bytes:
+    """A slice (7.3.6.1) of a picture whose order has 4 bits."""
+    access = drop if 16 <= kind <= 23 else ""
+    bits = packed(first, access, ue(0), ue(2), "" if kind in (19, 20) else f"{order:04b}")
+    return hevc_unit(kind, layer) + bits + b"rest"
+
+
+def hevc():
+    """A reader that has seen the parameter sets."""
+    reader = make_reader("hevc", HEVC_CONFIGURATION, "hvc1")
+    reader.read(stored(HEVC_SPS, HEVC_PPS))
+    return reader
 
 
 @pytest.mark.parametrize(
@@ -66,94 +117,249 @@ def test_what_has_start_codes_is_stored_with_lengths_and_all_else_as_it_is():
     assert as_stored_in_mp4("mpeg4", b"")(ANNEX_B) == ANNEX_B
 
 
+def test_parameter_sets_are_found_in_every_form_of_extradata():
+    sps, pps, vps = b"\x67sps", b"\x68pp", b"\x40vps"
+    two_bytes = [len(unit).to_bytes(2, "big") + unit for unit in (sps, pps, vps)]
+    avcc = bytes((1, 66, 0, 30, 0xFF, 0xE1)) + two_bytes[0] + b"\1" + two_bytes[1]
+    hvcc = bytes((1, *[0] * 20, 0xFF, 2)) + b"\x20\0\1" + two_bytes[2] + b"\x21\0\2" + two_bytes[0] + two_bytes[1]
+    assert parameter_units(avcc, "h264") == [sps, pps]
+    assert parameter_units(hvcc, "hevc") == [vps, sps, pps]
+    assert parameter_units(b"\0\0\0\1" + sps + b"\0\0\1" + pps, "h264") == [sps, pps]
+    with pytest.raises(ValueError, match="cut short"):
+        parameter_units(avcc[:-1], "h264")
+
+
 @pytest.mark.parametrize(
     ("packet", "expected"),
     [
-        (stored(avc(5, 3)), Picture(1, resets=True, referenced=True)),
-        (stored(avc(1, 1)), Picture(1, resets=False, referenced=True)),
-        (stored(avc(1, 0)), Picture(1, resets=False, referenced=False)),
-        (stored(avc(1, 1), avc(1, 0)), Picture(1, resets=False, referenced=True)),  # two slices
-        (stored(avc(6, 0), avc(7, 3), avc(8, 3), avc(5, 3)), Picture(1, True, True, 0, avc(7, 3) + avc(8, 3))),
-        (stored(avc(9, 3)), Picture(0, resets=False, referenced=False)),  # a delimiter shows nothing
+        (stored(avc_slice(5, 0)), (1, True, True, "")),
+        (stored(avc_slice(1, 2)), (1, False, True, "")),
+        (stored(avc_slice(1, 2, reference=0)), (1, False, False, "")),
+        (stored(avc_slice(1, 2), avc_slice(1, 2, reference=0, first=5)), (1, False, True, "")),  # two slices
+        (stored(b"\x09\x10"), (0, False, False, "")),  # a delimiter shows nothing
+        (stored(avc_slice(5, 0, drop="1")), (1, True, True, "it has keyframes that drop the pictures before them")),
+        (stored(avc_slice(1, 2, first=5)), (1, False, True, "it has packets that start inside a picture")),
+        (stored(avc_slice(1, 2), avc_slice(1, 4)), (1, False, True, "it has packets of more pictures")),
+        (stored(b"\x02part"), (0, False, False, "it has units of type 2")),
+        (stored(b"\x06\x13\x01x\x80", avc_slice(1, 2)), (1, False, True, "FFmpeg adds film grain to it")),
+        (stored(b"\x06\x04\x01x\x80", avc_slice(1, 2)), (1, False, True, "")),
     ],
 )
 def test_an_h264_packet_is_what_its_slices_are(packet, expected):
-    assert bitstream.READERS["h264"](packet, 4) == expected
+    found = h264().read(packet)
+    assert (found.pictures, found.resets, found.referenced, found.doubt) == expected
+
+
+def test_h264_pictures_without_their_parameter_sets_are_a_doubt():
+    assert "missing" in make_reader("h264", AVC_CONFIGURATION, "avc1").read(stored(avc_slice(5, 0))).doubt
+
+
+@pytest.mark.parametrize(("build", "doubted"), [(33, True), (34, False), (150, False), (165, False)])
+def test_builds_of_x264_whose_errors_ffmpeg_works_around_are_a_doubt(build, doubted):
+    unit = b"\x06\x05" + bytes((30,)) + bytes(16) + f"x264 - core {build}".encode() + b"\x80"
+    assert bool(h264().read(stored(unit, avc_slice(5, 0))).doubt) is doubted
+
+
+def test_two_fields_in_a_packet_are_a_picture_and_one_is_a_doubt():
+    top, bottom = avc_slice(5, 0, field="10"), avc_slice(1, 1, field="11")
+    sets = avc_sps(frames_only=False), AVC_PPS
+    assert h264(*sets).read(stored(top, bottom)).doubt == ""
+    assert "one of two fields" in h264(*sets).read(stored(top)).doubt
+    assert h264(*sets).read(stored(avc_slice(5, 0, field="0"))).doubt == ""
+
+
+def test_h264_pictures_are_ordered_by_their_count_and_after_those_of_earlier_sequences():
+    reader = h264()
+    sent = [(5, 0), (1, 6), (1, 4), (1, 12), (1, 2), (5, 0), (1, 4)]  # 2 stands for 18: the count has 4 bits
+    orders = [reader.read(stored(avc_slice(kind, order))).order for kind, order in sent]
+    assert sorted(range(7), key=lambda place: orders[place]) == [0, 2, 1, 3, 4, 5, 6]
+
+
+def test_only_parameter_sets_that_the_extradata_lacks_are_reported():
+    sps = avc_sps()
+    extradata = bytes((1, 66, 0, 30, 0xFF, 0xE1)) + len(sps).to_bytes(2, "big") + sps + b"\0"
+    reader = make_reader("h264", extradata, "avc1")
+    assert reader.read(stored(sps, AVC_PPS, avc_slice(5, 0))).parameters == AVC_PPS
 
 
 @pytest.mark.parametrize(
     ("packet", "expected"),
     [
-        (stored(hevc(0)), Picture(1, resets=False, referenced=False)),
-        (stored(hevc(1)), Picture(1, resets=False, referenced=True)),
-        (stored(hevc(8)), Picture(1, resets=False, referenced=False)),  # a skipped leading picture
-        (stored(hevc(9)), Picture(1, resets=False, referenced=True)),
-        (stored(hevc(2, layer=2)), Picture(1, resets=False, referenced=False, layer=2)),
-        *[(stored(hevc(kind)), Picture(1, resets=True, referenced=True)) for kind in range(16, 22)],
-        (stored(hevc(22)), Picture(1, resets=False, referenced=True)),  # reserved
-        (stored(hevc(32), hevc(34), hevc(19)), Picture(1, True, True, 0, hevc(32) + hevc(34))),
-        (stored(hevc(39)), Picture(0, resets=False, referenced=False)),
+        (stored(hevc_slice(0, 2)), (1, False, False, 0, "")),
+        (stored(hevc_slice(1, 2)), (1, False, True, 0, "")),
+        (stored(hevc_slice(8, 2)), (1, False, False, 0, "")),  # a skipped leading picture
+        (stored(hevc_slice(9, 2)), (1, False, True, 0, "")),
+        (stored(hevc_slice(2, 2, layer=2)), (1, False, False, 2, "")),
+        *[(stored(hevc_slice(kind)), (1, True, True, 0, "")) for kind in range(16, 22)],
+        (stored(hevc_slice(22)), (1, False, True, 0, "")),  # reserved
+        (stored(hevc_slice(1, 2), hevc_slice(1, 2, first="0")), (1, False, True, 0, "")),  # two slices
+        (stored(b"\x46\1\x50"), (0, False, False, 0, "")),
+        (stored(hevc_slice(19, drop="1")), (1, True, True, 0, "it has keyframes that drop the pictures before them")),
+        (stored(hevc_slice(1, 2, first="0")), (1, False, True, 0, "it has packets that start inside a picture")),
+        (stored(hevc_slice(1, 2), hevc_slice(1, 3)), (1, False, True, 0, "it has packets of more pictures")),
+        (stored(hevc_unit(36)), (0, False, False, 0, "it has units of type 36")),
+        (stored(hevc_unit(1, scalable=1) + b"rest"), (0, False, False, 0, "it has several layers")),
+        (stored(hevc_unit(62) + b"dovi"), (0, False, False, 0, "")),
+        (stored(hevc_unit(39) + b"\x13\x01x\x80"), (0, False, False, 0, "FFmpeg adds film grain to it")),
     ],
 )
 def test_an_hevc_packet_is_what_its_slices_are(packet, expected):
-    assert bitstream.READERS["hevc"](packet, 4) == expected
+    found = hevc().read(packet)
+    assert (found.pictures, found.resets, found.referenced, found.layer, found.doubt) == expected
 
 
-@pytest.mark.parametrize(("codec", "unit"), [("h264", avc(5, 3, forbidden=1)), ("hevc", hevc(19, forbidden=1))])
-def test_a_forbidden_bit_is_an_error(codec, unit):
+def test_hevc_pictures_are_ordered_by_their_count_and_after_those_of_earlier_sequences():
+    reader = hevc()
+    sent = [(19, 0), (1, 4), (0, 2), (1, 8), (21, 15), (9, 12), (1, 3), (19, 0), (1, 1)]
+    orders = [reader.read(stored(hevc_slice(kind, order))).order for kind, order in sent]
+    assert sorted(range(9), key=lambda place: orders[place]) == [0, 2, 1, 3, 5, 4, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("reader", "unit"), [(h264, b"\xe5rest"), (hevc, hevc_unit(19, forbidden=1) + b"rest")], ids=["h264", "hevc"]
+)
+def test_a_forbidden_bit_is_an_error(reader, unit):
     with pytest.raises(ValueError, match="forbidden bit"):
-        bitstream.READERS[codec](stored(unit), 4)
+        reader().read(stored(unit))
 
 
 def test_broken_links_are_marked_where_they_are_asked_for_and_nothing_else_is_touched():
     """Of the two header bytes only the kind changes: 21, clean random access, to 18, broken link without leading."""
-    before = stored(hevc(32), hevc(21, layer=1, scalable=33), hevc(21))
-    rest = stored(hevc(21), hevc(19))
+    cra, of_layer = (hevc_unit(21, layer, scalable=scalable) + b"rest" for layer, scalable in ((0, 0), (1, 33)))
+    bla, bla_of_layer = (hevc_unit(18, layer, scalable=scalable) + b"rest" for layer, scalable in ((0, 0), (1, 33)))
+    others = hevc_unit(32) + b"rest", hevc_unit(19) + b"rest"
+    before, rest = stored(others[0], of_layer, cra), stored(cra, others[1])
     body = bytearray(before + rest + before)
     break_link(body, 4, len(before), len(before) + len(rest))
-    assert body == before + stored(hevc(18), hevc(19)) + before
+    assert body == before + stored(bla, others[1]) + before
     break_link(body, 4, 0, len(before))
-    assert body[: len(before)] == stored(hevc(32), hevc(18, layer=1, scalable=33), hevc(18))
+    assert body[: len(before)] == stored(others[0], bla_of_layer, bla)
+
+
+VP9_SYNC = f"{0x498342:024b}"
+VP9_SIZE = f"{95:016b}{47:016b}"
+
+
+def vp9(bits: str) -> bytes:
+    return packed(bits) + bytes(8)
 
 
 @pytest.mark.parametrize(
     ("bits", "expected"),
     [
-        ("10 0 0 0 0 1 0", Picture(1, resets=True)),  # marker, profile, does not repeat, intra, shown
-        ("10 0 0 0 0 0 0", Picture(0, resets=True)),
-        ("10 0 0 0 1 1 0", Picture(1, resets=False)),
-        ("10 0 0 1 0 0 0", Picture(1, resets=False)),  # shows an older picture again
-        ("10 1 1 0 0 0 1", Picture(1, resets=True)),  # profile 3 has one bit more
+        (f"10 0 0 0 0 1 0 {VP9_SYNC} 000 0 {VP9_SIZE}", (1, True, "")),  # marker, profile, not again, key, shown
+        (f"10 0 0 0 0 0 0 {VP9_SYNC} 000 0 {VP9_SIZE}", (0, True, "")),
+        ("10 0 0 0 1 1 0 00 00000000 000000000000 1", (1, False, "")),  # of the size of its first reference
+        ("10 0 0 1 000", (1, False, "")),  # shows an older picture again
+        (f"10 1 1 0 0 0 1 0 {VP9_SYNC} 0 000 0 000 {VP9_SIZE}", (1, True, "its pixel format changes")),  # profile 3
+        (f"10 0 0 0 1 1 0 00 00000000 000000000000 000 {VP9_SIZE}", (1, False, "")),
+        (f"10 0 0 0 1 1 0 00 00000000 000000000000 000 {'0' * 32}", (1, False, "its pictures may change size")),
+        (f"10 0 0 0 0 1 0 {VP9_SYNC} 000 0 {'0' * 32}", (1, True, "its pictures may change size")),
     ],
 )
 def test_a_vp9_packet_is_what_its_first_bits_say(bits, expected):
-    packet = bytes((int(bits.replace(" ", ""), 2), 0x49, 0))
-    assert bitstream.READERS["vp9"](packet, 0) == expected
+    reader = make_reader("vp9", b"", "VP90")
+    assert reader.read(vp9(f"10 0 0 0 0 1 0 {VP9_SYNC} 000 0 {VP9_SIZE}")).size == (96, 48)
+    found = reader.read(vp9(bits))
+    assert (found.pictures, found.resets, found.doubt) == expected
+
+
+def test_a_vp9_packet_of_one_byte_shows_a_picture_again():
+    assert make_reader("vp9", b"", "VP90").read(b"\x88").pictures == 1
 
 
 def test_a_vp9_superframe_shows_a_picture_though_it_starts_with_a_hidden_one():
-    hidden, shown = bytes((0b10000000, 1)), bytes((0b10000110, 1, 1))
+    hidden = vp9(f"10 0 0 0 0 0 0 {VP9_SYNC} 000 0 {VP9_SIZE}")
+    shown = vp9("10 0 0 0 1 1 0 00 00000000 000000000000 1")
     index = bytes((0b11000001, len(hidden), len(shown), 0b11000001))  # two frames, their sizes in one byte each
-    assert bitstream.READERS["vp9"](hidden + shown + index, 0) == Picture(1, resets=True)
+    found = make_reader("vp9", b"", "VP90").read(hidden + shown + index)
+    assert (found.pictures, found.resets, found.doubt) == (1, True, "")
     with pytest.raises(ValueError, match="marker"):
-        bitstream.READERS["vp9"](b"\0\0", 0)
+        make_reader("vp9", b"", "VP90").read(b"\0\0")
 
 
-def test_a_vp8_packet_says_whether_it_is_shown():
-    assert [bitstream.READERS["vp8"](bytes((first,)), 0).pictures for first in (0x10, 0x00)] == [1, 0]
+def test_a_vp8_packet_says_whether_it_is_shown_and_a_keyframe_its_size():
+    reader = make_reader("vp8", b"", "VP80")
+    keyframe = b"\x10\0\0\x9d\x01\x2a" + (96 | 1 << 14).to_bytes(2, "little") + (48).to_bytes(2, "little")
+    assert reader.read(keyframe)[:2] == (1, True) and reader.read(keyframe).size == (96, 48)
+    assert reader.read(b"\x01\0\0")[:2] == (0, False)
+    with pytest.raises(ValueError, match="start code"):
+        reader.read(bytes(10))
 
 
 @pytest.mark.parametrize(("kind", "resets", "referenced"), [(0, True, True), (1, False, True), (2, False, False)])
 def test_pictures_of_mpeg4_and_mpeg2_say_their_kind(kind, resets, referenced):
     of_mpeg4 = b"\0\0\1\xb6" + bytes((kind << 6,)) + bytes(9)
     of_mpeg2 = b"\0\0\1\0\0" + bytes((kind + 1 << 3,)) + bytes(9)
-    assert bitstream.READERS["mpeg4"](of_mpeg4, 0) == Picture(1, resets, referenced)
-    assert bitstream.READERS["mpeg2video"](of_mpeg2, 0) == Picture(1, resets, referenced)
+    for codec, packet in (("mpeg4", of_mpeg4), ("mpeg2video", of_mpeg2)):
+        assert make_reader(codec, b"", "").read(packet)[:3] == (1, resets, referenced)
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video"])
+def test_pictures_of_mpeg4_and_mpeg2_are_shown_after_the_b_pictures_that_follow_them(codec):
+    def packet(kind: str) -> bytes:
+        number = "IPB".index(kind)
+        start = b"\0\0\1\xb6" + bytes((number << 6,)) if codec == "mpeg4" else b"\0\0\1\0\0" + bytes((number + 1 << 3,))
+        return start + bytes(9)
+
+    reader = make_reader(codec, b"", "")
+    orders = [reader.read(packet(kind)).order for kind in "IPBBPBI"]
+    assert sorted(range(7), key=lambda place: orders[place]) == [0, 2, 3, 1, 5, 4, 6]
 
 
 def test_packed_pictures_of_mpeg4_are_counted_and_their_stand_ins_are_errors():
     picture = b"\0\0\1\xb6\x40" + bytes(9)
-    assert bitstream.READERS["mpeg4"](picture * 2, 0).pictures == 2
+    assert make_reader("mpeg4", b"", "").read(picture * 2).pictures == 2
     for stand_in in (picture[:8], b"", bytes(20)):
         with pytest.raises(ValueError, match="empty"):
-            bitstream.READERS["mpeg4"](stand_in, 0)
+            make_reader("mpeg4", b"", "").read(stand_in)
+
+
+def test_encoders_of_mpeg4_that_only_a_tag_names_are_a_doubt():
+    picture, name = b"\0\0\1\xb6\0" + bytes(9), b"\0\0\1\xb2XviD0046"
+    assert make_reader("mpeg4", b"", "XVID").read(picture).doubt
+    assert not make_reader("mpeg4", b"", "mp4v").read(picture).doubt
+    assert not make_reader("mpeg4", b"", "XVID").read(name + picture).doubt
+
+
+def mpeg2(*structures: int) -> bytes:
+    """An I picture of MPEG-2 for each structure: 1 and 2 are fields, 3 is a frame (ITU-T H.262 6.2.3)."""
+    return b"".join(b"\0\0\1\0\0\x08\0\0" + b"\0\0\1\xb5" + bytes((0x8F, 0xFF, 0xF0 | s, 0)) for s in structures)
+
+
+@pytest.mark.parametrize(
+    ("structures", "doubt"),
+    [
+        ((3,), ""),
+        ((1, 2), ""),
+        ((1,), "it has packets with one of two fields"),
+        ((3, 3), "it has packets of more pictures"),
+    ],
+)
+def test_mpeg2_pictures_of_two_fields_are_one(structures, doubt):
+    assert make_reader("mpeg2video", b"", "").read(mpeg2(*structures)).doubt == doubt
+
+
+def jpeg(*segments: int, size: int = 48) -> bytes:
+    frame = bytes((8, 0, size, 0, 96, 3))
+    bodies = b"".join(bytes((0xFF, kind)) + (2 + len(frame)).to_bytes(2, "big") + frame for kind in segments)
+    return b"\xff\xd8" + bodies + b"\xff\xda" + bytes(9)
+
+
+@pytest.mark.parametrize(
+    ("segments", "size", "doubted"),
+    [
+        ((0xDB, 0xC4, 0xC0), 48, False),
+        ((0xDB, 0xC0), 48, True),  # the first one had Huffman tables
+        ((0xC4, 0xC0), 48, True),  # no quantisation tables
+        ((0xDB, 0xC4, 0xC0), 64, True),
+    ],
+)
+def test_jpeg_pictures_that_need_tables_of_others_or_differ_in_size_are_a_doubt(segments, size, doubted):
+    reader = make_reader("mjpeg", b"", "MJPG")
+    assert reader.read(jpeg(0xDB, 0xC4, 0xC0)) == Picture(order=1, size=(96, 48))
+    assert bool(reader.read(jpeg(*segments, size=size)).doubt) is doubted
+
+
+def test_codecs_without_a_reader_are_left_to_decoding():
+    assert make_reader("theora", b"", "") is None

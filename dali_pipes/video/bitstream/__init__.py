@@ -1,0 +1,19 @@
+"""Turn a compressed packet into what its headers say: where decoding can start, what is shown, and in which order."""
+
+from dali_pipes.video.bitstream.parameter_sets import CHROMA, PictureFormat, picture_format
+from dali_pipes.video.bitstream.picture import Picture
+from dali_pipes.video.bitstream.readers import READERS, make_reader
+from dali_pipes.video.bitstream.units import as_stored_in_mp4, break_link, length_size, units
+
+__all__ = [
+    "CHROMA",
+    "READERS",
+    "Picture",
+    "PictureFormat",
+    "as_stored_in_mp4",
+    "break_link",
+    "length_size",
+    "make_reader",
+    "picture_format",
+    "units",
+]

@@ -1,0 +1,43 @@
+"""`Bits`: read fixed-length and Exp-Golomb numbers of headers."""
+
+from __future__ import annotations
+
+
+class Bits:
+    """The bits of some bytes, from the first on. Raises ValueError behind the end."""
+
+    __slots__ = ("_left", "_value")
+
+    def __init__(self, data: bytes):
+        self._value = int.from_bytes(data, "big")
+        self._left = 8 * len(data)
+
+    @classmethod
+    def of(cls, value: int, left: int) -> Bits:
+        """Make a reader of the last `left` bits of a number."""
+        bits = cls(b"")
+        bits._value, bits._left = value, left
+        return bits
+
+    def take(self, count: int) -> int:
+        """Read a number of `count` bits."""
+        self._left -= count
+        if self._left < 0:
+            raise ValueError("a header is cut short")
+        taken = self._value >> self._left
+        self._value &= (1 << self._left) - 1
+        return taken
+
+    def number(self) -> int:
+        """Read an unsigned number in Exp-Golomb code (ITU-T H.264 9.1)."""
+        return self.take(2 * (self._left - self._value.bit_length()) + 1) - 1
+
+    def signed(self) -> int:
+        """Read a signed number in Exp-Golomb code."""
+        number = self.number()
+        return (number + 1) // 2 if number % 2 else -(number // 2)
+
+
+def unescape(data: bytes) -> bytes:
+    """Remove the bytes that keep start codes out of an H.264 or HEVC unit (emulation prevention)."""
+    return data.replace(b"\0\0\3", b"\0\0") if b"\0\0\3" in data else data

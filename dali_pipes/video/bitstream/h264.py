@@ -1,0 +1,194 @@
+"""`H264`: read the packets of an H.264 stream (ITU-T H.264). What is not understood here becomes a doubt."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from dali_pipes.video.bitstream.bits import Bits, unescape
+from dali_pipes.video.bitstream.parameter_sets import H264Pps, H264Sps, h264_pps, h264_sps
+from dali_pipes.video.bitstream.picture import PERIOD, Picture
+from dali_pipes.video.bitstream.units import length_size, parameter_units, units
+
+_HARMLESS = (9, 10, 11, 12)  # delimiters, ends and filler
+_SLICE, _IDR, _SEI, _SPS, _PPS = 1, 5, 6, 7, 8
+_FILM_GRAIN = 19  # a SEI message for which FFmpeg changes pixels
+_X264 = re.compile(rb"x264 - core (\d+)")
+_INTRA_SLICES = (2, 7)
+_HEADER = 24  # bytes of a slice header that hold what is read of it
+
+
+class SliceForm(NamedTuple):
+    """What parameter sets say about the form of slice headers."""
+
+    before_fields: int  # bits between the number of the parameter set and field_pic_flag
+    fields: bool
+    order_type: int
+    order_bits: int
+    order_size: int
+    bottom_order: bool
+    redundant: bool
+
+
+class H264:
+    """A reader of H.264 packets. It keeps the parameter sets and the picture order count of the stream."""
+
+    def __init__(self, extradata: bytes):
+        self._prefix = length_size(extradata, "h264")
+        self._known = set(parameter_units(extradata, "h264"))
+        self._sps: dict[int, H264Sps] = {}
+        self._pps: dict[int, H264Pps] = {}
+        self._forms: dict[int, SliceForm] = {}
+        self._period = self._count = 0
+        self._last_msb = self._last_lsb = 0
+        for unit in self._known:
+            self._store(unit)
+
+    def read(self, packet: bytes) -> Picture:
+        """Read a packet's headers."""
+        starts, resets, referenced, field = 0, False, False, False
+        order, parameters, doubt = 0, b"", ""
+        for start, stop in units(packet, self._prefix):
+            header = packet[start]
+            if header & 0x80:
+                raise ValueError("a unit's forbidden bit is set")
+            kind = header & 31
+            if kind in (_SLICE, _IDR):
+                resets |= kind == _IDR  # after an I picture that is no IDR, older pictures may be referred to
+                referenced |= header & 0x60 != 0
+                if starts == 0:
+                    order, field, problem = self._slice(packet, start)
+                    doubt = doubt or problem
+                    starts = 1
+                elif packet[start + 1] & 0x80:  # it starts with the first macroblock
+                    starts += 1
+            elif kind in (_SPS, _PPS):
+                parameters += self._parameters(packet[start:stop].rstrip(b"\0"))
+            elif kind == _SEI:
+                doubt = doubt or self._sei(packet, start, stop)
+            elif kind not in _HARMLESS:
+                doubt = f"it has units of type {kind}"
+        if starts != 1 + field and starts:
+            doubt = (
+                "it has packets with one of two fields" if field and starts == 1 else "it has packets of more pictures"
+            )
+        return Picture(min(starts, 1), resets, referenced, 0, parameters, order, None, doubt)
+
+    def _parameters(self, unit: bytes) -> bytes:
+        """Store a parameter set; return it if the extradata does not have it."""
+        if unit in self._known:
+            return b""
+        self._store(unit)
+        return unit
+
+    def _store(self, unit: bytes) -> None:
+        self._forms.clear()
+        kind = unit[0] & 31 if unit else 0
+        if kind == _SPS:
+            sps = h264_sps(unit)
+            self._sps[sps.number] = sps
+        elif kind == _PPS:
+            pps = h264_pps(unit)
+            self._pps[pps.number] = pps
+
+    def _slice(self, packet: bytes, start: int) -> tuple[int, bool, str]:
+        """Read a slice header (7.3.3): the picture's order, whether it is a field, and a doubt.
+
+        This takes most of the time of a scan, so numbers are read in place, not by `Bits`. A header that is cut short
+        makes a negative shift, which raises ValueError.
+        """
+        idr = packet[start] & 31 == _IDR
+        head = unescape(packet[start + 1 : start + 1 + _HEADER])
+        value, left = int.from_bytes(head, "big"), 8 * len(head)
+        left -= 2 * (left - value.bit_length()) + 1
+        first = (value >> left) - 1
+        value &= (1 << left) - 1
+        left -= 2 * (left - value.bit_length()) + 1
+        kind = (value >> left) - 1
+        value &= (1 << left) - 1
+        left -= 2 * (left - value.bit_length()) + 1
+        form = self._form((value >> left) - 1)
+        if form is None:
+            return 0, False, "it has pictures whose parameter sets are missing"
+        left -= form.before_fields
+        field = False
+        if form.fields:
+            left -= 1
+            field = bool(value >> left & 1)
+            left -= field
+        if idr:
+            self._period += PERIOD
+            value &= (1 << left) - 1
+            left -= 2 * (left - value.bit_length()) + 1  # idr_pic_id
+        left -= form.order_bits
+        lsb = value >> left & form.order_size - 1
+        bits = Bits.of(value & (1 << left) - 1, left) if idr or form.bottom_order else None
+        bottom = bits.signed() if form.bottom_order and not field else 0
+        doubt = "it has packets that start inside a picture" if first else ""
+        if form.order_type == 1:
+            doubt = "its pictures are ordered in a way that is not understood here"
+        elif idr and kind in _INTRA_SLICES:
+            if form.redundant:
+                bits.number()
+            if bits.take(1):
+                doubt = "it has keyframes that drop the pictures before them"
+        if form.order_type:
+            self._count += 1
+            return self._period + self._count, field, doubt
+        order = self._order(lsb, form.order_size, referenced=packet[start] & 0x60 != 0, idr=idr)
+        return self._period + order + min(bottom, 0), field, doubt
+
+    def _form(self, number: int) -> SliceForm | None:
+        """Return the form of slice headers that refer to a picture parameter set; None if it is missing."""
+        if number not in self._forms and (pps := self._pps.get(number)) and (sps := self._sps.get(pps.sps)):
+            self._forms[number] = SliceForm(
+                before_fields=sps.frame_num_bits + 2 * sps.separate_planes,
+                fields=sps.format.fields,
+                order_type=sps.order_type,
+                order_bits=sps.order_bits,
+                order_size=1 << sps.order_bits,
+                bottom_order=pps.bottom_order and sps.order_type == 0,
+                redundant=pps.redundant,
+            )
+        return self._forms.get(number)
+
+    def _order(self, lsb: int, size: int, *, referenced: bool, idr: bool) -> int:
+        """Return the picture order count (8.2.1) within the coded sequence."""
+        last_msb, last_lsb = (0, 0) if idr else (self._last_msb, self._last_lsb)
+        msb = last_msb
+        if lsb < last_lsb and last_lsb - lsb >= size // 2:
+            msb += size
+        elif lsb > last_lsb and lsb - last_lsb > size // 2:
+            msb -= size
+        if referenced:
+            self._last_msb, self._last_lsb = msb, lsb
+        return msb + lsb
+
+    def _sei(self, packet: bytes, start: int, stop: int) -> str:
+        """Return a doubt if FFmpeg decodes this or later pictures otherwise because of this unit."""
+        if _FILM_GRAIN in sei_types(packet, start + 1, stop):
+            return "FFmpeg adds film grain to it"
+        if (build := _X264.search(packet, start, stop)) is None:
+            return ""
+        # libavcodec: h264_direct.c up to build 33, and CHROMA444 in h264_cabac.c and h264_cavlc.c below 151.
+        old = int(build[1]) <= 33 or (
+            int(build[1]) < 151 and any(sps.format.chroma == "4:4:4" for sps in self._sps.values())
+        )
+        return "its encoder is an x264 whose errors FFmpeg works around" if old else ""
+
+
+def sei_types(packet: bytes, start: int, stop: int) -> set[int]:
+    """Return the types of the messages in an SEI unit (ITU-T H.264 7.3.2.3) of which the header is left out."""
+    found = set()
+    while start + 2 < stop:
+        numbers = []
+        for _ in range(2):  # type and size, each a sum of bytes up to one that is not 255
+            number = 0
+            while start < stop and packet[start] == 255:
+                number += 255
+                start += 1
+            numbers.append(number + (packet[start] if start < stop else 0))
+            start += 1
+        found.add(numbers[0])
+        start += numbers[1]
+    return found

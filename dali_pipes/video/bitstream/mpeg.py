@@ -1,0 +1,127 @@
+"""`Mpeg4` (part 2), `Mpeg2` (and 1), `Mjpeg` and `FixedHeader`: read packets of older and of intra-only codecs."""
+
+from __future__ import annotations
+
+from dali_pipes.video.bitstream.picture import DecodeOrder, DelayedReferences, Picture
+
+_VOP, _GROUP_OF_VOPS, _USER_DATA = b"\0\0\1\xb6", b"\0\0\1\xb3", b"\0\0\1\xb2"
+_PICTURE, _GROUP, _SEQUENCE, _EXTENSION = b"\0\0\1\0", b"\0\0\1\xb8", b"\0\0\1\xb3", b"\0\0\1\xb5"
+_FRAME = 3  # MPEG-2's picture_structure
+_SHORTEST = 10  # bytes; a stand-in for a picture packed into an earlier packet has 1 to 8
+_TAGS_OF_ENCODERS = ("XVID", "XVIX", "RMP4", "ZMP4", "SIPP", "DIVX", "DX50", "UMP4")
+
+
+class Mpeg4:
+    """A reader of MPEG-4 part 2 packets (ISO/IEC 14496-2).
+
+    FFmpeg works around errors of encoders, which it knows by user data in the headers or by the stream's tag.
+    """
+
+    def __init__(self, extradata: bytes, tag: str):
+        self._extradata = extradata
+        self._order = DelayedReferences()
+        self._named = _USER_DATA in extradata
+        self._tagged = tag.upper() in _TAGS_OF_ENCODERS
+
+    def read(self, packet: bytes) -> Picture:
+        """Read a packet's headers."""
+        at = packet.find(_VOP)
+        if at < 0 or len(packet) < _SHORTEST:
+            raise ValueError("it may be empty")
+        kind = packet[at + 4] >> 6  # I, P, B, S
+        group = packet.find(_GROUP_OF_VOPS, 0, at)
+        header = packet[: group if group >= 0 else at]
+        self._named |= _USER_DATA in header
+        doubt = "" if self._named or not self._tagged else "its encoder is known by a tag that mp4 does not have"
+        parameters = b"" if header in self._extradata else header
+        order = self._order.next(referenced=kind != 2)
+        return Picture(1 + packet.count(_VOP, at + 4), kind == 0, kind != 2, 0, parameters, order, None, doubt)
+
+
+class Mpeg2:
+    """A reader of MPEG-1 and MPEG-2 packets (ITU-T H.262)."""
+
+    def __init__(self, extradata: bytes, tag: str):
+        self._extradata = extradata
+        self._order = DelayedReferences()
+        self._tag_doubt = "its tag stands for headers that mp4 does not have" if tag in ("VCR2", "BW10") else ""
+
+    def read(self, packet: bytes) -> Picture:
+        """Read a packet's headers."""
+        at = packet.find(_PICTURE)
+        if not 0 <= at < len(packet) - 5:
+            raise ValueError("it has no picture header")
+        kind = packet[at + 5] >> 3 & 7  # I, P, B, D from 1 on
+        doubt = self._tag_doubt
+        if not 1 <= kind <= 3:
+            doubt = "it has pictures of an unknown type"
+        group, start = packet.find(_GROUP, 0, at), packet.find(_SEQUENCE, 0, at)
+        if group >= 0 and packet[group + 7] & 0x20:
+            doubt = "it has broken links"
+        header = packet[start : group if group > start else at] if start >= 0 else b""
+        parameters = b"" if header in self._extradata else header
+        fields = structure(packet, at) != _FRAME
+        if packet.count(_PICTURE, at) != 1 + fields:
+            doubt = "it has packets with one of two fields" if fields else "it has packets of more pictures"
+        order = self._order.next(referenced=kind != 3)
+        return Picture(1, kind == 1, kind != 3, 0, parameters, order, None, doubt)
+
+
+def structure(packet: bytes, picture: int) -> int:
+    """Return the picture_structure of the picture whose start code is at `picture`; MPEG-1 has frames only."""
+    at = packet.find(_EXTENSION, picture, picture + 64)
+    return packet[at + 6] & 3 if at >= 0 and packet[at + 4] >> 4 == 8 else _FRAME
+
+
+def has_fields(data: bytes) -> bool:
+    """Return whether MPEG-2 data has a picture that is coded as two fields."""
+    at = data.find(_PICTURE)
+    while at >= 0:
+        if structure(data, at) != _FRAME:
+            return True
+        at = data.find(_PICTURE, at + 4)
+    return False
+
+
+class Mjpeg:
+    """A reader of JPEG pictures. They may rely on tables of earlier packets, which a cut leaves out."""
+
+    def __init__(self) -> None:
+        self._order = DecodeOrder()
+        self._first: tuple | None = None
+
+    def read(self, packet: bytes) -> Picture:
+        """Read a packet's headers."""
+        frame, kinds, at = b"", set(), packet.find(b"\xff\xd8") + 2
+        while 1 < at < len(packet) - 4 and packet[at] == 0xFF and packet[at + 1] != 0xDA:
+            kind, length = packet[at + 1], int.from_bytes(packet[at + 2 : at + 4], "big")
+            kinds.add(kind)
+            if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+                frame = packet[at + 1 : at + 2 + length]
+            at += 2 + length
+        if not frame:
+            raise ValueError("it has no frame header")
+        seen = frame, 0xC4 in kinds
+        self._first = self._first or seen
+        doubt = "" if 0xDB in kinds and seen == self._first else "it has pictures that rely on earlier packets"
+        size = int.from_bytes(frame[6:8], "big"), int.from_bytes(frame[4:6], "big")
+        interlaced = packet.count(b"\xff\xd8\xff", 2) > 0
+        return Picture(order=self._order.next(), size=None if interlaced else size, doubt=doubt)
+
+
+class FixedHeader:
+    """A reader of pictures that stand alone and have their size at a fixed place in the packet (ProRes, DNxHD)."""
+
+    def __init__(self, place: slice) -> None:
+        self._order = DecodeOrder()
+        self._place = place
+        self._first = b""
+
+    def read(self, packet: bytes) -> Picture:
+        """Read a packet's headers."""
+        seen = packet[self._place]
+        self._first = self._first or seen
+        if len(seen) < self._place.stop - self._place.start:
+            raise ValueError("it is too short")
+        doubt = "" if seen == self._first else "its pictures may change size"
+        return Picture(order=self._order.next(), doubt=doubt)

@@ -1,0 +1,160 @@
+"""Parameter sets of H.264 and HEVC: the fields that reading slice headers, and choosing a decoder, need."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dali_pipes.video import mp4
+from dali_pipes.video.bitstream.bits import Bits, unescape
+from dali_pipes.video.bitstream.units import parameter_units
+
+_WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)  # H.264 profiles that give more
+_ENOUGH = 256  # bytes of a parameter set that hold all of these fields
+CHROMA = ("4:0:0", "4:2:0", "4:2:2", "4:4:4")
+
+
+class PictureFormat(NamedTuple):
+    """Bits of a sample, subsampling of chroma, and whether pictures may be coded as two fields."""
+
+    bits: int = 8
+    chroma: str = "4:2:0"
+    fields: bool = False
+
+
+class H264Sps(NamedTuple):
+    """A sequence parameter set (ITU-T H.264 7.3.2.1.1)."""
+
+    number: int
+    format: PictureFormat
+    separate_planes: bool
+    frame_num_bits: int
+    order_type: int
+    order_bits: int
+
+
+class H264Pps(NamedTuple):
+    """A picture parameter set (ITU-T H.264 7.3.2.2)."""
+
+    number: int
+    sps: int
+    bottom_order: bool  # slice headers give the order of bottom fields
+    redundant: bool  # slice headers give a redundant_pic_cnt
+
+
+class HevcSps(NamedTuple):
+    """A sequence parameter set (ITU-T H.265 7.3.2.2.1)."""
+
+    number: int
+    separate_planes: bool
+    order_bits: int
+
+
+class HevcPps(NamedTuple):
+    """A picture parameter set (ITU-T H.265 7.3.2.3.1)."""
+
+    number: int
+    sps: int
+    output_flag: bool  # slice headers say if a picture is shown
+    extra_bits: int
+
+
+def picture_format(codec: str, description: bytes) -> PictureFormat:
+    """Return the format of the pictures of a stream from its `stsd` box. Raises ValueError if it has none."""
+    if codec == "hevc":
+        configuration = mp4.configuration(description, b"hvcC")  # ISO/IEC 14496-15 8.3.3.1
+        if len(configuration) < 18:
+            raise ValueError("the hvcC box is cut short")
+        return PictureFormat(8 + (configuration[17] & 7), CHROMA[configuration[16] & 3])
+    configuration = mp4.configuration(description, b"avcC")
+    if len(configuration) < 7:
+        raise ValueError("the avcC box is cut short")
+    sets = [unit for unit in parameter_units(configuration, "h264") if unit[0] & 31 == 7]
+    if not sets:
+        raise ValueError("the avcC box has no sequence parameter set")
+    return h264_sps(sets[0]).format
+
+
+def h264_sps(unit: bytes) -> H264Sps:
+    """Parse a sequence parameter set of H.264."""
+    profile, chroma, depth, separate = unit[1], 1, (0, 0), False
+    bits = Bits(unescape(unit[4:_ENOUGH]))
+    number = bits.number()
+    if profile in _WITH_CHROMA:
+        chroma = bits.number()
+        if chroma == 3:
+            separate = bool(bits.take(1))
+        depth = bits.number(), bits.number()
+        bits.take(1)
+        _skip_scaling(bits, 12 if chroma == 3 else 8)
+    frame_num_bits = bits.number() + 4
+    order_type, order_bits = bits.number(), 0
+    if order_type == 0:
+        order_bits = bits.number() + 4
+    elif order_type == 1:
+        bits.take(1)
+        bits.signed(), bits.signed()
+        for _ in range(bits.number()):
+            bits.signed()
+    bits.number()  # reference pictures
+    bits.take(1)
+    bits.number(), bits.number()  # width and height
+    if chroma >= len(CHROMA) or max(frame_num_bits, order_bits) > 16:
+        raise ValueError("a sequence parameter set has numbers that are not allowed")
+    format_ = PictureFormat(8 + max(depth), CHROMA[chroma], fields=not bits.take(1))
+    return H264Sps(number, format_, separate, frame_num_bits, order_type, order_bits)
+
+
+def h264_pps(unit: bytes) -> H264Pps:
+    """Parse a picture parameter set of H.264. Raises ValueError if it has slice groups, which FFmpeg does not know."""
+    bits = Bits(unescape(unit[1:_ENOUGH]))
+    number, sps = bits.number(), bits.number()
+    bits.take(1)
+    bottom_order = bool(bits.take(1))
+    if bits.number():
+        raise ValueError("it has slice groups")
+    bits.number(), bits.number()
+    bits.take(3)
+    bits.signed(), bits.signed(), bits.signed()
+    bits.take(2)
+    return H264Pps(number, sps, bottom_order, bool(bits.take(1)))
+
+
+def hevc_sps(unit: bytes) -> HevcSps:
+    """Parse a sequence parameter set of HEVC."""
+    bits = Bits(unescape(unit[2:_ENOUGH]))
+    bits.take(4)
+    layers = bits.take(3)
+    bits.take(1 + 88 + 8)  # profile, tier and level
+    present = [(bits.take(1), bits.take(1)) for _ in range(layers)]
+    if layers:
+        bits.take(2 * (8 - layers))
+    for profile, level in present:
+        bits.take(88 * profile + 8 * level)
+    number = bits.number()
+    separate = bits.number() == 3 and bool(bits.take(1))
+    bits.number(), bits.number()  # width and height
+    if bits.take(1):
+        for _ in range(4):
+            bits.number()
+    bits.number(), bits.number()  # bits of a sample
+    return HevcSps(number, separate, bits.number() + 4)
+
+
+def hevc_pps(unit: bytes) -> HevcPps:
+    """Parse a picture parameter set of HEVC."""
+    bits = Bits(unescape(unit[2:_ENOUGH]))
+    number, sps = bits.number(), bits.number()
+    bits.take(1)
+    return HevcPps(number, sps, bool(bits.take(1)), bits.take(3))
+
+
+def _skip_scaling(bits: Bits, lists: int) -> None:
+    if not bits.take(1):
+        return
+    for index in range(lists):
+        if bits.take(1):
+            last = following = 8
+            for _ in range(16 if index < 6 else 64):
+                if following:
+                    following = (last + bits.signed()) % 256
+                last = following or last

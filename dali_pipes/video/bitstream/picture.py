@@ -1,0 +1,56 @@
+"""`Picture`, what the headers of one packet say, and the protocol of the readers that find it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+PERIOD = 1 << 40
+"""Distance between the orders of two coded sequences: all pictures of one are shown before those of the next."""
+
+
+class Picture(NamedTuple):
+    """What one packet holds."""
+
+    pictures: int = 1  # frames shown from this packet: 1, or 0 for a mere reference, or 2 with a packed B-picture
+    resets: bool = True  # if the container marks a keyframe: decoding from here needs nothing older
+    referenced: bool = True  # another picture of the same or a higher temporal layer may refer to it
+    layer: int = 0  # temporal layer
+    parameters: bytes = b""  # headers for later pictures that the stream's extradata does not have
+    order: int = 0  # pictures are shown by ascending order
+    size: tuple[int, int] | None = None  # width and height, if this packet's headers give them
+    doubt: str = ""  # a trait that is not understood here
+
+
+class Reader(Protocol):
+    """Reads the packets of one stream in decode order."""
+
+    def read(self, packet: bytes) -> Picture:
+        """Read a packet's headers. Raises ValueError or IndexError if they are malformed."""
+
+
+class DecodeOrder:
+    """Numbers pictures that are shown in the order in which they are decoded."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def next(self) -> int:
+        """Return the order of the next picture."""
+        self._count += 1
+        return self._count
+
+
+class DelayedReferences:
+    """Numbers pictures of MPEG-1, 2 and 4: B-pictures are shown at once, others when the next other one is decoded."""
+
+    def __init__(self) -> None:
+        self._references = self._between = 0
+
+    def next(self, *, referenced: bool) -> int:
+        """Return the order of the next picture; a B-picture is not `referenced`."""
+        if referenced:
+            self._references += 1
+            self._between = 0
+            return self._references * PERIOD
+        self._between += 1
+        return (self._references - 1) * PERIOD + self._between

@@ -1,0 +1,119 @@
+"""`Vp8` and `Vp9`: read packets of VP8 (RFC 6386) and VP9 (its bitstream specification, section 6)."""
+
+from __future__ import annotations
+
+from dali_pipes.video.bitstream.bits import Bits
+from dali_pipes.video.bitstream.picture import DecodeOrder, Picture
+
+_SYNC = 0x498342
+_RGB = 7  # color_space
+_HEADER = 24  # bytes of an uncompressed header that hold what is read of it
+
+
+class Vp8:
+    """A reader of VP8 packets."""
+
+    def __init__(self) -> None:
+        self._order = DecodeOrder()
+
+    def read(self, packet: bytes) -> Picture:
+        """Read a packet's headers."""
+        keyframe, size = not packet[0] & 1, None
+        if keyframe:
+            if packet[3:6] != b"\x9d\x01\x2a" or len(packet) < 10:
+                raise ValueError("a keyframe's start code is missing")
+            size = tuple(int.from_bytes(packet[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+        return Picture(packet[0] >> 4 & 1, keyframe, order=self._order.next(), size=size)
+
+
+class Vp9:
+    """A reader of VP9 packets."""
+
+    def __init__(self) -> None:
+        self._order = DecodeOrder()
+        self._size: tuple[int, int] | None = None
+        self._colours: tuple[int, ...] | None = None
+
+    def read(self, packet: bytes) -> Picture:
+        """Read a packet's headers: those of one frame, or of all frames of a superframe."""
+        shown, resets, doubt = 0, False, ""
+        self._doubt = ""
+        for number, (start, stop) in enumerate(frames(packet)):
+            visible, keyframe = self._frame(packet[start : min(stop, start + _HEADER)])
+            shown += visible
+            resets |= keyframe and number == 0
+            doubt = doubt or self._doubt
+        return Picture(shown, resets, order=self._order.next(), size=self._size, doubt=doubt)
+
+    def _frame(self, header: bytes) -> tuple[bool, bool]:
+        """Read an uncompressed header (6.2): is the frame shown, is it a keyframe."""
+        bits = Bits(header)
+        if bits.take(2) != 2:
+            raise ValueError("its frame marker is missing")
+        profile = bits.take(1) + 2 * bits.take(1)
+        if profile == 3:
+            bits.take(1)
+        if bits.take(1):  # it shows an older frame again
+            return True, False
+        inter, visible, resilient = bits.take(1), bool(bits.take(1)), bits.take(1)
+        if not inter:
+            self._synchronise(bits)
+            self._read_colours(bits, profile)
+            self._read_size(bits)
+            return visible, True
+        intra_only = not visible and bits.take(1)
+        if not resilient:
+            bits.take(2)
+        if intra_only:
+            self._synchronise(bits)
+            if profile:
+                self._read_colours(bits, profile)
+            bits.take(8)
+            self._read_size(bits)
+        else:
+            bits.take(8 + 3 * 4)
+            if not any(bits.take(1) for _ in range(3)):  # no size of a reference
+                self._read_size(bits)
+        return visible, False
+
+    def _synchronise(self, bits: Bits) -> None:
+        if bits.take(24) != _SYNC:
+            raise ValueError("its sync code is missing")
+
+    def _read_colours(self, bits: Bits, profile: int) -> None:
+        deep, space = bits.take(1) if profile >= 2 else 0, bits.take(3)
+        chroma = 0
+        if space != _RGB:
+            bits.take(1)
+            chroma = bits.take(3) if profile in (1, 3) else 0
+        elif profile in (1, 3):
+            bits.take(1)
+        seen = profile, deep, space, chroma
+        self._colours = self._colours or seen
+        if seen != self._colours:
+            self._doubt = "its pixel format changes"
+
+    def _read_size(self, bits: Bits) -> None:
+        seen = bits.take(16) + 1, bits.take(16) + 1
+        if self._size not in (None, seen):
+            self._doubt = "its pictures may change size"
+        self._size = self._size or seen
+
+
+def frames(packet: bytes) -> list[tuple[int, int]]:
+    """Return (start, end) of the frames of a VP9 packet, of which a superframe has several (annex B)."""
+    marker = packet[-1]
+    if marker >> 5 == 6:
+        count, width = (marker & 7) + 1, (marker >> 3 & 3) + 1
+        index = len(packet) - 2 - count * width
+        if index >= 0 and packet[index] == marker:
+            found, at = [], 0
+            for place in range(index + 1, len(packet) - 1, width):
+                size = int.from_bytes(packet[place : place + width], "little")
+                if size:
+                    found.append((at, at + size))
+                at += size
+            if at > index:
+                raise ValueError("the sizes of its frames do not add up")
+            return found
+    return [(0, len(packet))]
