@@ -1,7 +1,8 @@
-"""Evaluate a network: `python eval.py --config tsm_k400_nhwc.yaml --weights runs/x/best.pt`.
+"""Evaluate a network: `python eval.py runs/NAME [section.key=value ...]`.
 
-Reads data.test (data.val if that is empty) with the evaluation code of training. Without --weights it takes the best
-checkpoint of the recipe's run. Exit code 2 for user errors.
+NETWORK is a run's folder, a file of weights or a file of tools/export.py; without one it is the run of the recipe.
+Settings of the network, of clips and of views come from its file, those of the data from --config or else from the
+file. Reads data.test, or data.val if that is empty. Exit code 2 for user errors.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
 
-from configs import Config, cli, flat, protocols
+from configs import Config, cli, describe, flat, overridden, protocols
 
 
 def arguments() -> Namespace:
     """Parse the command line. Flags become overrides of the eval section; those of a protocol come first."""
-    parser = cli.Parser(prog="eval.py", description="Exact accuracy of a network, alone or under torchrun.")
+    parser = cli.Parser(
+        prog="eval.py",
+        description="Exact accuracy of a network, on one process or under torchrun. NETWORK is a run's folder, a "
+        "file of weights or of tools/export.py; default: the run of --config.",
+        usage="%(prog)s [NETWORK] [--config RECIPE] [options] [section.key=value ...]",
+    )
     cli.add_config_arguments(parser)
-    parser.add_argument("--weights", "-w", metavar="FILE", help="weights of any known format; else the run's best.pt")
+    parser.add_argument("--weights", "-w", metavar="FILE", help="the same as NETWORK")
     parser.add_argument("--protocol", choices=protocols.PROTOCOLS, help="the views of a published protocol")
     crops = parser.add_mutually_exclusive_group()
     crops.add_argument("--crops", choices=("center", "three", "ten"), help="the same as eval.crops=")
@@ -33,6 +39,14 @@ def arguments() -> Namespace:
     parser.add_argument("--scores-per-view", action="store_true", help="with --scores: also those of each view")
     parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
     args = parser.parse_args()
+    networks = [word for word in args.overrides if not cli.is_setting(word)]
+    networks += [args.weights] if args.weights else []
+    if len(networks) > 1:
+        parser.error(f"{', '.join(networks)}: name one network")
+    if not networks and not args.config:
+        parser.error("no network given; name a run's folder such as runs/NAME, a file of weights, or --config RECIPE")
+    args.network = networks[0] if networks else None
+    args.overrides = list(filter(cli.is_setting, args.overrides))
     if args.scores_per_view and not args.scores:
         parser.error("--scores-per-view: there is no file for them; name one with --scores")
     crops = "ten" if args.tencrop else args.crops
@@ -44,23 +58,29 @@ def arguments() -> Namespace:
     return args
 
 
-def score(config: Config, args: Namespace) -> None:
-    """Evaluate the weights, print and write the result."""
+def score(recipe: Config | None, args: Namespace) -> None:
+    """Evaluate the network, print and write the result."""
+    from configs.schema import Runtime
     from engine import distributed, loaders, runtime
     from engine.evaluation.evaluate import evaluate
     from engine.evaluation.results import publish, writing
     from engine.evaluation.scores import ScoreCollector
+    from engine.inference.evaluated import open_evaluated
     from engine.runs.environment import environment
-    from engine.train.training import build_network
+    from engine.runs.find import network_file
 
-    config = runtime.resolve(config)
-    with distributed.processes(config.runtime.device):
-        device = runtime.prepare(config.runtime, config.train.seed)
-        weights = args.weights or Path(config.train.runs) / config.train.name / "best.pt"
-        model = runtime.place(build_network(config, weights), config.runtime, device)
+    device = recipe.runtime.device if recipe else overridden(args.overrides).get("runtime.device", "auto")
+    with distributed.processes(runtime.pick_device(Runtime(device=device))):
+        weights = network_file(args.network or Path(recipe.train.runs) / recipe.train.name)
+        network = open_evaluated(weights, recipe, args.overrides)
+        config = network.config
+        if args.print_config:
+            print(describe(config))
+            return
         keeper = ScoreCollector(views=args.scores_per_view) if args.scores else None
-        with closing(loaders.open_loader(config, "test", device)) as loader:
-            result = evaluate(model, loader, config, keep=keeper and keeper.add)
+        with closing(loaders.open_loader(config, "test", network.device, network.class_names)) as loader:
+            loaders.warn_of_overlap(config, loader)
+            result = evaluate(network.model, loader, config, keep=keeper and keeper.add)
         about = {"weights": str(weights), "settings": flat(config), "env": environment()}
         kept = keeper and keeper.gather(loader, result, about)
         if distributed.rank() == 0:
@@ -73,10 +93,10 @@ def score(config: Config, args: Namespace) -> None:
 def main() -> None:
     exits.exit_quietly_until_started()
     args = arguments()
-    config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
+    recipe = cli.recipe_of(args)  # before torch is imported: a mistake shows at once
     from engine import program
 
-    exits.exit_now(program.run("eval.py", lambda: score(config, args)))
+    exits.exit_now(program.run("eval.py", lambda: score(recipe, args)))
 
 
 if __name__ == "__main__":

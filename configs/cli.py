@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from configs.checks import ConfigError
-from configs.load import load
+from configs.load import load, overridden
 from configs.read import KINDS, SHIPPED, did_you_mean, likely
 from configs.schema import Config
 from configs.show import describe
@@ -90,6 +90,24 @@ def output_file(text: str) -> Path:
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{path} cannot be written ({error.strerror}); name another file") from None
     return path
+
+
+def is_setting(word: str) -> bool:
+    """Return True if a word of a command line is `section.key=value`, not a path."""
+    key, equals, _ = word.partition("=")
+    return bool(equals) and "/" not in key and not os.path.lexists(word)
+
+
+def recipe_of(args: argparse.Namespace) -> Config | None:
+    """Load the recipe of --config, or return None without one. Exits with code 2 if it or an override is wrong."""
+    try:
+        if args.config:
+            return load(args.config, args.overrides)
+        overridden(args.overrides)
+        return None
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def from_arguments(args: argparse.Namespace) -> Config:

@@ -66,8 +66,10 @@ def recipe(name_or_path: str) -> Iterator[Setting]:
 
 
 def _find(name_or_path: str) -> Path:
-    """Find the recipe's file: the path itself, or the shipped recipe of that name."""
+    """Find the recipe's file: the path itself, that of a run's folder, or the shipped recipe of that name."""
     path = Path(name_or_path)
+    if (path / "config.yaml").is_file():  # a run's folder
+        return path / "config.yaml"
     if path.is_file():
         return path
     name = path.name.removesuffix(".yaml")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.cpu_runner import CpuRunner
 from dali_pipes.feed.dali_runner import GraphRunner
 from dali_pipes.feed.samples import PreparedBatch
+from dali_pipes.lists.class_match import class_numbers
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.synthetic import SyntheticLoader
@@ -29,7 +30,11 @@ Split = Literal["train", "val", "test"]
 
 
 def build_loader(
-    config: Config, split: Split, shard: Shard | None = None, device: torch.device | str | None = None
+    config: Config,
+    split: Split,
+    shard: Shard | None = None,
+    device: torch.device | str | None = None,
+    class_names: Sequence[str] = (),
 ) -> Loader:
     """The loader of one rank. Scanning is done before, once, by `scan.load_catalog`.
 
@@ -41,9 +46,12 @@ def build_loader(
     if config.data.source == "synthetic":
         return SyntheticLoader(config, split, shard, device)
     catalog = open_catalog(split_source(config, split), config.data)
-    catalog.check_labels(config.model.num_classes)
+    if not (class_names and catalog.class_names):
+        catalog.check_labels(config.model.num_classes)
     plan = (TrainPlan if split == "train" else EvalPlan)(config, catalog, shard)
-    return VideoLoader(config, catalog, plan, device)
+    loader = VideoLoader(config, catalog, plan, device)
+    loader.number_classes(class_names)
+    return loader
 
 
 def split_source(config: Config, split: Split) -> str:
@@ -74,12 +82,25 @@ class VideoLoader:
         self.num_rows = len(catalog)
         self.num_videos = len(catalog.usable)
         self.class_names = catalog.class_names
+        self._label_N = catalog.label_N
         self.choice = Choice(config, device, catalog)
         self.note = self.choice.note
         self._runner = self._make_runner(pick_threads(config))
         self._next: Place | None = None  # of the batch that the runner gives next; None: it has to begin anew
         self._places: Iterator[Place] = iter(())  # of those after it
         self._in_use = InUse(device)
+
+    def number_classes(self, names: Sequence[str]) -> None:
+        """Number the labels as a network with these class names does; no change if it or the list has no names.
+
+        Raises DataError if the network lacks a class of the list.
+        """
+        if not names:
+            return
+        if self.class_names:
+            used = np.unique(self._label_N).tolist()
+            self._label_N = class_numbers(self.catalog.source, self.class_names, used, names)[self._label_N]
+        self.class_names = tuple(names)
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -122,7 +143,7 @@ class VideoLoader:
 
     def _batch(self, prepared: PreparedBatch, clips_BVTHWC: Tensor) -> Batch:
         row_B = prepared.row_B
-        label_B = np.where(row_B < 0, -1, self.catalog.label_N[row_B]).astype(np.int64)  # −1: unreadable, or padding
+        label_B = np.where(row_B < 0, -1, self._label_N[row_B]).astype(np.int64)  # −1: unreadable, or padding
         label_B = shown_label(self.config.clip, label_B, prepared.mirror_B)
         clips_BVTCHW = clips_BVTHWC.permute(0, 1, 2, 5, 3, 4)
         return Batch(clips_BVTCHW, to_device(label_B, self.device), to_device(row_B, self.device))

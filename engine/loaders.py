@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 
 from configs import Config
 from dali_pipes import DataError, Loader, Shard, build_loader
-from dali_pipes.loader import split_source
+from dali_pipes.loader import VideoLoader, split_source
 from dali_pipes.scan import build
+from dali_pipes.scan.overlap import shared_videos
 from engine import distributed
 
 logger = logging.getLogger(__name__)
@@ -20,12 +23,16 @@ def has_val(config: Config) -> bool:
     return bool(config.data.val) or config.data.source == "synthetic"
 
 
-def open_loader(config: Config, split: str, device: torch.device) -> Loader:
-    """This rank's loader of a split; `config` is resolved. Raises DataError, also where ranks see different lists."""
+def open_loader(config: Config, split: str, device: torch.device, class_names: Sequence[str] = ()) -> Loader:
+    """Open this rank's loader of a split; `config` is resolved.
+
+    `class_names` are those of a network: the classes of the list are numbered in the same way. Raises DataError, also
+    if the network lacks a class of the list, and if ranks see different lists.
+    """
     if config.data.source == "video":
-        distributed.one_rank_first(lambda: _scan(config, split))
+        distributed.one_rank_first(lambda: _scan(config, split, class_names))
     shard = Shard(distributed.rank(), distributed.world_size())
-    loader = distributed.on_every_rank(lambda: build_loader(config, split, shard, device))
+    loader = distributed.on_every_rank(lambda: build_loader(config, split, shard, device, class_names))
     seen = distributed.gather((loader.num_rows, loader.num_videos, len(loader)))
     if len(set(seen)) > 1:
         distributed.raise_everywhere(
@@ -36,7 +43,27 @@ def open_loader(config: Config, split: str, device: torch.device) -> Loader:
     return loader
 
 
-def _scan(config: Config, split: str) -> None:
+def warn_of_overlap(config: Config, held_out: Loader) -> None:
+    """Log a warning, on rank 0, if videos of a held-out list are in the training list, too.
+
+    Nothing is checked if the training list was never scanned on this machine.
+    """
+    if distributed.rank() or not isinstance(held_out, VideoLoader) or not config.data.train:
+        return
+    with suppress(DataError):
+        training = build.open_catalog(config.data.train, config.data)
+        if training.source == held_out.catalog.source:
+            logger.warning(f"{training.source} is both the training list and the held-out list")
+            return
+        shared = shared_videos(training, held_out.catalog, by_content=config.data.overlap == "content")
+        if shared:
+            logger.warning(
+                f"{len(shared)} of {held_out.num_videos} videos of {held_out.catalog.source} are also in the training "
+                f"list {training.source}, such as {held_out.path(shared[0])}: accuracy on them is too high"
+            )
+
+
+def _scan(config: Config, split: str, class_names: Sequence[str]) -> None:
     """Bring the catalogue up to date: by one rank of each host, since hosts may not share a disk."""
     if distributed.local_rank() == 0:
-        build.load_catalog(split_source(config, split), config.data)
+        build.load_catalog(split_source(config, split), config.data, class_names=class_names)

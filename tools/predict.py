@@ -17,7 +17,6 @@ from engine import exits
 if __name__ == "__main__":
     exits.exit_quietly_until_started()
 
-import os
 from argparse import Namespace
 from collections.abc import Iterator
 
@@ -48,16 +47,11 @@ def arguments() -> Namespace:
     )
     parser.add_argument("--strict", action="store_true", help="exit with 2 if any video cannot be read")
     args = parser.parse_args()
-    args.overrides = list(filter(_is_setting, args.words))
-    args.sources = [word for word in args.words if not _is_setting(word)]
+    args.overrides = list(filter(cli.is_setting, args.words))
+    args.sources = [word for word in args.words if not cli.is_setting(word)]
     if problem := next(_problems(args), None):
         parser.error(problem)
     return args
-
-
-def _is_setting(word: str) -> bool:
-    key, equals, _ = word.partition("=")
-    return bool(equals) and "/" not in key and not os.path.lexists(word)
 
 
 def _problems(args: Namespace) -> Iterator[str]:

@@ -53,6 +53,8 @@ class Data:
     that two runs may differ in which videos, and so by what the two decoders differ."""
     frame_pattern: str = "img_{:05}.jpg"
     """File name of a frame by its number, counted from 1 (decoder: jpeg)."""
+    overlap: Literal["path", "content"] = "path"
+    """Videos of the held-out list that are reported as part of the training list: the same files, or also copies."""
     max_bad_fraction: float = 0.01
     """Training and scanning stop when more than this fraction of the videos cannot be read."""
 

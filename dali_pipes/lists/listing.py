@@ -21,6 +21,7 @@ import numpy as np
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
+from dali_pipes.lists.class_match import class_numbers
 from dali_pipes.lists.formats import FORMATS, format_of
 from dali_pipes.lists.formats.annotation import Annotation, Format, Places, Row, Source, read_text, refuse, split_name
 from dali_pipes.lists.formats.class_names import Numbers, asked_for
@@ -65,19 +66,24 @@ class Listing:
         return digest.hexdigest()
 
 
-def read_list(source: str, data: Data = _DEFAULTS) -> Listing:
+def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = ()) -> Listing:
     """Read a list, an annotation file or a folder, with the settings of `data`.
 
-    `source:train` takes one split of a source that holds several. Raises DataError, naming up to ten bad lines as
-    `file:line: reason`.
+    `source:train` takes one split of a source that holds several. If the rows name their classes, they are numbered by
+    `class_names`, those of a network, or without them as the training list numbers them. Raises DataError, naming up to
+    ten bad lines as `file:line: reason`.
     """
     opened, split = _open(source)
     format_name, annotation = _read(opened, data.format)
-    class_names = _class_names(annotation, opened, split, data)
     root = os.path.abspath(data.root) if data.root else ""
     places = _Places(root or opened.folder, root, FORMATS[format_name], data)
     rows = _of_split(annotation, opened, split)
-    return _listing(os.path.abspath(source), format_name, rows, class_names, places)
+    if class_names and isinstance(rows[0].label, str):
+        named = list(dict.fromkeys(row.label for row in rows))
+        class_numbers(opened.path, named, range(len(named)), class_names)  # raises for classes that are not among them
+    else:
+        class_names = _class_names(annotation, opened, split, data)
+    return _listing(os.path.abspath(source), format_name, rows, tuple(class_names), places)
 
 
 def unlabelled(paths: Sequence[str]) -> Listing:

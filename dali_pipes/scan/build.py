@@ -40,14 +40,15 @@ PATIENCE = 60.0  # seconds after which a scan of one file is ended, plus one for
 FILES_PER_WORKER = 16  # starting a process for fewer files takes longer than it saves
 
 
-def load_catalog(source: str, data: Data, *, workers: int | None = None) -> Catalog:
+def load_catalog(source: str, data: Data, *, workers: int | None = None, class_names: Sequence[str] = ()) -> Catalog:
     """Return the catalogue of a list or folder in its present state, after a scan of what is new or changed.
 
-    `workers` defaults to the number of cores this process may use. Raises DataError if the list is faulty, or more than
-    data.max_bad_fraction of its files cannot be read.
+    `workers` defaults to the number of cores this process may use; `class_names` are those of a network, by which the
+    classes of the list are numbered. Raises DataError if the list is faulty, or more than data.max_bad_fraction of its
+    files cannot be read.
     """
     start = time.monotonic()
-    listing = read_list(source, data)
+    listing = read_list(source, data, class_names)
     for note in listing.notes:
         logger.info(f"{listing.source}: {note}")
     request = ScanRequest(listing, file_status.look(listing), data.check)

@@ -8,17 +8,19 @@ A .npz of plain arrays, one row a readable video, in the order of the list:
     log_probs           float32 [N, K], the logarithm of the mean of its views' probabilities
     logits_of_views     float32 [N, V, K], or [N, 0, K] without --scores-per-view
     class_names         text [K], or [0] if the classes have no names
-    about               a JSON object: rows of the list, unreadable videos, settings, weights, environment
+    about               a JSON object: rows of the list and their digest, unreadable videos, settings, weights,
+                        environment
 
 Shapes: B videos of a batch, F score files, K classes, N readable videos, V views.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from torch import Tensor
 
 from dali_pipes import Batch, DataError, Loader
 from dali_pipes.errors import Unreadable
+from dali_pipes.lists.class_match import class_numbers, only_in, some
 from engine import distributed
 from engine.evaluation.accuracy import Counts, Result
 from engine.evaluation.evaluate import average
@@ -111,17 +114,32 @@ class ScoreCollector:
             return None
         row_N, *columns = (np.concatenate(parts) for parts in zip(*ranks, strict=True))
         order_N = np.argsort(row_N)
-        label_N, logits_NK, log_probs_NK, logits_NVK, path_N = (column[order_N] for column in columns)
+        row_N, label_N, logits_NK, log_probs_NK, logits_NVK, path_N = (column[order_N] for column in (row_N, *columns))
+        digest = list_digest(row_N, path_N, label_N, loader.class_names, result.unreadable)
         return Scores(
-            row=row_N[order_N],
+            row=row_N,
             label=label_N,
             path=path_N,
             logits=logits_NK,
             log_probs=log_probs_NK,
             logits_of_views=logits_NVK,
             class_names=np.array(loader.class_names, dtype=str),
-            about={"rows": result.rows, "unreadable": result.unreadable, **about},
+            about={"rows": result.rows, "list": digest, "unreadable": result.unreadable, **about},
         )
+
+
+def list_digest(
+    row_N: np.ndarray,
+    path_N: np.ndarray,
+    label_N: np.ndarray,
+    class_names: Sequence[str],
+    unreadable: Sequence[Unreadable],
+) -> str:
+    """Return a SHA-256 of the rows of a list, their paths and class names, whatever the numbers of the classes."""
+    rows = zip(row_N.tolist(), path_N.tolist(), label_N.tolist(), strict=True)
+    lines = [(row, path, class_names[label] if len(class_names) else str(label)) for row, path, label in rows]
+    lines += [(row, path, "") for row, path, _ in unreadable]
+    return hashlib.sha256(json.dumps(sorted(lines)).encode()).hexdigest()
 
 
 def count(files: Sequence[Scores], weights: Sequence[float], how: str) -> Result:
@@ -131,6 +149,7 @@ def count(files: Sequence[Scores], weights: Sequence[float], how: str) -> Result
     Raises DataError if the files are not of the same list.
     """
     first = files[0]
+    files = [first, *(_in_class_order(other, first) for other in files[1:])]
     for other in files[1:]:
         _check_same_list(first, other)
     row_N = reduce(np.intersect1d, (file.row for file in files))
@@ -142,6 +161,30 @@ def count(files: Sequence[Scores], weights: Sequence[float], how: str) -> Result
     counts.add(scores_NK, torch.from_numpy(first.label[places[0]]), torch.from_numpy(row_N))
     unreadable = {row: Unreadable(row, *rest) for file in files for row, *rest in file.about["unreadable"]}
     return counts.result([unreadable[row] for row in sorted(unreadable)])
+
+
+def _in_class_order(scores: Scores, first: Scores) -> Scores:
+    """Return scores with the classes in the order of another file. Raises DataError if they are other classes.
+
+    Classes without names in one of the files cannot be compared; they are taken as they are.
+    """
+    names, wanted = scores.class_names.tolist(), first.class_names.tolist()
+    if names == wanted or not names or not wanted:
+        return scores
+    new, absent = only_in(names, wanted), only_in(wanted, names)
+    if new or absent:
+        one, other = (some(classes) if classes else "none more" for classes in (new, absent))
+        raise DataError("score files", f"of different classes: one alone has {one}, the other alone {other}")
+    number_K = class_numbers("score files", names, range(len(names)), wanted)
+    order_K = np.argsort(number_K)
+    return replace(
+        scores,
+        label=number_K[scores.label],
+        logits=scores.logits[:, order_K],
+        log_probs=scores.log_probs[:, order_K],
+        logits_of_views=scores.logits_of_views[:, :, order_K],
+        class_names=first.class_names,
+    )
 
 
 def _check_same_list(first: Scores, other: Scores) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import configs
-from configs import ConfigError
+from configs import Config, ConfigError
 from configs.schema import Runtime
 from engine import runtime
 from engine.inference.exported import OPENERS, ExportedNetwork, open_exported
@@ -39,6 +39,12 @@ class Network:
     open_stream: Callable[[], Step]  # raises ConfigError if the network needs whole clips
     info: NetworkInfo  # its config is resolved for this machine
     device: torch.device
+
+
+def portable(config: Config) -> Config:
+    """Return the settings of a training with those that depend on its machine set back."""
+    decoder = "jpeg" if config.data.decoder == "jpeg" else "auto"
+    return configs.override(config, [*_HERE, f"data.decoder={decoder}"])
 
 
 def open_network(path: str, recipe: str | None = None, overrides: Sequence[str] = ()) -> Network:

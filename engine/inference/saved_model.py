@@ -6,6 +6,7 @@ For evaluation, export and prediction. Optimizer state and resuming are in `engi
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from omegaconf.errors import OmegaConfBaseException
 import configs
 from configs import Config, ConfigError
 from dali_pipes.lists.formats.class_names import asked_for
+from engine.classes import stored_names
 from engine.files import replacing
 from engine.inference.metadata import NetworkInfo, sha256_of
 from engine.runs import checkpoint
 from models import CheckpointError, Recognizer, build_model, load_weights, read_file
 
+logger = logging.getLogger(__name__)
 LARGEST = 4  # bytes of a network per byte of its file: half precision explains 2
 
 
@@ -40,23 +43,20 @@ def load_saved_model(path: str | Path, recipe: str | None = None, overrides: Seq
     """
     path = Path(path)
     content = read_file(path)
-    entries = content if isinstance(content, dict) else {}
-    if recipe:
-        config = configs.load(recipe, overrides)
-    elif isinstance(entries.get("config"), dict):
-        config = _own_settings(entries["config"], overrides, path)
-    else:
+    config = configs.load(recipe, overrides) if recipe else stored_settings(content, overrides, path)
+    if config is None:
         raise ConfigError(f"{path}: holds no settings of its network; name its recipe with --config")
     model = build_model(config.model)
     load_weights(model, path, content)
-    names = class_names(_own_names(entries.get("class_names"), path), config, overrides)
+    names = class_names(stored_names(content, path), config, overrides)
     return SavedModel(model.eval(), NetworkInfo(config, names, str(path), sha256_of(path)))
 
 
 def class_names(own: tuple[str, ...], config: Config, overrides: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the names stored with a network; those of data.class_names if it has none or `overrides` set that key.
 
-    Raises DataError if that file cannot be read, ConfigError if it does not name exactly the network's classes.
+    Raises DataError if that file cannot be read, ConfigError if it does not name exactly the network's classes, or
+    names the same classes in another order.
     """
     if own and "data.class_names" not in configs.overridden(overrides):
         return own
@@ -67,11 +67,29 @@ def class_names(own: tuple[str, ...], config: Config, overrides: Sequence[str] =
             f"data.class_names: {path}: {len(names)} names for a network of {classes} classes; "
             "name the file that belongs to it, or none"
         )
+    if own and names and names != own and set(names) == set(own):
+        raise ConfigError(
+            f"data.class_names: {path}: has the network's classes in another order; leave it out, the network has names"
+        )
+    if own and names and names != own:
+        logger.warning(f"data.class_names: {path} renames classes of the network, such as {_first_change(own, names)}")
     return names
 
 
-def _own_settings(settings: dict, overrides: Sequence[str], path: Path) -> Config:
-    """Return the settings in a file, which need not be trustworthy: a network too large for the file is refused."""
+def _first_change(own: tuple[str, ...], names: tuple[str, ...]) -> str:
+    before, after = next(pair for pair in zip(own, names, strict=True) if pair[0] != pair[1])
+    return f"{before!r} to {after!r}"
+
+
+def stored_settings(content: object, overrides: Sequence[str], path: Path) -> Config | None:
+    """Return the settings in the content of a file under `overrides`, or None if it has none.
+
+    The file need not be trustworthy. Raises CheckpointError for settings that cannot be used, and for those of a
+    network that is much larger than the file.
+    """
+    settings = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(settings, dict):
+        return None
     try:
         config = configs.override(configs.from_flat(settings), overrides)
     except (OmegaConfBaseException, TypeError, ValueError) as error:
@@ -82,14 +100,6 @@ def _own_settings(settings: dict, overrides: Sequence[str], path: Path) -> Confi
     if needed > LARGEST * path.stat().st_size:
         raise CheckpointError(f"{path}: its settings ask for a network of {needed:,} bytes, far more than it has")
     return config
-
-
-def _own_names(names: object, path: Path) -> tuple[str, ...]:
-    if not isinstance(names, list | tuple | None) or not all(isinstance(name, str) for name in names or ()):
-        raise CheckpointError(
-            f"{path}: its class_names are not a list of texts; write it again with tools/import_weights.py"
-        )
-    return tuple(names or ())
 
 
 def save(path: Path, model: Recognizer, config: Config, class_names: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ metrics.jsonl, tb/                   the same numbers for programs: one object a
 val_last.json, val_best.json         the newest evaluation's counts of every class, and those of best.pt
 status.json                          running, preempted, finished or failed; replaced atomically
 quarantine.jsonl                     each unreadable video once, with the reason
-checkpoints/, best.pt                see `checkpoint`
+checkpoints/, best.pt, last.pt       see `checkpoint`; last.pt has the newest weights, without optimizer state
 report.html                          all of it as a page for people; see `report`
 """
 
@@ -71,6 +71,7 @@ class RunFolder:
         self.outputs = outputs or Outputs()
         self.checkpoints = folder / "checkpoints"
         self.best = folder / "best.pt"
+        self.last = folder / "last.pt"
         with _writable(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._take_lock()

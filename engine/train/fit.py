@@ -172,6 +172,7 @@ class Trainer:
     def _write_checkpoint(self) -> None:
         path = checkpoint.step_file(self.run.checkpoints, self.training.step)
         checkpoint.save(path, self.training.state(), step=self.training.step)
+        checkpoint.save(self.run.last, self.training.weights(), step=self.training.step)
         checkpoint.tidy(path.parent, self.training.config.train.keep)
 
     def try_on_rank_zero(self, write: Callable[[], None], final: bool) -> bool:

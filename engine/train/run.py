@@ -28,7 +28,7 @@ def run(
     """Train what `settings` describe, on the ranks that torchrun started; returns (finished, training).
 
     `recipe` and `weights` name files, which are never replaced. `finished` is False if a signal stopped the run.
-    `open_loader` is called with (config, split, device).
+    `open_loader` is called with (config, split, device, class names).
     """
     config = runtime.resolve(settings)
     with distributed.processes(config.runtime.device):

@@ -15,6 +15,7 @@ from configs import Config, ConfigError
 from dali_pipes import Batch, Loader
 from dali_pipes.device import clip_dtype
 from engine import distributed, loaders, runtime
+from engine.classes import fit_classifier
 from engine.runs import checkpoint
 from engine.runs.environment import environment
 from engine.train import optim
@@ -133,8 +134,14 @@ def build(
         logger.warning(
             f"--weights: {weights} is not read: the run goes on from its own checkpoint; --fresh starts it over"
         )
-    train_loader = open_loader(config, "train", device)
-    val_loader = open_loader(config, "val", device) if loaders.has_val(config) else None
+    train_loader = open_loader(config, "train", device, state["class_names"] if state else ())
+    names = train_loader.class_names
+    val_loader = open_loader(config, "val", device, names) if loaders.has_val(config) else None
+    if val_loader:
+        loaders.warn_of_overlap(config, val_loader)
+    source = weights or config.model.pretrained
+    if state is None and source not in ("imagenet", "imagenet_v2", "none"):
+        distributed.on_every_rank(lambda: fit_classifier(model, source, names, whole=bool(weights)))
     if config.train.partial_bn:
         model.freeze_norms()
     model = runtime.place(model, config.runtime, device)

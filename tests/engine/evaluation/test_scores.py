@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dali_pipes import DataError
+from dali_pipes.errors import Unreadable
 from engine.evaluation import scores
 from engine.evaluation.evaluate import evaluate
 from tests.support import tiny
@@ -131,6 +132,48 @@ def test_videos_of_other_folders_endings_or_names_are_fused(form):
     rgb, flow = (evaluated(RowLoader(11, 4, train=False, classes=8))[1] for _ in range(2))
     flow = replace(flow, path=np.array([form.format(row) for row in flow.row]))
     assert scores.count([rgb, flow], [1.0, 1.0], "logits").evaluated == 11
+
+
+def named(names, order=None):
+    """Scores of a network with class names, of a list whose row r has class r % 3 of a, b, c."""
+    kept = evaluated(RowLoader(7, 4, train=False, classes=3), classes=3)[1]
+    label_K = np.array(["abc".index(name) for name in order or names])
+    return replace(
+        kept,
+        class_names=np.array(names),
+        logits=kept.logits[:, label_K],
+        log_probs=kept.log_probs[:, label_K],
+        label=np.argsort(label_K)[kept.label],
+        about=kept.about | {"list": "same"},
+    )
+
+
+def test_files_that_number_the_same_classes_otherwise_are_fused_by_name():
+    expected = scores.count([named("abc"), named("abc")], [1.0, 1.0], "logits")
+    found = scores.count([named("abc"), named("cab")], [1.0, 1.0], "logits")
+    assert found.to_json() == expected.to_json()
+
+
+def test_files_of_other_classes_are_refused_though_there_are_as_many():
+    with pytest.raises(DataError, match="of different classes: one alone has 'd', the other alone 'c'"):
+        scores.count([named("abc"), named("abd", "abc")], [1.0, 1.0], "logits")
+
+
+def test_a_file_without_class_names_is_fused_by_number():
+    unnamed = replace(named("abc"), class_names=np.array([], dtype=str))
+    assert scores.count([named("abc"), unnamed], [1.0, 1.0], "logits").evaluated == 7
+
+
+def test_the_digest_of_a_list_follows_rows_paths_and_names_and_not_the_numbers_of_classes():
+    rows, paths, bad = np.arange(3), np.array(["x", "y", "z"]), []
+    digest = scores.list_digest(rows, paths, np.array([0, 1, 1]), "ab", bad)
+    assert digest == scores.list_digest(rows, paths, np.array([1, 0, 0]), "ba", bad)
+    others = [
+        scores.list_digest(rows, paths, np.array([1, 0, 0]), "ab", bad),
+        scores.list_digest(rows, paths[::-1], np.array([0, 1, 1]), "ab", bad),
+        scores.list_digest(rows[:2], paths[:2], np.array([0, 1]), "ab", [Unreadable(2, "other", "is empty")]),
+    ]
+    assert len({digest, *others}) == 4
 
 
 def test_scores_copied_to_the_host_early_are_the_same(tmp_path, monkeypatch):

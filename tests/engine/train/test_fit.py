@@ -56,7 +56,7 @@ class Trainer:
 
 def build(**how):
     """Build the tiny training."""
-    opened = {"open_loader": lambda _, split, __: tiny.RowLoader(14, 4, train=split == "train")}
+    opened = {"open_loader": lambda _, split, __, names=(): tiny.RowLoader(14, 4, train=split == "train")}
     return training.build(tiny.config(), **opened, **how)
 
 
@@ -201,6 +201,33 @@ def test_best_weights_are_those_of_the_first_best_evaluation(trainer, monkeypatc
     kept = {which: json.loads((best.parent / f"val_{which}.json").read_text()) for which in ("last", "best")}
     assert (kept["last"]["step"], kept["best"]["step"]) == (5 * STEPS, 2 * STEPS)
     assert Result.from_json(kept["best"]).to_json() == scored(3).to_json()
+
+
+def test_the_newest_weights_have_a_fixed_name_and_no_optimizer_state(trainer):
+    _, weights = trainer()
+    last = checkpoint.load(trainer.folder / "tiny" / "last.pt")
+    assert last["step"] == EPOCHS * STEPS and "optimizer" not in last
+    assert all(torch.equal(last["model"][name], weights[name]) for name in last["model"])
+
+
+def test_a_resumed_run_numbers_classes_as_its_checkpoint_does():
+    asked = []
+
+    def open_loader(config, split, device, class_names):
+        asked.append((split, class_names))
+        loader = tiny.RowLoader(14, 4, train=split == "train")
+        loader.class_names = ("c", "a", "b")
+        return loader
+
+    state = build().state()
+    training.build(tiny.config(), open_loader=open_loader, state=state | {"class_names": ("c", "a", "b")})
+    training.build(tiny.config(), open_loader=open_loader)
+    assert asked == [
+        ("train", ("c", "a", "b")),
+        ("val", ("c", "a", "b")),
+        ("train", ()),
+        ("val", ("c", "a", "b")),
+    ]
 
 
 def test_best_weights_that_are_damaged_are_replaced_by_the_next(trainer, monkeypatch):

@@ -3,13 +3,15 @@
 import os
 import signal
 from argparse import Namespace
+from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 
 import eval as evaluation
 from engine import distributed, loaders
-from engine.train import training
+from engine.inference.evaluated import EvaluatedNetwork
 from engine.train.interrupt import Interrupt
 from models import build_model
 from tests.support import tiny
@@ -49,7 +51,10 @@ def test_an_interrupted_evaluation_leaves_its_loader_closed(monkeypatch):
     monkeypatch.setattr(loader, "close", closed)
     tiny.before_step(loader, 1, mock.Mock(side_effect=KeyboardInterrupt))
     monkeypatch.setattr(loaders, "open_loader", lambda *what: loader)
-    monkeypatch.setattr(training, "build_network", lambda config, *how: build_model(config.model))
+    config = tiny.config()
+    network = EvaluatedNetwork(build_model(config.model), config, (), torch.device("cpu"))
+    monkeypatch.setattr("engine.inference.evaluated.open_evaluated", lambda *how: network)
+    args = Namespace(network=Path("x.pt"), overrides=[], print_config=False, scores=None, scores_per_view=False)
     with pytest.raises(KeyboardInterrupt):
-        evaluation.score(tiny.config(), Namespace(weights=None, scores=None, scores_per_view=False))
+        evaluation.score(config, args)
     closed.assert_called_once()

@@ -253,6 +253,16 @@ def test_class_names_can_be_given_and_must_be_as_many_as_classes(folder, tmp_pat
         open_network(tmp_path / "bare.pt", overrides=[f"data.class_names={names}"])
 
 
+def test_class_names_in_another_order_are_refused_and_other_names_are_said(folder, tmp_path, caplog):
+    own, names = torch.load(folder / "best.pt")["class_names"], tmp_path / "names.txt"
+    names.write_text("\n".join(reversed(own)))
+    with pytest.raises(configs.ConfigError, match="has the network's classes in another order"):
+        open_network(folder / "best.pt", overrides=[f"data.class_names={names}"])
+    names.write_text("\n".join(["else", *own[1:]]))
+    open_network(folder / "best.pt", overrides=[f"data.class_names={names}"])
+    assert f"renames classes of the network, such as {own[0]!r} to 'else'" in caplog.text
+
+
 def test_each_video_takes_the_decoder_that_it_is_for_and_all_come_in_order(folder, tmp_path, monkeypatch):
     expected = predicted(folder, ["eval.batch=2"], tmp_path)
     monkeypatch.setattr(choice, "wanted_in_graph", lambda config, device: (DALI_CPU, ""))  # VP9 and MJPEG

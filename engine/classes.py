@@ -1,0 +1,84 @@
+"""Compare the classes of a file of weights with those of the data by name, and fit the classifier to the data.
+
+Shapes: K classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from configs import ConfigError
+from dali_pipes.lists.class_match import difference, only_in, some
+from dali_pipes.lists.formats.class_names import Numbers
+from models import CheckpointError, Recognizer, read_file
+from models.weights.formats import recognise
+
+logger = logging.getLogger(__name__)
+
+
+def stored_names(content: object, path: str | Path) -> tuple[str, ...]:
+    """Return the class names in the content of a file of weights, by label; empty if it has none.
+
+    Raises CheckpointError if it has something else in their place.
+    """
+    names = content.get("class_names") if isinstance(content, dict) else None
+    if not isinstance(names, list | tuple | None) or not all(isinstance(name, str) for name in names or ()):
+        raise CheckpointError(
+            f"{path}: its class_names are not a list of texts; write it again with tools/import_weights.py"
+        )
+    return tuple(names or ())
+
+
+def fit_classifier(model: Recognizer, path: str | Path, names: Sequence[str], *, whole: bool) -> None:
+    """Give each class of the data the classifier's row of the class with the same name in a file of weights.
+
+    `model` was loaded from the file; `names` are the class names of the data by label. Classes that the file lacks get
+    new random weights; with `whole` they are refused with a ConfigError. Without names on both sides nothing changes,
+    and a message says so.
+    """
+    path = Path(path)
+    content = read_file(path)
+    in_file, stored = stored_names(content, path), _classifier(recognise(content, path).weights, model.head)
+    if not stored or in_file == tuple(names):
+        return
+    if not in_file or not names:
+        lacking = f"{path} holds" if not in_file else "the training list has"
+        logger.info(f"{lacking} no class names: its classes and those of the other side cannot be compared")
+        return
+    row_of = Numbers(in_file)
+    row_K = [row_of.get(name) for name in names]
+    new = [name for name, row in zip(names, row_K, strict=True) if row is None]
+    if whole and (new or len(in_file) != len(names)):
+        raise ConfigError(f"--weights: {path}: the training list {difference(names, in_file)}")
+    _assign(_linear(model), stored, row_K, model.settings.fc_std)
+    dropped = only_in(in_file, names)
+    parts = [f"new: {some(new)}"] if new else []
+    parts += [f"not needed: {some(dropped)}"] if dropped else []
+    taken = len(names) - len(new)
+    logger.info("; ".join([f"classifier: {taken} of {len(names)} classes taken by name from {path}", *parts]))
+
+
+def _classifier(weights: dict[str, Tensor], head: str) -> dict[str, Tensor]:
+    """Return the classifier's weight and bias of a file; empty if it has none."""
+    return {key.rpartition(".")[2]: tensor for key, tensor in weights.items() if key.startswith(f"{head}.")}
+
+
+def _linear(model: Recognizer) -> nn.Linear:
+    (linear,) = (part for part in getattr(model, model.head).modules() if isinstance(part, nn.Linear))
+    return linear
+
+
+@torch.no_grad()
+def _assign(linear: nn.Linear, stored: dict[str, Tensor], row_K: Sequence[int | None], std: float) -> None:
+    """Copy rows of the stored classifier; rows without a source get the weights of a new network."""
+    nn.init.normal_(linear.weight, std=std)
+    nn.init.zeros_(linear.bias)
+    for label, row in enumerate(row_K):
+        if row is not None:
+            linear.weight[label] = stored["weight"][row]
+            linear.bias[label] = stored["bias"][row]

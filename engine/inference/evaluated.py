@@ -1,0 +1,120 @@
+"""Open a network for evaluation with the settings that it was trained with.
+
+Settings of the network, of clips and of views (TRAINED) come from its file; a recipe gives the data and the machine,
+and the command line replaces all of them. Every difference that changes a result is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import configs
+from configs import Config, ConfigError
+from engine import distributed, runtime
+from engine.classes import stored_names
+from engine.inference.exported import OPENERS
+from engine.inference.network import Network, open_network, portable
+from engine.inference.saved_model import stored_settings
+from models import build_model, load_weights, read_file
+
+logger = logging.getLogger(__name__)
+TRAINED = ("model", "clip", "eval")
+NO_EFFECT = ("model.pretrained", "model.shift", "eval.batch")  # on the result of an evaluation
+
+
+@dataclass(frozen=True)
+class EvaluatedNetwork:
+    """A network on its device, ready for `evaluate`."""
+
+    model: nn.Module
+    config: Config  # resolved for this machine
+    class_names: tuple[str, ...]  # by label; empty if they are not known
+    device: torch.device
+
+
+class _ExportedModule(nn.Module):
+    """An exported network as a module: clips_BTCHW -> logits_BK."""
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.score = network.score
+        self.place = nn.Parameter(torch.empty(0, device=network.device), requires_grad=False)
+
+    def forward(self, clips_BTCHW: Tensor) -> Tensor:
+        return self.score(clips_BTCHW)
+
+
+def open_evaluated(path: Path, recipe: Config | None, overrides: Sequence[str]) -> EvaluatedNetwork:
+    """Open a file of weights, or one of tools/export.py, under `overrides`.
+
+    `recipe` has the overrides applied; it is needed if the file holds no settings. Raises ConfigError or
+    CheckpointError if file and settings do not fit.
+    """
+    if path.suffix in OPENERS:
+        return _open_exported(path, recipe, overrides)
+    content = read_file(path)
+    config = _settings(path, content, recipe, overrides)
+    names = stored_names(content, path)
+    config = runtime.resolve(config)
+    device = runtime.prepare(config.runtime, config.train.seed)
+
+    def load() -> nn.Module:
+        model = build_model(config.model)
+        logger.info(load_weights(model, path, content).summary())
+        return model
+
+    model = runtime.place(distributed.one_rank_first(load), config.runtime, device)
+    if not names:
+        logger.info(f"{path} holds no class names, so its classes and those of the list cannot be compared")
+    return EvaluatedNetwork(model, config, names, device)
+
+
+def _open_exported(path: Path, recipe: Config | None, overrides: Sequence[str]) -> EvaluatedNetwork:
+    network = open_network(str(path), overrides=overrides)
+    config = network.info.config
+    if recipe:
+        config = replace(config, data=recipe.data, train=recipe.train)
+    return EvaluatedNetwork(_ExportedModule(network), config, network.info.class_names, network.device)
+
+
+def _settings(path: Path, content: object, recipe: Config | None, overrides: Sequence[str]) -> Config:
+    """Return the settings to evaluate with, and log what differs from the recipe and from training."""
+    trained = stored_settings(content, (), path)
+    if trained is None:
+        if recipe is None:
+            raise ConfigError(f"{path}: holds no settings of its network; name its recipe with --config")
+        logger.info(f"{path} holds no settings: evaluating with those of the recipe")
+        return recipe
+    base = recipe or portable(trained)
+    kept = replace(trained.model, pretrained=base.model.pretrained, shift=base.model.shift)
+    config = configs.override(replace(base, model=kept, clip=trained.clip, eval=trained.eval), overrides)
+    before, after = configs.flat(trained), configs.flat(config)
+    relevant = [key for key in before if key.split(".")[0] in TRAINED and key not in NO_EFFECT]
+    if recipe:
+        asked, given = configs.flat(recipe), configs.overridden(overrides)
+        replaced = [
+            f"{key}={_text(before[key])} (recipe: {_text(asked[key])})"
+            for key in relevant
+            if key not in given and asked[key] != before[key]
+        ]
+        if replaced:
+            logger.info(f"settings of {path} replace those of the recipe: {', '.join(replaced)}")
+    changed = [
+        f"{key}={_text(after[key])} (trained with {_text(before[key])})"
+        for key in relevant
+        if after[key] != before[key]
+    ]
+    if changed:
+        logger.info(f"settings that differ from training: {', '.join(changed)}")
+    return config
+
+
+def _text(value: object) -> str:
+    """Write a value as in a recipe."""
+    return str(list(value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,68 @@
+"""A network is evaluated with the settings that it was trained with, and what differs is said."""
+
+import pytest
+import torch
+
+import configs
+from configs import ConfigError
+from engine.inference.evaluated import open_evaluated
+from models import build_model
+from tests.support import tiny
+
+TRAINED = {"clip": {"mean": (0.9, 0.1, 0.1)}, "data": {"source": "video", "train": "unknown"}}
+
+
+def saved(folder, **content):
+    config = tiny.config(**TRAINED)
+    file = {"model": build_model(config.model).state_dict(), "config": configs.flat(config), "class_names": ("a", "b")}
+    torch.save(file | content, folder / "best.pt")
+    return folder / "best.pt"
+
+
+def test_the_files_settings_replace_those_of_the_recipe_and_each_is_said(tmp_path, caplog):
+    recipe = tiny.config(data={"train": "other"}, clip={"flip": 0.0}, train={"batch": 2})
+    network = open_evaluated(saved(tmp_path), recipe, [])
+    assert network.config.clip == tiny.config(**TRAINED).clip
+    assert (network.config.data, network.config.train.batch) == (recipe.data, 2)
+    seen = "clip.flip=0.5 (recipe: 0.0), clip.mean=[0.9, 0.1, 0.1] (recipe: [0.485, 0.456, 0.406])"
+    assert f"settings of {tmp_path / 'best.pt'} replace those of the recipe: {seen}" in caplog.text
+    assert "differ from training" not in caplog.text
+
+
+def test_the_command_line_wins_and_what_differs_from_training_is_said(tmp_path, caplog):
+    overrides = ["clip.mean=[0.5,0.5,0.5]", "eval.clips=2", "train.batch=2"]
+    recipe = configs.override(tiny.config(), overrides)
+    network = open_evaluated(saved(tmp_path), recipe, overrides)
+    assert (network.config.clip.mean, network.config.eval.clips) == ((0.5, 0.5, 0.5), 2)
+    seen = "clip.mean=[0.5, 0.5, 0.5] (trained with [0.9, 0.1, 0.1]), eval.clips=2 (trained with 1)"
+    assert f"settings that differ from training: {seen}" in caplog.text
+    assert "of the recipe" not in caplog.text
+
+
+def test_without_a_recipe_all_settings_are_the_files_but_those_of_its_machine(tmp_path, caplog):
+    path = saved(tmp_path)
+    content = torch.load(path)
+    content["config"] |= {"runtime.device": "cuda", "data.decoder": "nvdec", "runtime.threads": 64}
+    torch.save(content, path)
+    config = open_evaluated(path, None, ["runtime.device=cpu"]).config
+    assert (config.model, config.data.train) == (tiny.config(**TRAINED).model, "unknown")
+    assert (config.runtime.device, config.data.decoder) == ("cpu", "auto") and config.runtime.threads != 64
+    assert "settings" not in caplog.text
+
+
+def test_pictures_in_folders_stay_that(tmp_path):
+    path = saved(tmp_path)
+    content = torch.load(path)
+    content["config"] |= {"data.decoder": "jpeg"}
+    torch.save(content, path)
+    assert open_evaluated(path, None, ["runtime.device=cpu"]).config.data.decoder == "jpeg"
+
+
+def test_weights_without_settings_need_a_recipe_and_weights_without_names_are_said_to_have_none(tmp_path, caplog):
+    path, recipe = saved(tmp_path, config=None, class_names=()), tiny.config()
+    with pytest.raises(ConfigError, match=r"best\.pt: holds no settings of its network; name its recipe"):
+        open_evaluated(path, None, [])
+    network = open_evaluated(path, recipe, [])
+    assert (network.config, network.class_names) == (recipe, ())
+    assert "holds no settings: evaluating with those of the recipe" in caplog.text
+    assert "holds no class names, so its classes and those of the list cannot be compared" in caplog.text

@@ -1,0 +1,28 @@
+"""The file of a network, by the name of a run's folder or its own."""
+
+import pytest
+
+from configs import ConfigError
+from engine.runs.find import network_file
+
+
+def test_a_file_is_itself_and_must_exist(tmp_path):
+    (tmp_path / "x.pt").touch()
+    assert network_file(tmp_path / "x.pt") == tmp_path / "x.pt"
+    with pytest.raises(ConfigError, match="there is neither a run nor a file of weights with this name"):
+        network_file(tmp_path / "gone.pt")
+
+
+def test_a_run_is_its_best_weights_else_its_last_else_its_newest_checkpoint(tmp_path, caplog):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ConfigError, match="holds no network; name a file of weights, or a run's folder"):
+        network_file(tmp_path)
+    for name in ("checkpoints/step-00000004.pt", "checkpoints/step-00000012.pt"):
+        (tmp_path / name).touch()
+    assert network_file(tmp_path).name == "step-00000012.pt"
+    (tmp_path / "last.pt").touch()
+    assert network_file(tmp_path).name == "last.pt"
+    assert "has no best.pt, which needs data.val in training; taking" in caplog.text
+    caplog.clear()
+    (tmp_path / "best.pt").touch()
+    assert network_file(tmp_path).name == "best.pt" and not caplog.text

@@ -1,0 +1,69 @@
+"""eval.py names a network in one way, numbers classes as the network does, and needs no training list for that."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+import configs
+import eval as evaluation
+from configs import cli
+from dali_pipes import DataError
+from dali_pipes import device as host
+from models import build_model
+from tests.support import tiny
+from tests.support.videos import write_video
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run's folder with a network of the classes red, green, blue, and class folders of videos."""
+    monkeypatch.setattr(host, "cores_of_rank", lambda: 1)
+    monkeypatch.chdir(tmp_path)
+    config = tiny.config(data={"source": "video", "train": "gone", "val": "val"})
+    (tmp_path / "run").mkdir()
+    file = {"model": build_model(config.model).state_dict(), "config": configs.flat(config)}
+    torch.save(file | {"class_names": ("red", "green", "blue")}, tmp_path / "run" / "best.pt")
+    (tmp_path / "run" / "config.yaml").write_text(configs.to_yaml(config))
+    for name, videos in (("blue", 1), ("green", 2), ("red", 3)):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        for number in range(videos):
+            write_video(tmp_path / "val" / name / f"{number}.mp4", "libx264", 4 + number)
+    return tmp_path / "run"
+
+
+def evaluate(monkeypatch, *words):
+    """The JSON result of eval.py."""
+    monkeypatch.setattr(sys, "argv", ["eval.py", *words, "--json", "out.json", "runtime.device=cpu"])
+    args = evaluation.arguments()
+    evaluation.score(cli.recipe_of(args), args)
+    with open("out.json") as file:
+        return json.load(file)
+
+
+def test_a_run_alone_is_evaluated_by_the_names_of_its_classes_without_its_training_list(run, monkeypatch):
+    found = evaluate(monkeypatch, "run")
+    assert (found["class_names"], found["videos_per_class"]) == (["red", "green", "blue"], [3, 2, 1])
+    assert evaluate(monkeypatch, "run/best.pt")["confusion"] == found["confusion"]
+    assert evaluate(monkeypatch, "--config", "run", "--weights", "run/best.pt")["confusion"] == found["confusion"]
+
+
+def test_other_classes_are_refused_though_there_are_as_many(run, monkeypatch):
+    (run.parent / "val" / "blue").rename(run.parent / "val" / "sky_blue")
+    with pytest.raises(DataError, match="'sky_blue', and lacks 'blue' of the network"):
+        evaluate(monkeypatch, "run")
+
+
+def test_videos_that_are_in_the_training_list_too_are_said(run, monkeypatch, caplog):
+    evaluate(monkeypatch, "run", "data.train=val")
+    assert "is both the training list and the held-out list" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "words, seen", [((), "no network given"), (("run", "--weights", "x.pt"), "run, x.pt: name one network")]
+)
+def test_one_network_has_to_be_named(run, monkeypatch, capsys, words, seen):
+    with pytest.raises(SystemExit):
+        evaluate(monkeypatch, *words)
+    assert seen in capsys.readouterr().err
