@@ -139,7 +139,7 @@ class Bench:
     def _decode_graph(self):
         on_gpu = self.training.device.type == "cuda"
         graph = decode_graph(
-            lambda: columns(next(self._to_decode).samples, with_encoded=True)[3:],
+            lambda: columns(next(self._to_decode).samples, turned=False, with_encoded=True)[3:],
             decoder=self.loader.choice.in_graph.in_graph,
             device="gpu" if on_gpu else "cpu",
             batch_size=self.loader.plan.batch,

@@ -1,6 +1,6 @@
 """Decode the frames of a cut on the CPU with PyAV, on the caller's thread.
 
-A rotation flag in the file's header is ignored: frames are as they were coded, as DALI gives them.
+Frames are as they are stored, as DALI gives them. `Video.orientation` tells how they are turned upright.
 """
 
 from __future__ import annotations

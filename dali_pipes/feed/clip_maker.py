@@ -39,13 +39,17 @@ class ClipMaker:
         order_VT: np.ndarray,
         box_V4: np.ndarray,
         mirror_V: np.ndarray,
+        turn: tuple[bool, bool],
         out_VTHWC: Tensor,
     ) -> None:
         """Write the views of a video, given its U pictures, into `out_VTHWC`. The arguments are those of the graph."""
+        transposed, upside_down = turn
         for order_T, box_4, mirror, out_THWC in zip(order_VT, box_V4, mirror_V, out_VTHWC, strict=True):
             clip_THWC = resize([pictures_U[place] for place in order_T], box_4, self._size)
-            if mirror:
-                clip_THWC = clip_THWC.flip(2)
+            if transposed:
+                clip_THWC = clip_THWC.transpose(1, 2)
+            if flips := [axis for axis, flip in ((1, upside_down), (2, mirror)) if flip]:
+                clip_THWC = clip_THWC.flip(flips)
             for picture_HWC, out_HWC in zip(clip_THWC, out_THWC, strict=True):  # one by one they stay in the cache
                 self._normalise(picture_HWC.flatten(1), out_HWC.flatten(1))
 

@@ -47,6 +47,7 @@ class GraphRunner:
         self._in_flight: deque[PreparedBatch] = deque()
         self._mistake: RuntimeError | None = None  # of our own source
         self._waited_for_threads = 0.0
+        self._turned = bool(choice.catalog.orientation_N[choice.catalog.usable].any())
         self._pipeline: Pipeline | None = None
         try:
             self._pipeline = self._build(self._next_columns, plan.batch)
@@ -102,6 +103,7 @@ class GraphRunner:
         pipeline = clip_graph(
             source,
             decoder=self._decoder,
+            turned=self._turned,
             device="gpu" if on_gpu else "cpu",
             views=self.plan.views,
             size=self.plan.size,
@@ -123,7 +125,7 @@ class GraphRunner:
             prepared = next(self._coming)  # StopIteration ends the run
             self._waited_for_threads += time.perf_counter() - began
             self._in_flight.append(prepared)
-            return columns(prepared.samples, with_encoded=bool(self._decoder))
+            return columns(prepared.samples, turned=self._turned, with_encoded=bool(self._decoder))
         except RuntimeError as error:
             self._mistake = error
             raise
@@ -200,7 +202,7 @@ class GraphRunner:
 
         Raises DataError where memory is short.
         """
-        once = iter([columns(samples, with_encoded=bool(self._decoder))])
+        once = iter([columns(samples, turned=self._turned, with_encoded=bool(self._decoder))])
         try:
             self._build(lambda: next(once), len(samples)).run()
         except FAILURES as error:

@@ -134,7 +134,9 @@ class Feeder:
 
     def _made(self, sample: Sample, room_VTHWC: Tensor) -> Sample:
         """Make the clips of a sample and drop its frames."""
-        self._maker.make(sample.content.frames, sample.order_VT, sample.box_V4, sample.mirror_V, room_VTHWC)
+        self._maker.make(
+            sample.content.frames, sample.order_VT, sample.box_V4, sample.mirror_V, sample.turn, room_VTHWC
+        )
         return replace(sample, content=BLANK)
 
 

@@ -16,6 +16,7 @@ from nvidia.dali.pipeline import do_not_convert
 
 _VIEWS = [(types.INT32, 2, ""), (types.FLOAT, 2, ""), (types.INT32, 1, "")]
 _FRAMES = [(types.UINT8, 4, "FHWC")]
+_TURN = [(types.BOOL, 0, ""), (types.BOOL, 0, "")]
 _ENCODED = [(types.BOOL, 0, ""), (types.UINT8, 1, ""), (types.INT32, 1, "")]
 
 
@@ -33,6 +34,7 @@ def clip_graph(
     source: Callable[[], tuple],
     *,
     decoder: Literal["", "cpu", "mixed"],
+    turned: bool,
     device: Literal["cpu", "gpu"],
     views: int,
     size: int,
@@ -44,12 +46,14 @@ def clip_graph(
     """Clips [V, T, size, size, 3], fp16 or fp32, normalised by `mean` and `std` of pictures in [0, 1].
 
     `source()` returns one batch as lists, per video: int32 [V, T] the decoded frames that each view shows, float32
-    [V, 4] boxes (left, top, right, bottom in stored pixels), int32 [V] mirror flags, uint8 UHWC the decoded frames; and
+    [V, 4] boxes (left, top, right, bottom in stored pixels), int32 [V] mirror flags, uint8 UHWC the decoded frames; if
+    `turned` two bools, true if clips are to be transposed and to be turned upside down before they are mirrored; and
     with a `decoder` (the device of DALI's) for each video a bool, true if the graph is to decode it, uint8 the bytes of
     its cut file and int32 [U] the positions of the wanted frames in it. It raises StopIteration at the end of an epoch.
     The arrays are used where they are: they must stay until their batch has come out and a GPU has read it.
     """
-    order_VT, box_V4, mirror_V, frames, *video = _inputs(source, decoder)
+    order_VT, box_V4, mirror_V, frames, *others = _inputs(source, turned, decoder)
+    turn, video = (others[:2], others[2:]) if turned else ([], others)
     video_UHWC = join_frames(frames, video, decoder, device)
 
     def clip(view: int) -> DataNode:
@@ -64,7 +68,7 @@ def clip_graph(
             antialias=antialias,
         )
         return fn.crop_mirror_normalize(
-            frames_THWC,
+            _upright(frames_THWC, *turn) if turn else frames_THWC,
             mirror=mirror_V[view],
             mean=[255 * m for m in mean],
             std=[255 * s for s in std],
@@ -78,9 +82,9 @@ def clip_graph(
 
 
 @do_not_convert
-def _inputs(source: Callable[[], tuple], decoder: str) -> list[DataNode]:
+def _inputs(source: Callable[[], tuple], turned: bool, decoder: str) -> list[DataNode]:
     """Make the graph's inputs, in the order in which `source` lists them."""
-    inputs = [*_VIEWS, *_FRAMES, *(_ENCODED if decoder else [])]
+    inputs = [*_VIEWS, *_FRAMES, *(_TURN if turned else []), *(_ENCODED if decoder else [])]
     dtypes, ndims, layouts = map(list, zip(*inputs, strict=True))
     return fn.external_source(
         source=source, num_outputs=len(dtypes), batch=True, dtype=dtypes, ndim=ndims, layout=layouts, no_copy=True
@@ -98,3 +102,16 @@ def join_frames(frames: DataNode, video: list[DataNode], decoder: str, device: s
     else:
         video_UHWC = frames.gpu() if device == "gpu" else frames
     return video_UHWC
+
+
+def _upright(frames_THWC: DataNode, transposed: DataNode, upside_down: DataNode) -> DataNode:
+    """Turn square frames upright, but for the mirroring from left to right."""
+    if transposed:
+        turned_THWC = fn.transpose(frames_THWC, perm=[0, 2, 1, 3], transpose_layout=False, output_layout="FHWC")
+    else:
+        turned_THWC = frames_THWC
+    if upside_down:  # noqa: SIM108 - DALI splits a batch at statements only
+        upright_THWC = fn.flip(turned_THWC, horizontal=0, vertical=1)
+    else:
+        upright_THWC = turned_THWC
+    return upright_THWC

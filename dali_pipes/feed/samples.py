@@ -11,6 +11,7 @@ from torch import Tensor
 from dali_pipes.cut.cutter import cut_all
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.feed.decoders import BLANK, Allocate, Content, Decoder
+from dali_pipes.video.orientation import MIRRORED, TRANSPOSED, UPRIGHT, UPSIDE_DOWN, stored_boxes
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.draw import Views
 
@@ -22,6 +23,7 @@ class Sample:
     order_VT: np.ndarray
     box_V4: np.ndarray
     mirror_V: np.ndarray
+    turn: tuple[np.ndarray, np.ndarray]  # bool: transposed, upside down; the third bit is in `mirror_V`
     content: Content
 
 
@@ -37,23 +39,24 @@ class PreparedBatch:
     @property
     def mirror_B(self) -> np.ndarray:
         """Tell for each video if all of its views are mirrored."""
-        return np.array([sample.mirror_V.all() for sample in self.samples])
+        return self.views.mirror_BV.all(axis=1)
 
 
-def columns(samples: Sequence[Sample], *, with_encoded: bool) -> tuple[list[np.ndarray], ...]:
-    """Lay samples out as the inputs of the graph, a list each; `with_encoded`: for a graph that has a decoder."""
+def columns(samples: Sequence[Sample], *, turned: bool, with_encoded: bool) -> tuple[list[np.ndarray], ...]:
+    """Lay samples out as the inputs of the graph, a list each: of one that turns, and of one that has a decoder."""
     rows = []
     for sample in samples:
         content = sample.content
         encoded = (np.array(content.for_graph), content.encoded, content.position_U) if with_encoded else ()
-        rows.append((sample.order_VT, sample.box_V4, sample.mirror_V, content.frames, *encoded))
+        turn = sample.turn if turned else ()
+        rows.append((sample.order_VT, sample.box_V4, sample.mirror_V, content.frames, *turn, *encoded))
     return tuple(map(list, zip(*rows, strict=True)))
 
 
 def placeholder(views: int, frames: int, content: Content = BLANK) -> Sample:
     """Make a sample of a picture of 64x64 pixels, in place of a video that cannot be read."""
     box_V4 = np.tile(np.array([0, 0, 64, 64], np.float32), (views, 1))
-    return Sample(np.zeros((views, frames), np.int32), box_V4, np.zeros(views, np.int32), content)
+    return Sample(np.zeros((views, frames), np.int32), box_V4, np.zeros(views, np.int32), _turn(UPRIGHT), content)
 
 
 def prepare(
@@ -74,7 +77,14 @@ def prepare(
         if isinstance(content, DataError):
             yield content
         else:
-            yield Sample(order_BVT[place], views.box_BV4[place], mirror_BV[place], content)
+            turn = video.orientation
+            box_V4 = stored_boxes(views.box_BV4[place], turn, video.width, video.height)
+            mirror_V = mirror_BV[place] ^ (turn & MIRRORED != 0)
+            yield Sample(order_BVT[place], box_V4, mirror_V, _turn(turn), content)
+
+
+def _turn(orientation: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.array(orientation & TRANSPOSED != 0), np.array(orientation & UPSIDE_DOWN != 0)
 
 
 def distinct(frames_BVT: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:

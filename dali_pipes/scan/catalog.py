@@ -28,7 +28,7 @@ from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.lists.listing import Listing
 from dali_pipes.video.packet_table import PACKET, Access, Video
 
-MAGIC = b"VIDCAT02"  # the number rises when the format changes
+MAGIC = b"VIDCAT03"  # the number rises when the format changes
 _HEADER = struct.Struct("<8sQI4x")
 _ALIGNMENT = 64
 _ACCESS = get_args(Access)
@@ -44,6 +44,7 @@ _FILE = np.dtype(  # one file of the list; if it is unreadable, all but the firs
         ("codec", "<u2"),  # index in the footer's `codecs`
         ("access", "u1"),  # index in _ACCESS
         ("description", "<i4"),  # index in the table of descriptions
+        ("orientation", "u1"),  # as `Video` has it
         ("packet_start", "<i8"),
         ("packet_end", "<i8"),
     ]
@@ -86,6 +87,7 @@ class Catalog:
         self.label_N = self._array["label"]
         self.first_N = self._array["first"]  # the first row with the same path
         self.frames_N, self.width_N, self.height_N = (self._array[name] for name in ("frames", "width", "height"))
+        self.orientation_N = self._array["orientation"]
         self.size_N, self.mtime_ns_N, self.check_N = (self._array[name] for name in ("size", "mtime_ns", "check"))
 
     def _view(self, start: int, count: int, kind: str) -> np.ndarray:
@@ -138,6 +140,7 @@ class Catalog:
             size=int(self.size_N[row]),
             mtime_ns=int(self.mtime_ns_N[row]),
             packets=array["packet"][array["packet_start"][row] : array["packet_end"][row]],
+            orientation=int(array["orientation"][row]),
         )
 
     def _bytes(self, name: str, index: int) -> bytes:
@@ -227,7 +230,9 @@ def _write_packets(out: BinaryIO, distinct: np.ndarray, entries: Iterable[Entry]
         codec = codecs.setdefault(video.codec, len(codecs))
         description = descriptions.setdefault(video.description, len(descriptions))
         shape = video.frames, video.width, video.height, video.fps, codec, _ACCESS.index(video.access), description
-        files[index] = (video.size, video.mtime_ns, check, *shape, written, written := written + len(video.packets))
+        place = written, written + len(video.packets)
+        written = place[1]
+        files[index] = (video.size, video.mtime_ns, check, *shape, video.orientation, *place)
     return files, {"codecs": list(codecs), "reasons": reasons}, list(descriptions)
 
 

@@ -1,7 +1,7 @@
 """Scan one file: find its packets, how it can be cut, or the reason why it cannot be used.
 
-One pass over the packets reads every byte and decodes nothing. If it leaves doubts, or a more thorough check is
-requested, the file is decoded and compared with its cuts (`verify.py`).
+One pass over the packets reads every byte and decodes the first picture alone, for its orientation. If it leaves
+doubts, or a more thorough check is requested, the file is decoded and compared with its cuts (`verify.py`).
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import av
@@ -21,12 +22,13 @@ from dali_pipes.errors import DataError
 from dali_pipes.scan import verify
 from dali_pipes.video import bitstream, container, mp4, sample_description
 from dali_pipes.video.bitstream import Picture
+from dali_pipes.video.orientation import UPRIGHT, orientation
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Access, Video
 
 if TYPE_CHECKING:
     from configs.sections.data import Check
 
-READER = 3  # to be raised if the result of a scan changes for any file
+READER = 4  # to be raised if the result of a scan changes for any file
 
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box
 # Formats that store times of presentation; for others FFmpeg guesses them.
@@ -85,15 +87,26 @@ def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
             if sample_description.is_encrypted(moov, stream):
                 raise DataError(path, "is encrypted")
             codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
-            found = collect(codec, stream, container.packets(source, stream), file.fileno())
-            if not found.size:
+            packets = container.packets(source, stream)
+            if not (first := next(packets, None)):
                 raise DataError(path, "its video track holds no pictures")
+            found = collect(codec, stream, chain([first], packets), file.fileno())
             description = sample_description.sample_description(path, stream, codec, moov)
             access = _access(codec, extradata, found, description)
             video = _video(path, status, stream, access, description, table(found))
             timed = source.format.name.split(",")[0] in _TIMED
             guessed_times = bool(stream.codec_context.has_b_frames) and not timed
-            return video, doubts((video.width, video.height), guessed_times, found, video.packets)
+            reasons = doubts((video.width, video.height), guessed_times, found, video.packets)
+            return replace(video, orientation=_orientation(stream, first)), reasons
+
+
+def _orientation(stream: VideoStream, first: av.Packet) -> int:
+    """Decode the first packet for its display matrix, which a container or the stream may hold. Changes the decoder."""
+    try:
+        frames = [*stream.codec_context.decode(first), *stream.codec_context.decode(None)]
+    except av.FFmpegError:  # other checks decide if the file is readable
+        return UPRIGHT
+    return orientation(frames[0]) if frames else UPRIGHT
 
 
 def _video(

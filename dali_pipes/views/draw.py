@@ -30,7 +30,7 @@ class Views:
 
     row_B: np.ndarray  # int64
     frames_BVT: np.ndarray  # int64, from 0 in presentation order
-    box_BV4: np.ndarray  # float32: left, top, right, bottom, in pixels of the stored frame
+    box_BV4: np.ndarray  # float32: left, top, right, bottom, in pixels of the upright frame
     mirror_BV: np.ndarray  # bool
 
     def part(self, places: slice | list[int]) -> Views:

@@ -15,6 +15,7 @@ from configs.schema import Config
 from dali_pipes.batch import Shard
 from dali_pipes.errors import DataError
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.video.orientation import TRANSPOSED
 from dali_pipes.views import draw, frames, randomness
 from dali_pipes.views.draw import Views
 
@@ -156,8 +157,10 @@ Plan = TrainPlan | EvalPlan
 
 
 def shapes(catalog: Catalog, row_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Look up frames, width and height of each video; of a padding row, those of another: its views are never used."""
-    return catalog.frames_N[row_B], catalog.width_N[row_B], catalog.height_N[row_B]
+    """Look up frames, width and height of each video, upright; of a padding row, those of another, never used."""
+    width_B, height_B = catalog.width_N[row_B], catalog.height_N[row_B]
+    on_side_B = catalog.orientation_N[row_B] & TRANSPOSED != 0
+    return catalog.frames_N[row_B], np.where(on_side_B, height_B, width_B), np.where(on_side_B, width_B, height_B)
 
 
 BATCH_BYTES = 256 << 20  # of decoded frames in a batch; some six batches are under way at once

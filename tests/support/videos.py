@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.harness.numbered_videos import number_in, stamp
+from dali_pipes.video.orientation import turned
 from dali_pipes.video.pyav import LENIENT_TAGS
 
 __all__ = ["HEIGHT", "WIDTH", "decode_whole", "number_in", "picture", "write_video"]
@@ -44,18 +46,22 @@ def write_video(
     tint: tuple[float, float, float] = (1, 1, 1),
     tags: dict[str, str] | None = None,
     pixel_format: str = "",
+    orientation: int = 0,
 ) -> Path:
-    """Encode pictures 0 to frames - 1, the container by the suffix of `path`; returns `path`. `tint`: of the grey."""
+    """Encode pictures 0 to frames - 1, the container by the suffix of `path`; returns `path`. `tint`: of the grey.
+    `orientation`: turns the pictures before they are encoded.
+    """
     with av.open(str(path), "w") as container:
         container.metadata.update(tags or {})
         stream = container.add_stream(codec, rate=30, options={**_OPTIONS.get(codec, {}), **(options or {})})
-        stream.height, stream.width = size
+        stream.height, stream.width = turned(np.empty(size), orientation).shape
         stream.pix_fmt = pixel_format or ("yuvj420p" if codec == "mjpeg" else "yuv420p")
         stream.codec_context.gop_size = gop
         stream.codec_context.max_b_frames = b_frames
         stream.codec_context.thread_count = 1
         for number in range(frames):
             tinted_HWC = (picture(number, *size) * tint).astype(np.uint8)
+            tinted_HWC = np.ascontiguousarray(turned(tinted_HWC, orientation))
             frame = av.VideoFrame.from_ndarray(tinted_HWC, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 30)
             container.mux(stream.encode(frame))
@@ -70,6 +76,19 @@ def decode_whole(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
+def with_matrix(path: Path, *matrix: int) -> Path:
+    """Put a display matrix (its a, b, c, d) into the header of an mp4 file; returns `path`."""
+
+    def boxed(*numbers: int) -> bytes:
+        a, b, c, d = (number << 16 for number in numbers)
+        return struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+
+    content = path.read_bytes()
+    track = content.index(b"tkhd")
+    path.write_bytes(content[:track] + content[track:].replace(boxed(1, 0, 0, 1), boxed(*matrix), 1))
+    return path
+
+
 MIXED_FRAMES = 12
 _INTERLACED = {"x264-params": "interlaced=1"}
 
@@ -82,6 +101,7 @@ MIXED_KINDS: dict[str, tuple[str, dict]] = {  # file -> encoder, and settings of
     "ten_bit.mp4": ("libx264", {"gop": 4, "pixel_format": "yuv420p10le"}),
     "odd.mp4": ("libvpx-vp9", {"gop": 4, "size": (51, 97)}),
     "interlaced.mp4": ("libx264", {"gop": 4, "options": _INTERLACED}),
+    "rotated.mp4": ("libvpx-vp9", {"gop": 4}),
     "mpeg4.avi": ("mpeg4", {"gop": 4}),
 }
 FOLDER = "folder"  # of JPEG pictures
@@ -92,6 +112,7 @@ def write_mixed_set(folder: Path) -> str:
     """Write a video of each kind, and two more that are to be made unreadable after the scan; returns the list."""
     for name, (codec, settings) in MIXED_KINDS.items():
         write_video(folder / name, codec, MIXED_FRAMES, **settings)
+    with_matrix(folder / "rotated.mp4", 0, 1, -1, 0)
     for name in (SPOILED, GONE):
         write_video(folder / name, "libvpx-vp9", MIXED_FRAMES, gop=4)
     (folder / FOLDER).mkdir()

@@ -13,6 +13,7 @@ from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.video import container
 from dali_pipes.video.frame_folders import picture_name, probe_folder
+from dali_pipes.video.orientation import UPRIGHT, orientation, turned
 from dali_pipes.video.packet_table import Video
 from dali_pipes.video.pyav import reformat
 from tools.data import upright
@@ -33,18 +34,18 @@ def write_pictures(video: Video, target: str, settings: dict) -> dict:
     """
     settings = Settings(**settings)
     os.mkdir(target)
-    reformatter, matrix_33, number = VideoReformatter(), None, -1
+    reformatter, turn, number = VideoReformatter(), None, -1
     for number, frame in enumerate(upright.decoded(video.path)):
-        if matrix_33 is None:
-            matrix_33 = upright.orientation(frame)
+        if turn is None:
+            turn = orientation(frame)
         with container.refusals(video.path):
             rgb_HWC = reformat(reformatter, frame, format="rgb24", interpolation=upright.CAREFUL).to_ndarray()
-        upright_HWC = np.ascontiguousarray(upright.turned(rgb_HWC, matrix_33))
+        upright_HWC = np.ascontiguousarray(turned(rgb_HWC, turn))
         path = os.path.join(target, picture_name(settings.pattern, number))
         Image.fromarray(upright_HWC).save(path, "JPEG", quality=settings.quality)
     if number + 1 != video.frames:
         raise DataError(video.path, f"gave {number + 1} frames where the scan saw {video.frames}")
     probe_folder(target, "full", settings.pattern, video.frames)
     sizes = [entry.stat().st_size for entry in os.scandir(target)]
-    changes = [] if upright.is_upright(matrix_33) else ["turned upright"]
+    changes = [] if turn == UPRIGHT else ["turned upright"]
     return {"frames": video.frames, "bytes": sum(sizes), "changes": changes}

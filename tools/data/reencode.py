@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
 from dali_pipes.scan.probe import probe
+from dali_pipes.video.orientation import TRANSPOSED, UPRIGHT, orientation, turned
 from dali_pipes.video.packet_table import Video
 from dali_pipes.video.pyav import primaries_and_transfer, reformat
 from tools.data import upright
@@ -81,7 +82,7 @@ def write_video(video: Video, target: str, settings: dict) -> dict:
         stream = _add_stream(out, first, rate, settings)
         reformatter = VideoReformatter()
         for frame in chain([first], frames):
-            stored = _converted(frame, upright.orientation(first), stream, reformatter)
+            stored = _converted(frame, orientation(first), stream, reformatter)
             stored.pts, stored.time_base = len(times), 1 / rate
             times.append(frame.pts)
             out.mux(stream.encode(stored))
@@ -112,7 +113,7 @@ def recoloured(frame: av.VideoFrame) -> bool:
 
 def _changes(first: av.VideoFrame, times: list[int | None]) -> Iterator[str]:
     """Yield the changes apart from size and codec, worded to follow a number of videos."""
-    if not upright.is_upright(upright.orientation(first)):
+    if orientation(first) != UPRIGHT:
         yield "turned upright"
     if recoloured(first):
         yield "brought to BT.601 colours"
@@ -125,7 +126,7 @@ def _add_stream(out: OutputContainer, first: av.VideoFrame, rate: Fraction, sett
     encoder = ENCODERS[settings.codec]
     options = {name: value.format(gop=settings.gop) for name, value in encoder.options.items()}
     stream = out.add_stream(encoder.name, rate=rate, options=options | _quality(settings))
-    on_side = upright.lies_on_side(upright.orientation(first))
+    on_side = orientation(first) & TRANSPOSED
     shown = (first.height, first.width) if on_side else (first.width, first.height)
     stream.width, stream.height = upright.stored_size(*shown, settings.short_side, settings.upscale)
     stream.pix_fmt = "yuvj420p" if settings.codec == "mjpeg" else "yuv420p"
@@ -145,12 +146,10 @@ def _quality(settings: Settings) -> dict[str, str]:
     return {"crf": str(settings.crf)}
 
 
-def _converted(
-    frame: av.VideoFrame, matrix_33: np.ndarray, stream: VideoStream, reformatter: VideoReformatter
-) -> av.VideoFrame:
+def _converted(frame: av.VideoFrame, turn: int, stream: VideoStream, reformatter: VideoReformatter) -> av.VideoFrame:
     """Convert a frame to the size, pixel format and colours of the stream, upright."""
     width, height = stream.width, stream.height
-    if upright.lies_on_side(matrix_33):
+    if turn & TRANSPOSED:
         width, height = height, width
     scaled = reformat(
         reformatter,
@@ -162,17 +161,17 @@ def _converted(
         dst_color_range=stream.codec_context.color_range,
         interpolation=upright.CAREFUL,
     )
-    return scaled if upright.is_upright(matrix_33) else _turned(scaled, matrix_33)
+    return scaled if turn == UPRIGHT else _turned(scaled, turn)
 
 
-def _turned(frame: av.VideoFrame, matrix_33: np.ndarray) -> av.VideoFrame:
+def _turned(frame: av.VideoFrame, turn: int) -> av.VideoFrame:
     """Rotate or mirror a yuv420p frame, plane by plane."""
     packed = frame.to_ndarray()
     luma, *chroma = np.split(packed.reshape(-1), np.cumsum([4, 1]) * (packed.size // 6))
     height, width = frame.height, frame.width
     planes = [luma.reshape(height, width), *(plane.reshape(height // 2, width // 2) for plane in chroma)]
-    flat = np.concatenate([upright.turned(plane, matrix_33).reshape(-1) for plane in planes])
-    shown_width = height if upright.lies_on_side(matrix_33) else width
+    flat = np.concatenate([turned(plane, turn).reshape(-1) for plane in planes])
+    shown_width = height if turn & TRANSPOSED else width
     return av.VideoFrame.from_ndarray(flat.reshape(-1, shown_width), format=frame.format.name)
 
 

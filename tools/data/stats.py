@@ -18,6 +18,7 @@ from dali_pipes.scan import summary
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.summary import keyframe_interval
+from dali_pipes.video.orientation import UPRIGHT, orientation
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.frames import uniform_draw
 from tools.data import upright
@@ -106,9 +107,9 @@ def _classes(catalog: Catalog) -> str:
 def _looks(catalog: Catalog) -> Iterator[tuple[str, str]]:
     """Yield the share of videos, of a sample, whose orientation or colours transcoding would correct."""
     firsts = [frame for row in _spread(catalog.usable, PICTURES_OF) if (frame := _first_picture(catalog.path(row)))]
-    on_side = sum(not upright.is_upright(upright.orientation(frame)) for frame in firsts)
+    on_side = sum(orientation(frame) != UPRIGHT for frame in firsts)
     coloured = sum(map(recoloured, firsts))
-    yield "rotated", f"{on_side} of {len(firsts)} sampled have a rotation flag (transcode turns them upright)"
+    yield "rotated", f"{on_side} of {len(firsts)} sampled have a rotation flag, which every command follows"
     yield "other colours", f"{coloured} of {len(firsts)} sampled (transcode converts them to BT.601, limited range)"
 
 

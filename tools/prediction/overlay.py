@@ -26,6 +26,7 @@ from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.cut import decode
 from dali_pipes.video import container
+from dali_pipes.video.orientation import orientation, turned
 from dali_pipes.video.packet_table import Video
 from dali_pipes.video.pyav import reformat
 from tools.data import upright
@@ -80,10 +81,10 @@ def _write(out: OutputContainer, video: Video, captions: Sequence[Caption]) -> N
 
 def _upright(path: str) -> Iterator[np.ndarray]:
     """Yield each frame as [H, W, 3] uint8, turned upright, with even sides."""
-    reformatter, matrix_33 = VideoReformatter(), None
+    reformatter, turn = VideoReformatter(), None
     for frame in upright.decoded(path):
-        matrix_33 = upright.orientation(frame) if matrix_33 is None else matrix_33
-        picture_HWC = upright.turned(decode.to_rgb(frame, reformatter), matrix_33)
+        turn = orientation(frame) if turn is None else turn
+        picture_HWC = turned(decode.to_rgb(frame, reformatter), turn)
         odd = [(0, side % 2) for side in picture_HWC.shape[:2]]
         yield np.pad(picture_HWC, [*odd, (0, 0)], mode="edge")
 

@@ -70,7 +70,7 @@ def test_views_have_their_own_frames_mirroring_and_normalisation(half):
     order_VT = np.array([[0, 1, 2], [2, 2, 0]], np.int32)
     box_V4 = np.array([[4, 8, 20, 24], [8, 4, 40, 36]], np.float32)
     out_VTHWC = maker.empty(2, 3)
-    maker.make(frames_UHWC, order_VT, box_V4, np.array([0, 1]), out_VTHWC)
+    maker.make(frames_UHWC, order_VT, box_V4, np.array([0, 1]), (False, False), out_VTHWC)
     plain = resize(frames_UHWC, box_V4[0], 16), resize(frames_UHWC[[2, 2, 0]], box_V4[1], 16).flip(2)
     expected = (np.stack(plain) / 255 - MEAN) / STD
     assert out_VTHWC.dtype == (torch.float16 if half else torch.float32)

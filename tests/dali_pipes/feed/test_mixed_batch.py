@@ -70,7 +70,7 @@ def test_every_mixture_of_decoders_gives_each_sample_what_its_decoder_gives_alon
     rows = range(len(MIXED_KINDS) + 1)  # and a folder of pictures
     threads = {row: on_threads(catalog.video(row)) for row in range(len(catalog))}
     either = [row for row in rows if not DALI_CPU.refusal(catalog.video(row))]
-    assert len(either) == 4
+    assert len(either) == 5
     alone = {
         "threads": clips_of(config, catalog, 1, threads),
         "graph": clips_of(config, catalog, 1, dict.fromkeys(either, DALI_CPU)),
@@ -86,7 +86,7 @@ def test_every_mixture_of_decoders_gives_each_sample_what_its_decoder_gives_alon
 def test_decoders_are_counted_with_the_reasons_why_not_the_fast_one(config, catalog):
     choice = Choice(config, CPU, catalog)
     assert choice.in_graph is DALI_CPU
-    assert choice.note == f"{catalog.source}: dali_cpu 6 · cpu 6: 3 H264, 1 HEVC, 1 frame folders, 1 MPEG4"
+    assert choice.note == f"{catalog.source}: dali_cpu 7 · cpu 6: 3 H264, 1 HEVC, 1 frame folders, 1 MPEG4"
 
 
 def test_a_set_with_one_odd_video_in_a_hundred_is_left_to_nvdec_but_for_that_one(tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dali_pipes.feed.decoders import BLANK, example
-from dali_pipes.feed.samples import PreparedBatch, Sample, columns, distinct, placeholder
+from dali_pipes.feed.samples import PreparedBatch, columns, distinct, placeholder
+from dali_pipes.views.draw import Views
 
 BVT = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 
@@ -26,8 +27,8 @@ def test_each_frame_is_read_once_whatever_the_views_show(shape, data):
 
 
 def test_a_video_counts_as_mirrored_only_where_all_of_its_views_are():
-    samples = [Sample(np.zeros((2, 1)), np.zeros((2, 4)), np.array(mirror_V), BLANK) for mirror_V in ([0, 1], [1, 1])]
-    assert PreparedBatch(samples, np.array([0, 1]), None).mirror_B.tolist() == [False, True]
+    views = Views(np.arange(2), np.zeros((2, 2, 1)), np.zeros((2, 2, 4)), np.array([[False, True], [True, True]]))
+    assert PreparedBatch([], views.row_B, views).mirror_B.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("in_graph", ["", "cpu", "mixed"])
@@ -35,7 +36,7 @@ def test_a_placeholder_is_one_blank_picture_that_its_box_lies_in(in_graph):
     content = example(in_graph) if in_graph else BLANK
     blank = placeholder(views=3, frames=4, content=content)
     (order_VT,), (box_V4,), (mirror_V,), (frames,), (by_graph,), (encoded,), (position_U,) = columns(
-        [blank], with_encoded=True
+        [blank], turned=False, with_encoded=True
     )
     assert by_graph == bool(in_graph)
     if in_graph:

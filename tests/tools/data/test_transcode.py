@@ -5,7 +5,6 @@ import random
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -27,7 +26,7 @@ from tools.data import convert as convert_module
 from tools.data.conversion_files import LOCK
 from tools.data.reencode import ENCODERS, Settings
 from tools.data.reencode import write_video as transcode
-from tools.data.upright import decoded, is_upright, orientation, stored_size, turned
+from tools.data.upright import stored_size
 
 FRAMES = 20
 UPRIGHT = 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30  # display matrices, as mp4 has them
@@ -116,30 +115,6 @@ def test_the_index_comes_first_and_there_is_no_sound(shared, tmp_path):
 )
 def test_sizes_are_multiples_of_sixteen_near_the_short_side(size, upscale, stored):
     assert stored_size(*size, short_side=256, upscale=upscale) == stored
-
-
-@pytest.mark.parametrize(
-    ("matrix", "expected"),
-    [
-        ([[1, 0, 0], [0, 1, 0]], [[1, 2, 3], [4, 5, 6]]),
-        ([[0, 1, 0], [-1, 0, 0]], [[4, 1], [5, 2], [6, 3]]),  # a quarter turn to the right
-        ([[-1, 0, 0], [0, -1, 0]], [[6, 5, 4], [3, 2, 1]]),
-        ([[0, -1, 0], [1, 0, 0]], [[3, 6], [2, 5], [1, 4]]),  # to the left
-        ([[-1, 0, 0], [0, 1, 0]], [[3, 2, 1], [6, 5, 4]]),  # a mirror
-    ],
-)
-def test_a_display_matrix_turns_a_picture(matrix, expected):
-    picture_HW = np.array([[1, 2, 3], [4, 5, 6]])
-    np.testing.assert_array_equal(turned(picture_HW, np.array([*matrix, [0, 0, 1]])), expected)
-
-
-def test_the_display_matrix_of_a_file_is_read(tmp_path):
-    path, identity = write_video(tmp_path / "a.mp4", "mpeg4", 2), struct.pack(">9i", *UPRIGHT)
-    assert is_upright(orientation(next(decoded(str(path)))))
-    content = path.read_bytes()
-    track = content.index(b"tkhd")
-    path.write_bytes(content[:track] + content[track:].replace(identity, struct.pack(">9i", *ON_SIDE), 1))
-    np.testing.assert_array_equal(orientation(next(decoded(str(path)))).reshape(-1), ON_SIDE)
 
 
 @pytest.mark.parametrize("angle", [90, 180, 270])
