@@ -15,7 +15,12 @@ def catalog_of(sizes):
     width_N, height_N = np.array(sizes, np.int32).reshape(-1, 2).T
     frames_N = np.full(len(sizes), 300)
     return SimpleNamespace(
-        source="a.list", usable=np.arange(len(sizes)), frames_N=frames_N, width_N=width_N, height_N=height_N
+        source="a.list",
+        usable=np.arange(len(sizes)),
+        frames_N=frames_N,
+        width_N=width_N,
+        height_N=height_N,
+        orientation_N=np.zeros(len(sizes), np.uint8),
     )
 
 
