@@ -63,7 +63,7 @@ def score(recipe: Config | None, args: Namespace) -> None:
     from configs.schema import Runtime
     from engine import distributed, loaders, runtime
     from engine.evaluation.evaluate import evaluate
-    from engine.evaluation.results import publish, writing
+    from engine.evaluation.results import outputs_of, publish, writing
     from engine.evaluation.scores import ScoreCollector
     from engine.inference.evaluated import open_evaluated
     from engine.runs.environment import environment
@@ -77,6 +77,9 @@ def score(recipe: Config | None, args: Namespace) -> None:
         if args.print_config:
             print(describe(config))
             return
+        data = config.data
+        sources = [weights, args.config, data.train, data.val, data.test, data.class_names]
+        outputs = outputs_of(args, sources)
         keeper = ScoreCollector(views=args.scores_per_view) if args.scores else None
         with closing(loaders.open_loader(config, "test", network.device, network.class_names)) as loader:
             loaders.warn_of_overlap(config, loader)
@@ -84,10 +87,10 @@ def score(recipe: Config | None, args: Namespace) -> None:
         about = {"weights": str(weights), "settings": flat(config), "env": environment()}
         kept = keeper and keeper.gather(loader, result, about)
         if distributed.rank() == 0:
-            publish(result, loader.class_names, args, about)
+            publish(result, loader.class_names, args, about, outputs)
         if kept:
             with writing(args.scores):
-                kept.save(args.scores)
+                kept.save(args.scores, outputs)
 
 
 def main() -> None:

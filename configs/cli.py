@@ -61,6 +61,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the outputs of `engine.evaluation.results`."""
+    parser.add_argument("--force", action="store_true", help="replace files in the way that this project did not write")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write totals and counts per class")
     parser.add_argument("--per-class", action="store_true", help="print classes, worst first, and confused pairs")
     parser.add_argument(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from configs import ConfigError
-from engine.files import end_last_line, read_lines, temporary_file
+from engine.files import end_last_line, read_lines, temporary_file, temporary_path
 
 RECORD = ".tsm-dali.jsonl"
 LARGE = 2**24  # bytes of a file whose size and time stand for its content, which would take long to hash
@@ -46,7 +46,7 @@ class Outputs:
     def check(self, *paths: Path) -> None:
         """Raise ConfigError if one of these files may not be written. To be called before the work."""
         for path in paths:
-            if problem := self.problem(path):
+            if problem := "named twice" if paths.count(path) > 1 else self.problem(path):
                 raise ConfigError(f"{path}: {problem}")
 
     def refuse_source(self, path: Path) -> None:
@@ -75,7 +75,6 @@ class Outputs:
         new = {path: content for path, content in contents.items() if _sha256(path) != _digest(content)}
         self.check(*new)
         for path, content in new.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
             with self.replacing(path, "wb") as file:
                 file.write(content)
 
@@ -130,16 +129,16 @@ class Outputs:
         self.write({path: text})
         record_growing(path)
 
-    def remove(self, *folders: Path) -> None:
-        """Remove the results in these folders, and their records. Raises ConfigError if one is a source."""
-        found = [path for folder in folders for path in results(folder)]
+    def remove(self, *paths: Path) -> None:
+        """Remove those of these files that are results. Raises ConfigError if one is a source of the command."""
+        found = list(filter(is_result, paths))
         for path in found:
             if _identity(path) in self._sources:
                 raise ConfigError(f"{path}: is a source of this command, which is never removed; keep a copy elsewhere")
         for path in found:
             path.unlink()
-        for folder in folders:
-            if next(_entries(folder), None):
+        for folder in {path.parent for path in found}:
+            if not any(is_result(folder / str(entry.get("name"))) for entry in _entries(folder)):
                 (folder / RECORD).unlink()
 
     @contextmanager
@@ -147,18 +146,20 @@ class Outputs:
         """Open a new text file at `path` that others can read while it is written. Raises ConfigError."""
         self.check(path)
         if _is_device(path):
-            with path.open("w", **text) as file:
-                yield file
-            return
-        with temporary_file(path.parent, "w", **text) as (temporary, file):
-            temporary.replace(path)
-            try:
-                yield file
-            finally:
-                with suppress(OSError):
-                    file.flush()
-                    if _identity(path) == _identity(file.fileno()):
-                        _record(path, _entry(path, _sha256(path)))
+            file = path.open("w", **text)
+        else:
+            with temporary_path(path.parent) as temporary:
+                file = temporary.open("w", **text)
+                temporary.replace(path)
+        try:
+            yield file
+        finally:
+            with suppress(OSError):  # of a full disk, which writing has met before
+                file.flush()
+            if _is_plain(path) and _identity(path) == _identity(file.fileno()):
+                _record(path, _entry(path, _sha256(path)))
+            with suppress(OSError):
+                file.close()
 
 
 def is_result(path: Path) -> bool:
@@ -177,12 +178,6 @@ def is_result(path: Path) -> bool:
 def is_recorded(path: Path) -> bool:
     """Tell whether a file of this name was written by this project, changed since or not."""
     return any(entry.get("name") == path.name for entry in _entries(path.parent))
-
-
-def results(folder: Path) -> list[Path]:
-    """List the results in a folder that are as they were written."""
-    paths = (folder / name for name in dict.fromkeys(str(entry.get("name")) for entry in _entries(folder)))
-    return [path for path in paths if path.parent == folder and is_result(path)]
 
 
 def record_growing(path: Path) -> None:

@@ -65,10 +65,11 @@ def demonstrate(record_file: Path | None) -> int:
     }
     seconds = round(time.monotonic() - started)
     if record_file:
+        from engine.outputs import Outputs
         from engine.runs.environment import environment  # takes torch, and so seconds
 
         record = {"bench": "demo", "seconds": seconds, "scores": scores, "env": environment()}
-        record_file.write_text(json.dumps(record) + "\n")
+        Outputs().write({record_file: json.dumps(record) + "\n"})
     print(f"\nTop-1 on held-out scenes, after {seconds} s:")
     for model, score in scores.items():
         print(f"  {model}  {100 * score['top1']:5.1f} %   ({score['correct']} of {score['evaluated']} videos)")

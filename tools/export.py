@@ -23,6 +23,7 @@ import argparse
 
 from configs import cli
 from engine.inference.metadata import ENDINGS, PRECISIONS
+from engine.outputs import add_force_argument
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -33,6 +34,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=cli.output_file, metavar="FILE", help="default: next to the weights, under their name"
     )
+    add_force_argument(parser)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the network inside the file")
     parser.add_argument("--uint8", action="store_true", help="input: pixels [N, T, H, W, 3], normalised inside")
     parser.add_argument("--online", action="store_true", help="input: frames of streams, one at a time (model.causal)")

@@ -21,7 +21,8 @@ if __name__ == "__main__":
 
 import argparse
 
-from configs import Config, ConfigError, cli, override
+from configs import Config, cli, override
+from engine.outputs import add_force_argument
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -32,6 +33,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("weights", metavar="FILE", help="weights of any known format, for the whole network")
     parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="ends in .pt or .safetensors")
     parser.add_argument("--class-names", metavar="FILE", help="one a line, by label; default: data.class_names")
+    add_force_argument(parser)
     cli.add_config_arguments(parser)
     return parser.parse_args(words)
 
@@ -39,15 +41,16 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 def import_weights(args: argparse.Namespace, config: Config) -> None:
     """Load the weights, convert them and write them with settings and class names."""
     from engine.inference import saved_model
+    from engine.outputs import Outputs
     from models import build_model, load_weights
 
-    if args.out.exists():
-        raise ConfigError(f"--out: {args.out} is there already; remove it or name another")
+    outputs = Outputs([args.weights, args.class_names, args.config], args.force)
+    outputs.check(args.out)
     asked = [f"data.class_names={args.class_names}"] if args.class_names else []
     names = saved_model.class_names((), override(config, asked))
     model = build_model(config.model)
     print(load_weights(model, args.weights).summary())
-    saved_model.save(args.out, model, config, names)
+    saved_model.save(args.out, model, config, names, outputs)
     print(f"written to {args.out}, with {f'{len(names)} class names' if names else 'no class names'}")
 
 

@@ -21,6 +21,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 
 from configs import cli
+from engine.outputs import add_force_argument
 
 
 def arguments() -> Namespace:
@@ -38,6 +39,7 @@ def arguments() -> Namespace:
     parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write a line of JSON for each video")
     parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write one line for each class reported")
     parser.add_argument("--save-video", type=Path, metavar="FOLDER", help="write copies with the predictions drawn in")
+    add_force_argument(parser)
     parser.add_argument("--sliding", type=float, metavar="SECONDS", help="score windows of this length: a timeline")
     parser.add_argument("--stride", type=float, metavar="SECONDS", help="from window to window (half a window)")
     parser.add_argument("--online", action="store_true", help="process frames one by one (model.causal): a timeline")

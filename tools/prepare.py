@@ -45,7 +45,6 @@ def main(words: list[str] | None = None) -> int:
     if words is None:
         exits.exit_quietly_until_started()
         words = sys.argv[1:]
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     name, *rest = words or ["--help"]
     if name in ("--help", "-h"):
         print(USAGE)
@@ -64,6 +63,7 @@ def run(name: str, words: list[str]) -> int:
     parser = cli.Parser(prog=f"prepare.py {name}", description=command.__doc__)
     command.add_arguments(parser)
     arguments = parser.parse_args(words)
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     start_logging(sys.stderr)
     try:
         return exits.run_to_exit_code(parser.prog, lambda: command.run(arguments) or 0)

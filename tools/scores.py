@@ -47,8 +47,9 @@ def arguments() -> Namespace:
 def score(args: Namespace) -> None:
     """Fuse the files, then print and write the result."""
     from engine.evaluation import scores
-    from engine.evaluation.results import publish
+    from engine.evaluation.results import outputs_of, publish
 
+    outputs = outputs_of(args, args.files)
     files = [scores.load(path) for path in args.files]
     weights = args.weights or [1.0] * len(files)
     if len(weights) != len(files):
@@ -59,7 +60,7 @@ def score(args: Namespace) -> None:
     average = args.average or judged.pop()
     result = scores.count(files, weights, average)
     about = {"files": [str(path) for path in args.files], "file_weights": weights, "average": average}
-    publish(result, files[0].class_names.tolist(), args, about)
+    publish(result, files[0].class_names.tolist(), args, about, outputs)
 
 
 def main() -> int:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 from dali_pipes import DataError
 from engine.console import cell, printable
 from engine.evaluation.accuracy import Result
-from engine.files import replace_file, replacing
+from engine.outputs import Outputs
 
 MOST_PAIRS = 30
 MOST_NAMED = 50  # classes whose names fit on a picture
@@ -83,21 +84,20 @@ def lines(result: Result, class_names: Sequence[str]) -> Iterator[str]:
         yield f"{pair.times:7} {pair.videos:7}  {pair.name} → {pair.predicted}"
 
 
-def save_confusion(path: Path, result: Result, class_names: Sequence[str]) -> None:
+def save_confusion(path: Path, result: Result, class_names: Sequence[str], outputs: Outputs | None = None) -> None:
     """Save the confusion matrix as .csv or .png. A row is a class, a column the predicted class."""
-    {".csv": _save_table, ".png": _save_picture}[path.suffix](
-        path, result.confusion_KK.numpy(), names(result, class_names)
-    )
+    save = {".csv": _save_table, ".png": _save_picture}[path.suffix]
+    save(path, result.confusion_KK.numpy(), names(result, class_names), outputs or Outputs())
 
 
-def _save_table(path: Path, confusion_KK: np.ndarray, names: list[str]) -> None:
-    with replacing(path, newline="", encoding="utf-8") as file:
+def _save_table(path: Path, confusion_KK: np.ndarray, names: list[str], outputs: Outputs) -> None:
+    with outputs.replacing(path, newline="", encoding="utf-8") as file:
         writer, names = csv.writer(file), list(map(cell, names))
         writer.writerow(["class", *names])
         writer.writerows([name, *counts] for name, counts in zip(names, confusion_KK.tolist(), strict=True))
 
 
-def _save_picture(path: Path, confusion_KK: np.ndarray, names: list[str]) -> None:
+def _save_picture(path: Path, confusion_KK: np.ndarray, names: list[str], outputs: Outputs) -> None:
     """Draw fractions of each class's videos; a class gets at least a few pixels."""
     from matplotlib.figure import Figure  # takes a second to import
 
@@ -111,23 +111,33 @@ def _save_picture(path: Path, confusion_KK: np.ndarray, names: list[str]) -> Non
             axis.set_ticks(range(len(names)), names, rotation=rotation, fontsize=8, parse_math=False)
     with (
         warnings.catch_warnings(action="ignore", category=UserWarning),  # letters missing from the font
-        replacing(path, "wb") as file,
+        outputs.replacing(path, "wb") as file,
     ):
         figure.savefig(file, format="png")
 
 
-def publish(result: Result, class_names: Sequence[str], args: Namespace, about: dict) -> None:
+def outputs_of(args: Namespace, sources: Iterable[str | os.PathLike | None]) -> Outputs:
+    """Return what the command line writes to. Raises ConfigError if a file is in the way, or is one of the sources."""
+    outputs = Outputs(filter(None, sources), args.force)
+    outputs.check(*filter(None, (args.json, args.confusion, getattr(args, "scores", None))))
+    return outputs
+
+
+def publish(
+    result: Result, class_names: Sequence[str], args: Namespace, about: dict, outputs: Outputs | None = None
+) -> None:
     """Print and write a result as the arguments ask. `about` goes into the JSON file. Raises DataError."""
+    outputs = outputs or Outputs()
     print(result.summary())
     if args.per_class:
         print("\n".join(lines(result, class_names)))
     if args.confusion:
         with writing(args.confusion):
-            save_confusion(args.confusion, result, class_names)
+            save_confusion(args.confusion, result, class_names, outputs)
     if args.json:
         content = {**result.to_json(), "class_names": list(class_names), **about}
         with writing(args.json):
-            replace_file(args.json, json.dumps(content) + "\n")
+            outputs.write({args.json: json.dumps(content) + "\n"})
 
 
 @contextmanager

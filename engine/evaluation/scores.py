@@ -34,7 +34,7 @@ from dali_pipes.lists.class_match import class_numbers, only_in, some
 from engine import distributed
 from engine.evaluation.accuracy import Counts, Result
 from engine.evaluation.evaluate import average
-from engine.files import replacing
+from engine.outputs import Outputs
 
 MOST_ON_DEVICE = 2**28  # bytes of scores kept on the device before they are copied to the host
 
@@ -52,9 +52,9 @@ class Scores:
     class_names: np.ndarray
     about: dict
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, outputs: Outputs | None = None) -> None:
         """Write the file completely or not at all."""
-        with replacing(path, "wb") as file:
+        with (outputs or Outputs()).replacing(path, "wb") as file:
             np.savez(file, **{**vars(self), "about": json.dumps(self.about)})
 
     @property

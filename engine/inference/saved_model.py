@@ -18,8 +18,8 @@ import configs
 from configs import Config, ConfigError
 from dali_pipes.lists.formats.class_names import asked_for
 from engine.classes import stored_names
-from engine.files import replacing
 from engine.inference.metadata import NetworkInfo, sha256_of
+from engine.outputs import Outputs
 from engine.runs import checkpoint
 from models import CheckpointError, Recognizer, build_model, load_weights, read_file
 
@@ -102,30 +102,34 @@ def stored_settings(content: object, overrides: Sequence[str], path: Path) -> Co
     return config
 
 
-def save(path: Path, model: Recognizer, config: Config, class_names: tuple[str, ...]) -> None:
+def save(
+    path: Path, model: Recognizer, config: Config, class_names: tuple[str, ...], outputs: Outputs | None = None
+) -> None:
     """Write a .pt or .safetensors file that `load_saved_model` opens without a recipe.
 
-    Raises ConfigError for other endings of `path`, CheckpointError if the file cannot be written.
+    Raises ConfigError for other endings of `path` or a file in the way, CheckpointError if it cannot be written.
     """
+    outputs = outputs or Outputs()
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = configs.flat(config)
     if path.suffix == ".pt":
-        checkpoint.save(path, {"model": model.state_dict(), "config": settings, "class_names": class_names})
+        content = {"model": model.state_dict(), "config": settings, "class_names": class_names}
+        checkpoint.save(path, content, outputs)
     elif path.suffix == ".safetensors":
         texts = {"settings": json.dumps(settings), "class_names": json.dumps(class_names)}
-        _save_safetensors(path, model, texts)
+        _save_safetensors(path, model, texts, outputs)
     else:
         raise ConfigError(f"{path}: ends neither in .pt nor in .safetensors; name it so")
 
 
-def _save_safetensors(path: Path, model: Recognizer, texts: dict[str, str]) -> None:
+def _save_safetensors(path: Path, model: Recognizer, texts: dict[str, str], outputs: Outputs) -> None:
     try:
         from safetensors.torch import save as packed
     except ImportError:
         raise ConfigError("safetensors is needed for this and not installed; pip install safetensors") from None
     content = packed({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, texts)
     try:
-        with replacing(path, "wb") as file:
+        with outputs.replacing(path, "wb") as file:
             file.write(content)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error

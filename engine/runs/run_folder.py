@@ -107,14 +107,17 @@ class RunFolder:
         settings = self.folder / "config.yaml"
         if is_result(settings) and (name := configs.load(settings).train.name) != self.folder.name:
             raise ConfigError(f"train.name: {self.folder} holds the run {name}; --fresh removes only a run of its name")
-        self.outputs.remove(self.folder, self.checkpoints, self.folder / "tb")
+        steps = [file for path in checkpoint.steps(self.checkpoints) for file in (path, checkpoint.sidecar(path))]
+        self.outputs.remove(*self._own_files(), *steps, *(self.folder / "tb").glob("events.*"))
         for folder in (self.checkpoints, self.folder / "tb"):
             with suppress(OSError):  # not empty, or not there
                 folder.rmdir()
 
+    def _own_files(self) -> list[Path]:
+        return [*(self.folder / name for name in (*WHOLE, *GROWING)), self.best, checkpoint.sidecar(self.best)]
+
     def _refuse_in_the_way(self) -> None:
-        paths = [self.folder / name for name in (*WHOLE, *GROWING)]
-        for path in [*paths, self.best, checkpoint.sidecar(self.best)]:
+        for path in self._own_files():
             if os.path.lexists(path) and not is_result(path):
                 raise ConfigError(
                     f"train.name: {path} is in the way: no run wrote it, or it has changed since; "

@@ -14,7 +14,7 @@ def names(folder):
 
 
 def test_a_result_is_replaced_by_the_next_one(tmp_path):
-    file = tmp_path / "new" / "a.list"
+    file = tmp_path / "a.list"
     for text in ("one\n", "two\n", "one\n", "three\n"):
         Outputs().write({file: text})
         assert file.read_text() == text

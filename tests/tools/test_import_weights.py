@@ -68,7 +68,7 @@ def test_the_checkpoint_is_verified_by_its_sidecar(network, run, tmp_path):
     "words, seen",
     [
         (["--out", "best.onnx"], "best.onnx: ends neither in .pt nor in .safetensors"),
-        (["--out", "names.txt"], "--out: names.txt is there already; remove it or name another"),
+        (["--out", "names.txt"], "names.txt: is in the way"),
         (["--out", "a.pt", "model.num_classes=4"], "TSM.pdparams: does not fit the model; "),
         (["--out", "a.pt", "--class-names", "two.txt"], "data.class_names: two.txt: 2 names for a network"),
     ],

@@ -38,6 +38,7 @@ def write_demo_set(
     first = 0
     outputs = outputs or Outputs()
     texts = {root / "classes.txt": as_lines(CLASSES)}
+    root.mkdir(parents=True, exist_ok=True)
     outputs.check(*(root / f"{split}.list" for split in scenes))
     with ProcessPoolExecutor(workers) as pool:
         for split, count in scenes.items():

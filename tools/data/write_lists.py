@@ -115,6 +115,7 @@ def write_lists(
     texts |= {out / CLASSES: classes_text(names)} if names else {}
     texts |= {out / name: text for name, text in (more or {}).items()}
     try:
+        out.mkdir(parents=True, exist_ok=True)
         outputs.write(texts)
     except OSError as error:
         raise DataError(error.filename or out, f"cannot be written: {error.strerror}") from error

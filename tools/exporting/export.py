@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from configs import ConfigError
-from engine.files import lack_of_room, replace_file
+from engine.files import lack_of_room, temporary_path
 from engine.inference.metadata import ENDINGS, ExportMetadata
 from engine.inference.saved_model import SavedModel, load_saved_model
+from engine.outputs import Outputs
 from engine.runs.environment import environment
 from models import Streaming
 from tools.exporting.check import check, reopen
@@ -31,22 +32,22 @@ def export(args: argparse.Namespace) -> None:
     suffix = ENDINGS[args.format]
     path = args.out or Path(args.weights).with_suffix(suffix)
     refuse(args, path, suffix)
+    metadata_file = Path(f"{path}.json")  # of an engine, which cannot hold metadata
+    files = [path, metadata_file] if args.format == "tensorrt" else [path]
+    outputs = Outputs([args.weights, args.config], args.force)
+    outputs.check(*files)
     traceable = "model.shift=auto"
     saved = load_saved_model(args.weights, args.config, [*args.overrides, traceable])
     size = sum(tensor.nbytes for tensor in saved.model.state_dict().values())
     if problem := lack_of_room(path.parent, size, "the file"):
         raise ConfigError(problem)
     metadata = make_metadata(saved, args)
-    temporary = path.with_name(f".tmp-{path.name}")
-    try:
-        temporary.touch()  # if this fails, Python's error is clearer than those of the writing libraries
+    with temporary_path(path.parent, path.suffix) as temporary:
         WRITERS[args.format](saved, metadata, temporary, args.device)
         check(reopen(temporary, metadata, args.device), saved)
-        if args.format == "tensorrt":  # an engine cannot hold metadata
-            replace_file(Path(f"{path}.json"), metadata.to_json())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        if args.format == "tensorrt":
+            outputs.write({metadata_file: metadata.to_json()})
+        outputs.place(temporary, path)
     print(describe_file(path, metadata))
 
 
@@ -55,8 +56,6 @@ def refuse(args: argparse.Namespace, path: Path, suffix: str) -> None:
     ending = suffix[suffix.rindex(".") :]
     if path.suffix != ending:
         raise ConfigError(f"--out: {path.name} does not end in {ending}, as files of --format {args.format} do")
-    if path.resolve() == Path(args.weights).resolve():
-        raise ConfigError(f"--out: {path} would replace the weights; name another file")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device: cuda, but torch sees no GPU; take cpu, or check the driver")
     if args.format == "safetensors" and (args.uint8 or args.online):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -18,15 +18,16 @@ from rich.text import Text
 from configs import ConfigError
 from engine.console import cell
 from engine.evaluation.results import writing
+from engine.outputs import Outputs
 
 Write = Callable[[dict], None]
 COLUMNS = ("path", "start", "end", "rank", "label", "name", "probability", "error")
 
 
 @contextmanager
-def json_lines(file: Path) -> Iterator[Write]:
+def json_lines(file: Path, outputs: Outputs | None = None) -> Iterator[Write]:
     """Open a file for one JSON object a video; yields the function that writes a record."""
-    with _open(file, "--json") as out:
+    with _open(file, outputs or Outputs(), "--json") as out:
 
         def write(answer: dict) -> None:
             with writing(file):
@@ -36,9 +37,9 @@ def json_lines(file: Path) -> Iterator[Write]:
 
 
 @contextmanager
-def table(file: Path) -> Iterator[Write]:
+def table(file: Path, outputs: Outputs | None = None) -> Iterator[Write]:
     """Open a CSV for a line of COLUMNS for each class of the video, or for each segment if it has any."""
-    with _open(file, "--csv") as out:
+    with _open(file, outputs or Outputs(), "--csv") as out:
         lines = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
         lines.writeheader()
 
@@ -64,17 +65,15 @@ def _guesses(answer: dict) -> list[dict]:
 
 
 @contextmanager
-def _open(file: Path, flag: str) -> Iterator[TextIO]:
+def _open(file: Path, outputs: Outputs, flag: str) -> Iterator[TextIO]:
     """Open a text file for writing. Bytes of names that are not UTF-8 become \\udcNN, as in JSON."""
-    try:
-        out = open(file, "w", encoding="utf-8", errors="backslashreplace", newline="")  # noqa: SIM115
-    except OSError as error:
-        raise ConfigError(f"{flag}: {file}: cannot be written: {error.strerror}") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            opened = outputs.growing(file, encoding="utf-8", errors="backslashreplace", newline="")
+            out = stack.enter_context(opened)
+        except OSError as error:
+            raise ConfigError(f"{flag}: {file}: cannot be written: {error.strerror}") from error
         yield out
-    finally:
-        with suppress(OSError):  # a full disk has been reported by then
-            out.close()
 
 
 BAR_WIDTH = 20

@@ -5,7 +5,6 @@ Audio is left out. A side of an odd number of pixels grows by one, since H.264 p
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -29,6 +28,8 @@ from dali_pipes.video import container
 from dali_pipes.video.orientation import orientation, turned
 from dali_pipes.video.packet_table import Video
 from dali_pipes.video.pyav import reformat
+from engine.files import temporary_path
+from engine.outputs import Outputs
 from tools.data import upright
 
 _OPTIONS = {"preset": "veryfast", "crf": "20"}
@@ -46,20 +47,18 @@ class Caption(NamedTuple):
     text: str
 
 
-def write(video: Video, target: Path, captions: Sequence[Caption]) -> None:
+def write(video: Video, target: Path, captions: Sequence[Caption], outputs: Outputs | None = None) -> None:
     """Write a video with captions to `target`, atomically.
 
-    Raises DataError if a frame is damaged, or the target cannot be written.
+    Raises DataError if a frame is damaged, or the target cannot be written, ConfigError if a file is in the way.
     """
-    unfinished = target.with_name(f".{target.name}.unfinished")
     try:
-        with av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as out:
-            _write(out, video, captions)
-        os.replace(unfinished, target)
+        with temporary_path(target.parent) as unfinished:
+            with av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as out:
+                _write(out, video, captions)
+            (outputs or Outputs()).place(unfinished, target)
     except (OSError, av.FFmpegError) as error:
         raise DataError(target, f"cannot be written: {error.strerror}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _write(out: OutputContainer, video: Video, captions: Sequence[Caption]) -> None:
@@ -127,9 +126,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 class LabelledVideos:
     """Writes captioned videos into a folder. Raises ConfigError if the folder cannot be made."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, outputs: Outputs | None = None):
         self.folder = folder
-        self._names: set[str] = set()
+        self._outputs = outputs or Outputs()
+        self._taken: set[Path] = set()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -137,20 +137,21 @@ class LabelledVideos:
 
     def write(self, video: Video, answer: dict) -> dict:
         """Write one; returns what to add to its record: `labelled`, the new file, or `labelled_error`, the reason."""
-        target = self.folder / self._free_name(Path(video.path).stem)
+        target = self._free_target(Path(video.path).stem)
         guesses = answer.get("segments") or [{"start": 0, **answer["top"][0]}]
         captions = [
             Caption(guess["start"], f"{guess['name']}  {100 * guess['probability']:.0f} %") for guess in guesses
         ]
         try:
-            write(video, target, captions)
+            write(video, target, captions, self._outputs)
         except DataError as error:
             return {"labelled_error": error.reason_for(video.path)}
         return {"labelled": str(target)}
 
-    def _free_name(self, stem: str) -> str:
-        """Return a name that no other video of this run has."""
+    def _free_target(self, stem: str) -> Path:
+        """Return a file that no other video of this command has, and that may be written."""
         numbered = (f"{stem}-{number}" for number in count(2))
-        free = next(name for name in chain([stem], numbered) if name not in self._names)
-        self._names.add(free)
-        return f"{free}.labelled.mp4"
+        targets = (self.folder / f"{name}.labelled.mp4" for name in chain([stem], numbered))
+        free = next(path for path in targets if path not in self._taken and not self._outputs.problem(path))
+        self._taken.add(free)
+        return free

@@ -24,6 +24,7 @@ from dali_pipes.views.plans import Window
 from engine.inference.network import Network, open_network
 from engine.inference.predict import predict
 from engine.inference.stream import predict_stream
+from engine.outputs import Outputs
 from tools.prediction import inputs
 from tools.prediction.answer import of_parts, of_stream, of_video
 from tools.prediction.output import json_lines, show, table
@@ -36,14 +37,16 @@ ALL_DONE, NOTHING_DONE, SOME_DONE = 0, 2, 3
 def run(args: Namespace) -> int:
     """Predict every video, list those that failed, and return the exit code."""
     paths, failures = inputs.find(args.sources)
-    labelled = LabelledVideos(args.save_video) if args.save_video else None
+    outputs = Outputs([*filter(os.path.isfile, args.sources), *paths, args.weights, args.config], args.force)
+    outputs.check(*filter(None, (args.json, args.csv)))
+    labelled = LabelledVideos(args.save_video, outputs) if args.save_video else None
     network = open_network(args.weights, args.config, args.overrides)
     _, reason = wanted_in_graph(network.info.config, network.device)
     if reason:
         logger.info(f"data.decoder=auto decodes on the CPU: {reason}")
     answering = Answering(network, args)
     answered = incomplete = 0
-    with _outputs(args) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:
+    with _writers(args, outputs) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:
         catalog = build.scan_videos([*map(os.path.abspath, paths)], Path(folder), network.info.config.data.check)
         for row, answer in answering.all(catalog):
             if labelled:
@@ -62,17 +65,17 @@ def run(args: Namespace) -> int:
 
 
 @contextmanager
-def _outputs(args: Namespace) -> Iterator[Callable[[dict], None]]:
+def _writers(args: Namespace, outputs: Outputs) -> Iterator[Callable[[dict], None]]:
     """Yield a function that writes a record to the screen and to the files of the command line."""
     with ExitStack() as files:
-        outputs = [partial(show, Console(), Console(stderr=True))]
+        writers = [partial(show, Console(), Console(stderr=True))]
         for file, form in ((args.json, json_lines), (args.csv, table)):
             if file:
-                outputs.append(files.enter_context(form(file)))
+                writers.append(files.enter_context(form(file, outputs)))
 
         def write(answer: dict) -> None:
-            for output in outputs:
-                output(answer)
+            for writer in writers:
+                writer(answer)
 
         yield write
 

@@ -17,7 +17,7 @@ import torch
 from configs import ConfigError, load, to_yaml
 from engine.files import read_lines
 from engine.logs import start_logging
-from engine.outputs import Outputs
+from engine.outputs import RECORD, Outputs
 from engine.runs import checkpoint, run_folder
 from engine.runs.environment import environment
 from engine.runs.run_folder import GROWING, LOCK, WHOLE, RunFolder
@@ -96,10 +96,12 @@ def test_fresh_keeps_what_a_user_keeps_or_has_changed_in_the_folder_of_a_run(tmp
     mine = {"recipe.yaml": "mine", "data/a.mp4": "video", "tb/mine": "x", "checkpoints/kept.pt": "weights", "env": "1"}
     plant(tmp_path, mine)
     (tmp_path / "best of all.pt").hardlink_to(tmp_path / "best.pt")
+    Outputs().write({tmp_path / "eval.json": "of another command"})
+    mine["eval.json"] = "of another command"
     weights = (tmp_path / "best.pt").read_bytes()
     RunFolder(tmp_path, fresh=True)
     kept = {str(name): found for name, found in content(tmp_path).items()}
-    assert kept.pop(LOCK) and kept.pop("best of all.pt") == weights
+    assert kept.pop(LOCK) and kept.pop(RECORD) and kept.pop("best of all.pt") == weights
     assert {name: found.decode() for name, found in kept.items()} == mine
 
 

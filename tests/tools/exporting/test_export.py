@@ -331,7 +331,13 @@ def test_what_cannot_be_exported_is_said_in_a_line(tmp_path, monkeypatch, capfd,
 def test_weights_are_not_replaced_by_what_is_made_of_them(tmp_path, capfd):
     out = exported(tmp_path, "--format", "safetensors")
     assert run(out, "--format", "safetensors") == 2
-    assert "would replace the weights" in capfd.readouterr().err
+    assert "is a source of this command, which is never replaced" in capfd.readouterr().err
+    weights = tmp_path / "best.pt"
+    out.write_text("mine")
+    words = [weights, "--format", "safetensors", "--out", str(out)]
+    assert run(*words) == 2
+    assert f"{out}: is in the way" in capfd.readouterr().err and out.read_text() == "mine"
+    assert run(*words, "--force") == run(*words) == 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

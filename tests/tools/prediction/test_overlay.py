@@ -10,6 +10,7 @@ from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.container import frame_times
+from engine.outputs import RECORD
 from tests.support.videos import decode_whole, number_in, picture, write_video
 from tools.prediction.overlay import Caption, LabelledVideos, write
 
@@ -79,7 +80,13 @@ def test_videos_of_one_name_do_not_overwrite_each_other(tmp_path):
     labelled = LabelledVideos(tmp_path / "one")
     found = [labelled.write(probe(str(tmp_path / folder / "a.mp4")), answer) for folder in ("one", "two")]
     assert found == [{"labelled": f"{tmp_path}/one/{name}.labelled.mp4"} for name in ("a", "a-2")]
-    assert len(list((tmp_path / "one").iterdir())) == 3
+    (tmp_path / "one" / "a-2.labelled.mp4").write_text("mine")
+    again = LabelledVideos(tmp_path / "one")
+    found = [again.write(probe(str(tmp_path / folder / "a.mp4")), answer) for folder in ("one", "two")]
+    assert found == [{"labelled": f"{tmp_path}/one/{name}.labelled.mp4"} for name in ("a", "a-3")]
+    names = sorted(path.name for path in (tmp_path / "one").iterdir() if path.name != RECORD)
+    assert names == [*(f"{name}.labelled.mp4" for name in ("a-2", "a-3", "a")), "a.mp4"]
+    assert (tmp_path / "one" / "a-2.labelled.mp4").read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_made_is_a_mistake(tmp_path):

@@ -26,6 +26,7 @@ from engine.evaluation.scores import ScoreCollector
 from engine.inference import predict
 from engine.inference.network import open_network
 from engine.inference.saved_model import load_saved_model
+from engine.outputs import RECORD
 from models import build_model
 from tests.support import tiny
 from tests.support.videos import write_video
@@ -220,6 +221,20 @@ def test_mistakes_are_answered_in_a_line(folder, run, tmp_path, monkeypatch, cap
         assert (code, words in err, "Traceback" in err) == (2, True, False), err
 
 
+@pytest.mark.parametrize("flag", ["--json", "--csv"])
+def test_a_list_that_is_read_and_a_users_file_are_not_replaced_by_answers(folder, run, tmp_path, flag):
+    listed, mine = tmp_path / "a.list", tmp_path / "mine"
+    listed.write_text(f"{folder}/videos/a.mp4 0\n")
+    mine.write_text("mine")
+    before = listed.read_bytes()
+    for force in ([], ["--force"]):
+        code, _, err = run(listed, flag, listed, *force)
+        assert code == 2 and "a.list: is a source of this command, which is never replaced" in err
+    code, _, err = run(listed, flag, mine)
+    assert code == 2 and "mine: is in the way" in err
+    assert (listed.read_bytes(), mine.read_text()) == (before, "mine")
+
+
 def test_an_interrupted_job_keeps_what_it_has_answered(folder, run, tmp_path, monkeypatch):
     def one_answer(*arguments):
         yield from itertools.islice(predict.predict(*arguments), 1)
@@ -318,4 +333,4 @@ def test_a_video_is_labelled_or_it_is_said_why_not(folder, run, tmp_path):
     assert "g\\udcff.labelled.mp4" in out
     assert other["top"] and "damaged" in other["labelled_error"]
     assert "half.mp4: not labelled: " in err
-    assert len(list((tmp_path / "new").iterdir())) == 1
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [RECORD, "g\udcff.labelled.mp4"]
