@@ -53,6 +53,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
+def attempt() -> int:
+    """Return how often torchrun has restarted the ranks (--max-restarts) before it started this process."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
 @contextmanager
 def processes(device: str) -> Iterator[None]:
     """Join the processes that torchrun started, if it did, as long as the block runs; inside of another, do nothing."""
@@ -80,7 +85,11 @@ def _join(device: str) -> None:
     global _host, _patient
     if device == "cuda":
         _take_gpu()
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
+    store, this_rank, ranks = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    # torchrun serves one store to all attempts: without a prefix a restarted rank would read addresses of dead peers
+    store = dist.PrefixStore(f"attempt-{attempt()}", store)
+    backend = "nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=this_rank, world_size=ranks, timeout=TIMEOUT)
     _host = dist.new_group(backend="gloo", timeout=TIMEOUT)
     _patient = dist.new_group(backend="gloo", timeout=PATIENCE)
 

@@ -27,9 +27,11 @@ def run(
 ) -> tuple[bool, Training]:
     """Train what `settings` describe, on the ranks that torchrun started; returns (finished, training).
 
-    `recipe` and `weights` name files, which are never replaced. `finished` is False if a signal stopped the run.
-    `open_loader` is called with (config, split, device, class names).
+    `recipe` and `weights` name files, which are never replaced. `finished` is False if a signal stopped the run. Ranks
+    that torchrun has restarted resume in any case. `open_loader` is called with (config, split, device, class names).
     """
+    if distributed.attempt():
+        resume, fresh = True, False
     config = runtime.resolve(settings)
     with distributed.processes(config.runtime.device):
         folder = distributed.on_rank_zero(

@@ -15,16 +15,16 @@ from tests.support import two_ranks
 from tests.support.paths import ROOT
 
 
-def torchrun(ranks, *command):
+def torchrun(ranks, *command, options=("--standalone",)):
     """What some ranks on this machine print and how they end."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", *options, "--nproc-per-node", str(ranks)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run([*launcher, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def found_by(ranks, folder, *names):
+def found_by(ranks, folder, *names, **how):
     """What the functions of `two_ranks` with these names find."""
-    ended = torchrun(ranks, "tests/support/two_ranks.py", str(folder), *names)
+    ended = torchrun(ranks, "tests/support/two_ranks.py", str(folder), *names, **how)
     assert ended.returncode == 0, ended.stderr
     return json.loads((folder / "found.json").read_text())
 
@@ -93,6 +93,18 @@ def test_two_gpus_train_the_same_weights(tmp_path, run):
     if torch.cuda.device_count() == 1:
         pytest.skip("one GPU alone")
     assert found_by(2, tmp_path, run)[run] == {"finished": True, "step": 7, "good": [True, True]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rendezvous", [["--standalone"], ["--master-port", "29431"]], ids=["c10d", "static"])
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_restarted_ranks_resume_by_themselves_to_identical_weights(tmp_path, ranks, rendezvous):
+    options = [*rendezvous, "--max-restarts", "1"]
+    assert found_by(ranks, tmp_path, "restart", options=options)["restart"] == {
+        "attempt": 1,
+        "step": 20,
+        "equal": [True] * ranks,
+    }
 
 
 @pytest.mark.slow

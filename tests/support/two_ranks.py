@@ -120,7 +120,7 @@ def steps(folder=None, parts=2):
     return {"weight": model[1].weight.tolist(), "tally": distributed.all_sum(tally.read()).tolist()}
 
 
-def run(folder, *, terminated_before=None):
+def run(folder, *, terminated_before=None, killed_before=None):
     """A run of two epochs of ten steps; rank 1 may get a signal. Where it ended, and its weights.
 
     The network is wide enough for DDP to send its gradients in two buckets.
@@ -133,6 +133,7 @@ def run(folder, *, terminated_before=None):
     }
     if distributed.rank() == 1:
         tiny.before_step(loaders["train"], terminated_before, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
+        tiny.before_step(loaders["train"], killed_before, lambda batch: os.kill(os.getpid(), signal.SIGKILL))
     finished, under_way = tiny.go_on(settings, loaders)
     return {"finished": finished, "step": under_way.step}, tiny.weights_of(under_way)
 
@@ -170,6 +171,16 @@ def resumption(folder):
     resumed, weights = run(folder / "stopped")
     equal = all(torch.equal(whole[name], weights[name]) for name in whole if is_read(name))
     return {"stopped": distributed.gather(stopped), "resumed": resumed, "equal": distributed.gather(equal)}
+
+
+def restart(folder):
+    """Rank 1 of the first attempt is killed at step 13 of 20; the second attempt resumes after step 10 by itself."""
+    if distributed.attempt() == 0:
+        run(folder / "stopped", killed_before=12)
+    settings, weights = run(folder / "stopped")
+    _, whole = run(folder / "whole")
+    equal = all(torch.equal(whole[name], weights[name]) for name in whole if is_read(name))
+    return {"attempt": distributed.attempt(), "step": settings["step"], "equal": distributed.gather(equal)}
 
 
 def is_read(name):
