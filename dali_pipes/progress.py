@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import rich
@@ -14,11 +14,16 @@ SECONDS_BETWEEN_LINES = 5.0
 
 Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
+listeners: list[Callable[[], None]] = []
+"""Called with each item that `watched` passes on."""
 
 
 def watched(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:
     """Pass items on and show how many of `total` have come."""
-    return (_with_bar if rich.get_console().is_interactive else _with_lines)(items, total, title)
+    for item in (_with_bar if rich.get_console().is_interactive else _with_lines)(items, total, title):
+        for listener in listeners:
+            listener()
+        yield item
 
 
 def _with_bar(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:

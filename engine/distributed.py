@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -19,15 +20,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from configs import ConfigError
+from engine import watch
+from engine.watch import ANSWER, Watch
 
-TIMEOUT = timedelta(minutes=5)  # a rank that is this late is taken for lost
-PATIENCE = timedelta(hours=24)  # scanning a large dataset; a rank that dies is noticed at once all the same
+START = timedelta(minutes=10)  # for all ranks to be started
+NO_LIMIT = timedelta(hours=24)  # of torch's own; `watch` ends waits, and knows which rank is to blame
+GLOO_SAYS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
 
 LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 Result = TypeVar("Result")
-_patient: dist.ProcessGroup | None = None
 _host: dist.ProcessGroup | None = None
+_watch: Watch | None = None
 
 
 class PeerFailed(Exception):
@@ -59,14 +63,75 @@ def attempt() -> int:
 
 
 @contextmanager
-def processes(device: str) -> Iterator[None]:
-    """Join the processes that torchrun started, if it did, as long as the block runs; inside of another, do nothing."""
-    started = _launched() and not dist.is_initialized()
-    if started:
-        _join(device)
-    yield
-    if started:  # not after an error: leaving in good order needs peers that answer
+def processes(device: str, limit: float = 300.0) -> Iterator[Watch]:
+    """Join the processes that torchrun started, if it did, and watch them as long as the block runs.
+
+    A wait without progress for `limit` seconds ends all of them. Inside of another such block, this does nothing.
+    """
+    global _watch
+    if _watch:
+        yield _watch
+        return
+    started = _launched()
+    _watch = Watch(limit, *_join(device)) if started else Watch(limit)
+    try:
+        with _watch:
+            yield _watch
+    finally:
+        _watch = None
+    if started:  # not after an error: an orderly end needs peers that answer
         dist.destroy_process_group()
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Tell the other ranks of an error of this one; name the rank that failed if torch raises because of another.
+
+    Raises PeerLost then, on every rank, with the reason of the rank that failed, if it could still report one.
+    """
+    try:
+        yield
+    except PeerFailed as error:
+        reason = _watch and _watch.reported("failed")
+        raise PeerFailed(reason or str(error)) from error
+    except Exception as error:
+        if not _is_about_peers(error):
+            report("failed", f"rank {rank()}: {type(error).__name__}: {error}")
+            raise
+        reason = failure() or f"lost a rank ({str(error).splitlines()[0]})"
+        raise PeerLost(f"{reason}; train.py --resume continues after the last checkpoint") from error
+
+
+def _is_about_peers(error: Exception) -> bool:
+    """Return True for an error of torch that another rank has caused."""
+    if world_size() == 1:
+        return False
+    from_gloo = isinstance(error, RuntimeError) and any(words in str(error) for words in GLOO_SAYS)
+    return from_gloo or isinstance(error, PeerLost | dist.DistError)
+
+
+def report(key: str, text: str) -> None:
+    """Tell the other ranks something that none of them has to wait for."""
+    if _watch:
+        _watch.report(key, text)
+
+
+def on_report(key: str, call: Callable[[str], None]) -> None:
+    """Let the thread of the watch call `call` with what a rank reports under a key."""
+    if _watch:
+        _watch.on_report[key] = call
+
+
+def failure() -> str | None:
+    """Return the reason of a rank that has failed, or a sentence about ranks that have died; None if all are there."""
+    if world_size() == 1:
+        return None
+    end = time.monotonic() + ANSWER
+    while not (reason := _watch.reported("failed")) and time.monotonic() < end:
+        time.sleep(0.1)
+    dead = [] if reason else _watch.silent_ranks()
+    sentence = "; ".join(f"rank {lost} died without a message: {_watch.last_activity(lost)}" for lost in dead)
+    return reason or sentence or None
 
 
 def _launched() -> bool:
@@ -81,17 +146,26 @@ def _launched() -> bool:
     return bool(present)
 
 
-def _join(device: str) -> None:
-    global _host, _patient
+def _join(device: str) -> tuple[int, int, dist.Store]:
+    """Join the other ranks; return this rank, the number of ranks, and a client of the store for another thread."""
+    global _host
     if device == "cuda":
         _take_gpu()
-    store, this_rank, ranks = next(dist.rendezvous("env://", timeout=TIMEOUT))
-    # torchrun serves one store to all attempts: without a prefix a restarted rank would read addresses of dead peers
-    store = dist.PrefixStore(f"attempt-{attempt()}", store)
+    this_rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     backend = "nccl" if device == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=this_rank, world_size=ranks, timeout=TIMEOUT)
-    _host = dist.new_group(backend="gloo", timeout=TIMEOUT)
-    _patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+    store = _store()
+    dist.init_process_group(backend, store=store, rank=this_rank, world_size=ranks, timeout=NO_LIMIT)
+    _host = dist.new_group(backend="gloo", timeout=NO_LIMIT)
+    return this_rank, ranks, _store()
+
+
+def _store() -> dist.Store:
+    """Connect to the store of this attempt.
+
+    torchrun serves one store to all attempts: without a prefix a restarted rank would read addresses of dead peers.
+    """
+    store, _, _ = next(dist.rendezvous("env://", timeout=START))
+    return dist.PrefixStore(f"attempt-{attempt()}", store)
 
 
 def _take_gpu() -> None:
@@ -108,20 +182,13 @@ def _take_gpu() -> None:
 
 
 @contextmanager
-def _answered() -> Iterator[None]:
-    """An exchange between the hosts' processes. Raises PeerLost where one has gone: on rank 0, if that is still there.
-
-    What gloo says of it is an address.
-    """
+def _exchange(name: str) -> Iterator[None]:
+    """Exchange something between the hosts' processes. Raises PeerLost if a rank has gone."""
     try:
-        yield
+        with watch.doing(f"waiting for the other ranks in {name}", joint=True):
+            yield
     except RuntimeError as error:
-        raise_everywhere(
-            PeerLost(
-                f"lost a rank, or {TIMEOUT.total_seconds():.0f} s passed without its answer ({error}); what that rank "
-                "printed last, or torchrun's report, says why; train.py --resume goes on from the last checkpoint"
-            )
-        )
+        raise PeerLost(str(error)) from error
 
 
 def all_sum(numbers: Tensor) -> Tensor:
@@ -129,7 +196,7 @@ def all_sum(numbers: Tensor) -> Tensor:
     numbers = numbers.detach().cpu()
     if world_size() > 1:
         numbers = numbers.clone()
-        with _answered():
+        with _exchange("all_sum"):
             dist.all_reduce(numbers, group=_host)
     return numbers
 
@@ -144,7 +211,7 @@ def gather(value: Result) -> list[Result]:
     if world_size() == 1:
         return [value]
     values: list[Result] = [value] * world_size()
-    with _answered():
+    with _exchange("gather"):
         dist.all_gather_object(values, value, group=_host)
     return values
 
@@ -154,7 +221,7 @@ def to_rank_zero(value: Result) -> list[Result] | None:
     if world_size() == 1:
         return [value]
     values: list[Result] | None = [value] * world_size() if rank() == 0 else None
-    with _answered():
+    with _exchange("to_rank_zero"):
         dist.gather_object(value, values, dst=0, group=_host)
     return values
 
@@ -164,7 +231,7 @@ def from_rank_zero(value: Result) -> Result:
     if world_size() == 1:
         return value
     values = [value]
-    with _answered():
+    with _exchange("from_rank_zero"):
         dist.broadcast_object_list(values, src=0, group=_host)
     return values[0]
 
@@ -196,16 +263,11 @@ def one_rank_first(work: Callable[[], Result], turns: int = 3) -> Result:
     return result
 
 
-def wait_for_all() -> None:
-    """Let the slowest rank arrive, however late it is: what follows gives up on one that is `TIMEOUT` late."""
-    _check_peers(None)
-
-
 def _check_peers(error: Exception | None) -> None:
     failed = torch.tensor(int(error is not None))
     if world_size() > 1:
-        with _answered():
-            dist.all_reduce(failed, group=_patient)
+        with _exchange("on_every_rank"):
+            dist.all_reduce(failed, group=_host)
     if error is not None:
         raise error
     if failed:

@@ -9,13 +9,15 @@ from contextlib import suppress
 import torch
 
 from configs import Config
-from dali_pipes import DataError, Loader, Shard, build_loader
+from dali_pipes import DataError, Loader, Shard, build_loader, progress
 from dali_pipes.loader import VideoLoader, split_source
 from dali_pipes.scan import build
 from dali_pipes.scan.overlap import shared_videos
-from engine import distributed
+from engine import distributed, watch
 
 logger = logging.getLogger(__name__)
+SCAN = 10.0  # how many times runtime.timeout a scan may take over one file, or wait for another scan
+progress.listeners.append(watch.progress)
 
 
 def has_val(config: Config) -> bool:
@@ -30,7 +32,8 @@ def open_loader(config: Config, split: str, device: torch.device, class_names: S
     if the network lacks a class of the list, and if ranks see different lists.
     """
     if config.data.source == "video":
-        distributed.one_rank_first(lambda: _scan(config, split, class_names))
+        with watch.doing(f"scanning data.{split}", factor=SCAN):
+            distributed.one_rank_first(lambda: _scan(config, split, class_names))
     shard = Shard(distributed.rank(), distributed.world_size())
     loader = distributed.on_every_rank(lambda: build_loader(config, split, shard, device, class_names))
     seen = distributed.gather((loader.num_rows, loader.num_videos, len(loader)))

@@ -40,11 +40,14 @@ def start_logging(stream: TextIO) -> None:
 
 @contextmanager
 def copied_to(path: Path) -> Iterator[None]:
-    """Append this process's log lines to a file as well, as long as the block runs."""
+    """Append this process's log lines to a file as well, as long as the block runs, and the error that ends it."""
     handler = _Appending(path)
     logging.getLogger().addHandler(handler)
     try:
         yield
+    except BaseException as error:  # reported to stderr at the end of the program, and here
+        handler.handle(logging.makeLogRecord({"msg": str(error) or type(error).__name__, "levelname": "ERROR"}))
+        raise
     finally:
         logging.getLogger().removeHandler(handler)
 

@@ -14,6 +14,7 @@ from configs import ConfigError
 from dali_pipes import DataError
 from engine import exits, logs
 from engine.distributed import PeerFailed, PeerLost
+from engine.watch import RETRY
 from models import CheckpointError
 
 MENDABLE = (ConfigError, DataError, CheckpointError, FloatingPointError, PeerLost)
@@ -35,14 +36,14 @@ def run(name: str, work: Callable[[], int | None], log_to: TextIO | None = None)
 
 
 def _exit_code(name: str, work: Callable[[], int | None]) -> int:
-    """The exit code of what is not left early."""
+    """Run `work` and map its exceptions to an exit code."""
     try:
         return work() or 0
     except PeerFailed:  # the rank that failed has printed its line
         return 2
     except MENDABLE as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return 2
+        return RETRY if isinstance(error, PeerLost) else 2
     except torch.OutOfMemoryError as error:
         seen, _, _ = str(error).partition(" Of the allocated memory")  # what follows is about torch's allocator
         print(f"{name}: {seen} {LESS_MEMORY}", file=sys.stderr)

@@ -31,7 +31,7 @@ FLOORS = {  # inside a package, lowest first: a floor imports from those below i
     ),
     "models": ({"errors", "shift"}, {"resnets"}, {"backbones"}, {"recognizer"}, {"cost", "streaming", "weights"}),
     "engine": (
-        {"apex", "classes", "compile_table", "exits", "files", "locks"},
+        {"apex", "classes", "compile_table", "exits", "files", "locks", "watch"},
         {"logs", "outputs"},
         {"console", "distributed"},
         {"loaders", "program", "runtime"},

@@ -108,6 +108,9 @@ class Runtime:
     """Threads per rank that cut and decode; `auto`: this rank's share of the cores."""
     prefetch: int = 3
     """Batches to prepare in advance."""
+    timeout: float = 300.0
+    """Seconds that a rank may spend without any progress; then the rank, its step and its file are named, and the run
+    ends. Compiling, scanning and the first step may take ten times as long."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, threads=1, prefetch=1)
+        yield from at_least(self, threads=1, prefetch=1, timeout=1)

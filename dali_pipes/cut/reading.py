@@ -16,6 +16,21 @@ from dali_pipes.errors import DataError, attempt
 from dali_pipes.video.packet_table import Video
 
 _read_lock = threading.Lock()
+_reading: dict[int, str] = {}  # the file that each thread reads at this moment
+
+
+def in_progress() -> str:
+    """Return the paths of the files that threads of this process are reading at this moment."""
+    return ", ".join(sorted({*_reading.copy().values()}))
+
+
+@contextmanager
+def _noted(path: str) -> Iterator[None]:
+    _reading[threading.get_ident()] = path
+    try:
+        yield
+    finally:
+        del _reading[threading.get_ident()]
 
 
 @contextmanager
@@ -62,7 +77,8 @@ def opened(videos: Sequence[Video]) -> Iterator[list[int | DataError]]:
     descriptors: list[int | DataError] = []
     try:
         for video in videos:
-            descriptors.append(attempt(_open_unchanged, video))
+            with _noted(video.path):
+                descriptors.append(attempt(_open_unchanged, video))
         yield descriptors
     finally:
         for descriptor in descriptors:
@@ -96,9 +112,10 @@ def _changed(video: Video, descriptor: int) -> str:
 def read_range(video: Video, descriptor: int, offset: int, size: int, read: Read) -> bytes | bytearray:
     """Read `size` bytes at `offset`, in as many calls as the kernel needs. Raises DataError if there are fewer."""
     try:
-        data = read(descriptor, size, offset)
-        while len(data) < size and (more := read(descriptor, size - len(data), offset + len(data))):
-            data += more
+        with _noted(video.path):
+            data = read(descriptor, size, offset)
+            while len(data) < size and (more := read(descriptor, size - len(data), offset + len(data))):
+                data += more
     except OSError as error:
         raise DataError(video.path, f"cannot be read at byte {offset} ({error.strerror})") from error
     if len(data) < size:

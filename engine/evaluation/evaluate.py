@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from configs import Config
 from dali_pipes import Batch, Loader
+from dali_pipes.cut import reading
 from dali_pipes.errors import Unreadable
-from engine import distributed, runtime
+from engine import distributed, runtime, watch
 from engine.evaluation.accuracy import Counts, Result
 
 
@@ -33,13 +34,12 @@ def evaluate(
     counts = Counts(config.model.num_classes, loader.num_rows, next(model.parameters()).device)
     was_training = model.training
     model.eval()
-    for batch in loader.epoch(0):
+    for batch in watch.waiting_for(loader.epoch(0), "waiting for a batch to evaluate", reading.in_progress):
         logits_BVK = logits_of_views(model, batch, config)
         counts.add(average(logits_BVK, config.eval.average), batch.label_B, batch.index_B)
         if keep:
             keep(logits_BVK, batch)
     model.train(was_training)
-    distributed.wait_for_all()  # after hours of work one rank may be minutes behind another
     return counts.result(unreadable_of_all_ranks(loader))
 
 

@@ -4,7 +4,7 @@ config.yaml, env.json, command.txt   how the run came about
 log.txt                              the lines that people saw
 metrics.jsonl, tb/                   the same numbers for programs: one object a line, tagged `_type`; for TensorBoard
 val_last.json, val_best.json         the newest evaluation's counts of every class, and those of best.pt
-status.json                          running, preempted, finished or failed; replaced atomically
+status.json                          running, preempted, finished or failed; see `status`
 quarantine.jsonl                     each unreadable video once, with the reason
 checkpoints/, best.pt, last.pt       see `checkpoint`; last.pt has the newest weights, without optimizer state
 report.html                          all of it as a page for people; see `report`
@@ -31,6 +31,7 @@ from engine.locks import InUse, take_lock
 from engine.outputs import Outputs, is_result, record_growing
 from engine.runs import checkpoint
 from engine.runs.environment import environment, now
+from engine.runs.status import RunStatus
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -59,7 +60,7 @@ def open_run(
 
 
 class RunFolder:
-    """One run's folder, locked against a second trainer for as long as this process lives."""
+    """One run's folder, locked against a second trainer until `close`, or the end of this process."""
 
     def __init__(self, folder: Path, *, resume: bool = False, fresh: bool = False, outputs: Outputs | None = None):
         """Open the folder; `fresh` removes what an earlier run wrote into it, and nothing else.
@@ -91,6 +92,7 @@ class RunFolder:
             )
         self._refuse_in_the_way()
         self.checkpoints.mkdir(exist_ok=True)
+        self.status = RunStatus(folder / "status.json", self.checkpoints, self.outputs)
         self._board = TensorBoardLog(folder / "tb")
         self._quarantined = {(entry["split"], entry["row"]) for entry in read_lines(folder / "quarantine.jsonl")}
 
@@ -164,12 +166,11 @@ class RunFolder:
                 entry = {"split": split, "row": row, "path": path, "reason": reason}
                 self._append("quarantine.jsonl", json.dumps(entry))
 
-    def status(self, state: str, step: int, **more: object) -> None:
-        """Replace status.json. `state` is running, preempted, finished or failed: torchrun's exit codes hide it."""
-        status = {"state": state, "step": step, **more, "time": now()}
-        self._replace("status.json", status)
-        if state != "running":
-            self._board.close()
+    def close(self) -> None:
+        """Write out what TensorBoard has been given, stop the heartbeat of status.json, and unlock the folder."""
+        self.status.stop_heartbeat()
+        self._board.close()
+        self._lock.close()
 
     def _append(self, name: str, line: str) -> None:
         with _as_warning():

@@ -8,21 +8,23 @@ from collections.abc import Callable
 
 import torch
 
-from dali_pipes import DataError
-from engine import console, distributed, runtime
+from dali_pipes import Batch, DataError
+from dali_pipes.cut import reading
+from engine import console, distributed, runtime, watch
 from engine.evaluation.accuracy import Result
 from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
 from engine.logs import Bar
 from engine.runs import checkpoint
 from engine.runs.run_folder import RunFolder
 from engine.train.clock import Clock
-from engine.train.interrupt import Interrupt
+from engine.train.interrupt import TRAINING, Interrupt
 from engine.train.step import Tally
 from engine.train.training import Training
 from models import CheckpointError
 
 logger = logging.getLogger(__name__)
 FIRST_BAD = 5  # unreadable videos that an error names
+FIRST_STEP = 10.0  # how many times runtime.timeout the first step may take
 LOWEST_SCALE = 2**-10  # of the loss; if fp16 overflows even there, the run learns nothing any more
 
 
@@ -33,52 +35,59 @@ class Trainer:
         self.training, self.run, self.bar = training, run, Bar()
         self.clock = Clock(training.device, training.config.train.batch)
         self.tally = Tally(training.device)
+        self.started = training.step
         self.ticked = self.saved = training.step  # steps of the last log line and of the last checkpoint
         self.bad, self.bad_reports = 0, -1  # unreadable videos, and the number of reports of them by all ranks
         self.grad_norm = torch.zeros(())  # of the newest step, on the device
 
-    def fit(self) -> bool:
+    def fit(self, interrupt: Interrupt) -> bool:
         """Train to the last epoch; return False if a signal stopped the run.
 
         Raises FloatingPointError if the loss is no longer finite, DataError if too many videos cannot be read, and
         CheckpointError if the last checkpoint cannot be written; on ranks other than 0, PeerFailed in their place.
         """
-        try:
-            finished = self._train_epochs()
-        except Exception as error:
-            self.write_status("failed", reason=str(error))
-            raise
-        self.write_status("finished" if finished else "preempted")
+        watch.progress(self.training.step)
+        with watch.doing(TRAINING, stage=True), self.bar:
+            self.write_status("running")
+            finished = self._train_epochs(interrupt)
+            self.write_status("finished" if finished else "preempted", reason=interrupt.reason)
+            interrupt.close()
         return finished
 
-    def _train_epochs(self) -> bool:
+    def _train_epochs(self, interrupt: Interrupt) -> bool:
         training = self.training
-        with Interrupt() as interrupt, self.bar:
-            self.write_status("running")
-            if self.run:
-                self.run.rewind(training.step)
-            if training.at_epoch_end:  # the run ended before the evaluation that was due
-                self.end_epoch()
-            while training.step < training.total_steps:
-                if not self.train_epoch(interrupt):
-                    logger.info(f"stopping after step {training.step} ({interrupt.reason}); continue with --resume")
-                    self.save(final=True)
-                    return False
-                self.end_epoch()
+        if self.run:
+            self.run.rewind(training.step)
+        if training.at_epoch_end:  # the run ended before the evaluation that was due
+            self.end_epoch()
+        while training.step < training.total_steps:
+            if not self.train_epoch(interrupt):
+                logger.info(f"stopping after step {training.step} ({interrupt.reason}); continue with --resume")
+                self.save(final=True)
+                return False
+            self.end_epoch()
         return True
 
     def train_epoch(self, interrupt: Interrupt) -> bool:
         """Train to the end of the epoch; return False if a signal stopped it."""
         training = self.training
         epoch, start = divmod(training.step, training.steps_per_epoch)
-        for batch in self.clock.fetch(training.train_loader.epoch(epoch, start)):
-            self.grad_norm = training.take_step(batch, self.tally)
+        batches = training.train_loader.epoch(epoch, start)
+        for batch in self.clock.fetch(watch.waiting_for(batches, "waiting for data", reading.in_progress)):
+            self.take_step(batch)
             if training.step % training.steps_per_epoch % training.config.train.log_every == 0:  # also at its end
                 self.log_tick()
             if interrupt.agreed(training.step):
                 self.log_tick()
                 return False
         return True
+
+    def take_step(self, batch: Batch) -> None:
+        """Train on a batch."""
+        first = self.training.step == self.started  # convolutions are tried out, kernels compiled
+        with watch.doing("in a training step", joint=True, factor=FIRST_STEP if first else 1.0):
+            self.grad_norm = self.training.take_step(batch, self.tally)
+        watch.progress(self.training.step)
 
     def end_epoch(self) -> None:
         """Save and evaluate, if due; save first, so that a failing evaluation does not cost the epoch."""
@@ -178,7 +187,8 @@ class Trainer:
     def try_on_rank_zero(self, write: Callable[[], None], final: bool) -> bool:
         """Call `write` on rank 0. If it fails, warn and return False, or re-raise if it was the `final` one."""
         try:
-            distributed.on_rank_zero(write if self.run else lambda: None)
+            with watch.doing("writing a checkpoint"):
+                distributed.on_rank_zero(write if self.run else lambda: None)
         except (CheckpointError, distributed.PeerFailed) as error:
             if final:
                 raise
@@ -191,7 +201,10 @@ class Trainer:
         training = self.training
         if distributed.from_rank_zero(self.run and self.run.has_metrics("val", training.step)):
             return
-        result = evaluate(training.eval_model, training.val_loader, training.config)
+        with watch.doing("evaluating", stage=True):
+            self.write_status("running")
+            result = evaluate(training.eval_model, training.val_loader, training.config)
+        self.write_status("running")
         self.try_on_rank_zero(lambda: self._keep_best(result), final=training.step == training.total_steps)
         if self.run:
             epoch = training.step // training.steps_per_epoch
@@ -217,6 +230,5 @@ class Trainer:
     def write_status(self, state: str, **more: object) -> None:
         """Replace status.json."""
         if self.run:
-            path = checkpoint.step_file(self.run.checkpoints, self.saved)
-            known = str(path) if path.exists() else None
-            self.run.status(state, self.training.step, checkpoint=known, **more)
+            phase = watch.activity()["stage"]
+            self.run.status.update(state=state, phase=phase, activity=None, step=self.training.step, **more)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 
 from configs import Config
 from dali_pipes import Loader
-from engine import distributed, loaders, logs, runtime
+from engine import distributed, loaders, logs, runtime, watch
 from engine.runs import report, run_folder
+from engine.runs.run_folder import RunFolder
 from engine.train import training
 from engine.train.fit import Trainer
+from engine.train.interrupt import Interrupt
 from engine.train.training import Training
+from engine.watch import Watch
 
 OpenLoader = Callable[..., Loader]
 
@@ -33,15 +37,46 @@ def run(
     if distributed.attempt():
         resume, fresh = True, False
     config = runtime.resolve(settings)
-    with distributed.processes(config.runtime.device):
-        folder = distributed.on_rank_zero(
-            lambda: run_folder.open_run(settings, resume=resume, fresh=fresh, sources=[recipe, weights])
-        )
-        with logs.copied_to(folder.folder / "log.txt") if folder else nullcontext():
+    with distributed.processes(config.runtime.device, config.runtime.timeout) as watcher:
+        with distributed.explained():
+            folder = distributed.on_rank_zero(
+                lambda: run_folder.open_run(settings, resume=resume, fresh=fresh, sources=[recipe, weights])
+            )
+        with _recorded(folder, watcher) as interrupt, distributed.explained():
             state = distributed.on_rank_zero(lambda: training.saved_state(folder.checkpoints))
             state = distributed.from_rank_zero(state)
             with closing(training.build(config, weights=weights, state=state, open_loader=open_loader)) as built:
-                finished = Trainer(built, folder).fit()
+                finished = Trainer(built, folder).fit(interrupt)
             if folder and finished:
                 report.write_if_possible(folder.folder)
     return finished, built
+
+
+@contextmanager
+def _recorded(folder: RunFolder | None, watcher: Watch) -> Iterator[Interrupt]:
+    """Write log.txt and status.json on rank 0 as long as the block runs, and their last words however it ends."""
+
+    def end(state: str, reason: str) -> None:
+        if folder:
+            folder.status.update(state=state, reason=reason, **_now())
+
+    watcher.on_end = partial(end, "failed")
+    with Interrupt(end) as interrupt, logs.copied_to(folder.folder / "log.txt") if folder else nullcontext():
+        if folder:
+            folder.status.update(state="running", reason=None, **_now())
+            folder.status.start_heartbeat(_now)
+        try:
+            yield interrupt
+        except BaseException as error:
+            end("failed", str(error) or type(error).__name__)
+            raise
+        finally:
+            interrupt.close()
+            if folder:
+                folder.close()
+
+
+def _now() -> dict:
+    """Return what status.json says of the process at this moment."""
+    activity = watch.activity()
+    return {"phase": activity["stage"], "activity": activity["name"], "step": activity["step"]}

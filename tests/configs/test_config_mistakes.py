@@ -15,6 +15,7 @@ def write(tmp_path, monkeypatch):
     return writer(tmp_path, monkeypatch)
 
 
+RUNTIME_KEYS = "device, precision, channels_last, batchnorm, compile, threads, prefetch, timeout"
 # Line 11, added to RECIPE, whose last section is `train`; and the error, after `recipe.yaml:11: `.
 MISTAKES_IN_A_RECIPE = [
     ("  log_evry: 5", "train.log_evry: no such key; did you mean train.log_every?"),
@@ -22,19 +23,19 @@ MISTAKES_IN_A_RECIPE = [
     ("  size: 64", "train.size: no such key; did you mean clip.size or eval.size?"),
     (
         "runtime: {zzz: 1}",
-        "runtime.zzz: no such key; runtime has device, precision, channels_last, batchnorm, compile, threads, prefetch",
+        f"runtime.zzz: no such key; runtime has {RUNTIME_KEYS}",
     ),
     ("  batch: 32", "train.batch: already written in line 10; keep one"),
     ("  keep: 1", "train.keep: 1 is too small; the smallest allowed is 2"),
     ("  runs:", "train.runs: expected text, got null"),
     (
         "runtime: {[a]: 1}",
-        "runtime.?: no such key; runtime has device, precision, channels_last, batchnorm, compile, threads, prefetch",
+        f"runtime.?: no such key; runtime has {RUNTIME_KEYS}",
     ),
     ("clip: {size: &a 64, flip: *a}", "clip.flip: 64 is not between 0 and 1"),
     (
         "runtime: {<<: {threads: 4}}",
-        "runtime.<<: no such key; runtime has device, precision, channels_last, batchnorm, compile, threads, prefetch",
+        f"runtime.<<: no such key; runtime has {RUNTIME_KEYS}",
     ),
     ("evla: {clips: 2}", "evla: no such section; did you mean eval?"),
     ("zzz: {a: 1}", "zzz: no such section; there are model, data, clip, eval, optim, train, runtime"),

@@ -84,7 +84,23 @@ def test_a_rank_that_needs_longer_for_its_part_of_an_evaluation_is_waited_for(tm
 
 
 def test_a_rank_that_has_died_is_told_of_in_a_sentence(tmp_path):
-    assert "lost a rank" in found_by(2, tmp_path, "lost")["lost"]
+    assert "rank 1 died without a message: rank 1 was starting, step 0" in found_by(2, tmp_path, "lost")["lost"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("happens", "reason"),
+    [
+        ("stalled", "no progress for 3 s (runtime.timeout): rank 1 was waiting for data, step 2, for 3 s"),
+        ("failing", "rank 1: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_the_reason_of_another_rank_is_in_the_status_and_in_the_log(tmp_path, happens, reason):
+    ended = torchrun(2, "tests/support/two_ranks.py", str(tmp_path), happens)
+    assert ended.returncode != 0
+    status = json.loads((tmp_path / "tiny" / "status.json").read_text())
+    assert status["state"] == "failed" and status["reason"].startswith(reason)
+    assert reason in (tmp_path / "tiny" / "log.txt").read_text()
 
 
 @pytest.mark.gpu

@@ -8,12 +8,10 @@ import os
 import signal
 import sys
 import time
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from configs.schema import Optim
@@ -76,11 +74,12 @@ def evaluation(folder):
 
 
 def late(folder):
-    """An evaluation for which rank 1 needs longer than a rank may be late elsewhere: three seconds here."""
-    distributed._host = dist.new_group(backend="gloo", timeout=timedelta(seconds=3))
+    """An evaluation for which rank 1 needs longer than the limit of three seconds, but less for each of its batches."""
+    distributed._watch.limit = 3.0
     loader = tiny.RowLoader(11, 2, shard=shard(), train=False)
     if distributed.rank() == 1:
-        tiny.before_step(loader, 1, lambda batch: time.sleep(6))
+        for step in range(3):
+            tiny.before_step(loader, step, lambda batch: time.sleep(2))
     return evaluate(build_model(tiny.config().model), loader, tiny.config()).evaluated
 
 
@@ -89,10 +88,31 @@ def lost(folder):
     if distributed.rank() == 1:
         os._exit(0)
     try:
-        distributed.gather("are you there?")
+        with distributed.explained():
+            distributed.gather("are you there?")
     except distributed.PeerLost as error:
         (folder / "found.json").write_text(json.dumps({"lost": str(error)}))
         os._exit(0)
+
+
+def stalled(folder):
+    """Rank 1 hangs while it reads its third batch; rank 0 waits for it in a step. The limit is three seconds."""
+    train = {"runs": str(folder), "batch": 6, "log_every": 50}
+    settings = tiny.config(train=train, runtime={"timeout": 3.0})
+    distributed._watch.limit = 3.0
+    loaders = {"train": tiny.RowLoader(62, 6 // distributed.world_size(), shard=shard()), "val": None}
+    if distributed.rank() == 1:
+        tiny.before_step(loaders["train"], 2, lambda batch: time.sleep(600))
+    tiny.go_on(settings, loaders)
+
+
+def failing(folder):
+    """Rank 1 fails in its third step while rank 0 waits for its gradients."""
+    settings = tiny.config(train={"runs": str(folder), "batch": 6, "log_every": 50})
+    loaders = {"train": tiny.RowLoader(62, 6 // distributed.world_size(), shard=shard()), "val": None}
+    if distributed.rank() == 1:
+        tiny.before_step(loaders["train"], 2, lambda batch: 1 / 0)
+    tiny.go_on(settings, loaders)
 
 
 def steps(folder=None, parts=2):

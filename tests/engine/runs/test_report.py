@@ -147,21 +147,21 @@ def test_it_needs_nothing_from_elsewhere(folder, page):
 
 def test_a_run_that_has_just_begun_has_a_report(tmp_path):
     run = run_folder.RunFolder(tmp_path)
-    run.status("running", 0)
+    run.status.update(state="running", step=0)
     assert "running" in Page(report.write(tmp_path)).texts
 
 
 def test_a_run_under_way_is_as_far_as_its_newest_line(tmp_path):
     run = run_folder.RunFolder(tmp_path)
     run.rewind(0)
-    run.status("running", 0)
+    run.status.update(state="running", step=0)
     run.metrics("train", 7, epoch=0.5, loss=1.0, top1=0.5, clips_per_s=None, data_fraction=None, memory=1)
     page = Page(report.write(tmp_path))
     assert page.after("step") == "7" and page.after("running").startswith("at 2")
 
 
 def test_why_a_run_failed_is_said_in_full(tmp_path):
-    run_folder.RunFolder(tmp_path).status("failed", 3, reason="loss became nan")
+    run_folder.RunFolder(tmp_path).status.update(state="failed", step=3, reason="loss became nan")
     assert "Failed: loss became nan" in Page(report.write(tmp_path)).texts
 
 

@@ -37,7 +37,7 @@ def test_folder_says_how_the_run_came_about(tmp_path, monkeypatch):
 
 def test_a_run_that_has_begun_is_only_opened_to_go_on(tmp_path):
     run = RunFolder(tmp_path)
-    run.status("running", 3)
+    run.status.update(state="running", step=3)
     (run.checkpoints / "step-00000003.pt").write_text("weights")
     del run  # and with it the lock
     with pytest.raises(ConfigError, match="already holds a run; go on with --resume"):
@@ -51,7 +51,7 @@ def test_a_folder_in_which_nothing_has_begun_is_taken(tmp_path):
 
 
 def test_a_run_that_failed_before_its_first_checkpoint_can_simply_be_started_again(tmp_path):
-    RunFolder(tmp_path).status("failed", 0)
+    RunFolder(tmp_path).status.update(state="failed", step=0)
     RunFolder(tmp_path)
 
 
@@ -83,7 +83,7 @@ def write_run(folder):
     run.quarantine("train", [(3, "a.mp4", "is empty")])
     for which in ("last", "best"):
         run.result(which, {"top1": 0.5})
-    run.status("finished", 3)
+    run.status.update(state="finished", step=3)
     run.outputs.write({folder / "report.html": "report"})
 
 
@@ -119,7 +119,7 @@ def test_a_users_file_with_the_name_of_a_runs_file_stays(tmp_path, name, how):
             (folder / name).unlink()
         plant(folder, {name: "mine"})
         with suppress(ConfigError):
-            RunFolder(folder, **how).status("running", 0)
+            RunFolder(folder, **how).status.update(state="running", step=0)
         assert (folder / name).read_text() == "mine"
 
 
@@ -156,7 +156,7 @@ def test_fresh_removes_no_source_of_its_command(tmp_path, source):
 def test_a_run_works_without_flock_and_is_locked_while_its_process_lives(tmp_path, monkeypatch, caplog):
     refuse = mock.Mock(side_effect=OSError(errno.ENOSYS, "Function not implemented"))
     monkeypatch.setattr("engine.locks.fcntl.flock", refuse)
-    RunFolder(tmp_path).status("running", 3)
+    RunFolder(tmp_path).status.update(state="running", step=3)
     assert "this file system has no locks" in caplog.text
     RunFolder(tmp_path, resume=True)
     (tmp_path / LOCK).write_text(f"process {os.getppid()} on {platform.node()}")
@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_training(tmp_path):
 
 def hold(folder, opened, release):
     run = RunFolder(folder, resume=True)
-    run.status("running", 0)
+    run.status.update(state="running", step=0)
     opened.set()
     release.wait()
 
@@ -276,10 +276,12 @@ def test_rewinding_forgets_what_came_after_the_checkpoint(tmp_path):
 
 def test_status_holds_the_last_state_and_leaves_no_temporary_file(tmp_path):
     run = RunFolder(tmp_path)
-    run.status("running", 0)
-    run.status("preempted", 7, checkpoint="step-00000007.pt")
+    run.status.update(state="running", step=0)
+    (run.checkpoints / "step-00000007.pt").touch()
+    run.status.update(state="preempted", step=7, reason=None)
     status = json.loads((tmp_path / "status.json").read_text())
-    assert (status["state"], status["step"], status["checkpoint"]) == ("preempted", 7, "step-00000007.pt")
+    assert (status["state"], status["step"], status["pid"]) == ("preempted", 7, os.getpid())
+    assert status["checkpoint"] == str(run.checkpoints / "step-00000007.pt")
     assert not list(tmp_path.glob(".tmp-*"))
 
 
@@ -316,7 +318,8 @@ def write_until_full(folder, told):
         run.rewind(0)
         for step in range(100):
             run.metrics("train", step, loss=1.0)
-        run.status("finished", 100)
+        run.status.update(state="finished", step=100)
+        run.close()
 
 
 def test_a_disk_that_takes_no_more_costs_curves_not_the_run(tmp_path):

@@ -24,7 +24,7 @@ def test_a_signal_stops_training_at_the_next_step(capfd):
         assert interrupt.agreed(2)
     assert interrupt.reason == "SIGTERM"
     said = capfd.readouterr().err
-    assert said.startswith("SIGTERM: stopping after the step or the evaluation under way; ") and said.count("\n") == 1
+    assert said.startswith("SIGTERM: stopping after this step, ") and said.count("\n") == 1
 
 
 def test_only_the_first_rank_says_that_it_was_asked_to_stop(monkeypatch, capfd):

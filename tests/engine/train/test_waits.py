@@ -8,6 +8,7 @@ from dali_pipes import device as host
 from engine import loaders, runtime
 from engine.train import training
 from engine.train.fit import Trainer
+from engine.train.interrupt import Interrupt
 from engine.train.step import Tally
 from tests.support import tiny
 
@@ -32,7 +33,7 @@ def run_of(steps, monkeypatch, device="cpu", **sections):
 def waits(run):
     """How often a whole run waits, by operation."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        Trainer(run, None).fit()
+        Trainer(run, None).fit(Interrupt())
     return {event.key: event.count for event in profiled.key_averages() if event.key in WAITS}
 
 

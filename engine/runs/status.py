@@ -1,0 +1,58 @@
+"""status.json of a run: its state, written at each change and once a minute as long as the process lives."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from configs import ConfigError
+from engine.outputs import Outputs
+from engine.runs import checkpoint
+from engine.runs.environment import now
+
+HEARTBEAT = 60.0  # seconds
+logger = logging.getLogger(__name__)
+
+
+class RunStatus:
+    """The content of status.json. Safe to use from several threads; a disk that fails costs a warning.
+
+    `state` is running, preempted, finished or failed: torchrun's exit codes hide it. `phase` says what a running
+    process does, `checkpoint` names the newest checkpoint, `time` is that of the newest write.
+    """
+
+    def __init__(self, file: Path, checkpoints: Path, outputs: Outputs):
+        self._file, self._checkpoints, self._outputs = file, checkpoints, outputs
+        self._content: dict = {"state": "running", "step": 0}
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    def update(self, **changes: object) -> None:
+        """Change fields and replace the file. A field that is None is left out."""
+        with self._lock:
+            self._content |= changes
+            newest = next(iter(checkpoint.steps(self._checkpoints)), None)
+            process = {"checkpoint": newest and str(newest), "pid": os.getpid(), "host": platform.node(), "time": now()}
+            content = {name: value for name, value in {**self._content, **process}.items() if value is not None}
+            try:
+                self._outputs.write({self._file: json.dumps(content) + "\n"})
+            except (OSError, ConfigError) as error:
+                logger.warning(f"{self._file}: cannot be written ({error})")
+
+    def start_heartbeat(self, describe: Callable[[], dict]) -> None:
+        """Write the fields that `describe` returns once a minute, in a thread of this object."""
+
+        def beat() -> None:
+            while not self._stopped.wait(HEARTBEAT):
+                self.update(**describe())
+
+        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+
+    def stop_heartbeat(self) -> None:
+        """End the thread of `start_heartbeat`."""
+        self._stopped.set()

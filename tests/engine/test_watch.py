@@ -1,0 +1,110 @@
+"""The watch of a rank: what it is doing, whether it gets further, and whom it names if not."""
+
+import json
+import threading
+
+import pytest
+
+from engine import watch
+from engine.watch import Watch
+
+
+class Store(dict):
+    """The store of several ranks, in one process."""
+
+    def set(self, key, value):
+        self[key] = value
+
+    def get(self, key):
+        return self[key].encode()
+
+    def check(self, keys):
+        return all(key in self for key in keys)
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """The reason for which the watch ends the process, once it does."""
+    reasons, happened = [], threading.Event()
+
+    def end(self, reason):
+        if not happened.is_set():
+            reasons.append(reason)
+            happened.set()
+
+    monkeypatch.setattr(Watch, "_end", end)
+
+    def wait():
+        assert happened.wait(60)
+        return reasons[0]
+
+    return wait
+
+
+def other(**its):
+    return json.dumps(
+        {"name": "waiting for data", "joint": False, "factor": 1.0, "step": 7, "age": 0.0, "beat": 1, **its}
+    )
+
+
+def test_activities_are_nested_and_name_the_stage_and_the_file():
+    with watch.doing("training", stage=True):
+        watch.progress(12)
+        with watch.doing("waiting for data", detail=lambda: "a.mp4"):
+            mine = watch.activity()
+            assert (mine["name"], mine["stage"], mine["step"]) == ("waiting for data (a.mp4)", "training", 12)
+        assert watch.activity()["name"] == "training"
+    assert watch.activity()["stage"] == "starting"
+
+
+def test_a_wait_that_lasts_too_long_is_named_with_its_file(ended):
+    with watch.doing("waiting for data", detail=lambda: "/videos/a.mp4"), Watch(0.2):
+        watch.progress(3)
+        assert ended().startswith(
+            "no progress for 0.2 s (runtime.timeout): rank 0 was waiting for data (/videos/a.mp4), step 3, for "
+        )
+
+
+def test_a_rank_that_waits_for_others_names_the_one_that_does_not_answer(ended, monkeypatch):
+    monkeypatch.setattr(watch, "ANSWER", 0.2)
+    store = Store({"activity-1": other()})
+    with watch.doing("in a training step", joint=True), Watch(0.2, 0, 2, store):
+        assert "rank 1 does not answer; before, rank 1 was waiting for data, step 7" in ended()
+    assert store["failed"].startswith("no progress")
+
+
+def test_a_rank_waits_as_long_as_another_gets_further(ended, monkeypatch):
+    monkeypatch.setattr(watch, "ANSWER", 0.2)
+    looks, stall = [], Watch._stall
+
+    class Working(Store):
+        """Another rank that works, and stalls after three looks at it."""
+
+        def get(self, key):
+            if key != "activity-1":
+                return super().get(key)
+            looks.append(key)
+            return other(beat=len(looks), age=0.1 if len(looks) < 9 else 9.0).encode()
+
+    found = []
+    monkeypatch.setattr(Watch, "_stall", lambda self, mine: found.append(stall(self, mine)) or found[-1])
+    with watch.doing("in a training step", joint=True), Watch(0.2, 0, 2, Working({"activity-1": ""})):
+        assert "rank 1 was waiting for data, step 7, for 9 s" in ended()
+    assert found[:2] == [None, None]
+
+
+def test_what_another_rank_reports_ends_this_one_too(ended, monkeypatch):
+    monkeypatch.setattr(watch, "GRACE", 0.1)
+    with Watch(60.0, 0, 2, Store(failed="rank 1: ValueError: no")):
+        assert ended() == "rank 1: ValueError: no"
+
+
+def test_the_first_report_counts_and_is_heard_once(monkeypatch):
+    heard, store = [], Store()
+    told = threading.Event()
+    with Watch(4.0, 0, 2, store) as watcher:
+        watcher.on_report["interrupted"] = lambda reason: (heard.append(reason), told.set())
+        watcher.report("interrupted", "SIGTERM")
+        watcher.report("interrupted", "SIGHUP")
+        assert told.wait(60)
+    assert heard == ["SIGTERM"]
