@@ -168,11 +168,11 @@ class Undecoded:
 @pipeline_def(enable_conditionals=True)
 def decode_graph(source, *, decoder: str, device: str):
     """The decoding of `graph.clip_graph` alone."""
-    frames, by_graph, encoded, position_U = fn.external_source(
+    frames, *video = fn.external_source(
         source=source,
-        num_outputs=4,
+        num_outputs=5,
         batch=True,
-        dtype=[types.UINT8, types.BOOL, types.UINT8, types.INT32],
-        ndim=[4, 0, 1, 1],
+        dtype=[types.UINT8, types.BOOL, types.UINT8, types.INT32, types.INT32],
+        ndim=[4, 0, 1, 1, 1],
     )
-    return join_frames(frames, [by_graph, encoded, position_U], decoder, device)
+    return join_frames(frames, video, decoder, device)

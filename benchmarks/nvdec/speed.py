@@ -63,7 +63,7 @@ def groups(scale: Scale) -> dict[str, list[Contender]]:
             *(Contender("pyav", contender.video, cores) for contender in every_interval),
             *(Contender("jpeg", scale.usual, cores, large.batch, hardware_load=load) for load in loads),
         ],
-        "width": [of(width=scale.odd_width)],
+        "width": [replace(of(width=scale.odd_width), form=form) for form in ("uncropped", "cut")],
     }
 
 

@@ -13,6 +13,7 @@ from nvidia.dali import Pipeline, fn, pipeline_def, types
 
 from benchmarks.harness.numbered_videos import VideoSpec, number_in, write_videos
 from dali_pipes.cut import cutter
+from dali_pipes.cut.uncrop import uncrop
 from dali_pipes.feed import graph
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.packet_table import Video
@@ -53,7 +54,13 @@ def cut(video: Video, wanted: np.ndarray) -> Stream:
     return Stream(small.data, small.positions, wanted, small.packets)
 
 
-FORMS: dict[str, Callable[[Video, np.ndarray], Stream]] = {"whole": whole, "cut": cut}
+def uncropped(video: Video, wanted: np.ndarray) -> Stream:
+    """Cut a video for NVDEC: its pictures decode with their padding."""
+    small = cutter.cut(video, wanted)
+    return Stream(uncrop(small), small.positions, wanted, small.packets)
+
+
+FORMS: dict[str, Callable[[Video, np.ndarray], Stream]] = {"whole": whole, "cut": cut, "uncropped": uncropped}
 
 
 @pipeline_def

@@ -17,6 +17,7 @@ from PIL import Image
 
 from dali_pipes.cut.cutter import Cut
 from dali_pipes.cut.decode import decode_frames, decode_pictures
+from dali_pipes.cut.uncrop import uncrop
 from dali_pipes.errors import DataError
 from dali_pipes.feed import nvdec
 from dali_pipes.feed.nvdec import FOLDER, Refusal
@@ -34,6 +35,7 @@ class Content(NamedTuple):
     frames: np.ndarray | Sequence[np.ndarray] = np.zeros((0, 1, 1, 3), np.uint8)  # U of [H, W, 3]
     encoded: np.ndarray = np.zeros(0, np.uint8)  # [bytes] uint8 of a cut file
     position_U: np.ndarray = np.zeros(0, np.int32)  # of the wanted frames in that file
+    shown_HW: np.ndarray = np.zeros(2, np.int32)  # the size of its pictures without padding
 
     @property
     def for_graph(self) -> bool:
@@ -108,7 +110,10 @@ def _decode_jpeg(video: Video, frame: int, file: np.ndarray) -> np.ndarray:
 
 
 class DaliDecoder:
-    """DALI's video decoder inside the graph: NVDEC (`mixed`), or libvpx and FFmpeg's MJPEG (`cpu`)."""
+    """DALI's video decoder inside the graph: NVDEC (`mixed`), or libvpx and FFmpeg's MJPEG (`cpu`).
+
+    NVDEC is given files that decode with their padding, which the graph cuts off: see `cut/uncrop.py`.
+    """
 
     def __init__(self, name: str, in_graph: Literal["cpu", "mixed"], refusal: Callable[[Video], Refusal | None]):
         self.name = name
@@ -116,7 +121,10 @@ class DaliDecoder:
         self.refusal = refusal
 
     def content(self, video: Video, frames_U: np.ndarray, cut: Cut | None, allocate: Allocate | None) -> Content:
-        return Content(encoded=np.frombuffer(cut.data, np.uint8), position_U=cut.positions)
+        data = uncrop(cut) if self.in_graph == "mixed" else cut.data
+        return Content(
+            encoded=np.frombuffer(data, np.uint8), position_U=cut.positions, shown_HW=np.array(cut.shape, np.int32)
+        )
 
 
 def _refusal_of_dali_cpu(video: Video) -> Refusal | None:
@@ -151,4 +159,5 @@ def example(in_graph: Literal["cpu", "mixed"]) -> Content:
         stream.pix_fmt = "yuv420p"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(_BLANK_FRAMES[0], format="rgb24")))
         container.mux(stream.encode())
-    return Content(encoded=np.frombuffer(file.getvalue(), np.uint8), position_U=np.zeros(1, np.int32))
+    encoded, shown_HW = np.frombuffer(file.getvalue(), np.uint8), np.array(_BLANK_FRAMES.shape[1:3], np.int32)
+    return Content(encoded=encoded, position_U=np.zeros(1, np.int32), shown_HW=shown_HW)

@@ -17,7 +17,7 @@ from nvidia.dali.pipeline import do_not_convert
 _VIEWS = [(types.INT32, 2, ""), (types.FLOAT, 2, ""), (types.INT32, 1, "")]
 _FRAMES = [(types.UINT8, 4, "FHWC")]
 _TURN = [(types.BOOL, 0, ""), (types.BOOL, 0, "")]
-_ENCODED = [(types.BOOL, 0, ""), (types.UINT8, 1, ""), (types.INT32, 1, "")]
+_ENCODED = [(types.BOOL, 0, ""), (types.UINT8, 1, ""), (types.INT32, 1, ""), (types.INT32, 1, "")]
 
 
 def decode_video(encoded: DataNode, position_U: DataNode, where: Literal["cpu", "mixed"]) -> DataNode:
@@ -45,12 +45,20 @@ def clip_graph(
 ) -> DataNode:
     """Clips [V, T, size, size, 3], fp16 or fp32, normalised by `mean` and `std` of pictures in [0, 1].
 
-    `source()` returns one batch as lists, per video: int32 [V, T] the decoded frames that each view shows, float32
-    [V, 4] boxes (left, top, right, bottom in stored pixels), int32 [V] mirror flags, uint8 UHWC the decoded frames; if
-    `turned` two bools, true if clips are to be transposed and to be turned upside down before they are mirrored; and
-    with a `decoder` (the device of DALI's) for each video a bool, true if the graph is to decode it, uint8 the bytes of
-    its cut file and int32 [U] the positions of the wanted frames in it. It raises StopIteration at the end of an epoch.
-    The arrays are used where they are: they must stay until their batch has come out and a GPU has read it.
+    `source()` returns one batch as lists, per video:
+
+        int32 [V, T]    the decoded frames that each view shows
+        float32 [V, 4]  boxes: left, top, right, bottom in stored pixels
+        int32 [V]       mirror flags
+        uint8 UHWC      the frames that threads have decoded; none if the graph decodes
+        bool, bool      only if `turned`: transpose clips, and turn them upside down, before they are mirrored
+        bool            only with a `decoder` (the device of DALI's), as are the following: the graph is to decode
+        uint8 [bytes]   a cut file
+        int32 [U]       the positions of the wanted frames in it
+        int32 [2]       height and width of its pictures without padding
+
+    It raises StopIteration at the end of an epoch. The arrays are used where they are: they must stay until their batch
+    has come out and a GPU has read it.
     """
     order_VT, box_V4, mirror_V, frames, *others = _inputs(source, turned, decoder)
     turn, video = (others[:2], others[2:]) if turned else ([], others)
@@ -95,9 +103,11 @@ def join_frames(frames: DataNode, video: list[DataNode], decoder: str, device: s
     """Join the frames that threads have decoded and those that the graph decodes: UHWC, on `device`."""
     if not decoder:
         return frames.gpu() if device == "gpu" else frames
-    by_graph, encoded, position_U = video
+    by_graph, encoded, position_U, shown_HW = video
     if by_graph:  # of each sample: DALI splits the batch here and joins it below
-        decoded = decode_video(encoded, position_U, decoder)
+        padded = decode_video(encoded, position_U, decoder)
+        # Padding is cut off here, and not by the box, because the filter of a resize looks beyond the edge of its box.
+        decoded = fn.slice(padded, start=[0, 0], shape=shown_HW, axes=[1, 2])
         video_UHWC = decoded.gpu() if device == "gpu" and decoder == "cpu" else decoded
     else:
         video_UHWC = frames.gpu() if device == "gpu" else frames

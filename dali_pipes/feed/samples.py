@@ -47,7 +47,7 @@ def columns(samples: Sequence[Sample], *, turned: bool, with_encoded: bool) -> t
     rows = []
     for sample in samples:
         content = sample.content
-        encoded = (np.array(content.for_graph), content.encoded, content.position_U) if with_encoded else ()
+        encoded = (np.array(content.for_graph), *content[1:]) if with_encoded else ()
         turn = sample.turn if turned else ()
         rows.append((sample.order_VT, sample.box_V4, sample.mirror_V, content.frames, *turn, *encoded))
     return tuple(map(list, zip(*rows, strict=True)))

@@ -69,6 +69,15 @@ def with_colours(description: bytes, primaries: int, transfer: int, matrix: int,
     return box(b"stsd", description[8:16], box(description[20:24], description[24:_ENTRY], kept, note))
 
 
+def with_box(description: bytes, kind: bytes, content: bytes) -> bytes:
+    """Return a `stsd` box whose only entry has `content` in its box `kind`, in the place of the one that it has."""
+    parts = [
+        box(kind, content) if name == kind else description[_ENTRY + start : _ENTRY + end]
+        for name, _, start, end in walk_boxes(description[_ENTRY:])
+    ]
+    return box(b"stsd", description[8:16], box(description[20:24], description[24:_ENTRY], *parts))
+
+
 def walk_boxes(data: bytes) -> Iterator[tuple[bytes, int, int, int]]:
     """Yield (kind, header length, start, end) of each box in `data`; the last end may lie beyond it."""
     return _walk(lambda start, count: data[start : start + count], len(data))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_START = re.compile(rb"\0\0(?=[\0-\3])")
+
 
 class Bits:
     """The bits of some bytes, from the first on. Raises ValueError behind the end."""
@@ -11,6 +15,11 @@ class Bits:
     def __init__(self, data: bytes):
         self._value = int.from_bytes(data, "big")
         self._left = 8 * len(data)
+
+    @property
+    def left(self) -> int:
+        """Bits that have not been read."""
+        return self._left
 
     @classmethod
     def of(cls, value: int, left: int) -> Bits:
@@ -41,3 +50,8 @@ class Bits:
 def unescape(data: bytes) -> bytes:
     """Remove the bytes that keep start codes out of an H.264 or HEVC unit (emulation prevention)."""
     return data.replace(b"\0\0\3", b"\0\0") if b"\0\0\3" in data else data
+
+
+def escape(data: bytes) -> bytes:
+    """Insert those bytes."""
+    return _START.sub(b"\0\0\3", data)

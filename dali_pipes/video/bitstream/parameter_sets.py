@@ -30,6 +30,8 @@ class H264Sps(NamedTuple):
     frame_num_bits: int
     order_type: int
     order_bits: int
+    width: int  # pixels as coded, before any cropping
+    height: int
 
 
 class H264Pps(NamedTuple):
@@ -47,6 +49,9 @@ class HevcSps(NamedTuple):
     number: int
     separate_planes: bool
     order_bits: int
+    format: PictureFormat
+    width: int  # pixels as coded, before any cropping
+    height: int
 
 
 class HevcPps(NamedTuple):
@@ -76,8 +81,12 @@ def picture_format(codec: str, description: bytes) -> PictureFormat:
 
 def h264_sps(unit: bytes) -> H264Sps:
     """Parse a sequence parameter set of H.264."""
+    return read_h264_sps(unit, Bits(unescape(unit[4:_ENOUGH])))
+
+
+def read_h264_sps(unit: bytes, bits: Bits) -> H264Sps:
+    """Parse a sequence parameter set of H.264 up to its cropping flag; `bits` start behind the level."""
     profile, chroma, depth, separate = unit[1], 1, (0, 0), False
-    bits = Bits(unescape(unit[4:_ENOUGH]))
     number = bits.number()
     if profile in _WITH_CHROMA:
         chroma = bits.number()
@@ -97,11 +106,14 @@ def h264_sps(unit: bytes) -> H264Sps:
             bits.signed()
     bits.number()  # reference pictures
     bits.take(1)
-    bits.number(), bits.number()  # width and height
+    columns, rows = bits.number() + 1, bits.number() + 1  # of macroblocks, or of pairs of them
     if chroma >= len(CHROMA) or max(frame_num_bits, order_bits) > 16:
         raise ValueError("a sequence parameter set has numbers that are not allowed")
-    format_ = PictureFormat(8 + max(depth), CHROMA[chroma], fields=not bits.take(1))
-    return H264Sps(number, format_, separate, frame_num_bits, order_type, order_bits)
+    fields = not bits.take(1)
+    bits.take(1 + fields)
+    format_ = PictureFormat(8 + max(depth), CHROMA[chroma], fields)
+    size = 16 * columns, 16 * rows * (1 + fields)
+    return H264Sps(number, format_, separate, frame_num_bits, order_type, order_bits, *size)
 
 
 def h264_pps(unit: bytes) -> H264Pps:
@@ -122,6 +134,16 @@ def h264_pps(unit: bytes) -> H264Pps:
 def hevc_sps(unit: bytes) -> HevcSps:
     """Parse a sequence parameter set of HEVC."""
     bits = Bits(unescape(unit[2:_ENOUGH]))
+    start = read_hevc_sps(bits)
+    if bits.take(1):
+        for _ in range(4):
+            bits.number()
+    bits.number(), bits.number()  # bits of a sample
+    return start._replace(order_bits=bits.number() + 4)
+
+
+def read_hevc_sps(bits: Bits) -> HevcSps:
+    """Parse a sequence parameter set of HEVC up to its cropping flag; `bits` start behind the unit's header."""
     bits.take(4)
     layers = bits.take(3)
     bits.take(1 + 88 + 8)  # profile, tier and level
@@ -130,14 +152,11 @@ def hevc_sps(unit: bytes) -> HevcSps:
         bits.take(2 * (8 - layers))
     for profile, level in present:
         bits.take(88 * profile + 8 * level)
-    number = bits.number()
-    separate = bits.number() == 3 and bool(bits.take(1))
-    bits.number(), bits.number()  # width and height
-    if bits.take(1):
-        for _ in range(4):
-            bits.number()
-    bits.number(), bits.number()  # bits of a sample
-    return HevcSps(number, separate, bits.number() + 4)
+    number, chroma = bits.number(), bits.number()
+    separate = chroma == 3 and bool(bits.take(1))
+    if chroma >= len(CHROMA):
+        raise ValueError("a sequence parameter set has numbers that are not allowed")
+    return HevcSps(number, separate, 0, PictureFormat(chroma=CHROMA[chroma]), bits.number(), bits.number())
 
 
 def hevc_pps(unit: bytes) -> HevcPps:

@@ -35,7 +35,7 @@ def test_a_video_counts_as_mirrored_only_where_all_of_its_views_are():
 def test_a_placeholder_is_one_blank_picture_that_its_box_lies_in(in_graph):
     content = example(in_graph) if in_graph else BLANK
     blank = placeholder(views=3, frames=4, content=content)
-    (order_VT,), (box_V4,), (mirror_V,), (frames,), (by_graph,), (encoded,), (position_U,) = columns(
+    (order_VT,), (box_V4,), (mirror_V,), (frames,), (by_graph,), (encoded,), (position_U,), (shown_HW,) = columns(
         [blank], turned=False, with_encoded=True
     )
     assert by_graph == bool(in_graph)
@@ -43,6 +43,7 @@ def test_a_placeholder_is_one_blank_picture_that_its_box_lies_in(in_graph):
         with av.open(io.BytesIO(encoded)) as container:
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
         assert position_U.tolist() == [0]
+        assert shown_HW.tolist() == [64, 64]
     (picture_HWC,) = frames
     assert picture_HWC.max() < 20 and not order_VT.any() and not mirror_V.any()
     assert box_V4.tolist() == [[0, 0, *picture_HWC.shape[:2]]] * 3
