@@ -40,7 +40,7 @@ from benchmarks.network import compile_choice
 
 ROOT = Path(__file__).resolve().parents[1]
 RESERVE = 60  # seconds of the whole time that belong to no part: imports, ends of processes
-PATIENT = 4  # a rehearsal on few cores may take so many times longer
+PATIENT = 8  # a rehearsal on few cores may take so many times longer
 RECIPE = ["--config", "tsm_k400_nhwc.yaml", "train.batch=64", "data.train=made", "model.pretrained=none"]
 SMALL = ["clip.size=32", "model.width=8", "train.batch=4", "runtime.device=cpu", "video.count=8", "video.frames=24"]
 FRAMES = [f"frames/{codec}-i{interval}-" for codec in ("h264", "hevc") for interval in (16, 8, 1)]
@@ -89,14 +89,14 @@ def parts(out: Path, rehearse: bool) -> dict[str, Part]:
         "library": Part(probe(["library"], 200), 20, needs_nvdec=True),
         "frames": Part(probe(frames, 160), 55, needs_nvdec=True),
         "decoders": Part(probe(decoders, 50), 35, needs_nvdec=True),
-        "layers": Part([*shift("layers", ["tiles", f"layers/{half}"], 75), *keep], 85),
+        "layers": Part([*shift("layers", ["tiles", f"layers/{half}"], 70), *keep], 80),
         "ceiling": Part(ceiling, 45),
         "eager": Part(shift("steps", [f"steps/{half}/eager"], 45), 50),
         "compiled": Part(shift("steps", compiled, 55), 60),
         "nvdec": Part(throughput(nvdec, 20), 35, needs_nvdec=True),
         "pyav": Part(throughput("pyav", 20), 30),
-        "peers": Part(["benchmarks/peers.py", "dali", "--out", str(out), *clips], 20),
-        "tests": Part([*TESTS, *spread, *gpu_tests], 45),
+        "peers": Part(["benchmarks/peers.py", "dali", "--out", str(out), *clips], 30),
+        "tests": Part([*TESTS, *spread, *gpu_tests], 40),
         "kernels": Part(shift("kernels", ["eager/folded"], 35), 45, by_name_only=True),
     }
 

@@ -1,4 +1,4 @@
-"""What goes in: from lists of mp4 files to batches of clips on the device."""
+"""Turn lists of video files into batches of clips on the device."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""How training goes: optimizer, step, loop, checkpoints, evaluation, ranks."""
+"""Train and evaluate networks, keep their runs, and use them for inference."""
 
 import os
 

@@ -24,7 +24,7 @@ BUILD = (
 
 
 def problems(config: Config) -> list[str]:
-    """Why a resolved configuration cannot have the parts of apex that it asks for; none where it can."""
+    """List the reasons why a resolved configuration cannot use the parts of apex that it asks for."""
     runtime = config.runtime
     found = []
     if config.optim.impl == "apex" and runtime.device != "cuda":

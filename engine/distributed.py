@@ -48,7 +48,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -135,7 +135,7 @@ def failure() -> str | None:
 
 
 def _launched() -> bool:
-    """Whether torchrun started this process. A half-set environment is an error, never a guess."""
+    """Return True if torchrun started this process. Raises if its environment is incomplete."""
     missing = [name for name in LAUNCH_VARIABLES if name not in os.environ]
     present = [name for name in LAUNCH_VARIABLES if name in os.environ]
     if missing and present:
@@ -202,7 +202,7 @@ def all_sum(numbers: Tensor) -> Tensor:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether `flag` is set on at least one rank."""
+    """Return True if `flag` is set on at least one rank."""
     return flag if world_size() == 1 else bool(all_sum(torch.tensor(int(flag))))
 
 

@@ -1,7 +1,6 @@
-"""How a program is left before its end: by Ctrl-C, by a reader of its output that goes away, as `| head` does, and
-where files cannot be made or read.
+"""End a program early with the right exit code: after Ctrl-C, a closed pipe as with `| head`, or files without access.
 
-Imports next to nothing, for programs ask for it before anything else.
+Imports almost nothing, because programs import it before anything else.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def exit_quietly_until_started() -> None:
 
 
 def run_to_exit_code(name: str, work: Callable[[], int]) -> int:
-    """What `work` returns; 130 and a line where Ctrl-C ends it, 141 and silence where nobody reads what it prints.
+    """Run `work` and return its exit code: 130 with a line after Ctrl-C, 141 silently if nobody reads the output.
 
     2 and a line where a file cannot be made or read, or a disk is full. Other errors are mistakes of ours.
     """
@@ -70,7 +69,7 @@ def exit_now(code: int) -> NoReturn:
 
 
 def silence_if_unread(stream: TextIO) -> bool:
-    """Whether the reader of a stream has gone; from then on what is written there goes nowhere, and cannot fail."""
+    """Return True if the reader of a stream has gone; later output to it is then discarded without errors."""
     poll = select.poll()
     poll.register(stream, 0)  # asks for nothing: errors are always told
     if not poll.poll(0):

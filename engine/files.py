@@ -54,7 +54,7 @@ def replace_file(path: Path, text: str, errors: str = "strict") -> None:
 
 
 def lack_of_room(folder: Path, need: int, what: str) -> str | None:
-    """What to say where a disk has fewer than the `need` bytes that are to be written: some libraries do not say it."""
+    """Return an error text if `folder` lacks `need` free bytes, else None: some libraries do not report a full disk."""
     free = shutil.disk_usage(folder).free
     if free >= need:
         return None

@@ -21,7 +21,7 @@ progress.listeners.append(watch.progress)
 
 
 def has_val(config: Config) -> bool:
-    """Whether there is something to evaluate on while training."""
+    """Return True if there are videos to evaluate on during training."""
     return bool(config.data.val) or config.data.source == "synthetic"
 
 

@@ -1,4 +1,4 @@
-"""What the programs share: how they end, and what they say when they cannot go on."""
+"""Run a program: its log, its exit code, and one line for errors that the user can fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run computes on: device, precision, memory format, compilation, threads, seeds."""
+"""The runtime of a run: device, precision, memory format, compilation, threads, seeds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pick_device(runtime: Runtime) -> str:
 
 
 def _why_no_gpu() -> str:
-    """What torch has to say of a GPU that it does not see."""
+    """Return torch's reason for not seeing a GPU."""
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
@@ -76,7 +76,7 @@ def resolve(config: Config) -> Config:
 
 
 def _problems_of_triton(config: Config) -> list[str]:
-    """What lacks on this machine for kernels that are compiled for a GPU as they are needed."""
+    """List what this machine lacks to compile GPU kernels at run time."""
     asked = {
         "runtime.compile: on": config.runtime.compile == "on",
         "model.shift: folded": config.model.shift == "folded",

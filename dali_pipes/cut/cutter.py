@@ -99,7 +99,7 @@ def _keep_for_leading(table: PacketTable, keep: np.ndarray, group: int, last: in
 
 
 class _Plan(NamedTuple):
-    """What one cut is made of. Indices are local (see `_plan_together`)."""
+    """The parts of one cut. Indices are local (see `_plan_together`)."""
 
     keep: np.ndarray  # [K] indices of its packets
     sizes: np.ndarray  # [K] bytes of each

@@ -35,7 +35,7 @@ def library() -> ctypes.CDLL:
 
 
 class Refusal(NamedTuple):
-    """Why a decoder does not take a video."""
+    """The reason why a decoder does not accept a video."""
 
     kind: str  # short, to count
     reason: str  # goes after the name of the video

@@ -50,7 +50,7 @@ class _Hashing:
         self._file.flush()
 
     def facts(self) -> dict:
-        """What the sidecar says of the file."""
+        """Return the digest and the size of what was written, for the sidecar."""
         return {"sha256": self._sha256.hexdigest(), "bytes": self._bytes}
 
 
@@ -95,7 +95,7 @@ def load(path: Path) -> dict:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
+    """Return a description of what is wrong with a checkpoint's files, or None."""
     try:
         facts = json.loads(sidecar(path).read_text())
         size, sha256 = facts["bytes"], facts["sha256"]
@@ -111,7 +111,7 @@ def damage(path: Path) -> str | None:
 
 
 def note(path: Path) -> dict:
-    """What the sidecar says, or nothing where there is none."""
+    """Read the sidecar; returns nothing if there is none."""
     try:
         return json.loads(sidecar(path).read_text())
     except (OSError, ValueError):

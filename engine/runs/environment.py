@@ -1,4 +1,4 @@
-"""What a number depends on beside the settings: versions, the commit, the machine, and when it was found."""
+"""The environment of a result: library versions, commit, machine and time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def now() -> str:
 
 @cache
 def environment() -> dict:
-    """What a number depends on beside the settings: versions, the commit, the machine."""
+    """Return the library versions, the commit and the machine."""
     gpu = torch.cuda.is_available()
     return {
         "python": platform.python_version(),

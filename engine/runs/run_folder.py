@@ -155,7 +155,7 @@ class RunFolder:
         self._board.rewind(step)
 
     def has_metrics(self, kind: str, step: int) -> bool:
-        """Whether metrics of this kind were recorded at this step."""
+        """Return True if metrics of this kind were recorded at this step."""
         return any(e["_type"] == kind and e["step"] == step for e in read_lines(self.folder / "metrics.jsonl"))
 
     def quarantine(self, split: str, unreadable: list[Unreadable]) -> None:

@@ -1,4 +1,4 @@
-"""Where wall time goes. The same clock is used by training and by the benchmarks, so that their numbers mean the same.
+"""Divide wall time into data, steps and pauses. Training and benchmarks share this clock, so their numbers compare.
 
 *data*: from asking for a batch until it is there. *step*: from there until the next batch is asked for. *paused*:
 evaluation and checkpoints, in neither. The first steps (buffers fill, kernels are chosen) are not counted.

@@ -109,7 +109,7 @@ def train_step(
 
 
 def make_mix_and_loss(config: Config) -> tuple[Mix, Loss]:
-    """How batches are mixed (train.mixup, train.cutmix), and the loss that goes with it (optim.label_smoothing)."""
+    """The mixing of batches (train.mixup, train.cutmix) and the matching loss (optim.label_smoothing)."""
     train, smoothing = config.train, config.optim.label_smoothing
     if train.mixup or train.cutmix:
         return Mixture(train.mixup, train.cutmix, config.model.num_classes), partial(share_loss, smoothing=smoothing)

@@ -69,13 +69,13 @@ class Training:
         return grad_norm
 
     def weights(self) -> dict:
-        """What evaluation and prediction need: `engine/inference/saved_model.py` reads it."""
+        """Return what evaluation and prediction need; `engine/inference/saved_model.py` reads it."""
         about = {"config": configs.flat(self.config), "class_names": self.train_loader.class_names, "step": self.step}
         average = {"ema": self.average.model.state_dict()} if self.average else {}
         return {"model": self.model.state_dict(), **average, **about}
 
     def state(self) -> dict:
-        """What resuming needs: all that does not follow from the settings and the step."""
+        """Return what resuming needs: all that does not follow from the settings and the step."""
         return self.weights() | {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -226,7 +226,7 @@ FREE = ("model.pretrained", "model.shift")  # of those: they decide nothing any 
 
 
 def saved_state(folder: Path) -> dict | None:
-    """What the newest undamaged checkpoint of a folder holds; None where there is none. Damaged ones are set aside."""
+    """Load the newest undamaged checkpoint of a folder, or None if there is none. Damaged ones are set aside."""
     path = checkpoint.latest(folder)
     if path is None:
         return None
@@ -245,7 +245,7 @@ def changed_settings(before: dict, after: dict) -> list[str]:
 
 
 def _differs(key: str, before: dict, after: dict) -> bool:
-    """Whether a setting means something else than it did."""
+    """Return True if the meaning of a setting differs."""
     if key == "model.shift_every" and before["model.backbone"] == after["model.backbone"]:
         backbone = after["model.backbone"]
         return shift_step(backbone, before[key]) != shift_step(backbone, after[key])
