@@ -39,14 +39,9 @@ def arguments() -> Namespace:
     parser.add_argument("--scores-per-view", action="store_true", help="with --scores: also those of each view")
     parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
     args = parser.parse_args()
-    networks = [word for word in args.overrides if not cli.is_setting(word)]
-    networks += [args.weights] if args.weights else []
-    if len(networks) > 1:
-        parser.error(f"{', '.join(networks)}: name one network")
-    if not networks and not args.config:
+    args.network = cli.take_network(parser, args)
+    if not args.network and not args.config:
         parser.error("no network given; name a run's folder such as runs/NAME, a file of weights, or --config RECIPE")
-    args.network = networks[0] if networks else None
-    args.overrides = list(filter(cli.is_setting, args.overrides))
     if args.scores_per_view and not args.scores:
         parser.error("--scores-per-view: there is no file for them; name one with --scores")
     crops = "ten" if args.tencrop else args.crops

@@ -22,7 +22,9 @@ def arguments() -> Namespace:
     parser = cli.Parser(prog="train.py", description="Train TSM or TSN, on one GPU, or under torchrun on many.")
     cli.add_config_arguments(parser)
     run = parser.add_mutually_exclusive_group()
-    run.add_argument("--resume", action="store_true", help="continue the run of this name, if it has begun")
+    run.add_argument(
+        "--resume", nargs="?", const=True, metavar="RUN", help="continue the run of this name, or of a run's folder"
+    )
     run.add_argument("--fresh", action="store_true", help="delete the run of this name and start over")
     parser.add_argument("--weights", "-w", metavar="FILE", help="start from these weights of the whole network")
     parser.add_argument(
@@ -31,6 +33,7 @@ def arguments() -> Namespace:
     parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
     parser.add_argument("--validate", action="store_true", help="not needed: a run evaluates wherever data.val is set")
     args = parser.parse_args()
+    cli.resolve_resume(args)
     args.overrides += ["runtime.precision=fp16"] if args.amp else []
     return args
 
@@ -43,7 +46,7 @@ def train(settings: Config, args: Namespace) -> None:
     if args.dry_run:
         dry_run(settings, args.weights)
     else:
-        run(settings, resume=args.resume, fresh=args.fresh, weights=args.weights, recipe=args.config)
+        run(settings, resume=bool(args.resume), fresh=args.fresh, weights=args.weights, recipe=args.config)
 
 
 def main() -> None:

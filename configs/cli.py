@@ -99,6 +99,34 @@ def is_setting(word: str) -> bool:
     return bool(equals) and "/" not in key and not os.path.lexists(word)
 
 
+def take_network(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str | None:
+    """Return the network that the command line names, as a word or by --weights; leave the settings in overrides."""
+    words = [word for word in args.overrides if not is_setting(word)]
+    args.overrides = list(filter(is_setting, args.overrides))
+    networks = words + ([args.weights] if args.weights else [])
+    if len(networks) > 1:
+        parser.error(f"{', '.join(networks)}: name one network")
+    return networks[0] if networks else None
+
+
+def resolve_resume(args: argparse.Namespace) -> None:
+    """Take the recipe, name and place of the run from `--resume RUN`, if that is a run's folder or a file in it."""
+    if not isinstance(args.resume, str):
+        return
+    if is_setting(args.resume):  # `--resume train.epochs=9`
+        args.overrides.insert(0, args.resume)
+        return
+    run = run_folder(Path(args.resume))
+    args.config = args.config or str(run)
+    args.overrides += [f"train.runs={run.parent}", f"train.name={run.name}"]
+
+
+def run_folder(path: Path) -> Path:
+    """Return the run's folder that holds `path`, a checkpoint or weights of the run; the path itself if it is none."""
+    candidates = [path, path.parent, path.parent.parent]
+    return next((folder for folder in candidates if (folder / "config.yaml").is_file()), path).absolute()
+
+
 def recipe_of(args: argparse.Namespace) -> Config | None:
     """Load the recipe of --config, or return None without one. Exits with code 2 if it or an override is wrong."""
     try:

@@ -1,9 +1,10 @@
 """Export a network to a file, and keep the file only if it computes what the network computes.
 
-    python tools/export.py --weights runs/x/best.pt --format onnx [--precision fp16] [--uint8] [--out FILE]
+    python tools/export.py runs/NAME --format onnx [--precision fp16] [--uint8] [--out FILE]
 
-The file takes any batch size and holds the class names, settings and origin of the network;
-`engine.inference.exported.open_exported` opens it. Exit code 2 for user errors, and if no file was kept.
+NETWORK is a run's folder or a file of weights. The exported file takes any batch size and holds the class names,
+settings and origin of the network; `engine.inference.exported.open_exported` opens it. Exit code 2 for user errors, and
+if no file was kept.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from engine.outputs import add_force_argument
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = cli.Parser(prog="export.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", "-w", metavar="FILE", required=True, help="weights of any known format")
+    parser.add_argument("--weights", "-w", metavar="FILE", help="the same as NETWORK")
     parser.add_argument("--format", choices=ENDINGS, required=True)
     parser.add_argument(
         "--out", type=cli.output_file, metavar="FILE", help="default: next to the weights, under their name"
@@ -46,9 +47,13 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--config", "-c", metavar="RECIPE", help="for weights without stored settings")
     parser.add_argument(
-        "overrides", nargs="*", metavar="section.key=value", help="settings that replace the stored ones"
+        "overrides", nargs="*", metavar="NETWORK", help="or section.key=value: settings that replace the stored ones"
     )
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    args.weights = cli.take_network(parser, args)
+    if not args.weights:
+        parser.error("no network given; name a run's folder such as runs/NAME, or a file of weights")
+    return args
 
 
 def main() -> int:

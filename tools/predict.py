@@ -33,7 +33,12 @@ def arguments() -> Namespace:
         metavar="SOURCE",
         help="a video, a folder, a glob, a .txt or .list of paths, - for paths on stdin; or section.key=value",
     )
-    parser.add_argument("--weights", "-w", metavar="FILE", help="required: a checkpoint, or what tools/export.py wrote")
+    parser.add_argument(
+        "--weights",
+        "-w",
+        metavar="NETWORK",
+        help="required: a run's folder, a checkpoint, or a file of tools/export.py",
+    )
     parser.add_argument("--config", "-c", metavar="RECIPE", help="for weights that hold no settings")
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to report a video (%(default)s)")
     parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write a line of JSON for each video")
@@ -59,7 +64,7 @@ def arguments() -> Namespace:
 def _problems(args: Namespace) -> Iterator[str]:
     """Yield a message for each thing that is wrong with the command line."""
     if not args.weights:
-        yield "--weights: required; the file of a network, such as runs/NAME/best.pt"
+        yield "--weights: required; a run's folder such as runs/NAME, or the file of a network"
     if not args.sources:
         yield "no video given; name files, folders, globs or lists of paths, or give paths on stdin with -"
     if args.stride is not None and args.sliding is None:

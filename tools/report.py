@@ -20,14 +20,14 @@ from engine import outputs
 def main() -> int:
     exits.exit_quietly_until_started()
     parser = cli.Parser(prog="report.py", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder that train.py wrote")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or a file in it")
     outputs.add_force_argument(parser)
     args = parser.parse_args()
     from engine import program
     from engine.runs import report
 
     def work() -> None:
-        for folder in args.runs:
+        for folder in map(cli.run_folder, args.runs):
             print(report.write(folder, outputs.Outputs(force=args.force)))
 
     return program.run("report.py", work)

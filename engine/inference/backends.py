@@ -8,10 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -19,22 +17,13 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from configs import ConfigError
+from engine.inference.library import Run, library
 from engine.inference.metadata import ExportMetadata
+from engine.inference.tensorrt import open_engine
 from models import CheckpointError
 
-Run = Callable[..., tuple[Tensor, ...]]
 logger = logging.getLogger(__name__)
 METADATA = "card.json"  # the name of the metadata in an archive of torch.export
-
-
-def library(name: str, install: str = "-e .[export]") -> ModuleType:
-    """Import an optional library. Raises ConfigError, with what pip has to `install`, if it is missing."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ConfigError(
-            f"{name}: needed for this, and cannot be imported ({error}); pip install {install}"
-        ) from error
 
 
 def open_onnx(path: Path, device: str) -> tuple[ExportMetadata, Run]:
@@ -135,4 +124,4 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-OPENERS = {".onnx": open_onnx, ".pt2": open_pt2}
+OPENERS = {".onnx": open_onnx, ".pt2": open_pt2, ".engine": open_engine}

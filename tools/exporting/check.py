@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from engine.inference.exported import ExportedNetwork, open_exported
 from engine.inference.metadata import ExportMetadata, Precision
 from engine.inference.saved_model import SavedModel, load_saved_model
+from engine.inference.tensorrt import load_engine
 from engine.runtime import exact_fp32
 from models import CheckpointError
-from tools.exporting.tensorrt import open_engine
 
 BATCHES = (1, 2, 5)  # tracing used 2
 STREAMED = 8  # frames of a stream
@@ -48,7 +48,7 @@ def reopen(path: Path, metadata: ExportMetadata, device: str) -> ExportedNetwork
         model = load_saved_model(path).model
         return ExportedNetwork(path, "cpu", metadata, lambda clip: (model(clip),))
     if path.suffix == ".engine":
-        return ExportedNetwork(path, device, metadata, open_engine(path))
+        return ExportedNetwork(path, device, metadata, load_engine(path))
     return open_exported(path, device)
 
 

@@ -13,6 +13,7 @@ from engine.inference.metadata import ENDINGS, ExportMetadata
 from engine.inference.saved_model import SavedModel, load_saved_model
 from engine.outputs import Outputs
 from engine.runs.environment import environment
+from engine.runs.find import network_file
 from models import Streaming
 from tools.exporting.check import check, reopen
 from tools.exporting.formats import write_onnx, write_package, write_program, write_safetensors
@@ -30,7 +31,8 @@ WRITERS = {
 def export(args: argparse.Namespace) -> None:
     """Export the weights that the command line names. Raises ConfigError or CheckpointError if no file was kept."""
     suffix = ENDINGS[args.format]
-    path = args.out or Path(args.weights).with_suffix(suffix)
+    args.weights = network_file(args.weights)
+    path = args.out or args.weights.with_suffix(suffix)
     refuse(args, path, suffix)
     metadata_file = Path(f"{path}.json")  # of an engine, which cannot hold metadata
     files = [path, metadata_file] if args.format == "tensorrt" else [path]
@@ -90,9 +92,7 @@ def describe_file(path: Path, metadata: ExportMetadata) -> str:
         shape, values = f"float32 [{outer}, 3, {pictures}]", f"(RGB / 255 - {mean}) / {std}"
     kept = f", cache_0 to cache_{len(metadata.caches) - 1}, at first zeros" if metadata.online else ""
     given = ", next_cache_0 ..., the caches for the next frame" if metadata.online else ""
-    command = f"trtexec --loadEngine={path}"
-    if path.suffix != ".engine":
-        command = f"python tools/predict.py VIDEO --weights {path}{' --online' if metadata.online else ''}"
+    command = f"python tools/predict.py VIDEO --weights {path}{' --online' if metadata.online else ''}"
     return (
         f"{path}: {path.stat().st_size / 1e6:.1f} MB, {metadata.precision} inside\n"
         f"  in   {'frame' if metadata.online else 'clip'} {shape}, {values}{kept}\n"

@@ -10,7 +10,8 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from configs import ConfigError
-from engine.inference.backends import METADATA, library
+from engine.inference.backends import METADATA
+from engine.inference.library import library
 from engine.inference.metadata import ExportMetadata
 from engine.inference.saved_model import SavedModel
 from tools.exporting.network import DTYPES, ClipNetwork, StreamNetwork

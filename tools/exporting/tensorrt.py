@@ -1,4 +1,4 @@
-"""TensorRT engines: built from the ONNX form on the GPU that will run them, and checked there.
+"""Build TensorRT engines from the ONNX form on the GPU that will run them, and checked there.
 
 Written for TensorRT 10 and 11 from their documentation; not yet run on a machine that has them.
 """
@@ -8,11 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-import torch
-from torch import Tensor
-
 from configs import ConfigError
-from engine.inference.backends import Run, library
+from engine.inference.library import library
 from engine.inference.metadata import ExportMetadata
 from engine.inference.saved_model import SavedModel
 from models import CheckpointError
@@ -53,27 +50,3 @@ def _build(tensorrt: ModuleType, onnx: Path) -> bytes:
     if engine is None:
         raise CheckpointError("TensorRT did not build an engine; its messages above give the reason")
     return bytes(engine)
-
-
-def open_engine(path: Path) -> Run:
-    """Open an engine as a function of tensors."""
-    tensorrt = library("tensorrt", "tensorrt")
-    engine = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING)).deserialize_cuda_engine(path.read_bytes())
-    context = engine.create_execution_context()
-    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    inputs = [name for name in names if engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT]
-    outputs = [name for name in names if name not in inputs]
-
-    def run(*given: Tensor) -> tuple[Tensor, ...]:
-        tensors = {name: tensor.cuda().contiguous() for name, tensor in zip(inputs, given, strict=True)}
-        for name, tensor in tensors.items():
-            context.set_input_shape(name, tuple(tensor.shape))
-        tensors |= {name: torch.empty(tuple(context.get_tensor_shape(name)), device="cuda") for name in outputs}
-        for name, tensor in tensors.items():
-            context.set_tensor_address(name, tensor.data_ptr())
-        stream = torch.cuda.current_stream()
-        context.execute_async_v3(stream.cuda_stream)
-        stream.synchronize()
-        return tuple(tensors[name] for name in outputs)
-
-    return run

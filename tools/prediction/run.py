@@ -25,6 +25,7 @@ from engine.inference.network import Network, open_network
 from engine.inference.predict import predict
 from engine.inference.stream import predict_stream
 from engine.outputs import Outputs
+from engine.runs.find import network_file
 from tools.prediction import inputs
 from tools.prediction.answer import of_parts, of_stream, of_video
 from tools.prediction.output import json_lines, show, table
@@ -37,10 +38,11 @@ ALL_DONE, NOTHING_DONE, SOME_DONE = 0, 2, 3
 def run(args: Namespace) -> int:
     """Predict every video, list those that failed, and return the exit code."""
     paths, failures = inputs.find(args.sources)
+    args.weights = network_file(args.weights)
     outputs = Outputs([*filter(os.path.isfile, args.sources), *paths, args.weights, args.config], args.force)
     outputs.check(*filter(None, (args.json, args.csv)))
     labelled = LabelledVideos(args.save_video, outputs) if args.save_video else None
-    network = open_network(args.weights, args.config, args.overrides)
+    network = open_network(str(args.weights), args.config, args.overrides)
     _, reason = wanted_in_graph(network.info.config, network.device)
     if reason:
         logger.info(f"data.decoder=auto decodes on the CPU: {reason}")

@@ -1,0 +1,23 @@
+"""Import the optional libraries that run exported files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+
+from torch import Tensor
+
+from configs import ConfigError
+
+Run = Callable[..., tuple[Tensor, ...]]  # inputs of an exported file -> its outputs
+
+
+def library(name: str, install: str = "-e .[export]") -> ModuleType:
+    """Import an optional library. Raises ConfigError, with what pip has to `install`, if it is missing."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"{name}: needed for this, and cannot be imported ({error}); pip install {install}"
+        ) from error

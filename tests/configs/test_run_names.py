@@ -1,0 +1,64 @@
+"""A run named by its folder, or by a file in it: as a recipe, to resume, and to evaluate or export."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import configs
+import train as training
+from configs import cli
+from tools import export
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = configs.load("demo", ["train.name=first", "train.epochs=7"])
+    (tmp_path / "runs" / "first" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "config.yaml").write_text(configs.to_yaml(config))
+    (tmp_path / "runs" / "first" / "best.pt").touch()
+    return Path("runs/first")
+
+
+def asked_for(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    args = training.arguments()
+    return cli.from_arguments(args), args
+
+
+def test_a_runs_folder_is_a_recipe(run):
+    assert configs.load(run) == configs.load(run / "config.yaml")
+
+
+@pytest.mark.parametrize("file", [".", "best.pt", "checkpoints/step-00000001.pt"])
+def test_a_run_is_resumed_by_its_folder_or_a_file_in_it_alone(run, monkeypatch, file):
+    (run / "checkpoints/step-00000001.pt").touch()
+    config, args = asked_for(monkeypatch, "--resume", str(run / file), "train.batch=16")
+    assert args.resume and (config.train.name, config.train.epochs, config.train.batch) == ("first", 7, 16)
+    assert Path(config.train.runs) == Path("runs").absolute()
+
+
+def test_a_copied_run_is_resumed_where_it_is(run, monkeypatch):
+    copy = run.rename("elsewhere")
+    config, _ = asked_for(monkeypatch, "--resume", str(copy))
+    assert Path(config.train.runs, config.train.name) == copy.absolute()
+
+
+def test_resume_without_a_run_and_before_a_setting_is_a_flag(monkeypatch):
+    config, args = asked_for(monkeypatch, "--config", "demo", "--resume", "train.epochs=9")
+    assert args.resume and config.train.epochs == 9
+    config, args = asked_for(monkeypatch, "--config", "demo", "train.epochs=9", "--resume")
+    assert args.resume and config.train.epochs == 9
+    assert not asked_for(monkeypatch, "--config", "demo")[1].resume
+
+
+def test_export_takes_a_network_as_a_word_or_by_a_flag(capsys):
+    words = ["--format", "onnx", "model.frames=4"]
+    for named in (["runs/first"], ["--weights", "runs/first"]):
+        args = export.arguments([*named, *words])
+        assert (args.weights, args.overrides) == ("runs/first", ["model.frames=4"])
+    for wrong, seen in (([], "no network given"), (["a", "--weights", "b"], "a, b: name one network")):
+        with pytest.raises(SystemExit):
+            export.arguments([*wrong, *words])
+        assert seen in capsys.readouterr().err
