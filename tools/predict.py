@@ -41,6 +41,9 @@ def arguments() -> Namespace:
     )
     parser.add_argument("--config", "-c", metavar="RECIPE", help="for weights that hold no settings")
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to report a video (%(default)s)")
+    parser.add_argument(
+        "--min-score", type=float, default=0.0, metavar="P", help='classes less likely than P (0 to 1) are "no action"'
+    )
     parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write a line of JSON for each video")
     parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write one line for each class reported")
     parser.add_argument("--save-video", type=Path, metavar="FOLDER", help="write copies with the predictions drawn in")
@@ -71,6 +74,8 @@ def _problems(args: Namespace) -> Iterator[str]:
         yield "--stride: is the distance between windows; give their length with --sliding"
     if args.online and args.sliding is not None:
         yield "--online: predicts frame by frame, --sliding by windows; choose one"
+    if not 0 <= args.min_score <= 1:
+        yield f"--min-score: {args.min_score:g} is not between 0 and 1"
     for flag in ("top_k", "sliding", "stride", "every", "smooth"):
         value = getattr(args, flag)
         if value is not None and not value > 0:

@@ -17,23 +17,36 @@ from engine.inference.network import Network
 from engine.inference.predict import ClassProbability, ClassScores, Prediction
 from engine.inference.stream import FramePrediction
 
+NO_ACTION = -1  # the label of a segment whose best class is below --min-score
 
-def of_video(network: Network, video: Video, predictions: Sequence[Prediction], top_k: int) -> dict:
+
+def of_video(
+    network: Network, video: Video, predictions: Sequence[Prediction], top_k: int, min_score: float = 0.0
+) -> dict:
     """Build the record of a video that was scored as a whole. Raises DataError if its file cannot be read any more."""
-    (window,) = _windows(network, video, predictions, top_k)
+    (window,) = _windows(network, video, predictions, top_k, min_score)
     return window | _about(network, video, _clips(network), predictions[0].ms)
 
 
-def of_parts(network: Network, video: Video, predictions: Sequence[Prediction], top_k: int) -> dict:
+def of_parts(
+    network: Network, video: Video, predictions: Sequence[Prediction], top_k: int, min_score: float = 0.0
+) -> dict:
     """Build the record of a video that was scored window by window. Raises DataError as `of_video`."""
-    windows = _windows(network, video, predictions, top_k)
+    windows = _windows(network, video, predictions, top_k, min_score)
     edge_W1 = edges(np.array([[window["start"], window["end"]] for window in windows]))
     ms = sum(prediction.ms for prediction in predictions)
     about = _about(network, video, _clips(network), ms)
-    return {"segments": _segments(network, edge_W1, predictions), "windows": windows, **about}
+    return {"segments": _segments(network, edge_W1, predictions, min_score), "windows": windows, **about}
 
 
-def of_stream(network: Network, video: Video, frames: Sequence[FramePrediction], views: dict, seconds: float) -> dict:
+def of_stream(
+    network: Network,
+    video: Video,
+    frames: Sequence[FramePrediction],
+    views: dict,
+    seconds: float,
+    min_score: float = 0.0,
+) -> dict:
     """Build the record of a video that was processed frame by frame in `seconds`. Raises DataError as `of_video`.
 
     The latency leaves out the first frame, in which libraries warm up, unless it is the only one.
@@ -42,7 +55,7 @@ def of_stream(network: Network, video: Video, frames: Sequence[FramePrediction],
     edge_W1 = np.append(time_F[[frame.frame for frame in frames]], container.duration(time_F, video.fps))
     p50, p99 = np.percentile([frame.ms for frame in frames[1:] or frames], [50, 99]).tolist()
     return {
-        "segments": _segments(network, edge_W1, frames),
+        "segments": _segments(network, edge_W1, frames, min_score),
         "frames": len(frames),
         "frames_per_s": round(len(frames) / seconds, 3),
         "latency_ms": {"p50": round(p50, 3), "p99": round(p99, 3)},
@@ -50,7 +63,9 @@ def of_stream(network: Network, video: Video, frames: Sequence[FramePrediction],
     }
 
 
-def _windows(network: Network, video: Video, predictions: Sequence[Prediction], top_k: int) -> list[dict]:
+def _windows(
+    network: Network, video: Video, predictions: Sequence[Prediction], top_k: int, min_score: float
+) -> list[dict]:
     time_F = container.frame_times(video)
     end_F = np.append(time_F[1:], container.duration(time_F, video.fps))
 
@@ -61,7 +76,7 @@ def _windows(network: Network, video: Video, predictions: Sequence[Prediction], 
         {
             "start": _rounded(time_F[first]),
             "end": _rounded(end_F[first + frames - 1]),
-            "top": [_named(network, guess) for guess in prediction.top(top_k)],
+            "top": _top(network, prediction, top_k, min_score),
             "clips": [clip(frames_T) for frames_T in prediction.frames_NT],
         }
         for prediction in predictions
@@ -69,9 +84,17 @@ def _windows(network: Network, video: Video, predictions: Sequence[Prediction], 
     ]
 
 
-def _segments(network: Network, edge_W1: np.ndarray, scores: Sequence[ClassScores]) -> list[dict]:
+def _top(network: Network, prediction: ClassScores, top_k: int, min_score: float) -> list[dict]:
+    """Return the best classes that reach `min_score`, or `no action` with the probability of the best one."""
+    likely = [guess for guess in prediction.top(top_k) if guess.probability >= min_score]
+    return [_named(network, guess) for guess in likely or [ClassProbability(NO_ACTION, prediction.best.probability)]]
+
+
+def _segments(network: Network, edge_W1: np.ndarray, scores: Sequence[ClassScores], min_score: float) -> list[dict]:
     """Return the segments of equal best class; score w holds from `edge_W1[w]` to `edge_W1[w + 1]`."""
-    label_W, probability_W = zip(*(score.best for score in scores), strict=True)
+    best_W = [score.best for score in scores]
+    label_W = [best.label if best.probability >= min_score else NO_ACTION for best in best_W]
+    probability_W = [best.probability for best in best_W]
     return [
         {"start": _rounded(start), "end": _rounded(end), **_named(network, ClassProbability(label, probability))}
         for start, end, label, probability in segments(edge_W1, label_W, probability_W)
@@ -96,7 +119,8 @@ def _clips(network: Network) -> dict:
 
 
 def _named(network: Network, guess: ClassProbability) -> dict:
-    return {"label": guess.label, "name": network.info.name(guess.label), "probability": guess.probability}
+    name = "no action" if guess.label == NO_ACTION else network.info.name(guess.label)
+    return {"label": guess.label, "name": name, "probability": guess.probability}
 
 
 def _rounded(seconds: float) -> float:

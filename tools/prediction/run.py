@@ -108,7 +108,7 @@ class Answering:
         for found in predict(self.network, catalog, self._windows(catalog), self.bad):
             row = found[0].window.row
             with self._reason(catalog, row):
-                yield row, make(self.network, catalog.video(row), found, self.args.top_k)
+                yield row, make(self.network, catalog.video(row), found, self.args.top_k, self.args.min_score)
 
     def _streamed(self, catalog: Catalog) -> Iterator[Answer]:
         """Predict each video frame by frame."""
@@ -118,7 +118,7 @@ class Answering:
                 start = time.perf_counter()
                 frames = predict_stream(self.network, self._step, catalog, row, **how)
                 seconds = time.perf_counter() - start
-                yield row, of_stream(self.network, catalog.video(row), frames, how, seconds)
+                yield row, of_stream(self.network, catalog.video(row), frames, how, seconds, self.args.min_score)
 
     def _windows(self, catalog: Catalog) -> list[Window]:
         """Return the windows to score: each whole video, or one window after the other."""

@@ -246,6 +246,23 @@ def test_an_interrupted_job_keeps_what_it_has_answered(folder, run, tmp_path, mo
     assert [Path(json.loads(line)["path"]).name for line in (tmp_path / "o.jsonl").open()] == ["a.mp4"]
 
 
+def test_what_no_class_reaches_is_no_action(folder, run, tmp_path):
+    video, json_file = folder / "videos" / "c.avi", tmp_path / "o.jsonl"
+    certain = json.loads(json_file.read_text())["top"][0] if run(video, "--json", json_file)[0] == 0 else None
+    code, shown, _ = run(video, "--json", json_file, "--csv", tmp_path / "o.csv", "--min-score", "1")
+    assert code == 0 and "no action" in shown and NAMES[0] not in shown
+    nothing = {"label": -1, "name": "no action", "probability": certain["probability"]}
+    assert json.loads(json_file.read_text())["top"] == [nothing]
+    assert ",1,-1,no action," in (tmp_path / "o.csv").read_text()
+    below = certain["probability"] - 0.01
+    run(video, "--json", json_file, "--min-score", below)
+    assert json.loads(json_file.read_text())["top"] == [certain]
+    run(video, "--json", json_file, "--min-score", "1", "--sliding", "0.2")
+    timeline = json.loads(json_file.read_text())
+    assert [segment["name"] for segment in timeline["segments"]] == ["no action"]
+    assert {window["top"][0]["label"] for window in timeline["windows"]} == {-1}
+
+
 def test_settings_of_the_machine_that_trained_are_not_taken_over(folder, tmp_path):
     content = torch.load(folder / "best.pt")
     content["config"] |= {"runtime.device": "cuda", "data.decoder": "nvdec", "runtime.threads": 64}
