@@ -27,6 +27,7 @@ START = timedelta(minutes=10)  # for all ranks to be started
 NO_LIMIT = timedelta(hours=24)  # of torch's own; `watch` ends waits, and knows which rank is to blame
 GLOO_SAYS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
 
+OTHER_LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")  # srun, mpirun
 LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 Result = TypeVar("Result")
@@ -142,6 +143,13 @@ def _launched() -> bool:
         raise ConfigError(
             f"environment: {', '.join(present)} set but not {', '.join(missing)}; "
             f"start several processes with torchrun, or unset {', '.join(present)} to run one"
+        )
+    tasks = {name: os.environ[name] for name in OTHER_LAUNCHERS if os.environ.get(name, "1") != "1"}
+    for name, number in tasks.items() if not present else ():
+        raise ConfigError(
+            f"environment: {name}={number}: each of {number} tasks would train by itself; start one torchrun a node, "
+            "such as: srun --ntasks-per-node 1 torchrun --nnodes $SLURM_NNODES --nproc-per-node GPUS "
+            "--rdzv-backend c10d --rdzv-endpoint FIRST_NODE:29500 train.py ...; see docs/multi_node.md"
         )
     return bool(present)
 

@@ -162,3 +162,16 @@ def test_a_half_set_environment_is_an_error_that_says_what_is_missing(monkeypatc
         distributed.processes("cpu"),
     ):
         pass
+
+
+@pytest.mark.parametrize("name", distributed.OTHER_LAUNCHERS)
+def test_several_tasks_without_torchrun_are_refused_with_the_command_that_works(monkeypatch, name):
+    monkeypatch.setenv(name, "4")
+    with (
+        pytest.raises(ConfigError, match=f"{name}=4: .* srun --ntasks-per-node 1 torchrun"),
+        distributed.processes("cpu"),
+    ):
+        pass
+    monkeypatch.setenv(name, "1")
+    with distributed.processes("cpu"):
+        assert distributed.world_size() == 1

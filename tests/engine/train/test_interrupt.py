@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 from unittest import mock
@@ -10,26 +12,51 @@ import pytest
 import torch
 
 import eval as evaluation
-from engine import distributed, loaders
+from engine import distributed, loaders, watch
 from engine.inference.evaluated import EvaluatedNetwork
-from engine.train.interrupt import Interrupt
+from engine.train.interrupt import SIGNALS, TRAINING, Interrupt
 from models import build_model
 from tests.support import tiny
+from tests.support.paths import ROOT
 
 
-def test_a_signal_stops_training_at_the_next_step(capfd):
-    with Interrupt() as interrupt:
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_stops_training_at_the_next_step(capfd, number):
+    with watch.doing(TRAINING, stage=True), Interrupt() as interrupt:
         assert not interrupt.agreed(1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         assert interrupt.agreed(2)
-    assert interrupt.reason == "SIGTERM"
+        interrupt.close()
+    assert interrupt.reason == number.name
     said = capfd.readouterr().err
-    assert said.startswith("SIGTERM: stopping after this step, ") and said.count("\n") == 1
+    assert said.startswith(f"{number.name}: stopping after this step, ") and said.count("\n") == 1
+
+
+HANGING = """
+import ctypes, sys
+from engine import watch
+from engine.train.interrupt import SIGNALS, TRAINING, Interrupt
+with Interrupt(lambda state, reason: print(state, reason, flush=True)):
+    with watch.doing(sys.argv[1], stage=True):
+        print("hangs", flush=True)
+        while True:
+            ctypes.CDLL(None).sleep(600)
+"""
+
+
+def test_a_signal_ends_a_run_that_does_not_train_though_its_main_thread_hangs():
+    """The main thread waits in C, as in a collective: Python's own handlers do not run then."""
+    command = [sys.executable, "-c", HANGING, "evaluating"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "hangs\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.read() == "preempted SIGTERM\n"
+    assert process.wait() == 0
 
 
 def test_only_the_first_rank_says_that_it_was_asked_to_stop(monkeypatch, capfd):
     monkeypatch.setattr(distributed, "rank", lambda: 1)
-    with Interrupt():
+    with watch.doing(TRAINING, stage=True), Interrupt():
         os.kill(os.getpid(), signal.SIGTERM)
     assert capfd.readouterr().err == ""
 

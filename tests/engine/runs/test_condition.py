@@ -1,0 +1,64 @@
+"""Runs that are alive, stalled, dead, finished, and folders that hold none."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from engine.runs.condition import condition, resume_command
+from engine.runs.run_folder import RunFolder
+from tests.support.paths import ROOT
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunFolder(tmp_path / "a run")
+    run.status.update(state="running", step=7, phase="training")
+    return run
+
+
+def written(run, seconds_ago):
+    """Date the status of a run back."""
+    file = run.folder / "status.json"
+    time = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat(timespec="seconds")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "time": time}))
+
+
+def test_a_run_whose_heart_beats_is_alive(run):
+    found = condition(run.folder)
+    assert found.state == "alive" and "step 7, training" in found.text
+
+
+def test_a_run_that_holds_its_lock_and_writes_nothing_is_stalled(run):
+    written(run, 600)
+    found = condition(run.folder)
+    assert found.state == "stalled" and "written 10m00 ago" in found.text
+
+
+def test_a_run_whose_lock_is_free_is_dead_with_the_command_that_continues_it(run):
+    (run.folder / "command.txt").write_text("2026-01-01T00:00:00+00:00  train.py --config 'my recipe.yaml' --fresh\n")
+    run.close()
+    found = condition(run.folder)
+    assert found.state == "dead" and found.text.startswith("dead: it ended without a word; step 7")
+    assert found.text.endswith("continue: train.py --config 'my recipe.yaml' --resume")
+
+
+def test_a_run_that_failed_says_why_and_one_that_finished_that_it_did(run):
+    run.status.update(state="failed", reason="rank 1: no")
+    run.close()
+    assert condition(run.folder).text.startswith("failed (rank 1: no); ")
+    run.status.update(state="finished")
+    assert condition(run.folder) == ("finished", "finished at step 7")
+
+
+def test_a_folder_without_a_run_is_no_run(tmp_path):
+    assert condition(tmp_path).state == "none"
+    assert resume_command(tmp_path) == "train.py --config RECIPE --resume"
+
+
+def test_the_worst_run_gives_the_exit_code(run):
+    run.close()
+    ended = subprocess.run([sys.executable, "tools/status.py", run.folder, "/tmp"], cwd=ROOT, capture_output=True)
+    assert ended.returncode == 4 and ended.stdout.count(b"\n") == 2
