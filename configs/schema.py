@@ -70,6 +70,9 @@ class Config:
             yield "train.partial_bn", "would keep new non-local blocks at zero, where they start; set it to false"
         if self.train.partial_bn and self.runtime.batchnorm == "apex":
             yield "train.partial_bn", "apex's batch norms cannot be kept as they are; set runtime.batchnorm=torch"
+        for setting in ("sync_bn", "precise_bn"):
+            if getattr(self.train, setting) and self.runtime.batchnorm == "apex":
+                yield f"train.{setting}", "is not for apex's batch norms; set runtime.batchnorm=torch"
 
     def _flipping_problems(self) -> Iterator[Problem]:
         pairs = self.clip.flip_pairs

@@ -209,6 +209,23 @@ def all_sum(numbers: Tensor) -> Tensor:
     return numbers
 
 
+def differentiable_sum(numbers: Tensor) -> Tensor:
+    """Sum a tensor over the ranks on its own device; its gradient is the sum of all ranks' gradients."""
+    return _Sum.apply(numbers) if world_size() > 1 else numbers
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, numbers: Tensor) -> Tensor:
+        total = numbers.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradient)
+
+
 def any_rank(flag: bool) -> bool:
     """Return True if `flag` is set on at least one rank."""
     return flag if world_size() == 1 else bool(all_sum(torch.tensor(int(flag))))

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs.schema import Model
+from models import recompute
 from models.backbones import build_parts
+
+STAGES = ("layer1", "layer2", "layer3", "layer4", "features")  # parts of a backbone that are sequences of blocks
 
 
 class Recognizer(nn.Module):
@@ -27,6 +30,7 @@ class Recognizer(nn.Module):
         for name, part in parts.items():
             self.add_module(name, part)
         self.frozen_norms: list[nn.Module] = []
+        self.recompute_blocks = False  # in the backward pass, to save memory
         self._temporal_parts = [part for part in self.modules() if hasattr(part, "frames")]
         (classifier,) = (part for part in parts[self.head].modules() if isinstance(part, nn.Linear))
         nn.init.normal_(classifier.weight, std=settings.fc_std)
@@ -66,7 +70,9 @@ class Recognizer(nn.Module):
             part.frames = clips_BTCHW.shape[1]  # N = B * T alone does not tell T
         x_NCHW = clips_BTCHW.flatten(0, 1)  # a view: clips in NHWC memory become channels_last frames
         for name in self.trunk:
-            x_NCHW = getattr(self, name)(x_NCHW)
+            part = getattr(self, name)
+            staged = name in STAGES and self.recompute_blocks and recompute.is_needed(self)
+            x_NCHW = recompute.run_blocks(part, x_NCHW) if staged else part(x_NCHW)
         return x_NCHW.mean((2, 3)).unflatten(0, clips_BTCHW.shape[:2])
 
     def _classify(self, features: Tensor) -> Tensor:

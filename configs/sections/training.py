@@ -72,6 +72,12 @@ class Train:
     """Alpha of CutMix; 0: no CutMix. If both are set, one of the two is chosen for each batch."""
     ema: float = 0.0
     """Decay of the running average of the weights, which is then evaluated and kept as the best; 0: none."""
+    sync_bn: bool = False
+    """Take the statistics of batch norms over the clips of all ranks, for few clips on each."""
+    precise_bn: int = 0
+    """Batches per rank from which the statistics of batch norms are computed anew before an evaluation, every
+    precise_bn_every epochs and at the end; 0: evaluate with the running averages."""
+    precise_bn_every: int = 5
     partial_bn: bool = False
     """Freeze statistics, weights and biases of all batch norms but the first, as MIT does on UCF101."""
     seed: int = 0
@@ -86,7 +92,9 @@ class Train:
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, epochs=1, batch=1, seed=0, log_every=1, eval_every=0, checkpoint_every=1, keep=2)
-        yield from at_least(self, accumulate=1, mixup=0, cutmix=0)
+        yield from at_least(self, accumulate=1, mixup=0, cutmix=0, precise_bn=0, precise_bn_every=1)
+        if self.sync_bn and self.partial_bn:
+            yield "sync_bn", "train.partial_bn freezes the statistics that it would synchronize; set one to false"
         if not 0 <= self.ema < 1:
             yield "ema", f"{self.ema:g} is not at least 0 and below 1"
         if self.name in ("", ".", "..") or "/" in str(self.name):
@@ -103,6 +111,9 @@ class Runtime:
     channels_last: bool = True
     batchnorm: Literal["torch", "apex"] = "torch"
     """`apex`: NVIDIA's, fused with the ReLUs and additions after them, if installed; fp16 without compile."""
+    recompute: bool = False
+    """Compute the activations of residual blocks again in the backward pass instead of keeping them (activation
+    checkpointing): much less memory, about a third more computation, the same results."""
     compile: Literal["auto", "on", "off"] = "auto"
     threads: int | Literal["auto"] = "auto"
     """Threads per rank that cut and decode; `auto`: this rank's share of the cores."""
@@ -114,3 +125,5 @@ class Runtime:
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, threads=1, prefetch=1, timeout=1)
+        if self.recompute and self.compile == "on":
+            yield "recompute", "a compiled network decides itself what it keeps; set runtime.compile=off"

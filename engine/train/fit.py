@@ -90,10 +90,15 @@ class Trainer:
         watch.progress(self.training.step)
 
     def end_epoch(self) -> None:
-        """Save and evaluate, if due; save first, so that a failing evaluation does not cost the epoch."""
+        """Save and evaluate, if due; save first, so that a failing evaluation does not cost the epoch.
+
+        After a resumption at an epoch's end, precise statistics of batch norms are computed once more: the same.
+        """
         training, train = self.training, self.training.config.train
         epoch, last = training.step // training.steps_per_epoch, training.step == training.total_steps
         with self.clock.pause():
+            if train.precise_bn and (last or epoch % train.precise_bn_every == 0):
+                training.make_norms_precise()
             if (last or epoch % train.checkpoint_every == 0) and self.saved != training.step:
                 self.save(final=last)
             if training.val_loader and (last or (train.eval_every and epoch % train.eval_every == 0)):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -18,7 +20,7 @@ from engine import distributed, loaders, runtime
 from engine.classes import fit_classifier
 from engine.runs import checkpoint
 from engine.runs.environment import environment
-from engine.train import optim
+from engine.train import norms, optim
 from engine.train.optim import EmaWeights
 from engine.train.step import StepSettings, Tally, make_step_settings, train_step
 from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights, shift_step
@@ -67,6 +69,16 @@ class Training:
             self.average.update(self.step)
         self.step += 1
         return grad_norm
+
+    def make_norms_precise(self) -> None:
+        """Compute the statistics of the batch norms anew over this epoch's first batches (train.precise_bn)."""
+        epoch = max(self.step - 1, 0) // self.steps_per_epoch
+        runtime.seed_step(self.config.train.seed, self.step, distributed.rank())
+        with closing(self.train_loader.epoch(epoch)) as batches:
+            mixed = (self.step_settings.mix(batch)[0].clips_BTCHW for batch in batches)
+            clips = islice(mixed, self.config.train.precise_bn)
+            number = norms.make_precise(self.eval_model, clips, self.step_settings.autocast)
+        logger.info(f"statistics of batch norms computed anew over {number} batches a rank (train.precise_bn)")
 
     def weights(self) -> dict:
         """Return what evaluation and prediction need; `engine/inference/saved_model.py` reads it."""
@@ -144,7 +156,10 @@ def build(
         distributed.on_every_rank(lambda: fit_classifier(model, source, names, whole=bool(weights)))
     if config.train.partial_bn:
         model.freeze_norms()
+    model.recompute_blocks = config.runtime.recompute
     model = runtime.place(model, config.runtime, device)
+    if config.train.sync_bn:
+        model = norms.synchronize(model, device)
     average = EmaWeights(model, config.train.ema) if config.train.ema else None
     ddp_model = distributed.wrap(model)
     rules = optim.for_batch(config.optim, config.train.batch)

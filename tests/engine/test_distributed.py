@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(folder):
     """What two ranks find. (TORCH_DISTRIBUTED_DEBUG=DETAIL would compare all exchanges, but torch 2.15 dies of it.)"""
-    return found_by(2, folder, "exchange", "evaluation", "steps", "resumption")
+    return found_by(2, folder, "exchange", "evaluation", "steps", "sync_norms", "resumption")
 
 
 def test_integers_are_summed_exactly(found):
@@ -68,6 +68,16 @@ def test_two_ranks_in_two_parts_each_take_the_steps_of_one(found):
     alone, both = two_ranks.steps(parts=1), found["steps"]
     torch.testing.assert_close(torch.tensor(both["weight"]), torch.tensor(alone["weight"]))
     assert both["tally"] == pytest.approx(alone["tally"], rel=1e-5)
+
+
+def test_synchronized_batch_norms_train_on_two_ranks_as_on_one(found):
+    """Of one rank they are torch's own."""
+    alone, both = two_ranks.sync_norms(), found["sync_norms"]
+    for name, value in alone["stepped"].items():
+        torch.testing.assert_close(
+            torch.tensor(both["stepped"][name]), torch.tensor(value), atol=2e-6, rtol=1e-4, msg=name
+        )
+    torch.testing.assert_close(torch.tensor(both["precise"]), torch.tensor(alone["precise"]), atol=1e-6, rtol=1e-4)
 
 
 def test_a_signal_to_one_rank_stops_both_at_the_same_step(found):

@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from dali_pipes.batch import Batch, Shard
 from engine import distributed
 from engine.evaluation.evaluate import evaluate
 from engine.evaluation.scores import ScoreCollector
-from engine.train import optim
+from engine.train import norms, optim
 from engine.train.step import StepSettings, Tally, label_loss, no_mixing, train_step
 from models import build_model
 from tests.support import tiny
@@ -138,6 +140,27 @@ def steps(folder=None, parts=2):
             tally,
         )
     return {"weight": model[1].weight.tolist(), "tally": distributed.all_sum(tally.read()).tolist()}
+
+
+def sync_norms(folder=None):
+    """Two steps of a network whose batch norms see the clips of all ranks; then precise statistics; what it ends with.
+
+    Clips of a rank are its share of the same four.
+    """
+    torch.manual_seed(0)
+    model = norms.synchronize(build_model(replace(tiny.config().model, dropout=0)), CPU).train()
+    optimizer, ddp_model = optim.make_optimizer(model, Optim(lr=0.01)), distributed.wrap(model)
+    ranks, generator = distributed.world_size(), torch.Generator().manual_seed(1)
+    mine = slice(distributed.rank() * 4 // ranks, (distributed.rank() + 1) * 4 // ranks)
+    batches = [torch.randn(4, 2, 3, 32, 32, generator=generator) for _ in range(2)]
+    label_B = torch.arange(4) % 3
+    for clips_BTCHW in batches:
+        torch.nn.functional.cross_entropy(ddp_model(clips_BTCHW[mine]), label_B[mine]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    stepped = {name: value.tolist() for name, value in model.state_dict().items() if name.startswith(("bn1", "layer4"))}
+    norms.make_precise(model, [clips_BTCHW[mine] for clips_BTCHW in batches], nullcontext)
+    return {"stepped": stepped, "precise": [model.bn1.running_mean.tolist(), model.bn1.running_var.tolist()]}
 
 
 def run(folder, *, terminated_before=None, killed_before=None):

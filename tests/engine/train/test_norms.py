@@ -1,0 +1,71 @@
+"""Batch norms in training: precise statistics before an evaluation. For several ranks see test_distributed.py."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+
+from configs import ConfigError, load
+from engine.train.norms import make_precise
+from tests.support import tiny
+
+
+def test_precise_statistics_are_the_mean_over_the_batches():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3))
+    nn.init.constant_(model[0].running_mean, 7)
+    batches = [torch.randn(4, 2, 5, 5) * number for number in (1, 2, 3)]
+    seen = [model[0](batch) for batch in batches]  # leaves running averages behind
+    counted = model[0].num_batches_tracked.clone()
+    assert make_precise(model, iter(batches), nullcontext) == 3
+    for norm, inputs in ((model[0], batches), (model[2], [model[1](x) for x in seen])):
+        means = torch.stack([x.mean((0, 2, 3)) for x in inputs]).mean(0)
+        variances = torch.stack([x.var((0, 2, 3)) for x in inputs]).mean(0)
+        torch.testing.assert_close(norm.running_mean, means, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(norm.running_var, variances, atol=1e-5, rtol=1e-5)
+        assert norm.momentum == 0.1
+    assert model[0].num_batches_tracked == counted
+
+
+def run(folder, *, epochs, stop=None, **train):
+    """What is under way at the end of a run that makes its statistics precise at each second epoch and the end."""
+    train = {"precise_bn": 2, "precise_bn_every": 2, **train}
+    settings = tiny.config(train={"runs": str(folder), "epochs": epochs, **train})
+    loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
+    finished, under_way = tiny.go_on(settings, loaders)
+    assert finished
+    return under_way, loaders["train"].epochs
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_a_run_makes_its_statistics_precise_when_due(tmp_path, ema, caplog):
+    under_way, epochs = run(tmp_path, epochs=3, ema=ema)
+    assert epochs == [(0, 0), (1, 0), (1, 0), (2, 0), (2, 0)]
+    assert sum("computed anew over 2 batches a rank" in line for line in caplog.messages) == 2
+    plain, _ = run(tmp_path / "plain", epochs=3, ema=ema, precise_bn=0)
+    evaluated, without = under_way.eval_model, plain.eval_model
+    assert not torch.allclose(evaluated.bn1.running_mean, without.bn1.running_mean)
+    assert torch.equal(under_way.model.fc.weight, plain.model.fc.weight)  # training reads no statistics
+
+
+def test_a_run_that_goes_on_has_the_same_statistics(tmp_path):
+    whole, _ = run(tmp_path / "whole", epochs=4)
+    run(tmp_path / "parts", epochs=2)
+    resumed, _ = run(tmp_path / "parts", epochs=4)
+    expected, found = whole.model.state_dict(), resumed.model.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["train.sync_bn=true", "train.partial_bn=true"],
+        ["train.sync_bn=true", "runtime.batchnorm=apex"],
+        ["train.precise_bn=200", "runtime.batchnorm=apex"],
+        ["runtime.recompute=true", "runtime.compile=on"],
+    ],
+)
+def test_what_does_not_go_together_is_named(settings):
+    with pytest.raises(ConfigError, match=settings[0].partition("=")[0].replace(".", r"\.")):
+        load("tsm_k400_nhwc", settings)
