@@ -29,7 +29,13 @@ FLOORS = {  # inside a package, lowest first: a floor imports from those below i
         {"feed", "synthetic"},
         {"loader"},
     ),
-    "models": ({"errors", "recompute", "shift"}, {"resnets"}, {"backbones"}, {"recognizer"}, {"cost", "streaming", "weights"}),
+    "models": (
+        {"errors", "recompute", "shift"},
+        {"resnets"},
+        {"backbones"},
+        {"recognizer"},
+        {"cost", "streaming", "weights"},
+    ),
     "engine": (
         {"apex", "classes", "compile_table", "exits", "files", "locks", "watch"},
         {"logs", "outputs"},
