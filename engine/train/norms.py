@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from engine import distributed
+from engine import distributed, watch
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
@@ -78,6 +78,7 @@ def make_precise(model: nn.Module, batches: Iterable[Tensor], autocast: Callable
     number = 0
     for clips_BTCHW in batches:
         number += 1
+        watch.progress()
         with autocast():
             model(clips_BTCHW)
     for norm, momentum, count in zip(norms, momenta, counts, strict=True):

@@ -16,7 +16,7 @@ import configs
 from configs import Config, ConfigError
 from dali_pipes import Batch, Loader
 from dali_pipes.device import clip_dtype
-from engine import distributed, loaders, runtime
+from engine import distributed, loaders, runtime, watch
 from engine.classes import fit_classifier
 from engine.runs import checkpoint
 from engine.runs.environment import environment
@@ -77,7 +77,8 @@ class Training:
         with closing(self.train_loader.epoch(epoch)) as batches:
             mixed = (self.step_settings.mix(batch)[0].clips_BTCHW for batch in batches)
             clips = islice(mixed, self.config.train.precise_bn)
-            number = norms.make_precise(self.eval_model, clips, self.step_settings.autocast)
+            with watch.doing("computing the statistics of batch norms"):
+                number = norms.make_precise(self.eval_model, clips, self.step_settings.autocast)
         logger.info(f"statistics of batch norms computed anew over {number} batches a rank (train.precise_bn)")
 
     def weights(self) -> dict:
