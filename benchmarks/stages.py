@@ -26,7 +26,7 @@ from dali_pipes import Batch
 from dali_pipes.cut import cutter
 from dali_pipes.feed.decoders import BLANK, Content
 from dali_pipes.feed.feeder import Feeder
-from dali_pipes.feed.graph import join_frames
+from dali_pipes.feed.graph import GraphForm, join_frames
 from dali_pipes.feed.samples import PreparedBatch, columns
 from dali_pipes.video.frame_folders import read_pictures
 from dali_pipes.video.packet_table import Video
@@ -139,7 +139,7 @@ class Bench:
     def _decode_graph(self):
         on_gpu = self.training.device.type == "cuda"
         graph = decode_graph(
-            lambda: columns(next(self._to_decode).samples, turned=False, with_encoded=True)[3:],
+            lambda: columns(next(self._to_decode).samples, GraphForm(self.loader.choice.graph_form.decoder))[3:],
             decoder=self.loader.choice.in_graph.in_graph,
             device="gpu" if on_gpu else "cpu",
             batch_size=self.loader.plan.batch,

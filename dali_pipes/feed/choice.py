@@ -12,7 +12,9 @@ from configs.schema import Config
 from dali_pipes.errors import DataError
 from dali_pipes.feed.dali_errors import why_nvdec_fails
 from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, PYAV, Decoder, on_threads
+from dali_pipes.feed.graph import GraphForm
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.video.colours import correction
 
 _DECODERS: tuple[Decoder, ...] = (PYAV, JPEG, NVDEC, DALI_CPU)
 logger = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class Choice:
         taken = [self._choose(wanted, row, count) for row, count in zip(rows.tolist(), counts.tolist(), strict=True)]
         self._decoder_N[catalog.usable] = np.array(taken, np.uint8)[kind_U]
         self.in_graph = wanted if wanted and _DECODERS.index(wanted) in taken else None
+        self.graph_form = self._graph_form(rows)
         self.share = Share(config.data.cpu_share) if config.data.decoder == "hybrid" else None
         self.note = f"{catalog.source}: decoded on the CPU: {missing}" if missing else self._summary(wanted)
 
@@ -46,6 +49,15 @@ class Choice:
             self.reasons[refusal.kind] += count
         decoder = wanted if wanted and not refusal else on_threads(video)
         return _DECODERS.index(decoder)
+
+    def _graph_form(self, rows: np.ndarray) -> GraphForm:
+        """Find the parts that the graph needs, from a row of each kind of video."""
+        turned = bool(self.catalog.orientation_N[self.catalog.usable].any())
+        if not self.in_graph:
+            return GraphForm(turned=turned)
+        for_graph = [row for row in rows.tolist() if self.of(row) is self.in_graph]
+        wrong = any(correction(self.catalog.video(row).description) is not None for row in for_graph)
+        return GraphForm(self.in_graph.in_graph, turned, wrong)
 
     def _summary(self, wanted: Decoder | None) -> str:
         """Count the videos of each decoder and the reasons why some are not for `wanted`."""

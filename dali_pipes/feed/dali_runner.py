@@ -47,7 +47,7 @@ class GraphRunner:
         self._in_flight: deque[PreparedBatch] = deque()
         self._mistake: RuntimeError | None = None  # of our own source
         self._waited_for_threads = 0.0
-        self._turned = bool(choice.catalog.orientation_N[choice.catalog.usable].any())
+        self._form = choice.graph_form
         self._pipeline: Pipeline | None = None
         try:
             self._pipeline = self._build(self._next_columns, plan.batch)
@@ -91,19 +91,13 @@ class GraphRunner:
         self._prepared.close()
         self._feeder.close()
 
-    @property
-    def _decoder(self) -> str:
-        """The device of the graph's decoder; empty where it has none."""
-        return self._choice.in_graph.in_graph if self._choice.in_graph else ""
-
     def _build(self, source, batch: int) -> Pipeline:
         """Build a pipeline over `source` for batches of `batch` videos."""
         clip = self._config.clip
         on_gpu = self._device.type == "cuda"
         pipeline = clip_graph(
             source,
-            decoder=self._decoder,
-            turned=self._turned,
+            form=self._form,
             device="gpu" if on_gpu else "cpu",
             views=self.plan.views,
             size=self.plan.size,
@@ -125,7 +119,7 @@ class GraphRunner:
             prepared = next(self._coming)  # StopIteration ends the run
             self._waited_for_threads += time.perf_counter() - began
             self._in_flight.append(prepared)
-            return columns(prepared.samples, turned=self._turned, with_encoded=bool(self._decoder))
+            return columns(prepared.samples, self._form)
         except RuntimeError as error:
             self._mistake = error
             raise
@@ -184,7 +178,7 @@ class GraphRunner:
         if not reason:
             raise self._failure(f"{dali_reason(error)}; each of {len(samples)} videos alone decodes") from error
         if not decodes:
-            working = placeholder(self.plan.views, self.plan.frames, example(self._decoder))
+            working = placeholder(self.plan.views, self.plan.frames, example(self._form.decoder))
             if broken := self._refusal([working]):
                 raise self._failure(broken) from error
         return low, reason
@@ -202,7 +196,7 @@ class GraphRunner:
 
         Raises DataError where memory is short.
         """
-        once = iter([columns(samples, turned=self._turned, with_encoded=bool(self._decoder))])
+        once = iter([columns(samples, self._form)])
         try:
             self._build(lambda: next(once), len(samples)).run()
         except FAILURES as error:

@@ -21,6 +21,7 @@ from dali_pipes.cut.uncrop import uncrop
 from dali_pipes.errors import DataError
 from dali_pipes.feed import nvdec
 from dali_pipes.feed.nvdec import FOLDER, Refusal
+from dali_pipes.video.colours import correction
 from dali_pipes.video.frame_folders import picture_name, read_pictures
 from dali_pipes.video.packet_table import Video
 
@@ -36,6 +37,7 @@ class Content(NamedTuple):
     encoded: np.ndarray = np.zeros(0, np.uint8)  # [bytes] uint8 of a cut file
     position_U: np.ndarray = np.zeros(0, np.int32)  # of the wanted frames in that file
     shown_HW: np.ndarray = np.zeros(2, np.int32)  # the size of its pictures without padding
+    colours_33: np.ndarray | None = None  # what corrects the colours of DALI's decoder, see `colours.py`
 
     @property
     def for_graph(self) -> bool:
@@ -123,7 +125,10 @@ class DaliDecoder:
     def content(self, video: Video, frames_U: np.ndarray, cut: Cut | None, allocate: Allocate | None) -> Content:
         data = uncrop(cut) if self.in_graph == "mixed" else cut.data
         return Content(
-            encoded=np.frombuffer(data, np.uint8), position_U=cut.positions, shown_HW=np.array(cut.shape, np.int32)
+            encoded=np.frombuffer(data, np.uint8),
+            position_U=cut.positions,
+            shown_HW=np.array(cut.shape, np.int32),
+            colours_33=correction(video.description),
         )
 
 

@@ -8,15 +8,25 @@ axis that the rest of the project calls T.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import do_not_convert
 
+
+class GraphForm(NamedTuple):
+    """The parts of the graph that a set of videos needs, and so the inputs that it has."""
+
+    decoder: Literal["", "cpu", "mixed"] = ""  # the device of DALI's video decoder; empty: threads decode everything
+    turned: bool = False  # some videos are not stored upright
+    recoloured: bool = False  # DALI's decoder converts the colours of some videos wrongly
+
+
 _VIEWS = [(types.INT32, 2, ""), (types.FLOAT, 2, ""), (types.INT32, 1, "")]
 _FRAMES = [(types.UINT8, 4, "FHWC")]
 _TURN = [(types.BOOL, 0, ""), (types.BOOL, 0, "")]
+_COLOURS = [(types.BOOL, 0, ""), (types.FLOAT, 2, "")]
 _ENCODED = [(types.BOOL, 0, ""), (types.UINT8, 1, ""), (types.INT32, 1, ""), (types.INT32, 1, "")]
 
 
@@ -33,8 +43,7 @@ def decode_video(encoded: DataNode, position_U: DataNode, where: Literal["cpu", 
 def clip_graph(
     source: Callable[[], tuple],
     *,
-    decoder: Literal["", "cpu", "mixed"],
-    turned: bool,
+    form: GraphForm,
     device: Literal["cpu", "gpu"],
     views: int,
     size: int,
@@ -52,7 +61,8 @@ def clip_graph(
         int32 [V]       mirror flags
         uint8 UHWC      the frames that threads have decoded; none if the graph decodes
         bool, bool      only if `turned`: transpose clips, and turn them upside down, before they are mirrored
-        bool            only with a `decoder` (the device of DALI's), as are the following: the graph is to decode
+        bool, [3, 3]    only if `recoloured`: multiply colours by this float32 matrix
+        bool            only with a `decoder`, as are the following: the graph is to decode
         uint8 [bytes]   a cut file
         int32 [U]       the positions of the wanted frames in it
         int32 [2]       height and width of its pictures without padding
@@ -60,9 +70,10 @@ def clip_graph(
     It raises StopIteration at the end of an epoch. The arrays are used where they are: they must stay until their batch
     has come out and a GPU has read it.
     """
-    order_VT, box_V4, mirror_V, frames, *others = _inputs(source, turned, decoder)
-    turn, video = (others[:2], others[2:]) if turned else ([], others)
-    video_UHWC = join_frames(frames, video, decoder, device)
+    order_VT, box_V4, mirror_V, frames, *others = _inputs(source, form)
+    turn, others = (others[:2], others[2:]) if form.turned else ([], others)
+    colours, video = (others[:2], others[2:]) if form.recoloured else ([], others)
+    video_UHWC = join_frames(frames, video, form.decoder, device)
 
     def clip(view: int) -> DataNode:
         frames_THWC = fn.sequence_rearrange(video_UHWC, new_order=order_VT[view])
@@ -75,6 +86,7 @@ def clip_graph(
             interp_type=types.INTERP_LINEAR,
             antialias=antialias,
         )
+        frames_THWC = _recoloured(frames_THWC, *colours) if colours else frames_THWC
         return fn.crop_mirror_normalize(
             _upright(frames_THWC, *turn) if turn else frames_THWC,
             mirror=mirror_V[view],
@@ -90,9 +102,11 @@ def clip_graph(
 
 
 @do_not_convert
-def _inputs(source: Callable[[], tuple], turned: bool, decoder: str) -> list[DataNode]:
+def _inputs(source: Callable[[], tuple], form: GraphForm) -> list[DataNode]:
     """Make the graph's inputs, in the order in which `source` lists them."""
-    inputs = [*_VIEWS, *_FRAMES, *(_TURN if turned else []), *(_ENCODED if decoder else [])]
+    inputs = [*_VIEWS, *_FRAMES]
+    for needed, more in ((form.turned, _TURN), (form.recoloured, _COLOURS), (form.decoder, _ENCODED)):
+        inputs += more if needed else []
     dtypes, ndims, layouts = map(list, zip(*inputs, strict=True))
     return fn.external_source(
         source=source, num_outputs=len(dtypes), batch=True, dtype=dtypes, ndim=ndims, layout=layouts, no_copy=True
@@ -112,6 +126,15 @@ def join_frames(frames: DataNode, video: list[DataNode], decoder: str, device: s
     else:
         video_UHWC = frames.gpu() if device == "gpu" else frames
     return video_UHWC
+
+
+def _recoloured(frames_THWC: DataNode, wrong: DataNode, colours_33: DataNode) -> DataNode:
+    """Correct the colours of frames that were converted by the wrong matrix."""
+    if wrong:  # noqa: SIM108 - DALI splits a batch at statements only
+        right_THWC = fn.coord_transform(frames_THWC, M=colours_33, dtype=types.UINT8)
+    else:
+        right_THWC = frames_THWC
+    return right_THWC
 
 
 def _upright(frames_THWC: DataNode, transposed: DataNode, upside_down: DataNode) -> DataNode:

@@ -11,9 +11,12 @@ from torch import Tensor
 from dali_pipes.cut.cutter import cut_all
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.feed.decoders import BLANK, Allocate, Content, Decoder
+from dali_pipes.feed.graph import GraphForm
 from dali_pipes.video.orientation import MIRRORED, TRANSPOSED, UPRIGHT, UPSIDE_DOWN, stored_boxes
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.draw import Views
+
+_IDENTITY = np.eye(3, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,20 @@ class PreparedBatch:
         return self.views.mirror_BV.all(axis=1)
 
 
-def columns(samples: Sequence[Sample], *, turned: bool, with_encoded: bool) -> tuple[list[np.ndarray], ...]:
-    """Lay samples out as the inputs of the graph, a list each: of one that turns, and of one that has a decoder."""
+def columns(samples: Sequence[Sample], form: GraphForm) -> tuple[list[np.ndarray], ...]:
+    """Lay samples out as the inputs of a graph of this form, a list each."""
     rows = []
     for sample in samples:
         content = sample.content
-        encoded = (np.array(content.for_graph), *content[1:]) if with_encoded else ()
-        turn = sample.turn if turned else ()
-        rows.append((sample.order_VT, sample.box_V4, sample.mirror_V, content.frames, *turn, *encoded))
+        row = [sample.order_VT, sample.box_V4, sample.mirror_V, content.frames]
+        if form.turned:
+            row += sample.turn
+        if form.recoloured:
+            wrong = content.colours_33 is not None
+            row += np.array(wrong), content.colours_33 if wrong else _IDENTITY
+        if form.decoder:
+            row += np.array(content.for_graph), content.encoded, content.position_U, content.shown_HW
+        rows.append(row)
     return tuple(map(list, zip(*rows, strict=True)))
 
 

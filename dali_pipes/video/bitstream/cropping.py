@@ -60,6 +60,8 @@ def _without_cropping(codec: str, unit: bytes) -> tuple[bytes, int, int] | None:
     body = unescape(unit[header:])
     bits = Bits(body)
     start = read_h264_sps(unit, bits) if codec == "h264" else read_hevc_sps(bits)
+    if codec == "h264":
+        bits.take(1 + start.format.fields)
     flag = 8 * len(body) - bits.left
     if not bits.take(1):
         return None

@@ -85,7 +85,7 @@ def h264_sps(unit: bytes) -> H264Sps:
 
 
 def read_h264_sps(unit: bytes, bits: Bits) -> H264Sps:
-    """Parse a sequence parameter set of H.264 up to its cropping flag; `bits` start behind the level."""
+    """Parse a sequence parameter set of H.264 up to frame_mbs_only_flag; `bits` start behind the level."""
     profile, chroma, depth, separate = unit[1], 1, (0, 0), False
     number = bits.number()
     if profile in _WITH_CHROMA:
@@ -110,7 +110,6 @@ def read_h264_sps(unit: bytes, bits: Bits) -> H264Sps:
     if chroma >= len(CHROMA) or max(frame_num_bits, order_bits) > 16:
         raise ValueError("a sequence parameter set has numbers that are not allowed")
     fields = not bits.take(1)
-    bits.take(1 + fields)
     format_ = PictureFormat(8 + max(depth), CHROMA[chroma], fields)
     size = 16 * columns, 16 * rows * (1 + fields)
     return H264Sps(number, format_, separate, frame_num_bits, order_type, order_bits, *size)

@@ -9,7 +9,7 @@ import pytest
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.cut.uncrop import uncrop
-from dali_pipes.feed.graph import clip_graph
+from dali_pipes.feed.graph import GraphForm, clip_graph
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.bitstream.cropping import uncropped
 from tests.support.videos import write_video
@@ -99,8 +99,7 @@ def run(columns, decoder):
     batch = iter([columns])
     pipeline = clip_graph(
         lambda: next(batch),
-        decoder=decoder,
-        turned=False,
+        form=GraphForm(decoder),
         device="cpu",
         views=1,
         size=112,

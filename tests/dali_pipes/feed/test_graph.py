@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from configs.schema import Clip, Config, Eval, Model
-from dali_pipes.feed.graph import clip_graph
+from dali_pipes.feed.graph import GraphForm, clip_graph
 from dali_pipes.views import draw
 
 
@@ -15,8 +15,7 @@ def run_graph(frames_UHWC, order_VT, box_V4, mirror_V, *, size=32, antialias=Tru
     batch = iter([[[each] for each in inputs]])
     pipeline = clip_graph(
         lambda: next(batch),
-        decoder="",
-        turned=False,
+        form=GraphForm(),
         device="cpu",
         views=len(order_VT),
         size=size,
@@ -80,5 +79,7 @@ def test_the_graph_for_a_gpu_is_one_that_dali_knows_all_operators_and_arguments_
     """DALI refuses a misspelt one when the graph is written down, which takes no GPU."""
     sizes = {"views": 2, "size": 32, "batch_size": 2, "num_threads": 1, "device_id": None}
     how = {"antialias": True, "mean": (0, 0, 0), "std": (1, 1, 1), "half": True}
-    text = clip_graph(lambda: None, decoder=decoder, turned=True, device="gpu", **sizes, **how).serialize()
+    text = clip_graph(
+        lambda: None, form=GraphForm(decoder, turned=True, recoloured=True), device="gpu", **sizes, **how
+    ).serialize()
     assert b"gpu" in text and (b"mixed" in text) == (decoder == "mixed")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dali_pipes.feed.decoders import BLANK, example
+from dali_pipes.feed.graph import GraphForm
 from dali_pipes.feed.samples import PreparedBatch, columns, distinct, placeholder
 from dali_pipes.views.draw import Views
 
@@ -36,7 +37,7 @@ def test_a_placeholder_is_one_blank_picture_that_its_box_lies_in(in_graph):
     content = example(in_graph) if in_graph else BLANK
     blank = placeholder(views=3, frames=4, content=content)
     (order_VT,), (box_V4,), (mirror_V,), (frames,), (by_graph,), (encoded,), (position_U,), (shown_HW,) = columns(
-        [blank], turned=False, with_encoded=True
+        [blank], GraphForm("cpu")
     )
     assert by_graph == bool(in_graph)
     if in_graph:

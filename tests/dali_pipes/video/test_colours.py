@@ -7,6 +7,9 @@ from av.video.reformatter import ColorRange, Colorspace
 from nvidia.dali import fn, pipeline_def, types
 
 from dali_pipes.scan.probe import probe
+from dali_pipes.video import mp4
+from dali_pipes.video.colours import correction
+from tests.support.loading import STD, make_config, read, with_section
 from tools.data.reencode import Settings, write_video
 
 BT709, BT601 = 1, 6  # matrices as H.273 numbers them
@@ -67,6 +70,33 @@ def test_dali_takes_any_matrix_for_bt601_and_heeds_the_range(tmp_path, matrix, r
     distance = {m: np.abs(seen - rgb(frame, m, full=range_ == ColorRange.JPEG)).mean() for m in (BT709, BT601)}
     assert distance[BT601] < 2
     assert distance[BT709] > 6
+
+
+@pytest.mark.parametrize("range_", [ColorRange.MPEG, ColorRange.JPEG])
+@pytest.mark.parametrize("matrix", [BT709, BT601])
+def test_decoders_agree_on_colours_whatever_a_file_notes(tmp_path, matrix, range_):
+    write_gradient(tmp_path / "one.mp4", matrix, range_)
+    (tmp_path / "all.list").write_text("one.mp4 0\n" * 4)
+    config = make_config(str(tmp_path / "all.list"))
+    ((of_pyav, *_),), ((of_dali, *_),) = (
+        read(with_section(config, "data", decoder=decoder), "val") for decoder in ("pyav", "dali_cpu")
+    )
+    apart = np.abs(of_pyav - of_dali) * STD.reshape(3, 1, 1) * 255
+    assert apart.mean() < 1.5
+    assert apart.max() < 8  # at colours that DALI has clipped
+
+
+@pytest.mark.parametrize("matrix", [BT709, 9])
+def test_a_correction_leads_from_bt601_to_the_colours_of_the_textbook(matrix):
+    description = mp4.with_colours(mp4.box(b"stsd", bytes(7) + b"\1", mp4.box(b"avc1", bytes(78))), 1, 1, matrix, 1)
+    weights, bt601 = WEIGHTS[matrix], WEIGHTS[BT601]
+    yuv = np.random.default_rng(0).uniform(-0.4, 0.4, (3, 50)) + np.array([[0.5], [0], [0]])
+
+    def rgb_by(red, blue):
+        r, b = yuv[0] + 2 * (1 - red) * yuv[2], yuv[0] + 2 * (1 - blue) * yuv[1]
+        return np.stack([r, (yuv[0] - red * r - blue * b) / (1 - red - blue), b])
+
+    np.testing.assert_allclose(correction(description) @ rgb_by(*bt601), rgb_by(*weights), atol=1e-5)
 
 
 @pytest.mark.parametrize(

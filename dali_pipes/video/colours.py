@@ -1,0 +1,41 @@
+"""Colours: the matrix that corrects a picture which was converted to RGB as BT.601 although its file notes another one.
+
+DALI converts every video by BT.601, on a CPU and on a GPU; it does follow the note of full or limited range. FFmpeg,
+and so the threads, follow both. A file without a note counts as BT.601, by FFmpeg's rule.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from dali_pipes.video import mp4
+
+_BT601 = (0.299, 0.114)
+_WEIGHTS = {  # of red and blue in luma, by the matrix coefficients of ITU-T H.273
+    1: (0.2126, 0.0722),  # BT.709
+    4: (0.30, 0.11),  # FCC
+    7: (0.212, 0.087),  # SMPTE 240M
+    9: (0.2627, 0.0593),  # BT.2020
+    10: (0.2627, 0.0593),
+}
+
+
+@lru_cache(maxsize=1024)
+def correction(description: bytes) -> np.ndarray | None:
+    """Return [3, 3] float32, by which RGB values of a stream with this `stsd` box are multiplied once they were
+    converted as BT.601; None if that is right.
+    """
+    colours = mp4.colours(description)
+    weights = _WEIGHTS.get(colours[2]) if colours else None
+    if weights is None:
+        return None
+    return (_to_rgb(*weights) @ np.linalg.inv(_to_rgb(*_BT601))).astype(np.float32)
+
+
+def _to_rgb(red: float, blue: float) -> np.ndarray:
+    """Return the matrix [3, 3] from luma and the two differences, each in its nominal range, to RGB."""
+    green = 1 - red - blue
+    to_red, to_blue = 2 * (1 - red), 2 * (1 - blue)
+    return np.array([[1, 0, to_red], [1, -to_blue * blue / green, -to_red * red / green], [1, to_blue, 0]])
