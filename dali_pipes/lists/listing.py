@@ -14,7 +14,7 @@ import difflib
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -83,7 +83,8 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
         class_numbers(opened.path, named, range(len(named)), class_names)  # raises for classes that are not among them
     else:
         class_names = _class_names(annotation, opened, split, data)
-    return _listing(os.path.abspath(source), format_name, rows, tuple(class_names), places)
+    listing = _listing(os.path.abspath(source), format_name, rows, tuple(class_names), places)
+    return replace(listing, notes=(*annotation.notes, *listing.notes))
 
 
 def unlabelled(paths: Sequence[str]) -> Listing:

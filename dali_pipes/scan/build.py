@@ -44,13 +44,11 @@ def load_catalog(source: str, data: Data, *, workers: int | None = None, class_n
     """Return the catalogue of a list or folder in its present state, after a scan of what is new or changed.
 
     `workers` defaults to the number of cores this process may use; `class_names` are those of a network, by which the
-    classes of the list are numbered. Raises DataError if the list is faulty, or more than data.max_bad_fraction of its
-    files cannot be read.
+    classes of the list are numbered. Raises DataError if the list is faulty or contradicts its videos, or more than
+    data.max_bad_fraction of its files cannot be read.
     """
     start = time.monotonic()
     listing = read_list(source, data, class_names)
-    for note in listing.notes:
-        logger.info(f"{listing.source}: {note}")
     request = ScanRequest(listing, file_status.look(listing), data.check)
     catalog, scanned = _existing(source, data), 0
     if not request.is_met_by(catalog):
@@ -60,8 +58,11 @@ def load_catalog(source: str, data: Data, *, workers: int | None = None, class_n
             if not request.is_met_by(catalog):
                 scanned = _scan(folder, request, catalog, workers)
                 catalog = Catalog(folder / CATALOG)
-    logger.info(f"{listing.source}: {summary.summary(catalog, scanned, time.monotonic() - start)}")
+    found = summary.summary(catalog, scanned, time.monotonic() - start)
+    logger.info(f"{listing.source}: {'; '.join([found, *listing.notes])}")
     summary.check_bad_fraction(catalog, data.max_bad_fraction, data.root)
+    if listing.format == "path_frames_label" and data.format == "auto":
+        summary.check_frame_counts(catalog, listing.num_frames_N)
     return catalog
 
 

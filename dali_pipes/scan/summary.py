@@ -90,6 +90,24 @@ def check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> 
     )
 
 
+def check_frame_counts(catalog: Catalog, num_frames_N: np.ndarray) -> None:
+    """Raise DataError if most numbers of frames in a `path frames label` list are far from those of the videos.
+
+    Numbers within a factor of two are accepted: other programs count and extract frames in other ways.
+    """
+    rows = catalog.usable
+    ratio_N = num_frames_N[rows] / np.maximum(catalog.frames_N[rows], 1)
+    wrong_N = (ratio_N < 0.5) | (ratio_N > 2)
+    if 2 * wrong_N.sum() > len(rows):
+        row = int(rows[wrong_N.argmax()])
+        raise DataError(
+            catalog.source,
+            f"has two numbers a line, but the first is not the number of frames: {num_frames_N[row]} for "
+            f"{catalog.path(row)}, which has {catalog.frames_N[row]}; if both are labels, keep one, as a video has one "
+            "label here; if it counts frames in another way, set data.format=path_frames_label",
+        )
+
+
 def _distinct(catalog: Catalog) -> int:
     """Count the distinct files."""
     return int(np.count_nonzero(catalog.first_N == np.arange(len(catalog))))

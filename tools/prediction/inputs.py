@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from dali_pipes.lists.formats.annotation import Source, read_text
-from dali_pipes.lists.formats.folders import is_video_name
+from dali_pipes.lists.formats.folders import videos_below
 
 LISTS = (".txt", ".list")
 
@@ -35,21 +35,14 @@ def _paths_of(word: str) -> Iterator[str]:
         text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
         yield from _listed(Source("", text), "")
     elif os.path.isdir(word):
-        yield from _below(word)
+        yield from videos_below(word)
     elif word.endswith(LISTS):
         yield from _listed(Source(word, read_text(word)), os.path.dirname(word))
     elif glob.has_magic(word) and not os.path.lexists(word):
         for match in sorted(glob.glob(word, recursive=True)):
-            yield from _below(match) if os.path.isdir(match) else [match]
+            yield from videos_below(match) if os.path.isdir(match) else [match]
     else:
         yield word
-
-
-def _below(folder: str) -> Iterator[str]:
-    """Yield all videos in a folder and its sub-folders, sorted. Links to folders are not followed (cycles)."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(place, name) for name in sorted(filter(is_video_name, names)))
 
 
 def _listed(source: Source, folder: str) -> Iterator[str]:

@@ -70,6 +70,7 @@ class Annotation(NamedTuple):
     rows: list[Row]
     class_names: tuple[str, ...] = ()  # by label, where the source itself orders its classes,
     for_all_splits: bool = True  # and whether that order holds for its dataset, or for this source alone
+    notes: tuple[str, ...] = ()  # messages for the user about what was left out
 
 
 def nfc(name: str) -> str:

@@ -1,39 +1,135 @@
-"""A folder with one sub-folder a class, the videos directly in them."""
+"""A folder with one sub-folder a class, the videos in it or in its sub-folders."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats.annotation import Annotation, Row, Source
+from dali_pipes.lists.formats.annotation import Annotation, Row, Source, split_name
+from dali_pipes.lists.formats.signatures import is_video_content
 
 VIDEO_EXTENSIONS = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
     *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
+_PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")  # there may be millions of them, too many to open
+_SYSTEM_FOLDERS = frozenset(
+    ("__macosx", "@eadir", "$recycle.bin", "#recycle", "#snapshot", "lost+found", "system volume information")
+)
+_SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini"))
+_SHOWN = 5  # names of classes in a message
 
 
 def recognises(source: Source) -> bool:
+    """Recognise a folder."""
     return source.text is None
 
 
 def read(source: Source) -> Annotation:
-    """Rows in the order of sorted names. A class without videos counts, else the labels behind it would shift."""
-    with os.scandir(source.path) as entries:
-        class_names = sorted(entry.name for entry in entries if entry.is_dir() and not _is_ours(entry.name))
-    rows = [
-        Row(source.path, 0, os.path.join(class_name, video), class_name)
-        for class_name in class_names
-        for video in sorted(filter(is_video_name, os.listdir(os.path.join(source.path, class_name))))
-    ]
+    """Read the classes in the order of sorted names, and their videos in the order of sorted paths.
+
+    A class without videos has a number too, otherwise the numbers would depend on which videos exist. Raises DataError
+    if there is no video, or the folder holds splits in place of classes.
+    """
+    found = find_videos(source.path)
+    classes = sorted(name for name in found.folders if "/" not in name)
+    rows = [Row(source.path, 0, path, path.partition("/")[0]) for path in found.videos if "/" in path]
+    used = {row.label for row in rows}
     if not rows:
-        raise DataError(source.path, "no videos one level down; expected one sub-folder a class with its videos in it")
-    return Annotation(rows, tuple(class_names), for_all_splits=False)
+        raise DataError(
+            source.path,
+            "no videos in sub-folders; expected one sub-folder a class with its videos in it"
+            + (f" ({_counted(found.left_out)} left out)" if found.left_out else ""),
+        )
+    if all(map(split_name, used)) and all(row.path.count("/") > 1 for row in rows):
+        raise DataError(
+            source.path, f"holds splits, not classes: {', '.join(sorted(used))}; name one of them, such as "
+            f"{os.path.join(source.path, min(used))}"
+        )  # fmt: skip
+    outside = len(found.videos) - len(rows)
+    left_out = found.left_out + Counter({"videos outside of a class folder": outside} if outside else {})
+    notes = [f"left out: {_counted(left_out)}"] if left_out else []
+    empty = [name for name in classes if name not in used]
+    if empty:
+        more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
+        notes.append(f"classes without a video: {', '.join(empty[:_SHOWN])}{more}")
+    nested = sum(row.path.count("/") > 1 for row in rows)
+    if nested:
+        notes.append(f"{nested} videos in sub-folders of their class")
+    return Annotation(rows, tuple(classes), for_all_splits=False, notes=tuple(notes))
 
 
-def _is_ours(name: str) -> bool:
-    """Tell whether a folder is hidden, or a catalogue that a scan wrote."""
-    return name.startswith(".") or name.endswith(".scan")
+def _counted(left_out: Counter[str]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
+
+
+class Found(NamedTuple):
+    """The content of a folder; paths are relative to it."""
+
+    videos: list[str]  # sorted
+    folders: list[str]  # those that may hold videos
+    left_out: Counter[str]  # other files and folders, counted by reason
+
+
+def find_videos(folder: str) -> Found:
+    """Find the videos below a folder; links to folders are followed, unless they lead back.
+
+    A file without the usual ending of a video is one if its content is. Raises DataError if a folder cannot be read.
+    """
+    found = Found([], [], Counter())
+    _search(folder, "", os.path.realpath(folder), found)
+    found.videos.sort(key=lambda path: path.split("/"))  # by class first
+    return found
+
+
+def _search(root: str, inside: str, here: str, found: Found) -> None:
+    """Add what is in the folder `inside` of the root; `here` is its path without links."""
+    place = os.path.join(root, inside)
+    try:
+        entries = sorted(os.scandir(place), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(place, f"cannot be read: {error.strerror}") from error
+    for entry in entries:
+        path = os.path.join(inside, entry.name)
+        if reason := _reason_to_skip(entry):
+            found.left_out[reason] += 1
+        elif entry.is_dir():
+            target = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(here, entry.name)
+            if os.path.commonpath([target, here]) == target:
+                found.left_out["links to a folder above"] += 1
+                continue
+            found.folders.append(path)
+            _search(root, path, target, found)
+        elif is_video_name(entry.name) or _is_video(entry):
+            found.videos.append(path)
+        else:
+            ending = os.path.splitext(entry.name)[1].lower()
+            found.left_out[f"{ending} files" if ending else "files without an ending"] += 1
+
+
+def _reason_to_skip(entry: os.DirEntry) -> str:
+    """Return the reason why a file or folder cannot be meant, or an empty text."""
+    if entry.name.startswith("."):
+        return "hidden"
+    name = entry.name.lower()
+    if name in _SYSTEM_FOLDERS or name in _SYSTEM_FILES:
+        return f"system ({entry.name})"
+    if name.endswith(".scan") and os.path.exists(os.path.join(entry.path, "catalog")):
+        return "catalogues of a scan"
+    return ""
+
+
+def _is_video(entry: os.DirEntry) -> bool:
+    """Tell whether a file without the ending of a video has the content of one."""
+    return not entry.name.lower().endswith(_PICTURES) and entry.is_file() and is_video_content(entry.path)
+
+
+def videos_below(folder: str) -> Iterator[str]:
+    """Yield the paths of all videos below a folder, sorted."""
+    return (os.path.join(folder, path) for path in find_videos(folder).videos)
 
 
 def is_video_name(name: str) -> bool:

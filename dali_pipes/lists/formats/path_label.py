@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 
+from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import FRAMES_LIMIT, Annotation, Row, Source, number, read_rows
+from dali_pipes.lists.formats.folders import is_video_name
 
+_NUMBERS = re.compile(r"(?:\s+[0-9]+)+$")
 _WITH_FRAMES = re.compile(r"\S\s+[1-9][0-9]*\s+[0-9]+\s*$")
 
 
@@ -28,7 +31,21 @@ def read(source: Source) -> Annotation:
             raise ValueError(f"no label in {content.strip()!r}; expected `path label`")
         return Row(source.path, line, words[0], number(words[1], "label"))
 
-    return Annotation(read_rows(source.path, source.lines(), parse))
+    annotation = Annotation(read_rows(source.path, source.lines(), parse))
+    _refuse_several_labels(annotation.rows)
+    return annotation
+
+
+def _refuse_several_labels(rows: list[Row]) -> None:
+    """Raise DataError if numbers stand between the name of a video and its label in every row."""
+    found = [_NUMBERS.search(row.path) for row in rows]
+    if all(match and is_video_name(row.path[: match.start()]) for match, row in zip(found, rows, strict=True)):
+        first = rows[0]
+        raise DataError(
+            f"{first.file}:{first.line}",
+            f"several numbers after {first.path[: found[0].start()]!r}: a video has one label here; "
+            "write `path label`, or `path frames label` with the true number of frames",
+        )
 
 
 def read_with_frames(source: Source) -> Annotation:
@@ -41,4 +58,6 @@ def read_with_frames(source: Source) -> Annotation:
         path, frames, label = words
         return Row(source.path, line, path, number(label, "label"), number(frames, "frame count", FRAMES_LIMIT))
 
-    return Annotation(read_rows(source.path, source.lines(), parse))
+    annotation = Annotation(read_rows(source.path, source.lines(), parse))
+    _refuse_several_labels(annotation.rows)
+    return annotation

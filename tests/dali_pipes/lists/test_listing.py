@@ -233,3 +233,13 @@ def test_a_name_as_it_is_spelled_goes_before_others_with_its_key_and_of_those_th
     finder = Finder(str(tmp_path), "", str.lower, str.lower)
     found = [finder.find(((),), name) for name in ("run.mp4", "Run.mp4", "walk.mp4", "jump.mp4")]
     assert found == ["RUN.mp4", "Run.mp4", "walk.mp4", None]
+
+
+@pytest.mark.parametrize("numbers", ["1 0", "1 2 0", "0 5", "0 1 2 3"])
+def test_several_labels_a_line_are_refused_with_what_would_work(listed, numbers):
+    lines = f"a b.mp4 {numbers}\nc.avi {numbers}\n"
+    if numbers == "1 0":
+        assert listed(lines).num_frames_N.tolist() == [1, 1]  # may be frames: the scan tells
+        return
+    with pytest.raises(DataError, match=r"train.list:1: several numbers after 'a b.mp4': .* write `path label`"):
+        listed(lines)

@@ -21,7 +21,9 @@ from dali_pipes.scan import build
 from dali_pipes.scan.build import load_catalog, open_catalog
 from tests.support.files import scripted
 from tests.support.files.odd_names import ODD_NAMES
+from tests.support.files.trees import plant
 from tests.support.paths import ROOT
+from tests.support.videos import write_video
 
 SCAN_IN_A_PROCESS = """
 import logging
@@ -435,3 +437,24 @@ def test_real_videos_are_scanned_by_the_real_probe(shared, tmp_path):
     assert (video.path, video.frames, video.width, video.codec) == (str(clips[2]), 24, 160, "h264")
     np.testing.assert_array_equal(np.sort(video.packets["order"]), np.arange(24))
     assert "cut short" in catalog.reason(3)
+
+
+def test_two_labels_a_line_are_not_taken_for_frames_unless_the_format_is_named(tmp_path):
+    for number in range(3):
+        write_video(tmp_path / f"{number}.mp4", "libx264", 10)
+    lists = {"two.list": "0.mp4 1 0\n1.mp4 2 1\n2.mp4 1 2\n", "frames.list": "0.mp4 10 0\n1.mp4 9 1\n2.mp4 1 2\n"}
+    plant(tmp_path, lists)
+    refusal = "the first is not the number of frames: 1 for .*0.mp4, which has 10; if both are labels, keep one"
+    with pytest.raises(DataError, match=refusal):
+        load_catalog(f"{tmp_path}/two.list", Data())
+    assert load_catalog(f"{tmp_path}/two.list", Data(format="path_frames_label")).label_N.tolist() == [0, 1, 2]
+    assert load_catalog(f"{tmp_path}/frames.list", Data()).label_N.tolist() == [0, 1, 2]
+
+
+def test_the_summary_counts_what_a_class_folder_leaves_out(tmp_path, caplog):
+    (tmp_path / "set" / "run" / "day1").mkdir(parents=True)
+    write_video(tmp_path / "set" / "run" / "day1" / "a.mp4", "libx264", 4)
+    plant(tmp_path, {"set/run/notes.txt": "x", "set/jump/readme": "x"})
+    load_catalog(f"{tmp_path}/set", Data())
+    assert "1 readable; " in caplog.messages[-1]
+    assert "; left out: 1 files without an ending, 1 .txt files; classes without a video: jump; " in caplog.messages[-1]
