@@ -2,10 +2,12 @@
 
 import re
 import shlex
+import sys
 
 import pytest
 
 import configs
+import train
 from configs.read import KINDS, SHIPPED
 from tests.support.paths import ROOT
 from tests.support.videos import write_video
@@ -19,9 +21,16 @@ DOCUMENTS = {
 }
 OURS = ("configs", "dali_pipes", "models", "engine", "tools", "benchmarks", "tests", "docs")
 PROGRAM = re.compile(r"(?:^|\s)((?:tools/|benchmarks/)?\w+\.py)\b")
+FOREIGN_CELL = re.compile(r"^\| [^|]* \|", re.MULTILINE)  # of from_*.md: what another project calls it
 OPTIONAL = re.compile(r"\[[^\]\s]*[^\]]*\]")
 SHELL = {"|", ">", "<", ">/dev/null", "&&", "..."}
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def text_of(name):
+    """Return a document without what it quotes from other projects."""
+    text = DOCUMENTS[name].read_text()
+    return FOREIGN_CELL.sub("|", text) if name.startswith("from_") else text
 
 
 def commands(text):
@@ -43,12 +52,12 @@ def commands(text):
     return found
 
 
-ALL = {(name, program, *words) for name, path in DOCUMENTS.items() for program, words in commands(path.read_text())}
+ALL = {(name, program, *words) for name in DOCUMENTS for program, words in commands(text_of(name))}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_files_that_a_document_names_exist(name):
-    text = DOCUMENTS[name].read_text()
+    text = text_of(name)
     named = re.findall(r"`((?:\w[\w.-]*/)+[\w.-]+\.(?:py|yaml|md|jsonl|j2))`", text)
     gone = [path for path in named if path.split("/")[0] in OURS and not (ROOT / path).exists() and "NAME" not in path]
     links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", text) if "://" not in link]
@@ -58,8 +67,8 @@ def test_files_that_a_document_names_exist(name):
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_settings_that_a_document_names_exist(name):
     sections = "|".join({key.partition(".")[0] for key in KINDS})
-    named = re.findall(rf"(?<![\w./-])((?:{sections})\.[a-z_0-9]+)\b(?!\.?\w*[/(])", DOCUMENTS[name].read_text())
-    suffixes = (".mp4", ".py", ".pt", ".yaml", ".list", ".txt", ".md", ".csv")
+    named = re.findall(rf"(?<![\w./-])((?:{sections})\.[a-z_0-9]+)\b(?!\.?\w*[/(])", text_of(name))
+    suffixes = (".json", ".mp4", ".py", ".pt", ".yaml", ".list", ".txt", ".md", ".csv")
     assert not {key for key in named if key not in KINDS and not key.endswith(suffixes)}
 
 
@@ -81,12 +90,44 @@ def test_flags_of_a_documented_command_exist(command):
 @pytest.mark.parametrize("command", sorted(ALL), ids=lambda command: " ".join(command[1:])[:60])
 def test_recipes_and_settings_of_a_documented_command_load(command):
     _, program, *words = command
-    if "--config" not in words or program not in ("train.py", "eval.py", "tools/export.py", "benchmarks/throughput.py"):
+    if (
+        "--config" not in words
+        or "/" in words[words.index("--config") + 1]
+        or program not in ("train.py", "eval.py", "tools/export.py", "benchmarks/throughput.py")
+    ):
         return
     recipe = words[words.index("--config") + 1]
     overrides = [word for word in words if re.match(r"[a-z]+\.[a-z_]+=\S", word)]
     assert recipe.removesuffix(".yaml") in SHIPPED
     configs.load(recipe, overrides)
+
+
+def test_every_statement_of_the_pages_that_are_replaced_has_a_test_or_a_reason():
+    rows = [line.split(" | ") for line in DOCUMENTS["seeds.md"].read_text().splitlines() if line.startswith("| ")]
+    statements = [row for row in rows if row[0] != "| PaddleVideo's page"]
+    assert len(statements) > 30
+    for statement, here, test in statements:
+        assert here.strip(), statement
+        assert re.fullmatch(r"`tests/[\w/]+\.py` \||no test: .+ \|", test), statement
+
+
+def test_amp_asks_for_half_precision(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", "tsm_k400_frames.yaml", "--amp"])
+    args = train.arguments()
+    assert configs.load(args.config, args.overrides).runtime.precision == "fp16"
+
+
+@pytest.mark.parametrize("network", ["TSM", "TSN"])
+def test_settings_of_the_pages_that_are_replaced_are_those_of_the_recipes(network):
+    section = DOCUMENTS["seeds.md"].read_text().partition(f"## {network}")[2].partition("## ")[0]
+    recipe = configs.load(f"{network.lower()}_k400_videos")
+    codes = [
+        code for line in section.splitlines() if line.startswith("| ") for code in line.split(" | ")[1].split("`")[1::2]
+    ]
+    settings = [word for code in codes if ".py" not in code for word in code.split() if "=" in word]
+    settings = [word for word in settings if word.partition("=")[0] not in ("data.train", "model.pretrained")]
+    assert len(settings) >= 5
+    assert configs.override(recipe, settings) == recipe
 
 
 @pytest.fixture
