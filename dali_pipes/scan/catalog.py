@@ -87,6 +87,7 @@ class Catalog:
         self.label_N = self._array["label"]
         self.first_N = self._array["first"]  # the first row with the same path
         self.frames_N, self.width_N, self.height_N = (self._array[name] for name in ("frames", "width", "height"))
+        self.fps_N = self._array["fps"]
         self.orientation_N = self._array["orientation"]
         self.size_N, self.mtime_ns_N, self.check_N = (self._array[name] for name in ("size", "mtime_ns", "check"))
 

@@ -9,7 +9,7 @@ Shapes: B videos, K classes, N rows of the list.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dali_pipes.errors import DataError, Unreadable
 from engine import distributed
+from engine.evaluation.examples import Example
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Result:
     loss: float  # mean over the evaluated videos
     rows: int  # videos of the list
     unreadable: list[Unreadable]
+    examples: tuple[Example, ...] = field(default=(), compare=False)  # videos to look at; not in `to_json`
 
     @property
     def evaluated(self) -> int:

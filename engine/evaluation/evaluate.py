@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from dali_pipes.cut import reading
 from dali_pipes.errors import Unreadable
 from engine import distributed, runtime, watch
 from engine.evaluation.accuracy import Counts, Result
+from engine.evaluation.examples import Guesses
 
 
 @torch.inference_mode()
@@ -31,16 +33,19 @@ def evaluate(
     `keep` is called with the logits_BVK of each batch.
     """
     distributed.share_buffers(model)
-    counts = Counts(config.model.num_classes, loader.num_rows, next(model.parameters()).device)
+    device = next(model.parameters()).device
+    counts, guesses = Counts(config.model.num_classes, loader.num_rows, device), Guesses(loader.num_rows, device)
     was_training = model.training
     model.eval()
     for batch in watch.waiting_for(loader.epoch(0), "waiting for a batch to evaluate", reading.in_progress):
         logits_BVK = logits_of_views(model, batch, config)
-        counts.add(average(logits_BVK, config.eval.average), batch.label_B, batch.index_B)
+        scores_BK = average(logits_BVK, config.eval.average)
+        counts.add(scores_BK, batch.label_B, batch.index_B)
+        guesses.add(scores_BK, batch.label_B, batch.index_B)
         if keep:
             keep(logits_BVK, batch)
     model.train(was_training)
-    return counts.result(unreadable_of_all_ranks(loader))
+    return replace(counts.result(unreadable_of_all_ranks(loader)), examples=guesses.examples(loader.path))
 
 
 def logits_of_views(model: nn.Module, batch: Batch, config: Config) -> Tensor:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -19,13 +20,17 @@ from configs import Config, ConfigError, flat
 from engine.console import duration
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
+from engine.evaluation.examples import HARD, MISTAKE, RIGHT, Example
 from engine.files import read_lines
 from engine.outputs import Outputs
-from engine.runs import html, plots
+from engine.runs import dataset, html, plots
 from engine.runs.html import Share, Table
+from engine.runs.strips import film_strip
 
 logger = logging.getLogger(__name__)
 MOST_NAMED = 100  # unreadable videos
+MOST_IN_MATRIX = 30  # classes of a confusion matrix that is shown whole
+STRIPS = {MISTAKE: "Most confident mistakes", HARD: "Hardest videos", RIGHT: "Most confident right predictions"}
 
 Fact = tuple[str, object, object]  # name, value, note
 
@@ -56,12 +61,17 @@ def _content(folder: Path) -> dict:
     lines = list(read_lines(folder / "metrics.jsonl"))
     train, val = ([line for line in lines if line["_type"] == kind] for kind in ("train", "val"))
     unreadable = list(read_lines(folder / "quarantine.jsonl"))
-    path = folder / "config.yaml"
+    path, environment = folder / "config.yaml", _read(folder / "env.json")
     settings = dict(_flattened(yaml.safe_load(path.read_text()))) if path.exists() else {}
     status = _read(folder / "status.json")
     progress = _progress(status, lines, settings.get("train.epochs"))
     return {
-        "progress": [*progress, *_totals(train, val), ("unreadable videos", len(unreadable), "")],
+        "progress": [
+            *progress,
+            *_totals(train, val),
+            *_hardware(environment),
+            ("unreadable videos", len(unreadable), ""),
+        ],
         "reason": f"{status['state'].capitalize()}: {status['reason']}" if status.get("reason") else "",
         "curves": list(plots.draw(train, val)),
         "evaluations": list(_evaluations(folder)),
@@ -72,7 +82,10 @@ def _content(folder: Path) -> dict:
         "unreadable_videos": len(unreadable),
         "settings": _settings(settings),
         "commands": _commands(folder / "command.txt"),
-        "environment": Table([], _environment(_read(folder / "env.json"))),
+        "next_commands": _next_commands(folder),
+        "times": _times(train),
+        "datasets": dataset.tables(path) if path.exists() else [],
+        "environment": Table([], _environment(environment)),
     }
 
 
@@ -100,10 +113,47 @@ def _totals(train: list[dict], val: list[dict]) -> Iterator[Fact]:
         yield "newest top-1", Share(val[-1]["top1"]), f"in epoch {val[-1]['epoch']}"
     timed = [line for line in train if line["clips_per_s"] is not None]
     if timed:
-        yield "median speed", f"{median(line['clips_per_s'] for line in timed):,.0f} clips/s", ""
+        yield "median speed", f"{_digits(median(line['clips_per_s'] for line in timed))} clips/s", ""
         yield "median wait for data", Share(median(line["data_fraction"] for line in timed)), "of time"
     if train:
         yield "peak memory (worst rank)", f"{max(line['memory'] for line in train) / 2**30:.1f} GiB", ""
+
+
+def _hardware(environment: dict) -> Iterator[Fact]:
+    """Yield the precision and the device that the run used."""
+    if used := environment.get("used"):
+        device = environment.get("gpu") if used["device"] == "cuda" else environment.get("cpu")
+        yield "precision", used["precision"], "channels last" if used["channels_last"] else ""
+        yield "device", used["device"], device or ""
+
+
+def _times(train: list[dict]) -> Table:
+    """Return how the time of training was spent, as far as it was recorded."""
+    timed = [line for line in train if line["clips_per_s"]]
+    if not timed:
+        return Table([], [])
+    waiting = sum(line["data_fraction"] for line in timed) / len(timed)
+    return Table(
+        ["part", "share of a step"],
+        [("waiting for data", Share(waiting)), ("network and optimizer", Share(1 - waiting))],
+    )
+
+
+def _next_commands(folder: Path) -> Table:
+    """Return the commands that use this run."""
+    run = shlex.quote(str(folder))
+    rows = [
+        ("resume", f"python train.py --resume {run}"),
+        ("evaluate", f"python eval.py {run} --per-class"),
+        ("predict", f"python tools/predict.py VIDEO --weights {run}"),
+        ("export", f"python tools/export.py {run} --format onnx"),
+    ]
+    return Table([], rows)
+
+
+def _digits(number: float) -> str:
+    """Format a number with at least three significant digits."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _evaluations(folder: Path) -> Iterator[dict]:
@@ -119,8 +169,11 @@ def _evaluation(title: str, content: dict) -> dict:
     """Return totals, the classes and the confused pairs of an evaluation."""
     result, names = Result.from_json(content), content["class_names"]
     k = min(5, len(result.top5_K))
+    confusion_KK = result.confusion_KK.tolist()
     return {
         "title": title,
+        "strips": list(_strips(content.get("examples", []), names)),
+        "matrix": _matrix(confusion_KK, results.names(result, names)) if len(confusion_KK) <= MOST_IN_MATRIX else None,
         "summary": f"Step {content['step']}: {result.summary()}",
         "classes": Table(
             ["class", "top-1", f"top-{k}", "videos"],
@@ -134,6 +187,38 @@ def _evaluation(title: str, content: dict) -> dict:
             ((one.name, one.predicted, one.times, one.videos) for one in results.most_confused(result, names)),
         ),
     }
+
+
+def _matrix(confusion_KK: list[list[int]], names: list[str]) -> list[tuple[str, list[tuple[int, Share]]]]:
+    """Return the rows of the confusion matrix: the class, and for each predicted class the count and its share."""
+    return [
+        (name, [(count, Share(count / max(sum(count_K), 1))) for count in count_K])
+        for name, count_K in zip(names, confusion_KK, strict=True)
+    ]
+
+
+def _strips(found: list[dict], names: Sequence[str]) -> Iterator[tuple[str, list[dict]]]:
+    """Yield (title, film strips) for each kind of example videos; a video that cannot be read has no picture."""
+
+    def name(label: int) -> str:
+        return names[label] if label < len(names) else str(label)
+
+    for kind, title in STRIPS.items():
+        of_kind = [Example(**example) for example in found if example["kind"] == kind]
+        shown = [
+            {
+                "picture": film_strip(example.path),
+                "path": example.path,
+                "label": name(example.label),
+                "predicted": name(example.predicted),
+                "right": example.label == example.predicted,
+                "confidence": f"{100 * example.confidence:.1f} %",
+                "truth": f"{100 * example.truth:.1f} %",
+            }
+            for example in of_kind
+        ]
+        if shown:
+            yield title, shown
 
 
 def _settings(settings: dict) -> Table:

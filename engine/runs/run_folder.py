@@ -20,6 +20,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -45,17 +46,23 @@ GROWING = ("command.txt", "log.txt", "metrics.jsonl", "quarantine.jsonl")
 
 
 def open_run(
-    config: Config, *, resume: bool = False, fresh: bool = False, sources: Iterable[str | None] = ()
+    config: Config,
+    *,
+    resume: bool = False,
+    fresh: bool = False,
+    sources: Iterable[str | None] = (),
+    used: Config | None = None,
 ) -> RunFolder:
     """Open the folder of the run that `config` names, and write the settings and the command into it.
 
-    `sources` are files that the command reads apart from those that `config` names. Raises as `RunFolder` does.
+    `sources` are files that the command reads apart from those that `config` names; `used` is the configuration as
+    resolved on this machine. Raises as `RunFolder` does.
     """
     data = config.data
     sources = [*sources, data.train, data.val, data.test, data.class_names, config.model.pretrained]
     folder = Path(config.train.runs) / config.train.name
     run = RunFolder(folder, resume=resume, fresh=fresh, outputs=Outputs(filter(None, sources)))
-    run.describe(configs.to_yaml(config), settings=configs.fingerprint(config))
+    run.describe(configs.to_yaml(config), settings=configs.fingerprint(config), used=asdict((used or config).runtime))
     return run
 
 

@@ -230,7 +230,7 @@ class Trainer:
     def _described(self, result: Result) -> dict:
         """Return what val_last.json or val_best.json holds."""
         about = {"step": self.training.step, "class_names": self.training.train_loader.class_names}
-        return {**about, **result.to_json()}
+        return {**about, **result.to_json(), "examples": [example._asdict() for example in result.examples]}
 
     def write_status(self, state: str, **more: object) -> None:
         """Replace status.json."""

@@ -40,7 +40,9 @@ def run(
     with distributed.processes(config.runtime.device, config.runtime.timeout) as watcher:
         with distributed.explained():
             folder = distributed.on_rank_zero(
-                lambda: run_folder.open_run(settings, resume=resume, fresh=fresh, sources=[recipe, weights])
+                lambda: run_folder.open_run(
+                    settings, resume=resume, fresh=fresh, sources=[recipe, weights], used=config
+                )
             )
         with _recorded(folder, watcher) as interrupt, distributed.explained():
             state = distributed.on_rank_zero(lambda: training.saved_state(folder.checkpoints))

@@ -6,10 +6,14 @@ from html.parser import HTMLParser
 
 import pytest
 
+import configs
 from configs import ConfigError
+from configs.schema import Data
+from dali_pipes.scan.build import load_catalog
 from engine.files import read_lines
-from engine.runs import html, plots, report, run_folder
+from engine.runs import dataset, html, plots, report, run_folder
 from tests.support import tiny
+from tests.support.videos import write_video
 
 HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}$ & \"quotes'", "\x1b[2J\udcff")
 
@@ -89,32 +93,12 @@ def test_a_single_line_can_be_seen():
     assert len(re.findall('<use [^>]*style="fill: #1f77b4', drawn)) == 1
 
 
-class BlackStrokes(HTMLParser):
-    """For each stroke in a fixed black or white, the classes of the groups around it."""
-
-    def __init__(self, svg):
-        super().__init__()
-        self.around, self.found = [], []
-        self.feed(svg)
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        if re.search("stroke: (#000|#fff|black|white)", attributes.get("style", "")):
-            self.found.append({name for name in self.around if name})
-        if tag == "g":
-            self.around.append(attributes.get("class"))
-
-    def handle_endtag(self, tag):
-        if tag == "g":
-            self.around.pop()
-
-
 def test_axes_take_the_colour_of_the_pages_text_light_or_dark(folder):
     content = report.write(folder).read_text()
-    assert "svg :is(.patch, .xtick, .ytick) :is(path, use) { stroke: currentColor !important }" in content
-    found = BlackStrokes("".join(re.findall("<svg.*?</svg>", content, re.DOTALL))).found
-    assert found and all(around & {"patch", "xtick", "ytick"} for around in found)
-    assert not re.search("fill: (#fff|white)", content)
+    assert 'svg [style*="stroke: #000000"] { stroke: currentColor !important }' in content
+    drawn = "".join(re.findall("<svg.*?</svg>", content, re.DOTALL))
+    assert "stroke: #000000" in drawn
+    assert not re.search("(fill|stroke): (#fff|white|black|#000;)", drawn)
 
 
 def test_it_lists_the_classes_and_the_non_default_settings(page):
@@ -197,3 +181,48 @@ def test_both_evaluations_are_shown_where_the_newest_is_not_the_best(folder, tmp
     texts = Page(report.write(tmp_path)).texts
     assert "Evaluation of best.pt" in texts and "Newest evaluation" in texts
     assert any(text.startswith("Step 99: top1") for text in texts)
+
+
+def test_each_class_of_few_has_a_row_in_the_confusion_matrix(folder, page):
+    counts = json.loads((folder / "val_best.json").read_text())["confusion"]
+    cells = re.findall(
+        r'<td class="(right|wrong)" style="--part: ([\d.]+)%">(\d*)</td>', report.write(folder).read_text()
+    )
+    assert [int(count or 0) for _, _, count in cells[:9]] == [count for row in counts for count in row]
+    assert [kind for kind, _, _ in cells[:9]] == ["right", *3 * ["wrong"]] * 2 + ["right"]
+
+
+def test_videos_are_shown_as_film_strips_or_named_if_they_are_gone(folder, tmp_path):
+    write_video(tmp_path / "a.mp4", "libx264", 12)
+    for name in ("status.json", "config.yaml", "val_best.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    best = json.loads((tmp_path / "val_best.json").read_text())
+    shown = {"kind": "mistake", "label": 0, "predicted": 1, "confidence": 0.75, "truth": 0.125}
+    best["examples"] = [shown | {"path": str(tmp_path / name)} for name in ("a.mp4", "gone.mp4")]
+    (tmp_path / "val_best.json").write_text(json.dumps(best))
+    page = Page(report.write(tmp_path))
+    assert "Most confident mistakes" in page.texts and "Hardest videos" not in page.texts
+    (picture,) = [attributes for tag, attributes in page.elements if tag == "img"]
+    assert picture["src"].startswith("data:image/jpeg;base64,")
+    assert f"{tmp_path / 'gone.mp4'} cannot be read any more." in page.texts
+    assert "with 75.0 %; its class: 12.5 %" in page.texts
+
+
+def test_it_says_what_the_run_used_and_how_to_use_the_run(folder, page):
+    assert page.after("precision") == "fp32" and page.after("device") == "cpu"
+    assert page.after("resume") == f"python train.py --resume {folder}"
+    assert page.after("evaluate") == f"python eval.py {folder} --per-class"
+
+
+def test_the_data_are_described_if_they_were_scanned_here(tmp_path, monkeypatch):
+    for number, frames in enumerate((5, 10, 10)):
+        write_video(tmp_path / f"{number}.mp4", "libx264", frames, size=(48, 64))
+    (tmp_path / "train.list").write_text("0.mp4 0\n1.mp4 0\n2.mp4 1\n3.mp4 1\n")
+    load_catalog(str(tmp_path / "train.list"), Data(max_bad_fraction=1.0), workers=1)
+    recipe = tmp_path / "config.yaml"
+    recipe.write_text(configs.to_yaml(configs.load("demo", [f"data.train={tmp_path / 'train.list'}", "data.val="])))
+    ((title, table),) = dataset.tables(recipe)
+    rows = dict(table.rows)
+    assert title == "Training list" and rows["videos"] == "3 of 4 readable" and rows["codecs"] == "h264 3"
+    assert rows["videos per class"] == "1 to 2, median 1.5" and rows["imbalance"].startswith("2 ")
+    assert rows["sizes"] == "64x48 3" and rows["frames"].startswith("10 (")
