@@ -76,20 +76,25 @@ def resolve(config: Config) -> Config:
 
 
 def _problems_of_triton(config: Config) -> list[str]:
-    """List what this machine lacks to compile GPU kernels at run time."""
+    """List the settings that need GPU kernels compiled at run time, where this machine cannot do that."""
     asked = {
         "runtime.compile: on": config.runtime.compile == "on",
         "model.shift: folded": config.model.shift == "folded",
     }
+    missing = missing_for_kernels()
+    if config.runtime.device != "cuda" or not missing:
+        return []
+    return [f"{setting} needs {missing}; install that, or take auto" for setting, wanted in asked.items() if wanted]
+
+
+def missing_for_kernels() -> str:
+    """Return what this machine lacks to compile GPU kernels at run time; empty if nothing."""
     needed = {
         "a C compiler (gcc, clang, or one named in CC)": os.environ.get("CC")
         or any(map(shutil.which, ("gcc", "clang"))),
         "Python's headers (python3-dev)": Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").is_file(),
     }
-    missing = " and ".join(what for what, there in needed.items() if not there)
-    if config.runtime.device != "cuda" or not missing:
-        return []
-    return [f"{setting} needs {missing}; install that, or take auto" for setting, wanted in asked.items() if wanted]
+    return " and ".join(what for what, there in needed.items() if not there)
 
 
 def prepare(runtime: Runtime, seed: int) -> torch.device:

@@ -73,6 +73,7 @@ def _row(scale: Scale, precision: Precision, layer: Layer, tuned: Tiles, times: 
     """Return a layer's row of the table."""
     row = {
         "device": measured.device_name(scale.clock.device),
+        "capability": measured.capability(scale.clock.device).removeprefix("capability "),
         "dtype": str(HALF.get(precision, "float32")).removeprefix("torch."),
         "channels": layer.channels,
         "filters": layer.filters,

@@ -24,6 +24,7 @@ from engine.train import norms, optim
 from engine.train.optim import EmaWeights
 from engine.train.step import StepSettings, Tally, make_step_settings, train_step
 from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights, shift_step
+from models.shift.measuring import measure_missing
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +162,9 @@ def build(
     model = runtime.place(model, config.runtime, device)
     if config.train.sync_bn:
         model = norms.synchronize(model, device)
+    if device.type == "cuda" and not runtime.missing_for_kernels():
+        dtype = runtime.HALF.get(config.runtime.precision, torch.float32)
+        distributed.one_rank_first(lambda: measure_missing(model, device, dtype))
     average = EmaWeights(model, config.train.ema) if config.train.ema else None
     ddp_model = distributed.wrap(model)
     rules = optim.for_batch(config.optim, config.train.batch)

@@ -1,14 +1,17 @@
 """Measured times of the folded and the copied shift per layer and device, and the rule that chooses by them.
 
-`benchmarks/shift.py` writes the rows, one line of JSON each. Times are in milliseconds, for the forward pass and both
-gradients together: `plain_ms` without a shift, `copied_ms` with the shift as a copy before the convolution, `folded_ms`
-with the shift folded into it. Layers without a row are not folded. Image and batch size are not part of the key, as
-all forms scale with them alike.
+`benchmarks/shift.py` writes the rows that are shipped, `measuring.py` those of a GPU that has none, one line of JSON
+each. A GPU without rows under its own name takes those of its compute capability: an H200's serve an H100.
+
+Times are in milliseconds, for the forward pass and both gradients together: `plain_ms` without a shift, `copied_ms`
+with the shift as a copy before the convolution, `folded_ms` with the shift folded into it. Layers without a row are not
+folded. Image and batch size are not part of the key, as all forms scale with them alike.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,13 +36,16 @@ def is_faster(device: torch.device, dtype: torch.dtype, channels: int, filters: 
 
 
 def find(device: torch.device, dtype: torch.dtype, channels: int, filters: int) -> Row | None:
-    """Return the row of a layer, or None if it was not measured."""
-    return rows().get((device_name(device), str(dtype).removeprefix("torch."), channels, filters))
+    """Return the row of a layer on this device, or else on one of its capability; None if there is neither."""
+    layer = str(dtype).removeprefix("torch."), channels, filters
+    return rows().get((device_name(device), *layer)) or rows().get((capability(device), *layer))
 
 
-def knows(device: torch.device, dtype: torch.dtype) -> bool:
-    """Return True if any layer was measured on this device in this dtype."""
-    return any(found[:2] == (device_name(device), str(dtype).removeprefix("torch.")) for found in rows())
+def source(device: torch.device, dtype: torch.dtype) -> str:
+    """Return the name of the device whose rows serve this one, or an empty string if none do."""
+    keys = [(name, str(dtype).removeprefix("torch.")) for name in (device_name(device), capability(device))]
+    found = (row["device"] for wanted in keys for key, row in rows().items() if key[:2] == wanted)
+    return next(found, "")
 
 
 def key(row: Row) -> tuple:
@@ -55,6 +61,30 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if torch.cuda.is_available() and device.type == "cuda" else device.type
 
 
+@cache
+def capability(device: torch.device) -> str:
+    """Return the compute capability of a GPU, such as `capability 9.0`; empty for other devices."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return ""
+    return "capability {}.{}".format(*torch.cuda.get_device_capability(device))
+
+
+def user_file() -> Path:
+    """Return the file of rows that were measured on this machine."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tsm_dali", FILE.name)
+
+
+def add(measured: list[Row]) -> None:
+    """Add rows to the user's file. It is replaced at once, so that a reader never sees a part of it."""
+    file = user_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    known = {key(row): row for row in [*_read(file), *measured]}
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}")
+    unfinished.write_text("".join(json.dumps(row) + "\n" for row in known.values()))
+    os.replace(unfinished, file)
+    rows.cache_clear()
+
+
 def processor() -> str:
     """Return the processor's model name from /proc/cpuinfo, or `cpu` if it has none."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -63,4 +93,14 @@ def processor() -> str:
 
 @cache
 def rows() -> dict[tuple, Row]:
-    return {key(row): row for row in map(json.loads, FILE.read_text().splitlines())}
+    """Return all rows by their keys; shipped ones come before the user's, and count for their capability as well."""
+    found: dict[tuple, Row] = {}
+    for row in [*_read(FILE), *_read(user_file())]:
+        found.setdefault(key(row), row)
+        if row.get("capability"):
+            found.setdefault((f"capability {row['capability']}", *key(row)[1:]), row)
+    return found
+
+
+def _read(file: Path) -> list[Row]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
