@@ -1,7 +1,7 @@
-"""Weight decay of every recipe: the movement of each kind of parameter in one step with zero gradients.
+"""Weight decay and rate of every recipe: the movement of each kind of parameter in one step.
 
-`SOURCES` is written from the source code and configurations of the projects, never from the recipes. With zero
-gradients and zero momenta, a step moves a parameter by (its multiple of the rate) x (its decay) x (its value).
+`SOURCES` and `RATES` are written from the source code and configurations of the projects, never from the recipes. With
+zero gradients and zero momenta, a step moves a parameter by (its multiple of the rate) x (its decay) x (its value).
 """
 
 from dataclasses import replace
@@ -30,8 +30,27 @@ SOURCES = {
     "PaddleVideo's TSN": (1e-4, 1e-4, 1e-4, 1e-4, 1e-4),
     # weight_decay 1e-4 in the YAML; norms with L2Decay(0.0); heads as tsm_head.py
     "PP-TSM and PP-TSN": (1e-4, 0, 0, 5 * 1e-4, 0),
+    # weight_decay=0.00002; TSMOptimWrapperConstructor with fc_lr5
+    "mmaction2's MobileNetV2": (2e-5, 0, 0, 5 * 2e-5, 0),
+    # TSMOptimizerConstructor with fc_lr5, weight_decay=0.0001 of sgd_tsm_50e.py
+    "mmaction2's TSM on HMDB51": (1e-4, 0, 0, 5 * 1e-4, 0),
+    # the default constructor, weight_decay=0.0001: all parameters decay
+    "mmaction2's TSN": (1e-4, 1e-4, 1e-4, 1e-4, 1e-4),
+    # the same, weight_decay=0.0005
+    "mmaction2's TSN of 0.x": (5e-4, 5e-4, 5e-4, 5e-4, 5e-4),
     "ours on Kinetics": (1e-4, 0, 0, 5 * 1e-4, 0),
     "ours on pans": (5e-4, 0, 0, 5e-4, 0),
+}
+RATES = {  # where not 1, 1, 1, 5, 10
+    "MIT on Kinetics": (1, 2, 1, 5, 10),  # normal_bias: lr_mult 2
+    "MIT on Something-Something": (1, 2, 1, 5, 10),
+    "mmaction2's TSM on Something-Something": (1, 2, 1, 5, 10),
+    "mmaction2's MobileNetV2": (1, 2, 1, 5, 10),
+    "mmaction2's TSM on HMDB51": (1, 2, 1, 5, 10),
+    "PaddleVideo's TSN": (1, 1, 1, 1, 1),
+    "mmaction2's TSN": (1, 1, 1, 1, 1),
+    "mmaction2's TSN of 0.x": (1, 1, 1, 1, 1),
+    "ours on pans": (1, 1, 1, 1, 1),
 }
 NESTEROV = ("ours on Kinetics", "PP-TSM and PP-TSN")  # whose first step is 1 + momentum times as long
 RECIPES = {
@@ -40,6 +59,21 @@ RECIPES = {
     "pptsm_k400": "PP-TSM and PP-TSN",
     "pptsm_k400_dense": "PP-TSM and PP-TSN",
     "pptsn_k400": "PP-TSM and PP-TSN",
+    "tsm_hmdb51": "mmaction2's TSM on HMDB51",
+    "tsm_hmdb51_16f": "mmaction2's TSM on HMDB51",
+    "tsm_k400_mobilenet": "mmaction2's MobileNetV2",
+    "tsm_k400_nl_dense": "MIT on Kinetics",
+    "tsm_sthv1": "MIT on Something-Something",
+    "tsm_sthv1_16f": "MIT on Something-Something",
+    "tsm_sthv1_r101": "MIT on Something-Something",
+    "tsm_sthv2_16f": "mmaction2's TSM on Something-Something",
+    "tsm_sthv2_r101": "mmaction2's TSM on Something-Something",
+    "tsm_ucf101_frames_nhwc": "PaddleVideo's TSM on UCF101",
+    "tsn_k400_r101": "mmaction2's TSN",
+    "tsn_sthv1": "mmaction2's TSN of 0.x",
+    "tsn_sthv2": "mmaction2's TSN",
+    "tsn_sthv2_16f": "mmaction2's TSN",
+    "tsn_ucf101": "mmaction2's TSN of 0.x",
     "tsm_jester": "MIT on Something-Something",
     "tsm_k400_16f": "MIT on Kinetics",
     "tsm_k400_dense": "MIT on Kinetics",
@@ -65,28 +99,36 @@ def kind_of(module, name):
     return f"conv {name}" if isinstance(module, torch.nn.Conv2d) else "norm"
 
 
-def movements(recipe):
-    """How far each kind of parameter moves from 1 at a rate of 1."""
+def movements(recipe, value, gradient):
+    """How far each kind of parameter moves from `value` at a rate of 1."""
     settings = configs.load(recipe, ["model.pretrained=none"])
     slim = {} if settings.model.backbone == "mobilenet_v2" else {"width": 8}
     model = build_model(replace(settings.model, **slim)).double()
     optimizer = make_optimizer(model, for_batch(settings.optim, settings.train.batch))
     set_lr(optimizer, 1.0)
     for parameter in model.parameters():
-        torch.nn.init.ones_(parameter)
-        parameter.grad = torch.zeros_like(parameter)
+        torch.nn.init.constant_(parameter, value)
+        parameter.grad = torch.full_like(parameter, gradient)
     optimizer.step()
     return {
-        kind_of(module, name): (1 - parameter.detach()).unique()
+        kind_of(module, name): (value - parameter.detach()).unique()
         for module in model.modules()
         for name, parameter in module.named_parameters(recurse=False)
     }
 
 
-@pytest.mark.parametrize("recipe", SHIPPED)
-def test_a_step_without_gradients_moves_each_kind_as_in_the_source(recipe):
-    kinds = ("conv weight", "conv bias", "norm", "classifier weight", "classifier bias")
-    published = dict(zip(kinds, SOURCES[RECIPES[recipe]], strict=True))
+KINDS = ("conv weight", "conv bias", "norm", "classifier weight", "classifier bias")
+
+
+def assert_moved(recipe, moved, published):
     length = 1.9 if RECIPES[recipe] in NESTEROV else 1
-    for kind, moved in movements(recipe).items():
-        assert moved.tolist() == [pytest.approx(length * published[kind], abs=1e-12)], kind
+    expected = dict(zip(KINDS, published, strict=True))
+    for kind, values in moved.items():
+        assert values.tolist() == [pytest.approx(length * expected[kind], abs=1e-12)], kind
+
+
+@pytest.mark.parametrize("recipe", SHIPPED)
+def test_a_step_moves_each_kind_as_in_the_source(recipe):
+    source = RECIPES[recipe]
+    assert_moved(recipe, movements(recipe, value=1, gradient=0), SOURCES[source])
+    assert_moved(recipe, movements(recipe, value=0, gradient=1), RATES.get(source, (1, 1, 1, 5, 10)))

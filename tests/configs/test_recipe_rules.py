@@ -13,12 +13,12 @@ import torch
 from torch.func import functional_call
 
 import configs
-from configs.read import SHIPPED
 from dali_pipes import device
 from engine import runtime
 from engine.train import training
 from engine.train.step import Tally
 from models import build_model
+from tests.support.recipes import RECIPES
 
 BATCH = 4  # of the tests; rates follow it from the batch that they are meant for
 CLOSE = 1e-6  # of how far a tensor has moved, by norm
@@ -26,6 +26,7 @@ SMALL = [
     "data.source=synthetic", "model.pretrained=none", "model.backbone=resnet18", "model.width=8", "model.dropout=0",
     "clip.size=16", "clip.short_side=0", "eval.short_side=16", f"train.batch={BATCH}", "runtime.device=cpu",
     "runtime.precision=fp32", "train.mixup=0",
+    "train.partial_bn=false", "model.non_local=false",
 ]  # fmt: skip
 
 
@@ -37,6 +38,7 @@ class Rules:
     for_batch: int
     epochs: int
     milestones: tuple[int, ...] = ()
+    constant: bool = False
     warmup: int = 0  # epochs
     warmup_start: float = 0.1  # of the rate
     decay: float = 1e-4
@@ -51,7 +53,7 @@ class Rules:
         if epoch < self.warmup:
             start, end = self.scaled * self.warmup_start, replace(self, warmup=0).rate_at(self.warmup)
             return start + (end - start) * epoch / self.warmup
-        if self.milestones:
+        if self.milestones or self.constant:
             return self.scaled / 10 ** bisect_right(self.milestones, epoch)
         return self.scaled * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
 
@@ -87,7 +89,19 @@ RULES = {
     "tsm_ucf101": UCF101,
     "tsm_sthv2": replace(TSM, milestones=(25, 45), warmup=5, decay=5e-4),  # mmaction2 1.x
     "tsm_jester": replace(TSM, rate=0.01, for_batch=64, decay=5e-4),  # MIT, for Something-Something
+    "tsm_sthv1": replace(TSM, rate=0.01, for_batch=64, decay=5e-4),  # MIT
+    "tsm_k400_nl_dense": replace(TSM, epochs=100, milestones=(40, 80)),  # mmaction2 0.x
+    "tsm_k400_mobilenet": replace(TSM, epochs=100, milestones=(40, 80), decay=2e-5),  # mmaction2 1.x
+    "tsm_hmdb51": replace(TSM, rate=0.0015, for_batch=96, epochs=25, milestones=(10, 20)),  # mmaction2 0.x
     "tsn_k400": TSN,
+    "tsn_k400_r101": replace(TSN, for_batch=256),  # mmaction2 1.x
+    "tsn_sthv1": replace(  # mmaction2 0.x
+        TSN, rate=0.02, for_batch=128, epochs=50, milestones=(20, 40), decay=5e-4, largest_norm=20
+    ),
+    "tsn_sthv2": replace(TSN, for_batch=256, epochs=50, milestones=(20, 40)),  # mmaction2 1.x
+    "tsn_ucf101": replace(  # mmaction2 0.x
+        TSN, rate=0.00128, for_batch=256, epochs=75, milestones=(), constant=True, decay=5e-4
+    ),
 }
 
 
@@ -162,7 +176,7 @@ def run_of(monkeypatch):
     return build
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", RECIPES)
 def test_steps_are_the_recipes_rules_worked_out_by_hand(name, run_of):
     run, rules = run_of(name), rules_of(name)
     start = dict(in_double(run.config).named_parameters())
