@@ -87,8 +87,8 @@ def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
             if sample_description.is_encrypted(moov, stream):
                 raise DataError(path, "is encrypted")
             codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
-            packets = container.packets(source, stream)
-            if not (first := next(packets, None)):
+            packets = source.demux(stream)
+            if not (first := next((packet for packet in packets if packet.size), None)):
                 raise DataError(path, "its video track holds no pictures")
             found = collect(codec, stream, chain([first], packets), file.fileno())
             description = sample_description.sample_description(path, stream, codec, moov)
@@ -96,8 +96,7 @@ def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
             video = _video(path, status, stream, access, description, table(found))
             timed = source.format.name.split(",")[0] in _TIMED
             guessed_times = bool(stream.codec_context.has_b_frames) and not timed
-            reasons = doubts((video.width, video.height), guessed_times, found, video.packets)
-            return replace(video, orientation=_orientation(stream, first)), reasons
+            return replace(video, orientation=_orientation(stream, first)), doubts(video, guessed_times, found)
 
 
 def _orientation(stream: VideoStream, first: av.Packet) -> int:
@@ -189,6 +188,9 @@ def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], descr
     read = _reader(codec, stream, found)
     offset, size, pts, flags, pictures = found.offset, found.size, found.pts, found.flags, found.pictures
     for packet in packets:
+        if not packet.size:  # not decoded, see `container.packets`; the last one marks the end
+            found.doubts += [] if packet.dts is None else [f"packet {len(size)} is empty"]
+            continue
         data = bytes(packet)
         try:
             picture = read(data)
@@ -229,12 +231,13 @@ def table(found: Packets) -> np.ndarray:
     return packets
 
 
-def doubts(size: tuple[int, int], guessed_times: bool, found: Packets, packets: np.ndarray) -> list[str]:
+def doubts(video: Video, guessed_times: bool, found: Packets) -> list[str]:
     """List why cutting this stream might not give what a full decode gives; nothing for the great majority of files.
 
-    `size`: width and height by the container. `guessed_times`: pictures may be shown in another order than decoded, and
-    the container does not store in which.
+    `guessed_times`: pictures may be shown in another order than decoded, and the container does not store in which.
     """
+    packets, size = video.packets, (video.width, video.height)
+    repeats, discards = video.codec in ("vp9", "av1"), any(flags & HIDDEN for flags in found.flags)
     groups = np.append(np.flatnonzero(packets["flags"] & KEYFRAME), len(packets))
     first_group = packets["order"][: groups[1]]
     of_groups = [found.columns.parameters[group] for group in groups[:-1].tolist()]
@@ -245,6 +248,7 @@ def doubts(size: tuple[int, int], guessed_times: bool, found: Packets, packets: 
         "its first group has leading pictures": (first_group < first_group[0]).any(),
         "its times of presentation are guesses": guessed_times,
         "it carries several parameter sets": len({*of_groups}) > 1 or elsewhere,
+        "it leaves out packets that may show an older picture": repeats and discards,
         "it has packets with more than one picture": max(found.columns.pictures) > 1,
         "its pictures have another size than the container says": not {*found.columns.size} <= {None, size},
     }
@@ -283,10 +287,14 @@ def _offset(position: int | None, data: bytes, descriptor: int) -> int:
 
 
 def _flags(codec: str, packet: av.Packet, picture: Picture) -> int:
-    flags = KEYFRAME if (packet.is_keyframe and picture.resets) or codec in _INTRA else 0
-    flags |= DISPOSABLE if packet.is_disposable else 0
-    flags |= HIDDEN if packet.is_discard else 0
-    return flags | (0 if picture.pictures else HIDDEN | INVISIBLE)
+    flags = 0 if picture.pictures else HIDDEN | INVISIBLE
+    if (picture.resets and packet.is_keyframe) or codec in _INTRA:
+        flags |= KEYFRAME
+    if packet.is_disposable:
+        flags |= DISPOSABLE
+    if packet.is_discard:
+        flags |= HIDDEN
+    return flags
 
 
 def _disposable(columns: Picture) -> np.ndarray:

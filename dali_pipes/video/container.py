@@ -68,7 +68,10 @@ def refusals(path: str) -> Iterator[None]:
 
 
 def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    """Return the stream's packets in decode order, without empty ones and without the flush at the end."""
+    """Return the stream's packets in decode order, without empty ones and without the flush at the end.
+
+    FFmpeg's decoders take no empty packets: a plain decode has no frame for them either.
+    """
     return (packet for packet in container.demux(stream) if packet.size)
 
 

@@ -36,30 +36,52 @@ def digest(picture_HWC: np.ndarray) -> bytes:
     return hashlib.sha1(repr(picture_HWC.shape).encode() + picture_HWC.tobytes(), usedforsecurity=False).digest()
 
 
-def plain_frames(path: str) -> list[bytes]:
-    """Decode a file from start to end on one thread with FFmpeg's defaults, and hash every frame.
+class Plain(NamedTuple):
+    """What a plain decode of a file gives."""
+
+    frames: list[bytes]  # a digest of each frame
+    clean: bool  # FFmpeg reported no error, no frame is marked as damaged, all have one size, and there is one
+
+
+def plain_decode(path: str) -> Plain:
+    """Decode a file from start to end on one thread with FFmpeg's defaults.
 
     The best video stream by FFmpeg is decoded. A packet that cannot be decoded gives no frame.
     """
-    digests = []
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as errors:
+            digests, sizes, failed = _decode(path)
+    finally:
+        av.logging.set_level(level)
+    return Plain(digests, not failed and not errors and len(sizes) == 1)
+
+
+def _decode(path: str) -> tuple[list[bytes], set[tuple[int, int]], int]:
+    """Return digests and sizes of all frames, and how many packets failed or frames are damaged."""
+    digests, sizes, failed = [], set(), 0
     with av.open(path, **LENIENT_TAGS) as container:
         stream = container.streams.best("video")
         stream.codec_context.thread_count = 1
         for packet in container.demux(stream):
             try:
-                digests += [digest(frame.to_ndarray(format="rgb24")) for frame in packet.decode()]
+                for frame in packet.decode():
+                    digests.append(digest(frame.to_ndarray(format="rgb24")))
+                    sizes.add((frame.width, frame.height))
+                    failed += frame.is_corrupt
             except av.FFmpegError:
-                continue
-    return digests
+                failed += 1
+    return digests, sizes, failed
 
 
-def compare(path: str, check: str, draws: int = 20, plain: list[bytes] | None = None) -> Comparison:
+def compare(path: str, check: str, draws: int = 20, plain: Plain | None = None) -> Comparison:
     """Scan a file and compare its frames with the plain decode's: every one of a short video, else `draws` clips."""
     try:
         video = probe(path, check)
     except DataError as error:
         return Comparison("refused", error.reason_for(path))
-    whole = plain_frames(path) if plain is None else plain
+    whole = (plain or plain_decode(path)).frames
     if video.frames != len(whole):
         return Comparison("wrong", f"{video.access}: {video.frames} frames instead of {len(whole)}")
     wrong, lost = [], Counter()

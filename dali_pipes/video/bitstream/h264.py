@@ -21,7 +21,8 @@ _HEADER = 24  # bytes of a slice header that hold what is read of it
 class SliceForm(NamedTuple):
     """What parameter sets say about the form of slice headers."""
 
-    before_fields: int  # bits between the number of the parameter set and field_pic_flag
+    frame_num_bits: int  # between the number of the parameter set and field_pic_flag
+    frame_num_mask: int
     fields: bool
     order_type: int
     order_bits: int
@@ -40,7 +41,7 @@ class H264:
         self._pps: dict[int, H264Pps] = {}
         self._forms: dict[int, SliceForm] = {}
         self._period = self._count = 0
-        self._last_msb = self._last_lsb = 0
+        self._last_msb = self._last_lsb = self._last_frame_num = 0
         for unit in self._known:
             self._store(unit)
 
@@ -98,7 +99,9 @@ class H264:
         makes a negative shift, which raises ValueError.
         """
         idr = packet[start] & 31 == _IDR
-        head = unescape(packet[start + 1 : start + 1 + _HEADER])
+        head = packet[start + 1 : start + 1 + _HEADER]
+        if b"\0\0\3" in head:
+            head = unescape(head)
         value, left = int.from_bytes(head, "big"), 8 * len(head)
         left -= 2 * (left - value.bit_length()) + 1
         first = (value >> left) - 1
@@ -107,10 +110,16 @@ class H264:
         kind = (value >> left) - 1
         value &= (1 << left) - 1
         left -= 2 * (left - value.bit_length()) + 1
-        form = self._form((value >> left) - 1)
+        form = self._forms.get((value >> left) - 1) or self._form((value >> left) - 1)
         if form is None:
             return 0, False, "it has pictures whose parameter sets are missing"
-        left -= form.before_fields
+        left -= form.frame_num_bits
+        number, last = value >> left & form.frame_num_mask, 0 if idr else self._last_frame_num
+        doubt = ""
+        if number != last and number != last + 1 & form.frame_num_mask:
+            doubt = "it has pictures that refer to missing ones"  # the numbers of reference pictures have a gap (7.4.3)
+        if packet[start] & 0x60:
+            self._last_frame_num = number
         field = False
         if form.fields:
             left -= 1
@@ -124,7 +133,8 @@ class H264:
         lsb = value >> left & form.order_size - 1
         bits = Bits.of(value & (1 << left) - 1, left) if idr or form.bottom_order else None
         bottom = bits.signed() if form.bottom_order and not field else 0
-        doubt = "it has packets that start inside a picture" if first else ""
+        if first:
+            doubt = "it has packets that start inside a picture"
         if form.order_type == 1:
             doubt = "its pictures are ordered in a way that is not understood here"
         elif idr and kind in _INTRA_SLICES:
@@ -140,9 +150,10 @@ class H264:
 
     def _form(self, number: int) -> SliceForm | None:
         """Return the form of slice headers that refer to a picture parameter set; None if it is missing."""
-        if number not in self._forms and (pps := self._pps.get(number)) and (sps := self._sps.get(pps.sps)):
+        if (pps := self._pps.get(number)) and (sps := self._sps.get(pps.sps)):
             self._forms[number] = SliceForm(
-                before_fields=sps.frame_num_bits + 2 * sps.separate_planes,
+                frame_num_bits=sps.frame_num_bits + 2 * sps.separate_planes,
+                frame_num_mask=(1 << sps.frame_num_bits) - 1,
                 fields=sps.format.fields,
                 order_type=sps.order_type,
                 order_bits=sps.order_bits,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dali_pipes.video.bitstream.bits import Bits, unescape
 from dali_pipes.video.bitstream.h264 import sei_types
-from dali_pipes.video.bitstream.parameter_sets import HevcPps, HevcSps, hevc_pps, hevc_sps
+from dali_pipes.video.bitstream.parameter_sets import HevcPps, HevcSps, hevc_pps, hevc_sps, references
 from dali_pipes.video.bitstream.picture import PERIOD, Picture
 from dali_pipes.video.bitstream.units import length_size, parameter_units, units
 
@@ -14,7 +14,7 @@ _VPS, _SPS, _PPS = 32, 33, 34
 _SEI = (39, 40)
 _HARMLESS = (35, 38, *range(48, 64))  # delimiters and filler; unspecified ones, which FFmpeg leaves out
 _FILM_GRAIN = 19  # a SEI message for which FFmpeg changes pixels
-_HEADER = 24  # bytes of a slice header that hold what is read of it
+_HEADER = 64  # bytes of a slice header that hold what is read of it
 
 
 class Hevc:
@@ -26,6 +26,7 @@ class Hevc:
         self._sps: dict[int, HevcSps] = {}
         self._pps: dict[int, HevcPps] = {}
         self._period = self._last_order = 0
+        self._orders: set[int] = set()  # of the pictures of this coded sequence
         for unit in self._known:
             self._store(unit)
 
@@ -95,10 +96,28 @@ class Hevc:
         starts_sequence = kind in _RANDOM_ACCESS and kind != _CRA
         if starts_sequence:
             self._period += PERIOD
-        order = 0 if kind in _IDR else self._order(bits.take(sps.order_bits), 1 << sps.order_bits, starts_sequence)
+        if starts_sequence:
+            self._orders.clear()
+        order = 0
+        if kind not in _IDR:
+            order = self._order(bits.take(sps.order_bits), 1 << sps.order_bits, starts_sequence)
+            if kind not in _RANDOM_ACCESS and self._missing(bits, sps, order):
+                doubt = "it has pictures that refer to missing ones"
+        self._orders.add(order)
         if layer == 0 and kind not in _LEADING and (kind > 15 or kind % 2):
             self._last_order = order
         return self._period + order, doubt
+
+    def _missing(self, bits: Bits, sps: HevcSps, order: int) -> bool:
+        """Return whether a picture to which this one refers has not been seen."""
+        sets = sps.references
+        if not bits.take(1):
+            found = references(bits, sets, of_slice=True)
+        elif not sets:
+            raise ValueError("its reference pictures are missing")
+        else:
+            found = sets[bits.take((len(sets) - 1).bit_length())]
+        return any(used and order + distance not in self._orders for distance, used in found)
 
     def _order(self, lsb: int, size: int, starts_sequence: bool) -> int:
         """Return the picture order count (8.3.1) within the coded sequence."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from dali_pipes.video import mp4
@@ -43,6 +44,11 @@ class H264Pps(NamedTuple):
     redundant: bool  # slice headers give a redundant_pic_cnt
 
 
+References = tuple[tuple[int, bool], ...]
+"""A short-term reference picture set of HEVC: distances in picture order, and whether the picture itself refers to each
+(or only later ones do)."""
+
+
 class HevcSps(NamedTuple):
     """A sequence parameter set (ITU-T H.265 7.3.2.2.1)."""
 
@@ -52,6 +58,7 @@ class HevcSps(NamedTuple):
     format: PictureFormat
     width: int  # pixels as coded, before any cropping
     height: int
+    references: tuple[References, ...] = ()
 
 
 class HevcPps(NamedTuple):
@@ -132,13 +139,29 @@ def h264_pps(unit: bytes) -> H264Pps:
 
 def hevc_sps(unit: bytes) -> HevcSps:
     """Parse a sequence parameter set of HEVC."""
-    bits = Bits(unescape(unit[2:_ENOUGH]))
+    bits = Bits(unescape(unit[2:]))
     start = read_hevc_sps(bits)
     if bits.take(1):
         for _ in range(4):
             bits.number()
     bits.number(), bits.number()  # bits of a sample
-    return start._replace(order_bits=bits.number() + 4)
+    order_bits = bits.number() + 4
+    layers = (unit[2] >> 1 & 7) + 1
+    for _ in range(layers if bits.take(1) else 1):
+        bits.number(), bits.number(), bits.number()
+    for _ in range(6):  # sizes of blocks
+        bits.number()
+    if bits.take(1) and bits.take(1):
+        _skip_hevc_scaling(bits)
+    bits.take(2)
+    if bits.take(1):  # PCM
+        bits.take(8)
+        bits.number(), bits.number()
+        bits.take(1)
+    sets: list[References] = []
+    for _ in range(bits.number()):
+        sets.append(references(bits, sets))
+    return start._replace(order_bits=order_bits, references=tuple(sets))
 
 
 def read_hevc_sps(bits: Bits) -> HevcSps:
@@ -158,12 +181,45 @@ def read_hevc_sps(bits: Bits) -> HevcSps:
     return HevcSps(number, separate, 0, PictureFormat(chroma=CHROMA[chroma]), bits.number(), bits.number())
 
 
+def references(bits: Bits, sets: Sequence[References], *, of_slice: bool = False) -> References:
+    """Parse a short-term reference picture set (7.3.7), given those before it; `of_slice`: in a slice header."""
+    if sets and bits.take(1):  # predicted from another set
+        base = sets[-1 - (bits.number() if of_slice else 0)]
+        sign = bits.take(1)
+        shift = (bits.number() + 1) * (1 - 2 * sign)
+        found = []
+        for distance in (*(distance for distance, _ in base), 0):
+            used = bits.take(1)
+            if used or bits.take(1):
+                found.append((distance + shift, bool(used)))
+    else:
+        found = []
+        for sign, count in zip((-1, 1), (bits.number(), bits.number()), strict=True):
+            distance = 0
+            for _ in range(count):
+                distance += sign * (bits.number() + 1)
+                found.append((distance, bool(bits.take(1))))
+    return tuple(sorted(found, key=lambda entry: (entry[0] > 0, abs(entry[0]))))
+
+
 def hevc_pps(unit: bytes) -> HevcPps:
     """Parse a picture parameter set of HEVC."""
     bits = Bits(unescape(unit[2:_ENOUGH]))
     number, sps = bits.number(), bits.number()
     bits.take(1)
     return HevcPps(number, sps, bool(bits.take(1)), bits.take(3))
+
+
+def _skip_hevc_scaling(bits: Bits) -> None:
+    for size in range(4):
+        for _ in range(2 if size == 3 else 6):
+            if not bits.take(1):
+                bits.number()
+                continue
+            if size > 1:
+                bits.signed()
+            for _ in range(min(64, 16 << 2 * size)):
+                bits.signed()
 
 
 def _skip_scaling(bits: Bits, lists: int) -> None:

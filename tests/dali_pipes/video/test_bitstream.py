@@ -38,11 +38,13 @@ def avc_sps(*, frames_only: bool = True, order_type: int = 0) -> bytes:
 AVC_PPS = b"\x68" + packed(ue(0), ue(0), "00", ue(0), ue(0), ue(0), "0 00", ue(0) * 3, "0 0 0")
 
 
-def avc_slice(kind: int, order: int, *, reference: int = 1, first: int = 0, field: str = "", drop: str = "0") -> bytes:
+def avc_slice(
+    kind: int, order: int, *, number: int = 0, reference: int = 1, first: int = 0, field: str = "", drop: str = "0"
+) -> bytes:
     """A slice (7.3.3) of an I picture. `field`: field_pic_flag and bottom_field_flag, if the sequence has fields."""
     idr = ue(0) if kind == 5 else ""
     marking = f"{drop}0" if kind == 5 else ""
-    header = packed(ue(first), ue(7), ue(0), "0000", field, idr, f"{order:04b}", marking) + b"rest"
+    header = packed(ue(first), ue(7), ue(0), f"{number:04b}", field, idr, f"{order:04b}", marking) + b"rest"
     return bytes((reference << 5 | kind,)) + header
 
 
@@ -53,7 +55,23 @@ def h264(*sets: bytes):
     return reader
 
 
-HEVC_SPS = b"\x42\1" + packed("0000 000 1", "0" * 96, ue(0), ue(1), ue(96), ue(48), "0", ue(0), ue(0), ue(0))
+HEVC_SPS = b"\x42\1" + packed(
+    "0000 000 1",
+    "0" * 96,
+    ue(0),
+    ue(1),
+    ue(96),
+    ue(48),
+    "0",
+    ue(0),
+    ue(0),
+    ue(0),
+    "0",
+    ue(0) * 9,
+    "0 00 0",
+    ue(1),
+    ue(0) * 2,
+)
 HEVC_PPS = b"\x44\1" + packed(ue(0), ue(0), "0 0 000")
 
 
@@ -62,10 +80,12 @@ def hevc_unit(kind: int, layer: int = 0, forbidden: int = 0, scalable: int = 0) 
     return bytes((forbidden << 7 | kind << 1 | scalable >> 5, (scalable & 31) << 3 | layer + 1))
 
 
-def hevc_slice(kind: int, order: int = 0, *, layer: int = 0, first: str = "1", drop: str = "0") -> bytes:
-    """A slice (7.3.6.1) of a picture whose order has 4 bits."""
+def hevc_slice(
+    kind: int, order: int = 0, *, layer: int = 0, first: str = "1", drop: str = "0", refers: str = "1"
+) -> bytes:
+    """A slice (7.3.6.1) of a picture whose order has 4 bits. `refers`: its reference pictures, by default none."""
     access = drop if 16 <= kind <= 23 else ""
-    bits = packed(first, access, ue(0), ue(2), "" if kind in (19, 20) else f"{order:04b}")
+    bits = packed(first, access, ue(0), ue(2), "" if kind in (19, 20) else f"{order:04b}{refers}")
     return hevc_unit(kind, layer) + bits + b"rest"
 
 
@@ -213,6 +233,24 @@ def test_hevc_pictures_are_ordered_by_their_count_and_after_those_of_earlier_seq
     sent = [(19, 0), (1, 4), (0, 2), (1, 8), (21, 15), (9, 12), (1, 3), (19, 0), (1, 1)]
     orders = [reader.read(stored(hevc_slice(kind, order))).order for kind, order in sent]
     assert sorted(range(9), key=lambda place: orders[place]) == [0, 2, 1, 3, 5, 4, 6, 7, 8]
+
+
+@pytest.mark.parametrize(("distance", "doubt"), [(2, ""), (1, "it has pictures that refer to missing ones")])
+def test_hevc_pictures_that_refer_to_missing_ones_are_a_doubt(distance, doubt):
+    reader = hevc()
+    for kind, order in ((19, 0), (1, 4)):
+        reader.read(stored(hevc_slice(kind, order)))
+    back = "0 0" + ue(1) + ue(0) + ue(distance - 1) + "1"  # its own set, not predicted, of one picture before it
+    assert reader.read(stored(hevc_slice(1, 6, refers=back))).doubt == doubt
+
+
+def test_h264_pictures_that_refer_to_missing_ones_are_a_doubt():
+    reader = h264()
+    sent = [(5, 0, 0), (1, 2, 1), (1, 6, 2), (1, 4, 3)]
+    slices = [avc_slice(kind, order, number=number) for kind, order, number in sent]
+    assert [reader.read(stored(slice_)).doubt for slice_ in slices] == [""] * 4
+    reader = h264()
+    assert [bool(reader.read(stored(slices[place])).doubt) for place in (0, 2, 3)] == [False, True, False]
 
 
 @pytest.mark.parametrize(
