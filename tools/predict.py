@@ -48,6 +48,9 @@ def arguments() -> Namespace:
     parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write one line for each class reported")
     parser.add_argument("--save-video", type=Path, metavar="FOLDER", help="write copies with the predictions drawn in")
     add_force_argument(parser)
+    parser.add_argument(
+        "--explain", type=Path, metavar="FOLDER", help="write which frames and places decided (Grad-CAM)"
+    )
     parser.add_argument("--sliding", type=float, metavar="SECONDS", help="score windows of this length: a timeline")
     parser.add_argument("--stride", type=float, metavar="SECONDS", help="from window to window (half a window)")
     parser.add_argument("--online", action="store_true", help="process frames one by one (model.causal): a timeline")

@@ -94,6 +94,10 @@ def show(console: Console, notes: Console, answer: dict) -> None:
         console.print(Text(f"  labelled: {answer['labelled']}", "dim"), soft_wrap=True)
     if "labelled_error" in answer:
         notes.print(Text(f"{answer['path']}: not labelled: {answer['labelled_error']}"), soft_wrap=True)
+    if "explained" in answer:
+        console.print(Text(f"  explained: {answer['explained']['strip']}", "dim"), soft_wrap=True)
+    if "explained_error" in answer:
+        notes.print(Text(f"{answer['path']}: not explained: {answer['explained_error']}"), soft_wrap=True)
     console.print(Padding(_timeline(answer) if "segments" in answer else _best(answer), (0, 2), expand=False))
     console.print()
 

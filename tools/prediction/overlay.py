@@ -6,7 +6,7 @@ Audio is left out. A side of an odd number of pixels grows by one, since H.264 p
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import chain, count
@@ -47,26 +47,32 @@ class Caption(NamedTuple):
     text: str
 
 
-def write(video: Video, target: Path, captions: Sequence[Caption], outputs: Outputs | None = None) -> None:
-    """Write a video with captions to `target`, atomically.
+Draw = Callable[[np.ndarray, float], np.ndarray]  # picture_HWC and its second -> picture_HWC
+
+
+def write(
+    video: Video, target: Path, captions: Sequence[Caption], outputs: Outputs | None = None, draw: Draw | None = None
+) -> None:
+    """Write a video with captions to `target`, atomically; `draw` may change each picture before.
 
     Raises DataError if a frame is damaged, or the target cannot be written, ConfigError if a file is in the way.
     """
     try:
         with temporary_path(target.parent) as unfinished:
             with av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as out:
-                _write(out, video, captions)
+                _write(out, video, captions, draw)
             (outputs or Outputs()).place(unfinished, target)
     except (OSError, av.FFmpegError) as error:
         raise DataError(target, f"cannot be written: {error.strerror}") from error
 
 
-def _write(out: OutputContainer, video: Video, captions: Sequence[Caption]) -> None:
+def _write(out: OutputContainer, video: Video, captions: Sequence[Caption], draw: Draw | None) -> None:
     stream, reformatter = None, VideoReformatter()
     starts = [caption.start for caption in captions]
     for second, picture_HWC in zip(container.frame_times(video).tolist(), _upright(video.path), strict=False):
         stream = stream or _add_stream(out, picture_HWC, video.fps)
         caption = captions[max(0, bisect_right(starts, second + _MOMENT) - 1)]
+        picture_HWC = draw(picture_HWC, second) if draw else picture_HWC
         frame = av.VideoFrame.from_ndarray(_captioned(picture_HWC, caption.text), format="rgb24")
         frame = reformat(
             reformatter, frame, format="yuv420p", dst_colorspace=Colorspace.ITU601, interpolation=upright.CAREFUL
@@ -130,14 +136,11 @@ class LabelledVideos:
         self.folder = folder
         self._outputs = outputs or Outputs()
         self._taken: set[Path] = set()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"--save-video: {folder}: cannot be made: {error.strerror}") from error
+        make_folder(folder, "--save-video")
 
     def write(self, video: Video, answer: dict) -> dict:
         """Write one; returns what to add to its record: `labelled`, the new file, or `labelled_error`, the reason."""
-        target = self._free_target(Path(video.path).stem)
+        target = free_target(self.folder, Path(video.path).stem, ".labelled.mp4", self._taken, self._outputs)
         guesses = answer.get("segments") or [{"start": 0, **answer["top"][0]}]
         captions = [
             Caption(guess["start"], f"{guess['name']}  {100 * guess['probability']:.0f} %") for guess in guesses
@@ -148,10 +151,19 @@ class LabelledVideos:
             return {"labelled_error": error.reason_for(video.path)}
         return {"labelled": str(target)}
 
-    def _free_target(self, stem: str) -> Path:
-        """Return a file that no other video of this command has, and that may be written."""
-        numbered = (f"{stem}-{number}" for number in count(2))
-        targets = (self.folder / f"{name}.labelled.mp4" for name in chain([stem], numbered))
-        free = next(path for path in targets if path not in self._taken and not self._outputs.problem(path))
-        self._taken.add(free)
-        return free
+
+def make_folder(folder: Path, flag: str) -> None:
+    """Make the folder that a flag names. Raises ConfigError if that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{flag}: {folder}: cannot be made: {error.strerror}") from error
+
+
+def free_target(folder: Path, stem: str, ending: str, taken: set[Path], outputs: Outputs) -> Path:
+    """Return a file that no other video of this command has (`taken`, which grows), and that may be written."""
+    numbered = (f"{stem}-{number}" for number in count(2))
+    targets = (folder / f"{name}{ending}" for name in chain([stem], numbered))
+    free = next(path for path in targets if path not in taken and not outputs.problem(path))
+    taken.add(free)
+    return free

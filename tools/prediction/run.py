@@ -28,6 +28,7 @@ from engine.outputs import Outputs
 from engine.runs.find import network_file
 from tools.prediction import inputs
 from tools.prediction.answer import of_parts, of_stream, of_video
+from tools.prediction.explained import ExplainedVideos
 from tools.prediction.output import json_lines, show, table
 from tools.prediction.overlay import LabelledVideos
 
@@ -46,6 +47,7 @@ def run(args: Namespace) -> int:
     _, reason = wanted_in_graph(network.info.config, network.device)
     if reason:
         logger.info(f"data.decoder=auto decodes on the CPU: {reason}")
+    explained = ExplainedVideos(args.explain, network, outputs) if args.explain else None
     answering = Answering(network, args)
     answered = incomplete = 0
     with _writers(args, outputs) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:
@@ -53,9 +55,11 @@ def run(args: Namespace) -> int:
         for row, answer in answering.all(catalog):
             if labelled:
                 answer |= labelled.write(catalog.video(row), answer)
+            if explained:
+                answer |= explained.write(catalog, row, answer)
             write({"path": paths[row], **answer})
             answered += 1
-            incomplete += "labelled_error" in answer
+            incomplete += "labelled_error" in answer or "explained_error" in answer
         failures |= {paths[row]: reason for row, reason in sorted(answering.bad.items())}
         for path, reason in failures.items():
             write({"path": path, "error": reason})

@@ -8,9 +8,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import configs
 from dali_pipes import DataError
@@ -261,6 +263,21 @@ def test_what_no_class_reaches_is_no_action(folder, run, tmp_path):
     timeline = json.loads(json_file.read_text())
     assert [segment["name"] for segment in timeline["segments"]] == ["no action"]
     assert {window["top"][0]["label"] for window in timeline["windows"]} == {-1}
+
+
+def test_a_video_is_explained_by_a_strip_and_an_overlay(folder, run, tmp_path):
+    video, json_file = folder / "videos" / "c.avi", tmp_path / "o.jsonl"
+    code, shown, _ = run(video, "--json", json_file, "--explain", tmp_path / "why")
+    answer = json.loads(json_file.read_text())
+    found = answer["explained"]
+    assert code == 0 and str(tmp_path / "why" / "c.explained.png") in shown
+    assert found["label"] == answer["top"][0]["label"] and found["frames"] == answer["clips"][0]["frames"]
+    assert abs(sum(found["frame_shares"]) - 1) < 1e-4
+    with Image.open(found["strip"]) as strip:
+        assert strip.width == 2 * (16 + 2) - 2 and strip.height > 2 * 16
+    with av.open(found["video"]) as copy, av.open(str(video)) as original:
+        assert len(list(copy.decode(video=0))) == len(list(original.decode(video=0)))
+    assert run(video, "--explain", tmp_path / "why", "--min-score", "1")[0] == 3
 
 
 def test_settings_of_the_machine_that_trained_are_not_taken_over(folder, tmp_path):
