@@ -87,12 +87,16 @@ class Train:
     """Epochs between two evaluations; 0: only at the end."""
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between two checkpoints within an epoch, written while training continues; 0: only at ends of epochs."""
     keep: int = 2
     """Number of checkpoints to keep, besides the best."""
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, epochs=1, batch=1, seed=0, log_every=1, eval_every=0, checkpoint_every=1, keep=2)
-        yield from at_least(self, accumulate=1, mixup=0, cutmix=0, precise_bn=0, precise_bn_every=1)
+        yield from at_least(
+            self, accumulate=1, mixup=0, cutmix=0, precise_bn=0, precise_bn_every=1, checkpoint_minutes=0
+        )
         if self.sync_bn and self.partial_bn:
             yield "sync_bn", "train.partial_bn freezes the statistics that it would synchronize; set one to false"
         if not 0 <= self.ema < 1:

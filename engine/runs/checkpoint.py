@@ -67,7 +67,7 @@ def save(path: Path, payload: dict, outputs: Outputs | None = None, **note: obje
     """
     outputs = outputs or Outputs()
     outputs.check(path, sidecar(path))
-    _refuse_unfinite(payload["model"], path)
+    _refuse_nonfinite(payload, path)
     _refuse_full_disk(path.parent, payload)
     try:
         with temporary_file(path.parent, "wb") as (made, file):
@@ -154,9 +154,19 @@ def set_aside(path: Path) -> None:
 
 def tidy(folder: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints that a run wrote, and what killed writers left behind."""
-    leftovers = [path for path in folder.glob(".tmp-*") if TEMPORARY.fullmatch(path.name)]
-    old = [file for old in steps(folder)[keep:] for file in (old, sidecar(old)) if is_result(file)]
-    for path in [*leftovers, *old]:
+    remove_leftovers(folder)
+    _remove([file for old in steps(folder)[keep:] for file in (old, sidecar(old)) if is_result(file)])
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left behind: unfinished files, and sidecars whose checkpoint was never placed."""
+    unfinished = [path for path in folder.glob(".tmp-*") if TEMPORARY.fullmatch(path.name)]
+    alone = [path for path in folder.glob("step-*.pt.json") if not path.with_suffix("").exists() and is_result(path)]
+    _remove([*unfinished, *alone])
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
@@ -177,27 +187,31 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _tensors(content: object) -> Iterator[Tensor]:
+def named_tensors(content: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a checkpoint's content with their names, such as `model.fc.weight`."""
     if isinstance(content, Tensor):
-        yield content
-    elif isinstance(content, dict):
-        for value in content.values():
-            yield from _tensors(value)
-    elif isinstance(content, list | tuple):
-        for value in content:
-            yield from _tensors(value)
+        yield name, content
+    elif isinstance(content, dict | list | tuple):
+        entries = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, value in entries:
+            yield from named_tensors(value, f"{name}.{key}" if name else str(key))
 
 
-def _refuse_unfinite(state: dict[str, Tensor], path: Path) -> None:
-    """All tensors are looked at before the device is waited for, once."""
-    names = [name for name, tensor in state.items() if tensor.is_floating_point()]
-    finite = torch.stack([state[name].isfinite().all() for name in names]).tolist()
-    if not all(finite):
-        broken = names[finite.index(False)]
+def first_nonfinite(content: object) -> str | None:
+    """Return the name of the first tensor with a value that is not finite, or None. Waits for the device once."""
+    tensors = {name: tensor for name, tensor in named_tensors(content) if tensor.is_floating_point()}
+    if not tensors:
+        return None
+    finite = torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).tolist()
+    return None if all(finite) else list(tensors)[finite.index(False)]
+
+
+def _refuse_nonfinite(payload: dict, path: Path) -> None:
+    if broken := first_nonfinite(payload):
         raise CheckpointError(f"{path}: not written, because {broken} holds values that are not finite")
 
 
 def _refuse_full_disk(folder: Path, payload: dict) -> None:
-    need = int(SPARE * sum(tensor.nbytes for tensor in _tensors(payload)))
+    need = int(SPARE * sum(tensor.nbytes for _, tensor in named_tensors(payload)))
     if problem := lack_of_room(folder, need, "a checkpoint"):
         raise CheckpointError(problem)

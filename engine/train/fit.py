@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable
 
 import torch
@@ -16,6 +17,7 @@ from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all
 from engine.logs import Bar
 from engine.runs import checkpoint
 from engine.runs.run_folder import RunFolder
+from engine.runs.saver import Saver
 from engine.train.clock import Clock
 from engine.train.interrupt import TRAINING, Interrupt
 from engine.train.step import Tally
@@ -23,6 +25,7 @@ from engine.train.training import Training
 from models import CheckpointError
 
 logger = logging.getLogger(__name__)
+ELSEWHERE = "a tensor of another rank"
 FIRST_BAD = 5  # unreadable videos that an error names
 FIRST_STEP = 10.0  # how many times runtime.timeout the first step may take
 LOWEST_SCALE = 2**-10  # of the loss; if fp16 overflows even there, the run learns nothing any more
@@ -37,6 +40,8 @@ class Trainer:
         self.tally = Tally(training.device)
         self.started = training.step
         self.ticked = self.saved = training.step  # steps of the last log line and of the last checkpoint
+        self.saver = Saver(run.checkpoints, training.config.train.keep) if run else None
+        self.saved_at = time.monotonic()
         self.bad, self.bad_reports = 0, -1  # unreadable videos, and the number of reports of them by all ranks
         self.grad_norm = torch.zeros(())  # of the newest step, on the device
 
@@ -49,7 +54,11 @@ class Trainer:
         watch.progress(self.training.step)
         with watch.doing(TRAINING, stage=True), self.bar:
             self.write_status("running")
-            finished = self._train_epochs(interrupt)
+            try:
+                finished = self._train_epochs(interrupt)
+            finally:
+                if self.saver:
+                    self.saver.finish()
             self.write_status("finished" if finished else "preempted", reason=interrupt.reason)
             interrupt.close()
         return finished
@@ -77,6 +86,7 @@ class Trainer:
             self.take_step(batch)
             if training.step % training.steps_per_epoch % training.config.train.log_every == 0:  # also at its end
                 self.log_tick()
+                self.save_in_background()
             if interrupt.agreed(training.step):
                 self.log_tick()
                 return False
@@ -110,9 +120,12 @@ class Trainer:
         self.ticked = training.step
         if first == training.step:
             return
-        loss_sum, hits, clips = distributed.all_sum(self.tally.read()).tolist()
+        sums = self.tally.read()
+        broken = checkpoint.first_nonfinite(training.learned())
+        sums = torch.cat([sums, sums.new_tensor([broken is not None])])
+        loss_sum, hits, clips, broken_ranks = distributed.all_sum(sums).tolist()
         loss = loss_sum / max(clips, 1)
-        self.refuse_divergence(loss, first)
+        self.refuse_divergence(loss, first, broken or (ELSEWHERE if broken_ranks else None))
         self.count_unreadable()
         times = self.clock.read()
         waits = distributed.gather(times.data_fraction)
@@ -144,18 +157,21 @@ class Trainer:
         self.bar.update(training.step, total, f"ep {of_epochs}")
         self.run.metrics("train", step=training.step, epoch=training.step / training.steps_per_epoch, **numbers)
 
-    def refuse_divergence(self, loss: float, first: int) -> None:
-        """Raise FloatingPointError if the loss or every gradient since step `first` is not finite."""
+    def refuse_divergence(self, loss: float, first: int, broken: str | None = None) -> None:
+        """Raise FloatingPointError if the loss, every gradient since step `first`, or a tensor is not finite."""
         training, scaler = self.training, self.training.scaler
         if not math.isfinite(loss):
             seen = f"loss became {loss} between steps {first} and {training.step}"
+        elif broken:
+            seen = f"weights, statistics or momenta became nan or inf between steps {first} and {training.step}"
         elif scaler.is_enabled() and scaler.get_scale() < LOWEST_SCALE:
             seen = f"fp16 gradients overflow at every step up to {training.step}; runtime.precision=bf16 has more range"
         else:
             return
         good = self.run and checkpoint.step_file(self.run.checkpoints, self.saved)
         known = f"last good checkpoint: {good}" if good and good.exists() else "there is no checkpoint yet"
-        distributed.raise_everywhere(FloatingPointError(f"{seen}; {known}; a lower optim.lr may help"))
+        names = f"; the first tensor that is not finite: {broken}" if broken else ""
+        distributed.raise_everywhere(FloatingPointError(f"{seen}; {known}{names}; a lower optim.lr may help"))
 
     def count_unreadable(self) -> None:
         """Bring quarantine.jsonl up to date; raise DataError if more videos are unreadable than the recipe allows."""
@@ -178,12 +194,25 @@ class Trainer:
                 )
             )
 
+    def save_in_background(self) -> None:
+        """Start to write a checkpoint, on rank 0, if train.checkpoint_minutes have passed and no other one is due."""
+        training, minutes = self.training, self.training.config.train.checkpoint_minutes
+        if not self.saver or not minutes or training.at_epoch_end or self.saver.busy:
+            return
+        self.saved = max(self.saved, self.saver.finish() or 0)
+        if time.monotonic() - self.saved_at >= 60 * minutes:
+            self.saved_at = time.monotonic()
+            with watch.doing("copying a checkpoint"):
+                self.saver.start(training.step, training.state())
+
     def save(self, final: bool) -> None:
         """Write a checkpoint of this step, unless there is one."""
+        self.saved_at = time.monotonic()
         if self.saved != self.training.step and self.try_on_rank_zero(self._write_checkpoint, final):
             self.saved = self.training.step
 
     def _write_checkpoint(self) -> None:
+        self.saver.finish()
         path = checkpoint.step_file(self.run.checkpoints, self.training.step)
         checkpoint.save(path, self.training.state(), step=self.training.step)
         checkpoint.save(self.run.last, self.training.weights(), step=self.training.step)

@@ -82,6 +82,11 @@ class Training:
                 number = norms.make_precise(self.eval_model, clips, self.step_settings.autocast)
         logger.info(f"statistics of batch norms computed anew over {number} batches a rank (train.precise_bn)")
 
+    def learned(self) -> dict:
+        """Return all tensors that training changes, by name."""
+        average = {"ema": self.average.model.state_dict()} if self.average else {}
+        return {"model": self.model.state_dict(), **average, "optimizer": self.optimizer.state_dict()["state"]}
+
     def weights(self) -> dict:
         """Return what evaluation and prediction need; `engine/inference/saved_model.py` reads it."""
         about = {"config": configs.flat(self.config), "class_names": self.train_loader.class_names, "step": self.step}
@@ -247,6 +252,7 @@ FREE = ("model.pretrained", "model.shift")  # of those: they decide nothing any 
 
 def saved_state(folder: Path) -> dict | None:
     """Load the newest undamaged checkpoint of a folder, or None if there is none. Damaged ones are set aside."""
+    checkpoint.remove_leftovers(folder)
     path = checkpoint.latest(folder)
     if path is None:
         return None

@@ -307,6 +307,45 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(trainer):
     assert [path.name for path in checkpoint.steps(trainer.folder / "tiny" / "checkpoints")] == ["step-00000003.pt"]
 
 
+@pytest.mark.parametrize("where", ["running_var", "momentum", "average"])
+def test_a_tensor_that_is_no_number_stops_the_run_at_the_next_log_line_though_the_loss_is_one(trainer, where):
+    """Running statistics, momenta and the average are not read by the step that follows."""
+    trainer.settings = {"train": {"runs": str(trainer.folder), "ema": 0.5}}
+    seen = []
+    take = training.Training.take_step
+
+    def damaging(self, batch, tally):
+        norm = take(self, batch, tally)
+        if self.step == 4:
+            momenta = [entry["momentum_buffer"] for entry in self.optimizer.state.values()]
+            tensors = {"running_var": self.model.bn1.running_var, "momentum": momenta[-1]}
+            tensors.get(where, self.average.model.fc.bias).data.fill_(math.nan)
+            seen.append(where)
+        return norm
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.Training, "take_step", damaging)
+        with pytest.raises(FloatingPointError, match="the first tensor that is not finite: "):
+            trainer()
+    assert seen and trainer.status()["state"] == "failed"
+    assert [path.name for path in checkpoint.steps(trainer.folder / "tiny" / "checkpoints")] == ["step-00000003.pt"]
+
+
+def test_checkpoints_by_the_clock_resume_to_the_same_end(trainer):
+    trainer.settings = {"train": {"runs": str(trainer.folder / "whole"), "checkpoint_minutes": 0.0}}
+    _, whole = trainer()
+    trainer.settings = {"train": {"runs": str(trainer.folder), "checkpoint_minutes": 1e-9}}
+    with pytest.raises(ZeroDivisionError):
+        trainer(before=5, act=lambda batch: 1 / 0)
+    saved = trainer.folder / "tiny" / "checkpoints"
+    finished = [path.name for path in checkpoint.steps(saved)]
+    assert finished[0] == "step-00000005.pt"
+    trainer.settings["train"]["checkpoint_minutes"] = 0.0
+    _, weights = trainer()
+    assert trainer.starts[0] == (1, 2)
+    assert all(torch.equal(whole[name], weights[name]) for name in whole)
+
+
 def test_a_resumed_run_counts_its_steps_and_checkpoints_from_where_it_goes_on(trainer):
     trainer(before=3, act=terminate)
     with pytest.raises(
