@@ -16,9 +16,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+from dali_pipes.lists.writing import as_lines
 from engine.files import temporary_path
 from engine.outputs import Outputs, add_force_argument
-from tools.data.write_lists import as_lines
 
 CLASSES = ("pan_down", "pan_left", "pan_right", "pan_up")
 SIDE = 80  # pixels of a stored frame

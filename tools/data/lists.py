@@ -18,9 +18,10 @@ from dali_pipes.lists import file_status
 from dali_pipes.lists.file_status import NO_SUCH_FILE
 from dali_pipes.lists.formats import FORMATS
 from dali_pipes.lists.listing import Listing, read_list
+from dali_pipes.lists.writing import as_json_lines
 from engine.outputs import add_force_argument
 from tools.data.arguments import add_reading_arguments, reading
-from tools.data.write_lists import as_json_lines, command_outputs, name_of, write_lists
+from tools.data.write_lists import command_outputs, name_of, write_lists
 
 LEFT_OUT = "left_out.jsonl"
 REPEATED = "named before"

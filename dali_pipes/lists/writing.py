@@ -1,0 +1,70 @@
+"""Text of lists and class names that the project reads back exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from dali_pipes.errors import DataError
+from dali_pipes.lists.formats import FORMATS, format_of
+from dali_pipes.lists.formats.annotation import Row, Source, decoded
+from dali_pipes.lists.formats.class_names import parse_class_names
+from dali_pipes.lists.listing import Listing
+
+CLASSES = "classes.txt"
+
+
+def list_text(file: Path, rows: Iterable[tuple[str, int, int]]) -> str:
+    """Return the text of a list with rows of (path, frames, label); 0 frames are not written.
+
+    Rows are `path label` or `path frames label` lines, as in other projects. If such lines would not be read back
+    exactly, for instance because a name holds a line break, rows are JSON objects, one a line.
+    """
+    rows = list(rows)
+    plain = as_lines(f"{path} {f'{frames} ' if frames else ''}{label}" for path, frames, label in rows)
+    if _read_back(file, plain) == rows:
+        return plain
+    keys = [{"path": path, "label": label, **({"frames": frames} if frames else {})} for path, frames, label in rows]
+    return as_json_lines(keys)
+
+
+def _read_back(file: Path, text: str) -> list[tuple[str, int, int]] | None:
+    """Return the rows that a list of this text would have, or None if it could not be read."""
+    try:
+        source = Source(os.path.abspath(file), decoded(text.encode("utf-8", "surrogateescape")))
+        rows: list[Row] = FORMATS[format_of(source, "auto")].read(source).rows
+    except DataError:
+        return None
+    return [(row.path, row.frames, row.label) for row in rows]
+
+
+def rows_of(listing: Listing, rows: Iterable[int]) -> list[tuple[str, int, int]]:
+    """Return (path, frames, label) of some rows of a listing; 0 frames if the list does not give them."""
+    frames_N = np.zeros(len(listing.paths), int) if listing.num_frames_N is None else listing.num_frames_N
+    return [(listing.paths[row], int(frames_N[row]), int(listing.label_N[row])) for row in rows]
+
+
+def classes_text(names: Iterable[str]) -> str:
+    """Return the text of a file of class names: one a line, or a JSON array if a name does not fit in a line."""
+    names = tuple(names)
+    plain = as_lines(names)
+    try:
+        if parse_class_names(CLASSES, decoded(plain.encode("utf-8", "surrogateescape"))) == names:
+            return plain
+    except DataError:
+        pass
+    return json.dumps(names, indent=0) + "\n"
+
+
+def as_lines(lines: Iterable[str]) -> str:
+    """Join lines, each with a line feed at its end."""
+    return "".join(f"{line}\n" for line in lines)
+
+
+def as_json_lines(items: Iterable[dict]) -> str:
+    """Return one JSON object a line."""
+    return as_lines(map(json.dumps, items))

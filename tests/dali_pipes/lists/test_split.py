@@ -1,0 +1,86 @@
+"""Splits: stratified, whole recordings, the same every time, and what is said of names that look alike."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dali_pipes.errors import DataError
+from dali_pipes.lists.listing import read_list
+from dali_pipes.lists.split import divide, divided_recordings, groups_of
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory):
+    """Writes a list of (path, label) rows and reads it."""
+    folder = tmp_path_factory.mktemp("lists")
+
+    def write(rows):
+        (folder / "all.list").write_text("".join(f"{path} {label}\n" for path, label in rows))
+        return read_list(str(folder / "all.list"))
+
+    return write
+
+
+def labels(listing, rows):
+    return Counter(listing.label_N[rows].tolist())
+
+
+def test_each_class_is_divided_by_the_same_fraction(listed):
+    listing = listed([(f"{label}/{n}.mp4", label) for label in range(3) for n in (range(40) if label else range(10))])
+    sides = divide(listing, groups_of(listing), 0.2, seed=0)
+    assert labels(listing, sides["val"]) == {0: 2, 1: 8, 2: 8}
+    assert labels(listing, sides["train"]) == {0: 8, 1: 32, 2: 32}
+
+
+@given(
+    videos=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), min_size=2, max_size=40),
+    held_out=st.floats(0.05, 0.95),
+    seed=st.integers(0, 3),
+)
+def test_groups_stay_whole_and_no_class_is_lost_from_training(listed, videos, held_out, seed):
+    listing = listed([(f"seq{group}_{n}.mp4", label) for n, (group, label) in enumerate(videos)])
+    groups = groups_of(listing, pattern=r"seq\d+")
+    try:
+        sides = divide(listing, groups, held_out, seed)
+    except DataError:
+        shared = {label: {group for group, other in videos if other == label} for _, label in videos}
+        assert any(len(of_class) == 1 for of_class in shared.values())  # a class of one group keeps it in training
+        return
+    assert sorted(sides["train"] + sides["val"]) == list(range(len(videos)))
+    assert {groups[row] for row in sides["train"]}.isdisjoint(groups[row] for row in sides["val"])
+    assert labels(listing, sides["train"]).keys() == labels(listing, list(range(len(videos)))).keys()
+
+
+def test_a_new_video_leaves_the_others_on_their_side(listed):
+    rows = [(f"{label}/{n}.mp4", label) for label in range(2) for n in range(50)]
+    before = listed(rows)
+    held = {before.paths[row] for row in divide(before, groups_of(before), 0.2, 0)["val"]}
+    after = listed([*rows, ("1/new.mp4", 1)])
+    now = {after.paths[row] for row in divide(after, groups_of(after), 0.2, 0)["val"]}
+    assert len(held ^ now) <= 2  # the new one may take the place of another
+
+
+def test_another_seed_is_another_split(listed):
+    listing = listed([(f"{n}.mp4", n % 2) for n in range(40)])
+    assert divide(listing, groups_of(listing), 0.2, 0) != divide(listing, groups_of(listing), 0.2, 1)
+
+
+def test_one_group_cannot_be_divided(listed):
+    listing = listed([("seq1_a.mp4", 0), ("seq1_b.mp4", 1)])
+    with pytest.raises(DataError, match="1 groups of videos are too few to divide"):
+        divide(listing, groups_of(listing, pattern=r"seq\d+"), 0.5, 0)
+
+
+def test_names_that_differ_in_their_last_part_are_pointed_out_across_sides(listed):
+    rows = [(f"walk/seq{n}_{part}.mp4", 0) for n in range(6) for part in "ab"]
+    listing = listed(rows)
+    sides = {"train": [0, *range(2, 12)], "val": [1]}
+    assert divided_recordings(listing, sides) == [("walk/seq0_a.mp4", "walk/seq0_b.mp4")]
+    assert divided_recordings(listing, {"train": list(range(2, 12)), "val": [0, 1]}) == []
+
+
+def test_names_that_only_number_a_set_are_not_pointed_out(listed):
+    listing = listed([(f"clip_{n:03}.mp4", 0) for n in range(20)])
+    assert divided_recordings(listing, {"train": list(range(10)), "val": list(range(10, 20))}) == []
