@@ -41,6 +41,18 @@ class Config:
         of_ten_crops = self.eval.ten_crop_frames if self.eval.crops == "ten" else 0
         return self.eval.frames or of_ten_crops or self.model.frames
 
+    def left_to_data(self) -> list[str]:
+        """Return the keys whose values train.py chooses from data.train."""
+        open_values = {
+            "model.num_classes": not self.model.num_classes,
+            "data.val": self.data.val == "auto",
+            "optim.lr": not self.optim.lr,
+            "train.name": self.train.name == "auto",
+            "train.epochs": not self.train.epochs,
+            "train.batch": not self.train.batch,
+        }
+        return [key for key, is_open in open_values.items() if is_open]
+
     def problems(self) -> Iterator[Problem]:
         """Every mistake in the values, within sections and across them."""
         for section in fields(self):

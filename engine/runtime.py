@@ -58,6 +58,8 @@ def _why_no_gpu() -> str:
 
 def resolve(config: Config) -> Config:
     """`config` with every `auto` of its runtime section decided for this process. Raises ConfigError."""
+    if left := config.left_to_data():
+        raise ConfigError("\n".join(f"{key}: train.py chooses it from the data; set it here" for key in left))
     asked = config.runtime
     device = pick_device(asked)
     precision = host.pick_precision(device) if asked.precision == "auto" else asked.precision

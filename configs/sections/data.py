@@ -28,6 +28,12 @@ class Data:
     """A list (`path label` per line), a published annotation, or a folder with a sub-folder for each class; a suffix
     `:train` selects one of several splits in a file."""
     val: str = ""
+    """A list, as data.train; `auto` holds out a part of data.train, the same in every run (train.py only)."""
+    held_out: float = 0.2
+    """Part of the videos of each class that data.val=auto holds out."""
+    group_regex: str = ""
+    """Videos in whose path this regular expression finds the same stay on one side of data.val=auto, such as
+    `seq\\d+`; empty: recordings that the format of the list knows."""
     test: str = ""
     """The list for eval.py; empty: the same as val."""
     format: ListFormat = "auto"
@@ -65,6 +71,12 @@ class Data:
                 "frame_pattern",
                 f"{self.frame_pattern!r} does not name a picture by its number, as img_{{:05}}.jpg does",
             )
+        if not 0 < self.held_out < 1:
+            yield "held_out", f"{self.held_out:g} is not between 0 and 1"
+        try:
+            re.compile(self.group_regex)
+        except re.error as error:
+            yield "group_regex", f"{self.group_regex!r} is no regular expression ({error})"
         if self.source == "video" and not self.train:
             yield "train", "required: a list file or a folder with one sub-folder a class (or data.source=synthetic)"
 

@@ -26,6 +26,7 @@ class Model:
     width: int = 64
     """Channels of the ResNet's stem; 64 is the published network, smaller values are for demos and tests."""
     num_classes: int = MISSING
+    """0: counted in data.train (train.py only)."""
     frames: int = 8
     """T: frames per clip, in training and (unless the eval section says otherwise) in evaluation."""
     shift_div: int = 8
@@ -53,8 +54,10 @@ class Model:
         return self.name == "tsn" or self.causal
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, width=8, num_classes=2, frames=1, shift_div=2, shift_every=0, fc_std=0)
+        yield from at_least(self, width=8, num_classes=0, frames=1, shift_div=2, shift_every=0, fc_std=0)
         yield from fractions(self, "dropout", "leaky_slope")
+        if self.num_classes == 1:
+            yield "num_classes", "1 is below 2"
         if self.causal and self.name != "tsm":
             yield "causal", f"a {self.name} looks at single frames, so it has no direction; set model.name=tsm"
         if self.backbone == "mobilenet_v2" and self.shift_every:

@@ -16,7 +16,7 @@ class Optim:
     """SGD, its schedule, and which parameters decay."""
 
     lr: float = MISSING
-    """Base learning rate, for a global batch of lr_for_batch."""
+    """Base learning rate, for a global batch of lr_for_batch; 0: chosen by the weights that training starts from."""
     lr_for_batch: int = 0
     """The learning rate is lr * train.batch / lr_for_batch; 0: lr, whatever the batch."""
     momentum: float = 0.9
@@ -58,11 +58,12 @@ class Train:
     """Length, batch, regularisation and folder of a run."""
 
     name: str = MISSING
-    """Name of the run; its folder is `runs/name`."""
+    """Name of the run; its folder is `runs/name`. `auto`: named after data.train."""
     runs: str = "runs"
     epochs: int = MISSING
+    """0: chosen by the number of videos."""
     batch: int = MISSING
-    """Clips per optimizer step over all ranks."""
+    """Clips per optimizer step over all ranks; 0: chosen by the number of videos."""
     accumulate: int = 1
     """Passes through the network per step, to save memory: the same gradient, except that batch norms see one part of
     the batch at a time."""
@@ -93,7 +94,7 @@ class Train:
     """Number of checkpoints to keep, besides the best."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, epochs=1, batch=1, seed=0, log_every=1, eval_every=0, checkpoint_every=1, keep=2)
+        yield from at_least(self, epochs=0, batch=0, seed=0, log_every=1, eval_every=0, checkpoint_every=1, keep=2)
         yield from at_least(
             self, accumulate=1, mixup=0, cutmix=0, precise_bn=0, precise_bn_every=1, checkpoint_minutes=0
         )

@@ -6,7 +6,8 @@ import itertools
 import logging
 import math
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from engine import distributed, runtime
 from engine.console import duration
 from engine.evaluation.evaluate import logits_of_views
 from engine.runs import checkpoint
-from engine.train import training
+from engine.train import from_data, training
 from engine.train.clock import Clock
 from engine.train.step import Tally
 from engine.train.training import Training
@@ -27,11 +28,12 @@ STEPS = 2  # the first warms up, the second is timed
 
 def dry_run(config: Config, weights: str | None) -> None:
     """Open the lists, take two steps, score one batch, write a checkpoint and read it back."""
-    config = runtime.resolve(config)
-    with distributed.processes(config.runtime.device), closing(training.build(config, weights=weights)) as run:
-        seconds = _two_steps(run)
-        _score_one_batch(run)
-        size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
+    with distributed.processes(runtime.pick_device(config.runtime)), _with_lists(config, weights) as config:
+        config = runtime.resolve(config)
+        with closing(training.build(config, weights=weights)) as run:
+            seconds = _two_steps(run)
+            _score_one_batch(run)
+            size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
     memory = runtime.peak_memory(run.device)
     copies = min(config.train.keep, math.ceil(config.train.epochs / config.train.checkpoint_every))
     logger.info(f"{run.steps_per_epoch} steps an epoch, {run.total_steps} in all")
@@ -41,6 +43,20 @@ def dry_run(config: Config, weights: str | None) -> None:
     )
     logger.info(f"{size / 2**20:,.0f} MiB for a checkpoint: about {(copies + 1) * size / 2**20:,.0f} MiB of disk")
     logger.info("everything works; nothing was kept")
+
+
+@contextmanager
+def _with_lists(config: Config, weights: str | None) -> Iterator[Config]:
+    """Yield the configuration with what is left to the data; lists of a split exist as long as the block runs."""
+    with tempfile.TemporaryDirectory(prefix=".dry-run-") as own:
+        folder = Path(distributed.from_rank_zero(own))
+        chosen = distributed.on_every_rank(
+            lambda: from_data.choose(config, ranks=distributed.world_size(), weights=weights, folder=folder)
+        )
+        distributed.one_rank_first(lambda: chosen.write_lists(keep=False) if distributed.local_rank() == 0 else None)
+        for note in chosen.notes:
+            logger.info(note)
+        yield chosen.config
 
 
 def _two_steps(run: Training) -> float:

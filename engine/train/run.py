@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
@@ -11,12 +12,13 @@ from dali_pipes import Loader
 from engine import distributed, loaders, logs, runtime, watch
 from engine.runs import report, run_folder
 from engine.runs.run_folder import RunFolder
-from engine.train import training
+from engine.train import from_data, training
 from engine.train.fit import Trainer
 from engine.train.interrupt import Interrupt
 from engine.train.training import Training
 from engine.watch import Watch
 
+logger = logging.getLogger(__name__)
 OpenLoader = Callable[..., Loader]
 
 
@@ -36,15 +38,21 @@ def run(
     """
     if distributed.attempt():
         resume, fresh = True, False
-    config = runtime.resolve(settings)
-    with distributed.processes(config.runtime.device, config.runtime.timeout) as watcher:
+    with distributed.processes(runtime.pick_device(settings.runtime), settings.runtime.timeout) as watcher:
         with distributed.explained():
+            chosen = distributed.on_every_rank(
+                lambda: from_data.choose(settings, ranks=distributed.world_size(), weights=weights)
+            )
+            config = runtime.resolve(chosen.config)
             folder = distributed.on_rank_zero(
                 lambda: run_folder.open_run(
-                    settings, resume=resume, fresh=fresh, sources=[recipe, weights], used=config
+                    chosen.config, resume=resume, fresh=fresh, sources=[recipe, weights], used=config
                 )
             )
+            distributed.one_rank_first(lambda: chosen.write_lists(resume) if distributed.local_rank() == 0 else None)
         with _recorded(folder, watcher) as interrupt, distributed.explained():
+            for note in chosen.notes:
+                logger.info(note)
             state = distributed.on_rank_zero(lambda: training.saved_state(folder.checkpoints))
             state = distributed.from_rank_zero(state)
             with closing(training.build(config, weights=weights, state=state, open_loader=open_loader)) as built:

@@ -11,7 +11,7 @@ import pytest
 import configs
 from configs.read import KINDS, SHIPPED
 from tests.support.paths import ROOT
-from tests.support.recipes import RECIPE, writer
+from tests.support.recipes import COMPLETE, RECIPE, writer
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_configuration_cannot_be_changed(write):
         config.train.batch = 8
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", COMPLETE)
 def test_a_shipped_recipe_written_out_loads_back_equal(write, name):
     config = configs.load(name)
     assert configs.load(write(configs.to_yaml(config))) == config
@@ -105,7 +105,7 @@ def test_text_that_looks_like_something_else_is_written_out_so_that_it_loads_bac
     assert configs.load(write(configs.to_yaml(config))) == config
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", COMPLETE)
 def test_a_shipped_recipe_names_its_run_and_its_command(name):
     text = SHIPPED[name].read_text()
     assert configs.load(name).train.name == name
@@ -205,7 +205,7 @@ print(json.dumps([seconds, [name for name in ("torch", "numpy", "nvidia") if nam
     assert seconds < 2  # a tenth of a second on an idle machine
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", COMPLETE)
 def test_a_flat_configuration_is_read_back_equal_also_from_json(name):
     config = configs.load(name)
     assert configs.from_flat(configs.flat(config)) == config

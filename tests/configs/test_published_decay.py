@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import configs
-from configs.read import SHIPPED
 from engine.train.optim import for_batch, make_optimizer, set_lr
 from models import build_model
 
 # Movement of: weights of convolutions; biases of convolutions; norms; the classifier's weight; its bias.
+from tests.support.recipes import COMPLETE
+
 SOURCES = {
     # main.py --wd 1e-4, ops/models.py: get_optim_policies, lr_mult x decay_mult
     "MIT on Kinetics": (1e-4, 0, 0, 5 * 1e-4, 0),
@@ -127,7 +128,7 @@ def assert_moved(recipe, moved, published):
         assert values.tolist() == [pytest.approx(length * expected[kind], abs=1e-12)], kind
 
 
-@pytest.mark.parametrize("recipe", SHIPPED)
+@pytest.mark.parametrize("recipe", COMPLETE)
 def test_a_step_moves_each_kind_as_in_the_source(recipe):
     source = RECIPES[recipe]
     assert_moved(recipe, movements(recipe, value=1, gradient=0), SOURCES[source])

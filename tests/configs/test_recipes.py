@@ -16,7 +16,7 @@ from dali_pipes.views import draw
 from engine import runtime
 from engine.train import dry_run, optim
 from tests.support.paths import ROOT
-from tests.support.recipes import RECIPES
+from tests.support.recipes import COMPLETE, RECIPES
 
 SMALL = [
     "data.source=synthetic",
@@ -58,14 +58,14 @@ def asked_for(name, program, monkeypatch):
         yield configs.load(args.config, args.overrides)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", COMPLETE)
 def test_the_first_command_of_a_header_trains_the_recipe_as_it_stands(name, monkeypatch):
     first, *others = asked_for(name, "train.py", monkeypatch)
     assert first == configs.load(name)
     assert all(other.train.name != name for other in others)
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in ("demo", "pan4")])
+@pytest.mark.parametrize("name", [name for name in COMPLETE if name not in ("demo", "pan4")])
 def test_the_last_command_of_a_header_is_the_test_that_results_are_published_for(name, monkeypatch):
     (tested,) = asked_for(name, "eval.py", monkeypatch)
     published = {
@@ -91,7 +91,7 @@ def test_the_last_command_of_a_header_is_the_test_that_results_are_published_for
     assert protocol == published.get(name, published.get(name[:3], ("uniform", 8, 1)))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", COMPLETE)
 def test_validation_while_training_takes_one_clip_as_training_does(name):
     config = configs.load(name)
     assert (config.eval_frames, draw.num_views(config)) == (config.model.frames, 1)
@@ -99,8 +99,8 @@ def test_validation_while_training_takes_one_clip_as_training_does(name):
 
 def test_the_documented_table_has_every_recipe_with_its_settings():
     rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in DOCUMENT.splitlines() if line.startswith("| `")]
-    described = {row[0].strip("`"): row[2:6] for row in rows if row[0].strip("`") in SHIPPED}
-    assert described == {name: list(map(str, numbers_of(configs.load(name)))) for name in SHIPPED}
+    described = {row[0].strip("`"): row[2:6] for row in rows if row[0].strip("`") in COMPLETE}
+    assert described == {name: list(map(str, numbers_of(configs.load(name)))) for name in COMPLETE}
 
 
 def numbers_of(config):

@@ -27,6 +27,7 @@ from errno import ENOSPC
 from pathlib import Path
 
 from dali_pipes.errors import DataError
+from dali_pipes.lists.writing import as_json_lines
 from dali_pipes.progress import watched
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
@@ -36,7 +37,7 @@ from engine.locks import InUse, take_lock
 from engine.outputs import RECORD, Outputs, add_force_argument
 from tools.data.arguments import add_dataset_arguments, datasets
 from tools.data.conversion_files import LOCK, FinishedResults, list_name, refuse_conflicts, result_names
-from tools.data.write_lists import as_json_lines, by_split, classes_text, list_text, source_file
+from tools.data.write_lists import by_split, classes_text, list_text, source_file
 
 DONE, LEFT_OUT, UNFINISHED = "done.jsonl", "left_out.jsonl", ".unfinished-"
 logger = logging.getLogger(__name__)

@@ -1,0 +1,167 @@
+"""Choose the settings that a recipe leaves to the data: its name, classes, held-out part, batch, rate and length.
+
+`configs/finetune.yaml` leaves all of them. A setting that the recipe or the command line gives is kept. The rules
+(docs/custom_dataset.md) depend on the list and the number of ranks alone, so a resumed run chooses the same.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from configs import Config, ConfigError
+from dali_pipes.lists.listing import Listing, read_list
+from dali_pipes.lists.split import divide, divided_recordings, groups_of
+from dali_pipes.lists.writing import CLASSES, classes_text, list_text, rows_of
+from engine.outputs import Outputs, is_result
+
+BATCHES = (32, 16, 8)  # the first that leaves enough steps in an epoch
+STEPS_PER_EPOCH = 20
+EPOCHS = (12, 60)  # the least and the most
+STEPS = {"scratch": 700, "backbone": 1000, "network": 600}
+"""Optimizer steps to aim at, by what the network starts from."""
+RATES = {"scratch": 0.2, "backbone": 0.01, "network": 0.001}
+"""Learning rate for 64 clips: of the small networks that this project trains from nothing (configs/pan4.yaml), of MIT's
+TSM from ImageNet weights, and of MIT's fine-tuning from weights of a whole network."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A configuration with nothing left to the data, the lists that it names, and what was chosen, in words."""
+
+    config: Config
+    texts: dict[Path, str]
+    notes: list[str]
+    source: str = ""
+    """The user's list or folder, which is never replaced."""
+
+    def write_lists(self, keep: bool) -> None:
+        """Write the lists of the split; `keep` those that a run wrote before, which it resumes with."""
+        outputs = Outputs([self.source])
+        missing = {file: text for file, text in self.texts.items() if not (keep and is_result(file))}
+        for folder in {file.parent for file in missing}:
+            folder.mkdir(parents=True, exist_ok=True)
+        outputs.write(missing)
+
+
+def choose(config: Config, *, ranks: int, weights: str | None = None, folder: Path | None = None) -> Chosen:
+    """Choose every setting that `config` leaves to the data.
+
+    The lists of a split go to `folder`, by default `data` in the run's folder. Raises DataError if data.train cannot be
+    read or divided, and ConfigError if there is no list to choose from.
+    """
+    source, open_keys = config.data.train, config.left_to_data()
+    if not open_keys:
+        return Chosen(config, {}, [])
+    if config.data.source != "video":
+        raise ConfigError(
+            "\n".join(f"{key}: is chosen from data.train, which synthetic clips lack" for key in open_keys)
+        )
+    config = _named(config)
+    listing = read_list(config.data.train, config.data)
+    rows: Sequence[int] = listing.distinct.tolist()
+    texts: dict[Path, str] = {}
+    notes: list[str] = []
+    if config.data.val == "auto":
+        sides = _sides(config, listing)
+        rows = sides["train"]
+        config, texts = _split(config, listing, sides, folder or run_folder(config) / "data")
+        notes += _split_notes(config, listing, sides)
+    config = _with_classes(config, listing)
+    config = _with_schedule(config, len(rows), ranks, weights)
+    return Chosen(config, texts, [*notes, _summary(config, len(rows))], source)
+
+
+def run_folder(config: Config) -> Path:
+    """Return the folder of the run that `config` names."""
+    return Path(config.train.runs) / config.train.name
+
+
+def _named(config: Config) -> Config:
+    """Name the run after its data, if it has no name."""
+    if config.train.name != "auto":
+        return config
+    name = os.path.basename(os.path.abspath(config.data.train)).rpartition(":")[2]
+    return replace(config, train=replace(config.train, name=os.path.splitext(name)[0] or "videos"))
+
+
+def _sides(config: Config, listing: Listing) -> dict[str, list[int]]:
+    groups = groups_of(listing, pattern=config.data.group_regex)
+    return divide(listing, groups, config.data.held_out, config.train.seed)
+
+
+def _split(
+    config: Config, listing: Listing, sides: dict[str, list[int]], folder: Path
+) -> tuple[Config, dict[Path, str]]:
+    """Return the configuration that reads the two sides, and the texts of their lists."""
+    files = {name: folder / f"{name}.list" for name in sides}
+    texts = {file: list_text(file, rows_of(listing, sides[name])) for name, file in files.items()}
+    names = {}
+    if listing.class_names:
+        texts[folder / CLASSES] = classes_text(listing.class_names)
+        names = {"class_names": str(folder / CLASSES)}
+    data = replace(
+        config.data,
+        **names,
+        root=listing.base,
+        train=str(files["train"]),
+        val=str(files["val"]),
+        format="auto",
+        prefix="",
+        suffix="",
+    )
+    return replace(config, data=data), texts
+
+
+def _split_notes(config: Config, listing: Listing, sides: dict[str, list[int]]) -> list[str]:
+    lines = [f"{len(sides['train'])} videos to train on, {len(sides['val'])} held out: {config.data.val}"]
+    pairs = [] if config.data.group_regex else divided_recordings(listing, sides)
+    if pairs:
+        train, val = pairs[0]
+        lines.append(
+            f"{len(pairs)} held-out videos are named almost like training videos ({val} and {train}); if they show one "
+            "recording, keep it on one side with data.group_regex"
+        )
+    return lines
+
+
+def _with_classes(config: Config, listing: Listing) -> Config:
+    if config.model.num_classes:
+        return config
+    classes = len(listing.class_names) or 1 + int(np.max(listing.label_N))
+    if classes < 2:
+        raise ConfigError(f"data.train: {config.data.train} has {classes} class; a network needs at least two")
+    return replace(config, model=replace(config.model, num_classes=classes))
+
+
+def _with_schedule(config: Config, videos: int, ranks: int, weights: str | None) -> Config:
+    """Choose the batch, the rate and the length of the training from the number of videos and the starting weights."""
+    train, optim = config.train, config.optim
+    start = starts_from(config, weights)
+    batch = train.batch or ranks * max(1, pick_batch(videos) // ranks)
+    if not optim.lr:
+        optim = replace(optim, lr=RATES[start], lr_for_batch=64)
+        optim = replace(optim, fc_lr_mult=(1.0, 1.0)) if start == "scratch" else optim
+    epochs = train.epochs or min(max(math.ceil(STEPS[start] / max(1, videos // batch)), EPOCHS[0]), EPOCHS[1])
+    return replace(config, train=replace(train, batch=batch, epochs=epochs), optim=optim)
+
+
+def starts_from(config: Config, weights: str | None) -> str:
+    """Return what the network starts from: `scratch`, a `backbone` trained on ImageNet, or a whole `network`."""
+    if weights or config.model.pretrained not in ("none", "imagenet", "imagenet_v2"):
+        return "network"
+    return "scratch" if config.model.pretrained == "none" else "backbone"
+
+
+def pick_batch(videos: int) -> int:
+    """Return the largest batch that leaves enough steps in an epoch, else the smallest."""
+    return next((batch for batch in BATCHES if videos >= STEPS_PER_EPOCH * batch), BATCHES[-1])
+
+
+def _summary(config: Config, videos: int) -> str:
+    return f"{config.model.num_classes} classes; settings chosen for {videos} training videos are in config.yaml"

@@ -1,0 +1,128 @@
+"""Settings that a recipe leaves to the data: what is chosen, what is kept, and the lists of the split."""
+
+from dataclasses import replace
+
+import pytest
+
+import configs
+from configs import ConfigError
+from dali_pipes.lists.listing import read_list
+from engine import runtime
+from engine.train import from_data
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A list of 2 classes x `count` videos, and `finetune.yaml` for it under overrides."""
+    monkeypatch.chdir(tmp_path)
+
+    def config(*overrides, count=50, name="{label}/take{n:03}.mp4"):
+        rows = [f"{name.format(label='ab'[label], n=n)} {label}\n" for label in range(2) for n in range(count)]
+        (tmp_path / "mine.list").write_text("".join(rows))
+        return configs.load("finetune.yaml", ["data.train=mine.list", *overrides])
+
+    return config
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "batch", "epochs", "lr"),
+    [
+        (50, ["model.pretrained=none"], 8, 60, 0.2),  # 80 videos: 10 steps an epoch, 700 steps would be 70 epochs
+        (300, ["model.pretrained=none"], 16, 24, 0.2),  # 480 videos: 30 steps, as configs/pan4.yaml has
+        (300, [], 16, 34, 0.01),  # 1,000 steps
+        (300, ["model.pretrained=TSM_k400.pth"], 16, 20, 0.001),  # 600 steps
+        (5000, [], 32, 12, 0.01),
+    ],
+)
+def test_batch_length_and_rate_follow_from_the_size_of_the_set_and_the_weights(own, count, words, batch, epochs, lr):
+    config = from_data.choose(own(*words, count=count), ranks=1).config
+    assert (config.train.batch, config.train.epochs) == (batch, epochs)
+    assert (config.optim.lr, config.optim.lr_for_batch) == (lr, 64)
+    assert config.optim.fc_lr_mult == ((1, 1) if "model.pretrained=none" in words else (5, 10))
+
+
+def test_weights_given_on_the_command_line_count_as_a_whole_network(own):
+    assert from_data.choose(own(), ranks=1, weights="best.pt").config.optim.lr == 0.001
+
+
+@pytest.mark.parametrize("ranks", [1, 3, 8, 24])
+def test_a_batch_splits_over_the_ranks(own, ranks):
+    batch = from_data.choose(own(count=300), ranks=ranks).config.train.batch
+    assert configs.batch_per_rank(batch, ranks) >= 1
+
+
+def test_what_is_given_is_kept(own):
+    given = ["model.num_classes=5", "train.name=me", "train.epochs=3", "train.batch=4", "optim.lr=0.5", "data.val="]
+    config = own(*given)
+    chosen = from_data.choose(config, ranks=1)
+    assert (chosen.config, chosen.texts) == (config, {})
+
+
+def test_names_classes_and_both_sides_come_from_the_list(own, tmp_path):
+    chosen = from_data.choose(own(), ranks=1)
+    chosen.write_lists(keep=False)
+    config = chosen.config
+    assert (config.train.name, config.model.num_classes, config.left_to_data()) == ("mine", 2, [])
+    sides = [read_list(source, config.data) for source in (config.data.train, config.data.val)]
+    assert [len(side.paths) for side in sides] == [80, 20]
+    every = read_list("mine.list")
+    assert sorted(side.path(row) for side in sides for row in range(len(side.paths))) == sorted(
+        map(every.path, range(100))
+    )
+    assert config.data.train == "runs/mine/data/train.list"
+
+
+def test_a_resumed_run_keeps_its_split_though_the_list_has_grown(own):
+    from_data.choose(own(), ranks=1).write_lists(keep=False)
+    grown = from_data.choose(own(count=60), ranks=1)
+    grown.write_lists(keep=True)
+    assert len(read_list(grown.config.data.train, grown.config.data).paths) == 80
+    grown.write_lists(keep=False)
+    assert len(read_list(grown.config.data.train, grown.config.data).paths) == 96
+
+
+def test_a_file_of_the_user_is_not_replaced(own, tmp_path):
+    chosen = from_data.choose(own(), ranks=1)
+    (tmp_path / "runs/mine/data").mkdir(parents=True)
+    (tmp_path / "runs/mine/data/val.list").write_text("kept")
+    with pytest.raises(ConfigError, match=r"runs/mine/data/val\.list"):
+        chosen.write_lists(keep=True)
+    assert (tmp_path / "runs/mine/data/val.list").read_text() == "kept"
+
+
+def test_recordings_stay_on_one_side(own):
+    chosen = from_data.choose(
+        own(r"data.group_regex=take0\d"), ranks=1
+    )  # takes 000 to 009 are one recording, and so on
+    train, val = (text for file, text in chosen.texts.items() if file.suffix == ".list")
+    groups = [{line.split()[0][2:8] for line in text.splitlines()} for text in (train, val)]
+    assert groups[0] | groups[1] == {f"take0{n}" for n in range(5)}
+    assert groups[0].isdisjoint(groups[1])
+
+
+def test_recordings_that_names_show_on_both_sides_are_pointed_out(own, tmp_path):
+    config = own()
+    rows = [f"seq{n}_{part}.mp4 {n % 2}\n" for n in range(20) for part in "xyz"]
+    (tmp_path / "mine.list").write_text("".join(rows))
+    assert any("data.group_regex" in note for note in from_data.choose(config, ranks=1).notes)
+    grouped = replace(config, data=replace(config.data, group_regex=r"seq\d+"))
+    assert not any("data.group_regex" in note for note in from_data.choose(grouped, ranks=1).notes)
+
+
+def test_one_class_is_refused(own, tmp_path):
+    config = own()
+    (tmp_path / "mine.list").write_text("".join(f"{n}.mp4 0\n" for n in range(30)))
+    with pytest.raises(ConfigError, match="has 1 class; a network needs at least two"):
+        from_data.choose(config, ranks=1)
+
+
+def test_other_programs_ask_for_what_only_training_chooses(own):
+    with pytest.raises(ConfigError, match=r"model\.num_classes: train.py chooses it from the data; set it here"):
+        runtime.resolve(own())
+
+
+def test_synthetic_clips_leave_nothing_to_choose_from(own):
+    config = own()
+    config = replace(config, data=replace(config.data, source="synthetic"))
+    with pytest.raises(ConfigError, match=r"train\.batch: is chosen from data.train, which synthetic clips lack"):
+        from_data.choose(config, ranks=1)
