@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
+from dali_pipes.cut.storage import StorageFault, patiently
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.video.packet_table import Video
 
@@ -89,7 +91,9 @@ def opened(videos: Sequence[Video]) -> Iterator[list[int | DataError]]:
 def _open_unchanged(video: Video) -> int:
     """Open the file and check that it has not changed since the scan."""
     try:
-        descriptor = os.open(video.path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = patiently(lambda: os.open(video.path, os.O_RDONLY | os.O_CLOEXEC), video.path, nullcontext)
+    except StorageFault:
+        raise
     except OSError as error:
         raise DataError(video.path, f"cannot be opened ({error.strerror}); it was there when scanned") from error
     if problem := _changed(video, descriptor):
@@ -111,11 +115,17 @@ def _changed(video: Video, descriptor: int) -> str:
 
 def read_range(video: Video, descriptor: int, offset: int, size: int, read: Read) -> bytes | bytearray:
     """Read `size` bytes at `offset`, in as many calls as the kernel needs. Raises DataError if there are fewer."""
+    waiting = releasing_read_lock if read is read_cached else nullcontext
     try:
         with _noted(video.path):
-            data = read(descriptor, size, offset)
-            while len(data) < size and (more := read(descriptor, size - len(data), offset + len(data))):
+            data = patiently(lambda: read(descriptor, size, offset), video.path, waiting)
+            while len(data) < size:
+                more = patiently(partial(read, descriptor, size - len(data), offset + len(data)), video.path, waiting)
+                if not more:
+                    break
                 data += more
+    except StorageFault:
+        raise
     except OSError as error:
         raise DataError(video.path, f"cannot be read at byte {offset} ({error.strerror})") from error
     if len(data) < size:

@@ -1,0 +1,89 @@
+"""Storage that fails for a while, for ever, for one file and for many."""
+
+import errno
+import os
+from contextlib import nullcontext
+
+import pytest
+
+from dali_pipes.cut import reading, storage
+from dali_pipes.cut.storage import StorageFault, patiently
+from dali_pipes.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    """The pauses that were made, without the time that they take."""
+    made = []
+    monkeypatch.setattr(storage.time, "sleep", made.append)
+    monkeypatch.setattr(storage, "_failing", set())
+    monkeypatch.setattr(storage, "_given_up", {})
+    return made
+
+
+def failing(times, number=errno.EIO):
+    """A function that fails so many times, then returns 7."""
+    left = iter(range(times))
+
+    def call():
+        if next(left, None) is not None:
+            raise OSError(number, os.strerror(number))
+        return 7
+
+    return call
+
+
+@pytest.mark.parametrize("number", storage.FAULTS)
+def test_a_fault_that_passes_is_waited_for_and_said_once(pauses, caplog, number):
+    assert patiently(failing(3, number), "a.mp4", nullcontext) == 7
+    assert pauses == [0.5, 1.0, 2.0]
+    assert caplog.messages == [f"a.mp4: {os.strerror(number)}; trying again for 60 s"]
+
+
+def test_other_errors_are_not_waited_for(pauses):
+    with pytest.raises(OSError, match="Permission denied"):
+        patiently(failing(1, errno.EACCES), "a.mp4", nullcontext)
+    assert pauses == []
+
+
+def test_few_files_that_fail_throughout_are_given_up_and_many_at_once_are_a_fault_of_the_storage(pauses, monkeypatch):
+    for path in ("a.mp4", "b.mp4", "c.mp4"):
+        with pytest.raises(OSError) as one:
+            patiently(failing(99), path, nullcontext)
+        assert not isinstance(one.value, StorageFault)
+    assert sum(pauses) == 3 * 60.5
+    with pytest.raises(StorageFault, match="and so for 3 other files: storage fails"):
+        patiently(failing(99), "d.mp4", nullcontext)
+    later = storage.time.monotonic() + 3600
+    monkeypatch.setattr(storage.time, "monotonic", lambda: later)
+    with pytest.raises(OSError) as alone:
+        patiently(failing(99), "e.mp4", nullcontext)
+    assert not isinstance(alone.value, StorageFault)
+
+
+def test_a_range_is_read_once_the_storage_answers_and_is_unreadable_if_it_never_does(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    video = SimpleNamespace(path=str(tmp_path / "a.mp4"))
+    blip = failing(2)
+
+    def read(descriptor, size, offset):
+        blip()
+        return b"x" * size
+
+    assert reading.read_range(video, -1, 0, 5, read) == b"xxxxx"
+    with pytest.raises(DataError, match=r"cannot be read at byte 0 \(Input/output error\)"):
+        reading.read_range(video, -1, 0, 5, lambda *_: failing(99)())
+
+
+def test_the_read_lock_is_free_while_a_thread_waits_for_the_storage(pauses, monkeypatch):
+    from types import SimpleNamespace
+
+    free = []
+    monkeypatch.setattr(storage.time, "sleep", lambda pause: free.append(not reading._read_lock.locked()))
+    monkeypatch.setattr(os, "preadv", lambda *how: 0)
+    blip = failing(1)
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, offset: blip() and b"x" * size)
+    with reading.holding_read_lock():
+        assert reading.read_range(SimpleNamespace(path="a.mp4"), -1, 0, 3, reading.read_cached) == b"xxx"
+    assert free == [True]
