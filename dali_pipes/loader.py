@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from dali_pipes.lists.class_match import class_numbers
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.synthetic import SyntheticLoader
+from dali_pipes.views.augment import augments
 from dali_pipes.views.draw import shown_label
 from dali_pipes.views.plans import EvalPlan, Place, Plan, TrainPlan
 
@@ -86,6 +87,7 @@ class VideoLoader:
         self.choice = Choice(config, device, catalog)
         self.note = self.choice.note
         self._runner = self._make_runner(pick_threads(config))
+        self._augment = self._make_augment()
         self._next: Place | None = None  # of the batch that the runner gives next; None: it has to begin anew
         self._places: Iterator[Place] = iter(())  # of those after it
         self._in_use = InUse(device)
@@ -120,7 +122,8 @@ class VideoLoader:
             prepared, clips_BVTHWC = self._runner.next()
             self._next = next(self._places, None)
             try:
-                yield self._batch(prepared, clips_BVTHWC)
+                augmented_BVTHWC = self._augment(clips_BVTHWC, epoch, step) if self._augment else clips_BVTHWC
+                yield self._batch(prepared, augmented_BVTHWC)
             finally:
                 self._in_use.hold(clips_BVTHWC, prepared)
 
@@ -140,6 +143,15 @@ class VideoLoader:
         if self.choice.in_graph or self.device.type == "cuda" or not self.config.clip.antialias:
             return GraphRunner(self.config, self.plan, self.choice, self.device, threads)
         return CpuRunner(self.config, self.plan, self.choice, threads)
+
+    def _make_augment(self) -> Callable[[Tensor, int, int], Tensor] | None:
+        """Return the function from (clips_BVTHWC, epoch, step) to augmented clips, if the recipe asks for any."""
+        if not isinstance(self.plan, TrainPlan) or not augments(self.config.clip):
+            return None
+        from dali_pipes.feed.augment import Augmenter  # torchvision takes a second to import
+
+        plan, augmenter = self.plan, Augmenter(self.config, self.device)
+        return lambda clips_BVTHWC, epoch, step: augmenter(clips_BVTHWC, epoch, plan.position_B(step))
 
     def _batch(self, prepared: PreparedBatch, clips_BVTHWC: Tensor) -> Batch:
         row_B = prepared.row_B

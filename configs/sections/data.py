@@ -91,7 +91,11 @@ class Clip:
     that are no longer uniform (sampling: uniform)."""
     size: int = 224
     """Height and width of the network's input, in pixels."""
-    train_crop: Literal["multiscale", "random", "center"] = "multiscale"
+    train_crop: Literal["multiscale", "resized", "random", "center"] = "multiscale"
+    """`multiscale`: TSN's; `resized`: a random area (crop_area) and a ratio from 3/4 to 4/3; `random`, `center`: a
+    square of `size`."""
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    """Smallest and largest share of the picture (train_crop: resized)."""
     crop_positions: Literal[5, 13] = 13
     short_side: int = 0
     """Scale videos to this short side before the training crop; 0: crop at stored size, as TSM does."""
@@ -99,6 +103,15 @@ class Clip:
     """Probability of a horizontal flip."""
     flip_pairs: tuple[int, ...] = ()
     """Pairs of labels that a flip exchanges, such as left and right: [86, 87, 93, 94] are two pairs."""
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """Largest change of brightness, contrast and saturation, as factors, and of hue (at most 0.5); all frames of a clip
+    get the same."""
+    randaugment: int = 0
+    """Operations of RandAugment on each clip, the same for all frames; 0: none."""
+    randaugment_magnitude: int = 9
+    """Strength of these operations, from 0 to 30."""
+    erase: float = 0.0
+    """Probability that a random box of the clip is erased, the same in all frames."""
     antialias: bool = True
     """true: resize as Pillow does (TSM); false: as OpenCV, without antialiasing (PaddleVideo's TSN)."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -106,12 +119,19 @@ class Clip:
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, snap=0, size=16, short_side=0, flip_pairs=0)
-        yield from fractions(self, "flip")
+        yield from at_least(self, color_jitter=0, randaugment=0, randaugment_magnitude=0)
+        yield from fractions(self, "flip", "erase")
+        if self.color_jitter[3] > 0.5:
+            yield "color_jitter", f"a hue of {self.color_jitter[3]:g} is more than half the circle; use at most 0.5"
+        if self.randaugment_magnitude > 30:
+            yield "randaugment_magnitude", f"{self.randaugment_magnitude} is more than 30"
+        if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
+            yield "crop_area", f"{list(self.crop_area)} are not two rising shares, above 0 and at most 1"
         if self.snap and self.sampling != "uniform":
             yield "snap", "dense sampling draws one place for all frames, and has no segments; leave it at 0"
         if min(self.std) <= 0:
             yield "std", f"{list(self.std)} has a value that is not positive"
-        if self.short_side and self.train_crop != "multiscale" and self.size > self.short_side:
+        if self.short_side and self.train_crop in ("random", "center") and self.size > self.short_side:
             yield "short_side", f"a crop of {self.size} px does not fit in {self.short_side} px"
         if len(self.flip_pairs) % 2 or len(set(self.flip_pairs)) < len(self.flip_pairs):
             yield "flip_pairs", f"{list(self.flip_pairs)} is not made of pairs; write each label once, pair after pair"

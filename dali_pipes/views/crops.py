@@ -27,6 +27,7 @@ POSITIONS = np.array(CORNERS_AND_CENTER + EDGES_AND_QUARTERS)
 ALONG_WIDTH = np.array([(0, 2), (4, 2), (2, 2)])
 ALONG_HEIGHT = ALONG_WIDTH[:, ::-1]
 
+TRIES = 10  # of a random area and ratio that may not fit
 SNAP = 3  # a multi-scale side that misses the network's input by less than this many pixels is made equal to it
 
 
@@ -49,6 +50,30 @@ def multiscale(size_B2: np.ndarray, target: int, pair_B: np.ndarray, position_B:
     crop_B2[np.abs(crop_B2 - target) < SNAP] = target
     crop_B2 = np.minimum(crop_B2, short_B1)  # snapping must not leave a picture slightly smaller than the target
     return _at(size_B2, crop_B2, POSITIONS[position_B])
+
+
+def of_area(
+    width_B: np.ndarray | int,
+    height_B: np.ndarray | int,
+    draw_BN: np.ndarray,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Place [B, 4], a box of random area (a share of the picture's) and ratio of width to height; tell [B] if it fits.
+
+    `draw_BN` has two draws for the position, then two for each of TRIES tries, of which the first that fits is taken;
+    if none fits, the box is the whole picture. Source: torchvision's RandomResizedCrop and RandomErasing.
+    """
+    whole_B2 = np.broadcast_to(np.stack(np.broadcast_arrays(width_B, height_B), -1), (len(draw_BN), 2)).astype(float)
+    area_BT, ratio_BT = draw_BN[:, 2::2], draw_BN[:, 3::2]
+    area_BT = (area[0] + (area[1] - area[0]) * area_BT) * whole_B2.prod(1, keepdims=True)
+    ratio_BT = np.exp(np.log(ratio[0]) + (np.log(ratio[1]) - np.log(ratio[0])) * ratio_BT)
+    size_BT2 = np.rint(np.stack([np.sqrt(area_BT * ratio_BT), np.sqrt(area_BT / ratio_BT)], -1))
+    fits_BT = ((size_BT2 >= 1) & (size_BT2 <= whole_B2[:, None])).all(-1)
+    first_B, fits_B = fits_BT.argmax(1), fits_BT.any(1)
+    size_B2 = np.where(fits_B[:, None], size_BT2[np.arange(len(draw_BN)), first_B], whole_B2)
+    corner_B2 = (draw_BN[:, :2] * (whole_B2 - size_B2 + 1)).astype(np.int64)
+    return np.concatenate([corner_B2, corner_B2 + size_B2.astype(np.int64)], 1), fits_B
 
 
 def anywhere(size_B2: np.ndarray, side: int, draw_B2: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ def train_views(
         frames_BT = frames.uniform_draw(frames_B, draw(randomness.FRAMES, T))
     else:
         frames_BT = frames.dense_draw(frames_B, T, draw(randomness.FRAMES))
-    box_B14 = _train_box(clip, size_B2, draw(randomness.CROP, 2))
+    box_B14 = _train_box(clip, size_B2, draw(randomness.CROP, 2 + 2 * crops.TRIES))
     mirror_B = draw(randomness.FLIP) < clip.flip
     return Views(row_B, frames_BT[:, None], box_B14, mirror_B[:, None])
 
@@ -97,13 +97,16 @@ def _fill_padding(
     return np.where(padding_B, 1, frames_B).astype(np.int64), np.where(padding_B[:, None], 256, size_B2)
 
 
-def _train_box(clip: Clip, stored_B2: np.ndarray, draw_B2: np.ndarray) -> np.ndarray:
-    """Place [B, 1, 4], one training box each, by `draw_B2`."""
+def _train_box(clip: Clip, stored_B2: np.ndarray, draw_BN: np.ndarray) -> np.ndarray:
+    """Place [B, 1, 4], one training box each, by `draw_BN`, of which most crops need the first two."""
+    draw_B2 = draw_BN[:, :2]
     opencv = not clip.antialias
     scaled_B2 = crops.scale_short_side(stored_B2, clip.short_side, opencv=opencv) if clip.short_side else stored_B2
     if clip.train_crop == "multiscale":
         choice_B2 = (draw_B2 * (len(crops.PAIRS), clip.crop_positions)).astype(np.int64)
         box_B4 = crops.multiscale(scaled_B2, clip.size, choice_B2[:, 0], choice_B2[:, 1])
+    elif clip.train_crop == "resized":
+        box_B4, _ = crops.of_area(*scaled_B2.T, draw_BN, area=clip.crop_area, ratio=(3 / 4, 4 / 3))
     elif clip.train_crop == "random":
         box_B4 = crops.anywhere(scaled_B2, clip.size, draw_B2)
     else:

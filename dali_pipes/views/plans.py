@@ -71,9 +71,13 @@ class TrainPlan:
         """Yield this step and all that follow, from one epoch into the next, without an end."""
         return (divmod(number, len(self)) for number in itertools.count(epoch * len(self) + step))
 
+    def position_B(self, step: int) -> np.ndarray:
+        """Return the positions, in the order of an epoch, of this rank's batch at `step`."""
+        return step * self.config.train.batch + self.shard.index * self.batch + np.arange(self.batch)
+
     def draw(self, epoch: int, step: int) -> Views:
         """Draw the views of this rank's batch at `step`."""
-        position_B = step * self.config.train.batch + self.shard.index * self.batch + np.arange(self.batch)
+        position_B = self.position_B(step)
         order_B = randomness.permute(self.config.train.seed, epoch, position_B, len(self.catalog.usable))
         row_B = np.asarray(self.catalog.usable[order_B])
         drawn = draw.train_views(self.config, epoch, position_B, row_B, *shapes(self.catalog, row_B))
