@@ -15,7 +15,7 @@ def write(tmp_path, monkeypatch):
     return writer(tmp_path, monkeypatch)
 
 
-RUNTIME_KEYS = "device, precision, channels_last, batchnorm, compile, threads, prefetch, timeout"
+RUNTIME_KEYS = "device, precision, channels_last, batchnorm, recompute, compile, threads, prefetch, timeout"
 # Line 11, added to RECIPE, whose last section is `train`; and the error, after `recipe.yaml:11: `.
 MISTAKES_IN_A_RECIPE = [
     ("  log_evry: 5", "train.log_evry: no such key; did you mean train.log_every?"),
