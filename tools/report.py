@@ -1,4 +1,7 @@
-"""Write the HTML report of finished or running runs: `python tools/report.py runs/NAME ...`."""
+"""Write the HTML report of finished or running runs: `python tools/report.py runs/NAME ...`.
+
+Several runs get a page more, next to the first, that compares them.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,14 @@ def main() -> int:
     outputs.add_force_argument(parser)
     args = parser.parse_args()
     from engine import program
-    from engine.runs import report
+    from engine.runs import compare, report
 
     def work() -> None:
-        for folder in map(cli.run_folder, args.runs):
+        folders = [cli.run_folder(path) for path in args.runs]
+        for folder in folders:
             print(report.write(folder, outputs.Outputs(force=args.force)))
+        if len(folders) > 1:
+            print(compare.write(folders, outputs.Outputs(force=args.force)))
 
     return program.run("report.py", work)
 

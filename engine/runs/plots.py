@@ -38,6 +38,16 @@ def draw(train: Lines, val: Lines) -> Iterator[tuple[str, Markup]]:
     yield from _picture("waiting for data, % of time", "data_fraction", {"": train}, scale=100, bottom=0)
 
 
+def draw_runs(runs: dict[str, tuple[Lines, Lines]]) -> Iterator[tuple[str, Markup]]:
+    """Yield (caption, SVG element) for numbers of several runs, given as (training, evaluation) lines by name."""
+    train, val = ({name: lines[place] for name, lines in runs.items()} for place in (0, 1))
+    yield from _picture("training loss", "loss", train)
+    yield from _picture("top-1 in evaluation, %", "top1", val, scale=100)
+    yield from _picture("loss in evaluation", "loss", val)
+    yield from _picture("learning rate", "lr", train)
+    yield from _picture("clips/s", "clips_per_s", train, bottom=0)
+
+
 def _picture(
     caption: str, name: str, curves: dict[str, Lines], scale: float = 1, bottom: float | None = None
 ) -> Iterator[tuple[str, Markup]]:

@@ -9,6 +9,7 @@ import json
 import logging
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -35,15 +36,58 @@ STRIPS = {MISTAKE: "Most confident mistakes", HARD: "Hardest videos", RIGHT: "Mo
 Fact = tuple[str, object, object]  # name, value, note
 
 
+@dataclass(frozen=True)
+class RunFiles:
+    """What the files of a run's folder hold."""
+
+    folder: Path
+    train: list[dict]  # lines of metrics.jsonl
+    val: list[dict]
+    unreadable: list[dict]
+    settings: dict[str, object]  # of the recipe, by dotted key
+    status: dict
+    environment: dict
+    best: dict  # val_best.json
+    last: dict  # val_last.json
+    command: str  # of the newest start
+
+    def facts(self) -> list[Fact]:
+        """Return (name, value, note) of what matters most."""
+        return [
+            *_progress(self.status, [*self.train, *self.val], self.settings.get("train.epochs")),
+            *_totals(self.train, self.val),
+            *_hardware(self.environment),
+            ("unreadable videos", len(self.unreadable), ""),
+        ]
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read the files of a run's folder. Raises ConfigError if the folder holds no run."""
+    if not (folder / "status.json").exists():
+        raise ConfigError(f"{folder}: holds no run; name a folder such as runs/NAME, which train.py writes")
+    lines = list(read_lines(folder / "metrics.jsonl"))
+    path, commands = folder / "config.yaml", folder / "command.txt"
+    return RunFiles(
+        folder=folder,
+        train=[line for line in lines if line["_type"] == "train"],
+        val=[line for line in lines if line["_type"] == "val"],
+        unreadable=list(read_lines(folder / "quarantine.jsonl")),
+        settings=dict(_flattened(yaml.safe_load(path.read_text()))) if path.exists() else {},
+        status=_read(folder / "status.json"),
+        environment=_read(folder / "env.json"),
+        best=_read(folder / "val_best.json"),
+        last=_read(folder / "val_last.json"),
+        command=commands.read_text().splitlines()[-1].partition("  ")[2] if commands.exists() else "",
+    )
+
+
 def write(folder: Path, outputs: Outputs | None = None) -> Path:
     """Write the report of a run's folder and return its path.
 
     Raises ConfigError if the folder holds no run, or another report.html is in the way.
     """
-    if not (folder / "status.json").exists():
-        raise ConfigError(f"{folder}: holds no run; name a folder such as runs/NAME, which train.py writes")
     path = folder / "report.html"
-    page = html.render("report.html.j2", title=folder.resolve().name, **_content(folder))
+    page = html.render("report.html.j2", title=folder.resolve().name, **_content(read_run(folder)))
     (outputs or Outputs()).write({path: page}, errors="replace")
     return path
 
@@ -56,36 +100,25 @@ def write_if_possible(folder: Path) -> None:
         logger.warning(f"no report: {type(error).__name__}: {error}")
 
 
-def _content(folder: Path) -> dict:
+def _content(run: RunFiles) -> dict:
     """Return the values of report.html.j2."""
-    lines = list(read_lines(folder / "metrics.jsonl"))
-    train, val = ([line for line in lines if line["_type"] == kind] for kind in ("train", "val"))
-    unreadable = list(read_lines(folder / "quarantine.jsonl"))
-    path, environment = folder / "config.yaml", _read(folder / "env.json")
-    settings = dict(_flattened(yaml.safe_load(path.read_text()))) if path.exists() else {}
-    status = _read(folder / "status.json")
-    progress = _progress(status, lines, settings.get("train.epochs"))
+    recipe, status = run.folder / "config.yaml", run.status
+    shown = run.unreadable[:MOST_NAMED]
     return {
-        "progress": [
-            *progress,
-            *_totals(train, val),
-            *_hardware(environment),
-            ("unreadable videos", len(unreadable), ""),
-        ],
+        "progress": run.facts(),
         "reason": f"{status['state'].capitalize()}: {status['reason']}" if status.get("reason") else "",
-        "curves": list(plots.draw(train, val)),
-        "evaluations": list(_evaluations(folder)),
+        "curves": list(plots.draw(run.train, run.val)),
+        "evaluations": list(_evaluations(run)),
         "unreadable": Table(
-            ["split", "path", "reason"],
-            ((entry["split"], entry["path"], entry["reason"]) for entry in unreadable[:MOST_NAMED]),
+            ["split", "path", "reason"], ((entry["split"], entry["path"], entry["reason"]) for entry in shown)
         ),
-        "unreadable_videos": len(unreadable),
-        "settings": _settings(settings),
-        "commands": _commands(folder / "command.txt"),
-        "next_commands": _next_commands(folder),
-        "times": _times(train),
-        "datasets": dataset.tables(path) if path.exists() else [],
-        "environment": Table([], _environment(environment)),
+        "unreadable_videos": len(run.unreadable),
+        "settings": _settings(run.settings),
+        "commands": _commands(run.folder / "command.txt"),
+        "next_commands": _next_commands(run.folder),
+        "times": _times(run.train),
+        "datasets": dataset.tables(recipe) if recipe.exists() else [],
+        "environment": Table([], _environment(run.environment)),
     }
 
 
@@ -156,9 +189,9 @@ def _digits(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def _evaluations(folder: Path) -> Iterator[dict]:
+def _evaluations(run: RunFiles) -> Iterator[dict]:
     """Yield the evaluation of best.pt, and the newest one if that is another."""
-    best, last = (_read(folder / f"val_{which}.json") for which in ("best", "last"))
+    best, last = run.best, run.last
     if best:
         yield _evaluation("Evaluation of best.pt", best)
     if last and last.get("step") != best.get("step"):

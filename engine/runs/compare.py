@@ -1,0 +1,72 @@
+"""Compare runs on one page: their results, the settings that differ, curves, and the accuracy of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from engine.evaluation import results
+from engine.evaluation.accuracy import Result
+from engine.outputs import Outputs
+from engine.runs import html, plots
+from engine.runs.html import Share, Table
+from engine.runs.report import RunFiles, read_run
+
+MOST_CLASSES = 30  # with the largest differences
+
+
+def write(folders: Sequence[Path], outputs: Outputs | None = None) -> Path:
+    """Write the comparison next to the first run's folder and return its path.
+
+    Raises ConfigError if a folder holds no run, or another file is in the way.
+    """
+    runs = {_name(folder, folders): read_run(folder) for folder in folders}
+    path = folders[0].resolve().parent / f"compare-{'-'.join(folder.resolve().name for folder in folders)}.html"
+    page = html.render(
+        "compare.html.j2",
+        title=" / ".join(runs),
+        totals=_totals(runs),
+        settings=_settings(runs),
+        curves=list(plots.draw_runs({name: (run.train, run.val) for name, run in runs.items()})),
+        classes=_classes(runs),
+        commands=Table(["run", "command"], ((name, run.command) for name, run in runs.items())),
+    )
+    (outputs or Outputs()).write({path: page}, errors="replace")
+    return path
+
+
+def _name(folder: Path, folders: Sequence[Path]) -> str:
+    """Return the name of a run's folder, or its path if several have the same name."""
+    names = [other.resolve().name for other in folders]
+    return str(folder) if names.count(folder.resolve().name) > 1 else folder.resolve().name
+
+
+def _totals(runs: dict[str, RunFiles]) -> Table:
+    """Return the facts of each run in a column; facts that no run has are left out."""
+    columns = [{name: value for name, value, _ in run.facts()} for run in runs.values()]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    return Table(["", *runs], ([name, *(column.get(name, "") for column in columns)] for name in names))
+
+
+def _settings(runs: dict[str, RunFiles]) -> Table:
+    """Return the settings that differ between the runs."""
+    every = [run.settings for run in runs.values()]
+    keys = dict.fromkeys(key for settings in every for key in settings)
+    rows = ([key, *(settings.get(key, "") for settings in every)] for key in keys)
+    return Table(["setting", *runs], (row for row in rows if any(value != row[1] for value in row[2:])))
+
+
+def _classes(runs: dict[str, RunFiles]) -> Table:
+    """Return top-1 of the classes by name in each run's best evaluation, the largest differences first."""
+    columns = [dict(_top1(run.best)) for run in runs.values()]
+    common = [name for name in columns[0] if all(name in column for column in columns)]
+    rows = [(name, [column[name] for column in columns]) for name in common]
+    rows.sort(key=lambda row: min(row[1]) - max(row[1]))
+    return Table(["class", *runs], ([name, *map(Share, shares)] for name, shares in rows[:MOST_CLASSES]))
+
+
+def _top1(content: dict) -> Iterator[tuple[str, float]]:
+    """Yield the name and top-1 of each class that has videos."""
+    if content:
+        for one in results.worst_first(Result.from_json(content), content["class_names"]):
+            yield one.name, one.top1 / one.videos
