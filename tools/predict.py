@@ -46,6 +46,9 @@ def arguments() -> Namespace:
     )
     parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write a line of JSON for each video")
     parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write one line for each class reported")
+    parser.add_argument(
+        "--features", type=cli.output_file, metavar="FILE.npz", help="write features of clips and frames"
+    )
     parser.add_argument("--save-video", type=Path, metavar="FOLDER", help="write copies with the predictions drawn in")
     add_force_argument(parser)
     parser.add_argument(
@@ -77,6 +80,8 @@ def _problems(args: Namespace) -> Iterator[str]:
         yield "--stride: is the distance between windows; give their length with --sliding"
     if args.online and args.sliding is not None:
         yield "--online: predicts frame by frame, --sliding by windows; choose one"
+    if args.online and args.features:
+        yield "--features: needs whole clips; leave out --online"
     if not 0 <= args.min_score <= 1:
         yield f"--min-score: {args.min_score:g} is not between 0 and 1"
     for flag in ("top_k", "sliding", "stride", "every", "smooth"):

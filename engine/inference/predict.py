@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -15,7 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from configs import ConfigError
 from dali_pipes.batch import Shard
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan.catalog import Catalog
@@ -23,6 +26,7 @@ from dali_pipes.views.draw import CROPS
 from dali_pipes.views.plans import Window, WindowPlan
 from engine.evaluation.evaluate import average, logits_of_views
 from engine.inference.network import Network
+from models import Recognizer
 
 
 class ClassProbability(NamedTuple):
@@ -61,19 +65,21 @@ class Prediction(ClassScores):
     window: Window
     frames_NT: np.ndarray  # of each clip of the window; the crops of a clip share them
     ms: float  # the window's share of the time that its batch took
+    features_VTC: np.ndarray | None = None  # float32: of each frame of each view, before the classifier, if asked for
 
 
 def predict(
-    network: Network, catalog: Catalog, windows: Sequence[Window], unreadable: dict[int, str]
+    network: Network, catalog: Catalog, windows: Sequence[Window], unreadable: dict[int, str], features: bool = False
 ) -> Iterator[list[Prediction]]:
     """Yield the predictions of each video all of whose windows can be read; its windows are neighbours in `windows`.
 
-    Rows that turn out to be unreadable go into `unreadable`, with the reason, when the iterator comes to its end.
+    Rows that turn out to be unreadable go into `unreadable`, with the reason, when the iterator comes to its end. With
+    `features` the predictions have features. Raises ConfigError if an exported network is asked for them.
     """
     if not windows:
         return
     wanted = Counter(window.row for window in windows)
-    predictions = _predictions(network, catalog, windows, unreadable)
+    predictions = _predictions(network, catalog, windows, unreadable, features)
     for row, group in groupby(predictions, lambda prediction: prediction.window.row):
         found = list(group)
         if len(found) == wanted[row]:
@@ -82,7 +88,7 @@ def predict(
 
 @torch.inference_mode()
 def _predictions(
-    network: Network, catalog: Catalog, windows: Sequence[Window], unreadable: dict[int, str]
+    network: Network, catalog: Catalog, windows: Sequence[Window], unreadable: dict[int, str], features: bool
 ) -> Iterator[Prediction]:
     """Yield the prediction of each window that can be read, and note what cannot in `unreadable`."""
     config = network.info.config
@@ -91,14 +97,33 @@ def _predictions(
     start = time.perf_counter()
     try:
         for step, batch in enumerate(loader.epoch(0)):
-            logits_BVK = logits_of_views(network.score, batch, config)
+            with _features(network) if features else nullcontext() as found:
+                logits_BVK = logits_of_views(network.score, batch, config)
+            features_BVTC = torch.cat(found).float().cpu().numpy() if features else None
+            if features:
+                features_BVTC = features_BVTC.reshape(*batch.clips_BVTCHW.shape[:3], -1)
             score_BK = average(logits_BVK, config.eval.average).cpu().numpy()
             ms = 1000 * (time.perf_counter() - start) / len(plan.at(step))
             frames_BNT = plan.draw(0, step).frames_BVT[:, :: CROPS[config.eval.crops]]
             for place, (window, row) in enumerate(zip(plan.at(step), batch.index_B.tolist(), strict=False)):
                 if row == window.row:
-                    yield Prediction(score_BK[place], window, frames_BNT[place], ms)
+                    features_VTC = features_BVTC[place] if features else None
+                    yield Prediction(score_BK[place], window, frames_BNT[place], ms, features_VTC)
             start = time.perf_counter()
     finally:
         loader.close()
     unreadable |= {bad.row: bad.reason for bad in loader.unreadable[len(catalog.unreadable) :]}
+
+
+@contextmanager
+def _features(network: Network) -> Iterator[list[Tensor]]:
+    """Collect the features [frames, C] that the network computes inside the block, averaged over H and W."""
+    if not isinstance(network.score, Recognizer):
+        raise ConfigError(f"--features: {network.info.weights} is an exported network; name its checkpoint instead")
+    found: list[Tensor] = []
+    last = getattr(network.score, network.score.trunk[-1])
+    handle = last.register_forward_hook(lambda module, inputs, output: found.append(output.mean((2, 3))))
+    try:
+        yield found
+    finally:
+        handle.remove()

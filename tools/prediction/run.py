@@ -29,6 +29,7 @@ from engine.runs.find import network_file
 from tools.prediction import inputs
 from tools.prediction.answer import of_parts, of_stream, of_video
 from tools.prediction.explained import ExplainedVideos
+from tools.prediction.features import FeatureFile
 from tools.prediction.output import json_lines, show, table
 from tools.prediction.overlay import LabelledVideos
 
@@ -41,14 +42,15 @@ def run(args: Namespace) -> int:
     paths, failures = inputs.find(args.sources)
     args.weights = network_file(args.weights)
     outputs = Outputs([*filter(os.path.isfile, args.sources), *paths, args.weights, args.config], args.force)
-    outputs.check(*filter(None, (args.json, args.csv)))
+    outputs.check(*filter(None, (args.json, args.csv, args.features)))
     labelled = LabelledVideos(args.save_video, outputs) if args.save_video else None
     network = open_network(str(args.weights), args.config, args.overrides)
     _, reason = wanted_in_graph(network.info.config, network.device)
     if reason:
         logger.info(f"data.decoder=auto decodes on the CPU: {reason}")
     explained = ExplainedVideos(args.explain, network, outputs) if args.explain else None
-    answering = Answering(network, args)
+    features = FeatureFile(args.features, outputs) if args.features else None
+    answering = Answering(network, args, features)
     answered = incomplete = 0
     with _writers(args, outputs) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:
         catalog = build.scan_videos([*map(os.path.abspath, paths)], Path(folder), network.info.config.data.check)
@@ -60,6 +62,8 @@ def run(args: Namespace) -> int:
             write({"path": paths[row], **answer})
             answered += 1
             incomplete += "labelled_error" in answer or "explained_error" in answer
+        if features:
+            features.save()
         failures |= {paths[row]: reason for row, reason in sorted(answering.bad.items())}
         for path, reason in failures.items():
             write({"path": path, "error": reason})
@@ -95,8 +99,9 @@ class Answering:
     Raises ConfigError for --online if the network is not causal.
     """
 
-    def __init__(self, network: Network, args: Namespace):
+    def __init__(self, network: Network, args: Namespace, features: FeatureFile | None = None):
         self.network = network
+        self.features = features
         self.args = args
         self.bad: dict[int, str] = {}
         self._step = network.open_stream() if args.online else None
@@ -109,10 +114,15 @@ class Answering:
     def _scored(self, catalog: Catalog) -> Iterator[Answer]:
         """Predict each video as a whole, or window by window."""
         make = of_parts if self.args.sliding else of_video
-        for found in predict(self.network, catalog, self._windows(catalog), self.bad):
+        wanted = self.features is not None
+        for found in predict(self.network, catalog, self._windows(catalog), self.bad, features=wanted):
             row = found[0].window.row
             with self._reason(catalog, row):
-                yield row, make(self.network, catalog.video(row), found, self.args.top_k, self.args.min_score)
+                record = make(self.network, catalog.video(row), found, self.args.top_k, self.args.min_score)
+                if self.features:
+                    seconds = [(window["start"], window["end"]) for window in record.get("windows", [record])]
+                    self.features.add(catalog.path(row), found, seconds)
+                yield row, record
 
     def _streamed(self, catalog: Catalog) -> Iterator[Answer]:
         """Predict each video frame by frame."""

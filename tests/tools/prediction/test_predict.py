@@ -280,6 +280,27 @@ def test_a_video_is_explained_by_a_strip_and_an_overlay(folder, run, tmp_path):
     assert run(video, "--explain", tmp_path / "why", "--min-score", "1")[0] == 3
 
 
+def test_features_are_those_before_the_classifier(folder, run, tmp_path):
+    code, *_ = run(folder / "videos", "--features", tmp_path / "f.npz", "--json", tmp_path / "o.jsonl")
+    found = np.load(tmp_path / "f.npz")
+    answers = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert code == 0 and len(answers) == len(VIDEOS) == len(found["path"])
+    assert found["frame"].shape == (5, 1, 2, 64) and found["clip"].shape == (5, 64)
+    assert [Path(path).name for path in found["path"]] == [Path(answer["path"]).name for answer in answers]
+    saved = load_saved_model(folder / "best.pt", overrides=["runtime.device=cpu"])
+    logits_NK = saved.model.fc(torch.from_numpy(found["frame"].mean((1, 2)))).detach()
+    for probability_K, answer in zip(logits_NK.softmax(1).numpy(), answers, strict=True):
+        for guess in answer["top"]:
+            assert abs(probability_K[guess["label"]] - guess["probability"]) < 1e-3
+    assert found["frame_numbers"][0, 0].tolist() == answers[0]["clips"][0]["frames"]
+
+
+def test_each_window_has_features(folder, run, tmp_path):
+    run(folder / "videos" / "e.mov", "--features", tmp_path / "f.npz", "--json", tmp_path / "o.jsonl", "--sliding", 0.5)
+    found, answer = np.load(tmp_path / "f.npz"), json.loads((tmp_path / "o.jsonl").read_text())
+    assert found["start"].tolist() == [window["start"] for window in answer["windows"]]
+
+
 def test_settings_of_the_machine_that_trained_are_not_taken_over(folder, tmp_path):
     content = torch.load(folder / "best.pt")
     content["config"] |= {"runtime.device": "cuda", "data.decoder": "nvdec", "runtime.threads": 64}
