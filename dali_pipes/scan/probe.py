@@ -28,7 +28,7 @@ from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAM
 if TYPE_CHECKING:
     from configs.sections.data import Check
 
-READER = 4  # to be raised if the result of a scan changes for any file
+READER = 5  # to be raised if the result of a scan changes for any file
 
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box
 # Formats that store times of presentation; for others FFmpeg guesses them.
@@ -87,7 +87,7 @@ def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
             if sample_description.is_encrypted(moov, stream):
                 raise DataError(path, "is encrypted")
             codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
-            packets = source.demux(stream)
+            packets = container.demuxed(source, stream)
             if not (first := next((packet for packet in packets if packet.size), None)):
                 raise DataError(path, "its video track holds no pictures")
             found = collect(codec, stream, chain([first], packets), file.fileno())

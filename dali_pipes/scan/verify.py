@@ -19,18 +19,22 @@ from dali_pipes.cut import cutter, decode
 from dali_pipes.errors import DataError
 from dali_pipes.video import container
 from dali_pipes.video.bitstream.mpeg import has_fields
-from dali_pipes.video.packet_table import HIDDEN, INVISIBLE, Video
+from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, Video
 
+_GUESSED = ("h264", "hevc")  # FFmpeg guesses what is missing, such as how far pictures are reordered
 _RANDOM_CLIPS, _CLIP_FRAMES = 4, 8  # compared after all groups
 
 
 def verify_cuts(video: Video) -> Video:
     """Decode the whole file; return the video with the table whose cuts give the same frames, else as read whole.
 
-    Raises DataError if pictures are damaged or change size.
+    Raises DataError if pictures are damaged, change size, or come otherwise than in a plain decode.
     """
     source_P, digests, (width, height) = _full_decode(video)
     video = replace(video, width=width, height=height)
+    if video.codec in _GUESSED and _plain_decode(video) != digests:
+        reason = "FFmpeg's frames depend on how strict it is: pictures are damaged, or headers incomplete"
+        raise DataError(video.path, reason)
     for candidate in _candidates(video, source_P):
         if _cuts_like(candidate, digests):
             return candidate
@@ -64,6 +68,16 @@ def _full_decode(video: Video) -> tuple[list[int], list[bytes], tuple[int, int]]
         seen = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
         raise DataError(video.path, f"its pictures change size: {seen}")
     return sources, digests, sizes.pop()
+
+
+def _plain_decode(video: Video) -> list[bytes]:
+    """Return a digest of each frame that FFmpeg gives with its default options."""
+    reformatter = VideoReformatter()
+    with container.open_video(video.path) as (source, stream):
+        stream.codec_context.thread_type = "NONE"
+        packets = chain(container.packets(source, stream), [None])
+        frames = chain.from_iterable(map(stream.codec_context.decode, packets))
+        return [_digest(frame, reformatter) for frame in frames]
 
 
 def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
@@ -111,14 +125,24 @@ def _order_of(sources: list[int], count: int) -> np.ndarray:
 
 def _cuts_like(video: Video, digests: list[bytes]) -> bool:
     """Return whether cuts of each group and of random clips decode to the frames of the full decode."""
-    group_F = video.groups.searchsorted(video.decode_position, "right")
-    clips = [np.flatnonzero(group_F == group) for group in np.unique(group_F)]
-    rng = np.random.default_rng(0)
-    clips += [rng.integers(0, video.frames, _CLIP_FRAMES) for _ in range(_RANDOM_CLIPS)]
     try:
-        return all(got == digests[frame] for clip in clips for frame, got in _decoded(video, clip))
+        return all(got == digests[frame] for clip in _clips(video) for frame, got in _decoded(video, clip))
     except DataError:
         return False
+
+
+def _clips(video: Video) -> Iterator[np.ndarray]:
+    """Yield the frames of each group, parts of it without pictures that are marked as disposable, and random clips."""
+    group_F = video.groups.searchsorted(video.decode_position, "right")
+    disposable_F = video.flags[video.decode_position] & DISPOSABLE > 0
+    for group in np.unique(group_F):
+        frames = np.flatnonzero(group_F == group)
+        yield frames
+        others, disposable = frames[~disposable_F[frames]], frames[disposable_F[frames]]
+        if len(disposable):
+            yield from (part for part in (others, disposable[::2], disposable[1::2]) if len(part))
+    rng = np.random.default_rng(0)
+    yield from (rng.integers(0, video.frames, _CLIP_FRAMES) for _ in range(_RANDOM_CLIPS))
 
 
 def _decoded(video: Video, frames: np.ndarray) -> Iterator[tuple[int, bytes]]:

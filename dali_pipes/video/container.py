@@ -72,7 +72,20 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
 
     FFmpeg's decoders take no empty packets: a plain decode has no frame for them either.
     """
-    return (packet for packet in container.demux(stream) if packet.size)
+    return (packet for packet in demuxed(container, stream) if packet.size)
+
+
+def demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
+    """Yield all of the stream's packets, empty ones and the flush at the end included. Raises DataError."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except IndexError as error:  # PyAV does not know of a track that FFmpeg finds after the file was opened
+            raise DataError(container.name, "has a track that begins in the middle of the file") from error
+        if packet is None:
+            return
+        yield packet
 
 
 def _kinds(container: InputContainer) -> str:

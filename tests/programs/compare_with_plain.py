@@ -34,7 +34,7 @@ def main(words: list[str]) -> int:
             print(f"{outcome:9}  {check:5}  {path}: {detail}", flush=True)
     for (check, outcome), count in sorted(counts.items()):
         print(f"{check}: {count} {outcome}")
-    return int(any(outcome in ("wrong", "lost") for _, outcome in counts))
+    return int(any(outcome in ("wrong", "miscounted", "lost") for _, outcome in counts))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ CLIP = 8  # frames of a random clip
 class Comparison(NamedTuple):
     """The result for one file.
 
-    `outcome`: `identical`, `refused` by the scan, `wrong` (other pixels or another number of frames) or `lost`
-    (accepted by the scan, refused when read). `detail`: the access of an accepted video, or what happened instead.
+    `outcome`: `identical`, `refused` by the scan, `wrong` (other pixels), `miscounted` (pictures of the plain decode,
+    but another number of frames) or `lost` (accepted by the scan, refused when read). `detail`: the access of an
+    accepted video, or what happened instead.
     """
 
     outcome: str
@@ -75,35 +76,41 @@ def _decode(path: str) -> tuple[list[bytes], set[tuple[int, int]], int]:
     return digests, sizes, failed
 
 
-def compare(path: str, check: str, draws: int = 20, plain: Plain | None = None) -> Comparison:
-    """Scan a file and compare its frames with the plain decode's: every one of a short video, else `draws` clips."""
+def compare(path: str, check: str, draws: int = 20, *, most: int = SHORT) -> Comparison:
+    """Scan a file and compare its frames with the plain decode's.
+
+    Of a video of up to SHORT frames each is cut alone, or `most` of them; of longer ones `draws` clips are cut.
+    """
     try:
         video = probe(path, check)
     except DataError as error:
         return Comparison("refused", error.reason_for(path))
-    whole = (plain or plain_decode(path)).frames
-    if video.frames != len(whole):
-        return Comparison("wrong", f"{video.access}: {video.frames} frames instead of {len(whole)}")
-    wrong, lost = [], Counter()
-    for frames in clips(video, draws):
+    whole = plain_decode(path).frames
+    wrong, missing, lost = [], [], Counter()
+    for frames in clips(video, draws, most):
         try:
             pixels = decode_frames(cut(video, frames), path)
         except DataError as error:
             lost[error.reason_for(path)] += 1
             continue
-        wrong += [
-            frame for frame, picture in zip(frames.tolist(), pixels, strict=True) if digest(picture) != whole[frame]
-        ]
-    if wrong:
-        return Comparison("wrong", f"{video.access}: frames {sorted(set(wrong))[:8]} of {video.frames} differ")
+        for frame, picture in zip(frames.tolist(), map(digest, pixels), strict=True):
+            if picture not in whole:
+                missing.append(frame)
+            elif frame >= len(whole) or picture != whole[frame]:
+                wrong.append(frame)
+    if video.frames != len(whole) and not missing:
+        return Comparison("miscounted", f"{video.access}: {video.frames} frames instead of {len(whole)}")
+    if wrong or missing:
+        return Comparison("wrong", f"{video.access}: frames {sorted({*wrong, *missing})[:8]} of {video.frames} differ")
     if lost:
         return Comparison("lost", f"{video.access}: {lost.most_common(1)[0]}")
     return Comparison("identical", video.access)
 
 
-def clips(video: Video, draws: int) -> list[np.ndarray]:
-    """Return the frames of the clips to compare: each frame alone, or random clips of a longer video."""
-    if video.frames <= SHORT:
-        return [np.array([frame]) for frame in range(video.frames)]
+def clips(video: Video, draws: int, most: int = SHORT) -> list[np.ndarray]:
+    """Return the frames of the clips to compare: frames alone, or random clips of a longer video."""
     rng = np.random.default_rng(0)
+    if video.frames <= SHORT:
+        alone = np.arange(video.frames)
+        return [np.array([frame]) for frame in (alone if most >= len(alone) else rng.choice(alone, most, False))]
     return [rng.integers(0, video.frames, CLIP) for _ in range(draws)]

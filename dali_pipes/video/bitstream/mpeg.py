@@ -70,7 +70,8 @@ class Mpeg2:
 def structure(packet: bytes, picture: int) -> int:
     """Return the picture_structure of the picture whose start code is at `picture`; MPEG-1 has frames only."""
     at = packet.find(_EXTENSION, picture, picture + 64)
-    return packet[at + 6] & 3 if at >= 0 and packet[at + 4] >> 4 == 8 else _FRAME
+    extension = packet[at + 4 : at + 7] if at >= 0 else b""
+    return extension[2] & 3 if len(extension) == 3 and extension[0] >> 4 == 8 else _FRAME
 
 
 def has_fields(data: bytes) -> bool:

@@ -1,0 +1,28 @@
+"""Randomly edited files are identical to a plain decode or refused; nothing crashes or hangs."""
+
+from collections import Counter
+
+import pytest
+
+from tests.support.fuzz import fuzz, summary, write_sources
+
+ALLOWED = {"identical", "refused"}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    return write_sources(tmp_path_factory.mktemp("sources"))
+
+
+def test_some_edited_files_are_identical_or_refused(sources):
+    """Without HEVC, of whose damaged pictures FFmpeg makes other pixels from one time to the next."""
+    steady = [path for path in sources if "hevc" not in path]
+    found = [entry for entry in fuzz(steady, range(60), "full", 1) if entry[2] not in ALLOWED]
+    assert found == []
+
+
+@pytest.mark.slow
+def test_many_edited_files_are_identical_or_refused(sources):
+    found = list(fuzz(sources, range(2000), "full", 2))
+    print(summary(Counter(outcome for _, _, outcome, _ in found)))
+    assert [entry for entry in found if entry[2] not in ALLOWED | {"unstable"}] == []

@@ -1,0 +1,95 @@
+"""Edit boxes, unit headers, times and flags of small videos at random, and compare each with a plain decode."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+
+from dali_pipes.scan.processes import Call, Failure, call_all
+from tests.support.corpus import CODECS, Case
+from tests.support.plain import compare
+
+SECONDS = 60.0  # after which a file hangs
+AGAIN = 10
+MEMORY = 4 << 30  # bytes of address space of a process
+_BOXES = (b"stts", b"ctts", b"stss", b"elst", b"stsz", b"stsc", b"stsd", b"avcC", b"hvcC", b"colr", b"tkhd", b"mdhd")
+_REACH = 48  # bytes of a box, or of the start of a packet, that are edited
+
+
+def write_sources(folder: Path) -> list[str]:
+    """Write one small file of each codec and container; return their paths."""
+    found = (
+        Case(codec, container, "as it is").write(folder) for codec, (*_, containers) in CODECS.items()
+        for container in containers
+    )  # fmt: skip
+    paths = []
+    for path in filter(None, found):
+        path = path.rename(folder / f"{len(paths)}-{path.name}")
+        paths.append(str(path))
+    return paths
+
+
+def edited(content: bytes, packets: list[int], rng: random.Random) -> bytes:
+    """Change one to four bytes: mostly in boxes and at the starts of packets, whose places are `packets`."""
+    data = bytearray(content)
+    boxes = [at for name in _BOXES if (at := content.find(name)) >= 0]
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        kind = rng.random()
+        if boxes and kind < 0.4:
+            at = rng.choice(boxes) + 4 + rng.randrange(_REACH)
+        elif packets and kind < 0.9:
+            at = rng.choice(packets) + min(rng.randrange(_REACH), rng.randrange(_REACH))
+        else:
+            at = rng.randrange(len(data))
+        if at < len(data):
+            data[at] = rng.choice((data[at] ^ 1 << rng.randrange(8), rng.randrange(256), 0, 255))
+    return bytes(data[: rng.randrange(len(data))] if rng.random() < 0.02 else data)
+
+
+def packet_places(path: str) -> list[int]:
+    """Return where the packets of a file start, as far as the container says."""
+    with av.open(path) as container:
+        return [packet.pos for packet in container.demux(video=0) if packet.size and packet.pos is not None]
+
+
+def run_one(seed: int, source: str, check: str, times: int = 1) -> tuple[str, str]:
+    """Edit a file by a seed and compare it so many times; return outcome and detail.
+
+    The outcome is `unstable` if they differ: FFmpeg itself decodes some damage otherwise from one time to the next, as
+    it does not initialise its memory.
+    """
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    content = edited(Path(source).read_bytes(), packet_places(source), random.Random(seed))
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, os.path.basename(source))
+        Path(path).write_bytes(content)
+        found = [compare(path, check, draws=4, most=8) for _ in range(times)]
+        return tuple(found[0] if found.count(found[0]) == times else found[0]._replace(outcome="unstable"))
+
+
+def fuzz(sources: list[str], seeds: range, check: str, processes: int) -> Iterator[tuple[int, str, str, str]]:
+    """Yield (seed, source, outcome, detail) of each edited file; a process that dies is a `crash` or a `hang`.
+
+    A file that is wrong is compared AGAIN times more.
+    """
+    calls = {seed: Call(seed, (seed, sources[seed % len(sources)], check), SECONDS) for seed in seeds}
+    for seed, answer in call_all(run_one, calls.values(), processes):
+        if isinstance(answer, Failure):
+            answer = "hang" if "hung" in answer.reason else "crash", answer.reason
+        elif answer[0] == "wrong":
+            again = calls[seed]._replace(arguments=(*calls[seed].arguments, AGAIN), seconds=AGAIN * SECONDS)
+            _, answer = next(call_all(run_one, [again], 1))
+        yield seed, calls[seed].arguments[1], *answer
+
+
+def summary(outcomes: Counter) -> str:
+    """Describe the counts in one line."""
+    total = sum(outcomes.values())
+    return f"{total} edited files: " + ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
