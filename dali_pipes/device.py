@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import cache
 from pathlib import Path
@@ -38,7 +39,42 @@ def clip_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 def cores_of_rank() -> int:
     """Count this rank's share of the cores that its host lets it use."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use: those of its affinity, or fewer if a container has a CPU quota."""
+    cores, quota = len(os.sched_getaffinity(0)), cpu_quota()
+    return cores if quota >= cores else max(1, math.ceil(quota))
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> float:
+    """Return the cores' worth of time that the control groups of this process allow (v2 and v1); inf without a limit.
+
+    Every group above the process's own may limit it. In a container the path in `groups` may not exist below `root`.
+    """
+    quotas = [math.inf]
+    for line in groups.read_text().splitlines() if groups.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / controllers if controllers else root
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(top):
+                quotas.append(_quota_of(folder))
+    return min(quotas)
+
+
+def _quota_of(folder: Path) -> float:
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        return math.inf if quota in ("max", -1) else int(quota) / int(period)
+    except (OSError, ValueError):
+        return math.inf
 
 
 def compute_alone() -> None:

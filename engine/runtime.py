@@ -106,6 +106,7 @@ def prepare(runtime: Runtime, seed: int) -> torch.device:
         torch.set_num_threads(host.cores_of_rank())  # torchrun would leave one
         return torch.device("cpu")
     torch.backends.cudnn.benchmark = True  # shapes do not change, so the search pays for itself
+    torch.backends.cudnn.benchmark_limit = 0  # of all algorithms, not of the first ten
     torch.set_float32_matmul_precision("high")  # TF32 for what stays in fp32, as PyTorch does for convolutions anyway
     device = torch.device("cuda", distributed.local_rank())
     torch.cuda.set_device(device)

@@ -28,6 +28,7 @@ from dali_pipes.feed.graph import clip_graph
 from dali_pipes.feed.samples import PreparedBatch, Sample, columns, placeholder
 from dali_pipes.views.plans import Place, Plan
 
+NVDEC_THREADS = 16  # each opens a session; no GPU has more than 8 engines, and sessions take its memory
 _MEMORY = re.compile("out of memory|alloc")
 
 
@@ -106,7 +107,7 @@ class GraphRunner:
             std=clip.std,
             half=clip_dtype(self._config.runtime.precision, self._device) == torch.float16,
             batch_size=batch,
-            num_threads=self._threads,
+            num_threads=min(self._threads, NVDEC_THREADS) if self._form.decoder == "mixed" else self._threads,
             device_id=(self._device.index or 0) if on_gpu else None,
         )
         pipeline.build()

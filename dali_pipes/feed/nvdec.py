@@ -21,16 +21,17 @@ SMALLEST = {"h264": (48, 16), "hevc": (144, 144)}  # pixels across and down that
 
 
 def library() -> ctypes.CDLL:
-    """The driver's decoding library. Raises OSError, with advice, where the loader, and so DALI, finds none."""
+    """Load the driver's decoding library, from where drivers put it if the loader does not find it.
+
+    Once it is loaded DALI finds it, too, by its name. Raises OSError, with advice, if there is none.
+    """
     try:
-        return ctypes.CDLL(LIBRARY)
+        return ctypes.CDLL(LIBRARY, ctypes.RTLD_GLOBAL)
     except OSError as error:
         found = next((file for place in PLACES for file in Path(place).rglob(LIBRARY)), None)
-        advice = (
-            f"add {found.parent} to LD_LIBRARY_PATH"
-            if found
-            else "install the driver's video part, or start the container with NVIDIA_DRIVER_CAPABILITIES=all"
-        )
+        if found:
+            return ctypes.CDLL(str(found), ctypes.RTLD_GLOBAL)
+        advice = "install the driver's video part, or start the container with NVIDIA_DRIVER_CAPABILITIES=all"
         raise OSError(f"{error}; {advice}") from error
 
 

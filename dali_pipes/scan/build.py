@@ -23,6 +23,7 @@ import filelock
 
 from configs.schema import Data
 from configs.sections.data import Check
+from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists import file_status
 from dali_pipes.lists.listing import Listing, read_list, unlabelled
@@ -154,7 +155,7 @@ def _scan(folder: Path, request: ScanRequest, known: Catalog | None, workers: in
             entry = _known_results(request, known, journal)
             numbers = range(len(request.listing.distinct))
             todo = [number for number in numbers if entry(number) is None]
-            _probe_all(request, todo, journal, workers or len(os.sched_getaffinity(0)))
+            _probe_all(request, todo, journal, workers or usable_cores())
             _publish(folder, request.listing, map(entry, numbers))
         journal.remove()
     except (OSError, sqlite3.Error) as error:

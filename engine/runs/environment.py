@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from dali_pipes.device import usable_cores
 from models.shift import measured
 
 PACKAGES = ("tsm-dali", "torch", "torchvision", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "av", "numpy")
@@ -34,7 +35,7 @@ def environment() -> dict:
         "gpu": torch.cuda.get_device_name() if gpu else None,
         "gpus": torch.cuda.device_count(),
         "cpu": measured.processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "platform": platform.platform(),
         **_commit(),
     }

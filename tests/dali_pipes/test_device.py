@@ -1,5 +1,6 @@
 """What a process may use of its machine."""
 
+import math
 import os
 import subprocess
 import sys
@@ -34,10 +35,42 @@ def test_this_processor_says_what_it_can_do():
 @pytest.mark.parametrize(("cores", "ranks", "share"), [(8, None, 8), (8, "2", 4), (7, "2", 3), (2, "4", 1)])
 def test_ranks_of_a_host_share_its_cores_and_each_has_one_at_least(monkeypatch, cores, ranks, share):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(host, "cpu_quota", lambda: math.inf)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     if ranks:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
     assert host.cores_of_rank() == share
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "quota"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, math.inf),
+        ("0::/a/b\n", {"a/cpu.max": "200000 100000\n", "a/b/cpu.max": "max 100000\n"}, 2.0),
+        ("0::/not/here\n", {"cpu.max": "300000 100000\n"}, 3.0),
+        (
+            "4:cpu,cpuacct:/a\n",
+            {"cpu,cpuacct/a/cpu.cfs_quota_us": "50000", "cpu,cpuacct/a/cpu.cfs_period_us": "100000"},
+            0.5,
+        ),
+        ("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+        ("2:memory:/\n", {"cpu.max": "100000 100000\n"}, math.inf),
+    ],
+)
+def test_the_quota_of_control_groups_is_read(tmp_path, groups, files, quota):
+    (tmp_path / "groups").write_text(groups)
+    for name, content in files.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(content)
+    assert host.cpu_quota(tmp_path / "root", tmp_path / "groups") == quota
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(math.inf, 8), (2.5, 3), (0.2, 1), (16.0, 8)])
+def test_a_quota_limits_the_cores_that_are_used(monkeypatch, quota, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(host, "cpu_quota", lambda: quota)
+    assert host.usable_cores() == cores
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from errno import ENOSPC
 from pathlib import Path
 
+from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists.writing import as_json_lines
 from dali_pipes.progress import watched
@@ -176,7 +177,7 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the new tree and lists")
     add_force_argument(parser)
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (%(default)s)")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes (%(default)s)")
 
 
 def convert_datasets(arguments: argparse.Namespace, conversion: Conversion) -> Outcome:
