@@ -42,7 +42,7 @@ format: install  ## format the code and mend what lint can mend
 
 bench: install  ## clips/s cut, fed, computed and trained, on the demo set
 	$(PYTHON) tools/prepare.py demo
-	$(PYTHON) benchmarks/throughput.py all >/dev/null
+	$(PYTHON) benchmarks/throughput.py all --json --out runs >/dev/null
 
 bench-peers: install  ## the same work with other decoders and loaders, those of `pip install -e .[peers]` that are installed
 	$(PYTHON) benchmarks/peers.py all >/dev/null

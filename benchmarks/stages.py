@@ -31,12 +31,14 @@ from dali_pipes.feed.samples import PreparedBatch, columns
 from dali_pipes.video.frame_folders import read_pictures
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.draw import Views
+from engine import distributed
 from engine.train import training
 from engine.train.clock import Clock
 from engine.train.step import Tally
 from engine.train.training import Training
 
-STAGES = ("cut", "decode", "feed", "compute", "train")
+OF_FILES = ("cut", "decode")  # stages that synthetic clips do not have
+STAGES = (*OF_FILES, "feed", "compute", "train")
 COUNTED = 20  # batches whose views are cut to count what decoding them takes
 
 
@@ -50,28 +52,36 @@ class Bench:
         self.tally = Tally(self.training.device)
         self.epochs = itertools.count()
         self._threads = int(config.runtime.threads)
-        choose = self.loader.choice.of_batch
-        self._feeder = Feeder(self.loader.catalog, choose, self._threads)
-        self._cutter = Feeder(self.loader.catalog, lambda number, row_B: [Undecoded()] * len(row_B), self._threads)
+        if config.data.source == "video":
+            self._feeder = Feeder(self.loader.catalog, self.loader.choice.of_batch, self._threads)
+            self._cutter = Feeder(self.loader.catalog, lambda number, row_B: [Undecoded()] * len(row_B), self._threads)
         self._decoder = None
         resident = next(iter(self.batches()))
         self.resident = replace(resident, clips_BVTCHW=resident.clips_BVTCHW.clone())
         self.loader.pause()
 
     def close(self) -> None:
-        self._cutter.close()
-        self._feeder.close()
+        if self.training.config.data.source == "video":
+            self._cutter.close()
+            self._feeder.close()
         self.training.close()
 
     def measure(self, stage: str) -> tuple[float, float]:
-        """(clips a second, part of the time spent waiting for data) over `steps` batches, less a warm-up."""
+        """Measure `steps` batches, less a warm-up: clips a second of all ranks together, and the part of the time spent
+        waiting for data on the rank that waited most.
+        """
+        rate, waited = self._of_this_rank(stage)
+        return sum(distributed.gather(rate)), max(distributed.gather(waited))
+
+    def _of_this_rank(self, stage: str) -> tuple[float, float]:
         if stage in ("cut", "decode"):
             return self._rate(self._prepared(self._cutter) if stage == "cut" else self._decoded()), 1.0
         source: Iterable[Batch] = itertools.repeat(self.resident) if stage == "compute" else self.batches()
         full = 0 if stage == "compute" else self.training.config.runtime.prefetch + 1  # until the queue is as ever
         for batch in itertools.islice(source, full):
             self._use(stage, batch)
-        clock = Clock(self.training.device, self.training.config.train.batch)
+        clips = self.training.config.train.batch // distributed.world_size()
+        clock = Clock(self.training.device, clips)
         for batch in itertools.islice(clock.fetch(source), self.steps + 2):
             self._use(stage, batch)
         times = clock.read()

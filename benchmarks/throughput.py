@@ -1,37 +1,47 @@
-"""Clips a second of each stage of training.
+"""Clips a second of each stage of training, and the stage that is short.
 
     python benchmarks/throughput.py [STAGE ...] [--config RECIPE] [--vary KEY=A,B] [section.key=value ...]
 
 Stages: cut, decode, feed, compute, train, or all: see benchmarks/stages.py. All are measured in turns within one
-process, and so are the values of --vary: `--vary train.batch=8,16`, `--vary runtime.threads=1,2,4`, `--vary
-model.frames=8,16`. Words that begin with `video.` make a set to read instead of the recipe's: `video.interval=16
-video.frames=300 video.count=64 video.codec=hevc`, and can be varied, too.
+process, and so are the values of --vary: `--vary train.batch=8,16`, `--vary runtime.threads=1,2,4`. Under torchrun the
+rates are those of all ranks together. No weights are downloaded.
 
-Counts that no noise touches come first: frames decoded per frame used, bytes read per clip. One line of JSON a case, to
-stdout and to FOLDER/throughput.jsonl.
+Without a list, as in a fresh clone, a set of videos is made. Words that begin with `video.` make another one:
+`video.interval=16 video.frames=300 video.count=64 video.codec=hevc`; they can be varied, too.
+
+A table and a sentence go to the terminal. `--json` prints a line of JSON a case instead, and `--out FOLDER` writes
+those lines to FOLDER/throughput.jsonl; counts that no noise touches come first.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+from rich.table import Table
 
 import configs
 from benchmarks.harness.measure import spread
 from benchmarks.harness.numbered_videos import KINDS, with_set
 from benchmarks.harness.record import Recorder, settings_of
-from benchmarks.stages import STAGES, Bench
+from benchmarks.stages import OF_FILES, STAGES, Bench
 from configs import cli
 from engine import distributed, program, runtime
 
 SET = "video."
+NAMES = {"cut": "Reading", "decode": "Decoding", "feed": "Making clips"}
+SAME = 1.25  # times the rate of the feed: a stage that is no faster than this is what the feed waits for
+DENSE = 3.0  # frames decoded for each that is used, above which transcoding helps most
 
 
 @dataclass
@@ -43,6 +53,11 @@ class Case:
     bench: Bench
     rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     waits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    @cached_property
+    def counts(self) -> dict:
+        """Frames decoded and bytes read per clip; nothing for clips that come from no files."""
+        return self.bench.counts() if self.config.data.source == "video" else {}
 
     def measure(self, stage: str) -> None:
         rate, waited = self.bench.measure(stage)
@@ -61,7 +76,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="times that each stage is measured (%(default)s)")
     parser.add_argument("--seconds", type=float, default=math.inf, help="one round, and more for so long")
     parser.add_argument("--steps", type=int, default=20, help="batches in one measurement (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="gets throughput.jsonl")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON a case, and no table")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="gets throughput.jsonl")
     arguments = parser.parse_args()
     words, arguments.overrides = arguments.overrides, [word for word in arguments.overrides if "=" in word]
     arguments.stages = [word for word in words if "=" not in word] or ["all"]
@@ -77,26 +93,103 @@ def main() -> int:
 
 
 def run(config: configs.Config, arguments: argparse.Namespace) -> None:
-    """Measure the stages asked for, of every case in turns, and record them."""
+    """Measure the stages asked for, of every case in turns, and report them."""
     end = time.monotonic() + arguments.seconds
     stages = STAGES if "all" in arguments.stages else tuple(dict.fromkeys(arguments.stages))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    recorder = Recorder("throughput", arguments.out / "throughput.jsonl")
-    with distributed.processes(runtime.resolve(config).runtime.device):
+    if config.data.source == "synthetic":
+        stages = tuple(stage for stage in stages if stage not in OF_FILES)
+    with distributed.processes(runtime.pick_device(config.runtime)):
+        report = Report(arguments, stages)
         cases = [make_case(config, words, arguments) for words in variants(arguments.vary)]
         for case in cases:
-            recorder.add(case.name("counts"), **case.bench.counts(), settings=settings_of(case.config))
+            report.counts(case)
         turns = [(case, stage) for case in cases for stage in stages]
         for case, stage in turns:
             case.bench.measure(stage)  # warm caches, compiled kernels, full queues
         for turn in range(arguments.rounds):
             first = turn % len(turns)
             for case, stage in turns[first:] + turns[:first]:
-                if not turn or time.monotonic() < end:
+                if not turn or distributed.any_rank(time.monotonic() < end):
                     case.measure(stage)
         for case in cases:
-            record(recorder, case, stages)
+            report.rates(case)
             case.bench.close()
+
+
+class Report:
+    """Where results go: a table and a sentence on rank 0's terminal, JSON where it is asked for."""
+
+    def __init__(self, arguments: argparse.Namespace, stages: tuple[str, ...]):
+        self._stages = stages
+        self._plain = not arguments.json
+        writes = distributed.rank() == 0
+        if arguments.out and writes:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+        file = arguments.out / "throughput.jsonl" if arguments.out else Path(os.devnull)
+        self._recorder = Recorder("throughput", file, quiet=self._plain) if writes else None
+
+    def counts(self, case: Case) -> None:
+        """Report what noise cannot touch."""
+        if self._recorder and case.counts:
+            self._recorder.add(case.name("counts"), **case.counts, settings=settings_of(case.config))
+
+    def rates(self, case: Case) -> None:
+        """Report the stages of a case and what they say together."""
+        if not self._recorder:
+            return
+        ranks = {"ranks": distributed.world_size(), "settings": settings_of(case.config)}
+        medians = {}
+        for stage in self._stages:
+            medians[stage], quartiles = spread(case.rates[stage])
+            waiting = {} if stage in OF_FILES else {"waiting": spread(case.waits[stage])[0]}
+            found = {"clips_per_s": medians[stage], "clips_per_s_iqr": quartiles, **waiting}
+            self._recorder.add(case.name(stage), **found, **case.bench.memory(), **ranks)
+        if {"feed", "compute", "train"} <= medians.keys():
+            self._recorder.add(case.name("hidden"), **shares(medians), **ranks)
+        if self._plain:
+            Console().print(table(case, self._stages))
+            print(verdict(medians, case.counts, case.config))
+
+
+def table(case: Case, stages: tuple[str, ...]) -> Table:
+    """Make the table of a case: clips/s with quartiles, and the share of the step that was waited for data."""
+    made = Table(title=case.label or None)
+    for heading in ("stage", "clips/s", "quartiles", "waited"):
+        made.add_column(heading, justify="left" if heading == "stage" else "right")
+    for stage in stages:
+        median, (low, high) = spread(case.rates[stage])
+        waited = f"{spread(case.waits[stage])[0]:.0%}" if stage == "train" else ""
+        made.add_row(stage, f"{median:.1f}", f"{low:.1f} - {high:.1f}", waited)
+    return made
+
+
+def shares(medians: dict[str, float]) -> dict[str, float]:
+    """Return training's speed as a fraction of computing's, and the fraction of the feed's time that is not hidden."""
+    feed, compute, train = (1 / medians[stage] for stage in ("feed", "compute", "train"))  # seconds a clip
+    return {"train_over_compute": compute / train, "feed_not_hidden": min(max((train - compute) / feed, 0.0), 1.0)}
+
+
+def verdict(medians: dict[str, float], counts: dict, config: configs.Config) -> str:
+    """Say in a sentence what is short, by how much, and what would help most."""
+    if not {"feed", "compute"} <= medians.keys():
+        return "Measure feed and compute as well to see which is short."
+    feed, compute = medians["feed"], medians["compute"]
+    if feed >= compute:
+        return f"The network is short: it takes {compute:.0f} clips/s of the {feed:.0f} that can be fed."
+    slow = next((stage for stage in OF_FILES if medians.get(stage, math.inf) < SAME * feed), "feed")
+    missing = f"it gives {medians[slow]:.0f} clips/s, and the network takes {compute:.0f}"
+    return f"{NAMES[slow]} is short by {1 - feed / compute:.0%}: {missing}; {remedy(slow, counts, config)}."
+
+
+def remedy(stage: str, counts: dict, config: configs.Config) -> str:
+    """Name the setting or command that helps most where `stage` is short."""
+    if stage == "decode" and counts["decoded_per_used"] > DENSE:
+        return f"`python tools/prepare.py transcode {config.data.train} --out FOLDER` makes decoding cheaper"
+    if stage == "decode" and config.runtime.device == "cuda" and config.data.decoder != "hybrid":
+        return "data.decoder=hybrid lets CPU threads decode a part"
+    if stage == "cut":
+        return "put the videos on a faster disk, or raise runtime.threads"
+    return f"more cores help: runtime.threads is {config.runtime.threads}"
 
 
 def variants(varied: list[str]) -> list[dict[str, str]]:
@@ -106,28 +199,18 @@ def variants(varied: list[str]) -> list[dict[str, str]]:
 
 
 def make_case(config: configs.Config, words: dict[str, str], arguments: argparse.Namespace) -> Case:
-    """A case under the values of `words`, on the set that it asks for."""
+    """Make a case under the values of `words`, on the set that it asks for, or on a made one where there is none."""
     settings = [f"{key}={value}" for key, value in words.items() if not key.startswith(SET)]
     made = dict(word.removeprefix(SET).split("=", 1) for word in arguments.set_words)
     made |= {key.removeprefix(SET): value for key, value in words.items() if key.startswith(SET)}
-    config = configs.override(config, settings)
-    config = with_set(replace(config, data=replace(config.data, val="")), arguments.out / "made_sets", made)
+    config = configs.override(config, ["model.pretrained=none", *settings])
+    config = replace(config, data=replace(config.data, val=""))
+    if config.data.source == "video" and not made and not os.path.lexists(config.data.train.partition(":")[0]):
+        made = {"count": "64"}
+    folder = (arguments.out or Path("runs")) / "made_sets"
+    config = distributed.one_rank_first(partial(with_set, config, folder, made))
     config = runtime.resolve(config)
     return Case(",".join(f"{key}={value}" for key, value in words.items()), config, Bench(config, arguments.steps))
-
-
-def record(recorder: Recorder, case: Case, stages: tuple[str, ...]) -> None:
-    """A line for each stage, and one for what they say together."""
-    settings = settings_of(case.config)
-    medians = {}
-    for stage in stages:
-        medians[stage], quartiles = spread(case.rates[stage])
-        found = {"clips_per_s": medians[stage], "clips_per_s_iqr": quartiles, "waiting": spread(case.waits[stage])[0]}
-        recorder.add(case.name(stage), **found, **case.bench.memory(), settings=settings)
-    if {"feed", "compute", "train"} <= medians.keys():
-        feed, compute, train = (1 / medians[stage] for stage in ("feed", "compute", "train"))  # seconds a clip
-        hidden = {"train_over_compute": compute / train, "feed_not_hidden": (train - compute) / feed}
-        recorder.add(case.name("hidden"), **hidden, settings=settings)
 
 
 if __name__ == "__main__":

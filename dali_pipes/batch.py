@@ -58,6 +58,9 @@ class Loader(Protocol):
     def path(self, row: int) -> str:
         """The path of a row's video."""
 
+    def pause(self) -> None:
+        """Drop what is in preparation, and prepare nothing until batches are asked for again."""
+
     def close(self) -> None:
         """Stop all threads."""
 

@@ -52,5 +52,8 @@ class SyntheticLoader:
         """Return a made-up name: there is no file."""
         return f"synthetic-{row}"
 
+    def pause(self) -> None:
+        """Nothing is in preparation."""
+
     def close(self) -> None:
         """Nothing runs."""

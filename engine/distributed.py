@@ -315,14 +315,13 @@ def wrap(model: nn.Module) -> nn.Module:
     """`model`, already on its device, so that its gradients are averaged over the ranks.
 
     Buffers are not exchanged at every step: training reads none of them, and `share_buffers` does it for evaluation.
-    Gradients lie in the buckets that are exchanged, so they are not copied there and back.
     """
     if world_size() == 1:
         return model
     known = inspect.signature(DistributedDataParallel).parameters
     if "forward_sync_buffers" not in known:  # older than torch 2.13
-        return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
-    return DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(model, broadcast_buffers=False)
+    return DistributedDataParallel(model, forward_sync_buffers=False, batched_grad_copy="batched_grad_copy" in known)
 
 
 def averaged(ddp_model: nn.Module, now: bool) -> AbstractContextManager:

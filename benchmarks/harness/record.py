@@ -75,19 +75,23 @@ def watched_gpu(field: str) -> Iterator[list[float]]:
 class Recorder:
     """Writes each case immediately, so that results survive later failures.
 
-    Writes one JSON object per line, with the environment, to stdout and to `file`, and a readable line to stderr.
+    Writes one JSON object per line, with the environment, to `file`, and unless it is `quiet` to stdout, with a
+    readable line to stderr.
     """
 
-    def __init__(self, bench: str, file: Path):
+    def __init__(self, bench: str, file: Path, *, quiet: bool = False):
         self._bench = bench
+        self._quiet = quiet
         self._file = file.open("a")
 
     def add(self, case: str, **found: Any) -> None:
         """Record what was found about a case."""
         record = {"bench": self._bench, "case": case, **found, "time": now(), "env": environment()}
         line = json.dumps(record)
-        for out in (self._file, sys.stdout):
-            print(line, file=out, flush=True)
+        print(line, file=self._file, flush=True)
+        if self._quiet:
+            return
+        print(line, flush=True)
         print(f"{case:<44} {_readable(found)}", file=sys.stderr, flush=True)
 
     def close(self) -> None:

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+import configs
 from benchmarks.stages import STAGES
+from benchmarks.throughput import verdict
 from tests.support.paths import ROOT
 from tests.support.videos import write_video
 
@@ -16,7 +18,7 @@ BRIEF = ["--rounds", "2", "--steps", "2"]
 
 def measured(folder, *words):
     """The records of a run of the benchmark, by case."""
-    command = ["benchmarks/throughput.py", *words, *BRIEF, "--out", str(folder), *SMALL, "runtime.device=cpu"]
+    command = ["benchmarks/throughput.py", *words, *BRIEF, "--json", "--out", str(folder), *SMALL, "runtime.device=cpu"]
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
     lines = (folder / "throughput.jsonl").read_text().splitlines()
     return {record["case"]: record for record in map(json.loads, lines)}
@@ -59,7 +61,7 @@ def test_computing_waits_for_no_data(records):
 @pytest.mark.slow
 def test_what_is_not_hidden_follows_from_the_rates(records):
     seconds = {stage: 1 / records[stage]["clips_per_s"] for stage in ("feed", "compute", "train")}
-    expected = (seconds["train"] - seconds["compute"]) / seconds["feed"]
+    expected = min(max((seconds["train"] - seconds["compute"]) / seconds["feed"], 0), 1)
     assert records["hidden"]["feed_not_hidden"] == pytest.approx(expected)
 
 
@@ -76,3 +78,50 @@ def test_a_property_of_the_videos_is_varied_on_sets_made_for_it(tmp_path):
     decoded = [records[f"counts/video.interval={interval}"]["decoded_per_used"] for interval in (1, 8)]
     assert decoded[0] == 1 < decoded[1]
     assert {"cut/video.interval=1", "cut/video.interval=8"} <= records.keys()
+
+
+@pytest.mark.slow
+def test_a_person_gets_a_table_and_a_sentence(tmp_path):
+    command = ["benchmarks/throughput.py", "feed", "compute", *BRIEF, *SMALL, "runtime.device=cpu", "train.batch=2"]
+    command += ["data.train=missing.list", "video.frames=16", "video.count=8", "video.width=96", "video.height=64"]
+    done = subprocess.run(
+        [sys.executable, ROOT / command[0], *command[1:]], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert "clips/s" in done.stdout and " is short" in done.stdout
+    assert "{" not in done.stdout
+    assert not [*tmp_path.rglob("*.jsonl")]
+
+
+@pytest.mark.slow
+def test_synthetic_clips_have_no_stages_of_files(tmp_path):
+    records = measured(tmp_path, "all", "data.source=synthetic")
+    assert {"feed", "compute", "train"} <= records.keys()
+    assert not {"cut", "decode", "counts"} & records.keys()
+
+
+def config_of(*overrides):
+    return configs.load("demo.yaml", ["runtime.device=cpu", *overrides])
+
+
+@pytest.mark.parametrize(
+    ("medians", "dense", "sentence"),
+    [
+        ({"feed": 90.0, "compute": 60.0}, 1.0, "The network is short: it takes 60 clips/s of the 90 that can be fed."),
+        (
+            {"cut": 500.0, "decode": 55.0, "feed": 50.0, "compute": 100.0},
+            8.0,
+            "Decoding is short by 50%: it gives 55 clips/s, and the network takes 100; `python tools/prepare.py trans",
+        ),
+        ({"cut": 52.0, "decode": 51.0, "feed": 50.0, "compute": 100.0}, 8.0, "Reading is short by 50%"),
+        ({"cut": 500.0, "decode": 400.0, "feed": 50.0, "compute": 100.0}, 1.0, "Making clips is short by 50%"),
+        ({"train": 5.0}, 1.0, "Measure feed and compute"),
+    ],
+)
+def test_the_stage_that_is_short_is_named_with_what_helps(medians, dense, sentence):
+    assert verdict(medians, {"decoded_per_used": dense}, config_of()).startswith(sentence)
+
+
+def test_on_a_gpu_the_cpus_threads_are_offered_where_decoding_is_short():
+    medians = {"cut": 500.0, "decode": 55.0, "feed": 50.0, "compute": 100.0}
+    said = verdict(medians, {"decoded_per_used": 1.0}, config_of("runtime.device=cuda"))
+    assert said.endswith("data.decoder=hybrid lets CPU threads decode a part.")
