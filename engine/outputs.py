@@ -22,6 +22,7 @@ from engine.files import end_last_line, read_lines, temporary_file, temporary_pa
 
 RECORD = ".tsm-dali.jsonl"
 LARGE = 2**24  # bytes of a file whose size and time stand for its content, which would take long to hash
+MOST_ENTRIES = 1000  # in a record; then older ones of the same files are dropped
 _SOURCE = "is a source of this command, which is never replaced; name another file or folder"
 _TITLE = "files that tsm-dali wrote into this folder; it replaces those that have not changed since"
 
@@ -206,16 +207,26 @@ def _stamp(entry: dict) -> list:
 def _record(path: Path, entry: dict) -> None:
     """Add a file to the record of its folder, before it is there: so it is known whenever a kill comes."""
     record = path.parent / RECORD
-    line = json.dumps({"name": path.name, **entry}) + "\n"
-    if not os.path.lexists(record):
+    entry = {"name": path.name, **entry}
+    known = list(_entries(path.parent))
+    if not os.path.lexists(record) or len(known) >= MOST_ENTRIES:
         with temporary_file(record.parent, "w", encoding="utf-8") as (temporary, file):
-            file.write(json.dumps({"about": _TITLE}) + "\n" + line)
+            lines = [{"about": _TITLE}, *_newest(known), entry]
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
             file.flush()
             temporary.replace(record)
     elif _is_plain(record) and next(read_lines(record), None) == {"about": _TITLE} and os.stat(record).st_nlink == 1:
         end_last_line(record)
         with record.open("a", encoding="utf-8") as file:
-            file.write(line)
+            file.write(json.dumps(entry) + "\n")
+
+
+def _newest(entries: list[dict]) -> list[dict]:
+    """Return the last two entries of each file: after a kill it is as either of them."""
+    newest: dict[object, list[dict]] = {}
+    for entry in entries:
+        newest[entry.get("name")] = [*newest.get(entry.get("name"), []), entry][-2:]
+    return [entry for pair in newest.values() for entry in pair]
 
 
 def _identity(file: str | os.PathLike | int) -> tuple[int, int] | None:

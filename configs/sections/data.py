@@ -24,6 +24,8 @@ class Data:
     """`synthetic` feeds resident random tensors through the same loader contract: is it the loader?"""
     root: str = ""
     """Folder that paths in the lists are relative to; empty: the folder of the list."""
+    follow_links: bool = True
+    """Follow links that lead out of `root`. `false` refuses them, which protects from lists of strangers."""
     train: str = ""
     """A list (`path label` per line), a published annotation, or a folder with a sub-folder for each class; a suffix
     `:train` selects one of several splits in a file."""

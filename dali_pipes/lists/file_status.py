@@ -54,10 +54,10 @@ def look(listing: Listing) -> Files:
 
 def _folders_outside(listing: Listing) -> set[str]:
     """Return the folders of listed files that lie outside the root once links are followed."""
-    if not listing.root:
+    if not listing.confined_to:
         return set()
     folders = {os.path.dirname(path) for path in listing.paths}
-    return {folder for folder in folders if not inside(listing.root, os.path.join(listing.base, folder))}
+    return {folder for folder in folders if not inside(listing.confined_to, os.path.join(listing.base, folder))}
 
 
 def _look_at(listing: Listing, row: int, outside: set[str]) -> tuple[int, int, bool] | str:
@@ -65,9 +65,9 @@ def _look_at(listing: Listing, row: int, outside: set[str]) -> tuple[int, int, b
     path = listing.path(row)
     try:
         if os.path.dirname(listing.paths[row]) in outside or (
-            listing.root and os.path.islink(path) and not inside(listing.root, path)
+            listing.confined_to and os.path.islink(path) and not inside(listing.confined_to, path)
         ):
-            return f"a link leads out of data.root to {os.path.realpath(path)}"
+            return f"a link leads out of data.root to {os.path.realpath(path)}, which data.follow_links=false forbids"
         status = os.stat(path)
     except FileNotFoundError:
         return "a link to a file that does not exist" if os.path.islink(path) else NO_SUCH_FILE

@@ -4,8 +4,8 @@
 which videos exist: a missing one keeps its row, and no label is counted from files.
 
 Allowed paths: relative ones start at `root` (without one: at the list's folder) and may not lead out of it. Absolute
-ones must lie inside `root`; without a root any is allowed, which PaddleVideo's UCF101 lists need. Links are followed
-and checked when files are looked up: `dali_pipes/lists/file_status.py`.
+ones must lie inside `root`; without a root any is allowed, which PaddleVideo's UCF101 lists need. Links are followed,
+unless data.follow_links forbids those out of `root`: `dali_pipes/lists/file_status.py` checks them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Listing:
 
     source: str  # the list file or folder, absolute, with `:split` where one of several is meant
     base: str  # absolute folder that relative paths start from
-    root: str  # no path may lead out of this folder, not even by a link; empty: any may
+    confined_to: str  # no link may lead out of this folder; empty: any may
     paths: list[str]  # normalised; relative to `base`, or absolute
     label_N: np.ndarray  # int32
     first_N: np.ndarray  # int64: the first row with the same path; its own number unless the row is a repetition
@@ -181,13 +181,14 @@ class _Places:
     def __init__(self, base: str, root: str, format: Format, data: Data):
         self.frame_pattern = data.frame_pattern
         self.base, self.root = base, root
+        self.confined_to = "" if data.follow_links else root
         self._format = format
         self._prefix, self._suffix = data.prefix, data.suffix or format.suffix
         self.respelled: list[tuple[str, str]] = []  # as listed, as found
 
     @cached_property
     def _finder(self) -> Finder:
-        return Finder(self.base, self.root, self._format.folder_key, self._format.name_key)
+        return Finder(self.base, self.confined_to, self._format.folder_key, self._format.name_key)
 
     def path(self, row: Row) -> str:
         """Return the normalised path of a row's video, existing or not. Raises ValueError if it is not allowed."""
@@ -217,7 +218,7 @@ class _Places:
 def _refuse_outside(path: str, base: str, root: str) -> None:
     """Raise ValueError if a path as written leads out of the root or of the list's folder."""
     if path.startswith("/"):
-        if root and not inside(root, path):
+        if root and not path.startswith(f"{root}/") and not inside(root, path):
             raise ValueError(f"{path} lies outside data.root, {root}; leave data.root empty to use absolute paths")
     elif path.startswith("..") and (path == ".." or path.startswith("../")):
         where = "data.root" if root else "the list's folder"
@@ -249,7 +250,7 @@ def _listing(source: str, format: str, rows: list[Row], class_names: tuple[str, 
     return Listing(
         source,
         places.base,
-        places.root,
+        places.confined_to,
         paths,
         np.array(labels, np.int32),
         np.array(first, np.int64),

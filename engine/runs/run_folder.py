@@ -123,7 +123,8 @@ class RunFolder:
                 folder.rmdir()
 
     def _own_files(self) -> list[Path]:
-        return [*(self.folder / name for name in (*WHOLE, *GROWING)), self.best, checkpoint.sidecar(self.best)]
+        weights = [file for path in (self.best, self.last) for file in (path, checkpoint.sidecar(path))]
+        return [*(self.folder / name for name in (*WHOLE, *GROWING)), *weights]
 
     def _refuse_in_the_way(self) -> None:
         for path in self._own_files():

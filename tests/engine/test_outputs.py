@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs import ConfigError
+from engine import outputs
 from engine.outputs import RECORD, Outputs
 
 
@@ -148,6 +149,17 @@ def test_a_folder_in_the_way_is_refused_even_by_force(tmp_path):
     (tmp_path / "file").mkdir()
     with pytest.raises(ConfigError, match="is a folder"):
         Outputs(force=True).write({tmp_path / "file": "new"})
+
+
+def test_a_record_stays_short_and_knows_every_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "MOST_ENTRIES", 10)
+    Outputs().write({tmp_path / "once": "once"})
+    for number in range(50):
+        Outputs().write({tmp_path / "often": str(number)})
+        Outputs().append(tmp_path / "lines", str(number))
+    assert len((tmp_path / RECORD).read_text().splitlines()) <= 12
+    Outputs().write({tmp_path / "once": "twice"})
+    Outputs().append(tmp_path / "lines", "51")
 
 
 def test_names_may_hold_any_bytes(tmp_path):

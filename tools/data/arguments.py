@@ -36,6 +36,12 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     choices = get_args(get_type_hints(Data)["format"])
     parser.add_argument("--root", default="", help="data.root: the folder that the paths in the lists start from")
     parser.add_argument(
+        "--no-follow-links",
+        dest="follow_links",
+        action="store_false",
+        help="data.follow_links=false: refuse links that lead out of --root, in lists of strangers",
+    )
+    parser.add_argument(
         "--format",
         default="auto",
         choices=choices,
@@ -58,7 +64,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
 def reading(arguments: argparse.Namespace, sources: Sequence[str]) -> Data:
     """Return the settings to read these sources with; the training list, if there is one, numbers the classes."""
     train = next((source for source in sources if split_name(os.path.basename(source)).startswith("train")), "")
-    flags = ("root", "format", "prefix", "suffix", "decoder", "class_names")
+    flags = ("root", "follow_links", "format", "prefix", "suffix", "decoder", "class_names")
     return Data(train=train, **{name: getattr(arguments, name) for name in flags})
 
 

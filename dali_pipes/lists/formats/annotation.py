@@ -159,7 +159,9 @@ def read_text(path: str) -> str:
     try:
         return decoded(content)
     except UnicodeDecodeError as error:
-        raise DataError(path, f"not {error.encoding}, which its first bytes announce; save it as UTF-8") from error
+        raise DataError(
+            f"{path}:1", f"not {error.encoding}, which its first bytes announce; save it as UTF-8"
+        ) from error
 
 
 def decoded(content: bytes) -> str:

@@ -42,9 +42,9 @@ def _json_array(path: str, text: str) -> list[str]:
     try:
         names = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(path, f"begins as a JSON array, but is none: {error}") from error
+        raise DataError(f"{path}:1", f"begins as a JSON array, but is none: {error}") from error
     if not all(isinstance(name, str) for name in names):
-        raise DataError(path, "a JSON array of class names must hold texts alone")
+        raise DataError(f"{path}:1", "a JSON array of class names must hold texts alone")
     return names
 
 

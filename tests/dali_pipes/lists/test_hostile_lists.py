@@ -87,7 +87,7 @@ def outside(opened, world):
 def test_honest_names_are_found_and_traps_are_not_opened(world, opened):
     lines = [*HONEST, COMPOSED, "Zoe/naïve.mp4", *DISHONEST]
     plant(world, {"lists/train.list": "\ufeff" + "".join(f"{line} 0\r\n" for line in lines)})
-    listing = read_list(f"{world}/lists/train.list", Data(root=f"{world}/root"))
+    listing = read_list(f"{world}/lists/train.list", Data(root=f"{world}/root", follow_links=False))
     problems = file_status.look(listing).problems
     assert listing.paths[: len(HONEST) + 1] == [*HONEST, DECOMPOSED]
     assert sorted(problems) == list(range(len(HONEST) + 1, len(lines)))
@@ -106,7 +106,7 @@ def test_a_path_that_leads_out_is_refused_as_it_is_written(world, opened, path, 
     written = line.format(path=path.replace("\0", "\\u0000") if line.startswith("{{") else path)
     plant(world, {"lists/train.list": f"{written}\n"})
     with pytest.raises(DataError, match=r"train.list:\d: .*(leads out of|lies outside|NUL)"):
-        read_list(f"{world}/lists/train.list", Data(root=f"{world}/root"))
+        read_list(f"{world}/lists/train.list", Data(root=f"{world}/root", follow_links=False))
     assert not outside(opened, world)
 
 
@@ -114,7 +114,7 @@ def test_a_class_that_is_called_like_a_way_out_leads_nowhere(world, opened):
     (world / "root" / "...").symlink_to("..")
     plant(world, {"---QUuC4vJs_000084_000094.mp4": "", "lists/train.csv": "..,---QUuC4vJs,84,94,train\n"})
     opened.clear()
-    listing = read_list(f"{world}/lists/train.csv", Data(root=f"{world}/root"))
+    listing = read_list(f"{world}/lists/train.csv", Data(root=f"{world}/root", follow_links=False))
     assert rows(listing) == [("---QUuC4vJs_000084_000094.mp4", 0)]
     assert not outside(opened, world)
 
@@ -133,9 +133,26 @@ def test_lists_and_their_companions_are_regular_files(world, name):
 def test_lists_are_made_of_what_is_honest_alone(world, opened, capsys):
     lines = [*HONEST, *DISHONEST, "two words.mp4"]
     plant(world, {"lists/train.list": "".join(f"{line} 0\n" for line in lines)})
-    words = ["lists", f"{world}/lists/train.list", "--root", f"{world}/root", "--out", f"{world}/lists/made"]
-    assert prepare.main(words) == 0
+    words = [
+        f"{world}/lists/train.list",
+        "--root",
+        f"{world}/root",
+        "--no-follow-links",
+        "--out",
+        f"{world}/lists/made",
+    ]
+    assert prepare.main(["lists", *words]) == 0
     assert "train: 17 annotated, 10 found, 1 missing, 5 not to be used, 1 duplicate" in capsys.readouterr().out
-    made = read_list(f"{world}/lists/made/train.list", Data(root=f"{world}/root"))
+    made = read_list(f"{world}/lists/made/train.list", Data(root=f"{world}/root", follow_links=False))
     assert made.paths == HONEST
     assert not outside(opened, world)
+
+
+def test_links_below_the_root_are_followed_unless_that_is_forbidden(world):
+    lines = ["file.mp4", "folder/secret.mp4", f"{world}/root/file.mp4"]
+    plant(world, {"lists/train.list": "".join(f"{line} 0\n" for line in lines)})
+    listing = read_list(f"{world}/lists/train.list", Data(root=f"{world}/root"))
+    assert not file_status.look(listing).problems
+    listing = read_list(f"{world}/lists/train.list", Data(root=f"{world}/root", follow_links=False))
+    for problem in file_status.look(listing).problems.values():
+        assert problem == f"a link leads out of data.root to {world}/secret.mp4, which data.follow_links=false forbids"

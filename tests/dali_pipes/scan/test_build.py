@@ -259,16 +259,17 @@ def test_what_is_no_readable_file_is_quarantined_without_being_opened(listed, pr
     assert probed() == ["a.mp4"]
 
 
-def test_links_that_lead_out_of_the_root_are_quarantined_without_being_opened(listed, probed, tmp_path):
+def test_forbidden_links_out_of_the_root_are_quarantined_without_being_opened(listed, probed, tmp_path):
     (tmp_path / "root").mkdir()
     source = listed({"root/a.mp4": "1", "secret.mp4": "2"})
     (tmp_path / "root" / "file.mp4").symlink_to(tmp_path / "secret.mp4")
     (tmp_path / "root" / "folder").symlink_to(tmp_path)
     (tmp_path / "root" / "within.mp4").symlink_to("a.mp4")
     (tmp_path / "train.list").write_text("a.mp4 0\nfile.mp4 1\nfolder/secret.mp4 1\nwithin.mp4 0\n")
-    catalog = load(source, root=str(tmp_path / "root"), max_bad_fraction=0.9)
+    catalog = load(source, root=str(tmp_path / "root"), max_bad_fraction=0.9, follow_links=False)
     assert catalog.usable.tolist() == [0, 3]
-    assert all(reason == f"a link leads out of data.root to {tmp_path}/secret.mp4" for *_, reason in catalog.unreadable)
+    refusal = f"a link leads out of data.root to {tmp_path}/secret.mp4, which data.follow_links=false forbids"
+    assert all(reason == refusal for *_, reason in catalog.unreadable)
     assert probed() == ["a.mp4", "within.mp4"]
 
 
