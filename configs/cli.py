@@ -18,7 +18,25 @@ from configs.read import KINDS, SHIPPED, did_you_mean, likely
 from configs.schema import Config
 from configs.show import describe
 
-OVERRIDE_FLAGS = ("-o", "--override", "--cfg-options")  # of PaddleVideo and mmaction2
+_SETTING = "a setting stands alone, as in optim.lr=0.01"
+_NETWORK = "name the network without a flag, or by --weights FILE"
+FOREIGN_FLAGS = {  # of PaddleVideo's and mmaction2's programs, and what to write here
+    "-o": _SETTING,
+    "--override": _SETTING,
+    "--cfg-options": _SETTING,
+    "--test": "to test, run eval.py --config RECIPE --weights FILE",
+    "-i": "name videos or folders without a flag, after the network",
+    "--input_file": "name videos or folders without a flag, after the network",
+    "--video_file": "name videos or folders without a flag, after the network",
+    "-p": _NETWORK,
+    "--pretrained_params": _NETWORK,
+    "--model_file": _NETWORK,
+    "--params_file": _NETWORK,
+    "--output_path": "name the file to write by --out FILE",
+    "--use_gpu": "write runtime.device=cuda or runtime.device=cpu",
+    "--amp_level": "write runtime.precision=fp16 or runtime.precision=bf16",
+    "--train_dali": "not needed: DALI and its alternatives are chosen by data.decoder",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,8 +59,8 @@ class Parser(argparse.ArgumentParser):
 
     def _hint(self, flag: str) -> str:
         """Suggest the flag or setting that was meant; `--lr` and `--train.epochs` are settings, without dashes."""
-        if flag in OVERRIDE_FLAGS:
-            return "; a setting stands alone, as in optim.lr=0.01"
+        if flag in FOREIGN_FLAGS:
+            return f"; {FOREIGN_FLAGS[flag]}"
         key = flag.lstrip("-")
         settings = [key] if key in KINDS else likely(key)
         flags = get_close_matches(flag, self._option_string_actions, 1)

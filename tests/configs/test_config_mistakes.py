@@ -213,6 +213,15 @@ def test_print_config_shows_it_and_stops(capsys):
             ["-c", "demo", "-o", "train.epochs=3"],
             "train.py: -o: no such flag; a setting stands alone, as in optim.lr=0.01",
         ),
+        (
+            ["--test", "-c", "demo", "-w", "best.pt"],
+            "train.py: --test: no such flag; to test, run eval.py --config RECIPE --weights FILE",
+        ),
+        (
+            ["--input_file", "a.avi"],
+            "train.py: --input_file: no such flag; name videos or folders without a flag, after the network",
+        ),
+        (["-p", "a.pt"], "train.py: -p: no such flag; name the network without a flag, or by --weights FILE"),
         (["-c", "demo", "--zzz"], "train.py: --zzz: no such flag"),
         (["-c"], "train.py: argument --config/-c: expected one argument"),
         (["-c", "demo", "train.sed=1"], "argument 'train.sed=1': no such key; did you mean train.seed?"),
