@@ -46,8 +46,11 @@ class Loader(Protocol):
     num_rows: int  # rows of the list
     num_videos: int  # of them, those that the scan found readable
     class_names: tuple[str, ...]  # by label; empty where they are not known
-    unreadable: list[Unreadable]  # so far: by the scan, and by this rank's reading
     note: str  # what is done otherwise than a user may expect; empty where nothing is
+
+    @property
+    def unreadable(self) -> list[Unreadable]:
+        """Return the videos found unreadable so far, by the scan and by this rank's reading."""
 
     def __len__(self) -> int:
         """Batches per epoch: the same on every rank."""

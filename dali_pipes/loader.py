@@ -119,7 +119,9 @@ class VideoLoader:
                 self._runner.begin(self.plan.places(epoch, step))
                 self._places = itertools.islice(self.plan.places(epoch, step), 1, None)
             self._next = None  # where decoding fails, the next call begins anew
-            prepared, clips_BVTHWC = self._runner.next()
+            produced = self._runner.next()
+            assert produced, "the places are not at their end"
+            prepared, clips_BVTHWC = produced
             self._next = next(self._places, None)
             try:
                 augmented_BVTHWC = self._augment(clips_BVTHWC, epoch, step) if self._augment else clips_BVTHWC

@@ -7,6 +7,7 @@ knows nothing of optimizers or of resuming a run.
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 from torchvision.models.resnet import Bottleneck
@@ -161,7 +162,8 @@ def _compare_settings(ours: Model, found: Found, report: LoadReport, whole: bool
         theirs, used = found.settings.get(f"model.{name}"), getattr(ours, name)
         if type(theirs) is not type(used) or theirs == used:
             continue
-        if name != "shift_every" or shift_step(ours.backbone, theirs) != shift_step(ours.backbone, used):
+        every = cast(int, theirs)
+        if name != "shift_every" or shift_step(ours.backbone, every) != shift_step(ours.backbone, ours.shift_every):
             changes.append(f"model.{name}={printable(str(theirs)).lower()}")
     if changes:
         _refuse_or_note(f"trained with {' '.join(changes)}", "set that", report, whole)
@@ -173,8 +175,6 @@ def _refuse_or_note(seen: str, remedy: str, report: LoadReport, whole: bool) -> 
         raise CheckpointError(f"{report.path}: {seen}; {remedy}; or {as_a_start(report.path)}")
     report.converted.append(seen)
 
-
-Weights = dict[str, Tensor]
 
 FOREIGN = {  # layers that no network here has
     r"^layer\d\.\d+\.net\.": "it shifts whole blocks (shift_place=block), which no model of this project does",
