@@ -36,17 +36,20 @@ def build_loader(
     shard: Shard | None = None,
     device: torch.device | str | None = None,
     class_names: Sequence[str] = (),
+    catalog: Catalog | None = None,
 ) -> Loader:
-    """The loader of one rank. Scanning is done before, once, by `scan.load_catalog`.
+    """Build the loader of one rank.
 
-    `test` reads data.test, or data.val where that is empty. `device` defaults to config.runtime.device. Raises
-    DataError when the list has no catalogue yet, too few readable videos, or labels beyond model.num_classes.
+    `catalog` is what `scan.build.load_catalog` returned; by default the one that it left beside the list is opened.
+    `test` reads data.test, or data.val if that is empty. `device` defaults to config.runtime.device. Raises DataError
+    if the list has no catalogue yet, too few readable videos, or labels beyond model.num_classes.
     """
     shard = shard or Shard()
     device = torch.device(device or pick_device(config.runtime.device))
     if config.data.source == "synthetic":
         return SyntheticLoader(config, split, shard, device)
-    catalog = open_catalog(split_source(config, split), config.data)
+    if catalog is None:
+        catalog = open_catalog(split_source(config, split), config.data)
     if not (class_names and catalog.class_names):
         catalog.check_labels(config.model.num_classes)
     plan = (TrainPlan if split == "train" else EvalPlan)(config, catalog, shard)
@@ -56,7 +59,7 @@ def build_loader(
 
 
 def split_source(config: Config, split: Split) -> str:
-    """The list or folder that a split is read from."""
+    """Return the list or folder that a split is read from."""
     sources = {"train": config.data.train, "val": config.data.val, "test": config.data.test or config.data.val}
     if not sources[split]:
         raise DataError(f"data.{split}", f"the recipe names no list; set data.{split}=LIST")
@@ -64,7 +67,7 @@ def split_source(config: Config, split: Split) -> str:
 
 
 def pick_threads(config: Config) -> int:
-    """Threads of this rank: as asked for, or its share of the cores that this process may use."""
+    """Return the number of threads of this rank: as configured, or its share of the cores of this process."""
     return cores_of_rank() if config.runtime.threads == "auto" else int(config.runtime.threads)
 
 

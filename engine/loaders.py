@@ -12,6 +12,7 @@ from configs import Config
 from dali_pipes import DataError, Loader, Shard, build_loader, progress
 from dali_pipes.loader import VideoLoader, split_source
 from dali_pipes.scan import build
+from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.overlap import shared_videos
 from engine import distributed, watch
 
@@ -31,11 +32,12 @@ def open_loader(config: Config, split: str, device: torch.device, class_names: S
     `class_names` are those of a network: the classes of the list are numbered in the same way. Raises DataError, also
     if the network lacks a class of the list, and if ranks see different lists.
     """
+    catalog = None
     if config.data.source == "video":
         with watch.doing(f"scanning data.{split}", factor=SCAN):
-            distributed.one_rank_first(lambda: _scan(config, split, class_names))
+            catalog = distributed.one_rank_first(lambda: _catalog(config, split, class_names))
     shard = Shard(distributed.rank(), distributed.world_size())
-    loader = distributed.on_every_rank(lambda: build_loader(config, split, shard, device, class_names))
+    loader = distributed.on_every_rank(lambda: build_loader(config, split, shard, device, class_names, catalog))
     seen = distributed.gather((loader.num_rows, loader.num_videos, len(loader)))
     if len(set(seen)) > 1:
         distributed.raise_everywhere(
@@ -66,7 +68,9 @@ def warn_of_overlap(config: Config, held_out: Loader) -> None:
             )
 
 
-def _scan(config: Config, split: str, class_names: Sequence[str]) -> None:
-    """Bring the catalogue up to date: by one rank of each host, since hosts may not share a disk."""
+def _catalog(config: Config, split: str, class_names: Sequence[str]) -> Catalog:
+    """Open the catalogue; one rank of each host brings it up to date before, since hosts may not share a disk."""
+    source = split_source(config, split)
     if distributed.local_rank() == 0:
-        build.load_catalog(split_source(config, split), config.data, class_names=class_names)
+        return build.load_catalog(source, config.data, class_names=class_names)
+    return build.open_catalog(source, config.data)

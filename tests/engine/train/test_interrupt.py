@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from argparse import Namespace
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -72,7 +70,7 @@ def test_a_parent_that_ends_stops_training_only_where_it_is_torchrun(monkeypatch
         assert interrupt.agreed(1) == torchrun
 
 
-def test_an_interrupted_evaluation_leaves_its_loader_closed(monkeypatch):
+def test_an_interrupted_evaluation_leaves_its_loader_closed(monkeypatch, tmp_path):
     """Threads would go on decoding what is in preparation, and the program would wait for them."""
     loader, closed = tiny.RowLoader(5, 4, train=False), mock.Mock()
     monkeypatch.setattr(loader, "close", closed)
@@ -81,7 +79,10 @@ def test_an_interrupted_evaluation_leaves_its_loader_closed(monkeypatch):
     config = tiny.config()
     network = EvaluatedNetwork(build_model(config.model), config, (), torch.device("cpu"))
     monkeypatch.setattr("engine.inference.evaluated.open_evaluated", lambda *how: network)
-    args = Namespace(network=Path("x.pt"), overrides=[], print_config=False, scores=None, scores_per_view=False)
+    (tmp_path / "x.pt").touch()
+    words = ["eval.py", str(tmp_path / "x.pt")]
+    monkeypatch.setattr(sys, "argv", words)
+    args = evaluation.arguments()
     with pytest.raises(KeyboardInterrupt):
         evaluation.score(config, args)
     closed.assert_called_once()
