@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import configs
 from configs import Config, ConfigError
+from configs.schema import Data
 from engine import distributed, runtime
 from engine.classes import stored_names
 from engine.inference.exported import OPENERS
@@ -25,6 +26,7 @@ from models import build_model, load_weights, read_file
 
 logger = logging.getLogger(__name__)
 TRAINED = ("model", "clip", "eval")
+OF_A_LIST = ("root", "prefix", "suffix", "format")  # settings of the data that belong to one list
 NO_EFFECT = ("model.pretrained", "model.shift", "eval.batch")  # on the result of an evaluation
 
 
@@ -91,7 +93,7 @@ def _settings(path: Path, content: object, recipe: Config | None, overrides: Seq
             raise ConfigError(f"{path}: holds no settings of its network; name its recipe with --config")
         logger.info(f"{path} holds no settings: evaluating with those of the recipe")
         return recipe
-    base = recipe or portable(trained)
+    base = recipe or _for_other_list(portable(trained), overrides)
     kept = replace(trained.model, pretrained=base.model.pretrained, shift=base.model.shift)
     config = configs.override(replace(base, model=kept, clip=trained.clip, eval=trained.eval), overrides)
     before, after = configs.flat(trained), configs.flat(config)
@@ -113,6 +115,19 @@ def _settings(path: Path, content: object, recipe: Config | None, overrides: Seq
     if changed:
         logger.info(f"settings that differ from training: {', '.join(changed)}")
     return config
+
+
+def _for_other_list(config: Config, overrides: Sequence[str]) -> Config:
+    """Set back how paths of the trained lists are read, if the command line names another list to evaluate."""
+    if configs.overridden(overrides).keys().isdisjoint(("data.test", "data.val")):
+        return config
+    defaults = Data()
+    changed = [name for name in OF_A_LIST if getattr(config.data, name) != getattr(defaults, name)]
+    if changed:
+        logger.info(
+            f"another list: {', '.join(f'data.{name}' for name in changed)} of the training are not used for it"
+        )
+    return replace(config, data=replace(config.data, **{name: getattr(defaults, name) for name in OF_A_LIST}))
 
 
 def _text(value: object) -> str:

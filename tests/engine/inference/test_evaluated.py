@@ -66,3 +66,18 @@ def test_weights_without_settings_need_a_recipe_and_weights_without_names_are_sa
     assert (network.config, network.class_names) == (recipe, ())
     assert "holds no settings: evaluating with those of the recipe" in caplog.text
     assert "holds no class names, so its classes and those of the list cannot be compared" in caplog.text
+
+
+def test_another_list_is_read_without_the_root_of_the_trained_one_unless_it_is_given(tmp_path, caplog):
+    path = saved(tmp_path)
+    content = torch.load(path)
+    content["config"] |= {"data.root": "videos", "data.suffix": ".mp4"}
+    torch.save(content, path)
+    cpu = "runtime.device=cpu"
+    assert open_evaluated(path, None, [cpu]).config.data.root == "videos"
+    assert "another list" not in caplog.text
+    data = open_evaluated(path, None, [cpu, "data.test=other"]).config.data
+    assert (data.root, data.suffix, data.test) == ("", "", "other")
+    assert "another list: data.root, data.suffix of the training are not used for it" in caplog.text
+    data = open_evaluated(path, None, [cpu, "data.test=other", "data.root=elsewhere"]).config.data
+    assert (data.root, data.suffix) == ("elsewhere", "")
