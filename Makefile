@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON ?= $(VENV)/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help install demo test test-all test-gpu check format types bench bench-peers bench-gpu bench-gpu-net probe-nvdec
+.PHONY: help install demo test test-all test-nightly test-gpu check format types bench bench-peers bench-gpu bench-gpu-net probe-nvdec
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ test: install  ## the tests that continuous integration runs
 
 test-all: install  ## all tests, the slow ones included
 	$(PYTHON) -m pytest
+
+test-nightly: install  ## hours: the slow tests, and kill loops of whole runs and of saves
+	$(PYTHON) -m pytest -m slow
+	$(PYTHON) -m tests.support.kill_loops --out benchmarks/results/reliability.json
 
 test-gpu: install  ## the GPU tests, on a machine with an NVIDIA GPU; a skipped one is a failure
 	REQUIRE_GPU=1 $(PYTHON) -m pytest -m gpu
