@@ -15,15 +15,20 @@ SECONDS_BETWEEN_LINES = 5.0
 Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
 listeners: list[Callable[[], None]] = []
-"""Called with each item that `watched` passes on."""
+"""Called by `report`, and so for each item that `watched` passes on."""
 
 
 def watched(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:
     """Pass items on and show how many of `total` have come."""
     for item in (_with_bar if rich.get_console().is_interactive else _with_lines)(items, total, title):
-        for listener in listeners:
-            listener()
+        report()
         yield item
+
+
+def report() -> None:
+    """Tell the listeners that a long job gets further, or waits for a good reason."""
+    for listener in listeners:
+        listener()
 
 
 def _with_bar(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:

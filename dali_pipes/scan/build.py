@@ -23,6 +23,7 @@ import filelock
 
 from configs.schema import Data
 from configs.sections.data import Check
+from dali_pipes import progress
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists import file_status
@@ -132,7 +133,10 @@ def scan_lock(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         logger.info(f"{folder}: another process is scanning; waiting for it")
-        lock.acquire()
+        while not lock.is_locked:
+            progress.report()
+            with suppress(filelock.Timeout):
+                lock.acquire(timeout=5.0)
     try:
         yield
     finally:

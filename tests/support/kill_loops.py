@@ -93,7 +93,7 @@ def kill_runs(ranks: int, kills: int, chance: random.Random) -> dict:
             time.sleep(chance.uniform(0.2, 1.0) * seconds)
             victim = chance.choice(processes)
             landed += victim.is_alive()
-            os.kill(victim.pid, signal.SIGKILL)
+            victim.kill()
             orphans += finish(processes)
             resumed += bool(checkpoint.steps(folder / "tiny" / "checkpoints"))
             orphans += finish(start(folder, ranks))
