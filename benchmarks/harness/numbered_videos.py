@@ -100,7 +100,7 @@ def hide_keyframes(source: Path, target: Path, container: str) -> None:
                 index = struct.pack("<BIIB", 0xD9, len(hidden), len(data), 0xD9)
                 merged = av.Packet(hidden + data + index if hidden else data)
                 merged.stream, merged.pts, merged.dts, merged.is_keyframe = stream, shown, shown, bool(hidden)
-                merged.time_base = Fraction(1, 30)
+                merged.time_base, merged.duration = Fraction(1, 30), 1  # without, FFmpeg 9 drops the last
                 new.mux(merged)
                 hidden, shown = b"", shown + 1
 
