@@ -16,6 +16,8 @@ LENIENT_TAGS = {"metadata_errors": "ignore"} if _VERSION < 19 else {}
 
 def reformat(reformatter: VideoReformatter, frame: av.VideoFrame, **wanted: Any) -> av.VideoFrame:
     """Call `reformatter.reformat` on the caller's thread alone, from the colours of the frame."""
+    if _VERSION == 17:  # it has FFmpeg convert these as well, which refuses some
+        frame.color_primaries = frame.color_trc = _UNSPECIFIED
     if _VERSION >= 17:
         return reformatter.reformat(frame, threads=1, **wanted)
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")

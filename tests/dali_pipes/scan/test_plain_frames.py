@@ -36,6 +36,8 @@ COLOURS = {
 
 @pytest.mark.parametrize("name", COLOURS)
 def test_notes_of_colours_are_read_as_ffmpeg_reads_them(plain_mp4, tmp_path, name):
+    if name == "two" and av.__version__.startswith("17."):
+        pytest.skip("PyAV 17 refuses to convert these colours by itself")
     (tmp_path / "clip.mp4").write_bytes(add_to_entry(plain_mp4, *COLOURS[name]))
     expect_identical(tmp_path / "clip.mp4")
 
