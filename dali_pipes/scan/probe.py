@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 READER = 5  # to be raised if the result of a scan changes for any file
 
+_PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # of HEIF (ISO/IEC 23008-12)
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box
 # Formats that store times of presentation; for others FFmpeg guesses them.
 _TIMED = ("mov", "matroska", "mpegts", "flv", "nut", "ivf")
@@ -139,6 +140,8 @@ def _moov(path: str, descriptor: int) -> bytes:
             raise DataError(path, f"is cut short: only {total} of at least {end} bytes are there")
         if kind == b"moov":
             moov = os.pread(descriptor, end - start, start)
+    if not moov and os.pread(descriptor, 4, 8) in _PICTURE_BRANDS:
+        raise DataError(path, "is a still picture (HEIF), not a video")
     if not moov:
         raise DataError(path, "has no index (moov box): its recording or download ended early")
     return moov

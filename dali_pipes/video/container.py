@@ -27,7 +27,8 @@ from dali_pipes.video.pyav import LENIENT_TAGS
 _CONTAINER_OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": "mov,matroska,avi,mpegts,mpeg,mpegvideo,h264,hevc,av1,obu,ivf,m4v,mjpeg,flv,live_flv,asf,asf_o,"
-    "ogg,rm,mxf,dv,nut,vc1,wtv,gif",
+    "ogg,rm,mxf,dv,nut,vc1,wtv,gif,apng,yuv4mpegpipe,vvc,evc,dirac,h261,h263,cavsvideo,avs2,avs3,dnxhd,gxf,swf,nsv,nuv,"
+    "dhav,ipu,smk,bink,flic,roq,vmd,4xm,film_cpk,vivo",
 }
 
 

@@ -73,3 +73,24 @@ def test_empty_packets_are_passed_over(tmp_path):
                 each.stream, each.pts, each.dts, each.time_base = stream, packet.pts, packet.dts, packet.time_base
                 target.mux(each)
     assert compare(str(tmp_path / "empty.nut"), "demux") == ("identical", "whole")
+
+
+def write_y4m(path) -> None:
+    pictures = (bytes([number]) * (64 * 48 * 3 // 2) for number in range(5))
+    path.write_bytes(b"YUV4MPEG2 W64 H48 F25:1 Ip C420jpeg\n" + b"".join(b"FRAME\n" + data for data in pictures))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("raw.y4m", write_y4m), ("flash.swf", lambda path: write_video(path, "flv", 12, gop=4))],
+    ids=["y4m", "swf"],
+)
+def test_formats_that_hold_all_in_one_file_are_read(tmp_path, name, write):
+    write(tmp_path / name)
+    assert compare(str(tmp_path / name), "demux").outcome == "identical"
+
+
+def test_a_still_picture_is_called_one(tmp_path):
+    path = tmp_path / "photo.mp4"
+    path.write_bytes(mp4.box(b"ftyp", b"heic", bytes(4), b"mif1heic") + mp4.box(b"meta", bytes(40)))
+    assert compare(str(path), "demux") == ("refused", "is a still picture (HEIF), not a video")
