@@ -125,7 +125,8 @@ def _for_other_list(config: Config, overrides: Sequence[str]) -> Config:
     changed = [name for name in OF_A_LIST if getattr(config.data, name) != getattr(defaults, name)]
     if changed:
         logger.info(
-            f"another list: {', '.join(f'data.{name}' for name in changed)} of the training are not used for it"
+            "settings of the trained lists are not used for another list: "
+            + ", ".join(f"data.{name}" for name in changed)
         )
     return replace(config, data=replace(config.data, **{name: getattr(defaults, name) for name in OF_A_LIST}))
 

@@ -38,7 +38,7 @@ Fact = tuple[str, object, object]  # name, value, note
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What the files of a run's folder hold."""
+    """The content of the files of a run's folder."""
 
     folder: Path
     train: list[dict]  # lines of metrics.jsonl

@@ -75,9 +75,9 @@ def test_another_list_is_read_without_the_root_of_the_trained_one_unless_it_is_g
     torch.save(content, path)
     cpu = "runtime.device=cpu"
     assert open_evaluated(path, None, [cpu]).config.data.root == "videos"
-    assert "another list" not in caplog.text
+    assert "trained lists" not in caplog.text
     data = open_evaluated(path, None, [cpu, "data.test=other"]).config.data
     assert (data.root, data.suffix, data.test) == ("", "", "other")
-    assert "another list: data.root, data.suffix of the training are not used for it" in caplog.text
+    assert "settings of the trained lists are not used for another list: data.root, data.suffix" in caplog.text
     data = open_evaluated(path, None, [cpu, "data.test=other", "data.root=elsewhere"]).config.data
     assert (data.root, data.suffix) == ("elsewhere", "")
