@@ -67,6 +67,7 @@ RECIPES = {
     "tsm_sthv1": "MIT on Something-Something",
     "tsm_sthv1_16f": "MIT on Something-Something",
     "tsm_sthv1_r101": "MIT on Something-Something",
+    "tsm_sthv1_randaugment": "mmaction2's TSM on Something-Something",
     "tsm_sthv2_16f": "mmaction2's TSM on Something-Something",
     "tsm_sthv2_r101": "mmaction2's TSM on Something-Something",
     "tsm_ucf101_frames_nhwc": "PaddleVideo's TSM on UCF101",

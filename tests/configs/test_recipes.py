@@ -79,6 +79,7 @@ def test_the_last_command_of_a_header_is_the_test_that_results_are_published_for
         "tsm_sthv1": ("uniform", 8, 6),
         "tsm_sthv1_16f": ("uniform", 16, 6),
         "tsm_sthv1_r101": ("uniform", 8, 6),
+        "tsm_sthv1_randaugment": ("uniform", 8, 6),
         "tsm_sthv2_16f": ("uniform", 16, 6),
         "tsm_sthv2_r101": ("uniform", 8, 6),
         "pptsm_k400_dense": ("dense", 8, 30),
