@@ -9,7 +9,8 @@ from configs.read import SHIPPED
 
 COMPLETE = [name for name in SHIPPED if name != "finetune"]  # that leave nothing to the data
 VARIANTS = (  # of recipes that are tested in full by default
-    "pptsm_k400_dense", "tsm_hmdb51_16f", "tsm_k400_mobilenet", "tsm_k400_nl_dense", "tsm_sthv1_16f", "tsm_sthv1_r101", "tsm_sthv1_randaugment",
+    "pptsm_k400_dense", "tsm_hmdb51_16f", "tsm_k400_mobilenet", "tsm_k400_nl_dense", "tsm_sthv1_16f", "tsm_sthv1_r101",
+    "tsm_sthv1_randaugment",
     "tsm_sthv2_16f", "tsm_sthv2_r101", "tsm_ucf101_frames_nhwc", "tsn_k400_r101", "tsn_sthv2", "tsn_sthv2_16f",
 )  # fmt: skip
 RECIPES = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in COMPLETE]
