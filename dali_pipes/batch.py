@@ -52,6 +52,10 @@ class Loader(Protocol):
     def unreadable(self) -> list[Unreadable]:
         """Return the videos found unreadable so far, by the scan and by this rank's reading."""
 
+    @property
+    def slow_part(self) -> str:
+        """Name the part of the feed that is waited for when training waits for data."""
+
     def __len__(self) -> int:
         """Batches per epoch: the same on every rank."""
 

@@ -137,6 +137,11 @@ class VideoLoader:
         self._runner.begin(iter(()))
         self._places, self._next = iter(()), None
 
+    @property
+    def slow_part(self) -> str:
+        """Name the part of the feed that is waited for when training waits for data."""
+        return self._runner.slow_part
+
     def path(self, row: int) -> str:
         return self.catalog.path(row)
 

@@ -25,7 +25,7 @@ class SyntheticLoader:
         self.num_rows = self.num_videos = max(VIDEOS, config.train.batch)
         self.class_names: tuple[str, ...] = ()
         self.unreadable: list[Unreadable] = []
-        self.note = ""
+        self.note = self.slow_part = ""
         self._batch = config.train.batch // shard.count
         self._shard = shard
         self._classes = config.model.num_classes

@@ -20,6 +20,8 @@ from dali_pipes.views.plans import Place, Plan
 class CpuRunner:
     """Runs a plan whose videos are all decoded by threads, on a CPU; the interface is that of `GraphRunner`."""
 
+    slow_part = "the threads that decode and make clips"
+
     def __init__(self, config: Config, plan: Plan, choice: Choice, threads: int):
         half = clip_dtype(config.runtime.precision, torch.device("cpu")) == torch.float16
         self.plan = plan

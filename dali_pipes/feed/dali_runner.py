@@ -48,6 +48,7 @@ class GraphRunner:
         self._in_flight: deque[PreparedBatch] = deque()
         self._mistake: RuntimeError | None = None  # of our own source
         self._waited_for_threads = 0.0
+        self.slow_part = ""  # of the newest batch: the part that was waited for
         self._form = choice.graph_form
         self._pipeline: Pipeline | None = None
         try:
@@ -82,8 +83,9 @@ class GraphRunner:
         clips_BVTHWC = self._run()
         if clips_BVTHWC is None:
             return None
+        for_graph = time.perf_counter() - began - self._waited_for_threads
+        self.slow_part = "the threads that read and decode" if self._waited_for_threads > for_graph else "DALI's graph"
         if self._choice.share:
-            for_graph = time.perf_counter() - began - self._waited_for_threads
             self._choice.share.observe(self._waited_for_threads, for_graph)
         return self._in_flight.popleft(), clips_BVTHWC
 

@@ -25,6 +25,7 @@ from engine.train.training import Training
 from models import CheckpointError
 
 logger = logging.getLogger(__name__)
+SHORT_OF_DATA = 0.05  # part of the time spent waiting above which a log line names what is waited for
 ELSEWHERE = "a tensor of another rank"
 FIRST_BAD = 5  # unreadable videos that an error names
 FIRST_STEP = 10.0  # how many times runtime.timeout the first step may take
@@ -153,6 +154,8 @@ class Trainer:
         seconds_per_step = self.clock.total.seconds_per_step
         eta = seconds_per_step and seconds_per_step * (total - training.step)
         line = console.train_line(epoch=of_epochs, step=f"{step + 1}/{training.steps_per_epoch}", eta=eta, **numbers)
+        if (data_fraction or 0) > SHORT_OF_DATA:
+            line += f" | waiting for {training.train_loader.slow_part or 'data'}"
         logger.info(line)
         self.bar.update(training.step, total, f"ep {of_epochs}")
         self.run.metrics("train", step=training.step, epoch=training.step / training.steps_per_epoch, **numbers)

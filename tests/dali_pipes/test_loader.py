@@ -276,3 +276,14 @@ def test_the_synthetic_loader_evaluates_each_row_once_and_pads_with_minus_one(co
     labels = np.concatenate([label_B for part in steps for _, label_B, _ in part])
     assert sorted(rows[rows >= 0]) == list(range(1024)) and (rows < 0).sum() == 2
     assert set(labels[rows < 0]) == {-1}
+
+
+@pytest.mark.parametrize(("waited", "slow"), [(9.0, "the threads that read and decode"), (0.0, "DALI's graph")])
+def test_the_part_that_was_waited_for_is_named(config, monkeypatch, waited, slow):
+    loader = build_loader(with_section(config, "clip", antialias=False), "train")
+    runner = loader._runner
+    monkeypatch.setattr(runner, "_run", lambda: setattr(runner, "_waited_for_threads", waited) or 0)
+    runner._in_flight.append(None)
+    runner.next()
+    assert loader.slow_part == slow
+    loader.close()

@@ -37,7 +37,7 @@ class RowLoader:
 
     def __init__(self, rows, batch, *, shard=None, train=True, views=1, bad=(), classes=3, frames=2, size=16):
         self.num_rows = self.num_videos = rows
-        self.unreadable, self.class_names = [], ()
+        self.unreadable, self.class_names, self.slow_part = [], (), "the rows"
         self.epochs = []  # (epoch, start) of each call
         self._batch, self._shard, self._train, self._bad, self._classes = (
             batch,
