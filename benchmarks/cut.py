@@ -68,14 +68,14 @@ def measure(path: str, clips: int, rounds: int) -> dict:
     video = probe(path)
     parts = in_parts([video] * clips, list(drawn_clips(video.frames, T, clips)))
     cuts = [cut for part in parts for cut in cutter.cut_all(*part)]
-    runs = [[plan.runs for plan in cutter._plan(*part)] for part in parts]
+    runs = [[plan.runs.tolist() for plan in cutter._plan_together(*part)] for part in parts]
     with tempfile.TemporaryDirectory() as folder:
         copies = [probe(shutil.copy(path, f"{folder}/{number}{Path(path).suffix}")) for number in range(COPIES)]
         from_disk = in_parts(copies, list(drawn_clips(video.frames, T, COPIES)))
         jobs: dict[str, Callable[[], float]] = {
             "1 thread": partial(per_clip, cut_part, parts, 1, clips),
             "2 threads": partial(per_clip, cut_part, parts, 2, clips),
-            "planning": partial(per_clip, lambda part: list(cutter._plan(*part)), parts, 1, clips),
+            "planning": partial(per_clip, lambda part: list(cutter._plan_together(*part)), parts, 1, clips),
             "reading": partial(per_clip, partial(read_part, path), runs, 1, clips),
             "reading, 2 threads": partial(per_clip, partial(read_part, path), runs, 2, clips),
             "disk, 1 thread": partial(from_cold, copies, partial(per_clip, cut_part, from_disk, 1, COPIES)),

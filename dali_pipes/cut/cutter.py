@@ -235,5 +235,8 @@ def _break_links(video: Video, data: bytes, starts: np.ndarray, sizes: np.ndarra
     prefix = bitstream.length_size(mp4.configuration(video.description, b"hvcC"), "hevc")
     marked = bytearray(data)
     for place in sync.tolist():
-        bitstream.break_link(marked, prefix, int(starts[place]), int(starts[place] + sizes[place]))
+        try:
+            bitstream.break_link(marked, prefix, int(starts[place]), int(starts[place] + sizes[place]))
+        except ValueError as error:
+            raise DataError(video.path, f"a packet is damaged: {error}") from error
     return bytes(marked)

@@ -1,10 +1,15 @@
 """Every frame is that of a plain decode, or the file is refused: files with traits that once led to other frames."""
 
+import os
 import struct
 
 import av
+import numpy as np
 import pytest
 
+from dali_pipes.cut.cutter import cut
+from dali_pipes.errors import DataError
+from dali_pipes.scan.probe import probe
 from dali_pipes.video import mp4
 from tests.support.boxes import add_to_entry, edit_entry
 from tests.support.plain import compare
@@ -88,6 +93,17 @@ def write_y4m(path) -> None:
 def test_formats_that_hold_all_in_one_file_are_read(tmp_path, name, write):
     write(tmp_path / name)
     assert compare(str(tmp_path / name), "demux").outcome == "identical"
+
+
+def test_a_keyframe_that_is_damaged_after_the_scan_is_refused_when_it_is_cut(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", "libx265", 12, gop=4, size=(64, 96))
+    video = probe(str(path))
+    content = bytearray(path.read_bytes())
+    content[video.offsets[video.groups[1]]] = 1  # the length of its first unit
+    path.write_bytes(content)
+    os.utime(path, ns=(video.mtime_ns, video.mtime_ns))
+    with pytest.raises(DataError, match="a packet is damaged"):
+        cut(video, np.array([int(np.flatnonzero(video.decode_position == video.groups[1])[0])]))
 
 
 def test_a_still_picture_is_called_one(tmp_path):
