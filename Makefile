@@ -27,7 +27,7 @@ test-all: install  ## all tests, the slow ones included
 
 test-nightly: install  ## hours: the slow tests, and kill loops of whole runs and of saves
 	$(PYTHON) -m pytest -m slow
-	$(PYTHON) -m tests.support.kill_loops --out benchmarks/results/reliability.json
+	$(PYTHON) -m tests.programs.kill_loops --out benchmarks/results/reliability.json
 
 test-gpu: install  ## the GPU tests, on a machine with an NVIDIA GPU; a skipped one is a failure
 	REQUIRE_GPU=1 $(PYTHON) -m pytest -m gpu

@@ -1,6 +1,6 @@
 """Kill the trainer and its saves over and over, damage its checkpoints, and count what was lost.
 
-    python -m tests.support.kill_loops --out benchmarks/results/reliability.json
+    python -m tests.programs.kill_loops --out benchmarks/results/reliability.json
 
 Runs whole tiny trainings in forked ranks, kills a random rank at a random moment, lets the others end by themselves,
 starts all again, and compares the weights at the end with those of a run that nobody killed, bit by bit.
