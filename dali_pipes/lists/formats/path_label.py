@@ -28,7 +28,9 @@ def read(source: Source) -> Annotation:
     def parse(line: int, content: str) -> Row:
         words = content.rsplit(maxsplit=1)
         if len(words) < 2:
-            raise ValueError(f"no label in {content.strip()!r}; expected `path label`")
+            table = any(mark in content for mark in ",;\t")
+            hint = ", or a table whose first line names the columns `path` and `label`" if table else ""
+            raise ValueError(f"no label in {content.strip()!r}; expected `path label`{hint}")
         return Row(source.path, line, words[0], number(words[1], "label"))
 
     annotation = Annotation(read_rows(source.path, source.lines(), parse))

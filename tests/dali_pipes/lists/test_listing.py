@@ -60,6 +60,10 @@ def test_odd_names_come_through_unchanged(listed):
     [
         ("video.mp4", "no label"),
         ("3", "no label"),
+        (
+            "video.mp4,1",
+            "no label in 'video.mp4,1'; expected `path label`, or a table whose first line names the columns",
+        ),
         ("video.mp4 -1", "'-1' is not a whole number"),
         ("video.mp4 1.0", "'1.0' is not a whole number"),
         ("video.mp4 １", "'１' is not a whole number"),
