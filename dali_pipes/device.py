@@ -6,13 +6,17 @@ import math
 import os
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch  # imported where it is used: counting cores must not take the seconds of its import
 
 
 def pick_device(asked: str) -> str:
     """Resolve `runtime.device`, with `auto` decided: `cuda` where there is a GPU."""
     if asked == "auto":
+        import torch
+
         return "cuda" if torch.cuda.is_available() else "cpu"
     return asked
 
@@ -33,6 +37,8 @@ def _cpu_flags() -> set[str]:
 
 def clip_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Return the number format of clips: fp16 for fp16 networks and for bf16 on a GPU, else fp32."""
+    import torch
+
     half = precision == "fp16" or (device.type == "cuda" and precision != "fp32")
     return torch.float16 if half else torch.float32
 
@@ -82,6 +88,7 @@ def compute_alone() -> None:
 
     The number is the thread's own: `torch.set_num_threads` would change that of threads to come, training's included.
     """
+    import torch
     from threadpoolctl import threadpool_limits  # only needed where a CPU makes clips
 
     torch.get_num_threads()  # in each thread torch's first use of its number resets it, so that has to be over
