@@ -107,7 +107,7 @@ def test_a_wrong_shift_moves_mits_logits_as_far_as_mit_saw_it_move_them(mit_tsm,
 
 
 @pytest.mark.parametrize("name", ["tsm", "tsn"])
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if not name.endswith("_vd")])  # Paddle's
 def test_state_dict_is_torchvisions(backbone, name):
     ours = skeleton(name=name, backbone=backbone).state_dict()
     with torch.device("meta"):

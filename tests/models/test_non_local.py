@@ -95,13 +95,13 @@ def test_five_blocks_have_mits_places_and_names_and_the_rest_keeps_torchvisions(
 def test_blocks_follow_the_blocks_that_they_are_named_after():
     model, order = network(), []
     for name, part in model.named_modules():
-        if name.endswith((".nl", ".conv1")):
+        if name.endswith((".nl", ".conv2")):
             part.register_forward_hook(lambda *_, name=name: order.append(name))
     model(slim.clips(1, 4))
     for place in PLACES:
         at = order.index(f"{place}.nl")
         stage, number = place.split(".")
-        assert order[at - 1 : at + 2] == [f"{place}.conv1", f"{place}.nl", f"{stage}.{int(number) + 1}.conv1"]
+        assert order[at - 1 : at + 2] == [f"{place}.conv2", f"{place}.nl", f"{stage}.{int(number) + 1}.conv2"]
 
 
 @torch.no_grad()

@@ -32,8 +32,8 @@ def run_of(steps, monkeypatch, device="cpu", **sections):
 
 def waits(run):
     """How often a whole run waits, by operation."""
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        Trainer(run, None).fit(Interrupt())
+    with Interrupt() as interrupt, profile(activities=[ProfilerActivity.CPU]) as profiled:
+        Trainer(run, None).fit(interrupt)
     return {event.key: event.count for event in profiled.key_averages() if event.key in WAITS}
 
 

@@ -238,8 +238,8 @@ def test_a_list_that_is_read_and_a_users_file_are_not_replaced_by_answers(folder
 
 
 def test_an_interrupted_job_keeps_what_it_has_answered(folder, run, tmp_path, monkeypatch):
-    def one_answer(*arguments):
-        yield from itertools.islice(predict.predict(*arguments), 1)
+    def one_answer(*arguments, **options):
+        yield from itertools.islice(predict.predict(*arguments, **options), 1)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(answering, "predict", one_answer)
