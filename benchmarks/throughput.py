@@ -117,7 +117,7 @@ def run(config: configs.Config, arguments: argparse.Namespace) -> None:
 
 
 class Report:
-    """Where results go: a table and a sentence on rank 0's terminal, JSON where it is asked for."""
+    """Print results as a table and a sentence on rank 0's terminal, and write them as JSON if that is asked for."""
 
     def __init__(self, arguments: argparse.Namespace, stages: tuple[str, ...]):
         self._stages = stages

@@ -1,4 +1,4 @@
-"""What all tests share: where reference data lies, and what a GPU test does on a machine without one."""
+"""Fixtures of all tests: the folder of large reference data, and GPU tests on machines without one."""
 
 import logging
 import os

@@ -50,7 +50,8 @@ class Data:
     cache: str = ""
     """Folder for the scanned catalogues; empty: beside each list."""
     check: Check = "demux"
-    """How thoroughly the scan looks: packets only; the first and last group decoded too; every frame decoded."""
+    """Thoroughness of the scan: `demux` reads packets only, `ends` also decodes the first and the last group of
+    pictures, `full` decodes every frame."""
     decoder: Literal["auto", "nvdec", "dali_cpu", "pyav", "jpeg", "hybrid"] = "auto"
     """`auto`: NVDEC on a GPU for each video that it decodes right, CPU threads (pyav) for the others (docs/data.md).
     `nvdec`: the same, but an error if NVDEC does not work. `dali_cpu`: DALI's CPU decoder for VP8, VP9 and MJPEG.

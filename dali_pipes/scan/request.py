@@ -71,7 +71,7 @@ def probe_path(path: str, check: Check, *of_folder) -> Video:
 
 
 class ScanRequest:
-    """Which rows a catalogue must hold, the present state of their files, and the least thorough check allowed.
+    """Requirements for a catalogue: its rows, the present state of their files, and the least thorough check allowed.
 
     The D distinct files of the listing are numbered from 0.
     """

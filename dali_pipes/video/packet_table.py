@@ -21,7 +21,7 @@ HIDDEN = 4  # decoded but never shown, for example because of an edit list, so i
 INVISIBLE = 8  # decodes to no frame (references of VP8 and VP9 that are not shown); such packets are HIDDEN as well
 
 Access = Literal["ranged", "demux", "whole", "frames"]
-"""How a cut is made. `ranged`: packets are byte ranges of the file. `demux`: packets are found by demuxing the file in
+"""Way to make a cut. `ranged`: packets are byte ranges of the file. `demux`: packets are found by demuxing the file in
 memory (transport streams). `whole`: the file cannot be cut safely, so a cut is the file itself. `frames`: there is
 nothing to cut, the path is a folder with a picture a frame."""
 
@@ -106,7 +106,7 @@ class Video(PacketTable):
     mtime_ns: int  # modification time of the file when scanned
     packets: np.ndarray
     orientation: int = 0
-    """How pictures are turned upright, see `orientation.py`."""
+    """Orientation of the stored pictures, 0 to 7: see `orientation.py`."""
     starts = np.zeros(1, np.int64)
 
     @property

@@ -24,7 +24,7 @@ JITTERS = ("brightness", "contrast", "saturation", "hue")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a clip, in this order."""
+    """Augmentations of one clip, in the order in which they are applied."""
 
     jitters: tuple[tuple[str, float], ...] = ()  # of JITTERS, each with its factor
     operations: tuple[tuple[str, float], ...] = ()  # of OPERATIONS, each with its magnitude

@@ -1,4 +1,4 @@
-"""What the shift costs, measured: its cases are right before they are timed, and a rehearsal answers every question."""
+"""Benchmark of the shift: results are compared before they are timed, and a rehearsal answers every question."""
 
 import json
 import subprocess

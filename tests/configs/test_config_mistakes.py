@@ -1,4 +1,4 @@
-"""What a person is told who writes a recipe, an override or a flag wrong."""
+"""Error messages for mistakes in recipes, overrides and flags."""
 
 import argparse
 

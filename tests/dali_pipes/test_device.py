@@ -1,4 +1,4 @@
-"""What a process may use of its machine."""
+"""Device, precision and cores of a process."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""What a GPU makes of a list of videos is what a CPU makes of it: frames, boxes, mirrors, rows; pixels by rounding.
+"""Clips made on a GPU equal those of a CPU: frames, boxes, mirrors and rows; pixels up to rounding.
 
 One case of each decoder runs on a CPU, so that the test itself is tried where there is no GPU.
 """

@@ -1,4 +1,4 @@
-"""What a run computes on, and what it says where it cannot."""
+"""Device, precision and compilation of a run, and errors if they are not available."""
 
 import shutil
 import sysconfig

@@ -1,4 +1,4 @@
-"""How surprising a count is, for tests of randomness. Every test draws fixed numbers, so it passes always or never."""
+"""Improbability of a count, for tests of randomness. Every test draws fixed numbers, so it passes always or never."""
 
 import numpy as np
 

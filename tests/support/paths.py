@@ -1,4 +1,4 @@
-"""Where the repository, its programs and the tests' reference data lie."""
+"""Paths of the repository, its programs and the tests' reference data."""
 
 from pathlib import Path
 

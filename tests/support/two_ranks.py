@@ -1,4 +1,4 @@
-"""What `test_distributed` runs under torchrun: ranks do things together, and rank 0 writes down what came out.
+"""Cases that `test_distributed` runs under torchrun: ranks work together, and rank 0 writes the results to a file.
 
 Each function needs no second rank, so that the tests can call it alone and compare.
 """

@@ -19,7 +19,7 @@ _HEADER = 24  # bytes of a slice header that hold what is read of it
 
 
 class SliceForm(NamedTuple):
-    """What parameter sets say about the form of slice headers."""
+    """Form of slice headers, given by the parameter sets."""
 
     frame_num_bits: int  # between the number of the parameter set and field_pic_flag
     frame_num_mask: int

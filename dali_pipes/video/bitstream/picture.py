@@ -9,7 +9,7 @@ PERIOD = 1 << 40
 
 
 class Picture(NamedTuple):
-    """What one packet holds."""
+    """Content of one packet: the picture in it, and its place in the stream."""
 
     pictures: int = 1  # frames shown from this packet: 1, or 0 for a mere reference, or 2 with a packed B-picture
     resets: bool = True  # if the container marks a keyframe: decoding from here needs nothing older

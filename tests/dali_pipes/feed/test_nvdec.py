@@ -1,4 +1,4 @@
-"""Which videos are left to NVDEC, and what is said where it, or DALI, does not work: all that takes no GPU to know."""
+"""Choice of the videos for NVDEC, and messages if it or DALI does not work: all of it without a GPU."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What the threads prepare: each frame read once, every view still sees its own, and what stands in for a video."""
+"""Samples that threads prepare: each frame is read once, each view gets its own, and placeholders."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What an unfinished scan remembers: found again for the same file, looked at as thoroughly, and for no other."""
+"""Journal of an unfinished scan: answers are found for the same file and check, and for no other."""
 
 from contextlib import closing
 from dataclasses import fields, replace

@@ -1,4 +1,4 @@
-"""Which boxes are cut out, against MIT TSM's and PaddleVideo's own answers."""
+"""Crop boxes, against MIT TSM's and PaddleVideo's own answers."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Which frames make a clip, against MIT TSM's and PaddleVideo's own answers."""
+"""Frames of a clip, against MIT TSM's and PaddleVideo's own answers."""
 
 import json
 

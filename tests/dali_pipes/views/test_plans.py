@@ -1,4 +1,4 @@
-"""Which videos make up a batch, where that is arithmetic alone; what loaders make of plans is in test_loader.py."""
+"""Plans: the videos of each batch, by arithmetic alone; test_loader.py tests the batches made from them."""
 
 from types import SimpleNamespace
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, KEYFRAME, PACKET, Video
 
 GROUPS = st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 3), max_size=6)), min_size=1, max_size=5)
-"""What `stream` takes."""
+"""Arguments of `stream`."""
 
 
 def stream(groups: list[tuple[int, list[int]]]) -> tuple[Video, list[set[int]]]:
