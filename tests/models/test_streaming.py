@@ -16,16 +16,6 @@ RESNETS = [{"backbone": "resnet18"}, {"backbone": "resnet50"}]
 CASES = [*RESNETS, {"backbone": "mobilenet_v2", "width": 64}]
 
 
-@torch.no_grad()
-def streamed(model, frames_TBCHW, caches):
-    """(logits_TBK of each frame, the caches at the end)."""
-    answers = []
-    for frame_BCHW in frames_TBCHW:
-        logits_BK, *caches = model(frame_BCHW, *caches)
-        answers.append(logits_BK)
-    return torch.stack(answers), caches
-
-
 def assert_same(actual, expected):
     torch.testing.assert_close(actual, expected, atol=ROUNDING, rtol=0)
 
@@ -40,7 +30,7 @@ def test_a_stream_of_64_frames_gives_the_logits_of_the_whole_clip(case, channels
     if channels_last:
         streaming.to(memory_format=torch.channels_last)
         clips_BTCHW = clips_BTCHW.movedim(2, -1).contiguous().movedim(-1, 2)
-    logits_TBK, _ = streamed(streaming, clips_BTCHW.unbind(1), streaming.initial_caches(2, 32))
+    logits_TBK, _ = slim.streamed(streaming, clips_BTCHW.unbind(1), streaming.initial_caches(2, 32))
     assert_same(logits_TBK.transpose(0, 1), expected_BTK)
 
 
@@ -58,7 +48,7 @@ def test_a_stream_of_64_frames_gives_the_logits_of_the_whole_clip(case, channels
 def test_in_single_precision_a_stream_differs_by_rounding_only(backbone, width, size):
     model, clips_BTCHW = slim.steady(causal=True, backbone=backbone, width=width), slim.clips(1, 64, size).float()
     streaming = Streaming(model)
-    logits_TBK, _ = streamed(streaming, clips_BTCHW.unbind(1), streaming.initial_caches(1, size))
+    logits_TBK, _ = slim.streamed(streaming, clips_BTCHW.unbind(1), streaming.initial_caches(1, size))
     expected_BTK = model.frame_logits(clips_BTCHW)
     largest = expected_BTK.abs().max().item()
     torch.testing.assert_close(logits_TBK.transpose(0, 1), expected_BTK, atol=SINGLE * largest, rtol=0)
@@ -69,7 +59,7 @@ def test_in_single_precision_a_stream_differs_by_rounding_only(backbone, width, 
 def test_on_a_gpu_a_stream_in_fp16_differs_by_rounding_only():
     model, clips_BTCHW = slim.steady(causal=True, num_classes=400).cuda().half(), slim.clips(2, 64, 112).cuda().half()
     streaming = Streaming(model.to(memory_format=torch.channels_last))
-    logits_TBK, _ = streamed(streaming, clips_BTCHW.unbind(1), streaming.initial_caches(2, 112))
+    logits_TBK, _ = slim.streamed(streaming, clips_BTCHW.unbind(1), streaming.initial_caches(2, 112))
     expected_BTK = model.frame_logits(clips_BTCHW)
     largest = expected_BTK.abs().max().item()
     torch.testing.assert_close(logits_TBK.transpose(0, 1), expected_BTK, atol=0.02 * largest, rtol=0)
@@ -77,27 +67,27 @@ def test_on_a_gpu_a_stream_in_fp16_differs_by_rounding_only():
 
 def test_a_frame_without_caches_begins_a_stream():
     streaming, frames_TBCHW = Streaming(slim.network(causal=True)), slim.clips(3, 2)
-    expected_TBK, _ = streamed(streaming, frames_TBCHW, streaming.initial_caches(2, 32))
-    actual_TBK, _ = streamed(streaming, frames_TBCHW, ())
+    expected_TBK, _ = slim.streamed(streaming, frames_TBCHW, streaming.initial_caches(2, 32))
+    actual_TBK, _ = slim.streamed(streaming, frames_TBCHW, ())
     assert torch.equal(actual_TBK, expected_TBK)
 
 
 def test_all_that_a_stream_knows_is_in_its_caches():
     """Two streams take turns on one network, and one starts over; neither notices."""
     streaming, frames_TBCHW = Streaming(slim.network(causal=True)), slim.clips(8, 2)
-    alone_TBK, _ = streamed(streaming, frames_TBCHW, streaming.initial_caches(2, 32))
-    first_TBK, caches = streamed(streaming, frames_TBCHW[:5], streaming.initial_caches(2, 32))
-    again_TBK, _ = streamed(streaming, frames_TBCHW, streaming.initial_caches(2, 32))
-    rest_TBK, _ = streamed(streaming, frames_TBCHW[5:], caches)
+    alone_TBK, _ = slim.streamed(streaming, frames_TBCHW, streaming.initial_caches(2, 32))
+    first_TBK, caches = slim.streamed(streaming, frames_TBCHW[:5], streaming.initial_caches(2, 32))
+    again_TBK, _ = slim.streamed(streaming, frames_TBCHW, streaming.initial_caches(2, 32))
+    rest_TBK, _ = slim.streamed(streaming, frames_TBCHW[5:], caches)
     assert torch.equal(again_TBK, alone_TBK)
     assert torch.equal(torch.cat([first_TBK, rest_TBK]), alone_TBK)
 
 
 def test_streams_side_by_side_do_not_see_each_other():
     streaming, frames_TBCHW = Streaming(slim.network(causal=True)), slim.clips(4, 3)
-    together_TBK, _ = streamed(streaming, frames_TBCHW, streaming.initial_caches(3, 32))
+    together_TBK, _ = slim.streamed(streaming, frames_TBCHW, streaming.initial_caches(3, 32))
     for stream in range(3):
-        alone_T1K, _ = streamed(streaming, frames_TBCHW[:, stream : stream + 1], streaming.initial_caches(1, 32))
+        alone_T1K, _ = slim.streamed(streaming, frames_TBCHW[:, stream : stream + 1], streaming.initial_caches(1, 32))
         assert_same(together_TBK[:, stream : stream + 1], alone_T1K)
 
 
@@ -107,7 +97,7 @@ def test_caches_keep_their_shape_type_and_layout_and_nothing_else_in_memory(case
     streaming = Streaming(slim.network(causal=True, **case)).to(memory_format=layout)
     start = streaming.initial_caches(2, 64)
     frame_BCHW = slim.clips(2, 1, 64).squeeze(1).to(memory_format=layout)
-    _, caches = streamed(streaming, [frame_BCHW, frame_BCHW], start)
+    _, caches = slim.streamed(streaming, [frame_BCHW, frame_BCHW], start)
     for before, after in zip(start, caches, strict=True):
         assert (before.shape, before.dtype, before.stride()) == (after.shape, after.dtype, after.stride())
         assert after.is_contiguous(memory_format=layout)

@@ -15,16 +15,6 @@ SLOW = [
 ]
 
 
-@torch.no_grad()
-def streamed(model, frames_TBCHW, caches):
-    """Logits_TBK of each frame."""
-    answers = []
-    for frame_BCHW in frames_TBCHW:
-        logits_BK, *caches = model(frame_BCHW, *caches)
-        answers.append(logits_BK)
-    return torch.stack(answers)
-
-
 def in_place(operation):
     schema = getattr(operation, "_schema", None)
     return schema is not None and schema.is_mutable
@@ -48,8 +38,8 @@ def test_what_streaming_adds_to_a_network_are_slices_and_concatenations(case, st
     graph, operations = exported(streaming, frames_TBCHW[0], *caches, strict=strict)
     _, without = exported(slim.network(**case | {"name": "tsn", "causal": False}), frames_TBCHW[:1], strict=strict)
     assert operations - without - {"clone"} == {"slice", "cat"}  # torch 2.11 needs no clone
-    expected_TBK = streamed(streaming, frames_TBCHW, caches)
-    torch.testing.assert_close(streamed(graph, frames_TBCHW, caches), expected_TBK, atol=ROUNDING, rtol=0)
+    expected_TBK = slim.streamed(streaming, frames_TBCHW, caches)[0]
+    torch.testing.assert_close(slim.streamed(graph, frames_TBCHW, caches)[0], expected_TBK, atol=ROUNDING, rtol=0)
 
 
 @pytest.mark.parametrize("case", [QUICK, *SLOW])
@@ -57,8 +47,8 @@ def test_a_compiled_stream_is_one_graph_and_equals_the_eager_one(case):
     streaming, frames_TBCHW = Streaming(slim.network(**case)), slim.clips(3, 2)
     caches = streaming.initial_caches(2, 32)
     compiled = torch.compile(streaming, fullgraph=True, backend="aot_eager")
-    expected_TBK = streamed(streaming, frames_TBCHW, caches)
-    torch.testing.assert_close(streamed(compiled, frames_TBCHW, caches), expected_TBK, atol=ROUNDING, rtol=0)
+    expected_TBK = slim.streamed(streaming, frames_TBCHW, caches)[0]
+    torch.testing.assert_close(slim.streamed(compiled, frames_TBCHW, caches)[0], expected_TBK, atol=ROUNDING, rtol=0)
 
 
 @pytest.mark.parametrize("case", [QUICK, *SLOW])
@@ -75,6 +65,6 @@ def test_an_onnx_runtime_takes_streams_as_they_are(case, tmp_path):
         outputs = session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))
         return [torch.from_numpy(output) for output in outputs]
 
-    expected_TBK = streamed(streaming, frames_TBCHW, caches)
+    expected_TBK = slim.streamed(streaming, frames_TBCHW, caches)[0]
     largest = expected_TBK.abs().max().item()
-    torch.testing.assert_close(streamed(run, frames_TBCHW, caches), expected_TBK, atol=SINGLE * largest, rtol=0)
+    torch.testing.assert_close(slim.streamed(run, frames_TBCHW, caches)[0], expected_TBK, atol=SINGLE * largest, rtol=0)

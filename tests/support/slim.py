@@ -38,3 +38,13 @@ def clips(count: int, frames: int, size: int = 32, seed: int = 1) -> torch.Tenso
     """clips_BTCHW of noise."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, frames, 3, size, size, generator=generator, dtype=torch.float64)
+
+
+@torch.no_grad()
+def streamed(model, frames_TBCHW, caches):
+    """Feed a stream frame by frame; return (logits_TBK of each frame, the caches at the end)."""
+    answers = []
+    for frame_BCHW in frames_TBCHW:
+        logits_BK, *caches = model(frame_BCHW, *caches)
+        answers.append(logits_BK)
+    return torch.stack(answers), caches

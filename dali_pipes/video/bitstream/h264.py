@@ -8,11 +8,10 @@ from typing import NamedTuple
 from dali_pipes.video.bitstream.bits import Bits, unescape
 from dali_pipes.video.bitstream.parameter_sets import H264Pps, H264Sps, h264_pps, h264_sps
 from dali_pipes.video.bitstream.picture import PERIOD, Picture
-from dali_pipes.video.bitstream.units import length_size, parameter_units, units
+from dali_pipes.video.bitstream.units import FILM_GRAIN, length_size, parameter_units, sei_types, units
 
 _HARMLESS = (9, 10, 11, 12)  # delimiters, ends and filler
 _SLICE, _IDR, _SEI, _SPS, _PPS = 1, 5, 6, 7, 8
-_FILM_GRAIN = 19  # a SEI message for which FFmpeg changes pixels
 _X264 = re.compile(rb"x264 - core (\d+)")
 _INTRA_SLICES = (2, 7)
 _HEADER = 24  # bytes of a slice header that hold what is read of it
@@ -177,7 +176,7 @@ class H264:
 
     def _sei(self, packet: bytes, start: int, stop: int) -> str:
         """Return a doubt if FFmpeg decodes this or later pictures otherwise because of this unit."""
-        if _FILM_GRAIN in sei_types(packet, start + 1, stop):
+        if FILM_GRAIN in sei_types(packet, start + 1, stop):
             return "FFmpeg adds film grain to it"
         if (build := _X264.search(packet, start, stop)) is None:
             return ""
@@ -186,20 +185,3 @@ class H264:
             int(build[1]) < 151 and any(sps.format.chroma == "4:4:4" for sps in self._sps.values())
         )
         return "its encoder is an x264 whose errors FFmpeg works around" if old else ""
-
-
-def sei_types(packet: bytes, start: int, stop: int) -> set[int]:
-    """Return the types of the messages in an SEI unit (ITU-T H.264 7.3.2.3) of which the header is left out."""
-    found = set()
-    while start + 2 < stop:
-        numbers = []
-        for _ in range(2):  # type and size, each a sum of bytes up to one that is not 255
-            number = 0
-            while start < stop and packet[start] == 255:
-                number += 255
-                start += 1
-            numbers.append(number + (packet[start] if start < stop else 0))
-            start += 1
-        found.add(numbers[0])
-        start += numbers[1]
-    return found

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dali_pipes.video.bitstream.bits import Bits, unescape
-from dali_pipes.video.bitstream.h264 import sei_types
 from dali_pipes.video.bitstream.parameter_sets import HevcPps, HevcSps, hevc_pps, hevc_sps, references
 from dali_pipes.video.bitstream.picture import PERIOD, Picture
-from dali_pipes.video.bitstream.units import length_size, parameter_units, units
+from dali_pipes.video.bitstream.units import FILM_GRAIN, length_size, parameter_units, sei_types, units
 
 _RANDOM_ACCESS = range(16, 22)  # BLA, IDR and CRA pictures
 _IDR, _CRA, _LEADING = (19, 20), 21, range(6, 10)
 _VPS, _SPS, _PPS = 32, 33, 34
 _SEI = (39, 40)
 _HARMLESS = (35, 38, *range(48, 64))  # delimiters and filler; unspecified ones, which FFmpeg leaves out
-_FILM_GRAIN = 19  # a SEI message for which FFmpeg changes pixels
 _HEADER = 64  # bytes of a slice header that hold what is read of it
 
 
@@ -52,7 +50,7 @@ class Hevc:
             elif kind in (_VPS, _SPS, _PPS):
                 parameters += self._parameters(packet[start:stop].rstrip(b"\0"))
             elif kind in _SEI:
-                if _FILM_GRAIN in sei_types(packet, start + 2, stop):
+                if FILM_GRAIN in sei_types(packet, start + 2, stop):
                     doubt = "FFmpeg adds film grain to it"
             elif kind not in _HARMLESS:
                 doubt = f"it has units of type {kind}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+FILM_GRAIN = 19  # a SEI message for which FFmpeg changes pixels
 _START_CODE = re.compile(rb"\x00*\x00\x00\x01")
 _HEVC_CRA, _HEVC_BLA_N_LP = 21, 18
 
@@ -80,3 +81,20 @@ def _read_units(extradata: bytes, at: int, count: int, found: list[bytes]) -> in
             raise ValueError("the extradata is cut short")
         found.append(extradata[start:at].rstrip(b"\0"))
     return at
+
+
+def sei_types(packet: bytes, start: int, stop: int) -> set[int]:
+    """Return the types of the messages in an SEI unit (ITU-T H.264 7.3.2.3) of which the header is left out."""
+    found = set()
+    while start + 2 < stop:
+        numbers = []
+        for _ in range(2):  # type and size, each a sum of bytes up to one that is not 255
+            number = 0
+            while start < stop and packet[start] == 255:
+                number += 255
+                start += 1
+            numbers.append(number + (packet[start] if start < stop else 0))
+            start += 1
+        found.add(numbers[0])
+        start += numbers[1]
+    return found
