@@ -14,7 +14,6 @@ if __name__ == "__main__":
 
 from argparse import Namespace
 from contextlib import closing
-from pathlib import Path
 
 from configs import Config, cli, describe, flat, overridden, protocols
 
@@ -66,7 +65,7 @@ def score(recipe: Config | None, args: Namespace) -> None:
 
     device = recipe.runtime.device if recipe else overridden(args.overrides).get("runtime.device", "auto")
     with distributed.processes(runtime.pick_device(Runtime(device=device))):
-        weights = network_file(args.network or Path(recipe.train.runs) / recipe.train.name)
+        weights = network_file(args.network or recipe.train.folder)
         network = open_evaluated(weights, recipe, args.overrides)
         config = network.config
         if args.print_config:

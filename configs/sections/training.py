@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from omegaconf import MISSING
@@ -92,6 +93,11 @@ class Train:
     """Minutes between two checkpoints within an epoch, written while training continues; 0: only at ends of epochs."""
     keep: int = 2
     """Number of checkpoints to keep, besides the best."""
+
+    @property
+    def folder(self) -> Path:
+        """Return the run's folder."""
+        return Path(self.runs, self.name)
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, epochs=0, batch=0, seed=0, log_every=1, eval_every=0, checkpoint_every=1, keep=2)

@@ -60,7 +60,7 @@ def open_run(
     """
     data = config.data
     sources = [*sources, data.train, data.val, data.test, data.class_names, config.model.pretrained]
-    folder = Path(config.train.runs) / config.train.name
+    folder = config.train.folder
     run = RunFolder(folder, resume=resume, fresh=fresh, outputs=Outputs(filter(None, sources)))
     run.describe(configs.to_yaml(config), settings=configs.fingerprint(config), used=asdict((used or config).runtime))
     return run

@@ -70,16 +70,11 @@ def choose(config: Config, *, ranks: int, weights: str | None = None, folder: Pa
     if config.data.val == "auto":
         sides = _sides(config, listing)
         rows = sides["train"]
-        config, texts = _split(config, listing, sides, folder or run_folder(config) / "data")
+        config, texts = _split(config, listing, sides, folder or config.train.folder / "data")
         notes += _split_notes(config, listing, sides)
     config = _with_classes(config, listing)
     config = _with_schedule(config, len(rows), ranks, weights)
     return Chosen(config, texts, [*notes, _summary(config, len(rows))], source)
-
-
-def run_folder(config: Config) -> Path:
-    """Return the folder of the run that `config` names."""
-    return Path(config.train.runs) / config.train.name
 
 
 def _named(config: Config) -> Config:
