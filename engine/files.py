@@ -1,4 +1,4 @@
-"""Files that a kill cannot spoil: replaced whole, or read again line by line. Knows nothing of what is in them."""
+"""Temporary files, room on a disk, and files of lines that are read again after a kill."""
 
 from __future__ import annotations
 
@@ -10,20 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
-
-
-@contextmanager
-def replacing(path: Path, mode: str = "w", **text: str) -> Iterator[IO]:
-    """A file to write that takes the place of `path` in the end: a reader sees all of the old or all of the new.
-
-    Two processes that do this at once do not write into each other's file; the later one wins. `text` may have the
-    `encoding`, `errors` and `newline` that `open` takes.
-    """
-    with temporary_file(path.parent, mode, **text) as (temporary, file):
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-        temporary.replace(path)
 
 
 @contextmanager
@@ -45,12 +31,6 @@ def temporary_file(folder: Path, mode: str = "w", **text: str) -> Iterator[tuple
     """Open a new file as `temporary_path` makes it; yields its path and the open file."""
     with temporary_path(folder) as path, path.open(mode, **text) as file:
         yield path, file
-
-
-def replace_file(path: Path, text: str, errors: str = "strict") -> None:
-    """Give `path` new content in UTF-8, as `replacing` does; `errors` says what becomes of what is not text."""
-    with replacing(path, encoding="utf-8", errors=errors) as file:
-        file.write(text)
 
 
 def lack_of_room(folder: Path, need: int, what: str) -> str | None:

@@ -9,8 +9,6 @@ from typing import Literal
 
 import numpy as np
 
-from dali_pipes.video.orientation import TRANSPOSED
-
 PACKET = np.dtype([("offset", "<u8"), ("size", "<u4"), ("order", "<i4"), ("flags", "u1")])
 """One compressed packet. `offset`, `size`: its bytes in the file (the offset has a meaning only if access is `ranged`);
 `order`: its picture's place in presentation order among all packets; `flags`: the bits below."""
@@ -108,11 +106,6 @@ class Video(PacketTable):
     orientation: int = 0
     """Orientation of the stored pictures, 0 to 7: see `orientation.py`."""
     starts = np.zeros(1, np.int64)
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        """Width and height once pictures are upright."""
-        return (self.height, self.width) if self.orientation & TRANSPOSED else (self.width, self.height)
 
 
 class Joined(PacketTable):

@@ -167,3 +167,20 @@ def test_names_may_hold_any_bytes(tmp_path):
     for text in ("one", "two"):
         Outputs().write({file: text})
     assert file.read_text() == "two"
+
+
+def test_a_file_whose_writing_failed_is_the_old_one_and_nothing_else_is_left(tmp_path):
+    Outputs().write({tmp_path / "file": "old"})
+    with pytest.raises(ZeroDivisionError), Outputs().replacing(tmp_path / "file") as file:
+        file.write("new" + str(1 // 0))
+    assert {path.name for path in tmp_path.iterdir()} == {"file", RECORD}
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_two_writers_that_replace_a_file_at_once_do_not_write_into_each_others(tmp_path):
+    with Outputs().replacing(tmp_path / "file") as mine:
+        mine.write("mine")
+        Outputs().write({tmp_path / "file": "theirs, and longer"})
+        assert (tmp_path / "file").read_text() == "theirs, and longer"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", RECORD}
+    assert (tmp_path / "file").read_text() == "mine"
