@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dali_pipes.cut.reading import holding_read_lock, opened, read_cached, read_range, releasing_read_lock
+from dali_pipes.cut.reading import holding_read_lock, noted, opened, read_cached, read_range, releasing_read_lock
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.video import bitstream, container, mp4
 from dali_pipes.video.packet_table import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
@@ -188,7 +188,8 @@ def _cut(video: Video, frames: np.ndarray, descriptor: int | DataError, plan: _P
     """Read the small mp4 of a plan; without a plan, the whole file."""
     if isinstance(descriptor, DataError):
         raise descriptor
-    return _whole(video, frames, descriptor) if plan is None else _small(video, descriptor, plan)
+    with noted(video.path):
+        return _whole(video, frames, descriptor) if plan is None else _small(video, descriptor, plan)
 
 
 def _whole(video: Video, frames: np.ndarray, descriptor: int) -> Cut:

@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
 
 from dali_pipes.cut.storage import StorageFault, patiently
 from dali_pipes.errors import DataError, attempt
@@ -27,7 +26,8 @@ def in_progress() -> str:
 
 
 @contextmanager
-def _noted(path: str) -> Iterator[None]:
+def noted(path: str) -> Iterator[None]:
+    """Count `path` among the files in progress as long as the block runs."""
     _reading[threading.get_ident()] = path
     try:
         yield
@@ -79,7 +79,7 @@ def opened(videos: Sequence[Video]) -> Iterator[list[int | DataError]]:
     descriptors: list[int | DataError] = []
     try:
         for video in videos:
-            with _noted(video.path):
+            with noted(video.path):
                 descriptors.append(attempt(_open_unchanged, video))
         yield descriptors
     finally:
@@ -91,7 +91,7 @@ def opened(videos: Sequence[Video]) -> Iterator[list[int | DataError]]:
 def _open_unchanged(video: Video) -> int:
     """Open the file and check that it has not changed since the scan."""
     try:
-        descriptor = patiently(lambda: os.open(video.path, os.O_RDONLY | os.O_CLOEXEC), video.path, nullcontext)
+        descriptor = patiently(video.path, nullcontext, os.open, video.path, os.O_RDONLY | os.O_CLOEXEC)
     except StorageFault:
         raise
     except OSError as error:
@@ -117,13 +117,12 @@ def read_range(video: Video, descriptor: int, offset: int, size: int, read: Read
     """Read `size` bytes at `offset`, in as many calls as the kernel needs. Raises DataError if there are fewer."""
     waiting = releasing_read_lock if read is read_cached else nullcontext
     try:
-        with _noted(video.path):
-            data = patiently(lambda: read(descriptor, size, offset), video.path, waiting)
-            while len(data) < size:
-                more = patiently(partial(read, descriptor, size - len(data), offset + len(data)), video.path, waiting)
-                if not more:
-                    break
-                data += more
+        data = patiently(video.path, waiting, read, descriptor, size, offset)
+        while len(data) < size:
+            more = patiently(video.path, waiting, read, descriptor, size - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
     except StorageFault:
         raise
     except OSError as error:

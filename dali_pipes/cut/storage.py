@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TypeVar
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds; a minute together
@@ -26,35 +27,52 @@ class StorageFault(OSError):
     """Storage fails for several files at once: their videos are not to blame, and none is put into quarantine."""
 
 
-def patiently(call: Callable[[], Result], path: str, waiting: Callable[[], AbstractContextManager]) -> Result:
-    """Return `call()`; try it again, in growing pauses inside of `waiting()`, if storage fails.
+def patiently(
+    path: str, waiting: Callable[[], AbstractContextManager], call: Callable[..., Result], *arguments: object
+) -> Result:
+    """Return `call(*arguments)`; try it again, in growing pauses inside of `waiting()`, if storage fails.
 
     Raises the last OSError if this file fails throughout, StorageFault if MANY others do in the same minute.
     """
-    for pause in (*PAUSES, None):
-        try:
-            result = call()
-            with _lock:
-                _failing.discard(path)
-            return result
-        except OSError as error:
-            if error.errno not in FAULTS:
-                raise
-            last = error
+    try:
+        return call(*arguments)  # a clip takes up to a hundred calls, so nothing else is done for one that succeeds
+    except OSError as error:
+        if error.errno not in FAULTS:
+            raise
+        return _try_again(error, path, waiting, partial(call, *arguments))
+
+
+def _try_again(
+    error: OSError, path: str, waiting: Callable[[], AbstractContextManager], call: Callable[[], Result]
+) -> Result:
+    with _lock:
+        first = not _failing
+        _failing.add(path)
+    if first:
+        logger.warning(f"{path}: {error.strerror}; trying again for {sum(PAUSES):.0f} s")
+    try:
+        for pause in PAUSES:
+            with waiting():
+                time.sleep(pause)
+            try:
+                return call()
+            except OSError as again:
+                if again.errno not in FAULTS:
+                    raise
+                error = again
+        raise _given_up_for(path, error)
+    finally:
         with _lock:
-            first = not _failing
-            _failing.add(path)
-        if pause is None:
-            break
-        if first:
-            logger.warning(f"{path}: {last.strerror}; trying again for {sum(PAUSES):.0f} s")
-        with waiting():
-            time.sleep(pause)
+            _failing.discard(path)
+
+
+def _given_up_for(path: str, error: OSError) -> OSError:
+    """Return what to raise for a file that is given up: its error, or a fault of the storage."""
     with _lock:
         now = time.monotonic()
         others = (_failing | {file for file, at in _given_up.items() if now - at < sum(PAUSES)}) - {path}
         _given_up[path] = now
-        _failing.discard(path)
     if len(others) >= MANY:
-        raise StorageFault(last.errno, f"{last.strerror}, and so for {len(others)} other files: storage fails", path)
-    raise last
+        reason = f"{error.strerror}, and so for {len(others)} other files: storage fails"
+        return StorageFault(error.errno, reason, path)
+    return error

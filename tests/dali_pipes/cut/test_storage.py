@@ -35,29 +35,29 @@ def failing(times, number=errno.EIO):
 
 @pytest.mark.parametrize("number", storage.FAULTS)
 def test_a_fault_that_passes_is_waited_for_and_said_once(pauses, caplog, number):
-    assert patiently(failing(3, number), "a.mp4", nullcontext) == 7
+    assert patiently("a.mp4", nullcontext, failing(3, number)) == 7
     assert pauses == [0.5, 1.0, 2.0]
     assert caplog.messages == [f"a.mp4: {os.strerror(number)}; trying again for 60 s"]
 
 
 def test_other_errors_are_not_waited_for(pauses):
     with pytest.raises(OSError, match="Permission denied"):
-        patiently(failing(1, errno.EACCES), "a.mp4", nullcontext)
+        patiently("a.mp4", nullcontext, failing(1, errno.EACCES))
     assert pauses == []
 
 
 def test_few_files_that_fail_throughout_are_given_up_and_many_at_once_are_a_fault_of_the_storage(pauses, monkeypatch):
     for path in ("a.mp4", "b.mp4", "c.mp4"):
         with pytest.raises(OSError) as one:
-            patiently(failing(99), path, nullcontext)
+            patiently(path, nullcontext, failing(99))
         assert not isinstance(one.value, StorageFault)
     assert sum(pauses) == 3 * 60.5
     with pytest.raises(StorageFault, match="and so for 3 other files: storage fails"):
-        patiently(failing(99), "d.mp4", nullcontext)
+        patiently("d.mp4", nullcontext, failing(99))
     later = storage.time.monotonic() + 3600
     monkeypatch.setattr(storage.time, "monotonic", lambda: later)
     with pytest.raises(OSError) as alone:
-        patiently(failing(99), "e.mp4", nullcontext)
+        patiently("e.mp4", nullcontext, failing(99))
     assert not isinstance(alone.value, StorageFault)
 
 
