@@ -35,7 +35,7 @@ def open_loader(config: Config, split: str, device: torch.device, class_names: S
     catalog = None
     if config.data.source == "video":
         with watch.doing(f"scanning data.{split}", factor=SCAN):
-            catalog = distributed.one_rank_first(lambda: _catalog(config, split, class_names))
+            catalog = _catalog(config, split, class_names)
     shard = Shard(distributed.rank(), distributed.world_size())
     loader = distributed.on_every_rank(lambda: build_loader(config, split, shard, device, class_names, catalog))
     seen = distributed.gather((loader.num_rows, loader.num_videos, len(loader)))
@@ -69,8 +69,9 @@ def warn_of_overlap(config: Config, held_out: Loader) -> None:
 
 
 def _catalog(config: Config, split: str, class_names: Sequence[str]) -> Catalog:
-    """Open the catalogue; one rank of each host brings it up to date before, since hosts may not share a disk."""
+    """Open the catalogue, which one rank of each host has brought up to date."""
     source = split_source(config, split)
-    if distributed.local_rank() == 0:
-        return build.load_catalog(source, config.data, class_names=class_names)
-    return build.open_catalog(source, config.data)
+    return distributed.first_of_each_host(
+        lambda: build.load_catalog(source, config.data, class_names=class_names),
+        others=lambda: build.open_catalog(source, config.data),
+    )

@@ -53,7 +53,7 @@ def _with_lists(config: Config, weights: str | None) -> Iterator[Config]:
         chosen = distributed.on_every_rank(
             lambda: from_data.choose(config, ranks=distributed.world_size(), weights=weights, folder=folder)
         )
-        distributed.one_rank_first(lambda: chosen.write_lists(keep=False) if distributed.local_rank() == 0 else None)
+        distributed.first_of_each_host(lambda: chosen.write_lists(keep=False))
         for note in chosen.notes:
             logger.info(note)
         yield chosen.config

@@ -49,7 +49,7 @@ def run(
                     chosen.config, resume=resume, fresh=fresh, sources=[recipe, weights], used=config
                 )
             )
-            distributed.one_rank_first(lambda: chosen.write_lists(resume) if distributed.local_rank() == 0 else None)
+            distributed.first_of_each_host(lambda: chosen.write_lists(resume))
         with _recorded(folder, watcher) as interrupt, distributed.explained():
             for note in chosen.notes:
                 logger.info(note)

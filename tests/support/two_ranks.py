@@ -77,7 +77,7 @@ def evaluation(folder):
 
 def late(folder):
     """An evaluation for which rank 1 needs longer than the limit of three seconds, but less for each of its batches."""
-    distributed._watch.limit = 3.0
+    distributed.common_watch().limit = 3.0
     loader = tiny.RowLoader(11, 2, shard=shard(), train=False)
     if distributed.rank() == 1:
         for step in range(3):
@@ -101,7 +101,7 @@ def stalled(folder):
     """Rank 1 hangs while it reads its third batch; rank 0 waits for it in a step. The limit is three seconds."""
     train = {"runs": str(folder), "batch": 6, "log_every": 50}
     settings = tiny.config(train=train, runtime={"timeout": 3.0})
-    distributed._watch.limit = 3.0
+    distributed.common_watch().limit = 3.0
     loaders = {"train": tiny.RowLoader(62, 6 // distributed.world_size(), shard=shard()), "val": None}
     if distributed.rank() == 1:
         tiny.before_step(loaders["train"], 2, lambda batch: time.sleep(600))

@@ -1,0 +1,69 @@
+"""Ranks that fail: their reason is told to the others, and torch's errors about lost ranks become sentences."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+
+from engine.distributed.group import PeerFailed, common_watch, rank, world_size
+from engine.watch import ANSWER
+
+GLOO_SAYS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
+
+
+class PeerLost(Exception):
+    """Another rank has gone, or does not answer, and told nobody why."""
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Tell the other ranks of an error of this one; name the rank that failed if torch raises because of another.
+
+    Raises PeerLost then, on every rank, with the reason of the rank that failed, if it could still report one.
+    """
+    try:
+        yield
+    except PeerFailed as error:
+        watch = common_watch()
+        raise PeerFailed((watch and watch.reported("failed")) or str(error)) from error
+    except Exception as error:
+        if not _is_about_peers(error):
+            report("failed", f"rank {rank()}: {type(error).__name__}: {error}")
+            raise
+        reason = failure() or f"lost a rank ({str(error).splitlines()[0]})"
+        raise PeerLost(f"{reason}; train.py --resume continues after the last checkpoint") from error
+
+
+def _is_about_peers(error: Exception) -> bool:
+    """Return True for an error of torch that another rank has caused."""
+    if world_size() == 1:
+        return False
+    from_gloo = isinstance(error, RuntimeError) and any(words in str(error) for words in GLOO_SAYS)
+    return from_gloo or isinstance(error, PeerLost | dist.DistError)
+
+
+def report(key: str, text: str) -> None:
+    """Tell the other ranks something that none of them has to wait for."""
+    if watch := common_watch():
+        watch.report(key, text)
+
+
+def on_report(key: str, call: Callable[[str], None]) -> None:
+    """Let the thread of the watch call `call` with what a rank reports under a key."""
+    if watch := common_watch():
+        watch.on_report[key] = call
+
+
+def failure() -> str | None:
+    """Return the reason of a rank that has failed, or a sentence about ranks that have died; None if all are there."""
+    if world_size() == 1:
+        return None
+    watch, end = common_watch(), time.monotonic() + ANSWER
+    while not (reason := watch.reported("failed")) and time.monotonic() < end:
+        time.sleep(0.1)
+    dead = [] if reason else watch.silent_ranks()
+    sentence = "; ".join(f"rank {lost} died without a message: {watch.last_activity(lost)}" for lost in dead)
+    return reason or sentence or None
