@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dali_pipes.errors import Unreadable
+from dali_pipes.lists.rows import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class Loader(Protocol):
     num_videos: int  # of them, those that the scan found readable
     class_names: tuple[str, ...]  # by label; empty where they are not known
     note: str  # what is done otherwise than a user may expect; empty where nothing is
+
+    @property
+    def rows(self) -> Rows | None:
+        """Return the rows of the list, None where there is no list."""
 
     @property
     def unreadable(self) -> list[Unreadable]:

@@ -19,6 +19,7 @@ from dali_pipes.feed.cpu_runner import CpuRunner
 from dali_pipes.feed.dali_runner import GraphRunner
 from dali_pipes.feed.samples import PreparedBatch
 from dali_pipes.lists.class_match import class_numbers
+from dali_pipes.lists.rows import Rows
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.synthetic import SyntheticLoader
@@ -109,6 +110,11 @@ class VideoLoader:
 
     def __len__(self) -> int:
         return len(self.plan)
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the list, with the labels that batches have."""
+        return Rows.of(self.catalog.listed_paths(), self._label_N.tolist())
 
     @property
     def unreadable(self) -> list[Unreadable]:

@@ -24,6 +24,7 @@ class SyntheticLoader:
         view_count = 1 if train else draw.num_views(config)
         self.num_rows = self.num_videos = max(VIDEOS, config.train.batch)
         self.class_names: tuple[str, ...] = ()
+        self.rows = None
         self.unreadable: list[Unreadable] = []
         self.note = self.slow_part = ""
         self._batch = config.train.batch // shard.count

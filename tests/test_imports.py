@@ -22,8 +22,8 @@ FLOORS = {  # inside a package, lowest first: a floor imports from those below i
     "dali_pipes": (
         {"errors"},
         {"device", "progress"},
-        {"batch", "lists", "video"},
-        {"cut"},
+        {"lists", "video"},
+        {"batch", "cut"},
         {"scan"},
         {"views"},
         {"feed", "synthetic"},

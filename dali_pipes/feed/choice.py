@@ -80,7 +80,9 @@ class Choice:
         if self.share is None:
             return decoders
         return [
-            on_threads(self.catalog.video(row)) if decoder.in_graph and self.share.takes(number + place) else decoder
+            on_threads(self.catalog.video(row))
+            if row >= 0 and decoder.in_graph and self.share.takes(number + place)
+            else decoder
             for place, (row, decoder) in enumerate(zip(row_B.tolist(), decoders, strict=True))
         ]
 

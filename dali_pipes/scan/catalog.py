@@ -19,6 +19,7 @@ import struct
 import zlib
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, get_args
 
@@ -121,6 +122,11 @@ class Catalog:
     def listed_path(self, row: int) -> str:
         """Return a row's path as in the list: relative to `base`, or absolute."""
         return os.fsdecode(self._bytes("path", row))
+
+    def listed_paths(self) -> list[str]:
+        """Return the paths of all rows, as `listed_path` does of one."""
+        text, ends = self._array["path"].tobytes(), self._array["path_end"].tolist()
+        return [os.fsdecode(text[start:end]) for start, end in pairwise([0, *ends])]
 
     def path(self, row: int) -> str:
         """Return the absolute path of a row's video."""

@@ -25,10 +25,11 @@ EVAL_BYTES = 1 << 30  # of decoded frames in a batch of evaluation; several batc
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """Take every readable video once an epoch, in an order that differs by epoch; drop the tail that fills no batch.
+    """Take every row of the list once an epoch, in an order that differs by epoch; drop the tail that fills no batch.
 
     Step `s` takes positions `[s * batch, (s + 1) * batch)` of the order, which are dealt out to the ranks part by part,
-    so that the global sequence does not depend on how many there are.
+    so that the global sequence does not depend on how many there are. A row that cannot be read keeps its position as
+    row −1, so a video that is lost or found between two starts of a run moves no other.
     """
 
     config: Config
@@ -38,12 +39,14 @@ class TrainPlan:
 
     def __post_init__(self):
         batch_per_rank(self.config.train.batch, self.shard.count)  # raises ConfigError where it does not split
+        if not len(self.catalog.usable):
+            raise DataError(self.catalog.source, "none of the videos can be read")
         if not len(self):
-            usable, ranks = len(self.catalog.usable), self.shard.count
-            largest = usable // ranks * ranks
+            rows, ranks = len(self.catalog), self.shard.count
+            largest = rows // ranks * ranks
             raise DataError(
                 "data.train",
-                f"{usable} readable videos do not fill one batch of train.batch={self.config.train.batch}; "
+                f"{rows} videos do not fill one batch of train.batch={self.config.train.batch}; "
                 + (
                     f"the largest that works is {largest}" if largest else f"{ranks} ranks need one video each at least"
                 ),
@@ -65,7 +68,7 @@ class TrainPlan:
         return self.config.clip.size
 
     def __len__(self) -> int:
-        return len(self.catalog.usable) // self.config.train.batch
+        return len(self.catalog) // self.config.train.batch
 
     def places(self, epoch: int, step: int) -> Iterator[Place]:
         """Yield this step and all that follow, from one epoch into the next, without an end."""
@@ -78,16 +81,19 @@ class TrainPlan:
     def draw(self, epoch: int, step: int) -> Views:
         """Draw the views of this rank's batch at `step`."""
         position_B = self.position_B(step)
-        order_B = randomness.permute(self.config.train.seed, epoch, position_B, len(self.catalog.usable))
-        row_B = np.asarray(self.catalog.usable[order_B])
+        row_B = randomness.permute(self.config.train.seed, epoch, position_B, len(self.catalog))
+        row_B = np.where(self.catalog.frames_N[row_B] > 0, row_B, -1)
         drawn = draw.train_views(self.config, epoch, position_B, row_B, *shapes(self.catalog, row_B))
         return self._snapped(drawn) if self.config.clip.snap else drawn
 
     def _snapped(self, drawn: Views) -> Views:
         """Move the frames towards keyframes. Folders and videos read whole or shorter than a clip keep theirs."""
-        videos = [self.catalog.video(row) for row in drawn.row_B.tolist()]
-        cut = [video.access not in ("whole", "frames") and video.frames >= self.frames for video in videos]
-        places = np.flatnonzero(cut).tolist()
+        videos = {place: self.catalog.video(row) for place, row in enumerate(drawn.row_B.tolist()) if row >= 0}
+        places = [
+            place
+            for place, video in videos.items()
+            if video.access not in ("whole", "frames") and video.frames >= self.frames
+        ]
         if not places:
             return drawn
         frames_BVT = drawn.frames_BVT.copy()

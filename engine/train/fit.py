@@ -130,8 +130,8 @@ class Trainer:
         self.count_unreadable()
         times = self.clock.read()
         waits = distributed.gather(times.data_fraction)
-        if self.run:
-            self._log(loss, hits / max(clips, 1), times.clips_per_second, max(waits) if times.steps else None)
+        if self.run and clips:  # none where no video of these steps could be read
+            self._log(loss, hits / clips, times.clips_per_second, max(waits) if times.steps else None)
 
     def _log(self, loss: float, top1: float, clips_per_s: float | None, data_fraction: float | None) -> None:
         """Write a log line and a line of metrics.jsonl. `data_fraction` is that of the rank that waited most.

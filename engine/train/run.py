@@ -15,6 +15,7 @@ from engine.runs.run_folder import RunFolder
 from engine.train import from_data, training
 from engine.train.fit import Trainer
 from engine.train.interrupt import Interrupt
+from engine.train.resume import saved_state
 from engine.train.training import Training
 from engine.watch import Watch
 
@@ -53,7 +54,7 @@ def run(
         with _recorded(folder, watcher) as interrupt, distributed.explained():
             for note in chosen.notes:
                 logger.info(note)
-            state = distributed.on_rank_zero(lambda: training.saved_state(folder.checkpoints))
+            state = distributed.on_rank_zero(lambda: saved_state(folder.checkpoints))
             state = distributed.from_rank_zero(state)
             with closing(training.build(config, weights=weights, state=state, open_loader=open_loader)) as built:
                 finished = Trainer(built, folder).fit(interrupt)

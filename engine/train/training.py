@@ -7,23 +7,21 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import configs
-from configs import Config, ConfigError
+from configs import Config
 from dali_pipes import Batch, Loader
 from dali_pipes.device import clip_dtype
 from engine import distributed, loaders, runtime, watch
 from engine.classes import fit_classifier
-from engine.runs import checkpoint
 from engine.runs.environment import environment
-from engine.train import norms, optim
+from engine.train import norms, optim, resume
 from engine.train.optim import EmaWeights
 from engine.train.step import StepSettings, Tally, make_step_settings, train_step
-from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights, shift_step
+from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights
 from models.shift.measuring import measure_missing
 
 logger = logging.getLogger(__name__)
@@ -44,6 +42,9 @@ class Training:
     train_loader: Loader
     val_loader: Loader | None
     step: int = 0  # optimizer steps done
+
+    def __post_init__(self) -> None:
+        self._rows = self.train_loader.rows
 
     @property
     def steps_per_epoch(self) -> int:
@@ -101,23 +102,13 @@ class Training:
             "steps_per_epoch": self.steps_per_epoch,
             "ranks": distributed.world_size(),
             "videos": self.train_loader.num_videos,
+            "rows": self._rows and self._rows.to_state(),
             "environment": environment(),
         }
 
     def restore(self, state: dict) -> list[str]:
-        """Go on from `state`; returns a line for each thing that differs. Raises ConfigError where it must not."""
-        changes = changed_settings(state["config"], configs.flat(self.config))
-        if state["steps_per_epoch"] != self.steps_per_epoch:
-            raise ConfigError(
-                f"data.train: this run was started with {state['steps_per_epoch']} steps per epoch, and this list gives"
-                f" {self.steps_per_epoch}; name the list that it was started with, or choose another train.name"
-            )
-        if state["ranks"] != distributed.world_size():
-            change = f"{state['ranks']} -> {distributed.world_size()} ranks"
-            changes.append(f"{change}: the same clips, but batch norms see others together")
-        if state["videos"] != self.train_loader.num_videos:
-            change = f"{state['videos']} -> {self.train_loader.num_videos} readable videos"
-            changes.append(f"{change}: the rest of the epoch takes them in another order")
+        """Go on from `state`; returns a line for each thing that differs. Raises ConfigError as `resume.changes` does."""
+        changes = resume.changes(state, configs.flat(self.config), self.train_loader)
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.model.load_state_dict(state.get("ema", state["model"]))
@@ -217,7 +208,7 @@ def describe_start(training: Training, changes: list[str] | None) -> list[str]:
         f"settings {configs.fingerprint(config)}, {config.runtime.precision} on {training.device.type}",
         describe_shift(training.model, training.device, dtype, compiled=config.runtime.compile == "on"),
         f"{config.train.batch} clips a step{shares}{parts}",
-        f"{training.train_loader.num_videos} videos, {training.steps_per_epoch} steps an epoch, "
+        f"{_describe_videos(training.train_loader)}, {training.steps_per_epoch} steps an epoch, "
         f"{training.total_steps} in all",
         describe_rate(config),
         *optim.describe_groups(training.optimizer),
@@ -229,6 +220,11 @@ def describe_start(training: Training, changes: list[str] | None) -> list[str]:
         done = " of as many: train.epochs is reached" if training.step >= training.total_steps else ""
         lines.append(f"resumed after step {training.step}{done}" + "".join(f"\n  {line}" for line in changes))
     return lines
+
+
+def _describe_videos(loader: Loader) -> str:
+    lost = loader.num_rows - loader.num_videos
+    return f"{loader.num_rows} videos" + (f", {lost} of them unreadable: their places stay empty" if lost else "")
 
 
 def describe_rate(config: Config) -> str:
@@ -243,36 +239,3 @@ def _blank_clips(config: Config, clips: int, device: torch.device) -> Tensor:
     size = config.clip.size
     blank_BTHWC = torch.zeros(clips, config.model.frames, size, size, 3, device=device)
     return blank_BTHWC.to(clip_dtype(config.runtime.precision, device)).permute(0, 1, 4, 2, 3)
-
-
-# A run keeps these from its first start to its end; all other settings may change when it is resumed.
-FIXED = ("model.", "train.batch", "train.seed")
-FREE = ("model.pretrained", "model.shift")  # of those: they decide nothing any more, or only how fast it goes
-
-
-def saved_state(folder: Path) -> dict | None:
-    """Load the newest undamaged checkpoint of a folder, or None if there is none. Damaged ones are set aside."""
-    checkpoint.remove_leftovers(folder)
-    path = checkpoint.latest(folder)
-    if path is None:
-        return None
-    checkpoint.set_aside_newer(path)
-    return checkpoint.load(path)
-
-
-def changed_settings(before: dict, after: dict) -> list[str]:
-    """A line for each setting that differs. Raises ConfigError where a run must keep what it was started with."""
-    known = [key for key in after if key in before]  # a newer version may have more settings
-    changes = {key: f"{key}: {before[key]} -> {after[key]}" for key in known if _differs(key, before, after)}
-    refused = [line for key, line in changes.items() if key.startswith(FIXED) and key not in FREE]
-    if refused:
-        raise ConfigError(f"{'; '.join(refused)}: a run keeps these; set them back, or choose another train.name")
-    return list(changes.values())
-
-
-def _differs(key: str, before: dict, after: dict) -> bool:
-    """Return True if the meaning of a setting differs."""
-    if key == "model.shift_every" and before["model.backbone"] == after["model.backbone"]:
-        backbone = after["model.backbone"]
-        return shift_step(backbone, before[key]) != shift_step(backbone, after[key])
-    return before[key] != after[key]

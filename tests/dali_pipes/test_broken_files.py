@@ -17,6 +17,7 @@ from tests.support.paths import ROOT
 from tests.support.videos import write_video
 
 WHOLE, CLASSES = 63, 3
+WAS_WHOLE = "whole-"  # how the name of a whole file begins that stands for a broken one
 
 
 def write_audio(path: Path) -> None:
@@ -57,16 +58,17 @@ BROKEN = {  # name: how it is made of a whole file, and part of the reason that 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """Lists of the same videos, without and with a tenth of broken ones among them."""
+    """Lists of the same rows: one of whole files, and one in which a tenth of them are broken."""
     folder = tmp_path_factory.mktemp("broken")
     for number in range(WHOLE):
         write_video(folder / f"{number}.mp4", "libx264", 10 + number % 7, gop=4, options={"movflags": "faststart"})
     shutil.copy(write_video(folder / "spare.mp4", "libx264", 40, gop=4), folder / "model.mp4")
-    good = [f"{number}.mp4 {number % CLASSES}" for number in range(WHOLE)]
-    mixed = list(good)
+    mixed = [f"{number}.mp4 {number % CLASSES}" for number in range(WHOLE)]
     for place, (name, (damage, _)) in enumerate(BROKEN.items()):
         damage(folder / name, folder / "model.mp4")
         mixed.insert(place * 10, f"{name} {place % CLASSES}")
+        shutil.copy(folder / "model.mp4", folder / f"{WAS_WHOLE}{name}")
+    good = [f"{WAS_WHOLE}{line}" if line.split()[0] in BROKEN else line for line in mixed]
     for name, lines in (("good", good), ("mixed", mixed)):
         (folder / f"{name}.list").write_text("".join(f"{line}\n" for line in lines))
     return folder / "good.list", folder / "mixed.list"
@@ -78,10 +80,17 @@ def config_of(source: Path, check: str = "full"):
     return config
 
 
-def named(batches, source: Path):
-    """Batches with the name of each video in place of its row, which differs between the lists."""
+def samples(source: Path, split: str, shard: Shard) -> list[tuple]:
+    """List (name, label, clip) of all places of an epoch; the name of an empty place is None."""
     names = [line.split()[0] for line in source.read_text().splitlines()] + [None]
-    return [(clips, labels.tolist(), [names[row] for row in rows]) for clips, labels, rows in batches]
+    batches = read(config_of(source), split, shard=shard)
+    return [(names[row], label, clip) for batch in batches for clip, label, row in zip(*batch, strict=True)]
+
+
+def assert_same_samples(some, others):
+    assert [sample[:2] for sample in some] == [sample[:2] for sample in others]
+    for (*_, clip), (*_, other) in zip(some, others, strict=True):
+        np.testing.assert_array_equal(clip, other)
 
 
 def test_each_broken_file_is_named_once_with_its_reason(sets):
@@ -97,14 +106,26 @@ def test_each_broken_file_is_named_once_with_its_reason(sets):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_the_whole_files_give_the_same_batches(sets, split, ranks):
+def test_broken_files_leave_their_places_in_training_empty_and_change_no_other(sets, ranks):
     for rank in range(ranks):
-        good, mixed = (named(read(config_of(source), split, shard=Shard(rank, ranks)), source) for source in sets)
+        good, mixed = (samples(source, "train", Shard(rank, ranks)) for source in sets)
         assert len(good) == len(mixed) > 0
-        for (clips, labels, names), (same_clips, same_labels, same_names) in zip(good, mixed, strict=True):
-            assert (names, labels) == (same_names, same_labels)
-            np.testing.assert_array_equal(clips, same_clips)
+        kept = [sample for sample in good if not sample[0].startswith(WAS_WHOLE)]
+        places = [not name.startswith(WAS_WHOLE) for name, *_ in good]
+        assert [name is not None for name, *_ in mixed] == [label >= 0 for _, label, _ in mixed] == places
+        assert_same_samples(kept, [sample for sample in mixed if sample[0]])
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_the_whole_files_are_evaluated_as_without_the_broken_ones(sets, ranks):
+    def evaluated(source):
+        everything = [sample for rank in range(ranks) for sample in samples(source, "val", Shard(rank, ranks))]
+        whole = [sample for sample in everything if sample[0] and not sample[0].startswith(WAS_WHOLE)]
+        return sorted(whole, key=lambda sample: sample[0])
+
+    good, mixed = map(evaluated, sets)
+    assert len(good) == WHOLE
+    assert_same_samples(good, mixed)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])

@@ -9,6 +9,7 @@ from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Trai
 from dali_pipes import device as host
 from dali_pipes.batch import Batch, Shard
 from dali_pipes.errors import Unreadable
+from dali_pipes.lists.rows import Rows
 from engine import runtime
 from engine.train.run import run
 
@@ -39,6 +40,7 @@ class RowLoader:
         self.num_rows = self.num_videos = rows
         self.unreadable, self.class_names, self.slow_part = [], (), "the rows"
         self.epochs = []  # (epoch, start) of each call
+        self.rows = Rows(tuple(map(self.path, range(rows))), tuple(row % classes for row in range(rows)))
         self._batch, self._shard, self._train, self._bad, self._classes = (
             batch,
             shard or Shard(),

@@ -1,5 +1,6 @@
 """Plans: the videos of each batch, by arithmetic alone; test_loader.py tests the batches made from them."""
 
+import hashlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,13 +11,22 @@ from dali_pipes import DataError, Shard
 from dali_pipes.views.plans import EvalPlan, TrainPlan
 
 
-def catalog_of(sizes):
-    """What a plan asks of a catalogue, for readable videos of 300 frames and these sizes, in pixels."""
-    width_N, height_N = np.array(sizes, np.int32).reshape(-1, 2).T
+class Rows(SimpleNamespace):
+    """What a plan asks of a catalogue."""
+
+    def __len__(self):
+        return len(self.frames_N)
+
+
+def catalog_of(sizes, lost=()):
+    """A catalogue of videos of 300 frames and these sizes, in pixels; the rows in `lost` cannot be read."""
+    width_N, height_N = np.array(sizes, np.int32).reshape(-1, 2).T.copy()
     frames_N = np.full(len(sizes), 300)
-    return SimpleNamespace(
+    for column_N in (frames_N, width_N, height_N):
+        column_N[list(lost)] = 0
+    return Rows(
         source="a.list",
-        usable=np.arange(len(sizes)),
+        usable=np.flatnonzero(frames_N),
         frames_N=frames_N,
         width_N=width_N,
         height_N=height_N,
@@ -65,5 +75,42 @@ def test_a_list_of_which_nothing_can_be_read_has_no_evaluation(overrides):
 )
 def test_too_few_videos_for_a_batch_are_refused_with_what_would_work(videos, ranks, advice):
     config = configs.load("tsm_k400_nhwc", ["train.batch=16"])
-    with pytest.raises(DataError, match=rf"{videos} readable videos do not fill one .*train\.batch=16; .*{advice}"):
+    with pytest.raises(DataError, match=rf"{videos} videos do not fill one .*train\.batch=16; .*{advice}"):
         TrainPlan(config, catalog_of([(340, 256)] * videos), Shard(0, ranks))
+
+
+def draws_of(catalog, ranks=2, epochs=2):
+    """The views of every step of the last rank."""
+    config = configs.load("tsm_k400_nhwc", ["train.batch=12", "train.seed=7"])
+    plan = TrainPlan(config, catalog, Shard(ranks - 1, ranks))
+    return [plan.draw(epoch, step) for epoch in range(epochs) for step in range(len(plan))]
+
+
+SIZES = [(340 + number % 7, 256 + number % 5) for number in range(50)]
+
+
+def test_a_set_without_a_lost_video_is_drawn_as_it_always_was():
+    """The numbers are those of the version that took readable rows alone, so its checkpoints go on with them."""
+    draws = draws_of(catalog_of(SIZES))
+    assert len(draws) == 2 * 4
+    assert draws[6].row_B.tolist() == [24, 3, 14, 27, 47, 39]
+    assert draws[6].frames_BVT[0, 0].tolist() == [5, 53, 78, 111, 171, 210, 258, 268]
+    everything = hashlib.sha256()
+    for views in draws:
+        for array in (views.row_B, views.frames_BVT, views.box_BV4, views.mirror_BV):
+            everything.update(array.tobytes())
+    assert everything.hexdigest() == "774c09d0363940ddd445585630ace2d250d2d221e0af4eaaaf40cafbae1a9315"
+
+
+@pytest.mark.parametrize("lost", [[3], [0, 49], range(25), range(1, 50)])
+def test_lost_videos_leave_their_places_empty_and_move_no_other(lost):
+    for before, after in zip(draws_of(catalog_of(SIZES)), draws_of(catalog_of(SIZES, lost)), strict=True):
+        lost_B = np.isin(before.row_B, lost)
+        assert (after.row_B == np.where(lost_B, -1, before.row_B)).all()
+        for name in ("frames_BVT", "box_BV4", "mirror_BV"):
+            np.testing.assert_array_equal(getattr(before, name)[~lost_B], getattr(after, name)[~lost_B])
+
+
+def test_a_list_of_which_nothing_can_be_read_trains_nothing():
+    with pytest.raises(DataError, match=r"a\.list: none of the videos can be read"):
+        draws_of(catalog_of(SIZES, range(50)))

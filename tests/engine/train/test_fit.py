@@ -469,20 +469,6 @@ def test_a_run_says_which_rate_it_takes_for_its_batch(trainer, caplog):
     assert trainer.metrics("train")[0]["lr"] == pytest.approx(0.05)
 
 
-def test_another_list_is_not_another_epoch(trainer):
-    trainer(before=1, act=terminate)
-    trainer.rows = 22
-    with pytest.raises(ConfigError, match="started with 3 steps per epoch, and this list gives 5"):
-        trainer()
-
-
-def test_a_list_with_fewer_readable_videos_is_said_to_change_the_order(trainer, caplog):
-    trainer(before=1, act=terminate)
-    trainer.rows = 13
-    trainer()
-    assert any("14 -> 13 readable videos" in line for line in caplog.messages)
-
-
 def test_losses_are_means_over_the_steps_between_two_lines(trainer):
     trainer.settings = {"train": {"runs": str(trainer.folder), "log_every": 1}}
     trainer()
@@ -493,21 +479,6 @@ def test_losses_are_means_over_the_steps_between_two_lines(trainer):
     pairs = [sum(each[0:2]) / 2, each[2], sum(each[3:5]) / 2, each[5]]
     assert [line["step"] for line in trainer.metrics("train")] == [2, 3, 5, 6]
     assert [line["loss"] for line in trainer.metrics("train")] == pytest.approx(pairs)
-
-
-def test_shifts_in_the_same_blocks_are_the_same_setting_however_it_is_written():
-    before, after = ({"model.backbone": "resnet50", "model.shift_every": every} for every in (0, 1))
-    assert training.changed_settings(before, after) == []
-    with pytest.raises(ConfigError, match="a run keeps these"):
-        training.changed_settings(before | {"model.backbone": "resnet101"}, after | {"model.backbone": "resnet101"})
-
-
-def test_a_resumed_run_may_shift_in_another_form_and_does_not_ask_where_it_started_from():
-    before = {"model.shift": "auto", "model.pretrained": "imagenet"}
-    assert training.changed_settings(before, {"model.shift": "where", "model.pretrained": "none"}) == [
-        "model.shift: auto -> where",
-        "model.pretrained: imagenet -> none",
-    ]
 
 
 def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned():

@@ -1,0 +1,79 @@
+"""Resume a run: the state that it goes on from, and what may have changed since it was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from configs import ConfigError
+from dali_pipes import Loader
+from dali_pipes.lists.rows import Rows
+from engine import distributed
+from engine.runs import checkpoint
+from models import shift_step
+
+# A run keeps these from its first start to its end; all other settings may change when it is resumed.
+FIXED = ("model.", "train.batch", "train.seed")
+FREE = ("model.pretrained", "model.shift")  # of those: they decide nothing any more, or only how fast it goes
+
+
+def saved_state(folder: Path) -> dict | None:
+    """Load the newest undamaged checkpoint of a folder, or None if there is none. Damaged ones are set aside."""
+    checkpoint.remove_leftovers(folder)
+    path = checkpoint.latest(folder)
+    if path is None:
+        return None
+    checkpoint.set_aside_newer(path)
+    return checkpoint.load(path)
+
+
+def changes(state: dict, settings: dict, loader: Loader) -> list[str]:
+    """Return a line for each thing that differs from what `state` was trained with.
+
+    `settings` are those of this start, `loader` reads its training list. Raises ConfigError where a run must keep what
+    it was started with.
+    """
+    lines = changed_settings(state["config"], settings) + changed_list(state, loader)
+    if state["ranks"] != distributed.world_size():
+        change = f"{state['ranks']} -> {distributed.world_size()} ranks"
+        lines.append(f"{change}: the same clips, but batch norms see others together")
+    return lines
+
+
+def changed_list(state: dict, loader: Loader) -> list[str]:
+    """Return a line if other videos can be read now than when `state` was written. Raises ConfigError for other rows.
+
+    The order of an epoch is that of the rows, readable or not.
+    """
+    before, now = state.get("rows"), loader.rows
+    left_out = "rows" not in state and state["videos"] != loader.num_rows  # by a version that took readable rows only
+    difference = now.difference(Rows.from_state(before)) if before and now else ""
+    if not difference and state["steps_per_epoch"] != len(loader):
+        difference = f"{state['steps_per_epoch']} -> {len(loader)} steps per epoch"
+        difference += ", maybe because an older version left unreadable videos out" if left_out else ""
+    if difference:
+        raise ConfigError(
+            f"data.train: this run was started with other rows: {difference}; name the list that it was started with, "
+            "or choose another train.name"
+        )
+    change = f"{state['videos']} -> {loader.num_videos} readable videos"
+    if left_out:
+        return [f"{change}: the rest of the epoch takes them in another order"]
+    return [f"{change}: all others keep their places"] if state["videos"] != loader.num_videos else []
+
+
+def changed_settings(before: dict, after: dict) -> list[str]:
+    """A line for each setting that differs. Raises ConfigError where a run must keep what it was started with."""
+    known = [key for key in after if key in before]  # a newer version may have more settings
+    changes = {key: f"{key}: {before[key]} -> {after[key]}" for key in known if _differs(key, before, after)}
+    refused = [line for key, line in changes.items() if key.startswith(FIXED) and key not in FREE]
+    if refused:
+        raise ConfigError(f"{'; '.join(refused)}: a run keeps these; set them back, or choose another train.name")
+    return list(changes.values())
+
+
+def _differs(key: str, before: dict, after: dict) -> bool:
+    """Return True if the meaning of a setting differs."""
+    if key == "model.shift_every" and before["model.backbone"] == after["model.backbone"]:
+        backbone = after["model.backbone"]
+        return shift_step(backbone, before[key]) != shift_step(backbone, after[key])
+    return before[key] != after[key]

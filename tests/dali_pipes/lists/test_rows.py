@@ -1,0 +1,34 @@
+"""Rows of a list as a checkpoint keeps them, and the words for what differs between two starts."""
+
+import pytest
+import torch
+
+from dali_pipes.lists.rows import Rows
+
+BEFORE = Rows.of(["set/a/1.mp4", "set/a/2.mp4", "set/b/3.mp4"], [0, 0, 1])
+
+
+def test_rows_survive_a_checkpoint_whatever_their_names(tmp_path):
+    rows = Rows.of(["a b\n\t.mp4", "\udcff.mp4", "über.mp4"], [2, 0, 1])
+    torch.save(rows.to_state(), tmp_path / "rows.pt")
+    assert Rows.from_state(torch.load(tmp_path / "rows.pt", weights_only=True)) == rows
+
+
+def test_a_set_that_moved_has_the_same_rows():
+    moved = Rows.of(["/elsewhere/a/1.mp4", "/elsewhere/a/2.mp4", "/elsewhere/b/3.mp4"], [0, 0, 1])
+    assert moved.difference(BEFORE) == ""
+
+
+@pytest.mark.parametrize(
+    ("paths", "labels", "said"),
+    [
+        (["a/1.mp4", "b/3.mp4"], [0, 1], "1 gone, such as a/2.mp4"),
+        (["a/1.mp4", "a/2.mp4", "b/3.mp4", "b/4.mp4", "b/5.mp4"], [0, 0, 1, 1, 1], "2 new, such as b/4.mp4"),
+        (["a/1.mp4", "a/2.mp4", "b/3.mp4"], [0, 2, 1], "1 with another label, such as a/2.mp4 (0 -> 2)"),
+        (["a/1.mp4", "a/0.mp4", "b/3.mp4"], [5, 0, 1], "1 gone, such as a/2.mp4; 1 new, such as a/0.mp4; 1 with another label, such as a/1.mp4 (0 -> 5)"),
+        (["a/1.mp4", "b/3.mp4", "a/2.mp4"], [0, 1, 0], "other places, from b/3.mp4 on"),
+        (["a/1.mp4", "a/2.mp4", "b/3.mp4", "b/3.mp4"], [0, 0, 1, 1], "other places, from b/3.mp4 on"),
+    ],
+)
+def test_what_differs_is_counted_and_named(paths, labels, said):
+    assert Rows.of(paths, labels).difference(BEFORE) == said

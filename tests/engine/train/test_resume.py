@@ -1,0 +1,178 @@
+"""What may change between two starts of a run: videos may be lost, settings may differ, the list may not."""
+
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+
+from configs import ConfigError
+from configs.schema import Model, Optim, Train
+from dali_pipes import build_loader, device
+from dali_pipes.lists.rows import Rows
+from dali_pipes.scan.build import load_catalog
+from engine.files import read_lines
+from engine.runs import report
+from engine.train import resume
+from engine.train.run import run
+from tests.support import tiny
+from tests.support.loading import make_config, write_set
+
+
+def test_shifts_in_the_same_blocks_are_the_same_setting_however_it_is_written():
+    before, after = ({"model.backbone": "resnet50", "model.shift_every": every} for every in (0, 1))
+    assert resume.changed_settings(before, after) == []
+    with pytest.raises(ConfigError, match="a run keeps these"):
+        resume.changed_settings(before | {"model.backbone": "resnet101"}, after | {"model.backbone": "resnet101"})
+
+
+def test_a_resumed_run_may_shift_in_another_form_and_does_not_ask_where_it_started_from():
+    before = {"model.shift": "auto", "model.pretrained": "imagenet"}
+    assert resume.changed_settings(before, {"model.shift": "where", "model.pretrained": "none"}) == [
+        "model.shift: auto -> where",
+        "model.pretrained: imagenet -> none",
+    ]
+
+
+
+LIST = Rows(("a.mp4", "b.mp4", "c.mp4", "d.mp4"), (0, 1, 0, 1))
+
+
+class Listed(SimpleNamespace):
+    """What is asked of a loader."""
+
+    def __len__(self):
+        return self.steps
+
+
+def loader_of(rows=LIST, readable=4, steps=2):
+    return Listed(rows=rows, num_rows=len(rows.names), num_videos=readable, steps=steps)
+
+
+def state_of(rows=LIST, readable=4, steps=2):
+    """The part of a checkpoint that tells of its list."""
+    return {"rows": rows.to_state(), "videos": readable, "steps_per_epoch": steps}
+
+
+def test_lost_and_found_videos_are_counted_and_change_nothing_else():
+    assert resume.changed_list(state_of(), loader_of()) == []
+    assert resume.changed_list(state_of(), loader_of(readable=1)) == [
+        "4 -> 1 readable videos: all others keep their places"
+    ]
+    assert resume.changed_list(state_of(readable=3), loader_of())[0].startswith("3 -> 4 readable videos")
+
+
+def test_a_list_that_changed_is_refused_with_the_difference():
+    relabelled = replace(LIST, labels=(0, 1, 1, 1))
+    with pytest.raises(ConfigError, match=r"other rows: 1 with another label, such as c\.mp4 \(0 -> 1\); name the list"):
+        resume.changed_list(state_of(), loader_of(relabelled))
+    shorter = Rows(LIST.names[:3], LIST.labels[:3])
+    with pytest.raises(ConfigError, match=r"other rows: 1 gone, such as d\.mp4; .* or choose another train\.name"):
+        resume.changed_list(state_of(), loader_of(shorter))
+
+
+def of_older_version(**how):
+    return {name: value for name, value in state_of(**how).items() if name != "rows"}
+
+
+def test_checkpoints_of_older_versions_go_on_where_their_set_was_whole():
+    assert resume.changed_list(of_older_version(), loader_of()) == []
+    assert resume.changed_list(of_older_version(), loader_of(readable=3)) == [
+        "4 -> 3 readable videos: all others keep their places"
+    ]
+
+
+def test_checkpoints_of_older_versions_without_some_videos_say_what_differs():
+    assert resume.changed_list(of_older_version(readable=3), loader_of(readable=3)) == [
+        "3 -> 3 readable videos: the rest of the epoch takes them in another order"
+    ]
+    with pytest.raises(ConfigError, match="1 -> 2 steps per epoch, maybe because an older version left unreadable"):
+        resume.changed_list(of_older_version(readable=3, steps=1), loader_of(readable=3))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The list of a set of 13 videos, and the rows of each step of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "set"
+    folder.mkdir()
+    videos = Path(write_set(folder))
+    finished, rows = train(videos)
+    assert finished and len(rows) == 6
+    return videos, rows
+
+
+@pytest.fixture
+def videos(whole, tmp_path):
+    """The list of a copy of that set."""
+    return Path(shutil.copytree(whole[0].parent, tmp_path / "set"), "all.list")
+
+
+def train(videos, *, before=None, act=None):
+    """Train on a set, or go on; act on the batch of step `before` first. Returns (finished, rows of each step)."""
+    config = make_config(str(videos))
+    settings = replace(
+        config,
+        model=Model(backbone="resnet18", width=8, num_classes=3, frames=4, pretrained="none"),
+        optim=Optim(lr=0.01),
+        train=Train(name="run", runs=str(videos.parent.parent), epochs=2, batch=4, log_every=1),
+    )
+    rows = []
+
+    def open_loader(config, split, where, class_names=()):
+        load_catalog(str(videos), config.data)
+        loader = build_loader(config, split, device=where, class_names=class_names)
+        if split == "train":
+            tiny.before_step(loader, before, act)
+            read_epoch = loader.epoch
+
+            def epoch(number, start=0):
+                for batch in read_epoch(number, start):
+                    rows.append(batch.index_B.tolist())
+                    yield batch
+
+            loader.epoch = epoch
+        return loader
+
+    with mock.patch.object(device, "cores_of_rank", lambda: 1), mock.patch.object(report, "write_if_possible"):
+        finished, _ = run(settings, resume=True, open_loader=open_loader)
+    return finished, rows
+
+
+def lose(file):
+    file.unlink()
+
+
+def damage(file):
+    file.write_bytes(file.read_bytes()[:200])
+
+
+@pytest.mark.parametrize("harm", [lose, damage])
+def test_a_run_goes_on_without_a_video_that_was_lost_while_it_was_stopped(whole, videos, harm, tmp_path):
+    _, uninterrupted = whole
+    finished, first = train(videos, before=1, act=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert not finished
+    lost = uninterrupted[3][2]
+    harm(videos.parent / f"{lost}.mp4")
+    finished, second = train(videos)
+    assert finished
+    assert first + second == [
+        [-1 if row == lost and step >= len(first) else row for row in rows] for step, rows in enumerate(uninterrupted)
+    ]
+    entries = list(read_lines(tmp_path / "run" / "quarantine.jsonl"))
+    assert {(entry["split"], entry["row"]) for entry in entries} == {("train", lost), ("val", lost)}
+    assert "13 -> 12 readable videos: all others keep their places" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_run_is_not_resumed_with_a_list_that_changed(videos):
+    train(videos, before=1, act=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    lines = videos.read_text().splitlines()
+    videos.write_text("\n".join(["0.mp4 2", *lines[1:]]))
+    with pytest.raises(ConfigError, match=r"1 with another label, such as 0\.mp4 \(0 -> 2\)"):
+        train(videos)
+    videos.write_text("\n".join(lines[:-1]))  # as many steps an epoch
+    with pytest.raises(ConfigError, match=r"1 gone, such as 12\.mp4"):
+        train(videos)
