@@ -20,7 +20,7 @@ class Rows:
     @classmethod
     def of(cls, paths: Sequence[str], labels: Iterable[int]) -> Rows:
         """Make the rows of these paths and labels."""
-        start = os.path.commonprefix(paths).rfind("/") + 1
+        start = os.path.commonprefix(paths).rfind("/") + 1  # noqa: RUF071 - commonpath refuses a mixture of both kinds
         return cls(tuple(path[start:] for path in paths), tuple(labels))
 
     @classmethod

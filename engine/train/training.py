@@ -107,7 +107,7 @@ class Training:
         }
 
     def restore(self, state: dict) -> list[str]:
-        """Go on from `state`; returns a line for each thing that differs. Raises ConfigError as `resume.changes` does."""
+        """Go on from `state`; list each thing that differs. Raises ConfigError as `resume.changes` does."""
         changes = resume.changes(state, configs.flat(self.config), self.train_loader)
         self.model.load_state_dict(state["model"])
         if self.average:

@@ -25,7 +25,11 @@ def test_a_set_that_moved_has_the_same_rows():
         (["a/1.mp4", "b/3.mp4"], [0, 1], "1 gone, such as a/2.mp4"),
         (["a/1.mp4", "a/2.mp4", "b/3.mp4", "b/4.mp4", "b/5.mp4"], [0, 0, 1, 1, 1], "2 new, such as b/4.mp4"),
         (["a/1.mp4", "a/2.mp4", "b/3.mp4"], [0, 2, 1], "1 with another label, such as a/2.mp4 (0 -> 2)"),
-        (["a/1.mp4", "a/0.mp4", "b/3.mp4"], [5, 0, 1], "1 gone, such as a/2.mp4; 1 new, such as a/0.mp4; 1 with another label, such as a/1.mp4 (0 -> 5)"),
+        (
+            ["a/1.mp4", "a/0.mp4", "b/3.mp4"],
+            [5, 0, 1],
+            "1 gone, such as a/2.mp4; 1 new, such as a/0.mp4; 1 with another label, such as a/1.mp4 (0 -> 5)",
+        ),
         (["a/1.mp4", "b/3.mp4", "a/2.mp4"], [0, 1, 0], "other places, from b/3.mp4 on"),
         (["a/1.mp4", "a/2.mp4", "b/3.mp4", "b/3.mp4"], [0, 0, 1, 1], "other places, from b/3.mp4 on"),
     ],

@@ -38,7 +38,6 @@ def test_a_resumed_run_may_shift_in_another_form_and_does_not_ask_where_it_start
     ]
 
 
-
 LIST = Rows(("a.mp4", "b.mp4", "c.mp4", "d.mp4"), (0, 1, 0, 1))
 
 
@@ -68,7 +67,9 @@ def test_lost_and_found_videos_are_counted_and_change_nothing_else():
 
 def test_a_list_that_changed_is_refused_with_the_difference():
     relabelled = replace(LIST, labels=(0, 1, 1, 1))
-    with pytest.raises(ConfigError, match=r"other rows: 1 with another label, such as c\.mp4 \(0 -> 1\); name the list"):
+    with pytest.raises(
+        ConfigError, match=r"other rows: 1 with another label, such as c\.mp4 \(0 -> 1\); name the list"
+    ):
         resume.changed_list(state_of(), loader_of(relabelled))
     shorter = Rows(LIST.names[:3], LIST.labels[:3])
     with pytest.raises(ConfigError, match=r"other rows: 1 gone, such as d\.mp4; .* or choose another train\.name"):
