@@ -65,7 +65,7 @@ def score(recipe: Config | None, args: Namespace) -> None:
 
     device = recipe.runtime.device if recipe else overridden(args.overrides).get("runtime.device", "auto")
     with distributed.processes(runtime.pick_device(Runtime(device=device))):
-        weights = network_file(args.network or recipe.train.folder)
+        weights = distributed.one_rank_first(lambda: network_file(args.network or recipe.train.folder))
         network = open_evaluated(weights, recipe, args.overrides)
         config = network.config
         if args.print_config:

@@ -12,6 +12,7 @@ PROGRAMS = {
     "import-weights": "tools.import_weights",
     "scores": "tools.scores",
     "report": "tools.report",
+    "zoo": "tools.zoo",
 }
 
 setup(

@@ -13,6 +13,7 @@ if __name__ == "__main__":
 
 import sys
 from argparse import Namespace
+from dataclasses import replace
 
 from configs import Config, cli
 
@@ -43,6 +44,9 @@ def train(settings: Config, args: Namespace) -> None:
     from engine.train.dry_run import dry_run
     from engine.train.run import run
 
+    if args.weights and "model.num_classes" in settings.left_to_data():  # the classes are those of the data
+        settings = replace(settings, model=replace(settings.model, pretrained=args.weights))
+        args.weights = None
     if args.dry_run:
         dry_run(settings, args.weights)
     else:

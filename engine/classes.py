@@ -16,6 +16,7 @@ from configs import ConfigError
 from dali_pipes.lists.class_match import difference, only_in, some
 from dali_pipes.lists.formats.class_names import Numbers
 from models import CheckpointError, Recognizer, read_file
+from models.weights import zoo
 from models.weights.formats import recognise
 
 logger = logging.getLogger(__name__)
@@ -37,11 +38,11 @@ def stored_names(content: object, path: str | Path) -> tuple[str, ...]:
 def fit_classifier(model: Recognizer, path: str | Path, names: Sequence[str], *, whole: bool) -> None:
     """Give each class of the data the classifier's row of the class with the same name in a file of weights.
 
-    `model` was loaded from the file; `names` are the class names of the data by label. Classes that the file lacks get
-    new random weights; with `whole` they are refused with a ConfigError. Without names on both sides nothing changes,
-    and a message says so.
+    `path` may be a `zoo:` name. `model` was loaded from the file; `names` are the class names of the data by label.
+    Classes that the file lacks get new random weights; with `whole` they are refused with a ConfigError. Without names
+    on both sides nothing changes, and a message says so.
     """
-    path = Path(path)
+    path = zoo.local(path)
     content = read_file(path)
     in_file, stored = stored_names(content, path), _classifier(recognise(content, path).weights, model.head)
     if not stored or in_file == tuple(names):

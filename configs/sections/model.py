@@ -44,7 +44,8 @@ class Model:
     fc_std: float = 0.001
     """Standard deviation of the classifier's initial weights."""
     pretrained: str = "imagenet"
-    """`imagenet` or `imagenet_v2` (torchvision's weights of either recipe), `none`, or a file: see docs/weights.md."""
+    """`imagenet` or `imagenet_v2` (torchvision's weights of either recipe), `none`, `zoo:NAME` (docs/zoo.md), or a file
+    (docs/weights.md)."""
     shift: Literal["auto", "reference", "where", "folded"] = "auto"
     """Implementation of the shift: `auto` takes the fastest measured one; `folded` is part of the next convolution."""
 

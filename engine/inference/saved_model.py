@@ -22,6 +22,7 @@ from engine.inference.metadata import NetworkInfo, sha256_of
 from engine.outputs import Outputs
 from engine.runs import checkpoint
 from models import CheckpointError, Recognizer, build_model, load_weights, read_file
+from models.weights import zoo
 
 logger = logging.getLogger(__name__)
 LARGEST = 4  # bytes of a network per byte of its file: half precision explains 2
@@ -82,14 +83,15 @@ def _first_change(own: tuple[str, ...], names: tuple[str, ...]) -> str:
 
 
 def stored_settings(content: object, overrides: Sequence[str], path: Path) -> Config | None:
-    """Return the settings in the content of a file under `overrides`, or None if it has none.
+    """Return the settings in the content of a file, or of its entry in the zoo, under `overrides`; None without any.
 
     The file need not be trustworthy. Raises CheckpointError for settings that cannot be used, and for those of a
     network that is much larger than the file.
     """
     settings = content.get("config") if isinstance(content, dict) else None
     if not isinstance(settings, dict):
-        return None
+        entry = zoo.entry_of(path)
+        return configs.override(entry.config(), overrides) if entry else None
     try:
         config = configs.override(configs.from_flat(settings), overrides)
     except (OmegaConfBaseException, TypeError, ValueError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from configs import ConfigError
 from engine.runs import checkpoint
+from models.weights import zoo
 
 logger = logging.getLogger(__name__)
 BEST, LAST = "best.pt", "last.pt"
@@ -15,9 +16,10 @@ BEST, LAST = "best.pt", "last.pt"
 def network_file(name: str | Path) -> Path:
     """Return the file of the network that `name` stands for: itself, or in a run's folder the best or newest weights.
 
-    Raises ConfigError if there is no such file, or a folder holds no network.
+    A `zoo:` name stands for a file that is downloaded. Raises ConfigError if there is no such file, or a folder holds
+    no network, and CheckpointError if it cannot be downloaded.
     """
-    path = Path(name)
+    path = zoo.local(name)
     if not path.exists():
         raise ConfigError(f"{path}: there is neither a run nor a file of weights with this name; check the path")
     if not path.is_dir():

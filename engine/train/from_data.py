@@ -19,6 +19,7 @@ from dali_pipes.lists.listing import Listing, read_list
 from dali_pipes.lists.split import divide, divided_recordings, groups_of
 from dali_pipes.lists.writing import CLASSES, classes_text, list_text, rows_of
 from engine.outputs import Outputs, is_result
+from models.weights.load import holds_actions
 
 BATCHES = (32, 16, 8)  # the first that leaves enough steps in an epoch
 STEPS_PER_EPOCH = 20
@@ -148,7 +149,7 @@ def _with_schedule(config: Config, videos: int, ranks: int, weights: str | None)
 
 def starts_from(config: Config, weights: str | None) -> str:
     """Return what the network starts from: `scratch`, a `backbone` trained on ImageNet, or a whole `network`."""
-    if weights or config.model.pretrained not in ("none", "imagenet", "imagenet_v2"):
+    if weights or holds_actions(config.model.pretrained):
         return "network"
     return "scratch" if config.model.pretrained == "none" else "backbone"
 

@@ -23,8 +23,10 @@ from engine.train.optim import EmaWeights
 from engine.train.step import StepSettings, Tally, make_step_settings, train_step
 from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights
 from models.shift.measuring import measure_missing
+from models.weights.load import holds_actions
 
 logger = logging.getLogger(__name__)
+DOWNLOAD = 100.0  # how many times runtime.timeout it may take; a connection that brings nothing ends much earlier
 
 
 @dataclass
@@ -150,7 +152,7 @@ def build(
     if val_loader:
         loaders.warn_of_overlap(config, val_loader)
     source = weights or config.model.pretrained
-    if state is None and source not in ("imagenet", "imagenet_v2", "none"):
+    if state is None and holds_actions(source):
         distributed.on_every_rank(lambda: fit_classifier(model, source, names, whole=bool(weights)))
     if config.train.partial_bn:
         model.freeze_norms()
@@ -185,7 +187,7 @@ def build(
 
 
 def build_network(config: Config, weights: str | None) -> Recognizer:
-    """The network with the weights that it starts from, on the host. Downloads happen once a host."""
+    """Build the network with the weights that it starts from, on the host. Downloads happen once a host."""
 
     def work() -> Recognizer:
         model = build_model(config.model)
@@ -194,7 +196,8 @@ def build_network(config: Config, weights: str | None) -> Recognizer:
             logger.info(report.summary())
         return model
 
-    return distributed.one_rank_first(work)
+    with watch.doing("loading weights", factor=DOWNLOAD):
+        return distributed.one_rank_first(work)
 
 
 def describe_start(training: Training, changes: list[str] | None) -> list[str]:

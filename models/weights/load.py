@@ -18,7 +18,7 @@ from models.errors import CheckpointError, printable, some
 from models.recognizer import Recognizer
 from models.resnets import RESNETS, ResNetD, SlimResNet
 from models.shift.conv import ShiftedConv2d
-from models.weights import formats, imagenet, paddle
+from models.weights import formats, imagenet, paddle, zoo
 from models.weights.formats import Found, Weights
 from models.weights.read import read_file
 
@@ -48,16 +48,17 @@ class LoadReport:
 
 
 def load_weights(model: Recognizer, path: str | Path, content: object = None) -> LoadReport:
-    """Load all weights of `model` from a file, or from its `content` if that was read before.
+    """Load all weights of `model` from a file or a `zoo:` name, or from its `content` if that was read before.
 
     The content tells the format. Raises CheckpointError, and leaves the model as it was, if the file cannot be read or
     does not fit exactly.
     """
-    return _load(model, Path(path), read_file(path) if content is None else content, whole=True)
+    path = zoo.local(path)
+    return _load(model, path, read_file(path) if content is None else content, whole=True)
 
 
 def load_pretrained(model: Recognizer, source: str) -> LoadReport | None:
-    """Initialise `model` from `source`, as in `model.pretrained`: `imagenet`, `imagenet_v2`, `none`, or a file's path.
+    """Initialise `model` from a source as in `model.pretrained`: `imagenet`, `imagenet_v2`, `none`, `zoo:NAME`, a path.
 
     The classifier keeps its random weights if the file has none, or one for another number of classes; non-local blocks
     keep theirs if the file has none. Raises CheckpointError as `load_weights` does, and ConfigError if torchvision has
@@ -66,8 +67,15 @@ def load_pretrained(model: Recognizer, source: str) -> LoadReport | None:
     if source == "none":
         return None
     known = source in imagenet.VERSIONS
-    path = imagenet.weights_file(model.settings.backbone, source) if known else Path(source)
+    path = imagenet.weights_file(model.settings.backbone, source) if known else zoo.local(source)
     return _load(model, path, read_file(path), whole=False)
+
+
+def holds_actions(source: str) -> bool:
+    """Return True if the file that a training starts from holds classes of videos, False for ImageNet's and `none`."""
+    if source.startswith(zoo.PREFIX):
+        return zoo.find(source).data != zoo.IMAGENET
+    return source != "none" and source not in imagenet.VERSIONS
 
 
 def _load(model: Recognizer, path: Path, content: object, *, whole: bool) -> LoadReport:

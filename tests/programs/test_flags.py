@@ -10,6 +10,8 @@ from unittest import mock
 
 import pytest
 
+import configs
+import train
 from engine import program
 from tests.support.paths import PROGRAMS, ROOT
 from tools import prepare
@@ -90,3 +92,14 @@ def test_an_output_that_a_disk_would_refuse_is_refused_before_the_work(tmp_path,
     assert (
         said(monkeypatch, capsys, f"eval.py -c demo --json {tmp_path}/new") == f"eval.py: argument --json: {refusal}\n"
     )
+
+
+@pytest.mark.parametrize("recipe, as_start", [("finetune", True), ("demo", False)])
+def test_weights_are_a_start_where_the_classes_are_those_of_the_data(monkeypatch, recipe, as_start):
+    runs = []
+    monkeypatch.setattr("engine.train.run.run", lambda settings, **more: runs.append((settings, more["weights"])))
+    monkeypatch.setattr(sys, "argv", ["train.py", "-c", recipe, "data.train=videos", "--weights", "k400.pdparams"])
+    args = train.arguments()
+    train.train(configs.load(args.config, args.overrides), args)
+    ((settings, weights),) = runs
+    assert (settings.model.pretrained == "k400.pdparams", weights is None) == (as_start, as_start)

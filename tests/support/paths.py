@@ -7,5 +7,5 @@ DATA = ROOT / "tests" / "data"
 PROGRAMS = [
     "train",
     "eval",
-    *(f"tools/{name}" for name in ["demo", "export", "import_weights", "predict", "report", "scores", "status"]),
+    *(f"tools/{name}" for name in ["demo", "export", "import_weights", "predict", "report", "scores", "status", "zoo"]),
 ]

@@ -1,0 +1,153 @@
+"""List published weights by name, and download them.
+
+    python tools/zoo.py [WORD ...]          # the entries that contain all words, such as `tsm k400 mit`
+    python tools/zoo.py --get NAME          # download a file, and print its path
+    python tools/zoo.py --document          # print docs/zoo.md
+
+`--weights zoo:NAME` and `model.pretrained=zoo:NAME` of the other programs download what they need. Exit code 2 for user
+errors, and if no entry contains the words.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a program's own folder is tools/
+
+from engine import exits
+
+if __name__ == "__main__":
+    exits.exit_quietly_until_started()
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from configs import cli, overridden
+
+if TYPE_CHECKING:
+    from models.weights.zoo import Entry
+
+PREFACE = """# Zoo
+
+Written by `python tools/zoo.py --document > docs/zoo.md` from `models/weights/zoo.jsonl`; a test keeps it true.
+
+Published weights by name. A name stands for a file wherever a program takes one; the file is downloaded at its first
+use, continued after an interruption, and verified at each use:
+
+```
+python eval.py zoo:tsm_r50_k400_8f_mit data.test=val.list
+python tools/predict.py video.mp4 --weights zoo:tsm_r50_k400_8f_mit
+python tools/export.py zoo:tsm_r50_k400_8f_mit --format onnx --out tsm.onnx
+python train.py --config finetune.yaml data.train=my_videos/ --weights zoo:tsm_r50_k400_8f_mit
+python train.py --config tsm_ucf101_nhwc.yaml model.pretrained=zoo:tsm_r50_k400_8f_mit
+```
+
+`python tools/zoo.py tsm k400` lists the entries that contain both words. The files go to
+`~/.cache/torch/hub/checkpoints` (`$TORCH_HOME/hub/checkpoints`), where torchvision and mmaction2 look as well. Without
+a network, download a file by the link in its row and put it there.
+
+The layout of a file is that of its publisher. The settings of a network (recipe, frames, shift division, average over
+views) belong to its entry, so no `--config` is needed. The files hold no class names: `data.class_names=FILE` gives
+them to predictions.
+
+Addresses, accuracies and digests were copied from the projects' pages: mmaction2 of October 2023, PaddleVideo of March
+2024, MIT's of July 2024. **None of these files has been downloaded or evaluated in this project**; the loading of each
+layout is tested with files of its form ([weights.md](weights.md)). A digest is the start of the sha256 where the
+publisher gives one, in the name of the file; for other files the digest of the first download is kept and verified.
+Accuracies are top-1 in percent as published, under the protocol in the row ([evaluate.md](evaluate.md)).
+
+Left out: optical flow, networks on other backbones, mmaction2's non-local networks in other modes, and checkpoints for
+data sets without a recipe here.
+"""
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = cli.Parser(prog="zoo.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="WORD", help="list the entries that contain all of these")
+    parser.add_argument("--get", metavar="NAME", help="download a file, and print its path")
+    parser.add_argument("--document", action="store_true", help="print docs/zoo.md")
+    return parser.parse_args(words)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List, download or document."""
+    from models.weights import zoo
+
+    if args.get:
+        print(zoo.local(zoo.PREFIX + args.get.removeprefix(zoo.PREFIX)))
+    elif args.document:
+        print(document(list(zoo.entries().values())), end="")
+    else:
+        found = [entry for entry in zoo.entries().values() if all(word in line(entry).lower() for word in args.words)]
+        for entry in found:
+            print(line(entry))
+        return 0 if found else 2
+    return 0
+
+
+def line(entry: Entry) -> str:
+    """Describe an entry in a line: its name, origin and accuracy, and whether it is on this machine."""
+    if not entry.url:
+        return f"{entry.name:36} {entry.data:24} not yet trained"
+    here = "  (downloaded)" if entry.path.exists() else ""
+    accuracy = f"{entry.top1:.2f} %" if entry.top1 else ""
+    return f"{entry.name:36} {entry.data:24} {entry.source:14} {accuracy:8} {entry.protocol}{here}"
+
+
+def document(entries: list[Entry]) -> str:
+    """Return docs/zoo.md."""
+    sections = [PREFACE]
+    for data in dict.fromkeys(entry.data for entry in entries):
+        rows = "\n".join(_rows([entry for entry in entries if entry.data == data]))
+        sections.append(f"## {data}\n\n{rows}\n")
+    return "\n".join(sections)
+
+
+def _rows(entries: list[Entry]) -> Iterator[str]:
+    """Yield the table of one data set."""
+    if not entries[0].recipe:
+        yield "Starting points of a training, for `model.pretrained`.\n"
+        yield "| name | published by | top-1 | backbone | digest | file |"
+        yield "|---|---|--:|---|---|---|"
+        for entry in entries:
+            backbone = overridden(entry.settings)["model.backbone"]
+            yield f"| `{entry.name}` | {entry.source} | {_top1(entry)} | `{backbone}` | {_file(entry)} |"
+        return
+    yield "| name | published by | top-1 | protocol | classes | frames | shift | recipe | digest | file |"
+    yield "|---|---|--:|---|--:|--:|--:|---|---|---|"
+    for entry in entries:
+        model = entry.config().model
+        shift = f"1/{model.shift_div}" if model.name == "tsm" else "none"
+        protocol = f"`{entry.protocol}`" if entry.protocol.startswith("--") else entry.protocol
+        recipe = " ".join([entry.recipe, *entry.settings])
+        yield (
+            f"| `{entry.name}` | {entry.source} | {_top1(entry)} | {protocol} | {model.num_classes} | {model.frames} "
+            f"| {shift} | `{recipe}` | {_file(entry)} |"
+        )
+
+
+def _top1(entry: Entry) -> str:
+    return f"{entry.top1:g}" if entry.top1 else ("" if entry.url else "not yet trained")
+
+
+def _file(entry: Entry) -> str:
+    """Return the cells of the digest and of the file."""
+    if not entry.url:
+        return " | "
+    return f"{f'`{entry.sha256}`' if entry.sha256 else 'none'} | [{entry.path.suffix.lstrip('.')}]({entry.url})"
+
+
+def main() -> int:
+    exits.exit_quietly_until_started()
+    args = arguments()
+    from engine import program
+
+    return program.run("zoo.py", lambda: run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
