@@ -54,8 +54,8 @@ def arguments() -> Namespace:
 
 def score(recipe: Config | None, args: Namespace) -> None:
     """Evaluate the network, print and write the result."""
-    from configs.schema import Runtime
-    from engine import distributed, loaders, runtime
+    from dali_pipes.device import pick_device
+    from engine import distributed, loaders
     from engine.evaluation.evaluate import evaluate
     from engine.evaluation.results import outputs_of, publish, writing
     from engine.evaluation.scores import ScoreCollector
@@ -64,7 +64,7 @@ def score(recipe: Config | None, args: Namespace) -> None:
     from engine.runs.find import network_file
 
     device = recipe.runtime.device if recipe else overridden(args.overrides).get("runtime.device", "auto")
-    with distributed.processes(runtime.pick_device(Runtime(device=device))):
+    with distributed.processes(pick_device(device)):
         weights = distributed.one_rank_first(lambda: network_file(args.network or recipe.train.folder))
         network = open_evaluated(weights, recipe, args.overrides)
         config = network.config

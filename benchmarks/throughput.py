@@ -36,6 +36,7 @@ from benchmarks.harness.numbered_videos import KINDS, with_set
 from benchmarks.harness.record import Recorder, settings_of
 from benchmarks.stages import OF_FILES, STAGES, Bench
 from configs import cli
+from dali_pipes.device import pick_device
 from engine import distributed, program, runtime
 
 SET = "video."
@@ -98,7 +99,7 @@ def run(config: configs.Config, arguments: argparse.Namespace) -> None:
     stages = STAGES if "all" in arguments.stages else tuple(dict.fromkeys(arguments.stages))
     if config.data.source == "synthetic":
         stages = tuple(stage for stage in stages if stage not in OF_FILES)
-    with distributed.processes(runtime.pick_device(config.runtime)):
+    with distributed.processes(pick_device(config.runtime.device)):
         report = Report(arguments, stages)
         cases = [make_case(config, words, arguments) for words in variants(arguments.vary)]
         for case in cases:

@@ -47,6 +47,7 @@ class Loader(Protocol):
     num_rows: int  # rows of the list
     num_videos: int  # of them, those that the scan found readable
     class_names: tuple[str, ...]  # by label; empty where they are not known
+    clip_dtype: torch.dtype
     note: str  # what is done otherwise than a user may expect; empty where nothing is
 
     @property

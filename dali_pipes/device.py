@@ -4,21 +4,53 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from configs import ConfigError
+
 if TYPE_CHECKING:
     import torch  # imported where it is used: counting cores must not take the seconds of its import
 
+_NO_GPU = ("Found no NVIDIA driver", "No CUDA GPUs are available", "Torch not compiled")  # how torch says just that
+
 
 def pick_device(asked: str) -> str:
-    """Resolve `runtime.device`, with `auto` decided: `cuda` where there is a GPU."""
-    if asked == "auto":
-        import torch
+    """Resolve `runtime.device`, with `auto` decided: `cuda` where there is a GPU, else `cpu`.
 
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return asked
+    Raises ConfigError if a GPU is asked for and there is none, and if there is one that torch cannot use because the
+    driver is too old or NVIDIA's services are missing: nobody wants to train on the CPU next to it.
+    """
+    if asked == "cpu":
+        return asked
+    import torch
+
+    with warnings.catch_warnings(action="ignore"):  # the error below says the same
+        usable = torch.cuda.is_available()
+    if usable:
+        return "cuda"
+    reason = _why_no_gpu()
+    if asked == "cuda":
+        raise ConfigError(f"runtime.device: cuda, but torch sees no GPU ({reason}); take auto or cpu")
+    if not reason.startswith(_NO_GPU):
+        raise ConfigError(
+            f"runtime.device: there is a GPU, and torch, built for CUDA {torch.version.cuda}, cannot use it "
+            f"({reason}); mend that, or set it to cpu"
+        )
+    return "cpu"
+
+
+def _why_no_gpu() -> str:
+    """Return torch's reason for not seeing a GPU."""
+    import torch
+
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
+        return str(error).splitlines()[0]
+    return "it cannot tell why"
 
 
 def pick_precision(device: str) -> str:

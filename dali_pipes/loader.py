@@ -12,7 +12,7 @@ from torch import Tensor
 
 from configs.schema import Config
 from dali_pipes.batch import Batch, InUse, Loader, Shard, to_device
-from dali_pipes.device import cores_of_rank, pick_device
+from dali_pipes.device import clip_dtype, cores_of_rank, pick_device
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.cpu_runner import CpuRunner
@@ -87,6 +87,7 @@ class VideoLoader:
         self.num_rows = len(catalog)
         self.num_videos = len(catalog.usable)
         self.class_names = catalog.class_names
+        self.clip_dtype = clip_dtype(config.runtime.precision, device)
         self._label_N = catalog.label_N
         self.choice = Choice(config, device, catalog)
         self.note = self.choice.note
@@ -157,8 +158,8 @@ class VideoLoader:
     def _make_runner(self, threads: int) -> Runner:
         """Make the runner: without a graph where threads decode everything on a CPU, because that is faster."""
         if self.choice.in_graph or self.device.type == "cuda" or not self.config.clip.antialias:
-            return GraphRunner(self.config, self.plan, self.choice, self.device, threads)
-        return CpuRunner(self.config, self.plan, self.choice, threads)
+            return GraphRunner(self.config, self.plan, self.choice, self.device, threads, self.clip_dtype)
+        return CpuRunner(self.config, self.plan, self.choice, threads, self.clip_dtype)
 
     def _make_augment(self) -> Callable[[Tensor, int, int], Tensor] | None:
         """Return the function from (clips_BVTHWC, epoch, step) to augmented clips, if the recipe asks for any."""

@@ -26,6 +26,7 @@ class SyntheticLoader:
         self.class_names: tuple[str, ...] = ()
         self.rows = None
         self.unreadable: list[Unreadable] = []
+        self.clip_dtype = clip_dtype(config.runtime.precision, device)
         self.note = self.slow_part = ""
         self._batch = config.train.batch // shard.count
         self._shard = shard
@@ -33,8 +34,7 @@ class SyntheticLoader:
         self._steps = self.num_videos // config.train.batch if train else -(-self.num_videos // config.train.batch)
         generator = torch.Generator(device).manual_seed(config.train.seed)
         shape_BVTHWC = (self._batch, view_count, frames, size, size, 3)
-        dtype = clip_dtype(config.runtime.precision, device)
-        clips_BVTHWC = torch.randn(shape_BVTHWC, generator=generator, device=device, dtype=dtype)
+        clips_BVTHWC = torch.randn(shape_BVTHWC, generator=generator, device=device, dtype=self.clip_dtype)
         self._clips_BVTCHW = clips_BVTHWC.permute(0, 1, 2, 5, 3, 4)
 
     def __len__(self) -> int:

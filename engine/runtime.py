@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import sysconfig
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -24,36 +23,6 @@ from engine import apex, compile_table, distributed
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 logger = logging.getLogger(__name__)
-NO_GPU = ("Found no NVIDIA driver", "No CUDA GPUs are available", "Torch not compiled")  # how torch says just that
-
-
-def pick_device(runtime: Runtime) -> str:
-    """`cuda` or `cpu`, as asked for or as there is.
-
-    Raises ConfigError where there is no GPU that was asked for; and where there is one that torch cannot use, for want
-    of a newer driver or of NVIDIA's services: nobody means to train beside it on the CPU.
-    """
-    with warnings.catch_warnings(action="ignore"):  # that it cannot be used, said below
-        usable = torch.cuda.is_available()
-    if runtime.device != "cpu" and not usable:
-        reason = _why_no_gpu()
-        if runtime.device == "cuda":
-            raise ConfigError(f"runtime.device: cuda, but torch sees no GPU ({reason}); take auto or cpu")
-        if not reason.startswith(NO_GPU):
-            raise ConfigError(
-                f"runtime.device: there is a GPU, and torch, built for CUDA {torch.version.cuda}, cannot use it "
-                f"({reason}); mend that, or set it to cpu"
-            )
-    return host.pick_device(runtime.device)
-
-
-def _why_no_gpu() -> str:
-    """Return torch's reason for not seeing a GPU."""
-    try:
-        torch.cuda.init()
-    except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
-        return str(error).splitlines()[0]
-    return "it cannot tell why"
 
 
 def resolve(config: Config) -> Config:
@@ -61,7 +30,7 @@ def resolve(config: Config) -> Config:
     if left := config.left_to_data():
         raise ConfigError("\n".join(f"{key}: train.py chooses it from the data; set it here" for key in left))
     asked = config.runtime
-    device = pick_device(asked)
+    device = host.pick_device(asked.device)
     precision = host.pick_precision(device) if asked.precision == "auto" else asked.precision
     if precision == "fp16" and device == "cpu":
         logger.warning("runtime.precision: fp16 needs a GPU; computing in fp32")

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from configs.schema import Config
-from dali_pipes.device import clip_dtype
 from dali_pipes.errors import Unreadable
 from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.clip_maker import ClipMaker
@@ -22,11 +21,10 @@ class CpuRunner:
 
     slow_part = "the threads that decode and make clips"
 
-    def __init__(self, config: Config, plan: Plan, choice: Choice, threads: int):
-        half = clip_dtype(config.runtime.precision, torch.device("cpu")) == torch.float16
+    def __init__(self, config: Config, plan: Plan, choice: Choice, threads: int, dtype: torch.dtype):
         self.plan = plan
         self._ahead = config.runtime.prefetch
-        maker = ClipMaker(plan.size, config.clip.mean, config.clip.std, half=half)
+        maker = ClipMaker(plan.size, config.clip.mean, config.clip.std, half=dtype == torch.float16)
         self._feeder = Feeder(choice.catalog, choice.of_batch, threads, maker=maker)
         self._prepared = self._feeder.batches(plan, iter(()), 0)
 

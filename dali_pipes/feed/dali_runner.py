@@ -17,7 +17,6 @@ from nvidia.dali import Pipeline
 from torch import Tensor
 
 from configs.schema import Config
-from dali_pipes.device import clip_dtype
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.buffers import BufferPool
 from dali_pipes.feed.choice import Choice
@@ -35,12 +34,15 @@ _MEMORY = re.compile("out of memory|alloc")
 class GraphRunner:
     """Runs a plan: threads prepare its batches, some ahead, and the graph makes them into clips."""
 
-    def __init__(self, config: Config, plan: Plan, choice: Choice, device: torch.device, threads: int):
+    def __init__(
+        self, config: Config, plan: Plan, choice: Choice, device: torch.device, threads: int, dtype: torch.dtype
+    ):
         self.plan = plan
         self._config = config
         self._choice = choice
         self._device = device
         self._threads = threads
+        self._dtype = dtype
         buffers = BufferPool(pinned=device.type == "cuda")
         self._feeder = Feeder(choice.catalog, choice.of_batch, threads, buffers=buffers)
         self._prepared = self._feeder.batches(plan, iter(()), 0)
@@ -107,7 +109,7 @@ class GraphRunner:
             antialias=clip.antialias,
             mean=clip.mean,
             std=clip.std,
-            half=clip_dtype(self._config.runtime.precision, self._device) == torch.float16,
+            half=self._dtype == torch.float16,
             batch_size=batch,
             num_threads=min(self._threads, NVDEC_THREADS) if self._form.decoder == "mixed" else self._threads,
             device_id=(self._device.index or 0) if on_gpu else None,

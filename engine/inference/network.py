@@ -12,7 +12,7 @@ from torch import Tensor
 
 import configs
 from configs import Config, ConfigError
-from configs.schema import Runtime
+from dali_pipes.device import pick_device
 from engine import runtime
 from engine.inference.exported import OPENERS, ExportedNetwork, open_exported
 from engine.inference.metadata import NetworkInfo, sha256_of
@@ -68,7 +68,7 @@ def open_network(path: str, recipe: str | None = None, overrides: Sequence[str] 
 def _open_exported(path: str, overrides: Sequence[str]) -> Network:
     """Open a file of tools/export.py. Its precision is fixed in the file; inputs are fp32."""
     asked_device = configs.overridden(overrides).get("runtime.device", "auto")
-    exported = open_exported(path, runtime.pick_device(Runtime(device=asked_device)))
+    exported = open_exported(path, pick_device(asked_device))
     metadata = exported.metadata
     asked = configs.override(metadata.config, [*_HERE, *overrides, "runtime.precision=fp32"])
     for what, has, wanted in (

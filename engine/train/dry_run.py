@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from configs import Config
+from dali_pipes.device import pick_device
 from engine import distributed, runtime
 from engine.console import duration
 from engine.evaluation.evaluate import logits_of_views
@@ -28,7 +29,7 @@ STEPS = 2  # the first warms up, the second is timed
 
 def dry_run(config: Config, weights: str | None) -> None:
     """Open the lists, take two steps, score one batch, write a checkpoint and read it back."""
-    with distributed.processes(runtime.pick_device(config.runtime)), _with_lists(config, weights) as config:
+    with distributed.processes(pick_device(config.runtime.device)), _with_lists(config, weights) as config:
         config = runtime.resolve(config)
         with closing(training.build(config, weights=weights)) as run:
             seconds = _two_steps(run)

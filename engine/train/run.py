@@ -9,6 +9,7 @@ from functools import partial
 
 from configs import Config
 from dali_pipes import Loader
+from dali_pipes.device import pick_device
 from engine import distributed, loaders, logs, runtime, watch
 from engine.runs import report, run_folder
 from engine.runs.run_folder import RunFolder
@@ -39,7 +40,7 @@ def run(
     """
     if distributed.attempt():
         resume, fresh = True, False
-    with distributed.processes(runtime.pick_device(settings.runtime), settings.runtime.timeout) as watcher:
+    with distributed.processes(pick_device(settings.runtime.device), settings.runtime.timeout) as watcher:
         with distributed.explained():
             chosen = distributed.on_every_rank(
                 lambda: from_data.choose(settings, ranks=distributed.world_size(), weights=weights)

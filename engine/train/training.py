@@ -14,7 +14,6 @@ from torch import Tensor, nn
 import configs
 from configs import Config
 from dali_pipes import Batch, Loader
-from dali_pipes.device import clip_dtype
 from engine import distributed, loaders, runtime, watch
 from engine.classes import fit_classifier
 from engine.runs.environment import environment
@@ -178,7 +177,7 @@ def build(
         train_loader=train_loader,
         val_loader=val_loader,
     )
-    blank_BTCHW = _blank_clips(config, clips_at_once, device)
+    blank_BTCHW = _blank_clips(config, clips_at_once, train_loader.clip_dtype, device)
     distributed.fix_ddp_buckets(model, ddp_model, blank_BTCHW, training.step_settings.autocast)
     changes = training.restore(state) if state is not None else None
     for line in describe_start(training, changes):
@@ -237,8 +236,8 @@ def describe_rate(config: Config) -> str:
     return f"learning rate {rules.lr:g}{scaled}"
 
 
-def _blank_clips(config: Config, clips: int, device: torch.device) -> Tensor:
+def _blank_clips(config: Config, clips: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Zeros in the shape, type and memory layout of a training batch."""
     size = config.clip.size
-    blank_BTHWC = torch.zeros(clips, config.model.frames, size, size, 3, device=device)
-    return blank_BTHWC.to(clip_dtype(config.runtime.precision, device)).permute(0, 1, 4, 2, 3)
+    blank_BTHWC = torch.zeros(clips, config.model.frames, size, size, 3, dtype=dtype, device=device)
+    return blank_BTHWC.permute(0, 1, 4, 2, 3)

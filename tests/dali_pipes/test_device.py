@@ -9,9 +9,44 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from configs import ConfigError
 from dali_pipes import device as host
 from dali_pipes.batch import InUse
 from tests.support.paths import ROOT
+
+TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040). Please update it."
+NONE_HERE = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU."
+
+
+def without_gpu(monkeypatch, reason):
+    """torch as it is where it sees no GPU for this reason."""
+
+    def refuse():
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", refuse)
+
+
+def test_a_machine_without_a_gpu_computes_on_its_cpu(monkeypatch):
+    without_gpu(monkeypatch, NONE_HERE)
+    assert host.pick_device("auto") == "cpu"
+    with pytest.raises(ConfigError, match=r"runtime\.device: cuda, .* \(Found no NVIDIA driver"):
+        host.pick_device("cuda")
+
+
+def test_a_gpu_that_torch_cannot_use_is_no_reason_to_train_beside_it(monkeypatch):
+    without_gpu(monkeypatch, TOO_OLD)
+    with pytest.raises(
+        ConfigError, match=r"there is a GPU, and .* \(.*driver on your system is too old.*\); mend that"
+    ):
+        host.pick_device("auto")
+    assert host.pick_device("cpu") == "cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_torch_says_that_there_is_none_in_the_words_that_are_looked_for():
+    assert host._why_no_gpu().startswith(host._NO_GPU)
 
 
 @pytest.mark.parametrize(

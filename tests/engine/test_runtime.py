@@ -7,38 +7,9 @@ import pytest
 import torch
 
 from configs import ConfigError
-from configs.schema import Runtime
+from dali_pipes import device as host
 from engine import distributed, program, runtime
 from tests.support import tiny
-
-TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040). Please update it."
-NONE_HERE = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU."
-
-
-def without_gpu(monkeypatch, reason):
-    """torch as it is where it sees no GPU for this reason."""
-
-    def refuse():
-        raise RuntimeError(reason)
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "init", refuse)
-
-
-def test_a_machine_without_a_gpu_computes_on_its_cpu(monkeypatch):
-    without_gpu(monkeypatch, NONE_HERE)
-    assert runtime.pick_device(Runtime()) == "cpu"
-    with pytest.raises(ConfigError, match=r"runtime\.device: cuda, .* \(Found no NVIDIA driver"):
-        runtime.pick_device(Runtime(device="cuda"))
-
-
-def test_a_gpu_that_torch_cannot_use_is_no_reason_to_train_beside_it(monkeypatch):
-    without_gpu(monkeypatch, TOO_OLD)
-    with pytest.raises(
-        ConfigError, match=r"there is a GPU, and .* \(.*driver on your system is too old.*\); mend that"
-    ):
-        runtime.pick_device(Runtime())
-    assert runtime.pick_device(Runtime(device="cpu")) == "cpu"
 
 
 @pytest.mark.parametrize("usual", ["highest", "high"])
@@ -53,11 +24,6 @@ def test_fp32_can_be_exact_for_a_while_even_where_training_has_allowed_tf32(usua
         torch.export.export(torch.nn.Identity(), (torch.ones(1),))  # which reads them
     assert allowed() == before == (usual == "high", True)
     torch.set_float32_matmul_precision("highest")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_torch_says_that_there_is_none_in_the_words_that_are_looked_for():
-    assert runtime._why_no_gpu().startswith(runtime.NO_GPU)
 
 
 @pytest.mark.parametrize("local_rank, error", [(0, ConfigError), (1, distributed.PeerFailed)])
@@ -106,7 +72,7 @@ def bare_machine(monkeypatch):
 def test_kernels_that_cannot_be_compiled_are_refused_before_anything_is_built(
     monkeypatch, bare_machine, sections, setting
 ):
-    monkeypatch.setattr(runtime, "pick_device", lambda asked: "cuda")
+    monkeypatch.setattr(host, "pick_device", lambda asked: "cuda")
     tiny.config(model={"backbone": "resnet50"})
     with pytest.raises(ConfigError, match=f"{setting} needs a C compiler .* and Python's headers"):
         tiny.config(**{"model": {"backbone": "resnet50"}} | sections)

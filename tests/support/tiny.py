@@ -39,6 +39,7 @@ class RowLoader:
     def __init__(self, rows, batch, *, shard=None, train=True, views=1, bad=(), classes=3, frames=2, size=16):
         self.num_rows = self.num_videos = rows
         self.unreadable, self.class_names, self.slow_part = [], (), "the rows"
+        self.clip_dtype = torch.float32
         self.epochs = []  # (epoch, start) of each call
         self.rows = Rows(tuple(map(self.path, range(rows))), tuple(row % classes for row in range(rows)))
         self._batch, self._shard, self._train, self._bad, self._classes = (

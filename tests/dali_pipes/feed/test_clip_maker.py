@@ -86,7 +86,7 @@ def test_loaders_with_and_without_a_graph_give_the_same_clips(config, monkeypatc
     ours = read(config, split)
     monkeypatch.setattr(
         "dali_pipes.loader.CpuRunner",
-        lambda config, plan, choice, threads: GraphRunner(config, plan, choice, CPU, threads),
+        lambda config, plan, choice, threads, dtype: GraphRunner(config, plan, choice, CPU, threads, dtype),
     )
     for (clips, *rest), (graph_clips, *graph_rest) in zip(ours, read(config, split), strict=True):
         np.testing.assert_array_equal(rest, graph_rest)

@@ -52,7 +52,7 @@ def clips_of(config, catalog, batch, decoders=None):
     choice.of_batch = lambda number, row_B: [
         (decoders or {}).get(row, decoder) for row, decoder in zip(row_B.tolist(), chosen(number, row_B), strict=True)
     ]
-    runner = GraphRunner(config, plan, choice, CPU, 2)
+    runner = GraphRunner(config, plan, choice, CPU, 2, torch.float32)
     runner.begin(plan.places(0, 0))
     clips = {}
     while found := runner.next():
