@@ -115,7 +115,7 @@ class VideoLoader:
     @property
     def rows(self) -> Rows:
         """The rows of the list, with the labels that batches have."""
-        return Rows.of(self.catalog.listed_paths(), self._label_N.tolist())
+        return Rows.of(self.catalog.names(), self._label_N.tolist())
 
     @property
     def unreadable(self) -> list[Unreadable]:

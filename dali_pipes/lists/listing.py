@@ -23,7 +23,18 @@ from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.class_match import class_numbers
 from dali_pipes.lists.formats import FORMATS, format_of
-from dali_pipes.lists.formats.annotation import Annotation, Format, Places, Row, Source, read_text, refuse, split_name
+from dali_pipes.lists.formats.annotation import (
+    WHOLE,
+    Annotation,
+    Format,
+    Places,
+    Row,
+    Source,
+    Window,
+    read_text,
+    refuse,
+    split_name,
+)
 from dali_pipes.lists.formats.class_names import Numbers, asked_for
 from dali_pipes.lists.locate import Finder, inside
 
@@ -39,17 +50,30 @@ class Listing:
     confined_to: str  # no link may lead out of this folder; empty: any may
     paths: list[str]  # normalised; relative to `base`, or absolute
     label_N: np.ndarray  # int32
-    first_N: np.ndarray  # int64: the first row with the same path; its own number unless the row is a repetition
+    first_N: np.ndarray  # int64: the first row with the same path; its own number where none is before it
     class_names: tuple[str, ...]  # by label; empty where the list has only numbers
     format: str = "path_label"  # a key of dali_pipes.lists.formats.FORMATS
     num_frames_N: np.ndarray | None = None  # int32, as the list says; None unless it says it of every row
     frame_pattern: str = ""  # names of pictures, for rows that are folders of them; empty: no row may be one
+    window_N2: np.ndarray | None = None  # float64: start and end of each row's part; None: all rows are whole videos
     notes: tuple[str, ...] = ()  # messages for the user about how the list was read
 
     @cached_property
     def distinct(self) -> np.ndarray:
         """Rows that name a file for the first time: [D] int64."""
         return np.flatnonzero(self.first_N == np.arange(len(self.paths)))
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        """Rows that name a video, or a part of one, for the first time: int64, ascending. Others are repetitions."""
+        if self.window_N2 is None:
+            return self.distinct
+        _, first = np.unique(np.column_stack([self.first_N, self.window_N2]), axis=0, return_index=True)
+        return np.sort(first)
+
+    def window(self, row: int) -> Window:
+        """Return the part of its video that a row is about."""
+        return WHOLE if self.window_N2 is None else Window(*self.window_N2[row].tolist())
 
     def path(self, row: int) -> str:
         """Return the absolute path of a row's video."""
@@ -61,8 +85,9 @@ class Listing:
         digest = hashlib.sha256("\n".join([*self.paths, "", *self.class_names]).encode("utf-8", "surrogateescape"))
         digest.update(self.label_N.tobytes())
         digest.update(self.frame_pattern.encode())
-        if self.num_frames_N is not None:
-            digest.update(self.num_frames_N.tobytes())
+        for column in (self.num_frames_N, self.window_N2):
+            if column is not None:
+                digest.update(column.tobytes())
         return digest.hexdigest()
 
 
@@ -229,24 +254,27 @@ def _listing(source: str, format: str, rows: list[Row], class_names: tuple[str, 
     """Make the listing of rows. Raises DataError naming those that cannot be used."""
     paths, labels, first, used, problems = [], [], [], [], []
     row_of: dict[str, int] = {}
+    same_part: dict[tuple[str, Window], int] = {}
     numbers = Numbers(class_names)
     for row in rows:
         try:
             label = numbers.of(row.label) if isinstance(row.label, str) else row.label
             path = places.path(row)
-            same = row_of.setdefault(path, len(paths))
+            same = same_part.setdefault((path, row.window), len(paths))
             if same < len(paths) and labels[same] != label:
-                other = used[same]
-                raise ValueError(f"{path} has label {label} here and label {labels[same]} in line {other.line}")
+                part = "" if row.window == WHOLE else f" from {row.window}"
+                line = used[same].line
+                raise ValueError(f"{path}{part} has label {label} here and label {labels[same]} in line {line}")
         except ValueError as problem:
             problems.append(DataError(f"{row.file}:{row.line}", str(problem)))
             continue
         used.append(row)
         paths.append(path)
         labels.append(label)
-        first.append(same)
+        first.append(row_of.setdefault(path, len(first)))
     refuse(problems)
     num_frames_N = np.array([row.frames for row in used], np.int32)
+    has_windows = any(row.window != WHOLE for row in used)
     return Listing(
         source,
         places.base,
@@ -258,6 +286,7 @@ def _listing(source: str, format: str, rows: list[Row], class_names: tuple[str, 
         format,
         num_frames_N if num_frames_N.all() else None,
         places.frame_pattern,
+        np.array([row.window for row in used], np.float64) if has_windows else None,
         (*_notes(places.respelled), *_encoding_notes(paths)),
     )
 

@@ -42,7 +42,7 @@ def divide(listing: Listing, groups: Sequence[str], held_out: float, seed: int) 
     be empty.
     """
     members = defaultdict(list)
-    for row in listing.distinct.tolist():
+    for row in listing.samples.tolist():
         members[groups[row]].append(row)
     names = sorted(members, key=lambda name: _rank(name, seed))
     classes = {name: Counter(listing.label_N[members[name]].tolist()) for name in names}
@@ -88,7 +88,7 @@ def divided_recordings(listing: Listing, sides: dict[str, list[int]]) -> list[tu
 
     Stems that a quarter of the list shares are left out: they name the set.
     """
-    stems = Counter(_stem(listing.paths[row]) for row in listing.distinct.tolist())
+    stems = Counter(_stem(listing.paths[row]) for row in listing.samples.tolist())
     train = {_stem(listing.paths[row]): listing.paths[row] for row in sides["train"]}
     pairs = ((train.get(stem), path) for stem, path in _with_stems(listing, sides["val"]) if _tells(stem, stems))
     return [(first, second) for first, second in pairs if first]

@@ -6,46 +6,63 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import FORMATS, format_of
-from dali_pipes.lists.formats.annotation import Row, Source, decoded
+from dali_pipes.lists.formats.annotation import WHOLE, Row, Source, Window, decoded
 from dali_pipes.lists.formats.class_names import parse_class_names
 from dali_pipes.lists.listing import Listing
 
 CLASSES = "classes.txt"
 
 
-def list_text(file: Path, rows: Iterable[tuple[str, int, int]]) -> str:
-    """Return the text of a list with rows of (path, frames, label); 0 frames are not written.
+class ListedRow(NamedTuple):
+    """A row of a list to write."""
+
+    path: str
+    frames: int  # 0 is not written
+    label: int
+    window: Window = WHOLE
+
+    def as_json(self) -> dict:
+        """Return the keys of a line of JSON."""
+        keys = {"path": self.path, "label": self.label}
+        keys |= {"frames": self.frames} if self.frames else {}
+        keys |= {"start": self.window.start} if self.window.start else {}
+        return keys | ({"end": self.window.end} if self.window.end != WHOLE.end else {})
+
+
+def list_text(file: Path, rows: Iterable[ListedRow]) -> str:
+    """Return the text of a list.
 
     Rows are `path label` or `path frames label` lines, as in other projects. If such lines would not be read back
-    exactly, for instance because a name holds a line break, rows are JSON objects, one a line.
+    exactly, because a name holds a line break or a row is about a part of a video, rows are JSON objects, one a line.
     """
     rows = list(rows)
-    plain = as_lines(f"{path} {f'{frames} ' if frames else ''}{label}" for path, frames, label in rows)
-    if _read_back(file, plain) == rows:
-        return plain
-    keys = [{"path": path, "label": label, **({"frames": frames} if frames else {})} for path, frames, label in rows]
-    return as_json_lines(keys)
+    plain = as_lines(f"{row.path} {f'{row.frames} ' if row.frames else ''}{row.label}" for row in rows)
+    return plain if _read_back(file, plain) == rows else as_json_lines(row.as_json() for row in rows)
 
 
-def _read_back(file: Path, text: str) -> list[tuple[str, int, int]] | None:
+def _read_back(file: Path, text: str) -> list[ListedRow] | None:
     """Return the rows that a list of this text would have, or None if it could not be read."""
     try:
         source = Source(os.path.abspath(file), decoded(text.encode("utf-8", "surrogateescape")))
         rows: list[Row] = FORMATS[format_of(source, "auto")].read(source).rows
     except DataError:
         return None
-    return [(row.path, row.frames, row.label) for row in rows]
+    return [ListedRow(row.path, row.frames, row.label, row.window) for row in rows]
 
 
-def rows_of(listing: Listing, rows: Iterable[int]) -> list[tuple[str, int, int]]:
-    """Return (path, frames, label) of some rows of a listing; 0 frames if the list does not give them."""
+def rows_of(listing: Listing, rows: Iterable[int]) -> list[ListedRow]:
+    """Return some rows of a listing, with 0 frames if the list does not give them."""
     frames_N = np.zeros(len(listing.paths), int) if listing.num_frames_N is None else listing.num_frames_N
-    return [(listing.paths[row], int(frames_N[row]), int(listing.label_N[row])) for row in rows]
+    return [
+        ListedRow(listing.paths[row], int(frames_N[row]), int(listing.label_N[row]), listing.window(row))
+        for row in rows
+    ]
 
 
 def classes_text(names: Iterable[str]) -> str:

@@ -32,6 +32,7 @@ from dali_pipes.progress import watched
 from dali_pipes.scan import summary
 from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
 from dali_pipes.scan.journal import Journal
+from dali_pipes.scan.parts import Parts, find_parts
 from dali_pipes.scan.probe import reader
 from dali_pipes.scan.processes import Call, Failure, call_all
 from dali_pipes.scan.request import CHECKS, ScanRequest, probe_path
@@ -160,7 +161,8 @@ def _scan(folder: Path, request: ScanRequest, known: Catalog | None, workers: in
             numbers = range(len(request.listing.distinct))
             todo = [number for number in numbers if entry(number) is None]
             _probe_all(request, todo, journal, workers or usable_cores())
-            _publish(folder, request.listing, map(entry, numbers))
+            parts = find_parts(request.listing, lambda number: entry(number).outcome, workers or usable_cores())
+            _publish(folder, request.listing, map(entry, numbers), parts)
         journal.remove()
     except (OSError, sqlite3.Error) as error:
         raise DataError(
@@ -179,7 +181,7 @@ def _known_results(request: ScanRequest, known: Catalog | None, journal: Journal
         size, mtime_ns = int(request.files.size_D[number]), int(request.files.mtime_ns_D[number])
         row = row_of.get(request.listing.paths[request.listing.distinct[number]])
         if row is not None and request.is_answered_by(known, row, number):
-            outcome = known.video(row) if known.frames_N[row] else known.reason(row)
+            outcome = known.video(row) if known.file_frames_N[row] else known.reason(row)
             return Entry(size, mtime_ns, int(known.check_N[row]), outcome)
         return journal.find(request.journal_key(number), size, mtime_ns, request.check)
 
@@ -198,9 +200,9 @@ def _probe_all(request: ScanRequest, todo: list[int], journal: Journal, most_wor
         journal.add(request.journal_key(number), entry)
 
 
-def _publish(folder: Path, listing: Listing, entries: Iterable[Entry]) -> None:
+def _publish(folder: Path, listing: Listing, entries: Iterable[Entry], parts: Parts | None) -> None:
     """Write quarantine and catalogue. The catalogue comes last: if it exists, the scan is complete."""
     unfinished = folder / f"{CATALOG}.unfinished"
-    write_catalog(unfinished, listing, entries, reader())
+    write_catalog(unfinished, listing, entries, reader(), parts)
     summary.write_quarantine(folder, Catalog(unfinished))
     os.replace(unfinished, folder / CATALOG)

@@ -27,6 +27,7 @@ import numpy as np
 
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.lists.listing import Listing
+from dali_pipes.scan.parts import Parts
 from dali_pipes.video.packet_table import PACKET, Access, Video
 
 MAGIC = b"VIDCAT03"  # the number rises when the format changes
@@ -87,7 +88,10 @@ class Catalog:
         self._array = {name: self._view(*place) for name, place in footer["arrays"].items()}
         self.label_N = self._array["label"]
         self.first_N = self._array["first"]  # the first row with the same path
-        self.frames_N, self.width_N, self.height_N = (self._array[name] for name in ("frames", "width", "height"))
+        self.width_N, self.height_N = self._array["width"], self._array["height"]
+        self.file_frames_N = self._array["frames"]  # of the file; 0 if it is unreadable
+        self.frames_N = self._array.get("part_frames", self.file_frames_N)  # of the row's part; 0 if it is unusable
+        self.window_N2 = self._array["window"].reshape(-1, 2) if "window" in self._array else None  # as in `Listing`
         self.fps_N = self._array["fps"]
         self.orientation_N = self._array["orientation"]
         self.size_N, self.mtime_ns_N, self.check_N = (self._array[name] for name in ("size", "mtime_ns", "check"))
@@ -104,8 +108,13 @@ class Catalog:
         return Catalog, (self.file,)
 
     @cached_property
+    def first_frame_N(self) -> np.ndarray:
+        """The first frame of each row's part of its video: [N] int32, zeros for lists of whole videos."""
+        return self._array.get("part_first", np.zeros(len(self), np.int32))
+
+    @cached_property
     def usable(self) -> np.ndarray:
-        """The rows of readable videos: [U] int64, ascending."""
+        """The rows of readable videos, or parts of videos: [U] int64, ascending."""
         return np.flatnonzero(self.frames_N)
 
     @cached_property
@@ -117,16 +126,19 @@ class Catalog:
 
     def reason(self, row: int) -> str:
         """Return the reason for which a row is unreadable."""
-        return self._reasons[str(self.first_N[row])]
+        return self._reasons.get(str(row)) or self._reasons[str(self.first_N[row])]
 
     def listed_path(self, row: int) -> str:
         """Return a row's path as in the list: relative to `base`, or absolute."""
         return os.fsdecode(self._bytes("path", row))
 
-    def listed_paths(self) -> list[str]:
-        """Return the paths of all rows, as `listed_path` does of one."""
+    def names(self) -> list[str]:
+        """Return what all rows are about: paths as `listed_path` has them, with `#t=START,END` after those of parts."""
         text, ends = self._array["path"].tobytes(), self._array["path_end"].tolist()
-        return [os.fsdecode(text[start:end]) for start, end in pairwise([0, *ends])]
+        paths = [os.fsdecode(text[start:end]) for start, end in pairwise([0, *ends])]
+        if self.window_N2 is None:
+            return paths
+        return [f"{path}#t={start},{end}" for path, (start, end) in zip(paths, self.window_N2.tolist(), strict=True)]
 
     def path(self, row: int) -> str:
         """Return the absolute path of a row's video."""
@@ -139,7 +151,7 @@ class Catalog:
             path=self.path(row),
             width=int(self.width_N[row]),
             height=int(self.height_N[row]),
-            frames=int(self.frames_N[row]),
+            frames=int(self.file_frames_N[row]),
             fps=float(array["fps"][row]),
             codec=self._codecs[array["codec"][row]],
             access=_ACCESS[array["access"][row]],
@@ -195,17 +207,21 @@ class Catalog:
         return _checksum(self.file, start, end) == checksum
 
 
-def write_catalog(file: Path, listing: Listing, entries: Iterable[Entry], reader: str) -> None:
+def write_catalog(
+    file: Path, listing: Listing, entries: Iterable[Entry], reader: str, parts: Parts | None = None
+) -> None:
     """Write the catalogue of a list from one entry for each row of `listing.distinct`, in that order.
 
-    `reader`: the version that scanned the files, see `probe.reader`.
+    `reader`: the version that scanned the files, see `probe.reader`. `parts`: the frames of rows that are about parts.
     """
     with open(file, "wb") as out:
         out.write(bytes(_HEADER.size))
         files, texts, descriptions = _write_packets(out, listing.distinct, entries)
         places = {"packet": (_HEADER.size, int(files["packet_end"].max(initial=0)), "packet")}
         columns_start = _pad(out)
-        for name, array in _columns(listing, files, descriptions).items():
+        if parts:
+            texts["reasons"] |= parts.reasons
+        for name, array in _columns(listing, files, descriptions, parts).items():
             places[name] = (_pad(out), len(array), array.dtype.str)
             out.write(array.tobytes())
         footer_start = _pad(out)
@@ -243,10 +259,16 @@ def _write_packets(out: BinaryIO, distinct: np.ndarray, entries: Iterable[Entry]
     return files, {"codecs": list(codecs), "reasons": reasons}, list(descriptions)
 
 
-def _columns(listing: Listing, files: np.ndarray, descriptions: list[bytes]) -> dict[str, np.ndarray]:
+def _columns(
+    listing: Listing, files: np.ndarray, descriptions: list[bytes], parts: Parts | None
+) -> dict[str, np.ndarray]:
     """Make every array of the file except the packets. Repeated rows take the values of the first."""
     row_N = np.searchsorted(listing.distinct, listing.first_N)
+    of_parts = {}
+    if parts:
+        of_parts = {"part_first": parts.first_N, "part_frames": parts.frames_N, "window": listing.window_N2.ravel()}
     return {
+        **of_parts,
         "label": listing.label_N,
         "first": listing.first_N,
         **{name: files[name][row_N] for name in _FILE.names},

@@ -60,9 +60,9 @@ class FrameFolders:
         return f"{path}/{self.pattern} {frames}"
 
     def is_answered_by(self, catalog: Catalog, row: int, frames: int) -> bool:
-        if not catalog.frames_N[row]:  # a catalogue does not keep the arguments that led to a refusal
+        if not catalog.file_frames_N[row]:  # a catalogue does not keep the arguments that led to a refusal
             return False
-        return catalog.video(row).description.decode() == self.pattern and frames in (0, catalog.frames_N[row])
+        return catalog.video(row).description.decode() == self.pattern and frames in (0, catalog.file_frames_N[row])
 
 
 def probe_path(path: str, check: Check, *of_folder) -> Video:

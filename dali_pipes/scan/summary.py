@@ -16,12 +16,14 @@ from dali_pipes.video.packet_table import KEYFRAME, Video
 
 QUARANTINE = "quarantine.jsonl"
 SHOWN_FILES = 5
+_END_TOLERANCE = 0.5  # seconds by which a part may end after its video before it is said
 _SAMPLE = 1000  # videos whose packets are looked at for the summary
 
 
 def bad_files(catalog: Catalog) -> list[Unreadable]:
-    """List each file that cannot be read once, at the first row that names it."""
-    return [bad for bad in catalog.unreadable if catalog.first_N[bad.row] == bad.row]
+    """List each file that cannot be read once, at the first row that names it; and parts that readable files lack."""
+    is_first_N = catalog.first_N == np.arange(len(catalog))
+    return [bad for bad in catalog.unreadable if is_first_N[bad.row] or catalog.file_frames_N[bad.row]]
 
 
 def write_quarantine(folder: Path, catalog: Catalog) -> None:
@@ -41,15 +43,46 @@ def write_quarantine(folder: Path, catalog: Catalog) -> None:
 def summary(catalog: Catalog, scanned: int, seconds: float) -> str:
     """Describe the set in one line. `scanned` files were read for it, in `seconds`."""
     total, bad = _distinct(catalog), len(bad_files(catalog))
+    bad_parts = sum(bool(catalog.file_frames_N[file.row]) for file in bad_files(catalog))
     videos = f"{total} video{'s' * (total != 1)}"
     done = f"scanned {scanned} of {videos}" if scanned < total else f"scanned {videos}"
     line = f"{done} in {seconds:.1f} s" if scanned else f"{videos}, none new or changed"
-    line += f": {total - bad} readable"
+    line += f": {total - bad + bad_parts} readable"
     if bad:
         line += f", {bad} quarantined (see {catalog.file.with_name(QUARANTINE)})"
-    if len(catalog) > total:
+    if catalog.window_N2 is not None:
+        line += f"; {_parts(catalog)}"
+    elif len(catalog) > total:
         line += f", {len(catalog) - total} rows repeat others"
     return f"{line}; {_shape(catalog)}" if len(catalog.usable) else line
+
+
+def _parts(catalog: Catalog) -> str:
+    """Describe the parts of videos that the rows of a list are about."""
+    rows = catalog.usable
+    line = f"{len(rows)} of {len(catalog)} parts of videos usable"
+    if len(rows):
+        frames_U, file_frames_U, fps_U = catalog.frames_N[rows], catalog.file_frames_N[rows], catalog.fps_N[rows]
+        line += f", the shortest of {frames_U.min()} frames"
+        end_U = catalog.window_N2[rows, 1]
+        late = np.isfinite(end_U) & (end_U > file_frames_U / np.maximum(fps_U, 1e-6) + _END_TOLERANCE)
+        line += f", {late.sum()} end with their video, before the listed end" if late.any() else ""
+        clashes = _overlaps(catalog)
+        line += f", {clashes} overlap a part of another class" if clashes else ""
+    return line
+
+
+def _overlaps(catalog: Catalog) -> int:
+    """Count the parts that begin inside an earlier part of the same video that has another label."""
+    rows = catalog.usable
+    order = np.lexsort([catalog.first_frame_N[rows], catalog.first_N[rows]])
+    columns = catalog.first_N, catalog.label_N, catalog.first_frame_N, catalog.frames_N
+    clashes, file, running = 0, -1, []  # parts (label, end) of the file that have not ended yet
+    for first_row, label, start, frames in zip(*(column[rows[order]].tolist() for column in columns), strict=True):
+        running = [part for part in running if part[1] > start] if first_row == file else []
+        clashes += any(other != label for other, _ in running)
+        file, running = first_row, [*running, (label, start + frames)]
+    return clashes
 
 
 def _shape(catalog: Catalog) -> str:
@@ -73,7 +106,8 @@ def keyframe_interval(video: Video) -> float:
 
 def check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> None:
     """Raise DataError if more than a fraction of the files cannot be read, or none can."""
-    total, bad = _distinct(catalog), bad_files(catalog)
+    bad = bad_files(catalog)
+    total = _distinct(catalog) if catalog.window_N2 is None else len(catalog)
     if len(bad) == total and all(file.reason == NO_SUCH_FILE for file in bad):
         cause = (
             f"data.root={root} is probably wrong" if root else "set data.root to the folder that their paths start in"

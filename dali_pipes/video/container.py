@@ -108,6 +108,7 @@ def _reason(error: av.FFmpegError) -> str:
 
 
 USUAL_FPS = 25.0  # assumed if a file has no frame rate
+ROUNDING = 1e-6  # seconds
 
 
 def frame_times(video: Video) -> np.ndarray:
@@ -123,6 +124,11 @@ def frame_times(video: Video) -> np.ndarray:
         if (np.diff(time_F) > 0).all():
             return time_F - time_F[0]
     return np.arange(video.frames) / (video.fps or USUAL_FPS)
+
+
+def frames_between(time_F: np.ndarray, start_W: np.ndarray, end_W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first frame of each window, and the frame after its last: those shown from start on, before end."""
+    return time_F.searchsorted(start_W - ROUNDING), time_F.searchsorted(end_W - ROUNDING)
 
 
 def duration(time_F: np.ndarray, fps: float) -> float:

@@ -15,6 +15,7 @@ from configs.schema import Config
 from dali_pipes.batch import Shard
 from dali_pipes.errors import DataError
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.video.container import ROUNDING, frames_between
 from dali_pipes.video.orientation import TRANSPOSED
 from dali_pipes.views import draw, frames, randomness
 from dali_pipes.views.draw import Views
@@ -84,15 +85,17 @@ class TrainPlan:
         row_B = randomness.permute(self.config.train.seed, epoch, position_B, len(self.catalog))
         row_B = np.where(self.catalog.frames_N[row_B] > 0, row_B, -1)
         drawn = draw.train_views(self.config, epoch, position_B, row_B, *shapes(self.catalog, row_B))
+        drawn = _in_parts(self.catalog, drawn)
         return self._snapped(drawn) if self.config.clip.snap else drawn
 
     def _snapped(self, drawn: Views) -> Views:
         """Move the frames towards keyframes. Folders and videos read whole or shorter than a clip keep theirs."""
-        videos = {place: self.catalog.video(row) for place, row in enumerate(drawn.row_B.tolist()) if row >= 0}
+        rows = drawn.row_B
+        videos = {place: self.catalog.video(row) for place, row in enumerate(rows.tolist()) if row >= 0}
         places = [
             place
             for place, video in videos.items()
-            if video.access not in ("whole", "frames") and video.frames >= self.frames
+            if video.access not in ("whole", "frames") and self.catalog.frames_N[rows[place]] >= self.frames
         ]
         if not places:
             return drawn
@@ -100,7 +103,8 @@ class TrainPlan:
         frames_BVT[places, 0] = frames.towards_keyframes(
             [videos[place] for place in places],
             drawn.frames_BVT[places, 0],
-            frames.segment_starts(self.catalog.frames_N[drawn.row_B[places]], self.frames),
+            frames.segment_starts(self.catalog.frames_N[rows[places]], self.frames)
+            + self.catalog.first_frame_N[rows[places], None],
             self.config.clip.snap,
         )
         return replace(drawn, frames_BVT=frames_BVT)
@@ -160,22 +164,29 @@ class EvalPlan:
         usable = self.catalog.usable[first : first + self.batch]
         row_B = np.full(self.batch, -1)
         row_B[: len(usable)] = usable
-        return draw.eval_views(self.config, row_B, *shapes(self.catalog, row_B))
+        return _in_parts(self.catalog, draw.eval_views(self.config, row_B, *shapes(self.catalog, row_B)))
 
 
 Plan = TrainPlan | EvalPlan
 
 
 def shapes(catalog: Catalog, row_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Look up frames, width and height of each video, upright; of a padding row, those of another, never used."""
+    """Look up frames, width and height of each row's part of its video, upright; of a padding row, those of another,
+    never used.
+    """
     width_B, height_B = catalog.width_N[row_B], catalog.height_N[row_B]
     on_side_B = catalog.orientation_N[row_B] & TRANSPOSED != 0
     return catalog.frames_N[row_B], np.where(on_side_B, height_B, width_B), np.where(on_side_B, width_B, height_B)
 
 
+def _in_parts(catalog: Catalog, drawn: Views) -> Views:
+    """Number the frames of views from the start of each video, instead of that of the row's part of it."""
+    first_B = np.where(drawn.row_B < 0, 0, catalog.first_frame_N[drawn.row_B])
+    return replace(drawn, frames_BVT=drawn.frames_BVT + first_B[:, None, None]) if first_B.any() else drawn
+
+
 BATCH_BYTES = 256 << 20  # of decoded frames in a batch; some six batches are under way at once
 CHUNK = 64  # frames of a stream that are decoded together
-_ROUNDING = 1e-6  # seconds
 
 
 class Window(NamedTuple):
@@ -187,8 +198,9 @@ class Window(NamedTuple):
 
 
 def whole(catalog: Catalog) -> list[Window]:
-    """Make one window of each readable video."""
-    return [Window(row, 0, int(catalog.frames_N[row])) for row in catalog.usable.tolist()]
+    """Make one window of each readable row: its part of a video, or the whole."""
+    rows = catalog.usable
+    return list(map(Window, rows.tolist(), catalog.first_frame_N[rows].tolist(), catalog.frames_N[rows].tolist()))
 
 
 def sliding(row: int, time_F: np.ndarray, end: float, seconds: float, stride: float) -> list[Window]:
@@ -197,11 +209,10 @@ def sliding(row: int, time_F: np.ndarray, end: float, seconds: float, stride: fl
     `time_F`: when each frame is shown. A video that is not longer than a window is one window.
     """
     last_start = max(end - seconds, 0.0)
-    start_W = np.arange(0, last_start + _ROUNDING, stride)
-    if start_W[-1] < last_start - _ROUNDING:
+    start_W = np.arange(0, last_start + ROUNDING, stride)
+    if start_W[-1] < last_start - ROUNDING:
         start_W = np.append(start_W, last_start)
-    first_W = time_F.searchsorted(start_W - _ROUNDING)
-    after_W = time_F.searchsorted(start_W + seconds - _ROUNDING)
+    first_W, after_W = frames_between(time_F, start_W, start_W + seconds)
     pairs = zip(first_W.tolist(), after_W.tolist(), strict=True)
     return [Window(row, first, after - first) for first, after in pairs if after > first]
 
@@ -265,7 +276,8 @@ class FramePlan(EvalPlan):
     @property
     def numbers(self) -> range:
         """List the frames that are fed."""
-        return range(0, int(self.catalog.frames_N[self.row]), self.every)
+        first = int(self.catalog.first_frame_N[self.row])
+        return range(first, first + int(self.catalog.frames_N[self.row]), self.every)
 
     def at(self, step: int) -> range:
         """Return the frames of a step: the first ones of its clip. The last clip repeats its last frame."""

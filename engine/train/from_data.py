@@ -65,7 +65,7 @@ def choose(config: Config, *, ranks: int, weights: str | None = None, folder: Pa
         )
     config = _named(config)
     listing = read_list(config.data.train, config.data)
-    rows: Sequence[int] = listing.distinct.tolist()
+    rows: Sequence[int] = listing.samples.tolist()
     texts: dict[Path, str] = {}
     notes: list[str] = []
     if config.data.val == "auto":

@@ -24,11 +24,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from errno import ENOSPC
+from fractions import Fraction
 from pathlib import Path
 
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
-from dali_pipes.lists.writing import as_json_lines
+from dali_pipes.lists.formats.annotation import WHOLE, Window
+from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
 from dali_pipes.progress import watched
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
@@ -38,10 +40,11 @@ from engine.locks import InUse, take_lock
 from engine.outputs import RECORD, Outputs, add_force_argument
 from tools.data.arguments import add_dataset_arguments, datasets
 from tools.data.conversion_files import LOCK, FinishedResults, list_name, refuse_conflicts, result_names
-from tools.data.write_lists import by_split, classes_text, list_text, source_file
+from tools.data.write_lists import by_split, source_file
 
 DONE, LEFT_OUT, UNFINISHED = "done.jsonl", "left_out.jsonl", ".unfinished-"
 logger = logging.getLogger(__name__)
+HALF = Fraction(1, 2)
 SECONDS = 60.0  # after which a conversion hangs, and one more for each frame
 
 
@@ -55,6 +58,7 @@ class Conversion:
     suffix: str  # of the results; empty for folders
     frames: Callable[[dict], int] = lambda record: 0  # record → number of frames for the new list; 0: not written
     reading: tuple[str, ...] = ()  # settings for a recipe that reads the results
+    rate: Callable[[Video], Fraction] | None = None  # source → frames per second of the result; None: it has no times
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,17 @@ def convert_all(
 ) -> Outcome:
     """Convert every readable video of these lists into the tree at `out`.
 
-    Raises ConfigError if a file is in the way, DataError if no video can be converted, or the disk is full.
+    Raises ConfigError if a file is in the way, DataError if no video can be converted, the disk is full, or the lists
+    are about parts of videos and results have no times.
     """
+    for catalog in catalogs:
+        if catalog.window_N2 is not None and conversion.rate is None:
+            raise DataError(catalog.source, "is about parts of videos; make files of them first, by prepare.py cut")
     lists = {catalog.source: out / list_name(catalog.source) for catalog in catalogs}
     results = result_names(catalogs, conversion.suffix)
-    reasons = {bad.path: bad.reason for catalog in catalogs for bad in catalog.unreadable}
+    reasons = {
+        bad.path: bad.reason for catalog in catalogs for bad in catalog.unreadable if not catalog.file_frames_N[bad.row]
+    }
     row_of = {catalog.path(row): (catalog, row) for catalog in catalogs for row in catalog.usable.tolist()}
     outputs = Outputs([*results, *map(source_file, lists), *more_sources], force)
     with _workplace(out) as unfinished:
@@ -105,7 +115,9 @@ def convert_all(
     if not records:
         raise DataError(out, f"none of the {len(results)} videos can be converted; see {out / LEFT_OUT}")
     new_rows = {path: (results[path], conversion.frames(record)) for path, record in records.items()}
-    outputs.write({file: text for c in catalogs for file, text in _list_texts(c, lists[c.source], new_rows)})
+    outputs.write(
+        {file: text for c in catalogs for file, text in _list_texts(c, lists[c.source], new_rows, conversion)}
+    )
     return Outcome(list(records.values()), left_out, sum(path in records for path in todo), list(lists.values()))
 
 
@@ -154,12 +166,28 @@ def _run(
         yield path, made if isinstance(made, Failure) else {**made, "at": at}
 
 
-def _list_texts(catalog: Catalog, new: Path, new_rows: dict[str, tuple[str, int]]) -> Iterator[tuple[Path, str]]:
+def _list_texts(
+    catalog: Catalog, new: Path, new_rows: dict[str, tuple[str, int]], conversion: Conversion
+) -> Iterator[tuple[Path, str]]:
     """Yield the file and text of a list with (path, frames) of results, in the same order, and of its class names."""
-    rows = [(catalog.path(row), int(catalog.label_N[row])) for row in range(len(catalog))]
-    yield new, list_text(new, [(*new_rows[path], label) for path, label in rows if path in new_rows])
+    rows = [(row, new_rows.get(catalog.path(row))) for row in catalog.usable.tolist()]
+    listed = [
+        ListedRow(*found, int(catalog.label_N[row]), _new_window(catalog, row, conversion))
+        for row, found in rows
+        if found
+    ]
+    yield new, list_text(new, listed)
     if catalog.class_names:
         yield _classes_file(new), classes_text(catalog.class_names)
+
+
+def _new_window(catalog: Catalog, row: int, conversion: Conversion) -> Window:
+    """Return the part of a result that has the frames of the row's part; its edges lie between frames."""
+    if catalog.window_N2 is None or Window(*catalog.window_N2[row]) == WHOLE:
+        return WHOLE
+    rate = conversion.rate(catalog.video(row))
+    first, frames = int(catalog.first_frame_N[row]), int(catalog.frames_N[row])
+    return Window(float(max(first - HALF, Fraction(0)) / rate), float((first + frames - HALF) / rate))
 
 
 def _classes_file(new: Path) -> Path:
@@ -167,9 +195,11 @@ def _classes_file(new: Path) -> Path:
 
 
 def _left_out(catalog: Catalog, reasons: dict[str, str]) -> Iterator[dict]:
+    lost = {bad.row: bad.reason for bad in catalog.unreadable}  # also parts that a readable file lacks
     for row in range(len(catalog)):
-        if (path := catalog.path(row)) in reasons:
-            yield {"path": path, "label": int(catalog.label_N[row]), "reason": reasons[path]}
+        path = catalog.path(row)
+        if reason := lost.get(row) or reasons.get(path):
+            yield {"path": path, "label": int(catalog.label_N[row]), "reason": reason}
 
 
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:

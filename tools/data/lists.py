@@ -104,8 +104,10 @@ def look(sources: list[str], data: Data) -> list[Split]:
 def left_out(listing: Listing) -> dict[int, str]:
     """Return the rows that cannot be written to a list, with the reasons."""
     problems = file_status.look(listing).problems
-    reasons = {row: REPEATED for row, first in enumerate(listing.first_N.tolist()) if row != first}
-    reasons |= {int(listing.distinct[number]): problem for number, problem in problems.items()}
+    reasons = dict.fromkeys(set(range(len(listing.paths))) - set(listing.samples.tolist()), REPEATED)
+    by_file = {int(listing.distinct[number]): problem for number, problem in problems.items()}
+    firsts = listing.first_N.tolist()
+    reasons |= {row: by_file[firsts[row]] for row in listing.samples.tolist() if firsts[row] in by_file}
     return dict(sorted(reasons.items()))
 
 

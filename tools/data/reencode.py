@@ -72,7 +72,7 @@ def write_video(video: Video, target: str, settings: dict) -> dict:
     Raises DataError if a frame of the source is damaged, or the verification fails.
     """
     settings = Settings(**settings)
-    rate = Fraction(video.fps).limit_denominator(1001) or Fraction(30)
+    rate = frame_rate(video)
     frames = upright.decoded(video.path)
     first = next(frames, None)
     if first is None:
@@ -95,6 +95,11 @@ def write_video(video: Video, target: str, settings: dict) -> dict:
         "bytes": os.path.getsize(target),
         "changes": list(_changes(first, times)),
     }
+
+
+def frame_rate(video: Video) -> Fraction:
+    """Return the frames per second of the transcoded video."""
+    return Fraction(video.fps).limit_denominator(1001) or Fraction(30)
 
 
 @contextmanager

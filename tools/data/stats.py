@@ -36,8 +36,9 @@ def survey(catalog: Catalog, clip_frames: int) -> Iterator[tuple[str, str]]:
     videos = [catalog.video(row) for row in _spread(rows, PACKETS_OF)]
     yield "classes", _classes(catalog)
     yield "frames", quantiles(catalog.frames_N[rows])
-    if seconds := [video.frames / video.fps for video in videos if video.fps]:
-        yield "seconds", quantiles(seconds)
+    timed = rows[catalog.fps_N[rows] > 0]
+    if len(timed):
+        yield "seconds", quantiles(catalog.frames_N[timed] / catalog.fps_N[timed])
     yield "codecs", _shares(catalog.codecs())
     sizes = Counter(zip(catalog.width_N[rows].tolist(), catalog.height_N[rows].tolist(), strict=True))
     yield "pictures", _shares({f"{width}x{height}": count for (width, height), count in sizes.items()})

@@ -39,14 +39,14 @@ def run(arguments: argparse.Namespace) -> None:
         chosen[name_of(source)] = listing, choose(listing, arguments.per_class, arguments.seed)
     words = write_lists(arguments.out, chosen, command_outputs(arguments, arguments.sources))
     for name, (listing, rows) in chosen.items():
-        print(f"{arguments.out / name}.list: {len(rows)} of {len(listing.distinct)} videos")
+        print(f"{arguments.out / name}.list: {len(rows)} of {len(listing.samples)} videos")
     print(f"for a recipe: {words}")
 
 
 def choose(listing: Listing, per_class: int, seed: int) -> list[int]:
     """Choose up to `per_class` rows of every class, in the order of the list, which does not change the choice."""
     rows_of = defaultdict(list)
-    for row in sorted(listing.distinct.tolist(), key=listing.paths.__getitem__):
+    for row in sorted(listing.samples.tolist(), key=listing.paths.__getitem__):
         rows_of[int(listing.label_N[row])].append(row)
     chance = random.Random(seed)
     return sorted(row for _, rows in sorted(rows_of.items()) for row in chance.sample(rows, min(per_class, len(rows))))

@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from configs import ConfigError
 from tools.data.convert import Conversion, add_conversion_arguments, convert_datasets
-from tools.data.reencode import ENCODERS, Settings, write_video
+from tools.data.reencode import ENCODERS, Settings, frame_rate, write_video
 
 _QUALITIES = ", ".join(f"{codec} {encoder.quality}" for codec, encoder in ENCODERS.items())
 
@@ -31,4 +31,4 @@ def run(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is too small; 1 is the least")
     crf = ENCODERS[arguments.codec].quality if arguments.crf is None else arguments.crf
     settings = Settings(arguments.codec, arguments.short_side, arguments.upscale, arguments.gop, crf)
-    convert_datasets(arguments, Conversion(write_video, asdict(settings), ".mp4"))
+    convert_datasets(arguments, Conversion(write_video, asdict(settings), ".mp4", rate=frame_rate))

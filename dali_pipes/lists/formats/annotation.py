@@ -6,6 +6,7 @@ its classes, else as names. It looks at no video and at no folder of videos.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import unicodedata
@@ -53,6 +54,19 @@ class Source:
         return found[0].strip() if found else ""
 
 
+class Window(NamedTuple):
+    """A part of a video, in seconds from its first frame: the frames shown at `start` or later, and before `end`."""
+
+    start: float = 0.0
+    end: float = math.inf  # to the end of the video
+
+    def __str__(self) -> str:
+        return f"{self.start:g} s to {'the end' if self.end == math.inf else f'{self.end:g} s'}"
+
+
+WHOLE = Window()
+
+
 class Row(NamedTuple):
     """A video of a source."""
 
@@ -62,6 +76,7 @@ class Row(NamedTuple):
     label: int | str
     frames: int = 0  # as the source says; 0 where it does not
     split: str = ""  # where one source holds several
+    window: Window = WHOLE  # the part of the video that the row is about
 
 
 class Annotation(NamedTuple):

@@ -1,20 +1,31 @@
-"""Tables: CSV or TSV with a header, and our own JSON lines. Columns or keys: path, label, and if known frames, split.
+"""Tables: CSV or TSV with a header, and our own JSON lines.
 
-Labels are numbers or names, and the first row says which. A part of a video (`start`, `end`) is refused: videos are
-read whole, so parts are cut out first.
+Columns or keys: `path` (in tables also `video`) and `label`; if known `frames` and `split`; for a part of a video
+`start` and `end`, in seconds, of which either may be empty. Labels are numbers or names, and the first row says which.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats.annotation import FRAMES_LIMIT, Annotation, Row, Source, number, read_rows, split_name
+from dali_pipes.lists.formats.annotation import (
+    FRAMES_LIMIT,
+    WHOLE,
+    Annotation,
+    Row,
+    Source,
+    Window,
+    number,
+    read_rows,
+    split_name,
+)
 
 
 def is_csv(source: Source) -> bool:
@@ -72,6 +83,27 @@ def text(fields: Mapping[str, object], name: str) -> str:
     return value
 
 
+def window(fields: Mapping[str, object]) -> Window:
+    """Return the part of a video that `start` and `end` name. Raises ValueError if it is none, or has no length."""
+    found = Window(_seconds(fields, "start", WHOLE.start), _seconds(fields, "end", WHOLE.end))
+    if found.start >= found.end:
+        raise ValueError(f"the part from {found} is empty: its end must be greater than its start")
+    return found
+
+
+def _seconds(fields: Mapping[str, object], name: str, default: float) -> float:
+    value = fields.get(name)
+    if value in (None, ""):
+        return default
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{name} {str(value)[:40]!r} is not a time in seconds, at least 0")
+    return seconds
+
+
 def _row_reader(source: Source) -> Callable[[int, Mapping[str, object]], Row]:
     """Return a function that makes rows of fields, and requires all labels to be of the kind of the first."""
     named: bool | None = None
@@ -81,16 +113,12 @@ def _row_reader(source: Source) -> Callable[[int, Mapping[str, object]], Row]:
         path, label, frames = text(fields, "path"), text(fields, "label"), text(fields, "frames")
         if not path or not label:
             raise ValueError(f"no {'label' if path else 'path'}")
-        if fields.get("start") not in (None, "") or fields.get("end") not in (None, ""):
-            raise ValueError(
-                "asks for a part of a video, but videos are read whole; cut the part out into a file first"
-            )
         if named is None:
             named = not (label.isascii() and label.isdigit())
         numbered = label if named else number(label, "label")
         count = number(frames, "frame count", FRAMES_LIMIT) if frames else 0
         split = text(fields, "split")
-        return Row(source.path, line, path, numbered, count, split_name(split) or split)
+        return Row(source.path, line, path, numbered, count, split_name(split) or split, window(fields))
 
     return row
 
@@ -110,13 +138,19 @@ class Header(NamedTuple):
 
 
 def header(source: Source) -> Header:
-    """Parse the first line of a source as a header; without one the names are meaningless."""
+    """Parse the first line of a source as a header; without one the names are meaningless.
+
+    A column `video` is the column `path`, unless there is one.
+    """
     line = source.first_line
     delimiter = max(",\t;", key=line.count)
     try:
-        return Header([name.lower() for name in split(line, delimiter)], delimiter)
+        names = [name.lower() for name in split(line, delimiter)]
     except ValueError:
         return Header([], delimiter)
+    if "path" not in names:
+        names = ["path" if name == "video" else name for name in names]
+    return Header(names, delimiter)
 
 
 def split(line: str, delimiter: str) -> list[str]:

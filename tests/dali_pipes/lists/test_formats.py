@@ -1,11 +1,13 @@
 """Formats of lists that anyone may write: plain lists, tables, JSON lines, class folders."""
 
 import json
+import math
 
 import pytest
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
+from dali_pipes.lists.formats.annotation import WHOLE
 from dali_pipes.lists.formats.class_names import Numbers, read_class_names
 from dali_pipes.lists.listing import read_list
 from tests.support.files.trees import plant, rows
@@ -87,12 +89,35 @@ def test_a_table_with_numbers_keeps_them(tree):
         ("c.mp4,x,,", "label 'x' is not a whole number"),
         ("c.mp4,,,", "no label"),
         (",1,,", "no path"),
-        ("c.mp4,1,0.5,2", "asks for a part of a video"),
+        ("c.mp4,1,2,0.5", "the part from 2 s to 0.5 s is empty: its end must be greater than its start"),
+        ("c.mp4,1,2,2", "the part from 2 s to 2 s is empty"),
+        ("c.mp4,1,-1,2", "start '-1' is not a time in seconds"),
+        ("c.mp4,1,,inf", "end 'inf' is not a time in seconds"),
+        ("c.mp4,1,0:30,", "start '0:30' is not a time in seconds"),
     ],
 )
 def test_a_bad_line_of_a_table_is_named(tree, line, reason):
     root = tree({"train.csv": f"path,label,start,end\na.mp4,0,,\n{line}\n"})
     with pytest.raises(DataError, match=f"train.csv:3: {reason}"):
+        read_list(f"{root}/train.csv")
+
+
+def test_rows_may_be_about_parts_of_a_video(tree):
+    content = "video,start,end,label\na.mp4,0,2.5,run\na.mp4,2.5,,jump\na.mp4,,,run\na.mp4,0,2.5,run\n"
+    listing = read_list(str(tree({"train.csv": content}) / "train.csv"))
+    assert rows(listing) == [("a.mp4", 1), ("a.mp4", 0), ("a.mp4", 1), ("a.mp4", 1)]
+    assert [listing.window(row) for row in range(4)] == [(0, 2.5), (2.5, math.inf), WHOLE, (0, 2.5)]
+    assert listing.distinct.tolist() == [0] and listing.samples.tolist() == [0, 1, 2]
+
+
+def test_a_list_of_whole_videos_has_no_windows(tree):
+    listing = read_list(str(tree({"train.csv": "path,label,start,end\na.mp4,0,0,\n"}) / "train.csv"))
+    assert listing.window_N2 is None and listing.window(0) == WHOLE
+
+
+def test_one_part_of_a_video_has_one_label(tree):
+    root = tree({"train.csv": "path,label,start,end\na.mp4,0,1,2\na.mp4,1,2,3\na.mp4,1,1,2\n"})
+    with pytest.raises(DataError, match=r"train.csv:4: a\.mp4 from 1 s to 2 s has label 1 here and label 0 in line 2"):
         read_list(f"{root}/train.csv")
 
 
@@ -109,7 +134,8 @@ def test_json_lines_hold_any_name(tree):
         ('{"path": "b.mp4", "label": true}', "label is true"),
         ('{"path": ["b.mp4"], "label": 1}', r"path is \[\"b.mp4\"\]"),
         ('{"path": "b.mp4", "label": 1.0}', "label is 1.0, neither text nor a whole number"),
-        ('{"path": "b.mp4", "label": 1, "start": 0}', "asks for a part of a video"),
+        ('{"path": "b.mp4", "label": 1, "start": [0]}', r"start '\[0\]' is not a time in seconds"),
+        ('{"path": "b.mp4", "label": 1, "end": true}', "end 'True' is not a time in seconds"),
         ('{"path": "b.mp4", "label": -1}', "label '-1' is not a whole number"),
         ('{"path": "\\ud800.mp4", "label": 1}', "surrogates not allowed"),
         ('{"path": "b.mp4"', "not a JSON object"),

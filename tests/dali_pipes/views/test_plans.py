@@ -31,6 +31,7 @@ def catalog_of(sizes, lost=()):
         width_N=width_N,
         height_N=height_N,
         orientation_N=np.zeros(len(sizes), np.uint8),
+        first_frame_N=np.zeros(len(sizes), np.int32),
     )
 
 

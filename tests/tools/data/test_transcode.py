@@ -14,8 +14,10 @@ import av
 import numpy as np
 import pytest
 
+from configs.schema import Data
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
+from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.probe import probe
 from dali_pipes.scan.processes import Failure
 from engine.outputs import RECORD
@@ -362,3 +364,19 @@ def test_the_settings_that_read_the_new_set_are_said(tmp_path, capsys):
     assert prepare.main(["frames", str(new / "train.list"), "--out", str(frames), "--pattern", "{:03}.jpg"]) == 0
     found = f"data.root={frames} data.train={frames}/train.list data.decoder=jpeg 'data.frame_pattern={{:03}}.jpg'\n"
     assert f"for a recipe: {found}" in capsys.readouterr().err
+
+
+def test_a_part_of_a_video_keeps_its_frames(tmp_path):
+    write_video(tmp_path / "a.avi", "mpeg4", FRAMES)
+    (tmp_path / "parts.csv").write_text("path,start,end,label\na.avi,0.1,0.3,0\na.avi,,,1\na.avi,9,10,1\n")
+    out = tmp_path / "out"
+    words = ["transcode", str(tmp_path / "parts.csv"), "--out", str(out), "--workers", "1"]
+    assert prepare.main(words) == 0
+    before, after = (
+        load_catalog(str(source), Data(max_bad_fraction=1)) for source in (tmp_path / "parts.csv", out / "parts.list")
+    )
+    assert before.frames_N.tolist() == [6, FRAMES, 0] and after.frames_N.tolist() == [6, FRAMES]
+    assert before.first_frame_N.tolist() == [3, 0, 0] and after.first_frame_N.tolist() == [3, 0]
+    (left_out,) = map(json.loads, (out / "left_out.jsonl").read_text().splitlines())
+    assert "before its part from 9 s to 10 s begins" in left_out["reason"]
+    assert prepare.main(["frames", str(tmp_path / "parts.csv"), "--out", str(tmp_path / "pictures")]) == 2

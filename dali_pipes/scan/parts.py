@@ -1,0 +1,71 @@
+"""Find the frames of the parts of videos that the rows of a list are about (its columns `start` and `end`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dali_pipes.lists.formats.annotation import WHOLE, Window
+from dali_pipes.lists.listing import Listing
+from dali_pipes.scan.processes import Call, Failure, call_all
+from dali_pipes.video import container
+from dali_pipes.video.packet_table import Video
+
+SECONDS = 60.0  # in which the times of one video are read
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The frames of each of N rows of a list; `reasons` has the rows without any, though their file is readable."""
+
+    first_N: np.ndarray  # int32
+    frames_N: np.ndarray  # int32: how many; 0 where there is none
+    reasons: dict[int, str]
+
+
+def find_parts(listing: Listing, outcome: Callable[[int], Video | str], workers: int) -> Parts | None:
+    """Find the frames of every row's part in processes; None if all rows are whole videos.
+
+    `outcome` returns the video of a distinct file, or the reason why it cannot be read, which its rows share.
+    """
+    if listing.window_N2 is None:
+        return None
+    first_N, frames_N = np.zeros((2, len(listing.paths)), np.int32)
+    reasons: dict[int, str] = {}
+    number_N = np.searchsorted(listing.distinct, listing.first_N)
+    by_file = np.split(np.argsort(number_N, kind="stable"), np.cumsum(np.bincount(number_N))[:-1])
+    calls = []
+    for number, rows in enumerate(by_file):
+        video = outcome(number)
+        if isinstance(video, Video):
+            windows = [listing.window(row) for row in rows.tolist()]
+            frames_N[rows] = video.frames
+            if any(window != WHOLE for window in windows):
+                calls.append(Call(number, (video, windows), SECONDS))
+    for number, found in call_all(frames_of_windows, calls, min(workers, len(calls))):
+        rows = by_file[number].tolist()
+        of_rows = [found.reason] * len(rows) if isinstance(found, Failure) else found
+        for row, part in zip(rows, of_rows, strict=True):
+            first_N[row], frames_N[row] = (0, 0) if isinstance(part, str) else part
+            reasons |= {row: part} if isinstance(part, str) else {}
+    return Parts(first_N, frames_N, reasons)
+
+
+def frames_of_windows(video: Video, windows: list[Window]) -> list[tuple[int, int] | str]:
+    """Return (first frame, number of frames) of each window of a video, or the reason why it has none."""
+    if video.access == "frames":
+        return ["is a folder of pictures, which have no times: leave start and end empty"] * len(windows)
+    time_F = container.frame_times(video)
+    end = container.duration(time_F, video.fps)
+    first_W, after_W = container.frames_between(time_F, *np.array(windows).T)
+    found: list[tuple[int, int] | str] = []
+    for window, first, after in zip(windows, first_W.tolist(), after_W.tolist(), strict=True):
+        if first == len(time_F):
+            found.append(f"ends at {end:.6g} s, before its part from {window} begins")
+        elif first == after:
+            found.append(f"shows no frame from {window}")
+        else:
+            found.append((first, after - first))
+    return found
