@@ -29,6 +29,8 @@ def problems(config: Config) -> list[str]:
     found = []
     if config.optim.impl == "apex" and runtime.device != "cuda":
         found.append("optim.impl: apex computes on a GPU; take torch")
+    if config.optim.impl == "apex" and config.train.on_nonfinite == "skip" and runtime.precision != "fp16":
+        found.append("train.on_nonfinite: apex's SGD leaves steps out in fp16 alone; take optim.impl=torch, or stop")
     if runtime.batchnorm == "apex":
         needs = {
             "runtime.device=cuda": runtime.device == "cuda",

@@ -91,6 +91,11 @@ class Train:
     """Epochs between two checkpoints."""
     checkpoint_minutes: float = 10.0
     """Minutes between two checkpoints within an epoch, written while training continues; 0: only at ends of epochs."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """When a loss or gradient is NaN or infinite: end the run, or leave the step out and go on. fp16 gradients that
+    overflow are always left out, and the loss scale is lowered."""
+    max_nonfinite: int = 10
+    """Steps that a run may leave out (on_nonfinite: skip) before it ends."""
     keep: int = 2
     """Number of checkpoints to keep, besides the best."""
 
@@ -101,6 +106,7 @@ class Train:
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, epochs=0, batch=0, seed=0, log_every=1, eval_every=0, checkpoint_every=1, keep=2)
+        yield from at_least(self, max_nonfinite=0)
         yield from at_least(
             self, accumulate=1, mixup=0, cutmix=0, precise_bn=0, precise_bn_every=1, checkpoint_minutes=0
         )

@@ -26,11 +26,11 @@ class Rows:
     @classmethod
     def from_state(cls, state: dict) -> Rows:
         """Read what `to_state` returned."""
-        return cls(tuple(state["names"].split(_BETWEEN)), tuple(state["labels"]))
+        return cls(tuple(state["names"].split(_BETWEEN)), tuple(map(int, state["labels"].split())))
 
     def to_state(self) -> dict:
-        """Return the rows as a checkpoint keeps them: text and numbers, which load in a moment."""
-        return {"names": _BETWEEN.join(self.names), "labels": list(self.labels)}
+        """Return the rows as a checkpoint keeps them: two texts, which are copied and loaded in a moment."""
+        return {"names": _BETWEEN.join(self.names), "labels": " ".join(map(str, self.labels))}
 
     def difference(self, before: Rows) -> str:
         """Describe how these rows differ from those of an earlier start; empty if they do not."""

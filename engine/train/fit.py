@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -18,18 +18,18 @@ from engine.logs import Bar
 from engine.runs import checkpoint
 from engine.runs.run_folder import RunFolder
 from engine.runs.saver import Saver
+from engine.train import nonfinite
 from engine.train.clock import Clock
 from engine.train.interrupt import TRAINING, Interrupt
+from engine.train.nonfinite import ELSEWHERE, Found
 from engine.train.step import Tally
 from engine.train.training import Training
 from models import CheckpointError
 
 logger = logging.getLogger(__name__)
 SHORT_OF_DATA = 0.05  # part of the time spent waiting above which a log line names what is waited for
-ELSEWHERE = "a tensor of another rank"
 FIRST_BAD = 5  # unreadable videos that an error names
 FIRST_STEP = 10.0  # how many times runtime.timeout the first step may take
-LOWEST_SCALE = 2**-10  # of the loss; if fp16 overflows even there, the run learns nothing any more
 
 
 class Trainer:
@@ -49,7 +49,7 @@ class Trainer:
     def fit(self, interrupt: Interrupt) -> bool:
         """Train to the last epoch; return False if a signal stopped the run.
 
-        Raises FloatingPointError if the loss is no longer finite, DataError if too many videos cannot be read, and
+        Raises FloatingPointError as `nonfinite.check` does, DataError if too many videos cannot be read, and
         CheckpointError if the last checkpoint cannot be written; on ranks other than 0, PeerFailed in their place.
         """
         watch.progress(self.training.step)
@@ -110,6 +110,7 @@ class Trainer:
         with self.clock.pause():
             if train.precise_bn and (last or epoch % train.precise_bn_every == 0):
                 training.make_norms_precise()
+                self._refuse_broken()
             if (last or epoch % train.checkpoint_every == 0) and self.saved != training.step:
                 self.save(final=last)
             if training.val_loader and (last or (train.eval_every and epoch % train.eval_every == 0)):
@@ -124,14 +125,14 @@ class Trainer:
         sums = self.tally.read()
         broken = checkpoint.first_nonfinite(training.learned())
         sums = torch.cat([sums, sums.new_tensor([broken is not None])])
-        loss_sum, hits, clips, broken_ranks = distributed.all_sum(sums).tolist()
-        loss = loss_sum / max(clips, 1)
-        self.refuse_divergence(loss, first, broken or (ELSEWHERE if broken_ranks else None))
+        loss_sum, hits, clips, left_out, broken_ranks = distributed.all_sum(sums).tolist()
+        found = Found(first, int(left_out), broken or (ELSEWHERE if broken_ranks else None))
+        nonfinite.check(training, found, self.tally.left_out() if left_out else [], self.last_good)
         self.count_unreadable()
         times = self.clock.read()
         waits = distributed.gather(times.data_fraction)
         if self.run and clips:  # none where no video of these steps could be read
-            self._log(loss, hits / clips, times.clips_per_second, max(waits) if times.steps else None)
+            self._log(loss_sum / clips, hits / clips, times.clips_per_second, max(waits) if times.steps else None)
 
     def _log(self, loss: float, top1: float, clips_per_s: float | None, data_fraction: float | None) -> None:
         """Write a log line and a line of metrics.jsonl. `data_fraction` is that of the rank that waited most.
@@ -158,23 +159,19 @@ class Trainer:
             line += f" | waiting for {training.train_loader.slow_part or 'data'}"
         logger.info(line)
         self.bar.update(training.step, total, f"ep {of_epochs}")
-        self.run.metrics("train", step=training.step, epoch=training.step / training.steps_per_epoch, **numbers)
+        about = {"epoch": training.step / training.steps_per_epoch, "left_out": training.skipped}
+        self.run.metrics("train", step=training.step, **about, **numbers)
 
-    def refuse_divergence(self, loss: float, first: int, broken: str | None = None) -> None:
-        """Raise FloatingPointError if the loss, every gradient since step `first`, or a tensor is not finite."""
-        training, scaler = self.training, self.training.scaler
-        if not math.isfinite(loss):
-            seen = f"loss became {loss} between steps {first} and {training.step}"
-        elif broken:
-            seen = f"weights, statistics or momenta became nan or inf between steps {first} and {training.step}"
-        elif scaler.is_enabled() and scaler.get_scale() < LOWEST_SCALE:
-            seen = f"fp16 gradients overflow at every step up to {training.step}; runtime.precision=bf16 has more range"
-        else:
-            return
-        good = self.run and checkpoint.step_file(self.run.checkpoints, self.saved)
-        known = f"last good checkpoint: {good}" if good and good.exists() else "there is no checkpoint yet"
-        names = f"; the first tensor that is not finite: {broken}" if broken else ""
-        distributed.raise_everywhere(FloatingPointError(f"{seen}; {known}{names}; a lower optim.lr may help"))
+    def _refuse_broken(self) -> None:
+        """Raise FloatingPointError if what training keeps is not finite on any rank."""
+        broken = checkpoint.first_nonfinite(self.training.learned())
+        if distributed.any_rank(broken is not None):
+            nonfinite.check(self.training, Found(self.ticked - 1, 0, broken or ELSEWHERE), [], self.last_good)
+
+    @property
+    def last_good(self) -> Path | None:
+        """Return the name of the newest checkpoint, None on ranks other than 0."""
+        return self.run and checkpoint.step_file(self.run.checkpoints, self.saved)
 
     def count_unreadable(self) -> None:
         """Bring quarantine.jsonl up to date; raise DataError if more videos are unreadable than the recipe allows."""

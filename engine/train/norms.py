@@ -45,6 +45,25 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance_C * (count / max(count - 1, 1)), rate)
 
 
+class Statistics:
+    """The running statistics of a network, copied and restored in a few kernels; the device decides whether."""
+
+    def __init__(self, model: nn.Module):
+        self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+
+    def copy(self) -> Tensor:
+        """Return a copy of all of them."""
+        return torch.cat([buffer.flatten() for buffer in self._buffers])
+
+    @torch.no_grad()
+    def restore_where(self, condition: Tensor, before: Tensor) -> None:
+        """Restore a copy if `condition`, a bool on the device, is true."""
+        kept = torch.where(condition, before, self.copy()).split([buffer.numel() for buffer in self._buffers])
+        torch._foreach_copy_(
+            self._buffers, [part.view_as(buffer) for part, buffer in zip(kept, self._buffers, strict=True)]
+        )
+
+
 def synchronize(model: nn.Module, device: torch.device) -> nn.Module:
     """Let the batch norms of `model` take their statistics over all ranks; return the model. State keys stay the same.
 

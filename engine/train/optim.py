@@ -113,6 +113,21 @@ def lay_out_momenta(optimizer: torch.optim.Optimizer) -> None:
                 optimizer.state[parameter]["momentum_buffer"] = momentum if known is None else momentum.copy_(known)
 
 
+def step_if(finite: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+    """Take a step if the gradient is `finite`, a bool on the device, which decides: the host does not wait.
+
+    With a scaler that is its business. torch's fused optimizers leave everything as it is where `found_inf` is 1, which
+    apex's knows nothing of.
+    """
+    if scaler.is_enabled():
+        scaler.step(optimizer)
+        scaler.update()
+        return
+    optimizer.found_inf = finite.logical_not().float()
+    optimizer.step()
+    del optimizer.found_inf
+
+
 def describe_groups(optimizer: torch.optim.Optimizer) -> list[str]:
     """One line a group: its kind, its tensors and values that are trained, its multiplier of the rate, its decay."""
     return [_describe(group) for group in optimizer.param_groups]

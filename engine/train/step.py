@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,21 +25,55 @@ from engine import distributed, runtime
 from engine.train import optim
 
 
+class LeftOut(NamedTuple):
+    """A step whose loss or gradient was not finite on this rank."""
+
+    step: int
+    rows: list[int]  # of this rank's clips if its own loss was not finite
+
+
 class Tally:
     """Sums of loss, hits and clips, kept on the device until `read`: the only place where training waits for it."""
 
     def __init__(self, device: torch.device):
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self._part = torch.zeros(3, dtype=torch.float64, device=device)  # of the step that is under way
+        self._sums = torch.zeros(4, dtype=torch.float64, device=device)
+        self._steps: list[tuple[int, Tensor, Tensor]] = []  # number, flags, rows of each step since the last read
+        self._read = self._steps
+        self.newest_left_out = torch.zeros((), dtype=torch.bool, device=device)  # of the newest step
 
     def add(self, loss_sum: Tensor, logits_BK: Tensor, label_B: Tensor) -> None:
-        """Count one step. Rows with label −1 are no clips: they match no class."""
+        """Count a part of a step. Rows with label −1 are no clips: they match no class."""
         hits = (logits_BK.argmax(1) == label_B).sum()
-        self._sums += torch.stack([loss_sum.double(), hits, (label_B >= 0).sum()])
+        self._part += torch.stack([loss_sum.double(), hits, (label_B >= 0).sum()])
+
+    def end_step(self, step: int, gradient_is_finite: Tensor, index_B: Tensor) -> None:
+        """Add a step to the sums, or only to the number of those left out: its loss or its gradient is not finite."""
+        loss_is_finite = self._part[0].isfinite()
+        left_out = ~(loss_is_finite & gradient_is_finite)
+        self._sums[:3] += torch.where(left_out, 0.0, self._part)
+        self._sums[3] += left_out
+        self._part.zero_()
+        self._steps.append((step, torch.stack([left_out, loss_is_finite]), index_B))
+        self.newest_left_out = left_out
 
     def read(self) -> Tensor:
-        """Return (loss, hits, clips) since the last read, [3] float64 on the host. Waits for the device."""
+        """Return (loss, hits, clips, steps left out) since the last read, [4] float64 on the host.
+
+        Waits for the device.
+        """
         sums, self._sums = self._sums, torch.zeros_like(self._sums)
+        self._read, self._steps = self._steps, []
         return sums.cpu()
+
+    def left_out(self) -> list[LeftOut]:
+        """Return the steps that the last `read` counted as left out."""
+        flags = [(step, *flags_2.tolist(), index_B) for step, flags_2, index_B in self._read]
+        return [
+            LeftOut(step, [] if loss_is_finite else index_B[index_B >= 0].tolist())
+            for step, left_out, loss_is_finite, index_B in flags
+            if left_out
+        ]
 
 
 Mix = Callable[[Batch], tuple[Batch, Tensor]]
@@ -85,11 +120,14 @@ def train_step(
 ) -> Tensor:
     """Take one optimizer step; return the gradient's global norm before clipping. Never waits for the device.
 
+    Weights and momenta stay as they are if the gradient is not finite.
+
     The loss is the sum over readable clips divided by all B rows: a row with label −1 contributes nothing, and the
     others weigh what they always weigh. So a global batch's gradient is the same however the ranks divide it, and in
     however many equal parts a rank takes its share. Mixing is the exception: it finds partners on a rank.
     """
     optim.set_lr(optimizer, settings.lr_at(step))
+    index_B = batch.index_B
     batch, target = settings.mix(batch)
     whole = batch.clips_BTCHW, target, batch.label_B
     chunks = zip(*(tensor.chunk(settings.parts) for tensor in whole), strict=True)
@@ -102,8 +140,10 @@ def train_step(
         tally.add(loss_sum.detach(), logits_BK.detach(), label_B)
     scaler.unscale_(optimizer)
     grad_norm = clip_grad_norm_(model.parameters(), settings.max_norm)
-    scaler.step(optimizer)
-    scaler.update()
+    finite = grad_norm.isfinite()
+    optim.step_if(finite, optimizer, scaler)
+    # a gradient scaler tries scales that overflow, which says nothing of the loss
+    tally.end_step(step, torch.ones_like(finite) if scaler.is_enabled() else finite, index_B)
     optimizer.zero_grad(set_to_none=True)
     return grad_norm
 

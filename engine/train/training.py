@@ -43,9 +43,11 @@ class Training:
     train_loader: Loader
     val_loader: Loader | None
     step: int = 0  # optimizer steps done
+    skipped: int = 0  # of them, those left out by train.on_nonfinite
 
     def __post_init__(self) -> None:
         self._rows = self.train_loader.rows
+        self._statistics = norms.Statistics(self.model) if self.config.train.on_nonfinite == "skip" else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -67,7 +69,10 @@ class Training:
     def take_step(self, batch: Batch, tally: Tally) -> Tensor:
         """Train on a batch; returns the gradient's norm, still on the device. What is drawn follows from the step."""
         runtime.seed_step(self.config.train.seed, self.step, distributed.rank())
+        before = self._statistics and self._statistics.copy()
         grad_norm = train_step(self.ddp_model, self.optimizer, self.scaler, batch, self.step, self.step_settings, tally)
+        if before is not None:
+            self._statistics.restore_where(tally.newest_left_out, before)
         if self.average:
             self.average.update(self.step)
         self.step += 1
@@ -100,6 +105,7 @@ class Training:
         return self.weights() | {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "left_out": self.skipped,
             "steps_per_epoch": self.steps_per_epoch,
             "ranks": distributed.world_size(),
             "videos": self.train_loader.num_videos,
@@ -116,7 +122,7 @@ class Training:
         optim.restore(self.optimizer, state["optimizer"]["state"])
         if state["scaler"]:  # empty where another precision needed none
             self.scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
+        self.step, self.skipped = state["step"], state.get("left_out", 0)
         return changes
 
     def close(self) -> None:

@@ -4,10 +4,8 @@ import json
 import math
 import os
 import signal
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -300,39 +298,6 @@ def test_dropout_differs_from_step_to_step():
     assert not torch.equal(*masks)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(trainer):
-    with pytest.raises(
-        FloatingPointError, match=r"loss became nan between steps 3 and 5; last good .*step-00000003\.pt"
-    ):
-        trainer(before=4, act=poison)
-    assert (trainer.status()["state"], trainer.status()["step"]) == ("failed", 5)
-    assert [path.name for path in checkpoint.steps(trainer.folder / "tiny" / "checkpoints")] == ["step-00000003.pt"]
-
-
-@pytest.mark.parametrize("where", ["running_var", "momentum", "average"])
-def test_a_tensor_that_is_no_number_stops_the_run_at_the_next_log_line_though_the_loss_is_one(trainer, where):
-    """Running statistics, momenta and the average are not read by the step that follows."""
-    trainer.settings = {"train": {"runs": str(trainer.folder), "ema": 0.5}}
-    seen = []
-    take = training.Training.take_step
-
-    def damaging(self, batch, tally):
-        norm = take(self, batch, tally)
-        if self.step == 4:
-            momenta = [entry["momentum_buffer"] for entry in self.optimizer.state.values()]
-            tensors = {"running_var": self.model.bn1.running_var, "momentum": momenta[-1]}
-            tensors.get(where, self.average.model.fc.bias).data.fill_(math.nan)
-            seen.append(where)
-        return norm
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Training, "take_step", damaging)
-        with pytest.raises(FloatingPointError, match="the first tensor that is not finite: "):
-            trainer()
-    assert seen and trainer.status()["state"] == "failed"
-    assert [path.name for path in checkpoint.steps(trainer.folder / "tiny" / "checkpoints")] == ["step-00000003.pt"]
-
-
 def test_checkpoints_by_the_clock_resume_to_the_same_end(trainer):
     trainer.settings = {"train": {"runs": str(trainer.folder / "whole"), "checkpoint_minutes": 0.0}}
     _, whole = trainer()
@@ -351,23 +316,9 @@ def test_checkpoints_by_the_clock_resume_to_the_same_end(trainer):
 def test_a_resumed_run_counts_its_steps_and_checkpoints_from_where_it_goes_on(trainer):
     trainer(before=3, act=terminate)
     with pytest.raises(
-        FloatingPointError, match=r"loss became nan between steps 4 and 5; last good .*step-00000004\.pt"
+        FloatingPointError, match=r"the loss is not finite, first in step 5, .* last good .*step-00000004\.pt"
     ):
         trainer(before=4, act=poison)
-
-
-@pytest.mark.parametrize(("scale", "stops"), [(2**-11, True), (2**-9, False)])
-def test_a_run_whose_every_gradient_overflows_in_fp16_is_stopped(scale, stops):
-    under_way = SimpleNamespace(
-        device=torch.device("cpu"),
-        config=tiny.config(),
-        step=5,
-        scaler=torch.amp.GradScaler("cpu", init_scale=scale),
-    )
-    under_way.scaler.scale(torch.ones(()))  # before that it has no scale yet
-    expected = pytest.raises(FloatingPointError, match="fp16 gradients overflow at every step up to 5")
-    with expected if stops else nullcontext():
-        fit.Trainer(under_way, None).refuse_divergence(1.0, 3)
 
 
 def test_too_many_unreadable_videos_stop_the_run_with_their_names(trainer):

@@ -1,5 +1,6 @@
 """One step: what contributes to it and what does not, and what it reports."""
 
+import copy
 import math
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ from torch import nn
 from configs.schema import Optim
 from dali_pipes.batch import Batch
 from engine.train import optim
-from engine.train.step import StepSettings, Tally, label_loss, no_mixing, train_step
+from engine.train.step import LeftOut, StepSettings, Tally, label_loss, no_mixing, train_step
 
 
 def linear_model():
@@ -122,9 +123,38 @@ def test_tally_counts_readable_clips_and_hits_and_starts_over_after_a_read():
     tally = Tally(torch.device("cpu"))
     logits_BK = torch.tensor([[9.0, 0, 0], [0, 9, 0], [9, 0, 0]])
     tally.add(torch.tensor(1.5), logits_BK, torch.tensor([0, 2, -1]))
+    tally.end_step(0, torch.tensor(True), torch.tensor([5, 6, -1]))
     tally.add(torch.tensor(2.0), logits_BK, torch.tensor([0, 1, 0]))
-    assert tally.read().tolist() == [3.5, 4, 5]
-    assert tally.read().tolist() == [0, 0, 0]
+    tally.end_step(1, torch.tensor(True), torch.tensor([7, 8, 9]))
+    assert tally.read().tolist() == [3.5, 4, 5, 0]
+    assert tally.left_out() == []
+    assert tally.read().tolist() == [0, 0, 0, 0]
+
+
+def test_steps_that_are_not_finite_are_left_out_of_the_sums_and_remembered_with_their_clips():
+    tally = Tally(torch.device("cpu"))
+    logits_BK, label_B = torch.eye(3), torch.tensor([0, 1, -1])
+    for step, (loss, finite) in enumerate([(math.nan, True), (1.0, True), (2.0, False), (math.inf, False)]):
+        tally.add(torch.tensor(0.5), logits_BK, label_B)
+        tally.add(torch.tensor(loss), logits_BK, label_B)
+        tally.end_step(step, torch.tensor(finite), torch.tensor([3, 4, -1]))
+    assert tally.read().tolist() == [1.5, 4, 4, 3]
+    assert tally.left_out() == [LeftOut(0, [3, 4]), LeftOut(2, []), LeftOut(3, [3, 4])]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_gradient_that_is_not_finite_moves_no_weight_and_no_momentum(momentum):
+    model, scaler, tally = linear_model(), torch.amp.GradScaler("cpu", enabled=False), Tally(torch.device("cpu"))
+    optimizer = optim.make_optimizer(model, Optim(lr=1.0, momentum=momentum, weight_decay=0.1))
+    good, bad = batch_of([0, 2, 1]), batch_of([1, 1, 0])
+    bad.clips_BVTCHW[1] = math.nan
+    train_step(model, optimizer, scaler, good, 0, PLAIN, tally)
+    before = copy.deepcopy((model.state_dict(), optimizer.state_dict()["state"]))
+    norm = train_step(model, optimizer, scaler, bad, 1, PLAIN, tally)
+    assert not norm.isfinite() and tally.newest_left_out
+    torch.testing.assert_close((model.state_dict(), optimizer.state_dict()["state"]), before, rtol=0, atol=0)
+    train_step(model, optimizer, scaler, good, 2, PLAIN, tally)
+    assert not torch.equal(model[1].weight, before[0]["1.weight"])
 
 
 @pytest.mark.parametrize("loss_scale", [None, 1024.0])
