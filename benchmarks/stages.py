@@ -94,19 +94,23 @@ class Bench:
             self.training.take_step(batch, self.tally)
 
     def counts(self) -> dict:
-        """Count frames decoded and bytes read per clip over the first batches, which noise does not affect."""
+        """Count frames decoded and bytes read per clip over the first batches, which noise does not affect.
+
+        Each cut serves clip.repeats clips.
+        """
         plan = self.loader.plan
         cuts = [
             self._cut(views, place)
             for views in (plan.draw(0, step) for step in range(min(COUNTED, len(plan))))
             for place in range(len(views.row_B))
         ]
-        decoded = sum(cut.packets for cut in cuts) / len(cuts)
+        clips = len(cuts) * plan.views
+        decoded = sum(cut.packets for cut in cuts) / clips
         return {
             "decoded_per_used": decoded / self.training.config.model.frames,
             "decoded_per_clip": decoded,
-            "bytes_per_clip": sum(len(cut.data) for cut in cuts) / len(cuts),
-            "clips": len(cuts),
+            "bytes_per_clip": sum(len(cut.data) for cut in cuts) / clips,
+            "clips": clips,
         }
 
     def memory(self) -> dict[str, int]:
@@ -126,7 +130,8 @@ class Bench:
         began = time.perf_counter()
         for _ in itertools.islice(batches, self.steps):
             pass
-        return self.steps * self.loader.plan.batch / (time.perf_counter() - began)
+        plan = self.loader.plan
+        return self.steps * plan.batch * plan.views / (time.perf_counter() - began)
 
     def _cut(self, views: Views, place: int) -> cutter.Cut:
         return cutter.cut(self.loader.catalog.video(int(views.row_B[place])), np.unique(views.frames_BVT[place]))

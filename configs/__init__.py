@@ -1,6 +1,6 @@
 """Settings of a run: their types, defaults and checks, recipes and overrides, and the recipes that ship."""
 
-from configs.batches import batch_per_rank, clips_at_once
+from configs.batches import batch_per_rank, clips_at_once, videos_per_rank
 from configs.checks import ConfigError
 from configs.load import load, overridden, override
 from configs.schema import Config
@@ -19,4 +19,5 @@ __all__ = [
     "overridden",
     "override",
     "to_yaml",
+    "videos_per_rank",
 ]

@@ -1,9 +1,9 @@
-"""Split a global batch over the ranks, and a rank's share over passes through the network."""
+"""Split a global batch over the ranks, and a rank's share into videos and passes through the network."""
 
 from __future__ import annotations
 
 from configs.checks import ConfigError
-from configs.schema import Train
+from configs.schema import Config
 
 
 def batch_per_rank(batch: int, ranks: int) -> int:
@@ -15,13 +15,33 @@ def batch_per_rank(batch: int, ranks: int) -> int:
     raise ConfigError(f"train.batch: {batch} clips do not split over {ranks} ranks; {nearest}")
 
 
-def clips_at_once(train: Train, ranks: int) -> int:
-    """Return the clips in one pass on one rank. Raises ConfigError if train.accumulate does not divide its share."""
-    share = batch_per_rank(train.batch, ranks)
-    if share % train.accumulate:
+def videos_per_rank(batch: int, repeats: int, ranks: int) -> int:
+    """Return the videos of a rank's share of a batch, of which each gives `repeats` clips.
+
+    Raises ConfigError, with the nearest valid batches, if the share is not made of whole videos.
+    """
+    share = batch_per_rank(batch, ranks)
+    if share % repeats == 0:
+        return share // repeats
+    unit = repeats * ranks
+    below, above = batch // unit * unit, -(-batch // unit) * unit
+    nearest = f"near it are {below} and {above}" if below else f"near it is {above}"
+    each = f" on each of {ranks} ranks" if ranks > 1 else ""
+    raise ConfigError(
+        f"train.batch: {share} clips{each} are no whole number of videos with clip.repeats={repeats}; {nearest}"
+    )
+
+
+def clips_at_once(config: Config, ranks: int) -> int:
+    """Return the clips in one pass on one rank. Raises ConfigError if its share is not made of whole videos, or if
+    train.accumulate does not divide it.
+    """
+    repeats, accumulate = config.clip.repeats, config.train.accumulate
+    share = videos_per_rank(config.train.batch, repeats, ranks) * repeats
+    if share % accumulate:
         possible = [str(parts) for parts in range(1, share + 1) if share % parts == 0]
         raise ConfigError(
-            f"train.accumulate: the {share} clips of a rank do not split into {train.accumulate} equal parts; "
+            f"train.accumulate: the {share} clips of a rank do not split into {accumulate} equal parts; "
             f"take one of {', '.join(possible)}"
         )
-    return share // train.accumulate
+    return share // accumulate

@@ -24,7 +24,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B videos, each in V views of T frames.
+    """B videos, each in V views of T frames. In training B clips (V = 1), of which clip.repeats are of one video.
 
     clips_BVTCHW: fp16 or fp32, normalised; logical NCHW order over NHWC memory, so that merging B, V and T gives a
     channels_last tensor without a copy. label_B, index_B: int64; the row of the list in `index_B`. Where a video could

@@ -24,7 +24,7 @@ from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.synthetic import SyntheticLoader
 from dali_pipes.views.augment import augments
-from dali_pipes.views.draw import shown_label
+from dali_pipes.views.draw import clip_numbers, shown_label
 from dali_pipes.views.plans import EvalPlan, Place, Plan, TrainPlan
 
 Runner = GraphRunner | CpuRunner
@@ -134,8 +134,7 @@ class VideoLoader:
             prepared, clips_BVTHWC = produced
             self._next = next(self._places, None)
             try:
-                augmented_BVTHWC = self._augment(clips_BVTHWC, epoch, step) if self._augment else clips_BVTHWC
-                yield self._batch(prepared, augmented_BVTHWC)
+                yield self._batch(prepared, clips_BVTHWC, epoch, step)
             finally:
                 self._in_use.hold(clips_BVTHWC, prepared)
 
@@ -162,17 +161,24 @@ class VideoLoader:
         return CpuRunner(self.config, self.plan, self.choice, threads, self.clip_dtype)
 
     def _make_augment(self) -> Callable[[Tensor, int, int], Tensor] | None:
-        """Return the function from (clips_BVTHWC, epoch, step) to augmented clips, if the recipe asks for any."""
+        """Return the function from (clips_BTHWC, epoch, step) to augmented clips, if the recipe asks for any."""
         if not isinstance(self.plan, TrainPlan) or not augments(self.config.clip):
             return None
         from dali_pipes.feed.augment import Augmenter  # torchvision takes a second to import
 
         plan, augmenter = self.plan, Augmenter(self.config, self.device)
-        return lambda clips_BVTHWC, epoch, step: augmenter(clips_BVTHWC, epoch, plan.position_B(step))
+        return lambda clips_BTHWC, epoch, step: augmenter(
+            clips_BTHWC, epoch, clip_numbers(plan.position_B(step), plan.views)
+        )
 
-    def _batch(self, prepared: PreparedBatch, clips_BVTHWC: Tensor) -> Batch:
+    def _batch(self, prepared: PreparedBatch, clips_BVTHWC: Tensor, epoch: int, step: int) -> Batch:
+        """Make the batch of a step. In training each view is a row: a clip with its own augmentation and label."""
         row_B = prepared.row_B
         label_B = np.where(row_B < 0, -1, self._label_N[row_B]).astype(np.int64)  # −1: unreadable, or padding
-        label_B = shown_label(self.config.clip, label_B, prepared.mirror_B)
+        if isinstance(self.plan, TrainPlan):
+            row_B, label_B = row_B.repeat(self.plan.views), label_B.repeat(self.plan.views)
+            label_B = shown_label(self.config.clip, label_B, prepared.views.mirror_BV.ravel())
+            clips_BTHWC = clips_BVTHWC.flatten(0, 1)
+            clips_BVTHWC = (self._augment(clips_BTHWC, epoch, step) if self._augment else clips_BTHWC)[:, None]
         clips_BVTCHW = clips_BVTHWC.permute(0, 1, 2, 5, 3, 4)
         return Batch(clips_BVTCHW, to_device(label_B, self.device), to_device(row_B, self.device))

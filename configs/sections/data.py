@@ -102,6 +102,10 @@ class Clip:
     crop_positions: Literal[5, 13] = 13
     short_side: int = 0
     """Scale videos to this short side before the training crop; 0: crop at stored size, as TSM does."""
+    repeats: int = 1
+    """Clips of each video that is read (repeated augmentation): the same frames, decoded once, each clip with its own
+    crop, flip and augmentation. train.batch counts clips; an epoch still takes each video once, in `repeats` times as
+    many steps."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     flip_pairs: tuple[int, ...] = ()
@@ -121,7 +125,7 @@ class Clip:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, snap=0, size=16, short_side=0, flip_pairs=0)
+        yield from at_least(self, snap=0, size=16, short_side=0, repeats=1, flip_pairs=0)
         yield from at_least(self, color_jitter=0, randaugment=0, randaugment_magnitude=0)
         yield from fractions(self, "flip", "erase")
         if self.color_jitter[3] > 0.5:

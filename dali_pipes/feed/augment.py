@@ -35,13 +35,13 @@ class Augmenter:
             torch.tensor(values, device=device).view(3, 1, 1) for values in (config.clip.mean, config.clip.std)
         )
 
-    def __call__(self, clips_BVTHWC: Tensor, epoch: int, position_B: np.ndarray) -> Tensor:
-        """Return augmented clips; `clips_BVTHWC` are normalised, with one view a video, and stay as they are."""
-        augmented_BVTHWC = torch.empty_like(clips_BVTHWC)
-        drawn = augment.draw(self._clip, self._seed, epoch, position_B)
-        for clip_THWC, target_THWC, augmentation in zip(clips_BVTHWC[:, 0], augmented_BVTHWC[:, 0], drawn, strict=True):
+    def __call__(self, clips_BTHWC: Tensor, epoch: int, number_B: np.ndarray) -> Tensor:
+        """Return the augmented clips; `clips_BTHWC` are normalised and stay as they are. `number_B`: see `draw.py`."""
+        augmented_BTHWC = torch.empty_like(clips_BTHWC)
+        drawn = augment.draw(self._clip, self._seed, epoch, number_B)
+        for clip_THWC, target_THWC, augmentation in zip(clips_BTHWC, augmented_BTHWC, drawn, strict=True):
             target_THWC.copy_(self._augmented(clip_THWC.permute(0, 3, 1, 2), augmentation).permute(0, 2, 3, 1))
-        return augmented_BVTHWC
+        return augmented_BTHWC
 
     def _augmented(self, clip_TCHW: Tensor, augmentation: Augmentation) -> Tensor:
         pixels_TCHW = (clip_TCHW.float() * self._std_3 + self._mean_3).mul_(255).round_().clamp_(0, 255).byte()

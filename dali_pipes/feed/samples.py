@@ -39,11 +39,6 @@ class PreparedBatch:
     views: Views
     clips_BVTHWC: Tensor | None = None  # where the threads have made them, and there is no graph
 
-    @property
-    def mirror_B(self) -> np.ndarray:
-        """Tell for each video if all of its views are mirrored."""
-        return self.views.mirror_BV.all(axis=1)
-
 
 def columns(samples: Sequence[Sample], form: GraphForm) -> tuple[list[np.ndarray], ...]:
     """Lay samples out as the inputs of a graph of this form, a list each."""

@@ -1,6 +1,6 @@
 """Augmentation draws: the operations on the pixels of each training clip, the same for all of its frames.
 
-As every draw of `draw.py`, they follow from (seed, epoch, position) alone.
+As every draw of `draw.py`, they follow from (seed, epoch, number of the clip) alone.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def augments(clip: Clip) -> bool:
     return bool(clip.randaugment or clip.erase or any(clip.color_jitter))
 
 
-def draw(clip: Clip, seed: int, epoch: int, position_B: np.ndarray) -> list[Augmentation]:
-    """Draw the augmentation of the clip at each position of an epoch."""
-    uniform = partial(randomness.uniform, seed, epoch, position_B)
+def draw(clip: Clip, seed: int, epoch: int, number_B: np.ndarray) -> list[Augmentation]:
+    """Draw the augmentation of the clip of each number within an epoch."""
+    uniform = partial(randomness.uniform, seed, epoch, number_B)
     jitter_B8 = uniform(randomness.JITTER, 2 * len(JITTERS)).tolist()
     operation_BN = uniform(randomness.AUGMENT, 2 * max(clip.randaugment, 1)).tolist()
     erase_B23 = uniform(randomness.ERASE, 3 + 2 * crops.TRIES)

@@ -3,12 +3,13 @@
     seed      `train.seed`: one number for the whole run
     epoch     one pass over the training list, counted from 0
     position  a place in the order of an epoch, counted from 0 over all ranks and steps
+    number    of a training clip within its epoch: position * clip.repeats + which of the video's clips it is
     row       a line of the catalogue, so a video; -1 is padding, which fills a batch up and is never counted
     view      one way to take a clip from a video: its frames, its box, its mirroring
     draw      a number in [0, 1) that decides something
 
-A training view follows from (seed, epoch, position) and the video's size alone: not from the rank, the batch, or what
-was drawn before. `randomness.permute` says which row stands at a position. Evaluation views are fixed.
+A training view follows from (seed, epoch, position, number) and the video's size alone: not from the rank, the batch,
+or what was drawn before. `randomness.permute` says which row stands at a position. Evaluation views are fixed.
 """
 
 from __future__ import annotations
@@ -52,18 +53,27 @@ def train_views(
     width_B: np.ndarray,
     height_B: np.ndarray,
 ) -> Views:
-    """Draw the view (V = 1) that each position of an epoch takes of its video; padding gets a harmless one."""
-    clip, T = config.clip, config.model.frames
+    """Draw the views that each position of an epoch takes of its video; padding gets harmless ones.
+
+    The V = clip.repeats views of a video show the same frames, which are read and decoded once, each in its own crop.
+    """
+    clip, T, V = config.clip, config.model.frames, config.clip.repeats
     frames_B, size_B2 = _fill_padding(row_B, frames_B, width_B, height_B)
-    draw = partial(randomness.uniform, config.train.seed, epoch, position_B)
+    draw_video = partial(randomness.uniform, config.train.seed, epoch, position_B)
+    draw_clip = partial(randomness.uniform, config.train.seed, epoch, clip_numbers(position_B, V))
 
     if clip.sampling == "uniform":
-        frames_BT = frames.uniform_draw(frames_B, draw(randomness.FRAMES, T))
+        frames_BT = frames.uniform_draw(frames_B, draw_video(randomness.FRAMES, T))
     else:
-        frames_BT = frames.dense_draw(frames_B, T, draw(randomness.FRAMES))
-    box_B14 = _train_box(clip, size_B2, draw(randomness.CROP, 2 + 2 * crops.TRIES))
-    mirror_B = draw(randomness.FLIP) < clip.flip
-    return Views(row_B, frames_BT[:, None], box_B14, mirror_B[:, None])
+        frames_BT = frames.dense_draw(frames_B, T, draw_video(randomness.FRAMES))
+    box_N4 = _train_box(clip, size_B2.repeat(V, axis=0), draw_clip(randomness.CROP, 2 + 2 * crops.TRIES))
+    mirror_N = draw_clip(randomness.FLIP) < clip.flip
+    return Views(row_B, frames_BT[:, None].repeat(V, axis=1), box_N4.reshape(-1, V, 4), mirror_N.reshape(-1, V))
+
+
+def clip_numbers(position_B: np.ndarray, repeats: int) -> np.ndarray:
+    """Return [B * repeats], the numbers of the clips of the videos at these positions, video by video."""
+    return (position_B[:, None] * repeats + np.arange(repeats)).ravel()
 
 
 def shown_label(clip: Clip, label_B: np.ndarray, mirror_B: np.ndarray) -> np.ndarray:
@@ -98,7 +108,7 @@ def _fill_padding(
 
 
 def _train_box(clip: Clip, stored_B2: np.ndarray, draw_BN: np.ndarray) -> np.ndarray:
-    """Place [B, 1, 4], one training box each, by `draw_BN`, of which most crops need the first two."""
+    """Place [B, 1, 4], a training box each, by `draw_BN`, of which most crops need the first two."""
     draw_B2 = draw_BN[:, :2]
     opencv = not clip.antialias
     scaled_B2 = crops.scale_short_side(stored_B2, clip.short_side, opencv=opencv) if clip.short_side else stored_B2

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from configs.batches import batch_per_rank
+from configs.batches import videos_per_rank
 from configs.schema import Config
 from dali_pipes.batch import Shard
 from dali_pipes.errors import DataError
@@ -28,23 +28,22 @@ EVAL_BYTES = 1 << 30  # of decoded frames in a batch of evaluation; several batc
 class TrainPlan:
     """Take every row of the list once an epoch, in an order that differs by epoch; drop the tail that fills no batch.
 
-    Step `s` takes positions `[s * batch, (s + 1) * batch)` of the order, which are dealt out to the ranks part by part,
-    so that the global sequence does not depend on how many there are. A row that cannot be read keeps its position as
-    row −1, so a video that is lost or found between two starts of a run moves no other.
+    A step takes the next `train.batch / clip.repeats` positions of the order, which are dealt out to the ranks part by
+    part, so that the global sequence does not depend on how many there are. Each video gives clip.repeats clips. A row
+    that cannot be read keeps its position as row −1, so a video that is lost or found between two starts of a run moves
+    no other.
     """
 
     config: Config
     catalog: Catalog
     shard: Shard
-    views = 1
 
     def __post_init__(self):
-        batch_per_rank(self.config.train.batch, self.shard.count)  # raises ConfigError where it does not split
         if not len(self.catalog.usable):
             raise DataError(self.catalog.source, "none of the videos can be read")
-        if not len(self):
+        if self.batch and not len(self):  # `batch` raises ConfigError where it does not split
             rows, ranks = len(self.catalog), self.shard.count
-            largest = rows // ranks * ranks
+            largest = rows // ranks * ranks * self.views
             raise DataError(
                 "data.train",
                 f"{rows} videos do not fill one batch of train.batch={self.config.train.batch}; "
@@ -54,9 +53,14 @@ class TrainPlan:
             )
 
     @property
+    def views(self) -> int:
+        """Clips of each video."""
+        return self.config.clip.repeats
+
+    @property
     def batch(self) -> int:
-        """Clips per step on this rank. ConfigError where the global batch does not split."""
-        return batch_per_rank(self.config.train.batch, self.shard.count)
+        """Videos per step on this rank. ConfigError where the global batch does not split."""
+        return videos_per_rank(self.config.train.batch, self.views, self.shard.count)
 
     @property
     def frames(self) -> int:
@@ -69,7 +73,7 @@ class TrainPlan:
         return self.config.clip.size
 
     def __len__(self) -> int:
-        return len(self.catalog) // self.config.train.batch
+        return len(self.catalog) // (self.batch * self.shard.count)
 
     def places(self, epoch: int, step: int) -> Iterator[Place]:
         """Yield this step and all that follow, from one epoch into the next, without an end."""
@@ -77,7 +81,7 @@ class TrainPlan:
 
     def position_B(self, step: int) -> np.ndarray:
         """Return the positions, in the order of an epoch, of this rank's batch at `step`."""
-        return step * self.config.train.batch + self.shard.index * self.batch + np.arange(self.batch)
+        return (step * self.shard.count + self.shard.index) * self.batch + np.arange(self.batch)
 
     def draw(self, epoch: int, step: int) -> Views:
         """Draw the views of this rank's batch at `step`."""
@@ -100,13 +104,13 @@ class TrainPlan:
         if not places:
             return drawn
         frames_BVT = drawn.frames_BVT.copy()
-        frames_BVT[places, 0] = frames.towards_keyframes(
+        frames_BVT[places] = frames.towards_keyframes(
             [videos[place] for place in places],
             drawn.frames_BVT[places, 0],
             frames.segment_starts(self.catalog.frames_N[rows[places]], self.frames)
             + self.catalog.first_frame_N[rows[places], None],
             self.config.clip.snap,
-        )
+        )[:, None]
         return replace(drawn, frames_BVT=frames_BVT)
 
 

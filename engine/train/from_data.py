@@ -139,11 +139,13 @@ def _with_schedule(config: Config, videos: int, ranks: int, weights: str | None)
     """Choose the batch, the rate and the length of the training from the number of videos and the starting weights."""
     train, optim = config.train, config.optim
     start = starts_from(config, weights)
-    batch = train.batch or ranks * max(1, pick_batch(videos) // ranks)
+    unit = ranks * config.clip.repeats  # what a batch is a multiple of
+    batch = train.batch or unit * max(1, pick_batch(videos) // unit)
     if not optim.lr:
         optim = replace(optim, lr=RATES[start], lr_for_batch=64)
         optim = replace(optim, fc_lr_mult=(1.0, 1.0)) if start == "scratch" else optim
-    epochs = train.epochs or min(max(math.ceil(STEPS[start] / max(1, videos // batch)), EPOCHS[0]), EPOCHS[1])
+    steps_per_epoch = max(1, videos * config.clip.repeats // batch)
+    epochs = train.epochs or min(max(math.ceil(STEPS[start] / steps_per_epoch), EPOCHS[0]), EPOCHS[1])
     return replace(config, train=replace(train, batch=batch, epochs=epochs), optim=optim)
 
 

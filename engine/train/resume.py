@@ -12,7 +12,7 @@ from engine.runs import checkpoint
 from models import shift_step
 
 # A run keeps these from its first start to its end; all other settings may change when it is resumed.
-FIXED = ("model.", "train.batch", "train.seed")
+FIXED = ("model.", "train.batch", "train.seed", "clip.repeats")
 FREE = ("model.pretrained", "model.shift")  # of those: they decide nothing any more, or only how fast it goes
 
 

@@ -152,7 +152,8 @@ def make_mix_and_loss(config: Config) -> tuple[Mix, Loss]:
     """The mixing of batches (train.mixup, train.cutmix) and the matching loss (optim.label_smoothing)."""
     train, smoothing = config.train, config.optim.label_smoothing
     if train.mixup or train.cutmix:
-        return Mixture(train.mixup, train.cutmix, config.model.num_classes), partial(share_loss, smoothing=smoothing)
+        mix = Mixture(train.mixup, train.cutmix, config.model.num_classes, config.clip.repeats)
+        return mix, partial(share_loss, smoothing=smoothing)
     return no_mixing, partial(label_loss, smoothing=smoothing)
 
 
@@ -162,26 +163,36 @@ def no_mixing(batch: Batch) -> tuple[Batch, Tensor]:
 
 
 class Mixture:
-    """Mixes each clip with its neighbour in the batch, by mixup or cutmix; with both, one is chosen for each batch.
+    """Mixes each clip with one of the next video of the batch, by mixup or cutmix; with both, one is chosen a batch.
 
+    The batch has `repeats` clips of each video, one after the other.
     All clips of a batch and all their frames get the same proportion or the same box. Both are drawn from torch's
     generator on the host, so `runtime.seed_step` makes them follow from the step. The target is shares_BK, the share of
     each class; a clip's label becomes the class that has at least half, by which training accuracy is counted.
     Sources: Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899.
     """
 
-    def __init__(self, mixup: float, cutmix: float, classes: int):
+    def __init__(self, mixup: float, cutmix: float, classes: int, repeats: int = 1):
         ways = {MixUp: mixup, CutMix: cutmix}
         self._mix = RandomChoice([way(alpha=alpha) for way, alpha in ways.items() if alpha])
-        self._classes = classes
+        self._classes, self._repeats = classes, repeats
 
     def __call__(self, batch: Batch) -> tuple[Batch, Tensor]:
+        batch = self._apart(batch)
         share_BK = shares(batch.label_B, self._classes)
         video_BTCHW, share_BK = self._mix(tv_tensors.Video(batch.clips_BTCHW), share_BK)
         clips_BTCHW = _in_nhwc_memory(video_BTCHW.as_subclass(Tensor))
         most_B, label_B = share_BK.max(1)
         label_B = torch.where(most_B >= 0.5, label_B, -1)
         return replace(batch, clips_BVTCHW=clips_BTCHW[:, None], label_B=label_B), share_BK
+
+    def _apart(self, batch: Batch) -> Batch:
+        """Return the batch in another order: the first clip of each video, then the second; neighbours are mixed."""
+        if self._repeats == 1:
+            return batch
+        order_B = torch.arange(len(batch.label_B)).unflatten(0, (-1, self._repeats)).T.flatten()
+        order_B = order_B.to(batch.label_B.device)
+        return Batch(batch.clips_BVTCHW[order_B], batch.label_B[order_B], batch.index_B[order_B])
 
 
 def shares(label_B: Tensor, classes: int) -> Tensor:

@@ -144,7 +144,7 @@ def build(
     ignored if there is a `state`.
     """
     device = runtime.prepare(config.runtime, config.train.seed)
-    clips_at_once = configs.clips_at_once(config.train, distributed.world_size())
+    clips_at_once = configs.clips_at_once(config, distributed.world_size())
     # the network before the lists: a missing file of weights is an error at once, and a scan takes minutes
     model = build_network(config, weights) if state is None else build_model(config.model)
     if weights and state is not None:
@@ -209,13 +209,14 @@ def describe_start(training: Training, changes: list[str] | None) -> list[str]:
     """Return the lines that a run starts with. `changes` is from `Training.restore`, None if nothing was restored."""
     config, ranks = training.config, distributed.world_size()
     dtype = runtime.HALF.get(config.runtime.precision, torch.float32)
-    clips_at_once = configs.clips_at_once(config.train, ranks)
+    clips_at_once = configs.clips_at_once(config, ranks)
     shares = f", {config.train.batch // ranks} on each of {ranks} ranks" if ranks > 1 else ""
+    repeats = f", {config.clip.repeats} of each video" if config.clip.repeats > 1 else ""
     parts = f", {clips_at_once} at a time" if config.train.accumulate > 1 else ""
     lines = [
         f"settings {configs.fingerprint(config)}, {config.runtime.precision} on {training.device.type}",
         describe_shift(training.model, training.device, dtype, compiled=config.runtime.compile == "on"),
-        f"{config.train.batch} clips a step{shares}{parts}",
+        f"{config.train.batch} clips a step{repeats}{shares}{parts}",
         f"{_describe_videos(training.train_loader)}, {training.steps_per_epoch} steps an epoch, "
         f"{training.total_steps} in all",
         describe_rate(config),

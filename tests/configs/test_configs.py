@@ -175,16 +175,31 @@ def test_a_batch_that_does_not_split_is_answered_with_those_that_do(batch, ranks
     assert str(error.value) == f"train.batch: {batch} clips do not split over {ranks} ranks; {nearest}"
 
 
+@pytest.mark.parametrize(
+    "batch, ranks, answer",
+    [
+        (48, 4, "12 clips on each of 4 ranks are no whole number of videos with clip.repeats=8; near it are 32 and 64"),
+        (4, 1, "4 clips are no whole number of videos with clip.repeats=8; near it is 8"),
+    ],
+)
+def test_a_share_that_is_not_made_of_whole_videos_is_answered_with_batches_that_are(batch, ranks, answer):
+    config = configs.load("demo", [f"train.batch={batch}", "clip.repeats=8"])
+    with pytest.raises(configs.ConfigError) as error:
+        configs.clips_at_once(config, ranks)
+    assert str(error.value) == f"train.batch: {answer}"
+    assert configs.videos_per_rank(64, repeats=4, ranks=2) == 8
+
+
 @pytest.mark.parametrize("accumulate, at_once", [(1, 12), (2, 6), (12, 1)])
 def test_a_ranks_clips_pass_the_network_in_equal_parts(accumulate, at_once):
-    train = configs.load("demo", ["train.batch=48", f"train.accumulate={accumulate}"]).train
-    assert configs.clips_at_once(train, ranks=4) == at_once
+    config = configs.load("demo", ["train.batch=48", f"train.accumulate={accumulate}"])
+    assert configs.clips_at_once(config, ranks=4) == at_once
 
 
 def test_parts_that_are_not_equal_are_answered_with_those_that_are():
-    train = configs.load("demo", ["train.batch=48", "train.accumulate=5"]).train
+    config = configs.load("demo", ["train.batch=48", "train.accumulate=5"])
     with pytest.raises(configs.ConfigError) as error:
-        configs.clips_at_once(train, ranks=4)
+        configs.clips_at_once(config, ranks=4)
     answer = "the 12 clips of a rank do not split into 5 equal parts; take one of 1, 2, 3, 4, 6, 12"
     assert str(error.value) == f"train.accumulate: {answer}"
 

@@ -31,9 +31,9 @@ def pixels(frames=3):
 
 
 def normalised(pixels_TCHW, dtype=torch.float32):
-    """clips_BVTHWC of one video in one view."""
+    """clips_BTHWC: one clip."""
     clip_TCHW = F.normalize(pixels_TCHW.float() / 255, ALL.mean, ALL.std)
-    return clip_TCHW.permute(0, 2, 3, 1)[None, None].to(dtype)
+    return clip_TCHW.permute(0, 2, 3, 1)[None].to(dtype)
 
 
 def augmenter(clip):
@@ -72,7 +72,7 @@ def test_a_clip_is_augmented_as_torchvision_does_with_the_same_draws(dtype):
         expected = normalised(expected.as_subclass(torch.Tensor))
         if drawn.erased:
             left, top, right, bottom = drawn.erased
-            expected[:, :, :, top:bottom, left:right] = 0
+            expected[:, :, top:bottom, left:right] = 0
         found = augmenter(ALL)(normalised(pixels(), dtype), 5, np.array([position]))
         assert found.dtype == dtype
         torch.testing.assert_close(found.float(), expected, atol=ROUNDING, rtol=0)
@@ -80,13 +80,13 @@ def test_a_clip_is_augmented_as_torchvision_does_with_the_same_draws(dtype):
 
 def test_all_frames_get_the_same(monkeypatch):
     """Frames that are alike stay alike."""
-    still = normalised(pixels(1).repeat(4, 1, 1, 1)).repeat(8, 1, 1, 1, 1, 1)
+    still = normalised(pixels(1).repeat(4, 1, 1, 1)).repeat(8, 1, 1, 1, 1)
     found = augmenter(ALL)(still, 0, np.arange(8))
-    assert torch.equal(found, found[:, :, :1].expand_as(found))
+    assert torch.equal(found, found[:, :1].expand_as(found))
     assert len({clip.numpy().tobytes() for clip in found}) == 8
 
 
-def test_a_draw_follows_from_its_position_alone():
+def test_a_draw_follows_from_the_number_of_its_clip_alone():
     whole = augment.draw(ALL, 3, 1, np.arange(100))
     assert whole[37:60] == augment.draw(ALL, 3, 1, np.arange(37, 60))
     assert whole != augment.draw(ALL, 3, 2, np.arange(100)) != augment.draw(ALL, 4, 2, np.arange(100))

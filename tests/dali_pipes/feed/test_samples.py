@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from dali_pipes.feed.decoders import BLANK, example
 from dali_pipes.feed.graph import GraphForm
-from dali_pipes.feed.samples import PreparedBatch, columns, distinct, placeholder
-from dali_pipes.views.draw import Views
+from dali_pipes.feed.samples import columns, distinct, placeholder
 
 BVT = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 
@@ -25,11 +24,6 @@ def test_each_frame_is_read_once_whatever_the_views_show(shape, data):
     for frames_VT, frames_U, order_VT in zip(frames_BVT, wanted, order_BVT, strict=True):
         np.testing.assert_array_equal(frames_U, np.unique(frames_VT))
         np.testing.assert_array_equal(frames_U[order_VT], frames_VT)
-
-
-def test_a_video_counts_as_mirrored_only_where_all_of_its_views_are():
-    views = Views(np.arange(2), np.zeros((2, 2, 1)), np.zeros((2, 2, 4)), np.array([[False, True], [True, True]]))
-    assert PreparedBatch([], views.row_B, views).mirror_B.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("in_graph", ["", "cpu", "mixed"])

@@ -51,6 +51,13 @@ def test_a_batch_splits_over_the_ranks(own, ranks):
     assert configs.batch_per_rank(batch, ranks) >= 1
 
 
+@pytest.mark.parametrize(("ranks", "batch", "epochs"), [(1, 6, 18), (2, 6, 18), (4, 12, 35)])
+def test_repeated_clips_make_an_epoch_longer_and_a_batch_whole_videos(own, ranks, batch, epochs):
+    """80 videos, so 240 clips: 40 or 20 steps. Otherwise a batch has 8 clips and an epoch 10 steps."""
+    config = from_data.choose(own("clip.repeats=3", "model.pretrained=none", count=50), ranks=ranks).config
+    assert (config.train.batch, config.train.epochs) == (batch, epochs)
+
+
 def test_what_is_given_is_kept(own):
     given = ["model.num_classes=5", "train.name=me", "train.epochs=3", "train.batch=4", "optim.lr=0.5", "data.val="]
     config = own(*given)

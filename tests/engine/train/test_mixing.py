@@ -55,6 +55,23 @@ def test_cutmix_takes_one_box_for_all_clips_and_frames_and_its_area_for_the_shar
     assert share_BK[1, 0].item() == pytest.approx(inside_HW.float().mean().item())
 
 
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_repeated_clips_are_mixed_with_clips_of_other_videos(repeats):
+    """Six clips; `index_B` stays with its clip."""
+    videos = [row // repeats for row in range(6)]
+    batch = batch_of([0] * 6)
+    mixture = targets.Mixture(0.2, 0.0, K, repeats)
+    order = mixture._apart(batch).index_B.tolist()
+    assert sorted(order) == list(range(6))
+    assert all(videos[one] != videos[other] for one, other in zip(order, order[1:] + order[:1], strict=True))
+    runtime.seed_step(0, 0, rank=0)
+    mixed_batch, _ = mixture(batch)
+    assert mixed_batch.index_B.tolist() == order
+    own_B = batch.clips_BTCHW[order]
+    part = (mixed_batch.clips_BTCHW - own_B.roll(1, 0)) / (own_B - own_B.roll(1, 0))
+    torch.testing.assert_close(part, part.mean().expand_as(part), rtol=0, atol=1e-5)
+
+
 def test_of_two_ways_each_batch_takes_one():
     parts = [own_part(mixed(batch_of([0, 1, 2, 0]), WAYS[2], step)[0].clips_BTCHW) for step in range(20)]
     boxes = [bool(((part == 0) | (part == 1)).all()) for part in parts]
