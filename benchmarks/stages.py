@@ -102,7 +102,7 @@ class Bench:
         cuts = [
             self._cut(views, place)
             for views in (plan.draw(0, step) for step in range(min(COUNTED, len(plan))))
-            for place in range(len(views.row_B))
+            for place in np.flatnonzero(views.row_B >= 0).tolist()
         ]
         clips = len(cuts) * plan.views
         decoded = sum(cut.packets for cut in cuts) / clips
