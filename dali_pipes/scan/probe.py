@@ -1,7 +1,8 @@
 """Scan one file: find its packets, how it can be cut, or the reason why it cannot be used.
 
-One pass over the packets reads every byte and decodes the first picture alone, for its orientation. If it leaves
-doubts, or a more thorough check is requested, the file is decoded and compared with its cuts (`verify.py`).
+One pass over the packets reads every byte and decodes nothing, but for the first picture of a file that may be stored
+turned. If it leaves doubts, or a more thorough check is requested, the file is decoded and compared with its cuts
+(`verify.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.scan import verify
 from dali_pipes.video import bitstream, container, mp4, sample_description
 from dali_pipes.video.bitstream import Picture
-from dali_pipes.video.orientation import UPRIGHT, orientation
+from dali_pipes.video.orientation import stream_orientation
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Access, Video
 
 if TYPE_CHECKING:
@@ -95,18 +96,10 @@ def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
             description = sample_description.sample_description(path, stream, codec, moov)
             access = _access(codec, extradata, found, description)
             video = _video(path, status, stream, access, description, table(found))
-            timed = source.format.name.split(",")[0] in _TIMED
-            guessed_times = bool(stream.codec_context.has_b_frames) and not timed
-            return replace(video, orientation=_orientation(stream, first)), doubts(video, guessed_times, found)
-
-
-def _orientation(stream: VideoStream, first: av.Packet) -> int:
-    """Decode the first packet for its display matrix, which a container or the stream may hold. Changes the decoder."""
-    try:
-        frames = [*stream.codec_context.decode(first), *stream.codec_context.decode(None)]
-    except av.FFmpegError:  # other checks decide if the file is readable
-        return UPRIGHT
-    return orientation(frames[0]) if frames else UPRIGHT
+            form = source.format.name.partition(",")[0]
+            guessed_times = bool(stream.codec_context.has_b_frames) and form not in _TIMED
+            turned = stream_orientation(stream, first, form, moov, file.fileno())
+            return replace(video, orientation=turned), doubts(video, guessed_times, found)
 
 
 def _video(
@@ -138,7 +131,7 @@ def _moov(path: str, descriptor: int) -> bytes:
     for kind, _, start, end in mp4.walk_file(descriptor):
         if kind in (b"moov", b"mdat") and end > total:
             raise DataError(path, f"is cut short: only {total} of at least {end} bytes are there")
-        if kind == b"moov":
+        if kind == b"moov" and not moov:  # FFmpeg skips a second one
             moov = os.pread(descriptor, end - start, start)
     if not moov and os.pread(descriptor, 4, 8) in _PICTURE_BRANDS:
         raise DataError(path, "is a still picture (HEIF), not a video")
@@ -164,6 +157,7 @@ def _access(codec: str, extradata: bytes, found: Packets, description: bytes) ->
 
 
 _HEADER_BYTES = 64  # a packet's bytes are searched for this far behind the start of its block (Matroska, Ogg)
+_WINDOW = 1 << 18  # bytes of a file that are read at once
 _INTRA = ("mjpeg", "prores", "dnxhd")  # every picture stands alone, whatever the container says
 
 
@@ -188,7 +182,8 @@ class Packets:
 def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], descriptor: int) -> Packets:
     """Read the headers of every packet, and find its bytes in the open file."""
     found = Packets()
-    read = _reader(codec, stream, found)
+    read, window = _reader(codec, stream, found), _FileWindow(descriptor)
+    intra = codec in _INTRA
     offset, size, pts, flags, pictures = found.offset, found.size, found.pts, found.flags, found.pictures
     for packet in packets:
         if not packet.size:  # not decoded, see `container.packets`; the last one marks the end
@@ -200,10 +195,10 @@ def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], descr
         except (ValueError, IndexError) as error:
             found.doubts.append(f"packet {len(size)} is malformed ({error})")
             found.understood, picture = False, Picture()
-        offset.append(_offset(packet.pos, data, descriptor))
+        offset.append(window.find(packet.pos, data))
         size.append(len(data))
         pts.append(packet.pts)
-        flags.append(_flags(codec, packet, picture))
+        flags.append(_flags(intra, packet, picture))
         pictures.append(picture)
         if packet.is_corrupt:
             found.doubts.append(f"packet {len(size) - 1} is marked as damaged")
@@ -281,17 +276,32 @@ def _ranks(values: Sequence[int] | np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _offset(position: int | None, data: bytes, descriptor: int) -> int:
-    """Return where the file holds these very bytes; -1 if it does not (transport streams, stripped headers)."""
-    if position is None:
-        return -1
-    skipped = os.pread(descriptor, len(data) + _HEADER_BYTES, position).find(data)
-    return position + skipped if skipped >= 0 else -1
+class _FileWindow:
+    """A part of an open file: packets are compared with it, most of them without a system call."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+        self._start, self._content = 0, b""
+
+    def find(self, position: int | None, data: bytes) -> int:
+        """Return where the file holds these very bytes, at `position` or behind the header of their block there; -1 if
+        it does not (transport streams, stripped headers).
+        """
+        if position is None:
+            return -1
+        at = position - self._start
+        if not 0 <= at <= len(self._content) - len(data) - _HEADER_BYTES:
+            self._start, at = position, 0
+            self._content = os.pread(self._descriptor, max(_WINDOW, len(data) + _HEADER_BYTES), position)
+        if self._content.startswith(data, at):
+            return position
+        found = self._content.find(data, at, at + len(data) + _HEADER_BYTES)
+        return self._start + found if found >= 0 else -1
 
 
-def _flags(codec: str, packet: av.Packet, picture: Picture) -> int:
+def _flags(intra: bool, packet: av.Packet, picture: Picture) -> int:
     flags = 0 if picture.pictures else HIDDEN | INVISIBLE
-    if (picture.resets and packet.is_keyframe) or codec in _INTRA:
+    if (picture.resets and packet.is_keyframe) or intra:
         flags |= KEYFRAME
     if packet.is_disposable:
         flags |= DISPOSABLE

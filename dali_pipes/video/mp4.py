@@ -78,6 +78,20 @@ def with_box(description: bytes, kind: bytes, content: bytes) -> bytes:
     return box(b"stsd", description[8:16], box(description[20:24], description[24:_ENTRY], *parts))
 
 
+def all_upright(moov: bytes) -> bool:
+    """Return whether the matrices of a movie and of all its tracks are the identity (ISO/IEC 14496-12 8.2.2, 8.3.2)."""
+    content = moov[8:]
+    headers = []
+    for kind, head, start, end in walk_boxes(content):
+        if kind == b"mvhd":
+            headers.append((content[start + head : end], 36))
+        elif kind == b"trak":
+            headers.append(((find_box(content[start + head : end], (b"tkhd",)) or b"")[8:], 40))
+    # Of version 1 a header has three 64-bit numbers, where version 0 has 32-bit ones.
+    places = [(header, place + 12 * (header[:1] == b"\1")) for header, place in headers]
+    return bool(places) and all(header[place : place + len(_MATRIX)] == _MATRIX for header, place in places)
+
+
 def walk_boxes(data: bytes) -> Iterator[tuple[bytes, int, int, int]]:
     """Yield (kind, header length, start, end) of each box in `data`; the last end may lie beyond it."""
     return _walk(lambda start, count: data[start : start + count], len(data))

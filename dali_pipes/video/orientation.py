@@ -2,25 +2,66 @@
 
 A phone stores pictures as its sensor is oriented, with a display matrix in the file that says how to turn them. An
 orientation is three bits; a stored picture becomes upright by the transpose first, then the flips.
+
+PyAV shows the matrix with a decoded picture alone. A scan decodes one only if the container or the headers may hold it.
 """
 
 from __future__ import annotations
 
+import os
+import re
+
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.video.stream import VideoStream
+
+from dali_pipes.video import bitstream, mp4
+from dali_pipes.video.pyav import display_matrix
 
 UPRIGHT = 0
 TRANSPOSED = 1  # rows become columns
 MIRRORED = 2  # left becomes right
 UPSIDE_DOWN = 4  # top becomes bottom
 
+_WITHOUT_MATRIX = ("avi", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "flv", "ivf", "ogg", "asf", "obu")
+"""Containers that cannot hold a display matrix, by FFmpeg's names."""
+_TRACKS = b"\x16\x54\xae\x6b"  # an element of Matroska (RFC 9559 5.1.4)
+_PROJECTION = re.compile(rb"\x76\x70.{1,16}\x76[\x71-\x75]", re.DOTALL)  # one with a child close behind it
+_MATROSKA_HEADER = 1 << 16  # bytes that are searched for both
+
+
+def stream_orientation(stream: VideoStream, first: av.Packet, form: str, moov: bytes, descriptor: int) -> int:
+    """Return the orientation of a stream from its first packet, which is decoded if there may be a display matrix.
+
+    `form`: FFmpeg's name of the container. `moov`: the index of an mp4. `descriptor`: the open file. Decoding changes
+    the stream's decoder.
+    """
+    context = stream.codec_context
+    codec, extradata = context.codec.canonical_name, context.extradata or b""
+    if not (_container_may_turn(form, moov, first, descriptor) or bitstream.may_turn(codec, extradata, bytes(first))):
+        return UPRIGHT
+    try:
+        frames = [*context.decode(first), *context.decode(None)]
+    except av.FFmpegError:  # other checks decide if the file is readable
+        return UPRIGHT
+    return orientation(frames[0]) if frames else UPRIGHT
+
+
+def _container_may_turn(form: str, moov: bytes, first: av.Packet, descriptor: int) -> bool:
+    """Return False only if the container certainly has no display matrix but the identity."""
+    if form == "mov":
+        return not mp4.all_upright(moov)
+    if form == "matroska":
+        header = os.pread(descriptor, min(first.pos or 0, _MATROSKA_HEADER), 0)
+        return _TRACKS not in header or bool(_PROJECTION.search(header))
+    return form not in _WITHOUT_MATRIX
+
 
 def orientation(frame: av.VideoFrame) -> int:
     """Return the orientation that a frame's display matrix asks for (ISO/IEC 14496-12 8.3.2), to the nearest quarter
     turn.
     """
-    content = frame.side_data.get(Type.DISPLAYMATRIX)
+    content = display_matrix(frame)
     if content is None:
         return UPRIGHT
     (a, b, _), (c, d, _), _ = np.frombuffer(content, np.int32).reshape(3, 3).tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import av
+from av.sidedata.sidedata import Type
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 _VERSION = int(av.__version__.partition(".")[0])
@@ -30,3 +31,19 @@ def reformat(reformatter: VideoReformatter, frame: av.VideoFrame, **wanted: Any)
 def primaries_and_transfer(frame: av.VideoFrame) -> tuple[int, int]:
     """Return colour primaries and transfer of a frame; before version 17 PyAV does not have them."""
     return getattr(frame, "color_primaries", _UNSPECIFIED), getattr(frame, "color_trc", _UNSPECIFIED)
+
+
+def display_matrix(frame: av.VideoFrame) -> bytes | None:
+    """Return the display matrix of a frame as nine 32-bit numbers, None if it has none."""
+    content = frame.side_data.get(Type.DISPLAYMATRIX)
+    return None if content is None else bytes(content)
+
+
+def _unknown_kind(cls: type[Type], number: int) -> Type:
+    kind = object.__new__(cls)
+    kind._name_, kind._value_ = f"UNKNOWN_{number}", number
+    return kind
+
+
+# Versions up to 18 raise ValueError for all side data of a frame if it has a kind that only FFmpeg knows (Exif).
+Type._missing_ = classmethod(_unknown_kind)

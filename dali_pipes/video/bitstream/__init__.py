@@ -2,7 +2,7 @@
 
 from dali_pipes.video.bitstream.parameter_sets import CHROMA, PictureFormat, picture_format
 from dali_pipes.video.bitstream.picture import Picture
-from dali_pipes.video.bitstream.readers import READERS, make_reader
+from dali_pipes.video.bitstream.readers import READERS, make_reader, may_turn
 from dali_pipes.video.bitstream.units import as_stored_in_mp4, break_link, length_size, units
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "break_link",
     "length_size",
     "make_reader",
+    "may_turn",
     "picture_format",
     "units",
 ]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dali_pipes.video.bitstream.bits import Bits, unescape
 from dali_pipes.video.bitstream.parameter_sets import H264Pps, H264Sps, h264_pps, h264_sps
-from dali_pipes.video.bitstream.picture import PERIOD, Picture
+from dali_pipes.video.bitstream.picture import PERIOD, Picture, near
 from dali_pipes.video.bitstream.units import FILM_GRAIN, length_size, parameter_units, sei_types, units
 
 _HARMLESS = (9, 10, 11, 12)  # delimiters, ends and filler
@@ -25,7 +25,7 @@ class SliceForm(NamedTuple):
     fields: bool
     order_type: int
     order_bits: int
-    order_size: int
+    order_mask: int
     bottom_order: bool
     redundant: bool
 
@@ -40,7 +40,7 @@ class H264:
         self._pps: dict[int, H264Pps] = {}
         self._forms: dict[int, SliceForm] = {}
         self._period = self._count = 0
-        self._last_msb = self._last_lsb = self._last_frame_num = 0
+        self._last_order = self._last_frame_num = 0
         for unit in self._known:
             self._store(unit)
 
@@ -129,7 +129,7 @@ class H264:
             value &= (1 << left) - 1
             left -= 2 * (left - value.bit_length()) + 1  # idr_pic_id
         left -= form.order_bits
-        lsb = value >> left & form.order_size - 1
+        lsb = value >> left & form.order_mask
         bits = Bits.of(value & (1 << left) - 1, left) if idr or form.bottom_order else None
         bottom = bits.signed() if form.bottom_order and not field else 0
         if first:
@@ -144,7 +144,9 @@ class H264:
         if form.order_type:
             self._count += 1
             return self._period + self._count, field, doubt
-        order = self._order(lsb, form.order_size, referenced=packet[start] & 0x60 != 0, idr=idr)
+        order = near(0 if idr else self._last_order, lsb, form.order_mask)
+        if packet[start] & 0x60:
+            self._last_order = order
         return self._period + order + min(bottom, 0), field, doubt
 
     def _form(self, number: int) -> SliceForm | None:
@@ -156,23 +158,11 @@ class H264:
                 fields=sps.format.fields,
                 order_type=sps.order_type,
                 order_bits=sps.order_bits,
-                order_size=1 << sps.order_bits,
+                order_mask=(1 << sps.order_bits) - 1,
                 bottom_order=pps.bottom_order and sps.order_type == 0,
                 redundant=pps.redundant,
             )
         return self._forms.get(number)
-
-    def _order(self, lsb: int, size: int, *, referenced: bool, idr: bool) -> int:
-        """Return the picture order count (8.2.1) within the coded sequence."""
-        last_msb, last_lsb = (0, 0) if idr else (self._last_msb, self._last_lsb)
-        msb = last_msb
-        if lsb < last_lsb and last_lsb - lsb >= size // 2:
-            msb += size
-        elif lsb > last_lsb and lsb - last_lsb > size // 2:
-            msb -= size
-        if referenced:
-            self._last_msb, self._last_lsb = msb, lsb
-        return msb + lsb
 
     def _sei(self, packet: bytes, start: int, stop: int) -> str:
         """Return a doubt if FFmpeg decodes this or later pictures otherwise because of this unit."""

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dali_pipes.video.bitstream.bits import Bits, unescape
 from dali_pipes.video.bitstream.parameter_sets import HevcPps, HevcSps, hevc_pps, hevc_sps, references
-from dali_pipes.video.bitstream.picture import PERIOD, Picture
+from dali_pipes.video.bitstream.picture import PERIOD, Picture, near
 from dali_pipes.video.bitstream.units import FILM_GRAIN, length_size, parameter_units, sei_types, units
 
-_RANDOM_ACCESS = range(16, 22)  # BLA, IDR and CRA pictures
-_IDR, _CRA, _LEADING = (19, 20), 21, range(6, 10)
+_BLA, _IDR, _CRA = 16, (19, 20), 21  # random access starts at kinds from the first to the last of these
+_LEADING = (6, 7, 8, 9)
 _VPS, _SPS, _PPS = 32, 33, 34
 _SEI = (39, 40)
 _HARMLESS = (35, 38, *range(48, 64))  # delimiters and filler; unspecified ones, which FFmpeg leaves out
-_HEADER = 64  # bytes of a slice header that hold what is read of it
+_HEADER = 32  # bytes of a slice header that hold what is read of it
+
+
+class SliceForm(NamedTuple):
+    """Form of slice headers, given by the parameter sets."""
+
+    sps: HevcSps
+    extra_bits: int
+    output_flag: bool
+    order_mask: int
+    references: dict[int, dict[int, tuple[int, ...]]]
+    """What a slice header referred to, by the number of bits and the bits that say it. These are a prefix code: bits
+    that begin with known ones mean the same."""
 
 
 class Hevc:
@@ -23,6 +37,7 @@ class Hevc:
         self._known = set(parameter_units(extradata, "hevc"))
         self._sps: dict[int, HevcSps] = {}
         self._pps: dict[int, HevcPps] = {}
+        self._forms: dict[int, SliceForm] = {}
         self._period = self._last_order = 0
         self._orders: set[int] = set()  # of the pictures of this coded sequence
         for unit in self._known:
@@ -33,16 +48,17 @@ class Hevc:
         starts, slices, resets, referenced = 0, 0, False, False
         layer, order, parameters, doubt = 0, 0, b"", ""
         for start, stop in units(packet, self._prefix):
-            if packet[start] & 0x80:
+            header = packet[start] << 8 | packet[start + 1]
+            if header & 0x8000:
                 raise ValueError("a unit's forbidden bit is set")
-            kind = packet[start] >> 1 & 0x3F
-            if packet[start] & 1 or packet[start + 1] & 0xF8:
+            kind = header >> 9
+            if header & 0x1F8:
                 doubt = "it has several layers" if kind < 48 else doubt
             elif kind < 32:
                 slices += 1
-                resets |= kind in _RANDOM_ACCESS
+                resets |= _BLA <= kind <= _CRA
                 referenced |= kind > 15 or kind % 2 == 1  # even kinds below 16: not referred to within their layer
-                layer = (packet[start + 1] & 7) - 1
+                layer = (header & 7) - 1
                 if packet[start + 2] & 0x80:  # the first slice of a picture
                     starts += 1
                     order, problem = self._slice(packet, start, kind, layer)
@@ -66,6 +82,7 @@ class Hevc:
         return unit
 
     def _store(self, unit: bytes) -> None:
+        self._forms.clear()
         kind = unit[0] >> 1 & 0x3F if len(unit) > 1 and not (unit[0] & 1 or unit[1] & 0xF8) else 0
         if kind == _SPS:
             sps = hevc_sps(unit)
@@ -75,56 +92,72 @@ class Hevc:
             self._pps[pps.number] = pps
 
     def _slice(self, packet: bytes, start: int, kind: int, layer: int) -> tuple[int, str]:
-        """Read a slice header (7.3.6.1): the picture's order, and a doubt."""
-        bits = Bits(unescape(packet[start + 2 : start + 2 + _HEADER]))
-        bits.take(1)
+        """Read the header of a picture's first slice (7.3.6.1): the picture's order, and a doubt.
+
+        This takes much of the time of a scan, so numbers are read in place, not by `Bits`. A header that is cut short
+        makes a negative shift, which raises ValueError.
+        """
+        head = packet[start + 2 : start + 2 + _HEADER]
+        if b"\0\0\3" in head:
+            head = unescape(head)
+        value, left = int.from_bytes(head, "big"), 8 * len(head) - 1
         doubt = ""
-        if 16 <= kind <= 23 and bits.take(1):
-            doubt = "it has keyframes that drop the pictures before them"
-        pps = self._pps.get(bits.number())
-        sps = self._sps.get(pps.sps) if pps else None
-        if sps is None:
+        if _BLA <= kind <= 23:
+            left -= 1
+            if value >> left & 1:
+                doubt = "it has keyframes that drop the pictures before them"
+        value &= (1 << left) - 1
+        left -= 2 * (left - value.bit_length()) + 1
+        number = (value >> left) - 1
+        form = self._forms.get(number) or self._form(number)
+        if form is None:
             return 0, "it has pictures whose parameter sets are missing"
-        bits.take(pps.extra_bits)
-        bits.number()
-        if pps.output_flag and not bits.take(1):
-            doubt = "it has pictures that are not shown"
-        if sps.separate_planes:
-            bits.take(2)
-        starts_sequence = kind in _RANDOM_ACCESS and kind != _CRA
+        left -= form.extra_bits
+        value &= (1 << left) - 1
+        left -= 2 * (left - value.bit_length()) + 1  # slice_type
+        if form.output_flag:
+            left -= 1
+            if not value >> left & 1:
+                doubt = "it has pictures that are not shown"
+        left -= 2 * form.sps.separate_planes
+        order = 0
+        starts_sequence = _BLA <= kind < _CRA
         if starts_sequence:
             self._period += PERIOD
-        if starts_sequence:
             self._orders.clear()
-        order = 0
         if kind not in _IDR:
-            order = self._order(bits.take(sps.order_bits), 1 << sps.order_bits, starts_sequence)
-            if kind not in _RANDOM_ACCESS and self._missing(bits, sps, order):
-                doubt = "it has pictures that refer to missing ones"
+            left -= form.sps.order_bits
+            lsb = value >> left & form.order_mask
+            order = lsb if starts_sequence else near(self._last_order, lsb, form.order_mask)
+            if not _BLA <= kind <= _CRA:
+                distances = self._references(form, value & (1 << left) - 1, left)
+                if not self._orders.issuperset([order + distance for distance in distances]):
+                    doubt = "it has pictures that refer to missing ones"
         self._orders.add(order)
         if layer == 0 and kind not in _LEADING and (kind > 15 or kind % 2):
             self._last_order = order
         return self._period + order, doubt
 
-    def _missing(self, bits: Bits, sps: HevcSps, order: int) -> bool:
-        """Return whether a picture to which this one refers has not been seen."""
-        sets = sps.references
+    def _form(self, number: int) -> SliceForm | None:
+        """Return the form of slice headers that refer to a picture parameter set; None if it is missing."""
+        if (pps := self._pps.get(number)) and (sps := self._sps.get(pps.sps)):
+            self._forms[number] = SliceForm(sps, pps.extra_bits, pps.output_flag, (1 << sps.order_bits) - 1, {})
+        return self._forms.get(number)
+
+    def _references(self, form: SliceForm, value: int, left: int) -> tuple[int, ...]:
+        """Return the distances of the pictures to which a picture refers, from the last `left` bits of a number."""
+        for length, known in form.references.items():
+            if length <= left and (distances := known.get(value >> left - length)) is not None:
+                return distances
+        bits = Bits.of(value, left)
+        sets = form.sps.references
         if not bits.take(1):
             found = references(bits, sets, of_slice=True)
         elif not sets:
             raise ValueError("its reference pictures are missing")
         else:
             found = sets[bits.take((len(sets) - 1).bit_length())]
-        return any(used and order + distance not in self._orders for distance, used in found)
-
-    def _order(self, lsb: int, size: int, starts_sequence: bool) -> int:
-        """Return the picture order count (8.3.1) within the coded sequence."""
-        if starts_sequence:
-            return lsb
-        last_lsb = self._last_order % size
-        msb = self._last_order - last_lsb
-        if lsb < last_lsb and last_lsb - lsb >= size // 2:
-            msb += size
-        elif lsb > last_lsb and lsb - last_lsb > size // 2:
-            msb -= size
-        return msb + lsb
+        length = left - bits.left
+        distances = tuple(distance for distance, used in found if used)
+        form.references.setdefault(length, {})[value >> bits.left] = distances
+        return distances

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dali_pipes.video.bitstream.picture import DecodeOrder, DelayedReferences, Picture
 
 _VOP, _GROUP_OF_VOPS, _USER_DATA = b"\0\0\1\xb6", b"\0\0\1\xb3", b"\0\0\1\xb2"
@@ -90,24 +92,44 @@ class Mjpeg:
     def __init__(self) -> None:
         self._order = DecodeOrder()
         self._first: tuple | None = None
+        self._fields = True
+        self._segments = _JpegSegments()
 
     def read(self, packet: bytes) -> Picture:
         """Read a packet's headers."""
-        frame, kinds, at = b"", set(), packet.find(b"\xff\xd8") + 2
-        while 1 < at < len(packet) - 4 and packet[at] == 0xFF and packet[at + 1] != 0xDA:
-            kind, length = packet[at + 1], int.from_bytes(packet[at + 2 : at + 4], "big")
-            kinds.add(kind)
-            if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-                frame = packet[at + 1 : at + 2 + length]
-            at += 2 + length
+        if not self._segments.content or not packet.startswith(self._segments.content):
+            self._segments = _jpeg_segments(packet)
+        _, frame, kinds = self._segments
         if not frame:
             raise ValueError("it has no frame header")
         seen = frame, 0xC4 in kinds
         self._first = self._first or seen
         doubt = "" if 0xDB in kinds and seen == self._first else "it has pictures that rely on earlier packets"
         size = int.from_bytes(frame[6:8], "big"), int.from_bytes(frame[4:6], "big")
-        interlaced = packet.count(b"\xff\xd8\xff", 2) > 0
-        return Picture(order=self._order.next(), size=None if interlaced else size, doubt=doubt)
+        # Two pictures in a packet are fields of half the height. After a first frame a field is seen by that alone.
+        if self._fields:
+            self._fields = packet.find(b"\xff\xd8\xff", 2) > 0
+        return Picture(order=self._order.next(), size=None if self._fields else size, doubt=doubt)
+
+
+class _JpegSegments(NamedTuple):
+    """The segments of a JPEG picture before its scan. Encoders mostly write the same ones in each picture."""
+
+    content: bytes = b""  # with the marker of the scan; nothing if there is none
+    frame: bytes = b""  # the frame header
+    kinds: frozenset[int] = frozenset()
+
+
+def _jpeg_segments(packet: bytes) -> _JpegSegments:
+    frame, kinds, at = b"", set(), packet.find(b"\xff\xd8") + 2
+    while 1 < at < len(packet) - 4 and packet[at] == 0xFF and packet[at + 1] != 0xDA:
+        kind, length = packet[at + 1], int.from_bytes(packet[at + 2 : at + 4], "big")
+        kinds.add(kind)
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            frame = packet[at + 1 : at + 2 + length]
+        at += 2 + length
+    content = packet[: at + 2] if packet[at : at + 2] == b"\xff\xda" else b""
+    return _JpegSegments(content, frame, frozenset(kinds))
 
 
 class FixedHeader:

@@ -8,6 +8,15 @@ PERIOD = 1 << 40
 """Distance between the orders of two coded sequences: all pictures of one are shown before those of the next."""
 
 
+def near(last: int, low_bits: int, mask: int) -> int:
+    """Return the picture order count that has these low bits and is nearest to the last reference picture's.
+
+    This is the arithmetic of ITU-T H.264 8.2.1.1 and H.265 8.3.1.
+    """
+    ahead = low_bits - last & mask
+    return last + ahead if 2 * ahead <= mask + 1 else last + ahead - mask - 1
+
+
 class Picture(NamedTuple):
     """Content of one packet: the picture in it, and its place in the stream."""
 

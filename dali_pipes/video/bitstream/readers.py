@@ -9,6 +9,7 @@ from dali_pipes.video.bitstream.h264 import H264
 from dali_pipes.video.bitstream.hevc import Hevc
 from dali_pipes.video.bitstream.mpeg import FixedHeader, Mjpeg, Mpeg2, Mpeg4
 from dali_pipes.video.bitstream.picture import Reader
+from dali_pipes.video.bitstream.units import DISPLAY_ORIENTATION, length_size, parameter_units, sei_types, units
 from dali_pipes.video.bitstream.vpx import Vp8, Vp9
 
 READERS: dict[str, Callable[[bytes, str], Reader]] = {
@@ -34,3 +35,25 @@ def make_reader(codec: str, extradata: bytes, tag: str) -> Reader | None:
     """
     make = READERS.get(codec)
     return make(extradata, tag) if make else None
+
+
+def may_turn(codec: str, extradata: bytes, packet: bytes) -> bool:
+    """Return False only if the headers of a stream's first packet certainly do not say how its picture is turned."""
+    if codec == "mjpeg":
+        return b"Exif" in packet
+    if codec not in _SEI:
+        return codec not in READERS
+    header, kinds = _SEI[codec]
+    try:
+        found = [packet[start:stop] for start, stop in units(packet, length_size(extradata, codec))]
+        found += parameter_units(extradata, codec)
+        sei = [unit for unit in found if unit and kinds(unit[0])]
+        return any(DISPLAY_ORIENTATION in sei_types(unit, header, len(unit)) for unit in sei)
+    except (ValueError, IndexError):
+        return True
+
+
+_SEI: dict[str, tuple[int, Callable[[int], bool]]] = {  # bytes of a unit's header; if its first byte is that of SEI
+    "h264": (1, lambda first: first & 31 == 6),
+    "hevc": (2, lambda first: first >> 1 & 63 in (39, 40)),
+}

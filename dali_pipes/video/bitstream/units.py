@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+from dali_pipes.video.bitstream.bits import unescape
+
 FILM_GRAIN = 19  # a SEI message for which FFmpeg changes pixels
+DISPLAY_ORIENTATION = 47  # one that says how pictures are turned
 _START_CODE = re.compile(rb"\x00*\x00\x00\x01")
 _HEVC_CRA, _HEVC_BLA_N_LP = 21, 18
 
@@ -85,16 +88,17 @@ def _read_units(extradata: bytes, at: int, count: int, found: list[bytes]) -> in
 
 def sei_types(packet: bytes, start: int, stop: int) -> set[int]:
     """Return the types of the messages in an SEI unit (ITU-T H.264 7.3.2.3) of which the header is left out."""
-    found = set()
-    while start + 2 < stop:
+    unit = unescape(packet[start:stop])
+    found, at, stop = set(), 0, len(unit)
+    while at + 2 < stop:
         numbers = []
         for _ in range(2):  # type and size, each a sum of bytes up to one that is not 255
             number = 0
-            while start < stop and packet[start] == 255:
+            while at < stop and unit[at] == 255:
                 number += 255
-                start += 1
-            numbers.append(number + (packet[start] if start < stop else 0))
-            start += 1
+                at += 1
+            numbers.append(number + (unit[at] if at < stop else 0))
+            at += 1
         found.add(numbers[0])
-        start += numbers[1]
+        at += numbers[1]
     return found

@@ -4,7 +4,8 @@ import pytest
 
 from dali_pipes.video import bitstream
 from dali_pipes.video.bitstream import Picture, as_stored_in_mp4, break_link, make_reader, units
-from dali_pipes.video.bitstream.units import parameter_units
+from dali_pipes.video.bitstream.bits import escape
+from dali_pipes.video.bitstream.units import parameter_units, sei_types
 
 AVC_CONFIGURATION = bytes((1, 100, 0, 30, 0xFF, 0xE0, 0))  # lengths of 4 bytes, no sets (ISO/IEC 14496-15 5.3.3)
 HEVC_CONFIGURATION = bytes((1, *[0] * 20, 0xFF, 0))  # the same (8.3.3)
@@ -401,3 +402,10 @@ def test_jpeg_pictures_that_need_tables_of_others_or_differ_in_size_are_a_doubt(
 
 def test_codecs_without_a_reader_are_left_to_decoding():
     assert make_reader("theora", b"", "") is None
+
+
+def test_the_messages_of_an_sei_unit_are_found_behind_escaped_bytes():
+    messages = bytes([5, 6, 0, 0, 1, 0, 0, 2]) + bytes([19, 3, 1, 2, 3]) + b"\x80"
+    unit = b"\x06" + escape(messages)
+    assert len(unit) == 1 + len(messages) + 2
+    assert sei_types(unit, 1, len(unit)) == {5, 19}

@@ -1,12 +1,16 @@
 """Display matrices: read from files, followed by every decoder, and by the boxes of every view."""
 
-from dataclasses import asdict
+import struct
+from dataclasses import asdict, replace
 
+import av
 import numpy as np
 import pytest
 
 from dali_pipes.scan.probe import probe
+from dali_pipes.video import orientation as module
 from dali_pipes.video.orientation import MIRRORED, TRANSPOSED, UPRIGHT, UPSIDE_DOWN, stored_boxes, turned
+from tests.support.corpus import CODECS, Case, encoded, mux
 from tests.support.loading import STD, make_config, read, with_section
 from tests.support.videos import with_matrix, write_video
 from tools.data.reencode import Settings
@@ -32,6 +36,74 @@ def test_the_scan_reads_the_display_matrix(tmp_path, codec, matrix, expected):
     video = probe(str(path))
     assert video.orientation == expected
     assert (video.width, video.height) == (96, 48)  # as stored
+
+
+RIGHT = TRANSPOSED | MIRRORED  # a quarter turn to the right, as a phone held upright notes it
+
+
+def display_orientation_sei(header: bytes) -> bytes:
+    """An SEI unit: 270 degrees anticlockwise, no flips, for all pictures that follow (ITU-T H.264 D.1.27)."""
+    bits = "000" + f"{0xC000:016b}" + "1" + "0" + "100"
+    content = int(bits, 2).to_bytes(3, "big")
+    return header + bytes([47, len(content)]) + content + b"\x80"
+
+
+def exif(orientation: int) -> bytes:
+    """The segment of a JPEG with an orientation (tag 0x112 of Exif)."""
+    entry = struct.pack(">HHIHH", 0x112, 3, 1, orientation, 0)
+    content = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + entry + bytes(4)
+    return b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content
+
+
+def in_first_packet(change, name: str, container: str, path):
+    """Write a clip of the corpus, with its first packet changed."""
+    clip = encoded(name)
+    first, *others = clip.units
+    path.write_bytes(mux(replace(clip, units=(replace(first, data=change(first.data)), *others)), container))
+    return str(path)
+
+
+def first_frame_of_ffmpeg(path: str) -> int:
+    with av.open(path) as container:
+        return module.orientation(next(container.decode(video=0)))
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize(("codec", "header"), [("h264", b"\x06"), ("hevc", b"\x4e\x01")])
+def test_the_scan_follows_an_orientation_in_the_headers_of_a_picture(tmp_path, codec, header, container):
+    sei = display_orientation_sei(header)
+    path = in_first_packet(
+        lambda data: len(sei).to_bytes(4, "big") + sei + data, codec, container, tmp_path / f"a.{container}"
+    )
+    assert probe(path).orientation == first_frame_of_ffmpeg(path) == RIGHT
+
+
+def test_the_scan_follows_an_orientation_in_a_jpeg(tmp_path):
+    path = in_first_packet(lambda data: data[:2] + exif(6) + data[2:], "mjpeg", "avi", tmp_path / "a.avi")
+    assert probe(path).orientation == first_frame_of_ffmpeg(path)  # versions of FFmpeg differ
+
+
+def test_the_scan_follows_a_display_matrix_in_matroska(tmp_path):
+    turned_mp4 = with_matrix(write_video(tmp_path / "a.mp4", "libx264", 6, gop=3), 0, 1, -1, 0)
+    path = str(tmp_path / "a.mkv")
+    with av.open(str(turned_mp4)) as source, av.open(path, "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    assert probe(path).orientation == first_frame_of_ffmpeg(path) == RIGHT
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "vp9", "mpeg4", "mpeg2", "mjpeg", "av1"])
+def test_an_upright_file_is_scanned_without_decoding(tmp_path, codec, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the scan asks for the matrix of a decoded picture")
+
+    monkeypatch.setattr(module, "orientation", refuse)
+    for container in {"mp4", "mkv", "avi", "ts", "ivf", "webm"} & {*CODECS[codec][-1]}:
+        if path := Case(codec, container, "as it is").write(tmp_path):
+            assert probe(str(path)).orientation == UPRIGHT
 
 
 @pytest.mark.parametrize(
