@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ RECORD = ".tsm-dali.jsonl"
 LARGE = 2**24  # bytes of a file whose size and time stand for its content, which would take long to hash
 MOST_ENTRIES = 1000  # in a record; then older ones of the same files are dropped
 _SOURCE = "is a source of this command, which is never replaced; name another file or folder"
+_STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")  # where a regular file may be this process's standard output
+_recording = threading.Lock()
 _TITLE = "files that tsm-dali wrote into this folder; it replaces those that have not changed since"
 
 
@@ -206,9 +209,12 @@ def _stamp(entry: dict) -> list:
 
 def _record(path: Path, entry: dict) -> None:
     """Add a file to the record of its folder, before it is there: so it is known whenever a kill comes."""
-    record = path.parent / RECORD
-    entry = {"name": path.name, **entry}
-    known = list(_entries(path.parent))
+    with _recording:  # threads write status, checkpoints and metrics
+        _add_to_record(path.parent / RECORD, {"name": path.name, **entry})
+
+
+def _add_to_record(record: Path, entry: dict) -> None:
+    known = list(_entries(record.parent))
     if not os.path.lexists(record) or len(known) >= MOST_ENTRIES:
         with temporary_file(record.parent, "w", encoding="utf-8") as (temporary, file):
             lines = [{"about": _TITLE}, *_newest(known), entry]
@@ -248,7 +254,7 @@ def _is_device(path: Path) -> bool:
     """Tell whether a path is written as a stream, such as /dev/null or a pipe."""
     with suppress(OSError):
         mode = os.stat(path).st_mode
-        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or os.path.abspath(path).startswith("/dev/")
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or os.path.dirname(os.path.abspath(path)) in _STREAMS
     return False
 
 

@@ -1,6 +1,9 @@
 """Results replace nothing but results that nobody has changed."""
 
 import os
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -184,3 +187,21 @@ def test_two_writers_that_replace_a_file_at_once_do_not_write_into_each_others(t
         assert (tmp_path / "file").read_text() == "theirs, and longer"
     assert {path.name for path in tmp_path.iterdir()} == {"file", RECORD}
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_threads_that_write_at_once_lose_no_entry_of_the_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "MOST_ENTRIES", 10)  # the record is written anew again and again
+    monkeypatch.setattr(
+        outputs, "_newest", lambda entries, newest=outputs._newest: time.sleep(0.001) or newest(entries)
+    )
+    files = [tmp_path / f"{number}.json" for number in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda file: Outputs().write({file: "{}"}), files))
+    assert all(map(outputs.is_result, files))
+
+
+def test_a_file_in_memory_is_a_file_and_not_a_device():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        file = Path(folder, "status.json")
+        Outputs().write({file: "{}"})
+        assert outputs.is_result(file)
