@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 RETRY = 75  # exit code: nothing is wrong with the settings, and starting again resumes the run (EX_TEMPFAIL)
 BEAT = 1.0  # seconds between two exchanges with the other ranks
 ANSWER = 2.5  # seconds in which a living rank must have renewed what it shares
-GRACE = 10.0  # seconds for a main thread to end by itself once a rank has failed
+GRACE = 4.0  # seconds for a main thread to end by itself once a rank has failed
 
 Item = TypeVar("Item")
 
@@ -141,10 +141,27 @@ class Watch:
                 return self._store.get(key).decode()
         return None
 
+    def all_answer(self, key: str) -> bool:
+        """Report under a key for this rank, and wait up to ANSWER seconds for all ranks to do so; True if they did.
+
+        False at once if a rank has failed; True if the process that serves the store has ended, as all are about to.
+        """
+        end = time.monotonic() + ANSWER
+        try:
+            self._store.set(f"{key}-{self.rank}", "here")
+            while time.monotonic() < end and not self.reported("failed"):
+                if all(self._store.check([f"{key}-{rank}"]) for rank in range(self.ranks)):
+                    return True
+                time.sleep(0.05)
+        except Exception:  # of several kinds, by version of torch
+            return True
+        return False
+
     def silent_ranks(self) -> list[int]:
         """Return the ranks that share nothing any more. Takes a few seconds."""
-        before = self._others()
-        self._stopped.wait(ANSWER)
+        before, end = self._others(), time.monotonic() + ANSWER
+        while time.monotonic() < end and not self._stopped.wait(BEAT / 4):
+            self._share()  # the others may ask the same of this rank now
         after = self._others()
         if not self.reported(f"activity-{self.rank}"):
             return []  # the process that served the store has gone
@@ -157,11 +174,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stopped.wait(min(BEAT, self.limit / 4)):
-            mine = activity()
-            self._beats += 1
-            if self._store is not None:
-                with suppress(Exception):
-                    self._store.set(f"activity-{self.rank}", json.dumps({**mine, "beat": self._beats}))
+            mine = self._share()
             for key in [key for key in self.on_report if self.reported(key)]:
                 self.on_report.pop(key)(self.reported(key))
             if failure := self.reported("failed"):
@@ -170,6 +183,15 @@ class Watch:
             elif mine["age"] > self.limit * mine["factor"] and (reason := self._stall(mine)):
                 self.report("failed", reason)
                 self._end(self.reported("failed") or reason)
+
+    def _share(self) -> dict:
+        """Tell the other ranks of this rank's activity, and that it lives; return the activity."""
+        mine = activity()
+        self._beats += 1
+        if self._store is not None:
+            with suppress(Exception):
+                self._store.set(f"activity-{self.rank}", json.dumps({**mine, "beat": self._beats}))
+        return mine
 
     def _stall(self, mine: dict) -> str | None:
         """Return a sentence that names the rank that stalls, or None if a rank that this one waits for gets further."""
@@ -201,7 +223,7 @@ class Watch:
         logger.log(logging.ERROR if self.rank == 0 else logging.INFO, reason)
         last_words = threading.Thread(target=self.on_end, args=(reason,), daemon=True)
         last_words.start()
-        last_words.join(GRACE / 2)
+        last_words.join(GRACE)
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
                 stream.flush()

@@ -17,19 +17,10 @@ from engine.distributed.collectives import (
     raise_everywhere,
     to_rank_zero,
 )
-from engine.distributed.failures import PeerLost, explained, failure, on_report, report
+from engine.distributed.failures import explained, failure, on_report, report
 from engine.distributed.gradients import averaged, fix_ddp_buckets, share_buffers, wrap
-from engine.distributed.group import (
-    LAUNCH_VARIABLES,
-    OTHER_LAUNCHERS,
-    PeerFailed,
-    attempt,
-    common_watch,
-    local_rank,
-    processes,
-    rank,
-    world_size,
-)
+from engine.distributed.group import common_watch, local_rank, processes, rank, restarts, world_size
+from engine.distributed.joining import LAUNCH_VARIABLES, OTHER_LAUNCHERS, PeerFailed, PeerLost
 
 __all__ = [
     "LAUNCH_VARIABLES",
@@ -38,7 +29,6 @@ __all__ = [
     "PeerLost",
     "all_sum",
     "any_rank",
-    "attempt",
     "averaged",
     "common_watch",
     "differentiable_sum",
@@ -57,6 +47,7 @@ __all__ = [
     "raise_everywhere",
     "rank",
     "report",
+    "restarts",
     "share_buffers",
     "to_rank_zero",
     "world_size",

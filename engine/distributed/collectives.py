@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from engine import watch
-from engine.distributed.failures import PeerLost
-from engine.distributed.group import PeerFailed, host_group, local_rank, rank, world_size
+from engine.distributed.group import host_group, local_rank, rank, world_size
+from engine.distributed.joining import PeerFailed, PeerLost
 
 Result = TypeVar("Result")
 

@@ -8,14 +8,11 @@ from contextlib import contextmanager
 
 import torch.distributed as dist
 
-from engine.distributed.group import PeerFailed, common_watch, rank, world_size
+from engine.distributed.group import common_watch, rank, world_size
+from engine.distributed.joining import PeerFailed, PeerLost
 from engine.watch import ANSWER
 
 GLOO_SAYS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
-
-
-class PeerLost(Exception):
-    """Another rank has gone, or does not answer, and told nobody why."""
 
 
 @contextmanager
@@ -57,9 +54,12 @@ def on_report(key: str, call: Callable[[str], None]) -> None:
         watch.on_report[key] = call
 
 
-def failure() -> str | None:
-    """Return the reason of a rank that has failed, or a sentence about ranks that have died; None if all are there."""
-    if world_size() == 1:
+def failure(key: str = "") -> str | None:
+    """Return the reason of a rank that has failed, or a sentence about ranks that have died; None if all are there.
+
+    It takes some seconds to find silent ranks, unless all ranks call this with the same `key` at about the same time.
+    """
+    if world_size() == 1 or (key and common_watch().all_answer(key)):
         return None
     watch, end = common_watch(), time.monotonic() + ANSWER
     while not (reason := watch.reported("failed")) and time.monotonic() < end:

@@ -88,7 +88,7 @@ class Trainer:
             if training.step % training.steps_per_epoch % training.config.train.log_every == 0:  # also at its end
                 self.log_tick()
                 self.save_in_background()
-            if interrupt.agreed(training.step):
+            if interrupt.agreed(training.step, training.at_epoch_end):
                 self.log_tick()
                 return False
         return True

@@ -76,9 +76,12 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def agreed(self, step: int) -> bool:
-        """Return True if all ranks are to stop after `step`. Every rank calls it at every step; few calls exchange."""
-        if distributed.world_size() > 1 and step % AGREE_EVERY:
+    def agreed(self, step: int, at_epoch_end: bool = False) -> bool:
+        """Return True if all ranks are to stop after `step`. Every rank calls it at every step; few calls exchange.
+
+        They do at an epoch's end, since a run that is stopped in the evaluation after it saves nothing more.
+        """
+        if distributed.world_size() > 1 and step % AGREE_EVERY and not at_epoch_end:
             return False
         if self._launcher not in (None, os.getppid()) and not self.reason:
             # torchrun was killed and cannot signal; without torchrun, a shell may leave its job running on purpose
@@ -121,7 +124,7 @@ class Interrupt:
         while watch.activity()["stage"] == TRAINING and time.monotonic() < deadline:
             if self._over.wait(0.1):
                 return
-        failure = distributed.failure()  # torchrun sends SIGTERM to the other ranks once one has failed
+        failure = distributed.failure(self._key)  # torchrun sends SIGTERM to the other ranks once one has failed
         if self._over.is_set():
             return
         self._end("failed", failure, watch.RETRY) if failure else self._end("preempted", self.reason, 0)

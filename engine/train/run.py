@@ -38,9 +38,9 @@ def run(
     `recipe` and `weights` name files, which are never replaced. `finished` is False if a signal stopped the run. Ranks
     that torchrun has restarted resume in any case. `open_loader` is called with (config, split, device, class names).
     """
-    if distributed.attempt():
-        resume, fresh = True, False
     with distributed.processes(pick_device(settings.runtime.device), settings.runtime.timeout) as watcher:
+        if distributed.restarts():
+            resume, fresh = True, False
         with distributed.explained():
             chosen = distributed.on_every_rank(
                 lambda: from_data.choose(settings, ranks=distributed.world_size(), weights=weights)

@@ -11,20 +11,20 @@ from torch import nn
 
 from configs import ConfigError
 from engine import distributed
-from tests.support import two_ranks
 from tests.support.paths import ROOT
+from tests.support.ranks import two_ranks
 
 
 def torchrun(ranks, *command, options=("--standalone",)):
     """What some ranks on this machine print and how they end."""
     launcher = [sys.executable, "-m", "torch.distributed.run", *options, "--nproc-per-node", str(ranks)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*launcher, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run([*launcher, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def found_by(ranks, folder, *names, **how):
     """What the functions of `two_ranks` with these names find."""
-    ended = torchrun(ranks, "tests/support/two_ranks.py", str(folder), *names, **how)
+    ended = torchrun(ranks, "tests/support/ranks/two_ranks.py", str(folder), *names, **how)
     assert ended.returncode == 0, ended.stderr
     return json.loads((folder / "found.json").read_text())
 
@@ -89,6 +89,7 @@ def test_two_ranks_resume_to_identical_weights(found):
     assert found["resumption"]["equal"] == [True, True]
 
 
+@pytest.mark.slow
 def test_a_rank_that_needs_longer_for_its_part_of_an_evaluation_is_waited_for(tmp_path):
     assert found_by(2, tmp_path, "late")["late"] == 11
 
@@ -101,12 +102,12 @@ def test_a_rank_that_has_died_is_told_of_in_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("happens", "reason"),
     [
-        ("stalled", "no progress for 3 s (runtime.timeout): rank 1 was waiting for data, step 2, for 3 s"),
+        ("stalled", "no progress for 3 s (runtime.timeout): rank 1 was waiting for data, step 2, for "),
         ("failing", "rank 1: ZeroDivisionError: division by zero"),
     ],
 )
 def test_the_reason_of_another_rank_is_in_the_status_and_in_the_log(tmp_path, happens, reason):
-    ended = torchrun(2, "tests/support/two_ranks.py", str(tmp_path), happens)
+    ended = torchrun(2, "tests/support/ranks/two_ranks.py", str(tmp_path), happens)
     assert ended.returncode != 0
     status = json.loads((tmp_path / "tiny" / "status.json").read_text())
     assert status["state"] == "failed" and status["reason"].startswith(reason)
@@ -127,7 +128,7 @@ def test_two_gpus_train_the_same_weights(tmp_path, run):
 def test_restarted_ranks_resume_by_themselves_to_identical_weights(tmp_path, ranks, rendezvous):
     options = [*rendezvous, "--max-restarts", "1"]
     assert found_by(ranks, tmp_path, "restart", options=options)["restart"] == {
-        "attempt": 1,
+        "restarts": 1,
         "step": 20,
         "equal": [True] * ranks,
     }

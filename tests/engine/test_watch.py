@@ -73,6 +73,14 @@ def test_a_rank_that_waits_for_others_names_the_one_that_does_not_answer(ended, 
     assert store["failed"].startswith("no progress")
 
 
+def test_two_ranks_that_look_for_silent_ones_at_once_hear_each_other(ended, monkeypatch):
+    monkeypatch.setattr(watch, "ANSWER", 0.8)
+    monkeypatch.setattr(watch, "BEAT", 0.2)
+    store = Store()
+    with watch.doing("in a training step", joint=True), Watch(0.2, 0, 2, store), Watch(0.2, 1, 2, store):
+        assert "does not answer" not in ended()
+
+
 def test_a_rank_waits_as_long_as_another_gets_further(ended, monkeypatch):
     monkeypatch.setattr(watch, "ANSWER", 0.2)
     looks, stall = [], Watch._stall

@@ -1,0 +1,132 @@
+"""How ranks start: the environment of torchrun, the ranks that are there, and the groups in which they exchange."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from datetime import timedelta
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+
+from configs import ConfigError
+
+ALL_STARTED = 2.0  # how many times runtime.timeout the ranks may take to be started
+NO_LIMIT = timedelta(hours=24)  # of torch's own; `watch` ends waits, and knows which rank is to blame
+POLL = 0.05  # seconds
+
+OTHER_LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")  # srun, mpirun
+LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+class PeerFailed(Exception):
+    """Another rank failed and has said why; this one has nothing to add."""
+
+
+class PeerLost(Exception):
+    """Another rank has gone, or does not answer, and told nobody why."""
+
+
+class Joined(NamedTuple):
+    """What a rank knows once it has joined the others. `store` is a client for another thread than the main one."""
+
+    rank: int
+    ranks: int
+    host_group: dist.ProcessGroup
+    store: dist.Store
+    starts: int  # of all ranks under one torchrun before this one
+
+
+def is_launched() -> bool:
+    """Return True if torchrun started this process. Raises ConfigError if its environment is incomplete."""
+    missing = [name for name in LAUNCH_VARIABLES if name not in os.environ]
+    present = [name for name in LAUNCH_VARIABLES if name in os.environ]
+    if missing and present:
+        raise ConfigError(
+            f"environment: {', '.join(present)} set but not {', '.join(missing)}; "
+            f"start several processes with torchrun, or unset {', '.join(present)} to run one"
+        )
+    tasks = {name: os.environ[name] for name in OTHER_LAUNCHERS if os.environ.get(name, "1") != "1"}
+    for name, number in tasks.items() if not present else ():
+        raise ConfigError(
+            f"environment: {name}={number}: each of {number} tasks would train by itself; start one torchrun a node, "
+            "such as: srun --ntasks-per-node 1 torchrun --nnodes $SLURM_NNODES --nproc-per-node GPUS "
+            "--rdzv-backend c10d --rdzv-endpoint FIRST_NODE:29500 train.py ...; see docs/multi_node.md"
+        )
+    return bool(present)
+
+
+def join(device: str, limit: float) -> Joined:
+    """Join the other ranks. Raises PeerLost if some have not started within ALL_STARTED x `limit` seconds."""
+    limit *= ALL_STARTED
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if device == "cuda":
+        _take_gpu(int(os.environ["LOCAL_RANK"]))
+    store = _connect(limit)
+    starts = _welcome_all(store, ranks, limit) if rank == 0 else _be_welcomed(store, rank, limit)
+    prefix = f"start-{starts}"
+    backend = "nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(
+        backend, store=dist.PrefixStore(prefix, store), rank=rank, world_size=ranks, timeout=NO_LIMIT
+    )
+    host_group = dist.new_group(backend="gloo", timeout=NO_LIMIT)
+    return Joined(rank, ranks, host_group, dist.PrefixStore(prefix, _connect(limit)), starts - 1)
+
+
+def _connect(limit: float) -> dist.Store:
+    """Connect to the store, which torchrun serves, or rank 0 where others than torchrun have set the environment."""
+    try:
+        return next(dist.rendezvous("env://", timeout=timedelta(seconds=limit)))[0]
+    except dist.DistError as error:
+        reason = str(error).splitlines()[0]
+        raise PeerLost(f"not all ranks started within {limit:g} s (twice runtime.timeout): {reason}") from error
+
+
+def _welcome_all(store: dist.Store, ranks: int, limit: float) -> int:
+    """Number this start of all ranks, from 1; wait until each other one has left its token, and answer with it.
+
+    torchrun serves one store to all starts, and counts only some of them as restarts: not those after a node has
+    joined. What a dead rank left in the store must not be taken for the word of a living one.
+    """
+    number, end = store.add("starts", 1), time.monotonic() + limit
+    absent = set(range(1, ranks))
+    while absent:
+        here = {rank for rank in absent if store.check([f"here-{number}-{rank}"])}
+        for rank in here:
+            store.set(f"welcome-{number}-{rank}", store.get(f"here-{number}-{rank}"))
+        absent -= here
+        if absent and time.monotonic() > end:
+            names = ", ".join(map(str, sorted(absent)))
+            raise PeerLost(f"rank {names} did not start within {limit:g} s (twice runtime.timeout)")
+        time.sleep(POLL if absent else 0)
+    return number
+
+
+def _be_welcomed(store: dist.Store, rank: int, limit: float) -> int:
+    """Leave a token for rank 0 until it has answered with it; return its number of this start."""
+    token, told, end = secrets.token_hex(8), 0, time.monotonic() + limit
+    while time.monotonic() < end:
+        number = store.add("starts", 0)  # that of an earlier start, if rank 0 is not there yet
+        if number > told:
+            store.set(f"here-{number}-{rank}", token)
+            told = number
+        answer = f"welcome-{number}-{rank}"
+        if number and store.check([answer]) and store.get(answer).decode() == token:
+            return number
+        time.sleep(POLL)
+    raise PeerLost(f"rank 0 did not start within {limit:g} s (twice runtime.timeout)")
+
+
+def _take_gpu(local_rank: int) -> None:
+    """Give this process the GPU of its number. Raises ConfigError, once a host, where there are too few."""
+    gpus, started = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
+    if started > gpus:
+        if local_rank > 0:
+            raise PeerFailed
+        raise ConfigError(
+            f"torchrun: has started {started} processes on a host where each sees {gpus} GPUs, and each needs one of "
+            f"its own; take --nproc-per-node {gpus}, or let all processes see all GPUs (CUDA_VISIBLE_DEVICES)"
+        )
+    torch.cuda.set_device(local_rank)
