@@ -161,7 +161,7 @@ def test_training_ends(sets, tmp_path, ranks):
     (tmp_path / "recipe.yaml").write_text(json.dumps(settings))
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     command = [sys.executable, *launch, "train.py", "--config", str(tmp_path / "recipe.yaml")]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr[-2000:]
     run = tmp_path / f"broken{ranks}"
     lines = [json.loads(line) for line in (run / "quarantine.jsonl").read_text().splitlines()]

@@ -127,5 +127,5 @@ print("done", end="")
 print("a line", end="", file=sys.stderr)
 exits.exit_now(3)
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (3, "done", "a line")

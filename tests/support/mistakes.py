@@ -92,7 +92,7 @@ def answer(command: str, folder: Path) -> tuple[int, str]:
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=120,
+        timeout=600,
     )
     lines = done.stderr.replace(f"{folder}/", "").replace(str(folder), ".").splitlines()
     return done.returncode, "\n".join(line for line in lines if ": scanned " not in line and "none new" not in line)

@@ -46,7 +46,7 @@ def test_who_waits_lets_another_go_on():
         pool.submit(other)
         assert not other_worked.wait(0.05)
         with releasing_read_lock():
-            assert other_worked.wait(5)
+            assert other_worked.wait(120)
 
 
 @pytest.mark.parametrize("error", [BlockingIOError(), OSError(95, "not supported")])

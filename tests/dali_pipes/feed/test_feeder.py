@@ -97,5 +97,5 @@ def test_an_iterator_that_outlives_the_threads_ends_at_once(loader):
     feeder.close()
     closing = threading.Thread(target=batches.close, daemon=True)
     closing.start()
-    closing.join(20)
+    closing.join(120)
     assert not closing.is_alive()
