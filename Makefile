@@ -25,9 +25,9 @@ test: install  ## the tests that continuous integration runs
 test-all: install  ## all tests, the slow ones included
 	$(PYTHON) -m pytest
 
-test-nightly: install  ## hours: the slow tests, and kill loops of whole runs and of saves
+test-nightly: install  ## hours: the slow tests, and the figures of docs/reliability.md
 	$(PYTHON) -m pytest -m slow
-	$(PYTHON) -m tests.programs.kill_loops --out benchmarks/results/reliability.json
+	$(PYTHON) -m tests.programs.reliability --out benchmarks/results/reliability.json
 
 test-gpu: install  ## the GPU tests, on a machine with an NVIDIA GPU; a skipped one is a failure
 	REQUIRE_GPU=1 $(PYTHON) -m pytest -m gpu

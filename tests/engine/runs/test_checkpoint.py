@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -18,6 +17,7 @@ import torch
 from engine.outputs import RECORD
 from engine.runs import checkpoint
 from models import CheckpointError
+from tests.programs import kill_loops
 
 
 def payload(step, size=2000):
@@ -114,33 +114,13 @@ def forked(function, *arguments):
     return child
 
 
-def save_for_ever(folder):
-    step = 1
-    while True:
-        checkpoint.save(checkpoint.step_file(folder, step), payload(step, size=500_000), step=step)
-        (folder / "acknowledged").write_text(str(step))
-        checkpoint.tidy(folder, keep=2)
-        step += 1
+def test_a_kill_while_saving_costs_no_acknowledged_checkpoint_and_leaves_nothing_behind():
+    found = kill_loops.kill_saves(20, random.Random(0))
+    assert (found["lost"], found["files_left"]) == (0, 0) and found["with_an_unfinished_file"] > 0
 
 
-def test_a_kill_while_saving_costs_no_acknowledged_checkpoint(tmp_path, caplog):
-    """The child saves 2 MB without a pause, so that most kills land inside a save: some must leave a temporary file."""
-    chance, cut_short = random.Random(0), 0
-    for attempt in range(20):
-        folder = tmp_path / str(attempt)
-        folder.mkdir()
-        child = forked(save_for_ever, folder)
-        while not (folder / "acknowledged").exists():
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.05))
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
-        cut_short += bool(list(folder.glob(".tmp-*")))
-        newest = checkpoint.load(checkpoint.latest(folder))  # nothing half-written bears a name
-        assert newest["step"] >= int((folder / "acknowledged").read_text() or 0)
-        checkpoint.tidy(folder, keep=2)
-        assert not list(folder.glob(".tmp-*"))
-    assert cut_short > 0 and not caplog.messages
+def test_every_kind_of_damage_is_stepped_over():
+    assert kill_loops.damage(8, random.Random(0)) == {"damaged": 8, "stepped_over": 8}
 
 
 def test_a_kill_between_the_two_renames_leaves_the_older_checkpoint_and_no_damaged_one(tmp_path, monkeypatch, caplog):

@@ -1,0 +1,61 @@
+"""Measure what docs/reliability.md promises, and keep the figures of each part with machine, commit and time.
+
+    python -m tests.programs.reliability --out benchmarks/results/reliability.json [PART ...]
+
+All parts take hours. A part replaces only its own figures in the file, so parts may run one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import filelock
+
+from engine.runs.environment import environment, now
+from tests.programs import fault_loops, kill_loops
+
+PARTS: dict[str, tuple[Callable[[int, random.Random], dict], int]] = {
+    "damaged_checkpoints": (kill_loops.damage, 800),
+    "kills_inside_a_save": (kill_loops.kill_saves, 2000),
+    "stalls": (fault_loops.stalls, 1),
+    "signals": (fault_loops.signals, 40),
+    "storage_outages": (fault_loops.outages, 10),
+    "kills_of_a_run_of_1": (partial(kill_loops.kill_runs, 1), 100),
+    "kills_of_a_run_of_2": (partial(kill_loops.kill_runs, 2), 100),
+    "kills_of_a_run_of_3": (partial(kill_loops.kill_runs, 3), 50),
+    "kills_of_a_run_of_4": (partial(kill_loops.kill_runs, 4), 50),
+}
+
+
+def record(file: Path, part: str, figures: dict) -> None:
+    """Replace the figures of a part in a file."""
+    with filelock.FileLock(f"{file}.lock"):
+        known = json.loads(file.read_text()) if file.exists() else {}
+        known[part] = {**figures, "time": now(), "environment": environment()}
+        file.write_text(json.dumps({name: known[name] for name in PARTS if name in known}, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"all by default: {', '.join(PARTS)}")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument("--times", type=int, help="in place of each part's own number of times")
+    args = parser.parse_args()
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    logging.disable(logging.WARNING)
+    for part in args.parts or PARTS:
+        measure, times = PARTS[part]
+        figures = measure(args.times or times, random.Random(0))
+        record(args.out, part, figures)
+        print(part, figures, flush=True)
+
+
+if __name__ == "__main__":
+    main()

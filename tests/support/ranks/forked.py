@@ -1,0 +1,122 @@
+"""Whole runs of the trainer in forked ranks, without their reports: torchrun would import torch for each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import engine  # noqa: F401  before torch, because it says how threads are to wait
+
+# isort: split
+import torch
+import torch.utils.tensorboard
+
+from configs import Config
+from dali_pipes.batch import Shard
+from engine import distributed, loaders, program
+from engine.runs import report
+from engine.runs.environment import environment
+from engine.train.run import run
+from tests.support import tiny
+from tests.support.faults import MARK
+
+FORK = multiprocessing.get_context("fork")
+ROWS = 74  # imaginary training videos: six steps an epoch for batches of twelve
+PATIENCE = 120.0  # seconds after which a rank is counted as one that does not end by itself
+Arm = Callable[[], None]
+
+
+def start(config: Config, ranks: int, arm: Arm = lambda: None) -> list[multiprocessing.Process]:
+    """Fork the ranks of a run, started or resumed. Each calls `arm` first, and prints to stderr-RANK beside the run.
+
+    Rank 0 of a finished run leaves a digest of its weights in the file `digest`.
+    """
+    Path(config.train.runs).mkdir(exist_ok=True)
+    environment()  # known from here on: it asks git
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [FORK.Process(target=_rank, args=(config, rank, ranks, port, arm)) for rank in range(ranks)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def finish(processes: list[multiprocessing.Process], patience: float = PATIENCE) -> int:
+    """Wait for the ranks to end; kill and count those that do not."""
+    end, left = time.monotonic() + patience, 0
+    for process in processes:
+        process.join(max(0.0, end - time.monotonic()))
+        if process.is_alive():
+            left += 1
+            process.kill()
+            process.join()
+    return left
+
+
+def digest(config: Config) -> str | None:
+    """Return the digest of the weights of a finished run, or None."""
+    path = Path(config.train.runs, "digest")
+    return path.read_text() if path.exists() else None
+
+
+def stderr(config: Config, rank: int) -> str:
+    """Return what a rank has printed."""
+    path = Path(config.train.runs, f"stderr-{rank}")
+    return path.read_text() if path.exists() else ""
+
+
+def status(config: Config) -> dict:
+    """Return status.json of a run; empty if there is none."""
+    path = config.train.folder / "status.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def wait_for_fault(config: Config, rank: int) -> float:
+    """Wait until a rank tells of its fault (`faults.fail_at`); return the time of it, in seconds since the epoch."""
+    end = time.monotonic() + PATIENCE
+    while not (found := re.search(f"{MARK} (.*)\n", stderr(config, rank))):
+        if time.monotonic() > end:
+            raise TimeoutError(f"rank {rank} met no fault: {stderr(config, rank)}")
+        time.sleep(0.01)
+    return float(found[1])
+
+
+def _rank(config: Config, rank: int, ranks: int, port: int, arm: Arm) -> None:
+    torch.set_num_threads(1)
+    if ranks > 1:
+        local = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in local.items()}, MASTER_ADDR="127.0.0.1")
+    said = os.open(Path(config.train.runs, f"stderr-{rank}"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(said, 2)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    report.write_if_possible = lambda folder: None
+    arm()
+    code = program.run("train.py", lambda: _train(config))
+    os._exit(code)
+
+
+def _train(config: Config) -> None:
+    open_loader = loaders.open_loader if config.data.source == "video" else _imaginary_videos
+    with contextlib.redirect_stdout(sys.stderr):
+        finished, training = run(config, resume=True, open_loader=open_loader)
+    if finished and os.environ.get("RANK", "0") == "0":
+        weights = tiny.weights_of(training)
+        content = b"".join(weights[name].numpy().tobytes() for name in sorted(weights))
+        Path(config.train.runs, "digest").write_text(hashlib.sha256(content).hexdigest())
+
+
+def _imaginary_videos(config: Config, split: str, device: torch.device, class_names: tuple = ()) -> tiny.RowLoader:
+    shard = Shard(distributed.rank(), distributed.world_size())
+    if split == "train":
+        return tiny.RowLoader(ROWS, config.train.batch // shard.count, shard=shard)
+    return tiny.RowLoader(5, 2, shard=shard, train=False)
