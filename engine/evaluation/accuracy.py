@@ -19,6 +19,9 @@ from dali_pipes.errors import DataError, Unreadable
 from engine import distributed
 from engine.evaluation.examples import Example
 
+NOT_FINITE = "the scores of the network are not finite; runtime.precision=fp32 may help"
+"""The reason for which a video that was read is listed with the unreadable ones: it has no best class."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -28,7 +31,7 @@ class Result:
     top5_K: Tensor  # videos of each class with that class among their min(5, K) best
     loss: float  # mean over the evaluated videos
     rows: int  # videos of the list
-    unreadable: list[Unreadable]
+    unreadable: list[Unreadable]  # and those whose scores are not finite
     examples: tuple[Example, ...] = field(default=(), compare=False)  # videos to look at; not in `to_json`
 
     @property
@@ -60,10 +63,12 @@ class Result:
     def summary(self) -> str:
         """Return the totals as one line of text."""
         k = min(5, len(self.top5_K))
+        broken = sum(entry.reason == NOT_FINITE for entry in self.unreadable)
+        unscored = f", {broken} with scores that are not finite" if broken else ""
         return (
             f"top1 {100 * self.top1:.2f} top{k} {100 * self.top5:.2f} mean class {100 * self.mean_class:.2f} "
             f"loss {self.loss:.4f} | "
-            f"evaluated {self.evaluated} of {self.rows} videos, {len(self.unreadable)} unreadable"
+            f"evaluated {self.evaluated} of {self.rows} videos, {len(self.unreadable) - broken} unreadable{unscored}"
         )
 
     def numbers(self) -> dict:
@@ -97,22 +102,28 @@ class Counts:
         self.classes = classes
         self.confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
         self.top5_K = torch.zeros(classes, dtype=torch.int64, device=device)
-        self.seen_N = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.seen_N, self.broken_N = (torch.zeros(rows, dtype=torch.int64, device=device) for _ in range(2))
         self.loss_N = torch.zeros(rows, dtype=torch.float64, device=device)
 
     def add(self, scores_BK: Tensor, label_B: Tensor, index_B: Tensor) -> None:
-        """Count a batch. A row with label −1 adds zero to its counters."""
+        """Count a batch. A row with label −1 adds zero to its counters, one with broken scores only to `broken_N`."""
+        label_B, broken_B = finite_only(scores_BK, label_B)
         real_B = (label_B >= 0).long()
         class_B, row_B = label_B.clamp(min=0), index_B.clamp(min=0)
         in_top5_B = (_rank(scores_BK, class_B) < min(5, self.classes)).long()
         self.confusion.scatter_add_(0, class_B * self.classes + scores_BK.argmax(1), real_B)
         self.top5_K.scatter_add_(0, class_B, in_top5_B * real_B)
         self.seen_N.scatter_add_(0, row_B, real_B)
+        self.broken_N.scatter_add_(0, row_B, broken_B.long())
         loss_B = F.cross_entropy(scores_BK.double(), label_B, ignore_index=-1, reduction="none")
         self.loss_N.scatter_add_(0, row_B, loss_B)
 
+    def broken_rows(self) -> list[int]:
+        """Return the rows with scores that are not finite, on all ranks."""
+        return distributed.all_sum(self.broken_N).nonzero().flatten().tolist()
+
     def result(self, unreadable: list[Unreadable]) -> Result:
-        """Sum over the ranks and check that every readable video was counted once."""
+        """Sum over the ranks and check that every video but the `unreadable` and broken ones was counted once."""
         confusion, top5_K, seen_N, loss_N = map(
             distributed.all_sum, (self.confusion, self.top5_K, self.seen_N, self.loss_N)
         )
@@ -123,14 +134,20 @@ class Counts:
         if not seen_N.any():
             first = ": ".join(unreadable[0][1:])
             distributed.raise_everywhere(
-                DataError("evaluation", f"none of {len(seen_N)} videos could be read: {first}")
+                DataError("evaluation", f"none of {len(seen_N)} videos could be evaluated: {first}")
             )
         confusion_KK = confusion.view(self.classes, self.classes)
         return Result(confusion_KK, top5_K, math.fsum(loss_N.tolist()) / int(seen_N.sum()), len(seen_N), unreadable)
 
 
+def finite_only(scores_BK: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the labels, −1 where scores are not finite, and a bool [B]: the videos that have a label and no scores."""
+    broken_B = ~scores_BK.isfinite().all(1) & (label_B >= 0)
+    return torch.where(broken_B, -1, label_B), broken_B
+
+
 def _rank(scores_BK: Tensor, class_B: Tensor) -> Tensor:
-    """Return [B]: the number of classes ranked before this one; all of them if its score is not a number."""
+    """Return [B]: the number of classes ranked before this one."""
     score_B1 = scores_BK.gather(1, class_B[:, None])
     earlier_BK = torch.arange(scores_BK.shape[1], device=scores_BK.device) < class_B[:, None]
     return (~(scores_BK <= score_B1) | (scores_BK == score_B1) & earlier_BK).sum(1)

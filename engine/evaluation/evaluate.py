@@ -1,6 +1,7 @@
 """Evaluate a network on every video of a list, on all ranks.
 
-Every readable video counts once; unreadable ones are reported, never replaced. `accuracy` does the counting.
+Every readable video counts once; unreadable ones are reported, never replaced. So are those whose scores are not
+finite, which have no best class. `accuracy` does the counting.
 
 Shapes: B videos, V views, T frames, K classes.
 """
@@ -20,7 +21,7 @@ from dali_pipes import Batch, Loader
 from dali_pipes.cut import reading
 from dali_pipes.errors import Unreadable
 from engine import distributed, runtime, watch
-from engine.evaluation.accuracy import Counts, Result
+from engine.evaluation.accuracy import NOT_FINITE, Counts, Result
 from engine.evaluation.examples import Guesses
 
 
@@ -45,7 +46,9 @@ def evaluate(
         if keep:
             keep(logits_BVK, batch)
     model.train(was_training)
-    return replace(counts.result(unreadable_of_all_ranks(loader)), examples=guesses.examples(loader.path))
+    broken = [Unreadable(row, loader.path(row), NOT_FINITE) for row in counts.broken_rows()]
+    left_out = sorted([*unreadable_of_all_ranks(loader), *broken])
+    return replace(counts.result(left_out), examples=guesses.examples(loader.path))
 
 
 def logits_of_views(model: nn.Module, batch: Batch, config: Config) -> Tensor:

@@ -37,7 +37,9 @@ class Guesses:
         self.confidence_N, self.truth_N = (torch.zeros(rows, dtype=torch.float64, device=device) for _ in range(2))
 
     def add(self, scores_BK: Tensor, label_B: Tensor, index_B: Tensor) -> None:
-        """Add a batch. Rows with label −1 add zeros."""
+        """Add a batch. Rows with label −1, or with scores that are not finite, add zeros."""
+        scored_B = scores_BK.isfinite().all(1)
+        label_B, scores_BK = torch.where(scored_B, label_B, -1), torch.where(scored_B[:, None], scores_BK, 0)
         real_B, row_B, class_B = (label_B >= 0).long(), index_B.clamp(min=0), label_B.clamp(min=0)
         probability_BK = scores_BK.double().softmax(1)
         confidence_B, predicted_B = probability_BK.max(1)

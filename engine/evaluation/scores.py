@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from pathlib import Path
 
@@ -64,15 +65,47 @@ class Scores:
 
 
 def load(path: Path) -> Scores:
-    """Load a score file. Raises DataError for any other file."""
+    """Load a score file. Raises DataError for any other file, and for scores that are not finite."""
     try:
+        _check_sizes(path)
         with np.load(path, allow_pickle=False) as arrays:
             content = dict(arrays)
-        return Scores(**{**content, "about": json.loads(str(content["about"]))})
+        scores = Scores(**{**content, "about": json.loads(str(content["about"]))})
+        finite_N = np.isfinite(scores.logits).all(1) & np.isfinite(scores.log_probs).all(1)
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # NumPy's messages name internals
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        RecursionError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+    ) as error:
+        # NumPy's messages name internals
         raise DataError(path, "not a file of scores, as eval.py --scores writes them") from error
+    if not finite_N.all():
+        count, first = np.count_nonzero(~finite_N), scores.path[finite_N.argmin()]
+        raise DataError(path, f"the scores of {count} videos are not finite, such as those of {first}; evaluate again")
+    return scores
+
+
+def _check_sizes(path: Path) -> None:
+    """Raise ValueError if an archive holds other arrays, or claims more bytes than it has."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if {entry.filename for entry in entries} != {f"{field.name}.npy" for field in fields(Scores)}:
+            raise ValueError("other arrays")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ValueError("compressed: a small file may unpack to any size")
+        for entry in entries:
+            with archive.open(entry) as file:
+                version, _ = np.lib.format.read_magic(file)
+                read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version]
+                shape, _, dtype = read(file)
+            if math.prod(shape) * dtype.itemsize > entry.file_size:
+                raise ValueError("claims more numbers than it has")
 
 
 class ScoreCollector:
@@ -107,7 +140,7 @@ class ScoreCollector:
         """Return the scores of all ranks on rank 0, None on the others. `result` is of the same evaluation."""
         self._bring_to_host()
         row_N, *columns = (torch.cat(column).numpy() for column in zip(*self._on_host, strict=True))
-        real_N = row_N >= 0
+        real_N = (row_N >= 0) & np.isfinite(columns[1]).all(1) & np.isfinite(columns[2]).all(1)
         path_N = np.array([loader.path(row) for row in row_N[real_N].tolist()], dtype=str)
         ranks = distributed.to_rank_zero([row_N[real_N], *(column[real_N] for column in columns), path_N])
         if ranks is None:

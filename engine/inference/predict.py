@@ -24,6 +24,7 @@ from dali_pipes.loader import VideoLoader
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.draw import CROPS
 from dali_pipes.views.plans import Window, WindowPlan
+from engine.evaluation.accuracy import NOT_FINITE
 from engine.evaluation.evaluate import average, logits_of_views
 from engine.inference.network import Network
 from models import Recognizer
@@ -94,7 +95,7 @@ def _predictions(
     config = network.info.config
     plan = WindowPlan(config, catalog, Shard(), windows)
     loader = VideoLoader(config, catalog, plan, network.device)
-    start = time.perf_counter()
+    start, broken = time.perf_counter(), {}
     try:
         for step, batch in enumerate(loader.epoch(0)):
             with _features(network) if features else nullcontext() as found:
@@ -106,13 +107,15 @@ def _predictions(
             ms = 1000 * (time.perf_counter() - start) / len(plan.at(step))
             frames_BNT = plan.draw(0, step).frames_BVT[:, :: CROPS[config.eval.crops]]
             for place, (window, row) in enumerate(zip(plan.at(step), batch.index_B.tolist(), strict=False)):
-                if row == window.row:
+                if row == window.row and not np.isfinite(score_BK[place]).all():
+                    broken[row] = NOT_FINITE
+                elif row == window.row:
                     features_VTC = features_BVTC[place] if features else None
                     yield Prediction(score_BK[place], window, frames_BNT[place], ms, features_VTC)
             start = time.perf_counter()
     finally:
         loader.close()
-    unreadable |= {bad.row: bad.reason for bad in loader.unreadable[len(catalog.unreadable) :]}
+    unreadable |= broken | {bad.row: bad.reason for bad in loader.unreadable[len(catalog.unreadable) :]}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from dali_pipes import DataError
@@ -16,6 +17,7 @@ from dali_pipes.loader import VideoLoader
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.plans import FramePlan
 from engine import runtime
+from engine.evaluation.accuracy import NOT_FINITE
 from engine.inference.network import Network, Step
 from engine.inference.predict import ClassScores
 
@@ -34,7 +36,7 @@ def predict_stream(
 ) -> list[FramePrediction]:
     """Predict every n-th frame of a video with a network's stream function `step`, averaged over `smooth` frames.
 
-    Raises DataError if a frame cannot be read.
+    Raises DataError if a frame cannot be read, or if its scores are not finite.
     """
     config = network.info.config
     plan = FramePlan.of(config, catalog, row, every)
@@ -51,6 +53,8 @@ def predict_stream(
                     logits_BK, *caches = step(frame_BCHW, *caches)
                 recent.append(logits_BK.float())
                 score_K = torch.cat([*recent]).mean(0).cpu().numpy()
+                if not np.isfinite(score_K).all():
+                    raise DataError(catalog.path(row), f"frame {frame}: {NOT_FINITE}")
                 predictions.append(FramePrediction(score_K, frame, 1000 * (time.perf_counter() - start)))
     finally:
         loader.close()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dali_pipes import DataError
-from engine.evaluation.accuracy import Counts, Result
+from engine.evaluation.accuracy import NOT_FINITE, Counts, Result
 from engine.evaluation.evaluate import evaluate
 from tests.support import tiny
 from tests.support.oracles.by_mean import ByMean, logits_NVK, softmax
@@ -77,7 +77,7 @@ def test_the_loss_is_the_mean_over_the_videos_that_could_be_read():
 
 
 def test_nothing_readable_is_an_error_not_a_division_by_zero():
-    with pytest.raises(DataError, match=r"none of 3 videos could be read: 0\.mp4: is empty"):
+    with pytest.raises(DataError, match=r"none of 3 videos could be evaluated: 0\.mp4: is empty"):
         run(RowLoader(3, 4, train=False, bad=[0, 1, 2]), 3)
 
 
@@ -116,13 +116,34 @@ def test_a_clip_longer_than_a_training_batch_goes_alone():
     assert model.sizes == [1, 1]
 
 
-def test_equal_scores_rank_by_label_and_a_score_that_is_no_number_is_never_right():
-    counts = Counts(classes=6, rows=8, device=torch.device("cpu"))
-    scores_BK = torch.zeros(8, 6)
-    scores_BK[6:] = torch.nan
-    counts.add(scores_BK, torch.tensor([0, 1, 2, 3, 4, 5, 0, 5]), torch.arange(8))
-    assert counts.confusion.view(6, 6)[:, 0].tolist() == [2, 1, 1, 1, 1, 2]
+def test_equal_scores_rank_by_label():
+    counts = Counts(classes=6, rows=6, device=torch.device("cpu"))
+    counts.add(torch.zeros(6, 6), torch.arange(6), torch.arange(6))
+    assert counts.confusion.view(6, 6)[:, 0].tolist() == [1, 1, 1, 1, 1, 1]
     assert counts.top5_K.tolist() == [1, 1, 1, 1, 1, 0]
+
+
+def without_scores(loader, rows, value=np.nan):
+    """The loader; the clips of these rows make the network's scores overflow, or are no numbers."""
+    clip = loader._clip
+    loader._clip = lambda row: torch.full_like(clip(row), value) if row in rows else clip(row)
+    return loader
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e25])
+@pytest.mark.parametrize("average", ["logits", "probs"])
+def test_a_video_whose_scores_are_no_numbers_is_of_no_class_and_named(average, value):
+    readable = run(RowLoader(11, 4, train=False, bad=[0, 3, 7]), average=average)
+    result = run(without_scores(RowLoader(11, 4, train=False, bad=[7]), [0, 3], value), average=average)
+    assert result.unreadable == [(0, "0.mp4", NOT_FINITE), (3, "3.mp4", NOT_FINITE), (7, "7.mp4", "is empty")]
+    assert "evaluated 8 of 11 videos, 1 unreadable, 2 with scores that are not finite" in result.summary()
+    assert (result.numbers(), result.confusion_KK.tolist()) == (readable.numbers(), readable.confusion_KK.tolist())
+    assert {example.path for example in result.examples} == {example.path for example in readable.examples}
+
+
+def test_a_network_that_gives_no_numbers_at_all_has_no_accuracy():
+    with pytest.raises(DataError, match=r"none of 3 videos could be evaluated: 0\.mp4: the scores .* are not finite"):
+        run(without_scores(RowLoader(3, 4, train=False), range(3)))
 
 
 def test_the_loss_is_the_same_to_the_bit_in_whatever_order_the_videos_come():

@@ -1,5 +1,8 @@
 """Score files: counted again they give what the evaluation gave, and fused what NumPy gives."""
 
+import io
+import tracemalloc
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -208,3 +211,58 @@ def test_an_archive_of_other_arrays_or_of_pickles_is_no_score_file(tmp_path):
     for name in ("other.npz", "pickle.npz"):
         with pytest.raises(DataError, match="not a file of scores"):
             scores.load(tmp_path / name)
+
+
+def test_videos_without_finite_scores_are_not_in_the_file_but_named_in_it():
+    loader = RowLoader(5, 4, train=False, classes=8)
+    clip = loader._clip
+    loader._clip = lambda row: torch.full_like(clip(row), np.nan) if row == 2 else clip(row)
+    result, kept = evaluated(loader)
+    assert kept.row.tolist() == [0, 1, 3, 4]
+    assert [entry[:2] for entry in kept.about["unreadable"]] == [(2, "2.mp4")]
+    assert scores.count([kept], [1.0], "logits").numbers() == result.numbers()
+
+
+def test_a_file_with_scores_that_are_not_finite_is_refused_with_a_video(tmp_path):
+    _, kept = evaluated(RowLoader(5, 4, train=False, classes=8))
+    kept.logits[3, 1] = np.nan
+    with pytest.raises(DataError, match=r"scores\.npz: the scores of 1 videos are not finite, such as those of 3\.mp4"):
+        saved(tmp_path, kept)
+
+
+def archive_of(path, kept, compression=zipfile.ZIP_STORED, **replaced):
+    """A score file, some of whose arrays are other bytes."""
+    kept.save(path)
+    with zipfile.ZipFile(path) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()} | replaced
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def npy(shape, data=b""):
+    """An array file that claims a shape, whatever its data."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return header.getvalue() + data
+
+
+@pytest.mark.parametrize("bomb", ["compressed", "claims", "brackets", "many"])
+def test_a_small_score_file_takes_no_more_memory_than_its_size(tmp_path, bomb):
+    path, (_, kept) = tmp_path / "bomb.npz", evaluated(RowLoader(3, 4, train=False, classes=8))
+    if bomb == "compressed":
+        archive_of(path, kept, zipfile.ZIP_DEFLATED, **{"logits.npy": npy((2**24,), bytes(2**26))})
+    elif bomb == "claims":
+        archive_of(path, kept, **{"logits.npy": npy((2**20, 2**20))})
+    elif bomb == "brackets":
+        content = io.BytesIO()
+        np.save(content, "[" * 100_000)
+        archive_of(path, kept, **{"about.npy": content.getvalue()})
+    else:
+        archive_of(path, kept, **{f"{number}.npy": b"" for number in range(1000)})
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"bomb\.npz: not a file of scores"):
+        scores.load(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert path.stat().st_size < 2**20 and most < 2**23

@@ -9,7 +9,7 @@ import torch
 
 import configs
 from configs import ConfigError
-from dali_pipes import device
+from dali_pipes import DataError, device
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
 from dali_pipes.views import plans
@@ -82,6 +82,18 @@ def test_the_newest_frames_are_averaged(folder, catalog):
     logits_TK = offline(network, catalog, 1)
     for seen, moment in enumerate(moments, start=1):
         np.testing.assert_allclose(moment.score_K, logits_TK[max(0, seen - 5) : seen].mean(0), atol=1e-5)
+
+
+def test_scores_that_are_no_numbers_are_an_error_with_the_frame(folder, catalog):
+    network = open_network(folder / "causal.pt", overrides=["runtime.device=cpu"])
+    step = network.open_stream()
+
+    def breaking(frame_BCHW, *caches):
+        logits_BK, *caches = step(frame_BCHW, *caches)
+        return logits_BK * float("nan"), *caches
+
+    with pytest.raises(DataError, match=r"a\.mp4: frame 0: the scores of the network are not finite"):
+        stream.predict_stream(network, breaking, catalog, 0, 1, smooth=5)
 
 
 def test_a_network_for_whole_clips_is_refused(folder):

@@ -23,6 +23,7 @@ from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
 from dali_pipes.views import plans
 from engine import loaders, runtime
+from engine.evaluation.accuracy import NOT_FINITE
 from engine.evaluation.evaluate import evaluate
 from engine.evaluation.scores import ScoreCollector
 from engine.inference import predict
@@ -204,6 +205,20 @@ def test_what_cannot_be_read_is_named_and_the_exit_code_says_so(folder, run, tmp
     assert run(*sources, "--strict")[0] == 2
     assert run(bad)[0] == 2
     assert run(good, "--strict")[0] == 0
+
+
+def test_a_video_whose_scores_are_no_numbers_is_of_no_class_and_named(folder, tmp_path):
+    network = open_network(folder / "best.pt", overrides=["runtime.device=cpu"])
+    catalog, score, unreadable = scanned(folder, tmp_path), network.score, {}
+
+    def breaking(clips_BTCHW):
+        logits_BK = score(clips_BTCHW)
+        return torch.where(torch.arange(len(logits_BK))[:, None] == 1, torch.nan, logits_BK)
+
+    windows = plans.whole(catalog)
+    answers = list(predict.predict(replace(network, score=breaking), catalog, windows, unreadable))
+    assert [prediction.window.row for (prediction,) in answers] == [0, 2, 3, 4]
+    assert unreadable == {1: NOT_FINITE}
 
 
 def test_mistakes_are_answered_in_a_line(folder, run, tmp_path, monkeypatch, capfd):
