@@ -132,6 +132,8 @@ class Runtime:
     """Compute the activations of residual blocks again in the backward pass instead of keeping them (activation
     checkpointing): much less memory, about a third more computation, the same results."""
     compile: Literal["auto", "on", "off"] = "auto"
+    onnx_provider: Literal["cuda", "tensorrt"] = "cuda"
+    """onnxruntime's provider for ONNX files on a GPU, see docs/deploy.md."""
     threads: int | Literal["auto"] = "auto"
     """Threads per rank that cut and decode; `auto`: this rank's share of the cores."""
     prefetch: int = 3

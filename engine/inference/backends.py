@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,26 +19,23 @@ from torch.export.passes import move_to_device_pass
 
 from configs import ConfigError
 from engine.inference.library import Run, library
-from engine.inference.metadata import ExportMetadata
+from engine.inference.metadata import ExportMetadata, sha256_of
 from engine.inference.tensorrt import open_engine
 from models import CheckpointError
 
 logger = logging.getLogger(__name__)
 METADATA = "card.json"  # the name of the metadata in an archive of torch.export
+_CUDA, _TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 
-def open_onnx(path: Path, device: str) -> tuple[ExportMetadata, Run]:
-    """Open an ONNX graph with onnxruntime."""
+def open_onnx(path: Path, device: str, *, tensorrt: bool = False) -> tuple[ExportMetadata, Run]:
+    """Open an ONNX graph with onnxruntime, on a GPU by its CUDA provider or by TensorRT's."""
     onnxruntime = library("onnxruntime")
     failures = onnxruntime.capi.onnxruntime_pybind11_state  # its exceptions, which share no class
     any_failure = tuple(kind for kind in vars(failures).values() if isinstance(kind, type(Exception)))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    providers: list = ["CPUExecutionProvider"]
-    if device == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": 0}))  # fp32 must mean fp32
-    elif device == "cuda":
-        logger.warning(f"{path}: this onnxruntime computes on the CPU; pip install onnxruntime-gpu to use the GPU")
+    providers = onnx_providers(path, device, onnxruntime.get_available_providers(), tensorrt=tensorrt)
     try:
         try:
             session = onnxruntime.InferenceSession(path, options, providers)
@@ -48,6 +46,11 @@ def open_onnx(path: Path, device: str) -> tuple[ExportMetadata, Run]:
         raise CheckpointError(f"{path}: not an ONNX graph, or damaged; write it again with tools/export.py") from error
     except (RuntimeError, *any_failure) as error:
         raise CheckpointError(f"{path}: onnxruntime cannot open it on {device}: {_first_line(error)}") from error
+    if tensorrt and _TENSORRT not in session.get_providers():  # onnxruntime goes on without what it cannot load
+        raise ConfigError(
+            f"runtime.onnx_provider: {path}: onnxruntime could not start TensorRT, its messages above give the reason; "
+            "take cuda"
+        )
     names = [node.name for node in session.get_inputs()]
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -55,6 +58,38 @@ def open_onnx(path: Path, device: str) -> tuple[ExportMetadata, Run]:
         return tuple(torch.from_numpy(array).to(device) for array in arrays)
 
     return _metadata(path, session.get_modelmeta().custom_metadata_map), run
+
+
+def onnx_providers(path: Path, device: str, available: Sequence[str], *, tensorrt: bool = False) -> list:
+    """List onnxruntime's providers with their options, the first choice first; each takes what those before it leave.
+
+    Raises ConfigError if TensorRT is asked for and missing.
+    """
+    providers: list = ["CPUExecutionProvider"]
+    if device == "cuda" and _CUDA in available:
+        providers.insert(0, (_CUDA, {"use_tf32": 0}))  # fp32 must mean fp32
+    elif device == "cuda" and not tensorrt:
+        logger.warning(f"{path}: this onnxruntime computes on the CPU; pip install onnxruntime-gpu to use the GPU")
+    if not tensorrt:
+        return providers
+    if device != "cuda" or _TENSORRT not in available:
+        missing = "there is no GPU" if device != "cuda" else "this onnxruntime has none; pip install onnxruntime-gpu"
+        raise ConfigError(f"runtime.onnx_provider: tensorrt runs on a GPU and in onnxruntime-gpu, and {missing}")
+    library("tensorrt", "tensorrt")  # loads the libraries that onnxruntime needs
+    return [(_TENSORRT, _tensorrt_options(path)), *providers]
+
+
+def _tensorrt_options(path: Path) -> dict[str, str | bool]:
+    """Return options for the precision of the file; engines are kept by its content, since a name may be used again."""
+    texts = {entry.key: entry.value for entry in library("onnx").load(path, load_external_data=False).metadata_props}
+    precision = _metadata(path, texts).precision
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tsm_dali", "tensorrt", sha256_of(path))
+    return {
+        "trt_fp16_enable": precision == "fp16",
+        "trt_bf16_enable": precision == "bf16",
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(cache),
+    }
 
 
 def in_fp32(path: Path) -> bytes:

@@ -8,12 +8,14 @@ Shapes: B clips or streams, V views of a video, T frames, C channels, H W pixels
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from engine.inference.backends import OPENERS, Run
+from configs import ConfigError
+from engine.inference.backends import OPENERS, Run, open_onnx
 from engine.inference.metadata import ExportMetadata
 from models import CheckpointError
 
@@ -74,8 +76,10 @@ class ExportedNetwork:
             )
 
 
-def open_exported(path: str | Path, device: str = "cpu") -> ExportedNetwork:
+def open_exported(path: str | Path, device: str = "cpu", *, onnx_provider: str = "cuda") -> ExportedNetwork:
     """Open a file of tools/export.py on `cpu` or `cuda`. Logs a warning if its precision is not supported there.
+
+    `onnx_provider`: `cuda` or `tensorrt`, by which onnxruntime runs an ONNX file on a GPU.
 
     Raises CheckpointError for a file that cannot be used, ConfigError for a missing library or another device's file.
     A package compiled by AOTInductor is a program: open only files that you trust.
@@ -85,4 +89,7 @@ def open_exported(path: str | Path, device: str = "cpu") -> ExportedNetwork:
         raise CheckpointError(f"{path}: not an exported network; tools/export.py writes {', '.join(OPENERS)}")
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file; check the path")
-    return ExportedNetwork(path, device, *OPENERS[path.suffix](path, device))
+    if onnx_provider != "cuda" and path.suffix != ".onnx":
+        raise ConfigError(f"runtime.onnx_provider: {onnx_provider} is for ONNX files, and {path} is none")
+    opener = partial(open_onnx, tensorrt=True) if onnx_provider == "tensorrt" else OPENERS[path.suffix]
+    return ExportedNetwork(path, device, *opener(path, device))

@@ -67,8 +67,9 @@ def open_network(path: str, recipe: str | None = None, overrides: Sequence[str] 
 
 def _open_exported(path: str, overrides: Sequence[str]) -> Network:
     """Open a file of tools/export.py. Its precision is fixed in the file; inputs are fp32."""
-    asked_device = configs.overridden(overrides).get("runtime.device", "auto")
-    exported = open_exported(path, pick_device(asked_device))
+    given = configs.overridden(overrides)
+    device = pick_device(given.get("runtime.device", "auto"))
+    exported = open_exported(path, device, onnx_provider=given.get("runtime.onnx_provider", "cuda"))
     metadata = exported.metadata
     asked = configs.override(metadata.config, [*_HERE, *overrides, "runtime.precision=fp32"])
     for what, has, wanted in (

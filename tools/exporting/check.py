@@ -48,7 +48,7 @@ def reopen(path: Path, metadata: ExportMetadata, device: str) -> ExportedNetwork
         model = load_saved_model(path).model
         return ExportedNetwork(path, "cpu", metadata, lambda clip: (model(clip),))
     if path.suffix == ".engine":
-        return ExportedNetwork(path, device, metadata, load_engine(path))
+        return ExportedNetwork(path, device, metadata, load_engine(path, device))
     return open_exported(path, device)
 
 
