@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -18,22 +18,28 @@ from configs.read import KINDS, SHIPPED, did_you_mean, likely
 from configs.schema import Config
 from configs.show import describe
 
-_SETTING = "a setting stands alone, as in optim.lr=0.01"
-_NETWORK = "name the network without a flag, or by --weights FILE"
+_SETTING = "a setting stands alone, as in optim.lr=0.01; export.py takes the file to write by --out FILE"
+_SOURCE = "name videos or folders without a flag"
+_NETWORK = "name the network by --weights FILE"
+_BATCH = "write train.batch=CLIPS, or eval.batch=VIDEOS in evaluation and prediction"
 FOREIGN_FLAGS = {  # of PaddleVideo's and mmaction2's programs, and what to write here
     "-o": _SETTING,
     "--override": _SETTING,
     "--cfg-options": _SETTING,
     "--test": "to test, run eval.py --config RECIPE --weights FILE",
-    "-i": "name videos or folders without a flag, after the network",
-    "--input_file": "name videos or folders without a flag, after the network",
-    "--video_file": "name videos or folders without a flag, after the network",
+    "-i": _SOURCE,
+    "--input_file": _SOURCE,
+    "--video_file": _SOURCE,
     "-p": _NETWORK,
     "--pretrained_params": _NETWORK,
     "--model_file": _NETWORK,
     "--params_file": _NETWORK,
     "--output_path": "name the file to write by --out FILE",
+    "-b": _BATCH,
+    "--batch_size": _BATCH,
+    "--gpus": "start one process a GPU: torchrun --nproc-per-node GPUS train.py ...",
     "--use_gpu": "write runtime.device=cuda or runtime.device=cpu",
+    "--use_tensorrt": "export by --format tensorrt, or write runtime.onnx_provider=tensorrt",
     "--amp_level": "write runtime.precision=fp16 or runtime.precision=bf16",
     "--train_dali": "not needed: DALI and its alternatives are chosen by data.decoder",
 }
@@ -46,12 +52,22 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):  # type: ignore[override]
-        """Parse the arguments; exit with code 2 and a suggestion at an unknown flag."""
-        parsed, unknown = self.parse_known_intermixed_args(args, namespace)
-        if unknown:
-            flag = unknown[0].partition("=")[0]
-            self.error(f"{flag}: no such flag{self._hint(flag)}")
+        """Parse the arguments; exit with code 2 and a suggestion at an unknown flag.
+
+        Flags of other projects are looked for first: they often stand where a required flag of ours is missing.
+        """
+        words = sys.argv[1:] if args is None else args
+        self._refuse(word for word in words if word.partition("=")[0] in FOREIGN_FLAGS)
+        parsed, unknown = self.parse_known_intermixed_args(words, namespace)
+        self._refuse(unknown)
         return parsed
+
+    def _refuse(self, words: Iterable[str]) -> None:
+        """Exit with code 2 at the first of these words whose flag this program does not have."""
+        flags = (word.partition("=")[0] for word in words)
+        flag = next((flag for flag in flags if flag not in self._option_string_actions), None)
+        if flag is not None:
+            self.error(f"{flag}: no such flag{self._hint(flag)}")
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2 after one line, without the usage that would hide it."""

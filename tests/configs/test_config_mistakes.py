@@ -15,7 +15,9 @@ def write(tmp_path, monkeypatch):
     return writer(tmp_path, monkeypatch)
 
 
-RUNTIME_KEYS = "device, precision, channels_last, batchnorm, recompute, compile, threads, prefetch, timeout"
+RUNTIME_KEYS = (
+    "device, precision, channels_last, batchnorm, recompute, compile, onnx_provider, threads, prefetch, timeout"
+)
 # Line 11, added to RECIPE, whose last section is `train`; and the error, after `recipe.yaml:11: `.
 MISTAKES_IN_A_RECIPE = [
     ("  log_evry: 5", "train.log_evry: no such key; did you mean train.log_every?"),
@@ -211,7 +213,8 @@ def test_print_config_shows_it_and_stops(capsys):
         (["-c", "demo", "--train.seed=1"], "train.py: --train.seed: no such flag; did you mean train.seed=VALUE?"),
         (
             ["-c", "demo", "-o", "train.epochs=3"],
-            "train.py: -o: no such flag; a setting stands alone, as in optim.lr=0.01",
+            "train.py: -o: no such flag; a setting stands alone, as in optim.lr=0.01; "
+            "export.py takes the file to write by --out FILE",
         ),
         (
             ["--test", "-c", "demo", "-w", "best.pt"],
@@ -219,9 +222,9 @@ def test_print_config_shows_it_and_stops(capsys):
         ),
         (
             ["--input_file", "a.avi"],
-            "train.py: --input_file: no such flag; name videos or folders without a flag, after the network",
+            "train.py: --input_file: no such flag; name videos or folders without a flag",
         ),
-        (["-p", "a.pt"], "train.py: -p: no such flag; name the network without a flag, or by --weights FILE"),
+        (["-p", "a.pt"], "train.py: -p: no such flag; name the network by --weights FILE"),
         (["-c", "demo", "--zzz"], "train.py: --zzz: no such flag"),
         (["-c"], "train.py: argument --config/-c: expected one argument"),
         (["-c", "demo", "train.sed=1"], "argument 'train.sed=1': no such key; did you mean train.seed?"),

@@ -43,6 +43,32 @@ def test_a_command_line_that_makes_no_sense_is_answered_in_a_line(monkeypatch, c
     assert said(monkeypatch, capsys, command) == answer + "\n"
 
 
+OF_PADDLEVIDEO = {  # what its pages say to type, and the part of the command that is answered
+    "train.py --test -c tsm.yaml -w TSM_best.pdparams": "--test: no such flag; to test, run eval.py",
+    "train.py -c tsm_ucf101_frames.yaml -o train.epochs=3": "-o: no such flag; a setting stands alone",
+    "tools/export.py -c tsm_k400_frames.yaml -p TSM.pdparams -o inference/TSM": "-p: no such flag; name the network by",
+    "tools/export.py -c tsm_k400_frames.yaml -o inference/TSM": "export.py takes the file to write by --out FILE",
+    "tools/predict.py --video_file a.avi --model_file TSM.pdmodel": "--video_file: no such flag; name videos",
+    "tools/predict.py --input_file a.avi --config tsn.yaml": "--input_file: no such flag; name videos",
+    "tools/predict.py a.avi --model_file TSN.pdmodel": "--model_file: no such flag; name the network by --weights",
+    "tools/predict.py a.avi -w best.pt --params_file TSN.pdiparams": "--params_file: no such flag; name the network",
+    "tools/predict.py a.avi -w best.pt --use_gpu=True": "--use_gpu: no such flag; write runtime.device=cuda",
+    "tools/predict.py a.avi -w best.pt --use_tensorrt=True": "or write runtime.onnx_provider=tensorrt",
+    "tools/predict.py a.avi -w best.pt --batch_size 3": "or eval.batch=VIDEOS in evaluation and prediction",
+}
+
+
+@pytest.mark.parametrize("command", OF_PADDLEVIDEO)
+def test_a_flag_of_paddlevideo_is_answered_with_what_to_write(monkeypatch, capsys, command):
+    assert OF_PADDLEVIDEO[command] in said(monkeypatch, capsys, command)
+
+
+def test_flags_that_paddlevideo_has_too_mean_the_same(monkeypatch):
+    monkeypatch.setattr(sys, "argv", shlex.split("train.py --amp --validate -c tsm_ucf101_frames.yaml -w TSM.pdparams"))
+    args = train.arguments()
+    assert (args.config, args.weights) == ("tsm_ucf101_frames.yaml", "TSM.pdparams")
+
+
 COMMANDS = [f"{name}.py" for name in PROGRAMS] + [f"tools/prepare.py {name}" for name in prepare.COMMANDS]
 
 

@@ -16,7 +16,7 @@ from dali_pipes import DataError
 from engine import distributed, runtime
 from engine.evaluation.accuracy import Result
 from engine.files import read_lines
-from engine.runs import checkpoint
+from engine.runs import checkpoint, report
 from engine.train import fit, training
 from models import CheckpointError, build_model, load_weights
 from tests.support import tiny
@@ -73,6 +73,12 @@ def assert_identical(weights, others):
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
+@pytest.fixture(autouse=True)
+def no_reports(monkeypatch):
+    """Plots take longer than these runs; tests/engine/runs/test_report.py tests them."""
+    monkeypatch.setattr(report, "write_if_possible", lambda folder: None)
+
+
 @pytest.fixture
 def trainer(tmp_path):
     return Trainer(tmp_path)
@@ -99,18 +105,34 @@ def test_stopping_at_any_step_and_resuming_gives_the_same_weights_and_numbers(tr
     assert trainer.metrics("train")[-1]["step"] == STEPS * EPOCHS
 
 
-EVERYTHING = {"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "accumulate": 2}
+PP_TSM = {"backbone": "resnet50_vd", "width": 8, "leaky_slope": 0.01}
+PADDLES = {"nesterov": True, "schedule": "cosine", "milestones": (), "warmup_epochs": 1.0, "label_smoothing": 0.1}
+SETTINGS = {
+    "averaged, mixed, in parts": {"train": {"ema": 0.9, "mixup": 0.2, "cutmix": 1.0, "accumulate": 2}},
+    "PP-TSM": {"model": PP_TSM, "optim": PADDLES, "train": {"mixup": 0.2, "precise_bn": 2, "precise_bn_every": 1}},
+    "recomputed": {"runtime": {"recompute": True}, "train": {"partial_bn": True}},
+    "precise average": {"train": {"ema": 0.5, "precise_bn": 1, "precise_bn_every": 1, "accumulate": 4}},
+}
 
 
-@pytest.mark.parametrize("step", [0, STEPS - 1, STEPS])
-def test_resuming_is_exact_with_averaged_weights_mixed_clips_and_accumulated_gradients(trainer, tmp_path, step):
-    trainer.settings = {"train": {"runs": str(tmp_path), **EVERYTHING}}
-    trainer(before=step, act=terminate)
-    _, weights = trainer()
-    whole = Trainer(tmp_path / "whole", settings={"train": {"runs": str(tmp_path / "whole"), **EVERYTHING}})
-    _, others = whole()
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [*(("averaged, mixed, in parts", step) for step in (0, STEPS - 1, STEPS))]
+    + [("PP-TSM", STEPS), ("recomputed", 0), ("precise average", STEPS - 1)],
+)
+def test_resuming_is_exact_whatever_is_set(tmp_path, name, step):
+    settings = SETTINGS[name]
+
+    def trained(name, *stops):
+        folder = tmp_path / name
+        one = Trainer(folder, settings=settings | {"train": {"runs": str(folder), **settings["train"]}})
+        for stop in stops:
+            assert not one(before=stop, act=terminate)[0]
+        return one()[1], one.metrics("val")
+
+    (weights, accuracies), (others, expected) = trained("whole"), trained("parts", step)
     assert_identical(weights, others)
-    assert trainer.metrics("val") == whole.metrics("val")
+    assert accuracies == expected and len(accuracies) == EPOCHS
 
 
 def test_averaged_weights_are_what_is_evaluated_and_kept_as_the_best(trainer, monkeypatch):

@@ -163,12 +163,12 @@ def sync_norms(folder=None):
     return {"stepped": stepped, "precise": [model.bn1.running_mean.tolist(), model.bn1.running_var.tolist()]}
 
 
-def run(folder, *, terminated_before=None, killed_before=None):
+def run(folder, *, terminated_before=None, killed_before=None, **train):
     """A run of two epochs of ten steps; rank 1 may get a signal. Where it ended, and its weights.
 
     The network is wide enough for DDP to send its gradients in two buckets.
     """
-    train = {"runs": str(folder), "batch": 6, "ema": 0.9, "mixup": 0.2}
+    train = {"runs": str(folder), "batch": 6, "ema": 0.9, "mixup": 0.2, **train}
     settings = tiny.config(model={"width": 32}, train=train, data={"max_bad_fraction": 0.5})
     loaders = {
         "train": tiny.RowLoader(62, 6 // distributed.world_size(), shard=shard(), bad=[7]),
@@ -208,10 +208,11 @@ def compiled_on_gpus(folder):
 
 
 def resumption(folder):
-    """A run that is stopped by a signal to rank 1 alone and resumed, beside one that is not."""
-    _, whole = run(folder / "whole")
-    stopped, _ = run(folder / "stopped", terminated_before=2)
-    resumed, weights = run(folder / "stopped")
+    """A run that is stopped by a signal to rank 1 alone and resumed, and one that is not; statistics of all ranks."""
+    norms = {"sync_bn": True, "precise_bn": 2, "precise_bn_every": 1}
+    _, whole = run(folder / "whole", **norms)
+    stopped, _ = run(folder / "stopped", terminated_before=2, **norms)
+    resumed, weights = run(folder / "stopped", **norms)
     equal = all(torch.equal(whole[name], weights[name]) for name in whole if is_read(name))
     return {"stopped": distributed.gather(stopped), "resumed": resumed, "equal": distributed.gather(equal)}
 
