@@ -117,8 +117,14 @@ SETTINGS = {
 
 @pytest.mark.parametrize(
     ("name", "step"),
-    [*(("averaged, mixed, in parts", step) for step in (0, STEPS - 1, STEPS))]
-    + [("PP-TSM", STEPS), ("recomputed", 0), ("precise average", STEPS - 1)],
+    [
+        ("averaged, mixed, in parts", 0),
+        ("averaged, mixed, in parts", STEPS - 1),
+        ("averaged, mixed, in parts", STEPS),
+        ("PP-TSM", STEPS),
+        ("recomputed", 0),
+        ("precise average", STEPS - 1),
+    ],
 )
 def test_resuming_is_exact_whatever_is_set(tmp_path, name, step):
     settings = SETTINGS[name]
