@@ -80,8 +80,11 @@ class Config:
     def _norm_problems(self) -> Iterator[Problem]:
         if self.train.partial_bn and self.model.non_local:
             yield "train.partial_bn", "would keep new non-local blocks at zero, where they start; set it to false"
-        if self.train.partial_bn and self.runtime.batchnorm == "apex":
-            yield "train.partial_bn", "apex's batch norms cannot be kept as they are; set runtime.batchnorm=torch"
+        for setting, unset in (("partial_bn", False), ("freeze", "none")):
+            if getattr(self.train, setting) != unset and self.runtime.batchnorm == "apex":
+                yield f"train.{setting}", "apex's batch norms cannot be kept as they are; set runtime.batchnorm=torch"
+        if self.train.freeze != "none" and not self.model.backbone.startswith("resnet"):
+            yield "train.freeze", f"{self.model.backbone} has no such stages; leave it at none"
         for setting in ("sync_bn", "precise_bn"):
             if getattr(self.train, setting) and self.runtime.batchnorm == "apex":
                 yield f"train.{setting}", "is not for apex's batch norms; set runtime.batchnorm=torch"

@@ -30,6 +30,7 @@ class Recognizer(nn.Module):
         for name, part in parts.items():
             self.add_module(name, part)
         self.frozen_norms: list[nn.Module] = []
+        self.frozen_parts: list[str] = []  # names of parts of the trunk
         self.recompute_blocks = False  # in the backward pass, to save memory
         self._temporal_parts = [part for part in self.modules() if hasattr(part, "frames")]
         (classifier,) = (part for part in parts[self.head].modules() if isinstance(part, nn.Linear))
@@ -53,10 +54,19 @@ class Recognizer(nn.Module):
             norm.requires_grad_(False)
         self.train(self.training)
 
+    def freeze(self, last: str) -> None:
+        """Freeze the weights and statistics of the stages of a ResNet up to `last`, one of STAGES or `stem`."""
+        first_stage = self.trunk.index("layer1")
+        end = first_stage if last == "stem" else self.trunk.index(last) + 1
+        self.frozen_parts = self.trunk[:end]
+        for name in self.frozen_parts:
+            getattr(self, name).requires_grad_(False)
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> "Recognizer":
         super().train(mode)
-        for norm in self.frozen_norms:
-            norm.eval()
+        for part in (*self.frozen_norms, *(getattr(self, name) for name in self.frozen_parts)):
+            part.eval()
         return self
 
     def frame_logits(self, clips_BTCHW: Tensor) -> Tensor:
@@ -71,7 +81,8 @@ class Recognizer(nn.Module):
         x_NCHW = clips_BTCHW.flatten(0, 1)  # a view: clips in NHWC memory become channels_last frames
         for name in self.trunk:
             part = getattr(self, name)
-            staged = name in STAGES and self.recompute_blocks and recompute.is_needed(self)
+            trained = name in STAGES and name not in self.frozen_parts
+            staged = trained and self.recompute_blocks and recompute.is_needed(self)
             x_NCHW = recompute.run_blocks(part, x_NCHW) if staged else part(x_NCHW)
         return x_NCHW.mean((2, 3)).unflatten(0, clips_BTCHW.shape[:2])
 

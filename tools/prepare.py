@@ -32,6 +32,7 @@ COMMANDS = {
     "stats": "print dataset statistics: lengths, sizes, codecs, keyframes, decoding work per clip",
     "verify": "decode the videos of lists; list those that cannot be used, with the reason",
     "transcode": "transcode the videos of lists or folders for fast reading",
+    "cut": "make a file of each part of a video that a list names with start and end",
     "frames": "extract videos to folders of JPEG frames",
     "demo": "write the generated demo dataset",
 }

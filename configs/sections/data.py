@@ -62,6 +62,8 @@ class Data:
     that two runs may differ in which videos, and so by what the two decoders differ."""
     frame_pattern: str = "img_{:05}.jpg"
     """File name of a frame by its number, counted from 1 (decoder: jpeg)."""
+    balance: Literal["none", "classes"] = "none"
+    """`classes`: training takes videos of every class equally often, those of small classes several times an epoch."""
     overlap: Literal["path", "content"] = "path"
     """Videos of the held-out list that are reported as part of the training list: the same files, or also copies."""
     max_bad_fraction: float = 0.01

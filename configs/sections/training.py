@@ -82,11 +82,18 @@ class Train:
     precise_bn_every: int = 5
     partial_bn: bool = False
     """Freeze statistics, weights and biases of all batch norms but the first, as MIT does on UCF101."""
+    freeze: Literal["none", "stem", "layer1", "layer2", "layer3", "layer4"] = "none"
+    """Last part of a ResNet that keeps its weights and statistics, as do all before it; layer4: only the classifier
+    is trained."""
     seed: int = 0
     log_every: int = 20
     """Steps between two log lines; only there does training read numbers from the device."""
     eval_every: int = 1
     """Epochs between two evaluations; 0: only at the end."""
+    best: Literal["top1", "mean_class"] = "top1"
+    """Accuracy by which best.pt is chosen: of all videos, or the mean of the classes'."""
+    patience: int = 0
+    """Evaluations in a row without a new best, after which the run ends; 0: it trains to the last epoch."""
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
     checkpoint_minutes: float = 10.0
@@ -106,7 +113,7 @@ class Train:
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, epochs=0, batch=0, seed=0, log_every=1, eval_every=0, checkpoint_every=1, keep=2)
-        yield from at_least(self, max_nonfinite=0)
+        yield from at_least(self, max_nonfinite=0, patience=0)
         yield from at_least(
             self, accumulate=1, mixup=0, cutmix=0, precise_bn=0, precise_bn_every=1, checkpoint_minutes=0
         )

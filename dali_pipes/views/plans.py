@@ -18,6 +18,7 @@ from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video.container import ROUNDING, frames_between
 from dali_pipes.video.orientation import TRANSPOSED
 from dali_pipes.views import draw, frames, randomness
+from dali_pipes.views.balance import BalancedOrder
 from dali_pipes.views.draw import Views
 
 Place = tuple[int, int]  # epoch, and step within it
@@ -31,7 +32,7 @@ class TrainPlan:
     A step takes the next `train.batch / clip.repeats` positions of the order, which are dealt out to the ranks part by
     part, so that the global sequence does not depend on how many there are. Each video gives clip.repeats clips. A row
     that cannot be read keeps its position as row −1, so a video that is lost or found between two starts of a run moves
-    no other.
+    no other. With data.balance=classes an epoch is as long, and takes rows of every class equally often.
     """
 
     config: Config
@@ -86,11 +87,21 @@ class TrainPlan:
     def draw(self, epoch: int, step: int) -> Views:
         """Draw the views of this rank's batch at `step`."""
         position_B = self.position_B(step)
-        row_B = randomness.permute(self.config.train.seed, epoch, position_B, len(self.catalog))
+        row_B = self._row_B(epoch, position_B)
         row_B = np.where(self.catalog.frames_N[row_B] > 0, row_B, -1)
         drawn = draw.train_views(self.config, epoch, position_B, row_B, *shapes(self.catalog, row_B))
         drawn = _in_parts(self.catalog, drawn)
         return self._snapped(drawn) if self.config.clip.snap else drawn
+
+    def _row_B(self, epoch: int, position_B: np.ndarray) -> np.ndarray:
+        """Return the rows at these positions of an epoch, readable or not."""
+        if self.config.data.balance == "classes":
+            return self._balanced.rows(epoch, position_B)
+        return randomness.permute(self.config.train.seed, epoch, position_B, len(self.catalog))
+
+    @cached_property
+    def _balanced(self) -> BalancedOrder:
+        return BalancedOrder(self.catalog.label_N, self.config.train.seed)
 
     def _snapped(self, drawn: Views) -> Views:
         """Move the frames towards keyframes. Folders and videos read whole or shorter than a clip keep theirs."""

@@ -20,6 +20,7 @@ FLIP = 4
 AUGMENT = 5
 JITTER = 6
 ERASE = 7
+BALANCE = 8
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 ROUNDS = 16  # of the Feistel network; 8 would do for many videos, but prefer some orders of five to others

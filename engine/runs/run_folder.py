@@ -162,6 +162,10 @@ class RunFolder:
             path.unlink()
         self._board.rewind(step)
 
+    def evaluations(self) -> list[dict]:
+        """Return the lines of metrics.jsonl about evaluations, in order."""
+        return [line for line in read_lines(self.folder / "metrics.jsonl") if line["_type"] == "val"]
+
     def has_metrics(self, kind: str, step: int) -> bool:
         """Return True if metrics of this kind were recorded at this step."""
         return any(e["_type"] == kind and e["step"] == step for e in read_lines(self.folder / "metrics.jsonl"))

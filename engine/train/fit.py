@@ -43,6 +43,7 @@ class Trainer:
         self.ticked = self.saved = training.step  # steps of the last log line and of the last checkpoint
         self.saver = Saver(run.checkpoints, training.config.train.keep) if run else None
         self.saved_at = time.monotonic()
+        self.reason: str | None = None  # why the run ended before its last epoch, other than by a signal
         self.bad, self.bad_reports = 0, -1  # unreadable videos, and the number of reports of them by all ranks
         self.grad_norm = torch.zeros(())  # of the newest step, on the device
 
@@ -60,7 +61,7 @@ class Trainer:
             finally:
                 if self.saver:
                     self.saver.finish()
-            self.write_status("finished" if finished else "preempted", reason=interrupt.reason)
+            self.write_status("finished" if finished else "preempted", reason=interrupt.reason or self.reason)
             interrupt.close()
         return finished
 
@@ -70,7 +71,7 @@ class Trainer:
             self.run.rewind(training.step)
         if training.at_epoch_end:  # the run ended before the evaluation that was due
             self.end_epoch()
-        while training.step < training.total_steps:
+        while training.step < training.total_steps and not self.has_plateaued():
             if not self.train_epoch(interrupt):
                 logger.info(f"stopping after step {training.step} ({interrupt.reason}); continue with --resume")
                 self.save(final=True)
@@ -247,10 +248,27 @@ class Trainer:
             self.run.result("last", self._described(result))
             self.run.metrics("val", step=training.step, epoch=epoch, **result.numbers())
 
+    def has_plateaued(self) -> bool:
+        """Return True on all ranks if train.patience evaluations in a row brought nothing better; save the last step.
+
+        The answer follows from metrics.jsonl, so a resumed run gives the same.
+        """
+        train = self.training.config.train
+        if not train.patience:
+            return False
+        since = distributed.from_rank_zero(self.run and evaluations_since_best(self.run.evaluations(), train.best))
+        if since < train.patience:
+            return False
+        self.reason = f"no better {train.best} in {since} evaluations (train.patience)"
+        logger.info(f"stopping after step {self.training.step}: {self.reason}")
+        self.save(final=True)
+        return True
+
     def _keep_best(self, result: Result) -> None:
         best = self.run.best
-        so_far = -1 if checkpoint.damage(best) else checkpoint.note(best)["top1"]
-        if result.top1 > so_far:
+        kind = self.training.config.train.best
+        so_far = -1 if checkpoint.damage(best) else checkpoint.note(best)[kind]
+        if getattr(result, kind) > so_far:
             self.run.result("best", self._described(result))  # first: a kill in between, and both are made again
             if best.exists() and checkpoint.damage(best):
                 checkpoint.set_aside(best)
@@ -266,3 +284,9 @@ class Trainer:
         if self.run:
             phase = watch.activity()["stage"]
             self.run.status.update(state=state, phase=phase, activity=None, step=self.training.step, **more)
+
+
+def evaluations_since_best(evaluations: list[dict], kind: str) -> int:
+    """Count the evaluations after the first one with the highest accuracy of a kind, a key of their results."""
+    values = [numbers[kind] for numbers in evaluations]
+    return len(values) - 1 - values.index(max(values)) if values else 0

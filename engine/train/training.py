@@ -161,6 +161,8 @@ def build(
         distributed.on_every_rank(lambda: fit_classifier(model, source, names, whole=bool(weights)))
     if config.train.partial_bn:
         model.freeze_norms()
+    if config.train.freeze != "none":
+        model.freeze(config.train.freeze)
     model.recompute_blocks = config.runtime.recompute
     model = runtime.place(model, config.runtime, device)
     if config.train.sync_bn:
@@ -225,6 +227,8 @@ def describe_start(training: Training, changes: list[str] | None) -> list[str]:
     if config.train.partial_bn:
         count = len(training.model.frozen_norms)
         lines.append(f"{count} batch norms, all but the first, stay as they are (train.partial_bn)")
+    if config.train.freeze != "none":
+        lines.append(f"{', '.join(training.model.frozen_parts)} stay as they are (train.freeze)")
     if changes is not None:
         done = " of as many: train.epochs is reached" if training.step >= training.total_steps else ""
         lines.append(f"resumed after step {training.step}{done}" + "".join(f"\n  {line}" for line in changes))

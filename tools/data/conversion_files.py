@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections import Counter, defaultdict
@@ -116,23 +117,49 @@ def list_name(source: str) -> str:
     return f"{os.path.splitext(name)[0]}{'-' if split else ''}{split}.list"
 
 
-def result_names(catalogs: list[Catalog], suffix: str) -> dict[str, str]:
-    """Return for each listed path the path of its result in the new tree: the same, with another suffix.
+def key_of(catalog: Catalog, row: int, by_part: bool) -> str:
+    """Return the key of a row's result: the path of its video, with `by_part` followed by the times of the part."""
+    part = _part(catalog, row) if by_part else ""
+    return f"{catalog.path(row)}#t={part}" if part else catalog.path(row)
+
+
+def _part(catalog: Catalog, row: int) -> str:
+    """Return the times of a row's part as in the name of a file, `12.4-15` or `12.4-end`; empty for a whole video."""
+    if catalog.window_N2 is None:
+        return ""
+    start, end = catalog.window_N2[row].tolist()
+    times = [f"{second:.6f}".rstrip("0").rstrip(".") if second < math.inf else "end" for second in (start, end)]
+    return "" if times == ["0", "end"] else "-".join(times)
+
+
+def result_names(catalogs: list[Catalog], suffix: str, by_part: bool = False) -> dict[str, str]:
+    """Return for the key of each row the path of its result in the new tree: the same, with another suffix.
 
     If two would be the same (`a.avi`, `a.mp4`), or one the folder of another (`a.mp4`, `a/b.mp4`), each keeps its old
-    suffix before the new one.
+    suffix before the new one. With `by_part` the times of a part come before the suffix: `a_12.4-15.mp4`.
     """
+    stems = _result_stems(catalogs, suffix)
+    names = {}
+    for catalog in catalogs:
+        for row in range(len(catalog)):
+            part = _part(catalog, row) if by_part else ""
+            names[key_of(catalog, row, by_part)] = f"{stems[catalog.path(row)]}{'_' if part else ''}{part}{suffix}"
+    return names
+
+
+def _result_stems(catalogs: list[Catalog], suffix: str) -> dict[str, str]:
+    """Return for each listed path the path of its result without the new suffix."""
     common = _common_folder(catalogs)
     paths = dict.fromkeys(catalog.path(row) for catalog in catalogs for row in range(len(catalog)))
     names = {path: os.path.relpath(path, common) for path in paths}
     bare = Counter(os.path.splitext(name)[0] for name in names.values())
     folders = {str(folder) for name in names.values() for folder in Path(name).parents}
 
-    def result(name: str) -> str:
+    def stem_of(name: str) -> str:
         stem = os.path.splitext(name)[0]
-        return (stem if bare[stem] == 1 and stem + suffix not in folders else name) + suffix
+        return stem if bare[stem] == 1 and stem + suffix not in folders else name
 
-    return {path: result(name) for path, name in names.items()}
+    return {path: stem_of(name) for path, name in names.items()}
 
 
 def _common_folder(catalogs: list[Catalog]) -> str:

@@ -39,7 +39,7 @@ from dali_pipes.video.packet_table import Video
 from engine.locks import InUse, take_lock
 from engine.outputs import RECORD, Outputs, add_force_argument
 from tools.data.arguments import add_dataset_arguments, datasets
-from tools.data.conversion_files import LOCK, FinishedResults, list_name, refuse_conflicts, result_names
+from tools.data.conversion_files import LOCK, FinishedResults, key_of, list_name, refuse_conflicts, result_names
 from tools.data.write_lists import by_split, source_file
 
 DONE, LEFT_OUT, UNFINISHED = "done.jsonl", "left_out.jsonl", ".unfinished-"
@@ -59,6 +59,7 @@ class Conversion:
     frames: Callable[[dict], int] = lambda record: 0  # record → number of frames for the new list; 0: not written
     reading: tuple[str, ...] = ()  # settings for a recipe that reads the results
     rate: Callable[[Video], Fraction] | None = None  # source → frames per second of the result; None: it has no times
+    by_part: bool = False  # make a result of each part of a video; settings of a call get its `first` and `count`
 
 
 @dataclass(frozen=True)
@@ -85,40 +86,44 @@ def convert_all(
     are about parts of videos and results have no times.
     """
     for catalog in catalogs:
-        if catalog.window_N2 is not None and conversion.rate is None:
+        if catalog.window_N2 is not None and conversion.rate is None and not conversion.by_part:
             raise DataError(catalog.source, "is about parts of videos; make files of them first, by prepare.py cut")
     lists = {catalog.source: out / list_name(catalog.source) for catalog in catalogs}
-    results = result_names(catalogs, conversion.suffix)
-    reasons = {
-        bad.path: bad.reason for catalog in catalogs for bad in catalog.unreadable if not catalog.file_frames_N[bad.row]
+    results = result_names(catalogs, conversion.suffix, conversion.by_part)
+    row_of = {
+        key_of(catalog, row, conversion.by_part): (catalog, row)
+        for catalog in catalogs
+        for row in catalog.usable.tolist()
     }
-    row_of = {catalog.path(row): (catalog, row) for catalog in catalogs for row in catalog.usable.tolist()}
-    outputs = Outputs([*results, *map(source_file, lists), *more_sources], force)
+    reasons: dict[str, str] = {}
+    sources = {catalog.path(row) for catalog in catalogs for row in range(len(catalog))}
+    outputs = Outputs([*sources, *map(source_file, lists), *more_sources], force)
     with _workplace(out) as unfinished:
         files = [file for new in lists.values() for file in (new, _classes_file(new))]
         refuse_conflicts(results.values(), [*files, out / DONE, out / LEFT_OUT, out / LOCK, out / RECORD], out)
         outputs.check(*files, out / LEFT_OUT)
         finished = FinishedResults(out / DONE, out, conversion.settings, outputs)
-        todo = [path for path, (catalog, row) in row_of.items() if not finished.has(catalog.video(row), results[path])]
-        for path in todo:
-            finished.check(path, results[path])
-        calls = _calls([row_of[path] for path in todo], unfinished, conversion)
-        for path, made in _run(calls, len(todo), conversion, workers):
+        todo = [key for key, (catalog, row) in row_of.items() if not finished.has(catalog.video(row), results[key])]
+        for key in todo:
+            catalog, row = row_of[key]
+            finished.check(catalog.path(row), results[key])
+        calls = _calls({key: row_of[key] for key in todo}, unfinished, conversion)
+        for key, made in _run(calls, len(todo), conversion, workers):
+            catalog, row = row_of[key]
             if isinstance(made, Failure):
-                reasons[path] = made.reason_for(path)
+                reasons[key] = made.reason_for(catalog.path(row))
             else:
-                catalog, row = row_of[path]
-                finished.place(catalog.video(row), results[path], Path(made.pop("at")), made)
-        records = {path: finished.record(results[path]) for path in row_of if path not in reasons}
-    left_out = [entry for catalog in catalogs for entry in _left_out(catalog, reasons)]
+                finished.place(catalog.video(row), results[key], Path(made.pop("at")), made)
+        records = {key: finished.record(results[key]) for key in row_of if key not in reasons}
+    left_out = [entry for catalog in catalogs for entry in _left_out(catalog, reasons, conversion)]
     outputs.write({out / LEFT_OUT: as_json_lines(left_out)})
     if not records:
         raise DataError(out, f"none of the {len(results)} videos can be converted; see {out / LEFT_OUT}")
-    new_rows = {path: (results[path], conversion.frames(record)) for path, record in records.items()}
+    new_rows = {key: (results[key], conversion.frames(record)) for key, record in records.items()}
     outputs.write(
         {file: text for c in catalogs for file, text in _list_texts(c, lists[c.source], new_rows, conversion)}
     )
-    return Outcome(list(records.values()), left_out, sum(path in records for path in todo), list(lists.values()))
+    return Outcome(list(records.values()), left_out, sum(key in records for key in todo), list(lists.values()))
 
 
 @contextmanager
@@ -146,31 +151,33 @@ def _remove_unfinished(out: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _calls(rows: list[tuple[Catalog, int]], unfinished: Path, conversion: Conversion) -> Iterator[Call]:
-    """Yield the calls of the conversion function, keyed by (source path, temporary path)."""
-    for number, (catalog, row) in enumerate(rows):
-        video = catalog.video(row)
+def _calls(rows: dict[str, tuple[Catalog, int]], unfinished: Path, conversion: Conversion) -> Iterator[Call]:
+    """Yield the calls of the conversion function, keyed by (key of the result, temporary path)."""
+    for number, (key, (catalog, row)) in enumerate(rows.items()):
+        video, settings = catalog.video(row), conversion.settings
+        if conversion.by_part:
+            settings = settings | {"first": int(catalog.first_frame_N[row]), "count": int(catalog.frames_N[row])}
         # A process outlives the killed run that started it by one video, so every run has names of its own.
         at = str(unfinished / f"{os.getpid()}-{number}{conversion.suffix}")
-        yield Call((video.path, at), (video, at, conversion.settings), SECONDS + video.frames)
+        yield Call((key, at), (video, at, settings), SECONDS + video.frames)
 
 
 def _run(
     calls: Iterator[Call], count: int, conversion: Conversion, workers: int
 ) -> Iterator[tuple[str, dict | Failure]]:
-    """Yield (source path, record with the temporary path `at`, or Failure) in the order in which they finish."""
+    """Yield (key, record with the temporary path `at`, or Failure) in the order in which they finish."""
     results = call_all(conversion.function, calls, min(workers, count))
-    for (path, at), made in watched(results, count, "converting"):
+    for (key, at), made in watched(results, count, "converting"):
         if isinstance(made, Failure) and os.strerror(ENOSPC) in made.reason:
             raise DataError(os.path.dirname(at), "the disk is full; make room and start again to go on")
-        yield path, made if isinstance(made, Failure) else {**made, "at": at}
+        yield key, made if isinstance(made, Failure) else {**made, "at": at}
 
 
 def _list_texts(
     catalog: Catalog, new: Path, new_rows: dict[str, tuple[str, int]], conversion: Conversion
 ) -> Iterator[tuple[Path, str]]:
     """Yield the file and text of a list with (path, frames) of results, in the same order, and of its class names."""
-    rows = [(row, new_rows.get(catalog.path(row))) for row in catalog.usable.tolist()]
+    rows = [(row, new_rows.get(key_of(catalog, row, conversion.by_part))) for row in catalog.usable.tolist()]
     listed = [
         ListedRow(*found, int(catalog.label_N[row]), _new_window(catalog, row, conversion))
         for row, found in rows
@@ -183,7 +190,7 @@ def _list_texts(
 
 def _new_window(catalog: Catalog, row: int, conversion: Conversion) -> Window:
     """Return the part of a result that has the frames of the row's part; its edges lie between frames."""
-    if catalog.window_N2 is None or Window(*catalog.window_N2[row]) == WHOLE:
+    if conversion.by_part or catalog.window_N2 is None or Window(*catalog.window_N2[row]) == WHOLE:
         return WHOLE
     rate = conversion.rate(catalog.video(row))
     first, frames = int(catalog.first_frame_N[row]), int(catalog.frames_N[row])
@@ -194,12 +201,11 @@ def _classes_file(new: Path) -> Path:
     return new.with_suffix(".classes.txt")
 
 
-def _left_out(catalog: Catalog, reasons: dict[str, str]) -> Iterator[dict]:
+def _left_out(catalog: Catalog, reasons: dict[str, str], conversion: Conversion) -> Iterator[dict]:
     lost = {bad.row: bad.reason for bad in catalog.unreadable}  # also parts that a readable file lacks
     for row in range(len(catalog)):
-        path = catalog.path(row)
-        if reason := lost.get(row) or reasons.get(path):
-            yield {"path": path, "label": int(catalog.label_N[row]), "reason": reason}
+        if reason := lost.get(row) or reasons.get(key_of(catalog, row, conversion.by_part)):
+            yield {"path": catalog.path(row), "label": int(catalog.label_N[row]), "reason": reason}
 
 
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:

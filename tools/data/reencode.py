@@ -20,9 +20,10 @@ from av.container import OutputContainer
 from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
+from dali_pipes.cut import cutter, decode
 from dali_pipes.errors import DataError
 from dali_pipes.scan.probe import probe
-from dali_pipes.video.orientation import TRANSPOSED, UPRIGHT, orientation, turned
+from dali_pipes.video.orientation import TRANSPOSED, UPRIGHT, turned
 from dali_pipes.video.packet_table import Video
 from dali_pipes.video.pyav import primaries_and_transfer, reformat
 from tools.data import upright
@@ -71,29 +72,42 @@ def write_video(video: Video, target: str, settings: dict) -> dict:
 
     Raises DataError if a frame of the source is damaged, or the verification fails.
     """
-    settings = Settings(**settings)
+    return _write(video, upright.decoded(video.path), video.frames, target, Settings(**settings))
+
+
+def write_part(video: Video, target: str, settings: dict) -> dict:
+    """Do the same with `count` frames of a video from `first` on, two more settings; decode only what they need."""
+    first, count = settings["first"], settings["count"]
+    others = {name: value for name, value in settings.items() if name not in ("first", "count")}
+    cut = cutter.cut(video, np.arange(first, first + count))
+    wanted = set(cut.positions.tolist())
+    frames = (frame for number, frame in decode.numbered_frames(cut, video.path) if number in wanted)
+    return _write(video, frames, count, target, Settings(**others))
+
+
+def _write(video: Video, frames: Iterator[av.VideoFrame], count: int, target: str, settings: Settings) -> dict:
+    """Write `count` frames of a video to `target`, verify it, and return the record."""
     rate = frame_rate(video)
-    frames = upright.decoded(video.path)
     first = next(frames, None)
     if first is None:
         raise DataError(video.path, "none of its pictures can be decoded")
     times = []
     with _storing(video.path), av.open(target, "w", format="mp4", options={"movflags": "faststart"}) as out:
-        stream = _add_stream(out, first, rate, settings)
+        stream = _add_stream(out, first, video.orientation, rate, settings)
         reformatter = VideoReformatter()
         for frame in chain([first], frames):
-            stored = _converted(frame, orientation(first), stream, reformatter)
+            stored = _converted(frame, video.orientation, stream, reformatter)
             stored.pts, stored.time_base = len(times), 1 / rate
             times.append(frame.pts)
             out.mux(stream.encode(stored))
         out.mux(stream.encode(None))
-    _verify(target, video)
+    _verify(target, video, count)
     return {
         "width": stream.width,
         "height": stream.height,
         "frames": len(times),
         "bytes": os.path.getsize(target),
-        "changes": list(_changes(first, times)),
+        "changes": list(_changes(video, first, times)),
     }
 
 
@@ -116,9 +130,9 @@ def recoloured(frame: av.VideoFrame) -> bool:
     return frame.color_range == _FULL or frame.colorspace not in (_UNSPECIFIED, _BT470BG, _BT601)
 
 
-def _changes(first: av.VideoFrame, times: list[int | None]) -> Iterator[str]:
+def _changes(video: Video, first: av.VideoFrame, times: list[int | None]) -> Iterator[str]:
     """Yield the changes apart from size and codec, worded to follow a number of videos."""
-    if orientation(first) != UPRIGHT:
+    if video.orientation != UPRIGHT:
         yield "turned upright"
     if recoloured(first):
         yield "brought to BT.601 colours"
@@ -126,13 +140,14 @@ def _changes(first: av.VideoFrame, times: list[int | None]) -> Iterator[str]:
         yield "of changing frame rate, whose frames now come at even intervals"
 
 
-def _add_stream(out: OutputContainer, first: av.VideoFrame, rate: Fraction, settings: Settings) -> VideoStream:
+def _add_stream(
+    out: OutputContainer, first: av.VideoFrame, turn: int, rate: Fraction, settings: Settings
+) -> VideoStream:
     """Add the stream to write to, with the size of the result."""
     encoder = ENCODERS[settings.codec]
     options = {name: value.format(gop=settings.gop) for name, value in encoder.options.items()}
     stream = out.add_stream(encoder.name, rate=rate, options=options | _quality(settings))
-    on_side = orientation(first) & TRANSPOSED
-    shown = (first.height, first.width) if on_side else (first.width, first.height)
+    shown = (first.height, first.width) if turn & TRANSPOSED else (first.width, first.height)
     stream.width, stream.height = upright.stored_size(*shown, settings.short_side, settings.upscale)
     stream.pix_fmt = "yuvj420p" if settings.codec == "mjpeg" else "yuv420p"
     context = stream.codec_context
@@ -180,11 +195,11 @@ def _turned(frame: av.VideoFrame, turn: int) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(flat.reshape(-1, shown_width), format=frame.format.name)
 
 
-def _verify(target: str, source: Video) -> None:
-    """Decode the result. Raises DataError unless it is as long as its source and can be cut frame by frame."""
+def _verify(target: str, source: Video, count: int) -> None:
+    """Decode the result. Raises DataError unless it has `count` frames and can be cut frame by frame."""
     written = probe(target, "full")
-    if written.frames != source.frames:
-        raise DataError(source.path, f"gave {written.frames} frames where the scan saw {source.frames}")
+    if written.frames != count:
+        raise DataError(source.path, f"gave {written.frames} frames where the scan saw {count}")
     if written.access != "ranged" or written.reordered:
         raise DataError(source.path, "what was written cannot be cut frame by frame")
 

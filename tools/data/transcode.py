@@ -18,6 +18,11 @@ _QUALITIES = ", ".join(f"{codec} {encoder.quality}" for codec, encoder in ENCODE
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_conversion_arguments(parser)
+    add_encoding_arguments(parser)
+
+
+def add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the size, the keyframe interval, the codec and its quality."""
     parser.add_argument("--short-side", type=int, default=Settings.short_side, help="in pixels (%(default)s)")
     parser.add_argument("--upscale", action="store_true", help="enlarge smaller videos")
     parser.add_argument("--gop", type=int, default=Settings.gop, help="frames from keyframe to keyframe (%(default)s)")
@@ -25,10 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crf", type=int, help=f"quality on the encoder's scale, lower is better ({_QUALITIES})")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def encoding(arguments: argparse.Namespace) -> dict:
+    """Return the `Settings` that the arguments ask for. Raises ConfigError if one is too small."""
     for name in ("short_side", "gop", "workers"):
         if getattr(arguments, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is too small; 1 is the least")
     crf = ENCODERS[arguments.codec].quality if arguments.crf is None else arguments.crf
-    settings = Settings(arguments.codec, arguments.short_side, arguments.upscale, arguments.gop, crf)
-    convert_datasets(arguments, Conversion(write_video, asdict(settings), ".mp4", rate=frame_rate))
+    return asdict(Settings(arguments.codec, arguments.short_side, arguments.upscale, arguments.gop, crf))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    convert_datasets(arguments, Conversion(write_video, encoding(arguments), ".mp4", rate=frame_rate))

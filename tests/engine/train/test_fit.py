@@ -470,3 +470,45 @@ def test_a_resumed_run_says_that_it_does_not_read_other_weights(caplog):
     state = build().state()
     build(weights="/nope.pth", state=state)
     assert any(line.startswith("--weights: /nope.pth is not read") for line in caplog.messages)
+
+
+def result_of(correct, wrong):
+    """A result of two classes: right and wrong videos of each, as (class 0, class 1)."""
+    confusion_KK = torch.tensor([[correct[0], wrong[0]], [wrong[1], correct[1]]])
+    return Result(confusion_KK, confusion_KK.sum(1), 0.5, int(confusion_KK.sum()), [])
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("top1", 1), ("mean_class", 2)])
+def test_the_best_is_chosen_by_the_accuracy_that_is_asked_for(trainer, monkeypatch, kind, kept):
+    """The first epoch is better in all videos, the second in the mean of its classes, 90 videos and 10."""
+    results = iter([result_of((90, 0), (0, 10)), result_of((70, 9), (20, 1))])
+    monkeypatch.setattr(fit, "evaluate", lambda *_: next(results))
+    trainer.settings = {"train": {"runs": str(trainer.folder), "best": kind}}
+    trainer()
+    assert checkpoint.note(trainer.folder / "tiny" / "best.pt")["step"] == kept * STEPS
+
+
+def plateau(trainer, monkeypatch, hits, patience=2):
+    """Run 8 epochs whose evaluations hit so many of 10 videos; the epochs that were evaluated."""
+    results = (result_of((hit, 0), (10 - hit, 0)) for hit in hits)
+    monkeypatch.setattr(fit, "evaluate", lambda *_: next(results))
+    trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 8, "patience": patience}}
+    finished, _ = trainer()
+    assert finished
+    return [line["step"] // STEPS for line in trainer.metrics("val")]
+
+
+def test_a_run_ends_when_it_has_not_become_better_for_long_enough(trainer, monkeypatch, caplog):
+    assert plateau(trainer, monkeypatch, (5, 6, 6, 4, 9)) == [1, 2, 3, 4]
+    assert trainer.status()["state"] == "finished" and "train.patience" in trainer.status()["reason"]
+    assert checkpoint.latest(trainer.folder / "tiny" / "checkpoints").name == f"step-{4 * STEPS:08}.pt"
+    assert plateau(trainer, monkeypatch, ()) == [1, 2, 3, 4], "resumed, it has nothing to do"
+    assert plateau(trainer, monkeypatch, (9, 1, 1, 1), patience=3) == [1, 2, 3, 4, 5, 6, 7, 8], "goes on, with more"
+
+
+def test_without_patience_a_run_goes_on_to_its_last_epoch(trainer, monkeypatch):
+    assert plateau(trainer, monkeypatch, (5,) * 8, patience=0) == list(range(1, 9))
+
+
+def test_a_run_that_becomes_better_does_not_end(trainer, monkeypatch):
+    assert plateau(trainer, monkeypatch, (1, 0, 2, 1, 3, 2, 4, 3), patience=2) == list(range(1, 9))

@@ -1,0 +1,24 @@
+"""Make a file of each part of a video that a list names by `start` and `end`, in seconds.
+
+A clip has exactly the frames that are shown at its start or later and before its end, as in training from the list
+itself; docs/data.md has the rules. It is encoded again, as by `transcode`: a copy of the packets could only begin at a
+keyframe. Training does not need this: it reads parts of videos directly. Writes FOLDER/LIST.list with a row for each
+clip; what cannot be cut is in left_out.jsonl, with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from tools.data.convert import Conversion, add_conversion_arguments, convert_datasets
+from tools.data.reencode import write_part
+from tools.data.transcode import add_encoding_arguments, encoding
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_conversion_arguments(parser)
+    add_encoding_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    convert_datasets(arguments, Conversion(write_part, encoding(arguments), ".mp4", by_part=True))
