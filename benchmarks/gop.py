@@ -32,7 +32,7 @@ from dali_pipes.cut.decode import decode_frames
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.packet_table import Video
-from tools.data.reencode import Settings, write_video
+from tools.data.conversion.reencode import Settings, write_video
 from tools.data.stats import drawn_clips
 
 INTERVALS = (16, 8, 1)

@@ -33,7 +33,7 @@ from models import CheckpointError, build_model
 from tests.support import tiny
 from tests.support.videos import write_video
 from tools import export, import_weights, predict, prepare
-from tools.data import convert
+from tools.data.conversion import convert
 from tools.exporting import export as export_file
 from tools.prediction.run import run as run_predict
 

@@ -21,9 +21,9 @@ from dali_pipes.scan.summary import keyframe_interval
 from dali_pipes.video.orientation import UPRIGHT, orientation
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.frames import uniform_draw
-from tools.data import upright
 from tools.data.arguments import add_dataset_arguments, datasets
-from tools.data.reencode import recoloured
+from tools.data.conversion import upright
+from tools.data.conversion.reencode import recoloured
 
 PACKETS_OF, PICTURES_OF = 1000, 50  # videos, evenly over the list, whose packets and first frames are read
 INTERVALS = (16, 8, 1)

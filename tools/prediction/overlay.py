@@ -30,7 +30,7 @@ from dali_pipes.video.packet_table import Video
 from dali_pipes.video.pyav import reformat
 from engine.files import temporary_path
 from engine.outputs import Outputs
-from tools.data import upright
+from tools.data.conversion import upright
 
 _OPTIONS = {"preset": "veryfast", "crf": "20"}
 _BT601 = 6  # as ITU-T H.273 numbers matrix coefficients

@@ -10,7 +10,7 @@ from dali_pipes.scan.probe import probe
 from dali_pipes.video import mp4
 from dali_pipes.video.colours import correction
 from tests.support.loading import STD, make_config, read, with_section
-from tools.data.reencode import Settings, write_video
+from tools.data.conversion.reencode import Settings, write_video
 
 BT709, BT601 = 1, 6  # matrices as H.273 numbers them
 WEIGHTS = {BT709: (0.2126, 0.0722), BT601: (0.299, 0.114), 9: (0.2627, 0.0593)}  # of red and blue; 9: BT.2020

@@ -13,8 +13,8 @@ from dali_pipes.video.orientation import MIRRORED, TRANSPOSED, UPRIGHT, UPSIDE_D
 from tests.support.corpus import CODECS, Case, encoded, mux
 from tests.support.loading import STD, make_config, read, with_section
 from tests.support.videos import with_matrix, write_video
-from tools.data.reencode import Settings
-from tools.data.reencode import write_video as transcode
+from tools.data.conversion.reencode import Settings
+from tools.data.conversion.reencode import write_video as transcode
 
 ROUNDING = 2  # grey levels, as between resamplers
 MATRICES = {  # a, b, c, d of the display matrix, and the orientation

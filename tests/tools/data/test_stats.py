@@ -7,8 +7,8 @@ from dali_pipes.cut.cutter import cut
 from dali_pipes.scan.probe import probe
 from tests.support.videos import write_video
 from tools import prepare
-from tools.data.reencode import Settings
-from tools.data.reencode import write_video as transcode
+from tools.data.conversion.reencode import Settings
+from tools.data.conversion.reencode import write_video as transcode
 from tools.data.stats import after_transcoding, decoded_per_used
 
 

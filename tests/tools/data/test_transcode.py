@@ -24,11 +24,11 @@ from engine.outputs import RECORD
 from tests.support.paths import ROOT
 from tests.support.videos import number_in, write_video
 from tools import prepare
-from tools.data import convert as convert_module
-from tools.data.conversion_files import LOCK
-from tools.data.reencode import ENCODERS, Settings
-from tools.data.reencode import write_video as transcode
-from tools.data.upright import stored_size
+from tools.data.conversion import convert as convert_module
+from tools.data.conversion.files import LOCK
+from tools.data.conversion.reencode import ENCODERS, Settings
+from tools.data.conversion.reencode import write_video as transcode
+from tools.data.conversion.upright import stored_size
 
 FRAMES = 20
 UPRIGHT = 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30  # display matrices, as mp4 has them

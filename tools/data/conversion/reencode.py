@@ -26,7 +26,7 @@ from dali_pipes.scan.probe import probe
 from dali_pipes.video.orientation import TRANSPOSED, UPRIGHT, turned
 from dali_pipes.video.packet_table import Video
 from dali_pipes.video.pyav import primaries_and_transfer, reformat
-from tools.data import upright
+from tools.data.conversion import upright
 
 # Matrix coefficients and ranges as ITU-T H.273 numbers them
 _UNSPECIFIED, _BT470BG, _BT601 = 2, 5, 6  # 5 and 6 are the same matrix

@@ -1,6 +1,6 @@
 """Convert the videos of lists into a parallel tree, with lists rewritten to match.
 
-The conversion function makes one result; `conversion_files` names the results and records the finished ones. Each
+The conversion function makes one result; `files.py` names the results and records the finished ones. Each
 result is written under a temporary name, renamed, and then recorded, so the work may be killed at any moment and
 continues when started again. Sources are only read.
 
@@ -39,7 +39,7 @@ from dali_pipes.video.packet_table import Video
 from engine.locks import InUse, take_lock
 from engine.outputs import RECORD, Outputs, add_force_argument
 from tools.data.arguments import add_dataset_arguments, datasets
-from tools.data.conversion_files import LOCK, FinishedResults, key_of, list_name, refuse_conflicts, result_names
+from tools.data.conversion.files import LOCK, FinishedResults, key_of, list_name, refuse_conflicts, result_names
 from tools.data.write_lists import by_split, source_file
 
 DONE, LEFT_OUT, UNFINISHED = "done.jsonl", "left_out.jsonl", ".unfinished-"

@@ -1,0 +1,1 @@
+"""Make new files of the videos of lists: which, where to, and how each is encoded."""
