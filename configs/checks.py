@@ -22,7 +22,7 @@ def fractions(section: object, *names: str) -> Iterator[Problem]:
     """Yield a problem for each setting of `section` that is not between 0 and 1."""
     for name in names:
         value = getattr(section, name)
-        if not 0 <= value <= 1:
+        if not isinstance(value, str) and not 0 <= value <= 1:
             yield name, f"{value:g} is not between 0 and 1"
 
 

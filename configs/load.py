@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import cast, get_origin
+from typing import cast, get_args, get_origin
 
 from omegaconf import OmegaConf
 
@@ -120,10 +121,9 @@ def _unambiguous(value: object, kind: object) -> object:
         if value.lower() not in _BOOLS:
             raise ValueError(value)
         return _BOOLS[value.lower()]
-    try:
-        return int(value)
-    except ValueError:
-        return value
+    with suppress(ValueError):
+        return float(value) if float in get_args(kind) else int(value)
+    return value
 
 
 def _seen(value: object) -> str:

@@ -45,6 +45,8 @@ class Config:
         """Return the keys whose values train.py chooses from data.train."""
         open_values = {
             "model.num_classes": not self.model.num_classes,
+            "model.dropout": self.model.dropout == "auto",
+            "model.fc_std": self.model.fc_std == "auto",
             "data.val": self.data.val == "auto",
             "optim.lr": not self.optim.lr,
             "train.name": self.train.name == "auto",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dali_pipes.errors import Unreadable
+from dali_pipes.lists.formats.annotation import Window
 from dali_pipes.lists.rows import Rows
 
 
@@ -70,6 +71,9 @@ class Loader(Protocol):
 
     def path(self, row: int) -> str:
         """The path of a row's video."""
+
+    def window(self, row: int) -> Window:
+        """The part of the video that a row is about."""
 
     def pause(self) -> None:
         """Drop what is in preparation, and prepare nothing until batches are asked for again."""

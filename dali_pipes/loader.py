@@ -19,6 +19,7 @@ from dali_pipes.feed.cpu_runner import CpuRunner
 from dali_pipes.feed.dali_runner import GraphRunner
 from dali_pipes.feed.samples import PreparedBatch
 from dali_pipes.lists.class_match import class_numbers
+from dali_pipes.lists.formats.annotation import Window
 from dali_pipes.lists.rows import Rows
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog
@@ -150,6 +151,9 @@ class VideoLoader:
 
     def path(self, row: int) -> str:
         return self.catalog.path(row)
+
+    def window(self, row: int) -> Window:
+        return self.catalog.window(row)
 
     def close(self) -> None:
         self._runner.close()

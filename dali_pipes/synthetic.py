@@ -10,6 +10,7 @@ from configs.schema import Config
 from dali_pipes.batch import Batch, Shard
 from dali_pipes.device import clip_dtype
 from dali_pipes.errors import Unreadable
+from dali_pipes.lists.formats.annotation import WHOLE, Window
 from dali_pipes.views import draw
 
 VIDEOS = 1024  # rows that the imaginary list has
@@ -52,6 +53,10 @@ class SyntheticLoader:
     def path(self, row: int) -> str:
         """Return a made-up name: there is no file."""
         return f"synthetic-{row}"
+
+    def window(self, row: int) -> Window:
+        """Return the whole."""
+        return WHOLE
 
     def pause(self) -> None:
         """Nothing is in preparation."""

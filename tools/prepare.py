@@ -30,6 +30,7 @@ COMMANDS = {
     "split": "split a list into training and validation lists, keeping groups together",
     "subset": "make a small dataset of a large one: a few videos of every class",
     "stats": "print dataset statistics: lengths, sizes, codecs, keyframes, decoding work per clip",
+    "show": "write a page with the clips that the network is given: any recipe, any split",
     "verify": "decode the videos of lists; list those that cannot be used, with the reason",
     "transcode": "transcode the videos of lists or folders for fast reading",
     "cut": "make a file of each part of a video that a list names with start and end",

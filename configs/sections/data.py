@@ -33,6 +33,8 @@ class Data:
     """A list, as data.train; `auto` holds out a part of data.train, the same in every run (train.py only)."""
     held_out: float = 0.2
     """Part of the videos of each class that data.val=auto holds out."""
+    group: str = ""
+    """Column of the table data.train: videos with equal values stay on one side of data.val=auto."""
     group_regex: str = ""
     """Videos in whose path this regular expression finds the same stay on one side of data.val=auto, such as
     `seq\\d+`; empty: recordings that the format of the list knows."""
@@ -70,7 +72,7 @@ class Data:
     """Training and scanning stop when more than this fraction of the videos cannot be read."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from fractions(self, "max_bad_fraction", *(["cpu_share"] if self.cpu_share != "auto" else []))
+        yield from fractions(self, "max_bad_fraction", "cpu_share")
         if not re.fullmatch(r"[^/{}]*\{(:0\d+d?)?\}[^/{}]*", self.frame_pattern):
             yield (
                 "frame_pattern",

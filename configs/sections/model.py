@@ -37,12 +37,14 @@ class Model:
     """Shift from the previous frame only, for streams (name: tsm)."""
     non_local: bool = False
     """Add MIT's five non-local blocks: attention over all positions of all frames (resnet50, resnet101)."""
-    dropout: float = 0.5
+    dropout: float | Literal["auto"] = 0.5
+    """`auto`: chosen by the weights that training starts from (train.py only)."""
     consensus: Literal["logits", "features"] = "logits"
     """Average over frames: logits after the classifier (TSM, MIT's TSN), or features before dropout (PaddleVideo's
     TSN)."""
-    fc_std: float = 0.001
-    """Standard deviation of the classifier's initial weights."""
+    fc_std: float | Literal["auto"] = 0.001
+    """Standard deviation of the classifier's initial weights; `auto`: chosen by the weights that training starts from
+    (train.py only)."""
     pretrained: str = "imagenet"
     """`imagenet` or `imagenet_v2` (torchvision's weights of either recipe), `none`, `zoo:NAME` (docs/zoo.md), or a file
     (docs/weights.md)."""

@@ -26,6 +26,7 @@ from typing import BinaryIO, NamedTuple, get_args
 import numpy as np
 
 from dali_pipes.errors import DataError, Unreadable
+from dali_pipes.lists.formats.annotation import WHOLE, Window
 from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.parts import Parts
 from dali_pipes.video.packet_table import PACKET, Access, Video
@@ -143,6 +144,10 @@ class Catalog:
     def path(self, row: int) -> str:
         """Return the absolute path of a row's video."""
         return os.path.join(self.base, self.listed_path(row))
+
+    def window(self, row: int) -> Window:
+        """Return the part of its video that a row is about."""
+        return WHOLE if self.window_N2 is None else Window(*self.window_N2[row].tolist())
 
     def video(self, row: int) -> Video:
         """Return the video of a readable row; its packets are a view of the file."""

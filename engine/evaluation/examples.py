@@ -5,12 +5,14 @@ Shapes: B videos, K classes, N rows of the list.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from dali_pipes.lists.formats.annotation import Window
 from engine import distributed
 
 MOST = 6  # of a kind
@@ -26,6 +28,8 @@ class Example(NamedTuple):
     predicted: int
     confidence: float  # the probability of the predicted class
     truth: float  # the probability of the video's class
+    start: float = 0.0  # seconds at which the part that was evaluated begins,
+    end: float | None = None  # and ends; None: with the video
 
 
 class Guesses:
@@ -49,7 +53,7 @@ class Guesses:
         self.confidence_N.scatter_add_(0, row_B, confidence_B * real_B)
         self.truth_N.scatter_add_(0, row_B, probability_BK.gather(1, class_B[:, None])[:, 0] * real_B)
 
-    def examples(self, path: Callable[[int], str]) -> tuple[Example, ...]:
+    def examples(self, path: Callable[[int], str], window: Callable[[int], Window]) -> tuple[Example, ...]:
         """Sum over the ranks and choose up to MOST videos of each kind; each video is chosen once."""
         columns = self.label_N, self.predicted_N, self.confidence_N, self.truth_N, self.seen_N
         label_N, predicted_N, confidence_N, truth_N, seen_N = map(distributed.all_sum, columns)
@@ -70,6 +74,12 @@ class Guesses:
                 int(predicted_N[row]),
                 float(confidence_N[row]),
                 float(truth_N[row]),
+                *_seconds(window(row)),
             )
             for row, kind in chosen.items()
         )
+
+
+def _seconds(window: Window) -> tuple[float, float | None]:
+    """Return the times of a part as JSON has them."""
+    return window.start, None if window.end == math.inf else window.end

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import yaml
 from omegaconf import MISSING
 
 from configs import Config, ConfigError, flat
+from dali_pipes.lists.formats.annotation import WHOLE, Window
 from engine.console import duration
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
@@ -49,6 +51,7 @@ class RunFiles:
     environment: dict
     best: dict  # val_best.json
     last: dict  # val_last.json
+    inputs: list[dict]  # clips of the first batch, as `samples.Sample`
     command: str  # of the newest start
 
     def facts(self) -> list[Fact]:
@@ -77,6 +80,7 @@ def read_run(folder: Path) -> RunFiles:
         environment=_read(folder / "env.json"),
         best=_read(folder / "val_best.json"),
         last=_read(folder / "val_last.json"),
+        inputs=_read(folder / "inputs.json").get("clips", []),
         command=commands.read_text().splitlines()[-1].partition("  ")[2] if commands.exists() else "",
     )
 
@@ -117,6 +121,7 @@ def _content(run: RunFiles) -> dict:
         "commands": _commands(run.folder / "command.txt"),
         "next_commands": _next_commands(run.folder),
         "times": _times(run.train),
+        "inputs": run.inputs,
         "datasets": dataset.tables(recipe) if recipe.exists() else [],
         "environment": Table([], _environment(run.environment)),
     }
@@ -240,8 +245,8 @@ def _strips(found: list[dict], names: Sequence[str]) -> Iterator[tuple[str, list
         of_kind = [Example(**example) for example in found if example["kind"] == kind]
         shown = [
             {
-                "picture": film_strip(example.path),
-                "path": example.path,
+                "picture": film_strip(example.path, example.start, example.end),
+                "path": example.path + _part(example),
                 "label": name(example.label),
                 "predicted": name(example.predicted),
                 "right": example.label == example.predicted,
@@ -252,6 +257,12 @@ def _strips(found: list[dict], names: Sequence[str]) -> Iterator[tuple[str, list
         ]
         if shown:
             yield title, shown
+
+
+def _part(example: Example) -> str:
+    """Return the part of its video that an example shows, in words; nothing for a whole video."""
+    window = Window(example.start, math.inf if example.end is None else example.end)
+    return "" if window == WHOLE else f", {window}"
 
 
 def _settings(settings: dict) -> Table:

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 LOCK = ".tsm-dali.lock"
-WHOLE = ("config.yaml", "env.json", "val_last.json", "val_best.json", "status.json", "report.html")
+WHOLE = ("config.yaml", "env.json", "val_last.json", "val_best.json", "inputs.json", "status.json", "report.html")
 GROWING = ("command.txt", "log.txt", "metrics.jsonl", "quarantine.jsonl")
 
 
@@ -161,6 +161,11 @@ class RunFolder:
         elif is_result(path):
             path.unlink()
         self._board.rewind(step)
+
+    def inputs(self, clips: list[dict]) -> None:
+        """Keep what the network was given first, `samples.Sample` as dictionaries, unless an earlier start did."""
+        if not (self.folder / "inputs.json").exists():
+            self._replace("inputs.json", {"clips": clips})
 
     def evaluations(self) -> list[dict]:
         """Return the lines of metrics.jsonl about evaluations, in order."""

@@ -16,10 +16,13 @@ FRAMES, HEIGHT, GAP = 6, 90, 2  # of a strip; pixels
 PICTURES = {".jpg", ".jpeg", ".png"}
 
 
-def film_strip(path: str) -> str | None:
-    """Return a strip of a video, or of a folder of frames, as a data URI; None if it cannot be read."""
+def film_strip(path: str, start: float = 0.0, end: float | None = None) -> str | None:
+    """Return a strip of a video, or of a folder of frames, as a data URI; None if it cannot be read.
+
+    `start`, `end`: the part to show, in seconds from the first frame; by default all of it.
+    """
     try:
-        frames = list(_of_folder(Path(path)) if Path(path).is_dir() else _of_video(path))
+        frames = list(_of_folder(Path(path)) if Path(path).is_dir() else _of_video(path, start, end))
     except (OSError, av.FFmpegError):
         return None
     return data_uri(join(frames)) if frames else None
@@ -49,8 +52,8 @@ def _of_folder(folder: Path) -> Iterator[Image.Image]:
             yield picture.convert("RGB")
 
 
-def _of_video(path: str) -> Iterator[Image.Image]:
-    """Yield evenly spread frames, upright; of a video without known length its first frames."""
+def _of_video(path: str, start: float, end: float | None) -> Iterator[Image.Image]:
+    """Yield evenly spread frames of a part, upright; of a video without known length its first frames."""
     with av.open(path) as file:
         stream = file.streams.video[0]
         stream.thread_type = "AUTO"
@@ -58,9 +61,11 @@ def _of_video(path: str) -> Iterator[Image.Image]:
         if not length:
             yield from (_upright(frame) for _, frame in zip(range(FRAMES), file.decode(stream), strict=False))
             return
-        start = stream.start_time or 0
+        first, seconds = stream.start_time or 0, float(stream.time_base)
+        begin = min(round(start / seconds), length)
+        rest = (length if end is None else min(round(end / seconds), length)) - begin
         for part in range(FRAMES):
-            wanted = start + (2 * part + 1) * length // (2 * FRAMES)
+            wanted = first + begin + (2 * part + 1) * rest // (2 * FRAMES)
             file.seek(wanted, stream=stream)
             frame = None
             for frame in file.decode(stream):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from engine import console, distributed, runtime, watch
 from engine.evaluation.accuracy import Result
 from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
 from engine.logs import Bar
-from engine.runs import checkpoint
+from engine.runs import checkpoint, samples
 from engine.runs.run_folder import RunFolder
 from engine.runs.saver import Saver
 from engine.train import nonfinite
@@ -100,6 +101,9 @@ class Trainer:
         with watch.doing("in a training step", joint=True, factor=FIRST_STEP if first else 1.0):
             self.grad_norm = self.training.take_step(batch, self.tally)
         watch.progress(self.training.step)
+        if first and self.run:
+            clips = samples.of_batch(batch, self.training.train_loader, self.training.config.clip)
+            self.run.inputs([asdict(clip) for clip in clips])
 
     def end_epoch(self) -> None:
         """Save and evaluate, if due; save first, so that a failing evaluation does not cost the epoch.

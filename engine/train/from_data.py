@@ -31,6 +31,12 @@ RATES = {"scratch": 0.2, "backbone": 0.01, "network": 0.001}
 TSM from ImageNet weights, and of MIT's fine-tuning from weights of a whole network."""
 
 
+DROPOUTS = {"scratch": 0.2, "backbone": 0.5, "network": 0.5}
+FC_STDS = {"scratch": 0.01, "backbone": 0.001, "network": 0.001}
+"""Dropout and the standard deviation of the classifier's first weights: of configs/pan4.yaml, and of MIT's TSM."""
+IMBALANCE = 5  # largest class / smallest class from which data.balance is pointed out
+
+
 @dataclass(frozen=True)
 class Chosen:
     """A configuration with nothing left to the data, the lists that it names, and what was chosen, in words."""
@@ -73,7 +79,9 @@ def choose(config: Config, *, ranks: int, weights: str | None = None, folder: Pa
         rows = sides["train"]
         config, texts = _split(config, listing, sides, folder or config.train.folder / "data")
         notes += _split_notes(config, listing, sides)
+    notes += _balance_notes(config, listing, rows)
     config = _with_classes(config, listing)
+    config = _with_regularisation(config, weights)
     config = _with_schedule(config, len(rows), ranks, weights)
     return Chosen(config, texts, [*notes, _summary(config, len(rows))], source)
 
@@ -87,7 +95,7 @@ def _named(config: Config) -> Config:
 
 
 def _sides(config: Config, listing: Listing) -> dict[str, list[int]]:
-    groups = groups_of(listing, pattern=config.data.group_regex)
+    groups = groups_of(listing, config.data.group or None, config.data.group_regex)
     return divide(listing, groups, config.data.held_out, config.train.seed)
 
 
@@ -116,14 +124,34 @@ def _split(
 
 def _split_notes(config: Config, listing: Listing, sides: dict[str, list[int]]) -> list[str]:
     lines = [f"{len(sides['train'])} videos to train on, {len(sides['val'])} held out: {config.data.val}"]
-    pairs = [] if config.data.group_regex else divided_recordings(listing, sides)
+    pairs = [] if config.data.group_regex or config.data.group else divided_recordings(listing, sides)
     if pairs:
         train, val = pairs[0]
         lines.append(
             f"{len(pairs)} held-out videos are named almost like training videos ({val} and {train}); if they show one "
-            "recording, keep it on one side with data.group_regex"
+            "recording, keep it on one side with data.group_regex, or data.group=COLUMN of a table"
         )
     return lines
+
+
+def _balance_notes(config: Config, listing: Listing, rows: Sequence[int]) -> list[str]:
+    """Point out classes of very different sizes, unless each of them is shown equally often."""
+    counts = np.bincount(listing.label_N[list(rows)])
+    ratio = counts.max() / counts[counts > 0].min()
+    if config.data.balance != "none" or ratio < IMBALANCE:
+        return []
+    return [
+        f"the largest class has {ratio:.3g} times as many videos as the smallest; data.balance=classes shows all of "
+        "them equally often"
+    ]
+
+
+def _with_regularisation(config: Config, weights: str | None) -> Config:
+    """Choose the dropout and the first weights of the classifier."""
+    model, start = config.model, starts_from(config, weights)
+    dropout = DROPOUTS[start] if model.dropout == "auto" else model.dropout
+    fc_std = FC_STDS[start] if model.fc_std == "auto" else model.fc_std
+    return replace(config, model=replace(model, dropout=dropout, fc_std=fc_std))
 
 
 def _with_classes(config: Config, listing: Listing) -> Config:

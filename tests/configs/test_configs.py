@@ -238,3 +238,13 @@ def test_a_configuration_is_overridden_as_a_recipe_is():
     assert changed == configs.load("demo", ["optim.lr=1e-5", "eval.crops=three"])
     with pytest.raises(configs.ConfigError, match=r"did you mean eval\.crops"):
         configs.override(changed, ["eval.crop=three"])
+
+
+@pytest.mark.parametrize("key", ["data.cpu_share", "model.dropout", "model.fc_std"])
+def test_a_number_or_auto_is_read_from_the_command_line_and_from_a_recipe(key, tmp_path):
+    section, name = key.split(".")
+    for text, value in (("0.25", 0.25), ("auto", "auto"), ("0", 0)):
+        config = configs.load("tsm_k400_nhwc", [f"{key}={text}"])
+        assert getattr(getattr(config, section), name) == value
+        (tmp_path / "again.yaml").write_text(configs.to_yaml(config))
+        assert configs.load(str(tmp_path / "again.yaml")) == config

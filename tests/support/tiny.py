@@ -9,6 +9,7 @@ from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Trai
 from dali_pipes import device as host
 from dali_pipes.batch import Batch, Shard
 from dali_pipes.errors import Unreadable
+from dali_pipes.lists.formats.annotation import WHOLE
 from dali_pipes.lists.rows import Rows
 from engine import runtime
 from engine.train.run import run
@@ -64,6 +65,9 @@ class RowLoader:
 
     def path(self, row):
         return f"{row}.mp4"
+
+    def window(self, row):
+        return WHOLE
 
     def close(self):
         pass

@@ -2,6 +2,7 @@
 
 import torch
 
+from dali_pipes.lists.formats.annotation import WHOLE, Window
 from engine.evaluation.evaluate import evaluate
 from engine.evaluation.examples import HARD, MISTAKE, MOST, RIGHT, Guesses
 from tests.support import tiny
@@ -15,7 +16,7 @@ def chosen(probability, label_B):
     guesses = Guesses(len(one_B), torch.device("cpu"))
     for part in torch.arange(len(one_B)).tensor_split(2):
         guesses.add(score_BK[part], torch.tensor(label_B)[part], part)
-    return guesses.examples(str)
+    return guesses.examples(str, lambda row: Window(2.0 * row) if row % 2 else WHOLE)
 
 
 def test_each_video_is_chosen_once_mistakes_first():
@@ -29,6 +30,7 @@ def test_each_video_is_chosen_once_mistakes_first():
     ]
     assert (examples[0].label, examples[0].predicted) == (0, 1)
     assert round(examples[0].confidence, 6) == 0.9 and round(examples[0].truth, 6) == 0.1
+    assert [(one.start, one.end) for one in examples[:2]] == [(0, None), (2, None)]
 
 
 def test_right_ones_are_the_most_confident_of_those_not_shown_as_hard():

@@ -38,7 +38,9 @@ def test_batch_length_and_rate_follow_from_the_size_of_the_set_and_the_weights(o
     config = from_data.choose(own(*words, count=count), ranks=1).config
     assert (config.train.batch, config.train.epochs) == (batch, epochs)
     assert (config.optim.lr, config.optim.lr_for_batch) == (lr, 64)
-    assert config.optim.fc_lr_mult == ((1, 1) if "model.pretrained=none" in words else (5, 10))
+    from_nothing = "model.pretrained=none" in words
+    assert config.optim.fc_lr_mult == ((1, 1) if from_nothing else (5, 10))
+    assert (config.model.dropout, config.model.fc_std) == ((0.2, 0.01) if from_nothing else (0.5, 0.001))
 
 
 def test_weights_given_on_the_command_line_count_as_a_whole_network(own):
@@ -60,6 +62,7 @@ def test_repeated_clips_make_an_epoch_longer_and_a_batch_whole_videos(own, ranks
 
 def test_what_is_given_is_kept(own):
     given = ["model.num_classes=5", "train.name=me", "train.epochs=3", "train.batch=4", "optim.lr=0.5", "data.val="]
+    given += ["model.dropout=0.3", "model.fc_std=0.02"]
     config = own(*given)
     chosen = from_data.choose(config, ranks=1)
     assert (chosen.config, chosen.texts) == (config, {})
@@ -114,6 +117,26 @@ def test_recordings_that_names_show_on_both_sides_are_pointed_out(own, tmp_path)
     assert any("data.group_regex" in note for note in from_data.choose(config, ranks=1).notes)
     grouped = replace(config, data=replace(config.data, group_regex=r"seq\d+"))
     assert not any("data.group_regex" in note for note in from_data.choose(grouped, ranks=1).notes)
+
+
+def test_a_column_of_a_table_names_recordings(own, tmp_path):
+    config = own("data.group=camera")
+    rows = [f"{n}.mp4,{n % 2},{'north' if n % 3 else n}\n" for n in range(30)]
+    (tmp_path / "mine.csv").write_text("".join(["path,label,camera\n", *rows]))
+    config = replace(config, data=replace(config.data, train="mine.csv"))
+    train, val = (text for file, text in from_data.choose(config, ranks=1).texts.items() if file.suffix == ".list")
+    north = {f"{n}.mp4" for n in range(30) if n % 3}
+    sides = [north & {line.split()[0] for line in text.splitlines()} for text in (train, val)]
+    assert north in sides and set() in sides
+
+
+def test_classes_of_very_different_sizes_are_pointed_out(own, tmp_path):
+    config = own()
+    (tmp_path / "mine.list").write_text("".join(f"{n}.mp4 {int(n < 10)}\n" for n in range(100)))
+    (note,) = [note for note in from_data.choose(config, ranks=1).notes if "data.balance" in note]
+    assert note.startswith("the largest class has 9 times as many videos as the smallest")
+    balanced = replace(config, data=replace(config.data, balance="classes"))
+    assert not any("data.balance" in note for note in from_data.choose(balanced, ranks=1).notes)
 
 
 def test_one_class_is_refused(own, tmp_path):

@@ -190,7 +190,7 @@ def _list_texts(
 
 def _new_window(catalog: Catalog, row: int, conversion: Conversion) -> Window:
     """Return the part of a result that has the frames of the row's part; its edges lie between frames."""
-    if conversion.by_part or catalog.window_N2 is None or Window(*catalog.window_N2[row]) == WHOLE:
+    if conversion.by_part or catalog.window_N2 is None or catalog.window(row) == WHOLE:
         return WHOLE
     rate = conversion.rate(catalog.video(row))
     first, frames = int(catalog.first_frame_N[row]), int(catalog.frames_N[row])

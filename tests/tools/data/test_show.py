@@ -1,0 +1,35 @@
+"""`prepare show`: a page of clips from any recipe and split, also where the recipe leaves settings to the data."""
+
+import pytest
+
+from tests.support.loading import write_set
+from tools import prepare
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("videos"))
+
+
+SMALL = ["model.frames=4", "clip.size=32", "eval.short_side=40", "runtime.device=cpu"]
+
+
+def show(source, out, *more):
+    return prepare.main(["show", "--config", "finetune.yaml", f"data.train={source}", *SMALL, "--out", str(out), *more])
+
+
+@pytest.mark.parametrize(("split", "clips"), [("train", 5), ("val", 2)])
+def test_a_page_has_a_strip_of_each_clip_and_the_settings_that_made_it(source, tmp_path, capsys, split, clips):
+    out = tmp_path / "clips.html"
+    assert show(source, out, "--split", split, "--clips", str(clips)) == 0
+    page = out.read_text()
+    assert page.count("<img src=") == clips and page.count("; crop ") == clips
+    assert ("multiscale, resized to 32 px" if split == "train" else "32 px of a short side of 40 px") in page
+    assert f"{out}: {clips} clips of data.{split}" in capsys.readouterr().out
+
+
+def test_a_file_in_the_way_is_refused_before_the_work(source, tmp_path, capsys):
+    out = tmp_path / "clips.html"
+    out.write_text("kept")
+    assert show(source, out) == 2
+    assert str(out) in capsys.readouterr().err and out.read_text() == "kept"

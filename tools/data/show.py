@@ -1,0 +1,88 @@
+"""Write a page with what the network is really given: film strips of clips after cut, crop, flip and augmentation.
+
+The clips come from the loader that training and evaluation use, with any recipe: the first of an epoch, in its order.
+`--split train` draws as training does; `val` and `test` take the fixed views of evaluation, all views of a video. No
+network is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from configs import Config, cli
+from dali_pipes.device import pick_device
+from engine import loaders, runtime
+from engine.outputs import Outputs, add_force_argument
+from engine.runs import html, samples
+from engine.runs.html import Table
+from engine.train import from_data
+
+CLIPS = 24
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    cli.add_config_arguments(parser)
+    parser.add_argument("--split", choices=("train", "val", "test"), default="train", help="(%(default)s)")
+    parser.add_argument("--epoch", type=int, default=0, help="epoch of training, from 0 (%(default)s)")
+    parser.add_argument("--clips", type=int, default=CLIPS, help="number of film strips (%(default)s)")
+    parser.add_argument("--out", type=cli.output_file, default=Path("clips.html"), help="(%(default)s)")
+    add_force_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    config = cli.from_arguments(arguments)
+    outputs = Outputs([arguments.config, config.data.train, config.data.val, config.data.test], arguments.force)
+    outputs.check(arguments.out)
+    with tempfile.TemporaryDirectory(prefix="show-") as folder:  # for the lists of a split
+        chosen = from_data.choose(config, ranks=1, folder=Path(folder))
+        chosen.write_lists(keep=False)
+        for note in chosen.notes:
+            print(note)
+        page = make_page(runtime.resolve(chosen.config), arguments.split, arguments.epoch, arguments.clips)
+    outputs.write({arguments.out: page}, errors="replace")
+    print(f"{arguments.out}: {arguments.clips} clips of data.{arguments.split}")
+
+
+def make_page(config: Config, split: str, epoch: int, clips: int) -> str:
+    """Return the page of the first clips of an epoch; `config` is resolved."""
+    with closing(loaders.open_loader(config, split, pick_device(config.runtime.device))) as loader:
+        return html.render(
+            "samples.html.j2",
+            title=f"Clips of data.{split}",
+            summary=f"The first {clips} clips of epoch {epoch}" if split == "train" else f"The first {clips} views",
+            facts=_facts(config, split),
+            samples=list(samples.of_loader(loader, epoch, clips)),
+        )
+
+
+def _facts(config: Config, split: str) -> Table:
+    """Return the settings that make the clips."""
+    data, clip, evaluation = config.data, config.clip, config.eval
+    rows: list[tuple[str, object]] = [("list", {"train": data.train, "val": data.val, "test": data.test}[split])]
+    if split == "train":
+        rows += [
+            ("frames", f"{config.model.frames}, {clip.sampling}"),
+            ("crop", f"{clip.train_crop}, resized to {clip.size} px"),
+            ("flip", f"{clip.flip:g}" + (", labels exchanged by clip.flip_pairs" if clip.flip_pairs else "")),
+            ("augmentation", _augmentation(config)),
+        ]
+    else:
+        rows += [
+            ("frames", f"{config.eval_frames}, {evaluation.sampling}"),
+            ("views", f"{evaluation.clips} clips x {evaluation.crops} crops"),
+            ("crop", f"{config.eval_size} px of a short side of {evaluation.short_side} px"),
+        ]
+    return Table([], rows)
+
+
+def _augmentation(config: Config) -> str:
+    clip = config.clip
+    parts = {
+        f"RandAugment {clip.randaugment}, magnitude {clip.randaugment_magnitude}": clip.randaugment,
+        f"colour jitter {list(clip.color_jitter)}": any(clip.color_jitter),
+        f"erasing {clip.erase:g}": clip.erase,
+    }
+    return ", ".join(name for name, used in parts.items() if used) or "none"
