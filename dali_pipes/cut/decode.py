@@ -117,7 +117,9 @@ def _frames_of_packets(cut: Cut) -> Iterator[tuple[int, av.VideoFrame]]:
         if place in ends:
             yield from _numbered(decoder.decode(None))
             decoder.flush_buffers()
-        packet = av.Packet(view[start : start + size])
+        # Not av.Packet(view[...]): a decoder reads on behind the end of damaged data, where FFmpeg asks for zeros.
+        packet = av.Packet(size)
+        packet.update(view[start : start + size])
         packet.pts = shown
         yield from _numbered(decoder.decode(packet))
     yield from _numbered(decoder.decode(None))

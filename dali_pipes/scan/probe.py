@@ -29,7 +29,7 @@ from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAM
 if TYPE_CHECKING:
     from configs.sections.data import Check
 
-READER = 6  # to be raised if the result of a scan changes for any file
+READER = 7  # to be raised if the result of a scan changes for any file
 
 _PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # of HEIF (ISO/IEC 23008-12)
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box
