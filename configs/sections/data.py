@@ -104,8 +104,14 @@ class Clip:
     crop_area: tuple[float, float] = (0.08, 1.0)
     """Smallest and largest share of the picture (train_crop: resized)."""
     crop_positions: Literal[5, 13] = 13
+    multiscale_size: int = 0
+    """Resize multi-scale crops to this side and crop a random square of `size` out of them, as PP-TSM does; 0: resize
+    them to `size`."""
     short_side: int = 0
     """Scale videos to this short side before the training crop; 0: crop at stored size, as TSM does."""
+    squash: bool = False
+    """Scaling to a short side, also in evaluation, makes the long side 4/3 of it, as PaddleVideo's PP-TSM does; videos
+    whose short side needs no scaling stay as they are."""
     repeats: int = 1
     """Clips of each video that is read (repeated augmentation): the same frames, decoded once, each clip with its own
     crop, flip and augmentation. train.batch counts clips; an epoch still takes each video once, in `repeats` times as
@@ -129,11 +135,13 @@ class Clip:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, snap=0, size=16, short_side=0, repeats=1, flip_pairs=0)
+        yield from at_least(self, snap=0, size=16, short_side=0, repeats=1, flip_pairs=0, multiscale_size=0)
         yield from at_least(self, color_jitter=0, randaugment=0, randaugment_magnitude=0)
         yield from fractions(self, "flip", "erase")
         if self.color_jitter[3] > 0.5:
             yield "color_jitter", f"a hue of {self.color_jitter[3]:g} is more than half the circle; use at most 0.5"
+        if self.multiscale_size and (self.train_crop != "multiscale" or self.multiscale_size < self.size):
+            yield "multiscale_size", f"is for train_crop=multiscale, and at least clip.size={self.size}; leave it at 0"
         if self.randaugment_magnitude > 30:
             yield "randaugment_magnitude", f"{self.randaugment_magnitude} is more than 30"
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:

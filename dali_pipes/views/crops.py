@@ -31,9 +31,18 @@ TRIES = 10  # of a random area and ratio that may not fit
 SNAP = 3  # a multi-scale side that misses the network's input by less than this many pixels is made equal to it
 
 
-def scale_short_side(size_B2: np.ndarray, short_side: int, *, opencv: bool = False) -> np.ndarray:
-    """Compute [B, 2], the size once the short side is `short_side`; the long side rounds down (`opencv`: half up)."""
+def scale_short_side(
+    size_B2: np.ndarray, short_side: int, *, opencv: bool = False, squashed: bool = False
+) -> np.ndarray:
+    """Compute [B, 2], the size once the short side is `short_side`; the long side rounds down (`opencv`: half up).
+
+    `squashed`: the long side is 4/3 of the short one, except where the short side needs no scaling (PP-TSM).
+    """
     short_B1 = _short_side(size_B2)
+    if squashed:
+        upright_B1 = size_B2[:, :1] < size_B2[:, 1:]
+        sides = short_side, short_side * 4 // 3
+        return np.where(short_B1 == short_side, size_B2, np.where(upright_B1, sides, sides[::-1]))
     return (2 * size_B2 * short_side + opencv * short_B1) // (2 * short_B1)
 
 
@@ -50,6 +59,13 @@ def multiscale(size_B2: np.ndarray, target: int, pair_B: np.ndarray, position_B:
     crop_B2[np.abs(crop_B2 - target) < SNAP] = target
     crop_B2 = np.minimum(crop_B2, short_B1)  # snapping must not leave a picture slightly smaller than the target
     return _at(size_B2, crop_B2, POSITIONS[position_B])
+
+
+def within(box_B4: np.ndarray, resized: int, side: int, draw_B2: np.ndarray) -> np.ndarray:
+    """Place [B, 4], a square of `side` at any whole pixel of boxes that are resized to `resized` pixels a side."""
+    pixel_B2 = (box_B4[:, 2:] - box_B4[:, :2]) / resized
+    left_top_B2 = box_B4[:, :2] + (draw_B2 * (resized - side + 1)).astype(np.int64) * pixel_B2
+    return np.concatenate([left_top_B2, left_top_B2 + side * pixel_B2], axis=1)
 
 
 def of_area(

@@ -108,26 +108,33 @@ def _fill_padding(
 
 
 def _train_box(clip: Clip, stored_B2: np.ndarray, draw_BN: np.ndarray) -> np.ndarray:
-    """Place [B, 1, 4], a training box each, by `draw_BN`, of which most crops need the first two."""
+    """Place [B, 1, 4], a training box each, by `draw_BN`, of which most crops need the first two or four."""
     draw_B2 = draw_BN[:, :2]
-    opencv = not clip.antialias
-    scaled_B2 = crops.scale_short_side(stored_B2, clip.short_side, opencv=opencv) if clip.short_side else stored_B2
+    scaled_B2 = _scaled(clip, stored_B2, clip.short_side) if clip.short_side else stored_B2
     if clip.train_crop == "multiscale":
+        target = clip.multiscale_size or clip.size
         choice_B2 = (draw_B2 * (len(crops.PAIRS), clip.crop_positions)).astype(np.int64)
-        box_B4 = crops.multiscale(scaled_B2, clip.size, choice_B2[:, 0], choice_B2[:, 1])
+        box_B4 = crops.multiscale(scaled_B2, target, choice_B2[:, 0], choice_B2[:, 1])
+        if target != clip.size:
+            box_B4 = crops.within(box_B4, target, clip.size, draw_BN[:, 2:4])
     elif clip.train_crop == "resized":
         box_B4, _ = crops.of_area(*scaled_B2.T, draw_BN, area=clip.crop_area, ratio=(3 / 4, 4 / 3))
     elif clip.train_crop == "random":
         box_B4 = crops.anywhere(scaled_B2, clip.size, draw_B2)
     else:
-        box_B4 = crops.center(scaled_B2, clip.size, opencv=opencv)
+        box_B4 = crops.center(scaled_B2, clip.size, opencv=not clip.antialias)
     return crops.to_stored(box_B4[:, None], scaled_B2, stored_B2)
+
+
+def _scaled(clip: Clip, stored_B2: np.ndarray, short_side: int) -> np.ndarray:
+    """Compute [B, 2], the size of pictures scaled to a short side as the recipe scales."""
+    return crops.scale_short_side(stored_B2, short_side, opencv=not clip.antialias, squashed=clip.squash)
 
 
 def _eval_boxes(config: Config, stored_B2: np.ndarray) -> np.ndarray:
     """Place [B, N, 4], the N boxes that every clip of a video is scored with."""
     side, opencv = config.eval_size, not config.clip.antialias
-    scaled_B2 = crops.scale_short_side(stored_B2, config.eval.short_side, opencv=opencv)
+    scaled_B2 = _scaled(config.clip, stored_B2, config.eval.short_side)
     if config.eval.crops == "center":
         box_BN4 = crops.center(scaled_B2, side, opencv=opencv)[:, None]
     elif config.eval.crops == "three":

@@ -74,13 +74,24 @@ def test_snapping_never_makes_a_crop_larger_than_the_picture():
 
 
 @pytest.mark.parametrize("name", PADDLE["scale"])
-def test_scaling_rounds_the_long_side_down_as_tsm_does_or_half_up_as_tsn_does(name):
+def test_scaling_rounds_the_long_side_down_as_tsm_does_or_half_up_as_tsn_does_or_squashes_as_pp_tsm_does(name):
     assert crops.scale_short_side(picture(name), 256)[0].tolist() == PADDLE["scale"][name]["trunc_pil"]
     assert crops.scale_short_side(picture(name), 256, opencv=True)[0].tolist() == PADDLE["scale"][name]["round_cv2"]
+    assert crops.scale_short_side(picture(name), 256, squashed=True)[0].tolist() == PADDLE["scale"][name]["fixed43"]
 
 
 def test_a_picture_of_the_right_short_side_is_not_scaled():
     assert crops.scale_short_side(picture("455x256"), 256).tolist() == [[455, 256]]
+
+
+def test_a_square_within_a_resized_box_lies_on_whole_pixels_of_it_and_reaches_its_edges():
+    """A box of 192 x 224 pixels that is resized to 256 x 256, of which 224 x 224 are taken: 33 places a side."""
+    draws = np.array([(0.0, 0.0), (1 - 1e-9, 1 - 1e-9), (0.5, 0.25)])
+    found = crops.within(np.tile((10, 20, 202, 244), (3, 1)), 256, 224, draws)
+    size = np.array((192, 224)) * 224 / 256
+    assert found[0].tolist() == [10, 20, 10 + size[0], 20 + size[1]]
+    assert found[1].tolist() == [202 - size[0], 244 - size[1], 202, 244]
+    np.testing.assert_allclose(found[2, :2], (10 + 16 * 192 / 256, 20 + 8 * 224 / 256))
 
 
 @pytest.mark.parametrize("name", PADDLE["center"])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import configs
 from configs.schema import Clip, Config, Eval, Model, Train
 from dali_pipes.views import draw
 from tests.support.chance import SURPRISING, surprise
@@ -20,6 +21,8 @@ clips = st.builds(
     train_crop=st.sampled_from(["multiscale", "random", "center"]),
     crop_positions=st.sampled_from([5, 13]),
     short_side=st.sampled_from([0, 224, 256]),
+    squash=st.booleans(),
+    multiscale_size=st.sampled_from([0, 256]),
 )
 evaluations = st.builds(
     Eval,
@@ -116,6 +119,20 @@ def test_each_multiscale_position_is_equally_likely(positions):
     corners, times = np.unique(box_B4[smallest, :2], axis=0, return_counts=True)
     assert len(corners) == positions
     assert surprise(times) < SURPRISING
+
+
+def test_pp_tsm_squashes_crops_at_multiple_scales_and_takes_every_square_of_these_alike():
+    """1280 x 720 becomes 341 x 256; its largest crop has 256 pixels a side, with 33 x 33 places for one of 224."""
+    box_B4 = drawn(configs.load("pptsm_k400").clip, (1280, 720)).box_BV4[:, 0] * np.tile((341 / 1280, 256 / 720), 2)
+    sizes, times = np.unique(np.rint(box_B4[:, 2:] - box_B4[:, :2]).astype(int), axis=0, return_counts=True)
+    sides = np.rint(np.array((256, 224, 192, 168)) * 224 / 256).astype(int).tolist()
+    near = [(w, h) for a, w in enumerate(sides) for b, h in enumerate(sides) if abs(a - b) <= 1]
+    assert sorted(map(tuple, sizes.tolist())) == sorted(near) and surprise(times) < SURPRISING
+    largest = box_B4[np.isclose(box_B4[:, 2] - box_B4[:, 0], 224) & np.isclose(box_B4[:, 3] - box_B4[:, 1], 224)]
+    left_top_B2 = np.rint(largest[:, :2]).astype(int)
+    np.testing.assert_allclose(largest[:, :2], left_top_B2, atol=1e-3)
+    assert surprise(np.bincount(left_top_B2[:, 1], minlength=33)) < SURPRISING
+    assert set(left_top_B2[:, 0].tolist()) == set(range(341 - 256 - 1 + 33))
 
 
 def test_every_pixel_of_a_random_crop_is_equally_likely():

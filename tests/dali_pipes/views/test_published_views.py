@@ -49,7 +49,7 @@ def settings(folder, paths, protocol, **clip):
     config = Config(
         model=Model("tsn" if ten else "tsm", "resnet18", width=8, num_classes=5, frames=4, pretrained="none"),
         data=Data(train=source, val=source, decoder="pyav"),
-        clip=Clip(size=clip["size"]),
+        clip=Clip(size=clip["size"], squash=clip.get("squash", False)),
         eval=Eval(**PROTOCOLS[protocol], short_side=clip["short_side"], ten_crop_frames=25 if ten else 0),
         optim=Optim(lr=0.1),
         train=Train(name="test", epochs=1, batch=8),
@@ -111,6 +111,7 @@ def compare(folder, paths, protocol, **clip):
     model, loader, keeper = network(config), build_loader(config, "test"), ScoreCollector()
     view = PROTOCOLS[protocol]
     slow_way = {"rule": view["sampling"], "clips": view["clips"], "crops": view["crops"]}
+    slow_way |= {"squash": clip.get("squash", False)}
     expected = [
         clips_of(path, **slow_way, T=config.eval_frames, short_side=clip["short_side"], side=config.eval_size)
         for path in paths
@@ -141,6 +142,11 @@ def generated(tmp_path_factory):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_generated_videos_are_seen_and_scored_as_the_slow_way_does(tmp_path, generated, protocol):
     compare(tmp_path, generated, protocol, short_side=36, size=32)
+
+
+@pytest.mark.parametrize("protocol", ["center", "dense"])
+def test_squashed_videos_are_seen_and_scored_as_the_slow_way_does(tmp_path, generated, protocol):
+    compare(tmp_path, generated, protocol, short_side=36, size=32, squash=True)
 
 
 @pytest.mark.parametrize("protocol", ["tencrop", "dense"])

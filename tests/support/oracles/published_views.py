@@ -11,9 +11,9 @@ from tests.support.videos import decode_whole
 SHORT_CLIP = "frames evenly repeated"  # of a video shorter than a clip, under every rule; MIT shows frame 0 only
 
 
-def clips_of(path, *, rule, clips, crops, T, short_side, side):
+def clips_of(path, *, rule, clips, crops, T, short_side, side, squash=False):
     """uint8 [V, T, side, side, 3]: every crop of the first clip, then of the next; and how often each was mirrored."""
-    pictures = [resized(Image.fromarray(picture), short_side) for picture in decode_whole(path)]
+    pictures = [resized(Image.fromarray(picture), short_side, squash) for picture in decode_whole(path)]
     views = [
         [cropped(pictures[frame], box, mirrored) for frame in frames]
         for frames in frames_of(len(pictures), rule, clips, T)
@@ -22,9 +22,13 @@ def clips_of(path, *, rule, clips, crops, T, short_side, side):
     return np.array(views)
 
 
-def resized(picture, short_side):
-    """The picture with that short side; the long one rounded down. Pillow's bilinear is antialiased."""
+def resized(picture, short_side, squash):
+    """The picture with that short side; the long one rounded down, or 4/3 of it. Pillow's bilinear is antialiased."""
     width, height = picture.size
+    if squash and min(picture.size) != short_side:
+        long_side = int(short_side * 4 / 3)
+        size = (short_side, long_side) if width < height else (long_side, short_side)
+        return picture.resize(size, Image.Resampling.BILINEAR)
     if width < height:
         return picture.resize((short_side, height * short_side // width), Image.Resampling.BILINEAR)
     return picture.resize((width * short_side // height, short_side), Image.Resampling.BILINEAR)
