@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+SMALL_JSON = 2**20  # bytes; a sidecar or a status has a few hundred
+
 
 @contextmanager
 def temporary_path(folder: Path, suffix: str = "") -> Iterator[Path]:
@@ -41,6 +43,21 @@ def lack_of_room(folder: Path, need: int, what: str) -> str | None:
     return f"{folder}: {free / 2**20:,.0f} MiB free, but {what} needs {need / 2**20:,.0f} MiB; make room"
 
 
+def read_json(path: Path, most: int = SMALL_JSON) -> object:
+    """Return the content of a JSON file. Raises ValueError if it is none, nested without end, or above `most` bytes."""
+    if path.stat().st_size > most:
+        raise ValueError(f"{path} has more than {most} bytes")
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> object:
+    """Parse JSON. Raises ValueError, also for brackets in brackets without an end."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def end_last_line(path: Path) -> None:
     """Let what is added next stand on a line of its own, also where a kill cut the last line short."""
     if not path.exists() or not path.stat().st_size:
@@ -56,6 +73,6 @@ def read_lines(path: Path) -> Iterator[dict]:
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     for line in text.split("\n"):  # and not splitlines, which also divides at what JSON may hold
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
+            yield parse_json(line)
+        except ValueError:
             continue

@@ -77,7 +77,12 @@ class Catalog:
                 raise ValueError("its header or its footer is damaged")
         except (OSError, ValueError, struct.error) as error:
             raise DataError(self.file, f"not a whole catalogue of this version: {error}") from error
-        footer = json.loads(footer)
+        try:
+            self._read_footer(json.loads(footer))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(self.file, f"not a whole catalogue of this version: {type(error).__name__}") from error
+
+    def _read_footer(self, footer: dict) -> None:
         self.source: str = footer["source"]  # the list
         self.base: str = footer["base"]  # the folder that its relative paths start from
         self.digest: str = footer["digest"]  # the list's, as `Listing.digest`
@@ -99,7 +104,10 @@ class Catalog:
 
     def _view(self, start: int, count: int, kind: str) -> np.ndarray:
         dtype = PACKET if kind == "packet" else np.dtype(kind)
-        return self._raw[start : start + count * dtype.itemsize].view(dtype)
+        view = self._raw[start : start + count * dtype.itemsize].view(dtype)
+        if len(view) != count:
+            raise ValueError(f"{count} entries from byte {start} on are not there")
+        return view
 
     def __len__(self) -> int:
         return len(self.label_N)

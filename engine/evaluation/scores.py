@@ -35,6 +35,7 @@ from dali_pipes.lists.class_match import class_numbers, only_in, some
 from engine import distributed
 from engine.evaluation.accuracy import Counts, Result
 from engine.evaluation.evaluate import average
+from engine.files import parse_json
 from engine.outputs import Outputs
 
 MOST_ON_DEVICE = 2**28  # bytes of scores kept on the device before they are copied to the host
@@ -70,7 +71,7 @@ def load(path: Path) -> Scores:
         _check_sizes(path)
         with np.load(path, allow_pickle=False) as arrays:
             content = dict(arrays)
-        scores = Scores(**{**content, "about": json.loads(str(content["about"]))})
+        scores = Scores(**{**content, "about": parse_json(str(content["about"]))})
         finite_N = np.isfinite(scores.logits).all(1) & np.isfinite(scores.log_probs).all(1)
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror or error})") from error
@@ -79,7 +80,6 @@ def load(path: Path) -> Scores:
         KeyError,
         TypeError,
         EOFError,
-        RecursionError,
         NotImplementedError,
         zipfile.BadZipFile,
     ) as error:

@@ -5,7 +5,6 @@ A library is imported when a file needs it. Inputs are fp32 or uint8 pixels, out
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import zipfile
@@ -18,10 +17,12 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from configs import ConfigError
+from engine.files import parse_json
 from engine.inference.library import Run, library
 from engine.inference.metadata import ExportMetadata, sha256_of
 from engine.inference.tensorrt import open_engine
 from models import CheckpointError
+from models.weights.read import check_archive
 
 logger = logging.getLogger(__name__)
 METADATA = "card.json"  # the name of the metadata in an archive of torch.export
@@ -112,11 +113,12 @@ def open_pt2(path: Path, device: str) -> tuple[ExportMetadata, Run]:
     """Open an archive of PyTorch: a compiled package or an exported program."""
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: not an archive of PyTorch, or damaged; write it again with tools/export.py")
+    check_archive(path)
     with zipfile.ZipFile(path) as archive:
         compiled = any("/data/aotinductor/" in name for name in archive.namelist())
     try:
         return _open_package(path, device) if compiled else _open_program(path, device)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: PyTorch cannot open it on {device}: {_first_line(error)}") from error
 
 
@@ -133,7 +135,7 @@ def _open_program(path: Path, device: str) -> tuple[ExportMetadata, Run]:
     texts = {METADATA: "{}"}
     program = torch.export.load(path, extra_files=texts)
     program = move_to_device_pass(program, device)
-    return _metadata(path, json.loads(texts[METADATA])), _run(program.module(), device)
+    return _metadata(path, parse_json(texts[METADATA])), _run(program.module(), device)
 
 
 def _run(network: nn.Module, device: str) -> Run:

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import configs
 from configs import Config
+from engine.files import parse_json
 
 Precision = Literal["fp32", "fp16", "bf16"]
 PRECISIONS = get_args(Precision)
@@ -74,8 +75,8 @@ class ExportMetadata(NetworkInfo):
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> ExportMetadata:
         """Read what `to_texts` wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        values = {field.name: json.loads(texts[field.name]) for field in fields(cls) if field.name != "config"}
-        values["config"] = configs.from_flat(json.loads(texts["settings"]))
+        values = {field.name: parse_json(texts[field.name]) for field in fields(cls) if field.name != "config"}
+        values["config"] = configs.from_flat(parse_json(texts["settings"]))
         values["class_names"] = tuple(values["class_names"])
         values["caches"] = tuple(map(tuple, values["caches"]))
         return cls(**values)

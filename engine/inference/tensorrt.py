@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from configs import ConfigError
+from engine.files import read_json
 from engine.inference.library import Run, library
 from engine.inference.metadata import ExportMetadata
 from models import CheckpointError
@@ -18,7 +19,7 @@ def open_engine(path: Path, device: str) -> tuple[ExportMetadata, Run]:
     """Open an engine and the metadata next to it, `NAME.engine.json`."""
     beside = Path(f"{path}.json")
     try:
-        content = json.loads(beside.read_text(encoding="utf-8"))
+        content = read_json(beside)
         metadata = ExportMetadata.from_texts({name: json.dumps(value) for name, value in content.items()})
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: its metadata {beside.name} is missing; copy both files") from error

@@ -14,7 +14,6 @@ import hashlib
 import json
 import logging
 import os
-import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +22,9 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from engine.files import lack_of_room, temporary_file
+from engine.files import lack_of_room, read_json, temporary_file
 from engine.outputs import Outputs, is_recorded, is_result
-from models import CheckpointError
+from models import CheckpointError, read_file
 
 NAME = re.compile(r"step-(\d{8})\.pt")
 logger = logging.getLogger(__name__)
@@ -87,17 +86,15 @@ def load(path: Path) -> dict:
     if problem := damage(path):
         raise CheckpointError(f"{path}: {problem}; resume from another checkpoint")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)  # runs no code that a hostile file may carry
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path}: is no checkpoint of a run: it holds more than tensors and plain values; resume from another"
-        ) from error
+        return read_file(path)  # runs no code that a hostile file may carry
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; resume from another checkpoint") from error
 
 
 def damage(path: Path) -> str | None:
     """Return a description of what is wrong with a checkpoint's files, or None."""
     try:
-        facts = json.loads(sidecar(path).read_text())
+        facts = read_json(sidecar(path))
         size, sha256 = facts["bytes"], facts["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return f"its sidecar {sidecar(path).name} is missing or unreadable"
@@ -113,9 +110,10 @@ def damage(path: Path) -> str | None:
 def note(path: Path) -> dict:
     """Read the sidecar; returns nothing if there is none."""
     try:
-        return json.loads(sidecar(path).read_text())
+        content = read_json(sidecar(path))
     except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def steps(folder: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from engine import locks
 from engine.console import duration
+from engine.files import read_json
 from engine.runs.run_folder import LOCK
 
 LATE = 180.0  # seconds after which a heartbeat that comes every minute has stopped
@@ -25,7 +25,7 @@ class Condition(NamedTuple):
 def condition(folder: Path) -> Condition:
     """Return the condition of the run in a folder."""
     try:
-        status = json.loads((folder / "status.json").read_text())
+        status = read_json(folder / "status.json")
         age = (datetime.now(UTC) - datetime.fromisoformat(status["time"])).total_seconds()
         state, step = status["state"], status["step"]
     except (OSError, ValueError, KeyError, TypeError):

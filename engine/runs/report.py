@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shlex
@@ -24,7 +23,7 @@ from engine.console import duration
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
 from engine.evaluation.examples import HARD, MISTAKE, RIGHT, Example
-from engine.files import read_lines
+from engine.files import read_json, read_lines
 from engine.outputs import Outputs
 from engine.runs import dataset, html, plots
 from engine.runs.html import Share, Table
@@ -32,6 +31,7 @@ from engine.runs.strips import film_strip
 
 logger = logging.getLogger(__name__)
 MOST_NAMED = 100  # unreadable videos
+LARGEST_RESULT = 2**28  # bytes of val_best.json: the confusions of 10,000 classes
 MOST_IN_MATRIX = 30  # classes of a confusion matrix that is shown whole
 STRIPS = {MISTAKE: "Most confident mistakes", HARD: "Hardest videos", RIGHT: "Most confident right predictions"}
 
@@ -129,7 +129,7 @@ def _content(run: RunFiles) -> dict:
 
 def _read(path: Path) -> dict:
     """Read a JSON file; an empty dictionary if it does not exist yet."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json(path, most=LARGEST_RESULT) if path.exists() else {}
 
 
 def _progress(status: dict, lines: list[dict], epochs: int | None) -> Iterator[Fact]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from configs import ConfigError
@@ -9,21 +11,53 @@ from dali_pipes import Loader
 from dali_pipes.lists.rows import Rows
 from engine import distributed
 from engine.runs import checkpoint
-from models import shift_step
+from models import CheckpointError, shift_step
 
 # A run keeps these from its first start to its end; all other settings may change when it is resumed.
 FIXED = ("model.", "train.batch", "train.seed", "clip.repeats")
 FREE = ("model.pretrained", "model.shift")  # of those: they decide nothing any more, or only how fast it goes
 
 
+KINDS = {
+    "model": dict,
+    "optimizer": dict,
+    "scaler": dict,
+    "config": dict,
+    "class_names": tuple | list,
+    "step": int,
+    "steps_per_epoch": int,
+    "ranks": int,
+    "videos": int,
+}
+"""What the state of a run holds in every version."""
+
+
 def saved_state(folder: Path) -> dict | None:
-    """Load the newest undamaged checkpoint of a folder, or None if there is none. Damaged ones are set aside."""
+    """Load the newest undamaged checkpoint of a folder, or None if there is none. Damaged ones are set aside.
+
+    Raises CheckpointError if it holds anything else than the state of a run.
+    """
     checkpoint.remove_leftovers(folder)
     path = checkpoint.latest(folder)
     if path is None:
         return None
     checkpoint.set_aside_newer(path)
-    return checkpoint.load(path)
+    state = checkpoint.load(path)
+    entries = state if isinstance(state, dict) else {}
+    wrong = [name for name, kind in KINDS.items() if not isinstance(entries.get(name), kind)]
+    if wrong:
+        raise CheckpointError(f"{path}: is no checkpoint of a run: it has no {', '.join(wrong)}; resume from another")
+    return state
+
+
+@contextmanager
+def fitting(step: int) -> Iterator[None]:
+    """Turn what torch raises for tensors that do not fit into a CheckpointError."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"the checkpoint of step {step} does not fit the network: {reason}") from error
 
 
 def changes(state: dict, settings: dict, loader: Loader) -> list[str]:

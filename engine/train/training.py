@@ -116,12 +116,13 @@ class Training:
     def restore(self, state: dict) -> list[str]:
         """Go on from `state`; list each thing that differs. Raises ConfigError as `resume.changes` does."""
         changes = resume.changes(state, configs.flat(self.config), self.train_loader)
-        self.model.load_state_dict(state["model"])
-        if self.average:
-            self.average.model.load_state_dict(state.get("ema", state["model"]))
-        optim.restore(self.optimizer, state["optimizer"]["state"])
-        if state["scaler"]:  # empty where another precision needed none
-            self.scaler.load_state_dict(state["scaler"])
+        with resume.fitting(state["step"]):
+            self.model.load_state_dict(state["model"])
+            if self.average:
+                self.average.model.load_state_dict(state.get("ema", state["model"]))
+            optim.restore(self.optimizer, state["optimizer"]["state"])
+            if state["scaler"]:  # empty where another precision needed none
+                self.scaler.load_state_dict(state["scaler"])
         self.step, self.skipped = state["step"], state.get("left_out", 0)
         return changes
 

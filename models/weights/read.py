@@ -66,14 +66,19 @@ class _IgnoredObject:
         pass
 
 
-def _read_archive(path: Path) -> object:
-    """Read an archive of torch.save, which never compresses; one that would grow is refused as a memory bomb."""
+def check_archive(path: Path) -> None:
+    """Raise CheckpointError if an archive would grow when it is read: torch never compresses one."""
     with zipfile.ZipFile(path) as archive:
         claimed = sum(entry.file_size for entry in archive.infolist())
     if claimed > path.stat().st_size:
         raise CheckpointError(
             f"{path}: has {path.stat().st_size} bytes that unpack to {claimed}, which torch.save never writes; not read"
         )
+
+
+def _read_archive(path: Path) -> object:
+    """Read an archive of torch.save."""
+    check_archive(path)
     unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     if asked := [name for name in unknown if not {name, name.partition(".")[0]} & IGNORED]:
         raise CheckpointError(

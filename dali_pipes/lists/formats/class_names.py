@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -12,11 +13,14 @@ from functools import lru_cache
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import SHOWN_PROBLEMS, Source, nfc_caseless, read_text
 
+MOST_BYTES = 1 << 24  # a name of 100 bytes for each of 100,000 classes fits
 _NUMBERED = re.compile(r"([0-9]{1,9})[\s,]+(\S.*)$")
 
 
 def read_class_names(path: str) -> tuple[str, ...]:
     """Read the class names of a file, by label. Raises DataError if a name occurs twice, or the file has none."""
+    if os.path.isfile(path) and os.path.getsize(path) > MOST_BYTES:
+        raise DataError(path, f"has {os.path.getsize(path)} bytes, too many for a file of class names")
     return parse_class_names(path, read_text(path))
 
 

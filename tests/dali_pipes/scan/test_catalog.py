@@ -1,8 +1,11 @@
 """The catalogue's file: what goes in comes out, at once, and damage is seen."""
 
+import json
 import os
 import pickle
+import struct
 import time
+import zlib
 from dataclasses import fields
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 
 from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import Listing, read_list
-from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
+from dali_pipes.scan.catalog import MAGIC, Catalog, Entry, write_catalog
 from dali_pipes.video.packet_table import KEYFRAME, PACKET, Video
 from tests.support.memory import resident_bytes
 
@@ -174,3 +177,24 @@ def test_many_videos_open_at_once_and_take_no_memory(tmp_path, count):
     assert resident_bytes() - memory < 10e6
     assert os.path.getsize(catalog.file) > 50e6
     assert last.path == f"{tmp_path}/class 399/{count - 1}.mp4" and len(last.packets) == 24
+
+
+@pytest.mark.parametrize(
+    "footer", [b"[" * 100_000, b"[]", b"{}", b"7", b'{"source": 1, "arrays": {"label": [0, 1000000000000, "<i4"]}}']
+)
+def test_a_footer_that_is_none_is_no_catalogue_though_its_checksum_fits(tmp_path, footer):
+    header = struct.pack("<8sQI4x", MAGIC, 24, zlib.crc32(footer))
+    (tmp_path / "catalog").write_bytes(header + footer)
+    with pytest.raises(DataError, match="catalog: not a whole catalogue of this version"):
+        Catalog(tmp_path / "catalog")
+
+
+def test_arrays_that_claim_more_than_the_file_has_are_no_catalogue(file):
+    content = file.read_bytes()
+    start = int.from_bytes(content[8:16], "little")
+    footer = json.loads(content[start:])
+    footer["arrays"]["label"][1] = 10**12
+    claimed = json.dumps(footer).encode()
+    file.write_bytes(struct.pack("<8sQI4x", MAGIC, start, zlib.crc32(claimed)) + content[24:start] + claimed)
+    with pytest.raises(DataError, match="not a whole catalogue"):
+        Catalog(file)

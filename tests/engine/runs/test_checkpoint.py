@@ -1,12 +1,15 @@
 """Checkpoints against what happens to files: kills, bit rot, full disks, hostile content."""
 
 import errno
+import hashlib
+import io
 import json
 import multiprocessing
 import os
 import random
 import shutil
 import signal
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -207,9 +210,39 @@ def test_hostile_content_is_not_run(tmp_path):
 
     path = checkpoint.step_file(tmp_path, 1)
     checkpoint.save(path, payload(1) | {"extra": Canary()})
-    with pytest.raises(CheckpointError, match="holds more than tensors and plain values"):
+    with pytest.raises(CheckpointError, match=r"asks for .*mkdir.*; nothing was run"):
         checkpoint.load(path)
     assert not (tmp_path / "canary").exists()
+
+
+def vouched_for(path, content):
+    """A checkpoint of these bytes with a sidecar that fits."""
+    path.write_bytes(content)
+    facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    checkpoint.sidecar(path).write_text(json.dumps(facts))
+    return path
+
+
+def test_a_checkpoint_that_would_grow_or_is_text_is_refused_though_its_sidecar_fits(tmp_path):
+    (plain,) = saved(tmp_path, 1)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, bytes(2**24) if "/data/" in entry.filename else source.read(entry))
+    path = vouched_for(checkpoint.step_file(tmp_path, 2), packed.getvalue())
+    with pytest.raises(CheckpointError, match=r"bytes that unpack to \d+, .*; resume from another checkpoint"):
+        checkpoint.load(path)
+    path = vouched_for(checkpoint.step_file(tmp_path, 3), b"404 not found\n" * 100)
+    with pytest.raises(CheckpointError, match="is no file of weights: it begins with '404 not found"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "7", "[7]", " " * 2**21])
+def test_a_sidecar_that_is_none_is_damage(tmp_path, content):
+    (path,) = saved(tmp_path, 1)
+    checkpoint.sidecar(path).write_text(content)
+    assert "its sidecar step-00000001.pt.json is missing or unreadable" in checkpoint.damage(path)
+    assert checkpoint.note(path) == {}
 
 
 def test_the_sidecar_is_for_people(tmp_path):

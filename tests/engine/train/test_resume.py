@@ -1,5 +1,6 @@
 """What may change between two starts of a run: videos may be lost, settings may differ, the list may not."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
+import torch
 
 from configs import ConfigError
 from configs.schema import Model, Optim, Train
@@ -16,10 +18,11 @@ from dali_pipes import build_loader, device
 from dali_pipes.lists.rows import Rows
 from dali_pipes.scan.build import load_catalog
 from engine.files import read_lines
-from engine.runs import report
-from engine.train import resume
+from engine.runs import checkpoint, report
+from engine.train import resume, training
 from engine.train.run import run
-from tests.support import tiny
+from models import CheckpointError
+from tests.support import old_runs, tiny
 from tests.support.loading import make_config, write_set
 
 
@@ -177,3 +180,41 @@ def test_a_run_is_not_resumed_with_a_list_that_changed(videos):
     videos.write_text("\n".join(lines[:-1]))  # as many steps an epoch
     with pytest.raises(ConfigError, match=r"1 gone, such as 12\.mp4"):
         train(videos)
+
+
+def test_a_file_that_is_no_state_of_a_run_is_refused_with_what_it_lacks(tmp_path):
+    checkpoint.save(checkpoint.step_file(tmp_path, 1), {"model": {}, "step": "one"}, step=1)
+    with pytest.raises(CheckpointError, match=r"is no checkpoint of a run: it has no optimizer, .*step, "):
+        resume.saved_state(tmp_path)
+    checkpoint.save(checkpoint.step_file(tmp_path, 2), [1, 2], step=2)
+    with pytest.raises(CheckpointError, match="is no checkpoint of a run"):
+        resume.saved_state(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer"])
+def test_tensors_that_do_not_fit_are_refused_in_a_line(part):
+    opened = {"open_loader": lambda _, split, __, names=(): tiny.RowLoader(14, 4, train=split == "train")}
+    under_way = training.build(tiny.config(), **opened)
+    state = under_way.state()
+    huge = torch.zeros(1).expand(2**20, 2**20)
+    state[part] = {
+        "model": {name: huge for name in state["model"]},
+        "optimizer": {"state": {0: {"momentum_buffer": huge}}},
+    }[part]
+    with pytest.raises(CheckpointError, match="the checkpoint of step 0 does not fit the network: ") as error:
+        under_way.restore(state)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", sorted(old_runs.FILES.glob("*.pt.xz")), ids=lambda file: file.name)
+def test_a_checkpoint_of_every_version_goes_on_to_the_same_numbers(file, tmp_path):
+    old_runs.unpack(file, tmp_path)
+    numbers = old_runs.go_on(tmp_path)
+    expected = json.loads(file.with_name(file.name.replace(".pt.xz", ".json")).read_text())
+    assert len(numbers) == len(expected) == old_runs.STEPS - old_runs.STEP + 1
+    for line, wanted in zip(numbers, expected, strict=True):
+        assert line == pytest.approx(wanted, rel=1e-4)  # processors round in other ways
+
+
+def test_there_is_a_checkpoint_of_an_earlier_version():
+    assert list(old_runs.FILES.glob("*.pt.xz"))
