@@ -118,6 +118,19 @@ def bytes_moved() -> Iterator[Row]:
         yield [network, record["case"], f"{record['mb_per_picture']:.1f}", over]
 
 
+def launches() -> Iterator[Row]:
+    """Yield the launches of a training step, per form of the shift."""
+    yield ["network", "shift", "launches, each cast and count alone", "launches, as trained", "saved"]
+    found = {record["case"]: record for record in records("launches.jsonl", "step/")}
+    for case, record in found.items():
+        _, shift, way = case.split("/")
+        if way == "as trained":
+            network = f"{record['backbone']}, {record['frames']} frames"
+            alone = found[f"step/{shift}/as autograd and autocast do it"]["launches"]
+            saved = f"{100 * (1 - record['launches'] / alone):.0f} %"
+            yield [network, shift, str(alone), str(record["launches"]), saved]
+
+
 def steps(file: str = "shift.jsonl") -> Iterator[Row]:
     """Yield the time of a training step relative to TSN, per form of the shift."""
     yield ["precision, mode", "form of the shift", "step time relative to TSN"]
@@ -162,6 +175,7 @@ TABLES: dict[str, Callable[[], Iterator[Row]]] = {
     "feed": lambda: peers("feed"),
     "step": lambda: peers("step"),
     "bytes": bytes_moved,
+    "launches": launches,
     "cut": cuts,
     "steps": steps,
     "inference": inference,

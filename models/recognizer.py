@@ -5,11 +5,12 @@ This module holds the consensus and the classifier; `backbones` decides which la
 Shapes: B clips or videos, V views of a video, T frames, N = B * T, C channels, H W pixels, K classes.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs.schema import Model
-from models import recompute
+from models import casting, recompute
 from models.backbones import build_parts
 
 STAGES = ("layer1", "layer2", "layer3", "layer4", "features")  # parts of a backbone that are sequences of blocks
@@ -83,8 +84,8 @@ class Recognizer(nn.Module):
             part = getattr(self, name)
             trained = name in STAGES and name not in self.frozen_parts
             staged = trained and self.recompute_blocks and recompute.is_needed(self)
-            x_NCHW = recompute.run_blocks(part, x_NCHW) if staged else part(x_NCHW)
-        return x_NCHW.mean((2, 3)).unflatten(0, clips_BTCHW.shape[:2])
+            x_NCHW = recompute.run_blocks(part, x_NCHW) if staged else casting.apply(part, x_NCHW)
+        return spatial_mean(x_NCHW).unflatten(0, clips_BTCHW.shape[:2])
 
     def _classify(self, features: Tensor) -> Tensor:
         """Return the logits of features_BTC or features_BC; dropout is drawn for each vector separately."""
@@ -99,6 +100,27 @@ class Recognizer(nn.Module):
                 f"clips have {clips.shape[1]} frames, but this TSM shifts over {self.settings.frames}; "
                 f"set model.frames={clips.shape[1]} or feed clips of {self.settings.frames} frames"
             )
+
+
+def spatial_mean(x_NCHW: Tensor) -> Tensor:
+    """Return the mean_NC over H and W. Its gradient has the memory layout of x_NCHW."""
+    return _SpatialMean.apply(x_NCHW) if x_NCHW.requires_grad else x_NCHW.mean((2, 3))
+
+
+class _SpatialMean(torch.autograd.Function):
+    """A mean with its own gradient, because autograd's is always NCHW, and the layers below would read it strided."""
+
+    @staticmethod
+    def forward(ctx, x_NCHW: Tensor) -> Tensor:
+        ctx.shape, ctx.nhwc = x_NCHW.shape, x_NCHW.is_contiguous(memory_format=torch.channels_last)
+        return x_NCHW.mean((2, 3))
+
+    @staticmethod
+    def backward(ctx, grad_NC: Tensor) -> Tensor:
+        *_, height, width = ctx.shape
+        grad_NCHW = (grad_NC / (height * width))[:, :, None, None].expand(ctx.shape)
+        layout = torch.channels_last if ctx.nhwc else torch.contiguous_format
+        return grad_NCHW.contiguous(memory_format=layout)
 
 
 def build_model(settings: Model) -> Recognizer:

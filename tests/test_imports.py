@@ -32,7 +32,7 @@ FLOORS = {  # inside a package, lowest first: a floor imports from those below i
     "models": (
         {"errors", "recompute", "shift"},
         {"resnets"},
-        {"backbones"},
+        {"backbones", "casting"},
         {"recognizer"},
         {"cost", "streaming", "weights"},
     ),

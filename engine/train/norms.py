@@ -1,4 +1,4 @@
-"""Batch norms in training: statistics over all ranks, and precise statistics for evaluation.
+"""Batch norms in training: batches counted together, statistics over all ranks, precise ones for evaluation.
 
 Shapes: N samples of a rank, C channels, H W pixels.
 """
@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine import distributed, watch
@@ -62,6 +63,30 @@ class Statistics:
         torch._foreach_copy_(
             self._buffers, [part.view_as(buffer) for part, buffer in zip(kept, self._buffers, strict=True)]
         )
+
+
+class UncountedBatchNorm2d(nn.BatchNorm2d):
+    """A batch norm that leaves counting batches to `count_together`: each norm's own count costs a kernel launch.
+
+    Only without a momentum (`make_precise`) is the count read at every batch; then this is torch's batch norm.
+    """
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        if not self.training or self.momentum is None:
+            return super().forward(x_NCHW)
+        statistics = self.running_mean, self.running_var
+        return F.batch_norm(x_NCHW, *statistics, self.weight, self.bias, True, self.momentum, self.eps)
+
+
+def count_together(model: nn.Module) -> list[Tensor]:
+    """Stop the batch norms of `model` from counting their batches; return the counts, to be increased in one operation.
+
+    Frozen norms, and those with kernels of other libraries or statistics of all ranks, stay as they are.
+    """
+    norms = [part for part in model.modules() if type(part) is nn.BatchNorm2d and part.training]
+    for norm in norms:
+        norm.__class__ = UncountedBatchNorm2d  # the same parameters and buffers, another forward
+    return [norm.num_batches_tracked for norm in norms]
 
 
 def synchronize(model: nn.Module, device: torch.device) -> nn.Module:

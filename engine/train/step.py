@@ -139,7 +139,7 @@ def train_step(
             scaler.scale(loss_sum / len(target)).backward()
         tally.add(loss_sum.detach(), logits_BK.detach(), label_B)
     scaler.unscale_(optimizer)
-    grad_norm = clip_grad_norm_(model.parameters(), settings.max_norm)
+    grad_norm = clip_grad_norm_(model.parameters(), settings.max_norm, foreach=True)
     finite = grad_norm.isfinite()
     optim.step_if(finite, optimizer, scaler)
     # a gradient scaler tries scales that overflow, which says nothing of the loss

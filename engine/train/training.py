@@ -42,6 +42,7 @@ class Training:
     average: EmaWeights | None
     train_loader: Loader
     val_loader: Loader | None
+    norm_counts: list[Tensor]  # of batches that batch norms have seen
     step: int = 0  # optimizer steps done
     skipped: int = 0  # of them, those left out by train.on_nonfinite
 
@@ -73,6 +74,8 @@ class Training:
         grad_norm = train_step(self.ddp_model, self.optimizer, self.scaler, batch, self.step, self.step_settings, tally)
         if before is not None:
             self._statistics.restore_where(tally.newest_left_out, before)
+        if self.norm_counts:
+            torch._foreach_add_(self.norm_counts, self.step_settings.parts)
         if self.average:
             self.average.update(self.step)
         self.step += 1
@@ -168,6 +171,7 @@ def build(
     model = runtime.place(model, config.runtime, device)
     if config.train.sync_bn:
         model = norms.synchronize(model, device)
+    norm_counts = norms.count_together(model)
     if device.type == "cuda" and not runtime.missing_for_kernels():
         dtype = runtime.HALF.get(config.runtime.precision, torch.float32)
         distributed.one_rank_first(lambda: measure_missing(model, device, dtype))
@@ -185,6 +189,7 @@ def build(
         average=average,
         train_loader=train_loader,
         val_loader=val_loader,
+        norm_counts=norm_counts,
     )
     blank_BTCHW = _blank_clips(config, clips_at_once, train_loader.clip_dtype, device)
     distributed.fix_ddp_buckets(model, ddp_model, blank_BTCHW, training.step_settings.autocast)

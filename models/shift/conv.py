@@ -103,7 +103,7 @@ def describe_shift(model: nn.Module, device: torch.device, dtype: torch.dtype, c
     layers = [part for part in model.modules() if isinstance(part, ShiftedConv2d)]
     if not layers:
         return "no temporal shift"
-    count = sum(_folds(layer, device, dtype, compiled) for layer in layers)
+    count = sum(is_folded(layer, device, dtype, compiled) for layer in layers)
     copied = len(layers) - count
     line = f"temporal shift in {len(layers)} conv layers: {count} folded into the convolution, {copied} copied"
     if any(layer.form is auto_conv for layer in layers) and device.type == "cuda":
@@ -113,5 +113,6 @@ def describe_shift(model: nn.Module, device: torch.device, dtype: torch.dtype, c
     return line
 
 
-def _folds(layer: ShiftedConv2d, device: torch.device, dtype: torch.dtype, compiled: bool) -> bool:
+def is_folded(layer: ShiftedConv2d, device: torch.device, dtype: torch.dtype, compiled: bool) -> bool:
+    """Return True if this layer computes the shift and its convolution in one operation."""
     return layer.form is folded_conv or (layer.form is auto_conv and layer.folds(device, dtype, compiled))

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 from configs.schema import Model
 from models import build_model
 
-WATCHED = {"convolution", "native_batch_norm", "max_pool2d_with_indices"}
+WATCHED = {"convolution", "native_batch_norm", "max_pool2d_with_indices", "threshold"}  # the last is ReLU's gradient
 CLIPS, FRAMES, SIZE = 2, 4, 64  # large enough that the last stage has more than one pixel
 
 
@@ -29,7 +29,8 @@ class Watch(TorchDispatchMode):
             self.complaints += [name for tensor in frames_among((args, outputs)) if not is_nhwc(tensor)]
         if name in {"clone", "copy_", "_to_copy"}:
             source = args[1] if name == "copy_" else args[0]
-            if order(source) != order(outputs):
+            axes = [axis for axis, size in enumerate(source.shape) if size > 1 and source.stride(axis)]
+            if order(source, axes) != order(outputs, axes):
                 self.complaints.append(name)
         return outputs
 
@@ -44,9 +45,8 @@ def is_nhwc(tensor):
     return tensor.is_contiguous(memory_format=torch.channels_last)
 
 
-def order(tensor):
-    """The axes as they lie in memory, the widest strides first; axes of one element lie anywhere."""
-    axes = [axis for axis, size in enumerate(tensor.shape) if size > 1]
+def order(tensor, axes):
+    """These axes as they lie in memory, the widest strides first. Axes of one element, or repeated, lie anywhere."""
     return sorted(axes, key=tensor.stride().__getitem__, reverse=True)
 
 

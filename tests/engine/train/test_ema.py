@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.launches import Launches
 from engine.train.optim import EmaWeights
 
 
@@ -62,3 +63,10 @@ def test_a_compiled_network_is_averaged_too():
     average.update(100)
     inputs = torch.randn(5, 3)
     torch.testing.assert_close(average.model(inputs), model.eval()(inputs))
+
+
+def test_an_update_is_one_operation_however_many_tensors_there_are():
+    average = EmaWeights(network(), 0.9)
+    with Launches() as seen:
+        average.update(0)
+    assert seen.launches == {"_foreach_lerp_.Scalar": 1}

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from configs import ConfigError, load
-from engine.train.norms import make_precise
+from engine.train.norms import count_together, make_precise
 from tests.support import tiny
 
 
@@ -26,6 +26,16 @@ def test_precise_statistics_are_the_mean_over_the_batches():
         torch.testing.assert_close(norm.running_var, variances, atol=1e-5, rtol=1e-5)
         assert norm.momentum == 0.1
     assert model[0].num_batches_tracked == counted
+
+
+def test_norms_that_do_not_count_are_torchs_in_everything_else():
+    torch.manual_seed(0)
+    x_NCHW = torch.randn(4, 2, 5, 5)
+    plain, uncounted = (nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2).eval()) for _ in range(2))
+    counts = count_together(uncounted)
+    assert torch.equal(plain(x_NCHW), uncounted(x_NCHW)) and [int(count) for count in counts] == [0]
+    torch._foreach_add_(counts, 1)
+    torch.testing.assert_close(uncounted.state_dict(), plain.state_dict(), rtol=0, atol=0)
 
 
 def run(folder, *, epochs, stop=None, **train):
@@ -47,6 +57,7 @@ def test_a_run_makes_its_statistics_precise_when_due(tmp_path, ema, caplog):
     evaluated, without = under_way.eval_model, plain.eval_model
     assert not torch.allclose(evaluated.bn1.running_mean, without.bn1.running_mean)
     assert torch.equal(under_way.model.fc.weight, plain.model.fc.weight)  # training reads no statistics
+    assert plain.model.bn1.num_batches_tracked == under_way.model.bn1.num_batches_tracked == plain.step
 
 
 def test_a_run_that_goes_on_has_the_same_statistics(tmp_path):
