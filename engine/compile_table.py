@@ -1,25 +1,57 @@
 """Measured times of the training step, eager and compiled, by which `runtime.compile=auto` chooses.
 
-`benchmarks/on_gpu.py` writes the rows of compile_table.jsonl: device, precision, `eager_ms` and `compiled_ms`. A device
-without a row computes eagerly. There is no row for a GPU yet.
+`benchmarks/on_gpu.py` writes rows with `device`, `capability`, `precision`, `eager_ms` and `compiled_ms`. A GPU without
+rows under its own name takes those of its compute capability: an H200's serve an H100. Where nothing was measured, the
+memory traffic decides, which limits a step of a 2-D network on a GPU: `benchmarks/network/bytes.py --keep` writes the
+row for any GPU, with `eager_mb` and `compiled_mb` a frame. Other devices compute eagerly.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 FILE = Path(__file__).with_name("compile_table.jsonl")
+ANY_GPU = "any GPU"
+COUNTED = {"fp16", "bf16"}  # precisions of the counted row; in fp32 nothing is known
 
 
-def compiles(device: str, precision: str, file: Path = FILE) -> bool:
-    """Return True if the compiled step was measured as faster on this device in this precision."""
-    if device != "cuda":
-        return False
-    row = next((row for row in read(file) if key(row) == (gpu_name(), precision)), None)
-    return row is not None and row["compiled_ms"] < row["eager_ms"]
+class Verdict(NamedTuple):
+    """The faster mode of the step on a device, and the sentence that says by which measurement."""
+
+    compiled: bool
+    reason: str
+
+
+def choose(device: str, precision: str, file: Path = FILE) -> Verdict:
+    """Return the mode that is known to be faster on the current device in this precision."""
+    row = _find(precision, read(file)) if device == "cuda" else None
+    if row is None:
+        return Verdict(False, "nothing is known of this device")
+    measured = "eager_ms" in row
+    unit = "ms" if measured else "mb"
+    eager, compiled = row[f"eager_{unit}"], row[f"compiled_{unit}"]
+    source = f"measured on {row['device']}" if measured else "by count, not measured"
+    name = "ms a step" if measured else "MB a frame"
+    return Verdict(compiled < eager, f"{compiled:.4g} {name} compiled, {eager:.4g} eager, {source}")
+
+
+def _find(precision: str, rows: list[dict]) -> dict | None:
+    """Return the row of this GPU, or else of its compute capability, or else of any GPU."""
+    of_precision = [row for row in rows if row["precision"] == precision]
+    named = [row for row in of_precision if row["device"] == gpu_name()]
+    similar = [row for row in of_precision if row.get("capability") == capability()]
+    counted = [row for row in rows if row["device"] == ANY_GPU and precision in COUNTED]
+    return next(iter([*named, *similar, *counted]), None)
+
+
+def add(row: dict, file: Path = FILE) -> None:
+    """Add a row to a table, in place of an older one of the same device and precision."""
+    kept = [old for old in read(file) if key(old) != key(row)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in [*kept, row]))
 
 
 def read(file: Path) -> list[dict]:
@@ -35,3 +67,8 @@ def key(row: dict) -> tuple[str, str]:
 def gpu_name() -> str:
     """Return the name of the current GPU."""
     return torch.cuda.get_device_name()
+
+
+def capability() -> str:
+    """Return the compute capability of the current GPU, such as 9.0."""
+    return "{}.{}".format(*torch.cuda.get_device_capability())

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import resource
-import shutil
-import sysconfig
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +16,7 @@ from configs import Config, ConfigError
 from configs.schema import Runtime
 from dali_pipes import device as host
 from engine import apex, compile_table, distributed
+from models.shift.measured import missing_for_kernels
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 logger = logging.getLogger(__name__)
@@ -37,7 +34,8 @@ def resolve(config: Config) -> Config:
         precision = "fp32"
     compiled = asked.compile
     if compiled == "auto":
-        compiled = "on" if compile_table.compiles(device, precision) else "off"
+        possible = not missing_for_kernels() and not asked.recompute and asked.batchnorm == "torch"
+        compiled = "on" if possible and compile_table.choose(device, precision).compiled else "off"
     threads = host.cores_of_rank() if asked.threads == "auto" else asked.threads
     resolved = replace(asked, device=device, precision=precision, compile=compiled, threads=threads)
     config = replace(config, runtime=resolved)
@@ -56,16 +54,6 @@ def _problems_of_triton(config: Config) -> list[str]:
     if config.runtime.device != "cuda" or not missing:
         return []
     return [f"{setting} needs {missing}; install that, or take auto" for setting, wanted in asked.items() if wanted]
-
-
-def missing_for_kernels() -> str:
-    """Return what this machine lacks to compile GPU kernels at run time; empty if nothing."""
-    needed = {
-        "a C compiler (gcc, clang, or one named in CC)": os.environ.get("CC")
-        or any(map(shutil.which, ("gcc", "clang"))),
-        "Python's headers (python3-dev)": Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").is_file(),
-    }
-    return " and ".join(what for what, there in needed.items() if not there)
 
 
 def prepare(runtime: Runtime, seed: int) -> torch.device:
@@ -93,8 +81,16 @@ def place(model: nn.Module, runtime: Runtime, device: torch.device) -> nn.Module
     if runtime.batchnorm == "apex":
         apex.fuse_batchnorms(model)
     if runtime.compile == "on":
-        model.compile()
+        model.compile(dynamic=False)
     return model
+
+
+def describe_compile(runtime: Runtime) -> str:
+    """Return the line for the start of a run: eager or compiled, and the measurement that speaks for it."""
+    mode = "compiled" if runtime.compile == "on" else "eager"
+    known = compile_table.choose(runtime.device, runtime.precision)
+    agrees = known.compiled == (runtime.compile == "on")
+    return f"step {mode}: {known.reason}" if agrees else f"step {mode} although {known.reason} (runtime.compile)"
 
 
 def autocast(runtime: Runtime) -> AbstractContextManager:

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from models.shift.conv import ShiftedConv2d, is_folded
+from models.shift.folded import compute_type
 
 
 def apply(part: nn.Module, x_NCHW: Tensor) -> Tensor:
     """Return part(x_NCHW). In training under autocast, the weights of its convolutions are cast together."""
-    device = x_NCHW.device
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or not torch.is_autocast_enabled(device.type):
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return part(x_NCHW)
-    dtype = torch.get_autocast_dtype(device.type)
-    weights = _weights(part, device, dtype)
+    dtype = compute_type(x_NCHW)
+    weights = _weights(part, x_NCHW.device, dtype)
     if len(weights) < 2:
         return part(x_NCHW)
     cast = _Cast.apply(dtype, *weights.values())
@@ -31,7 +31,10 @@ def _weights(part: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[
     return {
         f"{name}.weight": module.weight
         for name, module in part.named_modules()
-        if name and isinstance(module, nn.Conv2d) and not _casts_itself(module, device, dtype)
+        if name
+        and isinstance(module, nn.Conv2d)
+        and module.weight.dtype != dtype
+        and not _casts_itself(module, device, dtype)
     }
 
 

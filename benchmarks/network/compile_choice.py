@@ -9,7 +9,7 @@ from benchmarks.network.scale import FORMS_MEASURED
 from engine import compile_table
 
 
-def write(records: Path, table: Path = compile_table.FILE, device: str | None = None) -> list[dict]:
+def write(records: Path, device: str, capability: str, table: Path = compile_table.FILE) -> list[dict]:
     """Add a row per precision of which both modes were measured in `records`; return the rows.
 
     A mode's time is that of its fastest form of the shift. Without records nothing is written.
@@ -18,11 +18,8 @@ def write(records: Path, table: Path = compile_table.FILE, device: str | None = 
     for precision, modes in _fastest(records).items():
         if modes.keys() >= {"eager", "compiled"}:
             times = {f"{mode}_ms": ms for mode, ms in modes.items()}
-            rows.append({"device": device or compile_table.gpu_name(), "precision": precision, **times})
-    if rows:
-        new = {compile_table.key(row) for row in rows}
-        kept = [row for row in compile_table.read(table) if compile_table.key(row) not in new]
-        table.write_text("".join(json.dumps(row) + "\n" for row in [*kept, *rows]))
+            rows.append({"device": device, "capability": capability, "precision": precision, **times})
+            compile_table.add(rows[-1], table)
     return rows
 
 

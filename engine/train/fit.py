@@ -24,13 +24,12 @@ from engine.train.clock import Clock
 from engine.train.interrupt import TRAINING, Interrupt
 from engine.train.nonfinite import ELSEWHERE, Found
 from engine.train.step import Tally
-from engine.train.training import Training
+from engine.train.training import COMPILING, Training
 from models import CheckpointError
 
 logger = logging.getLogger(__name__)
 SHORT_OF_DATA = 0.05  # part of the time spent waiting above which a log line names what is waited for
 FIRST_BAD = 5  # unreadable videos that an error names
-FIRST_STEP = 10.0  # how many times runtime.timeout the first step may take
 
 
 class Trainer:
@@ -98,7 +97,7 @@ class Trainer:
     def take_step(self, batch: Batch) -> None:
         """Train on a batch."""
         first = self.training.step == self.started  # convolutions are tried out, kernels compiled
-        with watch.doing("in a training step", joint=True, factor=FIRST_STEP if first else 1.0):
+        with watch.doing("in a training step", joint=True, factor=COMPILING if first else 1.0):
             self.grad_norm = self.training.take_step(batch, self.tally)
         watch.progress(self.training.step)
         if first and self.run:

@@ -21,10 +21,12 @@ from engine.train import norms, optim, resume
 from engine.train.optim import EmaWeights
 from engine.train.step import StepSettings, Tally, make_step_settings, train_step
 from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights
+from models.shift.measured import missing_for_kernels
 from models.shift.measuring import measure_missing
 from models.weights.load import holds_actions
 
 logger = logging.getLogger(__name__)
+COMPILING = 10.0  # how many times runtime.timeout it may take to compile kernels, and to take the first step
 DOWNLOAD = 100.0  # how many times runtime.timeout it may take; a connection that brings nothing ends much earlier
 
 
@@ -163,18 +165,7 @@ def build(
     source = weights or config.model.pretrained
     if state is None and holds_actions(source):
         distributed.on_every_rank(lambda: fit_classifier(model, source, names, whole=bool(weights)))
-    if config.train.partial_bn:
-        model.freeze_norms()
-    if config.train.freeze != "none":
-        model.freeze(config.train.freeze)
-    model.recompute_blocks = config.runtime.recompute
-    model = runtime.place(model, config.runtime, device)
-    if config.train.sync_bn:
-        model = norms.synchronize(model, device)
-    norm_counts = norms.count_together(model)
-    if device.type == "cuda" and not runtime.missing_for_kernels():
-        dtype = runtime.HALF.get(config.runtime.precision, torch.float32)
-        distributed.one_rank_first(lambda: measure_missing(model, device, dtype))
+    model, norm_counts = _placed(model, config, device)
     average = EmaWeights(model, config.train.ema) if config.train.ema else None
     ddp_model = distributed.wrap(model)
     rules = optim.for_batch(config.optim, config.train.batch)
@@ -192,11 +183,33 @@ def build(
         norm_counts=norm_counts,
     )
     blank_BTCHW = _blank_clips(config, clips_at_once, train_loader.clip_dtype, device)
-    distributed.fix_ddp_buckets(model, ddp_model, blank_BTCHW, training.step_settings.autocast)
+    with watch.doing("compiling the network, and choosing buckets of gradients", factor=COMPILING):
+        distributed.fix_ddp_buckets(model, ddp_model, blank_BTCHW, training.step_settings.autocast)
     changes = training.restore(state) if state is not None else None
     for line in describe_start(training, changes):
         logger.info(line)
     return training
+
+
+def _placed(model: Recognizer, config: Config, device: torch.device) -> tuple[nn.Module, list[Tensor]]:
+    """Put the network on its device in the form that is trained; return it, and the counts of its batch norms.
+
+    On a GPU that nobody has measured, the forms of the shift are timed.
+    """
+    if config.train.partial_bn:
+        model.freeze_norms()
+    if config.train.freeze != "none":
+        model.freeze(config.train.freeze)
+    model.recompute_blocks = config.runtime.recompute
+    model = runtime.place(model, config.runtime, device)
+    if config.train.sync_bn:
+        model = norms.synchronize(model, device)
+    norm_counts = norms.count_together(model)
+    if device.type == "cuda" and not missing_for_kernels():
+        dtype = runtime.HALF.get(config.runtime.precision, torch.float32)
+        with watch.doing("timing the forms of the shift", factor=COMPILING):
+            distributed.one_rank_first(lambda: measure_missing(model, device, dtype))
+    return model, norm_counts
 
 
 def build_network(config: Config, weights: str | None) -> Recognizer:
@@ -224,6 +237,7 @@ def describe_start(training: Training, changes: list[str] | None) -> list[str]:
     lines = [
         f"settings {configs.fingerprint(config)}, {config.runtime.precision} on {training.device.type}",
         describe_shift(training.model, training.device, dtype, compiled=config.runtime.compile == "on"),
+        runtime.describe_compile(config.runtime),
         f"{config.train.batch} clips a step{repeats}{shares}{parts}",
         f"{_describe_videos(training.train_loader)}, {training.steps_per_epoch} steps an epoch, "
         f"{training.total_steps} in all",

@@ -98,7 +98,7 @@ FORMS: dict[str, Form] = {
 def describe_shift(model: nn.Module, device: torch.device, dtype: torch.dtype, compiled: bool) -> str:
     """Return one line for the start of a run: the number of shifting layers, and how many of them fold the shift in.
 
-    On a GPU without measurements, where `auto` folds nothing, the line names the command that measures it.
+    On a GPU without measurements the line says so, and names the command that measures it.
     """
     layers = [part for part in model.modules() if isinstance(part, ShiftedConv2d)]
     if not layers:
@@ -109,7 +109,7 @@ def describe_shift(model: nn.Module, device: torch.device, dtype: torch.dtype, c
     if any(layer.form is auto_conv for layer in layers) and device.type == "cuda":
         if measured_on := measured.source(device, dtype):
             return f"{line}, as measured on {measured_on}"
-        line += f"; {MEASURE} measures which is faster on this GPU"
+        line += f", by count, not measured; {MEASURE} measures which is faster on this GPU"
     return line
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sysconfig
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,35 @@ def is_faster(device: torch.device, dtype: torch.dtype, channels: int, filters: 
     """Return True if the folded form was measured as no slower than the alternative.
 
     In eager mode the alternative is the copy. A compiler fuses the copy into the operation before it at almost no cost,
-    so there the folded form must be as fast as no shift at all. Under a compiler on a CPU the answer is False.
+    so there the folded form must be as fast as no shift at all. Under a compiler on a CPU the answer is False. On a GPU
+    on which nothing was measured, the count of bytes decides: see `by_count`.
     """
     row = find(device, dtype, channels, filters)
+    if row is None and by_count(device, dtype):
+        return True
     if row is None or (compiled and device.type == "cpu"):
         return False
     return row["folded_ms"] <= row["plain_ms" if compiled else "copied_ms"]
+
+
+@cache
+def by_count(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return True for a GPU without measurements on which the folded form moves the fewest bytes.
+
+    `benchmarks/network/bytes.py` counts them. The kernels are made for the tensor cores of capability 8.0 and newer.
+    """
+    modern = device.type == "cuda" and torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 0)
+    return modern and dtype != torch.float32 and not source(device, dtype) and not missing_for_kernels()
+
+
+def missing_for_kernels() -> str:
+    """Return what this machine lacks to compile GPU kernels at run time; empty if nothing."""
+    needed = {
+        "a C compiler (gcc, clang, or one named in CC)": os.environ.get("CC")
+        or any(map(shutil.which, ("gcc", "clang"))),
+        "Python's headers (python3-dev)": Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").is_file(),
+    }
+    return " and ".join(what for what, there in needed.items() if not there)
 
 
 def find(device: torch.device, dtype: torch.dtype, channels: int, filters: int) -> Row | None:
@@ -82,7 +107,13 @@ def add(measured: list[Row]) -> None:
     unfinished = file.with_name(f"{file.name}.{os.getpid()}")
     unfinished.write_text("".join(json.dumps(row) + "\n" for row in known.values()))
     os.replace(unfinished, file)
+    forget()
+
+
+def forget() -> None:
+    """Read the files again when rows are next asked for."""
     rows.cache_clear()
+    by_count.cache_clear()
 
 
 def processor() -> str:

@@ -25,7 +25,7 @@ def measure_missing(model: nn.Module, device: torch.device, dtype: torch.dtype) 
 
     Takes less than a minute. Any other model.shift has nothing to measure.
     """
-    measured.rows.cache_clear()  # another rank may have measured
+    measured.forget()  # another rank may have measured
     layers = [part for part in model.modules() if isinstance(part, ShiftedConv2d) and part.form is auto_conv]
     shapes = {(part.in_channels, part.out_channels): part for part in layers if part.foldable}
     if device.type != "cuda" or not shapes or measured.source(device, dtype):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks import bytes as traffic
+from benchmarks.network import bytes as traffic
 from configs.schema import Model
 from models import build_model
 from models.shift import gpu_kernels
@@ -34,6 +34,8 @@ def counted(operation, *shapes):
         (lambda x: x[:, :1] + 1, [(2, 3)], 4),
         (torch.relu_, [(2, 3)], 12),
         (lambda x, y: x.copy_(y), [(2, 3), (2, 3)], 12),
+        (lambda x, y: torch._foreach_copy_([x], [y]), [(2, 3), (2, 3)], 12),
+        (lambda x, y: torch._foreach_add_([x], [y]), [(2, 3), (2, 3)], 18),
         (lambda x: torch.empty_like(x), [(2, 3)], 0),
         (lambda x: torch.zeros_like(x), [(2, 3)], 6),
         (lambda x, w: torch.conv2d(x, w), [(2, 3, 4, 4), (5, 3, 1, 1)], 2 * 3 * 16 + 15 + 2 * 5 * 16),
@@ -56,6 +58,10 @@ def test_norms_read_their_input_twice_and_convolutions_gradients_that_of_their_o
 
     dy, x, w = 2 * 5 * 16, 2 * 3 * 16, 15
     assert counted(gradients, (2, 5, 4, 4), (2, 3, 4, 4), (5, 3, 1, 1)) == 4 * (2 * dy + x + w + x + w)
+
+
+def test_a_compiler_fuses_what_stands_next_to_a_batch_norm():
+    assert traffic.fused({"relu_": 30, "add_": 30, "threshold_backward": 30, "convolution": 30}) == 0 + 10 + 20 + 30
 
 
 def step(form):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmarks import launches
-from benchmarks.bytes import SHIFTS
+from benchmarks.network import launches
+from benchmarks.network.bytes import SHIFTS
 from configs.schema import Model
 
 SETTINGS = {"backbone": "resnet50", "width": 8, "num_classes": 3, "frames": 2}

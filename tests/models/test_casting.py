@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.launches import Launches
+from benchmarks.network.launches import Launches
 from configs.schema import Model
 from models import build_model, casting
 

@@ -16,7 +16,7 @@ def graphs(monkeypatch):
     """Counts what is compiled; runs it as it is, since only the number of graphs is looked at."""
     torch._dynamo.reset()
     counter, compile_module = CompileCounter(), nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compile_module(self, backend=counter))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: compile_module(self, backend=counter, **how))
     yield counter
     torch._dynamo.reset()
 

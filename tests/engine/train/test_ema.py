@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.launches import Launches
+from benchmarks.network.launches import Launches
 from engine.train.optim import EmaWeights
 
 

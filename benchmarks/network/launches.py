@@ -1,4 +1,4 @@
-"""Count what a training step launches, and what it copies on the host: python benchmarks/launches.py --out FOLDER
+"""Count what a training step launches and copies on the host: python benchmarks/network/launches.py --out FOLDER
 
 A step with few clips on a GPU waits for the host, which launches kernels one by one. Each operator that writes
 something counts as one launch. The step is traced on fake tensors under autocast: forward and backward pass, clipping,
@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
@@ -34,9 +34,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import configs
-from benchmarks.bytes import SHIFTS, UNTOUCHED, WITHOUT, is_view, set_form
 from benchmarks.harness.numbered_videos import with_set
 from benchmarks.harness.record import Recorder
+from benchmarks.network.bytes import SHIFTS, UNTOUCHED, WITHOUT, is_view, set_form
 from configs.schema import Model, Optim
 from dali_pipes import Batch, Shard
 from dali_pipes.feed.buffers import BufferPool

@@ -1,10 +1,14 @@
-"""Count the memory traffic of a training step: python benchmarks/bytes.py --out benchmarks/results
+"""Count the memory traffic of a training step: python benchmarks/network/bytes.py --out benchmarks/results
 
 The step of a 2-D network is limited by memory bandwidth, so the bytes moved predict the cost of each form of the shift
 on a GPU without running on one. The forward and backward pass run on fake tensors under autocast to bf16, and every
 low-level operator is counted as reading its inputs and writing its outputs once. Known exceptions are counted as they
 are: batch norm reads its input twice, the two gradients of a convolution each read the gradient of its output, and the
 folded weight gradient has partial sums. Caches and the optimizer are not counted.
+
+The traffic of a compiled step is computed from the same counts: a compiler fuses ReLUs and residual additions into the
+batch norms next to them (`FUSED`). `--keep` writes that of a network without a shift as the row of
+engine/compile_table.jsonl that serves a GPU on which nothing was measured.
 
 Writes one JSON line per form of the shift to stdout and to bytes.jsonl in the folder `--out`.
 """
@@ -19,7 +23,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 from torch import Tensor
@@ -30,6 +34,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.harness.record import Recorder
 from configs.schema import Model
+from engine import compile_table
 from models import Recognizer, build_model
 from models.shift import gpu_kernels
 from models.shift.conv import FORMS, Form, ShiftedConv2d, shift_then_conv
@@ -50,6 +55,12 @@ TWICE = {  # indices of inputs that are read twice
     "convolution_backward": (0,),  # for the gradient of the input, and for that of the weight
 }
 
+FUSED = {  # the part of an operator's traffic that is left once it is fused into a batch norm
+    "relu_": 0,  # the norm writes the result
+    "add_": 1 / 3,  # the norm reads one more input
+    "threshold_backward": 2 / 3,  # the norm's gradient, in two passes, reads where the ReLU was active
+}
+
 
 class Traffic(TorchDispatchMode):
     """Counts bytes by operator while it is active. Works with fake tensors."""
@@ -68,6 +79,10 @@ def moved(operator, inputs: tuple, outputs) -> int:
     """Return the bytes read and written by one call of an operator."""
     name = operator.overloadpacket.__name__
     read, written = ([leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)] for tree in (inputs, outputs))
+    if name.startswith("_foreach_") and not written:  # in place: the first list is written
+        written, read = (tree_leaves(inputs[0][0]), tree_leaves(inputs[0][1:]))
+        read += [] if name == "_foreach_copy_" else written
+        read = [leaf for leaf in read if isinstance(leaf, Tensor)]
     if not written or name in UNTOUCHED or is_view(operator, read, written):
         return 0
     if name in OVERWRITING:
@@ -113,6 +128,11 @@ def count(settings: Model, form: Form | None, clips: int, size: int) -> Counter[
     return traffic.bytes
 
 
+def fused(by_operator: Counter[str]) -> float:
+    """Return the bytes that a compiled step moves, of the counts of an eager one."""
+    return sum(count * FUSED.get(name, 1) for name, count in by_operator.items())
+
+
 def set_form(model: Recognizer, form: Form | None) -> None:
     """Set the form of every shifted convolution of a TSM."""
     for part in model.modules():
@@ -130,7 +150,13 @@ def compare(backbone: str, frames: int, clips: int, size: int) -> Iterator[tuple
         total = by_operator.total()
         plain = plain or total
         largest = {key: round(value / pictures / 1e6, 2) for key, value in by_operator.most_common(12)}
-        counted = {"mb_per_picture": total / pictures / 1e6, "over_none": total / plain, "largest": largest}
+        compiled = fused(by_operator) / pictures / 1e6
+        counted = {
+            "mb_per_picture": total / pictures / 1e6,
+            "compiled_mb_per_picture": compiled,
+            "over_none": total / plain,
+            "largest": largest,
+        }
         yield name, about | counted
 
 
@@ -141,11 +167,17 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=64, help="clips per batch (%(default)s)")
     parser.add_argument("--size", type=int, default=224, help="side of a frame, in pixels (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for bytes.jsonl")
+    parser.add_argument("--keep", action="store_true", help="write the row of engine/compile_table.jsonl")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder = Recorder("bytes", arguments.out / "bytes.jsonl")
     for name, counted in compare(arguments.backbone, arguments.frames, arguments.clips, arguments.size):
         recorder.add(name, **counted)
+        if arguments.keep and name == WITHOUT:
+            eager, compiled = (round(counted[key], 1) for key in ("mb_per_picture", "compiled_mb_per_picture"))
+            compile_table.add(
+                {"device": compile_table.ANY_GPU, "precision": "half", "eager_mb": eager, "compiled_mb": compiled}
+            )
     recorder.close()
 
 
