@@ -141,6 +141,8 @@ class Runtime:
     compile: Literal["auto", "on", "off"] = "auto"
     onnx_provider: Literal["cuda", "tensorrt"] = "cuda"
     """onnxruntime's provider for ONNX files on a GPU, see docs/deploy.md."""
+    cuda_graph: bool = False
+    """Record the kernels of a step once and launch them together, for few clips on one GPU. Not yet measured."""
     threads: int | Literal["auto"] = "auto"
     """Threads per rank that cut and decode; `auto`: this rank's share of the cores."""
     prefetch: int = 3

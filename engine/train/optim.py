@@ -144,7 +144,17 @@ def _describe(group: dict) -> str:
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give each group its multiple of `lr`."""
     for group in optimizer.param_groups:
-        group["lr"] = group["lr_mult"] * lr
+        rate = group["lr_mult"] * lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def keep_rates_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Turn the groups' rates into tensors, which a recorded step reads anew each time."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]), device=device)
 
 
 def make_schedule(optim: Optim, steps_per_epoch: int, epochs: int) -> Callable[[int], float]:

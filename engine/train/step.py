@@ -23,6 +23,7 @@ from configs import Config
 from dali_pipes import Batch
 from engine import distributed, runtime
 from engine.train import optim
+from engine.train.cuda_graph import Recorded
 
 
 class LeftOut(NamedTuple):
@@ -117,35 +118,60 @@ def train_step(
     step: int,
     settings: StepSettings,
     tally: Tally,
+    recorded: Recorded | None = None,
 ) -> Tensor:
     """Take one optimizer step; return the gradient's global norm before clipping. Never waits for the device.
 
-    Weights and momenta stay as they are if the gradient is not finite.
+    Weights and momenta stay as they are if the gradient is not finite. With `recorded` the update is a CUDA graph.
 
     The loss is the sum over readable clips divided by all B rows: a row with label −1 contributes nothing, and the
     others weigh what they always weigh. So a global batch's gradient is the same however the ranks divide it, and in
     however many equal parts a rank takes its share. Mixing is the exception: it finds partners on a rank.
     """
     optim.set_lr(optimizer, settings.lr_at(step))
-    index_B = batch.index_B
-    batch, target = settings.mix(batch)
-    whole = batch.clips_BTCHW, target, batch.label_B
-    chunks = zip(*(tensor.chunk(settings.parts) for tensor in whole), strict=True)
+    mixed, target = settings.mix(batch)
+    work = partial(_update, model, optimizer, scaler, settings)
+    inputs = mixed.clips_BTCHW, target, mixed.label_B
+    done = recorded(work, *inputs) if recorded else work(*inputs)
+    for loss_sum, logits_BK, label_B in done.parts:
+        tally.add(loss_sum, logits_BK, label_B)
+    # a gradient scaler tries scales that overflow, which says nothing of the loss
+    tally.end_step(step, torch.ones_like(done.finite) if scaler.is_enabled() else done.finite, batch.index_B)
+    return done.grad_norm
+
+
+class _Done(NamedTuple):
+    """What an update of the weights leaves behind, on the device."""
+
+    parts: list[tuple[Tensor, Tensor, Tensor]]  # (sum of losses, logits_BK, label_B) of each part of the batch
+    grad_norm: Tensor
+    finite: Tensor
+
+
+def _update(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    settings: StepSettings,
+    *inputs: Tensor,
+) -> _Done:
+    """Compute gradients of clips_BTCHW, target and label_B, part by part, and move the weights."""
+    parts = []
+    clips = len(inputs[0])
+    chunks = zip(*(tensor.chunk(settings.parts) for tensor in inputs), strict=True)
     for part, (clips_BTCHW, wanted, label_B) in enumerate(chunks, 1):
         with distributed.averaged(model, part == settings.parts):
             with settings.autocast():
                 logits_BK = model(clips_BTCHW).float()
             loss_sum = settings.loss(logits_BK, wanted)
-            scaler.scale(loss_sum / len(target)).backward()
-        tally.add(loss_sum.detach(), logits_BK.detach(), label_B)
+            scaler.scale(loss_sum / clips).backward()
+        parts.append((loss_sum.detach(), logits_BK.detach(), label_B))
     scaler.unscale_(optimizer)
     grad_norm = clip_grad_norm_(model.parameters(), settings.max_norm, foreach=True)
     finite = grad_norm.isfinite()
     optim.step_if(finite, optimizer, scaler)
-    # a gradient scaler tries scales that overflow, which says nothing of the loss
-    tally.end_step(step, torch.ones_like(finite) if scaler.is_enabled() else finite, index_B)
     optimizer.zero_grad(set_to_none=True)
-    return grad_norm
+    return _Done(parts, grad_norm, finite)
 
 
 def make_mix_and_loss(config: Config) -> tuple[Mix, Loss]:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import configs
-from configs import Config
+from configs import Config, ConfigError
 from dali_pipes import Batch, Loader
 from engine import distributed, loaders, runtime, watch
 from engine.classes import fit_classifier
 from engine.runs.environment import environment
-from engine.train import norms, optim, resume
+from engine.train import cuda_graph, norms, optim, resume
 from engine.train.optim import EmaWeights
 from engine.train.step import StepSettings, Tally, make_step_settings, train_step
 from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights
@@ -45,6 +45,7 @@ class Training:
     train_loader: Loader
     val_loader: Loader | None
     norm_counts: list[Tensor]  # of batches that batch norms have seen
+    recorded: cuda_graph.Recorded | None = None  # the step as a CUDA graph (runtime.cuda_graph)
     step: int = 0  # optimizer steps done
     skipped: int = 0  # of them, those left out by train.on_nonfinite
 
@@ -73,7 +74,9 @@ class Training:
         """Train on a batch; returns the gradient's norm, still on the device. What is drawn follows from the step."""
         runtime.seed_step(self.config.train.seed, self.step, distributed.rank())
         before = self._statistics and self._statistics.copy()
-        grad_norm = train_step(self.ddp_model, self.optimizer, self.scaler, batch, self.step, self.step_settings, tally)
+        grad_norm = train_step(
+            self.ddp_model, self.optimizer, self.scaler, batch, self.step, self.step_settings, tally, self.recorded
+        )
         if before is not None:
             self._statistics.restore_where(tally.newest_left_out, before)
         if self.norm_counts:
@@ -149,6 +152,8 @@ def build(
     `config` is resolved. `weights` names a file for the whole network, in place of config.model.pretrained; it is
     ignored if there is a `state`.
     """
+    if found := cuda_graph.problems(config, distributed.world_size()):
+        distributed.raise_everywhere(ConfigError("\n".join(found)))
     device = runtime.prepare(config.runtime, config.train.seed)
     clips_at_once = configs.clips_at_once(config, distributed.world_size())
     # the network before the lists: a missing file of weights is an error at once, and a scan takes minutes
@@ -182,6 +187,9 @@ def build(
         val_loader=val_loader,
         norm_counts=norm_counts,
     )
+    if config.runtime.cuda_graph:
+        training.recorded = cuda_graph.Recorded(cuda_graph.CudaGraph())
+        optim.keep_rates_on_device(training.optimizer, device)
     blank_BTCHW = _blank_clips(config, clips_at_once, train_loader.clip_dtype, device)
     with watch.doing("compiling the network, and choosing buckets of gradients", factor=COMPILING):
         distributed.fix_ddp_buckets(model, ddp_model, blank_BTCHW, training.step_settings.autocast)

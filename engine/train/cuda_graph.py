@@ -1,0 +1,103 @@
+"""A training step as one CUDA graph: its kernels are recorded once and then launched together.
+
+With few clips, the host needs longer to launch the kernels of a step than the GPU needs to run them. A graph always
+reads and writes the same memory: each batch is copied into tensors that stay where they are, and learning rates are
+tensors on the device. What differs between steps stays outside: mixing, the sums for the log, the running average.
+
+Not yet run on a GPU; `runtime.cuda_graph` is off by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from configs import Config
+
+WARMUP = 3  # eager steps before recording, in which libraries choose kernels and allocate memory
+Result = TypeVar("Result")
+
+
+class Graph(Protocol):
+    """Records work once and repeats it. `CudaGraph` is the one for training; tests have one for CPUs."""
+
+    def warm_up(self, work: Callable[[], Result]) -> Result:
+        """Do the work once as it will be recorded."""
+
+    def record(self, work: Callable[[], Result]) -> Result:
+        """Record the work without doing it; its result holds values after the first `replay`."""
+
+    def replay(self) -> None:
+        """Do the recorded work on what its tensors hold now."""
+
+
+class CudaGraph:
+    """torch's CUDA graph."""
+
+    def __init__(self):
+        self._graph = torch.cuda.CUDAGraph()
+        self._stream = torch.cuda.Stream()
+
+    def warm_up(self, work: Callable[[], Result]) -> Result:
+        """Do the work in a stream other than the default one, which cannot be recorded."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            result = work()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return result
+
+    def record(self, work: Callable[[], Result]) -> Result:
+        with torch.cuda.graph(self._graph, stream=self._stream):
+            return work()
+
+    def replay(self) -> None:
+        self._graph.replay()
+
+
+class Recorded:
+    """Work on tensors that is recorded after WARMUP calls, each of which is done; all later ones are repetitions.
+
+    Raises ValueError if a tensor has another shape, dtype or device than when the work was recorded.
+    """
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
+        self._calls = 0
+        self._inputs: tuple[Tensor, ...] = ()
+        self._result = None
+
+    def __call__(self, work: Callable[..., Result], *inputs: Tensor) -> Result:
+        """Return work(*inputs). The result of a repetition is overwritten by the next."""
+        self._calls += 1
+        if self._calls <= WARMUP:
+            return self._graph.warm_up(lambda: work(*inputs))
+        if not self._inputs:
+            self._inputs = tuple(map(torch.clone, inputs))
+            self._result = self._graph.record(lambda: work(*self._inputs))
+        for kept, given in zip(self._inputs, inputs, strict=True):
+            if (kept.shape, kept.dtype, kept.device) != (given.shape, given.dtype, given.device):
+                raise ValueError(
+                    f"the step was recorded for {tuple(kept.shape)} {kept.dtype} on {kept.device} and cannot take "
+                    f"{tuple(given.shape)} {given.dtype} on {given.device}"
+                )
+            kept.copy_(given)
+        self._graph.replay()
+        return self._result
+
+
+def problems(config: Config, ranks: int) -> list[str]:
+    """List the reasons why the step of a resolved configuration cannot be recorded."""
+    if not config.runtime.cuda_graph:
+        return []
+    reasons = {
+        "there is no GPU": config.runtime.device != "cuda",
+        f"{ranks} ranks exchange gradients within the step": ranks > 1,
+        "train.accumulate divides the step, and few clips need no dividing": config.train.accumulate > 1,
+        "runtime.batchnorm=apex and optim.impl=apex were not made for it": "apex"
+        in (config.runtime.batchnorm, config.optim.impl),
+        "runtime.recompute saves and restores random states on the host": config.runtime.recompute,
+    }
+    return [f"runtime.cuda_graph: {reason}; set it to false" for reason, holds in reasons.items() if holds]
