@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 
 from dali_pipes.scan.processes import Call, Failure, call_all
-from tests.support.corpus import CODECS, Case
+from tests.support.files.corpus import CODECS, Case
 from tests.support.plain import compare
 
 SECONDS = 60.0  # after which a file hangs

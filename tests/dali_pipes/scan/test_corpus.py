@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.support.corpus import BOXES, CHANGES, CODECS, Case, cases
+from tests.support.files.corpus import BOXES, CHANGES, CODECS, Case, cases
 from tests.support.plain import compare, plain_decode
 
 SAMPLE = [

@@ -10,7 +10,7 @@ import pytest
 from dali_pipes.scan.probe import probe
 from dali_pipes.video import orientation as module
 from dali_pipes.video.orientation import MIRRORED, TRANSPOSED, UPRIGHT, UPSIDE_DOWN, stored_boxes, turned
-from tests.support.corpus import CODECS, Case, encoded, mux
+from tests.support.files.corpus import CODECS, Case, encoded, mux
 from tests.support.loading import STD, make_config, read, with_section
 from tests.support.videos import with_matrix, write_video
 from tools.data.conversion.reencode import Settings
