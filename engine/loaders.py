@@ -10,6 +10,7 @@ import torch
 
 from configs import Config
 from dali_pipes import DataError, Loader, Shard, build_loader, progress
+from dali_pipes.lists.rows import Rows
 from dali_pipes.loader import VideoLoader, split_source
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
@@ -26,16 +27,19 @@ def has_val(config: Config) -> bool:
     return bool(config.data.val) or config.data.source == "synthetic"
 
 
-def open_loader(config: Config, split: str, device: torch.device, class_names: Sequence[str] = ()) -> Loader:
+def open_loader(
+    config: Config, split: str, device: torch.device, class_names: Sequence[str] = (), before: Rows | None = None
+) -> Loader:
     """Open this rank's loader of a split; `config` is resolved.
 
-    `class_names` are those of a network: the classes of the list are numbered in the same way. Raises DataError, also
+    `class_names` are those of a network: the classes of the list are numbered in the same way. `before` has the rows of
+    a run that is resumed, whose order a file that is lost from a class folder does not change. Raises DataError, also
     if the network lacks a class of the list, and if ranks see different lists.
     """
     catalog = None
     if config.data.source == "video":
         with watch.doing(f"scanning data.{split}", factor=SCAN):
-            catalog = _catalog(config, split, class_names)
+            catalog = _catalog(config, split, class_names, before)
     shard = Shard(distributed.rank(), distributed.world_size())
     loader = distributed.on_every_rank(lambda: build_loader(config, split, shard, device, class_names, catalog))
     seen = distributed.gather((loader.num_rows, loader.num_videos, len(loader)))
@@ -68,10 +72,10 @@ def warn_of_overlap(config: Config, held_out: Loader) -> None:
             )
 
 
-def _catalog(config: Config, split: str, class_names: Sequence[str]) -> Catalog:
+def _catalog(config: Config, split: str, class_names: Sequence[str], before: Rows | None) -> Catalog:
     """Open the catalogue, which one rank of each host has brought up to date."""
     source = split_source(config, split)
     return distributed.first_of_each_host(
-        lambda: build.load_catalog(source, config.data, class_names=class_names),
+        lambda: build.load_catalog(source, config.data, class_names=class_names, before=before),
         others=lambda: build.open_catalog(source, config.data),
     )

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
+
+import numpy as np
+
+from dali_pipes.lists.listing import Listing
 
 _BETWEEN = "\0"  # no path holds it
 
@@ -50,3 +54,22 @@ class Rows:
         """Return the name at the first place where another one was."""
         pairs = zip_longest(self.names, before.names)
         return next(now or then for now, then in pairs if now != then)
+
+
+def with_lost_rows(listing: Listing, before: Rows) -> Listing:
+    """Return class folders with the rows of an earlier start, if files have gone since and none is new.
+
+    Class folders name the files that are there, while a list also names those that are lost.
+    """
+    now, known = Rows.of(listing.paths, listing.label_N.tolist()), dict(zip(before.names, before.labels, strict=True))
+    same = all(known.get(name) == label for name, label in zip(now.names, now.labels, strict=True))
+    if listing.format != "folders" or not same or len(now.names) == len(before.names):
+        return listing
+    shared = listing.paths[0].removesuffix(now.names[0])
+    return replace(
+        listing,
+        paths=[shared + name for name in before.names],
+        label_N=np.array(before.labels, np.int32),
+        first_N=np.arange(len(before.names)),
+        notes=(*listing.notes, f"{len(before.names) - len(now.names)} files are gone since the run was started"),
+    )

@@ -28,6 +28,7 @@ from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists import file_status
 from dali_pipes.lists.listing import Listing, read_list, unlabelled
+from dali_pipes.lists.rows import Rows, with_lost_rows
 from dali_pipes.progress import watched
 from dali_pipes.scan import summary
 from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
@@ -43,15 +44,24 @@ PATIENCE = 60.0  # seconds after which a scan of one file is ended, plus one for
 FILES_PER_WORKER = 16  # starting a process for fewer files takes longer than it saves
 
 
-def load_catalog(source: str, data: Data, *, workers: int | None = None, class_names: Sequence[str] = ()) -> Catalog:
+def load_catalog(
+    source: str,
+    data: Data,
+    *,
+    workers: int | None = None,
+    class_names: Sequence[str] = (),
+    before: Rows | None = None,
+) -> Catalog:
     """Return the catalogue of a list or folder in its present state, after a scan of what is new or changed.
 
     `workers` defaults to the number of cores this process may use; `class_names` are those of a network, by which the
-    classes of the list are numbered. Raises DataError if the list is faulty or contradicts its videos, or more than
-    data.max_bad_fraction of its files cannot be read.
+    classes of the list are numbered; `before` has the rows of a run that is resumed (`rows.with_lost_rows`). Raises
+    DataError if the list is faulty or contradicts its videos, or more than data.max_bad_fraction of its files cannot be
+    read.
     """
     start = time.monotonic()
     listing = read_list(source, data, class_names)
+    listing = with_lost_rows(listing, before) if before else listing
     request = ScanRequest(listing, file_status.look(listing), data.check)
     catalog, scanned = _existing(source, data), 0
     if not request.is_met_by(catalog):

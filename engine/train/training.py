@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import configs
 from configs import Config, ConfigError
 from dali_pipes import Batch, Loader
+from dali_pipes.lists.rows import Rows
 from engine import distributed, loaders, runtime, watch
 from engine.classes import fit_classifier
 from engine.runs.environment import environment
@@ -162,7 +163,8 @@ def build(
         logger.warning(
             f"--weights: {weights} is not read: the run goes on from its own checkpoint; --fresh starts it over"
         )
-    train_loader = open_loader(config, "train", device, state["class_names"] if state else ())
+    known = {"before": Rows.from_state(state["rows"])} if state and state.get("rows") else {}
+    train_loader = open_loader(config, "train", device, state["class_names"] if state else (), **known)
     names = train_loader.class_names
     val_loader = open_loader(config, "val", device, names) if loaders.has_val(config) else None
     if val_loader:

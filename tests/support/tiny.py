@@ -112,7 +112,9 @@ def go_on(settings, loaders):
     One thread: threads that wait for each other make a tiny network many times slower on a busy machine.
     """
     with mock.patch.object(host, "cores_of_rank", lambda: 1):
-        return run(settings, resume=True, open_loader=lambda config, split, device, class_names=(): loaders[split])
+        return run(
+            settings, resume=True, open_loader=lambda config, split, device, class_names=(), before=None: loaders[split]
+        )
 
 
 def weights_of(under_way):

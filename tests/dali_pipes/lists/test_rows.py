@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from dali_pipes.lists.rows import Rows
+from dali_pipes.lists.listing import read_list
+from dali_pipes.lists.rows import Rows, with_lost_rows
+from tests.support.files.trees import plant
 
 BEFORE = Rows.of(["set/a/1.mp4", "set/a/2.mp4", "set/b/3.mp4"], [0, 0, 1])
 
@@ -36,3 +38,33 @@ def test_a_set_that_moved_has_the_same_rows():
 )
 def test_what_differs_is_counted_and_named(paths, labels, said):
     assert Rows.of(paths, labels).difference(BEFORE) == said
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Class folders."""
+    return plant(tmp_path / "set", {f"{label}/{name}.mp4": "" for label in ("down", "up") for name in ("1", "2", "3")})
+
+
+def rows_of(listing):
+    return Rows.of(listing.paths, listing.label_N.tolist())
+
+
+def test_a_file_that_is_lost_from_a_class_folder_keeps_its_row(folders):
+    before = rows_of(read_list(str(folders)))
+    (folders / "down" / "2.mp4").unlink()
+    listing = read_list(str(folders))
+    assert rows_of(listing).difference(before) == "1 gone, such as down/2.mp4"
+    kept = with_lost_rows(listing, before)
+    assert rows_of(kept) == before and kept.distinct.tolist() == list(range(6))
+    assert kept.path(1) == f"{folders}/down/2.mp4" and "1 files are gone since the run was started" in kept.notes
+
+
+def test_a_new_file_or_a_line_less_is_another_list(folders):
+    before = rows_of(read_list(str(folders)))
+    (folders / "down" / "2.mp4").rename(folders / "down" / "4.mp4")
+    listing = read_list(str(folders))
+    assert with_lost_rows(listing, before) is listing
+    (folders / "all.list").write_text("up/1.mp4 1\nup/2.mp4 1\n")
+    shorter = read_list(f"{folders}/all.list")
+    assert with_lost_rows(shorter, Rows(("1.mp4", "2.mp4", "3.mp4"), (1, 1, 1))) is shorter

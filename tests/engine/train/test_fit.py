@@ -54,7 +54,7 @@ class Trainer:
 
 def build(**how):
     """Build the tiny training."""
-    opened = {"open_loader": lambda _, split, __, names=(): tiny.RowLoader(14, 4, train=split == "train")}
+    opened = {"open_loader": lambda _, split, __, names=(), before=None: tiny.RowLoader(14, 4, train=split == "train")}
     return training.build(tiny.config(), **opened, **how)
 
 
@@ -239,7 +239,7 @@ def test_the_newest_weights_have_a_fixed_name_and_no_optimizer_state(trainer):
 def test_a_resumed_run_numbers_classes_as_its_checkpoint_does():
     asked = []
 
-    def open_loader(config, split, device, class_names):
+    def open_loader(config, split, device, class_names, before=None):
         asked.append((split, class_names))
         loader = tiny.RowLoader(14, 4, train=split == "train")
         loader.class_names = ("c", "a", "b")
@@ -463,7 +463,9 @@ def test_losses_are_means_over_the_steps_between_two_lines(trainer):
 
 def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned():
     with pytest.raises(CheckpointError, match="there is no such file of weights"):
-        training.build(tiny.config(model={"pretrained": "/nope.pth"}), open_loader=lambda *_: pytest.fail("scanned"))
+        training.build(
+            tiny.config(model={"pretrained": "/nope.pth"}), open_loader=lambda *_, **__: pytest.fail("scanned")
+        )
 
 
 def test_a_resumed_run_says_that_it_does_not_read_other_weights(caplog):

@@ -75,7 +75,7 @@ def test_an_interrupted_evaluation_leaves_its_loader_closed(monkeypatch, tmp_pat
     loader, closed = tiny.RowLoader(5, 4, train=False), mock.Mock()
     monkeypatch.setattr(loader, "close", closed)
     tiny.before_step(loader, 1, mock.Mock(side_effect=KeyboardInterrupt))
-    monkeypatch.setattr(loaders, "open_loader", lambda *what: loader)
+    monkeypatch.setattr(loaders, "open_loader", lambda *what, **known: loader)
     config = tiny.config()
     network = EvaluatedNetwork(build_model(config.model), config, (), torch.device("cpu"))
     monkeypatch.setattr("engine.inference.evaluated.open_evaluated", lambda *how: network)

@@ -23,7 +23,7 @@ from engine.train import resume, training
 from engine.train.run import run
 from models import CheckpointError
 from tests.support import old_runs, tiny
-from tests.support.loading import make_config, write_set
+from tests.support.loading import VIDEOS, make_config, write_set
 
 
 def test_shifts_in_the_same_blocks_are_the_same_setting_however_it_is_written():
@@ -115,22 +115,22 @@ def videos(whole, tmp_path):
     return Path(shutil.copytree(whole[0].parent, tmp_path / "set"), "all.list")
 
 
-def train(videos, *, before=None, act=None):
-    """Train on a set, or go on; act on the batch of step `before` first. Returns (finished, rows of each step)."""
+def train(videos, *, at=None, act=None, runs=None):
+    """Train on a set, or go on; act on the batch of step `at` first. Returns (finished, rows of each step)."""
     config = make_config(str(videos))
     settings = replace(
         config,
         model=Model(backbone="resnet18", width=8, num_classes=3, frames=4, pretrained="none"),
         optim=Optim(lr=0.01),
-        train=Train(name="run", runs=str(videos.parent.parent), epochs=2, batch=4, log_every=1),
+        train=Train(name="run", runs=str(runs or videos.parent.parent), epochs=2, batch=4, log_every=1),
     )
     rows = []
 
-    def open_loader(config, split, where, class_names=()):
-        load_catalog(str(videos), config.data)
+    def open_loader(config, split, where, class_names=(), before=None):
+        load_catalog(str(videos), config.data, before=before)
         loader = build_loader(config, split, device=where, class_names=class_names)
         if split == "train":
-            tiny.before_step(loader, before, act)
+            tiny.before_step(loader, at, act)
             read_epoch = loader.epoch
 
             def epoch(number, start=0):
@@ -157,7 +157,7 @@ def damage(file):
 @pytest.mark.parametrize("harm", [lose, damage])
 def test_a_run_goes_on_without_a_video_that_was_lost_while_it_was_stopped(whole, videos, harm, tmp_path):
     _, uninterrupted = whole
-    finished, first = train(videos, before=1, act=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    finished, first = train(videos, at=1, act=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     assert not finished
     lost = uninterrupted[3][2]
     harm(videos.parent / f"{lost}.mp4")
@@ -171,8 +171,23 @@ def test_a_run_goes_on_without_a_video_that_was_lost_while_it_was_stopped(whole,
     assert "13 -> 12 readable videos: all others keep their places" in (tmp_path / "run" / "log.txt").read_text()
 
 
+def test_a_run_on_class_folders_goes_on_without_a_file_that_was_lost(whole, tmp_path):
+    for number in range(VIDEOS):
+        (tmp_path / "set" / f"class {number % 3}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(whole[0].parent / f"{number}.mp4", tmp_path / "set" / f"class {number % 3}")
+    videos = tmp_path / "set"
+    _, first = train(videos, at=1, act=lambda _: os.kill(os.getpid(), signal.SIGTERM), runs=tmp_path)
+    (videos / "class 0" / "0.mp4").unlink()  # the first row
+    finished, second = train(videos, runs=tmp_path)
+    assert finished
+    after = [row for rows in second for row in rows]
+    assert len(first + second) == 6 and -1 in after and max(after) == VIDEOS - 1 and 0 not in after
+    entries = list(read_lines(tmp_path / "run" / "quarantine.jsonl"))
+    assert ("train", 0, "no such file") in {(entry["split"], entry["row"], entry["reason"]) for entry in entries}
+
+
 def test_a_run_is_not_resumed_with_a_list_that_changed(videos):
-    train(videos, before=1, act=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    train(videos, at=1, act=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     lines = videos.read_text().splitlines()
     videos.write_text("\n".join(["0.mp4 2", *lines[1:]]))
     with pytest.raises(ConfigError, match=r"1 with another label, such as 0\.mp4 \(0 -> 2\)"):
@@ -193,7 +208,7 @@ def test_a_file_that_is_no_state_of_a_run_is_refused_with_what_it_lacks(tmp_path
 
 @pytest.mark.parametrize("part", ["model", "optimizer"])
 def test_tensors_that_do_not_fit_are_refused_in_a_line(part):
-    opened = {"open_loader": lambda _, split, __, names=(): tiny.RowLoader(14, 4, train=split == "train")}
+    opened = {"open_loader": lambda _, split, __, names=(), before=None: tiny.RowLoader(14, 4, train=split == "train")}
     under_way = training.build(tiny.config(), **opened)
     state = under_way.state()
     huge = torch.zeros(1).expand(2**20, 2**20)

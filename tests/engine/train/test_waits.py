@@ -27,7 +27,7 @@ def run_of(steps, monkeypatch, device="cpu", **sections):
     monkeypatch.setattr(loaders, "has_val", lambda _: False)
     monkeypatch.setattr(host, "cores_of_rank", lambda: 1)  # what a network this small shares out, it waits for
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler(device, enabled=True))
-    return training.build(config, open_loader=lambda *_: tiny.on(loader, device))
+    return training.build(config, open_loader=lambda *_, **__: tiny.on(loader, device))
 
 
 def waits(run):

@@ -115,7 +115,7 @@ def _train(config: Config) -> None:
         Path(config.train.runs, "digest").write_text(hashlib.sha256(content).hexdigest())
 
 
-def _imaginary_videos(config: Config, split: str, device: torch.device, class_names: tuple = ()) -> tiny.RowLoader:
+def _imaginary_videos(config: Config, split: str, device: torch.device, *known, before=None) -> tiny.RowLoader:
     shard = Shard(distributed.rank(), distributed.world_size())
     if split == "train":
         return tiny.RowLoader(ROWS, config.train.batch // shard.count, shard=shard)
