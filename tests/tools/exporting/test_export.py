@@ -15,6 +15,7 @@ import onnx
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision.models.resnet import Bottleneck
 
 import configs
 from engine.inference.exported import open_exported
@@ -22,7 +23,10 @@ from engine.inference.metadata import ENDINGS, PRECISIONS
 from engine.inference.saved_model import load_saved_model
 from engine.runs.environment import environment
 from models import CheckpointError, read_file
+from models.resnets import SlimResNet
 from tests.support.exporting import NAMES, exported, run, weights_file
+from tests.support.oracles import paddle_files
+from tests.support.oracles.detfill import fill_by_name
 from tests.support.paths import ROOT
 from tools.exporting import export
 from tools.exporting.check import Difference, check
@@ -211,6 +215,16 @@ def test_exported_weights_open_like_any_with_their_settings(tmp_path):
     assert torch.equal(saved.model.conv1.weight, rounded) and torch.equal(
         saved.model.bn1.running_var, original.model.bn1.running_var
     )
+
+
+def test_a_file_of_paddlevideo_is_exported_under_its_recipe(tmp_path):
+    net = SlimResNet(Bottleneck, [3, 4, 6, 3], 16, 3).eval()
+    fill_by_name(net)
+    paddle_files.write(tmp_path / "TSM.pdparams", paddle_files.paddle_state(net))
+    settings = ["model.width=16", "model.num_classes=3", "clip.size=32", "eval.short_side=32", "model.pretrained=none"]
+    words = ["--config", "tsm_k400_frames.yaml", *settings, "--format", "export", "--out", str(tmp_path / "TSM.pt2")]
+    assert run(tmp_path / "TSM.pdparams", *words) == 0
+    assert open_exported(tmp_path / "TSM.pt2").metadata.config.model.num_classes == 3
 
 
 @pytest.mark.parametrize("looks_like", [b"\x80\x02", b"PK", b"\x88\x00"])
