@@ -1,5 +1,8 @@
 """Documents show what the results say."""
 
+import json
+from statistics import mean
+
 import pytest
 
 from benchmarks import tables
@@ -22,3 +25,40 @@ def test_later_runs_take_the_place_of_earlier_ones(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     (tmp_path / "a.jsonl").write_text('{"case": "x/1", "n": 1}\n{"case": "y", "n": 2}\n{"case": "x/1", "n": 3}\n')
     assert [record["n"] for record in tables.records("a.jsonl", "x/")] == [3]
+
+
+def ratios(*files, case):
+    """The speed-up of ours over the peers of these cases."""
+    return [record["ours_over_it"] for file in files for record in tables.records(file, case)]
+
+
+def figures():
+    """Every measured figure of the README, made from the results."""
+    decoded = {}
+    for line in (tables.RESULTS / "gop.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        decoded.setdefault(record["version"], []).append(record["decoded_per_clip"])
+    original, *cut = (round(mean(of_videos)) for of_videos in decoded.values())
+    yield f"about {round(original, -1)} → {cut[1]} → {cut[2]} |"
+    yield f"| {' / '.join(map(str, cut))} |"
+    feed = [ratios("peers.jsonl", case=f"feed/gop{gop}/DataLoader")[0] for gop in (1, 16, 250)]
+    yield f"| {' / '.join(f'{ratio:.1f}x' for ratio in feed)} |"
+    both = "peers.jsonl", "peers_epyc.jsonl"
+    tuned, published = (ratios(*both, case=f"step/.*/MIT, {how}") for how in ("tuned", "as published"))
+    ranges = (f"{min(found):.1f}x to {max(found):.1f}x" for found in (tuned, published))
+    yield f"| {' / '.join(ranges)} |"
+    milliseconds = [record["ms_per_clip"]["1 thread"] for record in tables.records("cut.jsonl", "cut/")]
+    yield f"| {min(milliseconds):.2f} to {max(milliseconds):.2f} ms |"
+    (folded,) = tables.records("bytes.jsonl", "folded")
+    yield f"| {100 * (folded['over_none'] - 1):.1f} % |"
+    demo = json.loads((tables.RESULTS / "demo_cpu.json").read_text())
+    yield f"| {demo['seconds']} s |"
+    pan4 = map(json.loads, (tables.RESULTS / "pan4_cpu.jsonl").read_text().splitlines())
+    for scores in (demo["scores"].values(), pan4):
+        tsm, tsn = (f"{one['correct']} of {one['evaluated']}" for one in scores)
+        yield f"| TSM {tsm}, TSN {tsn} |"
+
+
+def test_the_figures_of_the_readme_are_those_of_the_results():
+    text = (tables.ROOT / "README.md").read_text()
+    assert [figure for figure in figures() if figure not in text] == []
