@@ -2,7 +2,8 @@
 
     python -m tests.programs.reliability --out benchmarks/results/reliability.json [PART ...]
 
-All parts take hours. A part replaces only its own figures in the file, so parts may run one after the other.
+All parts take hours. A part replaces only its own figures in the file, so parts may run one after the other; with
+--more it adds to those that the same commit has left there.
 """
 
 from __future__ import annotations
@@ -33,6 +34,21 @@ PARTS: dict[str, tuple[Callable[[int, random.Random], dict], int]] = {
 }
 
 
+def figures_of(file: Path, part: str) -> dict:
+    """Return the figures that this commit has left in a file for a part; empty if there are none."""
+    known = json.loads(file.read_text()).get(part, {}) if file.exists() else {}
+    same = known.get("environment", {}).get("commit") == environment()["commit"]
+    return {name: value for name, value in known.items() if name not in ("time", "environment")} if same else {}
+
+
+def together(some: dict, more: dict) -> dict:
+    """Add counts and lists of figures; of seconds take the most."""
+    return {
+        name: max(value, some.get(name, 0.0)) if isinstance(value, float) else some.get(name, type(value)()) + value
+        for name, value in more.items()
+    }
+
+
 def record(file: Path, part: str, figures: dict) -> None:
     """Replace the figures of a part in a file."""
     with filelock.FileLock(f"{file}.lock"):
@@ -46,13 +62,15 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"all by default: {', '.join(PARTS)}")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--times", type=int, help="in place of each part's own number of times")
+    parser.add_argument("--more", action="store_true", help="add to the figures of this commit")
     args = parser.parse_args()
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     logging.disable(logging.WARNING)
     for part in args.parts or PARTS:
         measure, times = PARTS[part]
-        figures = measure(args.times or times, random.Random(0))
+        before = figures_of(args.out, part) if args.more else {}
+        figures = together(before, measure(args.times or times, random.Random(json.dumps(before))))
         record(args.out, part, figures)
         print(part, figures, flush=True)
 
