@@ -40,7 +40,7 @@ def lack_of_room(folder: Path, need: int, what: str) -> str | None:
     free = shutil.disk_usage(folder).free
     if free >= need:
         return None
-    return f"{folder}: {free / 2**20:,.0f} MiB free, but {what} needs {need / 2**20:,.0f} MiB; make room"
+    return f"{folder}: {free / 2**20:,.1f} MiB free, but {what} needs {need / 2**20:,.1f} MiB; make room"
 
 
 def read_json(path: Path, most: int = SMALL_JSON) -> object:

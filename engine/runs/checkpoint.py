@@ -24,6 +24,7 @@ from torch import Tensor
 
 from engine.files import lack_of_room, read_json, temporary_file
 from engine.outputs import Outputs, is_recorded, is_result
+from engine.runs.disk_faults import describe
 from models import CheckpointError, read_file
 
 NAME = re.compile(r"step-(\d{8})\.pt")
@@ -67,8 +68,8 @@ def save(path: Path, payload: dict, outputs: Outputs | None = None, **note: obje
     outputs = outputs or Outputs()
     outputs.check(path, sidecar(path))
     _refuse_nonfinite(payload, path)
-    _refuse_full_disk(path.parent, payload)
     try:
+        _refuse_full_disk(path.parent, payload)
         with temporary_file(path.parent, "wb") as (made, file):
             hashing = _Hashing(file)
             torch.save(payload, hashing)
@@ -78,7 +79,7 @@ def save(path: Path, payload: dict, outputs: Outputs | None = None, **note: obje
             outputs.place(made, path, hashing.facts()["sha256"])
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise CheckpointError(f"{path}: cannot be written ({error}); earlier checkpoints are untouched") from error
+        raise CheckpointError(f"{describe(path, error)}; {_need(payload) / 2**20:,.1f} MiB are needed") from error
 
 
 def load(path: Path) -> dict:
@@ -210,6 +211,10 @@ def _refuse_nonfinite(payload: dict, path: Path) -> None:
 
 
 def _refuse_full_disk(folder: Path, payload: dict) -> None:
-    need = int(SPARE * sum(tensor.nbytes for _, tensor in named_tensors(payload)))
-    if problem := lack_of_room(folder, need, "a checkpoint"):
+    if problem := lack_of_room(folder, _need(payload), "a checkpoint"):
         raise CheckpointError(problem)
+
+
+def _need(payload: dict) -> int:
+    """Return the bytes that a file with this content may need."""
+    return int(SPARE * sum(tensor.nbytes for _, tensor in named_tensors(payload)))

@@ -22,20 +22,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import configs
 from configs import Config, ConfigError
 from dali_pipes.errors import Unreadable
 from engine.files import read_lines
 from engine.locks import InUse, take_lock
-from engine.outputs import Outputs, is_result, record_growing
+from engine.outputs import Outputs, is_result
 from engine.runs import checkpoint
+from engine.runs.disk_faults import DiskFaults
 from engine.runs.environment import environment, now
 from engine.runs.status import RunStatus
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from engine.runs.tensorboard import TensorBoardLog
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +98,9 @@ class RunFolder:
             )
         self._refuse_in_the_way()
         self.checkpoints.mkdir(exist_ok=True)
-        self.status = RunStatus(folder / "status.json", self.checkpoints, self.outputs)
-        self._board = TensorBoardLog(folder / "tb")
+        self._faults = DiskFaults()
+        self.status = RunStatus(folder / "status.json", self.checkpoints, self.outputs, self._faults)
+        self._board = TensorBoardLog(folder / "tb", self._faults)
         self._quarantined = {(entry["split"], entry["row"]) for entry in read_lines(folder / "quarantine.jsonl")}
 
     def _take_lock(self) -> IO[str]:
@@ -184,17 +184,16 @@ class RunFolder:
                 self._append("quarantine.jsonl", json.dumps(entry))
 
     def close(self) -> None:
-        """Write out what TensorBoard has been given, stop the heartbeat of status.json, and unlock the folder."""
+        """Stop the heartbeat of status.json, and unlock the folder."""
         self.status.stop_heartbeat()
-        self._board.close()
         self._lock.close()
 
     def _append(self, name: str, line: str) -> None:
-        with _as_warning():
+        with self._faults.tolerated(self.folder / name):
             self.outputs.append(self.folder / name, line)
 
     def _replace(self, name: str, content: dict) -> None:
-        with _as_warning():
+        with self._faults.tolerated(self.folder / name):
             self.outputs.write({self.folder / name: json.dumps(content) + "\n"})
 
 
@@ -209,60 +208,3 @@ def _writable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(f"train.runs: {folder} cannot be written ({error.strerror}); name another folder") from error
-
-
-@contextmanager
-def _as_warning() -> Iterator[None]:
-    """A full disk costs lines of a log, not the training."""
-    try:
-        yield
-    except (OSError, ConfigError) as error:
-        logger.warning(error)
-
-
-class TensorBoardLog:
-    """Scalars in a folder; metrics.jsonl has them, too.
-
-    A disk that fails, or a machine without TensorBoard, costs the rest of them, not the run.
-    """
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._writer: SummaryWriter | None = None
-
-    def rewind(self, step: int) -> None:
-        """Begin, or begin again: whatever an earlier process wrote of later steps counts no more."""
-        self._try(self._open, step)
-
-    def add(self, kind: str, step: int, numbers: dict[str, object]) -> None:
-        """Note the numbers among these under `kind/name`; before the first `rewind` nothing is noted."""
-        if self._writer:
-            self._try(self._write, kind, step, numbers)
-
-    def close(self) -> None:
-        """Write out what is noted; nothing is noted after that."""
-        if self._writer:
-            self._try(self._writer.close)
-            self._writer = None
-
-    def _open(self, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        before = set(self._folder.glob("*"))
-        self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
-        self._writer.flush()
-        for path in set(self._folder.glob("*")) - before:
-            record_growing(path)
-
-    def _write(self, kind: str, step: int, numbers: dict[str, object]) -> None:
-        for name, number in numbers.items():
-            if isinstance(number, int | float):
-                self._writer.add_scalar(f"{kind}/{name}", number, step)
-        self._writer.flush()  # a run may be killed
-
-    def _try(self, act, *arguments) -> None:
-        try:
-            act(*arguments)
-        except (OSError, ImportError) as error:
-            self._writer = None
-            logger.warning(f"nothing more for TensorBoard: {error}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from configs import ConfigError
 from engine.runs import checkpoint
 from models import CheckpointError
 
@@ -50,8 +51,8 @@ class Saver:
         try:
             checkpoint.save(path, state, step=step)
             checkpoint.tidy(self._folder, self._keep)
-        except CheckpointError as error:
-            logger.warning(error)
+        except (CheckpointError, ConfigError, OSError) as error:
+            logger.warning(f"{error}; training goes on and tries again")
             return
         self._saved = step
         seconds = time.perf_counter() - began

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from configs import ConfigError
 from engine.outputs import Outputs
 from engine.runs import checkpoint
+from engine.runs.disk_faults import DiskFaults
 from engine.runs.environment import now
 
 HEARTBEAT = 60.0  # seconds
-logger = logging.getLogger(__name__)
 
 
 class RunStatus:
@@ -26,23 +24,20 @@ class RunStatus:
     process does, `checkpoint` names the newest checkpoint, `time` is that of the newest write.
     """
 
-    def __init__(self, file: Path, checkpoints: Path, outputs: Outputs):
-        self._file, self._checkpoints, self._outputs = file, checkpoints, outputs
+    def __init__(self, file: Path, checkpoints: Path, outputs: Outputs, faults: DiskFaults):
+        self._file, self._checkpoints, self._outputs, self._faults = file, checkpoints, outputs, faults
         self._content: dict = {"state": "running", "step": 0}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
 
     def update(self, **changes: object) -> None:
         """Change fields and replace the file. A field that is None is left out."""
-        with self._lock:
+        with self._lock, self._faults.tolerated(self._file):
             self._content |= changes
             newest = next(iter(checkpoint.steps(self._checkpoints)), None)
             process = {"checkpoint": newest and str(newest), "pid": os.getpid(), "host": platform.node(), "time": now()}
             content = {name: value for name, value in {**self._content, **process}.items() if value is not None}
-            try:
-                self._outputs.write({self._file: json.dumps(content) + "\n"})
-            except (OSError, ConfigError) as error:
-                logger.warning(f"{self._file}: cannot be written ({error})")
+            self._outputs.write({self._file: json.dumps(content) + "\n"})
 
     def start_heartbeat(self, describe: Callable[[], dict]) -> None:
         """Write the fields that `describe` returns once a minute, in a thread of this object."""

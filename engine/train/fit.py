@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from configs import ConfigError
 from dali_pipes import Batch, DataError
 from dali_pipes.cut import reading
 from engine import console, distributed, runtime, watch
@@ -227,10 +228,10 @@ class Trainer:
         try:
             with watch.doing("writing a checkpoint"):
                 distributed.on_rank_zero(write if self.run else lambda: None)
-        except (CheckpointError, distributed.PeerFailed) as error:
+        except (CheckpointError, ConfigError, OSError, distributed.PeerFailed) as error:
             if final:
                 raise
-            logger.warning(error)
+            logger.warning(f"{error}; training goes on and tries again")
             return False
         return True
 

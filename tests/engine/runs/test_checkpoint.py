@@ -179,7 +179,7 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path, value):
 
 def test_a_disk_with_too_little_room_is_an_error_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=5 * 2**20))
-    with pytest.raises(CheckpointError, match="5 MiB free, but a checkpoint needs"):
+    with pytest.raises(CheckpointError, match=r"5\.0 MiB free, but a checkpoint needs"):
         checkpoint.save(checkpoint.step_file(tmp_path, 1), payload(1, size=2_000_000))
     assert list(tmp_path.iterdir()) == []
 

@@ -1,8 +1,10 @@
 """Whole runs in small: stopped and resumed anywhere, interrupted, diverging, on bad data, on a full disk."""
 
+import errno
 import json
 import math
 import os
+import shutil
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,6 +197,29 @@ def test_tensorboard_shows_what_metrics_hold_also_of_a_run_that_went_back_to_its
     for kind, name in (("train", "loss"), ("train", "lr"), ("val", "top1")):
         shown = [(event.step, event.value) for event in board.Scalars(f"{kind}/{name}")]
         assert shown == [(line["step"], pytest.approx(line[name])) for line in lines if line["_type"] == kind]
+
+
+def test_a_run_whose_folder_is_deleted_trains_to_its_end_and_fails_with_what_it_cannot_write(trainer, caplog):
+    last = r"step-00000006.pt: cannot be written \(No such file or directory; .* MiB free\); .* MiB are needed"
+    with pytest.raises(CheckpointError, match=last):
+        trainer(before=2, act=lambda batch: shutil.rmtree(trainer.folder / "tiny"))
+    assert len([line for line in caplog.messages if "metrics.jsonl: cannot be written" in line]) == 1
+
+
+def test_a_run_goes_on_while_its_disk_is_read_only_and_writes_again_afterwards(
+    trainer, uninterrupted, monkeypatch, caplog
+):
+    touch, refusals = Path.touch, iter(range(4))
+
+    def refuse(self, *how, **more):
+        if next(refusals, None) is not None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+        touch(self, *how, **more)
+
+    _, weights = trainer(before=2, act=lambda batch: monkeypatch.setattr(Path, "touch", refuse))
+    assert_identical(weights, uninterrupted.weights)
+    assert next(refusals, None) is None and "Read-only file system" in caplog.text
+    assert checkpoint.latest(trainer.folder / "tiny" / "checkpoints").name == "step-00000006.pt"
 
 
 def test_resuming_a_finished_run_changes_nothing(trainer):

@@ -17,8 +17,9 @@ from pathlib import Path
 import engine  # noqa: F401  before torch, because it says how threads are to wait
 
 # isort: split
+import tensorboard.compat.proto.summary_pb2  # now, and not in each rank
+import tensorboard.summary.writer.record_writer  # noqa: F401
 import torch
-import torch.utils.tensorboard
 
 from configs import Config
 from dali_pipes.batch import Shard

@@ -58,7 +58,7 @@ def test_a_disk_without_room_is_noticed_before_libraries_fail_on_it(tmp_path, mo
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**10))
     monkeypatch.setitem(export.WRITERS, "onnx", None)
     assert run(weights, "--format", "onnx") == 2
-    assert f"export.py: {tmp_path}: 0 MiB free, but the file needs " in capfd.readouterr().err
+    assert f"export.py: {tmp_path}: 0.0 MiB free, but the file needs " in capfd.readouterr().err
 
 
 @pytest.fixture(scope="module")
