@@ -15,8 +15,8 @@ from itertools import product
 from pathlib import Path
 
 from tests.support import loading, tiny
-from tests.support.faults import PHASES, fail_at, fail_reads_for
 from tests.support.ranks import forked
+from tests.support.ranks.faults import PHASES, fail_at, fail_reads_for
 
 # isort: split
 from configs import Config

@@ -21,7 +21,7 @@ import torch
 
 from configs import Config
 from engine.runs import checkpoint
-from tests.support.faults import fail_at
+from tests.support.ranks.faults import fail_at
 
 
 def settings(folder: str, ranks: int) -> Config:

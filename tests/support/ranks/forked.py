@@ -28,7 +28,7 @@ from engine.runs import report
 from engine.runs.environment import environment
 from engine.train.run import run
 from tests.support import tiny
-from tests.support.faults import MARK
+from tests.support.ranks.faults import MARK
 
 FORK = multiprocessing.get_context("fork")
 ROWS = 74  # imaginary training videos: six steps an epoch for batches of twelve
