@@ -1,11 +1,12 @@
 """Choose the settings that a recipe leaves to the data: its name, classes, held-out part, batch, rate and length.
 
 `configs/finetune.yaml` leaves all of them. A setting that the recipe or the command line gives is kept. The rules
-(docs/custom_dataset.md) depend on the list and the number of ranks alone, so a resumed run chooses the same.
+(docs/custom_dataset.md) depend on the list and the number of ranks alone. A resumed run keeps what it chose at first.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+import configs
 from configs import Config, ConfigError
 from dali_pipes.lists.listing import Listing, read_list
 from dali_pipes.lists.split import divide, divided_recordings, groups_of
 from dali_pipes.lists.writing import CLASSES, classes_text, list_text, rows_of
 from engine.outputs import Outputs, is_result
+from engine.runs import checkpoint
 from models.weights.load import holds_actions
 
 BATCHES = (32, 16, 8)  # the first that leaves enough steps in an epoch
@@ -56,11 +59,14 @@ class Chosen:
         outputs.write(missing)
 
 
-def choose(config: Config, *, ranks: int, weights: str | None = None, folder: Path | None = None) -> Chosen:
+def choose(
+    config: Config, *, ranks: int, weights: str | None = None, folder: Path | None = None, before: Config | None = None
+) -> Chosen:
     """Choose every setting that `config` leaves to the data.
 
-    The lists of a split go to `folder`, by default `data` in the run's folder. Raises DataError if data.train cannot be
-    read or divided, and ConfigError if there is no list to choose from.
+    The lists of a split go to `folder`, by default `data` in the run's folder. `before` has the settings of a run that
+    is resumed, which stay though videos are lost or the number of ranks differs. Raises DataError if data.train cannot
+    be read or divided, and ConfigError if there is no list to choose from.
     """
     source, open_keys = config.data.train, config.left_to_data()
     if not open_keys:
@@ -83,7 +89,31 @@ def choose(config: Config, *, ranks: int, weights: str | None = None, folder: Pa
     config = _with_classes(config, listing)
     config = _with_regularisation(config, weights)
     config = _with_schedule(config, len(rows), ranks, weights)
+    config = _as_before(config, before, open_keys) if before else config
     return Chosen(config, texts, [*notes, _summary(config, len(rows))], source)
+
+
+def settings_before(config: Config) -> Config | None:
+    """Return the settings of the run that `config` would resume; None if it has not saved anything yet."""
+    folder = _named(config).train.folder
+    begun = checkpoint.steps(folder / "checkpoints") and is_result(folder / "config.yaml")
+    return configs.load(folder / "config.yaml") if begun else None
+
+
+TOGETHER = {
+    "data.val": ("data.train", "data.root", "data.class_names", "data.format", "data.prefix", "data.suffix"),
+    "optim.lr": ("optim.lr_for_batch", "optim.fc_lr_mult"),
+}
+"""Settings that are chosen together with another one."""
+
+
+def _as_before(config: Config, before: Config, open_keys: Sequence[str]) -> Config:
+    """Return the configuration with what a run chose at its first start."""
+    for key in itertools.chain(*((key, *TOGETHER.get(key, ())) for key in open_keys)):
+        section, _, name = key.partition(".")
+        value = getattr(getattr(before, section), name)
+        config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
+    return config
 
 
 def _named(config: Config) -> Config:

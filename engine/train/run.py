@@ -42,8 +42,10 @@ def run(
         if distributed.restarts():
             resume, fresh = True, False
         with distributed.explained():
+            before = distributed.on_rank_zero(lambda: from_data.settings_before(settings) if resume else None)
+            before = distributed.from_rank_zero(before)
             chosen = distributed.on_every_rank(
-                lambda: from_data.choose(settings, ranks=distributed.world_size(), weights=weights)
+                lambda: from_data.choose(settings, ranks=distributed.world_size(), weights=weights, before=before)
             )
             config = runtime.resolve(chosen.config)
             folder = distributed.on_rank_zero(

@@ -8,6 +8,7 @@ import configs
 from configs import ConfigError
 from dali_pipes.lists.listing import read_list
 from engine import runtime
+from engine.runs import checkpoint, run_folder
 from engine.train import from_data
 
 
@@ -89,6 +90,23 @@ def test_a_resumed_run_keeps_its_split_though_the_list_has_grown(own):
     assert len(read_list(grown.config.data.train, grown.config.data).paths) == 80
     grown.write_lists(keep=False)
     assert len(read_list(grown.config.data.train, grown.config.data).paths) == 96
+
+
+def test_a_resumed_run_keeps_what_it_chose_though_videos_are_lost_or_ranks_differ(own):
+    first = from_data.choose(own(count=100), ranks=1).config
+    given = own("train.epochs=7", count=31)
+    again = from_data.choose(given, ranks=3, before=first)
+    assert again.config == replace(first, train=replace(first.train, epochs=7))
+    assert from_data.choose(own(count=31), ranks=3).config != first
+
+
+def test_a_run_that_has_saved_nothing_chooses_anew(own, tmp_path):
+    config = from_data.choose(own(), ranks=1).config
+    assert from_data.settings_before(own()) is None
+    run_folder.open_run(config).close()
+    assert from_data.settings_before(own()) is None
+    checkpoint.save(checkpoint.step_file(config.train.folder / "checkpoints", 1), {}, step=1)
+    assert from_data.settings_before(own()) == config
 
 
 def test_a_file_of_the_user_is_not_replaced(own, tmp_path):
