@@ -130,8 +130,8 @@ class RunFolder:
         for path in self._own_files():
             if os.path.lexists(path) and not is_result(path):
                 raise ConfigError(
-                    f"train.name: {path} is in the way: no run wrote it, or it has changed since; "
-                    "move it, or choose another train.name"
+                    f"train.name: {path} is in the way: no run wrote it, it has changed since, or it is of a version "
+                    f"that kept no record; move {self.folder} away, or choose another train.name"
                 )
 
     def describe(self, config_yaml: str, **more: object) -> None:

@@ -35,36 +35,37 @@ def write_demo_set(
     A scene's number is its only source of randomness, so the same call writes the same set. Videos that exist are kept.
     Raises ConfigError if another list is in the way.
     """
-    first = 0
-    outputs = outputs or Outputs()
-    texts = {root / "classes.txt": as_lines(CLASSES)}
+    numbers, texts = [], {root / "classes.txt": as_lines(CLASSES)}
+    for split, count in scenes.items():
+        scenes_of_split = range(len(numbers), len(numbers) + count)
+        numbers += scenes_of_split
+        lines = [f"{name} {label}" for number in scenes_of_split for label, name in enumerate(_names(number))]
+        texts[root / f"{split}.list"] = as_lines(lines)
     root.mkdir(parents=True, exist_ok=True)
-    outputs.check(*(root / f"{split}.list" for split in scenes))
+    (outputs or Outputs()).write(texts)
     with ProcessPoolExecutor(workers) as pool:
-        for split, count in scenes.items():
-            numbers = range(first, first + count)
-            first += count
-            names = pool.map(partial(_write_scene, root, seed), numbers)
-            lines = [f"{name} {label}" for scene in names for label, name in enumerate(scene)]
-            texts[root / f"{split}.list"] = as_lines(lines)
-    outputs.write(texts)
-    return first * len(CLASSES)
+        list(pool.map(partial(_write_scene, root, seed), numbers))
+    return len(numbers) * len(CLASSES)
 
 
-def _write_scene(root: Path, seed: int, number: int) -> list[str]:
-    """Write one scene in all classes; returns the file names, relative to root, in the order of CLASSES."""
+def _names(number: int) -> list[str]:
+    """Return the file names of a scene in all classes, relative to the root."""
+    return [f"{label}/scene{number:04d}.mp4" for label in CLASSES]
+
+
+def _write_scene(root: Path, seed: int, number: int) -> None:
+    """Write the files of one scene that do not exist yet."""
     random = np.random.default_rng((seed, number))
-    names = [f"{label}/scene{number:04d}.mp4" for label in CLASSES]
+    names = _names(number)
     missing = [name for name in names if not os.path.lexists(root / name)]
     if not missing:
-        return names
+        return
     speed = random.uniform(0.8, 1.8)
     scene = draw_scene(random, FINE * (SIDE + int(2 * FRAMES)))
     down, right = pan(scene, speed, axis=0), pan(scene, speed, axis=1)
     for name, frames_THWC in zip(names, (down, right[::-1], right, down[::-1]), strict=True):
         if name in missing:
             _write_video(root / name, frames_THWC)
-    return names
 
 
 def draw_scene(random: np.random.Generator, side: int) -> np.ndarray:

@@ -22,7 +22,7 @@ READERS: dict[str, Callable[[bytes, str], Reader]] = {
     "mpeg1video": Mpeg2,
     "mpeg2video": Mpeg2,
     "mjpeg": lambda extradata, tag: Mjpeg(),
-    "prores": lambda extradata, tag: FixedHeader(slice(16, 21)),
+    "prores": lambda extradata, tag: FixedHeader(slice(8, 21)),
     "dnxhd": lambda extradata, tag: FixedHeader(slice(24, 28)),
 }
 """By FFmpeg's name of the codec, from the stream's extradata and its tag (`avc1`, `XVID`, ...)."""

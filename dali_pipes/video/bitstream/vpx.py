@@ -23,6 +23,8 @@ class Vp8:
             if packet[3:6] != b"\x9d\x01\x2a" or len(packet) < 10:
                 raise ValueError("a keyframe's start code is missing")
             size = tuple(int.from_bytes(packet[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+        if (10 if keyframe else 3) + (int.from_bytes(packet[:3], "little") >> 5) > len(packet):
+            raise ValueError("its first partition is longer than the packet")
         return Picture(packet[0] >> 4 & 1, keyframe, order=self._order.next(), size=size)
 
 
