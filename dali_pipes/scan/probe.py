@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
 from dali_pipes.scan import verify
-from dali_pipes.video import bitstream, container, mp4, sample_description
+from dali_pipes.video import bitstream, container, mp4, mpegts, sample_description
 from dali_pipes.video.bitstream import Picture
 from dali_pipes.video.orientation import stream_orientation
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Access, Video
@@ -29,7 +30,7 @@ from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAM
 if TYPE_CHECKING:
     from configs.sections.data import Check
 
-READER = 7  # to be raised if the result of a scan changes for any file
+READER = 8  # to be raised if the result of a scan changes for any file
 
 _PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # of HEIF (ISO/IEC 23008-12)
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box
@@ -84,22 +85,34 @@ def _regular_file(path: str) -> os.stat_result:
 def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
     """Return the video by its packets, and the reasons to doubt that cuts give what a full decode gives."""
     with open(path, "rb") as file:
-        moov = _moov(path, file.fileno())
-        with container.open_video(path) as (source, stream):
-            if sample_description.is_encrypted(moov, stream):
-                raise DataError(path, "is encrypted")
-            codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
-            packets = container.demuxed(source, stream)
-            if not (first := next((packet for packet in packets if packet.size), None)):
-                raise DataError(path, "its video track holds no pictures")
-            found = collect(codec, stream, chain([first], packets), file.fileno())
-            description = sample_description.sample_description(path, stream, codec, moov)
-            access = _access(codec, extradata, found, description)
-            video = _video(path, status, stream, access, description, table(found))
-            form = source.format.name.partition(",")[0]
-            guessed_times = bool(stream.codec_context.has_b_frames) and form not in _TIMED
-            turned = stream_orientation(stream, first, form, moov, file.fileno())
-            return replace(video, orientation=turned), doubts(video, guessed_times, found)
+        moov, scrambled = _moov(path, file.fileno()), mpegts.scrambled_pids(file.fileno())
+        try:
+            with container.open_video(path) as (source, stream):
+                if sample_description.is_encrypted(moov, stream) or stream.id in scrambled:
+                    raise DataError(path, "is encrypted")
+                scrambled = set()  # other streams do not matter
+                return _scan_stream(path, status, file.fileno(), moov, source, stream)
+        except DataError as error:
+            if scrambled:  # FFmpeg sees no more of such a stream than of a damaged one
+                raise DataError(path, "is encrypted") from error
+            raise
+
+
+def _scan_stream(
+    path: str, status: os.stat_result, descriptor: int, moov: bytes, source: InputContainer, stream: VideoStream
+) -> tuple[Video, list[str]]:
+    codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
+    packets = container.demuxed(source, stream)
+    if not (first := next((packet for packet in packets if packet.size), None)):
+        raise DataError(path, "its video track holds no pictures")
+    found = collect(codec, stream, chain([first], packets), descriptor)
+    description = sample_description.sample_description(path, stream, codec, moov)
+    access = _access(codec, extradata, found, description)
+    video = _video(path, status, stream, access, description, table(found))
+    form = source.format.name.partition(",")[0]
+    guessed_times = bool(stream.codec_context.has_b_frames) and form not in _TIMED
+    turned = stream_orientation(stream, first, form, moov, descriptor)
+    return replace(video, orientation=turned), doubts(video, guessed_times, found)
 
 
 def _video(

@@ -324,6 +324,10 @@ def test_a_vp8_packet_says_whether_it_is_shown_and_a_keyframe_its_size():
     assert reader.read(b"\x01\0\0")[:2] == (0, False)
     with pytest.raises(ValueError, match="start code"):
         reader.read(bytes(10))
+    of_seven_bytes = (1 | 7 << 5).to_bytes(3, "little")  # of the first partition, in 19 bits
+    assert reader.read(of_seven_bytes + bytes(7))[:2] == (0, False)
+    with pytest.raises(ValueError, match="longer than the packet"):
+        reader.read(of_seven_bytes + bytes(6))
 
 
 @pytest.mark.parametrize(("kind", "resets", "referenced"), [(0, True, True), (1, False, True), (2, False, False)])
