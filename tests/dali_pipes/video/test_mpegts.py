@@ -5,7 +5,7 @@ import pytest
 from dali_pipes.errors import DataError
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.mpegts import scrambled_pids
-from tests.support.corpus import Case
+from tests.support.files.corpus import Case
 
 VIDEO = 0x100  # the packet identifier that FFmpeg gives
 
