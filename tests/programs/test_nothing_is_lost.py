@@ -11,6 +11,7 @@ import sys
 import tempfile
 from argparse import Namespace
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -75,6 +76,16 @@ def user_files(tmp_path_factory):
     weights = build_model(config.model).state_dict()
     torch.save({"model": weights, "config": configs.flat(config), "class_names": ("a", "b", "c")}, folder / "net.pt")
     return folder
+
+
+@cache  # building settings takes longer than most commands here
+def run_config(name, lr):
+    return load("demo.yaml", ["train.runs=runs", f"train.name={name}", f"optim.lr={lr}", "data.train=train.list"])
+
+
+@cache
+def import_config(lr):
+    return tiny.config(optim={"lr": lr})
 
 
 def call_here(function, calls, count):
@@ -196,7 +207,7 @@ class Lost(RuleBasedStateMachine):
     )
     def train(self, name, how, recipe, weights, lr):
         self.steps += 1
-        config = load("demo.yaml", ["train.runs=runs", f"train.name={name}", f"optim.lr={lr}", "data.train=train.list"])
+        config = run_config(name, lr)
         payload = {"model": {"weight": torch.full((3,), float(self.steps))}}
 
         def work():
@@ -236,7 +247,7 @@ class Lost(RuleBasedStateMachine):
     @rule(out=st.sampled_from(["net.pt", "new.pt", "net.safetensors"]), lr=st.sampled_from([0.01, 0.02]))
     def import_weights(self, out, lr):
         args = Namespace(weights="net.pt", out=Path(out), class_names="", config=None, force=False)
-        config = tiny.config(optim={"lr": lr})
+        config = import_config(lr)
         self.do("import", lambda: import_weights.import_weights(args, config))
 
     @invariant()
