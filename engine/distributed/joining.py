@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 
 from configs import ConfigError
+from engine import watch
+from engine.watch import Watch
 
 ALL_STARTED = 2.0  # how many times runtime.timeout the ranks may take to be started
 NO_LIMIT = timedelta(hours=24)  # of torch's own; `watch` ends waits, and knows which rank is to blame
@@ -60,19 +62,29 @@ def is_launched() -> bool:
 
 def join(device: str, limit: float) -> Joined:
     """Join the other ranks. Raises PeerLost if some have not started within ALL_STARTED x `limit` seconds."""
-    limit *= ALL_STARTED
+    patience, limit = limit, ALL_STARTED * limit
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if device == "cuda":
         _take_gpu(int(os.environ["LOCAL_RANK"]))
     store = _connect(limit)
     starts = _welcome_all(store, ranks, limit) if rank == 0 else _be_welcomed(store, rank, limit)
     prefix = f"start-{starts}"
-    backend = "nccl" if device == "cuda" else "gloo"
-    dist.init_process_group(
-        backend, store=dist.PrefixStore(prefix, store), rank=rank, world_size=ranks, timeout=NO_LIMIT
-    )
-    host_group = dist.new_group(backend="gloo", timeout=NO_LIMIT)
-    return Joined(rank, ranks, host_group, dist.PrefixStore(prefix, _connect(limit)), starts - 1)
+    to_watch = dist.PrefixStore(prefix, _connect(limit))
+    with Watch(patience, rank, ranks, to_watch) as watcher:
+        try:
+            host_group = _make_groups(device, dist.PrefixStore(prefix, store), rank, ranks)
+        except Exception as error:
+            watcher.report("failed", f"rank {rank}: {type(error).__name__}: {error}")
+            raise
+    return Joined(rank, ranks, host_group, to_watch, starts - 1)
+
+
+def _make_groups(device: str, store: dist.Store, rank: int, ranks: int) -> dist.ProcessGroup:
+    """Make the group for gradients, and return another one for numbers of the hosts' processes."""
+    with watch.doing("joining the other ranks", joint=True):
+        backend = "nccl" if device == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=NO_LIMIT)
+        return dist.new_group(backend="gloo", timeout=NO_LIMIT)
 
 
 def _connect(limit: float) -> dist.Store:
