@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 LOWEST_SCALE = 2**-10  # of the loss; if fp16 overflows even there, the run learns nothing any more
 MOST_NAMED = 5  # videos
 ELSEWHERE = "a tensor of another rank"
+IN_CLIPS = "clips are not finite"
 
 
 class Found(NamedTuple):
@@ -97,9 +98,6 @@ def _advice(where: str, config: Config) -> str:
     slower = ["a lower optim.lr", "a longer optim.warmup_epochs"]
     skip = ["train.on_nonfinite=skip if it is rare"] if config.train.on_nonfinite == "stop" else []
     return f"what may help: {', '.join([*slower, *calmer, *wider, *skip])}"
-
-
-IN_CLIPS = "clips are not finite"
 
 
 def _locate(training: Training, step: int) -> str:

@@ -36,7 +36,8 @@ def run(
     """Train what `settings` describe, on the ranks that torchrun started; returns (finished, training).
 
     `recipe` and `weights` name files, which are never replaced. `finished` is False if a signal stopped the run. Ranks
-    that torchrun has restarted resume in any case. `open_loader` is called with (config, split, device, class names).
+    that torchrun has restarted resume in any case. `open_loader` is called with (config, split, device, class names),
+    and with the rows `before` of the run that is resumed.
     """
     with distributed.processes(pick_device(settings.runtime.device), settings.runtime.timeout) as watcher:
         if distributed.restarts():
