@@ -38,6 +38,48 @@ class Store(Protocol):
     def check(self, keys: list[str]) -> bool: ...
 
 
+class BoundedStore:
+    """A store whose host may be cut off: a call that takes longer than ANSWER fails, and then all later ones at once.
+
+    Torch's own calls would wait for the network as long as it likes.
+    """
+
+    def __init__(self, store: Store):
+        self._store = store
+        self.lost = False
+
+    def set(self, key: str, value: str) -> None:
+        self._call(self._store.set, key, value)
+
+    def get(self, key: str) -> bytes:
+        return self._call(self._store.get, key)
+
+    def check(self, keys: list[str]) -> bool:
+        return self._call(self._store.check, keys)
+
+    def _call(self, call: Callable, *arguments: object) -> object:
+        if self.lost:
+            raise TimeoutError
+        answers: list[tuple[object, Exception | None]] = []
+
+        def ask() -> None:
+            try:
+                answers.append((call(*arguments), None))
+            except Exception as error:
+                answers.append((None, error))
+
+        thread = threading.Thread(target=ask, name="store", daemon=True)
+        thread.start()
+        thread.join(ANSWER)
+        if not answers:
+            self.lost = True
+            raise TimeoutError
+        answer, error = answers[0]
+        if error:
+            raise error
+        return answer
+
+
 @dataclass
 class _Activity:
     name: str
@@ -115,7 +157,7 @@ class Watch:
         self.limit, self.rank, self.ranks = limit, rank, ranks
         self.on_end: Callable[[str], None] = lambda reason: None
         self.on_report: dict[str, Callable[[str], None]] = {}
-        self._store = store
+        self._store = BoundedStore(store) if store is not None else None
         self._beats = 0
         self._stopped = threading.Event()
 
@@ -202,7 +244,8 @@ class Watch:
         busy = [rank for rank, its in others.items() if rank not in silent and its["age"] < self.limit * its["factor"]]
         if mine["joint"] and busy:
             return None
-        parts = [f"rank {rank} does not answer; before, {describe(rank, others.get(rank))}" for rank in sorted(silent)]
+        parts = ["rank 0, or torchrun on its host, does not answer"] if self._store and self._store.lost else []
+        parts += [f"rank {rank} does not answer; before, {describe(rank, others.get(rank))}" for rank in sorted(silent)]
         living = {rank: its for rank, its in others.items() if rank not in silent and rank not in busy}
         everyone = sorted({**living, self.rank: mine}.items(), key=lambda entry: (entry[1]["joint"], entry[0]))
         parts += [f"{describe(rank, its)}, for {its['age']:.0f} s" for rank, its in everyone]
@@ -220,7 +263,8 @@ class Watch:
         """End the process. The main thread may hang in what it does, and so may a disk, so nothing waits for either."""
         if self._stopped.is_set():
             return
-        logger.log(logging.ERROR if self.rank == 0 else logging.INFO, reason)
+        alone = self.rank == 0 or (self._store and self._store.lost)  # so nobody else says it
+        logger.log(logging.ERROR if alone else logging.INFO, reason)
         last_words = threading.Thread(target=self.on_end, args=(reason,), daemon=True)
         last_words.start()
         last_words.join(GRACE)

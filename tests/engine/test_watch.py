@@ -116,3 +116,27 @@ def test_the_first_report_counts_and_is_heard_once(monkeypatch):
         watcher.report("interrupted", "SIGHUP")
         assert told.wait(60)
     assert heard == ["SIGTERM"]
+
+
+def test_a_store_that_does_not_answer_is_asked_only_once(monkeypatch):
+    monkeypatch.setattr(watch, "ANSWER", 0.1)
+    asked, never = [], threading.Event()
+
+    class Silent(Store):
+        def check(self, keys):
+            asked.append(keys)
+            never.wait()
+
+    store = watch.BoundedStore(Silent())
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            store.check(["a"])
+    never.set()
+    assert asked == [["a"]] and store.lost
+
+
+def test_errors_and_answers_of_a_store_are_passed_on():
+    store = watch.BoundedStore(Store(a="1"))
+    assert store.get("a") == b"1" and not store.check(["b"])
+    with pytest.raises(KeyError):
+        store.get("b")

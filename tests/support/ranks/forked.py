@@ -36,8 +36,11 @@ PATIENCE = 120.0  # seconds after which a rank is counted as one that does not e
 Arm = Callable[[], None]
 
 
-def start(config: Config, ranks: int, arm: Arm = lambda: None) -> list[multiprocessing.Process]:
+def start(
+    config: Config, ranks: int, arm: Arm = lambda: None, address: str = "127.0.0.1"
+) -> list[multiprocessing.Process]:
     """Fork the ranks of a run, started or resumed. Each calls `arm` first, and prints to stderr-RANK beside the run.
+    `address` is that of rank 0.
 
     Rank 0 of a finished run leaves a digest of its weights in the file `digest`.
     """
@@ -46,7 +49,7 @@ def start(config: Config, ranks: int, arm: Arm = lambda: None) -> list[multiproc
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [FORK.Process(target=_rank, args=(config, rank, ranks, port, arm)) for rank in range(ranks)]
+    processes = [FORK.Process(target=_rank, args=(config, rank, ranks, port, arm, address)) for rank in range(ranks)]
     for process in processes:
         process.start()
     return processes
@@ -92,11 +95,11 @@ def wait_for_fault(config: Config, rank: int) -> float:
     return float(found[1])
 
 
-def _rank(config: Config, rank: int, ranks: int, port: int, arm: Arm) -> None:
+def _rank(config: Config, rank: int, ranks: int, port: int, arm: Arm, address: str) -> None:
     torch.set_num_threads(1)
     if ranks > 1:
         local = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in local.items()}, MASTER_ADDR="127.0.0.1")
+        os.environ.update({name: str(value) for name, value in local.items()}, MASTER_ADDR=address)
     said = os.open(Path(config.train.runs, f"stderr-{rank}"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(said, 2)
     sys.stderr = os.fdopen(2, "w", buffering=1)
