@@ -93,8 +93,8 @@ def pan(scene: np.ndarray, speed: float, axis: int) -> np.ndarray:
         starts = (FINE * speed * (frame + 0.5 + shutter)).astype(int)
         corners = [(start, middle) if axis == 0 else (middle, start) for start in starts]
         views = [scene[top : top + window, left : left + window] for top, left in corners]
-        blurred = np.mean(views, axis=0)
-        frames.append(blurred.reshape(SIDE, FINE, SIDE, FINE, 3).mean((1, 3)))
+        total = np.sum(views, axis=0, dtype=np.int64)  # whole numbers: means of floats depend on the order of adding
+        frames.append(total.reshape(SIDE, FINE, SIDE, FINE, 3).sum((1, 3)) / (len(views) * FINE**2))
     return np.stack(frames).round().astype(np.uint8)
 
 

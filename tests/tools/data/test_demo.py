@@ -1,10 +1,45 @@
-"""The generated set: its lists, and what stands where it is to be written."""
+"""The generated set: its lists, its bytes, its exact frames, and what stands where it is to be written."""
 
+import hashlib
+from fractions import Fraction
+
+import numpy as np
 import pytest
 
 from configs import ConfigError
 from engine.outputs import RECORD
+from tools.data import demo
 from tools.data.demo import CLASSES, write_demo_set
+
+
+def digests(folder):
+    """The hash of each file below a folder, by its relative path."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_two_runs_write_the_same_bytes_with_any_number_of_processes(tmp_path):
+    for name, workers in (("one", 1), ("two", 2)):
+        assert write_demo_set(tmp_path / name, {"train": 2, "val": 1}, workers=workers) == 12
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+    assert len(digests(tmp_path / "one")) == 12 + 3  # two lists and the class names
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_pixel_is_the_exact_mean_of_what_it_covers_rounded_half_to_even(axis):
+    """A twentieth of the means lie halfway between two grey levels, where a sum of floats may fall to either side."""
+    scene = demo.draw_scene(np.random.default_rng(0), demo.FINE * (demo.SIDE + 2 * demo.FRAMES))
+    frames_THWC, speed = demo.pan(scene, 1.3, axis), 1.3
+    middle = (len(scene) - demo.FINE * demo.SIDE) // 2
+    for frame in (0, 17):
+        total_HWC = np.zeros((demo.SIDE, demo.SIDE, 3), int)
+        for shutter in (-0.5, -0.25, 0, 0.25, 0.5):
+            top, left = (int(demo.FINE * speed * (frame + 0.5 + shutter)), middle)[:: 1 if axis == 0 else -1]
+            for down, right in np.ndindex(demo.FINE, demo.FINE):
+                rows, columns = (slice(at, at + 2 * demo.SIDE, demo.FINE) for at in (top + down, left + right))
+                total_HWC += scene[rows, columns]
+        exact = [round(Fraction(total, 5 * demo.FINE**2)) for total in total_HWC.ravel().tolist()]
+        assert frames_THWC[frame].ravel().tolist() == exact
 
 
 def test_a_set_of_a_version_without_records_is_kept_and_completed(tmp_path):
