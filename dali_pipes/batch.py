@@ -75,6 +75,10 @@ class Loader(Protocol):
     def window(self, row: int) -> Window:
         """The part of the video that a row is about."""
 
+    @property
+    def decoders(self) -> dict[str, int]:
+        """Count the videos that each decoder takes, by its name."""
+
     def pause(self) -> None:
         """Drop what is in preparation, and prepare nothing until batches are asked for again."""
 

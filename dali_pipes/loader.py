@@ -152,6 +152,10 @@ class VideoLoader:
     def path(self, row: int) -> str:
         return self.catalog.path(row)
 
+    @property
+    def decoders(self) -> dict[str, int]:
+        return self.choice.counts()
+
     def window(self, row: int) -> Window:
         return self.catalog.window(row)
 

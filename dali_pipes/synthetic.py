@@ -54,6 +54,11 @@ class SyntheticLoader:
         """Return a made-up name: there is no file."""
         return f"synthetic-{row}"
 
+    @property
+    def decoders(self) -> dict[str, int]:
+        """Nothing is decoded."""
+        return {}
+
     def window(self, row: int) -> Window:
         """Return the whole."""
         return WHOLE

@@ -70,6 +70,11 @@ class Choice:
             line += f" · cpu {others:,}: {reasons}"
         return line
 
+    def counts(self) -> dict[str, int]:
+        """Count the readable videos that each decoder takes, whatever the share of the CPU."""
+        taken = np.bincount(self._decoder_N[self.catalog.usable], minlength=len(_DECODERS)).tolist()
+        return {decoder.name: count for decoder, count in zip(_DECODERS, taken, strict=True) if count}
+
     def of(self, row: int) -> Decoder:
         """Return the decoder of a row's video, whatever the share of the CPU."""
         return _DECODERS[self._decoder_N[row]]

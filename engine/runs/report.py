@@ -51,7 +51,7 @@ class RunFiles:
     environment: dict
     best: dict  # val_best.json
     last: dict  # val_last.json
-    inputs: list[dict]  # clips of the first batch, as `samples.Sample`
+    inputs: dict  # inputs.json
     command: str  # of the newest start
 
     def facts(self) -> list[Fact]:
@@ -60,6 +60,7 @@ class RunFiles:
             *_progress(self.status, [*self.train, *self.val], self.settings.get("train.epochs")),
             *_totals(self.train, self.val),
             *_hardware(self.environment),
+            *_decoders(self.inputs.get("decoders", {})),
             ("unreadable videos", len(self.unreadable), ""),
         ]
 
@@ -80,7 +81,7 @@ def read_run(folder: Path) -> RunFiles:
         environment=_read(folder / "env.json"),
         best=_read(folder / "val_best.json"),
         last=_read(folder / "val_last.json"),
-        inputs=_read(folder / "inputs.json").get("clips", []),
+        inputs=_read(folder / "inputs.json"),
         command=commands.read_text().splitlines()[-1].partition("  ")[2] if commands.exists() else "",
     )
 
@@ -121,7 +122,7 @@ def _content(run: RunFiles) -> dict:
         "commands": _commands(run.folder / "command.txt"),
         "next_commands": _next_commands(run.folder),
         "times": _times(run.train),
-        "inputs": run.inputs,
+        "inputs": run.inputs.get("clips", []),
         "datasets": dataset.tables(recipe) if recipe.exists() else [],
         "environment": Table([], _environment(run.environment)),
     }
@@ -163,6 +164,17 @@ def _hardware(environment: dict) -> Iterator[Fact]:
         device = environment.get("gpu") if used["device"] == "cuda" else environment.get("cpu")
         yield "precision", used["precision"], "channels last" if used["channels_last"] else ""
         yield "device", used["device"], device or ""
+
+
+def _decoders(counts: dict[str, int]) -> Iterator[Fact]:
+    """Yield the decoder of most training videos, and the others."""
+    if counts:
+        first, *others = sorted(counts, key=lambda name: -counts[name])
+        yield (
+            "decoder",
+            first,
+            ", ".join([f"{counts[first]:,} videos", *(f"{name} {counts[name]:,}" for name in others)]),
+        )
 
 
 def _times(train: list[dict]) -> Table:

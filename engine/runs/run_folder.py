@@ -162,10 +162,13 @@ class RunFolder:
             path.unlink()
         self._board.rewind(step)
 
-    def inputs(self, clips: list[dict]) -> None:
-        """Keep what the network was given first, `samples.Sample` as dictionaries, unless an earlier start did."""
+    def inputs(self, clips: list[dict], decoders: dict[str, int]) -> None:
+        """Keep what the network was given first, `samples.Sample` as dictionaries, unless an earlier start did.
+
+        `decoders`: the training videos that each decoder takes.
+        """
         if not (self.folder / "inputs.json").exists():
-            self._replace("inputs.json", {"clips": clips})
+            self._replace("inputs.json", {"clips": clips, "decoders": decoders})
 
     def evaluations(self) -> list[dict]:
         """Return the lines of metrics.jsonl about evaluations, in order."""

@@ -102,8 +102,9 @@ class Trainer:
             self.grad_norm = self.training.take_step(batch, self.tally)
         watch.progress(self.training.step)
         if first and self.run:
-            clips = samples.of_batch(batch, self.training.train_loader, self.training.config.clip)
-            self.run.inputs([asdict(clip) for clip in clips])
+            loader = self.training.train_loader
+            clips = samples.of_batch(batch, loader, self.training.config.clip)
+            self.run.inputs([asdict(clip) for clip in clips], loader.decoders)
 
     def end_epoch(self) -> None:
         """Save and evaluate, if due; save first, so that a failing evaluation does not cost the epoch.

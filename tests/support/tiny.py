@@ -66,6 +66,10 @@ class RowLoader:
     def path(self, row):
         return f"{row}.mp4"
 
+    @property
+    def decoders(self):
+        return {"pyav": self.num_videos - 1, "nvdec": 1}
+
     def window(self, row):
         return WHOLE
 

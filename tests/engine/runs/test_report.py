@@ -71,6 +71,14 @@ def test_it_says_how_far_the_run_came_and_how_good_it_got(folder, page):
     assert page.after("unreadable videos") == "2"
 
 
+def test_it_shows_the_first_clips_and_says_what_decoded_them(folder, page):
+    kept = json.loads((folder / "inputs.json").read_text())
+    assert len(kept["clips"]) == 4 and all(clip["label"] in HOSTILE for clip in kept["clips"])
+    strips = [attributes["src"] for tag, attributes in page.elements if tag == "img"]
+    assert strips == [clip["picture"] for clip in kept["clips"]]  # none of the videos exists, so no example has one
+    assert page.after("decoder") == "pyav" and page.after("pyav") == "25 videos, nvdec 1"
+
+
 def test_a_curve_has_a_point_for_every_line(folder, page):
     curves = [attributes["d"] for tag, attributes in page.elements if tag == "path" and "fill: none" in str(attributes)]
     points = [curve.count("M") + curve.count("L") for curve in curves]
@@ -113,7 +121,9 @@ def test_names_are_shown_as_they_are_and_never_obeyed(page):
     assert HOSTILE[0] in page.texts and HOSTILE[1] in page.texts
     assert "�[2J�" in page.texts
     assert "�<img src=x onerror=alert(2)>.mp4" in page.texts
-    assert not {"script", "img", "iframe", "object", "link"} & {tag for tag, _ in page.elements}
+    assert not {"script", "iframe", "object", "link"} & {tag for tag, _ in page.elements}
+    pictures = [attributes["src"] for tag, attributes in page.elements if tag == "img"]
+    assert pictures and all(source.startswith("data:image/jpeg;base64,") for source in pictures)
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
 
 
@@ -124,7 +134,7 @@ def test_it_needs_nothing_from_elsewhere(folder, page):
         for name, value in attributes.items()
         if name in ("src", "href", "xlink:href", "action", "data")
     ]
-    assert references and all(reference.startswith("#") for reference in references)
+    assert references and all(reference.startswith(("#", "data:image/jpeg;base64,")) for reference in references)
     content = (folder / "report.html").read_text()
     assert "@import" not in content and "url(http" not in content
 

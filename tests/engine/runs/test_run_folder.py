@@ -84,7 +84,7 @@ def write_run(folder):
     run.quarantine("train", [(3, "a.mp4", "is empty")])
     for which in ("last", "best"):
         run.result(which, {"top1": 0.5})
-    run.inputs([])
+    run.inputs([], {"pyav": 1})
     run.status.update(state="finished", step=3)
     run.outputs.write({folder / "report.html": "report"})
 
