@@ -37,6 +37,7 @@ from benchmarks.harness.record import Recorder, settings_of
 from benchmarks.stages import OF_FILES, STAGES, Bench
 from configs import cli
 from dali_pipes.device import pick_device
+from dali_pipes.progress import digits
 from engine import distributed, program, runtime
 
 SET = "video."
@@ -176,9 +177,9 @@ def verdict(medians: dict[str, float], counts: dict, config: configs.Config) -> 
         return "Measure feed and compute as well to see which is short."
     feed, compute = medians["feed"], medians["compute"]
     if feed >= compute:
-        return f"The network is short: it takes {compute:.0f} clips/s of the {feed:.0f} that can be fed."
+        return f"The network is short: it takes {digits(compute)} clips/s of the {digits(feed)} that can be fed."
     slow = next((stage for stage in OF_FILES if medians.get(stage, math.inf) < SAME * feed), "feed")
-    missing = f"it gives {medians[slow]:.0f} clips/s, and the network takes {compute:.0f}"
+    missing = f"it gives {digits(medians[slow])} clips/s, and the network takes {digits(compute)}"
     return f"{NAMES[slow]} is short by {1 - feed / compute:.0%}: {missing}; {remedy(slow, counts, config)}."
 
 

@@ -25,6 +25,11 @@ def watched(items: Iterable[Item], total: int, title: str) -> Iterator[Item]:
         yield item
 
 
+def digits(number: float) -> str:
+    """Format a speed with three significant digits, or all those before the point."""
+    return f"{number:,.0f}" if number >= 99.95 else f"{number:.3g}"
+
+
 def report() -> None:
     """Tell the listeners that a long job gets further, or waits for a good reason."""
     for listener in listeners:
@@ -44,5 +49,5 @@ def _with_lines(items: Iterable[Item], total: int, title: str) -> Iterator[Item]
         if now - spoken >= SECONDS_BETWEEN_LINES:
             spoken, rate = now, count / (now - start)
             left = (total - count) / rate
-            logger.info("%s: %d of %d, %.0f a second, %.0f s left", title, count, total, rate, left)
+            logger.info("%s: %d of %d, %s a second, %.0f s left", title, count, total, digits(rate), left)
         yield item

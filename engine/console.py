@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dali_pipes.progress import digits
+
 
 def printable(text: str) -> str:
     """`text` without what a terminal or a page would obey or choke on: names are whatever somebody wrote."""
@@ -30,7 +32,7 @@ def train_line(
     """One line of a log tick; `top1` and `data_fraction` are fractions, `memory` in bytes, `eta` in seconds."""
     speed = "warming up"
     if clips_per_s is not None:
-        speed = f"{clips_per_s:,.0f} clips/s (data {100 * data_fraction:.0f} %)"
+        speed = f"{digits(clips_per_s)} clips/s (data {100 * data_fraction:.0f} %)"
     return (
         f"ep {epoch} step {step} loss {loss:.3f} top1 {100 * top1:.1f} lr {lr:.4g} gn {grad_norm:.1f} | "
         f"{speed} mem {memory / 2**30:.1f} GiB | eta {duration(eta)} | bad {bad}"

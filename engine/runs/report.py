@@ -19,6 +19,7 @@ from omegaconf import MISSING
 
 from configs import Config, ConfigError, flat
 from dali_pipes.lists.formats.annotation import WHOLE, Window
+from dali_pipes.progress import digits
 from engine.console import duration
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
@@ -152,7 +153,7 @@ def _totals(train: list[dict], val: list[dict]) -> Iterator[Fact]:
         yield "newest top-1", Share(val[-1]["top1"]), f"in epoch {val[-1]['epoch']}"
     timed = [line for line in train if line["clips_per_s"] is not None]
     if timed:
-        yield "median speed", f"{_digits(median(line['clips_per_s'] for line in timed))} clips/s", ""
+        yield "median speed", f"{digits(median(line['clips_per_s'] for line in timed))} clips/s", ""
         yield "median wait for data", Share(median(line["data_fraction"] for line in timed)), "of time"
     if train:
         yield "peak memory (worst rank)", f"{max(line['memory'] for line in train) / 2**30:.1f} GiB", ""
@@ -199,11 +200,6 @@ def _next_commands(folder: Path) -> Table:
         ("export", f"python tools/export.py {run} --format onnx"),
     ]
     return Table([], rows)
-
-
-def _digits(number: float) -> str:
-    """Format a number with at least three significant digits."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _evaluations(run: RunFiles) -> Iterator[dict]:

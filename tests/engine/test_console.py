@@ -28,3 +28,12 @@ def test_the_first_tick_knows_no_speed_yet():
 )
 def test_times_are_short(seconds, text):
     assert console.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("speed", "text"),
+    [(0.0123, "0.0123"), (0.4, "0.4"), (6.247, "6.25"), (99.94, "99.9"), (99.96, "100"), (1874.4, "1,874")],
+)
+def test_a_speed_has_three_significant_digits_and_is_never_rounded_to_zero(speed, text):
+    line = console.train_line(epoch="1/2", step="3/4", clips_per_s=speed, data_fraction=0.0, eta=1.0, **NUMBERS)
+    assert f"| {text} clips/s (data 0 %)" in line
