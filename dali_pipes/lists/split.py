@@ -10,13 +10,17 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats import FORMATS, tables
+from dali_pipes.lists.formats import FORMATS, kinetics, tables, ucf101
 from dali_pipes.lists.formats.annotation import Source, read_text
 from dali_pipes.lists.listing import Listing
 
+_NAMES = {  # of files, and how the recording follows from one
+    r"v_\w+_g\d+_c\d+": ucf101.origin,
+    r"[\w-]{11}_\d{6}_\d{6}": kinetics.origin,
+}
 _MANY = 0.25  # of a list's videos under one stem: such a stem names the set, not a recording
 
 
@@ -24,15 +28,22 @@ def groups_of(listing: Listing, column: str | None = None, pattern: str = "") ->
     """Return the group of each row: rows of one group stay on one side.
 
     Groups are the values of a table's `column`, else what the regular expression `pattern` finds in a path, else the
-    recordings that the format of the list knows (Kinetics, UCF101, HMDB51), else single videos. A path in which
-    `pattern` finds nothing is a group by itself. Raises DataError if there is no such column.
+    recordings that the format of the list knows (Kinetics, UCF101, HMDB51) or the names of all files tell (Kinetics,
+    UCF101), else single videos. A path in which `pattern` finds nothing is a group by itself. Raises DataError if there
+    is no such column.
     """
     if column is not None:
         return tables.column(Source(listing.source, read_text(listing.source)), column)
     if pattern:
         return [found[0] if (found := re.search(pattern, path)) else path for path in listing.paths]
-    origin = FORMATS[listing.format].origin
+    origin = FORMATS[listing.format].origin or _origin_of_names(listing.paths)
     return listing.paths if origin is None else [origin(path) for path in listing.paths]
+
+
+def _origin_of_names(paths: Sequence[str]) -> Callable[[str], str] | None:
+    """Return how the recording follows from a path, if all files are named as in one published dataset."""
+    stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
+    return next((origin for name, origin in _NAMES.items() if all(map(re.compile(name).fullmatch, stems))), None)
 
 
 def divide(listing: Listing, groups: Sequence[str], held_out: float, seed: int) -> dict[str, list[int]]:

@@ -67,6 +67,22 @@ def test_another_seed_is_another_split(listed):
     assert divide(listing, groups_of(listing), 0.2, 0) != divide(listing, groups_of(listing), 0.2, 1)
 
 
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (
+            ["v_Dive_g01_c01.avi", "v_Dive_g01_c02.avi", "v_Jump_g01_c01.avi"],
+            ["v_dive_g01", "v_dive_g01", "v_jump_g01"],
+        ),
+        (["---QUuC4vJs_000084_000094.mp4", "a-_45678901_000001_000011.mp4"], ["---QUuC4vJs", "a-_45678901"]),
+        (["v_Dive_g01_c01.avi", "mine.avi"], ["x/v_Dive_g01_c01.avi", "x/mine.avi"]),
+    ],
+    ids=["UCF101", "Kinetics", "not all"],
+)
+def test_names_as_in_a_published_dataset_tell_the_recording(listed, names, groups):
+    assert groups_of(listed([(f"x/{name}", 0) for name in names])) == groups
+
+
 def test_one_group_cannot_be_divided(listed):
     listing = listed([("seq1_a.mp4", 0), ("seq1_b.mp4", 1)])
     with pytest.raises(DataError, match="1 groups of videos are too few to divide"):
