@@ -1,6 +1,8 @@
 # Every target makes its own environment in .venv, unless PYTHON names one that has everything.
 VENV := .venv
 PYTHON ?= $(VENV)/bin/python
+# A process for each core, and whole files to each: what a file prepares for its tests is prepared once.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 .DEFAULT_GOAL := help
 
 .PHONY: help install demo test test-all test-nightly test-gpu check format types bench bench-peers bench-gpu bench-gpu-net probe-nvdec
@@ -20,7 +22,7 @@ demo: install  ## generate a small data set, train TSM and TSN on it, evaluate b
 	$(PYTHON) tools/demo.py
 
 test: install  ## the tests that continuous integration runs
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest -m "not slow" $(PARALLEL)
 
 test-all: install  ## all tests, the slow ones included
 	$(PYTHON) -m pytest
@@ -35,7 +37,7 @@ test-gpu: install  ## the GPU tests, on a machine with an NVIDIA GPU; a skipped 
 check: install types  ## formatting, lint, types of the public interfaces, tests
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
-	$(PYTHON) -m pytest -m "not slow"
+	$(MAKE) test
 
 types: install  ## check the types of the public interfaces
 	$(PYTHON) -m mypy

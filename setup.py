@@ -43,6 +43,14 @@ setup(
     extras_require={
         "export": EXPORT,
         "peers": ["decord>=0.6", "torchcodec>=0.8"],
-        "test": [*EXPORT, "hypothesis>=6", "mypy>=1.13", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6"],
+        "test": [
+            *EXPORT,
+            "hypothesis>=6",
+            "mypy>=1.13",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "ruff>=0.6",
+        ],
     },
 )
