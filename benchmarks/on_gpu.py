@@ -9,9 +9,11 @@ Each part is a separate process with its own time limit; the others continue if 
     ceiling    memory bandwidth, and the training step of torchvision's ResNet-50 with PyTorch alone
     eager      the training step with each form of the shift
     compiled   the same under torch.compile; the faster mode goes to engine/compile_table.jsonl
+    graph8     the step with 8 clips, launched kernel by kernel and as one CUDA graph
+    graph64    the same with 64 clips
     nvdec      loading, computing and training end to end, decoded by NVDEC
     pyav       the same, decoded by the CPU
-    peers      DALI on cut files against DALI on whole files
+    peers      DALI on cut files against DALI on whole files, and against torchcodec on the GPU where it is installed
     tests      the tests that need a GPU; a skipped one is a failure
     kernels    the kernels of a training step (only if named)
 
@@ -66,6 +68,7 @@ def parts(out: Path, rehearse: bool) -> dict[str, Part]:
     half = "fp32" if rehearse else "fp16"
     few = ["--rounds", "1", "--steps", "1"] if rehearse else ["--rounds", "2", "--steps", "15"]
     made = SMALL if rehearse else ["video.count=512"]
+    computing = [*RECIPE, *few, *(word for word in made if not word.startswith("video.")), "--out", str(out)]
     loading = ["feed", "compute", "train", *RECIPE, "--vary", "video.interval=1,16", *few, *made, "--out", str(out)]
     nvdec = "dali_cpu" if rehearse else "nvdec"
     gpu_tests = ["tests/test_imports.py"] if rehearse else ["-m", "gpu and not slow"]
@@ -81,23 +84,30 @@ def parts(out: Path, rehearse: bool) -> dict[str, Part]:
     def throughput(decoder: str, seconds: int) -> list[str]:
         return ["benchmarks/throughput.py", *loading, f"data.decoder={decoder}", "--seconds", str(seconds)]
 
+    def graph(clips: int) -> list[str]:
+        modes = "false" if rehearse else "false,true"  # there is no graph without a GPU
+        resident = ["data.source=synthetic", f"train.batch={4 if rehearse else clips}", "--seconds", "6"]
+        return ["benchmarks/throughput.py", "compute", *computing, *resident, "--vary", f"runtime.cuda_graph={modes}"]
+
     frames = ["frames/vp9-i8", "colours"] if rehearse else [*FRAMES, "colours"]
     decoders = ["speed/interval"] if rehearse else DECODERS
     keep = [] if rehearse else ["--keep"]
-    ceiling = ["benchmarks/ceiling.py", "--seconds", "38", "--out", str(out), *(["--rehearse"] if rehearse else [])]
+    ceiling = ["benchmarks/ceiling.py", "--seconds", "34", "--out", str(out), *(["--rehearse"] if rehearse else [])]
     compiled = [f"steps/{half}/compiled/{name}" for name in ("tsn", "folded")]
     return {  # of --seconds, the sections of the probe may take 8 % (library), up to 31 % (frames), 60 % (speed)
         "library": Part(probe(["library"], 200), 20, needs_nvdec=True),
-        "frames": Part(probe(frames, 160), 55, needs_nvdec=True),
-        "decoders": Part(probe(decoders, 50), 35, needs_nvdec=True),
-        "layers": Part([*shift("layers", ["tiles", f"layers/{half}"], 70), *keep], 80),
-        "ceiling": Part(ceiling, 45),
+        "frames": Part(probe(frames, 145), 50, needs_nvdec=True),
+        "decoders": Part(probe(decoders, 45), 32, needs_nvdec=True),
+        "layers": Part([*shift("layers", ["tiles", f"layers/{half}"], 64), *keep], 74),
+        "ceiling": Part(ceiling, 41),
         "eager": Part(shift("steps", [f"steps/{half}/eager"], 45), 50),
         "compiled": Part(shift("steps", compiled, 55), 60),
+        "graph8": Part(graph(8), 11),
+        "graph64": Part(graph(64), 11),
         "nvdec": Part(throughput(nvdec, 20), 35, needs_nvdec=True),
         "pyav": Part(throughput("pyav", 20), 30),
         "peers": Part(["benchmarks/peers.py", "dali", "--out", str(out), *clips], 30),
-        "tests": Part([*TESTS, *spread, *gpu_tests], 40),
+        "tests": Part([*TESTS, *spread, *gpu_tests], 36),
         "kernels": Part(shift("kernels", ["eager/folded"], 35), 45, by_name_only=True),
     }
 

@@ -22,8 +22,10 @@ def wrap(model: nn.Module) -> nn.Module:
         return model
     known = inspect.signature(DistributedDataParallel).parameters
     if "forward_sync_buffers" not in known:  # older than torch 2.13
-        return DistributedDataParallel(model, broadcast_buffers=False)
-    return DistributedDataParallel(model, forward_sync_buffers=False, batched_grad_copy="batched_grad_copy" in known)
+        return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(
+        model, forward_sync_buffers=False, gradient_as_bucket_view=True, batched_grad_copy="batched_grad_copy" in known
+    )
 
 
 def averaged(ddp_model: nn.Module, now: bool) -> AbstractContextManager:

@@ -10,7 +10,9 @@ import torch
 from dali_pipes import build_loader
 from dali_pipes.feed.decoders import NVDEC
 from tests.support.loading import LUMA, STD, make_config, read, with_section, write_set
+from tests.support.videos import with_matrix
 
+TURNS = [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0), (-1, 0, 0, 1), (1, 0, 0, 1)]  # the last is upright
 CODECS = {"dali_cpu": "libvpx-vp9"}  # DALI's own decoder takes no H.264
 
 
@@ -19,30 +21,44 @@ def config_for(tmp_path_factory):
     """The recipe of a list that a decoder takes."""
     made = {}
 
-    def config(decoder):
+    def config(decoder, turned=False):
         codec = CODECS.get(decoder, "libx264")
-        if codec not in made:
-            made[codec] = make_config(write_set(tmp_path_factory.mktemp("videos"), codec))
-        return made[codec]
+        if (codec, turned) not in made:
+            folder = tmp_path_factory.mktemp("videos")
+            listing = write_set(folder, codec)
+            for number, file in enumerate(sorted(folder.glob("*.mp4")) if turned else ()):
+                with_matrix(file, *TURNS[number % len(TURNS)])
+            made[codec, turned] = make_config(listing)
+        return made[codec, turned]
 
     return config
 
 
-@pytest.mark.parametrize(
-    ("decoder", "device"),
-    [
-        ("dali_cpu", "cpu"),
-        pytest.param("dali_cpu", "cuda", marks=pytest.mark.gpu),
-        pytest.param("pyav", "cuda", marks=pytest.mark.gpu),
-        pytest.param("nvdec", "cuda", marks=pytest.mark.gpu),
-        pytest.param("auto", "cuda", marks=pytest.mark.gpu),
-        pytest.param("hybrid", "cuda", marks=pytest.mark.gpu),
-    ],
-)
+ON_DEVICES = [
+    ("dali_cpu", "cpu"),
+    pytest.param("dali_cpu", "cuda", marks=pytest.mark.gpu),
+    pytest.param("pyav", "cuda", marks=pytest.mark.gpu),
+    pytest.param("nvdec", "cuda", marks=pytest.mark.gpu),
+    pytest.param("auto", "cuda", marks=pytest.mark.gpu),
+    pytest.param("hybrid", "cuda", marks=pytest.mark.gpu),
+]
+
+
+@pytest.mark.parametrize(("decoder", "device"), ON_DEVICES)
+def test_rotated_and_mirrored_videos_are_those_of_a_cpu(config_for, decoder, device):
+    assert_like_a_cpu(config_for(decoder, turned=True), decoder, device, "fp32", "val")
+
+
+@pytest.mark.parametrize(("decoder", "device"), ON_DEVICES)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize(("split", "crops"), [("train", "center"), ("val", "ten")])
 def test_clips_are_those_of_a_cpu(config_for, decoder, device, precision, split, crops):
     on_cpu = with_section(config_for(decoder), "eval", crops=crops, short_side=48)
+    assert_like_a_cpu(on_cpu, decoder, device, precision, split)
+
+
+def assert_like_a_cpu(on_cpu, decoder, device, precision, split):
+    """Clips of this decoder on this device equal those that CPU threads make."""
     config = with_section(with_section(on_cpu, "data", decoder=decoder), "runtime", precision=precision, device=device)
     expected = read(on_cpu, split)
     loader = build_loader(config, split)
