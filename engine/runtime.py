@@ -88,6 +88,8 @@ def place(model: nn.Module, runtime: Runtime, device: torch.device) -> nn.Module
 def describe_compile(runtime: Runtime) -> str:
     """Return the line for the start of a run: eager or compiled, and the measurement that speaks for it."""
     mode = "compiled" if runtime.compile == "on" else "eager"
+    if runtime.device == "cpu":
+        return f"step {mode}"
     known = compile_table.choose(runtime.device, runtime.precision)
     agrees = known.compiled == (runtime.compile == "on")
     return f"step {mode}: {known.reason}" if agrees else f"step {mode} although {known.reason} (runtime.compile)"

@@ -14,7 +14,9 @@ from dali_pipes.feed.dali_errors import why_nvdec_fails
 from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, PYAV, Decoder, on_threads
 from dali_pipes.feed.graph import GraphForm
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.video.bitstream.cropping import uncropped
 from dali_pipes.video.colours import correction
+from dali_pipes.video.packet_table import Video
 
 _DECODERS: tuple[Decoder, ...] = (PYAV, JPEG, NVDEC, DALI_CPU)
 logger = logging.getLogger(__name__)
@@ -63,12 +65,7 @@ class Choice:
         """Count the videos of each decoder and the reasons why some are not for `wanted`."""
         if not wanted:
             return ""
-        others = sum(self.reasons.values())
-        line = f"{self.catalog.source}: {wanted.name} {len(self.catalog.usable) - others:,}"
-        if others:
-            reasons = ", ".join(f"{count:,} {kind}" for kind, count in self.reasons.most_common())
-            line += f" · cpu {others:,}: {reasons}"
-        return line
+        return f"{self.catalog.source}: {_counted(self.catalog, wanted, self.reasons)}"
 
     def counts(self) -> dict[str, int]:
         """Count the readable videos that each decoder takes, whatever the share of the CPU."""
@@ -98,6 +95,42 @@ class Choice:
         decoder = on_threads(self.catalog.video(row))
         self._decoder_N[row] = _DECODERS.index(decoder)
         return decoder
+
+
+def _counted(catalog: Catalog, decoder: Decoder, reasons: Counter[str]) -> str:
+    """Describe how many videos a decoder takes, and how many it does not for each reason."""
+    others = reasons.total()
+    line = f"{decoder.name} {len(catalog.usable) - others:,}"
+    if others:
+        listed = ", ".join(f"{count:,} {kind}" for kind, count in reasons.most_common())
+        line += f" · cpu {others:,}: {listed}"
+    return line
+
+
+def on_a_gpu(catalog: Catalog) -> str:
+    """Describe the decoders of a catalogue's videos on a GPU, and the reasons against NVDEC. Needs no GPU."""
+    rows, kind_U = catalog.kinds()
+    reasons: Counter[str] = Counter()
+    for row, count in zip(rows.tolist(), np.bincount(kind_U).tolist(), strict=True):
+        if refusal := NVDEC.refusal(catalog.video(row)):
+            reasons[refusal.kind] += count
+    return _counted(catalog, NVDEC, reasons)
+
+
+def nvdec_decoders(catalog: Catalog) -> tuple[int, int]:
+    """Count the decoders that NVDEC's videos of a catalogue need: one for each coded size, and one for each shown size.
+
+    Cuts are decoded with their padding, so it is the first number; DALI keeps at most 100.
+    """
+    videos = [catalog.video(row) for row in catalog.kinds()[0].tolist()]
+    videos = [video for video in videos if not NVDEC.refusal(video)]
+    coded = {(video.codec, *_coded_size(video)) for video in videos}
+    return len(coded), len({(video.codec, video.width, video.height) for video in videos})
+
+
+def _coded_size(video: Video) -> tuple[int, int]:
+    changed = uncropped(video.codec, video.description)
+    return (changed.width, changed.height) if changed else (video.width, video.height)
 
 
 def wanted_in_graph(config: Config, device: torch.device) -> tuple[Decoder | None, str]:

@@ -62,4 +62,5 @@ def test_the_counted_row_that_ships_is_that_of_the_recorded_count():
 def test_the_line_at_the_start_names_the_measurement(monkeypatch, asked, line):
     known = compile_table.Verdict(True, "7 ms a step compiled, 8 eager, measured on H200")
     monkeypatch.setattr(compile_table, "choose", lambda device, precision: known)
-    assert runtime.describe_compile(Runtime(compile=asked)).startswith(line)
+    assert runtime.describe_compile(Runtime(device="cuda", compile=asked)).startswith(line)
+    assert runtime.describe_compile(Runtime(device="cpu", compile="off")) == "step eager"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
+from dali_pipes.feed.choice import on_a_gpu
 from dali_pipes.scan.build import load_catalog
 from tools.data.arguments import add_dataset_arguments, datasets
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,4 +18,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     for source, data in datasets(arguments):
-        load_catalog(source, data)
+        catalog = load_catalog(source, data)
+        logger.info(f"{source}: on a GPU: {on_a_gpu(catalog)}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from dali_pipes.cut import cutter
 from dali_pipes.errors import DataError
+from dali_pipes.feed.choice import nvdec_decoders, on_a_gpu
 from dali_pipes.scan import summary
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
@@ -51,9 +52,10 @@ def survey(catalog: Catalog, clip_frames: int) -> Iterator[tuple[str, str]]:
 def _storage(catalog: Catalog, videos: list[Video]) -> Iterator[tuple[str, str]]:
     """Yield the statistics of the files: sizes and keyframes."""
     rows = catalog.usable
-    aligned_N = (catalog.width_N[rows] | catalog.height_N[rows]) % upright.MULTIPLE == 0
     size_N = catalog.size_N[rows] / 1e6
-    yield "sides % 16 = 0", f"{100 * aligned_N.mean():.0f} % (for each other video NVDEC makes a new decoder)"
+    coded, shown = nvdec_decoders(catalog)
+    yield "on a GPU", on_a_gpu(catalog)
+    yield "NVDEC decoders", f"{coded}, one for each codec and coded size ({shown} sizes are shown); DALI keeps 100"
     yield "MB a file", f"{quantiles(size_N)}; {size_N.sum():.4g} in total"
     yield "keyframe every", f"{quantiles([keyframe_interval(video) for video in videos])} frames"
     yield "read as", _shares(Counter(video.access for video in videos))

@@ -104,6 +104,17 @@ def test_a_set_with_one_odd_video_in_a_hundred_is_left_to_nvdec_but_for_that_one
     assert choice.note == f"{catalog.source}: nvdec 99 · cpu 1: 1 4:4:4"
 
 
+def test_videos_of_one_coded_size_share_a_decoder(tmp_path):
+    sizes = [(62, 98), (64, 98), (64, 112), (62, 112), (66, 112)]  # the last is coded in 80x112 pixels
+    for number, size in enumerate(sizes):
+        write_video(tmp_path / f"{number}.mp4", "libx264", 6, gop=4, size=size[::-1])
+    (tmp_path / "all.list").write_text("\n".join(f"{number}.mp4 0" for number in range(len(sizes))))
+    config = make_config(str(tmp_path / "all.list"))
+    catalog = open_catalog(config.data.train, config.data)
+    assert choices.nvdec_decoders(catalog) == (2, 5)
+    assert choices.on_a_gpu(catalog) == "nvdec 5"
+
+
 @pytest.mark.parametrize("bad", [0, 37, 63])
 def test_one_bad_file_in_64_costs_at_most_8_pipelines(tmp_path, monkeypatch, bad):
     usual = write_video(tmp_path / "usual.mp4", "libvpx-vp9", 4, gop=4).read_bytes()

@@ -45,7 +45,8 @@ def test_stats_say_what_is_in_a_set(tmp_path, shared, capsys):
         "frames": "20 (17.3 to 38)",
         "codecs": "h264 67 %, mpeg4 33 %",
         "pictures": "96x48 67 %, 480x270 33 %",
-        "sides % 16 = 0": "67 %",
+        "on a GPU": "nvdec 2 · cpu 1: 1 MPEG4",
+        "NVDEC decoders": "2, one for each codec and coded size (2 sizes are shown)",
         "rotated": "1 of 3 sampled",
         "other colours": "1 of 3 sampled",
     }.items():
