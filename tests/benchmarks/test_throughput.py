@@ -16,9 +16,10 @@ SMALL = ["clip.size=32", "model.num_classes=2", "model.frames=4", "model.width=8
 BRIEF = ["--rounds", "2", "--steps", "2"]
 
 
-def measured(folder, *words):
+def measured(folder, *words, launcher=()):
     """The records of a run of the benchmark, by case."""
     command = ["benchmarks/throughput.py", *words, *BRIEF, "--json", "--out", str(folder), *SMALL, "runtime.device=cpu"]
+    command = [*launcher, *command]
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
     lines = (folder / "throughput.jsonl").read_text().splitlines()
     return {record["case"]: record for record in map(json.loads, lines)}
@@ -97,6 +98,14 @@ def test_synthetic_clips_have_no_stages_of_files(tmp_path):
     records = measured(tmp_path, "all", "data.source=synthetic")
     assert {"feed", "compute", "train"} <= records.keys()
     assert not {"cut", "decode", "counts"} & records.keys()
+
+
+@pytest.mark.slow
+def test_ranks_are_measured_together_and_one_of_them_writes(tmp_path):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    records = measured(tmp_path, "feed", "compute", "train", "data.source=synthetic", launcher=torchrun)
+    assert [records[stage]["ranks"] for stage in ("feed", "compute", "train", "hidden")] == [2] * 4
+    assert len((tmp_path / "throughput.jsonl").read_text().splitlines()) == len(records)
 
 
 def config_of(*overrides):
