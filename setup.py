@@ -3,6 +3,7 @@
 from setuptools import find_packages, setup
 
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.5", "safetensors>=0.5"]
+STORE = ["obstore>=0.12"]  # videos in s3, gs, az and http
 PROGRAMS = {
     "train": "train",
     "eval": "eval",
@@ -42,9 +43,11 @@ setup(
     ],
     extras_require={
         "export": EXPORT,
+        "store": STORE,
         "peers": ["decord>=0.6", "torchcodec>=0.8"],
         "test": [
             *EXPORT,
+            *STORE,
             "hypothesis>=6",
             "mypy>=1.13",
             "pytest>=8",

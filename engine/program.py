@@ -12,6 +12,7 @@ import torch
 
 from configs import ConfigError
 from dali_pipes import DataError
+from dali_pipes.storage.faults import StorageFault
 from engine import exits, logs
 from engine.distributed import PeerFailed, PeerLost
 from engine.watch import RETRY
@@ -44,6 +45,10 @@ def _exit_code(name: str, work: Callable[[], int | None]) -> int:
     except MENDABLE as error:
         print(f"{name}: {error}", file=sys.stderr)
         return RETRY if isinstance(error, PeerLost) else 2
+    except StorageFault as error:
+        advice = "; starting again with --resume goes on" if error.passes else ""
+        print(f"{name}: {error.filename}: {error.strerror}{advice}", file=sys.stderr)
+        return RETRY if error.passes else 2
     except torch.OutOfMemoryError as error:
         seen, _, _ = str(error).partition(" Of the allocated memory")  # what follows is about torch's allocator
         print(f"{name}: {seen} {LESS_MEMORY}", file=sys.stderr)

@@ -34,6 +34,7 @@ COMMANDS = {
     "verify": "decode the videos of lists; list those that cannot be used, with the reason",
     "transcode": "transcode the videos of lists or folders for fast reading",
     "cut": "make a file of each part of a video that a list names with start and end",
+    "pack": "pack the videos of lists into tar shards, with lists and catalogues",
     "frames": "extract videos to folders of JPEG frames",
     "demo": "write the generated demo dataset",
 }

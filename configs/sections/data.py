@@ -9,10 +9,11 @@ from typing import Literal
 
 from configs.checks import Problem, at_least, fractions
 
+SCHEMES = ("s3", "gs", "az", "http", "https")
 Check = Literal["demux", "ends", "full"]  # the least thorough first
 ListFormat = Literal[
     "auto", "path_label", "path_frames_label", "table", "jsonl", "folders", "kinetics", "kinetics_json",
-    "ucf101", "hmdb51", "something_v1", "something_v2", "jester",
+    "ucf101", "hmdb51", "something_v1", "something_v2", "jester", "webdataset",
 ]  # fmt: skip
 
 
@@ -23,7 +24,12 @@ class Data:
     source: Literal["video", "synthetic"] = "video"
     """`synthetic` feeds resident random tensors through the same loader contract: is it the loader?"""
     root: str = ""
-    """Folder that paths in the lists are relative to; empty: the folder of the list."""
+    """Folder that paths in the lists are relative to; empty: the folder of the list. s3://, gs://, az:// and http(s)://
+    are read by ranges of bytes (docs/storage.md)."""
+    cache_dir: str = ""
+    """Folder on a local disk for videos of a store: each is kept whole from its first use on; empty: none is kept."""
+    cache_gb: float = 100.0
+    """Size of data.cache_dir, in 10^9 bytes; the ranks of a host share it."""
     follow_links: bool = True
     """Follow links that lead out of `root`. `false` refuses them, which protects from lists of strangers."""
     train: str = ""
@@ -78,6 +84,8 @@ class Data:
                 "frame_pattern",
                 f"{self.frame_pattern!r} does not name a picture by its number, as img_{{:05}}.jpg does",
             )
+        yield from self._problems_of_root()
+        yield from at_least(self, cache_gb=0)
         if not 0 < self.held_out < 1:
             yield "held_out", f"{self.held_out:g} is not between 0 and 1"
         try:
@@ -86,6 +94,16 @@ class Data:
             yield "group_regex", f"{self.group_regex!r} is no regular expression ({error})"
         if self.source == "video" and not self.train:
             yield "train", "required: a list file or a folder with one sub-folder a class (or data.source=synthetic)"
+
+    def _problems_of_root(self) -> Iterator[Problem]:
+        """Yield what is wrong with the root of a store. The messages do not repeat it, because it may hold a secret."""
+        scheme, mark, rest = self.root.partition("://")
+        if mark and scheme not in SCHEMES:
+            yield "root", f"cannot be read; a store begins with one of {', '.join(f'{name}://' for name in SCHEMES)}"
+        elif mark and ("?" in rest or "@" in rest):
+            yield "root", "holds a query or a password, which would be saved with the run; set the environment instead"
+        if self.cache_dir and not mark:
+            yield "cache_dir", "keeps videos of a store, and data.root names none"
 
 
 @dataclass(frozen=True)

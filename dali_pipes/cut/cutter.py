@@ -11,14 +11,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from dali_pipes.cut.reading import holding_read_lock, noted, opened, read_cached, read_range, releasing_read_lock
+from dali_pipes.cut.reading import (
+    FromStore,
+    Opened,
+    holding_read_lock,
+    noted,
+    opened,
+    read_cached,
+    read_range,
+    releasing_read_lock,
+)
 from dali_pipes.errors import DataError, attempt
+from dali_pipes.storage import fetch
+from dali_pipes.storage.cache import CachedVideo
+from dali_pipes.storage.fetch import Fetched, Wanted
+from dali_pipes.storage.objects import is_url
 from dali_pipes.video import bitstream, container, mp4
 from dali_pipes.video.packet_table import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
 
@@ -61,11 +74,53 @@ def cut(video: Video, frames: np.ndarray) -> Cut:
     return result
 
 
-def cut_all(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> list[Cut | DataError]:
-    """Cut several videos; for each, what `cut` returns or raises is returned."""
-    with opened(videos) as descriptors, holding_read_lock():
+def cut_all(
+    videos: Sequence[Video], frames: Sequence[np.ndarray], fetched: Sequence[FromStore] | None = None
+) -> list[Cut | DataError]:
+    """Cut several videos; for each, what `cut` returns or raises is returned.
+
+    `fetched` is what was fetched of each video in a store, as `wanted_of_cuts` wants it; without it that is done here.
+    """
+    if fetched is None:
+        fetched = _fetched(videos, frames)
+    elif any(isinstance(found, CachedVideo) for found in fetched):
+        videos = [
+            _in_cache(*each) if isinstance(each[1], CachedVideo) else each[0]
+            for each in zip(videos, fetched, strict=True)
+        ]
+        fetched = [None if isinstance(found, CachedVideo) else found for found in fetched]
+    with opened(videos, fetched) as descriptors, holding_read_lock():
         jobs = zip(videos, frames, descriptors, _plans(videos, frames), strict=True)
         return [attempt(_cut, *job) for job in jobs]
+
+
+def wanted_of_cuts(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> dict[int, Wanted]:
+    """Return the ranges that the cuts of those videos need that are in a store, by their places."""
+    return {
+        place: Wanted(
+            video.path,
+            video.start_byte,
+            video.size,
+            video.mtime_ns,
+            plan.runs.tolist() if plan and video.access == "ranged" else [(0, video.size)],
+        )
+        for place, (video, plan) in enumerate(zip(videos, _plans(videos, frames), strict=True))
+        if is_url(video.path)
+    }
+
+
+def _in_cache(video: Video, file: CachedVideo) -> Video:
+    """Return the same video in the file of a cache."""
+    return replace(video, path=file.path, start_byte=0, mtime_ns=file.mtime_ns)
+
+
+def _fetched(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> list[FromStore]:
+    """Fetch what the cuts of videos in stores need; None for videos in files."""
+    if not any(is_url(video.path) for video in videos):
+        return [None] * len(videos)
+    wanted = wanted_of_cuts(videos, frames)
+    found = dict(zip(wanted, fetch.finish([*wanted.values()], fetch.begin([*wanted.values()])), strict=True))
+    return [found.get(place) for place in range(len(videos))]
 
 
 def needed(table: PacketTable, frames: np.ndarray) -> np.ndarray:
@@ -184,7 +239,7 @@ def _run_starts(offsets: np.ndarray, sizes: np.ndarray, cut_starts: np.ndarray) 
     return apart.nonzero()[0]
 
 
-def _cut(video: Video, frames: np.ndarray, descriptor: int | DataError, plan: _Plan | None) -> Cut:
+def _cut(video: Video, frames: np.ndarray, descriptor: Opened, plan: _Plan | None) -> Cut:
     """Read the small mp4 of a plan; without a plan, the whole file."""
     if isinstance(descriptor, DataError):
         raise descriptor
@@ -192,13 +247,13 @@ def _cut(video: Video, frames: np.ndarray, descriptor: int | DataError, plan: _P
         return _whole(video, frames, descriptor) if plan is None else _small(video, descriptor, plan)
 
 
-def _whole(video: Video, frames: np.ndarray, descriptor: int) -> Cut:
+def _whole(video: Video, frames: np.ndarray, descriptor: int | Fetched) -> Cut:
     with releasing_read_lock():  # a few long calls: other threads can work meanwhile
         data = read_range(video, descriptor, 0, video.size, os.pread)
-    return Cut(data, frames.astype(np.int32), len(video.packets), (video.height, video.width))
+    return Cut(bytes(data), frames.astype(np.int32), len(video.packets), (video.height, video.width))
 
 
-def _small(video: Video, descriptor: int, plan: _Plan) -> Cut:
+def _small(video: Video, descriptor: int | Fetched, plan: _Plan) -> Cut:
     sizes = plan.sizes
     if video.access == "ranged":
         body = [read_range(video, descriptor, offset, size, read_cached) for offset, size in plan.runs.tolist()]
@@ -214,9 +269,9 @@ def _small(video: Video, descriptor: int, plan: _Plan) -> Cut:
     return Cut(data, plan.positions, len(sizes), (video.height, video.width), layout)
 
 
-def _demuxed(video: Video, descriptor: int, keep: np.ndarray) -> list[bytes]:
+def _demuxed(video: Video, descriptor: int | Fetched, keep: np.ndarray) -> list[bytes]:
     """Read the file into memory and demux the kept packets from it."""
-    content = read_range(video, descriptor, 0, video.size, os.pread)
+    content = bytes(read_range(video, descriptor, 0, video.size, os.pread))
     wanted, last = set(keep.tolist()), int(keep[-1])
     kept = []
     with container.open_video(video.path, content) as (source, stream):

@@ -12,11 +12,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
-from dali_pipes.cut.storage import StorageFault, patiently
 from dali_pipes.errors import DataError, attempt
+from dali_pipes.storage.cache import CachedVideo
+from dali_pipes.storage.faults import StorageFault, patiently
+from dali_pipes.storage.fetch import Fetched
+from dali_pipes.storage.open_shards import OpenShards
+from dali_pipes.storage.opening import split_member
 from dali_pipes.video.packet_table import Video
 
 _read_lock = threading.Lock()
+_shards = OpenShards()
 _reading: dict[int, str] = {}  # the file that each thread reads at this moment
 
 
@@ -70,22 +75,38 @@ def read_cached(descriptor: int, size: int, offset: int) -> bytes | bytearray:
         return os.pread(descriptor, size, offset)
 
 
+FromStore = Fetched | CachedVideo | DataError | None  # None: the video is in a file
+Opened = int | Fetched | DataError
 Read = Callable[[int, int, int], bytes | bytearray]  # (descriptor, size, offset) -> up to `size` bytes, as os.pread
 
 
 @contextmanager
-def opened(videos: Sequence[Video]) -> Iterator[list[int | DataError]]:
-    """Open each file for the block: its descriptor, or the reason why it cannot be used."""
-    descriptors: list[int | DataError] = []
+def opened(videos: Sequence[Video], fetched: Sequence[FromStore]) -> Iterator[list[Opened]]:
+    """Open each file for the block: its descriptor, or the reason why it cannot be used.
+
+    What was fetched from a store is taken as it is. Shards stay open after the block.
+    """
+    descriptors: list[Opened] = []
     try:
-        for video in videos:
+        for video, found in zip(videos, fetched, strict=True):
             with noted(video.path):
-                descriptors.append(attempt(_open_unchanged, video))
+                descriptors.append(found or attempt(_take_shard if video.start_byte else _open_unchanged, video))
         yield descriptors
     finally:
-        for descriptor in descriptors:
-            if not isinstance(descriptor, DataError):
-                os.close(descriptor)
+        for video, descriptor in zip(videos, descriptors, strict=False):
+            if isinstance(descriptor, int):
+                (_shards.give_back if video.start_byte else os.close)(descriptor)
+
+
+def _take_shard(video: Video) -> int:
+    """Return the descriptor of the shard that holds a video."""
+    path, _ = split_member(video.path)
+    try:
+        return _shards.take(path, video.mtime_ns)
+    except StorageFault:
+        raise
+    except OSError as error:
+        raise DataError(path, f"cannot be opened ({error.strerror}); it was there when scanned") from error
 
 
 def _open_unchanged(video: Video) -> int:
@@ -113,8 +134,15 @@ def _changed(video: Video, descriptor: int) -> str:
     return "" if now.st_mtime_ns == video.mtime_ns else "changed since the scan (another time stamp)"
 
 
-def read_range(video: Video, descriptor: int, offset: int, size: int, read: Read) -> bytes | bytearray:
-    """Read `size` bytes at `offset`, in as many calls as the kernel needs. Raises DataError if there are fewer."""
+def read_range(
+    video: Video, descriptor: int | Fetched, offset: int, size: int, read: Read
+) -> bytes | bytearray | memoryview:
+    """Read `size` bytes of the video at `offset`, in as many calls as the kernel needs. Raises DataError if there are
+    fewer.
+    """
+    offset += video.start_byte
+    if isinstance(descriptor, Fetched):
+        return descriptor.read(offset, size)
     waiting = releasing_read_lock if read is read_cached else nullcontext
     try:
         data = patiently(video.path, waiting, read, descriptor, size, offset)

@@ -20,6 +20,7 @@ from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.buffers import BufferPool
 from dali_pipes.feed.clip_maker import ClipMaker
 from dali_pipes.feed.decoders import BLANK, Decoder
+from dali_pipes.feed.fetcher import CLIPS_AHEAD, FetchedPart, Fetcher
 from dali_pipes.feed.samples import PreparedBatch, Sample, placeholder, prepare
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.draw import Views
@@ -27,6 +28,7 @@ from dali_pipes.views.plans import Place, Plan
 
 PART = 16  # videos that a thread prepares at once: enough to make the calls to NumPy cheap for each
 
+Fetch = Future[FetchedPart] | None  # None: the videos are in files
 Choose = Callable[[int, np.ndarray], list[Decoder]]  # number of the batch's first video, rows -> a decoder each
 
 
@@ -42,7 +44,8 @@ class Feeder:
     """Prepares batches ahead in threads. `unreadable` has the videos found bad here, by row.
 
     `choose` gives the decoder of each video. Frames are decoded into memory of `buffers`. With a `maker` the threads
-    also make the clips of them, and a batch comes with its clips instead of its frames.
+    also make the clips of them, and a batch comes with its clips instead of its frames. A `fetcher` fetches videos that
+    are in a store, further ahead.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Feeder:
         *,
         maker: ClipMaker | None = None,
         buffers: BufferPool | None = None,
+        fetcher: Fetcher | None = None,
     ):
         self.catalog = catalog
         self.unreadable: dict[int, Unreadable] = {}
@@ -60,14 +64,16 @@ class Feeder:
         self._threads = threads
         self._maker = maker
         self._allocate = None if maker else (buffers or BufferPool()).array
+        self._fetcher = fetcher
         self._pool = ThreadPoolExecutor(threads, "cut", compute_alone if maker else None)
 
     def batches(self, plan: Plan, places: Iterable[Place], ahead: int) -> Iterator[PreparedBatch]:
         """Yield the batches of `plan` at these places, with `ahead` more of them in preparation."""
         pending: deque[_Pending] = deque()
         try:
-            for place in places:
-                pending.append(self._submit(plan.draw(*place), first_number(plan, place)))
+            drawn = ((plan.draw(*place), first_number(plan, place)) for place in places)
+            for views, number, fetches in self._fetch_ahead(drawn):
+                pending.append(self._submit(views, number, fetches))
                 if len(pending) > ahead:
                     yield self._collect(pending)
             while pending:
@@ -87,18 +93,44 @@ class Feeder:
 
     def close(self) -> None:
         """Stop all threads."""
+        if self._fetcher:
+            self._fetcher.close()
         self._pool.shutdown(cancel_futures=True)
 
-    def _submit(self, views: Views, number: int) -> _Pending:
-        """Have a batch prepared, in parts of about equal size: one a thread, or more where those would be too large."""
+    def _fetch_ahead(self, drawn: Iterator[tuple[Views, int]]) -> Iterator[tuple[Views, int, list[Fetch]]]:
+        """Yield each batch with what is being fetched for its parts, after that of the batches ahead has begun, too."""
+        under_way: deque[tuple[Views, int, list[Fetch]]] = deque()
+        try:
+            for views, number in drawn:
+                parts = self._parts(len(views.row_B))
+                if self._fetcher:
+                    fetches = [self._fetcher.begin(views.part(part), self.unreadable) for part in parts]
+                else:
+                    fetches = [None] * len(parts)
+                under_way.append((views, number, fetches))
+                if not self._fetcher or len(under_way) * len(views.row_B) > CLIPS_AHEAD:
+                    yield under_way.popleft()
+            while under_way:
+                yield under_way.popleft()
+        finally:
+            for fetch in chain.from_iterable(fetches for _, _, fetches in under_way):
+                if fetch:
+                    fetch.cancel()
+
+    def _parts(self, count: int) -> list[slice]:
+        """Divide a batch into parts of about equal size: one a thread, or more where those would be too large."""
+        size = min(PART, -(-count // self._threads))
+        return [slice(first, first + size) for first in range(0, count, size)]
+
+    def _submit(self, views: Views, number: int, fetches: list[Fetch]) -> _Pending:
+        """Have a batch prepared, in parts."""
         count = len(views.row_B)
         decoders = self._choose(number, views.row_B)
         clips_BVTHWC = self._maker.empty(count, *views.frames_BVT.shape[1:]) if self._maker else None
-        size = min(PART, -(-count // self._threads))
         futures = []
-        for part in (slice(first, first + size) for first in range(0, count, size)):
+        for part, fetch in zip(self._parts(count), fetches, strict=True):
             room = None if clips_BVTHWC is None else clips_BVTHWC[part]
-            futures.append(self._pool.submit(self._samples, views.part(part), decoders[part], room))
+            futures.append(self._pool.submit(self._samples, views.part(part), decoders[part], room, fetch))
         return _Pending(views, futures, clips_BVTHWC)
 
     def _collect(self, pending: deque[_Pending]) -> PreparedBatch:
@@ -109,21 +141,24 @@ class Feeder:
         blank = placeholder(*views.frames_BVT.shape[1:])
         return PreparedBatch([sample or blank for sample in samples], row_B, views, clips_BVTHWC)
 
-    def _samples(self, views: Views, decoders: list[Decoder], room_BVTHWC: Tensor | None) -> list[Sample | None]:
+    def _samples(
+        self, views: Views, decoders: list[Decoder], room_BVTHWC: Tensor | None, fetch: Fetch
+    ) -> list[Sample | None]:
         """Make the sample of each video; None where none can be read. Where there is room for clips, they are made."""
-        samples = self._read(views, decoders)
+        samples = self._read(views, decoders, fetch)
         if room_BVTHWC is not None:
             samples = [sample and self._made(sample, room) for sample, room in zip(samples, room_BVTHWC, strict=True)]
             room_BVTHWC[[sample is None for sample in samples]] = 0
         return samples
 
-    def _read(self, views: Views, decoders: list[Decoder]) -> list[Sample | None]:
+    def _read(self, views: Views, decoders: list[Decoder], fetch: Fetch = None) -> list[Sample | None]:
         """Read each video by its decoder; None for padding and for what cannot be read."""
         samples: list[Sample | None] = [None] * len(views.row_B)
         good = [place for place, row in enumerate(views.row_B.tolist()) if row >= 0 and row not in self.unreadable]
         views = views.part(good)
         videos = [self.catalog.video(row) for row in views.row_B.tolist()]
-        prepared = prepare(videos, [decoders[place] for place in good], views, self._allocate)
+        fetched = fetch and fetch.result().finish(good)
+        prepared = prepare(videos, [decoders[place] for place in good], views, self._allocate, fetched)
         for place, row, sample in zip(good, views.row_B.tolist(), prepared, strict=True):
             if isinstance(sample, DataError):
                 path = self.catalog.path(row)

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from dali_pipes.cut.cutter import cut_all
+from dali_pipes.cut.reading import FromStore
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.feed.decoders import BLANK, Allocate, Content, Decoder
 from dali_pipes.feed.graph import GraphForm
@@ -64,14 +65,22 @@ def placeholder(views: int, frames: int, content: Content = BLANK) -> Sample:
 
 
 def prepare(
-    videos: Sequence[Video], decoders: Sequence[Decoder], views: Views, allocate: Allocate | None = None
+    videos: Sequence[Video],
+    decoders: Sequence[Decoder],
+    views: Views,
+    allocate: Allocate | None = None,
+    fetched: Sequence[FromStore] | None = None,
 ) -> Iterator[Sample | DataError]:
     """Read what the views show of each of their B videos, every frame once, as each one's decoder wants it; yield the
-    DataError where a video cannot be read. All are cut first, but decoded one by one.
+    DataError where a video cannot be read. All are cut first, but decoded one by one. `fetched`: as `cut_all` has it.
     """
     wanted, order_BVT = distinct(views.frames_BVT)
     files = [place for place, video in enumerate(videos) if video.access != "frames"]
-    of_files = cut_all([videos[place] for place in files], [wanted[place] for place in files])
+    of_files = cut_all(
+        [videos[place] for place in files],
+        [wanted[place] for place in files],
+        fetched and [fetched[place] for place in files],
+    )
     cuts = dict(zip(files, of_files, strict=True))
     mirror_BV = views.mirror_BV.astype(np.int32)
     for place, (video, decoder) in enumerate(zip(videos, decoders, strict=True)):

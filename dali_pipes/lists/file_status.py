@@ -1,18 +1,26 @@
-"""Look up size, modification time and accessibility of the files of a list, without opening them."""
+"""Look up size, modification time and accessibility of the files of a list, without opening them.
+
+Members of tar shards are found by the index of their shard.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import Listing
 from dali_pipes.lists.locate import inside
+from dali_pipes.lists.store_status import NO_SUCH_FILE, look_in_store
+from dali_pipes.storage.objects import is_url
+from dali_pipes.storage.opening import is_plain, open_source
 
-NO_SUCH_FILE = "no such file"
 _THREADS = 16  # they wait for a network file system more than they compute
 _CHUNK = 1024
 _KINDS = {
@@ -35,15 +43,21 @@ class Files:
 
 
 def look(listing: Listing) -> Files:
-    """Look at every distinct file of a listing once."""
+    """Look at every distinct file of a listing once. Raises StorageFault if a store refuses or does not answer."""
+    if is_url(listing.base):
+        return _files(look_in_store([listing.path(row) for row in listing.distinct.tolist()], listing.base))
     rows = listing.distinct.tolist()
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
     outside = _folders_outside(listing)
     with ThreadPoolExecutor(_THREADS) as pool:
         found = pool.map(lambda chunk: [_look_at(listing, row, outside) for row in chunk], chunks)
-        seen = [file for chunk in found for file in chunk]
-    size_D, mtime_ns_D = np.full((2, len(rows)), -1, np.int64)
-    folder_D, problems = np.zeros(len(rows), bool), {}
+        return _files([file for chunk in found for file in chunk])
+
+
+def _files(seen: Sequence[tuple[int, int, bool] | str]) -> Files:
+    """Return the columns of what was seen of each distinct file: size, stamp and if it is a folder, or a problem."""
+    size_D, mtime_ns_D = np.full((2, len(seen)), -1, np.int64)
+    folder_D, problems = np.zeros(len(seen), bool), {}
     for number, file in enumerate(seen):
         if isinstance(file, str):
             problems[number] = file
@@ -72,6 +86,8 @@ def _look_at(listing: Listing, row: int, outside: set[str]) -> tuple[int, int, b
     except FileNotFoundError:
         return "a link to a file that does not exist" if os.path.islink(path) else NO_SUCH_FILE
     except OSError as error:
+        if error.errno == errno.ENOTDIR and not is_plain(path):
+            return _look_at_member(path)
         return os.strerror(error.errno).lower()
     kind = stat.S_IFMT(status.st_mode)
     folder = kind == stat.S_IFDIR and listing.frame_pattern != ""
@@ -80,3 +96,14 @@ def _look_at(listing: Listing, row: int, outside: set[str]) -> tuple[int, int, b
     if not os.access(path, os.R_OK):
         return "permission denied"
     return status.st_size, status.st_mtime_ns, folder
+
+
+def _look_at_member(path: str) -> tuple[int, int, bool] | str:
+    """Return the same for a member of a shard."""
+    try:
+        with open_source(path) as member:
+            return member.size, member.stamp, False
+    except DataError as error:
+        return error.reason_for(path)
+    except OSError as error:
+        return os.strerror(error.errno).lower()

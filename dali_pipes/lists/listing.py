@@ -37,6 +37,7 @@ from dali_pipes.lists.formats.annotation import (
 )
 from dali_pipes.lists.formats.class_names import Numbers, asked_for
 from dali_pipes.lists.locate import Finder, inside
+from dali_pipes.storage.objects import is_url
 
 _DEFAULTS = Data()
 
@@ -46,7 +47,7 @@ class Listing:
     """The N rows of a dataset, in the order of its list."""
 
     source: str  # the list file or folder, absolute, with `:split` where one of several is meant
-    base: str  # absolute folder that relative paths start from
+    base: str  # absolute folder, or URL, that relative paths start from
     confined_to: str  # no link may lead out of this folder; empty: any may
     paths: list[str]  # normalised; relative to `base`, or absolute
     label_N: np.ndarray  # int32
@@ -100,7 +101,7 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
     """
     opened, split = _open(source)
     format_name, annotation = _read(opened, data.format)
-    root = os.path.abspath(data.root) if data.root else ""
+    root = data.root.rstrip("/") if is_url(data.root) else os.path.abspath(data.root) if data.root else ""
     places = _Places(root or opened.folder, root, FORMATS[format_name], data)
     rows = _of_split(annotation, opened, split)
     if class_names and isinstance(rows[0].label, str):

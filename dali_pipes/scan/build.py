@@ -65,7 +65,7 @@ def load_catalog(
     request = ScanRequest(listing, file_status.look(listing), data.check)
     catalog, scanned = _existing(source, data), 0
     if not request.is_met_by(catalog):
-        folder = _writable_folder(source, data)
+        folder = writable_folder(source, data)
         with scan_lock(folder):
             catalog = _existing(source, data)  # another process may have made it meanwhile
             if not request.is_met_by(catalog):
@@ -115,7 +115,7 @@ def _folders(source: str, data: Data) -> list[Path]:
     return [of_user, next_to_list]
 
 
-def _writable_folder(source: str, data: Data) -> Path:
+def writable_folder(source: str, data: Data) -> Path:
     """Return the folder that a scan is written to, after making it if it does not exist."""
     folder, *unwritable = _folders(source, data)
     if unwritable:
@@ -172,7 +172,7 @@ def _scan(folder: Path, request: ScanRequest, known: Catalog | None, workers: in
             todo = [number for number in numbers if entry(number) is None]
             _probe_all(request, todo, journal, workers or usable_cores())
             parts = find_parts(request.listing, lambda number: entry(number).outcome, workers or usable_cores())
-            _publish(folder, request.listing, map(entry, numbers), parts)
+            publish(folder, request.listing, map(entry, numbers), parts)
         journal.remove()
     except (OSError, sqlite3.Error) as error:
         raise DataError(
@@ -210,7 +210,7 @@ def _probe_all(request: ScanRequest, todo: list[int], journal: Journal, most_wor
         journal.add(request.journal_key(number), entry)
 
 
-def _publish(folder: Path, listing: Listing, entries: Iterable[Entry], parts: Parts | None) -> None:
+def publish(folder: Path, listing: Listing, entries: Iterable[Entry], parts: Parts | None) -> None:
     """Write quarantine and catalogue. The catalogue comes last: if it exists, the scan is complete."""
     unfinished = folder / f"{CATALOG}.unfinished"
     write_catalog(unfinished, listing, entries, reader(), parts)

@@ -31,7 +31,7 @@ from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.parts import Parts
 from dali_pipes.video.packet_table import PACKET, Access, Video
 
-MAGIC = b"VIDCAT03"  # the number rises when the format changes
+MAGIC = b"VIDCAT04"  # the number rises when the format changes
 _HEADER = struct.Struct("<8sQI4x")
 _ALIGNMENT = 64
 _ACCESS = get_args(Access)
@@ -48,6 +48,7 @@ _FILE = np.dtype(  # one file of the list; if it is unreadable, all but the firs
         ("access", "u1"),  # index in _ACCESS
         ("description", "<i4"),  # index in the table of descriptions
         ("orientation", "u1"),  # as `Video` has it
+        ("start_byte", "<i8"),  # as `Video` has it
         ("packet_start", "<i8"),
         ("packet_end", "<i8"),
     ]
@@ -173,6 +174,7 @@ class Catalog:
             mtime_ns=int(self.mtime_ns_N[row]),
             packets=array["packet"][array["packet_start"][row] : array["packet_end"][row]],
             orientation=int(array["orientation"][row]),
+            start_byte=int(array["start_byte"][row]),
         )
 
     def _bytes(self, name: str, index: int) -> bytes:
@@ -268,7 +270,7 @@ def _write_packets(out: BinaryIO, distinct: np.ndarray, entries: Iterable[Entry]
         shape = video.frames, video.width, video.height, video.fps, codec, _ACCESS.index(video.access), description
         place = written, written + len(video.packets)
         written = place[1]
-        files[index] = (video.size, video.mtime_ns, check, *shape, video.orientation, *place)
+        files[index] = (video.size, video.mtime_ns, check, *shape, video.orientation, video.start_byte, *place)
     return files, {"codecs": list(codecs), "reasons": reasons}, list(descriptions)
 
 

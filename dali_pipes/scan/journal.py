@@ -18,7 +18,9 @@ from dali_pipes.video.packet_table import PACKET, Video
 SECONDS_AT_RISK = 1.0  # the most work that a kill can lose
 _TABLE = f"found_{MAGIC.decode()}"  # results of another version are ignored
 _KEY = "path BLOB PRIMARY KEY, seen_size, seen_mtime_ns, checked, reader"
-_FOUND = "reason, width, height, frames, fps, codec, access, description, size, mtime_ns, packets, orientation"
+_FOUND = (
+    "reason, width, height, frames, fps, codec, access, description, size, mtime_ns, packets, orientation, start_byte"
+)
 
 
 class Journal:
@@ -61,8 +63,11 @@ class Journal:
         ).fetchone()
         if row is None:
             return None
-        checked, reason, *shape, packets, turn = row
-        return Entry(size, mtime_ns, checked, reason or Video(key, *shape, np.frombuffer(packets, PACKET), turn))
+        checked, reason, *shape, packets, turn, start_byte = row
+        if reason:
+            return Entry(size, mtime_ns, checked, reason)
+        video = Video(key, *shape, np.frombuffer(packets, PACKET), turn, start_byte)
+        return Entry(size, mtime_ns, checked, video)
 
     def close(self) -> None:
         """Commit and close; the next scan finds the results."""
@@ -82,4 +87,4 @@ def _columns(outcome: Video | str) -> list:
         return [outcome] + [None] * _FOUND.count(",")
     video = outcome
     shape = [video.width, video.height, video.frames, video.fps, video.codec, video.access, video.description]
-    return [None, *shape, video.size, video.mtime_ns, video.packets.tobytes(), video.orientation]
+    return [None, *shape, video.size, video.mtime_ns, video.packets.tobytes(), video.orientation, video.start_byte]

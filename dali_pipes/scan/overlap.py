@@ -7,6 +7,8 @@ import os
 from collections import defaultdict
 
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.storage.opening import is_plain, open_source
+from dali_pipes.storage.sources import SourceFile
 
 
 def shared_videos(training: Catalog, held_out: Catalog, *, by_content: bool = False) -> list[int]:
@@ -23,13 +25,13 @@ def shared_videos(training: Catalog, held_out: Catalog, *, by_content: bool = Fa
 
     def digest(path: str) -> bytes:
         if path not in digests:
-            with open(path, "rb") as file:
-                digests[path] = hashlib.file_digest(file, "sha256").digest()
+            with open_source(path) as source:
+                digests[path] = hashlib.file_digest(SourceFile(source), "sha256").digest()
         return digests[path]
 
     def is_same_file(row: int, other: int) -> bool:
         path, other_path = held_out.path(row), training.path(other)
-        if training.mtime_ns_N[other] == held_out.mtime_ns_N[row] and os.path.samefile(path, other_path):
+        if training.mtime_ns_N[other] == held_out.mtime_ns_N[row] and _is_same(path, other_path):
             return True
         return by_content and digest(path) == digest(other_path)
 
@@ -44,3 +46,8 @@ def shared_videos(training: Catalog, held_out: Catalog, *, by_content: bool = Fa
         return any(have_common_frames(row, other) and is_same_file(row, other) for other in candidates)
 
     return [row for row in held_out.usable.tolist() if is_shared(row)]
+
+
+def _is_same(path: str, other: str) -> bool:
+    """Tell whether two paths name one file."""
+    return is_plain(path) and is_plain(other) and os.path.samefile(path, other)

@@ -7,8 +7,6 @@ turned. If it leaves doubts, or a more thorough check is requested, the file is 
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +20,8 @@ from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
 from dali_pipes.scan import verify
+from dali_pipes.storage.opening import open_source
+from dali_pipes.storage.sources import Source
 from dali_pipes.video import bitstream, container, mp4, mpegts, sample_description
 from dali_pipes.video.bitstream import Picture
 from dali_pipes.video.orientation import stream_orientation
@@ -39,21 +39,20 @@ _TIMED = ("mov", "matroska", "mpegts", "flv", "nut", "ivf")
 
 
 def probe(path: str, check: Check = "demux") -> Video:
-    """Scan a file. Raises DataError with the path and the reason if it cannot be used.
+    """Scan a file or a member of a shard. Raises DataError with the path and the reason if it cannot be used.
 
     `demux` reads the headers of every packet, `ends` also decodes the first and the last group of pictures, `full`
     decodes everything and compares it with cuts.
     """
-    status = _regular_file(path)
     try:
-        with container.refusals(path):
-            return _probe(path, status, check)
+        with open_source(path) as source, container.refusals(path):
+            return _probe(source, check)
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})") from error
 
 
-def _probe(path: str, status: os.stat_result, check: Check) -> Video:
-    video, doubts = _scan(path, status)
+def _probe(source: Source, check: Check) -> Video:
+    video, doubts = _scan(source)
     if doubts or video.access == "whole" or check == "full":
         return verify.verify_cuts(video)
     if check == "ends":
@@ -67,86 +66,67 @@ def reader() -> str:
     return f"{READER}, PyAV {av.__version__}, {', '.join(libraries)}"
 
 
-def _regular_file(path: str) -> os.stat_result:
-    """Return a file's status; pipes, devices and folders are never opened."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise DataError(path, error.strerror) from error
-    except ValueError as error:
-        raise DataError(path, "no file can have such a name") from error  # it holds a zero byte
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError(path, "is not a file")
-    if status.st_size == 0:
-        raise DataError(path, "is empty (0 bytes)")
-    return status
-
-
-def _scan(path: str, status: os.stat_result) -> tuple[Video, list[str]]:
+def _scan(source: Source) -> tuple[Video, list[str]]:
     """Return the video by its packets, and the reasons to doubt that cuts give what a full decode gives."""
-    with open(path, "rb") as file:
-        moov, scrambled = _moov(path, file.fileno()), mpegts.scrambled_pids(file.fileno())
-        try:
-            with container.open_video(path) as (source, stream):
-                if sample_description.is_encrypted(moov, stream) or stream.id in scrambled:
-                    raise DataError(path, "is encrypted")
-                scrambled = set()  # other streams do not matter
-                return _scan_stream(path, status, file.fileno(), moov, source, stream)
-        except DataError as error:
-            if scrambled:  # FFmpeg sees no more of such a stream than of a damaged one
-                raise DataError(path, "is encrypted") from error
-            raise
+    path, moov, scrambled = source.path, _moov(source), mpegts.scrambled_pids(source)
+    try:
+        with container.open_video(path, source.file_object()) as (opened, stream):
+            if sample_description.is_encrypted(moov, stream) or stream.id in scrambled:
+                raise DataError(path, "is encrypted")
+            scrambled = set()  # other streams do not matter
+            return _scan_stream(source, moov, opened, stream)
+    except DataError as error:
+        if scrambled:  # FFmpeg sees no more of such a stream than of a damaged one
+            raise DataError(path, "is encrypted") from error
+        raise
 
 
-def _scan_stream(
-    path: str, status: os.stat_result, descriptor: int, moov: bytes, source: InputContainer, stream: VideoStream
-) -> tuple[Video, list[str]]:
-    codec, extradata = _codec(path, stream), stream.codec_context.extradata or b""
-    packets = container.demuxed(source, stream)
+def _scan_stream(source: Source, moov: bytes, opened: InputContainer, stream: VideoStream) -> tuple[Video, list[str]]:
+    path, codec, extradata = source.path, _codec(source.path, stream), stream.codec_context.extradata or b""
+    packets = container.demuxed(opened, stream)
     if not (first := next((packet for packet in packets if packet.size), None)):
         raise DataError(path, "its video track holds no pictures")
-    found = collect(codec, stream, chain([first], packets), descriptor)
+    found = collect(codec, stream, chain([first], packets), source)
     description = sample_description.sample_description(path, stream, codec, moov)
     access = _access(codec, extradata, found, description)
-    video = _video(path, status, stream, access, description, table(found))
-    form = source.format.name.partition(",")[0]
+    video = _video(source, stream, access, description, table(found))
+    form = opened.format.name.partition(",")[0]
     guessed_times = bool(stream.codec_context.has_b_frames) and form not in _TIMED
-    turned = stream_orientation(stream, first, form, moov, descriptor)
+    turned = stream_orientation(stream, first, form, moov, source)
     return replace(video, orientation=turned), doubts(video, guessed_times, found)
 
 
-def _video(
-    path: str, status: os.stat_result, stream: VideoStream, access: Access, description: bytes, table: np.ndarray
-) -> Video:
+def _video(source: Source, stream: VideoStream, access: Access, description: bytes, table: np.ndarray) -> Video:
     frames = int((table["flags"] & HIDDEN == 0).sum())
     if not frames:
-        raise DataError(path, f"none of its {len(table)} pictures is to be shown")
+        raise DataError(source.path, f"none of its {len(table)} pictures is to be shown")
     return Video(
-        path=path,
+        path=source.path,
         width=stream.codec_context.width,
         height=stream.codec_context.height,
         frames=frames,
         fps=float(stream.average_rate or stream.guessed_rate or 0),
-        codec=_codec(path, stream),
+        codec=_codec(source.path, stream),
         access=access,
         description=description,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        size=source.size,
+        mtime_ns=source.stamp,
         packets=table,
+        start_byte=source.start,
     )
 
 
-def _moov(path: str, descriptor: int) -> bytes:
+def _moov(source: Source) -> bytes:
     """Return the `moov` box of an mp4 or mov file, nothing for other containers. Raises DataError if cut short."""
-    if os.pread(descriptor, 4, 4) not in _MP4_STARTS:
+    if source.read(4, 4) not in _MP4_STARTS:
         return b""
-    moov, total = b"", os.fstat(descriptor).st_size
-    for kind, _, start, end in mp4.walk_file(descriptor):
+    moov, path, total = b"", source.path, source.size
+    for kind, _, start, end in mp4.walk_source(source):
         if kind in (b"moov", b"mdat") and end > total:
             raise DataError(path, f"is cut short: only {total} of at least {end} bytes are there")
         if kind == b"moov" and not moov:  # FFmpeg skips a second one
-            moov = os.pread(descriptor, end - start, start)
-    if not moov and os.pread(descriptor, 4, 8) in _PICTURE_BRANDS:
+            moov = source.read(start, end - start)
+    if not moov and source.read(8, 4) in _PICTURE_BRANDS:
         raise DataError(path, "is a still picture (HEIF), not a video")
     if not moov:
         raise DataError(path, "has no index (moov box): its recording or download ended early")
@@ -192,10 +172,10 @@ class Packets:
         return Picture._make(zip(*self.pictures, strict=True))
 
 
-def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], descriptor: int) -> Packets:
-    """Read the headers of every packet, and find its bytes in the open file."""
+def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], source: Source) -> Packets:
+    """Read the headers of every packet, and find its bytes in the file."""
     found = Packets()
-    read, window = _reader(codec, stream, found), _FileWindow(descriptor)
+    read, window = _reader(codec, stream, found), _FileWindow(source)
     intra = codec in _INTRA
     offset, size, pts, flags, pictures = found.offset, found.size, found.pts, found.flags, found.pictures
     for packet in packets:
@@ -290,10 +270,10 @@ def _ranks(values: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 class _FileWindow:
-    """A part of an open file: packets are compared with it, most of them without a system call."""
+    """A part of a file: packets are compared with it, most of them without a system call."""
 
-    def __init__(self, descriptor: int):
-        self._descriptor = descriptor
+    def __init__(self, source: Source):
+        self._source = source
         self._start, self._content = 0, b""
 
     def find(self, position: int | None, data: bytes) -> int:
@@ -305,7 +285,7 @@ class _FileWindow:
         at = position - self._start
         if not 0 <= at <= len(self._content) - len(data) - _HEADER_BYTES:
             self._start, at = position, 0
-            self._content = os.pread(self._descriptor, max(_WINDOW, len(data) + _HEADER_BYTES), position)
+            self._content = self._source.read(position, max(_WINDOW, len(data) + _HEADER_BYTES))
         if self._content.startswith(data, at):
             return position
         found = self._content.find(data, at, at + len(data) + _HEADER_BYTES)

@@ -17,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 
 from dali_pipes.cut import cutter, decode
 from dali_pipes.errors import DataError
+from dali_pipes.storage.opening import read_all
 from dali_pipes.video import container
 from dali_pipes.video.bitstream.mpeg import has_fields
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, Video
@@ -99,8 +100,7 @@ def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
 def _has_fields(video: Video) -> bool:
     if video.codec not in decode.FIELD_PAIRS:
         return False
-    with open(video.path, "rb") as file:
-        return has_fields(file.read())
+    return has_fields(read_all(video.path))
 
 
 def _candidates(video: Video, sources: list[int]) -> Iterator[Video]:

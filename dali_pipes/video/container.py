@@ -1,4 +1,5 @@
-"""Open video files with FFmpeg safely: one regular file, without network, playlists or special file names.
+"""Open video files with FFmpeg safely: one file or member of a shard, without network, playlists
+or special file names.
 
 This module decides how a file is opened, which of its streams is the video, and the text of FFmpeg's errors.
 """
@@ -9,7 +10,8 @@ import errno
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -19,6 +21,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
+from dali_pipes.storage.opening import is_plain, open_source
 from dali_pipes.video.packet_table import Video
 from dali_pipes.video.pyav import LENIENT_TAGS
 
@@ -33,17 +36,21 @@ _CONTAINER_OPTIONS = {
 
 
 @contextmanager
-def open_video(path: str, content: bytes | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open the file at `path`, or `content` with `path` only for messages; yield the container and its video stream.
+def open_video(path: str, content: bytes | BinaryIO | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open the video at `path`, or `content` with `path` only for messages; yield the container and its video stream.
 
     Every error of FFmpeg while the file is open becomes a DataError. The path is made absolute, so that no name is
     taken for a protocol (`concat:`, `http:`).
     """
-    source = os.path.abspath(path)
-    if content is not None:
-        source = io.BytesIO(content)
-        source.name = path  # FFmpeg uses the suffix to recognise raw streams
-    with refusals(path), av.open(source, container_options=_CONTAINER_OPTIONS, **LENIENT_TAGS) as container:
+    with ExitStack() as opened:
+        if content is None and not is_plain(path):
+            content = opened.enter_context(open_source(path)).file_object()
+        if isinstance(content, (bytes, bytearray)):
+            content = io.BytesIO(content)
+            content.name = path  # FFmpeg uses the suffix to recognise raw streams
+        source = os.path.abspath(path) if content is None else content
+        opened.enter_context(refusals(path))
+        container = opened.enter_context(av.open(source, container_options=_CONTAINER_OPTIONS, **LENIENT_TAGS))
         yield container, _best_stream(path, container)
 
 

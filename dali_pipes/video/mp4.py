@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 
 import numpy as np
+
+from dali_pipes.storage.sources import Source
 
 TIMESCALE = 30000  # ticks a second; every cut plays at 30 frames a second, as nothing reads its speed
 DURATION = 1000  # ticks a picture: the picture shown as number k starts at k * DURATION exactly
@@ -97,9 +98,9 @@ def walk_boxes(data: bytes) -> Iterator[tuple[bytes, int, int, int]]:
     return _walk(lambda start, count: data[start : start + count], len(data))
 
 
-def walk_file(descriptor: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """Yield the same of the outermost boxes of an open file, reading only their headers."""
-    return _walk(lambda start, count: os.pread(descriptor, count, start), os.fstat(descriptor).st_size)
+def walk_source(source: Source) -> Iterator[tuple[bytes, int, int, int]]:
+    """Yield the same of the outermost boxes of a file, reading only their headers."""
+    return _walk(source.read, source.size)
 
 
 def _walk(read: Callable[[int, int], bytes], total: int) -> Iterator[tuple[bytes, int, int, int]]:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
+
+from dali_pipes.storage.sources import Source
 
 _SYNC, _NULL = 0x47, 0x1FFF
 _FORMS = ((188, 0), (192, 4), (204, 0))  # bytes of a packet, and of those before its sync byte: plain, m2ts, with codes
 _AT_ONCE = 1 << 14  # packets
 
 
-def scrambled_pids(descriptor: int) -> set[int]:
-    """Return the packet identifiers whose payload is scrambled somewhere in an open file; none if it is no such stream.
+def scrambled_pids(source: Source) -> set[int]:
+    """Return the packet identifiers whose payload is scrambled somewhere in a file; none if it is no such stream.
 
     FFmpeg takes the identifier of a stream for its number (`stream.id`).
     """
-    start = os.pread(descriptor, 3 * 204, 0)
+    start = source.read(0, 3 * 204)
     form = next((form for form in _FORMS if _has_form(start, *form)), None)
     if form is None:
         return set()
     (size, before), found, at = form, set(), 0
-    while len(content := os.pread(descriptor, size * _AT_ONCE, at)) >= size:
+    while len(content := source.read(at, size * _AT_ONCE)) >= size:
         packets = np.frombuffer(content, np.uint8, len(content) // size * size).reshape(-1, size)
         heads = packets[:, before : before + 4].astype(np.int64)
         heads = heads[(heads[:, 0] == _SYNC) & (heads[:, 3] >> 6 > 0)]

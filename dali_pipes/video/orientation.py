@@ -8,13 +8,13 @@ PyAV shows the matrix with a decoded picture alone. A scan decodes one only if t
 
 from __future__ import annotations
 
-import os
 import re
 
 import av
 import numpy as np
 from av.video.stream import VideoStream
 
+from dali_pipes.storage.sources import Source
 from dali_pipes.video import bitstream, mp4
 from dali_pipes.video.pyav import display_matrix
 
@@ -30,15 +30,15 @@ _PROJECTION = re.compile(rb"\x76\x70.{1,16}\x76[\x71-\x75]", re.DOTALL)  # one w
 _MATROSKA_HEADER = 1 << 16  # bytes that are searched for both
 
 
-def stream_orientation(stream: VideoStream, first: av.Packet, form: str, moov: bytes, descriptor: int) -> int:
+def stream_orientation(stream: VideoStream, first: av.Packet, form: str, moov: bytes, source: Source) -> int:
     """Return the orientation of a stream from its first packet, which is decoded if there may be a display matrix.
 
-    `form`: FFmpeg's name of the container. `moov`: the index of an mp4. `descriptor`: the open file. Decoding changes
-    the stream's decoder.
+    `form`: FFmpeg's name of the container. `moov`: the index of an mp4. `source`: the file. Decoding changes the
+    stream's decoder.
     """
     context = stream.codec_context
     codec, extradata = context.codec.canonical_name, context.extradata or b""
-    if not (_container_may_turn(form, moov, first, descriptor) or bitstream.may_turn(codec, extradata, bytes(first))):
+    if not (_container_may_turn(form, moov, first, source) or bitstream.may_turn(codec, extradata, bytes(first))):
         return UPRIGHT
     try:
         frames = [*context.decode(first), *context.decode(None)]
@@ -47,12 +47,12 @@ def stream_orientation(stream: VideoStream, first: av.Packet, form: str, moov: b
     return orientation(frames[0]) if frames else UPRIGHT
 
 
-def _container_may_turn(form: str, moov: bytes, first: av.Packet, descriptor: int) -> bool:
+def _container_may_turn(form: str, moov: bytes, first: av.Packet, source: Source) -> bool:
     """Return False only if the container certainly has no display matrix but the identity."""
     if form == "mov":
         return not mp4.all_upright(moov)
     if form == "matroska":
-        header = os.pread(descriptor, min(first.pos or 0, _MATROSKA_HEADER), 0)
+        header = source.read(0, min(first.pos or 0, _MATROSKA_HEADER))
         return _TRACKS not in header or bool(_PROJECTION.search(header))
     return form not in _WITHOUT_MATRIX
 

@@ -100,11 +100,13 @@ class Video(PacketTable):
     description: bytes
     """The mp4 `stsd` box; empty if access is `whole` because mp4 cannot hold the codec. If access is `frames`, the
     pattern of the pictures' names."""
-    size: int  # bytes of the file when scanned
-    mtime_ns: int  # modification time of the file when scanned
+    size: int  # bytes of the video when scanned
+    mtime_ns: int  # `Source.stamp` when scanned: of a file, its modification time
     packets: np.ndarray
     orientation: int = 0
     """Orientation of the stored pictures, 0 to 7: see `orientation.py`."""
+    start_byte: int = 0
+    """Place in the tar shard that holds the video; 0: the video is a file for itself. Offsets of packets start here."""
     starts = np.zeros(1, np.int64)
 
 

@@ -13,6 +13,7 @@ import torch
 from configs import ConfigError
 from dali_pipes import Batch, DataError
 from dali_pipes.cut import reading
+from dali_pipes.storage.faults import StorageFault
 from engine import console, distributed, runtime, watch
 from engine.evaluation.accuracy import Result
 from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
@@ -73,7 +74,13 @@ class Trainer:
         if training.at_epoch_end:  # the run ended before the evaluation that was due
             self.end_epoch()
         while training.step < training.total_steps and not self.has_plateaued():
-            if not self.train_epoch(interrupt):
+            try:
+                finished = self.train_epoch(interrupt)
+            except StorageFault:
+                if distributed.world_size() == 1:  # other ranks would be in the middle of a step
+                    self.save(final=True)
+                raise
+            if not finished:
                 logger.info(f"stopping after step {training.step} ({interrupt.reason}); continue with --resume")
                 self.save(final=True)
                 return False

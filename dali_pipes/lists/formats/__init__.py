@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats import folders, hmdb51, kinetics, path_label, something, tables, ucf101
+from dali_pipes.lists.formats import folders, hmdb51, kinetics, path_label, something, tables, ucf101, webdataset
 from dali_pipes.lists.formats.annotation import Format, Source, nfc_caseless
 from dali_pipes.lists.formats.class_names import squeeze
 
@@ -12,6 +12,7 @@ _CASELESS = {"folder_key": nfc_caseless, "name_key": nfc_caseless}
 
 FORMATS = {  # in the order in which they are tried
     "hmdb51": Format(hmdb51.recognises, hmdb51.read, places=hmdb51.places, origin=hmdb51.origin),
+    "webdataset": Format(webdataset.recognises, webdataset.read),
     "folders": Format(folders.recognises, folders.read),
     "jsonl": Format(tables.is_jsonl, tables.read_jsonl),
     "something_v2": Format(something.is_json, something.read_json, suffix=".webm"),
@@ -33,6 +34,6 @@ def format_of(source: Source, name: str) -> str:
     """
     if name == "auto":
         return next(name for name, format in FORMATS.items() if format.recognises(source))
-    if (source.text is None) != (name in ("hmdb51", "folders")):
+    if (source.text is None) != (name in ("hmdb51", "webdataset", "folders")):
         raise DataError(source.path, f"{name} is a {'file' if source.text is None else 'folder'}, which this is not")
     return name

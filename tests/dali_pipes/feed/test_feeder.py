@@ -56,11 +56,11 @@ def test_what_is_dropped_is_not_prepared_to_its_end(config, monkeypatch):
     wanted = loader.plan.draw(0, 0).row_B
     unpatched_prepare, unpatched_wait = feed.prepare, feed.wait
 
-    def prepare(videos, decoders, views, allocate):
+    def prepare(videos, decoders, views, *more):
         calls.append(views)
         if not set(views.row_B) <= set(wanted):
             dropped.wait()
-        return unpatched_prepare(videos, decoders, views, allocate)
+        return unpatched_prepare(videos, decoders, views, *more)
 
     def wait(running):
         dropped.set()  # what could be cancelled has been
@@ -77,7 +77,7 @@ def test_a_mistake_in_one_thread_is_told_when_the_others_have_ended_their_work(l
     *_, last_row = loader.plan.draw(0, 0).row_B
     ended = threading.Event()
 
-    def prepare(videos, decoders, views, allocate):
+    def prepare(videos, decoders, views, *more):
         if last_row in views.row_B:
             time.sleep(0.3)
             ended.set()

@@ -11,7 +11,7 @@ from dali_pipes.cut.cutter import cut
 from dali_pipes.errors import DataError
 from dali_pipes.scan.probe import probe
 from dali_pipes.video import mp4
-from tests.support.boxes import add_to_entry, edit_entry
+from tests.support.files.boxes import add_to_entry, edit_entry
 from tests.support.plain import compare
 from tests.support.videos import write_video
 

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.nvdec import streams
 from dali_pipes.scan.probe import probe
+from dali_pipes.storage.opening import open_source
 from dali_pipes.video import mp4
 from tests.support.videos import number_in, write_video
 
@@ -99,5 +100,5 @@ def test_junk_ends_the_walk(junk):
 
 def test_walking_a_file_is_walking_its_bytes(tmp_path):
     source = write_video(tmp_path / "source.mp4", "libx264")
-    with source.open("rb") as file:
-        assert list(mp4.walk_file(file.fileno())) == list(mp4.walk_boxes(source.read_bytes()))
+    with open_source(str(source)) as opened:
+        assert list(mp4.walk_source(opened)) == list(mp4.walk_boxes(source.read_bytes()))

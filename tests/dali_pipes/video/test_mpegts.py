@@ -4,6 +4,7 @@ import pytest
 
 from dali_pipes.errors import DataError
 from dali_pipes.scan.probe import probe
+from dali_pipes.storage.opening import open_source
 from dali_pipes.video.mpegts import scrambled_pids
 from tests.support.files.corpus import Case
 
@@ -36,12 +37,12 @@ def test_packets_of_another_stream_may_be_scrambled(tmp_path):
     other = bytearray(content[-188:])
     other[1:4] = 0x41, 0x11, 0x90
     path.write_bytes(content + other)
-    with open(path, "rb") as file:
-        assert scrambled_pids(file.fileno()) == {0x111}
+    with open_source(str(path)) as source:
+        assert scrambled_pids(source) == {0x111}
     assert probe(str(path)).frames == 24
 
 
 def test_other_files_have_no_scrambled_packets(tmp_path):
     path = Case("h264 no B", "mp4", "as it is").write(tmp_path)
-    with open(path, "rb") as file:
-        assert scrambled_pids(file.fileno()) == set()
+    with open_source(str(path)) as source:
+        assert scrambled_pids(source) == set()

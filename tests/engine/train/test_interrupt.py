@@ -1,5 +1,6 @@
-"""When training is asked to stop, and when it is not."""
+"""When training is asked to stop, when it is not, and when its storage fails."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,9 +11,11 @@ import pytest
 import torch
 
 import eval as evaluation
-from engine import distributed, loaders, watch
+from dali_pipes.storage.faults import StorageFault
+from engine import distributed, loaders, program, watch
 from engine.inference.evaluated import EvaluatedNetwork
 from engine.train.interrupt import SIGNALS, TRAINING, Interrupt
+from engine.watch import RETRY
 from models import build_model
 from tests.support import tiny
 from tests.support.paths import ROOT
@@ -86,3 +89,36 @@ def test_an_interrupted_evaluation_leaves_its_loader_closed(monkeypatch, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         evaluation.score(config, args)
     closed.assert_called_once()
+
+
+def tiny_loaders():
+    return {split: tiny.RowLoader(24, 4, train=split == "train") for split in ("train", "val")}
+
+
+def fail(batch):
+    raise StorageFault(errno.EIO, "the store does not answer", "s3://bucket/a.mp4")
+
+
+@pytest.mark.parametrize("step", [0, 4, 6])
+def test_a_run_stops_at_the_step_that_storage_fails_and_goes_on_exactly(tmp_path, step):
+    settings = tiny.config(train={"runs": str(tmp_path / "whole")})
+    _, whole = tiny.go_on(settings, tiny_loaders())
+    settings = tiny.config(train={"runs": str(tmp_path / "stopped")})
+    failing = tiny_loaders()
+    tiny.before_step(failing["train"], step, fail)
+    with pytest.raises(StorageFault):
+        tiny.go_on(settings, failing)
+    _, resumed = tiny.go_on(settings, tiny_loaders())
+    assert resumed.step == whole.step
+    mine, wanted = tiny.weights_of(resumed), tiny.weights_of(whole)
+    assert all(torch.equal(mine[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EIO, RETRY), (errno.EACCES, 2)])
+def test_a_store_that_may_come_back_has_another_exit_code_than_one_that_refuses(number, code, capsys):
+    def work():
+        raise StorageFault(number, "the reason", "s3://bucket/a.mp4")
+
+    assert program._exit_code("train.py", work) == code
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("train.py: s3://bucket/a.mp4: the reason") and ("--resume" in line) == (code == RETRY)

@@ -15,7 +15,7 @@ import av
 
 from dali_pipes.video import mp4
 from dali_pipes.video.bitstream.units import length_size, parameter_units
-from tests.support.boxes import TABLE, add_to_entry, edit, edit_entry, without
+from tests.support.files.boxes import TABLE, add_to_entry, edit, edit_entry, without
 from tests.support.videos import picture
 
 FRAMES, GOP, SIZE = 24, 8, (48, 64)

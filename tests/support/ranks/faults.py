@@ -16,8 +16,9 @@ from functools import wraps
 
 import torch
 
-from dali_pipes.cut import reading, storage
+from dali_pipes.cut import reading
 from dali_pipes.scan import build
+from dali_pipes.storage import faults as storage
 from engine import watch
 from engine.evaluation import evaluate
 from engine.runs import checkpoint
@@ -81,7 +82,7 @@ class Reader:
 
 
 class FastClock:
-    """The module `time` of `dali_pipes.cut.storage`, in which seconds pass `speed` times faster."""
+    """The module `time` of `dali_pipes.storage.faults`, in which seconds pass `speed` times faster."""
 
     def __init__(self, speed: float):
         self._speed = speed

@@ -98,8 +98,8 @@ def convert_all(
     reasons: dict[str, str] = {}
     sources = {catalog.path(row) for catalog in catalogs for row in range(len(catalog))}
     outputs = Outputs([*sources, *map(source_file, lists), *more_sources], force)
-    with _workplace(out) as unfinished:
-        files = [file for new in lists.values() for file in (new, _classes_file(new))]
+    with workplace(out) as unfinished:
+        files = [file for new in lists.values() for file in (new, classes_file(new))]
         refuse_conflicts(results.values(), [*files, out / DONE, out / LEFT_OUT, out / LOCK, out / RECORD], out)
         outputs.check(*files, out / LEFT_OUT)
         finished = FinishedResults(out / DONE, out, conversion.settings, outputs)
@@ -127,7 +127,7 @@ def convert_all(
 
 
 @contextmanager
-def _workplace(out: Path) -> Iterator[Path]:
+def workplace(out: Path) -> Iterator[Path]:
     """Make a temporary folder for unfinished results, and lock `out` against other processes.
 
     Raises DataError if another process is at work in `out`.
@@ -185,7 +185,7 @@ def _list_texts(
     ]
     yield new, list_text(new, listed)
     if catalog.class_names:
-        yield _classes_file(new), classes_text(catalog.class_names)
+        yield classes_file(new), classes_text(catalog.class_names)
 
 
 def _new_window(catalog: Catalog, row: int, conversion: Conversion) -> Window:
@@ -197,7 +197,8 @@ def _new_window(catalog: Catalog, row: int, conversion: Conversion) -> Window:
     return Window(float(max(first - HALF, Fraction(0)) / rate), float((first + frames - HALF) / rate))
 
 
-def _classes_file(new: Path) -> Path:
+def classes_file(new: Path) -> Path:
+    """Return the file of the class names of a list."""
     return new.with_suffix(".classes.txt")
 
 

@@ -149,7 +149,7 @@ def result_names(catalogs: list[Catalog], suffix: str, by_part: bool = False) ->
 
 def _result_stems(catalogs: list[Catalog], suffix: str) -> dict[str, str]:
     """Return for each listed path the path of its result without the new suffix."""
-    common = _common_folder(catalogs)
+    common = common_folder(catalogs)
     paths = dict.fromkeys(catalog.path(row) for catalog in catalogs for row in range(len(catalog)))
     names = {path: os.path.relpath(path, common) for path in paths}
     bare = Counter(os.path.splitext(name)[0] for name in names.values())
@@ -162,7 +162,7 @@ def _result_stems(catalogs: list[Catalog], suffix: str) -> dict[str, str]:
     return {path: stem_of(name) for path, name in names.items()}
 
 
-def _common_folder(catalogs: list[Catalog]) -> str:
+def common_folder(catalogs: list[Catalog]) -> str:
     """Return the folder that holds all paths: the base of the lists' relative paths, if they have any."""
     folders = set()
     for catalog in catalogs:

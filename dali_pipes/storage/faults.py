@@ -24,7 +24,12 @@ _given_up: dict[str, float] = {}  # those that it has failed for throughout, and
 
 
 class StorageFault(OSError):
-    """Storage fails for several files at once: their videos are not to blame, and none is put into quarantine."""
+    """Storage fails, for several files at once, or as a store says: no video is to blame, or put into quarantine."""
+
+    @property
+    def passes(self) -> bool:
+        """True if storage may come back by itself; False if somebody has to mend access or a name."""
+        return self.errno in FAULTS
 
 
 def patiently(
@@ -67,7 +72,12 @@ def _try_again(
 
 
 def _given_up_for(path: str, error: OSError) -> OSError:
-    """Return what to raise for a file that is given up: its error, or a fault of the storage."""
+    """Return what to raise for a file that is given up: its error, or a fault of the storage.
+
+    An object is never to blame: a store says so if it has none.
+    """
+    if "://" in path:
+        return StorageFault(error.errno, f"{error.strerror}, after {sum(PAUSES):.0f} s of trying again", path)
     with _lock:
         now = time.monotonic()
         others = (_failing | {file for file, at in _given_up.items() if now - at < sum(PAUSES)}) - {path}

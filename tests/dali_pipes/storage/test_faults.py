@@ -6,18 +6,19 @@ from contextlib import nullcontext
 
 import pytest
 
-from dali_pipes.cut import reading, storage
-from dali_pipes.cut.storage import StorageFault, patiently
+from dali_pipes.cut import reading
 from dali_pipes.errors import DataError
+from dali_pipes.storage import faults
+from dali_pipes.storage.faults import StorageFault, patiently
 
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch):
     """The pauses that were made, without the time that they take."""
     made = []
-    monkeypatch.setattr(storage.time, "sleep", made.append)
-    monkeypatch.setattr(storage, "_failing", set())
-    monkeypatch.setattr(storage, "_given_up", {})
+    monkeypatch.setattr(faults.time, "sleep", made.append)
+    monkeypatch.setattr(faults, "_failing", set())
+    monkeypatch.setattr(faults, "_given_up", {})
     return made
 
 
@@ -33,7 +34,7 @@ def failing(times, number=errno.EIO):
     return call
 
 
-@pytest.mark.parametrize("number", storage.FAULTS)
+@pytest.mark.parametrize("number", faults.FAULTS)
 def test_a_fault_that_passes_is_waited_for_and_said_once(pauses, caplog, number):
     assert patiently("a.mp4", nullcontext, failing(3, number)) == 7
     assert pauses == [0.5, 1.0, 2.0]
@@ -54,8 +55,8 @@ def test_few_files_that_fail_throughout_are_given_up_and_many_at_once_are_a_faul
     assert sum(pauses) == 3 * 60.5
     with pytest.raises(StorageFault, match="and so for 3 other files: storage fails"):
         patiently("d.mp4", nullcontext, failing(99))
-    later = storage.time.monotonic() + 3600
-    monkeypatch.setattr(storage.time, "monotonic", lambda: later)
+    later = faults.time.monotonic() + 3600
+    monkeypatch.setattr(faults.time, "monotonic", lambda: later)
     with pytest.raises(OSError) as alone:
         patiently("e.mp4", nullcontext, failing(99))
     assert not isinstance(alone.value, StorageFault)
@@ -64,7 +65,7 @@ def test_few_files_that_fail_throughout_are_given_up_and_many_at_once_are_a_faul
 def test_a_range_is_read_once_the_storage_answers_and_is_unreadable_if_it_never_does(tmp_path, monkeypatch):
     from types import SimpleNamespace
 
-    video = SimpleNamespace(path=str(tmp_path / "a.mp4"))
+    video = SimpleNamespace(path=str(tmp_path / "a.mp4"), start_byte=0)
     blip = failing(2)
 
     def read(descriptor, size, offset):
@@ -80,10 +81,10 @@ def test_the_read_lock_is_free_while_a_thread_waits_for_the_storage(pauses, monk
     from types import SimpleNamespace
 
     free = []
-    monkeypatch.setattr(storage.time, "sleep", lambda pause: free.append(not reading._read_lock.locked()))
+    monkeypatch.setattr(faults.time, "sleep", lambda pause: free.append(not reading._read_lock.locked()))
     monkeypatch.setattr(os, "preadv", lambda *how: 0)
     blip = failing(1)
     monkeypatch.setattr(os, "pread", lambda descriptor, size, offset: blip() and b"x" * size)
     with reading.holding_read_lock():
-        assert reading.read_range(SimpleNamespace(path="a.mp4"), -1, 0, 3, reading.read_cached) == b"xxx"
+        assert reading.read_range(SimpleNamespace(path="a.mp4", start_byte=0), -1, 0, 3, reading.read_cached) == b"xxx"
     assert free == [True]

@@ -1,0 +1,134 @@
+"""A store for tests and measurements: a folder over HTTP with ranges and ETags, which is late, fails and counts.
+
+    with serving(folder) as store:
+        store.delay = 0.02  # seconds before each answer
+        store.fault = lambda number: 503 if number % 20 == 0 else None
+        ... store.url ... store.requests, store.sent
+
+One event loop in a thread answers all: thousands of requests may wait at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+CUT = "cut"  # the fault of a body that ends in the middle
+_REQUEST = re.compile(rb"(GET|HEAD) (\S+) HTTP/1.1\r\n")
+_RANGE = re.compile(rb"\r\nrange: bytes=(\d+)-(\d+)\r\n", re.IGNORECASE)
+_END = b"\r\n\r\n"
+
+
+class Request(NamedTuple):
+    """A request and the bytes that it asked for."""
+
+    method: str
+    path: str
+    first: int
+    end: int | None
+
+
+class StoreServer:
+    """The server; its attributes may be changed while it runs."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.url = ""
+        self.delay: float  # seconds before each answer
+        self.lateness: Callable[[int], float]  # more of them, by the number of the request, from 0
+        self.fault: Callable[[int], int | str | None]  # status or CUT, likewise
+        self.requests: list[Request]
+        self.sent: int  # bytes of bodies
+        self.reset()
+
+    def reset(self) -> None:
+        """Count from 0 again, without delays and faults."""
+        self.requests, self.sent, self.delay = [], 0, 0.0
+        self.fault, self.lateness = lambda number: None, lambda number: 0.0
+
+    def answer(self, number: int, request: Request) -> tuple[int, bytes, bytes, bool]:
+        """Return status, headers and body of the answer to a request, and if the connection then ends."""
+        fault = self.fault(number)
+        file = self.folder / request.path
+        if isinstance(fault, int) or not file.is_file():
+            return fault if isinstance(fault, int) else HTTPStatus.NOT_FOUND, b"Content-Length: 0\r\n", b"", False
+        status = file.stat()
+        if request.first >= status.st_size > 0:
+            return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, b"Content-Length: 0\r\n", b"", False
+        end = min(status.st_size if request.end is None else request.end, status.st_size)
+        with file.open("rb") as content:
+            content.seek(request.first)
+            data = content.read(end - request.first) if request.method == "GET" else b""
+        tag = hashlib.md5(f"{status.st_mtime_ns} {status.st_size}".encode(), usedforsecurity=False).hexdigest()
+        headers = f'ETag: "{tag}"\r\nLast-Modified: {email.utils.formatdate(status.st_mtime, usegmt=True)}\r\n'
+        headers += f"Content-Length: {end - request.first}\r\n"
+        if request.end is not None:
+            headers += f"Content-Range: bytes {request.first}-{end - 1}/{status.st_size}\r\n"
+        code = HTTPStatus.OK if request.end is None else HTTPStatus.PARTIAL_CONTENT
+        return code, headers.encode(), data[: len(data) // 2] if fault == CUT else data, fault == CUT
+
+
+class _Connection(asyncio.Protocol):
+    """A connection, on which requests follow each other."""
+
+    def __init__(self, server: StoreServer):
+        self._server, self._received = server, b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while _END in self._received:
+            head, self._received = self._received.split(_END, 1)
+            self._begin(head + b"\r\n")
+
+    def _begin(self, head: bytes) -> None:
+        method, path = _REQUEST.match(head).groups()
+        asked = _RANGE.search(head)
+        first, end = (int(asked[1]), int(asked[2]) + 1) if asked else (0, None)
+        request = Request(method.decode(), unquote(path.decode()).lstrip("/"), first, end)
+        server = self._server
+        number = len(server.requests)
+        server.requests.append(request)
+        wait = server.delay + server.lateness(number)
+        asyncio.get_running_loop().call_later(wait, self._answer, number, request)
+
+    def _answer(self, number: int, request: Request) -> None:
+        code, headers, body, ends = self._server.answer(number, request)
+        self._server.sent += len(body)
+        self._transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (code, HTTPStatus(code).phrase.encode(), headers, body))
+        if ends:
+            self._transport.close()
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[StoreServer]:
+    """Serve a folder for the block."""
+    server, loop, started = StoreServer(folder), asyncio.new_event_loop(), threading.Event()
+
+    async def listen() -> asyncio.Server:
+        listening = await loop.create_server(lambda: _Connection(server), "127.0.0.1", 0, backlog=4096)
+        server.url = "http://{}:{}".format(*listening.sockets[0].getsockname())
+        started.set()
+        return listening
+
+    loop.create_task(listen())
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    started.wait()
+    try:
+        yield server
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

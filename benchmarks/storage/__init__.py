@@ -1,0 +1,1 @@
+"""Measurements of where videos are stored."""

@@ -1,0 +1,273 @@
+"""Measure reading from a store: python benchmarks/storage/store.py [--out FOLDER] > benchmarks/results/store.jsonl
+
+A store on this machine (`harness/store_server.py`) serves generated videos. For clips of 8 frames, one random frame of
+each of 8 segments, the requests and bytes of a clip are counted. Then clips of many copies are fetched and cut: with 20
+and 50 ms a request, with 2 % of the requests 500 ms later, and with 5 % of errors and 3 % of bodies cut short.
+Every cut is compared with that of the local file. The last rows compare the second epoch of the local cache with local
+files, and `prepare.py pack` with a copy of the same bytes.
+
+Requests, bytes and the processor time of a clip are steady; clips a second depend on the machine and on the server that
+shares its cores, so compare them within one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import shutil
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import av
+import numpy as np
+
+from benchmarks.harness.numbered_videos import VideoSpec, write_videos
+from benchmarks.harness.record import Recorder
+from benchmarks.harness.store_server import CUT, StoreServer, serving
+from dali_pipes.cut.cutter import Cut, cut_all, wanted_of_cuts
+from dali_pipes.errors import DataError
+from dali_pipes.feed.feeder import PART
+from dali_pipes.feed.fetcher import CLIPS_AHEAD, MOST_BYTES, FetchedPart
+from dali_pipes.lists import store_status
+from dali_pipes.scan.probe import probe
+from dali_pipes.storage.cache import VideoCache
+from dali_pipes.storage.room import Room
+from dali_pipes.video.packet_table import Video
+from tools import prepare
+from tools.data.stats import drawn_clips
+
+COUNTED = {  # what one clip takes of a video
+    "10 s, keyframe every 8": VideoSpec("h264", 8),
+    "10 s, keyframe every 16": VideoSpec("h264", 16),
+    "10 s, as found on the web": VideoSpec("h264", 250, b_frames=3),
+}
+CONDITIONS = {  # seconds a request, part that is 500 ms late, part with status 503, part of cut bodies
+    "20 ms": (0.02, 0, 0, 0),
+    "50 ms": (0.05, 0, 0, 0),
+    "20 ms, 2 % late by 500 ms": (0.02, 0.02, 0, 0),
+    "20 ms, 5 % of 503, 3 % cut": (0.02, 0, 0.05, 0.03),
+}
+COPIES = 128
+T = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="more videos whose clips are counted")
+    parser.add_argument("--clips", type=int, default=2048, help="clips for each condition (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the conditions, alternating (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for store.jsonl")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    recorder, made = Recorder("store", arguments.out / "store.jsonl"), arguments.out / "made"
+    write_videos(made, list(COUNTED.values()))
+    for case, spec in COUNTED.items():
+        recorder.add(f"store/{case}", **count(made, spec.path(made)))
+    recorder.add(
+        "store/10 minutes, keyframe every 16", **count(made, repeated(made, COUNTED["10 s, keyframe every 16"], 60))
+    )
+    for path in arguments.videos:
+        recorder.add(f"store/{path.name}", **count(path.parent, path))
+    with tempfile.TemporaryDirectory() as folder:
+        files = copies(made, COUNTED["10 s, keyframe every 8"], Path(folder, "set"))
+        for case, found in under_conditions(files, arguments.clips, arguments.rounds).items():
+            recorder.add(f"store/{case}", **found)
+        recorder.add("store/cache, second epoch", **from_cache(files, Path(folder, "cache"), arguments.rounds))
+        recorder.add("store/pack", **pack(files, Path(folder), arguments.rounds))
+
+
+def repeated(made: Path, spec: VideoSpec, times: int) -> Path:
+    """Return a video that shows another one so many times."""
+    source, target = spec.path(made), made / f"{spec.name}-x{times}.mp4"
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        length = old.streams.video[0].duration
+        contents = [(bytes(packet), packet.pts, packet.is_keyframe) for packet in old.demux(video=0) if packet.size]
+        for time_of, (content, pts, is_keyframe) in product(range(times), contents):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, old.streams.video[0].time_base, is_keyframe
+            packet.pts = packet.dts = pts + time_of * length
+            new.mux(packet)
+    return target
+
+
+def count(made: Path, path: Path) -> dict:
+    """Count what clips of a video take."""
+    video, clips = probe(str(path)), 64
+    frames = list(drawn_clips(video.frames, T, clips))
+    with serving(made) as store:
+        (remote,) = in_store([video], made, store.url)
+        store.reset()
+        cuts = cut_all([remote] * clips, frames)
+        requests, sent = len(store.requests) / clips, store.sent / clips
+        heads = sum(request.method == "HEAD" for request in store.requests)
+    same = [cut.data for cut in cuts] == [cut.data for cut in cut_all([video] * clips, frames)]
+    part = sent / video.size
+    return {
+        "requests": requests,
+        "kB": sent / 1e3,
+        "part": part,
+        "heads": heads,
+        "video_kB": video.size / 1e3,
+        "same": same,
+    }
+
+
+def copies(made: Path, spec: VideoSpec, folder: Path) -> list[Video]:
+    """Return the videos of a folder of copies of one."""
+    folder.mkdir()
+    return [probe(str(shutil.copy(spec.path(made), folder / f"{number:03}.mp4"))) for number in range(COPIES)]
+
+
+def in_store(videos: list[Video], folder: Path, url: str) -> list[Video]:
+    """Return the videos as a scan of the store would have them."""
+    urls = [f"{url}/{Path(video.path).relative_to(folder)}" for video in videos]
+    stamps = [stamp for _, stamp, _ in store_status.look_in_store(urls, url)]
+    return [replace(video, path=path, mtime_ns=stamp) for video, path, stamp in zip(videos, urls, stamps, strict=True)]
+
+
+def under_conditions(files: list[Video], clips: int, rounds: int) -> dict[str, dict]:
+    """Fetch and cut clips under each condition, in turns; return the medians of the rounds."""
+    folder = Path(files[0].path).parent
+    frames = list(drawn_clips(files[0].frames, T, clips))
+    parts = [slice(first, first + PART) for first in range(0, clips, PART)]
+    local = [files[number % COPIES] for number in range(clips)]
+    wanted = [cut.data for part in parts for cut in cut_all(local[part], frames[part])]
+    found: dict[str, list[dict]] = {case: [] for case in CONDITIONS}
+    for _ in range(rounds):
+        for case, condition in CONDITIONS.items():
+            with server_process(folder, condition) as (url, counts):
+                remote = in_store(files, folder, url)
+                videos = [remote[number % COPIES] for number in range(clips)]
+                began, spent, before = time.perf_counter(), time.process_time(), counts()
+                made = list(fetched_and_cut([(videos[part], frames[part]) for part in parts]))
+                took, cpu, after = time.perf_counter() - began, time.process_time() - spent, counts()
+            bad = sum(isinstance(cut, DataError) for cut in made)
+            wrong = sum(isinstance(cut, Cut) and cut.data != data for cut, data in zip(made, wanted, strict=True))
+            found[case].append({
+                "clips_per_s": clips / took,
+                "cpu_ms_per_clip": 1e3 * cpu / clips,
+                "requests_per_clip": (after["requests"] - before["requests"]) / clips,
+                "kB_per_clip": (after["sent"] - before["sent"]) / clips / 1e3,
+                "bad": bad,
+                "wrong": wrong,
+            })  # fmt: skip
+    medians = {
+        case: {name: float(np.median([one[name] for one in of_case])) for name in of_case[0]}
+        for case, of_case in found.items()
+    }
+    at_20_ms = medians["20 ms"]["clips_per_s"]
+    return {case: {**values, "of_20_ms": values["clips_per_s"] / at_20_ms} for case, values in medians.items()}
+
+
+def fetched_and_cut(
+    parts: list[tuple[list[Video], list[np.ndarray]]], cache: VideoCache | None = None
+) -> Iterator[Cut | DataError]:
+    """Cut parts, with as many under way ahead as in training."""
+    room, under_way = Room(MOST_BYTES), deque()
+    for videos, frames in parts:
+        under_way.append((FetchedPart(wanted_of_cuts(videos, frames), room, cache), videos, frames))
+        if len(under_way) * PART > CLIPS_AHEAD:
+            yield from _cut_first(under_way)
+    while under_way:
+        yield from _cut_first(under_way)
+
+
+def _cut_first(under_way: deque) -> list[Cut | DataError]:
+    fetched, videos, frames = under_way.popleft()
+    return cut_all(videos, frames, fetched.finish(range(len(videos))))
+
+
+@contextmanager
+def server_process(folder: Path, condition: tuple[float, float, float, float]) -> Iterator:
+    """Serve a folder from another process; yields the URL and a function that returns the counts."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(folder, condition, there), daemon=True)
+    process.start()
+
+    def counts() -> dict:
+        here.send("counts")
+        return here.recv()
+
+    try:
+        yield here.recv(), counts
+    finally:
+        process.kill()
+        process.join()
+
+
+def serve(folder: Path, condition: tuple[float, float, float, float], connection) -> None:
+    """Run in the other process: serve, and answer for the counts."""
+    delay, late, failing, cut = condition
+    chances = np.random.default_rng(0).random((2, 1 << 16))
+
+    def fault(number: int) -> int | str | None:
+        chance = chances[0, number % (1 << 16)]
+        return 503 if chance < failing else CUT if chance < failing + cut else None
+
+    with serving(folder) as store:
+        store: StoreServer
+        store.delay, store.fault = delay, fault
+        store.lateness = lambda number: 0.5 * (chances[1, number % (1 << 16)] < late)
+        connection.send(store.url)
+        while connection.recv():
+            connection.send({"requests": len(store.requests), "sent": store.sent})
+
+
+def from_cache(files: list[Video], folder: Path, rounds: int) -> dict:
+    """Compare cuts of cached videos with cuts of the same local files, in turns."""
+    frames = list(drawn_clips(files[0].frames, T, COPIES))
+    parts = [slice(first, first + PART) for first in range(0, COPIES, PART)]
+    times: dict[str, list[float]] = {"local": [], "cache": []}
+    with serving(Path(files[0].path).parent) as store:
+        remote = in_store(files, Path(files[0].path).parent, store.url)
+        cache = VideoCache(str(folder), 10**10, store.url)
+        first = list(fetched_and_cut([(remote[part], frames[part]) for part in parts], cache))
+        store.reset()
+        for _ in range(5 * rounds):
+            for name, videos, used in (("local", files, None), ("cache", remote, cache)):
+                videos = [replace(video) for video in videos]
+                began = time.perf_counter()
+                made = [cut for part in parts for cut in cut_part(videos[part], frames[part], used)]
+                times[name].append(time.perf_counter() - began)
+                assert [cut.data for cut in made] == [cut.data for cut in first]
+        requests = len(store.requests)
+    return {"of_local": float(np.median(times["local"]) / np.median(times["cache"])), "requests": requests}
+
+
+def cut_part(videos: list[Video], frames: list[np.ndarray], cache: VideoCache | None) -> list[Cut | DataError]:
+    """Cut local files, or those of a cache."""
+    if cache is None:
+        return cut_all(videos, frames)
+    return cut_all(videos, frames, [cache.find(video) for video in wanted_of_cuts(videos, frames).values()])
+
+
+def pack(files: list[Video], folder: Path, rounds: int) -> dict:
+    """Compare packing with a plain copy of the same bytes, in turns. The list is scanned before."""
+    source = Path(files[0].path).parent
+    (source / "all.list").write_text("".join(f"{Path(video.path).name} 0\n" for video in files))
+    prepare.main(["scan", str(source / "all.list")])
+    times: dict[str, list[float]] = {"copy": [], "pack": []}
+    for number in range(rounds):
+        began = time.perf_counter()
+        shutil.copytree(source, folder / f"copy{number}")
+        times["copy"].append(time.perf_counter() - began)
+        began = time.perf_counter()
+        prepare.main(["pack", str(source / "all.list"), "--out", str(folder / f"packed{number}")])
+        times["pack"].append(time.perf_counter() - began)
+    size = sum(video.size for video in files)
+    copy_s, pack_s = np.median(times["copy"]), np.median(times["pack"])
+    return {"of_copy": float(copy_s / pack_s), "MB_per_s": float(size / pack_s / 1e6), "MB": size / 1e6}
+
+
+if __name__ == "__main__":
+    main()

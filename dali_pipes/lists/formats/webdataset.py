@@ -1,0 +1,97 @@
+"""Folders of tar shards in the form of WebDataset: a sample is the members whose names are equal up to the first point.
+
+The video of a sample is the member with the ending of one. Its label is the text of the member `.cls`, a number or a
+name, or else `cls` or `label` in the member `.json`. Splits are those that the names of the shards begin with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+from collections.abc import Iterator
+
+from dali_pipes.errors import DataError
+from dali_pipes.lists.formats.annotation import LABEL_LIMIT, Annotation, Row, Source, number, read_rows, split_name
+from dali_pipes.lists.formats.folders import is_video_name
+from dali_pipes.storage.opening import index_of, open_source
+from dali_pipes.storage.shards import Place
+from dali_pipes.storage.sources import Source as Bytes
+
+_LABEL_KEYS = ("cls", "label")
+
+Sample = dict[str, tuple[str, Place]]  # what follows the first point, in lower case -> the member's name and place
+
+
+def recognises(source: Source) -> bool:
+    """Recognise a folder with shards, and without folders of classes."""
+    if source.text is not None:
+        return False
+    with os.scandir(source.path) as found:
+        entries = [entry for entry in found if not entry.name.startswith(".")]
+    folders = [entry for entry in entries if entry.is_dir() and not entry.name.endswith(".scan")]
+    return bool(_shards(source)) and not folders
+
+
+def read(source: Source) -> Annotation:
+    """Read the samples of all shards, in the order of the names of shards and of their members."""
+    rows = []
+    for shard in _shards(source):
+        path = os.path.join(source.path, shard)
+        with open_source(path) as opened:
+            samples = list(_samples(index_of(path, opened.stamp, opened.size).members))
+
+            def parse(line: int, sample: Sample, opened: Bytes = opened, shard: str = shard) -> Row | None:
+                return _row(opened, line, sample, shard)
+
+            rows += read_rows(path, enumerate(samples, start=1), parse)
+    if len({type(row.label) for row in rows}) > 1:
+        raise DataError(source.path, "some of its labels are numbers and some are names")
+    return Annotation(rows, for_all_splits=False)
+
+
+def _shards(source: Source) -> list[str]:
+    return sorted(name for name in os.listdir(source.path) if name.endswith(".tar") and not name.startswith("."))
+
+
+def _samples(members: dict[str, Place]) -> Iterator[Sample]:
+    """Yield the samples of a shard. Members of one sample need not follow each other."""
+    samples: dict[str, Sample] = {}
+    for name, place in members.items():
+        folder, base = posixpath.split(name)
+        key, _, ending = base.partition(".")
+        samples.setdefault(posixpath.join(folder, key), {})[ending.lower()] = name, place
+    yield from samples.values()
+
+
+def _row(shard: Bytes, line: int, sample: Sample, listed: str) -> Row | None:
+    """Return the row of a sample; None if it has no video. Raises ValueError if it has no label, or several videos."""
+    videos = [name for name, _ in sample.values() if is_video_name(posixpath.basename(name))]
+    if not videos:
+        return None
+    if len(videos) > 1:
+        raise ValueError(f"sample {line} has several videos: {', '.join(sorted(videos))}")
+    label = _label(shard, sample, videos[0])
+    return Row(shard.path, line, f"{listed}/{videos[0]}", label, split=split_name(listed).rstrip("0123456789"))
+
+
+def _label(shard: Bytes, sample: Sample, video: str) -> int | str:
+    if "cls" in sample:
+        text = _text(shard, sample["cls"])
+    elif "json" in sample:
+        try:
+            found = json.loads(_text(shard, sample["json"]))
+            text = str(next(found[key] for key in _LABEL_KEYS if key in found))
+        except (ValueError, TypeError, StopIteration) as error:
+            raise ValueError(f"the .json of {video} holds no {' and no '.join(_LABEL_KEYS)}") from error
+    else:
+        raise ValueError(f"{video} has no label: its sample has neither a .cls nor a .json")
+    return number(text, "label", LABEL_LIMIT) if text.isascii() and text.isdigit() else text
+
+
+def _text(shard: Bytes, member: tuple[str, Place]) -> str:
+    name, (start, size) = member
+    text = shard.read(start, size).decode("utf-8", "replace").strip()
+    if not text:
+        raise ValueError(f"{name} is empty")
+    return text

@@ -1,0 +1,62 @@
+"""Look up the videos of a list in a store: by lists of a thousand objects, or one by one over plain HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+
+from dali_pipes.errors import DataError, attempt
+from dali_pipes.storage.faults import patiently
+from dali_pipes.storage.objects import list_objects, look_at_object
+from dali_pipes.storage.opening import index_of, split_member
+from dali_pipes.storage.shards import Index
+
+NO_SUCH_FILE = "no such file"
+_THREADS = 32
+
+Look = tuple[int, int, bool] | str  # size, stamp, and False for "no folder of pictures"; or the problem
+
+
+def look_in_store(urls: Sequence[str], folder: str) -> list[Look]:
+    """Look at each of these videos below a folder. Members of shards are found by the index of their shard."""
+    objects = {url: (split_member(url) or (url, ""))[0] for url in urls}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        sizes = _sizes(folder, dict.fromkeys(objects.values()), pool)
+        shards = [shard for shard in dict.fromkeys(map(_shard, urls)) if shard and shard in sizes]
+        indices = dict(zip(shards, pool.map(lambda shard: _index(shard, *sizes[shard]), shards), strict=True))
+    return [_look(url, sizes, indices) for url in urls]
+
+
+def _shard(url: str) -> str | None:
+    member = split_member(url)
+    return member and member[0]
+
+
+def _sizes(folder: str, urls: Iterable[str], pool: ThreadPoolExecutor) -> dict[str, tuple[int, int]]:
+    """Return size and stamp of those of these objects that exist."""
+    try:
+        found = patiently(folder, nullcontext, lambda: list(list_objects(folder)))
+        return {url: (size, stamp) for url, size, stamp in found}
+    except NotImplementedError:
+        answers = pool.map(lambda url: attempt(patiently, url, nullcontext, look_at_object, url), urls)
+        return {url: answer for url, answer in zip(urls, answers, strict=True) if not isinstance(answer, DataError)}
+
+
+def _index(shard: str, size: int, stamp: int) -> Index | DataError:
+    return attempt(index_of, shard, stamp, size)
+
+
+def _look(url: str, sizes: dict[str, tuple[int, int]], indices: dict[str, Index | DataError]) -> Look:
+    shard, name = split_member(url) or (url, None)
+    if shard not in sizes:
+        return NO_SUCH_FILE
+    size, stamp = sizes[shard]
+    if name is not None:
+        index = indices[shard]
+        if isinstance(index, DataError):
+            return index.reason
+        if name not in index.members:
+            return f"is not among the {len(index.members)} members of the shard"
+        (_, size), stamp = index.members[name], index.stamp
+    return (size, stamp, False) if size else "is empty (0 bytes)"

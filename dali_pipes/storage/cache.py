@@ -1,0 +1,167 @@
+"""A folder of whole videos that were read from stores: from then on they are read as files.
+
+Each set has a folder, named by its root, and each of its videos a file, named by what it was when scanned. Processes
+that use a set hold a shared lock on its folder, so that no other removes it. When there is no more room, sets that
+nobody uses are removed; if all are in use, the other videos are read by ranges: to replace some by others would cost
+more requests than it saves, because an epoch takes all in another order.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from dali_pipes.errors import DataError
+from dali_pipes.storage.fetch import Fetched, Wanted
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_LOCK, _USED = "lock", "bytes"  # files: of a set; of the cache, with the number of bytes of all sets
+_UNFINISHED = ".tmp-"
+logger = logging.getLogger(__name__)
+
+
+class CachedVideo(NamedTuple):
+    """A whole video in a file, and the time of the file's last change."""
+
+    path: str
+    mtime_ns: int
+
+
+class VideoCache:
+    """The cached videos of one set, for as long as the process lives."""
+
+    def __init__(self, folder: str, most_bytes: int, root: str):
+        """Open the cache at `folder` for the videos below the URL `root`. Raises DataError if that is not possible."""
+        self._folder, self._most = Path(folder), most_bytes
+        self._set = self._folder / hashlib.sha256(root.encode()).hexdigest()[:16]
+        self._open = True
+        self._coming: set[Path] = set()
+        try:
+            self._set.mkdir(parents=True, exist_ok=True)
+            self._lock = self._in_use()
+            with self._counted() as count:
+                _write(count, _size(self._folder))
+        except OSError as error:
+            raise DataError(
+                folder, f"{error.strerror}; set data.cache_dir to a folder that can be written to"
+            ) from error
+
+    def find(self, wanted: Wanted) -> CachedVideo | None:
+        """Return the file of a video, or None if there is none."""
+        path = self._path(wanted)
+        with suppress(OSError):
+            status = os.stat(path)
+            if status.st_size == wanted.size:
+                return CachedVideo(str(path), status.st_mtime_ns)
+        return None
+
+    def has(self, wanted: Wanted) -> bool:
+        """Tell whether a video is in the cache, or this process is about to put it there."""
+        return self._path(wanted) in self._coming or self.find(wanted) is not None
+
+    def takes(self, wanted: Wanted) -> bool:
+        """Tell whether there is room for a video, which is then to be kept or forgotten.
+
+        After the first video for which there is none, none is taken.
+        """
+        if self._open:
+            with self._counted() as count:
+                used = _number(count) + wanted.size
+                if used > self._most:
+                    used -= self._remove_unused(used - self._most)
+                    self._open = used <= self._most
+                if self._open:
+                    _write(count, used)
+            if not self._open:
+                logger.info(f"{self._folder}: full ({self._most / 1e9:g} GB); the other videos are read by ranges")
+        if self._open:
+            self._coming.add(self._path(wanted))
+        return self._open
+
+    def forget(self, videos: Sequence[Wanted]) -> None:
+        """Expect these videos no more."""
+        self._coming.difference_update(map(self._path, videos))
+
+    def keep(self, wanted: Wanted, content: Fetched) -> CachedVideo | None:
+        """Write a whole video to its file; return it, or None if that is not possible."""
+        path = self._path(wanted)
+        unfinished = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with unfinished.open("xb") as file:
+                file.write(content.read(wanted.start_byte, wanted.size))
+            unfinished.replace(path)
+            return self.find(wanted)
+        except OSError as error:
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            if self._open:
+                logger.warning(f"{self._folder}: {error.strerror}; the other videos are read by ranges")
+            self._open = False
+            if error.errno not in _FULL:
+                raise
+            return None
+
+    def _path(self, wanted: Wanted) -> Path:
+        name = hashlib.sha256(repr(wanted[:-1]).encode("utf-8", "surrogateescape")).hexdigest()
+        return self._set / name[:2] / name[2:]
+
+    def _in_use(self) -> IO:
+        """Lock the set against removal. Whoever is the only user removes what killed processes have left."""
+        lock = (self._set / _LOCK).open("a")
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for unfinished in self._set.glob(f"*/{_UNFINISHED}*"):
+                unfinished.unlink()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        return lock
+
+    @contextmanager
+    def _counted(self) -> Iterator[IO]:
+        """Open the file that counts the bytes of all sets, for one process at a time."""
+        with (self._folder / _USED).open("a+") as count:
+            fcntl.flock(count, fcntl.LOCK_EX)
+            yield count
+
+    def _remove_unused(self, needed: int) -> int:
+        """Remove sets that no process uses, until so many bytes are free; return the bytes that were."""
+        freed = 0
+        for other in sorted(self._folder.iterdir(), key=os.path.getmtime):
+            if freed >= needed or other == self._set or not (other / _LOCK).is_file():
+                continue
+            with (other / _LOCK).open("a") as lock, suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                freed += _size(other)
+                shutil.rmtree(other, ignore_errors=True)
+        return freed
+
+
+def _size(folder: Path) -> int:
+    """Add up the bytes of all videos below a folder."""
+    return sum(
+        os.path.getsize(os.path.join(place, name))
+        for place, _, names in os.walk(folder)
+        for name in names
+        if name not in (_LOCK, _USED) and os.path.exists(os.path.join(place, name))
+    )
+
+
+def _number(count: IO) -> int:
+    count.seek(0)
+    text = count.read()
+    return int(text) if text.isdigit() else 0
+
+
+def _write(count: IO, number: int) -> None:
+    count.seek(0)
+    count.truncate()
+    count.write(str(number))

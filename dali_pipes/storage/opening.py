@@ -1,0 +1,82 @@
+"""Open the video that a path names: a file, an object of a store, or a member of a tar shard that is one of these.
+
+The path of a member is that of its shard, followed by its name: `shards/train-000003.tar/pan_up/scene0001.mp4`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+
+from dali_pipes.errors import DataError
+from dali_pipes.storage.objects import is_url
+from dali_pipes.storage.remote import RemoteObject
+from dali_pipes.storage.shards import Index, index_path, parse_index, stamp_of, walk
+from dali_pipes.storage.sources import LocalFile, Part, Source
+
+_SHARD_END = ".tar/"
+
+
+def split_member(path: str) -> tuple[str, str] | None:
+    """Split the path of a member into the path of its shard and its name; None for the path of anything else."""
+    shard, mark, name = path.partition(_SHARD_END)
+    return (f"{shard}.tar", name) if mark else None
+
+
+def is_plain(path: str) -> bool:
+    """Tell whether a path names a file that can be opened by its name."""
+    if is_url(path):
+        return False
+    member = split_member(path)
+    return member is None or not os.path.isfile(member[0])  # a folder may have a name that ends in .tar
+
+
+@contextmanager
+def open_source(path: str) -> Iterator[Source]:
+    """Open a video for the block. Raises DataError if there is none."""
+    member = None if is_plain(path) else split_member(path)
+    if member is None:
+        with _open_whole(path) as whole:
+            yield whole
+        return
+    shard_path, name = member
+    with _open_whole(shard_path) as shard:
+        index = index_of(shard_path, shard.stamp, shard.size)
+        start, size = index.members.get(name, (0, 0))
+        if not size:
+            reason = "is empty (0 bytes)" if start else f"is not among the {len(index.members)} members of the shard"
+            raise DataError(path, reason)
+        yield Part(path, shard, start, size, index.stamp)
+
+
+@contextmanager
+def _open_whole(path: str) -> Iterator[Source]:
+    whole = RemoteObject(path) if is_url(path) else LocalFile(path)
+    try:
+        yield whole
+    finally:
+        whole.close()
+
+
+def read_all(path: str) -> bytes:
+    """Read a whole video, or another file. Raises DataError."""
+    with open_source(path) as source:
+        data = source.read(0, source.size)
+        while len(data) < source.size and (more := source.read(len(data), source.size - len(data))):
+            data += more
+        return data
+
+
+@lru_cache(maxsize=64)
+def index_of(path: str, stamp: int, size: int) -> Index:
+    """Return the index of a shard in this state: from the file beside it, or if there is none from its headers.
+
+    Raises DataError if it is no tar file.
+    """
+    with suppress(DataError, ValueError):
+        text = read_all(index_path(path))
+        return Index(parse_index(text.decode("utf-8", "surrogateescape"), size), stamp_of(text, size))
+    with _open_whole(path) as shard:
+        return Index(dict(walk(shard)), stamp)

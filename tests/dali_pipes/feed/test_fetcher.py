@@ -1,0 +1,139 @@
+"""Batches from a store: those from files, with requests far ahead and a limit of memory."""
+
+import threading
+
+import pytest
+import torch
+
+pytest.importorskip("obstore", reason="needs the extra `store`")
+
+from benchmarks.harness.store_server import serving
+from configs.schema import Clip, Config, Data, Model, Runtime, Train
+from dali_pipes.feed import feeder
+from dali_pipes.feed.fetcher import Fetcher
+from dali_pipes.loader import build_loader
+from dali_pipes.scan.build import load_catalog
+from dali_pipes.storage.faults import StorageFault
+from dali_pipes.storage.room import Room
+from tests.support.videos import write_video
+
+VIDEOS = 12
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fetcher") / "videos"
+    folder.mkdir()
+    for number in range(VIDEOS):
+        write_video(folder / f"{number}.mp4", "mpeg4", 24 + number, gop=4)
+    rows = "".join(f"{number}.mp4 {number % 3}\n" for number in range(VIDEOS))
+    for name in ("here.list", "there.list"):
+        (folder.parent / name).write_text(rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(folder):
+    with serving(folder) as store:
+        load_catalog(str(folder.parent / "there.list"), Data(root=store.url), workers=1)
+        load_catalog(str(folder.parent / "here.list"), Data(root=str(folder)), workers=1)
+        yield store
+
+
+def loader(folder, root, name, **data):
+    config = Config(
+        model=Model(frames=4, num_classes=3),
+        data=Data(train=str(folder.parent / name), root=root, decoder="pyav", **data),
+        clip=Clip(size=32),
+        train=Train(name="x", batch=4),
+        runtime=Runtime(device="cpu", precision="fp32", threads=2),
+    )
+    return build_loader(config, "train")
+
+
+@pytest.mark.parametrize("ahead", [0, 5, 512])
+def test_batches_of_a_store_are_those_of_files(folder, store, monkeypatch, ahead):
+    monkeypatch.setattr(feeder, "CLIPS_AHEAD", ahead)
+    store.reset()
+    here, there = loader(folder, str(folder), "here.list"), loader(folder, store.url, "there.list")
+    for epoch in range(2):
+        for mine, plain in zip(there.epoch(epoch), here.epoch(epoch), strict=True):
+            assert torch.equal(mine.clips_BVTCHW, plain.clips_BVTCHW)
+            assert torch.equal(mine.label_B, plain.label_B)
+    assert not there.unreadable
+    here.close(), there.close()
+
+
+def test_requests_are_under_way_before_batches_are_asked_for(folder, store):
+    store.reset()
+    there = loader(folder, store.url, "there.list")
+    next(iter(there.epoch(0)))
+    for _ in range(500):
+        if len({request.path for request in store.requests}) == VIDEOS:
+            break
+        threading.Event().wait(0.01)
+    assert len({request.path for request in store.requests}) == VIDEOS
+    there.close()
+
+
+def test_a_refusal_of_the_store_stops_the_epoch_and_blames_no_video(folder, store):
+    store.reset()
+    there = loader(folder, store.url, "there.list")
+    store.fault = lambda number: 403 if number > 5 else None
+    with pytest.raises(StorageFault, match="access is denied"):
+        list(there.epoch(0))
+    assert not there.unreadable
+    store.reset()
+    assert sum(len(batch.label_B) for batch in there.epoch(0)) == VIDEOS
+    there.close()
+
+
+def test_an_abandoned_epoch_leaves_nothing_taken(folder, store):
+    store.reset()
+    there = loader(folder, store.url, "there.list")
+    next(iter(there.epoch(0)))
+    there.pause()
+    fetcher: Fetcher = there._runner._feeder._fetcher
+    for _ in range(500):
+        if not fetcher._room.taken:
+            break
+        threading.Event().wait(0.01)
+    assert fetcher._room.taken == 0
+    there.close()
+
+
+def test_room_is_waited_for_and_given_back_with_its_owner():
+    class Owner:
+        pass
+
+    room, first, second = Room(10), Owner(), Owner()
+    room.take(25, first)  # more than all, but alone
+    waiting = threading.Thread(target=room.take, args=(4, second), daemon=True)
+    waiting.start()
+    waiting.join(0.05)
+    assert waiting.is_alive() and room.taken == 25
+    del first
+    waiting.join(10)
+    assert not waiting.is_alive() and room.taken == 4
+
+
+def test_the_second_epoch_comes_from_the_cache_without_a_request(folder, store, tmp_path):
+    store.reset()
+    here = loader(folder, str(folder), "here.list")
+    there = loader(folder, store.url, "there.list", cache_dir=str(tmp_path), cache_gb=1)
+    for epoch in range(2):
+        for mine, plain in zip(there.epoch(epoch), here.epoch(epoch), strict=True):
+            assert torch.equal(mine.clips_BVTCHW, plain.clips_BVTCHW)
+        there.pause()
+        assert len(store.requests) == VIDEOS  # each is fetched whole, once
+    here.close(), there.close()
+
+
+def test_videos_for_which_the_cache_has_no_room_come_by_ranges(folder, store, tmp_path):
+    store.reset()
+    there = loader(folder, store.url, "there.list", cache_dir=str(tmp_path), cache_gb=1e-5)
+    for epoch in range(2):
+        assert sum(len(batch.label_B) for batch in there.epoch(epoch)) == VIDEOS
+    assert 0 < sum(path.stat().st_size for path in tmp_path.glob("*/*/*")) <= 10_000
+    assert not there.unreadable
+    there.close()

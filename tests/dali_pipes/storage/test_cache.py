@@ -1,0 +1,109 @@
+"""The local cache of a store: whole videos, shared, bounded, and nothing half written."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dali_pipes.errors import DataError
+from dali_pipes.storage.cache import VideoCache
+from dali_pipes.storage.fetch import Fetched, Wanted
+from tests.support.paths import ROOT
+
+SIZE = 100
+
+
+def wanted(number, stamp=7):
+    return Wanted(f"s3://bucket/{number}.mp4", 512, SIZE, stamp, [(0, SIZE)])
+
+
+def content(number):
+    return Fetched([(512, SIZE)], [memoryview(bytes([number]) * SIZE)])
+
+
+def cache(folder, most=10 * SIZE, root="s3://bucket"):
+    return VideoCache(str(folder), most, root)
+
+
+def test_a_video_is_found_once_it_is_kept_and_another_version_is_not(tmp_path):
+    mine = cache(tmp_path)
+    assert mine.find(wanted(1)) is None and mine.takes(wanted(1))
+    kept = mine.keep(wanted(1), content(1))
+    assert kept == mine.find(wanted(1)) == cache(tmp_path).find(wanted(1))
+    assert Path(kept.path).read_bytes() == bytes([1]) * SIZE
+    assert mine.find(wanted(1, stamp=8)) is None
+
+
+def test_a_full_cache_takes_no_more_and_keeps_what_it_has(tmp_path, caplog):
+    mine, other_rank = cache(tmp_path, most=3 * SIZE), cache(tmp_path, most=3 * SIZE)
+    for number in range(3):
+        assert (mine, other_rank)[number % 2].takes(wanted(number))
+        mine.keep(wanted(number), content(number))
+    assert not mine.takes(wanted(3)) and not other_rank.takes(wanted(4)) and not mine.takes(wanted(5))
+    assert len([message for message in caplog.messages if "full" in message]) == 2  # once for each rank
+    assert mine.find(wanted(0)) and not cache(tmp_path, most=3 * SIZE).takes(wanted(3))
+
+
+def test_sets_that_nobody_uses_make_room_and_those_in_use_stay(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD.format(folder=str(tmp_path))],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    holder.stdout.readline()
+    mine = cache(tmp_path, most=SIZE, root="s3://other")
+    assert not mine.takes(wanted(2))
+    used = cache(tmp_path)  # another process holds it, too, and goes
+    holder.communicate()
+    assert used.find(wanted(1))
+    del used
+    mine = cache(tmp_path, most=SIZE, root="s3://other")
+    assert mine.takes(wanted(2)) and mine.keep(wanted(2), content(2))
+    assert cache(tmp_path).find(wanted(1)) is None
+
+
+_HOLD = """
+from tests.dali_pipes.storage.test_cache import cache, content, wanted
+mine = cache({folder!r})
+mine.takes(wanted(1)), mine.keep(wanted(1), content(1))
+print(flush=True)
+input()
+"""
+
+
+def test_a_full_disk_is_said_once_and_ends_the_keeping(tmp_path, monkeypatch, caplog):
+    mine = cache(tmp_path)
+    monkeypatch.setattr(Fetched, "read", fail(errno.ENOSPC))
+    assert mine.takes(wanted(1)) and mine.keep(wanted(1), content(1)) is None
+    assert mine.keep(wanted(2), content(2)) is None and not mine.takes(wanted(3))
+    assert len([message for message in caplog.messages if "No space left on device" in message]) == 1
+    assert not list(tmp_path.glob("*/*/*"))
+
+
+def fail(number):
+    def read(*_):
+        raise OSError(number, os.strerror(number))
+
+    return read
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    mine = cache(tmp_path)
+    mine.keep(wanted(1), content(1))
+    (folder,) = tmp_path.glob("*/*/")
+    (folder / ".tmp-0123").write_bytes(b"half")
+    cache(tmp_path)  # another process may be writing it
+    assert (folder / ".tmp-0123").exists()
+    del mine
+    assert cache(tmp_path).find(wanted(1))
+    assert not (folder / ".tmp-0123").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"set data.cache_dir to a folder that can be written to"):
+        cache(tmp_path / "file")

@@ -1,0 +1,1 @@
+"""Shards and stores of videos for tests."""
