@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dali_pipes.progress import digits
+from configs.progress import significant
 
 
 def printable(text: str) -> str:
@@ -30,13 +30,16 @@ def train_line(
     bad: int,
 ) -> str:
     """One line of a log tick; `top1` and `data_fraction` are fractions, `memory` in bytes, `eta` in seconds."""
-    speed = "warming up"
-    if clips_per_s is not None:
-        speed = f"{digits(clips_per_s)} clips/s (data {100 * data_fraction:.0f} %)"
+    waits = "" if clips_per_s is None else f" (data {100 * data_fraction:.0f} %)"
     return (
         f"ep {epoch} step {step} loss {loss:.3f} top1 {100 * top1:.1f} lr {lr:.4g} gn {grad_norm:.1f} | "
-        f"{speed} mem {memory / 2**30:.1f} GiB | eta {duration(eta)} | bad {bad}"
+        f"{speed(clips_per_s)}{waits} mem {memory / 2**30:.1f} GiB | eta {duration(eta)} | bad {bad}"
     )
+
+
+def speed(clips_per_s: float | None) -> str:
+    """`1,874 clips/s`, `0.417 clips/s`; `warming up` where it is not known yet."""
+    return "warming up" if clips_per_s is None else f"{significant(clips_per_s)} clips/s"
 
 
 def duration(seconds: float | None) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 import torch
 
 from configs import Config
-from dali_pipes import DataError, Loader, Shard, build_loader, progress
+from dali_pipes import DataError, Loader, Shard, build_loader
 from dali_pipes.lists.rows import Rows
 from dali_pipes.loader import VideoLoader, split_source
 from dali_pipes.scan import build
@@ -19,7 +19,6 @@ from engine import distributed, watch
 
 logger = logging.getLogger(__name__)
 SCAN = 10.0  # how many times runtime.timeout a scan may take over one file, or wait for another scan
-progress.listeners.append(watch.progress)
 
 
 def has_val(config: Config) -> bool:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 import rich
 from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-from engine import exits
+from configs import progress
+from engine import exits, watch
 
 PACKAGES = ("configs", "dali_pipes", "models", "engine", "tools", "benchmarks")
+SILENCE = 5.0  # seconds
+logger = logging.getLogger(__name__)
 PLAIN = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
 
@@ -56,26 +60,50 @@ class Bar:
     """Progress of a training under the log lines of a terminal; elsewhere nothing. Use as a context manager."""
 
     def __init__(self):
-        self._bar: Progress | None = None
+        self._bars: Progress | None = None
+        self._open = ExitStack()
 
     def __enter__(self) -> Bar:
         if rich.get_console().is_interactive and _is_rank_zero():
-            columns = TextColumn("{task.description}"), BarColumn(None), TimeElapsedColumn(), TimeRemainingColumn()
-            self._bar = Progress(*columns, transient=True)
-            self._task = self._bar.add_task("")
-            self._bar.start()
+            self._bars = self._open.enter_context(progress.bars())
+            self._task = self._bars.add_task("", left="")
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._bar:
-            with suppress(OSError):  # the terminal is gone
-                self._bar.stop()
-            self._bar = None
+        self._bars = None
+        with suppress(OSError):  # the terminal is gone
+            self._open.close()
 
-    def update(self, done: int, total: int, label: str) -> None:
+    def update(self, done: int, total: int, label: str, left: str) -> None:
         """Move the bar, if there is one."""
-        if self._bar:
-            self._bar.update(self._task, completed=done, total=total, description=label)
+        if self._bars:
+            self._bars.update(self._task, completed=done, total=total, description=label, left=left)
+
+
+@contextmanager
+def telling_of_silence() -> Iterator[None]:
+    """Log what the main thread does, as long as the block runs, when it has made no progress for some seconds.
+
+    On a terminal every 5 s, elsewhere after 5, 10, 20, 40 ... s.
+    """
+    stopped = threading.Event()
+    thread = threading.Thread(target=_tell_of_silence, args=(stopped,), name="silence", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+
+
+def _tell_of_silence(stopped: threading.Event) -> None:
+    told = 0.0  # age at the last line about the present wait
+    while not stopped.wait(SILENCE / 5):
+        seen = watch.activity()
+        told = told if seen["age"] > told else 0.0
+        due = told + SILENCE if rich.get_console().is_terminal else max(2 * told, SILENCE)
+        if seen["age"] >= due:
+            told = seen["age"]
+            logger.info(f"{seen['name']}, for {told:.0f} s")
 
 
 def _is_rank_zero() -> bool:
@@ -107,7 +135,13 @@ class _Plain(_Unread, logging.StreamHandler):
 
 class _Terminal(_Unread, RichHandler):
     def __init__(self, stream: TextIO):
-        super().__init__(console=rich.get_console(), show_path=False, highlighter=NullHighlighter())
+        super().__init__(
+            console=rich.get_console(),
+            show_path=False,
+            highlighter=NullHighlighter(),
+            omit_repeated_times=False,
+            log_time_format="[%X]",
+        )
         self._stream = stream
 
 

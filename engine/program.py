@@ -8,17 +8,12 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-import torch
-
 from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.storage.faults import StorageFault
 from engine import exits, logs
-from engine.distributed import PeerFailed, PeerLost
 from engine.watch import RETRY
-from models import CheckpointError
 
-MENDABLE = (ConfigError, DataError, CheckpointError, FloatingPointError, PeerLost)
 LESS_MEMORY = (
     "train.accumulate=2 takes clips through the network in two parts (more for smaller ones), in training and in "
     "evaluation, with the same gradient; train.batch makes all of it smaller"
@@ -33,16 +28,22 @@ def run(name: str, work: Callable[[], int | None], log_to: TextIO | None = None)
     """
     faulthandler.register(signal.SIGUSR2)
     logs.start_logging(log_to or sys.stderr)
-    return exits.run_to_exit_code(name, lambda: _exit_code(name, work))
+    with logs.telling_of_silence():
+        return exits.run_to_exit_code(name, lambda: _exit_code(name, work))
 
 
 def _exit_code(name: str, work: Callable[[], int | None]) -> int:
     """Run `work` and map its exceptions to an exit code."""
+    import torch  # takes seconds, of which the log can tell by now
+
+    from engine.distributed import PeerFailed, PeerLost
+    from models import CheckpointError
+
     try:
         return work() or 0
     except PeerFailed:  # the rank that failed has printed its line
         return 2
-    except MENDABLE as error:
+    except (ConfigError, DataError, CheckpointError, FloatingPointError, PeerLost) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return RETRY if isinstance(error, PeerLost) else 2
     except StorageFault as error:

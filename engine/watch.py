@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from configs.progress import listeners
+
 logger = logging.getLogger(__name__)
 RETRY = 75  # exit code: nothing is wrong with the settings, and starting again resumes the run (EX_TEMPFAIL)
 BEAT = 1.0  # seconds between two exchanges with the other ranks
@@ -117,6 +119,9 @@ def progress(step: int | None = None) -> None:
     global _progress, _step
     _progress = time.monotonic()
     _step = _step if step is None else step
+
+
+listeners.append(progress)
 
 
 def waiting_for(items: Iterable[Item], name: str, detail: Callable[[], str] = str) -> Iterator[Item]:

@@ -21,7 +21,7 @@ BELOW = {
 FLOORS = {  # inside a package, lowest first: a floor imports from those below it, and its rooms do not know each other
     "dali_pipes": (
         {"errors"},
-        {"device", "progress", "storage"},
+        {"device", "storage"},
         {"lists", "video"},
         {"batch", "cut"},
         {"scan"},

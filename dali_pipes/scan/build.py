@@ -21,15 +21,15 @@ from pathlib import Path
 
 import filelock
 
+from configs import progress
+from configs.progress import watched
 from configs.schema import Data
 from configs.sections.data import Check
-from dali_pipes import progress
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists import file_status
 from dali_pipes.lists.listing import Listing, read_list, unlabelled
 from dali_pipes.lists.rows import Rows, with_lost_rows
-from dali_pipes.progress import watched
 from dali_pipes.scan import summary
 from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
 from dali_pipes.scan.journal import Journal

@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from configs import Config
+from configs import Config, progress
 from dali_pipes import Batch, Loader
 from dali_pipes.cut import reading
 from dali_pipes.errors import Unreadable
@@ -38,7 +38,8 @@ def evaluate(
     counts, guesses = Counts(config.model.num_classes, loader.num_rows, device), Guesses(loader.num_rows, device)
     was_training = model.training
     model.eval()
-    for batch in watch.waiting_for(loader.epoch(0), "waiting for a batch to evaluate", reading.in_progress):
+    batches = watch.waiting_for(loader.epoch(0), "waiting for a batch to evaluate", reading.in_progress)
+    for batch in progress.watched(batches, len(loader), "evaluating (batches)"):
         logits_BVK = logits_of_views(model, batch, config)
         scores_BK = average(logits_BVK, config.eval.average)
         counts.add(scores_BK, batch.label_B, batch.index_B)

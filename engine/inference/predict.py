@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs import ConfigError
+from configs import ConfigError, progress
 from dali_pipes.batch import Shard
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan.catalog import Catalog
@@ -97,7 +97,7 @@ def _predictions(
     loader = VideoLoader(config, catalog, plan, network.device)
     start, broken = time.perf_counter(), {}
     try:
-        for step, batch in enumerate(loader.epoch(0)):
+        for step, batch in enumerate(progress.watched(loader.epoch(0), len(loader), "predicting (batches)")):
             with _features(network) if features else nullcontext() as found:
                 logits_BVK = logits_of_views(network.score, batch, config)
             features_BVTC = torch.cat(found).float().cpu().numpy() if features else None

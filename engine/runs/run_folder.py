@@ -152,6 +152,10 @@ class RunFolder:
         """Replace what an evaluation found; `which` is `last` or `best`."""
         self._replace(f"val_{which}.json", content)
 
+    def best_step(self) -> int | None:
+        """Return the step of best.pt, or None if there is none."""
+        return checkpoint.note(self.best).get("step")
+
     def rewind(self, step: int) -> None:
         """Forget the metrics after `step`, from which the run goes on."""
         path = self.folder / "metrics.jsonl"

@@ -14,7 +14,7 @@ import torch
 
 from configs import Config
 from dali_pipes.device import pick_device
-from engine import distributed, runtime
+from engine import distributed, runtime, watch
 from engine.console import duration
 from engine.evaluation.evaluate import logits_of_views
 from engine.runs import checkpoint
@@ -32,9 +32,12 @@ def dry_run(config: Config, weights: str | None) -> None:
     with distributed.processes(pick_device(config.runtime.device)), _with_lists(config, weights) as config:
         config = runtime.resolve(config)
         with closing(training.build(config, weights=weights)) as run:
-            seconds = _two_steps(run)
-            _score_one_batch(run)
-            size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
+            with watch.doing("taking two steps"):
+                seconds = _two_steps(run)
+            with watch.doing("scoring a batch"):
+                _score_one_batch(run)
+            with watch.doing("writing a checkpoint and reading it back"):
+                size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
     memory = runtime.peak_memory(run.device)
     copies = min(config.train.keep, math.ceil(config.train.epochs / config.train.checkpoint_every))
     logger.info(f"{run.steps_per_epoch} steps an epoch, {run.total_steps} in all")

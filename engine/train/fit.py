@@ -17,12 +17,12 @@ from dali_pipes.storage.faults import StorageFault
 from engine import console, distributed, runtime, watch
 from engine.evaluation.accuracy import Result
 from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
-from engine.logs import Bar
 from engine.runs import checkpoint, samples
 from engine.runs.run_folder import RunFolder
 from engine.runs.saver import Saver
 from engine.train import nonfinite
 from engine.train.clock import Clock
+from engine.train.display import Display
 from engine.train.interrupt import TRAINING, Interrupt
 from engine.train.nonfinite import ELSEWHERE, Found
 from engine.train.step import Tally
@@ -38,8 +38,9 @@ class Trainer:
     """Trains to the last epoch. `run` is the run's folder on rank 0, None on the other ranks."""
 
     def __init__(self, training: Training, run: RunFolder | None):
-        self.training, self.run, self.bar = training, run, Bar()
+        self.training, self.run = training, run
         self.clock = Clock(training.device, training.config.train.batch)
+        self.display = Display(training, self.clock)
         self.tally = Tally(training.device)
         self.started = training.step
         self.ticked = self.saved = training.step  # steps of the last log line and of the last checkpoint
@@ -56,7 +57,7 @@ class Trainer:
         CheckpointError if the last checkpoint cannot be written; on ranks other than 0, PeerFailed in their place.
         """
         watch.progress(self.training.step)
-        with watch.doing(TRAINING, stage=True), self.bar:
+        with watch.doing(TRAINING, stage=True), self.display:
             self.write_status("running")
             try:
                 finished = self._train_epochs(interrupt)
@@ -108,6 +109,7 @@ class Trainer:
         with watch.doing("in a training step", joint=True, factor=COMPILING if first else 1.0):
             self.grad_norm = self.training.take_step(batch, self.tally)
         watch.progress(self.training.step)
+        self.display.step()
         if first and self.run:
             loader = self.training.train_loader
             clips = samples.of_batch(batch, loader, self.training.config.clip)
@@ -120,6 +122,7 @@ class Trainer:
         """
         training, train = self.training, self.training.config.train
         epoch, last = training.step // training.steps_per_epoch, training.step == training.total_steps
+        validated = ""
         with self.clock.pause():
             if train.precise_bn and (last or epoch % train.precise_bn_every == 0):
                 training.make_norms_precise()
@@ -127,7 +130,10 @@ class Trainer:
             if (last or epoch % train.checkpoint_every == 0) and self.saved != training.step:
                 self.save(final=last)
             if training.val_loader and (last or (train.eval_every and epoch % train.eval_every == 0)):
-                self.evaluate()
+                validated = self.evaluate()
+        line = self.display.end_epoch(validated)
+        if self.run and line:
+            logger.info(line)
 
     def log_tick(self) -> None:
         """Read the sums since the last tick from all ranks; stop if they show that training is futile; log them."""
@@ -141,6 +147,7 @@ class Trainer:
         loss_sum, hits, clips, left_out, broken_ranks = distributed.all_sum(sums).tolist()
         found = Found(first, int(left_out), broken or (ELSEWHERE if broken_ranks else None))
         nonfinite.check(training, found, self.tally.left_out() if left_out else [], self.last_good)
+        self.display.tick(loss_sum, hits, clips)
         self.count_unreadable()
         times = self.clock.read()
         waits = distributed.gather(times.data_fraction)
@@ -152,7 +159,7 @@ class Trainer:
 
         One rank's waiting for data makes the step of the others longer.
         """
-        training, total = self.training, self.training.total_steps
+        training = self.training
         epoch, step = divmod(training.step - 1, training.steps_per_epoch)
         numbers = {
             "loss": loss,
@@ -165,13 +172,12 @@ class Trainer:
             "bad": self.bad,
         }
         of_epochs = f"{epoch + 1}/{training.config.train.epochs}"
-        seconds_per_step = self.clock.total.seconds_per_step
-        eta = seconds_per_step and seconds_per_step * (total - training.step)
-        line = console.train_line(epoch=of_epochs, step=f"{step + 1}/{training.steps_per_epoch}", eta=eta, **numbers)
+        of_steps = f"{step + 1}/{training.steps_per_epoch}"
+        line = console.train_line(epoch=of_epochs, step=of_steps, eta=self.display.seconds_left(), **numbers)
+        self.display.newest = f" loss {loss:.3f} {console.speed(clips_per_s)}"
         if (data_fraction or 0) > SHORT_OF_DATA:
             line += f" | waiting for {training.train_loader.slow_part or 'data'}"
         logger.info(line)
-        self.bar.update(training.step, total, f"ep {of_epochs}")
         about = {"epoch": training.step / training.steps_per_epoch, "left_out": training.skipped}
         self.run.metrics("train", step=training.step, **about, **numbers)
 
@@ -243,11 +249,14 @@ class Trainer:
             return False
         return True
 
-    def evaluate(self) -> None:
-        """Evaluate this step's weights, unless that is done, and keep them if they are the best so far."""
+    def evaluate(self) -> str:
+        """Evaluate this step's weights, unless that is done, and keep them if they are the best so far.
+
+        Returns the result as the end of a log line.
+        """
         training = self.training
         if distributed.from_rank_zero(self.run and self.run.has_metrics("val", training.step)):
-            return
+            return ""
         with watch.doing("evaluating", stage=True):
             self.write_status("running")
             result = evaluate(training.eval_model, training.val_loader, training.config)
@@ -255,10 +264,11 @@ class Trainer:
         self.try_on_rank_zero(lambda: self._keep_best(result), final=training.step == training.total_steps)
         if self.run:
             epoch = training.step // training.steps_per_epoch
-            logger.info(f"ep {epoch}/{training.config.train.epochs} val {result.summary()}")
             self.run.quarantine("val", result.unreadable)
             self.run.result("last", self._described(result))
             self.run.metrics("val", step=training.step, epoch=epoch, **result.numbers())
+        best = self.run and self.run.best_step() == training.step
+        return f" | val {result.summary()}{' * best' if best else ''}"
 
     def has_plateaued(self) -> bool:
         """Return True on all ranks if train.patience evaluations in a row brought nothing better; save the last step.

@@ -28,7 +28,6 @@ from models.weights.load import holds_actions
 
 logger = logging.getLogger(__name__)
 COMPILING = 10.0  # how many times runtime.timeout it may take to compile kernels, and to take the first step
-DOWNLOAD = 100.0  # how many times runtime.timeout it may take; a connection that brings nothing ends much earlier
 
 
 @dataclass
@@ -232,7 +231,7 @@ def build_network(config: Config, weights: str | None) -> Recognizer:
             logger.info(report.summary())
         return model
 
-    with watch.doing("loading weights", factor=DOWNLOAD):
+    with watch.doing("loading weights"):
         return distributed.one_rank_first(work)
 
 

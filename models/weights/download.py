@@ -21,16 +21,12 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO
 
-import rich
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
+from configs.progress import watched
 from models.errors import CheckpointError
 
-SECONDS_BETWEEN_LINES = 5.0
 SILENCE = 30.0  # seconds without a byte after which a connection counts as lost
 ATTEMPTS = 5  # connections in a row that bring nothing
-PIECE = 2**18  # bytes
-MIB = 2**20
+PIECE = 2**20  # bytes: the unit of the progress
 logger = logging.getLogger(__name__)
 
 
@@ -118,8 +114,9 @@ def _receive(url: str, file: BinaryIO) -> None:
             done = 0
         total = done + int(response.headers.get("Content-Length") or 0)
         _refuse_without_space(file, total - done)
+        logger.info(f"downloading {url}{f', {total / PIECE:.1f} MiB' if total else ''}")
         try:
-            for piece in _shown(_pieces(response), done, total, Path(url).name):
+            for piece in watched(_pieces(response), total // PIECE, f"{Path(url).name} (MiB)", done // PIECE):
                 file.write(piece)
         finally:
             file.flush()
@@ -137,33 +134,10 @@ def _pieces(response: HTTPResponse) -> Iterator[bytes]:
 def _refuse_without_space(file: BinaryIO, needed: int) -> None:
     free = shutil.disk_usage(Path(file.name).parent).free
     if needed > free:
-        raise OSError(f"{needed / MIB:,.0f} MiB are needed and {free / MIB:,.0f} free")
+        raise OSError(f"{needed / PIECE:,.0f} MiB are needed and {free / PIECE:,.0f} free")
 
 
 def _keep_date(file: BinaryIO, last_modified: str | None) -> None:
     """Give the part the date of the server's file; without one it is never continued."""
     moment = email.utils.parsedate_to_datetime(last_modified).timestamp() if last_modified else 0.0
     os.utime(file.name, (moment, moment))
-
-
-def _shown(pieces: Iterator[bytes], done: int, total: int, name: str) -> Iterator[bytes]:
-    """Pass pieces on; show how many bytes have come, by a bar on a terminal, else by a log line every few seconds."""
-    if rich.get_console().is_interactive:
-        columns = TextColumn(name, markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-        with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
-            task = bar.add_task("", completed=done, total=total or None)
-            for piece in pieces:
-                yield piece
-                bar.advance(task, len(piece))
-        return
-    logger.info(f"downloading {name}{f', {total / MIB:.1f} MiB' if total else ''}")
-    began = spoken = time.monotonic()
-    first = done
-    for piece in pieces:
-        yield piece
-        done += len(piece)
-        now = time.monotonic()
-        if now - spoken >= SECONDS_BETWEEN_LINES:
-            spoken, rate = now, (done - first) / (now - began)
-            left = f", {(total - done) / rate:.0f} s left" if total else ""
-            logger.info(f"{name}: {done / MIB:.1f} of {total / MIB:.1f} MiB, {rate / MIB:.2f} MiB/s{left}")

@@ -7,8 +7,8 @@ import re
 import pytest
 import rich
 
-from dali_pipes import progress
-from engine import logs
+from configs import progress
+from engine import logs, watch
 
 engine_logger = logging.getLogger("engine.train.fit")
 
@@ -34,16 +34,17 @@ def test_a_pipe_gets_plain_lines_with_a_time_stamp():
 def test_a_terminal_gets_lines_above_a_bar(terminal):
     logs.start_logging(terminal)
     with logs.Bar() as bar:
-        bar.update(1, 2, "ep 1/1")
+        bar.update(1, 2, "ep 1/1", "2m10 left")
         engine_logger.info("a line [not markup]")
     assert "a line [not markup]" in terminal.getvalue() and "ep 1/1" in terminal.getvalue()
+    assert "2m10 left" in terminal.getvalue()
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines_alone(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     logs.start_logging(terminal)
     with logs.Bar() as bar:
-        bar.update(1, 2, "ep 1/1")
+        bar.update(1, 2, "ep 1/1", "2m10 left")
         engine_logger.info("a line")
     assert list(progress.watched(range(3), 3, "scanning")) == [0, 1, 2]
     (line,) = terminal.getvalue().splitlines()
@@ -60,7 +61,7 @@ def test_other_ranks_show_their_errors_alone(terminal, monkeypatch):
     logs.start_logging(terminal)
     assert list(progress.watched(range(3), 3, "scanning")) == [0, 1, 2]
     with logs.Bar() as bar:
-        bar.update(1, 2, "ep 1/1")
+        bar.update(1, 2, "ep 1/1", "2m10 left")
     assert terminal.getvalue() == ""
 
 
@@ -97,3 +98,40 @@ def test_bars_go_to_the_stream_of_the_log(terminal):
     logs.start_logging(terminal)
     assert list(progress.watched(range(3), 3, "scanning [a]")) == [0, 1, 2]
     assert "scanning [a]" in terminal.getvalue() and rich.get_console().file is terminal
+
+
+def test_a_job_inside_of_a_training_has_a_bar_of_its_own(terminal):
+    logs.start_logging(terminal)
+    with logs.Bar() as bar:
+        bar.update(1, 2, "ep 1/1", "2m10 left")
+        assert list(progress.watched(range(3), 3, "evaluating")) == [0, 1, 2]
+        bar.update(2, 2, "ep 1/1", "0s left")
+    assert "evaluating" in terminal.getvalue()
+
+
+def test_a_bar_takes_no_output_that_goes_to_a_file_to_the_terminal(terminal, capsys):
+    logs.start_logging(terminal)
+    for _ in progress.watched(range(1), 1, "predicting"):
+        print("an answer")
+    assert capsys.readouterr().out == "an answer\n" and "an answer" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize("kind, lines", [(Terminal, [5, 10, 15, 20, 25, 30, 35, 40]), (io.StringIO, [5, 10, 20, 40])])
+def test_a_long_silence_is_told_with_the_activity(monkeypatch, kind, lines):
+    """Seconds pass as fast as they are asked for."""
+    stream = kind()
+    monkeypatch.setenv("TERM", "dumb")
+    logs.start_logging(stream)
+
+    class Waits:
+        seconds = 0
+
+        def wait(self, _):
+            self.seconds += 1
+            return self.seconds > 44
+
+    stopped = Waits()
+    monkeypatch.setattr(watch, "activity", lambda: {"name": "exporting to onnx", "age": stopped.seconds})
+    logs._tell_of_silence(stopped)
+    told = re.findall(r"exporting to onnx, for (\d+) s", stream.getvalue())
+    assert [int(seconds) for seconds in told] == lines

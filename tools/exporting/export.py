@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from configs import ConfigError
+from engine import watch
 from engine.files import lack_of_room, temporary_path
 from engine.inference.metadata import ENDINGS, ExportMetadata
 from engine.inference.saved_model import SavedModel, load_saved_model
@@ -45,8 +46,10 @@ def export(args: argparse.Namespace) -> None:
         raise ConfigError(problem)
     metadata = make_metadata(saved, args)
     with temporary_path(path.parent, path.suffix) as temporary:
-        WRITERS[args.format](saved, metadata, temporary, args.device)
-        check(reopen(temporary, metadata, args.device), saved)
+        with watch.doing(f"exporting to {args.format}"):
+            WRITERS[args.format](saved, metadata, temporary, args.device)
+        with watch.doing("comparing the file with the network"):
+            check(reopen(temporary, metadata, args.device), saved)
         if args.format == "tensorrt":
             outputs.write({metadata_file: metadata.to_json()})
         outputs.place(temporary, path)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import rich
 
+from configs import progress
 from configs.schema import Data
-from dali_pipes import progress
 from dali_pipes.errors import DataError
 from dali_pipes.scan import build
 from dali_pipes.scan.build import load_catalog, open_catalog

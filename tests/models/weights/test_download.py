@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from configs import progress
 from models import CheckpointError
 from models.weights import download as module
 from models.weights.download import download
@@ -122,8 +123,8 @@ def test_a_full_disk_is_seen_before_the_download(site, path, monkeypatch):
 
 
 def test_a_log_line_tells_how_far_it_is(site, path, monkeypatch, caplog):
-    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level(logging.INFO):
         download(site.url("net.pth"), path)
-    assert "downloading net.pth, 1.0 MiB" in caplog.text
-    assert "net.pth: 0.5 of 1.0 MiB" in caplog.text and "s left" in caplog.text
+    assert f"downloading {site.url('net.pth')}, 1.0 MiB" in caplog.text
+    assert "net.pth (MiB): 1 of 1, " in caplog.text and "0 s left" in caplog.text

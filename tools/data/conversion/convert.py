@@ -27,11 +27,11 @@ from errno import ENOSPC
 from fractions import Fraction
 from pathlib import Path
 
+from configs.progress import watched
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import WHOLE, Window
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
-from dali_pipes.progress import watched
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.processes import Call, Failure, call_all

@@ -1,0 +1,86 @@
+"""Progress of a long job: a bar on a terminal, elsewhere (log files, batch jobs) a log line every few seconds."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import rich
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+SECONDS_BETWEEN_LINES = 5.0
+
+Item = TypeVar("Item")
+logger = logging.getLogger(__name__)
+listeners: list[Callable[[], None]] = []
+"""Called by `report`, and so for each item that `watched` passes on."""
+_shown: Progress | None = None  # on the terminal now; rich shows one display at a time
+
+
+class _Remaining(TimeRemainingColumn):
+    """The time that a task says it needs in its field `left`, else an estimate by its speed."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["left"]) if "left" in task.fields else super().render(task)
+
+
+@contextmanager
+def bars() -> Iterator[Progress]:
+    """Yield the bars on this terminal; nested blocks add theirs to the same display."""
+    global _shown
+    if _shown:
+        yield _shown
+        return
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Remaining()
+    # output that goes to a file must not be taken to the terminal
+    with Progress(*columns, transient=True, redirect_stdout=sys.stdout.isatty()) as _shown:
+        try:
+            yield _shown
+        finally:
+            _shown = None
+
+
+def watched(items: Iterable[Item], total: int, title: str, done: int = 0) -> Iterator[Item]:
+    """Pass items on and show how many of `total` have come; `done` of them came before."""
+    for item in (_with_bar if rich.get_console().is_interactive else _with_lines)(items, total, title, done):
+        report()
+        yield item
+
+
+def report() -> None:
+    """Tell the listeners that a long job gets further, or waits for a good reason."""
+    for listener in listeners:
+        listener()
+
+
+def significant(number: float) -> str:
+    """Write a speed with three significant digits, and not with fewer than its whole digits."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _with_bar(items: Iterable[Item], total: int, title: str, done: int) -> Iterator[Item]:
+    with bars() as shown:
+        task = shown.add_task(title, total=total or None, completed=done)
+        try:
+            for item in items:
+                yield item
+                shown.advance(task)
+        finally:
+            shown.remove_task(task)
+
+
+def _with_lines(items: Iterable[Item], total: int, title: str, done: int) -> Iterator[Item]:
+    start = spoken = time.monotonic()
+    for count, item in enumerate(items, start=1):
+        now = time.monotonic()
+        if now - spoken >= SECONDS_BETWEEN_LINES:
+            spoken, rate = now, count / (now - start)
+            left = f", {max(total - done - count, 0) / rate:.0f} s left" if total else ""
+            known = f" of {total}" if total else ""
+            logger.info("%s: %d%s, %s a second%s", title, done + count, known, significant(rate), left)
+        yield item
