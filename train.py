@@ -31,6 +31,12 @@ def arguments() -> Namespace:
     parser.add_argument(
         "--dry-run", action="store_true", help="try each part once, print what the run will need, and stop"
     )
+    parser.add_argument(
+        "--profile",
+        type=cli.output_file,
+        metavar="FILE.json",
+        help="train a few steps, write their trace, print the ten largest costs, and stop",
+    )
     parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
     parser.add_argument("--validate", action="store_true", help="not needed: a run evaluates wherever data.val is set")
     args = parser.parse_args()
@@ -40,8 +46,10 @@ def arguments() -> Namespace:
 
 
 def train(settings: Config, args: Namespace) -> None:
-    """Run or dry-run a training."""
+    """Run, dry-run or profile a training."""
+    from engine.outputs import Outputs
     from engine.train.dry_run import dry_run
+    from engine.train.profile import profile_steps
     from engine.train.run import run
 
     if args.weights and "model.num_classes" in settings.left_to_data():  # the classes are those of the data
@@ -49,6 +57,9 @@ def train(settings: Config, args: Namespace) -> None:
         args.weights = None
     if args.dry_run:
         dry_run(settings, args.weights)
+    elif args.profile:
+        sources = [args.config, args.weights, settings.data.train, settings.data.val]
+        profile_steps(settings, args.weights, args.profile, Outputs(filter(None, sources)))
     else:
         run(settings, resume=bool(args.resume), fresh=args.fresh, weights=args.weights, recipe=args.config)
 

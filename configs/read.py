@@ -44,7 +44,7 @@ def argument(text: str) -> Setting:
     if not equals:
         return Setting(key, Mistake("expected section.key=value"), place)
     if get_origin(KINDS.get(key)) is tuple:
-        items = [item.strip() for item in value.strip(" []()").split(",")]
+        items = [item.strip(" '\"") for item in value.strip(" []()").split(",")]
         return Setting(key, _list([_scalar(item) for item in items if item]), place)
     return Setting(key, _scalar(value), place)
 

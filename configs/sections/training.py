@@ -86,6 +86,8 @@ class Train:
     """Last part of a ResNet that keeps its weights and statistics, as do all before it; layer4: only the classifier
     is trained."""
     seed: int = 0
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Places besides metrics.jsonl that curves and pictures go to: tensorboard, wandb, mlflow."""
     log_every: int = 20
     """Steps between two log lines; only there does training read numbers from the device."""
     eval_every: int = 1
@@ -117,6 +119,8 @@ class Train:
         yield from at_least(
             self, accumulate=1, mixup=0, cutmix=0, precise_bn=0, precise_bn_every=1, checkpoint_minutes=0
         )
+        if unknown := set(self.trackers) - {"tensorboard", "wandb", "mlflow"}:
+            yield "trackers", f"{', '.join(sorted(unknown))}: expected tensorboard, wandb or mlflow"
         if self.sync_bn and self.partial_bn:
             yield "sync_bn", "train.partial_bn freezes the statistics that it would synchronize; set one to false"
         if not 0 <= self.ema < 1:

@@ -8,6 +8,7 @@ Shapes: K classes.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import warnings
@@ -98,7 +99,12 @@ def _save_table(path: Path, confusion_KK: np.ndarray, names: list[str], outputs:
 
 
 def _save_picture(path: Path, confusion_KK: np.ndarray, names: list[str], outputs: Outputs) -> None:
-    """Draw fractions of each class's videos; a class gets at least a few pixels."""
+    with outputs.replacing(path, "wb") as file:
+        file.write(confusion_picture(confusion_KK, names))
+
+
+def confusion_picture(confusion_KK: np.ndarray, names: list[str]) -> bytes:
+    """Draw the fractions of each class's videos as a PNG; a class gets at least a few pixels."""
     from matplotlib.figure import Figure  # takes a second to import
 
     side = 3 + 0.2 * min(len(names), MOST_NAMED) + 0.02 * max(0, len(names) - MOST_NAMED)  # inches
@@ -109,11 +115,10 @@ def _save_picture(path: Path, confusion_KK: np.ndarray, names: list[str], output
     if len(names) <= MOST_NAMED:
         for axis, rotation in ((axes.xaxis, 90), (axes.yaxis, 0)):
             axis.set_ticks(range(len(names)), names, rotation=rotation, fontsize=8, parse_math=False)
-    with (
-        warnings.catch_warnings(action="ignore", category=UserWarning),  # letters missing from the font
-        outputs.replacing(path, "wb") as file,
-    ):
-        figure.savefig(file, format="png")
+    content = io.BytesIO()
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters missing from the font
+        figure.savefig(content, format="png")
+    return content.getvalue()
 
 
 def outputs_of(args: Namespace, sources: Iterable[str | os.PathLike | None]) -> Outputs:

@@ -28,7 +28,7 @@ from engine.files import read_json, read_lines
 from engine.outputs import Outputs
 from engine.runs import dataset, html, plots
 from engine.runs.html import Share, Table
-from engine.runs.strips import film_strip
+from engine.runs.strips import data_uri, film_strip
 
 logger = logging.getLogger(__name__)
 MOST_NAMED = 100  # unreadable videos
@@ -253,7 +253,7 @@ def _strips(found: list[dict], names: Sequence[str]) -> Iterator[tuple[str, list
         of_kind = [Example(**example) for example in found if example["kind"] == kind]
         shown = [
             {
-                "picture": film_strip(example.path, example.start, example.end),
+                "picture": strip and data_uri(strip),
                 "path": example.path + _part(example),
                 "label": name(example.label),
                 "predicted": name(example.predicted),
@@ -261,7 +261,9 @@ def _strips(found: list[dict], names: Sequence[str]) -> Iterator[tuple[str, list
                 "confidence": f"{100 * example.confidence:.1f} %",
                 "truth": f"{100 * example.truth:.1f} %",
             }
-            for example in of_kind
+            for example, strip in (
+                (example, film_strip(example.path, example.start, example.end)) for example in of_kind
+            )
         ]
         if shown:
             yield title, shown

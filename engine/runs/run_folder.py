@@ -18,7 +18,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -34,7 +34,7 @@ from engine.runs import checkpoint
 from engine.runs.disk_faults import DiskFaults
 from engine.runs.environment import environment, now
 from engine.runs.status import RunStatus
-from engine.runs.tensorboard import TensorBoardLog
+from engine.runs.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,14 @@ def open_run(
     data = config.data
     sources = [*sources, data.train, data.val, data.test, data.class_names, config.model.pretrained]
     folder = config.train.folder
-    run = RunFolder(folder, resume=resume, fresh=fresh, outputs=Outputs(filter(None, sources)))
+    run = RunFolder(
+        folder,
+        resume=resume,
+        fresh=fresh,
+        outputs=Outputs(filter(None, sources)),
+        trackers=config.train.trackers,
+        settings=configs.flat(config),
+    )
     run.describe(configs.to_yaml(config), settings=configs.fingerprint(config), used=asdict((used or config).runtime))
     return run
 
@@ -68,8 +75,19 @@ def open_run(
 class RunFolder:
     """One run's folder, locked against a second trainer until `close`, or the end of this process."""
 
-    def __init__(self, folder: Path, *, resume: bool = False, fresh: bool = False, outputs: Outputs | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        resume: bool = False,
+        fresh: bool = False,
+        outputs: Outputs | None = None,
+        trackers: Iterable[str] = ("tensorboard",),
+        settings: Mapping[str, object] | None = None,
+    ):
         """Open the folder; `fresh` removes what an earlier run wrote into it, and nothing else.
+
+        `trackers` get the metrics, and `settings` at their start.
 
         Raises ConfigError if the folder is in use, holds a run that is neither to be resumed nor removed, or holds a
         file with the name of one of the run's that no run wrote, or that has changed since.
@@ -100,7 +118,7 @@ class RunFolder:
         self.checkpoints.mkdir(exist_ok=True)
         self._faults = DiskFaults()
         self.status = RunStatus(folder / "status.json", self.checkpoints, self.outputs, self._faults)
-        self._board = TensorBoardLog(folder / "tb", self._faults)
+        self.trackers = Trackers(trackers, folder, settings or {})
         self._quarantined = {(entry["split"], entry["row"]) for entry in read_lines(folder / "quarantine.jsonl")}
 
     def _take_lock(self) -> IO[str]:
@@ -146,7 +164,16 @@ class RunFolder:
         """Add a line for programs to metrics.jsonl. JSON has no infinity: a number that is not finite becomes null."""
         finite = {name: None if _unwritable(number) else number for name, number in numbers.items()}
         self._append("metrics.jsonl", json.dumps({"_type": kind, "time": now(), "step": step, **finite}))
-        self._board.add(kind, step, finite)
+        self.trackers.numbers(kind, step, finite)
+
+    def send_pictures(self) -> None:
+        """Send pictures of the best evaluation to the trackers; an error costs a warning, never the run."""
+        try:
+            self.trackers.evaluation(json.loads((self.folder / "val_best.json").read_text()))
+        except FileNotFoundError:  # no evaluation
+            return
+        except Exception as error:
+            logger.warning(f"no pictures for trackers: {type(error).__name__}: {error}")
 
     def result(self, which: str, content: dict) -> None:
         """Replace what an evaluation found; `which` is `last` or `best`."""
@@ -164,7 +191,7 @@ class RunFolder:
             self.outputs.rewrite(path, "".join(kept))
         elif is_result(path):
             path.unlink()
-        self._board.rewind(step)
+        self.trackers.open(step)
 
     def inputs(self, clips: list[dict], decoders: dict[str, int]) -> None:
         """Keep what the network was given first, `samples.Sample` as dictionaries, unless an earlier start did.
@@ -191,8 +218,9 @@ class RunFolder:
                 self._append("quarantine.jsonl", json.dumps(entry))
 
     def close(self) -> None:
-        """Stop the heartbeat of status.json, and unlock the folder."""
+        """Close the trackers, stop the heartbeat of status.json, and unlock the folder."""
         self.status.stop_heartbeat()
+        self.trackers.close()
         self._lock.close()
 
     def _append(self, name: str, line: str) -> None:

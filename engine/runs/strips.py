@@ -16,8 +16,8 @@ FRAMES, HEIGHT, GAP = 6, 90, 2  # of a strip; pixels
 PICTURES = {".jpg", ".jpeg", ".png"}
 
 
-def film_strip(path: str, start: float = 0.0, end: float | None = None) -> str | None:
-    """Return a strip of a video, or of a folder of frames, as a data URI; None if it cannot be read.
+def film_strip(path: str, start: float = 0.0, end: float | None = None) -> Image.Image | None:
+    """Return a strip of a video, or of a folder of frames; None if it cannot be read.
 
     `start`, `end`: the part to show, in seconds from the first frame; by default all of it.
     """
@@ -25,7 +25,7 @@ def film_strip(path: str, start: float = 0.0, end: float | None = None) -> str |
         frames = list(_of_folder(Path(path)) if Path(path).is_dir() else _of_video(path, start, end))
     except (OSError, av.FFmpegError):
         return None
-    return data_uri(join(frames)) if frames else None
+    return join(frames) if frames else None
 
 
 def join(frames: list[Image.Image]) -> Image.Image:

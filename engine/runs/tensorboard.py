@@ -1,4 +1,4 @@
-"""Scalars of a run in files that TensorBoard reads. TensorBoard's own writer has a thread, which a full disk ends."""
+"""Scalars and pictures of a run in files that TensorBoard reads. TensorBoard's own writer has a thread, which a full disk ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import io
 import os
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
+
+from PIL import Image
 
 from engine.outputs import record_growing
 from engine.runs.disk_faults import DiskFaults
@@ -29,15 +32,30 @@ class TensorBoardLog:
         with self._faults.tolerated(self._folder):
             self._start_file(step + 1)
 
-    def add(self, kind: str, step: int, numbers: dict[str, object]) -> None:
-        """Note the numbers among these under `kind/name`; before the first `rewind` nothing is noted."""
+    def scalars(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Note numbers by name; before the first `rewind` nothing is noted."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._add(step, [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()])
+
+    def picture(self, step: int, name: str, image: Image.Image) -> None:
+        """Note a picture."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        content = io.BytesIO()
+        image.save(content, "png")
+        encoded = Summary.Image(
+            width=image.width, height=image.height, colorspace=3, encoded_image_string=content.getvalue()
+        )
+        self._add(step, [Summary.Value(tag=name, image=encoded)])
+
+    def _add(self, step: int, values: list) -> None:
         if not self._begun:
             return
-        scalars = {f"{kind}/{name}": number for name, number in numbers.items() if isinstance(number, int | float)}
         with self._faults.tolerated(self._folder):
             if self._file is None:
                 self._start_file(step)
-            self._append(step, scalars)
+            self._append(step, values)
 
     def _start_file(self, first_step: int) -> None:
         """Start a file. TensorBoard then drops what other files have of `first_step` and later steps."""
@@ -52,11 +70,10 @@ class TensorBoardLog:
         record_growing(self._folder / name)
         self._file = self._folder / name
 
-    def _append(self, step: int, scalars: dict[str, float]) -> None:
+    def _append(self, step: int, values: list) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         file, self._file = self._file, None  # after an error the next numbers go to another file: this one may end
         with file.open("r+b") as content:  # in mid-record

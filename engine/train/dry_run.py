@@ -29,7 +29,7 @@ STEPS = 2  # the first warms up, the second is timed
 
 def dry_run(config: Config, weights: str | None) -> None:
     """Open the lists, take two steps, score one batch, write a checkpoint and read it back."""
-    with distributed.processes(pick_device(config.runtime.device)), _with_lists(config, weights) as config:
+    with distributed.processes(pick_device(config.runtime.device)), with_lists(config, weights) as config:
         config = runtime.resolve(config)
         with closing(training.build(config, weights=weights)) as run:
             with watch.doing("taking two steps"):
@@ -50,7 +50,7 @@ def dry_run(config: Config, weights: str | None) -> None:
 
 
 @contextmanager
-def _with_lists(config: Config, weights: str | None) -> Iterator[Config]:
+def with_lists(config: Config, weights: str | None) -> Iterator[Config]:
     """Yield the configuration with what is left to the data; lists of a split exist as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix=".dry-run-") as own:
         folder = Path(distributed.from_rank_zero(own))

@@ -64,6 +64,7 @@ def run(
                 finished = Trainer(built, folder).fit(interrupt)
             if folder and finished:
                 report.write_if_possible(folder.folder)
+                folder.send_pictures()
     return finished, built
 
 

@@ -9,7 +9,9 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 import configs
+from configs import ConfigError
 from configs.read import KINDS, SHIPPED
+from tests.support import tiny
 from tests.support.paths import ROOT
 from tests.support.recipes import COMPLETE, RECIPE, writer
 
@@ -248,3 +250,11 @@ def test_a_number_or_auto_is_read_from_the_command_line_and_from_a_recipe(key, t
         assert getattr(getattr(config, section), name) == value
         (tmp_path / "again.yaml").write_text(configs.to_yaml(config))
         assert configs.load(str(tmp_path / "again.yaml")) == config
+
+
+def test_lists_of_texts_are_read_with_and_without_quotes():
+    for text in ("tensorboard,wandb", '["tensorboard", "wandb"]', "['tensorboard', 'wandb']"):
+        assert configs.override(tiny.CONFIG, [f"train.trackers={text}"]).train.trackers == ("tensorboard", "wandb")
+    assert configs.override(tiny.CONFIG, ["train.trackers=[]"]).train.trackers == ()
+    with pytest.raises(ConfigError, match="comet: expected tensorboard, wandb or mlflow"):
+        configs.override(tiny.CONFIG, ["train.trackers=[comet]"])

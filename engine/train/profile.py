@@ -1,0 +1,79 @@
+"""`train.py --profile FILE.json`: trace a few steps, and print where the time goes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from contextlib import closing
+from pathlib import Path
+
+from torch.autograd.profiler_util import FunctionEventAvg
+from torch.profiler import ProfilerActivity, profile
+
+from configs import Config
+from dali_pipes.device import pick_device
+from engine import distributed, runtime, watch
+from engine.files import temporary_path
+from engine.outputs import Outputs
+from engine.train import training
+from engine.train.clock import Clock, Times
+from engine.train.dry_run import with_lists
+from engine.train.step import Tally
+from engine.train.training import Training
+
+logger = logging.getLogger(__name__)
+WARMUP, STEPS = 3, 5  # the first steps choose kernels, fill buffers and compile
+LARGEST = 10
+
+
+def profile_steps(config: Config, weights: str | None, path: Path, outputs: Outputs) -> None:
+    """Train for a few steps, write their trace to `path` (chrome://tracing, Perfetto) and log the largest costs.
+
+    Nothing else is kept. Raises ConfigError if another file is in the way.
+    """
+    outputs.check(path)
+    with distributed.processes(pick_device(config.runtime.device)), with_lists(config, weights) as config:
+        with closing(training.build(runtime.resolve(config), weights=weights)) as run, watch.doing("profiling steps"):
+            trace, times = traced_steps(run)
+        if distributed.rank() == 0:
+            with temporary_path(path.parent, ".json") as temporary:
+                trace.export_chrome_trace(str(temporary))
+                outputs.place(temporary, path)
+            for line in largest_costs(trace.key_averages(), times, run.device.type):
+                logger.info(line)
+            logger.info(f"trace of {STEPS} steps on rank 0: {path}")
+
+
+def traced_steps(run: Training) -> tuple[profile, Times]:
+    """Train on the first batches; return the trace of those after the warm-up, and their times."""
+    clock, tally = Clock(run.device, run.config.train.batch, warmup=WARMUP), Tally(run.device)
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if run.device.type == "cuda" else [])
+    trace = profile(activities=activities)
+    epochs = map(run.train_loader.epoch, itertools.count())  # an epoch may have one step
+    batches = itertools.islice(itertools.chain.from_iterable(epochs), WARMUP + STEPS)
+    for number, batch in enumerate(clock.fetch(batches)):
+        if number == WARMUP:
+            trace.start()
+        run.take_step(batch, tally)
+    tally.read()
+    times = clock.read()
+    trace.stop()
+    return trace, times
+
+
+def largest_costs(operations: list[FunctionEventAvg], times: Times, device: str) -> list[str]:
+    """Return a table of the operations that take the most time themselves, on the GPU if there is one."""
+
+    def cost(operation: FunctionEventAvg) -> float:
+        return operation.self_device_time_total if device == "cuda" else operation.self_cpu_time_total
+
+    total = sum(map(cost, operations)) or 1.0
+    ranked = sorted(operations, key=cost, reverse=True)[:LARGEST]
+    waiting = f", {100 * times.data_fraction:.0f} % of them waiting for data" if times.steps else ""
+    lines = [f"{1000 * (times.seconds_per_step or 0):.1f} ms a step{waiting}; the largest costs on the {device}:"]
+    lines.append(f"{'share':>7} {'ms a step':>10} {'calls a step':>13}  operation")
+    for operation in ranked:
+        took = cost(operation) / 1000 / STEPS
+        share = 100 * cost(operation) / total
+        lines.append(f"{share:6.1f}% {took:10.2f} {operation.count / STEPS:13.1f}  {operation.key}")
+    return lines
