@@ -6,6 +6,7 @@ end), 2 if none could (with --strict: if one could not), and 2 for errors that t
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def arguments() -> Namespace:
         "words",
         nargs="*",
         metavar="SOURCE",
-        help="a video, a folder, a glob, a .txt or .list of paths, - for paths on stdin; or section.key=value",
+        help="a video, a folder, a glob, a .txt or .list of paths, - for paths on stdin; with --online or "
+        "--sliding also a camera (0) or an address (rtsp://, http://); or section.key=value",
     )
     parser.add_argument(
         "--weights",
@@ -65,9 +67,15 @@ def arguments() -> Namespace:
     args = parser.parse_args()
     args.overrides = list(filter(cli.is_setting, args.words))
     args.sources = [word for word in args.words if not cli.is_setting(word)]
+    args.live = next(filter(is_live, args.sources), None)
     if problem := next(_problems(args), None):
         parser.error(problem)
     return args
+
+
+def is_live(word: str) -> bool:
+    """Return True if a source is the number of a camera or an address, and not a file."""
+    return "://" in word or (word.isdigit() and not os.path.lexists(word))
 
 
 def _problems(args: Namespace) -> Iterator[str]:
@@ -76,6 +84,13 @@ def _problems(args: Namespace) -> Iterator[str]:
         yield "--weights: required; a run's folder such as runs/NAME, or the file of a network"
     if not args.sources:
         yield "no video given; name files, folders, globs or lists of paths, or give paths on stdin with -"
+    if args.live and len(args.sources) > 1:
+        yield f"{args.live}: a camera or a stream is followed alone; name it without other sources"
+    if args.live and not args.online and args.sliding is None:
+        yield f"{args.live}: a camera or a stream needs --online (a causal network) or --sliding SECONDS"
+    for flag in ("save_video", "explain", "features"):
+        if args.live and getattr(args, flag):
+            yield f"--{flag.replace('_', '-')}: needs a file; record the stream first"
     if args.stride is not None and args.sliding is None:
         yield "--stride: is the distance between windows; give their length with --sliding"
     if args.online and args.sliding is not None:

@@ -36,7 +36,7 @@ def of_parts(
     edge_W1 = edges(np.array([[window["start"], window["end"]] for window in windows]))
     ms = sum(prediction.ms for prediction in predictions)
     about = _about(network, video, _clips(network), ms)
-    return {"segments": _segments(network, edge_W1, predictions, min_score), "windows": windows, **about}
+    return {"segments": named_segments(network, edge_W1, predictions, min_score), "windows": windows, **about}
 
 
 def of_stream(
@@ -47,20 +47,22 @@ def of_stream(
     seconds: float,
     min_score: float = 0.0,
 ) -> dict:
-    """Build the record of a video that was processed frame by frame in `seconds`. Raises DataError as `of_video`.
-
-    The latency leaves out the first frame, in which libraries warm up, unless it is the only one.
-    """
+    """Build the record of a video that was processed frame by frame in `seconds`. Raises DataError as `of_video`."""
     time_F = container.frame_times(video)
     edge_W1 = np.append(time_F[[frame.frame for frame in frames]], container.duration(time_F, video.fps))
-    p50, p99 = np.percentile([frame.ms for frame in frames[1:] or frames], [50, 99]).tolist()
     return {
-        "segments": _segments(network, edge_W1, frames, min_score),
+        "segments": named_segments(network, edge_W1, frames, min_score),
         "frames": len(frames),
         "frames_per_s": round(len(frames) / seconds, 3),
-        "latency_ms": {"p50": round(p50, 3), "p99": round(p99, 3)},
+        "latency_ms": latency([frame.ms for frame in frames]),
         **_about(network, video, {"crops": "center", **views}, 1000 * seconds),
     }
+
+
+def latency(ms_F: Sequence[float]) -> dict:
+    """Return the median and the 99th percentile; if others follow, without the first, in which libraries warm up."""
+    p50, p99 = np.percentile(ms_F[1:] or ms_F, [50, 99]).tolist()
+    return {"p50": round(p50, 3), "p99": round(p99, 3)}
 
 
 def _windows(
@@ -90,7 +92,9 @@ def _top(network: Network, prediction: ClassScores, top_k: int, min_score: float
     return [_named(network, guess) for guess in likely or [ClassProbability(NO_ACTION, prediction.best.probability)]]
 
 
-def _segments(network: Network, edge_W1: np.ndarray, scores: Sequence[ClassScores], min_score: float) -> list[dict]:
+def named_segments(
+    network: Network, edge_W1: np.ndarray, scores: Sequence[ClassScores], min_score: float
+) -> list[dict]:
     """Return the segments of equal best class; score w holds from `edge_W1[w]` to `edge_W1[w + 1]`."""
     best_W = [score.best for score in scores]
     label_W = [best.label if best.probability >= min_score else NO_ACTION for best in best_W]

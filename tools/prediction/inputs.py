@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
+import configs
+from configs import cli
 from dali_pipes.lists.formats.annotation import Source, read_text
 from dali_pipes.lists.formats.folders import videos_below
 
-LISTS = (".txt", ".list")
+LISTS = (".txt", ".list", ".jsonl")
 
 
-def find(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+def find(words: Iterable[str], root: str = "") -> tuple[list[str], dict[str, str]]:
     """Return the paths of `words`, each file once, in order; and for each word without a path the reason.
 
-    Raises DataError if a list cannot be read.
+    `root` is a folder that paths in lists may start from. Raises DataError if a list cannot be read.
     """
     paths: dict[str, str] = {}  # as given, by absolute path
     failures = {}
     for word in words:
-        found = list(_paths_of(word))
+        found = list(_paths_of(word, root))
         for path in found:
             paths.setdefault(os.path.abspath(path), path)
         if not found:
@@ -29,15 +34,15 @@ def find(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     return list(paths.values()), failures
 
 
-def _paths_of(word: str) -> Iterator[str]:
+def _paths_of(word: str, root: str) -> Iterator[str]:
     """Yield the paths of one source. A file that is named is taken even if it does not exist or has another ending."""
     if word == "-":
         text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-        yield from _listed(Source("", text), "")
+        yield from _listed(Source("", text), [root])
     elif os.path.isdir(word):
         yield from videos_below(word)
     elif word.endswith(LISTS):
-        yield from _listed(Source(word, read_text(word)), os.path.dirname(word))
+        yield from _listed(Source(word, read_text(word)), _roots(word, root))
     elif glob.has_magic(word) and not os.path.lexists(word):
         for match in sorted(glob.glob(word, recursive=True)):
             yield from videos_below(match) if os.path.isdir(match) else [match]
@@ -45,9 +50,31 @@ def _paths_of(word: str) -> Iterator[str]:
         yield word
 
 
-def _listed(source: Source, folder: str) -> Iterator[str]:
-    """Yield the path of each line of a list, with or without a label after it; relative ones start at `folder`."""
+def _roots(file: str, root: str) -> list[str]:
+    """Return the folders that paths in a list may start from: `root`, or else the list's folder and its run's root."""
+    if root:
+        return [root]
+    run = cli.run_folder(Path(file))
+    of_run = [configs.load(run).data.root] if (run / "config.yaml").is_file() else []
+    return [os.path.dirname(file), *of_run]
+
+
+def _listed(source: Source, folders: Sequence[str]) -> Iterator[str]:
+    """Yield the path of each row of a list, with or without a label; relative ones start at one of the folders."""
     for _, line in source.lines():
-        path = os.path.join(folder, line.strip())
-        before_label = path.rpartition(" ")[0].rstrip()
-        yield before_label if before_label and not os.path.lexists(path) and os.path.isfile(before_label) else path
+        spellings = list(_spellings(line.strip()))
+        places = [os.path.join(folder, path) for path in spellings for folder in folders]
+        yield next(filter(os.path.lexists, places), places[0])
+
+
+def _spellings(line: str) -> Iterator[str]:
+    """Yield the paths that a line may mean: all of it, what comes before a label, or before frames and a label."""
+    if line.startswith("{"):
+        with suppress(ValueError, TypeError, KeyError):
+            yield str(json.loads(line)["path"])
+            return
+    yield line
+    for _ in range(2):
+        line = line.rpartition(" ")[0].rstrip()
+        if line:
+            yield line

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from configs import ConfigError
+from configs.progress import significant
 from engine.console import cell
 from engine.evaluation.results import writing
 from engine.outputs import Outputs
@@ -77,6 +78,7 @@ def _open(file: Path, outputs: Outputs, flag: str) -> Iterator[TextIO]:
 
 
 BAR_WIDTH = 20
+SPEEDS = ("frames_per_s", "windows_per_s")
 
 
 def show(console: Console, notes: Console, answer: dict) -> None:
@@ -84,12 +86,14 @@ def show(console: Console, notes: Console, answer: dict) -> None:
     if "error" in answer:
         notes.print(Text(f"{answer['path']}: {answer['error']}"), soft_wrap=True)
         return
-    video = answer["video"]
-    path = Text(answer["path"], "bold").append(f"  {video['width']}x{video['height']}, {video['frames']} frames", "dim")
+    path = Text(answer["path"], "bold")
+    if video := answer.get("video"):  # a stream has none
+        path.append(f"  {video['width']}x{video['height']}, {video['frames']} frames", "dim")
     console.print(path, soft_wrap=True)
     if "latency_ms" in answer:
         p50, p99 = (f"{name} {ms:.2f} ms" for name, ms in answer["latency_ms"].items())
-        console.print(Text(f"  {answer['frames_per_s']:.1f} frames/s, latency {p50}, {p99}", "dim"))
+        speed = next(f"{significant(answer[key])} {key[:-6]}/s" for key in SPEEDS if key in answer)
+        console.print(Text(f"  {speed}, latency {p50}, {p99}", "dim"))
     if "labelled" in answer:
         console.print(Text(f"  labelled: {answer['labelled']}", "dim"), soft_wrap=True)
     if "labelled_error" in answer:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+import configs
 from dali_pipes import DataError
 from dali_pipes.feed.choice import wanted_in_graph
 from dali_pipes.scan import build
@@ -30,6 +31,7 @@ from tools.prediction import inputs
 from tools.prediction.answer import of_parts, of_stream, of_video
 from tools.prediction.explained import ExplainedVideos
 from tools.prediction.features import FeatureFile
+from tools.prediction.live import follow
 from tools.prediction.output import json_lines, show, table
 from tools.prediction.overlay import LabelledVideos
 
@@ -39,8 +41,10 @@ ALL_DONE, NOTHING_DONE, SOME_DONE = 0, 2, 3
 
 def run(args: Namespace) -> int:
     """Predict every video, list those that failed, and return the exit code."""
-    paths, failures = inputs.find(args.sources)
     args.weights = network_file(args.weights)
+    if args.live:
+        return _run_live(args)
+    paths, failures = inputs.find(args.sources, str(configs.overridden(args.overrides).get("data.root", "")))
     outputs = Outputs([*filter(os.path.isfile, args.sources), *paths, args.weights, args.config], args.force)
     outputs.check(*filter(None, (args.json, args.csv, args.features)))
     labelled = LabelledVideos(args.save_video, outputs) if args.save_video else None
@@ -72,6 +76,16 @@ def run(args: Namespace) -> int:
     if not failures and not incomplete:
         return ALL_DONE
     return SOME_DONE if answered and not args.strict else NOTHING_DONE
+
+
+def _run_live(args: Namespace) -> int:
+    """Follow a camera or a stream, and write its record."""
+    outputs = Outputs([args.weights, args.config], args.force)
+    outputs.check(*filter(None, (args.json, args.csv)))
+    network = open_network(str(args.weights), args.config, args.overrides)
+    with _writers(args, outputs) as write:
+        write({"path": args.live, **follow(network, args.live, args)})
+    return ALL_DONE
 
 
 @contextmanager

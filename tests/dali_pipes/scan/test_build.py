@@ -373,7 +373,7 @@ def test_the_summary_says_what_there_is_in_one_line(listed, probed, monkeypatch,
     )
     assert re.fullmatch(rf"{source}: scanned 100 videos in \d+\.\d s: {re.escape(what)}", scanned)
     assert again == f"{source}: 100 videos, none new or changed: {what}"
-    assert len(steps) == 100 and re.fullmatch(r"scanning train.list: 100 of 100, \d+ a second, 0 s left", steps[-1])
+    assert len(steps) == 100 and re.fullmatch(r"scanning train.list: 100 of 100, [\d.]+ a second, 0 s left", steps[-1])
 
 
 def test_a_bar_shows_the_progress_on_a_terminal(listed, probed):

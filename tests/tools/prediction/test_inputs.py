@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+import configs
 from dali_pipes import DataError
+from tests.support import tiny
 from tests.support.files.trees import plant
 from tools.prediction.inputs import find
 
@@ -35,6 +37,18 @@ def test_a_list_has_paths_relative_to_its_folder_with_or_without_labels(here):
     plant(here, {"sub/some.list": f"c.webm 3\n\n../b.mp4\r\n{here}/a.mkv 0\n../odd name=[1].mp4\ngone.mp4 2\n"})
     found = [os.path.normpath(path) for path in find(["sub/some.list"])[0]]
     assert found == ["sub/c.webm", "b.mp4", f"{here}/a.mkv", "odd name=[1].mp4", "sub/gone.mp4 2"]
+
+
+def test_a_list_of_a_split_is_read_from_its_root_with_frames_labels_or_as_json(here):
+    plant(here, {"lists/val.list": '{"path": "sub/c.webm", "label": 1}\nb.mp4 0\na.mkv 12 0\n'})
+    found = [os.path.normpath(path) for path in find(["lists/val.list"], str(here))[0]]
+    assert found == [f"{here}/sub/c.webm", f"{here}/b.mp4", f"{here}/a.mkv"]
+
+
+def test_a_list_in_a_run_is_read_from_the_root_of_the_run(here):
+    config = configs.to_yaml(tiny.config(data={"root": str(here)}))
+    plant(here, {"runs/mine/data/val.list": "b.mp4 0\n", "runs/mine/config.yaml": config})
+    assert find(["runs/mine/data/val.list"])[0] == [f"{here}/b.mp4"]
 
 
 def test_a_list_that_is_not_there_is_a_mistake(here):
