@@ -31,7 +31,8 @@ setup(
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "numpy>=1.26",
-        "nvidia-dali-cuda130>=2.4",  # for a driver older than 580: nvidia-dali-cuda120 in its place, never beside it
+        # for a driver older than 580: nvidia-dali-cuda120 in its place, never beside it
+        "nvidia-dali-cuda130>=2.4; platform_system == 'Linux' and platform_machine == 'x86_64'",
         "omegaconf>=2.4,<3",
         "pillow>=10",
         "pyyaml>=6",

@@ -24,9 +24,9 @@ from nvidia.dali import fn, pipeline_def, types
 from configs import Config
 from dali_pipes import Batch
 from dali_pipes.cut import cutter
-from dali_pipes.feed.decoders import BLANK, Content
+from dali_pipes.feed.decoders import BLANK, Content, GraphForm
 from dali_pipes.feed.feeder import Feeder
-from dali_pipes.feed.graph import GraphForm, join_frames
+from dali_pipes.feed.graph import join_frames
 from dali_pipes.feed.samples import PreparedBatch, columns
 from dali_pipes.video.frame_folders import read_pictures
 from dali_pipes.video.packet_table import Video

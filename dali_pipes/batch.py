@@ -14,6 +14,8 @@ from dali_pipes.errors import Unreadable
 from dali_pipes.lists.formats.annotation import Window
 from dali_pipes.lists.rows import Rows
 
+FEW = 8  # labels and rows that a printed batch shows
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -23,7 +25,7 @@ class Shard:
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Batch:
     """B videos, each in V views of T frames. In training B clips (V = 1), of which clip.repeats are of one video.
 
@@ -36,10 +38,22 @@ class Batch:
     label_B: Tensor
     index_B: Tensor
 
+    def __repr__(self) -> str:
+        """Describe the shapes, the type and the labels in one line."""
+        shape = " x ".join(f"{size} {axis}" for axis, size in zip("BVTCHW", self.clips_BVTCHW.shape, strict=True))
+        kind = str(self.clips_BVTCHW.dtype).removeprefix("torch.")
+        labels, rows = self.label_B.tolist(), self.index_B.tolist()
+        return f"Batch({shape}, {kind} on {self.clips_BVTCHW.device}, labels {_few(labels)}, rows {_few(rows)})"
+
     @property
     def clips_BTCHW(self) -> Tensor:
         """The clips of a loader with one view a video."""
         return self.clips_BVTCHW.squeeze(1)
+
+
+def _few(numbers: list[int]) -> str:
+    """Write the first numbers of a list."""
+    return str(numbers) if len(numbers) <= FEW else f"[{', '.join(map(str, numbers[:FEW]))}, ...]"
 
 
 class Loader(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from dali_pipes.device import clip_dtype, cores_of_rank, pick_device
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.cpu_runner import CpuRunner
-from dali_pipes.feed.dali_runner import GraphRunner
 from dali_pipes.feed.samples import PreparedBatch
 from dali_pipes.lists.class_match import class_numbers
 from dali_pipes.lists.formats.annotation import Window
@@ -28,7 +27,11 @@ from dali_pipes.views.augment import augments
 from dali_pipes.views.draw import clip_numbers, shown_label
 from dali_pipes.views.plans import EvalPlan, Place, Plan, TrainPlan
 
-Runner = GraphRunner | CpuRunner
+if TYPE_CHECKING:
+    from dali_pipes.feed.dali_runner import GraphRunner
+
+    Runner = GraphRunner | CpuRunner
+NO_DALI = "makes clips with NVIDIA DALI, which cannot be imported ({}); pip install nvidia-dali-cuda130"
 Split = Literal["train", "val", "test"]
 
 
@@ -165,6 +168,10 @@ class VideoLoader:
     def _make_runner(self, threads: int) -> Runner:
         """Make the runner: without a graph where threads decode everything on a CPU, because that is faster."""
         if self.choice.in_graph or self.device.type == "cuda" or not self.config.clip.antialias:
+            try:
+                from dali_pipes.feed.dali_runner import GraphRunner  # imports DALI, which is not everywhere
+            except ImportError as error:
+                raise DataError(self.device.type, NO_DALI.format(error)) from error
             return GraphRunner(self.config, self.plan, self.choice, self.device, threads, self.clip_dtype)
         return CpuRunner(self.config, self.plan, self.choice, threads, self.clip_dtype)
 

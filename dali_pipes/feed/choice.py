@@ -10,9 +10,7 @@ import torch
 
 from configs.schema import Config
 from dali_pipes.errors import DataError
-from dali_pipes.feed.dali_errors import why_nvdec_fails
-from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, PYAV, Decoder, on_threads
-from dali_pipes.feed.graph import GraphForm
+from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, PYAV, Decoder, GraphForm, on_threads
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video.bitstream.cropping import uncropped
 from dali_pipes.video.colours import correction
@@ -142,6 +140,8 @@ def wanted_in_graph(config: Config, device: torch.device) -> tuple[Decoder | Non
     if asked == "nvdec" and not on_gpu:
         raise DataError("data.decoder", "nvdec decodes on a GPU and there is none; use pyav, or auto")
     if asked in ("auto", "nvdec", "hybrid") and on_gpu:
+        from dali_pipes.feed.dali_errors import why_nvdec_fails  # imports DALI, which is not everywhere
+
         if not (reason := why_nvdec_fails(device)):
             return NVDEC, ""
         if asked != "auto":

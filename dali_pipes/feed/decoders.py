@@ -30,6 +30,14 @@ Allocate = Callable[[tuple[int, ...]], np.ndarray]  # shape -> uint8 array
 _BLANK_FRAMES = np.zeros((1, 64, 64, 3), np.uint8)
 
 
+class GraphForm(NamedTuple):
+    """The parts of the graph that a set of videos needs, and so the inputs that it has."""
+
+    decoder: Literal["", "cpu", "mixed"] = ""  # the device of DALI's video decoder; empty: threads decode everything
+    turned: bool = False  # some videos are not stored upright
+    recoloured: bool = False  # DALI's decoder converts the colours of some videos wrongly
+
+
 class Content(NamedTuple):
     """The wanted frames of a video, ascending and without repeats: decoded, or as bytes that the graph decodes."""
 

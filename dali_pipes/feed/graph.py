@@ -8,20 +8,13 @@ axis that the rest of the project calls T.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import do_not_convert
 
-
-class GraphForm(NamedTuple):
-    """The parts of the graph that a set of videos needs, and so the inputs that it has."""
-
-    decoder: Literal["", "cpu", "mixed"] = ""  # the device of DALI's video decoder; empty: threads decode everything
-    turned: bool = False  # some videos are not stored upright
-    recoloured: bool = False  # DALI's decoder converts the colours of some videos wrongly
-
+from dali_pipes.feed.decoders import GraphForm
 
 _VIEWS = [(types.INT32, 2, ""), (types.FLOAT, 2, ""), (types.INT32, 1, "")]
 _FRAMES = [(types.UINT8, 4, "FHWC")]

@@ -11,8 +11,7 @@ from torch import Tensor
 from dali_pipes.cut.cutter import cut_all
 from dali_pipes.cut.reading import FromStore
 from dali_pipes.errors import DataError, attempt
-from dali_pipes.feed.decoders import BLANK, Allocate, Content, Decoder
-from dali_pipes.feed.graph import GraphForm
+from dali_pipes.feed.decoders import BLANK, Allocate, Content, Decoder, GraphForm
 from dali_pipes.video.orientation import MIRRORED, TRANSPOSED, UPRIGHT, UPSIDE_DOWN, stored_boxes
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.draw import Views

@@ -5,6 +5,8 @@ Shapes: B videos, V views of a video, N clips of a window, T frames, K classes.
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +22,12 @@ import torch
 from torch import Tensor
 
 from configs import ConfigError, progress
+from dali_pipes import DataError
 from dali_pipes.batch import Shard
 from dali_pipes.loader import VideoLoader
+from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.views import plans
 from dali_pipes.views.draw import CROPS
 from dali_pipes.views.plans import Window, WindowPlan
 from engine.evaluation.accuracy import NOT_FINITE
@@ -130,3 +136,19 @@ def _features(network: Network) -> Iterator[list[Tensor]]:
         yield found
     finally:
         handle.remove()
+
+
+def predict_video(network: Network, path: str | Path, top_k: int = 5) -> list[tuple[str, float]]:
+    """Return the most likely classes of one video with their probabilities, scored with the views of evaluation.
+
+    Raises DataError if the video cannot be read.
+    """
+    unreadable: dict[int, str] = {}
+    with tempfile.TemporaryDirectory(prefix="predict-") as folder:
+        check = network.info.config.data.check
+        catalog = build.scan_videos([os.path.abspath(path)], Path(folder), check)
+        found = list(predict(network, catalog, plans.whole(catalog), unreadable))
+    reasons = [*unreadable.values(), *(bad.reason for bad in catalog.unreadable)]
+    if not found:
+        raise DataError(path, reasons[0])
+    return [(network.info.name(guess.label), guess.probability) for guess in found[0][0].top(top_k)]

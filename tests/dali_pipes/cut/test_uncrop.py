@@ -9,7 +9,8 @@ import pytest
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.cut.uncrop import uncrop
-from dali_pipes.feed.graph import GraphForm, clip_graph
+from dali_pipes.feed.decoders import GraphForm
+from dali_pipes.feed.graph import clip_graph
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.bitstream.cropping import uncropped
 from tests.support.videos import write_video

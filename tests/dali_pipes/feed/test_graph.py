@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from configs.schema import Clip, Config, Eval, Model
-from dali_pipes.feed.graph import GraphForm, clip_graph
+from dali_pipes.feed.decoders import GraphForm
+from dali_pipes.feed.graph import clip_graph
 from dali_pipes.views import draw
 
 

@@ -9,7 +9,6 @@ import torch
 from nvidia.dali import fn, pipeline_def, types
 
 from dali_pipes import Shard, build_loader
-from dali_pipes.feed import choice as choices
 from dali_pipes.feed.choice import Choice, Share
 from dali_pipes.feed.dali_runner import GraphRunner
 from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, on_threads
@@ -90,7 +89,7 @@ def test_decoders_are_counted_with_the_reasons_why_not_the_fast_one(config, cata
 
 
 def test_a_set_with_one_odd_video_in_a_hundred_is_left_to_nvdec_but_for_that_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(choices, "why_nvdec_fails", lambda device: "")
+    monkeypatch.setattr("dali_pipes.feed.dali_errors.why_nvdec_fails", lambda device: "")
     write_video(tmp_path / "usual.mp4", "libx264", 6, gop=4)
     names = [f"{number}.mp4" for number in range(100)]
     for name in names[:-1]:

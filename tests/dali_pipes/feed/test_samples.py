@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dali_pipes.feed.decoders import BLANK, example
-from dali_pipes.feed.graph import GraphForm
+from dali_pipes.feed.decoders import BLANK, GraphForm, example
 from dali_pipes.feed.samples import columns, distinct, placeholder
 
 BVT = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
