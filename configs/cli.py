@@ -9,12 +9,14 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from configs.checks import ConfigError
 from configs.load import load, overridden
 from configs.read import KINDS, SHIPPED, did_you_mean, likely
+from configs.reference import reference
 from configs.schema import Config
 from configs.show import describe
 
@@ -49,7 +51,9 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that takes flags and overrides in any order and reports errors in one line."""
 
     def __init__(self, **kwargs) -> None:
-        super().__init__(allow_abbrev=False, **kwargs)
+        kwargs.setdefault("usage", f"{kwargs['prog']} [options] ...")  # the options are listed below it
+        form = kwargs.pop("formatter_class", argparse.HelpFormatter)
+        super().__init__(allow_abbrev=False, formatter_class=partial(form, max_help_position=32), **kwargs)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):  # type: ignore[override]
         """Parse the arguments; exit with code 2 and a suggestion at an unknown flag.
@@ -85,10 +89,25 @@ class Parser(argparse.ArgumentParser):
         return did_you_mean(flags)
 
 
+class _Reference(argparse.Action):
+    """Prints the description of settings, and exits."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        try:
+            print(reference(values or ""))
+        except ConfigError as error:
+            parser.error(str(error))
+        parser.exit()
+
+
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `--config` (`-c`), `--print-config` and the trailing `section.key=value` overrides."""
-    recipes = ", ".join(SHIPPED)
-    parser.add_argument("--config", "-c", metavar="RECIPE", help=f"required: path of a YAML, or one of {recipes}")
+    parser.add_argument(
+        "--config", "-c", metavar="RECIPE", help="a YAML file, a run's folder, or a name (docs/recipes.md lists them)"
+    )
+    parser.add_argument(
+        "--help-config", nargs="?", action=_Reference, metavar="SECTION", help="describe all settings, or a section's"
+    )
     parser.add_argument("--print-config", action="store_true", help="print every setting (* if not default) and exit")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the recipe's")
 

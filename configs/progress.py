@@ -71,6 +71,7 @@ def _with_bar(items: Iterable[Item], total: int, title: str, done: int) -> Itera
                 yield item
                 shown.advance(task)
         finally:
+            shown.refresh()  # the last item, too
             shown.remove_task(task)
 
 

@@ -42,7 +42,7 @@ def describe(config: Config) -> str:
     """Return a line for each setting, with `*` if it differs from the default (required settings have none)."""
     defaults = flat(Config())
     return "\n".join(
-        f"{' ' if value == defaults[key] else '*'} {key} = {_written(value)}" for key, value in flat(config).items()
+        f"{' ' if value == defaults[key] else '*'} {key} = {written(value)}" for key, value in flat(config).items()
     )
 
 
@@ -56,7 +56,7 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(json.dumps(flat(config)).encode()).hexdigest()[:12]
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
     """Write a value as in an override, so that a line of `describe` is one."""
     if isinstance(value, str):
         return value or '""'

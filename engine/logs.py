@@ -86,6 +86,7 @@ def telling_of_silence() -> Iterator[None]:
 
     On a terminal every 5 s, elsewhere after 5, 10, 20, 40 ... s.
     """
+    watch.progress()
     stopped = threading.Event()
     thread = threading.Thread(target=_tell_of_silence, args=(stopped,), name="silence", daemon=True)
     thread.start()

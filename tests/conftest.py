@@ -12,6 +12,7 @@ import pytest
 import rich
 import torch
 
+from engine import logs
 from tests.support.paths import ROOT
 
 with suppress(ImportError):  # a machine that runs only the GPU tests may lack it
@@ -66,6 +67,12 @@ def logging_as_before():
     yield
     logging.root.handlers[:] = [handler for handler in logging.root.handlers if handler in handlers]
     rich.reconfigure()
+
+
+@pytest.fixture(autouse=True)
+def nothing_said_of_silence(monkeypatch):
+    """On a busy machine anything may take long, and tests compare what programs print."""
+    monkeypatch.setattr(logs, "SILENCE", 1e6)
 
 
 def pytest_ignore_collect(collection_path):

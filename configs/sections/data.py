@@ -111,6 +111,7 @@ class Clip:
     """Sampling and augmentation of training clips, and normalisation of all clips."""
 
     sampling: Literal["uniform", "dense"] = "uniform"
+    """Frames of a clip: one of each of T parts of the video (TSN), or every few of a window of 64 frames."""
     snap: int = 0
     """Frames by which a training draw may move back to a keyframe within its segment: fewer frames to decode, but draws
     that are no longer uniform (sampling: uniform)."""
@@ -122,6 +123,7 @@ class Clip:
     crop_area: tuple[float, float] = (0.08, 1.0)
     """Smallest and largest share of the picture (train_crop: resized)."""
     crop_positions: Literal[5, 13] = 13
+    """Places that multi-scale crops are taken from: corners and centre, or edges and quarters as well."""
     multiscale_size: int = 0
     """Resize multi-scale crops to this side and crop a random square of `size` out of them, as PP-TSM does; 0: resize
     them to `size`."""
@@ -150,7 +152,9 @@ class Clip:
     antialias: bool = True
     """true: resize as Pillow does (TSM); false: as OpenCV, without antialiasing (PaddleVideo's TSN)."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Mean of red, green and blue that is subtracted, of pictures in [0, 1]."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Deviation of red, green and blue that is divided by."""
 
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, snap=0, size=16, short_side=0, repeats=1, flip_pairs=0, multiscale_size=0)
@@ -179,16 +183,21 @@ class Eval:
     """Views of a video in evaluation, and the average of their scores."""
 
     crops: Literal["center", "three", "ten"] = "center"
+    """Crops of a clip: the centre; left, centre and right; or corners and centre with their mirror images."""
     clips: int = 1
+    """Clips of a video."""
     sampling: Literal["uniform", "dense"] = "uniform"
+    """Frames of a clip, as clip.sampling."""
     frames: int = 0
     """Frames per clip; 0: ten_crop_frames if crops is ten, else model.frames."""
     ten_crop_frames: int = 0
     """Frames per clip if crops is ten and frames is 0; 0: model.frames. TSN's published tests use 25."""
     short_side: int = 256
+    """Pixels of the short side before the crop."""
     size: int | Literal["full"] = 0
     """Side of the evaluation crop; 0: clip.size; `full`: short_side, for full-resolution protocols."""
     average: Literal["logits", "probs"] = "logits"
+    """Average the views of a video by logits, or by probabilities."""
     batch: int = 0
     """Videos in a batch over all ranks; 0: chosen so that a batch has no more frames than a training batch."""
 

@@ -18,6 +18,7 @@ class Model:
     """The network."""
 
     name: Literal["tsm", "tsn"] = "tsm"
+    """TSM shifts channels in time; TSN looks at single frames."""
     backbone: Backbone = "resnet50"
     """`_vd`: the ResNet-D of PP-TSM and PP-TSN, with three convolutions in its stem and pooling in its skip
     connections."""
@@ -38,7 +39,8 @@ class Model:
     non_local: bool = False
     """Add MIT's five non-local blocks: attention over all positions of all frames (resnet50, resnet101)."""
     dropout: float | Literal["auto"] = 0.5
-    """`auto`: chosen by the weights that training starts from (train.py only)."""
+    """Part of the features before the classifier that is dropped in training; `auto`: chosen by the weights that
+    training starts from (train.py only)."""
     consensus: Literal["logits", "features"] = "logits"
     """Average over frames: logits after the classifier (TSM, MIT's TSN), or features before dropout (PaddleVideo's
     TSN)."""

@@ -21,16 +21,22 @@ class Optim:
     lr_for_batch: int = 0
     """The learning rate is lr * train.batch / lr_for_batch; 0: lr, whatever the batch."""
     momentum: float = 0.9
+    """Momentum of SGD."""
     nesterov: bool = False
+    """Use Nesterov's momentum."""
     weight_decay: float = 1e-4
+    """L2 penalty of the parameters that optim.decay names."""
     decay: Literal["weights", "all", "classifier"] = "weights"
     """Parameters that weight_decay applies to: convolution and linear weights (TSM); also norms and biases
     (PaddleVideo's TSN); only the classifier's weight (PaddleVideo's TSM on UCF101)."""
     schedule: Literal["step", "cosine"] = "step"
+    """`step` multiplies the rate by gamma after each milestone; `cosine` lowers it to zero at every step."""
     milestones: tuple[int, ...] = ()
     """Epochs after which the rate is multiplied by gamma (schedule: step)."""
     gamma: float = 0.1
+    """Factor of the rate at a milestone (schedule: step)."""
     warmup_epochs: float = 0.0
+    """Epochs in which the rate rises linearly from warmup_start."""
     warmup_start: float = 0.1
     """First learning rate of the warm-up, as a fraction of lr."""
     clip_norm: float = 0.0
@@ -38,7 +44,9 @@ class Optim:
     fc_lr_mult: tuple[float, float] = (1.0, 1.0)
     """Multipliers of lr for the classifier's weight and bias; all other biases take bias_lr_mult."""
     bias_lr_mult: float = 1.0
+    """Multiplier of lr for all biases but the classifier's."""
     label_smoothing: float = 0.0
+    """Part of each label that is spread over all classes."""
     impl: Literal["torch", "apex"] = "torch"
     """`apex`: NVIDIA's fused SGD, if installed; the same update."""
 
@@ -61,6 +69,7 @@ class Train:
     name: str = MISSING
     """Name of the run; its folder is `runs/name`. `auto`: named after data.train."""
     runs: str = "runs"
+    """Folder of the runs' folders."""
     epochs: int = MISSING
     """0: chosen by the number of videos."""
     batch: int = MISSING
@@ -80,12 +89,14 @@ class Train:
     """Batches per rank from which the statistics of batch norms are computed anew before an evaluation, every
     precise_bn_every epochs and at the end; 0: evaluate with the running averages."""
     precise_bn_every: int = 5
+    """Epochs between two computations of precise_bn."""
     partial_bn: bool = False
     """Freeze statistics, weights and biases of all batch norms but the first, as MIT does on UCF101."""
     freeze: Literal["none", "stem", "layer1", "layer2", "layer3", "layer4"] = "none"
     """Last part of a ResNet that keeps its weights and statistics, as do all before it; layer4: only the classifier
     is trained."""
     seed: int = 0
+    """Seed of everything random: order, views, augmentation, initial weights, dropout."""
     trackers: tuple[str, ...] = ("tensorboard",)
     """Places besides metrics.jsonl that curves and pictures go to: tensorboard, wandb, mlflow."""
     log_every: int = 20
@@ -134,15 +145,18 @@ class Runtime:
     """Hardware, precision and threads. Nothing here changes a result beyond rounding."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: the GPU if there is one."""
     precision: Literal["auto", "fp16", "bf16", "fp32"] = "auto"
     """`auto`: fp16 on a GPU, bf16 on a CPU with bf16 instructions, else fp32."""
     channels_last: bool = True
+    """Keep activations and weights in NHWC memory, which tensor cores and CPUs compute faster with."""
     batchnorm: Literal["torch", "apex"] = "torch"
     """`apex`: NVIDIA's, fused with the ReLUs and additions after them, if installed; fp16 without compile."""
     recompute: bool = False
     """Compute the activations of residual blocks again in the backward pass instead of keeping them (activation
     checkpointing): much less memory, about a third more computation, the same results."""
     compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the network with torch.compile; `auto`: where that was measured to be faster."""
     onnx_provider: Literal["cuda", "tensorrt"] = "cuda"
     """onnxruntime's provider for ONNX files on a GPU, see docs/deploy.md."""
     cuda_graph: bool = False

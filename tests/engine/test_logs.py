@@ -131,6 +131,7 @@ def test_a_long_silence_is_told_with_the_activity(monkeypatch, kind, lines):
             return self.seconds > 44
 
     stopped = Waits()
+    monkeypatch.setattr(logs, "SILENCE", 5.0)
     monkeypatch.setattr(watch, "activity", lambda: {"name": "exporting to onnx", "age": stopped.seconds})
     logs._tell_of_silence(stopped)
     told = re.findall(r"exporting to onnx, for (\d+) s", stream.getvalue())

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -69,6 +70,7 @@ def test_flags_that_paddlevideo_has_too_mean_the_same(monkeypatch):
     assert (args.config, args.weights) == ("tsm_ucf101_frames.yaml", "TSM.pdparams")
 
 
+SCREEN = 40  # lines, of 100 columns
 COMMANDS = [f"{name}.py" for name in PROGRAMS] + [f"tools/prepare.py {name}" for name in prepare.COMMANDS]
 
 
@@ -90,13 +92,18 @@ def test_help_and_mistakes_are_answered_before_torch_is_loaded():
     """All in one process: what it has imported for one command hides no import of another, as that would fail."""
     lines = [f"{command} {flag}" for command in COMMANDS for flag in ("--help", "--no-such-flag")]
     ran = subprocess.run(
-        [sys.executable, "-c", ANSWER_ALL, json.dumps(lines)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", ANSWER_ALL, json.dumps(lines)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "100"},
     )
     assert ran.returncode == 0, ran.stderr
     for line, answer in zip(lines, ran.stdout.splitlines(), strict=True):
         code, out, err = json.loads(answer)
         if line.endswith("--help"):
             assert code == 0 and "usage: " in out, (line, err)
+            assert out.count("\n") <= SCREEN, line
         else:
             assert code == 2 and err.count("\n") == 1, (line, err)
 
