@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import logging
+import os
+import platform
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -18,12 +22,15 @@ from PIL import Image
 
 from engine.evaluation.accuracy import Result
 from engine.evaluation.results import confusion_picture, names
+from engine.outputs import record_growing
 from engine.runs.disk_faults import DiskFaults
 from engine.runs.strips import film_strip
-from engine.runs.tensorboard import TensorBoardLog
 
 logger = logging.getLogger(__name__)
 PROJECT = "tsm-dali"  # at Weights & Biases; the experiment of MLflow
+
+
+_numbers = itertools.count(1)  # of TensorBoard's files of this process
 
 
 class Tracker(Protocol):
@@ -40,20 +47,75 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-    """Curves in the folder `tb` of the run. A disk that fails for a while costs a warning, and not the rest."""
+    """Curves in the folder `tb` of the run.
+
+    TensorBoard's own writer has a thread, which a full disk ends. A disk that fails for a while costs a warning here,
+    and not what comes after it.
+    """
 
     def __init__(self, folder: Path, settings: Mapping[str, object], step: int):
-        self._log = TensorBoardLog(folder / "tb", DiskFaults())
-        self._log.rewind(step)
+        self._folder, self._faults = folder / "tb", DiskFaults()
+        self._file: Path | None = None
+        with self._faults.tolerated(self._folder):
+            self._start_file(step + 1)
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
-        self._log.scalars(step, values)
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._add(step, [Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
 
     def picture(self, step: int, name: str, image: Image.Image) -> None:
-        self._log.picture(step, name, image)
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        content = io.BytesIO()
+        image.save(content, "png")
+        encoded = Summary.Image(
+            width=image.width, height=image.height, colorspace=3, encoded_image_string=content.getvalue()
+        )
+        self._add(step, [Summary.Value(tag=name, image=encoded)])
 
     def close(self) -> None:
         """Do nothing: every record is written when it is given."""
+
+    def _add(self, step: int, values: list) -> None:
+        with self._faults.tolerated(self._folder):
+            if self._file is None:
+                self._start_file(step)
+            self._append(step, values)
+
+    def _start_file(self, first_step: int) -> None:
+        """Start a file. TensorBoard then drops what other files have of `first_step` and later steps."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        number = next(_numbers)
+        name = f"events.out.tfevents.{int(time.time())}.{platform.node()}.{os.getpid()}.{number}"
+        self._folder.mkdir(exist_ok=True)
+        version = Event(wall_time=time.time(), file_version="brain.Event:2")
+        start = Event(wall_time=time.time(), step=first_step, session_log=SessionLog(status=SessionLog.START))
+        (self._folder / name).write_bytes(_records(version, start))
+        record_growing(self._folder / name)
+        self._file = self._folder / name
+
+    def _append(self, step: int, values: list) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
+        file, self._file = self._file, None  # after an error the next values go to another file: this one may end
+        with file.open("r+b") as content:  # in mid-record
+            content.seek(0, os.SEEK_END)
+            content.write(_records(event))
+        self._file = file
+
+
+def _records(*events) -> bytes:
+    """Return events as they are in a file."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    content = io.BytesIO()
+    for event in events:
+        RecordWriter(content).write(event.SerializeToString())
+    return content.getvalue()
 
 
 class WeightsAndBiases:
