@@ -36,8 +36,8 @@ from benchmarks.harness.numbered_videos import KINDS, with_set
 from benchmarks.harness.record import Recorder, settings_of
 from benchmarks.stages import OF_FILES, STAGES, Bench
 from configs import cli
+from configs.progress import digits
 from dali_pipes.device import pick_device
-from dali_pipes.progress import digits
 from engine import distributed, program, runtime
 
 SET = "video."

@@ -58,9 +58,9 @@ def report() -> None:
         listener()
 
 
-def significant(number: float) -> str:
-    """Write a speed with three significant digits, and not with fewer than its whole digits."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+def digits(number: float) -> str:
+    """Format a speed with three significant digits, or all those before the point."""
+    return f"{number:,.0f}" if number >= 99.95 else f"{number:.3g}"
 
 
 def _with_bar(items: Iterable[Item], total: int, title: str, done: int) -> Iterator[Item]:
@@ -83,5 +83,5 @@ def _with_lines(items: Iterable[Item], total: int, title: str, done: int) -> Ite
             spoken, rate = now, count / (now - start)
             left = f", {max(total - done - count, 0) / rate:.0f} s left" if total else ""
             known = f" of {total}" if total else ""
-            logger.info("%s: %d%s, %s a second%s", title, done + count, known, significant(rate), left)
+            logger.info("%s: %d%s, %s a second%s", title, done + count, known, digits(rate), left)
         yield item

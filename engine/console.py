@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from configs.progress import significant
+from configs.progress import digits
 
 
 def printable(text: str) -> str:
@@ -39,7 +39,7 @@ def train_line(
 
 def speed(clips_per_s: float | None) -> str:
     """`1,874 clips/s`, `0.417 clips/s`; `warming up` where it is not known yet."""
-    return "warming up" if clips_per_s is None else f"{significant(clips_per_s)} clips/s"
+    return "warming up" if clips_per_s is None else f"{digits(clips_per_s)} clips/s"
 
 
 def duration(seconds: float | None) -> str:

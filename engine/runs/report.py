@@ -18,8 +18,8 @@ import yaml
 from omegaconf import MISSING
 
 from configs import Config, ConfigError, flat
+from configs.progress import digits
 from dali_pipes.lists.formats.annotation import WHOLE, Window
-from dali_pipes.progress import digits
 from engine.console import duration
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from configs import ConfigError
-from configs.progress import significant
+from configs.progress import digits
 from engine.console import cell
 from engine.evaluation.results import writing
 from engine.outputs import Outputs
@@ -92,7 +92,7 @@ def show(console: Console, notes: Console, answer: dict) -> None:
     console.print(path, soft_wrap=True)
     if "latency_ms" in answer:
         p50, p99 = (f"{name} {ms:.2f} ms" for name, ms in answer["latency_ms"].items())
-        speed = next(f"{significant(answer[key])} {key[:-6]}/s" for key in SPEEDS if key in answer)
+        speed = next(f"{digits(answer[key])} {key[:-6]}/s" for key in SPEEDS if key in answer)
         console.print(Text(f"  {speed}, latency {p50}, {p99}", "dim"))
     if "labelled" in answer:
         console.print(Text(f"  labelled: {answer['labelled']}", "dim"), soft_wrap=True)

@@ -9,6 +9,7 @@ import torch
 from nvidia.dali import fn, pipeline_def, types
 
 from dali_pipes import Shard, build_loader
+from dali_pipes.feed import choice as choices
 from dali_pipes.feed.choice import Choice, Share
 from dali_pipes.feed.dali_runner import GraphRunner
 from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, on_threads
