@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from configs import ConfigError
+from configs.progress import watched
 from configs.schema import Data
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import WHOLE, Window
 from dali_pipes.lists.listing import read_list
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
-from dali_pipes.progress import watched
 from dali_pipes.scan.build import load_catalog, publish, scan_lock, writable_folder
 from dali_pipes.scan.catalog import Catalog, Entry
 from dali_pipes.scan.parts import find_parts
