@@ -138,7 +138,9 @@ def _file(entry: Entry) -> str:
     """Return the cells of the digest and of the file."""
     if not entry.url:
         return " | "
-    return f"{f'`{entry.sha256}`' if entry.sha256 else 'none'} | [{entry.path.suffix.lstrip('.')}]({entry.url})"
+    digest = f"`{entry.sha256}`" if entry.sha256 else "none"
+    file = "from torchvision" if entry.source == "torchvision" else f"[{entry.path.suffix.lstrip('.')}]({entry.url})"
+    return f"{digest} | {file}"
 
 
 def main() -> int:

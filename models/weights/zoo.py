@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torchvision.models import get_weight
 
 import configs
 from configs import Config, ConfigError
@@ -21,6 +22,7 @@ from models.weights.download import digest, download
 
 TABLE = Path(__file__).with_name("zoo.jsonl")
 PREFIX = "zoo:"
+TORCHVISION = "torchvision:"
 IMAGENET = "ImageNet"
 
 
@@ -34,7 +36,7 @@ class Entry:
     data: str
     """The data set that it was trained on."""
     url: str
-    """Empty: of this project, and not yet trained."""
+    """Empty: of this project, and not yet trained. In the table `torchvision:WEIGHTS`, for what torchvision names."""
     sha256: str
     """The digits of the digest that were published, in mmaction2's and torchvision's case in the name of the file."""
     recipe: str
@@ -69,7 +71,15 @@ def folder() -> Path:
 def entries() -> dict[str, Entry]:
     """Return the table by name."""
     rows = map(json.loads, TABLE.read_text(encoding="utf-8").splitlines())
-    return {row["name"]: Entry(**row) for row in rows}
+    return {row["name"]: Entry(**(row | _of_torchvision(row["url"]))) for row in rows}
+
+
+def _of_torchvision(url: str) -> dict[str, str]:
+    """Return address and digest of weights that torchvision names, and nothing for an address."""
+    if not url.startswith(TORCHVISION):
+        return {}
+    address = get_weight(url.removeprefix(TORCHVISION)).url
+    return {"url": address, "sha256": Path(address).stem.rpartition("-")[2]}
 
 
 def find(name: str) -> Entry:

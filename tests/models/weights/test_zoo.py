@@ -72,7 +72,7 @@ def test_a_digest_is_the_one_in_the_name_of_the_file():
         assert entry.sha256 == in_name, entry.name
 
 
-def test_imagenet_weights_have_torchvisions_addresses():
+def test_imagenet_weights_of_torchvision_are_those_of_their_backbone_and_version():
     for entry in ENTRIES.values():
         if entry.source == "torchvision":
             version = "IMAGENET1K_V2" if "_v2_" in entry.name else "IMAGENET1K_V1"
