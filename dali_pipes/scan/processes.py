@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, NamedTuple
 
 from dali_pipes.errors import DataError
+from dali_pipes.storage.faults import StorageFault
 
 ANSWERS = (DataError, OSError, MemoryError)  # exceptions that an input may cause; any other is a bug of ours
 OWN_MISTAKE = 1  # Python's exit status after an uncaught exception
@@ -49,7 +50,7 @@ def call_all(function: Callable, calls: Iterable[Call], count: int) -> Iterator[
     """Yield (key, result or Failure) of every call as they finish, from at most `count` processes.
 
     `function` must be importable by its name. Raises RuntimeError if a process does not start, or the function raises
-    another exception than ANSWERS.
+    another exception than ANSWERS, and the StorageFault of a call: no input is to blame for it.
     """
     waiting = iter(calls)
     workers: dict[Connection, _Worker] = {}
@@ -65,6 +66,8 @@ def call_all(function: Callable, calls: Iterable[Call], count: int) -> Iterator[
             for connection in wait(list(workers)):
                 worker = workers[connection]
                 key, answer = worker.call.key, worker.answer()
+                if isinstance(answer, StorageFault):
+                    raise answer
                 del workers[connection]
                 call = next(waiting, None)
                 if call is None:
@@ -134,7 +137,7 @@ def serve(descriptor: int) -> None:
 
 
 def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
-    """Return the result or a Failure. An alarm ends the process after the time limit, even inside a library.
+    """Return the result, a Failure or a StorageFault. An alarm ends the process after the time limit, even inside a library.
 
     Any other exception is a bug of ours, not a fault of the input: it ends the process with a traceback.
     """
@@ -143,6 +146,8 @@ def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
         return function(*arguments)
     except DataError as error:
         return Failure(error.reason, error.path)
+    except StorageFault as fault:
+        return fault
     except ANSWERS as error:
         return Failure(str(error) or type(error).__name__)
     except Exception as error:

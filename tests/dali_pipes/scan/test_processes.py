@@ -1,5 +1,6 @@
 """Processes that survive what they run."""
 
+import errno
 import os
 import signal
 
@@ -8,12 +9,15 @@ import pytest
 from dali_pipes.errors import DataError
 from dali_pipes.scan import processes
 from dali_pipes.scan.processes import Call, Failure, call_all
+from dali_pipes.storage.faults import StorageFault
 
 
 def echo_or_die(word: str, number: int) -> str | int:
     """What the processes run; it lives in a module that they can import."""
     if word == "fail":
         raise (DataError("a.mp4", "no 0"), OSError("no 1"), MemoryError("no 2"))[number]
+    if word == "storage":
+        raise StorageFault(errno.EIO, "storage fails", "a.mp4")
     if word == "mistake":
         raise TypeError("echo_or_die() got an unexpected keyword argument")
     if word == "die":
@@ -106,3 +110,9 @@ def test_stopping_early_leaves_no_process():
 def child_processes() -> list[str]:
     with open(f"/proc/self/task/{os.getpid()}/children") as children:
         return children.read().split()
+
+
+def test_a_fault_of_the_storage_is_raised_and_no_input_blamed_for_it():
+    with pytest.raises(StorageFault, match="storage fails") as raised:
+        answers(("a", 1), ("storage", 0))
+    assert (raised.value.errno, raised.value.filename) == (errno.EIO, "a.mp4")
