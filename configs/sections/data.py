@@ -97,7 +97,7 @@ class Data:
 
     def _problems_of_root(self) -> Iterator[Problem]:
         """Yield what is wrong with the root of a store. The messages do not repeat it, because it may hold a secret."""
-        scheme, mark, rest = self.root.partition("://")
+        scheme, mark, rest = str(self.root).partition("://")
         if mark and scheme not in SCHEMES:
             yield "root", f"cannot be read; a store begins with one of {', '.join(f'{name}://' for name in SCHEMES)}"
         elif mark and ("?" in rest or "@" in rest):
