@@ -137,7 +137,7 @@ def serve(descriptor: int) -> None:
 
 
 def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
-    """Return the result, a Failure or a StorageFault. An alarm ends the process after the time limit, even inside a library.
+    """Return the result, a Failure or a StorageFault. An alarm ends the process after the limit, even inside a library.
 
     Any other exception is a bug of ours, not a fault of the input: it ends the process with a traceback.
     """

@@ -16,7 +16,8 @@ def write(tmp_path, monkeypatch):
 
 
 RUNTIME_KEYS = (
-    "device, precision, channels_last, batchnorm, recompute, compile, onnx_provider, cuda_graph, threads, prefetch, timeout"
+    "device, precision, channels_last, batchnorm, recompute, compile, onnx_provider, cuda_graph, threads, prefetch, "
+    "timeout"
 )
 # Line 11, added to RECIPE, whose last section is `train`; and the error, after `recipe.yaml:11: `.
 MISTAKES_IN_A_RECIPE = [
