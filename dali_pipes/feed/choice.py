@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from configs.schema import Config
 from dali_pipes.errors import DataError
@@ -15,6 +15,9 @@ from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video.bitstream.cropping import uncropped
 from dali_pipes.video.colours import correction
 from dali_pipes.video.packet_table import Video
+
+if TYPE_CHECKING:
+    import torch  # the tools that prepare data ask for a choice, too, and start at once without it
 
 _DECODERS: tuple[Decoder, ...] = (PYAV, JPEG, NVDEC, DALI_CPU)
 logger = logging.getLogger(__name__)

@@ -126,7 +126,7 @@ def test_an_epoch_takes_each_video_once_in_as_many_clips_as_are_asked_for(config
 def test_each_video_is_cut_and_decoded_once(config, monkeypatch):
     cuts, decoded = [], []
     cut_all, decode = samples.cut_all, decoders.decode_pictures
-    monkeypatch.setattr(samples, "cut_all", lambda videos, wanted: cuts.extend(videos) or cut_all(videos, wanted))
+    monkeypatch.setattr(samples, "cut_all", lambda videos, *rest: cuts.extend(videos) or cut_all(videos, *rest))
     monkeypatch.setattr(decoders, "decode_pictures", lambda cut, path: decoded.append(path) or decode(cut, path))
     loader = build_loader(config, "train")
     loader._runner.begin(iter([(0, 0), (0, 1)]))

@@ -13,12 +13,9 @@ from contextlib import closing
 from pathlib import Path
 
 from configs import Config, cli
-from dali_pipes.device import pick_device
-from engine import loaders, runtime
 from engine.outputs import Outputs, add_force_argument
-from engine.runs import html, samples
+from engine.runs import html
 from engine.runs.html import Table
-from engine.train import from_data
 
 CLIPS = 24
 
@@ -33,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from engine import runtime  # with torch, which help and mistakes do not wait for
+    from engine.train import from_data
+
     config = cli.from_arguments(arguments)
     outputs = Outputs([arguments.config, config.data.train, config.data.val, config.data.test], arguments.force)
     outputs.check(arguments.out)
@@ -48,6 +48,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 def make_page(config: Config, split: str, epoch: int, clips: int) -> str:
     """Return the page of the first clips of an epoch; `config` is resolved."""
+    from dali_pipes.device import pick_device
+    from engine import loaders
+    from engine.runs import samples
+
     with closing(loaders.open_loader(config, split, pick_device(config.runtime.device))) as loader:
         return html.render(
             "samples.html.j2",
