@@ -194,7 +194,7 @@ def test_a_stream_s_caches_go_in_and_come_out_by_name(online_file):
 
 def test_what_the_documentation_says_of_onnxruntime_runs(onnx_file, online_file, tmp_path, monkeypatch):
     text = (ROOT / "docs/deploy.md").read_text()
-    _, with_clips, with_frames = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    _, with_clips, with_frames, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     clips = numpy.random.default_rng(0).standard_normal((1, 8, 3, 32, 32), numpy.float32)
     answers = {"numpy": numpy, "clips": clips[:, :2], "frames": clips.swapaxes(0, 1)}
