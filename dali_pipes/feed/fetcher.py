@@ -24,7 +24,7 @@ MOST_BYTES = 256 << 20  # requested and not yet cut
 
 
 class FetchedPart:
-    """What is under way of some videos, by their places among the views."""
+    """Begun requests for some videos, by their places among the views."""
 
     def __init__(self, wanted: dict[int, Wanted], room: Room, cache: VideoCache | None):
         self._cache = cache

@@ -1,4 +1,4 @@
-"""What ranks tell each other: sums, values, and work that one rank or one rank of each host does for the others."""
+"""Exchange between ranks: sums, values, and work that one rank or one rank of each host does for the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How ranks start: the environment of torchrun, the ranks that are there, and the groups in which they exchange."""
+"""Start of the ranks: the environment of torchrun, the ranks that are there, and the groups in which they exchange."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class PeerLost(Exception):
 
 
 class Joined(NamedTuple):
-    """What a rank knows once it has joined the others. `store` is a client for another thread than the main one."""
+    """Place of a rank among the others, once it has joined them."""
 
     rank: int
     ranks: int
     host_group: dist.ProcessGroup
-    store: dist.Store
+    store: dist.Store  # a client for another thread than the main one
     starts: int  # of all ranks under one torchrun before this one
 
 

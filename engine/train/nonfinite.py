@@ -29,7 +29,7 @@ IN_CLIPS = "clips are not finite"
 
 
 class Found(NamedTuple):
-    """What the ranks have found together between two log lines."""
+    """Steps and tensors that are not finite, found by all ranks between two log lines."""
 
     first: int  # steps done at the previous log line
     left_out: int  # steps, counted on each rank

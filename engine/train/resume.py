@@ -29,7 +29,7 @@ KINDS = {
     "ranks": int,
     "videos": int,
 }
-"""What the state of a run holds in every version."""
+"""Keys that the state of a run has in every version."""
 
 
 def saved_state(folder: Path) -> dict | None:

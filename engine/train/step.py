@@ -141,7 +141,7 @@ def train_step(
 
 
 class _Done(NamedTuple):
-    """What an update of the weights leaves behind, on the device."""
+    """Results of an update of the weights, on the device."""
 
     parts: list[tuple[Tensor, Tensor, Tensor]]  # (sum of losses, logits_BK, label_B) of each part of the batch
     grad_norm: Tensor

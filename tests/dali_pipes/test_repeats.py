@@ -194,7 +194,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_weights(config, tmp_p
 
 
 def terminate(batch):
-    """What a scheduler does."""
+    """Send the signal by which a scheduler stops a run."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -25,7 +25,7 @@ class SliceForm(NamedTuple):
     output_flag: bool
     order_mask: int
     references: dict[int, dict[int, tuple[int, ...]]]
-    """What a slice header referred to, by the number of bits and the bits that say it. These are a prefix code: bits
+    """Parsed reference sets of slice headers, by the number of their bits and the bits. These are a prefix code: bits
     that begin with known ones mean the same."""
 
 

@@ -12,7 +12,7 @@ from dali_pipes.views.plans import EvalPlan, TrainPlan
 
 
 class Rows(SimpleNamespace):
-    """What a plan asks of a catalogue."""
+    """The part of a catalogue that a plan uses."""
 
     def __len__(self):
         return len(self.frames_N)

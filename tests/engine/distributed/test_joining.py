@@ -1,4 +1,4 @@
-"""How ranks find each other in a store that may hold what the ranks of an earlier start have left."""
+"""Ranks find each other in a store that may hold entries of an earlier start."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What people see of a training: the line of an epoch, the bar's label, the time that is left."""
+"""The display of a training: the line of an epoch, the label of the bar, the time that is left."""
 
 import re
 from types import SimpleNamespace

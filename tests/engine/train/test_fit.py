@@ -61,7 +61,7 @@ def build(**how):
 
 
 def terminate(batch):
-    """What a scheduler does."""
+    """Send the signal by which a scheduler stops a run."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 

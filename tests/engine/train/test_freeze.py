@@ -9,7 +9,7 @@ from tests.support import tiny
 
 
 def run(folder, *, epochs=2, **train):
-    """What is under way at the end of a run, which evaluates after each epoch."""
+    """Train a run that evaluates after each epoch; return it at its end."""
     settings = tiny.config(train={"runs": str(folder), "epochs": epochs, **train})
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
     finished, under_way = tiny.go_on(settings, loaders)

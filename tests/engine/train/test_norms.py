@@ -43,7 +43,7 @@ def test_norms_that_do_not_count_are_torchs_in_everything_else():
 
 
 def run(folder, *, epochs, stop=None, **train):
-    """What is under way at the end of a run that makes its statistics precise at each second epoch and the end."""
+    """Train a run with precise statistics at each second epoch and at the end; return it at its end."""
     train = {"precise_bn": 2, "precise_bn_every": 2, **train}
     settings = tiny.config(train={"runs": str(folder), "epochs": epochs, **train})
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
@@ -87,7 +87,7 @@ def test_what_does_not_go_together_is_named(settings):
 
 
 def run_frozen(folder, *, epochs=2, **train):
-    """What is under way at the end of a run, which evaluates after each epoch."""
+    """Train a run that evaluates after each epoch; return it at its end."""
     settings = tiny.config(train={"runs": str(folder), "epochs": epochs, "partial_bn": True, **train})
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
     finished, under_way = tiny.go_on(settings, loaders)

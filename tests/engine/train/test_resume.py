@@ -1,4 +1,4 @@
-"""What may change between two starts of a run: videos may be lost, settings may differ, the list may not."""
+"""Changes between two starts of a run: videos may be lost and settings may differ, but the list may not."""
 
 import json
 import os
@@ -45,7 +45,7 @@ LIST = Rows(("a.mp4", "b.mp4", "c.mp4", "d.mp4"), (0, 1, 0, 1))
 
 
 class Listed(SimpleNamespace):
-    """What is asked of a loader."""
+    """The part of a loader that resuming uses."""
 
     def __len__(self):
         return self.steps
