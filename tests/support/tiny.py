@@ -13,6 +13,7 @@ from dali_pipes.lists.formats.annotation import WHOLE
 from dali_pipes.lists.rows import Rows
 from engine import runtime
 from engine.train.run import run
+from engine.train.training import build_network
 
 CONFIG = Config(
     model=Model(backbone="resnet18", width=8, num_classes=3, frames=2, pretrained="none", dropout=0.5),
@@ -119,6 +120,21 @@ def go_on(settings, loaders):
         return run(
             settings, resume=True, open_loader=lambda config, split, device, class_names=(), before=None: loaders[split]
         )
+
+
+def finished_run(folder, *, epochs=2, **train):
+    """Train a run of four steps an epoch that evaluates after each epoch; return it at its end."""
+    settings = config(train={"runs": str(folder), "epochs": epochs, **train})
+    finished, under_way = go_on(settings, {"train": RowLoader(14, 4), "val": RowLoader(5, 4, train=False)})
+    assert finished
+    return under_way
+
+
+def initial_weights():
+    """Return the weights that a run starts from."""
+    settings = config()
+    torch.manual_seed(settings.train.seed)
+    return build_network(settings, None).state_dict()
 
 
 def weights_of(under_way):

@@ -4,17 +4,7 @@ import pytest
 import torch
 
 from configs import ConfigError, load
-from engine.train import training
 from tests.support import tiny
-
-
-def run(folder, *, epochs=2, **train):
-    """Train a run that evaluates after each epoch; return it at its end."""
-    settings = tiny.config(train={"runs": str(folder), "epochs": epochs, **train})
-    loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
-    finished, under_way = tiny.go_on(settings, loaders)
-    assert finished
-    return under_way
 
 
 def moved(model, others):
@@ -24,10 +14,7 @@ def moved(model, others):
 
 @pytest.fixture
 def start():
-    """The weights that a run starts from."""
-    settings = tiny.config()
-    torch.manual_seed(settings.train.seed)
-    return training.build_network(settings, None).state_dict()
+    return tiny.initial_weights()
 
 
 @pytest.mark.parametrize(
@@ -40,21 +27,21 @@ def start():
     ],
 )
 def test_just_the_stages_after_it_move_weights_and_statistics(start, tmp_path, last, trained):
-    under_way = run(tmp_path, freeze=last, ema=0.5)
+    under_way = tiny.finished_run(tmp_path, freeze=last, ema=0.5)
     assert moved(under_way.model, start) == trained == moved(under_way.eval_model, start)
 
 
 def test_frozen_stages_have_no_momentum_and_stay_in_evaluation_mode(tmp_path):
-    under_way = run(tmp_path, freeze="layer3")
+    under_way = tiny.finished_run(tmp_path, freeze="layer3")
     model, state = under_way.model, under_way.optimizer.state
     assert {name.split(".")[0] for name, weight in model.named_parameters() if weight in state} == {"layer4", "fc"}
     assert model.training and model.layer4.training and not model.layer3.training and not model.bn1.training
 
 
 def test_stages_may_be_freed_when_a_run_is_resumed(tmp_path, caplog):
-    before = run(tmp_path, epochs=1, freeze="layer4").model.state_dict()
+    before = tiny.finished_run(tmp_path, epochs=1, freeze="layer4").model.state_dict()
     caplog.clear()
-    after = run(tmp_path, epochs=2, freeze="layer1").model
+    after = tiny.finished_run(tmp_path, epochs=2, freeze="layer1").model
     assert moved(after, before) == {"layer2", "layer3", "layer4", "fc"}
     assert "train.freeze: layer4 -> layer1" in caplog.text
     assert "conv1, bn1, relu, maxpool, layer1 stay as they are (train.freeze)" in caplog.messages
@@ -62,7 +49,7 @@ def test_stages_may_be_freed_when_a_run_is_resumed(tmp_path, caplog):
 
 def test_recomputing_activations_changes_nothing(tmp_path):
     """Stages that keep their weights need no activations, and so none again."""
-    plain = run(tmp_path / "plain", freeze="layer2").model.state_dict()
+    plain = tiny.finished_run(tmp_path / "plain", freeze="layer2").model.state_dict()
     settings = {"runtime": {"recompute": True}}
     config = tiny.config(train={"runs": str(tmp_path / "again"), "epochs": 2, "freeze": "layer2"}, **settings)
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}

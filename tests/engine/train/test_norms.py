@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from configs import ConfigError, load
-from engine.train import training
 from engine.train.norms import count_together, make_precise
 from tests.support import tiny
 
@@ -42,22 +41,18 @@ def test_norms_that_do_not_count_are_torchs_in_everything_else():
     torch.testing.assert_close(uncounted.state_dict(), plain.state_dict(), rtol=0, atol=0)
 
 
-def run(folder, *, epochs, stop=None, **train):
+def run(folder, **train):
     """Train a run with precise statistics at each second epoch and at the end; return it at its end."""
-    train = {"precise_bn": 2, "precise_bn_every": 2, **train}
-    settings = tiny.config(train={"runs": str(folder), "epochs": epochs, **train})
-    loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
-    finished, under_way = tiny.go_on(settings, loaders)
-    assert finished
-    return under_way, loaders["train"].epochs
+    return tiny.finished_run(folder, **{"precise_bn": 2, "precise_bn_every": 2, **train})
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.5])
 def test_a_run_makes_its_statistics_precise_when_due(tmp_path, ema, caplog):
-    under_way, epochs = run(tmp_path, epochs=3, ema=ema)
+    under_way = run(tmp_path, epochs=3, ema=ema)
+    epochs = under_way.train_loader.epochs
     assert epochs == [(0, 0), (1, 0), (1, 0), (2, 0), (2, 0)]
     assert sum("computed anew over 2 batches a rank" in line for line in caplog.messages) == 2
-    plain, _ = run(tmp_path / "plain", epochs=3, ema=ema, precise_bn=0)
+    plain = run(tmp_path / "plain", epochs=3, ema=ema, precise_bn=0)
     evaluated, without = under_way.eval_model, plain.eval_model
     assert not torch.allclose(evaluated.bn1.running_mean, without.bn1.running_mean)
     assert torch.equal(under_way.model.fc.weight, plain.model.fc.weight)  # training reads no statistics
@@ -65,9 +60,9 @@ def test_a_run_makes_its_statistics_precise_when_due(tmp_path, ema, caplog):
 
 
 def test_a_run_that_goes_on_has_the_same_statistics(tmp_path):
-    whole, _ = run(tmp_path / "whole", epochs=4)
+    whole = run(tmp_path / "whole", epochs=4)
     run(tmp_path / "parts", epochs=2)
-    resumed, _ = run(tmp_path / "parts", epochs=4)
+    resumed = run(tmp_path / "parts", epochs=4)
     expected, found = whole.model.state_dict(), resumed.model.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
@@ -86,13 +81,9 @@ def test_what_does_not_go_together_is_named(settings):
         load("tsm_k400_nhwc", settings)
 
 
-def run_frozen(folder, *, epochs=2, **train):
-    """Train a run that evaluates after each epoch; return it at its end."""
-    settings = tiny.config(train={"runs": str(folder), "epochs": epochs, "partial_bn": True, **train})
-    loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
-    finished, under_way = tiny.go_on(settings, loaders)
-    assert finished
-    return under_way
+def run_frozen(folder, **train):
+    """Train a run with train.partial_bn; return it at its end."""
+    return tiny.finished_run(folder, **{"partial_bn": True, **train})
 
 
 def moved(model, others):
@@ -107,10 +98,7 @@ FIRST = {f"bn1.{name}" for name in ("weight", "bias", "running_mean", "running_v
 
 @pytest.fixture
 def start():
-    """The weights that a run starts from."""
-    settings = tiny.config()
-    torch.manual_seed(settings.train.seed)
-    return training.build_network(settings, None).state_dict()
+    return tiny.initial_weights()
 
 
 def test_only_the_first_batch_norm_moves_also_after_evaluations(start, tmp_path):
