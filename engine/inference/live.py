@@ -18,6 +18,7 @@ from dali_pipes.views.frames import uniform_clips
 from engine import runtime
 from engine.inference.network import Network, Step
 from engine.inference.predict import ClassScores
+from engine.inference.stream import StreamScorer
 
 Frames = Iterable[tuple[float, np.ndarray]]  # seconds since the first, picture_HWC
 
@@ -33,17 +34,17 @@ class LivePrediction(ClassScores):
 
 @torch.inference_mode()
 def predict_frames(network: Network, step: Step, frames: Frames, every: int, smooth: int) -> Iterator[LivePrediction]:
-    """Yield the prediction after every n-th frame, by a network's stream function, averaged over `smooth` frames."""
-    cropper, recent, caches = LiveCropper(network.info.config), deque(maxlen=smooth), ()
+    """Yield the prediction after every n-th frame, by a network's stream function, averaged over `smooth` frames.
+
+    Raises FloatingPointError for scores that are not finite, as `predict_windows` does.
+    """
+    cropper, scorer = LiveCropper(network.info.config), StreamScorer(network, step, smooth)
     for number, (seconds, picture_HWC) in enumerate(frames):
         if number % every:
             continue
         start = time.perf_counter()
         frame_BCHW = cropper.clips_BTCHW([cropper.crop(picture_HWC)])[:, 0].to(network.device)
-        with runtime.autocast(network.info.config.runtime):
-            logits_BK, *caches = step(frame_BCHW, *caches)
-        recent.append(logits_BK.float())
-        score_K = torch.cat([*recent]).mean(0).cpu().numpy()
+        score_K = scorer.add(frame_BCHW)
         yield LivePrediction(score_K, seconds, seconds, 1000 * (time.perf_counter() - start))
 
 

@@ -45,9 +45,13 @@ class ClassProbability(NamedTuple):
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of K classes."""
+    """Scores of K classes. Raises FloatingPointError for scores that are not finite: they have no best class."""
 
     score_K: np.ndarray  # float32: logits, or logarithms of probabilities
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.score_K).all():
+            raise FloatingPointError(NOT_FINITE)
 
     @cached_property
     def probability_K(self) -> np.ndarray:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dali_pipes import DataError
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.plans import FramePlan
 from engine import runtime
-from engine.evaluation.accuracy import NOT_FINITE
 from engine.inference.network import Network, Step
 from engine.inference.predict import ClassScores
 
@@ -30,6 +30,22 @@ class FramePrediction(ClassScores):
     ms: float  # from the frame on the device to the scores on the host
 
 
+class StreamScorer:
+    """The scores of a network's stream function `step` along a stream, averaged over the newest `smooth` frames."""
+
+    def __init__(self, network: Network, step: Step, smooth: int):
+        self._runtime, self._step = network.info.config.runtime, step
+        self._recent: deque[Tensor] = deque(maxlen=smooth)
+        self._caches: tuple[Tensor, ...] = ()
+
+    def add(self, frame_BCHW: Tensor) -> np.ndarray:
+        """Return score_K, [K] float32 on the host, after one more frame; B is 1."""
+        with runtime.autocast(self._runtime):
+            logits_BK, *self._caches = self._step(frame_BCHW, *self._caches)
+        self._recent.append(logits_BK.float())
+        return torch.cat([*self._recent]).mean(0).cpu().numpy()
+
+
 @torch.inference_mode()
 def predict_stream(
     network: Network, step: Step, catalog: Catalog, row: int, every: int, smooth: int
@@ -38,10 +54,9 @@ def predict_stream(
 
     Raises DataError if a frame cannot be read, or if its scores are not finite.
     """
-    config = network.info.config
-    plan = FramePlan.of(config, catalog, row, every)
+    plan = FramePlan.of(network.info.config, catalog, row, every)
     loader = VideoLoader(plan.config, catalog, plan, network.device)
-    predictions, recent, caches = [], deque(maxlen=smooth), ()
+    predictions, scorer = [], StreamScorer(network, step, smooth)
     try:
         for number, batch in enumerate(loader.epoch(0)):
             if batch.index_B.item() < 0:
@@ -49,13 +64,11 @@ def predict_stream(
                 raise DataError(path, reason)
             for frame, frame_BCHW in zip(plan.at(number), batch.clips_BTCHW.unbind(1), strict=False):
                 start = time.perf_counter()
-                with runtime.autocast(config.runtime):
-                    logits_BK, *caches = step(frame_BCHW, *caches)
-                recent.append(logits_BK.float())
-                score_K = torch.cat([*recent]).mean(0).cpu().numpy()
-                if not np.isfinite(score_K).all():
-                    raise DataError(catalog.path(row), f"frame {frame}: {NOT_FINITE}")
-                predictions.append(FramePrediction(score_K, frame, 1000 * (time.perf_counter() - start)))
+                score_K = scorer.add(frame_BCHW)
+                try:
+                    predictions.append(FramePrediction(score_K, frame, 1000 * (time.perf_counter() - start)))
+                except FloatingPointError as error:
+                    raise DataError(catalog.path(row), f"frame {frame}: {error}") from error
     finally:
         loader.close()
     return predictions

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 def follow(network: Network, source: str, args: Namespace) -> dict:
     """Predict a stream to its end, or until Ctrl-C; log each change of the class, and return the record.
 
-    Raises DataError if the source cannot be opened or brings no frame, ConfigError for --online if the network is not
-    causal.
+    Raises DataError if the source cannot be opened or brings no frame, FloatingPointError if its first scores are not
+    finite, ConfigError for --online if the network is not causal.
     """
     predictions: list[LivePrediction] = []
     began = time.perf_counter()
@@ -33,7 +33,7 @@ def follow(network: Network, source: str, args: Namespace) -> dict:
             _tell_change(network, predictions, args.min_score)
     except KeyboardInterrupt:
         logger.info(f"stopped after {predictions[-1].end if predictions else 0:.1f} s")
-    except DataError as error:
+    except (DataError, FloatingPointError) as error:
         if not predictions:
             raise
         logger.warning(error)

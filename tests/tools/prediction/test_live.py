@@ -80,6 +80,19 @@ def test_a_window_over_a_whole_video_is_predicted_as_the_video(folder, tmp_path)
     assert (found.start, found.end) == (0, pytest.approx(last))
 
 
+@pytest.mark.parametrize("how", ["frames", "windows"])
+def test_scores_that_are_not_finite_have_no_class(folder, how):
+    network = open_network(str(folder / "best.pt"))
+    torch.nn.init.constant_(network.score.fc.bias, torch.nan)
+    frames = live_frames(str(folder / "a.mp4"))
+    if how == "frames":
+        found = live.predict_frames(network, network.open_stream(), frames, every=2, smooth=3)
+    else:
+        found = live.predict_windows(network, frames, length=1.0, stride=0.5)
+    with pytest.raises(FloatingPointError, match="the scores of the network are not finite"):
+        next(found)
+
+
 def test_windows_follow_each_other_at_the_stride(folder):
     network = open_network(str(folder / "best.pt"))
     found = list(live.predict_windows(network, live_frames(str(folder / "a.mp4")), length=1.0, stride=0.5))
