@@ -42,14 +42,14 @@ def write_quarantine(folder: Path, catalog: Catalog) -> None:
 
 def summary(catalog: Catalog, scanned: int, seconds: float) -> str:
     """Describe the set in one line. `scanned` files were read for it, in `seconds`."""
-    total, bad = _distinct(catalog), len(bad_files(catalog))
-    bad_parts = sum(bool(catalog.file_frames_N[file.row]) for file in bad_files(catalog))
+    total, bad = _distinct(catalog), bad_files(catalog)
+    bad_parts = sum(bool(catalog.file_frames_N[file.row]) for file in bad)
     videos = f"{total} video{'s' * (total != 1)}"
     done = f"scanned {scanned} of {videos}" if scanned < total else f"scanned {videos}"
     line = f"{done} in {seconds:.1f} s" if scanned else f"{videos}, none new or changed"
-    line += f": {total - bad + bad_parts} readable"
+    line += f": {total - len(bad) + bad_parts} readable"
     if bad:
-        line += f", {bad} quarantined (see {catalog.file.with_name(QUARANTINE)})"
+        line += f", {len(bad)} quarantined (see {catalog.file.with_name(QUARANTINE)})"
     if catalog.window_N2 is not None:
         line += f"; {_parts(catalog)}"
     elif len(catalog) > total:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 CHANGED = "changed since the scan; scan the list again"
 GONE = "is gone; it was there when scanned"
-NO_OBJECT = "no such file"
 _MARK = "://"
 _RETRIES = {  # by the library, before `patiently` begins to wait
     "max_retries": 3,

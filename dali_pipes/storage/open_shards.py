@@ -8,6 +8,7 @@ from contextlib import nullcontext
 
 from dali_pipes.errors import DataError
 from dali_pipes.storage.faults import patiently
+from dali_pipes.storage.objects import CHANGED
 from dali_pipes.storage.opening import index_of
 from dali_pipes.storage.sources import LocalFile
 
@@ -47,7 +48,7 @@ class OpenShards:
                 shard = None
             shard = self._newest[path] = shard or _OpenShard(path)
             if shard.stamp != stamp:
-                raise DataError(path, "changed since the scan; scan the list again")
+                raise DataError(path, CHANGED)
             shard.users += 1
             self._taken[shard.file.descriptor] = shard
             return shard.file.descriptor
