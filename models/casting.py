@@ -6,36 +6,55 @@ Autocast casts each weight in an operation of its own, and each gradient back in
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from models.shift.conv import ShiftedConv2d, is_folded
 from models.shift.folded import compute_type
+
+_convolutions: WeakKeyDictionary[nn.Module, list[nn.Conv2d]] = WeakKeyDictionary()  # of each part that was applied
 
 
 def apply(part: nn.Module, x_NCHW: Tensor) -> Tensor:
     """Return part(x_NCHW). In training under autocast, the weights of its convolutions are cast together."""
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return part(x_NCHW)
-    dtype = compute_type(x_NCHW)
-    weights = _weights(part, x_NCHW.device, dtype)
-    if len(weights) < 2:
+    convs = _to_cast(part, x_NCHW.device, compute_type(x_NCHW))
+    if len(convs) < 2:
         return part(x_NCHW)
-    cast = _Cast.apply(dtype, *weights.values())
-    return functional_call(part, dict(zip(weights, cast, strict=True)), (x_NCHW,))
+    with _hidden_weights(convs, _Cast.apply(compute_type(x_NCHW), *(conv.weight for conv in convs))):
+        return part(x_NCHW)
 
 
-def _weights(part: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return the weights that autocast would cast, by name. Folded shifts cast theirs, and get gradients in fp32."""
-    return {
-        f"{name}.weight": module.weight
-        for name, module in part.named_modules()
-        if name
-        and isinstance(module, nn.Conv2d)
-        and module.weight.dtype != dtype
-        and not _casts_itself(module, device, dtype)
-    }
+def _to_cast(part: nn.Module, device: torch.device, dtype: torch.dtype) -> list[nn.Conv2d]:
+    """Return the convolutions whose weights autocast would cast.
+
+    Folded shifts cast theirs, and get gradients in fp32.
+    """
+    if part not in _convolutions:
+        _convolutions[part] = [module for module in part.modules() if isinstance(module, nn.Conv2d)]
+    return [
+        conv for conv in _convolutions[part] if conv.weight.dtype != dtype and not _casts_itself(conv, device, dtype)
+    ]
+
+
+@contextmanager
+def _hidden_weights(convs: Sequence[nn.Conv2d], weights: Sequence[Tensor]) -> Iterator[None]:
+    """Let convolutions use other weights inside the block: an attribute of an instance hides its parameter.
+
+    torch.func.functional_call does the same, but takes longer on the host than the launches that are spared.
+    """
+    for conv, weight in zip(convs, weights, strict=True):
+        vars(conv)["weight"] = weight
+    try:
+        yield
+    finally:
+        for conv in convs:
+            del vars(conv)["weight"]
 
 
 def _casts_itself(conv: nn.Conv2d, device: torch.device, dtype: torch.dtype) -> bool:
