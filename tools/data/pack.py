@@ -19,7 +19,6 @@ from configs.progress import watched
 from configs.schema import Data
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats.annotation import WHOLE, Window
 from dali_pipes.lists.listing import read_list
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
 from dali_pipes.scan.build import load_catalog, publish, scan_lock, writable_folder
@@ -106,7 +105,7 @@ def _write_list(catalog: Catalog, new: Path, shards: list[Shard], outputs: Outpu
     out = new.parent
     names = {member.source.path: f"{shard.name}/{member.name}" for shard in shards for member in shard.members}
     rows = [
-        ListedRow(names[catalog.path(row)], 0, int(catalog.label_N[row]), _window(catalog, row))
+        ListedRow(names[catalog.path(row)], 0, int(catalog.label_N[row]), catalog.window(row))
         for row in catalog.usable.tolist()
     ]
     texts = {new: list_text(new, rows)}
@@ -119,11 +118,6 @@ def _write_list(catalog: Catalog, new: Path, shards: list[Shard], outputs: Outpu
     with scan_lock(folder):
         found = [entries[listing.paths[row]] for row in listing.distinct.tolist()]
         publish(folder, listing, found, find_parts(listing, lambda number: found[number].outcome, usable_cores()))
-
-
-def _window(catalog: Catalog, row: int) -> Window:
-    """Return the part of its video that a row is about."""
-    return WHOLE if catalog.window_N2 is None else Window(*catalog.window_N2[row].tolist())
 
 
 def _entries(catalog: Catalog, out: Path, shards: list[Shard]) -> Iterator[tuple[str, Entry]]:
