@@ -19,7 +19,7 @@ from pathlib import Path
 import filelock
 
 from engine.runs.environment import environment, now
-from tests.programs import fault_loops, kill_loops
+from tests.programs import fault_loops, kill_loops, long_runs
 
 PARTS: dict[str, tuple[Callable[[int, random.Random], dict], int]] = {
     "damaged_checkpoints": (kill_loops.damage, 800),
@@ -27,6 +27,8 @@ PARTS: dict[str, tuple[Callable[[int, random.Random], dict], int]] = {
     "stalls": (fault_loops.stalls, 1),
     "signals": (fault_loops.signals, 40),
     "storage_outages": (fault_loops.outages, 10),
+    "memory_of_a_long_run": (long_runs.memory, 2000),
+    "steps_during_saves": (long_runs.saves, 20),
     "kills_of_a_run_of_1": (partial(kill_loops.kill_runs, 1), 100),
     "kills_of_a_run_of_2": (partial(kill_loops.kill_runs, 2), 100),
     "kills_of_a_run_of_3": (partial(kill_loops.kill_runs, 3), 50),

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.programs import fault_loops, kill_loops
+from tests.programs import fault_loops, kill_loops, long_runs
 from tests.programs.reliability import together
 
 
@@ -29,6 +29,21 @@ def test_a_signal_ends_a_run_cleanly_in_any_phase():
 def test_half_a_minute_without_storage_costs_no_video():
     found = fault_loops.outages(2, random.Random(0))
     assert found == {"outages": 2, "noticed": 2, "survived_bit_identical": 2, "with_a_quarantine": 0}
+
+
+@pytest.mark.slow
+def test_memory_descriptors_and_threads_stay_as_they_were_after_the_first_evaluation():
+    found = long_runs.memory(240, random.Random(0))
+    assert (found["finished"], found["orphans"], found["steps"]) == (True, 0, 240)
+    assert found["growth_percent"] < 1, found["resident_mib"]
+    assert found["descriptors"][0] == found["descriptors"][1] and found["threads"][0] == found["threads"][1]
+
+
+@pytest.mark.slow
+def test_steps_are_timed_during_saves_and_without():
+    found = long_runs.saves(2, random.Random(0))
+    assert found["steps"] == 2 and found["seconds_of_a_step"] > 0
+    assert len(found["step_during_a_save_over_one_without"]) == 3
 
 
 def test_figures_of_several_goes_are_counted_together():
