@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.runs.strips import FRAMES, film_strip
+from engine.runs.strips import FRAMES, data_uri, film_strip
 from tests.support.videos import HEIGHT, WIDTH, number_in, picture, write_video
 
 
-def numbers(uri):
+def numbers(strip):
     """The numbers that the frames of a strip carry."""
-    strip = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     width = round(WIDTH * strip.height / HEIGHT)
     frames = [strip.crop((left, 0, left + width, strip.height)) for left in range(0, strip.width, width + 2)]
     return [number_in(np.asarray(frame.resize((WIDTH, HEIGHT)))) for frame in frames]
@@ -48,3 +47,9 @@ def test_a_folder_of_pictures_has_a_strip(tmp_path):
 def test_what_cannot_be_read_has_none(tmp_path):
     (tmp_path / "bad.mp4").write_text("no video")
     assert film_strip(str(tmp_path / "bad.mp4")) is None
+
+
+def test_a_page_carries_a_strip_as_a_jpeg(video):
+    kind, _, content = data_uri(film_strip(video)).partition(",")
+    assert kind == "data:image/jpeg;base64"
+    assert numbers(Image.open(io.BytesIO(base64.b64decode(content)))) == [5, 15, 25, 35, 45, 55]
