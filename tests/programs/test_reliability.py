@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from tests.programs import fault_loops, kill_loops, long_runs
-from tests.programs.reliability import together
+from tests.programs.reliability import fault_loops, kill_loops, long_runs
+from tests.programs.reliability.__main__ import together
 
 
 def test_a_run_of_two_ranks_that_is_killed_resumes_to_identical_weights():

@@ -20,7 +20,7 @@ import torch
 from engine.outputs import RECORD
 from engine.runs import checkpoint
 from models import CheckpointError
-from tests.programs import kill_loops
+from tests.programs.reliability import kill_loops
 
 
 def payload(step, size=2000):

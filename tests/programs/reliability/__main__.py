@@ -19,7 +19,7 @@ from pathlib import Path
 import filelock
 
 from engine.runs.environment import environment, now
-from tests.programs import fault_loops, kill_loops, long_runs
+from tests.programs.reliability import fault_loops, kill_loops, long_runs
 
 PARTS: dict[str, tuple[Callable[[int, random.Random], dict], int]] = {
     "damaged_checkpoints": (kill_loops.damage, 800),

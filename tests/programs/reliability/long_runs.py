@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tests.programs.fault_loops import settings, write_set
+from tests.programs.reliability.fault_loops import settings, write_set
 from tests.support import tiny
 from tests.support.memory import resident_bytes
 from tests.support.ranks import forked
