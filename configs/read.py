@@ -77,8 +77,9 @@ def _find(name_or_path: str) -> Path:
         return SHIPPED[name]
     if path.exists():
         raise ConfigError(f"{name_or_path}: not a file; give a recipe's path or one of {', '.join(SHIPPED)}")
-    hint = did_you_mean(get_close_matches(name, SHIPPED, 1))
-    raise ConfigError(f"{name_or_path}: no such file, nor a shipped recipe ({', '.join(SHIPPED)}){hint}")
+    near = get_close_matches(name, SHIPPED, 1)
+    hint = did_you_mean(near) if near else f"; there are {', '.join(SHIPPED)}"
+    raise ConfigError(f"{name_or_path}: no such file, nor a shipped recipe{hint}")
 
 
 def _text(content: bytes, label: str) -> str:

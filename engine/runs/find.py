@@ -30,4 +30,6 @@ def network_file(name: str | Path) -> Path:
             if candidate.name != BEST:
                 logger.info(f"{path}: has no {BEST}, which needs data.val in training; taking {candidate}")
             return candidate
+    if (path / "status.json").exists():
+        raise ConfigError(f"{path}: this run has saved no network yet; `python tools/status.py {path}` says how it is")
     raise ConfigError(f"{path}: holds no network; name a file of weights, or a run's folder such as runs/NAME")

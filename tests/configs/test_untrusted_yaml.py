@@ -159,11 +159,12 @@ def test_any_override_is_taken_or_a_config_error(key, text):
     assert all(line.startswith(("argument ", "demo.yaml:", *KINDS)) for line in errors("demo", f"{key}={text}"))
 
 
-def test_an_unknown_recipe_is_answered_with_the_nearest_and_all_that_ship():
+def test_an_unknown_recipe_is_answered_with_the_nearest_or_with_all_that_ship():
     shipped = ", ".join(sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")))
     assert errors("tsn_k400_video") == [
-        f"tsn_k400_video: no such file, nor a shipped recipe ({shipped}); did you mean tsn_k400_videos?"
+        "tsn_k400_video: no such file, nor a shipped recipe; did you mean tsn_k400_videos?"
     ]
+    assert errors("xyz") == [f"xyz: no such file, nor a shipped recipe; there are {shipped}"]
 
 
 def test_a_folder_or_a_device_is_not_a_recipe(tmp_path):

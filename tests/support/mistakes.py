@@ -1,4 +1,4 @@
-"""Common user mistakes and the answers of the programs: python tests/support/mistakes.py > docs/mistakes.md
+"""Common user mistakes and the answers of the programs: python -m tests.support.mistakes > docs/mistakes.md
 
 Each mistake is a real command on a small data set in a temporary folder.
 """
@@ -102,7 +102,7 @@ def answer(command: str, folder: Path) -> tuple[int, str]:
 
 def main() -> None:
     print("# Error messages and fixes\n")
-    print("Written by `python tests/support/mistakes.py > docs/mistakes.md`; a test keeps it true.")
+    print("Written by `python -m tests.support.mistakes > docs/mistakes.md`; a test keeps it true.")
     with tempfile.TemporaryDirectory() as name:
         write_data(Path(name))
         for mistake, command in MISTAKES.items():
