@@ -18,7 +18,7 @@ def test_a_run_is_its_best_weights_else_its_last_else_its_newest_checkpoint(tmp_
     with pytest.raises(ConfigError, match="holds no network; name a file of weights, or a run's folder"):
         network_file(tmp_path)
     (tmp_path / "status.json").touch()
-    with pytest.raises(ConfigError, match="this run has saved no network yet; `python tools/status.py"):
+    with pytest.raises(ConfigError, match="this run has saved no network yet"):
         network_file(tmp_path)
     for name in ("checkpoints/step-00000004.pt", "checkpoints/step-00000012.pt"):
         (tmp_path / name).touch()
