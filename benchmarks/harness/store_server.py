@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import hashlib
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
@@ -58,23 +60,32 @@ class StoreServer:
     def answer(self, number: int, request: Request) -> tuple[int, bytes, bytes, bool]:
         """Return status, headers and body of the answer to a request, and if the connection then ends."""
         fault = self.fault(number)
-        file = self.folder / request.path
-        if isinstance(fault, int) or not file.is_file():
+        file = f"{self.folder}/{request.path}"
+        if isinstance(fault, int) or not os.path.isfile(file):
             return fault if isinstance(fault, int) else HTTPStatus.NOT_FOUND, b"Content-Length: 0\r\n", b"", False
-        status = file.stat()
-        if request.first >= status.st_size > 0:
-            return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, b"Content-Length: 0\r\n", b"", False
-        end = min(status.st_size if request.end is None else request.end, status.st_size)
-        with file.open("rb") as content:
-            content.seek(request.first)
-            data = content.read(end - request.first) if request.method == "GET" else b""
-        tag = hashlib.md5(f"{status.st_mtime_ns} {status.st_size}".encode(), usedforsecurity=False).hexdigest()
-        headers = f'ETag: "{tag}"\r\nLast-Modified: {email.utils.formatdate(status.st_mtime, usegmt=True)}\r\n'
-        headers += f"Content-Length: {end - request.first}\r\n"
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            status = os.fstat(descriptor)
+            size, headers = status.st_size, _headers(status.st_size, status.st_mtime_ns)
+            if request.first >= size > 0:
+                return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, b"Content-Length: 0\r\n", b"", False
+            end = size if request.end is None else min(request.end, size)
+            length = end - request.first
+            data = os.pread(descriptor, length, request.first) if request.method == "GET" else b""
+        finally:
+            os.close(descriptor)
+        headers += b"Content-Length: %d\r\n" % length
         if request.end is not None:
-            headers += f"Content-Range: bytes {request.first}-{end - 1}/{status.st_size}\r\n"
+            headers += b"Content-Range: bytes %d-%d/%d\r\n" % (request.first, end - 1, size)
         code = HTTPStatus.OK if request.end is None else HTTPStatus.PARTIAL_CONTENT
-        return code, headers.encode(), data[: len(data) // 2] if fault == CUT else data, fault == CUT
+        return code, headers, data[: len(data) // 2] if fault == CUT else data, fault == CUT
+
+
+@lru_cache(maxsize=1024)
+def _headers(size: int, mtime_ns: int) -> bytes:
+    tag = hashlib.md5(f"{mtime_ns} {size}".encode(), usedforsecurity=False).hexdigest()
+    changed = email.utils.formatdate(mtime_ns / 1e9, usegmt=True)
+    return f'ETag: "{tag}"\r\nLast-Modified: {changed}\r\n'.encode()
 
 
 class _Connection(asyncio.Protocol):

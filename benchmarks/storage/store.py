@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
@@ -33,7 +34,7 @@ import numpy as np
 from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import Recorder
 from benchmarks.harness.store_server import CUT, StoreServer, serving
-from dali_pipes.cut.cutter import Cut, cut_all, wanted_of_cuts
+from dali_pipes.cut.cutter import Cut, cut_all
 from dali_pipes.errors import DataError
 from dali_pipes.feed.feeder import PART
 from dali_pipes.feed.fetcher import CLIPS_AHEAD, MOST_BYTES, FetchedPart
@@ -57,6 +58,7 @@ CONDITIONS = {  # seconds a request, part that is 500 ms late, part with status 
     "20 ms, 5 % of 503, 3 % cut": (0.02, 0, 0.05, 0.03),
 }
 COPIES = 128
+PACKED = 12  # times these, to measure packing: a gigabyte
 T = 8
 
 
@@ -149,10 +151,13 @@ def under_conditions(files: list[Video], clips: int, rounds: int) -> dict[str, d
                 remote = in_store(files, folder, url)
                 videos = [remote[number % COPIES] for number in range(clips)]
                 began, spent, before = time.perf_counter(), time.process_time(), counts()
-                made = list(fetched_and_cut([(videos[part], frames[part]) for part in parts]))
+                bad = wrong = 0
+                for cut, data in zip(
+                    fetched_and_cut([(videos[part], frames[part]) for part in parts]), wanted, strict=True
+                ):
+                    bad += isinstance(cut, DataError)
+                    wrong += isinstance(cut, Cut) and cut.data != data
                 took, cpu, after = time.perf_counter() - began, time.process_time() - spent, counts()
-            bad = sum(isinstance(cut, DataError) for cut in made)
-            wrong = sum(isinstance(cut, Cut) and cut.data != data for cut, data in zip(made, wanted, strict=True))
             found[case].append({
                 "clips_per_s": clips / took,
                 "cpu_ms_per_clip": 1e3 * cpu / clips,
@@ -175,7 +180,8 @@ def fetched_and_cut(
     """Cut parts, with as many under way ahead as in training."""
     room, under_way = Room(MOST_BYTES), deque()
     for videos, frames in parts:
-        under_way.append((FetchedPart(wanted_of_cuts(videos, frames), room, cache), videos, frames))
+        part = FetchedPart(dict(enumerate(videos)), dict(enumerate(frames)), room, cache)
+        under_way.append((part, videos, frames))
         if len(under_way) * PART > CLIPS_AHEAD:
             yield from _cut_first(under_way)
     while under_way:
@@ -224,7 +230,7 @@ def serve(folder: Path, condition: tuple[float, float, float, float], connection
 
 
 def from_cache(files: list[Video], folder: Path, rounds: int) -> dict:
-    """Compare cuts of cached videos with cuts of the same local files, in turns."""
+    """Compare cuts of cached videos with cuts of the same local files, in turns, by the processor time of both."""
     frames = list(drawn_clips(files[0].frames, T, COPIES))
     parts = [slice(first, first + PART) for first in range(0, COPIES, PART)]
     times: dict[str, list[float]] = {"local": [], "cache": []}
@@ -233,38 +239,41 @@ def from_cache(files: list[Video], folder: Path, rounds: int) -> dict:
         cache = VideoCache(str(folder), 10**10, store.url)
         first = list(fetched_and_cut([(remote[part], frames[part]) for part in parts], cache))
         store.reset()
-        for _ in range(5 * rounds):
-            for name, videos, used in (("local", files, None), ("cache", remote, cache)):
+        for _ in range(20 * rounds):
+            for name, videos in (("local", files), ("cache", remote)):
                 videos = [replace(video) for video in videos]
-                began = time.perf_counter()
-                made = [cut for part in parts for cut in cut_part(videos[part], frames[part], used)]
-                times[name].append(time.perf_counter() - began)
+                began = time.process_time()
+                if name == "local":
+                    made = [cut for part in parts for cut in cut_all(videos[part], frames[part])]
+                else:
+                    made = list(fetched_and_cut([(videos[part], frames[part]) for part in parts], cache))
+                times[name].append(time.process_time() - began)
                 assert [cut.data for cut in made] == [cut.data for cut in first]
         requests = len(store.requests)
-    return {"of_local": float(np.median(times["local"]) / np.median(times["cache"])), "requests": requests}
-
-
-def cut_part(videos: list[Video], frames: list[np.ndarray], cache: VideoCache | None) -> list[Cut | DataError]:
-    """Cut local files, or those of a cache."""
-    if cache is None:
-        return cut_all(videos, frames)
-    return cut_all(videos, frames, [cache.find(video) for video in wanted_of_cuts(videos, frames).values()])
+    local, cached = (1e3 * float(np.median(times[name])) / COPIES for name in ("local", "cache"))
+    return {"of_local": local / cached, "cpu_ms_per_clip": cached, "requests": requests}
 
 
 def pack(files: list[Video], folder: Path, rounds: int) -> dict:
     """Compare packing with a plain copy of the same bytes, in turns. The list is scanned before."""
-    source = Path(files[0].path).parent
-    (source / "all.list").write_text("".join(f"{Path(video.path).name} 0\n" for video in files))
+    source = folder / "to_pack"
+    source.mkdir()
+    for number, video in enumerate(files * PACKED):
+        shutil.copy(video.path, source / f"{number:05}.mp4")
+    (source / "all.list").write_text("".join(f"{number:05}.mp4 0\n" for number in range(len(files) * PACKED)))
     prepare.main(["scan", str(source / "all.list")])
     times: dict[str, list[float]] = {"copy": [], "pack": []}
-    for number in range(rounds):
-        began = time.perf_counter()
-        shutil.copytree(source, folder / f"copy{number}")
-        times["copy"].append(time.perf_counter() - began)
-        began = time.perf_counter()
-        prepare.main(["pack", str(source / "all.list"), "--out", str(folder / f"packed{number}")])
-        times["pack"].append(time.perf_counter() - began)
-    size = sum(video.size for video in files)
+    for _ in range(rounds):
+        for name in times:
+            os.sync()
+            began = time.perf_counter()
+            if name == "copy":
+                shutil.copytree(source, folder / name)
+            else:
+                prepare.main(["pack", str(source / "all.list"), "--out", str(folder / name)])
+            times[name].append(time.perf_counter() - began)
+            shutil.rmtree(folder / name)
+    size = PACKED * sum(video.size for video in files)
     copy_s, pack_s = np.median(times["copy"]), np.median(times["pack"])
     return {"of_copy": float(copy_s / pack_s), "MB_per_s": float(size / pack_s / 1e6), "MB": size / 1e6}
 

@@ -10,8 +10,8 @@ is the overhead of the NumPy calls. Shapes: P packets of all videos, K of them k
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from dali_pipes.cut.reading import (
 )
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.storage import fetch
-from dali_pipes.storage.cache import CachedVideo
+from dali_pipes.storage.cache import CHANGED_NS, CachedVideo
 from dali_pipes.storage.fetch import Fetched, Wanted
 from dali_pipes.storage.objects import is_url
 from dali_pipes.video import bitstream, container, mp4
@@ -83,12 +83,8 @@ def cut_all(
     """
     if fetched is None:
         fetched = _fetched(videos, frames)
-    elif any(isinstance(found, CachedVideo) for found in fetched):
-        videos = [
-            _in_cache(*each) if isinstance(each[1], CachedVideo) else each[0]
-            for each in zip(videos, fetched, strict=True)
-        ]
-        fetched = [None if isinstance(found, CachedVideo) else found for found in fetched]
+    elif cached := {place: found for place, found in enumerate(fetched) if isinstance(found, CachedVideo)}:
+        return _cut_cached(videos, frames, fetched, cached)
     with opened(videos, fetched) as descriptors, holding_read_lock():
         jobs = zip(videos, frames, descriptors, _plans(videos, frames), strict=True)
         return [attempt(_cut, *job) for job in jobs]
@@ -109,9 +105,32 @@ def wanted_of_cuts(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> dic
     }
 
 
-def _in_cache(video: Video, file: CachedVideo) -> Video:
-    """Return the same video in the file of a cache."""
-    return replace(video, path=file.path, start_byte=0, mtime_ns=file.mtime_ns)
+def whole_videos(videos: Sequence[Video]) -> dict[int, Wanted]:
+    """Return all bytes of those videos that are in a store, by their places."""
+    return {
+        place: Wanted(video.path, video.start_byte, video.size, video.mtime_ns, [(0, video.size)])
+        for place, video in enumerate(videos)
+        if is_url(video.path)
+    }
+
+
+def _cut_cached(
+    videos: Sequence[Video],
+    frames: Sequence[np.ndarray],
+    fetched: Sequence[FromStore],
+    cached: Mapping[int, CachedVideo],
+) -> list[Cut | DataError]:
+    """Cut videos, some of them from files of a cache, or if those cannot be used from the store."""
+    here = [
+        video.in_file(cached[place].path, CHANGED_NS) if place in cached else video
+        for place, video in enumerate(videos)
+    ]
+    cuts = cut_all(here, frames, [None if place in cached else found for place, found in enumerate(fetched)])
+    for place, file in cached.items():
+        if isinstance(cuts[place], DataError):
+            file.lost()
+            cuts[place] = attempt(cut, videos[place], frames[place])
+    return cuts
 
 
 def _fetched(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> list[FromStore]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
+
 from configs.schema import Data
-from dali_pipes.cut.cutter import wanted_of_cuts
+from dali_pipes.cut.cutter import wanted_of_cuts, whole_videos
 from dali_pipes.cut.reading import FromStore
 from dali_pipes.feed.samples import distinct
 from dali_pipes.scan.catalog import Catalog
@@ -16,6 +18,7 @@ from dali_pipes.storage.cache import VideoCache
 from dali_pipes.storage.fetch import Fetched, Wanted
 from dali_pipes.storage.objects import is_url
 from dali_pipes.storage.room import Room
+from dali_pipes.video.packet_table import Video
 from dali_pipes.views.draw import Views
 
 CLIPS_AHEAD = 512  # some requests take a hundred times as long as most: the clips behind them are there by then
@@ -24,32 +27,46 @@ MOST_BYTES = 256 << 20  # requested and not yet cut
 
 
 class FetchedPart:
-    """Begun requests for some videos, by their places among the views."""
+    """Begun requests for the frames of some videos, both by their places among the views."""
 
-    def __init__(self, wanted: dict[int, Wanted], room: Room, cache: VideoCache | None):
+    def __init__(
+        self, videos: Mapping[int, Video], frames: Mapping[int, np.ndarray], room: Room, cache: VideoCache | None
+    ):
         self._cache = cache
-        self._in_cache = {place: video for place, video in wanted.items() if cache and cache.has(video)}
-        self._wanted = {place: video for place, video in wanted.items() if place not in self._in_cache}
-        self._to_keep = [place for place, video in self._wanted.items() if cache and cache.takes(video)]
-        self._wanted |= {place: wanted[place].whole() for place in self._to_keep}
-        if self._to_keep:
-            weakref.finalize(self, cache.forget, [wanted[place] for place in self._to_keep])
-        room.take(sum(map(fetch.bytes_of, self._wanted.values())), self)
-        self._begun = fetch.begin(list(self._wanted.values())) if self._wanted else None
+        self._found: dict[int, FromStore] = {}
+        self._to_keep: dict[int, Wanted] = {}
+        if cache:
+            self._ask_cache(cache, videos)
+        others = [place for place in videos if place not in self._found and place not in self._to_keep]
+        self._wanted = dict(self._to_keep)
+        if others:
+            planned = wanted_of_cuts([videos[place] for place in others], [frames[place] for place in others])
+            self._wanted |= {others[number]: wanted for number, wanted in planned.items()}
+        self._begun = None
+        if self._wanted:
+            room.take(sum(map(fetch.bytes_of, self._wanted.values())), self)
+            self._begun = fetch.begin(list(self._wanted.values()))
 
     def finish(self, places: Sequence[int]) -> list[FromStore]:
         """Wait for the videos; return those at these places. Raises StorageFault if the store refuses or fails."""
-        found: dict[int, FromStore] = {}
         if self._begun:
-            found |= zip(self._wanted, fetch.finish(list(self._wanted.values()), self._begun), strict=True)
-        for place in self._to_keep:
-            if isinstance(content := found[place], Fetched):
-                found[place] = self._cache.keep(self._wanted[place], content) or content
-        found |= {place: self._cache.find(video) for place, video in self._in_cache.items()}
-        if lost := {place: video for place, video in self._in_cache.items() if not found[place]}:  # or not there yet
-            wanted = list(lost.values())
-            found |= zip(lost, fetch.finish(wanted, fetch.begin(wanted)), strict=True)
-        return [found.get(place) for place in places]
+            fetched = fetch.finish(list(self._wanted.values()), self._begun)
+            self._found |= zip(self._wanted, fetched, strict=True)
+        for place, wanted in self._to_keep.items():
+            if isinstance(content := self._found[place], Fetched):
+                self._found[place] = self._cache.keep(wanted, content) or content
+        return [self._found.get(place) for place in places]
+
+    def _ask_cache(self, cache: VideoCache, videos: Mapping[int, Video]) -> None:
+        """Find the videos that are in the cache, and those that are to be kept there."""
+        places = list(videos)
+        for number, wanted in whole_videos(list(videos.values())).items():
+            if file := cache.find(wanted):
+                self._found[places[number]] = file
+            elif cache.takes(wanted):
+                self._to_keep[places[number]] = wanted
+        if self._to_keep:
+            weakref.finalize(self, cache.forget, list(self._to_keep.values()))
 
 
 class Fetcher:
@@ -75,8 +92,8 @@ class Fetcher:
 
     def _begin(self, views: Views, places: list[int]) -> FetchedPart:
         frames, _ = distinct(views.frames_BVT)
-        wanted = wanted_of_cuts([self._catalog.video(row) for row in views.row_B.tolist()], frames)
-        return FetchedPart({places[number]: video for number, video in wanted.items()}, self._room, self._cache)
+        videos = {place: self._catalog.video(row) for place, row in zip(places, views.row_B.tolist(), strict=True)}
+        return FetchedPart(videos, dict(zip(places, frames, strict=True)), self._room, self._cache)
 
     def close(self) -> None:
         """Stop the thread once it has begun what it is at."""

@@ -15,7 +15,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -29,11 +29,19 @@ _UNFINISHED = ".tmp-"
 logger = logging.getLogger(__name__)
 
 
+CHANGED_NS = 10**18
+"""Time of the last change that each file has, so that a cut knows it without a look at the file."""
+
+
 class CachedVideo(NamedTuple):
-    """A whole video in a file, and the time of the file's last change."""
+    """A whole video in a file."""
 
     path: str
-    mtime_ns: int
+    cache: VideoCache
+
+    def lost(self) -> None:
+        """Tell the cache that the file cannot be used."""
+        self.cache.lose(self.path)
 
 
 class VideoCache:
@@ -44,7 +52,8 @@ class VideoCache:
         self._folder, self._most = Path(folder), most_bytes
         self._set = self._folder / hashlib.sha256(root.encode()).hexdigest()[:16]
         self._open = True
-        self._coming: set[Path] = set()
+        self._known: set[str] = set()  # paths of files that were seen
+        self._coming: set[str] = set()  # of those that this process is about to write
         try:
             self._set.mkdir(parents=True, exist_ok=True)
             self._lock = self._in_use()
@@ -56,17 +65,20 @@ class VideoCache:
             ) from error
 
     def find(self, wanted: Wanted) -> CachedVideo | None:
-        """Return the file of a video, or None if there is none."""
+        """Return the file of a video, also if this process is about to write it; None if there is none."""
         path = self._path(wanted)
-        with suppress(OSError):
-            status = os.stat(path)
-            if status.st_size == wanted.size:
-                return CachedVideo(str(path), status.st_mtime_ns)
-        return None
+        if path not in self._known and path not in self._coming:  # looked at once: a cut costs that of a local file
+            try:
+                if os.stat(path).st_size != wanted.size:
+                    return None
+            except OSError:
+                return None
+            self._known.add(path)
+        return CachedVideo(path, self)
 
-    def has(self, wanted: Wanted) -> bool:
-        """Tell whether a video is in the cache, or this process is about to put it there."""
-        return self._path(wanted) in self._coming or self.find(wanted) is not None
+    def lose(self, path: str) -> None:
+        """Forget a file that cannot be used, so that it is looked at again."""
+        self._known.discard(path)
 
     def takes(self, wanted: Wanted) -> bool:
         """Tell whether there is room for a video, which is then to be kept or forgotten.
@@ -87,20 +99,22 @@ class VideoCache:
             self._coming.add(self._path(wanted))
         return self._open
 
-    def forget(self, videos: Sequence[Wanted]) -> None:
+    def forget(self, videos: Iterable[Wanted]) -> None:
         """Expect these videos no more."""
         self._coming.difference_update(map(self._path, videos))
 
     def keep(self, wanted: Wanted, content: Fetched) -> CachedVideo | None:
         """Write a whole video to its file; return it, or None if that is not possible."""
-        path = self._path(wanted)
+        path = Path(self._path(wanted))
         unfinished = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
         try:
             path.parent.mkdir(exist_ok=True)
             with unfinished.open("xb") as file:
                 file.write(content.read(wanted.start_byte, wanted.size))
+            os.utime(unfinished, ns=(CHANGED_NS, CHANGED_NS))
             unfinished.replace(path)
-            return self.find(wanted)
+            self._known.add(str(path))
+            return CachedVideo(str(path), self)
         except OSError as error:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
@@ -111,9 +125,10 @@ class VideoCache:
                 raise
             return None
 
-    def _path(self, wanted: Wanted) -> Path:
-        name = hashlib.sha256(repr(wanted[:-1]).encode("utf-8", "surrogateescape")).hexdigest()
-        return self._set / name[:2] / name[2:]
+    def _path(self, wanted: Wanted) -> str:
+        version = f"{wanted.start_byte} {wanted.size} {wanted.stamp} {wanted.path}"
+        name = hashlib.sha256(version.encode("utf-8", "surrogateescape")).hexdigest()
+        return f"{self._set}{os.sep}{name[:2]}{os.sep}{name[2:32]}"
 
     def _in_use(self) -> IO:
         """Lock the set against removal. Whoever is the only user removes what killed processes have left."""

@@ -24,7 +24,7 @@ from dali_pipes.storage.shards import index_path, stamp_of
 
 GAP = 16 << 10  # bytes between two ranges that are fetched along: less than what a connection brings during a request
 NEARLY_ALL = 0.9  # part of a video; who wants more gets the whole in one request
-AT_ONCE = 256  # videos under way: some requests are late, and others go on meanwhile
+AT_ONCE = 128  # videos under way: some requests are late, and others go on meanwhile
 
 Ranges = Sequence[tuple[int, int]]  # (offset in the video, bytes), ascending
 
@@ -37,10 +37,6 @@ class Wanted(NamedTuple):
     size: int  # bytes of the video
     stamp: int
     ranges: Ranges
-
-    def whole(self) -> Wanted:
-        """Return the same for all bytes of the video."""
-        return self._replace(ranges=[(0, self.size)])
 
 
 class Fetched:
@@ -100,13 +96,13 @@ async def _fetch(wanted: Wanted) -> Outcome:
     url = member[0] if member else wanted.path
     try:
         async with _limit(os.getpid()):
-            (meta, first), rest = await asyncio.gather(_first(url, *ranges[0]), _others(url, ranges[1:]))
+            meta, *contents = await _request(url, ranges)
             stamp = await _stamp_of_shard(url, meta) if member else stamp_of_object(meta)
     except Exception as error:
         return answer_to(url, error)
     if stamp != wanted.stamp:
         return DataError(wanted.path, CHANGED)
-    contents = [memoryview(content) for content in (first, *rest)]
+    contents = [memoryview(content) for content in contents]
     if [len(content) for content in contents] != [size for _, size in ranges]:
         return DataError(
             wanted.path, f"ends inside a packet, at {meta['size']} bytes of its object; scan the list again"
@@ -114,20 +110,26 @@ async def _fetch(wanted: Wanted) -> Outcome:
     return Fetched(ranges, contents)
 
 
-async def _first(url: str, offset: int, size: int) -> tuple[dict[str, Any], bytes]:
-    """Return what the answer says about the object, and a range of it. Takes more time than `_others` for each."""
+async def _request(url: str, ranges: Ranges) -> list[Any]:
+    """Return what the first answer says about the object, then the content of each range."""
+    if len(ranges) == 1:
+        return await _first(url, *ranges[0])
+    store, key = open_store(url)
+    starts, lengths = zip(*ranges[1:], strict=True)
+    # The library joins ranges by default that are up to 1 MiB apart, which is nearly all of a video.
+    others = library(url).get_ranges_async(store, key, starts=starts, lengths=lengths, coalesce=0)
+    first, contents = await asyncio.gather(_first(url, *ranges[0]), others)
+    return [*first, *contents]
+
+
+async def _first(url: str, offset: int, size: int) -> list[Any]:
+    """Return what the answer says about the object, and a range of it.
+
+    Takes four times as much processor time as a range without what is said about the object.
+    """
     store, key = open_store(url)
     answer = await library(url).get_async(store, key, options={"range": (offset, offset + size)})
-    return answer.meta, await answer.bytes_async()
-
-
-async def _others(url: str, ranges: Ranges) -> list[bytes]:
-    if not ranges:
-        return []
-    store, key = open_store(url)
-    starts, lengths = zip(*ranges, strict=True)
-    # The library joins ranges by default that are up to 1 MiB apart, which is nearly all of a video.
-    return await library(url).get_ranges_async(store, key, starts=starts, lengths=lengths, coalesce=0)
+    return [answer.meta, await answer.bytes_async()]
 
 
 _shard_stamps: dict[tuple[str, int], int] = {}  # by URL and stamp of the object

@@ -109,6 +109,12 @@ class Video(PacketTable):
     """Place in the tar shard that holds the video; 0: the video is a file for itself. Offsets of packets start here."""
     starts = np.zeros(1, np.int64)
 
+    def in_file(self, path: str, mtime_ns: int) -> Video:
+        """Return the same video in a file for itself. Takes less time than `dataclasses.replace`, once a clip."""
+        moved = object.__new__(Video)
+        moved.__dict__.update(self.__dict__, path=path, start_byte=0, mtime_ns=mtime_ns)
+        return moved
+
 
 class Joined(PacketTable):
     """The tables of several videos end to end; packets and frames are numbered over all of them."""

@@ -140,3 +140,23 @@ def test_videos_for_which_the_cache_has_no_room_come_by_ranges(folder, store, tm
     assert 0 < sum(path.stat().st_size for path in tmp_path.glob("*/*/*")) <= 10_000
     assert not there.unreadable
     there.close()
+
+
+def test_videos_whose_files_in_the_cache_are_removed_or_damaged_come_by_ranges_and_are_kept_again(
+    folder, store, tmp_path
+):
+    store.reset()
+    here = loader(folder, str(folder), "here.list")
+    there = loader(folder, store.url, "there.list", cache_dir=str(tmp_path), cache_gb=1)
+    for epoch in range(4):
+        for mine, plain in zip(there.epoch(epoch), here.epoch(epoch), strict=True):
+            assert torch.equal(mine.clips_BVTCHW, plain.clips_BVTCHW)
+        there.pause()
+        if epoch == 1:
+            kept = sorted(path for path in tmp_path.glob("*/*/*"))
+            assert len(kept) == VIDEOS
+            kept[0].unlink()
+            kept[1].write_bytes(b"short")
+    assert not there.unreadable
+    assert sorted(path for path in tmp_path.glob("*/*/*")) == kept and kept[1].stat().st_size > 5
+    here.close(), there.close()

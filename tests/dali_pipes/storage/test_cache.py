@@ -32,9 +32,21 @@ def test_a_video_is_found_once_it_is_kept_and_another_version_is_not(tmp_path):
     mine = cache(tmp_path)
     assert mine.find(wanted(1)) is None and mine.takes(wanted(1))
     kept = mine.keep(wanted(1), content(1))
-    assert kept == mine.find(wanted(1)) == cache(tmp_path).find(wanted(1))
+    assert kept.path == mine.find(wanted(1)).path == cache(tmp_path).find(wanted(1)).path
     assert Path(kept.path).read_bytes() == bytes([1]) * SIZE
     assert mine.find(wanted(1, stamp=8)) is None
+
+
+def test_a_file_is_looked_at_once_until_it_is_lost(tmp_path, monkeypatch):
+    cache(tmp_path).keep(wanted(1), content(1))
+    mine = cache(tmp_path)
+    found = mine.find(wanted(1))
+    Path(found.path).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", None)
+        assert mine.find(wanted(1)).path == found.path
+    found.lost()
+    assert mine.find(wanted(1)) is None
 
 
 def test_a_full_cache_takes_no_more_and_keeps_what_it_has(tmp_path, caplog):

@@ -23,6 +23,7 @@ from dali_pipes.scan.build import load_catalog
 from tests.support.paths import ROOT
 from tests.support.videos import write_video
 from tools import prepare
+from tools.data.conversion import files
 
 FRAMES = np.array([3, 19, 7])
 NAMES = ("walk/one.mp4", "walk/a b.c.mp4", "walk/a_b_c.MP4", "run/two.avi", "run/bad.mp4")
@@ -152,6 +153,24 @@ def test_a_file_of_the_user_is_not_replaced(packed, tmp_path, capsys):
     assert shard.read_text() == "mine"
     assert pack(source, tmp_path, "--force") == 0
     assert shard.read_bytes() != b"mine"
+
+
+def test_a_large_shard_is_known_by_its_ends(packed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(files, "_LARGE", 1000)
+    monkeypatch.setattr(files, "_END", 100)
+    source, _ = packed
+    for damaged, code in ((None, 0), (-1, 2)):
+        assert pack(source, tmp_path) == 0
+        shard = next(tmp_path.glob("*.tar"))
+        status = shard.stat()
+        shard.with_suffix(".idx").unlink()
+        if damaged:
+            content = bytearray(shard.read_bytes())
+            content[damaged] ^= 1
+            shard.write_bytes(content)
+            os.utime(shard, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        assert pack(source, tmp_path) == code
+    assert "is in the way" in capsys.readouterr().err
 
 
 def test_a_video_that_changes_after_the_scan_stops_the_work(packed, tmp_path, monkeypatch, capsys):

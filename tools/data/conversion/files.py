@@ -20,6 +20,8 @@ from engine.files import read_lines
 from engine.outputs import Outputs, is_result
 
 LOCK = ".tsm-dali.lock"
+_LARGE = 64 << 20  # bytes of a file of which only the ends are hashed
+_END = 1 << 20
 
 
 class FinishedResults:
@@ -94,10 +96,18 @@ def _seen(path: Path) -> list[int] | None:
 
 
 def _content(path: Path) -> str:
-    """Hash the content of a file, or the names, sizes and times of the files in a folder."""
+    """Hash the content of a file, of a large one its ends, or the names, sizes and times of the files in a folder.
+
+    Size and time are compared, too, and to read a shard again would take as long as to write it.
+    """
     if not path.is_dir():
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            if os.fstat(file.fileno()).st_size <= _LARGE:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+            ends = hashlib.sha256(file.read(_END))
+            file.seek(-_END, os.SEEK_END)
+            ends.update(file.read())
+            return ends.hexdigest()
     entries = sorted((entry.name, entry.is_dir(), *_seen(Path(entry.path))) for entry in os.scandir(path))
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import random
 import re
@@ -12,14 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from dali_pipes.errors import DataError
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.storage.opening import index_of, open_source
-from dali_pipes.storage.shards import Index, index_path, write_index
-from dali_pipes.storage.sources import SourceFile
+from dali_pipes.storage.shards import Index, Place, index_path, write_index
+from dali_pipes.storage.sources import LocalFile, Source
 from dali_pipes.video.packet_table import Video
 from tools.data.conversion.files import common_folder, list_name
 
@@ -68,14 +68,16 @@ class Shard:
     def write(self, path: Path) -> str:
         """Write the shard, and return the text of its index. Raises DataError if a video changed since the scan."""
         samples = []
-        with tarfile.open(path, "x", copybufsize=_COPIED) as archive:
+        with path.open("xb", buffering=0) as file:
             for member in self.members:
                 with open_source(member.source.path) as source:
                     if (source.size, source.stamp) != (member.source.size, member.source.mtime_ns):
                         raise DataError(source.path, "changed since the scan; start again to scan it and go on")
-                    video = _add(archive, member.name, source.size, SourceFile(source))
+                    video = _add(file, member.name, source)
                 label = str(member.label).encode()
-                samples.append([video, _add(archive, member.label_name, len(label), io.BytesIO(label))])
+                samples.append([video, _add(file, member.label_name, label)])
+            file.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of an archive, filled up to a record
+            file.write(bytes(-file.tell() % tarfile.RECORDSIZE))
         return write_index(samples)
 
     def read_index(self, folder: Path) -> Index:
@@ -84,12 +86,32 @@ class Shard:
             return index_of(shard.path, shard.stamp, shard.size)
 
 
-def _add(archive: tarfile.TarFile, name: str, size: int, content: io.IOBase) -> tuple[str, tuple[int, int]]:
+def _add(file: BinaryIO, name: str, content: Source | bytes) -> tuple[str, Place]:
     """Add a member without owner and time, so that equal videos give equal shards; return its name and its place."""
     member = tarfile.TarInfo(name)
-    member.size = size
-    archive.addfile(member, content)
-    return name, (archive.offset - size - -size % tarfile.BLOCKSIZE, size)
+    member.size = len(content) if isinstance(content, bytes) else content.size
+    head, fill = member.tobuf(), bytes(-member.size % tarfile.BLOCKSIZE)
+    start = file.tell() + len(head)
+    if isinstance(content, bytes):
+        file.write(head + content + fill)
+    else:
+        file.write(head)
+        _copy(content, file)
+        file.write(fill)
+    return name, (start, member.size)
+
+
+def _copy(source: Source, file: BinaryIO) -> None:
+    """Write all bytes of a source to the end of a file; those of a local file never pass through this process."""
+    done = 0
+    while done < source.size:
+        if isinstance(source, LocalFile):
+            count = os.sendfile(file.fileno(), source.descriptor, done, source.size - done)
+        else:
+            count = file.write(source.read(done, min(_COPIED, source.size - done)))
+        if not count:
+            raise DataError(source.path, "became shorter while it was read; start again to scan it and go on")
+        done += count
 
 
 def plan_shards(catalog: Catalog, most_bytes: int) -> list[Shard]:
