@@ -45,13 +45,23 @@ def read_csv(source: Source) -> Annotation:
     """Rows of lines below a header."""
     columns, row = header(source), _row_reader(source)
     lines = islice(source.lines(), 1, None)
-    return Annotation(read_rows(source.path, lines, lambda line, content: row(line, columns.fields(content))))
+    return _annotation(read_rows(source.path, lines, lambda line, content: row(line, columns.fields(content))))
 
 
 def read_jsonl(source: Source) -> Annotation:
     """Rows of one JSON object a line."""
     row = _row_reader(source)
-    return Annotation(read_rows(source.path, source.lines(), lambda line, content: row(line, json_object(content))))
+    return _annotation(read_rows(source.path, source.lines(), lambda line, content: row(line, json_object(content))))
+
+
+def _annotation(rows: list[Row]) -> Annotation:
+    """Make rows an annotation. Raises DataError if a label is a series of numbers, or of other labels of the table."""
+    first = {row.label: row for row in reversed(rows)}  # row with each label
+    for label, row in reversed(first.items()):
+        parts = [part.strip() for part in _BETWEEN_LABELS.split(str(label))]
+        if len(parts) > 1 and (all(map(str.isdecimal, parts)) or first.keys() >= set(parts)):
+            raise DataError(f"{row.file}:{row.line}", f"several labels, {label!r}: a video has one label here")
+    return Annotation(rows)
 
 
 def column(source: Source, name: str) -> list[str]:
@@ -161,6 +171,7 @@ def split(line: str, delimiter: str) -> list[str]:
         raise ValueError(f"not a line of a table: {error}") from error
 
 
+_BETWEEN_LABELS = re.compile(r"[,;|]")
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character beyond 16 bits; alone it is no text
 _DECODER = json.JSONDecoder()

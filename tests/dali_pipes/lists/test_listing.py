@@ -247,3 +247,23 @@ def test_several_labels_a_line_are_refused_with_what_would_work(listed, numbers)
         return
     with pytest.raises(DataError, match=r"train.list:1: several numbers after 'a b.mp4': .* write `path label`"):
         listed(lines)
+
+
+@pytest.mark.parametrize(
+    ("labels", "answer"),
+    [
+        (("0;1", "1", "0"), "table.csv:2: several labels, '0;1': a video has one label here"),
+        (("run", "jump", "run | jump"), r"table.csv:4: several labels, 'run | jump'"),
+        (("run", '"run, jump"', "jump"), "table.csv:3: several labels, 'run, jump'"),
+    ],
+)
+def test_several_labels_in_a_column_are_refused(tmp_path, labels, answer):
+    rows = "".join(f"{number}.mp4,{label}\n" for number, label in enumerate(labels))
+    (tmp_path / "table.csv").write_text(f"path,label\n{rows}")
+    with pytest.raises(DataError, match=re.escape(answer)):
+        read_list(str(tmp_path / "table.csv"))
+
+
+def test_a_class_name_may_hold_a_comma(tmp_path):
+    (tmp_path / "table.csv").write_text('path,label\na.mp4,"shaking hands, formal"\nb.mp4,formal\n')
+    assert read_list(str(tmp_path / "table.csv")).class_names == ("formal", "shaking hands, formal")
