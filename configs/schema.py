@@ -93,7 +93,7 @@ class Config:
 
     def _flipping_problems(self) -> Iterator[Problem]:
         pairs = self.clip.flip_pairs
-        if pairs and max(pairs) >= self.model.num_classes:
+        if pairs and 0 < self.model.num_classes <= max(pairs):  # 0 is still to be counted
             yield "clip.flip_pairs", f"{max(pairs)} is no label of model.num_classes={self.model.num_classes}"
         if pairs and self.eval.crops == "ten":
             yield "eval.crops", "five of the ten are mirrored, which clip.flip_pairs says changes labels; take three"

@@ -15,6 +15,7 @@ from dali_pipes.lists.formats import FORMATS, format_of
 from dali_pipes.lists.formats.annotation import WHOLE, Row, Source, Window, decoded
 from dali_pipes.lists.formats.class_names import parse_class_names
 from dali_pipes.lists.listing import Listing
+from dali_pipes.lists.locate import inside
 
 CLASSES = "classes.txt"
 
@@ -56,11 +57,28 @@ def _read_back(file: Path, text: str) -> list[ListedRow] | None:
     return [ListedRow(row.path, row.frames, row.label, row.window) for row in rows]
 
 
-def rows_of(listing: Listing, rows: Iterable[int]) -> list[ListedRow]:
-    """Return some rows of a listing, with 0 frames if the list does not give them."""
+def root_of(listings: Iterable[Listing]) -> str:
+    """Return the data.root for written rows of listings: what their paths start from; empty if some lie elsewhere."""
+    first, *others = listings = list(listings)
+    return "" if any(one.base != first.base for one in others) or any(map(_leaves_base, listings)) else first.base
+
+
+def _leaves_base(listing: Listing) -> bool:
+    """Tell whether a list names absolute paths outside the folder that its relative paths start from."""
+    outside = (path for path in listing.paths if path.startswith("/") and not path.startswith(f"{listing.base}/"))
+    return any(not inside(listing.base, path) for path in outside)
+
+
+def rows_of(listing: Listing, rows: Iterable[int], root: str) -> list[ListedRow]:
+    """Return some rows of a listing, to be read with `data.root=root`; 0 frames if the list does not give them."""
     frames_N = np.zeros(len(listing.paths), int) if listing.num_frames_N is None else listing.num_frames_N
     return [
-        ListedRow(listing.paths[row], int(frames_N[row]), int(listing.label_N[row]), listing.window(row))
+        ListedRow(
+            listing.paths[row] if root else listing.path(row),
+            int(frames_N[row]),
+            int(listing.label_N[row]),
+            listing.window(row),
+        )
         for row in rows
     ]
 

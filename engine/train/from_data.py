@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import configs
 from configs import Config, ConfigError
 from dali_pipes.lists.listing import Listing, read_list
 from dali_pipes.lists.split import divide, divided_recordings, groups_of
-from dali_pipes.lists.writing import CLASSES, classes_text, list_text, rows_of
+from dali_pipes.lists.writing import CLASSES, classes_text, list_text, root_of, rows_of
 from engine.outputs import Outputs, is_result
 from engine.runs import checkpoint
 from models.weights.load import holds_actions
@@ -37,6 +38,7 @@ TSM from ImageNet weights, and of MIT's fine-tuning from weights of a whole netw
 DROPOUTS = {"scratch": 0.2, "backbone": 0.5, "network": 0.5}
 FC_STDS = {"scratch": 0.01, "backbone": 0.001, "network": 0.001}
 """Dropout and the standard deviation of the classifier's first weights: of configs/pan4.yaml, and of MIT's TSM."""
+_SIDE = re.compile("left|right")
 IMBALANCE = 5  # largest class / smallest class from which data.balance is pointed out
 
 
@@ -81,15 +83,19 @@ def choose(
     texts: dict[Path, str] = {}
     notes: list[str] = []
     if config.data.val == "auto":
-        sides = _sides(config, listing)
+        groups = groups_of(listing, config.data.group or None, config.data.group_regex)
+        sides = divide(listing, groups, config.data.held_out, config.train.seed)
         rows = sides["train"]
         config, texts = _split(config, listing, sides, folder or config.train.folder / "data")
-        notes += _split_notes(config, listing, sides)
+        notes += _split_notes(config, listing, sides, groups)
     notes += _balance_notes(config, listing, rows)
+    notes += _flip_notes(config, listing.class_names)
     config = _with_classes(config, listing)
     config = _with_regularisation(config, weights)
     config = _with_schedule(config, len(rows), ranks, weights)
     config = _as_before(config, before, open_keys) if before else config
+    if problems := [f"{key}: {problem}" for key, problem in config.problems()]:
+        raise ConfigError("\n".join(problems))
     return Chosen(config, texts, [*notes, _summary(config, len(rows))], source)
 
 
@@ -124,17 +130,13 @@ def _named(config: Config) -> Config:
     return replace(config, train=replace(config.train, name=os.path.splitext(name)[0] or "videos"))
 
 
-def _sides(config: Config, listing: Listing) -> dict[str, list[int]]:
-    groups = groups_of(listing, config.data.group or None, config.data.group_regex)
-    return divide(listing, groups, config.data.held_out, config.train.seed)
-
-
 def _split(
     config: Config, listing: Listing, sides: dict[str, list[int]], folder: Path
 ) -> tuple[Config, dict[Path, str]]:
     """Return the configuration that reads the two sides, and the texts of their lists."""
     files = {name: folder / f"{name}.list" for name in sides}
-    texts = {file: list_text(file, rows_of(listing, sides[name])) for name, file in files.items()}
+    root = root_of([listing])
+    texts = {file: list_text(file, rows_of(listing, sides[name], root)) for name, file in files.items()}
     names = {}
     if listing.class_names:
         texts[folder / CLASSES] = classes_text(listing.class_names)
@@ -142,7 +144,7 @@ def _split(
     data = replace(
         config.data,
         **names,
-        root=listing.base,
+        root=root,
         train=str(files["train"]),
         val=str(files["val"]),
         format="auto",
@@ -152,8 +154,14 @@ def _split(
     return replace(config, data=data), texts
 
 
-def _split_notes(config: Config, listing: Listing, sides: dict[str, list[int]]) -> list[str]:
-    lines = [f"{len(sides['train'])} videos to train on, {len(sides['val'])} held out: {config.data.val}"]
+def _split_notes(config: Config, listing: Listing, sides: dict[str, list[int]], groups: Sequence[str]) -> list[str]:
+    """Say how many videos, and of how many recordings, are on each side; point out recordings that may be on both."""
+
+    def count(side: str) -> str:
+        recordings = "" if groups is listing.paths else f" of {len({groups[row] for row in sides[side]})} recordings"
+        return f"{len(sides[side])} videos{recordings}"
+
+    lines = [f"{count('train')} to train on, {count('val')} held out"]
     pairs = [] if config.data.group_regex or config.data.group else divided_recordings(listing, sides)
     if pairs:
         train, val = pairs[0]
@@ -174,6 +182,25 @@ def _balance_notes(config: Config, listing: Listing, rows: Sequence[int]) -> lis
         f"the largest class has {ratio:.3g} times as many videos as the smallest; data.balance=classes shows all of "
         "them equally often"
     ]
+
+
+def _flip_notes(config: Config, names: Sequence[str]) -> list[str]:
+    """Point out classes whose names differ in left and right alone, if clips are mirrored and keep their labels."""
+    numbers = {name.casefold(): label for label, name in enumerate(names)}
+    mirrored = ((numbers.get(_SIDE.sub(_other_side, name)), label) for name, label in numbers.items())
+    pairs = [pair for pair in mirrored if pair[0] is not None and pair[0] < pair[1]]
+    if not pairs or not config.clip.flip or config.clip.flip_pairs:
+        return []
+    first, second = pairs[0]
+    exchanged = ",".join(str(label) for pair in pairs for label in pair)
+    return [
+        f"{names[first]} and {names[second]} seem to be mirror images, and clip.flip={config.clip.flip:g} mirrors "
+        f"clips; clip.flip=0 mirrors none, clip.flip_pairs=[{exchanged}] exchanges the labels of mirrored ones"
+    ]
+
+
+def _other_side(side: re.Match) -> str:
+    return "left" if side[0] == "right" else "right"
 
 
 def _with_regularisation(config: Config, weights: str | None) -> Config:
@@ -220,4 +247,5 @@ def pick_batch(videos: int) -> int:
 
 
 def _summary(config: Config, videos: int) -> str:
-    return f"{config.model.num_classes} classes; settings chosen for {videos} training videos are in config.yaml"
+    train = config.train
+    return f"{config.model.num_classes} classes, {videos} training videos: batch {train.batch}, {train.epochs} epochs"

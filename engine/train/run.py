@@ -58,6 +58,8 @@ def run(
         with _recorded(folder, watcher) as interrupt, distributed.explained():
             for note in chosen.notes:
                 logger.info(note)
+            if chosen.texts:
+                logger.info(f"the lists of both sides are in {chosen.config.train.folder / 'data'}")
             state = distributed.on_rank_zero(lambda: saved_state(folder.checkpoints))
             state = distributed.from_rank_zero(state)
             with closing(training.build(config, weights=weights, state=state, open_loader=open_loader)) as built:

@@ -41,13 +41,14 @@ def run(arguments: argparse.Namespace) -> None:
         chosen.write_lists(keep=False)
         for note in chosen.notes:
             print(note)
-        page = make_page(runtime.resolve(chosen.config), arguments.split, arguments.epoch, arguments.clips)
+        listed = f"{arguments.split} side of {chosen.source}" if chosen.texts else ""
+        page = make_page(runtime.resolve(chosen.config), arguments.split, arguments.epoch, arguments.clips, listed)
     outputs.write({arguments.out: page}, errors="replace")
     print(f"{arguments.out}: {arguments.clips} clips of data.{arguments.split}")
 
 
-def make_page(config: Config, split: str, epoch: int, clips: int) -> str:
-    """Return the page of the first clips of an epoch; `config` is resolved."""
+def make_page(config: Config, split: str, epoch: int, clips: int, listed: str = "") -> str:
+    """Return the page of the first clips of an epoch; `config` is resolved. `listed` says where its list is from."""
     from dali_pipes.device import pick_device
     from engine import loaders
     from engine.runs import samples
@@ -57,15 +58,15 @@ def make_page(config: Config, split: str, epoch: int, clips: int) -> str:
             "samples.html.j2",
             title=f"Clips of data.{split}",
             summary=f"The first {clips} clips of epoch {epoch}" if split == "train" else f"The first {clips} views",
-            facts=_facts(config, split),
+            facts=_facts(config, split, listed or getattr(config.data, split)),
             samples=list(samples.of_loader(loader, epoch, clips)),
         )
 
 
-def _facts(config: Config, split: str) -> Table:
+def _facts(config: Config, split: str, listed: str) -> Table:
     """Return the settings that make the clips."""
-    data, clip, evaluation = config.data, config.clip, config.eval
-    rows: list[tuple[str, object]] = [("list", {"train": data.train, "val": data.val, "test": data.test}[split])]
+    clip, evaluation = config.clip, config.eval
+    rows: list[tuple[str, object]] = [("list", listed)]
     if split == "train":
         rows += [
             ("frames", f"{config.model.frames}, {clip.sampling}"),

@@ -13,7 +13,7 @@ import numpy as np
 from dali_pipes import DataError
 from dali_pipes.lists.formats.annotation import split_name
 from dali_pipes.lists.listing import Listing
-from dali_pipes.lists.writing import CLASSES, classes_text, list_text, rows_of
+from dali_pipes.lists.writing import CLASSES, classes_text, list_text, root_of, rows_of
 from engine.outputs import Outputs
 
 
@@ -55,7 +55,8 @@ def write_lists(
     """
     names = common_class_names(listing for listing, _ in listings.values())
     files = {out / f"{name}.list": pair for name, pair in listings.items()}
-    texts = {file: list_text(file, rows_of(listing, rows)) for file, (listing, rows) in files.items()}
+    root = root_of(listing for listing, _ in listings.values())
+    texts = {file: list_text(file, rows_of(listing, rows, root)) for file, (listing, rows) in files.items()}
     texts |= {out / CLASSES: classes_text(names)} if names else {}
     texts |= {out / name: text for name, text in (more or {}).items()}
     try:
@@ -78,7 +79,7 @@ def settings(listings: dict[Path, Listing], classes: Path | None) -> str:
     num_classes = len(first.class_names) or 1 + max(int(np.max(listing.label_N)) for listing in listings.values())
     return shlex.join(
         [
-            f"data.root={first.base}",
+            f"data.root={root_of(listings.values())}",
             *by_split(listings),
             *([f"data.class_names={classes}"] if classes else []),
             f"model.num_classes={num_classes}",

@@ -146,6 +146,7 @@ def test_a_column_of_a_table_names_recordings(own, tmp_path):
     north = {f"{n}.mp4" for n in range(30) if n % 3}
     sides = [north & {line.split()[0] for line in text.splitlines()} for text in (train, val)]
     assert north in sides and set() in sides
+    assert any(" recordings to train on, " in note for note in from_data.choose(config, ranks=1).notes)
 
 
 def test_classes_of_very_different_sizes_are_pointed_out(own, tmp_path):
@@ -155,6 +156,45 @@ def test_classes_of_very_different_sizes_are_pointed_out(own, tmp_path):
     assert note.startswith("the largest class has 9 times as many videos as the smallest")
     balanced = replace(config, data=replace(config.data, balance="classes"))
     assert not any("data.balance" in note for note in from_data.choose(balanced, ranks=1).notes)
+
+
+@pytest.mark.parametrize("elsewhere", ["videos", "mine"])
+def test_a_list_of_absolute_paths_is_split_wherever_the_videos_are(own, tmp_path, elsewhere):
+    folder = tmp_path / elsewhere
+    (tmp_path / "mine").mkdir()
+    rows = [f"{folder}/{n}.mp4 {n % 2}\n" for n in range(30)] + ["near.mp4 0\n"]
+    (tmp_path / "mine/all.list").write_text("".join(rows))
+    config = own()
+    chosen = from_data.choose(replace(config, data=replace(config.data, train="mine/all.list")), ranks=1)
+    chosen.write_lists(keep=False)
+    read = [read_list(name, chosen.config.data) for name in (chosen.config.data.train, chosen.config.data.val)]
+    found = {listing.path(row) for listing in read for row in range(len(listing.paths))}
+    assert found == {*(f"{folder}/{n}.mp4" for n in range(30)), f"{tmp_path}/mine/near.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "pointed_out"),
+    [
+        (["turn left", "turn right"], [], "clip.flip_pairs=[0,1]"),
+        (["Left_up", "Right_up", "left_down", "right_down"], [], "clip.flip_pairs=[0,1,2,3]"),
+        (["turn left", "turn right"], ["clip.flip=0"], ""),
+        (["turn left", "turn right"], ["clip.flip_pairs=[0,1]"], ""),
+        (["turn left", "walk"], [], ""),
+    ],
+)
+def test_mirrored_clips_of_left_and_right_are_pointed_out(own, tmp_path, names, words, pointed_out):
+    config = own(*words)
+    rows = [f"{name}/{take}.mp4" for name in names for take in range(10)]
+    (tmp_path / "named.csv").write_text("path,label\n" + "".join(f"{row},{row.split('/')[0]}\n" for row in rows))
+    config = replace(config, data=replace(config.data, train="named.csv"))
+    notes = [note for note in from_data.choose(config, ranks=1).notes if "clip.flip" in note]
+    assert len(notes) == bool(pointed_out) and all(pointed_out in note for note in notes)
+
+
+def test_labels_that_a_flip_exchanges_are_checked_once_the_classes_are_counted(own):
+    assert from_data.choose(own("clip.flip_pairs=[0,1]"), ranks=1).config.clip.flip_pairs == (0, 1)
+    with pytest.raises(ConfigError, match=r"clip\.flip_pairs: 2 is no label of model\.num_classes=2"):
+        from_data.choose(own("clip.flip_pairs=[1,2]"), ranks=1)
 
 
 def test_one_class_is_refused(own, tmp_path):

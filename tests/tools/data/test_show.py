@@ -25,7 +25,9 @@ def test_a_page_has_a_strip_of_each_clip_and_the_settings_that_made_it(source, t
     page = out.read_text()
     assert page.count("<img src=") == clips and page.count("; crop ") == clips
     assert ("multiscale, resized to 32 px" if split == "train" else "32 px of a short side of 40 px") in page
-    assert f"{out}: {clips} clips of data.{split}" in capsys.readouterr().out
+    assert f"{split} side of {source}" in page
+    printed = capsys.readouterr().out
+    assert f"{out}: {clips} clips of data.{split}" in printed and "/show-" not in printed + page
 
 
 def test_a_file_in_the_way_is_refused_before_the_work(source, tmp_path, capsys):
