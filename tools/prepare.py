@@ -22,7 +22,7 @@ from importlib import import_module
 
 from configs import ConfigError, cli
 from dali_pipes import DataError
-from engine.logs import start_logging
+from engine import logs, watch
 
 COMMANDS = {
     "lists": "make lists from published annotations; report missing, duplicate and overlapping videos",
@@ -67,9 +67,10 @@ def run(name: str, words: list[str]) -> int:
     command.add_arguments(parser)
     arguments = parser.parse_args(words)
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
-    start_logging(sys.stderr)
+    logs.start_logging(sys.stderr)
     try:
-        return exits.run_to_exit_code(parser.prog, lambda: command.run(arguments) or 0)
+        with logs.telling_of_silence(), watch.doing(f"at work on {name}"):
+            return exits.run_to_exit_code(parser.prog, lambda: command.run(arguments) or 0)
     except (DataError, ConfigError) as error:
         print(f"prepare.py {name}: {error}", file=sys.stderr)
         return 2

@@ -17,9 +17,9 @@ from pathlib import Path
 from PIL import Image, ImageChops
 
 ROOT = Path(__file__).resolve().parents[2]
-WIDTH, HEIGHT = 1100, 900  # of a page, in pixels
+WIDTH, HEIGHT = 1100, 1212  # of a page, in pixels
 SHOWN = 720  # width of a picture
-COLOURS = 32
+COLOURS = {"report": 48, "clips": 48, "terminal": 8}
 LINES = 9
 TERMINAL = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0;background:#101318">
 <pre style="font:13px/1.45 monospace;color:#e6e9ed;padding:16px;margin:0;white-space:pre-wrap">{text}</pre></body>"""
@@ -40,15 +40,15 @@ def main() -> None:
         for name, page in pages.items():
             shot = Path(folder, f"{name}.png")
             photograph(arguments.chromium, page, shot)
-            save_small(shot, out / f"{name}.png")
+            save_small(shot, out / f"{name}.png", COLOURS[name])
             print(f"{out / name}.png: {(out / name).with_suffix('.png').stat().st_size / 1000:.0f} kB")
 
 
 def write_clips(run: Path, folder: Path) -> Path:
     """Make the page of training clips with the settings of a run."""
     page = folder / "clips.html"
-    command = [str(ROOT / "tools/prepare.py"), "show", "--config", str(run), "--clips", "6", "--out", str(page)]
-    subprocess.run([sys.executable, *command], check=True)
+    command = [str(ROOT / "tools/prepare.py"), "show", "--config", str(run), "--epoch", "3", "--clips", "6"]
+    subprocess.run([sys.executable, *command, "--out", str(page)], check=True, cwd=ROOT)  # where the paths of the run start
     return page
 
 
@@ -68,7 +68,7 @@ def photograph(chromium: str, page: Path, shot: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def save_small(shot: Path, target: Path) -> None:
+def save_small(shot: Path, target: Path, colours: int) -> None:
     """Scale a picture down, cut empty space off below, and store it with few colours."""
     with Image.open(shot) as picture:
         rgb = picture.convert("RGB")
@@ -76,7 +76,7 @@ def save_small(shot: Path, target: Path) -> None:
     _, _, _, bottom = ImageChops.difference(rgb, empty).getbbox() or (0, 0, *rgb.size)
     cropped = rgb.crop((0, 0, rgb.width, min(rgb.height, bottom + 16)))
     scaled = cropped.resize((SHOWN, round(cropped.height * SHOWN / cropped.width)), Image.Resampling.LANCZOS)
-    scaled.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+    scaled.quantize(colours, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
 if __name__ == "__main__":

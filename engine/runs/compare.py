@@ -29,7 +29,7 @@ def write(folders: Sequence[Path], outputs: Outputs | None = None) -> Path:
         settings=_settings(runs),
         curves=list(plots.draw_runs({name: (run.train, run.val) for name, run in runs.items()})),
         classes=_classes(runs),
-        commands=Table(["run", "command"], ((name, run.command) for name, run in runs.items())),
+        commands=Table(["run", "command"], ((name, run.starts[-1][1]) for name, run in runs.items() if run.starts)),
     )
     (outputs or Outputs()).write({path: page}, errors="replace")
     return path

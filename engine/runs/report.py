@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
 
@@ -53,12 +54,18 @@ class RunFiles:
     best: dict  # val_best.json
     last: dict  # val_last.json
     inputs: dict  # inputs.json
-    command: str  # of the newest start
+    starts: list[tuple[str, str]]  # time and command of each
+
+    @property
+    def lines(self) -> list[dict]:
+        """Lines of metrics.jsonl, in the order of their steps."""
+        return sorted([*self.train, *self.val], key=itemgetter("step"))
 
     def facts(self) -> list[Fact]:
         """Return (name, value, note) of what matters most."""
         return [
-            *_progress(self.status, [*self.train, *self.val], self.settings.get("train.epochs")),
+            *_progress(self.status, self.lines, self.settings.get("train.epochs")),
+            *_time(self.starts, self.lines),
             *_totals(self.train, self.val),
             *_hardware(self.environment),
             *_decoders(self.inputs.get("decoders", {})),
@@ -83,7 +90,7 @@ def read_run(folder: Path) -> RunFiles:
         best=_read(folder / "val_best.json"),
         last=_read(folder / "val_last.json"),
         inputs=_read(folder / "inputs.json"),
-        command=commands.read_text().splitlines()[-1].partition("  ")[2] if commands.exists() else "",
+        starts=[tuple(line.split("  ", 1)) for line in commands.read_text().splitlines()] if commands.exists() else [],
     )
 
 
@@ -120,7 +127,7 @@ def _content(run: RunFiles) -> dict:
         ),
         "unreadable_videos": len(run.unreadable),
         "settings": _settings(run.settings),
-        "commands": _commands(run.folder / "command.txt"),
+        "commands": Table(["started", "command"], ((_moment(time), command) for time, command in run.starts)),
         "next_commands": _next_commands(run.folder),
         "times": _times(run.train),
         "inputs": run.inputs.get("clips", []),
@@ -135,14 +142,27 @@ def _read(path: Path) -> dict:
 
 
 def _progress(status: dict, lines: list[dict], epochs: int | None) -> Iterator[Fact]:
-    """Yield state, step, epochs and time. The files of a run that was killed still say `running`."""
+    """Yield state, step and epochs. The files of a run that was killed still say `running`."""
     running = status["state"] == "running" and lines
     yield "state", status["state"], f"at {_moment(lines[-1]['time'])}" if running else ""
     yield "step", lines[-1]["step"] if running else status["step"], Path(status.get("checkpoint") or "").name
     if lines:
         yield "epochs", f"{lines[-1]['epoch']:.4g}", epochs and f"of {epochs}"
-        first, newest = (datetime.fromisoformat(line["time"]) for line in (lines[0], lines[-1]))
-        yield "time", duration((newest - first).total_seconds()), f"since {_moment(lines[0]['time'])}"
+
+
+def _time(starts: list[tuple[str, str]], lines: list[dict]) -> Iterator[Fact]:
+    """Yield the time from each start to the last line that it wrote, added up."""
+    times = sorted(datetime.fromisoformat(line["time"]) for line in lines)
+    if not times:
+        return
+    begun = sorted(datetime.fromisoformat(time) for time, _ in starts) or times[:1]
+    ended = [
+        max((time for time in times if begin <= time and (end is None or time < end)), default=begin)
+        for begin, end in zip(begun, [*begun[1:], None], strict=True)
+    ]
+    spent = sum((end - begin).total_seconds() for begin, end in zip(begun, ended, strict=True))
+    several = f", {len(begun)} starts" if len(begun) > 1 else ""
+    yield "time", duration(spent), f"since {_moment(begun[0].isoformat())}{several}"
 
 
 def _totals(train: list[dict], val: list[dict]) -> Iterator[Fact]:
@@ -212,14 +232,16 @@ def _evaluations(run: RunFiles) -> Iterator[dict]:
 
 
 def _evaluation(title: str, content: dict) -> dict:
-    """Return totals, the classes and the confused pairs of an evaluation."""
+    """Return totals, the classes, and the matrix of few classes or the confused pairs of many."""
     result, names = Result.from_json(content), content["class_names"]
     k = min(5, len(result.top5_K))
     confusion_KK = result.confusion_KK.tolist()
+    confused = results.most_confused(result, names)
+    whole = len(confusion_KK) <= MOST_IN_MATRIX
     return {
         "title": title,
         "strips": list(_strips(content.get("examples", []), names)),
-        "matrix": _matrix(confusion_KK, results.names(result, names)) if len(confusion_KK) <= MOST_IN_MATRIX else None,
+        "matrix": _matrix(confusion_KK, results.names(result, names)) if whole and confused else None,
         "summary": f"Step {content['step']}: {result.summary()}",
         "classes": Table(
             ["class", "top-1", f"top-{k}", "videos"],
@@ -228,9 +250,10 @@ def _evaluation(title: str, content: dict) -> dict:
                 for one in results.worst_first(result, names)
             ),
         ),
+        "any_confused": bool(confused),
         "confused": Table(
             ["class", "predicted as", "times", "of"],
-            ((one.name, one.predicted, one.times, one.videos) for one in results.most_confused(result, names)),
+            ((one.name, one.predicted, one.times, one.videos) for one in confused if not whole),
         ),
     }
 
@@ -280,13 +303,6 @@ def _settings(settings: dict) -> Table:
     defaults = {key: "" if value == MISSING else _plain(value) for key, value in flat(Config()).items()}
     rows = [(key, value, defaults.get(key, "")) for key, value in settings.items()]
     return Table(["setting", "value", "default"], (row for row in rows if row[1] != row[2]))
-
-
-def _commands(path: Path) -> Table:
-    """Return the command of each start of the run, with its time."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    started = (line.split("  ", 1) for line in lines)
-    return Table(["started", "command"], ((_moment(time), command) for time, command in started))
 
 
 def _plain(value: object) -> object:

@@ -65,8 +65,9 @@ def run(
             with closing(training.build(config, weights=weights, state=state, open_loader=open_loader)) as built:
                 finished = Trainer(built, folder).fit(interrupt)
             if folder and finished:
-                report.write_if_possible(folder.folder)
-                folder.send_pictures()
+                with watch.doing("writing the report"):
+                    report.write_if_possible(folder.folder)
+                    folder.send_pictures()
     return finished, built
 
 

@@ -150,8 +150,22 @@ def test_a_run_under_way_is_as_far_as_its_newest_line(tmp_path):
     run.rewind(0)
     run.status.update(state="running", step=0)
     run.metrics("train", 7, epoch=0.5, loss=1.0, top1=0.5, clips_per_s=None, data_fraction=None, memory=1)
+    run.metrics("val", 5, epoch=0.4, top1=0.5, loss=1.0)
     page = Page(report.write(tmp_path))
     assert page.after("step") == "7" and page.after("running").startswith("at 2")
+
+
+def test_the_time_of_a_run_is_that_of_its_starts_and_not_between_them(tmp_path):
+    (tmp_path / "status.json").write_text(json.dumps({"state": "finished", "step": 2}))
+    starts = ("2026-01-01T00:00:00+00:00  train.py", "2026-01-02T00:00:00+00:00  train.py --resume")
+    (tmp_path / "command.txt").write_text("".join(f"{start}\n" for start in starts))
+    times = ("2026-01-01T00:01:00+00:00", "2026-01-01T00:03:00+00:00", "2026-01-02T00:02:30+00:00")
+    line = {"_type": "val", "top1": 0.5, "loss": 1.0}
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps(line | {"time": time, "step": n, "epoch": n}) + "\n" for n, time in enumerate(times))
+    )
+    page = Page(report.write(tmp_path))
+    assert page.after("time") == "5m30" and page.after("5m30") == "since 2026-01-01 00:00:00 UTC, 2 starts"
 
 
 def test_why_a_run_failed_is_said_in_full(tmp_path):
@@ -188,8 +202,10 @@ def test_both_evaluations_are_shown_where_the_newest_is_not_the_best(folder, tmp
             (tmp_path / path.name).write_bytes(path.read_bytes())
     newest = json.loads((folder / "val_last.json").read_text()) | {"step": 99}
     (tmp_path / "val_last.json").write_text(json.dumps(newest))
-    texts = Page(report.write(tmp_path)).texts
+    page = Page(report.write(tmp_path))
+    texts = page.texts
     assert "Evaluation of best.pt" in texts and "Newest evaluation" in texts
+    assert [attributes for tag, attributes in page.elements if tag == "details"].count({"class": "more"}) == 1
     assert any(text.startswith("Step 99: top1") for text in texts)
 
 
@@ -200,6 +216,21 @@ def test_each_class_of_few_has_a_row_in_the_confusion_matrix(folder, page):
     )
     assert [int(count or 0) for _, _, count in cells[:9]] == [count for row in counts for count in row]
     assert [kind for kind, _, _ in cells[:9]] == ["right", *3 * ["wrong"]] * 2 + ["right"]
+
+
+@pytest.mark.parametrize("classes", [3, report.MOST_IN_MATRIX + 1])
+def test_mistakes_are_shown_once_as_a_matrix_of_few_classes_or_pairs_of_many(folder, tmp_path, classes):
+    for name in ("status.json", "config.yaml", "val_best.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    best = json.loads((tmp_path / "val_best.json").read_text())
+    best["confusion"] = [
+        [2 if true == other else int(other == 0) for other in range(classes)] for true in range(classes)
+    ]
+    best |= {"class_names": [f"c{label}" for label in range(classes)], "top5_per_class": [2] * classes, "examples": []}
+    (tmp_path / "val_best.json").write_text(json.dumps(best))
+    texts = Page(report.write(tmp_path)).texts
+    pairs = any(text.endswith("pairs confused most often") for text in texts)
+    assert ("Confusion matrix" in texts, pairs) == (classes == 3, classes != 3)
 
 
 def test_videos_are_shown_as_film_strips_or_named_if_they_are_gone(folder, tmp_path):

@@ -1,9 +1,14 @@
 """`prepare show`: a page of clips from any recipe and split, also where the recipe leaves settings to the data."""
 
+import logging
+import threading
+
 import pytest
 
+from engine import logs
 from tests.support.loading import write_set
 from tools import prepare
+from tools.data import show as command
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +40,22 @@ def test_a_file_in_the_way_is_refused_before_the_work(source, tmp_path, capsys):
     out.write_text("kept")
     assert show(source, out) == 2
     assert str(out) in capsys.readouterr().err and out.read_text() == "kept"
+
+
+def test_a_long_wait_is_told_of(source, tmp_path, monkeypatch):
+    told = threading.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith("at work on show, for "):
+                told.set()
+
+    monkeypatch.setattr(logs, "SILENCE", 0.01)
+    monkeypatch.setattr(command, "make_page", lambda *asked: "told" if told.wait(60) else "silent")
+    logger = logging.getLogger("engine")
+    logger.addHandler(listener := Listener())
+    try:
+        assert show(source, tmp_path / "clips.html") == 0
+    finally:
+        logger.removeHandler(listener)
+    assert (tmp_path / "clips.html").read_text() == "told"
