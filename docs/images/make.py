@@ -21,6 +21,7 @@ WIDTH, HEIGHT = 1100, 1212  # of a page, in pixels
 SHOWN = 720  # width of a picture
 COLOURS = {"report": 48, "clips": 48, "terminal": 8}
 LINES = 9
+EPOCH = "3"  # its first clips are of all classes
 TERMINAL = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0;background:#101318">
 <pre style="font:13px/1.45 monospace;color:#e6e9ed;padding:16px;margin:0;white-space:pre-wrap">{text}</pre></body>"""
 
@@ -47,8 +48,10 @@ def main() -> None:
 def write_clips(run: Path, folder: Path) -> Path:
     """Make the page of training clips with the settings of a run."""
     page = folder / "clips.html"
-    command = [str(ROOT / "tools/prepare.py"), "show", "--config", str(run), "--epoch", "3", "--clips", "6"]
-    subprocess.run([sys.executable, *command, "--out", str(page)], check=True, cwd=ROOT)  # where the paths of the run start
+    command = [str(ROOT / "tools/prepare.py"), "show", "--config", str(run.resolve()), "--epoch", EPOCH, "--clips", "6"]
+    subprocess.run(
+        [sys.executable, *command, "--out", str(page)], check=True, cwd=ROOT
+    )  # where the paths of the run start
     return page
 
 
