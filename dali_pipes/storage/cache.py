@@ -13,8 +13,8 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import secrets
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,8 +24,10 @@ from dali_pipes.errors import DataError
 from dali_pipes.storage.fetch import Fetched, Wanted
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_LOCK, _USED = "lock", "bytes"  # files: of a set; of the cache, with the number of bytes of all sets
+_MARK = ".tsm-dali-set"  # a file that says that a folder is a set, and is locked by those who use it
+_USED = ".tsm-dali-bytes"  # a file of the cache: the number of bytes of all sets
 _UNFINISHED = ".tmp-"
+_OURS = re.compile(rf"[0-9a-f]{{30}}|{re.escape(_UNFINISHED)}[0-9a-f]{{16}}")  # names of a set's files
 logger = logging.getLogger(__name__)
 
 
@@ -55,10 +57,9 @@ class VideoCache:
         self._known: set[str] = set()  # paths of files that were seen
         self._coming: set[str] = set()  # of those that this process is about to write
         try:
-            self._set.mkdir(parents=True, exist_ok=True)
             self._lock = self._in_use()
             with self._counted() as count:
-                _write(count, _size(self._folder))
+                _write(count, sum(map(_size, self._sets())))
         except OSError as error:
             raise DataError(
                 folder, f"{error.strerror}; set data.cache_dir to a folder that can be written to"
@@ -132,13 +133,23 @@ class VideoCache:
 
     def _in_use(self) -> IO:
         """Lock the set against removal. Whoever is the only user removes what killed processes have left."""
-        lock = (self._set / _LOCK).open("a")
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for unfinished in self._set.glob(f"*/{_UNFINISHED}*"):
-                unfinished.unlink()
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        return lock
+        while True:
+            self._set.mkdir(parents=True, exist_ok=True)
+            lock = (self._set / _MARK).open("a")
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for path in _files(self._set):
+                    if path.name.startswith(_UNFINISHED):
+                        path.unlink()
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if os.fstat(lock.fileno()).st_nlink:  # not removed by another process in the meantime
+                return lock
+            lock.close()
+
+    def _sets(self) -> list[Path]:
+        """List the folders of the cache that are sets, the least recently changed first."""
+        marked = [path for path in self._folder.iterdir() if (path / _MARK).is_file() and not path.is_symlink()]
+        return sorted(marked, key=os.path.getmtime)
 
     @contextmanager
     def _counted(self) -> Iterator[IO]:
@@ -150,24 +161,36 @@ class VideoCache:
     def _remove_unused(self, needed: int) -> int:
         """Remove sets that no process uses, until so many bytes are free; return the bytes that were."""
         freed = 0
-        for other in sorted(self._folder.iterdir(), key=os.path.getmtime):
-            if freed >= needed or other == self._set or not (other / _LOCK).is_file():
+        for other in self._sets():
+            if freed >= needed or other == self._set:
                 continue
-            with (other / _LOCK).open("a") as lock, suppress(BlockingIOError):
+            with (other / _MARK).open("a") as lock, suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 freed += _size(other)
-                shutil.rmtree(other, ignore_errors=True)
+                _remove(other)
         return freed
 
 
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a set that a cache wrote; a user's files in its folder have other names."""
+    return (path for path in folder.glob("[0-9a-f][0-9a-f]/*") if _OURS.fullmatch(path.name))
+
+
 def _size(folder: Path) -> int:
-    """Add up the bytes of all videos below a folder."""
-    return sum(
-        os.path.getsize(os.path.join(place, name))
-        for place, _, names in os.walk(folder)
-        for name in names
-        if name not in (_LOCK, _USED) and os.path.exists(os.path.join(place, name))
-    )
+    """Add up the bytes of a set's files."""
+    return sum(path.stat().st_size for path in _files(folder) if path.exists())
+
+
+def _remove(folder: Path) -> None:
+    """Remove a set; folders that hold anything else stay."""
+    with suppress(OSError):
+        for path in [*_files(folder)]:
+            path.unlink()
+        for part in [*folder.glob("[0-9a-f][0-9a-f]")]:
+            with suppress(OSError):
+                part.rmdir()
+        (folder / _MARK).unlink()
+        folder.rmdir()
 
 
 def _number(count: IO) -> int:

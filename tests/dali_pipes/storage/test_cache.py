@@ -1,6 +1,7 @@
 """The local cache of a store: whole videos, shared, bounded, and nothing half written."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -78,6 +79,42 @@ def test_sets_that_nobody_uses_make_room_and_those_in_use_stay(tmp_path):
     assert cache(tmp_path).find(wanted(1)) is None
 
 
+def test_making_room_removes_nothing_that_the_cache_did_not_write(tmp_path):
+    for name in ("mine/lock", "mine/a.mp4", "bytes", "a/.tsm-dali-bytes", "linked/b.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"a user's" * SIZE)
+    old = cache(tmp_path, most=SIZE)
+    assert old.takes(wanted(1)), "a user's files are not counted"
+    old.keep(wanted(1), content(1))
+    (the_set,) = tmp_path.glob("*/.tsm-dali-set")
+    (the_set.parent / "notes.txt").write_text("a user's")
+    (tmp_path / "link").symlink_to(the_set.parent)
+    del old
+    before = {
+        path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "user" in str(path.read_bytes())
+    }
+    new = cache(tmp_path, most=SIZE, root="s3://other")
+    assert new.takes(wanted(2)) and new.keep(wanted(2), content(2))
+    assert len(before) == 6 and all(path.read_bytes() == kept for path, kept in before.items())
+    assert not [*the_set.parent.glob("??/*")]
+
+
+def test_a_set_that_is_removed_while_it_is_opened_is_made_again(tmp_path, monkeypatch):
+    flock, removed = fcntl.flock, []
+
+    def remove_first(lock, operation):
+        if not removed:
+            removed.append(Path(lock.name))
+            removed[0].unlink()
+            removed[0].parent.rmdir()
+        return flock(lock, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    mine = cache(tmp_path)
+    assert removed and removed[0].is_file()
+    assert mine.takes(wanted(1)) and mine.keep(wanted(1), content(1))
+
+
 _HOLD = """
 from tests.dali_pipes.storage.test_cache import cache, content, wanted
 mine = cache({folder!r})
@@ -107,12 +144,12 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     mine = cache(tmp_path)
     mine.keep(wanted(1), content(1))
     (folder,) = tmp_path.glob("*/*/")
-    (folder / ".tmp-0123").write_bytes(b"half")
+    (folder / ".tmp-0123456789abcdef").write_bytes(b"half")
     cache(tmp_path)  # another process may be writing it
-    assert (folder / ".tmp-0123").exists()
+    assert (folder / ".tmp-0123456789abcdef").exists()
     del mine
     assert cache(tmp_path).find(wanted(1))
-    assert not (folder / ".tmp-0123").exists()
+    assert not (folder / ".tmp-0123456789abcdef").exists()
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
