@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -112,11 +113,12 @@ class VideoLoader:
             used = np.unique(self._label_N).tolist()
             self._label_N = class_numbers(self.catalog.source, self.class_names, used, names)[self._label_N]
         self.class_names = tuple(names)
+        self.__dict__.pop("rows", None)
 
     def __len__(self) -> int:
         return len(self.plan)
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
         """The rows of the list, with the labels that batches have."""
         return Rows.of(self.catalog.names(), self._label_N.tolist())

@@ -1,10 +1,11 @@
 """Measure reading from a store: python benchmarks/storage/store.py [--out FOLDER] > benchmarks/results/store.jsonl
 
 A store on this machine (`harness/store_server.py`) serves generated videos. For clips of 8 frames, one random frame of
-each of 8 segments, the requests and bytes of a clip are counted. Then clips of many copies are fetched and cut: with 20
-and 50 ms a request, with 2 % of the requests 500 ms later, and with 5 % of errors and 3 % of bodies cut short.
-Every cut is compared with that of the local file. The last rows compare the second epoch of the local cache with local
-files, and `prepare.py pack` with a copy of the same bytes.
+each of 8 segments, the requests and bytes of a clip are counted, and the part of the video that its packets alone are.
+A VIDEO is counted as it is and repeated for ten minutes. Then clips of many copies are fetched and cut: with 20 and
+50 ms a request, with 2 % of the requests 500 ms later, and with 5 % of errors and 3 % of bodies cut short. Every cut is
+compared with that of the local file. The last rows compare the second epoch of the local cache with local files, and
+`prepare.py pack` with a copy of the same bytes.
 
 Requests, bytes and the processor time of a clip are steady; clips a second depend on the machine and on the server that
 shares its cores, so compare them within one run.
@@ -34,7 +35,7 @@ import numpy as np
 from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import Recorder
 from benchmarks.harness.store_server import CUT, StoreServer, serving
-from dali_pipes.cut.cutter import Cut, cut_all
+from dali_pipes.cut.cutter import Cut, cut_all, needed
 from dali_pipes.errors import DataError
 from dali_pipes.feed.feeder import PART
 from dali_pipes.feed.fetcher import CLIPS_AHEAD, MOST_BYTES, FetchedPart
@@ -74,11 +75,12 @@ def main() -> None:
     write_videos(made, list(COUNTED.values()))
     for case, spec in COUNTED.items():
         recorder.add(f"store/{case}", **count(made, spec.path(made)))
-    recorder.add(
-        "store/10 minutes, keyframe every 16", **count(made, repeated(made, COUNTED["10 s, keyframe every 16"], 60))
-    )
+    longer = repeated(COUNTED["10 s, keyframe every 16"].path(made), made / "long.mp4")
+    recorder.add("store/10 minutes, keyframe every 16", **count(made, longer))
     for path in arguments.videos:
         recorder.add(f"store/{path.name}", **count(path.parent, path))
+        longer = repeated(path, made / f"{path.stem}-long.mp4")
+        recorder.add(f"store/{path.name}, ten minutes", **count(made, longer))
     with tempfile.TemporaryDirectory() as folder:
         files = copies(made, COUNTED["10 s, keyframe every 8"], Path(folder, "set"))
         for case, found in under_conditions(files, arguments.clips, arguments.rounds).items():
@@ -87,17 +89,18 @@ def main() -> None:
         recorder.add("store/pack", **pack(files, Path(folder), arguments.rounds))
 
 
-def repeated(made: Path, spec: VideoSpec, times: int) -> Path:
-    """Return a video that shows another one so many times."""
-    source, target = spec.path(made), made / f"{spec.name}-x{times}.mp4"
+def repeated(source: Path, target: Path, seconds: float = 600) -> Path:
+    """Write a video that shows another one again and again for so long."""
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
-        length = old.streams.video[0].duration
-        contents = [(bytes(packet), packet.pts, packet.is_keyframe) for packet in old.demux(video=0) if packet.size]
-        for time_of, (content, pts, is_keyframe) in product(range(times), contents):
+        length, time_base = old.streams.video[0].duration, old.streams.video[0].time_base
+        packets = [packet for packet in old.demux(video=0) if packet.size]
+        contents = [(bytes(packet), packet.pts, packet.dts, packet.is_keyframe) for packet in packets]
+        times = round(seconds / float(length * time_base))
+        for number, (content, pts, dts, is_keyframe) in product(range(times), contents):
             packet = av.Packet(content)
-            packet.stream, packet.time_base, packet.is_keyframe = stream, old.streams.video[0].time_base, is_keyframe
-            packet.pts = packet.dts = pts + time_of * length
+            packet.stream, packet.time_base, packet.is_keyframe = stream, time_base, is_keyframe
+            packet.pts, packet.dts = pts + number * length, dts + number * length
             new.mux(packet)
     return target
 
@@ -113,11 +116,12 @@ def count(made: Path, path: Path) -> dict:
         requests, sent = len(store.requests) / clips, store.sent / clips
         heads = sum(request.method == "HEAD" for request in store.requests)
     same = [cut.data for cut in cuts] == [cut.data for cut in cut_all([video] * clips, frames)]
-    part = sent / video.size
+    packets = np.mean([video.sizes[needed(video, frames_T)].sum() for frames_T in frames])
     return {
         "requests": requests,
         "kB": sent / 1e3,
-        "part": part,
+        "part": sent / video.size,
+        "part_of_packets": float(packets / video.size),
         "heads": heads,
         "video_kB": video.size / 1e3,
         "same": same,

@@ -8,11 +8,12 @@ scanned, so no request is made for that alone.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -25,6 +26,9 @@ from dali_pipes.storage.shards import index_path, stamp_of
 GAP = 16 << 10  # bytes between two ranges that are fetched along: less than what a connection brings during a request
 NEARLY_ALL = 0.9  # part of a video; who wants more gets the whole in one request
 AT_ONCE = 128  # videos under way: some requests are late, and others go on meanwhile
+
+_ENDING = 5.0  # seconds for cancelled requests to end
+_LIBRARY_ENDING = 0.3  # more of them: threads of the library call the interpreter once more for each, also at its end
 
 Ranges = Sequence[tuple[int, int]]  # (offset in the video, bytes), ascending
 
@@ -77,6 +81,27 @@ def finish(wanted: Sequence[Wanted], begun: Future[list[Outcome]]) -> list[Fetch
         if isinstance(outcome, OSError):
             found[place] = patiently(wanted[place].path, nullcontext, _fetch_again, wanted[place])
     return found
+
+
+def end_cancelled() -> None:
+    """Wait until the requests of cancelled futures have ended, for a few seconds at most."""
+    _end(os.getpid(), everything=False)
+
+
+def _end(process: int, everything: bool) -> None:
+    if process == os.getpid():  # a fork has no such thread
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_ended(everything), _loop(process)).result(_ENDING)
+
+
+async def _ended(everything: bool) -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if everything:
+        for task in tasks:
+            task.cancel()
+    if ending := [task for task in tasks if task.cancelling()]:
+        await asyncio.wait(ending)
+        await asyncio.sleep(_LIBRARY_ENDING)
 
 
 def _fetch_again(wanted: Wanted) -> Fetched | DataError:
@@ -167,6 +192,7 @@ def joined(ranges: Ranges, size: int) -> list[tuple[int, int]]:
 def _loop(process: int) -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="store", daemon=True).start()
+    atexit.register(_end, process, everything=True)  # answers would come to an interpreter that is no more
     return loop
 
 

@@ -1,5 +1,9 @@
 """Batches from a store: those from files, with requests far ahead and a limit of memory."""
 
+import asyncio
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -13,8 +17,10 @@ from dali_pipes.feed import feeder
 from dali_pipes.feed.fetcher import Fetcher
 from dali_pipes.loader import build_loader
 from dali_pipes.scan.build import load_catalog
+from dali_pipes.storage import fetch
 from dali_pipes.storage.faults import StorageFault
 from dali_pipes.storage.room import Room
+from tests.support.paths import ROOT
 from tests.support.videos import write_video
 
 VIDEOS = 12
@@ -100,6 +106,41 @@ def test_an_abandoned_epoch_leaves_nothing_taken(folder, store):
         threading.Event().wait(0.01)
     assert fetcher._room.taken == 0
     there.close()
+
+
+@pytest.mark.parametrize("end", ["pause", "close"])
+def test_requests_end_with_what_they_are_for(folder, store, end):
+    store.reset()
+    store.delay = 0.2
+    there = loader(folder, store.url, "there.list")
+    next(iter(there.epoch(0)))
+    assert under_way()  # those of the epochs ahead
+    getattr(there, end)()
+    fetch.end_cancelled()
+    assert not under_way()
+    there.close()
+
+
+def under_way():
+    return asyncio.all_tasks(fetch._loop(os.getpid()))
+
+
+def test_a_program_that_ends_during_requests_is_quiet(folder, store):
+    store.reset()
+    store.delay = 0.1
+    command = [sys.executable, "-c", _LEAVES, f"{store.url}/0.mp4"]
+    for pause in ("0.1", "0.12", "0.15"):  # without an end of the requests, most of these write of a panic
+        done = subprocess.run([*command, pause], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+    assert store.requests
+
+
+_LEAVES = """
+import sys, time
+from dali_pipes.storage.fetch import Wanted, begin
+begin([Wanted(sys.argv[1], 0, 50000, 1, [(0, 1000), (30000, 10)])] * 128)
+time.sleep(float(sys.argv[2]))
+"""
 
 
 def test_room_is_waited_for_and_given_back_with_its_owner():
