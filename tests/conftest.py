@@ -1,5 +1,6 @@
 """Fixtures of all tests: the folder of large reference data, and GPU tests on machines without one."""
 
+import gc
 import logging
 import os
 from contextlib import suppress
@@ -13,6 +14,7 @@ import rich
 import torch
 
 from engine import logs
+from tests.support.loading import call_here
 from tests.support.paths import ROOT
 
 with suppress(ImportError):  # a machine that runs only the GPU tests may lack it
@@ -60,6 +62,21 @@ def gpu_in_sight_of_its_tests(request, monkeypatch, gpu_out_of_sight):
         monkeypatch.delenv(VISIBLE) if ASKED is None else monkeypatch.setenv(VISIBLE, ASKED)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_core(request):
+    """Tests run side by side, one for each core: they train in one thread, and scan without starting processes.
+
+    Not where a module is marked `processes`.
+    """
+    torch.set_num_threads(1)  # a module before may have changed it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dali_pipes.device.cores_of_rank", lambda: 1)
+        if not request.node.get_closest_marker("processes"):
+            patch.setattr("dali_pipes.scan.build.call_all", call_here)
+            patch.setattr("dali_pipes.scan.parts.call_all", call_here)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def logging_as_before():
     """Undo what a program that a test calls has set up: its streams close with the test."""
@@ -80,6 +97,12 @@ def pytest_ignore_collect(collection_path):
     if os.environ.get("REQUIRE_GPU") == "1" and collection_path.suffix == ".py":
         return "mark.gpu" not in collection_path.read_text() or None
     return None
+
+
+def pytest_collection_finish():
+    """What has been imported stays: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import configs
-from dali_pipes import device as host
 from models import build_model
 from tests.support import exporting, tiny
 from tests.support.paths import ROOT
@@ -40,7 +39,6 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("title", [pytest.param(t, marks=pytest.mark.slow if t in SLOW else ()) for t in EXAMPLES])
 def test_an_example_runs(title, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(host, "cores_of_rank", lambda: 1)
     if title in SLOW:
         exporting.run(folder / "best.pt", "--format", "onnx", "--out", "best.onnx")
     exec(compile(EXAMPLES[title], "api.md", "exec"), {"__name__": "example"})

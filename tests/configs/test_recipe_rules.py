@@ -13,7 +13,6 @@ import torch
 from torch.func import functional_call
 
 import configs
-from dali_pipes import device
 from engine import runtime
 from engine.train import training
 from engine.train.step import Tally
@@ -167,7 +166,6 @@ def in_double(config, *_):
 def run_of(monkeypatch):
     """A function that builds the run of a recipe in small, in double precision."""
     monkeypatch.setattr(training, "build_network", in_double)
-    monkeypatch.setattr(device, "cores_of_rank", lambda: 1)
 
     def build(name):
         config = runtime.resolve(configs.load(name, SMALL))

@@ -16,6 +16,8 @@ from tests.support.loading import make_config, read, with_section
 from tests.support.paths import ROOT
 from tests.support.videos import write_video
 
+pytestmark = pytest.mark.processes
+
 WHOLE, CLASSES = 63, 3
 WAS_WHOLE = "whole-"  # how the name of a whole file begins that stands for a broken one
 

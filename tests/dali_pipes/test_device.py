@@ -12,6 +12,7 @@ import torch
 from configs import ConfigError
 from dali_pipes import device as host
 from dali_pipes.batch import InUse
+from dali_pipes.device import cores_of_rank
 from tests.support.paths import ROOT
 
 TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040). Please update it."
@@ -74,7 +75,7 @@ def test_ranks_of_a_host_share_its_cores_and_each_has_one_at_least(monkeypatch, 
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     if ranks:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
-    assert host.cores_of_rank() == share
+    assert cores_of_rank() == share
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Several ranks against one: `two_ranks` once under torchrun, and what one process does alone."""
+"""Several ranks against one: what `two_ranks` finds on ranks that are forked or started by torchrun, and alone."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from torch import nn
 
 from configs import ConfigError
 from engine import distributed
+from tests.support import programs
 from tests.support.paths import ROOT
 from tests.support.ranks import two_ranks
 
@@ -22,9 +23,15 @@ def torchrun(ranks, *command, options=("--standalone",)):
     return subprocess.run([*launcher, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
 
 
-def found_by(ranks, folder, *names, **how):
-    """What the functions of `two_ranks` with these names find."""
-    ended = torchrun(ranks, "tests/support/ranks/two_ranks.py", str(folder), *names, **how)
+SCRIPT = "tests/support/ranks/two_ranks.py"
+
+
+def found_by(ranks, folder, *names, options=()):
+    """What the functions of `two_ranks` with these names find, under torchrun if that is given options."""
+    if options:
+        ended = torchrun(ranks, SCRIPT, str(folder), *names, options=options)
+    else:
+        ended = programs.run(SCRIPT, folder, *names, ranks=ranks)
     assert ended.returncode == 0, ended.stderr
     return json.loads((folder / "found.json").read_text())
 
@@ -107,7 +114,7 @@ def test_a_rank_that_has_died_is_told_of_in_a_sentence(tmp_path):
     ],
 )
 def test_the_reason_of_another_rank_is_in_the_status_and_in_the_log(tmp_path, happens, reason):
-    ended = torchrun(2, "tests/support/ranks/two_ranks.py", str(tmp_path), happens)
+    ended = torchrun(2, SCRIPT, str(tmp_path), happens)
     assert ended.returncode != 0
     status = json.loads((tmp_path / "tiny" / "status.json").read_text())
     assert status["state"] == "failed" and status["reason"].startswith(reason)
@@ -119,7 +126,8 @@ def test_the_reason_of_another_rank_is_in_the_status_and_in_the_log(tmp_path, ha
 def test_two_gpus_train_the_same_weights(tmp_path, run):
     if torch.cuda.device_count() == 1:
         pytest.skip("one GPU alone")
-    assert found_by(2, tmp_path, run)[run] == {"finished": True, "step": 7, "good": [True, True]}
+    found = found_by(2, tmp_path, run, options=["--standalone"])
+    assert found[run] == {"finished": True, "step": 7, "good": [True, True]}
 
 
 @pytest.mark.slow

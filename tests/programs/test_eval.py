@@ -10,7 +10,6 @@ import configs
 import eval as evaluation
 from configs import cli
 from dali_pipes import DataError
-from dali_pipes import device as host
 from models import build_model
 from tests.support import tiny
 from tests.support.videos import write_video
@@ -19,7 +18,6 @@ from tests.support.videos import write_video
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A run's folder with a network of the classes red, green, blue, and class folders of videos."""
-    monkeypatch.setattr(host, "cores_of_rank", lambda: 1)
     monkeypatch.chdir(tmp_path)
     config = tiny.config(data={"source": "video", "train": "gone", "val": "val"})
     (tmp_path / "run").mkdir()

@@ -3,14 +3,11 @@ classes, evaluated, exported, put to use.
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.paths import ROOT
+from tests.support import programs
 from tools.data.demo import CLASSES, write_demo_set
 
 SMALL = ["model.width=8", "clip.size=32", "eval.short_side=36", "train.batch=8", "runtime.device=cpu"]
@@ -32,13 +29,7 @@ class Life:
 
     def do(self, program: str, *arguments: object, code: int = 0) -> str:
         """Run a program; returns what it prints."""
-        ran = subprocess.run(
-            [sys.executable, program, *map(str, arguments)],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
+        ran = programs.run(program, *arguments, OMP_NUM_THREADS="1")
         assert ran.returncode == code, ran.stderr
         return ran.stdout
 

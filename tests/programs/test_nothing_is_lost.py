@@ -24,14 +24,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 import configs
 from configs import ConfigError, load
 from dali_pipes import DataError
-from dali_pipes import device as host
-from dali_pipes.errors import attempt
-from dali_pipes.scan import build
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
 from engine.runs import checkpoint, report, run_folder
 from models import CheckpointError, build_model
-from tests.support import tiny
+from tests.support import loading, tiny
 from tests.support.videos import write_video
 from tools import export, import_weights, predict, prepare
 from tools.data.conversion import convert
@@ -86,13 +83,6 @@ def run_config(name, lr):
 @cache
 def import_config(lr):
     return tiny.config(optim={"lr": lr})
-
-
-def call_here(function, calls, count):
-    """Do what `call_all` does, without processes."""
-    for call in calls:
-        made = attempt(function, *call.arguments)
-        yield call.key, convert.Failure(made.reason, made.path) if isinstance(made, DataError) else made
 
 
 class Lost(RuleBasedStateMachine):
@@ -169,9 +159,7 @@ class Lost(RuleBasedStateMachine):
             open(os.devnull, "w") as nowhere,
             contextlib.redirect_stdout(nowhere),
             contextlib.redirect_stderr(nowhere),
-            mock.patch.object(convert, "call_all", call_here),
-            mock.patch.object(build, "call_all", call_here),
-            mock.patch.object(host, "cores_of_rank", lambda: 1),
+            mock.patch.object(convert, "call_all", loading.call_here),
             contextlib.chdir(self.root),
             contextlib.suppress(*REFUSALS),
         ):

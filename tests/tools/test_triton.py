@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dali_pipes import device as host
 from engine.inference.network import open_network
 from engine.inference.predict import predict_video
 from tests.support import exporting
@@ -38,7 +37,6 @@ def model(tmp_path, monkeypatch):
         get_input_tensor_by_name=lambda request, name: request[name],
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
-    monkeypatch.setattr(host, "cores_of_rank", lambda: 1)
     spec = importlib.util.spec_from_file_location("model", MODEL / "1" / "model.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -25,6 +25,8 @@ from tests.support.files.trees import plant
 from tests.support.paths import ROOT
 from tests.support.videos import write_video
 
+pytestmark = pytest.mark.processes
+
 SCAN_IN_A_PROCESS = """
 import logging
 import sys

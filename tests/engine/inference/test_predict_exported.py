@@ -8,7 +8,6 @@ import torch
 
 import configs
 from configs import ConfigError
-from dali_pipes import device
 from engine.inference.network import open_network
 from models import build_model
 from tests.support import tiny
@@ -16,11 +15,6 @@ from tests.support.videos import write_video
 from tools import export
 from tools.exporting import export as export_file
 from tools.predict import main
-
-
-@pytest.fixture(autouse=True)
-def one_core(monkeypatch):
-    monkeypatch.setattr(device, "cores_of_rank", lambda: 1)
 
 
 def weights_file(folder):

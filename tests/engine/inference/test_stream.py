@@ -10,7 +10,7 @@ import torch
 import configs
 from configs import ConfigError
 from configs.progress import digits
-from dali_pipes import DataError, device
+from dali_pipes import DataError
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
 from dali_pipes.views import plans
@@ -26,8 +26,7 @@ FRAMES = 21
 
 
 @pytest.fixture(autouse=True)
-def one_core_and_chunks_of_eight(monkeypatch):
-    monkeypatch.setattr(device, "cores_of_rank", lambda: 1)
+def chunks_of_eight(monkeypatch):
     monkeypatch.setattr(plans, "CHUNK", 8)
 
 

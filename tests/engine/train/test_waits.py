@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from dali_pipes import device as host
 from engine import loaders, runtime
 from engine.train import training
 from engine.train.fit import Trainer
@@ -25,7 +24,6 @@ def run_of(steps, monkeypatch, device="cpu", **sections):
     config = tiny.config(train={"log_every": steps, "epochs": 1, "eval_every": 0, **train}, **sections)
     loader = tiny.RowLoader(4 * steps, 4)
     monkeypatch.setattr(loaders, "has_val", lambda _: False)
-    monkeypatch.setattr(host, "cores_of_rank", lambda: 1)  # what a network this small shares out, it waits for
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler(device, enabled=True))
     return training.build(config, open_loader=lambda *_, **__: tiny.on(loader, device))
 

@@ -9,7 +9,6 @@ import torch
 
 import configs
 from dali_pipes import DataError
-from dali_pipes import device as host
 from dali_pipes.feed.live import LiveCropper, live_frames
 from dali_pipes.scan import build
 from dali_pipes.views import plans
@@ -24,11 +23,6 @@ from tests.support.videos import write_video
 from tools.predict import main
 
 FPS = 30  # of write_video
-
-
-@pytest.fixture(autouse=True)
-def one_core(monkeypatch):
-    monkeypatch.setattr(host, "cores_of_rank", lambda: 1)
 
 
 @pytest.fixture(scope="module")

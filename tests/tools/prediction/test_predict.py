@@ -16,7 +16,6 @@ from PIL import Image
 
 import configs
 from dali_pipes import DataError
-from dali_pipes import device as host
 from dali_pipes.feed import choice
 from dali_pipes.feed.decoders import DALI_CPU
 from dali_pipes.scan import build
@@ -42,11 +41,6 @@ SCORES = {"logits": "logits", "probs": "log_probs"}  # what a score file calls t
 ROUNDING = 1e-5  # of logits of the order of 1: libraries sum in another order for another batch
 ON_GPU = 1e-2  # TF32; cuDNN chooses its kernels anew in every process
 NAMES = ("up", "down", "[left] or right")
-
-
-@pytest.fixture(autouse=True)
-def one_core(monkeypatch):
-    monkeypatch.setattr(host, "cores_of_rank", lambda: 1)
 
 
 @pytest.fixture(scope="module")
