@@ -25,8 +25,6 @@ from tests.support.files.trees import plant
 from tests.support.paths import ROOT
 from tests.support.videos import write_video
 
-pytestmark = pytest.mark.processes
-
 SCAN_IN_A_PROCESS = """
 import logging
 import sys
@@ -85,6 +83,7 @@ def start_scan(source: str) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.processes
 def test_every_usable_row_keeps_its_own_label_whatever_was_bad(listed, probed):
     scripts = {f"{n}.mp4": "bad" if n % 10 == 3 else str(n + 1) for n in range(60)}
     catalog = load(listed(scripts), max_bad_fraction=0.1)
@@ -147,6 +146,7 @@ def test_a_more_thorough_check_looks_again_and_a_lesser_one_does_not(listed, pro
     assert probed() == ["a.mp4"]
 
 
+@pytest.mark.processes
 def test_files_that_crash_or_hang_the_scanner_are_quarantined(listed, probed, monkeypatch):
     monkeypatch.setattr(build, "PATIENCE", 1.0)
     source = listed({"a.mp4": "1", "crash.mp4": "crash", "b.mp4": "2", "hang.mp4": "hang"})
@@ -158,6 +158,7 @@ def test_files_that_crash_or_hang_the_scanner_are_quarantined(listed, probed, mo
     ]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", ["TypeError", "AttributeError", "NameError", "KeyError", "ValueError", "RuntimeError"])
 def test_a_mistake_of_the_reader_stops_the_scan_and_quarantines_nothing(listed, probed, capfd, kind):
     source = listed({"a.mp4": "1", "b.mp4": f"mistake {kind}"})
@@ -168,6 +169,7 @@ def test_a_mistake_of_the_reader_stops_the_scan_and_quarantines_nothing(listed, 
     assert quarantined(source) == []
 
 
+@pytest.mark.processes
 def test_a_scan_that_a_mistake_stopped_goes_on_where_it_was(listed, probed, tmp_path, capfd):
     source = listed({"a.mp4": "1", "b.mp4": "bad", "c.mp4": "mistake TypeError"})
     with pytest.raises(RuntimeError, match="made a mistake"):
@@ -275,6 +277,7 @@ def test_forbidden_links_out_of_the_root_are_quarantined_without_being_opened(li
     assert probed() == ["a.mp4", "within.mp4"]
 
 
+@pytest.mark.processes
 def test_a_killed_scan_goes_on_where_it_was(listed, probed, tmp_path):
     names = [f"{n:03d}.mp4" for n in range(120)]
     source = listed({name: "7 0.05" for name in names})
@@ -363,6 +366,7 @@ def test_a_wrong_root_is_suspected_when_no_file_exists(listed, probed, tmp_path)
         load(source, root="/wrong")
 
 
+@pytest.mark.processes
 def test_the_summary_says_what_there_is_in_one_line(listed, probed, monkeypatch, caplog):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     source = listed({f"{n}.mp4": "bad" if n < 3 else "300" for n in range(100)})
@@ -385,6 +389,7 @@ def test_a_bar_shows_the_progress_on_a_terminal(listed, probed):
     assert "scanning train.list" in screen.getvalue() and "1/1" in screen.getvalue()
 
 
+@pytest.mark.processes
 def test_other_processes_open_what_the_first_scanned(listed, probed):
     source = listed({"a.mp4": "1", "b.mp4": "2"})
     with pytest.raises(DataError, match="has not been scanned yet"):
@@ -430,6 +435,7 @@ def test_class_folders_are_scanned_with_their_names(probed, tmp_path):
     assert catalog.file.parent == tmp_path / "set.scan"  # inside, it would be a class
 
 
+@pytest.mark.processes
 def test_real_videos_are_scanned_by_the_real_probe(shared, tmp_path):
     clips = sorted((shared / "data" / "pan4" / "pan_left").glob("*.mp4"))[:3]
     bad = shared / "data" / "nasty" / "derived__truncated_half_kinetics.mp4"

@@ -8,7 +8,6 @@ import pytest
 
 from configs.schema import Data
 from dali_pipes import DataError, Shard
-from dali_pipes.scan import parts, processes
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.overlap import shared_videos
 from dali_pipes.views import frames, plans
@@ -48,8 +47,8 @@ def test_each_row_has_the_frames_shown_in_its_part(folder):
     assert catalog.label_N.tolist() == [0, 1, 2, 0] and catalog.first_N.tolist() == [0, 0, 2, 2]
 
 
-def test_a_file_is_scanned_once_however_many_parts_it_has_and_not_again_for_others(folder, caplog, monkeypatch):
-    monkeypatch.setattr(parts, "call_all", processes.call_all)
+@pytest.mark.processes
+def test_a_file_is_scanned_once_however_many_parts_it_has_and_not_again_for_others(folder, caplog):
     caplog.set_level(logging.INFO)
     scanned(folder, ROWS, "new.csv")
     assert "scanned 2 videos" in caplog.text

@@ -2,15 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from engine.runs.condition import condition, resume_command
 from engine.runs.run_folder import RunFolder
-from tests.support.paths import ROOT
+from tests.support import programs
 
 
 @pytest.fixture
@@ -62,5 +60,5 @@ def test_a_folder_without_a_run_is_no_run(tmp_path):
 
 def test_the_worst_run_gives_the_exit_code(run):
     run.close()
-    ended = subprocess.run([sys.executable, "tools/status.py", run.folder, "/tmp"], cwd=ROOT, capture_output=True)
-    assert ended.returncode == 4 and ended.stdout.count(b"\n") == 2
+    ended = programs.run("tools/status.py", run.folder, "/tmp")
+    assert ended.returncode == 4 and ended.stdout.count("\n") == 2
