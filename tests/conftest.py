@@ -18,6 +18,8 @@ from engine import logs
 from tests.support.loading import call_here
 from tests.support.paths import ROOT
 
+CONVERSION = "tools.data.conversion.convert"
+
 with suppress(ImportError):  # a machine that runs only the GPU tests may lack it
     from hypothesis import HealthCheck, settings
 
@@ -26,7 +28,7 @@ with suppress(ImportError):  # a machine that runs only the GPU tests may lack i
 
 torch.set_num_threads(1)  # the tests' networks are too small to share out, and waiting threads spin
 
-SCANNERS = ["dali_pipes.scan.build.call_all", "dali_pipes.scan.parts.call_all"]
+CALLERS = [f"{module}.call_all" for module in ("dali_pipes.scan.build", "dali_pipes.scan.parts", CONVERSION)]
 SHARED = ROOT.parent / "shared"
 GPU = {"is_available": torch.cuda.is_available, "init": torch.cuda.init} if torch.cuda.is_available() else {}
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # of programs that tests start, too
@@ -66,23 +68,24 @@ def gpu_in_sight_of_its_tests(request, monkeypatch, gpu_out_of_sight):
 
 @pytest.fixture(scope="module", autouse=True)
 def one_core(request):
-    """Tests run side by side, one for each core: they train in one thread, and scan without starting processes.
+    """Tests run side by side, one for each core: they train in one thread, and read and convert videos without
+    starting processes.
 
-    Modules and tests that are marked `processes` scan as users do.
+    Modules and tests that are marked `processes` do so as users do.
     """
     torch.set_num_threads(1)  # a module before may have changed it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dali_pipes.device.cores_of_rank", lambda: 1)
         if not request.node.get_closest_marker("processes"):
-            for name in SCANNERS:
+            for name in CALLERS:
                 patch.setattr(name, call_here)
         yield
 
 
 @pytest.fixture(autouse=True)
-def scan_in_processes(request, monkeypatch, one_core):
+def work_in_processes(request, monkeypatch, one_core):
     if request.node.get_closest_marker("processes"):
-        for name in SCANNERS:
+        for name in CALLERS:
             monkeypatch.setattr(name, call_all)
 
 

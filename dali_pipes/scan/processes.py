@@ -137,11 +137,19 @@ def serve(descriptor: int) -> None:
 
 
 def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
-    """Return the result, a Failure or a StorageFault. An alarm ends the process after the limit, even inside a library.
-
-    Any other exception is a bug of ours, not a fault of the input: it ends the process with a traceback.
-    """
+    """Return the `outcome` of a call. An alarm ends the process after the limit, even inside a library."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return outcome(function, arguments)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def outcome(function: Callable, arguments: tuple) -> Any:
+    """Call the function, in this process; return the result, a Failure or a StorageFault.
+
+    Any other exception is a bug of ours, not a fault of the input: it is raised.
+    """
     try:
         return function(*arguments)
     except DataError as error:
@@ -153,5 +161,3 @@ def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
     except Exception as error:
         error.add_note(f"asked for {arguments}"[:_NOTED])
         raise
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)

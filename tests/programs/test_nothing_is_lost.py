@@ -28,10 +28,9 @@ from engine.evaluation import results
 from engine.evaluation.accuracy import Result
 from engine.runs import checkpoint, report, run_folder
 from models import CheckpointError, build_model
-from tests.support import loading, tiny
+from tests.support import tiny
 from tests.support.videos import write_video
 from tools import export, import_weights, predict, prepare
-from tools.data.conversion import convert
 from tools.exporting import export as export_file
 from tools.prediction.run import run as run_predict
 
@@ -159,7 +158,6 @@ class Lost(RuleBasedStateMachine):
             open(os.devnull, "w") as nowhere,
             contextlib.redirect_stdout(nowhere),
             contextlib.redirect_stderr(nowhere),
-            mock.patch.object(convert, "call_all", loading.call_here),
             contextlib.chdir(self.root),
             contextlib.suppress(*REFUSALS),
         ):

@@ -10,9 +10,9 @@ import pytest
 
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
 from dali_pipes import build_loader
-from dali_pipes.errors import DataError, attempt
 from dali_pipes.scan.build import load_catalog
-from dali_pipes.scan.processes import Failure
+from dali_pipes.scan.processes import outcome
+from dali_pipes.storage.faults import StorageFault
 from tests.support.videos import write_video
 
 VIDEOS = 13
@@ -32,8 +32,10 @@ def write_set(folder, codec="libx264", suffix=".mp4"):
 def call_here(function, calls, count):
     """Do what `call_all` of `dali_pipes.scan.processes` does, without processes, which take long to start."""
     for call in calls:
-        made = attempt(function, *call.arguments)
-        yield call.key, Failure(made.reason, made.path) if isinstance(made, DataError) else made
+        found = outcome(function, call.arguments)
+        if isinstance(found, StorageFault):
+            raise found
+        yield call.key, found
 
 
 def make_config(source):

@@ -39,6 +39,8 @@ def kill_runs(ranks: int, kills: int, chance: random.Random) -> dict:
         config = settings(folder, ranks)
         forked.finish(forked.start(config, ranks))
         wanted, steps = forked.digest(config), 12
+        if wanted is None:
+            raise RuntimeError("\n".join(forked.stderr(config, rank) for rank in range(ranks)))
     landed = identical = orphans = resumed = 0
     for _ in range(kills):
         with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +50,7 @@ def kill_runs(ranks: int, kills: int, chance: random.Random) -> dict:
             landed += forked.digest(config) is None
             resumed += bool(checkpoint.steps(config.train.folder / "checkpoints"))
             orphans += forked.finish(forked.start(config, ranks))
-            identical += wanted is not None and forked.digest(config) == wanted
+            identical += forked.digest(config) == wanted
     return {
         "kills": kills,
         "before_the_end": landed,
