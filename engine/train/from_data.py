@@ -156,10 +156,11 @@ def _split(
 
 def _split_notes(config: Config, listing: Listing, sides: dict[str, list[int]], groups: Sequence[str]) -> list[str]:
     """Say how many videos, and of how many recordings, are on each side; point out recordings that may be on both."""
+    grouped = len(set(groups)) < len(set(listing.paths))
 
     def count(side: str) -> str:
-        recordings = "" if groups is listing.paths else f" of {len({groups[row] for row in sides[side]})} recordings"
-        return f"{len(sides[side])} videos{recordings}"
+        recordings = len({groups[row] for row in sides[side]})
+        return f"{len(sides[side])} videos" + (f" of {recordings} recordings" if grouped else "")
 
     lines = [f"{count('train')} to train on, {count('val')} held out"]
     pairs = [] if config.data.group_regex or config.data.group else divided_recordings(listing, sides)
