@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 Result = TypeVar("Result")
 
 
+_SECRET = re.compile(r"((?:pass\w*|pwd|token|secret|key|auth\w*|sig\w*|user\w*)=)[^&/;]*", re.IGNORECASE)
+
+
+def masked(address: str) -> str:
+    """Return an address as it is shown and recorded: without user, password and query; anything else unchanged."""
+    scheme, mark, rest = address.partition("://")
+    if not mark:
+        return address
+    authority, path, query = re.fullmatch(r"([^/?#]*)([^?#]*)(.*)", rest, re.DOTALL).groups()
+    _, at, host = authority.rpartition("@")
+    name, colon, port = host.rpartition(":")
+    if colon and not (port.isdigit() or name.startswith("[")):  # a password that holds one of / ? #
+        return f"{scheme}://***"
+    path = _SECRET.sub(r"\1***", path)
+    return f"{scheme}://{'***@' if at else ''}{host}{path}{'?***' if query else ''}"
+
+
 class DataError(Exception):
     """Data that cannot be used.
 
     `path` is the file, `file:line`, setting or step that the error is about; `reason` says what was seen and what
-    would work. The message is both: `path: reason`.
+    would work. The message is both: `path: reason`. Secrets of an address are masked.
     """
 
     def __init__(self, path: str | os.PathLike, reason: str):
-        super().__init__(path, reason)
-        self.path = os.fspath(path)
+        self.path = masked(os.fspath(path))
+        super().__init__(self.path, reason)
         self.reason = reason
 
     def __str__(self) -> str:
@@ -26,7 +44,7 @@ class DataError(Exception):
 
     def reason_for(self, path: str) -> str:
         """Return the reason alone if the error is about `path`, else the whole message."""
-        return self.reason if self.path == path else str(self)
+        return self.reason if self.path == masked(path) else str(self)
 
 
 class Unreadable(NamedTuple):

@@ -22,6 +22,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 
 from configs import cli
+from dali_pipes.errors import masked
 from engine.outputs import add_force_argument
 
 
@@ -85,9 +86,9 @@ def _problems(args: Namespace) -> Iterator[str]:
     if not args.sources:
         yield "no video given; name files, folders, globs or lists of paths, or give paths on stdin with -"
     if args.live and len(args.sources) > 1:
-        yield f"{args.live}: a camera or a stream is followed alone; name it without other sources"
+        yield f"{masked(args.live)}: a camera or a stream is followed alone; name it without other sources"
     if args.live and not args.online and args.sliding is None:
-        yield f"{args.live}: a camera or a stream needs --online (a causal network) or --sliding SECONDS"
+        yield f"{masked(args.live)}: a camera or a stream needs --online (a causal network) or --sliding SECONDS"
     for flag in ("save_video", "explain", "features"):
         if args.live and getattr(args, flag):
             yield f"--{flag.replace('_', '-')}: needs a file; record the stream first"

@@ -36,7 +36,7 @@ def test_a_folder_of_videos_is_all_that_training_asks_for(tmp_path):
             write_video(tmp_path / "mine" / name / f"{take}.mp4", "libx264", 12)
     words = ["train.py", "--config", "finetune.yaml", "data.train=mine/", *SMALL, "train.epochs=1"]
     printed = program(tmp_path, *words)
-    assert "24 videos to train on, 6 held out\n" in printed
+    assert "24 videos to train on, 6 videos held out\n" in printed
     assert "the lists of both sides are in runs/mine/data\n" in printed
     split = (tmp_path / "runs/mine/data/val.list").read_text()
     assert json.loads((tmp_path / "runs/mine/val_last.json").read_text())["class_names"] == ["jump", "walk", "wave"]

@@ -16,6 +16,7 @@ from rich.console import Console
 
 import configs
 from dali_pipes import DataError
+from dali_pipes.errors import masked
 from dali_pipes.feed.choice import wanted_in_graph
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
@@ -99,7 +100,7 @@ def _writers(args: Namespace, outputs: Outputs) -> Iterator[Callable[[dict], Non
 
         def write(answer: dict) -> None:
             for writer in writers:
-                writer(answer)
+                writer({**answer, "path": masked(answer["path"])})
 
         yield write
 

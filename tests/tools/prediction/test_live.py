@@ -120,11 +120,21 @@ def test_a_stream_gets_a_record_with_its_segments(run, address, tmp_path, how):
         ("987", "predict.py: /dev/video987: "),
         ("http://127.0.0.1:9/a.mp4", "predict.py: http://127.0.0.1:9/a.mp4: "),
         ("rtsp://127.0.0.1:9/a", "predict.py: rtsp://127.0.0.1:9/a: "),
+        ("rtsp://me:pa55@127.0.0.1:9/a?key=pa55", "predict.py: rtsp://***@127.0.0.1:9/a?***: "),
     ],
 )
 def test_a_source_that_cannot_be_opened_is_named_in_a_line(run, source, answer):
     code, _, said = run(source, "--sliding", "1")
-    assert code == 2 and said.splitlines()[-1].startswith(answer)
+    assert code == 2 and said.splitlines()[-1].startswith(answer) and "pa55" not in said
+
+
+def test_secrets_of_an_address_are_neither_shown_nor_recorded(run, address, tmp_path):
+    files = {flag: tmp_path / f"out.{flag[2:]}" for flag in ("--json", "--csv")}
+    secret, shown = (address.replace("://", f"://{user}@") for user in ("me:pa55", "***"))
+    code, printed, said = run(secret, "--sliding", "1", *(word for pair in files.items() for word in pair))
+    assert code == 0
+    for text in (printed, *(file.read_text() for file in files.values())):
+        assert shown in text and "pa55" not in text + said
 
 
 def test_what_was_seen_before_an_interruption_is_kept(run, address, monkeypatch, tmp_path):
@@ -151,6 +161,10 @@ def test_a_stream_that_brings_nothing_is_an_error(run, address, monkeypatch):
     [
         (("0",), "0: a camera or a stream needs --online (a causal network) or --sliding SECONDS"),
         (("0", "a.mp4", "--online"), "0: a camera or a stream is followed alone; name it without other sources"),
+        (
+            ("rtsp://me:pa55@x/y?a=b",),
+            "rtsp://***@x/y?***: a camera or a stream needs --online (a causal network) or --sliding SECONDS",
+        ),
         (("rtsp://x/y", "--sliding", "2", "--explain", "z"), "--explain: needs a file; record the stream first"),
     ],
 )
