@@ -7,10 +7,10 @@ turned. If it leaves doubts, or a more thorough check is requested, the file is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import av
@@ -71,32 +71,37 @@ def _scan(source: Source) -> tuple[Video, list[str]]:
     path, moov, scrambled = source.path, _moov(source), mpegts.scrambled_pids(source)
     try:
         with container.open_video(path, source.file_object()) as (opened, stream):
-            if sample_description.is_encrypted(moov, stream) or stream.id in scrambled:
+            stored = sample_description.stored(moov, stream)
+            if sample_description.is_encrypted(stream, stored) or stream.id in scrambled:
                 raise DataError(path, "is encrypted")
             scrambled = set()  # other streams do not matter
-            return _scan_stream(source, moov, opened, stream)
+            return _scan_stream(source, moov, stored, opened, stream)
     except DataError as error:
         if scrambled:  # FFmpeg sees no more of such a stream than of a damaged one
             raise DataError(path, "is encrypted") from error
         raise
 
 
-def _scan_stream(source: Source, moov: bytes, opened: InputContainer, stream: VideoStream) -> tuple[Video, list[str]]:
+def _scan_stream(
+    source: Source, moov: bytes, stored: bytes, opened: InputContainer, stream: VideoStream
+) -> tuple[Video, list[str]]:
     path, codec, extradata = source.path, _codec(source.path, stream), stream.codec_context.extradata or b""
     packets = container.demuxed(opened, stream)
     if not (first := next((packet for packet in packets if packet.size), None)):
         raise DataError(path, "its video track holds no pictures")
     found = collect(codec, stream, chain([first], packets), source)
-    description = sample_description.sample_description(path, stream, codec, moov)
+    description = sample_description.sample_description(path, stream, codec, stored)
     access = _access(codec, extradata, found, description)
-    video = _video(source, stream, access, description, table(found))
+    video = _video(source, stream, codec, access, description, table(found))
     form = opened.format.name.partition(",")[0]
     guessed_times = bool(stream.codec_context.has_b_frames) and form not in _TIMED
     turned = stream_orientation(stream, first, form, moov, source)
     return replace(video, orientation=turned), doubts(video, guessed_times, found)
 
 
-def _video(source: Source, stream: VideoStream, access: Access, description: bytes, table: np.ndarray) -> Video:
+def _video(
+    source: Source, stream: VideoStream, codec: str, access: Access, description: bytes, table: np.ndarray
+) -> Video:
     frames = int((table["flags"] & HIDDEN == 0).sum())
     if not frames:
         raise DataError(source.path, f"none of its {len(table)} pictures is to be shown")
@@ -106,7 +111,7 @@ def _video(source: Source, stream: VideoStream, access: Access, description: byt
         height=stream.codec_context.height,
         frames=frames,
         fps=float(stream.average_rate or stream.guessed_rate or 0),
-        codec=_codec(source.path, stream),
+        codec=codec,
         access=access,
         description=description,
         size=source.size,
@@ -150,7 +155,8 @@ def _access(codec: str, extradata: bytes, found: Packets, description: bytes) ->
 
 
 _HEADER_BYTES = 64  # a packet's bytes are searched for this far behind the start of its block (Matroska, Ogg)
-_WINDOW = 1 << 18  # bytes of a file that are read at once
+_WINDOW = 1 << 16  # bytes of a file that are read at once
+_AT_ONCE = 16  # packets that are in memory
 _INTRA = ("mjpeg", "prores", "dnxhd")  # every picture stands alone, whatever the container says
 
 
@@ -175,10 +181,10 @@ class Packets:
 def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], source: Source) -> Packets:
     """Read the headers of every packet, and find its bytes in the file."""
     found = Packets()
-    read, window = _reader(codec, stream, found), _FileWindow(source)
+    read, find = _reader(codec, stream, found), _FileWindow(source).find
     intra = codec in _INTRA
     offset, size, pts, flags, pictures = found.offset, found.size, found.pts, found.flags, found.pictures
-    for packet in packets:
+    for packet in _in_batches(packets):
         if not packet.size:  # not decoded, see `container.packets`; the last one marks the end
             found.doubts += [] if packet.dts is None else [f"packet {len(size)} is empty"]
             continue
@@ -188,14 +194,23 @@ def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], sourc
         except (ValueError, IndexError) as error:
             found.doubts.append(f"packet {len(size)} is malformed ({error})")
             found.understood, picture = False, Picture()
-        offset.append(window.find(packet.pos, data))
+        offset.append(find(packet.pos, data))
         size.append(len(data))
         pts.append(packet.pts)
-        flags.append(_flags(intra, packet, picture))
+        flags.append(_flags(packet, picture, intra))
         pictures.append(picture)
         if packet.is_corrupt:
             found.doubts.append(f"packet {len(size) - 1} is marked as damaged")
     return found
+
+
+def _in_batches(packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+    """Yield packets, several of which were demuxed in turn: FFmpeg and Python then need not fill the processor's caches
+    for each.
+    """
+    packets = iter(packets)
+    while batch := list(islice(packets, _AT_ONCE)):
+        yield from batch
 
 
 def table(found: Packets) -> np.ndarray:
@@ -206,18 +221,19 @@ def table(found: Packets) -> np.ndarray:
     packets = np.zeros(len(found.size), PACKET)
     packets["size"] = found.size
     packets["offset"] = found.offset if min(found.offset) >= 0 else 0
-    packets["flags"] = found.flags | _disposable(found.columns)
-    packets["flags"][0] |= KEYFRAME  # there is nothing before it to start from
+    if not found.flags[0] & KEYFRAME:
+        found.flags[0] |= KEYFRAME  # there is nothing before it to start from
+        found.doubts.append("it does not start with a keyframe")
+    packets["flags"] = _with_disposable(found)
     timed = None not in found.pts and len(set(found.pts)) == len(found.pts)
-    if found.understood:
-        packets["order"] = _ranks(found.columns.order)
-    else:
-        packets["order"] = _ranks(found.pts) if timed else np.arange(len(packets))
+    order = found.columns.order if found.understood else found.pts if timed else range(len(packets))
+    by_order = np.argsort(order, kind="stable")
+    packets["order"][by_order] = np.arange(len(packets))
     if not timed:
         found.doubts.append("its packets have missing or repeated times")
-    elif found.understood:
-        shown = np.flatnonzero(packets["flags"] & INVISIBLE == 0)
-        if not np.array_equal(_ranks(packets["order"][shown]), _ranks(np.array(found.pts)[shown])):
+    else:
+        pts_P = np.array(found.pts)[by_order][packets["flags"][by_order] & INVISIBLE == 0]
+        if (pts_P[1:] < pts_P[:-1]).any():
             found.doubts.append("its times contradict the order of its pictures")
     return packets
 
@@ -228,18 +244,17 @@ def doubts(video: Video, guessed_times: bool, found: Packets) -> list[str]:
     `guessed_times`: pictures may be shown in another order than decoded, and the container does not store in which.
     """
     packets, size = video.packets, (video.width, video.height)
-    repeats, discards = video.codec in ("vp9", "av1"), any(flags & HIDDEN for flags in found.flags)
-    groups = np.append(np.flatnonzero(packets["flags"] & KEYFRAME), len(packets))
-    first_group = packets["order"][: groups[1]]
-    of_groups = [found.columns.parameters[group] for group in groups[:-1].tolist()]
+    repeats = video.codec in ("vp9", "av1")
+    groups = [place for place, flags in enumerate(found.flags) if flags & KEYFRAME]
+    first_group = packets["order"][: groups[1] if len(groups) > 1 else None]
+    of_groups = [found.columns.parameters[group] for group in groups]
     elsewhere = sum(map(bool, found.columns.parameters)) > sum(map(bool, of_groups))
     reasons = {
         "its codec is not one whose pictures are understood here": not found.understood,
-        "it does not start with a keyframe": not found.flags[0] & KEYFRAME,
-        "its first group has leading pictures": (first_group < first_group[0]).any(),
+        "its first group has leading pictures": first_group.min() < first_group[0],
         "its times of presentation are guesses": guessed_times,
         "it carries several parameter sets": len({*of_groups}) > 1 or elsewhere,
-        "it leaves out packets that may show an older picture": repeats and discards,
+        "it leaves out packets that may show an older picture": repeats and video.frames < len(packets),
         "it has packets with more than one picture": max(found.columns.pictures) > 1,
         "its pictures have another size than the container says": not {*found.columns.size} <= {None, size},
     }
@@ -260,13 +275,6 @@ def _reader(codec: str, stream: VideoStream, found: Packets) -> Callable[[bytes]
         reader = None
     found.understood = reader is not None
     return reader.read if reader else lambda data: Picture()
-
-
-def _ranks(values: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Return the place of each value in ascending order."""
-    ranks = np.empty(len(values), np.int64)
-    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
-    return ranks
 
 
 class _FileWindow:
@@ -292,9 +300,9 @@ class _FileWindow:
         return self._start + found if found >= 0 else -1
 
 
-def _flags(intra: bool, packet: av.Packet, picture: Picture) -> int:
+def _flags(packet: av.Packet, picture: Picture, intra: bool) -> int:
     flags = 0 if picture.pictures else HIDDEN | INVISIBLE
-    if (picture.resets and packet.is_keyframe) or intra:
+    if intra or (picture.resets and packet.is_keyframe):
         flags |= KEYFRAME
     if packet.is_disposable:
         flags |= DISPOSABLE
@@ -303,7 +311,10 @@ def _flags(intra: bool, packet: av.Packet, picture: Picture) -> int:
     return flags
 
 
-def _disposable(columns: Picture) -> np.ndarray:
-    """Return [P] uint8: DISPOSABLE if no picture of its own temporal layer refers to it and no layer lies above."""
-    layer_P = np.array(columns.layer)
-    return (~np.array(columns.referenced) & (layer_P == layer_P.max())) * np.uint8(DISPOSABLE)
+def _with_disposable(found: Packets) -> list[int]:
+    """Return the flags; DISPOSABLE if no picture of its own temporal layer refers to it and no layer lies above."""
+    top, columns = max(found.columns.layer), found.columns
+    return [
+        flags if referenced or layer < top else flags | DISPOSABLE
+        for flags, referenced, layer in zip(found.flags, columns.referenced, columns.layer, strict=True)
+    ]

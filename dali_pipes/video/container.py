@@ -85,15 +85,10 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
 
 def demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
     """Yield all of the stream's packets, empty ones and the flush at the end included. Raises DataError."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except IndexError as error:  # PyAV does not know of a track that FFmpeg finds after the file was opened
-            raise DataError(container.name, "has a track that begins in the middle of the file") from error
-        if packet is None:
-            return
-        yield packet
+    try:
+        yield from container.demux(stream)
+    except IndexError as error:  # PyAV does not know of a track that FFmpeg finds after the file was opened
+        raise DataError(container.name, "has a track that begins in the middle of the file") from error
 
 
 def _kinds(container: InputContainer) -> str:

@@ -14,6 +14,7 @@ DURATION = 1000  # ticks a picture: the picture shown as number k starts at k * 
 
 _ENTRY = 16 + 86  # bytes of a `stsd` box before the boxes in its visual entry
 _SIDES = slice(16 + 32, 16 + 36)  # where that entry has width and height, 16 bits each
+_HEAD = struct.Struct(">I4s")
 _FULL = 2  # FFmpeg's number for colours of full range
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)  # the identity: no rotation, no scaling
 
@@ -106,10 +107,10 @@ def walk_source(source: Source) -> Iterator[tuple[bytes, int, int, int]]:
 def _walk(read: Callable[[int, int], bytes], total: int) -> Iterator[tuple[bytes, int, int, int]]:
     start = 0
     while start + 8 <= total:
-        size, kind, long_size = struct.unpack(">I4sQ", read(start, 16).ljust(16, b"\0"))
-        head = 8
+        header, head = read(start, 16).ljust(16, b"\0"), 8
+        size, kind = _HEAD.unpack_from(header)
         if size == 1:
-            size, head = long_size, 16
+            size, head = int.from_bytes(header[8:16], "big"), 16
         elif size == 0:  # up to the end of the file
             size = total - start
         if size < head:

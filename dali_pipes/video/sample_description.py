@@ -23,13 +23,17 @@ _BY_HAND = {
 }
 
 
-def sample_description(path: str, stream: VideoStream, codec: str, moov: bytes) -> bytes:
-    """Return the stream's `stsd` box if it has exactly one entry, else nothing.
+def stored(moov: bytes, stream: VideoStream) -> bytes:
+    """Return the `stsd` box of a stream in the index of an mp4, or nothing."""
+    return _of_track(moov, stream.id) if moov else b""
+
+
+def sample_description(path: str, stream: VideoStream, codec: str, description: bytes) -> bytes:
+    """Return the stream's `stsd` box if it has exactly one entry, else nothing. `description`: what is `stored`.
 
     Its colours are those that FFmpeg found: the boxes of a file may contradict each other, and other containers have
     notes that FFmpeg's muxer does not write.
     """
-    description = _copied(moov, stream.id) if moov else b""
     if description and description[12:16] != b"\0\0\0\1":
         return b""
     if not description and codec in _BY_HAND:
@@ -48,14 +52,13 @@ def _colours(stream: VideoStream) -> tuple[int, int, int, int]:
     return tuple(map(int, (context.color_primaries, context.color_trc, context.colorspace, context.color_range)))
 
 
-def is_encrypted(moov: bytes, stream: VideoStream) -> bool:
-    """Return whether the container says that packets of the stream are encrypted."""
-    entries = _copied(moov, stream.id)[_FIRST_ENTRY:] if moov else b""
-    kinds = {kind for kind, *_ in mp4.walk_boxes(entries)}
+def is_encrypted(stream: VideoStream, description: bytes) -> bool:
+    """Return whether the container says that packets of the stream are encrypted. `description`: what is `stored`."""
+    kinds = {kind for kind, *_ in mp4.walk_boxes(description[_FIRST_ENTRY:])}
     return "enc_key_id" in stream.metadata or bool(kinds & {b"encv", b"drmi"})
 
 
-def _copied(moov: bytes, track: int) -> bytes:
+def _of_track(moov: bytes, track: int) -> bytes:
     """Return the `stsd` box of the track with this number."""
     for kind, head, start, end in mp4.walk_boxes(moov[8:]):
         if kind != b"trak":

@@ -62,7 +62,7 @@ class Av1:
             elif kind not in (_DELIMITER, _TILES, _METADATA, _PADDING):
                 doubt = f"it has units of type {kind}"
         size = self._sequence.size if self._sequence else None
-        return Picture(shown, resets, True, 0, parameters, self._order.next(), size, doubt)
+        return Picture._make((shown, resets, True, 0, parameters, self._order.next(), size, doubt))
 
 
 def units(data: bytes) -> list[tuple[int, int, int]]:

@@ -39,7 +39,13 @@ class Bits:
 
     def number(self) -> int:
         """Read an unsigned number in Exp-Golomb code (ITU-T H.264 9.1)."""
-        return self.take(2 * (self._left - self._value.bit_length()) + 1) - 1
+        left = 2 * self._value.bit_length() - self._left - 1  # as many zeros come first as bits follow the first 1
+        if left < 0:
+            raise ValueError("a header is cut short")
+        taken = self._value >> left
+        self._value &= (1 << left) - 1
+        self._left = left
+        return taken - 1
 
     def signed(self) -> int:
         """Read a signed number in Exp-Golomb code."""

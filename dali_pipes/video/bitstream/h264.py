@@ -6,22 +6,24 @@ import re
 from typing import NamedTuple
 
 from dali_pipes.video.bitstream.bits import Bits, unescape
-from dali_pipes.video.bitstream.parameter_sets import H264Pps, H264Sps, h264_pps, h264_sps
+from dali_pipes.video.bitstream.parameter_sets import H264Pps, H264Sps, extradata_sets, h264_pps, h264_sps
 from dali_pipes.video.bitstream.picture import PERIOD, Picture, near
-from dali_pipes.video.bitstream.units import FILM_GRAIN, length_size, parameter_units, sei_types, units
+from dali_pipes.video.bitstream.units import FILM_GRAIN, length_size, sei_types, units
 
 _HARMLESS = (9, 10, 11, 12)  # delimiters, ends and filler
 _SLICE, _IDR, _SEI, _SPS, _PPS = 1, 5, 6, 7, 8
 _X264 = re.compile(rb"x264 - core (\d+)")
 _INTRA_SLICES = (2, 7)
 _HEADER = 24  # bytes of a slice header that hold what is read of it
+_MISSING = "it has pictures whose parameter sets are missing"
 
 
 class SliceForm(NamedTuple):
     """Form of slice headers, given by the parameter sets."""
 
-    frame_num_bits: int  # between the number of the parameter set and field_pic_flag
+    frame_num_bits: int
     frame_num_mask: int
+    separate_planes: bool
     fields: bool
     order_type: int
     order_bits: int
@@ -30,25 +32,60 @@ class SliceForm(NamedTuple):
     redundant: bool
 
 
+class Beginning(NamedTuple):
+    """The header of a slice up to frame_num, and what the header of its unit says."""
+
+    form: SliceForm
+    bits: int  # behind the header of the unit
+    idr: bool
+    referenced: bool
+    intra: bool
+    inside: bool  # it does not start with the first macroblock
+
+
+def _parse(unit: bytes) -> H264Sps | H264Pps | None:
+    kind = unit[0] & 31 if unit else 0
+    return h264_sps(unit) if kind == _SPS else h264_pps(unit) if kind == _PPS else None
+
+
+def _form(sps: H264Sps, pps: H264Pps) -> SliceForm:
+    return SliceForm(
+        frame_num_bits=sps.frame_num_bits,
+        frame_num_mask=(1 << sps.frame_num_bits) - 1,
+        separate_planes=sps.separate_planes,
+        fields=sps.format.fields,
+        order_type=sps.order_type,
+        order_bits=sps.order_bits,
+        order_mask=(1 << sps.order_bits) - 1,
+        bottom_order=pps.bottom_order and sps.order_type == 0,
+        redundant=pps.redundant,
+    )
+
+
 class H264:
     """A reader of H.264 packets. It keeps the parameter sets and the picture order count of the stream."""
 
     def __init__(self, extradata: bytes):
         self._prefix = length_size(extradata, "h264")
-        self._known = set(parameter_units(extradata, "h264"))
-        self._sps: dict[int, H264Sps] = {}
-        self._pps: dict[int, H264Pps] = {}
-        self._forms: dict[int, SliceForm] = {}
+        self._known, self._sets = extradata_sets(extradata, "h264", _parse, _form)
         self._period = self._count = 0
         self._last_order = self._last_frame_num = 0
-        for unit in self._known:
-            self._store(unit)
 
     def read(self, packet: bytes) -> Picture:
         """Read a packet's headers."""
+        found = units(packet, self._prefix)
+        if len(found) == 1:  # in most packets
+            start = found[0][0]
+            known = self._sets.beginnings.get(packet[start : start + 2])
+            if known and not known.form.fields:
+                order, _, doubt = self._slice(packet, start, known)
+                return Picture._make((1, known.idr, known.referenced, 0, b"", order, None, doubt))
+        return self._read_units(packet, found)
+
+    def _read_units(self, packet: bytes, found: list[tuple[int, int]]) -> Picture:
         starts, resets, referenced, field = 0, False, False, False
         order, parameters, doubt = 0, b"", ""
-        for start, stop in units(packet, self._prefix):
+        for start, stop in found:
             header = packet[start]
             if header & 0x80:
                 raise ValueError("a unit's forbidden bit is set")
@@ -57,7 +94,8 @@ class H264:
                 resets |= kind == _IDR  # after an I picture that is no IDR, older pictures may be referred to
                 referenced |= header & 0x60 != 0
                 if starts == 0:
-                    order, field, problem = self._slice(packet, start)
+                    beginning = self._beginning(packet, start)
+                    order, field, problem = self._slice(packet, start, beginning) if beginning else (0, False, _MISSING)
                     doubt = doubt or problem
                     starts = 1
                 elif packet[start + 1] & 0x80:  # it starts with the first macroblock
@@ -78,46 +116,48 @@ class H264:
         """Store a parameter set; return it if the extradata does not have it."""
         if unit in self._known:
             return b""
-        self._store(unit)
+        self._sets = self._sets.replaced(unit)
         return unit
 
-    def _store(self, unit: bytes) -> None:
-        self._forms.clear()
-        kind = unit[0] & 31 if unit else 0
-        if kind == _SPS:
-            sps = h264_sps(unit)
-            self._sps[sps.number] = sps
-        elif kind == _PPS:
-            pps = h264_pps(unit)
-            self._pps[pps.number] = pps
+    def _beginning(self, packet: bytes, start: int) -> Beginning | None:
+        """Read a slice header (7.3.3) up to frame_num. Returns None if a parameter set is missing."""
+        if known := self._sets.beginnings.get(packet[start : start + 2]):
+            return known
+        bits = Bits(unescape(packet[start + 1 : start + 1 + _HEADER]))
+        total = bits.left
+        first, kind = bits.number(), bits.number()
+        form = self._sets.form(bits.number())
+        if form is None:
+            return None
+        bits.take(2 * form.separate_planes)
+        beginning = Beginning(
+            form=form,
+            bits=total - bits.left,
+            idr=packet[start] & 31 == _IDR,
+            referenced=packet[start] & 0x60 != 0,
+            intra=kind in _INTRA_SLICES,
+            inside=first > 0,
+        )
+        self._sets.add_beginning(packet[start : start + 2], 1, beginning.bits, beginning)
+        return beginning
 
-    def _slice(self, packet: bytes, start: int) -> tuple[int, bool, str]:
-        """Read a slice header (7.3.3): the picture's order, whether it is a field, and a doubt.
+    def _slice(self, packet: bytes, start: int, beginning: Beginning) -> tuple[int, bool, str]:
+        """Read the rest of the header: the picture's order, whether it is a field, and a doubt.
 
         This takes most of the time of a scan, so numbers are read in place, not by `Bits`. A header that is cut short
         makes a negative shift, which raises ValueError.
         """
-        idr = packet[start] & 31 == _IDR
         head = packet[start + 1 : start + 1 + _HEADER]
         if b"\0\0\3" in head:
             head = unescape(head)
-        value, left = int.from_bytes(head, "big"), 8 * len(head)
-        left -= 2 * (left - value.bit_length()) + 1
-        first = (value >> left) - 1
-        value &= (1 << left) - 1
-        left -= 2 * (left - value.bit_length()) + 1
-        kind = (value >> left) - 1
-        value &= (1 << left) - 1
-        left -= 2 * (left - value.bit_length()) + 1
-        form = self._forms.get((value >> left) - 1) or self._form((value >> left) - 1)
-        if form is None:
-            return 0, False, "it has pictures whose parameter sets are missing"
+        value, left = int.from_bytes(head, "big"), 8 * len(head) - beginning.bits
+        form, idr = beginning.form, beginning.idr
         left -= form.frame_num_bits
         number, last = value >> left & form.frame_num_mask, 0 if idr else self._last_frame_num
         doubt = ""
         if number != last and number != last + 1 & form.frame_num_mask:
             doubt = "it has pictures that refer to missing ones"  # the numbers of reference pictures have a gap (7.4.3)
-        if packet[start] & 0x60:
+        if beginning.referenced:
             self._last_frame_num = number
         field = False
         if form.fields:
@@ -132,11 +172,11 @@ class H264:
         lsb = value >> left & form.order_mask
         bits = Bits.of(value & (1 << left) - 1, left) if idr or form.bottom_order else None
         bottom = bits.signed() if form.bottom_order and not field else 0
-        if first:
+        if beginning.inside:
             doubt = "it has packets that start inside a picture"
         if form.order_type == 1:
             doubt = "its pictures are ordered in a way that is not understood here"
-        elif idr and kind in _INTRA_SLICES:
+        elif idr and beginning.intra:
             if form.redundant:
                 bits.number()
             if bits.take(1):
@@ -145,24 +185,9 @@ class H264:
             self._count += 1
             return self._period + self._count, field, doubt
         order = near(0 if idr else self._last_order, lsb, form.order_mask)
-        if packet[start] & 0x60:
+        if beginning.referenced:
             self._last_order = order
         return self._period + order + min(bottom, 0), field, doubt
-
-    def _form(self, number: int) -> SliceForm | None:
-        """Return the form of slice headers that refer to a picture parameter set; None if it is missing."""
-        if (pps := self._pps.get(number)) and (sps := self._sps.get(pps.sps)):
-            self._forms[number] = SliceForm(
-                frame_num_bits=sps.frame_num_bits + 2 * sps.separate_planes,
-                frame_num_mask=(1 << sps.frame_num_bits) - 1,
-                fields=sps.format.fields,
-                order_type=sps.order_type,
-                order_bits=sps.order_bits,
-                order_mask=(1 << sps.order_bits) - 1,
-                bottom_order=pps.bottom_order and sps.order_type == 0,
-                redundant=pps.redundant,
-            )
-        return self._forms.get(number)
 
     def _sei(self, packet: bytes, start: int, stop: int) -> str:
         """Return a doubt if FFmpeg decodes this or later pictures otherwise because of this unit."""
@@ -172,6 +197,6 @@ class H264:
             return ""
         # libavcodec: h264_direct.c up to build 33, and CHROMA444 in h264_cabac.c and h264_cavlc.c below 151.
         old = int(build[1]) <= 33 or (
-            int(build[1]) < 151 and any(sps.format.chroma == "4:4:4" for sps in self._sps.values())
+            int(build[1]) < 151 and any(sps.format.chroma == "4:4:4" for sps in self._sets.sps.values())
         )
         return "its encoder is an x264 whose errors FFmpeg works around" if old else ""

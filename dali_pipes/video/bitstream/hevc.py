@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dali_pipes.video.bitstream.bits import Bits, unescape
-from dali_pipes.video.bitstream.parameter_sets import HevcPps, HevcSps, hevc_pps, hevc_sps, references
+from dali_pipes.video.bitstream.parameter_sets import HevcPps, HevcSps, extradata_sets, hevc_pps, hevc_sps, references
 from dali_pipes.video.bitstream.picture import PERIOD, Picture, near
-from dali_pipes.video.bitstream.units import FILM_GRAIN, length_size, parameter_units, sei_types, units
+from dali_pipes.video.bitstream.units import FILM_GRAIN, length_size, sei_types, units
 
 _BLA, _IDR, _CRA = 16, (19, 20), 21  # random access starts at kinds from the first to the last of these
 _LEADING = (6, 7, 8, 9)
@@ -15,6 +15,7 @@ _VPS, _SPS, _PPS = 32, 33, 34
 _SEI = (39, 40)
 _HARMLESS = (35, 38, *range(48, 64))  # delimiters and filler; unspecified ones, which FFmpeg leaves out
 _HEADER = 32  # bytes of a slice header that hold what is read of it
+_MISSING = "it has pictures whose parameter sets are missing"
 
 
 class SliceForm(NamedTuple):
@@ -23,10 +24,34 @@ class SliceForm(NamedTuple):
     sps: HevcSps
     extra_bits: int
     output_flag: bool
+    order_bits: int
     order_mask: int
     references: dict[int, dict[int, tuple[int, ...]]]
     """Parsed reference sets of slice headers, by the number of their bits and the bits. These are a prefix code: bits
     that begin with known ones mean the same."""
+
+
+class Beginning(NamedTuple):
+    """The header of a slice up to its picture order, and what the type of its unit says."""
+
+    form: SliceForm
+    bits: int  # behind the header of the unit
+    layer: int
+    referenced: bool
+    random_access: bool
+    starts_sequence: bool
+    ordered: bool  # the picture order follows
+    counted_from: bool  # picture orders of later pictures are given relative to this one
+    doubt: str
+
+
+def _parse(unit: bytes) -> HevcSps | HevcPps | None:
+    kind = unit[0] >> 1 & 0x3F if len(unit) > 1 and not (unit[0] & 1 or unit[1] & 0xF8) else 0
+    return hevc_sps(unit) if kind == _SPS else hevc_pps(unit) if kind == _PPS else None
+
+
+def _form(sps: HevcSps, pps: HevcPps) -> SliceForm:
+    return SliceForm(sps, pps.extra_bits, pps.output_flag, sps.order_bits, (1 << sps.order_bits) - 1, {})
 
 
 class Hevc:
@@ -34,20 +59,24 @@ class Hevc:
 
     def __init__(self, extradata: bytes):
         self._prefix = length_size(extradata, "hevc")
-        self._known = set(parameter_units(extradata, "hevc"))
-        self._sps: dict[int, HevcSps] = {}
-        self._pps: dict[int, HevcPps] = {}
-        self._forms: dict[int, SliceForm] = {}
+        self._known, self._sets = extradata_sets(extradata, "hevc", _parse, _form)
         self._period = self._last_order = 0
         self._orders: set[int] = set()  # of the pictures of this coded sequence
-        for unit in self._known:
-            self._store(unit)
 
     def read(self, packet: bytes) -> Picture:
         """Read a packet's headers."""
+        found = units(packet, self._prefix)
+        if len(found) == 1:  # in most packets
+            start = found[0][0]
+            if known := self._sets.beginnings.get(packet[start : start + 3]):
+                order, doubt = self._slice(packet, start, known)
+                return Picture._make((1, known.random_access, known.referenced, known.layer, b"", order, None, doubt))
+        return self._read_units(packet, found)
+
+    def _read_units(self, packet: bytes, found: list[tuple[int, int]]) -> Picture:
         starts, slices, resets, referenced = 0, 0, False, False
         layer, order, parameters, doubt = 0, 0, b"", ""
-        for start, stop in units(packet, self._prefix):
+        for start, stop in found:
             header = packet[start] << 8 | packet[start + 1]
             if header & 0x8000:
                 raise ValueError("a unit's forbidden bit is set")
@@ -61,7 +90,8 @@ class Hevc:
                 layer = (header & 7) - 1
                 if packet[start + 2] & 0x80:  # the first slice of a picture
                     starts += 1
-                    order, problem = self._slice(packet, start, kind, layer)
+                    beginning = self._beginning(packet, start, kind, layer)
+                    order, problem = self._slice(packet, start, beginning) if beginning else (0, _MISSING)
                     doubt = doubt or problem
             elif kind in (_VPS, _SPS, _PPS):
                 parameters += self._parameters(packet[start:stop].rstrip(b"\0"))
@@ -78,21 +108,47 @@ class Hevc:
         """Store a parameter set; return it if the extradata does not have it."""
         if unit in self._known:
             return b""
-        self._store(unit)
+        self._sets = self._sets.replaced(unit)
         return unit
 
-    def _store(self, unit: bytes) -> None:
-        self._forms.clear()
-        kind = unit[0] >> 1 & 0x3F if len(unit) > 1 and not (unit[0] & 1 or unit[1] & 0xF8) else 0
-        if kind == _SPS:
-            sps = hevc_sps(unit)
-            self._sps[sps.number] = sps
-        elif kind == _PPS:
-            pps = hevc_pps(unit)
-            self._pps[pps.number] = pps
+    def _beginning(self, packet: bytes, start: int, kind: int, layer: int) -> Beginning | None:
+        """Read the header of a picture's first slice (7.3.6.1) up to the picture order.
 
-    def _slice(self, packet: bytes, start: int, kind: int, layer: int) -> tuple[int, str]:
-        """Read the header of a picture's first slice (7.3.6.1): the picture's order, and a doubt.
+        Returns None if a parameter set is missing.
+        """
+        if known := self._sets.beginnings.get(packet[start : start + 3]):
+            return known
+        bits = Bits(unescape(packet[start + 2 : start + 2 + _HEADER]))
+        total, doubt = bits.left, ""
+        bits.take(1)  # first_slice_segment_in_pic_flag
+        if _BLA <= kind <= 23 and bits.take(1):
+            doubt = "it has keyframes that drop the pictures before them"
+        number = bits.number()
+        form = self._sets.form(number)
+        if form is None:
+            return None
+        bits.take(form.extra_bits)
+        bits.number()  # slice_type
+        if form.output_flag and not bits.take(1):
+            doubt = "it has pictures that are not shown"
+        bits.take(2 * form.sps.separate_planes)
+        referenced = kind > 15 or kind % 2 == 1  # even kinds below 16: not referred to within their layer
+        beginning = Beginning(
+            form=form,
+            bits=total - bits.left,
+            layer=layer,
+            referenced=referenced,
+            random_access=_BLA <= kind <= _CRA,
+            starts_sequence=_BLA <= kind < _CRA,
+            ordered=kind not in _IDR,
+            counted_from=layer == 0 and kind not in _LEADING and referenced,
+            doubt=doubt,
+        )
+        self._sets.add_beginning(packet[start : start + 3], 2, beginning.bits, beginning)
+        return beginning
+
+    def _slice(self, packet: bytes, start: int, beginning: Beginning) -> tuple[int, str]:
+        """Read the rest of the header up to the reference pictures: the picture's order, and a doubt.
 
         This takes much of the time of a scan, so numbers are read in place, not by `Bits`. A header that is cut short
         makes a negative shift, which raises ValueError.
@@ -100,49 +156,24 @@ class Hevc:
         head = packet[start + 2 : start + 2 + _HEADER]
         if b"\0\0\3" in head:
             head = unescape(head)
-        value, left = int.from_bytes(head, "big"), 8 * len(head) - 1
-        doubt = ""
-        if _BLA <= kind <= 23:
-            left -= 1
-            if value >> left & 1:
-                doubt = "it has keyframes that drop the pictures before them"
-        value &= (1 << left) - 1
-        left -= 2 * (left - value.bit_length()) + 1
-        number = (value >> left) - 1
-        form = self._forms.get(number) or self._form(number)
-        if form is None:
-            return 0, "it has pictures whose parameter sets are missing"
-        left -= form.extra_bits
-        value &= (1 << left) - 1
-        left -= 2 * (left - value.bit_length()) + 1  # slice_type
-        if form.output_flag:
-            left -= 1
-            if not value >> left & 1:
-                doubt = "it has pictures that are not shown"
-        left -= 2 * form.sps.separate_planes
-        order = 0
-        starts_sequence = _BLA <= kind < _CRA
-        if starts_sequence:
+        value, left = int.from_bytes(head, "big"), 8 * len(head) - beginning.bits
+        form, doubt, order = beginning.form, beginning.doubt, 0
+        if beginning.starts_sequence:
             self._period += PERIOD
             self._orders.clear()
-        if kind not in _IDR:
-            left -= form.sps.order_bits
-            lsb = value >> left & form.order_mask
-            order = lsb if starts_sequence else near(self._last_order, lsb, form.order_mask)
-            if not _BLA <= kind <= _CRA:
-                distances = self._references(form, value & (1 << left) - 1, left)
-                if not self._orders.issuperset([order + distance for distance in distances]):
-                    doubt = "it has pictures that refer to missing ones"
+        if beginning.ordered:
+            left -= form.order_bits
+            order = value >> left & form.order_mask
+            if not beginning.starts_sequence:
+                order = near(self._last_order, order, form.order_mask)
+            if not beginning.random_access:
+                for distance in self._references(form, value & (1 << left) - 1, left):
+                    if order + distance not in self._orders:
+                        doubt = "it has pictures that refer to missing ones"
         self._orders.add(order)
-        if layer == 0 and kind not in _LEADING and (kind > 15 or kind % 2):
+        if beginning.counted_from:
             self._last_order = order
         return self._period + order, doubt
-
-    def _form(self, number: int) -> SliceForm | None:
-        """Return the form of slice headers that refer to a picture parameter set; None if it is missing."""
-        if (pps := self._pps.get(number)) and (sps := self._sps.get(pps.sps)):
-            self._forms[number] = SliceForm(sps, pps.extra_bits, pps.output_flag, (1 << sps.order_bits) - 1, {})
-        return self._forms.get(number)
 
     def _references(self, form: SliceForm, value: int, left: int) -> tuple[int, ...]:
         """Return the distances of the pictures to which a picture refers, from the last `left` bits of a number."""

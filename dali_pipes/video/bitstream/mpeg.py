@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from dali_pipes.video.bitstream.picture import DecodeOrder, DelayedReferences, Picture
 
 _VOP, _GROUP_OF_VOPS, _USER_DATA = b"\0\0\1\xb6", b"\0\0\1\xb3", b"\0\0\1\xb2"
@@ -37,7 +35,8 @@ class Mpeg4:
         doubt = "" if self._named or not self._tagged else "its encoder is known by a tag that mp4 does not have"
         parameters = b"" if header in self._extradata else header
         order = self._order.next(referenced=kind != 2)
-        return Picture(1 + packet.count(_VOP, at + 4), kind == 0, kind != 2, 0, parameters, order, None, doubt)
+        pictures = 1 + packet.count(_VOP, at + 4)
+        return Picture._make((pictures, kind == 0, kind != 2, 0, parameters, order, None, doubt))
 
 
 class Mpeg2:
@@ -66,7 +65,7 @@ class Mpeg2:
         if packet.count(_PICTURE, at) != 1 + fields:
             doubt = "it has packets with one of two fields" if fields else "it has packets of more pictures"
         order = self._order.next(referenced=kind != 3)
-        return Picture(1, kind == 1, kind != 3, 0, parameters, order, None, doubt)
+        return Picture._make((1, kind == 1, kind != 3, 0, parameters, order, None, doubt))
 
 
 def structure(packet: bytes, picture: int) -> int:
@@ -93,34 +92,33 @@ class Mjpeg:
         self._order = DecodeOrder()
         self._first: tuple | None = None
         self._fields = True
-        self._segments = _JpegSegments()
+        self._segments = b""  # of the last picture, with the marker of the scan: encoders mostly repeat them
+        self._size, self._doubt = (0, 0), ""
 
     def read(self, packet: bytes) -> Picture:
         """Read a packet's headers."""
-        if not self._segments.content or not packet.startswith(self._segments.content):
-            self._segments = _jpeg_segments(packet)
-        _, frame, kinds = self._segments
+        if not self._segments or not packet.startswith(self._segments):
+            self._read_segments(packet)
+        # Two pictures in a packet are fields of half the height. After a first frame a field is seen by that alone.
+        if self._fields:
+            self._fields = packet.find(b"\xff\xd8\xff", 2) > 0
+        size = None if self._fields else self._size
+        return Picture._make((1, True, True, 0, b"", self._order.next(), size, self._doubt))
+
+    def _read_segments(self, packet: bytes) -> None:
+        self._segments = b""
+        content, frame, kinds = _jpeg_segments(packet)
         if not frame:
             raise ValueError("it has no frame header")
         seen = frame, 0xC4 in kinds
         self._first = self._first or seen
-        doubt = "" if 0xDB in kinds and seen == self._first else "it has pictures that rely on earlier packets"
-        size = int.from_bytes(frame[6:8], "big"), int.from_bytes(frame[4:6], "big")
-        # Two pictures in a packet are fields of half the height. After a first frame a field is seen by that alone.
-        if self._fields:
-            self._fields = packet.find(b"\xff\xd8\xff", 2) > 0
-        return Picture(order=self._order.next(), size=None if self._fields else size, doubt=doubt)
+        self._doubt = "" if 0xDB in kinds and seen == self._first else "it has pictures that rely on earlier packets"
+        self._size = int.from_bytes(frame[6:8], "big"), int.from_bytes(frame[4:6], "big")
+        self._segments = content
 
 
-class _JpegSegments(NamedTuple):
-    """The segments of a JPEG picture before its scan. Encoders mostly write the same ones in each picture."""
-
-    content: bytes = b""  # with the marker of the scan; nothing if there is none
-    frame: bytes = b""  # the frame header
-    kinds: frozenset[int] = frozenset()
-
-
-def _jpeg_segments(packet: bytes) -> _JpegSegments:
+def _jpeg_segments(packet: bytes) -> tuple[bytes, bytes, set[int]]:
+    """Return the segments of a JPEG picture before its scan, if there is one, its frame header, and their kinds."""
     frame, kinds, at = b"", set(), packet.find(b"\xff\xd8") + 2
     while 1 < at < len(packet) - 4 and packet[at] == 0xFF and packet[at + 1] != 0xDA:
         kind, length = packet[at + 1], int.from_bytes(packet[at + 2 : at + 4], "big")
@@ -129,7 +127,7 @@ def _jpeg_segments(packet: bytes) -> _JpegSegments:
             frame = packet[at + 1 : at + 2 + length]
         at += 2 + length
     content = packet[: at + 2] if packet[at : at + 2] == b"\xff\xda" else b""
-    return _JpegSegments(content, frame, frozenset(kinds))
+    return content, frame, kinds
 
 
 class FixedHeader:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from dali_pipes.video import mp4
@@ -68,6 +69,63 @@ class HevcPps(NamedTuple):
     sps: int
     output_flag: bool  # slice headers say if a picture is shown
     extra_bits: int
+
+
+class ParameterSets:
+    """The parameter sets of a stream, and what slice headers under them mean.
+
+    Files of the same encoder have the same sets, so what is found for one of them holds for the next.
+    """
+
+    def __init__(self, parse: Callable[[bytes], NamedTuple | None], make_form: Callable, sets: Iterable[bytes] = ()):
+        """Parse sets. `make_form`: returns the form of slice headers from a sequence's and a picture's set."""
+        self._parse, self._make_form = parse, make_form
+        self.sps: dict[int, NamedTuple] = {}
+        self._pps: dict[int, NamedTuple] = {}
+        self._forms: dict[int, NamedTuple] = {}
+        self.beginnings: dict[bytes, NamedTuple] = {}
+        """Parsed beginnings of slices, by the unit's header and the byte behind it, if they end there."""
+        for unit in sets:
+            self._store(unit)
+
+    def _store(self, unit: bytes) -> None:
+        found = self._parse(unit)
+        if found is not None:
+            kind = self.sps if isinstance(found, (H264Sps, HevcSps)) else self._pps
+            kind[found.number] = found
+
+    def replaced(self, unit: bytes) -> ParameterSets:
+        """Return these sets with another one, which may replace one of them."""
+        sets = ParameterSets(self._parse, self._make_form)
+        sets.sps, sets._pps = {**self.sps}, {**self._pps}
+        sets._store(unit)
+        return sets
+
+    def form(self, number: int) -> NamedTuple | None:
+        """Return the form of slice headers that refer to a picture parameter set; None if it is missing."""
+        if number not in self._forms and (pps := self._pps.get(number)) and (sps := self.sps.get(pps.sps)):
+            self._forms[number] = self._make_form(sps, pps)
+        return self._forms.get(number)
+
+    def add_beginning(self, unit: bytes, header: int, bits: int, beginning: NamedTuple) -> None:
+        """Keep what the first `bits` bits behind a unit's header mean, if they lie in one byte.
+
+        All bytes that begin with these bits mean the same.
+        """
+        spare = 8 - bits
+        if spare >= 0:
+            first = unit[header] >> spare << spare
+            for byte in range(first, first + (1 << spare)):
+                self.beginnings[unit[:header] + bytes((byte,))] = beginning
+
+
+@lru_cache(maxsize=64)
+def extradata_sets(
+    extradata: bytes, codec: str, parse: Callable[[bytes], NamedTuple | None], make_form: Callable
+) -> tuple[frozenset[bytes], ParameterSets]:
+    """Return the parameter sets in a stream's extradata, and all of its units."""
+    found = parameter_units(extradata, codec)
+    return frozenset(found), ParameterSets(parse, make_form, found)
 
 
 def picture_format(codec: str, description: bytes) -> PictureFormat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from dali_pipes.video.bitstream.av1 import Av1
 from dali_pipes.video.bitstream.h264 import H264
@@ -46,13 +47,14 @@ def may_turn(codec: str, extradata: bytes, packet: bytes) -> bool:
     header, kinds = _SEI[codec]
     try:
         found = [packet[start:stop] for start, stop in units(packet, length_size(extradata, codec))]
-        found += parameter_units(extradata, codec)
+        found += _parameter_units(extradata, codec)
         sei = [unit for unit in found if unit and kinds(unit[0])]
         return any(DISPLAY_ORIENTATION in sei_types(unit, header, len(unit)) for unit in sei)
     except (ValueError, IndexError):
         return True
 
 
+_parameter_units = lru_cache(maxsize=64)(parameter_units)  # many files have the same
 _SEI: dict[str, tuple[int, Callable[[int], bool]]] = {  # bytes of a unit's header; if its first byte is that of SEI
     "h264": (1, lambda first: first & 31 == 6),
     "hevc": (2, lambda first: first >> 1 & 63 in (39, 40)),

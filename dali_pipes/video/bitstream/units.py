@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from dali_pipes.video.bitstream.bits import unescape
 
@@ -22,20 +22,22 @@ def length_size(extradata: bytes, codec: str) -> int:
     return 0
 
 
-def units(packet: bytes, prefix: int, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of each unit of an H.264 or HEVC packet. Raises ValueError if lengths do not add up."""
+def units(packet: bytes, prefix: int, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
+    """Return (start, end) of each unit of an H.264 or HEVC packet. Raises ValueError if lengths do not add up."""
     end = len(packet) if end is None else end
     if prefix == 0:
         codes = [match.span() for match in _START_CODE.finditer(packet, start, end)]
-        yield from zip([stop for _, stop in codes], [begin for begin, _ in codes[1:]] + [end], strict=True)
-        return
+        return list(zip([stop for _, stop in codes], [begin for begin, _ in codes[1:]] + [end], strict=True))
+    found = []
     while start < end:
-        stop = start + prefix + int.from_bytes(packet[start : start + prefix], "big")
-        if start + prefix > end or stop > end:
+        first = start + prefix
+        stop = first + int.from_bytes(packet[start:first], "big")
+        if first > end or stop > end:
             raise ValueError("the lengths of its units do not add up")
-        if stop > start + prefix:
-            yield start + prefix, stop
+        if stop > first:
+            found.append((first, stop))
         start = stop
+    return found
 
 
 def as_stored_in_mp4(codec: str, extradata: bytes) -> Callable[[bytes], bytes]:

@@ -25,7 +25,7 @@ class Vp8:
             size = tuple(int.from_bytes(packet[at : at + 2], "little") & 0x3FFF for at in (6, 8))
         if (10 if keyframe else 3) + (int.from_bytes(packet[:3], "little") >> 5) > len(packet):
             raise ValueError("its first partition is longer than the packet")
-        return Picture(packet[0] >> 4 & 1, keyframe, order=self._order.next(), size=size)
+        return Picture._make((packet[0] >> 4 & 1, keyframe, True, 0, b"", self._order.next(), size, ""))
 
 
 class Vp9:
@@ -45,7 +45,7 @@ class Vp9:
             shown += visible
             resets |= keyframe and number == 0
             doubt = doubt or self._doubt
-        return Picture(shown, resets, order=self._order.next(), size=self._size, doubt=doubt)
+        return Picture._make((shown, resets, True, 0, b"", self._order.next(), self._size, doubt))
 
     def _frame(self, header: bytes) -> tuple[bool, bool]:
         """Read an uncompressed header (6.2): is the frame shown, is it a keyframe."""

@@ -40,12 +40,22 @@ AVC_PPS = b"\x68" + packed(ue(0), ue(0), "00", ue(0), ue(0), ue(0), "0 00", ue(0
 
 
 def avc_slice(
-    kind: int, order: int, *, number: int = 0, reference: int = 1, first: int = 0, field: str = "", drop: str = "0"
+    kind: int,
+    order: int,
+    *,
+    number: int = 0,
+    reference: int = 1,
+    first: int = 0,
+    slices: int = 7,
+    field: str = "",
+    drop: str = "0",
 ) -> bytes:
-    """A slice (7.3.3) of an I picture. `field`: field_pic_flag and bottom_field_flag, if the sequence has fields."""
+    """A slice (7.3.3) of an I picture. `slices`: slice_type; of 7, the beginning takes more bits than a byte has.
+    `field`: field_pic_flag and bottom_field_flag, if the sequence has fields.
+    """
     idr = ue(0) if kind == 5 else ""
     marking = f"{drop}0" if kind == 5 else ""
-    header = packed(ue(first), ue(7), ue(0), f"{number:04b}", field, idr, f"{order:04b}", marking) + b"rest"
+    header = packed(ue(first), ue(slices), ue(0), f"{number:04b}", field, idr, f"{order:04b}", marking) + b"rest"
     return bytes((reference << 5 | kind,)) + header
 
 
@@ -413,3 +423,29 @@ def test_the_messages_of_an_sei_unit_are_found_behind_escaped_bytes():
     unit = b"\x06" + escape(messages)
     assert len(unit) == 1 + len(messages) + 2
     assert sei_types(unit, 1, len(unit)) == {5, 19}
+
+
+def test_slices_mean_something_else_after_another_parameter_set():
+    reader, slice_ = h264(), stored(avc_slice(1, 1, slices=5, field="1"))
+    assert [reader.read(slice_).doubt for _ in range(2)] == ["", ""], "frames only, so the bit belongs to the order"
+    reader.read(stored(avc_sps(frames_only=False)))
+    assert "one of two fields" in reader.read(slice_).doubt
+
+
+def test_what_one_stream_taught_changes_no_other():
+    configuration = (
+        AVC_CONFIGURATION[:5]
+        + b"\xe1"
+        + b"".join(
+            len(unit).to_bytes(2, "big") + unit + middle for unit, middle in ((avc_sps(), b"\1"), (AVC_PPS, b""))
+        )
+    )
+    numbers = ((5, 0, 0), (1, 6, 1), (1, 3, 2))
+    packets = [stored(avc_slice(kind, order, number=number, slices=5)) for kind, order, number in numbers]
+    first, second = (make_reader("h264", configuration, "avc1") for _ in range(2))
+    expected = [first.read(packet) for packet in packets]
+    assert [picture.doubt for picture in expected] == [""] * 3
+    first.read(stored(avc_sps(frames_only=False)))
+    assert [second.read(packet) for packet in packets] == expected
+    third = make_reader("h264", configuration, "avc1")
+    assert [third.read(packet) for packet in packets] == expected

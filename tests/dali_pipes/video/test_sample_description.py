@@ -7,7 +7,7 @@ import av
 import pytest
 
 from dali_pipes.video import mp4
-from dali_pipes.video.sample_description import sample_description
+from dali_pipes.video.sample_description import sample_description, stored
 from tests.support.videos import write_video
 
 
@@ -25,7 +25,8 @@ def entries(*names: bytes) -> bytes:
 
 def described(moov: bytes, number: int) -> bytes:
     colours = SimpleNamespace(color_primaries=2, color_trc=2, colorspace=2, color_range=0)
-    return sample_description("none", SimpleNamespace(id=number, codec_context=colours), "h264", moov)
+    stream = SimpleNamespace(id=number, codec_context=colours)
+    return sample_description("none", stream, "h264", stored(moov, stream))
 
 
 @pytest.mark.parametrize("long_times", [False, True])
