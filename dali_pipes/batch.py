@@ -71,7 +71,9 @@ class Loader(Protocol):
 
     @property
     def unreadable(self) -> list[Unreadable]:
-        """Return the videos found unreadable so far, by the scan and by this rank's reading."""
+        """Return the videos that the scan or this rank's reading found unreadable, in an evaluation that of the present
+        pass.
+        """
 
     @property
     def slow_part(self) -> str:

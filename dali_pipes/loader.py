@@ -77,6 +77,18 @@ def pick_threads(config: Config) -> int:
     return cores_of_rank() if config.runtime.threads == "auto" else int(config.runtime.threads)
 
 
+def fill_blanks(clips_BVTHWC: Tensor, row_B: np.ndarray) -> None:
+    """Repeat readable clips, in turn, in the places of unreadable ones (row −1), if there are any readable ones.
+
+    Batch norms would count blank pictures.
+    """
+    readable = np.flatnonzero(row_B >= 0)
+    if not len(readable):
+        return
+    for number, place in enumerate(np.flatnonzero(row_B < 0).tolist()):
+        clips_BVTHWC[place] = clips_BVTHWC[int(readable[number % len(readable)])]
+
+
 class VideoLoader:
     """Batches of real videos. See `batch.Loader` for the contract.
 
@@ -125,7 +137,7 @@ class VideoLoader:
 
     @property
     def unreadable(self) -> list[Unreadable]:
-        """Videos found unreadable so far, by the scan and by this rank's reading."""
+        """Videos that the scan or this rank's reading found unreadable, in an evaluation that of the present pass."""
         return [*self.catalog.unreadable, *self._runner.unreadable.values()]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -133,6 +145,8 @@ class VideoLoader:
         for step in range(start, len(self)):
             if self._next != (epoch, step):
                 self._runner.begin(self.plan.places(epoch, step))
+                if not isinstance(self.plan, TrainPlan):
+                    self._runner.unreadable.clear()  # an evaluation tells what it could not read itself
                 self._places = itertools.islice(self.plan.places(epoch, step), 1, None)
             self._next = None  # where decoding fails, the next call begins anew
             produced = self._runner.next()
@@ -193,6 +207,7 @@ class VideoLoader:
         row_B = prepared.row_B
         label_B = np.where(row_B < 0, -1, self._label_N[row_B]).astype(np.int64)  # −1: unreadable, or padding
         if isinstance(self.plan, TrainPlan):
+            fill_blanks(clips_BVTHWC, row_B)
             row_B, label_B = row_B.repeat(self.plan.views), label_B.repeat(self.plan.views)
             label_B = shown_label(self.config.clip, label_B, prepared.views.mirror_BV.ravel())
             clips_BTHWC = clips_BVTHWC.flatten(0, 1)

@@ -41,7 +41,8 @@ class _Pending(NamedTuple):
 
 
 class Feeder:
-    """Prepares batches ahead in threads. `unreadable` has the videos found bad here, by row.
+    """Prepares batches ahead in threads. `unreadable` has the videos found bad here, by row. They are tried again each
+    time: a batch depends on the files alone, not on what was found before, which a resumed run does not know.
 
     `choose` gives the decoder of each video. Frames are decoded into memory of `buffers`. With a `maker` the threads
     also make the clips of them, and a batch comes with its clips instead of its frames. A `fetcher` fetches videos that
@@ -104,7 +105,7 @@ class Feeder:
             for views, number in drawn:
                 parts = self._parts(len(views.row_B))
                 if self._fetcher:
-                    fetches = [self._fetcher.begin(views.part(part), self.unreadable) for part in parts]
+                    fetches = [self._fetcher.begin(views.part(part)) for part in parts]
                 else:
                     fetches = [None] * len(parts)
                 under_way.append((views, number, fetches))
@@ -154,7 +155,7 @@ class Feeder:
     def _read(self, views: Views, decoders: list[Decoder], fetch: Fetch = None) -> list[Sample | None]:
         """Read each video by its decoder; None for padding and for what cannot be read."""
         samples: list[Sample | None] = [None] * len(views.row_B)
-        good = [place for place, row in enumerate(views.row_B.tolist()) if row >= 0 and row not in self.unreadable]
+        good = [place for place, row in enumerate(views.row_B.tolist()) if row >= 0]
         views = views.part(good)
         videos = [self.catalog.video(row) for row in views.row_B.tolist()]
         fetched = fetch and fetch.result().finish(good)

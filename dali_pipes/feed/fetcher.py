@@ -86,9 +86,9 @@ class Fetcher:
         cache = VideoCache(data.cache_dir, int(data.cache_gb * GB), catalog.base) if data.cache_dir else None
         return cls(catalog, cache)
 
-    def begin(self, views: Views, known_bad: Sequence[int]) -> Future[FetchedPart]:
-        """Begin to fetch what the views show, except padding and rows that are known to be bad."""
-        places = [place for place, row in enumerate(views.row_B.tolist()) if row >= 0 and row not in known_bad]
+    def begin(self, views: Views) -> Future[FetchedPart]:
+        """Begin to fetch what the views show, except padding."""
+        places = [place for place, row in enumerate(views.row_B.tolist()) if row >= 0]
         return self._pool.submit(self._begin, views.part(places), places)
 
     def _begin(self, views: Views, places: list[int]) -> FetchedPart:

@@ -47,6 +47,15 @@ def flip_bits(path: Path, whole: Path) -> None:
     path.write_bytes(content)
 
 
+def damage_end(path: Path) -> None:
+    """Damage the last keyframe behind its header."""
+    with av.open(str(path)) as source:
+        *_, last = (packet for packet in source.demux(video=0) if packet.is_keyframe)
+        start, stop = last.pos + 40, last.pos + last.size
+    content = path.read_bytes()
+    path.write_bytes(content[:start] + bytes(byte ^ 0xFF for byte in content[start:stop]) + content[stop:])
+
+
 BROKEN = {  # name: how it is made of a whole file, and part of the reason that is given
     "empty.mp4": (lambda path, whole: path.write_bytes(b""), "is empty"),
     "text.mp4": (lambda path, whole: path.write_text("404 not found"), "not a video"),
@@ -136,6 +145,38 @@ def test_class_counts_are_the_truth(sets, ranks):
     labels = [label_B for rank in range(ranks) for _, label_B, _ in read(config, "val", shard=Shard(rank, ranks))]
     counted = np.concatenate(labels)
     assert np.bincount(counted[counted >= 0]).tolist() == [WHOLE // CLASSES] * CLASSES
+
+
+def test_no_batch_shows_a_blank_for_a_broken_file(sets):
+    """Batch norms count all clips of a batch."""
+    filled = 0
+    for clip_B, _, row_B in read(config_of(sets[1]), "train"):
+        readable = [clip.tobytes() for clip in clip_B[row_B >= 0]]
+        filled += (row_B < 0).sum()
+        assert all(clip.tobytes() in readable for clip in clip_B[row_B < 0])
+    assert filled >= len(BROKEN) - 1
+
+
+def test_a_batch_does_not_depend_on_what_was_found_broken_before_it(tmp_path):
+    """A resumed run does not know it, and of some videos a few clips can be read."""
+    lines = [f"{number}.mp4 {number % CLASSES}" for number in range(6)]
+    for number in range(6):
+        write_video(tmp_path / f"{number}.mp4", "libx264", 48, gop=4, options={"movflags": "faststart"})
+    damage_end(tmp_path / "2.mp4")
+    (tmp_path / "some.list").write_text("".join(f"{line}\n" for line in lines))
+    config = config_of(tmp_path / "some.list", check="demux")
+
+    def shown(loader, epoch):
+        return [batch.index_B.tolist() for batch in loader.epoch(epoch)]
+
+    uninterrupted = build_loader(config, "train")
+    found = [shown(uninterrupted, epoch) for epoch in range(6)]
+    uninterrupted.close()
+    assert 1 <= sum(any(2 in rows for rows in epoch) for epoch in found[1:]) <= 4, "in some epochs, but not in all"
+    for epoch in range(1, 6):
+        resumed = build_loader(config, "train")
+        assert shown(resumed, epoch) == found[epoch]
+        resumed.close()
 
 
 def test_damage_that_only_decoding_finds_is_named_when_it_is_met(sets):
