@@ -30,18 +30,23 @@ class Ended:
     stderr: str
 
 
-def run(program: str, *arguments: object, ranks: int = 0, **environment: str) -> Ended:
-    """Run a program in the folder of the project; of several `ranks`, as torchrun would start them on this host.
+def run(
+    program: str, *arguments: object, ranks: int = 0, folder: Path = ROOT, stdin: str = "", **environment: str
+) -> Ended:
+    """Run a program in a folder, by default the project's; of several `ranks`, as torchrun would start them here.
 
-    The exit code is that of the first rank that failed, and all print to the same files.
+    It reads the text `stdin`. The exit code is that of the first rank that failed, and all print to the same files.
     """
     words = [str(ROOT / program), *map(str, arguments)]
     with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):
         forkserver.ensure_running()
-    with tempfile.TemporaryDirectory() as folder:
-        printed = Path(folder, "stdout"), Path(folder, "stderr")
+    with tempfile.TemporaryDirectory() as of_streams:
+        streams = [Path(of_streams, name) for name in ("stdin", "stdout", "stderr")]
+        streams[0].write_text(stdin)
         processes = [
-            FORKS.Process(target=_run, args=(words, dict(os.environ) | environment | of_rank, *map(str, printed)))
+            FORKS.Process(
+                target=_run, args=(words, str(folder), dict(os.environ) | environment | of_rank, [*map(str, streams)])
+            )
             for of_rank in (_environments(ranks) if ranks else [{}])
         ]
         for process in processes:
@@ -49,7 +54,7 @@ def run(program: str, *arguments: object, ranks: int = 0, **environment: str) ->
         for process in processes:
             process.join()
         code = next((process.exitcode for process in processes if process.exitcode), 0)
-        return Ended(code, *(path.read_text() for path in printed))
+        return Ended(code, *(path.read_text() for path in streams[1:]))
 
 
 def _environments(ranks: int) -> list[dict[str, str]]:
@@ -61,12 +66,13 @@ def _environments(ranks: int) -> list[dict[str, str]]:
     return [place | counts | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
 
 
-def _run(words: list[str], environment: dict[str, str], stdout: str, stderr: str) -> None:
-    for number, path in ((1, stdout), (2, stderr)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
-    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+def _run(words: list[str], folder: str, environment: dict[str, str], streams: list[str]) -> None:
+    for number, path in enumerate(streams):
+        access = os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY
+        os.dup2(os.open(path, access, 0o600), number)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     os.environ.clear()
     os.environ.update(environment)
-    os.chdir(ROOT)
+    os.chdir(folder)
     sys.argv = words
     runpy.run_path(words[0], run_name="__main__")
