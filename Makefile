@@ -1,8 +1,9 @@
 # Every target makes its own environment in .venv, unless PYTHON names one that has everything.
 VENV := .venv
 PYTHON ?= $(VENV)/bin/python
-# A process for each core, and whole files to each: what a file prepares for its tests is prepared once.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# A process for each core, and whole files to each, as a file prepares things for its tests; in the order of folders,
+# since files of few tests are no quick ones.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 
 .PHONY: help install demo test test-all test-nightly test-gpu check format types bench bench-peers bench-gpu bench-gpu-net probe-nvdec
