@@ -13,6 +13,7 @@ PROGRAMS = {
     "import-weights": "tools.import_weights",
     "scores": "tools.scores",
     "report": "tools.report",
+    "status": "tools.status",
     "zoo": "tools.zoo",
 }
 

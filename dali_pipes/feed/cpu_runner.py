@@ -12,7 +12,6 @@ from dali_pipes.errors import Unreadable
 from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.clip_maker import ClipMaker
 from dali_pipes.feed.feeder import Feeder
-from dali_pipes.feed.fetcher import Fetcher
 from dali_pipes.feed.samples import PreparedBatch
 from dali_pipes.views.plans import Place, Plan
 
@@ -26,13 +25,7 @@ class CpuRunner:
         self.plan = plan
         self._ahead = config.runtime.prefetch
         maker = ClipMaker(plan.size, config.clip.mean, config.clip.std, half=dtype == torch.float16)
-        self._feeder = Feeder(
-            choice.catalog,
-            choice.of_batch,
-            threads,
-            maker=maker,
-            fetcher=Fetcher.for_catalog(choice.catalog, config.data),
-        )
+        self._feeder = Feeder.for_choice(choice, config.data, threads, maker=maker)
         self._prepared = self._feeder.batches(plan, iter(()), 0)
 
     @property

@@ -23,7 +23,6 @@ from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.dali_errors import FAILURES, dali_reason
 from dali_pipes.feed.decoders import example
 from dali_pipes.feed.feeder import Feeder
-from dali_pipes.feed.fetcher import Fetcher
 from dali_pipes.feed.graph import clip_graph
 from dali_pipes.feed.samples import PreparedBatch, Sample, columns, placeholder
 from dali_pipes.views.plans import Place, Plan
@@ -45,13 +44,7 @@ class GraphRunner:
         self._threads = threads
         self._dtype = dtype
         buffers = BufferPool(pinned=device.type == "cuda")
-        self._feeder = Feeder(
-            choice.catalog,
-            choice.of_batch,
-            threads,
-            buffers=buffers,
-            fetcher=Fetcher.for_catalog(choice.catalog, config.data),
-        )
+        self._feeder = Feeder.for_choice(choice, config.data, threads, buffers=buffers)
         self._prepared = self._feeder.batches(plan, iter(()), 0)
         self._coming: Iterator[PreparedBatch] = iter(())
         self._in_flight: deque[PreparedBatch] = deque()

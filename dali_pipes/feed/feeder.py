@@ -15,9 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from configs.schema import Data
 from dali_pipes.device import compute_alone
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.buffers import BufferPool
+from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.clip_maker import ClipMaker
 from dali_pipes.feed.decoders import BLANK, Decoder
 from dali_pipes.feed.fetcher import CLIPS_AHEAD, FetchedPart, Fetcher
@@ -67,6 +69,20 @@ class Feeder:
         self._allocate = None if maker else (buffers or BufferPool()).array
         self._fetcher = fetcher
         self._pool = ThreadPoolExecutor(threads, "cut", compute_alone if maker else None)
+
+    @classmethod
+    def for_choice(
+        cls,
+        choice: Choice,
+        data: Data,
+        threads: int,
+        *,
+        maker: ClipMaker | None = None,
+        buffers: BufferPool | None = None,
+    ) -> Feeder:
+        """Return the feeder of a catalogue's videos, which fetches them first if they are in a store."""
+        fetcher = Fetcher.for_catalog(choice.catalog, data)
+        return cls(choice.catalog, choice.of_batch, threads, maker=maker, buffers=buffers, fetcher=fetcher)
 
     def batches(self, plan: Plan, places: Iterable[Place], ahead: int) -> Iterator[PreparedBatch]:
         """Yield the batches of `plan` at these places, with `ahead` more of them in preparation."""

@@ -120,16 +120,21 @@ def unlabelled(paths: Sequence[str]) -> Listing:
 
 
 def _open(source: str) -> tuple[Source, str]:
-    """Open a source; returns it and its split: the text after the last colon, if only the text before it exists."""
-    source, split = os.path.abspath(source), ""
-    whole, colon, last = source.rpartition(":")
-    if colon and "/" not in last and not os.path.lexists(source) and os.path.lexists(whole):
-        source, split = whole, last
+    """Open a source; returns it and its split."""
+    source, split = split_of(os.path.abspath(source))
     if os.path.isdir(source):
         return Source(source, None), split
     if not os.path.lexists(source):
         raise DataError(source, _missing(source))
     return Source(source, read_text(source)), split
+
+
+def split_of(source: str) -> tuple[str, str]:
+    """Return a source without its split, and the split: the text after the last colon, if only that before exists."""
+    whole, colon, last = source.rpartition(":")
+    if colon and "/" not in last and not os.path.lexists(source) and os.path.lexists(whole):
+        return whole, last
+    return source, ""
 
 
 def _missing(source: str) -> str:

@@ -19,7 +19,7 @@ from configs.progress import watched
 from configs.schema import Data
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
-from dali_pipes.lists.listing import read_list
+from dali_pipes.lists.listing import read_list, split_of
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
 from dali_pipes.scan.build import load_catalog, publish, scan_lock, writable_folder
 from dali_pipes.scan.catalog import Catalog, Entry
@@ -29,7 +29,7 @@ from tools.data.arguments import add_dataset_arguments, datasets
 from tools.data.conversion.convert import DONE, LEFT_OUT, classes_file, workplace
 from tools.data.conversion.files import LOCK, FinishedResults, list_name, refuse_conflicts
 from tools.data.conversion.shards import MB, Shard, plan_shards
-from tools.data.write_lists import by_split, source_file
+from tools.data.write_lists import by_split
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         _refuse_folders_of_frames(catalog)
     shards = {catalog.source: plan_shards(catalog, arguments.shard_size * MB) for catalog in catalogs}
     lists = {catalog.source: arguments.out / list_name(catalog.source) for catalog in catalogs}
-    sources = [arguments.config, *(data.class_names for _, data in sets), *map(source_file, lists)]
+    sources = [arguments.config, *(data.class_names for _, data in sets), *(split_of(name)[0] for name in lists)]
     sources += [member.source.path for of_list in shards.values() for shard in of_list for member in shard.members]
     outputs = Outputs(sources, arguments.force)
     with workplace(arguments.out) as unfinished:

@@ -12,7 +12,7 @@ import numpy as np
 
 from dali_pipes import DataError
 from dali_pipes.lists.formats.annotation import split_name
-from dali_pipes.lists.listing import Listing
+from dali_pipes.lists.listing import Listing, split_of
 from dali_pipes.lists.writing import CLASSES, classes_text, list_text, root_of, rows_of
 from engine.outputs import Outputs
 
@@ -32,14 +32,9 @@ def common_class_names(listings: Iterable[Listing]) -> tuple[str, ...]:
     return named[0].class_names if named else ()
 
 
-def source_file(source: str) -> str:
-    """Return the file or folder of a source, which may be followed by `:split`."""
-    return source if os.path.lexists(source) else source.rpartition(":")[0]
-
-
 def command_outputs(arguments: argparse.Namespace, sources: Iterable[str]) -> Outputs:
     """Return the outputs of a command that reads these sources and `--class-names`."""
-    return Outputs([*map(source_file, sources), arguments.class_names], arguments.force)
+    return Outputs([*(split_of(source)[0] for source in sources), arguments.class_names], arguments.force)
 
 
 def write_lists(

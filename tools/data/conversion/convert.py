@@ -31,6 +31,7 @@ from configs.progress import watched
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import WHOLE, Window
+from dali_pipes.lists.listing import split_of
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
@@ -40,7 +41,7 @@ from engine.locks import InUse, take_lock
 from engine.outputs import RECORD, Outputs, add_force_argument
 from tools.data.arguments import add_dataset_arguments, datasets
 from tools.data.conversion.files import LOCK, FinishedResults, key_of, list_name, refuse_conflicts, result_names
-from tools.data.write_lists import by_split, source_file
+from tools.data.write_lists import by_split
 
 DONE, LEFT_OUT, UNFINISHED = "done.jsonl", "left_out.jsonl", ".unfinished-"
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def convert_all(
     }
     reasons: dict[str, str] = {}
     sources = {catalog.path(row) for catalog in catalogs for row in range(len(catalog))}
-    outputs = Outputs([*sources, *map(source_file, lists), *more_sources], force)
+    outputs = Outputs([*sources, *(split_of(name)[0] for name in lists), *more_sources], force)
     with workplace(out) as unfinished:
         files = [file for new in lists.values() for file in (new, classes_file(new))]
         refuse_conflicts(results.values(), [*files, out / DONE, out / LEFT_OUT, out / LOCK, out / RECORD], out)
