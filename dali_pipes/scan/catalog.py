@@ -31,7 +31,7 @@ from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.parts import Parts
 from dali_pipes.video.packet_table import PACKET, Access, Video
 
-MAGIC = b"VIDCAT04"  # the number rises when the format changes
+MAGIC = b"VIDCAT05"  # the number rises when the format changes
 _HEADER = struct.Struct("<8sQI4x")
 _ALIGNMENT = 64
 _ACCESS = get_args(Access)
@@ -49,6 +49,7 @@ _FILE = np.dtype(  # one file of the list; if it is unreadable, all but the firs
         ("description", "<i4"),  # index in the table of descriptions
         ("orientation", "u1"),  # as `Video` has it
         ("start_byte", "<i8"),  # as `Video` has it
+        ("tracks", "u1"),  # as `Video` has it
         ("packet_start", "<i8"),
         ("packet_end", "<i8"),
     ]
@@ -101,6 +102,7 @@ class Catalog:
         self.window_N2 = self._array["window"].reshape(-1, 2) if "window" in self._array else None  # as in `Listing`
         self.fps_N = self._array["fps"]
         self.orientation_N = self._array["orientation"]
+        self.tracks_N = self._array["tracks"]
         self.size_N, self.mtime_ns_N, self.check_N = (self._array[name] for name in ("size", "mtime_ns", "check"))
 
     def _view(self, start: int, count: int, kind: str) -> np.ndarray:
@@ -175,6 +177,7 @@ class Catalog:
             packets=array["packet"][array["packet_start"][row] : array["packet_end"][row]],
             orientation=int(array["orientation"][row]),
             start_byte=int(array["start_byte"][row]),
+            tracks=int(array["tracks"][row]),
         )
 
     def _bytes(self, name: str, index: int) -> bytes:
@@ -270,7 +273,8 @@ def _write_packets(out: BinaryIO, distinct: np.ndarray, entries: Iterable[Entry]
         shape = video.frames, video.width, video.height, video.fps, codec, _ACCESS.index(video.access), description
         place = written, written + len(video.packets)
         written = place[1]
-        files[index] = (video.size, video.mtime_ns, check, *shape, video.orientation, video.start_byte, *place)
+        more = video.orientation, video.start_byte, video.tracks
+        files[index] = (video.size, video.mtime_ns, check, *shape, *more, *place)
     return files, {"codecs": list(codecs), "reasons": reasons}, list(descriptions)
 
 

@@ -19,7 +19,8 @@ SECONDS_AT_RISK = 1.0  # the most work that a kill can lose
 _TABLE = f"found_{MAGIC.decode()}"  # results of another version are ignored
 _KEY = "path BLOB PRIMARY KEY, seen_size, seen_mtime_ns, checked, reader"
 _FOUND = (
-    "reason, width, height, frames, fps, codec, access, description, size, mtime_ns, packets, orientation, start_byte"
+    "reason, width, height, frames, fps, codec, access, description, size, mtime_ns, packets, orientation, start_byte, "
+    "tracks"
 )
 
 
@@ -63,10 +64,10 @@ class Journal:
         ).fetchone()
         if row is None:
             return None
-        checked, reason, *shape, packets, turn, start_byte = row
+        checked, reason, *shape, packets, turn, start_byte, tracks = row
         if reason:
             return Entry(size, mtime_ns, checked, reason)
-        video = Video(key, *shape, np.frombuffer(packets, PACKET), turn, start_byte)
+        video = Video(key, *shape, np.frombuffer(packets, PACKET), turn, start_byte, tracks)
         return Entry(size, mtime_ns, checked, video)
 
     def close(self) -> None:
@@ -87,4 +88,5 @@ def _columns(outcome: Video | str) -> list:
         return [outcome] + [None] * _FOUND.count(",")
     video = outcome
     shape = [video.width, video.height, video.frames, video.fps, video.codec, video.access, video.description]
-    return [None, *shape, video.size, video.mtime_ns, video.packets.tobytes(), video.orientation, video.start_byte]
+    more = [video.orientation, video.start_byte, video.tracks]
+    return [None, *shape, video.size, video.mtime_ns, video.packets.tobytes(), *more]

@@ -92,7 +92,7 @@ def _scan_stream(
     found = collect(codec, stream, chain([first], packets), source)
     description = sample_description.sample_description(path, stream, codec, stored)
     access = _access(codec, extradata, found, description)
-    video = _video(source, stream, codec, access, description, table(found))
+    video = _video(source, opened, stream, codec, access, description, table(found))
     form = opened.format.name.partition(",")[0]
     guessed_times = bool(stream.codec_context.has_b_frames) and form not in _TIMED
     turned = stream_orientation(stream, first, form, moov, source)
@@ -100,7 +100,13 @@ def _scan_stream(
 
 
 def _video(
-    source: Source, stream: VideoStream, codec: str, access: Access, description: bytes, table: np.ndarray
+    source: Source,
+    opened: InputContainer,
+    stream: VideoStream,
+    codec: str,
+    access: Access,
+    description: bytes,
+    table: np.ndarray,
 ) -> Video:
     frames = int((table["flags"] & HIDDEN == 0).sum())
     if not frames:
@@ -118,6 +124,7 @@ def _video(
         mtime_ns=source.stamp,
         packets=table,
         start_byte=source.start,
+        tracks=min(len(container.video_tracks(opened)), 255),
     )
 
 

@@ -54,6 +54,8 @@ def summary(catalog: Catalog, scanned: int, seconds: float) -> str:
         line += f"; {_parts(catalog)}"
     elif len(catalog) > total:
         line += f", {len(catalog) - total} rows repeat others"
+    if several := np.count_nonzero(catalog.tracks_N[catalog.first_N == np.arange(len(catalog))] > 1):
+        line += f", {several} with several video tracks (FFmpeg's best one is read)"
     return f"{line}; {_shape(catalog)}" if len(catalog.usable) else line
 
 

@@ -56,7 +56,7 @@ def open_video(path: str, content: bytes | BinaryIO | None = None) -> Iterator[t
 
 def _best_stream(path: str, container: InputContainer) -> VideoStream:
     """Return FFmpeg's best video stream (av_find_best_stream), which is not a cover picture."""
-    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    streams = video_tracks(container)
     if not streams:
         raise DataError(path, f"holds no video, only {_kinds(container)}")
     best = container.streams.best("video")
@@ -64,6 +64,11 @@ def _best_stream(path: str, container: InputContainer) -> VideoStream:
     if stream.codec_context is None:
         raise DataError(path, "FFmpeg has no decoder for its video")
     return stream
+
+
+def video_tracks(container: InputContainer) -> list[VideoStream]:
+    """Return the video streams that are not cover pictures."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
 @contextmanager

@@ -107,6 +107,8 @@ class Video(PacketTable):
     """Orientation of the stored pictures, 0 to 7: see `orientation.py`."""
     start_byte: int = 0
     """Place in the tar shard that holds the video; 0: the video is a file for itself. Offsets of packets start here."""
+    tracks: int = 1
+    """Video tracks in the file, of which FFmpeg's best one is read; 255 if there are more."""
     starts = np.zeros(1, np.int64)
 
     def in_file(self, path: str, mtime_ns: int) -> Video:

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 import struct
 from pathlib import Path
@@ -11,11 +12,13 @@ import av
 import numpy as np
 import pytest
 
+from configs.schema import Data
 from dali_pipes.cut import decode
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
 from dali_pipes.errors import DataError
 from dali_pipes.scan import verify
+from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.probe import probe, reader
 from dali_pipes.video import mp4
 from dali_pipes.video.container import frame_times
@@ -399,3 +402,22 @@ def test_a_stream_that_mp4_cannot_hold_is_read_whole(tmp_path):
     with av.open(io.BytesIO(result.data)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 48
     assert [number_in(picture) for picture in decode_frames(result, str(path))] == [30, 2]
+
+
+def test_the_summary_counts_files_with_several_video_tracks(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    one = write_video(tmp_path / "1.mp4", "libx264", 12)
+    with av.open(str(one)) as source, av.open(str(tmp_path / "2.mp4"), "w") as target:
+        tracks = [target.add_stream_from_template(source.streams.video[0]) for _ in range(2)]
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        for packet in packets:
+            for track in tracks:
+                packet.stream = track
+                target.mux(packet)
+    (tmp_path / "a.list").write_text("1.mp4 0\n2.mp4 1\n2.mp4 1\n")
+    for _ in range(2):  # scanned, and known
+        load_catalog(str(tmp_path / "a.list"), Data(), workers=1)
+        assert (
+            "2 readable, 1 rows repeat others, 1 with several video tracks (FFmpeg's best one is read); h264"
+            in (caplog.messages[-1])
+        )
