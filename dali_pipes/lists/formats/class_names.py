@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -12,6 +11,7 @@ from functools import lru_cache
 
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import SHOWN_PROBLEMS, Source, nfc_caseless, read_text
+from dali_pipes.lists.formats.tables import items
 
 MOST_BYTES = 1 << 24  # a name of 100 bytes for each of 100,000 classes fits
 _NUMBERED = re.compile(r"([0-9]{1,9})[\s,]+(\S.*)$")
@@ -25,31 +25,55 @@ def read_class_names(path: str) -> tuple[str, ...]:
 
 
 def parse_class_names(path: str, text: str) -> tuple[str, ...]:
-    """Parse class names: one a line, which may start with numbers from 0 or from 1, or a JSON array of texts.
+    """Parse class names: one a line, which may start with numbers from 0 or from 1, or JSON: an array of names, an
+    object of the number of each name, or of the name of each number.
 
     Raises DataError, which names `path`, if a name occurs twice, or there is none.
     """
-    lines = [(line, content.strip()) for line, content in Source(path, text).lines()]
-    if lines and lines[0][1] == "[":
-        lines = [(number, name) for number, name in enumerate(_json_array(path, text), start=2)]
-        return _distinct(path, lines)
+    source = Source(path, text)
+    lines = [(line, content.strip()) for line, content in source.lines()]
+    if source.first_line[:1] in ("[", "{") and (found := _json_names(source)):
+        return _distinct(path, found)
     found = [_NUMBERED.match(name) for _, name in lines]
     if all(found):
-        numbered = sorted((int(match[1]), line, match[2]) for (line, _), match in zip(lines, found, strict=True))
-        if [number for number, *_ in numbered] in (list(range(len(lines))), list(range(1, len(lines) + 1))):
-            lines = [(line, name) for _, line, name in numbered]
+        numbered = [(int(match[1]), line, match[2]) for (line, _), match in zip(lines, found, strict=True)]
+        lines = _by_number(numbered) or lines
     return _distinct(path, lines)
 
 
-def _json_array(path: str, text: str) -> list[str]:
-    """Parse a JSON array of texts. Raises DataError."""
+def _json_names(source: Source) -> list[tuple[int, str]]:
+    """Return (line, name) of a JSON array or object; nothing if the text is only a name that begins like one.
+
+    Raises DataError.
+    """
     try:
-        names = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}:1", f"begins as a JSON array, but is none: {error}") from error
-    if not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}:1", "a JSON array of class names must hold texts alone")
+        found = list(items(source))
+    except DataError:
+        if source.first_line in ("[", "{"):
+            raise
+        return []
+    if source.first_line.startswith("["):
+        if not all(isinstance(name, str) for _, name in found):
+            raise DataError(f"{source.path}:1", "a JSON array of class names must hold texts alone")
+        return found
+    if all(key.isdecimal() and isinstance(name, str) for _, (key, name) in found):
+        numbered = [(key, line, name) for line, (key, name) in found]
+    else:
+        numbered = [(number, line, name) for line, (name, number) in found]
+    if not all(str(number).isdecimal() for number, *_ in numbered):
+        raise DataError(f"{source.path}:1", "a JSON object must map class names to numbers, or numbers to names")
+    names = _by_number([(int(number), line, name) for number, line, name in numbered])
+    if not names:
+        raise DataError(f"{source.path}:1", f"its classes do not have the numbers 0 to {len(found) - 1}")
     return names
+
+
+def _by_number(numbered: list[tuple[int, int, str]]) -> list[tuple[int, str]]:
+    """Return (line, name) of (number, line, name) by numbers from 0 or from 1; nothing if these have gaps."""
+    numbered = sorted(numbered)
+    numbers, count = [number for number, *_ in numbered], len(numbered)
+    whole = numbers in (list(range(count)), list(range(1, count + 1)))
+    return [(line, name) for _, line, name in numbered] if whole else []
 
 
 def _distinct(path: str, lines: list[tuple[int, str]]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Tables: CSV or TSV with a header, and our own JSON lines.
 
-Columns or keys: `path` (in tables also `video`) and `label`; if known `frames` and `split`; for a part of a video
-`start` and `end`, in seconds, of which either may be empty. Labels are numbers or names, and the first row says which.
+Columns or keys: `path` and `label`; if known `frames` and `split`; for a part of a video `start` and `end`, in seconds,
+of which either may be empty. Other projects' names for them are in `_OTHER_NAMES`. Labels are numbers or names, and the
+first row says which.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -27,23 +29,47 @@ from dali_pipes.lists.formats.annotation import (
     split_name,
 )
 
+_OTHER_NAMES = {
+    "path": ("video", "video_path", "videos", "file", "filename", "file_name", "filepath", "file_path", "clip_path"),
+    "label": ("class", "class_name", "classname", "category", "action", "target", "label_name", "class_id", "label_id"),
+    "frames": ("num_frames", "n_frames", "nframes", "frame_count", "total_frames", "video_frames"),
+    "split": ("subset", "set", "partition"),
+    "start": ("start_time", "time_start", "start_sec", "start_seconds", "t_start"),
+    "end": ("end_time", "time_end", "end_sec", "end_seconds", "t_end", "stop"),
+}
+
+
+@lru_cache(maxsize=1024)
+def standard_names(names: tuple[str, ...]) -> dict[str, str]:
+    """Map columns or keys to the names that are read; those that stay are not in it.
+
+    Another name counts if the standard one is not there, and no further one of the same meaning.
+    """
+    there = {name.lower(): name for name in names}
+    found = {}
+    for standard, others in _OTHER_NAMES.items():
+        used = [name for name in others if name in there]
+        if standard not in there and len(used) == 1:
+            found[there[used[0]]] = standard
+    return found
+
 
 def is_csv(source: Source) -> bool:
     """Recognise a header that names a path and a label."""
-    return {"path", "label"} <= set(header(source).names)
+    return {"path", "label"} <= set(_standard_header(source).names)
 
 
 def is_jsonl(source: Source) -> bool:
     """Recognise a JSON object with a path in the first line."""
     try:
-        return "path" in json_object(source.first_line)
+        return "path" in _standard(source.first_line)
     except ValueError:
         return False
 
 
 def read_csv(source: Source) -> Annotation:
     """Rows of lines below a header."""
-    columns, row = header(source), _row_reader(source)
+    columns, row = _standard_header(source), _row_reader(source)
     lines = islice(source.lines(), 1, None)
     return _annotation(read_rows(source.path, lines, lambda line, content: row(line, columns.fields(content))))
 
@@ -51,7 +77,14 @@ def read_csv(source: Source) -> Annotation:
 def read_jsonl(source: Source) -> Annotation:
     """Rows of one JSON object a line."""
     row = _row_reader(source)
-    return _annotation(read_rows(source.path, source.lines(), lambda line, content: row(line, json_object(content))))
+    return _annotation(read_rows(source.path, source.lines(), lambda line, content: row(line, _standard(content))))
+
+
+def _standard(line: str) -> dict:
+    """Parse the JSON object of a line, and give its keys the names that are read. Raises ValueError."""
+    found = json_object(line)
+    standard = standard_names(tuple(found))
+    return {standard.get(key, key): value for key, value in found.items()} if standard else found
 
 
 def _annotation(rows: list[Row]) -> Annotation:
@@ -66,10 +99,12 @@ def _annotation(rows: list[Row]) -> Annotation:
 
 def column(source: Source, name: str) -> list[str]:
     """Return a column of a table, one value for each row of `read_csv`. Raises DataError if there is none."""
-    columns = header(source)
-    if name.lower() not in columns.names:
-        raise DataError(f"{source.path}:1", f"has no column {name}; it has {', '.join(columns.names)}")
-    return [columns.fields(line)[name.lower()] for _, line in islice(source.lines(), 1, None)]
+    columns, wanted = header(source), name.lower()
+    if wanted not in columns.names:
+        columns = _standard_header(source)
+    if wanted not in columns.names:
+        raise DataError(f"{source.path}:1", f"has no column {name}; it has {', '.join(header(source).names)}")
+    return [columns.fields(line)[wanted] for _, line in islice(source.lines(), 1, None)]
 
 
 def json_object(line: str) -> dict:
@@ -148,19 +183,20 @@ class Header(NamedTuple):
 
 
 def header(source: Source) -> Header:
-    """Parse the first line of a source as a header; without one the names are meaningless.
-
-    A column `video` is the column `path`, unless there is one.
-    """
+    """Parse the first line of a source as a header; without one the names are meaningless."""
     line = source.first_line
     delimiter = max(",\t;", key=line.count)
     try:
         names = [name.lower() for name in split(line, delimiter)]
     except ValueError:
         return Header([], delimiter)
-    if "path" not in names:
-        names = ["path" if name == "video" else name for name in names]
     return Header(names, delimiter)
+
+
+def _standard_header(source: Source) -> Header:
+    columns = header(source)
+    standard = standard_names(tuple(columns.names))
+    return columns._replace(names=[standard.get(name, name) for name in columns.names])
 
 
 def split(line: str, delimiter: str) -> list[str]:

@@ -194,3 +194,52 @@ def test_a_file_too_large_for_class_names_is_not_read(tmp_path):
         file.truncate(2**40)  # a hole
     with pytest.raises(DataError, match="too many for a file of class names"):
         read_class_names(str(tmp_path / "classes.txt"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "video_path,class\na.mp4,run\nb.mp4,jump\n",
+        "FileName\tCategory\tnum_frames\na.mp4\trun\t9\nb.mp4\tjump\t9\n",
+        "path,class_name,subset\na.mp4,run,train\nb.mp4,jump,train\n",
+        '{"file": "a.mp4", "action": "run"}\n{"file": "b.mp4", "action": "jump"}\n',
+    ],
+)
+def test_columns_may_have_the_names_of_other_projects(tree, content):
+    listing = read_list(str(tree({"train.txt": content}) / "train.txt"))
+    assert rows(listing) == [("a.mp4", 1), ("b.mp4", 0)] and listing.class_names == ("jump", "run")
+
+
+def test_other_names_of_the_ends_of_a_part_are_read(tree):
+    listing = read_list(str(tree({"a.csv": "video,label,start_time,end_time\na.mp4,0,1,2.5\n"}) / "a.csv"))
+    assert listing.window_N2.tolist() == [[1, 2.5]]
+
+
+def test_of_two_columns_of_one_meaning_none_is_guessed(tree):
+    root = tree({"a.csv": "video,class,category\na.mp4,run,sport\n"})
+    with pytest.raises(DataError):
+        read_list(f"{root}/a.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['["run", "a jump"]', '{"run": 0, "a jump": 1}', '{"a jump": "1", "run": "0"}', '{"1": "run",\n "2": "a jump"}\n'],
+)
+def test_class_names_may_be_json(tree, content):
+    assert read_class_names(str(tree({"classes.json": content}) / "classes.json")) == ("run", "a jump")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"run": 0, "jump": 2}', "do not have the numbers 0 to 1"),
+        ('{"run": 0, "jump": "lie"}', "names to numbers, or numbers to names"),
+        ('{"0": "run", "1": "run"}', "'run' names two classes"),
+        ('{"run": 0,\n "run": 1}', "'run' names two classes"),
+        ('["run", 1]', "texts alone"),
+        ('{\n"run": 0', "not JSON"),
+    ],
+)
+def test_json_that_does_not_number_classes_is_refused(tree, content, reason):
+    with pytest.raises(DataError, match=reason):
+        read_class_names(str(tree({"classes.json": content}) / "classes.json"))
