@@ -1,5 +1,6 @@
 """DALI is imported only where a graph is built: everything else works without it."""
 
+import shutil
 import subprocess
 import sys
 
@@ -76,9 +77,12 @@ def test_training_evaluation_prediction_export_and_tools_work_on_a_cpu(folder):
 
 
 @pytest.mark.slow
-def test_where_a_graph_is_needed_dali_is_asked_for_in_a_line(folder):
+def test_where_a_graph_is_needed_dali_is_asked_for_in_a_line(folder, tmp_path):
+    for number in range(2):  # DALI decodes no H.264 on a CPU
+        write_video(tmp_path / f"{number}.mp4", "libvpx-vp9", 12, gop=6, size=(48, 64))
+    shutil.copy(folder / "a.list", tmp_path)
     code, said = without_dali(
-        folder, "train.py", "--config", "demo.yaml", *SMALL, "train.name=y", "data.decoder=dali_cpu"
+        tmp_path, "train.py", "--config", "demo.yaml", *SMALL, "train.name=y", "data.decoder=dali_cpu"
     )
     assert code == 2 and said.splitlines()[-1].startswith(
         "train.py: cpu: makes clips with NVIDIA DALI, which cannot be"
