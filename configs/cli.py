@@ -163,13 +163,16 @@ def take_network(parser: argparse.ArgumentParser, args: argparse.Namespace) -> s
 
 
 def resolve_resume(args: argparse.Namespace) -> None:
-    """Take the recipe, name and place of the run from `--resume RUN`, if that is a run's folder or a file in it."""
+    """Take the recipe, name and place of the run from `--resume RUN`: its folder, a file in it, or its name."""
     if not isinstance(args.resume, str):
         return
     if is_setting(args.resume):  # `--resume train.epochs=9`
         args.overrides.insert(0, args.resume)
         return
     run = run_folder(Path(args.resume))
+    if not (run / "config.yaml").is_file() and "/" not in args.resume:
+        asked = [word.partition("=")[2] for word in args.overrides if word.startswith("train.runs=")]
+        run = Path([Config().train.runs, *asked][-1], args.resume).absolute()
     args.config = args.config or str(run)
     args.overrides += [f"train.runs={run.parent}", f"train.name={run.name}"]
 

@@ -119,12 +119,12 @@ def _records(*events) -> bytes:
 
 
 class WeightsAndBiases:
-    """A run at Weights & Biases."""
+    """A run at Weights & Biases, which ignores what comes with an earlier step than the newest."""
 
     def __init__(self, folder: Path, settings: Mapping[str, object], step: int):
         import wandb
 
-        self._wandb = wandb
+        self._wandb, self._step = wandb, 0
         self._run = wandb.init(
             project=PROJECT,
             name=folder.name,
@@ -135,10 +135,14 @@ class WeightsAndBiases:
         )
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
-        self._run.log(dict(values), step=step)
+        self._log(step, dict(values))
 
     def picture(self, step: int, name: str, image: Image.Image) -> None:
-        self._run.log({name: self._wandb.Image(image)}, step=step)
+        self._log(step, {name: self._wandb.Image(image, caption=f"step {step}")})
+
+    def _log(self, step: int, values: dict) -> None:
+        self._step = max(step, self._step)
+        self._run.log(values, step=self._step)
 
     def close(self) -> None:
         self._run.finish()

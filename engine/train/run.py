@@ -62,6 +62,10 @@ def run(
                 logger.info(f"the lists of both sides are in {chosen.config.train.folder / 'data'}")
             state = distributed.on_rank_zero(lambda: saved_state(folder.checkpoints))
             state = distributed.from_rank_zero(state)
+            if resume and state is None:
+                logger.info(
+                    f"{chosen.config.train.folder} holds no checkpoint to resume; the run starts from the beginning"
+                )
             with closing(training.build(config, weights=weights, state=state, open_loader=open_loader)) as built:
                 finished = Trainer(built, folder).fit(interrupt)
             if folder and finished:

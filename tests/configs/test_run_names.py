@@ -39,6 +39,13 @@ def test_a_run_is_resumed_by_its_folder_or_a_file_in_it_alone(run, monkeypatch, 
     assert Path(config.train.runs) == Path("runs").absolute()
 
 
+def test_a_run_is_resumed_by_its_name(run, monkeypatch):
+    for words in ((), ("--config", "demo"), ("train.runs=runs",)):
+        config, args = asked_for(monkeypatch, "--resume", "first", *words)
+        assert args.resume and Path(config.train.runs, config.train.name) == Path("runs/first").absolute()
+    assert config.train.epochs == 7
+
+
 def test_a_copied_run_is_resumed_where_it_is(run, monkeypatch):
     copy = run.rename("elsewhere")
     config, _ = asked_for(monkeypatch, "--resume", str(copy))

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import configs
 from engine.runs.run_folder import RunFolder
-from engine.runs.trackers import identity
+from engine.runs.trackers import WeightsAndBiases, identity
 from tests.support import tiny
 from tests.support.videos import write_video
 
@@ -80,6 +80,15 @@ def test_weights_and_biases_gets_numbers_pictures_and_settings(tmp_path, wandb, 
     shapes = [call.args[0].size for call in wandb.Image.call_args_list]
     assert shapes[0][0] > 300 and shapes[1][1] == 90
     wandb.init().finish.assert_called_once_with()
+
+
+def test_pictures_of_an_earlier_step_are_not_lost_at_weights_and_biases(tmp_path, wandb):
+    (tmp_path / "command.txt").write_text("command")
+    tracker = WeightsAndBiases(tmp_path, SETTINGS, 0)
+    tracker.numbers(5, {"train/loss": 1.0})
+    tracker.picture(2, "confusion", mock.MagicMock())
+    assert [call.kwargs["step"] for call in wandb.init().log.call_args_list] == [5, 5]
+    assert wandb.Image.call_args.kwargs == {"caption": "step 2"}
 
 
 def test_mlflow_gets_numbers_pictures_and_settings(tmp_path, mlflow, evaluated):

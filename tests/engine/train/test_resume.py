@@ -233,3 +233,11 @@ def test_a_checkpoint_of_every_version_goes_on_to_the_same_numbers(file, tmp_pat
 
 def test_there_is_a_checkpoint_of_an_earlier_version():
     assert list(old_runs.FILES.glob("*.pt.xz"))
+
+
+def test_a_run_that_has_nothing_to_resume_says_so(tmp_path, caplog):
+    said = f"{tmp_path / 'tiny'} holds no checkpoint to resume; the run starts from the beginning"
+    tiny.finished_run(tmp_path, epochs=1)
+    assert caplog.messages.count(said) == 1
+    tiny.finished_run(tmp_path, epochs=2)
+    assert caplog.messages.count(said) == 1
