@@ -6,7 +6,8 @@ shares of planning (NumPy), reading (system calls, which release the interpreter
 reading alone; the same with no file in the page cache, with one copy of the video per clip; frames decoded and bytes
 read per clip. Without VIDEO, videos of 300 frames of 352x256 are generated with a keyframe every 1, 8, 16 and 250
 frames, and one with 250 and B-frames, as in unconverted files. A last line gives the views drawn per second on one
-core, in batches of 128.
+core, in batches of 128. With --before, only another checkout cuts the same clips in turns with this one, and the line
+gives the CPU milliseconds per clip of both and their ratio.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 import configs
+from benchmarks.harness import checkouts
 from benchmarks.harness.measure import spread
 from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import Recorder
@@ -42,7 +44,30 @@ from tools.data.stats import drawn_clips
 
 MADE = [*(VideoSpec("h264", interval) for interval in (1, 8, 16, 250)), VideoSpec("h264", 250, b_frames=3)]
 T = 8  # frames per clip
+TURNS = 100  # of each checkout
 COPIES = 64  # copies of a video, to be read from the disk
+
+_SCRIPT = f"""
+from dataclasses import replace
+from functools import cache
+import numpy as np
+try:
+    from dali_pipes.cut.cutter import cut_all
+    from dali_pipes.scan.probe import probe
+except ImportError:  # as the modules were called before
+    from dali_pipes.cutter import cut_all
+    from dali_pipes.probe import probe
+times, each, probe, rng = 8, {PART}, cache(probe), np.random.default_rng(0)
+
+def prepare(path):
+    video = probe(path)
+    starts = np.linspace(0, video.frames, 9)[:-1]
+    frames = (starts + rng.random((each, 8)) * video.frames / 8).astype(np.int64)
+    return [replace(video) for _ in range(each)], list(frames)
+
+def task(part):
+    cut_all(*part)
+"""
 
 Part = tuple[list[Video], list[np.ndarray]]  # videos cut together, and the frames of each
 
@@ -52,13 +77,20 @@ def main() -> None:
     parser.add_argument("videos", nargs="*", metavar="VIDEO")
     parser.add_argument("--clips", type=int, default=1024, help="clips per measurement (%(default)s)")
     parser.add_argument("--rounds", type=int, default=9, help="rounds of each measurement, alternating (%(default)s)")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="only compare with another checkout")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for cut.jsonl")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder, folder = Recorder("cut", arguments.out / "cut.jsonl"), arguments.out / "made"
     if not arguments.videos:
         write_videos(folder, MADE)
-    for path in arguments.videos or [str(spec.path(folder)) for spec in MADE]:
+    videos = arguments.videos or [str(spec.path(folder)) for spec in MADE]
+    if arguments.before:
+        workers = checkouts.workers(_SCRIPT, arguments.before)
+        for path in map(Path, videos):
+            recorder.add(f"cut/{path.stem}, two checkouts", **checkouts.measure(path.resolve(), workers, TURNS))
+        return
+    for path in videos:
         recorder.add(f"cut/{Path(path).stem}", **measure(path, arguments.clips, arguments.rounds))
     recorder.add("views", **views_a_second(folder, arguments.rounds))
 

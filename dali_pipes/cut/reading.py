@@ -30,13 +30,18 @@ def in_progress() -> str:
     return ", ".join(sorted({*_reading.copy().values()}))
 
 
-@contextmanager
-def noted(path: str) -> Iterator[None]:
-    """Count `path` among the files in progress as long as the block runs."""
-    _reading[threading.get_ident()] = path
-    try:
-        yield
-    finally:
+class noted:
+    """A block during which `path` counts among the files in progress; made of a generator it would take longer."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str):
+        self._path = path
+
+    def __enter__(self) -> None:
+        _reading[threading.get_ident()] = self._path
+
+    def __exit__(self, *_: object) -> None:
         del _reading[threading.get_ident()]
 
 
@@ -143,6 +148,17 @@ def read_range(
     offset += video.start_byte
     if isinstance(descriptor, Fetched):
         return descriptor.read(offset, size)
+    try:
+        data = read(descriptor, size, offset)
+        if len(data) == size:  # as nearly always; what follows would take a twentieth of a cut
+            return data
+    except OSError:
+        pass  # which is met again
+    return _read_patiently(video, descriptor, offset, size, read)
+
+
+def _read_patiently(video: Video, descriptor: int, offset: int, size: int, read: Read) -> bytes | bytearray:
+    """Read `size` bytes of a file where storage fails for a while, or hands them over in parts."""
     waiting = releasing_read_lock if read is read_cached else nullcontext
     try:
         data = patiently(video.path, waiting, read, descriptor, size, offset)
