@@ -38,6 +38,7 @@ from dali_pipes.cut import cutter
 from dali_pipes.feed.feeder import PART
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
+from dali_pipes.scan.processes import ENVIRONMENT
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.plans import TrainPlan
 from tools.data.stats import drawn_clips
@@ -86,7 +87,7 @@ def main() -> None:
         write_videos(folder, MADE)
     videos = arguments.videos or [str(spec.path(folder)) for spec in MADE]
     if arguments.before:
-        workers = checkouts.workers(_SCRIPT, arguments.before)
+        workers = checkouts.workers(_SCRIPT, arguments.before, ENVIRONMENT)
         for path in map(Path, videos):
             recorder.add(f"cut/{path.stem}, two checkouts", **checkouts.measure(path.resolve(), workers, TURNS))
         return

@@ -23,8 +23,8 @@ from dali_pipes.cut.reading import (
     holding_read_lock,
     noted,
     opened,
-    read_cached,
     read_range,
+    read_ranges,
     releasing_read_lock,
 )
 from dali_pipes.errors import DataError, attempt
@@ -275,7 +275,7 @@ def _whole(video: Video, frames: np.ndarray, descriptor: int | Fetched) -> Cut:
 def _small(video: Video, descriptor: int | Fetched, plan: _Plan) -> Cut:
     sizes = plan.sizes
     if video.access == "ranged":
-        body = [read_range(video, descriptor, offset, size, read_cached) for offset, size in plan.runs.tolist()]
+        body = read_ranges(video, descriptor, plan.runs.tolist())
     else:
         with releasing_read_lock():
             body = _demuxed(video, descriptor, plan.keep)

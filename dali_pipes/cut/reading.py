@@ -92,12 +92,15 @@ def opened(videos: Sequence[Video], fetched: Sequence[FromStore]) -> Iterator[li
     What was fetched from a store is taken as it is. Shards stay open after the block.
     """
     descriptors: list[Opened] = []
+    thread = threading.get_ident()
     try:
         for video, found in zip(videos, fetched, strict=True):
-            with noted(video.path):
-                descriptors.append(found or attempt(_take_shard if video.start_byte else _open_unchanged, video))
+            _reading[thread] = video.path
+            descriptors.append(found or attempt(_take_shard if video.start_byte else _open_unchanged, video))
+        _reading.pop(thread, None)
         yield descriptors
     finally:
+        _reading.pop(thread, None)
         for video, descriptor in zip(videos, descriptors, strict=False):
             if isinstance(descriptor, int):
                 (_shards.give_back if video.start_byte else os.close)(descriptor)
@@ -139,6 +142,23 @@ def _changed(video: Video, descriptor: int) -> str:
     return "" if now.st_mtime_ns == video.mtime_ns else "changed since the scan (another time stamp)"
 
 
+def read_ranges(
+    video: Video, descriptor: int | Fetched, ranges: Sequence[tuple[int, int]]
+) -> list[bytes | bytearray | memoryview]:
+    """Read these (offset, bytes) of the video, inside `holding_read_lock`. Raises DataError if it has fewer bytes."""
+    start = video.start_byte
+    if isinstance(descriptor, Fetched):
+        return [descriptor.read(start + offset, size) for offset, size in ranges]
+    try:
+        found = [read_cached(descriptor, size, start + offset) for offset, size in ranges]
+        if list(map(len, found)) == [size for _, size in ranges]:
+            return found
+    except OSError:
+        pass  # which is met again
+    # A file whose storage fails, or that has changed: only then the rest of a call is worth its time for each range.
+    return [read_range(video, descriptor, offset, size, read_cached) for offset, size in ranges]
+
+
 def read_range(
     video: Video, descriptor: int | Fetched, offset: int, size: int, read: Read
 ) -> bytes | bytearray | memoryview:
@@ -148,17 +168,6 @@ def read_range(
     offset += video.start_byte
     if isinstance(descriptor, Fetched):
         return descriptor.read(offset, size)
-    try:
-        data = read(descriptor, size, offset)
-        if len(data) == size:  # as nearly always; what follows would take a twentieth of a cut
-            return data
-    except OSError:
-        pass  # which is met again
-    return _read_patiently(video, descriptor, offset, size, read)
-
-
-def _read_patiently(video: Video, descriptor: int, offset: int, size: int, read: Read) -> bytes | bytearray:
-    """Read `size` bytes of a file where storage fails for a while, or hands them over in parts."""
     waiting = releasing_read_lock if read is read_cached else nullcontext
     try:
         data = patiently(video.path, waiting, read, descriptor, size, offset)

@@ -83,7 +83,7 @@ def test_the_read_lock_is_free_while_a_thread_waits_for_the_storage(pauses, monk
     free = []
     monkeypatch.setattr(faults.time, "sleep", lambda pause: free.append(not reading._read_lock.locked()))
     monkeypatch.setattr(os, "preadv", lambda *how: 0)
-    blip = failing(2)
+    blip = failing(1)
     monkeypatch.setattr(os, "pread", lambda descriptor, size, offset: blip() and b"x" * size)
     with reading.holding_read_lock():
         assert reading.read_range(SimpleNamespace(path="a.mp4", start_byte=0), -1, 0, 3, reading.read_cached) == b"xxx"
