@@ -35,6 +35,13 @@ def temporary_file(folder: Path, mode: str = "w", **text: str) -> Iterator[tuple
         yield path, file
 
 
+def ignores_case(file: Path) -> bool:
+    """Tell whether the disk of an existing file takes names that differ only in the case of letters for the same."""
+    with suppress(OSError):
+        return os.path.samefile(file, file.with_name(file.name.upper()))
+    return False
+
+
 def lack_of_room(folder: Path, need: int, what: str) -> str | None:
     """Return an error text if `folder` lacks `need` free bytes, else None: some libraries do not report a full disk."""
     free = shutil.disk_usage(folder).free

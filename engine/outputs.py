@@ -13,13 +13,14 @@ import json
 import os
 import stat
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from configs import ConfigError
-from engine.files import end_last_line, read_lines, temporary_file, temporary_path
+from engine.files import end_last_line, ignores_case, read_lines, temporary_file, temporary_path
 
 RECORD = ".tsm-dali.jsonl"
 LARGE = 2**24  # bytes of a file whose size and time stand for its content, which would take long to hash
@@ -52,6 +53,12 @@ class Outputs:
         for path in paths:
             if problem := "named twice" if paths.count(path) > 1 else self.problem(path):
                 raise ConfigError(f"{path}: {problem}")
+        names = Counter((path.parent, path.name.casefold()) for path in paths)
+        for path in paths:
+            if names[path.parent, path.name.casefold()] > 1:
+                with temporary_path(path.parent) as probe:
+                    if ignores_case(probe):
+                        raise ConfigError(f"{path}: named twice, as its disk ignores the case of letters")
 
     def refuse_source(self, path: Path) -> None:
         """Raise ConfigError if a file is a source of the command."""

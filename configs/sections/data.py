@@ -53,8 +53,8 @@ class Data:
     suffix: str = ""
     """Text to append to every path of the lists, such as `.mp4`."""
     class_names: str = ""
-    """A text file with one class name per line, by label. It numbers the classes of lists that name them; empty: they
-    are numbered in alphabetical order over data.train."""
+    """A file with one class name per line, by label, or JSON: an array of names, or an object of names and numbers. It
+    numbers the classes of lists that name them; empty: they are numbered in alphabetical order over data.train."""
     cache: str = ""
     """Folder for the scanned catalogues; empty: beside each list."""
     check: Check = "demux"

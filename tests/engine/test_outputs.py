@@ -205,3 +205,26 @@ def test_a_file_in_memory_is_a_file_and_not_a_device():
         file = Path(folder, "status.json")
         Outputs().write({file: "{}"})
         assert outputs.is_result(file)
+
+
+def test_names_that_a_disk_takes_for_the_same_are_named_twice(tmp_path, monkeypatch):
+    texts = {tmp_path / "Cat.json": "1", tmp_path / "cat.json": "2"}
+    monkeypatch.setattr(os.path, "samefile", lambda a, b: str(a).casefold() == str(b).casefold())  # as such a disk
+    for force in (False, True):
+        with pytest.raises(ConfigError, match="named twice, as its disk ignores the case"):
+            Outputs(force=force).write(texts)
+    assert names(tmp_path) == []
+    monkeypatch.undo()
+    Outputs().write(texts)
+    assert {"Cat.json", "cat.json"} <= set(names(tmp_path))
+
+
+def test_a_file_that_a_disk_shows_under_another_case_is_in_the_way(tmp_path):
+    """A link has the two names that such a disk gives to one file."""
+    (tmp_path / "Notes.json").write_text("mine")
+    (tmp_path / "notes.json").hardlink_to(tmp_path / "Notes.json")
+    with pytest.raises(ConfigError, match="in the way"):
+        Outputs().write({tmp_path / "notes.json": "new"})
+    with pytest.raises(ConfigError, match="source"):
+        Outputs([tmp_path / "Notes.json"], force=True).write({tmp_path / "notes.json": "new"})
+    assert (tmp_path / "Notes.json").read_text() == "mine"

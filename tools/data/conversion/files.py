@@ -16,7 +16,7 @@ from configs import ConfigError
 from dali_pipes.errors import DataError
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video.packet_table import Video
-from engine.files import read_lines
+from engine.files import ignores_case, read_lines
 from engine.outputs import Outputs, is_result
 
 LOCK = ".tsm-dali.lock"
@@ -188,15 +188,8 @@ def refuse_conflicts(results: Iterable[str], files: Iterable[Path], out: Path) -
     files = [str(file.relative_to(out)) for file in files]
     if len(set(files)) < len(files):
         raise DataError(out, "two lists would have the same name there; convert them one after the other")
-    key = str.casefold if _ignores_case(out) else str
+    key = str.casefold if ignores_case(out / LOCK) else str
     counts = Counter(key(name) for name in [*results, *files])
     taken = next((name for name in [*results, *files] if counts[key(name)] > 1), None)
     if taken is not None:
         raise DataError(out, f"two files would have the name {taken} there; rename a source, or convert it elsewhere")
-
-
-def _ignores_case(folder: Path) -> bool:
-    """Tell whether a locked folder's file system takes names that differ only in case for the same."""
-    with suppress(OSError):
-        return os.path.samefile(folder / LOCK, folder / LOCK.upper())
-    return False
