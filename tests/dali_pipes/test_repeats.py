@@ -17,7 +17,6 @@ from dali_pipes.scan.build import open_catalog
 from dali_pipes.views import draw, plans
 from dali_pipes.views.draw import Views
 from dali_pipes.views.plans import TrainPlan
-from engine.runs import report
 from tests.support import tiny
 from tests.support.loading import VIDEOS, arrays, assert_same, make_config, read, with_section, write_set
 
@@ -176,9 +175,8 @@ def test_no_clip_of_an_unreadable_video_is_trained_on(tmp_path):
     assert bad and good == 3 * len(plan_of(config)) * BATCH - bad
 
 
-def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_weights(config, tmp_path, monkeypatch):
+def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_weights(config, tmp_path):
     """With clips mixed and gradients accumulated."""
-    monkeypatch.setattr(report, "write_if_possible", lambda *_: None)  # plots take most of the time
 
     def weights(name, *stops):
         model = replace(tiny.CONFIG.model, frames=config.model.frames)

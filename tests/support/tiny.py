@@ -1,5 +1,6 @@
 """The smallest run there is, for tests of training: a loader whose clips follow from their row, and settings for it."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from unittest import mock
 
@@ -12,6 +13,8 @@ from dali_pipes.errors import Unreadable
 from dali_pipes.lists.formats.annotation import WHOLE
 from dali_pipes.lists.rows import Rows
 from engine import runtime
+from engine.runs import report
+from engine.runs.run_folder import RunFolder
 from engine.train.run import run
 from engine.train.training import build_network
 
@@ -111,15 +114,22 @@ def on(loader, device):
     return loader
 
 
-def go_on(settings, loaders):
+def go_on(settings, loaders, *, pictures=False):
     """Run `train.py --resume` over loaders by split; return (finished, training).
 
-    One thread: threads that wait for each other make a tiny network many times slower on a busy machine.
+    One thread: threads that wait for each other make a tiny network many times slower on a busy machine. Without the
+    `pictures` of its report, which take most of the time.
     """
-    with mock.patch.object(host, "cores_of_rank", lambda: 1):
-        return run(
-            settings, resume=True, open_loader=lambda config, split, device, class_names=(), before=None: loaders[split]
-        )
+
+    def open_loader(config, split, device, class_names=(), before=None):
+        return loaders[split]
+
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.object(host, "cores_of_rank", lambda: 1))
+        if not pictures:
+            patches.enter_context(mock.patch.object(report, "write_if_possible"))
+            patches.enter_context(mock.patch.object(RunFolder, "send_pictures"))
+        return run(settings, resume=True, open_loader=open_loader)
 
 
 def finished_run(folder, *, epochs=2, **train):

@@ -18,7 +18,7 @@ from dali_pipes import DataError
 from engine import distributed, runtime
 from engine.evaluation.accuracy import Result
 from engine.files import read_lines
-from engine.runs import checkpoint, report
+from engine.runs import checkpoint
 from engine.train import fit, training
 from models import CheckpointError, build_model, load_weights
 from tests.support import tiny
@@ -73,12 +73,6 @@ def poison(batch):
 def assert_identical(weights, others):
     assert weights.keys() == others.keys()
     assert all(torch.equal(weights[name], others[name]) for name in weights)
-
-
-@pytest.fixture(autouse=True)
-def no_reports(monkeypatch):
-    """Plots take longer than these runs; tests/engine/runs/test_report.py tests them."""
-    monkeypatch.setattr(report, "write_if_possible", lambda folder: None)
 
 
 @pytest.fixture
