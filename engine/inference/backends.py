@@ -19,9 +19,10 @@ from torch.export.passes import move_to_device_pass
 from configs import ConfigError
 from engine.files import parse_json
 from engine.inference.library import Run, library
-from engine.inference.metadata import ExportMetadata, sha256_of
+from engine.inference.metadata import ExportMetadata
 from engine.inference.tensorrt import open_engine
 from models import CheckpointError
+from models.weights.download import digest
 from models.weights.read import check_archive
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def _tensorrt_options(path: Path) -> dict[str, str | bool]:
     """Return options for the precision of the file; engines are kept by its content, since a name may be used again."""
     texts = {entry.key: entry.value for entry in library("onnx").load(path, load_external_data=False).metadata_props}
     precision = _metadata(path, texts).precision
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tsm_dali", "tensorrt", sha256_of(path))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tsm_dali", "tensorrt", digest(Path(path)))
     return {
         "trt_fp16_enable": precision == "fp16",
         "trt_bf16_enable": precision == "bf16",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Literal, get_args
 
 import configs
@@ -80,9 +78,3 @@ class ExportMetadata(NetworkInfo):
         values["class_names"] = tuple(values["class_names"])
         values["caches"] = tuple(map(tuple, values["caches"]))
         return cls(**values)
-
-
-def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,9 +15,10 @@ from configs import Config, ConfigError
 from dali_pipes.device import pick_device
 from engine import runtime
 from engine.inference.exported import OPENERS, ExportedNetwork, open_exported
-from engine.inference.metadata import NetworkInfo, sha256_of
+from engine.inference.metadata import NetworkInfo
 from engine.inference.saved_model import class_names, load_saved_model
 from models import Streaming
+from models.weights.download import digest
 
 _HERE = (
     "runtime.device=auto",
@@ -80,7 +81,7 @@ def _open_exported(path: str, overrides: Sequence[str]) -> Network:
             raise ConfigError(f"{path}: takes clips of {has} {what}, not {wanted}; export it again for that")
     config = runtime.resolve(asked)
     device = runtime.prepare(config.runtime, config.train.seed)
-    info = NetworkInfo(config, class_names(metadata.class_names, config, overrides), path, sha256_of(path))
+    info = NetworkInfo(config, class_names(metadata.class_names, config, overrides), path, digest(Path(path)))
     return Network(exported.scores, partial(_stream_of, exported), info, device)
 
 

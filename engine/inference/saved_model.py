@@ -18,11 +18,12 @@ import configs
 from configs import Config, ConfigError
 from dali_pipes.lists.formats.class_names import asked_for
 from engine.classes import stored_names
-from engine.inference.metadata import NetworkInfo, sha256_of
+from engine.inference.metadata import NetworkInfo
 from engine.outputs import Outputs
 from engine.runs import checkpoint
 from models import CheckpointError, Recognizer, build_model, load_weights, read_file
 from models.weights import zoo
+from models.weights.download import digest
 
 logger = logging.getLogger(__name__)
 LARGEST = 4  # bytes of a network per byte of its file: half precision explains 2
@@ -50,7 +51,7 @@ def load_saved_model(path: str | Path, recipe: str | None = None, overrides: Seq
     model = build_model(config.model)
     load_weights(model, path, content)
     names = class_names(stored_names(content, path), config, overrides)
-    return SavedModel(model.eval(), NetworkInfo(config, names, str(path), sha256_of(path)))
+    return SavedModel(model.eval(), NetworkInfo(config, names, str(path), digest(Path(path))))
 
 
 def class_names(own: tuple[str, ...], config: Config, overrides: Sequence[str] = ()) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ SILENCE = 30.0  # seconds without a byte after which a connection counts as lost
 ATTEMPTS = 5  # connections in a row that bring nothing
 PIECE = 2**20  # bytes: the unit of the progress
 logger = logging.getLogger(__name__)
+_digests: dict[tuple[int, ...], str] = {}  # of this process
 
 
 class _Incomplete(OSError):
@@ -67,9 +68,13 @@ def download(url: str, path: Path, sha256: str = "", instead: str = "") -> Path:
 
 
 def digest(path: Path) -> str:
-    """Return the sha256 of a file in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the sha256 of a file in hexadecimal digits; a file is read once, until it changes."""
+    found = path.stat()
+    version = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    if version not in _digests:
+        with path.open("rb") as file:
+            _digests[version] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _digests[version]
 
 
 @contextmanager

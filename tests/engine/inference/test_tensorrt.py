@@ -15,9 +15,10 @@ import torch
 from configs import ConfigError
 from engine.inference import backends, network
 from engine.inference.exported import open_exported
-from engine.inference.metadata import ExportMetadata, sha256_of
+from engine.inference.metadata import ExportMetadata
 from engine.inference.tensorrt import load_engine, open_engine
 from models import CheckpointError
+from models.weights.download import digest
 from tests.support import exporting, tiny
 from tests.support.videos import write_video
 from tools import predict
@@ -165,7 +166,7 @@ def test_onnxruntime_tries_tensorrt_then_cuda_then_the_cpu(onnx_file, tmp_path, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (name, options), *others = backends.onnx_providers(onnx_file, "cuda", ALL, tensorrt=True)
     assert (name, others) == ("TensorrtExecutionProvider", [CUDA, CPU])
-    folder = tmp_path / "tsm_dali" / "tensorrt" / sha256_of(onnx_file)
+    folder = tmp_path / "tsm_dali" / "tensorrt" / digest(onnx_file)
     assert options == {
         "trt_fp16_enable": True,
         "trt_bf16_enable": False,

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
@@ -96,8 +97,10 @@ def test_a_name_is_a_network_with_the_settings_of_its_entry(published):
 def test_a_name_is_a_start_of_a_training(published):
     state, _, _ = published
     model = build_model(Model(backbone="resnet18", width=8, num_classes=3))
-    report = load_pretrained(model, "zoo:small")
-    fit_classifier(model, "zoo:small", ("a", "b", "c"), whole=False)
+    with mock.patch.object(hashlib, "file_digest", wraps=hashlib.file_digest) as hashed:
+        report = load_pretrained(model, "zoo:small")
+        fit_classifier(model, "zoo:small", ("a", "b", "c"), whole=False)
+    assert hashed.call_count == 1  # after the download, and not again at each use
     assert torch.equal(model.conv1.weight, state["conv1.weight"])
     assert list(report.skipped) == ["fc.weight", "fc.bias"]
 
