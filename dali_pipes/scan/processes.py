@@ -25,8 +25,8 @@ ANSWERS = (DataError, OSError, MemoryError)  # exceptions that an input may caus
 OWN_MISTAKE = 1  # Python's exit status after an uncaught exception
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 26)}
 """Environment of the processes: glibc keeps up to 64 MiB of freed memory for the next input. To get it back from the
-system page by page takes a fifth of the scan of a short H.264 video (mallopt(3); these are the largest values to which
-glibc adapts by itself)."""
+system, page by page, costs more than to read the headers of a short video (mallopt(3); these are the largest values to
+which glibc adapts by itself)."""
 _NOTED = 300  # characters of the arguments that a traceback shows
 
 
