@@ -34,7 +34,7 @@ class Data:
     """Follow links that lead out of `root`. `false` refuses them, which protects from lists of strangers."""
     train: str = ""
     """A list (`path label` per line), a published annotation, or a folder with a sub-folder for each class; a suffix
-    `:train` selects one of several splits in a file."""
+    `:train` selects one of several splits in a file. A list may be in a store, too."""
     val: str = ""
     """A list, as data.train; `auto` holds out a part of data.train, the same in every run (train.py only)."""
     held_out: float = 0.2
@@ -56,7 +56,7 @@ class Data:
     """A file with one class name per line, by label, or JSON: an array of names, or an object of names and numbers. It
     numbers the classes of lists that name them; empty: they are numbered in alphabetical order over data.train."""
     cache: str = ""
-    """Folder for the scanned catalogues; empty: beside each list."""
+    """Folder for the scanned catalogues; empty: beside each list, for lists in a store in the cache of the user."""
     check: Check = "demux"
     """Thoroughness of the scan: `demux` reads packets only, `ends` also decodes the first and the last group of
     pictures, `full` decodes every frame."""
@@ -84,7 +84,7 @@ class Data:
                 "frame_pattern",
                 f"{self.frame_pattern!r} does not name a picture by its number, as img_{{:05}}.jpg does",
             )
-        yield from self._problems_of_root()
+        yield from self._problems_of_urls()
         yield from at_least(self, cache_gb=0)
         if not 0 < self.held_out < 1:
             yield "held_out", f"{self.held_out:g} is not between 0 and 1"
@@ -95,15 +95,19 @@ class Data:
         if self.source == "video" and not self.train:
             yield "train", "required: a list file or a folder with one sub-folder a class (or data.source=synthetic)"
 
-    def _problems_of_root(self) -> Iterator[Problem]:
-        """Yield what is wrong with the root of a store. The messages do not repeat it, because it may hold a secret."""
-        scheme, mark, rest = str(self.root).partition("://")
-        if mark and scheme not in SCHEMES:
-            yield "root", f"cannot be read; a store begins with one of {', '.join(f'{name}://' for name in SCHEMES)}"
-        elif mark and ("?" in rest or "@" in rest):
-            yield "root", "holds a query or a password, which would be saved with the run; set the environment instead"
-        if self.cache_dir and not mark:
-            yield "cache_dir", "keeps videos of a store, and data.root names none"
+    def _problems_of_urls(self) -> Iterator[Problem]:
+        """Yield what is wrong with places in stores. The messages do not repeat them: they may hold a secret."""
+        for name in ("root", "train", "val", "test"):
+            scheme, mark, rest = str(getattr(self, name)).partition("://")
+            if mark and scheme not in SCHEMES:
+                yield name, f"cannot be read; a store begins with one of {', '.join(f'{name}://' for name in SCHEMES)}"
+            elif mark and ("?" in rest or "@" in rest):
+                yield (
+                    name,
+                    "holds a query or a password, which would be saved with the run; set the environment instead",
+                )
+        if self.cache_dir and not any("://" in str(place) for place in (self.root, self.train, self.val, self.test)):
+            yield "cache_dir", "keeps videos of a store, and neither data.root nor a list is in one"
 
 
 @dataclass(frozen=True)

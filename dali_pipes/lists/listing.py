@@ -34,10 +34,12 @@ from dali_pipes.lists.formats.annotation import (
     read_text,
     refuse,
     split_name,
+    text_of,
 )
 from dali_pipes.lists.formats.class_names import Numbers, asked_for
 from dali_pipes.lists.locate import Finder, inside
-from dali_pipes.storage.objects import is_url
+from dali_pipes.storage.objects import GONE, absolute, is_url
+from dali_pipes.storage.opening import read_all
 
 _DEFAULTS = Data()
 
@@ -101,7 +103,7 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
     """
     opened, split = _open(source)
     format_name, annotation = _read(opened, data.format)
-    root = data.root.rstrip("/") if is_url(data.root) else os.path.abspath(data.root) if data.root else ""
+    root = absolute(data.root).rstrip("/") if data.root else ""
     places = _Places(root or opened.folder, root, FORMATS[format_name], data)
     rows = _of_split(annotation, opened, split)
     if class_names and isinstance(rows[0].label, str):
@@ -109,7 +111,7 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
         class_numbers(opened.path, named, range(len(named)), class_names)  # raises for classes that are not among them
     else:
         class_names = _class_names(annotation, opened, split, data)
-    listing = _listing(os.path.abspath(source), format_name, rows, tuple(class_names), places)
+    listing = _listing(absolute(source), format_name, rows, tuple(class_names), places)
     return replace(listing, notes=(*annotation.notes, *listing.notes))
 
 
@@ -121,7 +123,9 @@ def unlabelled(paths: Sequence[str]) -> Listing:
 
 def _open(source: str) -> tuple[Source, str]:
     """Open a source; returns it and its split."""
-    source, split = split_of(os.path.abspath(source))
+    source, split = split_of(absolute(source))
+    if is_url(source):
+        return Source(source, text_of(source, _read_object(source))), split
     if os.path.isdir(source):
         return Source(source, None), split
     if not os.path.lexists(source):
@@ -129,9 +133,21 @@ def _open(source: str) -> tuple[Source, str]:
     return Source(source, read_text(source)), split
 
 
+def _read_object(url: str) -> bytes:
+    try:
+        return read_all(url)
+    except DataError as error:
+        raise DataError(url, "no such list") if error.reason == GONE else error from error
+
+
 def split_of(source: str) -> tuple[str, str]:
-    """Return a source without its split, and the split: the text after the last colon, if only that before exists."""
+    """Return a source without its split, and the split: the text after the last colon, if only that before exists.
+
+    In the URL of a list each colon in the last part is followed by a split.
+    """
     whole, colon, last = source.rpartition(":")
+    if is_url(source):
+        return (whole, last) if colon and "/" not in last else (source, "")
     if colon and "/" not in last and not os.path.lexists(source) and os.path.lexists(whole):
         return whole, last
     return source, ""

@@ -37,6 +37,8 @@ from dali_pipes.scan.parts import Parts, find_parts
 from dali_pipes.scan.probe import reader
 from dali_pipes.scan.processes import Call, Failure, call_all
 from dali_pipes.scan.request import CHECKS, ScanRequest, probe_path
+from dali_pipes.storage.objects import absolute, is_url
+from dali_pipes.storage.opening import read_all
 
 CATALOG = "catalog"
 logger = logging.getLogger(__name__)
@@ -67,6 +69,8 @@ def load_catalog(
     if not request.is_met_by(catalog):
         folder = writable_folder(source, data)
         with scan_lock(folder):
+            if catalog is None and is_url(source):
+                _fetch_catalog(source, folder)
             catalog = _existing(source, data)  # another process may have made it meanwhile
             if not request.is_met_by(catalog):
                 scanned = _scan(folder, request, catalog, workers)
@@ -103,15 +107,17 @@ def scan_videos(paths: Sequence[str], folder: Path, check: Check) -> Catalog:
 
 def _folders(source: str, data: Data) -> list[Path]:
     """List the folders in which the scan of a list may be. A new scan is written to the first."""
-    source = os.path.abspath(source)
+    source = absolute(source)
     name = os.path.basename(source)
     unique = f"{name}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}.scan"
     if data.cache:
         return [Path(data.cache, unique)]
+    of_user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dali_pipes", unique)
+    if is_url(source):
+        return [of_user]
     next_to_list = Path(f"{source}.scan")
     if os.access(next_to_list if next_to_list.exists() else next_to_list.parent, os.W_OK):
         return [next_to_list]
-    of_user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dali_pipes", unique)
     return [of_user, next_to_list]
 
 
@@ -134,6 +140,15 @@ def _existing(source: str, data: Data) -> Catalog | None:
         if catalog.is_intact():
             return catalog
     return None
+
+
+def _fetch_catalog(source: str, folder: Path) -> None:
+    """Take the catalogue beside a list in a store, which is there if the list is that of a packed set."""
+    with suppress(DataError):
+        content = read_all(f"{source}.scan/{CATALOG}")
+        unfinished = folder / f"{CATALOG}.fetched"
+        unfinished.write_bytes(content)
+        unfinished.replace(folder / CATALOG)
 
 
 @contextmanager

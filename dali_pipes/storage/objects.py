@@ -43,6 +43,11 @@ def is_url(path: str) -> bool:
     return _MARK in path
 
 
+def absolute(path: str) -> str:
+    """Return the absolute path of a file; a URL is one."""
+    return path if is_url(path) else os.path.abspath(path)
+
+
 def open_store(url: str) -> tuple[ObjectStore, str]:
     """Return the store of an object's URL, and the object's key. Raises DataError if the store cannot be opened."""
     scheme, _, rest = url.partition(_MARK)

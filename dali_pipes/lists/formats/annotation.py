@@ -171,6 +171,11 @@ def read_text(path: str) -> str:
             content = file.read()
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror}") from error
+    return text_of(path, content)
+
+
+def text_of(path: str, content: bytes) -> str:
+    """Return the text of a list with this content. Raises DataError if it is not text."""
     try:
         return decoded(content)
     except UnicodeDecodeError as error:

@@ -21,6 +21,7 @@ from dali_pipes.storage.faults import StorageFault
 from dali_pipes.storage.fetch import joined
 from tests.support.storage.shards import write_tar
 from tests.support.videos import write_video
+from tools import prepare
 
 NAMES = {"long.mp4": "libx264", "short é.mp4": "mpeg4", "sub/demux.ts": "libx264", "whole.mpg": "mpeg1video"}
 SHARD = "a.tar"
@@ -83,6 +84,29 @@ def test_cuts_of_a_store_are_those_of_files(videos, store):
     made, wanted = cut_all(in_store, FRAMES), cut_all(in_files, FRAMES)
     assert [cut.data for cut in made] == [cut.data for cut in wanted]
     assert {request.method for request in store.requests} == {"GET"}
+
+
+def test_a_list_in_a_store_is_read_as_in_a_file(folder, videos, store, tmp_path):
+    shutil.copy(folder.parent / "all.list", folder / "all.list")
+    _, in_files = videos
+    source = f"{store.url}/all.list"
+    catalog = load_catalog(source, Data(cache=str(tmp_path)), workers=1)
+    assert catalog.base == store.url and catalog.source == source
+    made = cut_all([catalog.video(row) for row in range(len(catalog))], FRAMES)
+    assert [cut.data for cut in made] == [cut.data for cut in cut_all(in_files, FRAMES)]
+    with pytest.raises(DataError, match="no such list"):
+        load_catalog(f"{store.url}/none.list", Data(cache=str(tmp_path)))
+
+
+def test_the_list_of_a_packed_set_in_a_store_brings_its_catalogue(folder, store, tmp_path, caplog):
+    packed = folder / "packed"
+    assert prepare.main(["pack", str(folder.parent / "all.list"), "--root", str(folder), "--out", str(packed)]) == 0
+    store.reset()
+    caplog.clear()
+    catalog = load_catalog(f"{store.url}/packed/all.list", Data(cache=str(tmp_path)), workers=1)
+    assert "none new or changed" in caplog.text
+    cut_all([catalog.video(row) for row in range(len(catalog))], FRAMES[: len(catalog)])
+    assert len(catalog.usable) == len(catalog)
 
 
 def test_a_clip_of_a_long_video_is_a_few_requests_and_bytes(videos, store):
