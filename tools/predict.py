@@ -22,6 +22,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 
 from configs import cli
+from configs.sections.data import SCHEMES
 from dali_pipes.errors import masked
 from engine.outputs import add_force_argument
 
@@ -33,8 +34,9 @@ def arguments() -> Namespace:
         "words",
         nargs="*",
         metavar="SOURCE",
-        help="a video, a folder, a glob, a .txt or .list of paths, - for paths on stdin; with --online or "
-        "--sliding also a camera (0) or an address (rtsp://, http://); or section.key=value",
+        help="a video, a folder, a glob, a .txt or .list of paths, - for paths on stdin; videos and lists may be in "
+        "a store (s3://, gs://, az://, http://); with --online or --sliding also a camera (0) or an address (rtsp://, "
+        "http://); or section.key=value",
     )
     parser.add_argument(
         "--weights",
@@ -68,15 +70,22 @@ def arguments() -> Namespace:
     args = parser.parse_args()
     args.overrides = list(filter(cli.is_setting, args.words))
     args.sources = [word for word in args.words if not cli.is_setting(word)]
-    args.live = next(filter(is_live, args.sources), None)
+    streams = args.online or args.sliding is not None
+    args.live = next((word for word in args.sources if is_live(word, streams)), None)
     if problem := next(_problems(args), None):
         parser.error(problem)
     return args
 
 
-def is_live(word: str) -> bool:
-    """Return True if a source is the number of a camera or an address, and not a file."""
-    return "://" in word or (word.isdigit() and not os.path.lexists(word))
+def is_live(word: str, streams: bool) -> bool:
+    """Return True if a source is the number of a camera or the address of a stream, and not a file or an object.
+
+    The scheme of a web server names a stream only if the command line asks for an answer that goes on (`streams`).
+    """
+    scheme, mark, _ = word.partition("://")
+    if mark:
+        return scheme not in SCHEMES or (scheme.startswith("http") and streams)
+    return word.isdigit() and not os.path.lexists(word)
 
 
 def _problems(args: Namespace) -> Iterator[str]:

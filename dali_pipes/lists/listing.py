@@ -116,9 +116,18 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
 
 
 def unlabelled(paths: Sequence[str]) -> Listing:
-    """Make a listing of videos that are in no list: each absolute path once, with label −1."""
+    """Make a listing of videos that are in no list: each absolute path or URL once, with label −1.
+
+    Raises DataError if some are in a store, and others are not, or in another one.
+    """
     label_N, first_N = np.full(len(paths), -1, np.int32), np.arange(len(paths))
-    return Listing("videos", "/", "", list(paths), label_N, first_N, class_names=())
+    base, listed = "/", list(paths)
+    if urls := [path for path in paths if is_url(path)]:
+        base = os.path.commonprefix(listed).rpartition("/")[0]  # noqa: RUF071 - commonpath takes no URL
+        if base.count("/") < len("//"):
+            raise DataError(urls[0], "is not in the same store as the other videos; take one store at a time")
+        listed = [path[len(base) + 1 :] for path in paths]
+    return Listing("videos", base, "", listed, label_N, first_N, class_names=())
 
 
 def _open(source: str) -> tuple[Source, str]:

@@ -5,7 +5,6 @@ Shapes: B videos, V views of a video, N clips of a window, T frames, K classes.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections import Counter
@@ -27,6 +26,7 @@ from dali_pipes.batch import Shard
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.storage.objects import absolute
 from dali_pipes.views import plans
 from dali_pipes.views.draw import CROPS
 from dali_pipes.views.plans import Window, WindowPlan
@@ -150,7 +150,7 @@ def predict_video(network: Network, path: str | Path, top_k: int = 5) -> list[tu
     unreadable: dict[int, str] = {}
     with tempfile.TemporaryDirectory(prefix="predict-") as folder:
         check = network.info.config.data.check
-        catalog = build.scan_videos([os.path.abspath(path)], Path(folder), check)
+        catalog = build.scan_videos([absolute(str(path))], Path(folder), check)
         found = list(predict(network, catalog, plans.whole(catalog), unreadable))
     reasons = [*unreadable.values(), *(bad.reason for bad in catalog.unreadable)]
     if not found:

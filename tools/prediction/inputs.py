@@ -12,8 +12,10 @@ from pathlib import Path
 
 import configs
 from configs import cli
-from dali_pipes.lists.formats.annotation import Source, read_text
+from dali_pipes.lists.formats.annotation import Source, read_text, text_of
 from dali_pipes.lists.formats.folders import videos_below
+from dali_pipes.storage.objects import absolute, is_url
+from dali_pipes.storage.opening import read_all
 
 LISTS = (".txt", ".list", ".jsonl")
 
@@ -28,7 +30,7 @@ def find(words: Iterable[str], root: str = "") -> tuple[list[str], dict[str, str
     for word in words:
         found = list(_paths_of(word, root))
         for path in found:
-            paths.setdefault(os.path.abspath(path), path)
+            paths.setdefault(absolute(path), path)
         if not found:
             failures[word] = "holds no videos" if os.path.exists(word) else "nothing has such a name"
     return list(paths.values()), failures
@@ -39,6 +41,9 @@ def _paths_of(word: str, root: str) -> Iterator[str]:
     if word == "-":
         text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
         yield from _listed(Source("", text), [root])
+    elif is_url(word):
+        is_list = word.endswith(LISTS)
+        yield from _listed(Source(word, text_of(word, read_all(word))), _roots(word, root)) if is_list else [word]
     elif os.path.isdir(word):
         yield from videos_below(word)
     elif word.endswith(LISTS):
@@ -64,7 +69,12 @@ def _listed(source: Source, folders: Sequence[str]) -> Iterator[str]:
     for _, line in source.lines():
         spellings = list(_spellings(line.strip()))
         places = [os.path.join(folder, path) for path in spellings for folder in folders]
-        yield next(filter(os.path.lexists, places), places[0])
+        yield next(filter(_exists, places), places[0])
+
+
+def _exists(path: str) -> bool:
+    """Tell whether there is a file; an object is taken for one if no label follows its ending."""
+    return " " not in os.path.splitext(path)[1] if is_url(path) else os.path.lexists(path)
 
 
 def _spellings(line: str) -> Iterator[str]:

@@ -20,6 +20,7 @@ from dali_pipes.errors import masked
 from dali_pipes.feed.choice import wanted_in_graph
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.storage.objects import absolute
 from dali_pipes.video import container
 from dali_pipes.views import plans
 from dali_pipes.views.plans import Window
@@ -58,7 +59,7 @@ def run(args: Namespace) -> int:
     answering = Answering(network, args, features)
     answered = incomplete = 0
     with _writers(args, outputs) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:
-        catalog = build.scan_videos([*map(os.path.abspath, paths)], Path(folder), network.info.config.data.check)
+        catalog = build.scan_videos([*map(absolute, paths)], Path(folder), network.info.config.data.check)
         for row, answer in answering.all(catalog):
             if labelled:
                 answer |= labelled.write(catalog.video(row), answer)
