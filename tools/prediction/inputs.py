@@ -12,7 +12,7 @@ from pathlib import Path
 
 import configs
 from configs import cli
-from dali_pipes.lists.formats.annotation import Source, read_text, text_of
+from dali_pipes.lists.formats.annotation import WHOLE, Source, Window, read_text, text_of
 from dali_pipes.lists.formats.folders import videos_below
 from dali_pipes.storage.objects import absolute, is_url
 from dali_pipes.storage.opening import read_all
@@ -20,39 +20,54 @@ from dali_pipes.storage.opening import read_all
 LISTS = (".txt", ".list", ".jsonl")
 
 
-def find(words: Iterable[str], root: str = "") -> tuple[list[str], dict[str, str]]:
+Parts = dict[str, list[Window]]
+"""The parts of videos that rows of lists ask for, by absolute path."""
+
+
+def find(words: Iterable[str], root: str = "", parts: Parts | None = None) -> tuple[list[str], dict[str, str]]:
     """Return the paths of `words`, each file once, in order; and for each word without a path the reason.
 
-    `root` is a folder that paths in lists may start from. Raises DataError if a list cannot be read.
+    `root` is a folder that paths in lists may start from. `parts` is given the parts that are asked for, of videos of
+    which not only the whole is. Raises DataError if a list cannot be read.
     """
     paths: dict[str, str] = {}  # as given, by absolute path
+    windows: dict[str, dict[Window, None]] = {}
     failures = {}
     for word in words:
         found = list(_paths_of(word, root))
-        for path in found:
+        for path, window in found:
             paths.setdefault(absolute(path), path)
+            windows.setdefault(absolute(path), {})[window] = None
         if not found:
             failures[word] = "holds no videos" if os.path.exists(word) else "nothing has such a name"
+    if parts is not None:
+        parts |= {path: list(asked) for path, asked in windows.items() if list(asked) != [WHOLE]}
     return list(paths.values()), failures
 
 
-def _paths_of(word: str, root: str) -> Iterator[str]:
-    """Yield the paths of one source. A file that is named is taken even if it does not exist or has another ending."""
+def _paths_of(word: str, root: str) -> Iterator[tuple[str, Window]]:
+    """Yield the paths of one source, and the part of each that it asks for.
+
+    A file that is named is taken even if it does not exist or has another ending.
+    """
     if word == "-":
         text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
         yield from _listed(Source("", text), [root])
     elif is_url(word):
-        is_list = word.endswith(LISTS)
-        yield from _listed(Source(word, text_of(word, read_all(word))), _roots(word, root)) if is_list else [word]
+        if word.endswith(LISTS):
+            yield from _listed(Source(word, text_of(word, read_all(word))), _roots(word, root))
+        else:
+            yield word, WHOLE
     elif os.path.isdir(word):
-        yield from videos_below(word)
+        yield from ((path, WHOLE) for path in videos_below(word))
     elif word.endswith(LISTS):
         yield from _listed(Source(word, read_text(word)), _roots(word, root))
     elif glob.has_magic(word) and not os.path.lexists(word):
         for match in sorted(glob.glob(word, recursive=True)):
-            yield from videos_below(match) if os.path.isdir(match) else [match]
+            found = videos_below(match) if os.path.isdir(match) else [match]
+            yield from ((path, WHOLE) for path in found)
     else:
-        yield word
+        yield word, WHOLE
 
 
 def _roots(file: str, root: str) -> list[str]:
@@ -64,12 +79,13 @@ def _roots(file: str, root: str) -> list[str]:
     return [os.path.dirname(file), *of_run]
 
 
-def _listed(source: Source, folders: Sequence[str]) -> Iterator[str]:
-    """Yield the path of each row of a list, with or without a label; relative ones start at one of the folders."""
+def _listed(source: Source, folders: Sequence[str]) -> Iterator[tuple[str, Window]]:
+    """Yield path and part of each row of a list, with or without a label; relative ones start at one of the folders."""
     for _, line in source.lines():
-        spellings = list(_spellings(line.strip()))
+        row = _json_row(line.strip())
+        spellings = [row[0]] if row else list(_spellings(line.strip()))
         places = [os.path.join(folder, path) for path in spellings for folder in folders]
-        yield next(filter(_exists, places), places[0])
+        yield next(filter(_exists, places), places[0]), row[1] if row else WHOLE
 
 
 def _exists(path: str) -> bool:
@@ -77,12 +93,17 @@ def _exists(path: str) -> bool:
     return " " not in os.path.splitext(path)[1] if is_url(path) else os.path.lexists(path)
 
 
+def _json_row(line: str) -> tuple[str, Window] | None:
+    """Return path and part of a row that is a JSON object, as `prepare.py split` writes them; None for other lines."""
+    with suppress(ValueError, TypeError, KeyError):
+        row = json.loads(line)
+        end = row.get("end")
+        return str(row["path"]), Window(float(row.get("start") or 0.0), WHOLE.end if end is None else float(end))
+    return None
+
+
 def _spellings(line: str) -> Iterator[str]:
     """Yield the paths that a line may mean: all of it, what comes before a label, or before frames and a label."""
-    if line.startswith("{"):
-        with suppress(ValueError, TypeError, KeyError):
-            yield str(json.loads(line)["path"])
-            return
     yield line
     for _ in range(2):
         line = line.rpartition(" ")[0].rstrip()

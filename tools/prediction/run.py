@@ -15,11 +15,13 @@ from pathlib import Path
 from rich.console import Console
 
 import configs
+from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.errors import masked
 from dali_pipes.feed.choice import wanted_in_graph
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.scan.parts import frames_of_windows
 from dali_pipes.storage.objects import absolute
 from dali_pipes.video import container
 from dali_pipes.views import plans
@@ -46,7 +48,9 @@ def run(args: Namespace) -> int:
     args.weights = network_file(args.weights)
     if args.live:
         return _run_live(args)
-    paths, failures = inputs.find(args.sources, str(configs.overridden(args.overrides).get("data.root", "")))
+    parts: inputs.Parts = {}
+    paths, failures = inputs.find(args.sources, str(configs.overridden(args.overrides).get("data.root", "")), parts)
+    _refuse_parts(args, parts)
     outputs = Outputs([*filter(os.path.isfile, args.sources), *paths, args.weights, args.config], args.force)
     outputs.check(*filter(None, (args.json, args.csv, args.features)))
     labelled = LabelledVideos(args.save_video, outputs) if args.save_video else None
@@ -56,7 +60,7 @@ def run(args: Namespace) -> int:
         logger.info(f"data.decoder=auto decodes on the CPU: {reason}")
     explained = ExplainedVideos(args.explain, network, outputs) if args.explain else None
     features = FeatureFile(args.features, outputs) if args.features else None
-    answering = Answering(network, args, features)
+    answering = Answering(network, args, features, parts)
     answered = incomplete = 0
     with _writers(args, outputs) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:
         catalog = build.scan_videos([*map(absolute, paths)], Path(folder), network.info.config.data.check)
@@ -78,6 +82,16 @@ def run(args: Namespace) -> int:
     if not failures and not incomplete:
         return ALL_DONE
     return SOME_DONE if answered and not args.strict else NOTHING_DONE
+
+
+def _refuse_parts(args: Namespace, parts: inputs.Parts) -> None:
+    """Raise ConfigError if what is asked for takes whole videos, and a list asks for parts."""
+    flags = [flag for flag in ("sliding", "online", "save_video", "explain") if getattr(args, flag)]
+    if parts and flags:
+        raise ConfigError(
+            f"--{flags[0].replace('_', '-')}: takes whole videos, and the list asks for parts (start, end), such as of "
+            f"{next(iter(parts))}; leave it out, or cut them first with prepare.py cut"
+        )
 
 
 def _run_live(args: Namespace) -> int:
@@ -115,10 +129,17 @@ class Answering:
     Raises ConfigError for --online if the network is not causal.
     """
 
-    def __init__(self, network: Network, args: Namespace, features: FeatureFile | None = None):
+    def __init__(
+        self,
+        network: Network,
+        args: Namespace,
+        features: FeatureFile | None = None,
+        parts: inputs.Parts | None = None,
+    ):
         self.network = network
         self.features = features
         self.args = args
+        self._parts = parts or {}
         self.bad: dict[int, str] = {}
         self._step = network.open_stream() if args.online else None
 
@@ -128,17 +149,18 @@ class Answering:
         yield from self._streamed(catalog) if self.args.online else self._scored(catalog)
 
     def _scored(self, catalog: Catalog) -> Iterator[Answer]:
-        """Predict each video as a whole, or window by window."""
+        """Predict each video as a whole, window by window, or the parts that a list asks for, with a record of each."""
         make = of_parts if self.args.sliding else of_video
         wanted = self.features is not None
         for found in predict(self.network, catalog, self._windows(catalog), self.bad, features=wanted):
             row = found[0].window.row
             with self._reason(catalog, row):
-                record = make(self.network, catalog.video(row), found, self.args.top_k, self.args.min_score)
-                if self.features:
-                    seconds = [(window["start"], window["end"]) for window in record.get("windows", [record])]
-                    self.features.add(catalog.path(row), found, seconds)
-                yield row, record
+                for of_record in [found] if self.args.sliding else [[one] for one in found]:
+                    record = make(self.network, catalog.video(row), of_record, self.args.top_k, self.args.min_score)
+                    if self.features:
+                        seconds = [(window["start"], window["end"]) for window in record.get("windows", [record])]
+                        self.features.add(catalog.path(row), of_record, seconds)
+                    yield row, record
 
     def _streamed(self, catalog: Catalog) -> Iterator[Answer]:
         """Predict each video frame by frame."""
@@ -151,10 +173,12 @@ class Answering:
                 yield row, of_stream(self.network, catalog.video(row), frames, how, seconds, self.args.min_score)
 
     def _windows(self, catalog: Catalog) -> list[Window]:
-        """Return the windows to score: each whole video, or one window after the other."""
+        """Return the windows to score: each whole video, its parts, or one window after the other."""
         seconds = self.args.sliding
-        if not seconds:
+        if not seconds and not self._parts:
             return plans.whole(catalog)
+        if not seconds:
+            return [window for whole in plans.whole(catalog) for window in self._of_parts(catalog, whole)]
         found = []
         for row in catalog.usable.tolist():
             with self._reason(catalog, row):
@@ -163,6 +187,18 @@ class Answering:
                 end = container.duration(time_F, video.fps)
                 found += plans.sliding(row, time_F, end, seconds, self.args.stride or seconds / 2)
         return found
+
+    def _of_parts(self, catalog: Catalog, whole: Window) -> list[Window]:
+        """Return the windows of a video that a list asks for; one that the video lacks is the reason why it failed."""
+        asked = self._parts.get(catalog.path(whole.row), [])
+        with self._reason(catalog, whole.row):
+            video = catalog.video(whole.row)
+            for part in asked:
+                (place,) = frames_of_windows(video, [part])
+                if isinstance(place, str):
+                    raise DataError(video.path, place)
+            return [Window(whole.row, *place) for place in frames_of_windows(video, asked)] if asked else [whole]
+        return []
 
     @contextmanager
     def _reason(self, catalog: Catalog, row: int) -> Iterator[None]:

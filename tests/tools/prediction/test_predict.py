@@ -310,6 +310,35 @@ def test_each_window_has_features(folder, run, tmp_path):
     assert found["start"].tolist() == [window["start"] for window in answer["windows"]]
 
 
+def test_parts_that_a_list_asks_for_get_a_record_each(folder, run, tmp_path):
+    name = folder / "videos" / "e.mov"
+    rows = [{"path": str(name), "start": 0.2, "end": 0.5}, {"path": str(name), "start": 0.4, "end": None}]
+    listed = tmp_path / "parts.jsonl"
+    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = ("--json", tmp_path / "a.jsonl", "--features", tmp_path / "a.npz")
+    code, _, _ = run(listed, *files)
+    assert code == 0
+    first, second = map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())
+    assert first["path"] == second["path"] == str(name)
+    assert (first["start"], first["end"], second["start"]) == pytest.approx((0.2, 0.5, 0.4), abs=0.04)
+    assert second["end"] == pytest.approx(second["video"]["frames"] / second["video"]["fps"], abs=0.04)
+    assert all(first["start"] <= at < first["end"] for clip in first["clips"] for at in clip["seconds"])
+    assert np.load(tmp_path / "a.npz")["start"].tolist() == [first["start"], second["start"]]
+
+
+def test_a_part_that_a_video_lacks_is_named_and_what_takes_whole_videos_is_refused(folder, run, tmp_path):
+    name = folder / "videos" / "e.mov"
+    listed = tmp_path / "parts.jsonl"
+    listed.write_text(json.dumps({"path": str(name), "start": 1000, "end": 1001}) + "\n")
+    code, _, said = run(listed)
+    assert code == 2 and "before its part from 1000 s to 1001 s begins" in said
+    code, _, said = run(listed, "--sliding", "1")
+    assert (
+        code == 2
+        and f"--sliding: takes whole videos, and the list asks for parts (start, end), such as of {name}" in said
+    )
+
+
 def test_settings_of_the_machine_that_trained_are_not_taken_over(folder, tmp_path):
     content = torch.load(folder / "best.pt")
     content["config"] |= {"runtime.device": "cuda", "data.decoder": "nvdec", "runtime.threads": 64}
