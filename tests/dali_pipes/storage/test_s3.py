@@ -1,5 +1,6 @@
 """A set in an S3 bucket, served by moto: scanned by LIST, cut as files are, alone and in shards; packed and read."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -102,6 +103,49 @@ def test_a_packed_set_needs_no_scan_in_a_bucket(uploaded, caplog):
     caplog.clear()
     load_catalog(source, Data(root="s3://videos/packed"))
     assert "none new or changed" in caplog.text
+
+
+@pytest.fixture
+def keys_of_a_user(uploaded, bucket):
+    """The keys of the only user whose signatures the server accepts."""
+    import boto3
+
+    endpoint = bucket.removesuffix("/videos")
+    iam = boto3.client("iam", "us-east-1", endpoint_url=endpoint)
+    iam.create_user(UserName="reader")
+    rights = [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": rights})
+    iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=policy)
+    keys = iam.create_access_key(UserName="reader")["AccessKey"]
+
+    def checked_after(requests):
+        form = {"Content-Type": "text/plain"}
+        urllib.request.urlopen(
+            urllib.request.Request(f"{endpoint}/moto-api/reset-auth", b"%d" % requests, form)
+        ).close()
+
+    checked_after(0)
+    yield keys["AccessKeyId"], keys["SecretAccessKey"]
+    checked_after(1 << 60)
+    objects._opened.cache_clear()
+
+
+def test_requests_are_signed_and_a_wrong_key_stops_at_once(uploaded, keys_of_a_user, monkeypatch, tmp_path):
+    key, secret = keys_of_a_user
+    source, there = str(uploaded / "packed" / "all.list"), Data(root="s3://videos/packed", cache=str(tmp_path))
+    here = load_catalog(source, Data(root=str(uploaded / "packed")))
+    wanted = cut_all([here.video(row) for row in range(2)], [FRAMES] * 2)
+    for name, value in {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}.items():
+        monkeypatch.setenv(name, value)
+    objects._opened.cache_clear()
+    catalog = load_catalog(source, there)
+    videos = [catalog.video(row) for row in range(2)]
+    assert [cut.data for cut in cut_all(videos, [FRAMES] * 2)] == [cut.data for cut in wanted]
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"{secret}x")
+    objects._opened.cache_clear()
+    with pytest.raises(StorageFault, match="access is denied") as error:
+        cut_all(videos, [FRAMES] * 2)
+    assert secret not in str(error.value)
 
 
 def test_a_wrong_bucket_is_named_and_no_secret_is(uploaded, caplog):
