@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import av
@@ -62,18 +63,26 @@ def plain_decode(path: str) -> Plain:
 def _decode(path: str) -> tuple[list[bytes], set[tuple[int, int]], int]:
     """Return digests and sizes of all frames, and how many packets failed or frames are damaged."""
     digests, sizes, failed = [], set(), 0
+    for frame in plain_frames(path):
+        if frame is None:
+            failed += 1
+            continue
+        digests.append(digest(frame.to_ndarray(format="rgb24")))
+        sizes.add((frame.width, frame.height))
+        failed += frame.is_corrupt
+    return digests, sizes, failed
+
+
+def plain_frames(path: str) -> Iterator[av.VideoFrame | None]:
+    """Yield the frames of a plain decode, and None for a packet that cannot be decoded."""
     with av.open(path, **LENIENT_TAGS) as container:
         stream = container.streams.best("video")
         stream.codec_context.thread_count = 1
         for packet in container.demux(stream):
             try:
-                for frame in packet.decode():
-                    digests.append(digest(frame.to_ndarray(format="rgb24")))
-                    sizes.add((frame.width, frame.height))
-                    failed += frame.is_corrupt
+                yield from packet.decode()
             except av.FFmpegError:
-                failed += 1
-    return digests, sizes, failed
+                yield None
 
 
 def compare(path: str, check: str, draws: int = 20, *, most: int = SHORT) -> Comparison:
