@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -11,7 +12,6 @@ from functools import lru_cache
 
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import SHOWN_PROBLEMS, Source, nfc_caseless, read_text
-from dali_pipes.lists.formats.tables import items
 
 MOST_BYTES = 1 << 24  # a name of 100 bytes for each of 100,000 classes fits
 _NUMBERED = re.compile(r"([0-9]{1,9})[\s,]+(\S.*)$")
@@ -47,11 +47,12 @@ def _json_names(source: Source) -> list[tuple[int, str]]:
     Raises DataError.
     """
     try:
-        found = list(items(source))
-    except DataError:
+        parsed = json.loads(source.text, object_pairs_hook=list)
+    except (ValueError, RecursionError) as error:
         if source.first_line in ("[", "{"):
-            raise
+            raise DataError(f"{source.path}:1", f"begins as JSON, but is none: {error}") from error
         return []
+    found = list(enumerate(parsed, start=2))  # as this project writes it, with a line for each
     if source.first_line.startswith("["):
         if not all(isinstance(name, str) for _, name in found):
             raise DataError(f"{source.path}:1", "a JSON array of class names must hold texts alone")
