@@ -85,7 +85,8 @@ def finish(wanted: Sequence[Wanted], begun: Future[list[Outcome]]) -> list[Fetch
 
 def end_cancelled() -> None:
     """Wait until the requests of cancelled futures have ended, for a few seconds at most."""
-    _end(os.getpid(), everything=False)
+    if _loop.cache_info().currsize:
+        _end(os.getpid(), everything=False)
 
 
 def _end(process: int, everything: bool) -> None:
