@@ -25,7 +25,7 @@ from dali_pipes.storage.shards import index_path, stamp_of
 
 GAP = 16 << 10  # bytes between two ranges that are fetched along: less than what a connection brings during a request
 NEARLY_ALL = 0.9  # part of a video; who wants more gets the whole in one request
-AT_ONCE = 128  # videos under way: some requests are late, and others go on meanwhile
+AT_ONCE = 192  # videos under way: some requests are late, and others go on meanwhile
 
 _ENDING = 5.0  # seconds for cancelled requests to end
 _LIBRARY_ENDING = 0.3  # more of them: threads of the library call the interpreter once more for each, also at its end
