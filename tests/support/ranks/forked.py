@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import re
@@ -104,6 +105,7 @@ def _rank(config: Config, rank: int, ranks: int, port: int, arm: Arm, address: s
     os.dup2(said, 2)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     report.write_if_possible = lambda folder: None
+    logging.disable(logging.NOTSET)  # what the parent does not log
     arm()
     code = program.run("train.py", lambda: _train(config))
     os._exit(code)
