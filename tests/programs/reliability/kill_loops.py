@@ -27,8 +27,8 @@ from tests.support.ranks.faults import fail_at
 def settings(folder: str, ranks: int) -> Config:
     """Return two epochs of six steps, with a checkpoint at each log line, every second step.
 
-    Three ranks need a network whose gradients travel in two buckets: there the order of a sum matters. A rank whose peer
-    is killed before they have joined waits for it as long as `timeout` says.
+    Three ranks need a network whose gradients travel in two buckets: there the order of a sum matters. A rank whose
+    peer is killed before they have joined waits for it as long as `timeout` says.
     """
     train = {"runs": folder, "batch": 12, "ema": 0.9, "mixup": 0.2, "checkpoint_minutes": 1e-9}
     model = {"width": 32 if ranks > 2 else 8}
