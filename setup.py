@@ -57,5 +57,6 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.6",
         ],
+        "test-s3": ["moto[s3,server]>=5"],
     },
 )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("obstore", reason="needs the extra `store`")
-pytest.importorskip("moto.server", reason="needs moto[server,s3], which is too large for the extra `test`")
+pytest.importorskip("moto.server", reason="needs the extra `test-s3`, which is large")
 
 from configs.schema import Data
 from dali_pipes.cut.cutter import cut_all
