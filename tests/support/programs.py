@@ -10,15 +10,17 @@ import runpy
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import forkserver, get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
 
 from tests.support.paths import ROOT
 
 FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(["engine", "engine.train.run", "engine.evaluation.evaluate", "tests.support.tiny"])
+FORKS.set_forkserver_preload(["engine", "engine.evaluation.evaluate", "tests.support.ranks.forked"])
 
 
 @dataclass
@@ -38,23 +40,26 @@ def run(
     It reads the text `stdin`. The exit code is that of the first rank that failed, and all print to the same files.
     """
     words = [str(ROOT / program), *map(str, arguments)]
-    with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):
-        forkserver.ensure_running()
     with tempfile.TemporaryDirectory() as of_streams:
         streams = [Path(of_streams, name) for name in ("stdin", "stdout", "stderr")]
         streams[0].write_text(stdin)
         processes = [
-            FORKS.Process(
-                target=_run, args=(words, str(folder), dict(os.environ) | environment | of_rank, [*map(str, streams)])
-            )
+            process(_run, words, str(folder), dict(os.environ) | environment | of_rank, [*map(str, streams)])
             for of_rank in (_environments(ranks) if ranks else [{}])
         ]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-        code = next((process.exitcode for process in processes if process.exitcode), 0)
+        for each in processes:
+            each.start()
+        for each in processes:
+            each.join()
+        code = next((each.exitcode for each in processes if each.exitcode), 0)
         return Ended(code, *(path.read_text() for path in streams[1:]))
+
+
+def process(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Return a process that calls a function, not started yet."""
+    with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):
+        forkserver.ensure_running()
+    return FORKS.Process(target=target, args=arguments)
 
 
 def _environments(ranks: int) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from tests.support import tiny  # before torch: engine says how threads are to wait
+from tests.support import programs, tiny  # before torch: engine says how threads are to wait
 from tests.support.ranks import forked
 
 # isort: split
@@ -82,7 +82,7 @@ def kill_saves(kills: int, chance: random.Random) -> dict:
     for _ in range(kills):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            child = forked.FORK.Process(target=save_for_ever, args=(folder,))
+            child = programs.process(save_for_ever, folder)
             child.start()
             while not (folder / "acknowledged").exists():
                 time.sleep(0.002)

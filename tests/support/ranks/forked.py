@@ -1,4 +1,8 @@
-"""Whole runs of the trainer in forked ranks, without their reports: torchrun would import torch for each of them."""
+"""Whole runs of the trainer in forked ranks, without their reports: torchrun would import torch for each of them.
+
+Ranks are forked from the process that `programs` keeps for it: in one that has computed a gradient, autograd would not
+work after a fork.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,13 @@ import contextlib
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import re
 import socket
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import engine  # noqa: F401  before torch, because it says how threads are to wait
@@ -26,45 +30,41 @@ from configs import Config
 from dali_pipes.batch import Shard
 from engine import distributed, loaders, program
 from engine.runs import report
-from engine.runs.environment import environment
 from engine.train.run import run
 from tests.support import tiny
+from tests.support.programs import process
 from tests.support.ranks.faults import MARK
 
-FORK = multiprocessing.get_context("fork")
 ROWS = 74  # imaginary training videos: six steps an epoch for batches of twelve
 PATIENCE = 120.0  # seconds after which a rank is counted as one that does not end by itself
 Arm = Callable[[], None]
 
 
-def start(
-    config: Config, ranks: int, arm: Arm = lambda: None, address: str = "127.0.0.1"
-) -> list[multiprocessing.Process]:
+def start(config: Config, ranks: int, arm: Arm | None = None, address: str = "127.0.0.1") -> list[BaseProcess]:
     """Fork the ranks of a run, started or resumed. Each calls `arm` first, and prints to stderr-RANK beside the run.
     `address` is that of rank 0.
 
     Rank 0 of a finished run leaves a digest of its weights in the file `digest`.
     """
     Path(config.train.runs).mkdir(exist_ok=True)
-    environment()  # known from here on: it asks git
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [FORK.Process(target=_rank, args=(config, rank, ranks, port, arm, address)) for rank in range(ranks)]
-    for process in processes:
-        process.start()
+    processes = [process(_rank, config, rank, ranks, port, arm, address) for rank in range(ranks)]
+    for each in processes:
+        each.start()
     return processes
 
 
-def finish(processes: list[multiprocessing.Process], patience: float = PATIENCE) -> int:
+def finish(processes: list[BaseProcess], patience: float = PATIENCE) -> int:
     """Wait for the ranks to end; kill and count those that do not."""
     end, left = time.monotonic() + patience, 0
-    for process in processes:
-        process.join(max(0.0, end - time.monotonic()))
-        if process.is_alive():
+    for each in processes:
+        each.join(max(0.0, end - time.monotonic()))
+        if each.is_alive():
             left += 1
-            process.kill()
-            process.join()
+            each.kill()
+            each.join()
     return left
 
 
@@ -96,7 +96,7 @@ def wait_for_fault(config: Config, rank: int) -> float:
     return float(found[1])
 
 
-def _rank(config: Config, rank: int, ranks: int, port: int, arm: Arm, address: str) -> None:
+def _rank(config: Config, rank: int, ranks: int, port: int, arm: Arm | None, address: str) -> None:
     torch.set_num_threads(1)
     if ranks > 1:
         local = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
@@ -106,7 +106,8 @@ def _rank(config: Config, rank: int, ranks: int, port: int, arm: Arm, address: s
     sys.stderr = os.fdopen(2, "w", buffering=1)
     report.write_if_possible = lambda folder: None
     logging.disable(logging.NOTSET)  # what the parent does not log
-    arm()
+    if arm:
+        arm()
     code = program.run("train.py", lambda: _train(config))
     os._exit(code)
 
