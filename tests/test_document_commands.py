@@ -9,15 +9,6 @@ from tests.support.videos import write_video
 from tests.test_documents import commands, text_of
 
 DOCUMENTS = ("README.md", "custom_dataset.md", "predict.md", "evaluate.md", "deploy.md")
-SMALL = [
-    "model.pretrained=none",
-    "model.backbone=resnet18",
-    "model.width=8",
-    "clip.size=32",
-    "eval.short_side=36",
-    "train.epochs=1",
-    "runtime.device=cpu",
-]
 TRAIN = ("train.py", "--config", "finetune.yaml", "data.train=my_videos/")
 PLACES = {
     "SOURCE...": "clip.mp4",
@@ -91,7 +82,7 @@ def run(folder, command):
     program, *words = command
     words = [PLACES.get(word, word) for word in words]
     if program == "train.py" or "show" in words:
-        words += SMALL
+        words += programs.SMALL
     return programs.run(program, *words, folder=folder, stdin="./a.webm\n", OMP_NUM_THREADS="1")
 
 

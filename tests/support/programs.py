@@ -19,6 +19,17 @@ from unittest import mock
 
 from tests.support.paths import ROOT
 
+SMALL = [
+    "model.pretrained=none",
+    "model.backbone=resnet18",
+    "model.width=8",
+    "clip.size=32",
+    "eval.short_side=36",
+    "train.epochs=1",
+    "runtime.precision=fp32",
+    "runtime.device=cpu",
+]
+"""Settings with which a training program takes seconds."""
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(["engine", "engine.evaluation.evaluate", "tests.support.ranks.forked"])
 

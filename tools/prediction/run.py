@@ -190,14 +190,14 @@ class Answering:
 
     def _of_parts(self, catalog: Catalog, whole: Window) -> list[Window]:
         """Return the windows of a video that a list asks for; one that the video lacks is the reason why it failed."""
-        asked = self._parts.get(catalog.path(whole.row), [])
+        if not (asked := self._parts.get(catalog.path(whole.row))):
+            return [whole]
         with self._reason(catalog, whole.row):
             video = catalog.video(whole.row)
-            for part in asked:
-                (place,) = frames_of_windows(video, [part])
-                if isinstance(place, str):
-                    raise DataError(video.path, place)
-            return [Window(whole.row, *place) for place in frames_of_windows(video, asked)] if asked else [whole]
+            places = frames_of_windows(video, asked)
+            if reason := next((place for place in places if isinstance(place, str)), ""):
+                raise DataError(video.path, reason)
+            return [Window(whole.row, *place) for place in places]
         return []
 
     @contextmanager

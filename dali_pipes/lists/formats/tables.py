@@ -29,6 +29,7 @@ from dali_pipes.lists.formats.annotation import (
     split_name,
 )
 
+_BETWEEN_LABELS = re.compile(r"[,;|]")
 _OTHER_NAMES = {
     "path": ("video", "video_path", "videos", "file", "filename", "file_name", "filepath", "file_path", "clip_path"),
     "label": ("class", "class_name", "classname", "category", "action", "target", "label_name", "class_id", "label_id"),
@@ -207,7 +208,6 @@ def split(line: str, delimiter: str) -> list[str]:
         raise ValueError(f"not a line of a table: {error}") from error
 
 
-_BETWEEN_LABELS = re.compile(r"[,;|]")
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character beyond 16 bits; alone it is no text
 _DECODER = json.JSONDecoder()
