@@ -75,12 +75,14 @@ def test_what_is_dropped_is_not_prepared_to_its_end(config, monkeypatch):
 
 def test_a_mistake_in_one_thread_is_told_when_the_others_have_ended_their_work(loader, monkeypatch):
     *_, last_row = loader.plan.draw(0, 0).row_B
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def prepare(videos, decoders, views, *more):
         if last_row in views.row_B:
+            begun.set()
             time.sleep(0.3)
             ended.set()
+        assert begun.wait(120), "work that has not begun is cancelled"
         raise ZeroDivisionError("nobody expected this")
 
     monkeypatch.setattr(feed, "prepare", prepare)
