@@ -135,7 +135,7 @@ def train(folder: Path, name: str, setting: str, seed: int) -> dict:
 
 
 def settings(folder: Path, name: str, setting: str, words: list[str]) -> Config:
-    """Return the configuration of a run; the first random setting of a set is the same for each seed."""
+    """Return the configuration of a run. A random setting is the same for each seed."""
     here = [*RUN, f"train.runs={folder}", *words]
     ours = [*NETWORK, *SIZES[name], *here, f"data.train={folder / name}.csv"]
     config = configs.load("finetune.yaml", ours)
@@ -167,14 +167,15 @@ def table(lines: list[dict]) -> list[str]:
     ]
     for name in SETS:
         found = {(line["setting"], line["seed"]): line for line in lines if line["set"] == name}
-        seeds = sorted(seed for setting, seed in found if setting == CHOSEN and seed)
+        compared = (CHOSEN, *selected(lines, name))
+        seeds = sorted({seed for _, seed in found if seed and all((setting, seed) in found for setting in compared)})
         chosen = [accuracy(found[CHOSEN, seed]) for seed in seeds]
-        for setting in (CHOSEN, *selected(lines, name)):
+        for setting in compared:
             first = found[setting, 0]
             further = [accuracy(found[setting, seed]) for seed in seeds]
             cells = [setting, f"{first['lr']:.3g}", str(first["epochs"]), f"{100 * accuracy(first):.1f}"]
-            cells += [str(len(seeds)), f"{100 * statistics.mean(further):.1f}"]
-            cells += ["" if setting == CHOSEN else difference(further, chosen)]
+            cells += [str(len(seeds)), f"{100 * statistics.mean(further):.1f}" if further else ""]
+            cells += [difference(further, chosen) if further[1:] and setting != CHOSEN else ""]
             rows.append(f"| {name} | {' | '.join(cells)} |")
     return rows
 
