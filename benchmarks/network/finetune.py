@@ -76,7 +76,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def missing(lines: list[dict], seeds: int, count: int) -> Iterator[tuple[str, str, int]]:
-    """Yield (set, setting, seed) of the runs that have no line. Which come after the first seed depends on its lines."""
+    """Yield (set, setting, seed) of the runs that have no line; the first seed decides which come after it."""
     done = {(line["set"], line["setting"], line["seed"]) for line in lines}
     drawn = [f"random {number}" for number in range(count)]
     first = [(name, setting, 0) for name in SETS for setting in (CHOSEN, *drawn)]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import configs
 from configs import cli
+from dali_pipes.lists.formats import tables
 from dali_pipes.lists.formats.annotation import WHOLE, Source, Window, read_text, text_of
 from dali_pipes.lists.formats.folders import videos_below
 from dali_pipes.storage.objects import absolute, is_url
 from dali_pipes.storage.opening import read_all
 
-LISTS = (".txt", ".list", ".jsonl")
+LISTS = (".txt", ".list", ".jsonl", *tables.CSV_ENDINGS)
 
 
 Parts = dict[str, list[Window]]
@@ -52,7 +51,7 @@ def _paths_of(word: str, root: str) -> Iterator[tuple[str, Window]]:
     """
     if word == "-":
         text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-        yield from _listed(Source("", text), [root])
+        yield from _listed(Source("-", text), [root])
     elif is_url(word):
         if word.endswith(LISTS):
             yield from _listed(Source(word, text_of(word, read_all(word))), _roots(word, root))
@@ -81,25 +80,19 @@ def _roots(file: str, root: str) -> list[str]:
 
 def _listed(source: Source, folders: Sequence[str]) -> Iterator[tuple[str, Window]]:
     """Yield path and part of each row of a list, with or without a label; relative ones start at one of the folders."""
-    for _, line in source.lines():
-        row = _json_row(line.strip())
-        spellings = [row[0]] if row else list(_spellings(line.strip()))
+    rows = tables.read_paths(source)
+    if rows is None:
+        asked = ((list(_spellings(line.strip())), WHOLE) for _, line in source.lines())
+    else:
+        asked = (([row.path], row.window) for row in rows)
+    for spellings, window in asked:
         places = [os.path.join(folder, path) for path in spellings for folder in folders]
-        yield next(filter(_exists, places), places[0]), row[1] if row else WHOLE
+        yield next(filter(_exists, places), places[0]), window
 
 
 def _exists(path: str) -> bool:
     """Tell whether there is a file; an object is taken for one if no label follows its ending."""
     return " " not in os.path.splitext(path)[1] if is_url(path) else os.path.lexists(path)
-
-
-def _json_row(line: str) -> tuple[str, Window] | None:
-    """Return path and part of a row that is a JSON object, as `prepare.py split` writes them; None for other lines."""
-    with suppress(ValueError, TypeError, KeyError):
-        row = json.loads(line)
-        end = row.get("end")
-        return str(row["path"]), Window(float(row.get("start") or 0.0), WHOLE.end if end is None else float(end))
-    return None
 
 
 def _spellings(line: str) -> Iterator[str]:

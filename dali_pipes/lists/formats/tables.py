@@ -2,7 +2,7 @@
 
 Columns or keys: `path` and `label`; if known `frames` and `split`; for a part of a video `start` and `end`, in seconds,
 of which either may be empty. Other projects' names for them are in `_OTHER_NAMES`. Labels are numbers or names, and the
-first row says which.
+first row says which. `read_paths` reads the same tables for predictions, which need no labels.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from dali_pipes.lists.formats.annotation import (
     split_name,
 )
 
+CSV_ENDINGS = (".csv", ".tsv")
 _BETWEEN_LABELS = re.compile(r"[,;|]")
 _OTHER_NAMES = {
     "path": ("video", "video_path", "videos", "file", "filename", "file_name", "filepath", "file_path", "clip_path"),
@@ -69,16 +70,41 @@ def is_jsonl(source: Source) -> bool:
 
 
 def read_csv(source: Source) -> Annotation:
-    """Rows of lines below a header."""
-    columns, row = _standard_header(source), _row_reader(source)
-    lines = islice(source.lines(), 1, None)
-    return _annotation(read_rows(source.path, lines, lambda line, content: row(line, columns.fields(content))))
+    """Read rows of lines below a header."""
+    return _annotation(_csv_rows(source, _labelled(source)))
 
 
 def read_jsonl(source: Source) -> Annotation:
-    """Rows of one JSON object a line."""
-    row = _row_reader(source)
-    return _annotation(read_rows(source.path, source.lines(), lambda line, content: row(line, _standard(content))))
+    """Read rows of one JSON object a line."""
+    return _annotation(_jsonl_rows(source, _labelled(source)))
+
+
+def read_paths(source: Source) -> list[Row] | None:
+    """Read the rows of a table or of JSON lines, whose labels may be missing; None for a list that is neither.
+
+    Raises DataError for bad rows, as for training, and for a CSV file without a column of paths.
+    """
+    if is_jsonl(source):
+        return _jsonl_rows(source, _unlabelled(source))
+    columns, is_named_csv = _standard_header(source).names, source.path.lower().endswith(CSV_ENDINGS)
+    if "path" in columns and (is_named_csv or len(columns) > 1):
+        return _csv_rows(source, _unlabelled(source))
+    if is_named_csv:
+        raise DataError(f"{source.path}:1", f"has no column path; it has {', '.join(header(source).names)}")
+    return None
+
+
+ToRow = Callable[[int, Mapping[str, object]], Row]  # of the number of a line and its fields
+
+
+def _csv_rows(source: Source, row: ToRow) -> list[Row]:
+    columns = _standard_header(source)
+    lines = islice(source.lines(), 1, None)
+    return read_rows(source.path, lines, lambda line, content: row(line, columns.fields(content)))
+
+
+def _jsonl_rows(source: Source, row: ToRow) -> list[Row]:
+    return read_rows(source.path, source.lines(), lambda line, content: row(line, _standard(content)))
 
 
 def _standard(line: str) -> dict:
@@ -150,7 +176,18 @@ def _seconds(fields: Mapping[str, object], name: str, default: float) -> float:
     return seconds
 
 
-def _row_reader(source: Source) -> Callable[[int, Mapping[str, object]], Row]:
+def _unlabelled(source: Source) -> ToRow:
+    """Return a function that makes rows without labels of fields."""
+
+    def row(line: int, fields: Mapping[str, object]) -> Row:
+        if not (path := text(fields, "path")):
+            raise ValueError("no path")
+        return Row(source.path, line, path, "", window=window(fields))
+
+    return row
+
+
+def _labelled(source: Source) -> ToRow:
     """Return a function that makes rows of fields, and requires all labels to be of the kind of the first."""
     named: bool | None = None
 

@@ -1,6 +1,7 @@
 """Command-line sources lead to videos, each once."""
 
 import io
+import math
 import os
 import sys
 
@@ -40,9 +41,54 @@ def test_a_list_has_paths_relative_to_its_folder_with_or_without_labels(here):
 
 
 def test_a_list_of_a_split_is_read_from_its_root_with_frames_labels_or_as_json(here):
-    plant(here, {"lists/val.list": '{"path": "sub/c.webm", "label": 1}\nb.mp4 0\na.mkv 12 0\n'})
-    found = [os.path.normpath(path) for path in find(["lists/val.list"], str(here))[0]]
-    assert found == [f"{here}/sub/c.webm", f"{here}/b.mp4", f"{here}/a.mkv"]
+    json_lines = '{"path": "sub/c.webm", "label": 1}\n{"path": "b.mp4", "label": 0}\n'
+    plant(here, {"lists/val.list": "sub/c.webm 1\nb.mp4 0\na.mkv 12 0\n", "lists/json.list": json_lines})
+    assert find(["lists/val.list"], str(here))[0] == [f"{here}/sub/c.webm", f"{here}/b.mp4", f"{here}/a.mkv"]
+    assert find(["lists/json.list"], str(here))[0] == [f"{here}/sub/c.webm", f"{here}/b.mp4"]
+
+
+TABLES = {
+    "parts.csv": "video,t_start,t_end,class\na.mkv,0.5,2,serve\na.mkv,2,,\nsub/c.webm,,,rally\n",
+    "parts.tsv": "t_end\tFile_Name\tstart\n2\ta.mkv\t0.5\n\ta.mkv\t2\n\tsub/c.webm\t\n",
+    "parts.txt": "path;start;end\na.mkv;0.5;2\na.mkv;2;\nsub/c.webm;;\n",
+    "parts.jsonl": '{"video": "a.mkv", "start_time": 0.5, "stop": "2", "label": [1, 2]}\n'
+    '{"video": "a.mkv", "start_time": 2}\n{"video": "sub/c.webm", "stop": null}\n',
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_ask_for_parts_under_all_names_that_training_reads_with_or_without_labels(here, name):
+    plant(here, {name: TABLES[name]})
+    parts = {}
+    assert find([name], parts=parts) == (["a.mkv", "sub/c.webm"], {})
+    assert parts == {f"{here}/a.mkv": [(0.5, 2.0), (2.0, math.inf)]}
+
+
+def test_a_table_of_stdin_asks_for_parts(here, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"path,start,end\nb.mp4,1,2\n")))
+    parts = {}
+    assert find(["-"], parts=parts)[0] == ["b.mp4"] and parts == {f"{here}/b.mp4": [(1.0, 2.0)]}
+
+
+@pytest.mark.parametrize(
+    "name, text, problem",
+    [
+        ("a.csv", "path,start,end\na.mkv,3,2\n", r"a\.csv:2: the part from 3 s to 2 s is empty"),
+        ("a.csv", "path,start\na.mkv,-1\n", r"a\.csv:2: start '-1' is not a time"),
+        ("a.jsonl", '{"path": "a.mkv"}\n{"path": "a.mkv", "end": true}\n', r"a\.jsonl:2: end 'True' is not a time"),
+        ("a.jsonl", '{"path": "a.mkv"}\n{"label": 1}\n', r"a\.jsonl:2: no path"),
+        ("a.csv", "name,label\na.mkv,3\n", r"a\.csv:1: has no column path; it has name, label"),
+    ],
+)
+def test_a_row_that_training_refuses_is_refused(here, name, text, problem):
+    plant(here, {name: text})
+    with pytest.raises(DataError, match=problem):
+        find([name])
+
+
+def test_a_name_with_a_comma_is_no_header(here):
+    plant(here, {"some.list": "path\nvideo, label.mp4\n"})
+    assert find(["some.list"])[0] == ["path", "video, label.mp4"]
 
 
 def test_a_list_in_a_run_is_read_from_the_root_of_the_run(here):

@@ -310,11 +310,15 @@ def test_each_window_has_features(folder, run, tmp_path):
     assert found["start"].tolist() == [window["start"] for window in answer["windows"]]
 
 
-def test_parts_that_a_list_asks_for_get_a_record_each(folder, run, tmp_path):
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_parts_that_a_list_asks_for_get_a_record_each(folder, run, tmp_path, ending):
     name = folder / "videos" / "e.mov"
     rows = [{"path": str(name), "start": 0.2, "end": 0.5}, {"path": str(name), "start": 0.4, "end": None}]
-    listed = tmp_path / "parts.jsonl"
-    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    listed = tmp_path / f"parts.{ending}"
+    if ending == "jsonl":
+        listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        listed.write_text(f"video,time_start,time_end\n{name},0.2,0.5\n{name},0.4,\n")
     files = ("--json", tmp_path / "a.jsonl", "--features", tmp_path / "a.npz")
     code, _, _ = run(listed, *files)
     assert code == 0
