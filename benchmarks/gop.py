@@ -23,15 +23,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
+
 import configs
 from benchmarks.harness.measure import spread
 from benchmarks.harness.record import environment
-from dali_pipes import Loader, build_loader
+from dali_pipes import Loader
 from dali_pipes.cut.cutter import Cut, cut
 from dali_pipes.cut.decode import decode_frames
-from dali_pipes.scan import build
+from dali_pipes.device import pick_device
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.packet_table import Video
+from engine import loaders
 from tools.data.conversion.reencode import Settings, write_video
 from tools.data.stats import drawn_clips
 
@@ -110,8 +113,7 @@ def open_loader(video: Video, listing: str) -> Loader:
     Path(listing).write_text(f"{video.path} 0\n" * (FEED_BATCH * FEED_BATCHES))
     settings = ["data.root=", "data.class_names=", "data.val=", f"data.train={listing}", f"train.batch={FEED_BATCH}"]
     config = configs.load("tsm_k400_nhwc", settings)
-    build.load_catalog(listing, config.data)
-    return build_loader(config, "train")
+    return loaders.open_loader(config, "train", torch.device(pick_device(config.runtime.device)))
 
 
 def describe(video: Video, milliseconds: list[float], cuts: list[Cut]) -> dict:

@@ -31,11 +31,9 @@ from benchmarks.alternatives.competition import Competition, Contenders
 from benchmarks.alternatives.decoders import DECODERS, Clip, Decoder
 from benchmarks.harness.numbered_videos import VideoSpec, with_set, write_videos
 from benchmarks.harness.record import Recorder
-from dali_pipes import build_loader
 from dali_pipes.device import cores_of_rank
-from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.probe import probe
-from engine import runtime
+from engine import loaders, runtime
 from tools.data.stats import drawn_clips
 
 PARTS = ("decode", "dali", "feed", "step")
@@ -138,8 +136,7 @@ class Peers:
             settings = ["train.batch=16", "runtime.precision=fp32", f"runtime.threads={self.threads}"]
             config = configs.load("tsm_k400_nhwc", [*settings, "data.train=made below"])
             config = runtime.resolve(with_set(config, self.folder, {"interval": str(interval), "count": "512"}))
-            load_catalog(config.data.train, config.data)
-            loader = build_loader(config, "train")
+            loader = loaders.open_loader(config, "train", torch.device(config.runtime.device))
             steps = self.clips // loader.plan.batch
             contenders: Contenders = {"ours (loader)": partial(rounds.of_loader, loader, itertools.count(), steps)}
             notes: dict[str, dict] = {"ours (loader)": {}}

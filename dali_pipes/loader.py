@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from configs.schema import Config
-from dali_pipes.batch import Batch, InUse, Loader, Shard, to_device
-from dali_pipes.device import clip_dtype, cores_of_rank, pick_device
+from dali_pipes.batch import Batch, InUse, Shard, to_device
+from dali_pipes.device import clip_dtype, cores_of_rank
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.cpu_runner import CpuRunner
@@ -21,9 +21,7 @@ from dali_pipes.feed.samples import PreparedBatch
 from dali_pipes.lists.class_match import class_numbers
 from dali_pipes.lists.formats.annotation import Window
 from dali_pipes.lists.rows import Rows
-from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.synthetic import SyntheticLoader
 from dali_pipes.views.augment import augments
 from dali_pipes.views.draw import clip_numbers, shown_label
 from dali_pipes.views.plans import EvalPlan, Place, Plan, TrainPlan
@@ -39,42 +37,30 @@ Split = Literal["train", "val", "test"]
 def build_loader(
     config: Config,
     split: Split,
-    shard: Shard | None = None,
-    device: torch.device | str | None = None,
+    catalog: Catalog,
+    shard: Shard,
+    device: torch.device,
     class_names: Sequence[str] = (),
-    catalog: Catalog | None = None,
-) -> Loader:
-    """Build the loader of one rank.
+) -> VideoLoader:
+    """Build the loader of one rank for the list of a split, which `scan.build.load_catalog` has scanned.
 
-    `catalog` is what `scan.build.load_catalog` returned; by default the one that it left beside the list is opened.
-    `test` reads data.test, or data.val if that is empty. `device` defaults to config.runtime.device. Raises DataError
-    if the list has no catalogue yet, too few readable videos, or labels beyond model.num_classes.
+    Raises DataError if the list has too few readable videos, or labels beyond model.num_classes.
     """
-    shard = shard or Shard()
-    device = torch.device(device or pick_device(config.runtime.device))
-    if config.data.source == "synthetic":
-        return SyntheticLoader(config, split, shard, device)
-    if catalog is None:
-        catalog = open_catalog(split_source(config, split), config.data)
     if not (class_names and catalog.class_names):
         catalog.check_labels(config.model.num_classes)
     plan = (TrainPlan if split == "train" else EvalPlan)(config, catalog, shard)
-    loader = VideoLoader(config, catalog, plan, device)
-    loader.number_classes(class_names)
-    return loader
+    return VideoLoader(plan, device, class_names)
 
 
-def split_source(config: Config, split: Split) -> str:
-    """Return the list or folder that a split is read from."""
-    sources = {"train": config.data.train, "val": config.data.val, "test": config.data.test or config.data.val}
-    if not sources[split]:
-        raise DataError(f"data.{split}", f"the recipe names no list; set data.{split}=LIST")
-    return sources[split]
+def numbered_labels(catalog: Catalog, names: Sequence[str]) -> np.ndarray:
+    """Number the labels of a list as a network with these class names does, unless one of the two has no names.
 
-
-def pick_threads(config: Config) -> int:
-    """Return the number of threads of this rank: as configured, or its share of the cores of this process."""
-    return cores_of_rank() if config.runtime.threads == "auto" else int(config.runtime.threads)
+    Raises DataError if the network lacks a class of the list.
+    """
+    if not (names and catalog.class_names):
+        return catalog.label_N
+    used = np.unique(catalog.label_N).tolist()
+    return class_numbers(catalog.source, catalog.class_names, used, names)[catalog.label_N]
 
 
 def fill_blanks(clips_BVTHWC: Tensor, row_B: np.ndarray) -> None:
@@ -96,36 +82,21 @@ class VideoLoader:
     are in preparation. If another place is asked for, they are dropped.
     """
 
-    def __init__(self, config: Config, catalog: Catalog, plan: Plan, device: torch.device):
-        self.config = config
-        self.catalog = catalog
-        self.plan = plan
+    def __init__(self, plan: Plan, device: torch.device, class_names: Sequence[str] = ()):
+        self.plan, self.config, self.catalog = plan, plan.config, plan.catalog
         self.device = device
-        self.num_rows = len(catalog)
-        self.num_videos = len(catalog.usable)
-        self.class_names = catalog.class_names
-        self.clip_dtype = clip_dtype(config.runtime.precision, device)
-        self._label_N = catalog.label_N
-        self.choice = Choice(config, device, catalog)
+        self.num_rows = len(self.catalog)
+        self.num_videos = len(self.catalog.usable)
+        self.class_names = tuple(class_names) or self.catalog.class_names
+        self._label_N = numbered_labels(self.catalog, class_names)
+        self.clip_dtype = clip_dtype(self.config.runtime.precision, device)
+        self.choice = Choice(self.catalog, self.config.data, device)
         self.note = self.choice.note
-        self._runner = self._make_runner(pick_threads(config))
+        self._runner = self._make_runner()
         self._augment = self._make_augment()
         self._next: Place | None = None  # of the batch that the runner gives next; None: it has to begin anew
         self._places: Iterator[Place] = iter(())  # of those after it
         self._in_use = InUse(device)
-
-    def number_classes(self, names: Sequence[str]) -> None:
-        """Number the labels as a network with these class names does; no change if it or the list has no names.
-
-        Raises DataError if the network lacks a class of the list.
-        """
-        if not names:
-            return
-        if self.class_names:
-            used = np.unique(self._label_N).tolist()
-            self._label_N = class_numbers(self.catalog.source, self.class_names, used, names)[self._label_N]
-        self.class_names = tuple(names)
-        self.__dict__.pop("rows", None)
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -181,15 +152,17 @@ class VideoLoader:
     def close(self) -> None:
         self._runner.close()
 
-    def _make_runner(self, threads: int) -> Runner:
+    def _make_runner(self) -> Runner:
         """Make the runner: without a graph where threads decode everything on a CPU, because that is faster."""
+        asked = self.config.runtime.threads
+        threads = cores_of_rank() if asked == "auto" else asked
         if self.choice.in_graph or self.device.type == "cuda" or not self.config.clip.antialias:
             try:
                 from dali_pipes.feed.dali_runner import GraphRunner  # imports DALI, which is not everywhere
             except ImportError as error:
                 raise DataError(self.device.type, NO_DALI.format(error)) from error
-            return GraphRunner(self.config, self.plan, self.choice, self.device, threads, self.clip_dtype)
-        return CpuRunner(self.config, self.plan, self.choice, threads, self.clip_dtype)
+            return GraphRunner(self.plan, self.choice, self.device, threads, self.clip_dtype)
+        return CpuRunner(self.plan, self.choice, threads, self.clip_dtype)
 
     def _make_augment(self) -> Callable[[Tensor, int, int], Tensor] | None:
         """Return the function from (clips_BTHWC, epoch, step) to augmented clips, if the recipe asks for any."""

@@ -9,12 +9,14 @@ from contextlib import suppress
 import torch
 
 from configs import Config
+from configs.schema import Data
 from dali_pipes import DataError, Loader, Shard, build_loader
 from dali_pipes.lists.rows import Rows
-from dali_pipes.loader import VideoLoader, split_source
+from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.overlap import shared_videos
+from dali_pipes.synthetic import SyntheticLoader
 from engine import distributed, watch
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,14 @@ def has_val(config: Config) -> bool:
     return bool(config.data.val) or config.data.source == "synthetic"
 
 
+def list_of(data: Data, split: str) -> str:
+    """Return the list or folder of a split; `test` is data.val if data.test is empty. Raises DataError without one."""
+    lists = {"train": data.train, "val": data.val, "test": data.test or data.val}
+    if not lists[split]:
+        raise DataError(f"data.{split}", f"the recipe names no list; set data.{split}=LIST")
+    return lists[split]
+
+
 def open_loader(
     config: Config, split: str, device: torch.device, class_names: Sequence[str] = (), before: Rows | None = None
 ) -> Loader:
@@ -35,12 +45,12 @@ def open_loader(
     a run that is resumed, whose order a file that is lost from a class folder does not change. Raises DataError, also
     if the network lacks a class of the list, and if ranks see different lists.
     """
-    catalog = None
-    if config.data.source == "video":
-        with watch.doing(f"scanning data.{split}", factor=SCAN):
-            catalog = _catalog(config, split, class_names, before)
     shard = Shard(distributed.rank(), distributed.world_size())
-    loader = distributed.on_every_rank(lambda: build_loader(config, split, shard, device, class_names, catalog))
+    if config.data.source == "synthetic":
+        return distributed.on_every_rank(lambda: SyntheticLoader(config, split, shard, device))
+    with watch.doing(f"scanning data.{split}", factor=SCAN):
+        catalog = _catalog(config.data, split, class_names, before)
+    loader = distributed.on_every_rank(lambda: build_loader(config, split, catalog, shard, device, class_names))
     seen = distributed.gather((loader.num_rows, loader.num_videos, len(loader)))
     if len(set(seen)) > 1:
         distributed.raise_everywhere(
@@ -71,10 +81,10 @@ def warn_of_overlap(config: Config, held_out: Loader) -> None:
             )
 
 
-def _catalog(config: Config, split: str, class_names: Sequence[str], before: Rows | None) -> Catalog:
-    """Open the catalogue, which one rank of each host has brought up to date."""
-    source = split_source(config, split)
+def _catalog(data: Data, split: str, class_names: Sequence[str], before: Rows | None) -> Catalog:
+    """Open the catalogue of a split, which one rank of each host has brought up to date."""
+    source = list_of(data, split)
     return distributed.first_of_each_host(
-        lambda: build.load_catalog(source, config.data, class_names=class_names, before=before),
-        others=lambda: build.open_catalog(source, config.data),
+        lambda: build.load_catalog(source, data, class_names=class_names, before=before),
+        others=lambda: build.open_catalog(source, data),
     )

@@ -151,7 +151,7 @@ def copied_frames(folder: Path) -> dict[str, int]:
     words = ["data.val=", "model.pretrained=none", "data.decoder=pyav", "runtime.device=cpu", "train.batch=16"]
     config = with_set(configs.load("tsm_k400_nhwc.yaml", words), folder, {"count": "64", "frames": "64"})
     catalog, pool = load_catalog(config.data.train, config.data), _Lender()
-    plan, choice = TrainPlan(config, catalog, Shard()), Choice(config, torch.device("cpu"), catalog)
+    plan, choice = TrainPlan(config, catalog, Shard()), Choice(catalog, config.data, torch.device("cpu"))
     feeder = Feeder(catalog, choice.of_batch, 2, buffers=pool)
     with closing(feeder), closing(feeder.batches(plan, plan.places(0, 0), 1)) as batches:
         handed = columns(next(batches).samples, GraphForm())[FRAMES]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from configs.schema import Config
+from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, PYAV, Decoder, GraphForm, on_threads
 from dali_pipes.scan.catalog import Catalog
@@ -31,9 +31,9 @@ class Choice:
     data.decoder asks for what this machine lacks.
     """
 
-    def __init__(self, config: Config, device: torch.device, catalog: Catalog):
+    def __init__(self, catalog: Catalog, data: Data, device: torch.device):
         self.catalog = catalog
-        wanted, missing = wanted_in_graph(config, device)
+        wanted, missing = wanted_in_graph(data.decoder, device)
         self._decoder_N = np.zeros(len(catalog), np.uint8)  # index in _DECODERS
         self.reasons: Counter[str] = Counter()  # videos for each reason why they are not for `wanted`
         rows, kind_U = catalog.kinds()
@@ -42,7 +42,7 @@ class Choice:
         self._decoder_N[catalog.usable] = np.array(taken, np.uint8)[kind_U]
         self.in_graph = wanted if wanted and _DECODERS.index(wanted) in taken else None
         self.graph_form = self._graph_form(rows)
-        self.share = Share(config.data.cpu_share) if config.data.decoder == "hybrid" else None
+        self.share = Share(data.cpu_share) if data.decoder == "hybrid" else None
         self.note = f"{catalog.source}: decoded on the CPU: {missing}" if missing else self._summary(wanted)
 
     def _choose(self, wanted: Decoder | None, row: int, count: int) -> int:
@@ -134,12 +134,12 @@ def _coded_size(video: Video) -> tuple[int, int]:
     return (changed.width, changed.height) if changed else (video.width, video.height)
 
 
-def wanted_in_graph(config: Config, device: torch.device) -> tuple[Decoder | None, str]:
+def wanted_in_graph(asked: str, device: torch.device) -> tuple[Decoder | None, str]:
     """Return DALI's decoder that is to take all videos it decodes right, and why there is none where one was expected.
 
-    Raises DataError where data.decoder asks for one that this machine lacks.
+    Raises DataError where `asked`, data.decoder, is one that this machine lacks.
     """
-    asked, on_gpu = config.data.decoder, device.type == "cuda"
+    on_gpu = device.type == "cuda"
     if asked == "nvdec" and not on_gpu:
         raise DataError("data.decoder", "nvdec decodes on a GPU and there is none; use pyav, or auto")
     if asked in ("auto", "nvdec", "hybrid") and on_gpu:

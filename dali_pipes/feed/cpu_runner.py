@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from configs.schema import Config
 from dali_pipes.errors import Unreadable
 from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.clip_maker import ClipMaker
@@ -21,8 +20,8 @@ class CpuRunner:
 
     slow_part = "the threads that decode and make clips"
 
-    def __init__(self, config: Config, plan: Plan, choice: Choice, threads: int, dtype: torch.dtype):
-        self.plan = plan
+    def __init__(self, plan: Plan, choice: Choice, threads: int, dtype: torch.dtype):
+        self.plan, config = plan, plan.config
         self._ahead = config.runtime.prefetch
         maker = ClipMaker(plan.size, config.clip.mean, config.clip.std, half=dtype == torch.float16)
         self._feeder = Feeder.for_choice(choice, config.data, threads, maker=maker)

@@ -16,7 +16,6 @@ import torch
 from nvidia.dali import Pipeline
 from torch import Tensor
 
-from configs.schema import Config
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.buffers import BufferPool
 from dali_pipes.feed.choice import Choice
@@ -34,17 +33,14 @@ _MEMORY = re.compile("out of memory|alloc")
 class GraphRunner:
     """Runs a plan: threads prepare its batches, some ahead, and the graph makes them into clips."""
 
-    def __init__(
-        self, config: Config, plan: Plan, choice: Choice, device: torch.device, threads: int, dtype: torch.dtype
-    ):
+    def __init__(self, plan: Plan, choice: Choice, device: torch.device, threads: int, dtype: torch.dtype):
         self.plan = plan
-        self._config = config
         self._choice = choice
         self._device = device
         self._threads = threads
         self._dtype = dtype
         buffers = BufferPool(pinned=device.type == "cuda")
-        self._feeder = Feeder.for_choice(choice, config.data, threads, buffers=buffers)
+        self._feeder = Feeder.for_choice(choice, plan.config.data, threads, buffers=buffers)
         self._prepared = self._feeder.batches(plan, iter(()), 0)
         self._coming: Iterator[PreparedBatch] = iter(())
         self._in_flight: deque[PreparedBatch] = deque()
@@ -74,7 +70,7 @@ class GraphRunner:
         while self._run() is not None:
             pass
         self._in_flight.clear()
-        self._prepared = self._feeder.batches(self.plan, places, self._config.runtime.prefetch)
+        self._prepared = self._feeder.batches(self.plan, places, self.plan.config.runtime.prefetch)
         self._coming = self._prepared
 
     def next(self) -> tuple[PreparedBatch, Tensor] | None:
@@ -98,7 +94,7 @@ class GraphRunner:
 
     def _build(self, source, batch: int) -> Pipeline:
         """Build a pipeline over `source` for batches of `batch` videos."""
-        clip = self._config.clip
+        clip = self.plan.config.clip
         on_gpu = self._device.type == "cuda"
         pipeline = clip_graph(
             source,

@@ -52,7 +52,7 @@ def explain(network: Network, catalog: Catalog, row: int, label: int) -> Explana
     config = replace(network.info.config, eval=replace(network.info.config.eval, crops="center", clips=1, batch=0))
     windows = [window for window in plans.whole(catalog) if window.row == row]
     plan = WindowPlan(config, catalog, Shard(), windows)
-    with closing(VideoLoader(config, catalog, plan, network.device)) as loader:
+    with closing(VideoLoader(plan, network.device)) as loader:
         batch = next(iter(loader.epoch(0)))
         if batch.index_B[0] < 0:
             raise DataError(catalog.path(row), loader.unreadable[-1].reason)

@@ -104,7 +104,7 @@ def _predictions(
     """Yield the prediction of each window that can be read, and note what cannot in `unreadable`."""
     config = network.info.config
     plan = WindowPlan(config, catalog, Shard(), windows)
-    loader = VideoLoader(config, catalog, plan, network.device)
+    loader = VideoLoader(plan, network.device)
     start, broken = time.perf_counter(), {}
     try:
         for step, batch in enumerate(progress.watched(loader.epoch(0), len(loader), "predicting (batches)")):

@@ -55,7 +55,7 @@ def predict_stream(
     Raises DataError if a frame cannot be read, or if its scores are not finite.
     """
     plan = FramePlan.of(network.info.config, catalog, row, every)
-    loader = VideoLoader(plan.config, catalog, plan, network.device)
+    loader = VideoLoader(plan, network.device)
     predictions, scorer = [], StreamScorer(network, step, smooth)
     try:
         for number, batch in enumerate(loader.epoch(0)):

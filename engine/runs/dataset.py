@@ -10,9 +10,9 @@ import numpy as np
 import configs
 from configs import ConfigError
 from dali_pipes import DataError
-from dali_pipes.loader import split_source
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog
+from engine.loaders import list_of
 from engine.runs.html import Table
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def tables(recipe: Path) -> list[tuple[str, Table]]:
     found = []
     for split, title in (("train", "Training list"), ("val", "Validation list")):
         try:
-            found.append((title, describe(open_catalog(split_source(config, split), config.data))))
+            found.append((title, describe(open_catalog(list_of(config.data, split), config.data))))
         except DataError:
             continue  # never scanned on this machine, or no such list
     return found

@@ -4,8 +4,7 @@ import os
 
 import pytest
 
-from dali_pipes import build_loader
-from tests.support.loading import make_config, with_section, write_set
+from tests.support.loading import build_loader, make_config, with_section, write_set
 from tests.support.memory import resident_bytes
 
 BATCHES, WARM = 5000, 500

@@ -10,9 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from dali_pipes import Shard, build_loader
+from dali_pipes import Shard
 from dali_pipes.scan.build import load_catalog
-from tests.support.loading import make_config, read, with_section
+from tests.support.loading import build_loader, make_config, read, with_section
 from tests.support.paths import ROOT
 from tests.support.videos import write_video
 

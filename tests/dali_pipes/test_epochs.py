@@ -6,10 +6,9 @@ from collections import Counter
 
 import pytest
 
-from dali_pipes import build_loader
 from dali_pipes.views.plans import EvalPlan, TrainPlan
 from tests.support import loading
-from tests.support.loading import arrays, assert_same, read
+from tests.support.loading import arrays, assert_same, build_loader, read
 
 STEPS = 3  # of an epoch: 13 videos in batches of 4
 

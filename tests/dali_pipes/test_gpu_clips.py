@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from dali_pipes import build_loader
 from dali_pipes.feed.decoders import NVDEC
-from tests.support.loading import LUMA, STD, make_config, read, with_section, write_set
+from tests.support.loading import LUMA, STD, build_loader, make_config, read, with_section, write_set
 from tests.support.videos import with_matrix
 
 TURNS = [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0), (-1, 0, 0, 1), (1, 0, 0, 1)]  # the last is upright

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from configs.checks import ConfigError
-from dali_pipes import DataError, Shard, build_loader
+from dali_pipes import DataError, Shard
 from tests.support.loading import (
     FRAMES,
     LUMA,
@@ -16,6 +16,7 @@ from tests.support.loading import (
     VIDEOS,
     arrays,
     assert_same,
+    build_loader,
     make_config,
     read,
     with_section,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from configs.checks import ConfigError
-from dali_pipes import DataError, Shard, build_loader
+from dali_pipes import DataError, Shard
 from dali_pipes.feed import decoders, samples
 from dali_pipes.feed.augment import Augmenter
 from dali_pipes.loader import VideoLoader
@@ -18,7 +18,7 @@ from dali_pipes.views import draw, plans
 from dali_pipes.views.draw import Views
 from dali_pipes.views.plans import TrainPlan
 from tests.support import tiny
-from tests.support.loading import VIDEOS, arrays, assert_same, make_config, read, with_section, write_set
+from tests.support.loading import VIDEOS, arrays, assert_same, build_loader, make_config, read, with_section, write_set
 
 REPEATS = 2
 BATCH = 6  # clips, of 3 videos
@@ -94,7 +94,7 @@ def test_each_clip_is_that_of_its_view_alone(tmp_path, decoder, monkeypatch):
     for view in range(REPEATS):
         monkeypatch.setattr(OneView, "view", view)
         plan = OneView(config, open_catalog(config.data.train, config.data), Shard())
-        loader = VideoLoader(config, plan.catalog, plan, torch.device("cpu"))
+        loader = VideoLoader(plan, torch.device("cpu"))
         alone = list(map(arrays, loader.epoch(0)))
         loader.close()
         assert_same([tuple(part[view::REPEATS] for part in batch) for batch in whole], alone)

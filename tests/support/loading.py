@@ -7,12 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
-from dali_pipes import build_loader
-from dali_pipes.scan.build import load_catalog
+from dali_pipes import Shard
+from dali_pipes import build_loader as build
+from dali_pipes.device import pick_device
+from dali_pipes.scan.build import load_catalog, open_catalog
 from dali_pipes.scan.processes import outcome
 from dali_pipes.storage.faults import StorageFault
+from dali_pipes.synthetic import SyntheticLoader
+from engine.loaders import list_of
 from tests.support.videos import write_video
 
 VIDEOS = 13
@@ -56,6 +61,15 @@ def make_config(source):
 def with_section(config, section, **settings):
     """`config` with some settings of a section replaced."""
     return replace(config, **{section: replace(getattr(config, section), **settings)})
+
+
+def build_loader(config, split="train", shard=None, device=None, class_names=()):
+    """A loader of a list that has been scanned, or of synthetic clips."""
+    shard, device = shard or Shard(), torch.device(device or pick_device(config.runtime.device))
+    if config.data.source == "synthetic":
+        return SyntheticLoader(config, split, shard, device)
+    catalog = open_catalog(list_of(config.data, split), config.data)
+    return build(config, split, catalog, shard, device, class_names)
 
 
 @pytest.fixture(scope="module")

@@ -49,11 +49,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 def make_page(config: Config, split: str, epoch: int, clips: int, listed: str = "") -> str:
     """Return the page of the first clips of an epoch; `config` is resolved. `listed` says where its list is from."""
-    from dali_pipes.device import pick_device
+    import torch
+
     from engine import loaders
     from engine.runs import samples
 
-    with closing(loaders.open_loader(config, split, pick_device(config.runtime.device))) as loader:
+    with closing(loaders.open_loader(config, split, torch.device(config.runtime.device))) as loader:
         return html.render(
             "samples.html.j2",
             title=f"Clips of data.{split}",

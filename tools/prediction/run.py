@@ -55,7 +55,7 @@ def run(args: Namespace) -> int:
     outputs.check(*filter(None, (args.json, args.csv, args.features)))
     labelled = LabelledVideos(args.save_video, outputs) if args.save_video else None
     network = open_network(str(args.weights), args.config, args.overrides)
-    _, reason = wanted_in_graph(network.info.config, network.device)
+    _, reason = wanted_in_graph(network.info.config.data.decoder, network.device)
     if reason:
         logger.info(f"data.decoder=auto decodes on the CPU: {reason}")
     explained = ExplainedVideos(args.explain, network, outputs) if args.explain else None

@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dali_pipes import build_loader
 from dali_pipes.feed.clip_maker import ClipMaker, _Axis, resize
 from dali_pipes.feed.cpu_runner import CpuRunner
 from dali_pipes.feed.dali_runner import GraphRunner
 from tests.support import loading
-from tests.support.loading import make_config, read, with_section, write_set
+from tests.support.loading import build_loader, make_config, read, with_section, write_set
 
 CPU = torch.device("cpu")
 ROUNDING = 2  # grey levels: across and down, torch and Pillow round differently
@@ -86,7 +85,7 @@ def test_loaders_with_and_without_a_graph_give_the_same_clips(config, monkeypatc
     ours = read(config, split)
     monkeypatch.setattr(
         "dali_pipes.loader.CpuRunner",
-        lambda config, plan, choice, threads, dtype: GraphRunner(config, plan, choice, CPU, threads, dtype),
+        lambda plan, choice, threads, dtype: GraphRunner(plan, choice, CPU, threads, dtype),
     )
     for (clips, *rest), (graph_clips, *graph_rest) in zip(ours, read(config, split), strict=True):
         np.testing.assert_array_equal(rest, graph_rest)

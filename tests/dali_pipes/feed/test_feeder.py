@@ -7,11 +7,10 @@ import time
 import pytest
 import torch
 
-from dali_pipes import build_loader
 from dali_pipes.feed import feeder as feed
 from dali_pipes.feed.decoders import BLANK
 from tests.support import loading
-from tests.support.loading import with_section
+from tests.support.loading import build_loader, with_section
 
 config, loader = loading.config, loading.loader
 

@@ -15,11 +15,11 @@ from benchmarks.harness.store_server import serving
 from configs.schema import Clip, Config, Data, Model, Runtime, Train
 from dali_pipes.feed import feeder
 from dali_pipes.feed.fetcher import Fetcher
-from dali_pipes.loader import build_loader
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.storage import fetch
 from dali_pipes.storage.faults import StorageFault
 from dali_pipes.storage.room import Room
+from tests.support.loading import build_loader
 from tests.support.paths import ROOT
 from tests.support.videos import write_video
 

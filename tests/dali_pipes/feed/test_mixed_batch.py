@@ -8,7 +8,7 @@ import pytest
 import torch
 from nvidia.dali import fn, pipeline_def, types
 
-from dali_pipes import Shard, build_loader
+from dali_pipes import Shard
 from dali_pipes.feed import choice as choices
 from dali_pipes.feed.choice import Choice, Share
 from dali_pipes.feed.dali_runner import GraphRunner
@@ -16,7 +16,7 @@ from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, on_threads
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.video.frame_folders import read_pictures
 from dali_pipes.views.plans import EvalPlan
-from tests.support.loading import make_config, with_section, write_set
+from tests.support.loading import build_loader, make_config, with_section, write_set
 from tests.support.videos import GONE, MIXED_KINDS, SPOILED, write_mixed_set, write_video
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
@@ -47,12 +47,12 @@ def catalog(config):
 def clips_of(config, catalog, batch, decoders=None):
     """Row -> clips, as the graph makes them in batches of `batch`; `decoders`: of some rows, instead of the chosen."""
     config = with_section(config, "eval", batch=batch)
-    plan, choice = EvalPlan(config, catalog, Shard()), Choice(config, CPU, catalog)
+    plan, choice = EvalPlan(config, catalog, Shard()), Choice(catalog, config.data, CPU)
     chosen = choice.of_batch
     choice.of_batch = lambda number, row_B: [
         (decoders or {}).get(row, decoder) for row, decoder in zip(row_B.tolist(), chosen(number, row_B), strict=True)
     ]
-    runner = GraphRunner(config, plan, choice, CPU, 2, torch.float32)
+    runner = GraphRunner(plan, choice, CPU, 2, torch.float32)
     runner.begin(plan.places(0, 0))
     clips = {}
     while found := runner.next():
@@ -84,7 +84,7 @@ def test_every_mixture_of_decoders_gives_each_sample_what_its_decoder_gives_alon
 
 
 def test_decoders_are_counted_with_the_reasons_why_not_the_fast_one(config, catalog):
-    choice = Choice(config, CPU, catalog)
+    choice = Choice(catalog, config.data, CPU)
     assert choice.in_graph is DALI_CPU
     assert choice.note == f"{catalog.source}: dali_cpu 7 · cpu 6: 3 H264, 1 HEVC, 1 frame folders, 1 MPEG4"
 
@@ -99,7 +99,7 @@ def test_a_set_with_one_odd_video_in_a_hundred_is_left_to_nvdec_but_for_that_one
     (tmp_path / "all.list").write_text("\n".join(f"{name} 0" for name in names))
     config = with_section(make_config(str(tmp_path / "all.list")), "data", decoder="auto")
     catalog = open_catalog(config.data.train, config.data)
-    choice = Choice(config, GPU, catalog)
+    choice = Choice(catalog, config.data, GPU)
     assert [choice.of(row) is NVDEC for row in range(100)] == [True] * 99 + [False]
     assert choice.note == f"{catalog.source}: nvdec 99 · cpu 1: 1 4:4:4"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dali_pipes import DataError, build_loader
+from dali_pipes import DataError
 from dali_pipes.feed import dali_errors, dali_runner, nvdec
 from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.dali_runner import GraphRunner
@@ -19,7 +19,7 @@ from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.probe import probe
 from dali_pipes.video import mp4
 from dali_pipes.video.bitstream import PictureFormat, picture_format
-from tests.support.loading import arrays, assert_same, make_config, read, with_section, write_set
+from tests.support.loading import arrays, assert_same, build_loader, make_config, read, with_section, write_set
 from tests.support.videos import picture, write_video
 
 GPU = torch.device("cuda", 0)
@@ -125,7 +125,7 @@ def spoil(path):
 def test_where_nvdec_does_not_work_auto_decodes_on_the_cpu_and_says_why(tmp_path):
     config = with_section(make_config(write_set(tmp_path)), "data", decoder="auto")
     catalog = open_catalog(config.data.train, config.data)
-    choice = Choice(config, GPU, catalog)
+    choice = Choice(catalog, config.data, GPU)
     assert choice.in_graph is None
     assert {choice.of(row).name for row in range(len(catalog))} == {"pyav"}
     assert choice.note.startswith(

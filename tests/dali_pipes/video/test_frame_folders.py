@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from configs.schema import Data
-from dali_pipes import DataError, build_loader
+from dali_pipes import DataError
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.video.frame_folders import probe_folder, read_pictures
-from tests.support.loading import LUMA, STD, arrays, make_config, read, with_section, write_set
+from tests.support.loading import LUMA, STD, arrays, build_loader, make_config, read, with_section, write_set
 from tests.support.videos import HEIGHT, WIDTH, number_in, picture, write_video
 from tools import prepare
 

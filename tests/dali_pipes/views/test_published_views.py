@@ -14,11 +14,11 @@ from torch import nn
 
 from configs.protocols import PROTOCOLS
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
-from dali_pipes import build_loader
 from dali_pipes.scan.build import load_catalog
 from engine.evaluation.evaluate import evaluate
 from engine.evaluation.scores import ScoreCollector
 from models import build_model
+from tests.support.loading import build_loader
 from tests.support.oracles.published_views import clips_of
 from tests.support.videos import write_video
 

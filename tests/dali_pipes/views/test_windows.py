@@ -89,7 +89,7 @@ def test_a_plan_feeds_the_frames_of_its_windows_and_pads_the_last_batch(two_vide
     catalog, config = two_videos
     config = replace(config, eval=replace(config.eval, batch=2))
     plan = WindowPlan(config, catalog, Shard(), [Window(1, 20, 16), Window(0, 0, 40), Window(1, 33, 8)])
-    loader = VideoLoader(config, catalog, plan, torch.device("cpu"))
+    loader = VideoLoader(plan, torch.device("cpu"))
     shown, rows = [], []
     for batch in loader.epoch(0):
         rows += batch.index_B.tolist()

@@ -58,7 +58,7 @@ def offline(network, catalog, every):
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(plans, "CHUNK", 1000)
         plan = FramePlan.of(network.info.config, catalog, 0, every)
-        loader = VideoLoader(plan.config, catalog, plan, network.device)
+        loader = VideoLoader(plan, network.device)
         (batch,) = loader.epoch(0)
         clip_1TCHW = batch.clips_BTCHW[:, : len(plan.numbers)]
         logits_TK = network.score.frame_logits(clip_1TCHW)[0].numpy()

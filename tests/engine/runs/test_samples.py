@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dali_pipes import build_loader
 from engine.runs import samples
 from tests.support import loading
-from tests.support.loading import with_section
+from tests.support.loading import build_loader, with_section
 
 config = loading.config
 

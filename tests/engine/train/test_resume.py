@@ -14,7 +14,6 @@ import torch
 
 from configs import ConfigError
 from configs.schema import Model, Optim, Train
-from dali_pipes import build_loader
 from dali_pipes.lists.rows import Rows
 from dali_pipes.scan.build import load_catalog
 from engine.files import read_lines
@@ -23,7 +22,7 @@ from engine.train import resume, training
 from engine.train.run import run
 from models import CheckpointError
 from tests.support import old_runs, tiny
-from tests.support.loading import VIDEOS, make_config, write_set
+from tests.support.loading import VIDEOS, build_loader, make_config, write_set
 
 
 def test_shifts_in_the_same_blocks_are_the_same_setting_however_it_is_written():

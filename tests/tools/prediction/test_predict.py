@@ -377,7 +377,7 @@ def test_class_names_in_another_order_are_refused_and_other_names_are_said(folde
 
 def test_each_video_takes_the_decoder_that_it_is_for_and_all_come_in_order(folder, tmp_path, monkeypatch):
     expected = predicted(folder, ["eval.batch=2"], tmp_path)
-    monkeypatch.setattr(choice, "wanted_in_graph", lambda config, device: (DALI_CPU, ""))  # VP9 and MJPEG
+    monkeypatch.setattr(choice, "wanted_in_graph", lambda asked, device: (DALI_CPU, ""))  # VP9 and MJPEG
     found = predicted(folder, ["eval.batch=2"], tmp_path)
     assert list(found) == list(expected) == [0, 1, 2, 3, 4]
     for row, scores in found.items():
