@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def stored_names(content: object, path: str | Path) -> tuple[str, ...]:
-    """Return the class names in the content of a file of weights, by label; empty if it has none.
+    """Return the class names in the content of a file of weights, or of its entry in the zoo, by label; empty without.
 
     Raises CheckpointError if it has something else in their place.
     """
@@ -32,7 +32,7 @@ def stored_names(content: object, path: str | Path) -> tuple[str, ...]:
         raise CheckpointError(
             f"{path}: its class_names are not a list of texts; write it again with tools/import_weights.py"
         )
-    return tuple(names or ())
+    return tuple(names or zoo.class_names(Path(path)))
 
 
 def fit_classifier(model: Recognizer, path: str | Path, names: Sequence[str], *, whole: bool) -> None:

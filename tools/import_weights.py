@@ -43,11 +43,14 @@ def import_weights(args: argparse.Namespace, config: Config) -> None:
     from engine.inference import saved_model
     from engine.outputs import Outputs
     from models import build_model, load_weights
+    from models.weights import zoo
 
     outputs = Outputs([args.weights, args.class_names, args.config], args.force)
     outputs.check(args.out)
     asked = [f"data.class_names={args.class_names}"] if args.class_names else []
-    names = saved_model.class_names((), override(config, asked))
+    names = saved_model.class_names(
+        zoo.class_names(Path(args.weights)), override(config, asked), [*args.overrides, *asked]
+    )
     model = build_model(config.model)
     print(load_weights(model, args.weights).summary())
     saved_model.save(args.out, model, config, names, outputs)

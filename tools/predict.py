@@ -34,9 +34,9 @@ def arguments() -> Namespace:
         "words",
         nargs="*",
         metavar="SOURCE",
-        help="a video, a folder, a glob, a list or a table (docs/predict.md), - for a list on stdin; videos and lists may be in "
-        "a store (s3://, gs://, az://, http://); with --online or --sliding also a camera (0) or an address (rtsp://, "
-        "http://); or section.key=value",
+        help="a video, a folder, a glob, a list or a table (docs/predict.md), - for a list on stdin; videos and lists "
+        "may be in a store (s3://, gs://, az://, http://); with --online or --sliding also a camera (0) or an address "
+        "(rtsp://, http://); or section.key=value",
     )
     parser.add_argument(
         "--weights",

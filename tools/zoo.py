@@ -50,8 +50,17 @@ python train.py --config tsm_ucf101_nhwc.yaml model.pretrained=zoo:tsm_r50_k400_
 a network, download a file by the link in its row and put it there.
 
 The layout of a file is that of its publisher. The settings of a network (recipe, frames, shift division, average over
-views) belong to its entry, so no `--config` is needed. The files hold no class names: `data.class_names=FILE` gives
-them to predictions.
+views) belong to its entry, so no `--config` is needed.
+
+The files hold no class names. The networks of mmaction2 and PaddleVideo for Kinetics-400 have names nevertheless: both
+number the classes by the alphabet (`parse_file_list.py` of mmaction2 1.2.0, `Kinetics-400_label_list.txt` of ppvideo
+2.3.1), and torchvision has their names. Others show numbers until `data.class_names=FILE` names a file:
+
+- Kinetics-400 by MIT: its `kinetics_label_map.txt`. That was not at hand here, so its order is not known.
+- Something-Something V1 by MIT: the names of `something-something-v1-labels.csv`, sorted (`gen_label_sthv1.py`).
+- Something-Something V1 and Jester by mmaction2: `something-something-v1-labels.csv` and `jester-v1-labels.csv`, whose
+  order it keeps. These two are needed to evaluate as well: without them lists are numbered by the alphabet.
+- Something-Something V2: `something-something-v2-labels.json`. UCF101: `classInd.txt`. HMDB51: its folders, sorted.
 
 Addresses, accuracies and digests were copied from the projects' pages: mmaction2 of October 2023, PaddleVideo of March
 2024, MIT's of July 2024. **None of these files has been downloaded or evaluated in this project**; the loading of each

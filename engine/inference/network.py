@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +21,7 @@ from engine.inference.saved_model import class_names, load_saved_model
 from models import Streaming
 from models.weights.download import digest
 
+logger = logging.getLogger(__name__)
 _HERE = (
     "runtime.device=auto",
     "runtime.threads=auto",
@@ -53,10 +55,15 @@ def open_network(path: str, recipe: str | None = None, overrides: Sequence[str] 
 
     Raises CheckpointError for any other file, ConfigError if a setting is wrong or not supported on this machine.
     """
-    if Path(path).suffix in OPENERS:
-        if recipe:
-            raise ConfigError(f"--config: {path} holds its own settings; leave the recipe out")
-        return _open_exported(path, overrides)
+    if Path(path).suffix in OPENERS and recipe:
+        raise ConfigError(f"--config: {path} holds its own settings; leave the recipe out")
+    network = _open_exported(path, overrides) if Path(path).suffix in OPENERS else _open_saved(path, recipe, overrides)
+    if not network.info.class_names:
+        logger.info(f"{path}: has no class names, so classes have numbers; data.class_names=FILE names them")
+    return network
+
+
+def _open_saved(path: str, recipe: str | None, overrides: Sequence[str]) -> Network:
     saved = load_saved_model(path, recipe, [*_HERE, *overrides])
     if saved.info.config.data.decoder == "jpeg":
         raise ConfigError("data.decoder: jpeg reads folders of pictures, but the sources are videos; take auto")

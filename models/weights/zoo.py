@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torchvision.models import get_weight
+from torchvision.models.video import R3D_18_Weights
 
 import configs
 from configs import Config, ConfigError
@@ -24,6 +25,8 @@ TABLE = Path(__file__).with_name("zoo.jsonl")
 PREFIX = "zoo:"
 TORCHVISION = "torchvision:"
 IMAGENET = "ImageNet"
+ALPHABETICAL = ("mmaction2 1.x", "mmaction2 0.x", "PaddleVideo")
+"""Projects that number the classes of Kinetics-400 by the alphabet. MIT's file of their order was not at hand."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,16 @@ class Entry:
     def path(self) -> Path:
         """Return the file's place on this machine."""
         return folder() / Path(self.url).name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes by label; empty where the order of the file's classes is not known for sure.
+
+        The files hold no names, so they are those that torchvision has for its own networks, in the same order.
+        """
+        if self.data == "Kinetics-400" and self.source in ALPHABETICAL:
+            return tuple(R3D_18_Weights.KINETICS400_V1.meta["categories"])
+        return ()
 
     def config(self) -> Config:
         """Return the settings of the network, its clips and its views. Raises ConfigError for ImageNet weights."""
@@ -97,6 +110,12 @@ def entry_of(path: Path) -> Entry | None:
     if path.parent.absolute() != folder().absolute():
         return None
     return next((entry for entry in entries().values() if entry.url and entry.path.name == path.name), None)
+
+
+def class_names(path: Path) -> tuple[str, ...]:
+    """Return the names of the classes of a file in the folder of downloads; empty if they are not known."""
+    entry = entry_of(path)
+    return entry.class_names if entry else ()
 
 
 def local(source: str | Path) -> Path:

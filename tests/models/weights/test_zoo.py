@@ -12,6 +12,7 @@ import configs
 from configs import ConfigError
 from configs.schema import Model
 from engine.classes import fit_classifier
+from engine.inference.network import open_network
 from engine.inference.saved_model import load_saved_model
 from engine.runs.find import network_file
 from models import CheckpointError, build_model, load_pretrained
@@ -42,7 +43,7 @@ def published(tmp_path, monkeypatch):
     with serving(folder) as site:
         entry = replace(ENTRIES["tsm_r50_k400_8f_mit"], name="small", url=site.url("small.pth"), settings=SMALL)
         monkeypatch.setattr(zoo, "entries", lambda: {**ENTRIES, "small": entry})
-        yield state, folder / "small.pth", site
+        yield state, folder / "small.pth", site, entry
 
 
 def test_names_and_files_are_unique():
@@ -86,7 +87,7 @@ def test_the_document_is_the_table():
 
 
 def test_a_name_is_a_network_with_the_settings_of_its_entry(published):
-    state, _, site = published
+    state, _, site, _ = published
     for _ in range(2):
         saved = load_saved_model(network_file("zoo:small"))
     assert torch.equal(saved.model.fc.weight, state["fc.weight"])
@@ -95,7 +96,7 @@ def test_a_name_is_a_network_with_the_settings_of_its_entry(published):
 
 
 def test_a_name_is_a_start_of_a_training(published):
-    state, _, _ = published
+    state, *_ = published
     model = build_model(Model(backbone="resnet18", width=8, num_classes=3))
     with mock.patch.object(hashlib, "file_digest", wraps=hashlib.file_digest) as hashed:
         report = load_pretrained(model, "zoo:small")
@@ -103,6 +104,44 @@ def test_a_name_is_a_start_of_a_training(published):
     assert hashed.call_count == 1  # after the download, and not again at each use
     assert torch.equal(model.conv1.weight, state["conv1.weight"])
     assert list(report.skipped) == ["fc.weight", "fc.bias"]
+
+
+LABEL_LIST = "e3e35e0fb544469b0476f68a62b29e1e99c191174da02ffad753455d4d6d10f0"
+"""The sha256 of the names, one a line, in Kinetics-400_label_list.txt of PaddleVideo's package ppvideo 2.3.1."""
+
+
+def test_names_of_kinetics_are_in_the_order_of_paddlevideos_list_and_of_mmaction2s_sorting():
+    (names,) = {entry.class_names for entry in ENTRIES.values() if entry.class_names}
+    listed = [name.replace(" ", "_") for name in names]
+    assert hashlib.sha256("".join(f"{name}\n" for name in listed).encode()).hexdigest() == LABEL_LIST
+    assert listed == sorted(listed)  # as tools/data/parse_file_list.py of mmaction2 1.2.0 numbers them
+
+
+def test_only_networks_for_kinetics_of_projects_whose_order_is_known_have_names():
+    named = {entry.source for entry in ENTRIES.values() if entry.class_names}
+    assert named == {"mmaction2 1.x", "mmaction2 0.x", "PaddleVideo"}
+    for entry in ENTRIES.values():
+        assert bool(entry.class_names) == (entry.data == "Kinetics-400" and entry.source in named), entry.name
+        assert not entry.class_names or len(entry.class_names) == entry.config().model.num_classes, entry.name
+
+
+@pytest.mark.parametrize("source, first", [("mmaction2 1.x", "abseiling"), ("MIT", "0")])
+def test_predictions_of_a_name_have_names_of_classes_or_a_remedy(published, monkeypatch, caplog, source, first):
+    caplog.set_level("INFO")
+    entry = replace(published[3], source=source)
+    monkeypatch.setattr(zoo, "entries", lambda: {"small": entry})
+    path = str(network_file("zoo:small"))
+    assert open_network(path).info.name(0) == first
+    remedy = f"{path}: has no class names, so classes have numbers; data.class_names=FILE names them"
+    assert (remedy in caplog.messages) == (source == "MIT")
+
+
+def test_classes_of_kinetics_are_found_by_name_at_the_start_of_a_training(published, monkeypatch):
+    entry = replace(published[3], source="PaddleVideo")
+    monkeypatch.setattr(zoo, "entries", lambda: {"small": entry})
+    model = build_model(Model(backbone="resnet18", width=8, num_classes=2))
+    fit_classifier(model, "zoo:small", ("Air_drumming", "something new"), whole=False)
+    assert torch.equal(model.fc.weight[0], published[0]["fc.weight"][1])
 
 
 def test_a_file_that_changes_after_its_first_use_is_refused(published):
