@@ -1,15 +1,54 @@
-"""Number the classes of a list as a network numbers them, by name."""
+"""The numbers of the classes of a list: those of its own names, or those of a network, by name."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats.class_names import Numbers
+from dali_pipes.lists.formats import read
+from dali_pipes.lists.formats.annotation import Annotation, split_name
+from dali_pipes.lists.formats.class_names import Numbers, asked_for
+from dali_pipes.lists.formats.source import Source
 
 MOST_NAMED = 5  # classes in a message
+
+
+def names_by_label(annotation: Annotation, source: Source, data: Data) -> tuple[str, ...]:
+    """Return the names by label; none if the source has numbers, and neither it nor data.class_names has names.
+
+    If the source does not order its classes, they are sorted by name over the training split: the same numbers for
+    every split, even if classes are missing in it. Raises DataError if the training split is not known.
+    """
+    named = isinstance(annotation.rows[0].label, str)
+    if data.class_names and (named or not annotation.class_names):
+        return asked_for(data.class_names)
+    if not named or (annotation.class_names and annotation.for_all_splits):
+        return annotation.class_names
+    training = Source.open(data.train) if data.train else source
+    if training.path != source.path:
+        _, annotation = read(training, data.format)
+    rows = [row for row in annotation.rows if row.split.startswith("train")]
+    if not rows and (data.train or not _is_held_out(annotation, source)):
+        rows = annotation.of_split(training)
+    if not rows or not isinstance(rows[0].label, str):
+        raise DataError(
+            f"{source.path}:1",
+            "names classes, and the training list would number them; "
+            "set data.train to it, or data.class_names to a file with all names",
+        )
+    return annotation.class_names or tuple(sorted({row.label for row in rows}))
+
+
+def _is_held_out(annotation: Annotation, source: Source) -> bool:
+    """Tell whether the rows or the name of their file say that they are for validation or test."""
+    stated = source.split or annotation.rows[0].split
+    if not stated and source.text is not None:
+        stated = os.path.basename(source.path)
+    return split_name(stated).startswith(("val", "test"))
 
 
 def class_numbers(source: str, listed: Sequence[str], used: Iterable[int], network: Sequence[str]) -> np.ndarray:

@@ -10,7 +10,6 @@ unless data.follow_links forbids those out of `root`: `dali_pipes/lists/file_sta
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -21,25 +20,13 @@ import numpy as np
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.lists.class_match import class_numbers
-from dali_pipes.lists.formats import FORMATS, format_of
-from dali_pipes.lists.formats.annotation import (
-    WHOLE,
-    Annotation,
-    Format,
-    Places,
-    Row,
-    Source,
-    Window,
-    read_text,
-    refuse,
-    split_name,
-    text_of,
-)
-from dali_pipes.lists.formats.class_names import Numbers, asked_for
-from dali_pipes.lists.locate import Finder, inside
-from dali_pipes.storage.objects import GONE, absolute, is_url
-from dali_pipes.storage.opening import read_all
+from dali_pipes.lists.class_match import class_numbers, names_by_label
+from dali_pipes.lists.formats import FORMATS, read
+from dali_pipes.lists.formats.annotation import WHOLE, Row, Window, refuse
+from dali_pipes.lists.formats.class_names import Numbers
+from dali_pipes.lists.formats.source import Source
+from dali_pipes.lists.locate import VideoPaths
+from dali_pipes.storage.objects import absolute, is_url
 
 _DEFAULTS = Data()
 
@@ -101,18 +88,18 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
     `class_names`, those of a network, or without them as the training list numbers them. Raises DataError, naming up to
     ten bad lines as `file:line: reason`.
     """
-    opened, split = _open(source)
-    format_name, annotation = _read(opened, data.format)
-    root = absolute(data.root).rstrip("/") if data.root else ""
-    places = _Places(root or opened.folder, root, FORMATS[format_name], data)
-    rows = _of_split(annotation, opened, split)
+    opened = Source.open(source)
+    format_name, annotation = read(opened, data.format)
+    rows = annotation.of_split(opened)
     if class_names and isinstance(rows[0].label, str):
         named = list(dict.fromkeys(row.label for row in rows))
         class_numbers(opened.path, named, range(len(named)), class_names)  # raises for classes that are not among them
     else:
-        class_names = _class_names(annotation, opened, split, data)
-    listing = _listing(absolute(source), format_name, rows, tuple(class_names), places)
-    return replace(listing, notes=(*annotation.notes, *listing.notes))
+        class_names = names_by_label(annotation, opened, data)
+    paths = VideoPaths(opened.folder, FORMATS[format_name], data)
+    listing = _listing(absolute(source), rows, tuple(class_names), paths)
+    notes = (*annotation.notes, *listing.notes)
+    return replace(listing, format=format_name, frame_pattern=data.frame_pattern, notes=notes)
 
 
 def unlabelled(paths: Sequence[str]) -> Listing:
@@ -130,158 +117,7 @@ def unlabelled(paths: Sequence[str]) -> Listing:
     return Listing("videos", base, "", listed, label_N, first_N, class_names=())
 
 
-def _open(source: str) -> tuple[Source, str]:
-    """Open a source; returns it and its split."""
-    source, split = split_of(absolute(source))
-    if is_url(source):
-        return Source(source, text_of(source, _read_object(source))), split
-    if os.path.isdir(source):
-        return Source(source, None), split
-    if not os.path.lexists(source):
-        raise DataError(source, _missing(source))
-    return Source(source, read_text(source)), split
-
-
-def _read_object(url: str) -> bytes:
-    try:
-        return read_all(url)
-    except DataError as error:
-        raise DataError(url, "no such list") if error.reason == GONE else error from error
-
-
-def split_of(source: str) -> tuple[str, str]:
-    """Return a source without its split, and the split: the text after the last colon, if only that before exists.
-
-    In the URL of a list each colon in the last part is followed by a split.
-    """
-    whole, colon, last = source.rpartition(":")
-    if is_url(source):
-        return (whole, last) if colon and "/" not in last else (source, "")
-    if colon and "/" not in last and not os.path.lexists(source) and os.path.lexists(whole):
-        return whole, last
-    return source, ""
-
-
-def _missing(source: str) -> str:
-    """Return the reason for a list that does not exist, with similar names that do."""
-    folder, name = os.path.split(source)
-    if not os.path.isdir(folder):
-        return f"no such list; its folder {folder} does not exist either"
-    near = difflib.get_close_matches(name, os.listdir(folder), n=3)
-    return "no such list" + (f"; {folder} holds {', '.join(near)}" if near else "")
-
-
-def _read(source: Source, format_name: str) -> tuple[str, Annotation]:
-    """Return the name of a source's format and its content. An error says so if the format was guessed."""
-    name = format_of(source, format_name)
-    try:
-        return name, FORMATS[name].read(source)
-    except DataError as error:
-        if name in (format_name, "path_label"):
-            raise
-        raise DataError(
-            error.path, f"{error.reason}\n(read as {name}; if it is something else, set data.format)"
-        ) from error
-
-
-def _of_split(annotation: Annotation, source: Source, split: str) -> list[Row]:
-    """Return the rows of one split. Raises DataError if there is none, or several and none is named."""
-    splits = sorted({row.split for row in annotation.rows})
-    wanted = split_name(split) or split
-    if wanted and wanted not in splits:
-        there = ", ".join(filter(None, splits)) or "none by name"
-        raise DataError(source.path, f"has no split {split}; it has {there}")
-    if not wanted and len(splits) > 1:
-        there = ", ".join(split or "(none)" for split in splits)
-        raise DataError(source.path, f"holds {there}; say which, as in {source.path}:{splits[-1]}")
-    return [row for row in annotation.rows if row.split == wanted] if wanted else annotation.rows
-
-
-def _class_names(annotation: Annotation, source: Source, split: str, data: Data) -> tuple[str, ...]:
-    """Return the names by label; none if the source has numbers, and neither it nor data.class_names has names.
-
-    If the source does not order its classes, they are sorted by name over the training split: the same numbers for
-    every split, even if classes are missing in it. Raises DataError if the training split is not known.
-    """
-    named = isinstance(annotation.rows[0].label, str)
-    if data.class_names and (named or not annotation.class_names):
-        return asked_for(data.class_names)
-    if not named or (annotation.class_names and annotation.for_all_splits):
-        return annotation.class_names
-    training, training_split = _open(data.train) if data.train else (source, split)
-    if training.path != source.path:
-        _, annotation = _read(training, data.format)
-    rows = [row for row in annotation.rows if row.split.startswith("train")]
-    if not rows and (data.train or not _is_held_out(annotation, source, split)):
-        rows = _of_split(annotation, training, training_split)
-    if not rows or not isinstance(rows[0].label, str):
-        raise DataError(
-            f"{source.path}:1",
-            "names classes, and the training list would number them; "
-            "set data.train to it, or data.class_names to a file with all names",
-        )
-    return annotation.class_names or tuple(sorted({row.label for row in rows}))
-
-
-def _is_held_out(annotation: Annotation, source: Source, split: str) -> bool:
-    """Tell whether the rows or the name of their file say that they are for validation or test."""
-    stated = split or annotation.rows[0].split
-    if not stated and source.text is not None:
-        stated = os.path.basename(source.path)
-    return split_name(stated).startswith(("val", "test"))
-
-
-class _Places:
-    """Finds the videos of a source."""
-
-    def __init__(self, base: str, root: str, format: Format, data: Data):
-        self.frame_pattern = data.frame_pattern
-        self.base, self.root = base, root
-        self.confined_to = "" if data.follow_links else root
-        self._format = format
-        self._prefix, self._suffix = data.prefix, data.suffix or format.suffix
-        self.respelled: list[tuple[str, str]] = []  # as listed, as found
-
-    @cached_property
-    def _finder(self) -> Finder:
-        return Finder(self.base, self.confined_to, self._format.folder_key, self._format.name_key)
-
-    def path(self, row: Row) -> str:
-        """Return the normalised path of a row's video, existing or not. Raises ValueError if it is not allowed."""
-        if "\0" in row.path:
-            raise ValueError("the path holds a NUL character, which no file name can")
-        path = os.path.join(self._prefix, row.path) if self._prefix else row.path
-        listed = os.path.normpath(path + self._suffix)
-        _refuse_outside(listed, self.base, self.root)
-        as_written = self._format.places is None
-        if listed.startswith("/") or (as_written and listed.isascii()):
-            return listed
-        folder, name = os.path.split(listed)
-        if as_written:
-            places = (tuple(folder.split("/")) if folder else (),)
-        else:
-            places = self._below_prefix(self._format.places(row))
-        found = self._finder.find(places, name) or listed
-        if os.path.basename(found) != name or (as_written and found != listed):
-            self.respelled.append((listed, found))
-        return found
-
-    def _below_prefix(self, places: Places) -> Places:
-        above = tuple(part for part in os.path.normpath(self._prefix).split("/") if part not in ("", "."))
-        return tuple((*above, *place) for place in places) if above else places
-
-
-def _refuse_outside(path: str, base: str, root: str) -> None:
-    """Raise ValueError if a path as written leads out of the root or of the list's folder."""
-    if path.startswith("/"):
-        if root and not path.startswith(f"{root}/") and not inside(root, path):
-            raise ValueError(f"{path} lies outside data.root, {root}; leave data.root empty to use absolute paths")
-    elif path.startswith("..") and (path == ".." or path.startswith("../")):
-        where = "data.root" if root else "the list's folder"
-        raise ValueError(f"{path} leads out of {where}, {base}; set data.root to a folder that holds all videos")
-
-
-def _listing(source: str, format: str, rows: list[Row], class_names: tuple[str, ...], places: _Places) -> Listing:
+def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: VideoPaths) -> Listing:
     """Make the listing of rows. Raises DataError naming those that cannot be used."""
     paths, labels, first, used, problems = [], [], [], [], []
     row_of: dict[str, int] = {}
@@ -290,7 +126,7 @@ def _listing(source: str, format: str, rows: list[Row], class_names: tuple[str, 
     for row in rows:
         try:
             label = numbers.of(row.label) if isinstance(row.label, str) else row.label
-            path = places.path(row)
+            path = found.of(row)
             same = same_part.setdefault((path, row.window), len(paths))
             if same < len(paths) and labels[same] != label:
                 part = "" if row.window == WHOLE else f" from {row.window}"
@@ -308,17 +144,15 @@ def _listing(source: str, format: str, rows: list[Row], class_names: tuple[str, 
     has_windows = any(row.window != WHOLE for row in used)
     return Listing(
         source,
-        places.base,
-        places.confined_to,
+        found.base,
+        found.confined_to,
         paths,
         np.array(labels, np.int32),
         np.array(first, np.int64),
         class_names,
-        format,
-        num_frames_N if num_frames_N.all() else None,
-        places.frame_pattern,
-        np.array([row.window for row in used], np.float64) if has_windows else None,
-        (*_notes(places.respelled), *_encoding_notes(paths)),
+        num_frames_N=num_frames_N if num_frames_N.all() else None,
+        window_N2=np.array([row.window for row in used], np.float64) if has_windows else None,
+        notes=(*_notes(found.respelled), *_encoding_notes(paths)),
     )
 
 

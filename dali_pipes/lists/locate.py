@@ -1,4 +1,4 @@
-"""Find listed videos whose spelling or folder differs from the list.
+"""Find the videos of a list, also if their spelling or folder differs from it.
 
 Reads the names in folders, each folder once, and opens no file. A folder outside the root (links followed) counts as
 empty.
@@ -12,7 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 
-from dali_pipes.lists.formats.annotation import Places
+from configs.schema import Data
+from dali_pipes.lists.formats.annotation import Format, Places, Row
+from dali_pipes.storage.objects import absolute
 
 Key = Callable[[str], str]
 
@@ -21,6 +23,56 @@ def inside(root: str, path: str) -> bool:
     """Tell whether `path` lies in the folder `root` once all links are followed."""
     root = os.path.realpath(root)
     return os.path.commonpath([root, os.path.realpath(path)]) == root
+
+
+class VideoPaths:
+    """The paths of the videos of a source: refused where they are not allowed, and found however they are spelled."""
+
+    def __init__(self, folder: str, format: Format, data: Data):
+        self.root = absolute(data.root).rstrip("/") if data.root else ""
+        self.base = self.root or folder
+        self.confined_to = "" if data.follow_links else self.root
+        self._format = format
+        self._prefix, self._suffix = data.prefix, data.suffix or format.suffix
+        self.respelled: list[tuple[str, str]] = []  # as listed, as found
+
+    @cached_property
+    def _finder(self) -> Finder:
+        return Finder(self.base, self.confined_to, self._format.folder_key, self._format.name_key)
+
+    def of(self, row: Row) -> str:
+        """Return the normalised path of a row's video, existing or not. Raises ValueError if it is not allowed."""
+        if "\0" in row.path:
+            raise ValueError("the path holds a NUL character, which no file name can")
+        path = os.path.join(self._prefix, row.path) if self._prefix else row.path
+        listed = os.path.normpath(path + self._suffix)
+        _refuse_outside(listed, self.base, self.root)
+        as_written = self._format.places is None
+        if listed.startswith("/") or (as_written and listed.isascii()):
+            return listed
+        folder, name = os.path.split(listed)
+        if as_written:
+            places = (tuple(folder.split("/")) if folder else (),)
+        else:
+            places = self._below_prefix(self._format.places(row))
+        found = self._finder.find(places, name) or listed
+        if os.path.basename(found) != name or (as_written and found != listed):
+            self.respelled.append((listed, found))
+        return found
+
+    def _below_prefix(self, places: Places) -> Places:
+        above = tuple(part for part in os.path.normpath(self._prefix).split("/") if part not in ("", "."))
+        return tuple((*above, *place) for place in places) if above else places
+
+
+def _refuse_outside(path: str, base: str, root: str) -> None:
+    """Raise ValueError if a path as written leads out of the root or of the list's folder."""
+    if path.startswith("/"):
+        if root and not path.startswith(f"{root}/") and not inside(root, path):
+            raise ValueError(f"{path} lies outside data.root, {root}; leave data.root empty to use absolute paths")
+    elif path.startswith("..") and (path == ".." or path.startswith("../")):
+        where = "data.root" if root else "the list's folder"
+        raise ValueError(f"{path} leads out of {where}, {base}; set data.root to a folder that holds all videos")
 
 
 class Finder:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import FORMATS, kinetics, tables, ucf101
-from dali_pipes.lists.formats.annotation import Source, read_text
+from dali_pipes.lists.formats.source import Source, read_text
 from dali_pipes.lists.listing import Listing
 
 _NAMES = {  # of files, and how the recording follows from one

@@ -12,8 +12,9 @@ import numpy as np
 
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import FORMATS, format_of
-from dali_pipes.lists.formats.annotation import WHOLE, Row, Source, Window, decoded
+from dali_pipes.lists.formats.annotation import WHOLE, Row, Window
 from dali_pipes.lists.formats.class_names import parse_class_names
+from dali_pipes.lists.formats.source import Source, decoded
 from dali_pipes.lists.listing import Listing
 from dali_pipes.lists.locate import inside
 

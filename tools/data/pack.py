@@ -19,7 +19,8 @@ from configs.progress import watched
 from configs.schema import Data
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
-from dali_pipes.lists.listing import read_list, split_of
+from dali_pipes.lists.formats.source import split_of
+from dali_pipes.lists.listing import read_list
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
 from dali_pipes.scan.build import load_catalog, publish, scan_lock, writable_folder
 from dali_pipes.scan.catalog import Catalog, Entry

@@ -12,7 +12,8 @@ import numpy as np
 
 from dali_pipes import DataError
 from dali_pipes.lists.formats.annotation import split_name
-from dali_pipes.lists.listing import Listing, split_of
+from dali_pipes.lists.formats.source import split_of
+from dali_pipes.lists.listing import Listing
 from dali_pipes.lists.writing import CLASSES, classes_text, list_text, root_of, rows_of
 from engine.outputs import Outputs
 

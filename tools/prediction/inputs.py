@@ -11,8 +11,9 @@ from pathlib import Path
 import configs
 from configs import cli
 from dali_pipes.lists.formats import tables
-from dali_pipes.lists.formats.annotation import WHOLE, Source, Window, read_text, text_of
+from dali_pipes.lists.formats.annotation import WHOLE, Window
 from dali_pipes.lists.formats.folders import videos_below
+from dali_pipes.lists.formats.source import Source, read_text, text_of
 from dali_pipes.storage.objects import absolute, is_url
 from dali_pipes.storage.opening import read_all
 

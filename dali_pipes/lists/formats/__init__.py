@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import folders, hmdb51, kinetics, path_label, something, tables, ucf101, webdataset
-from dali_pipes.lists.formats.annotation import Format, Source, nfc_caseless
+from dali_pipes.lists.formats.annotation import Annotation, Format, nfc_caseless
 from dali_pipes.lists.formats.class_names import squeeze
+from dali_pipes.lists.formats.source import Source
 
 _KINETICS = {"suffix": ".mp4", "places": kinetics.places, "folder_key": squeeze, "origin": kinetics.origin}
 _CASELESS = {"folder_key": nfc_caseless, "name_key": nfc_caseless}
@@ -25,6 +26,19 @@ FORMATS = {  # in the order in which they are tried
     "path_frames_label": Format(path_label.has_frames, path_label.read_with_frames),
     "path_label": Format(lambda source: True, path_label.read),
 }
+
+
+def read(source: Source, format_name: str) -> tuple[str, Annotation]:
+    """Return the name of a source's format and its content. An error says so if the format was guessed."""
+    name = format_of(source, format_name)
+    try:
+        return name, FORMATS[name].read(source)
+    except DataError as error:
+        if name in (format_name, "path_label"):
+            raise
+        raise DataError(
+            error.path, f"{error.reason}\n(read as {name}; if it is something else, set data.format)"
+        ) from error
 
 
 def format_of(source: Source, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Types and helpers shared by the readers of list formats: sources, rows, formats, and errors with line numbers.
+"""Types and helpers shared by the readers of list formats: rows, formats, and errors with line numbers.
 
 A reader turns a `Source` into rows with paths as the source writes them, and labels as numbers if the source numbers
 its classes, else as names. It looks at no video and at no folder of videos.
@@ -7,16 +7,14 @@ its classes, else as names. It looks at no video and at no folder of videos.
 from __future__ import annotations
 
 import math
-import os
 import re
 import unicodedata
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from dali_pipes.errors import DataError
+from dali_pipes.lists.formats.source import Source
 
 LABEL_LIMIT = 2**31  # labels are stored as int32
 FRAMES_LIMIT = 2**31
@@ -27,31 +25,6 @@ _SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?:ing|idation|idate|id|list|_sp
 
 Item = TypeVar("Item")
 Places = tuple[tuple[str, ...], ...]  # folders, each by its names from the top, in the order of preference
-
-
-@dataclass(frozen=True)
-class Source:
-    """A list file with its text, or a folder."""
-
-    path: str  # absolute
-    text: str | None  # None: a folder
-
-    @property
-    def folder(self) -> str:
-        """The folder of its companion files, such as a file of class names."""
-        return self.path if self.text is None else os.path.dirname(self.path)
-
-    def lines(self) -> Iterator[tuple[int, str]]:
-        """Yield (number, line) of the lines that are not blank. Only line feeds end one: names may hold others."""
-        for number, line in enumerate((self.text or "").split("\n"), start=1):
-            if line and not line.isspace():
-                yield number, line
-
-    @cached_property
-    def first_line(self) -> str:
-        """The first line that is not blank, without the blanks around it; empty where there is none."""
-        found = re.search(r"\S[^\n]*", self.text or "")
-        return found[0].strip() if found else ""
 
 
 class Window(NamedTuple):
@@ -86,6 +59,18 @@ class Annotation(NamedTuple):
     class_names: tuple[str, ...] = ()  # by label, where the source itself orders its classes,
     for_all_splits: bool = True  # and whether that order holds for its dataset, or for this source alone
     notes: tuple[str, ...] = ()  # messages for the user about what was left out
+
+    def of_split(self, source: Source) -> list[Row]:
+        """Return the rows of the source's split. Raises DataError if there is none, or several and none is named."""
+        splits = sorted({row.split for row in self.rows})
+        wanted = split_name(source.split) or source.split
+        if wanted and wanted not in splits:
+            there = ", ".join(filter(None, splits)) or "none by name"
+            raise DataError(source.path, f"has no split {source.split}; it has {there}")
+        if not wanted and len(splits) > 1:
+            there = ", ".join(split or "(none)" for split in splits)
+            raise DataError(source.path, f"holds {there}; say which, as in {source.path}:{splits[-1]}")
+        return [row for row in self.rows if row.split == wanted] if wanted else self.rows
 
 
 def nfc(name: str) -> str:
@@ -152,45 +137,3 @@ def split_name(text: str) -> str:
     """Return the usual name (train, val, test) of a split or of the file that holds it; empty if it has none."""
     found = _SPLIT.search(text.lower())
     return found[1] + (found[2] or "") if found else ""
-
-
-def companion(source: Source, name: str) -> str:
-    """Return the path of a file that must be in the folder of a list. Raises DataError if it is not there."""
-    path = os.path.join(source.folder, name)
-    if not os.path.isfile(path):
-        raise DataError(f"{source.path}:1", f"needs {name} in the same folder, where it is not")
-    return path
-
-
-def read_text(path: str) -> str:
-    """Read a list or a companion file of one. Raises DataError if it is no file, or not text."""
-    if not os.path.isfile(path):  # a device or a pipe might never end
-        raise DataError(path, "neither a file nor a folder" if os.path.lexists(path) else "no such file")
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror}") from error
-    return text_of(path, content)
-
-
-def text_of(path: str, content: bytes) -> str:
-    """Return the text of a list with this content. Raises DataError if it is not text."""
-    try:
-        return decoded(content)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}:1", f"not {error.encoding}, which its first bytes announce; save it as UTF-8"
-        ) from error
-
-
-def decoded(content: bytes) -> str:
-    """Decode UTF-8, or UTF-16 with a byte order mark. Other bytes are kept as Python keeps them in names of files.
-
-    Lines end with line feeds in the result, also those of a file that has none but carriage returns.
-    """
-    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        text = content.decode("utf-16")
-    else:
-        text = content.decode("utf-8-sig", "surrogateescape")
-    return text if "\n" in text else text.replace("\r", "\n")

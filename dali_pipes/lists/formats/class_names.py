@@ -11,7 +11,8 @@ from difflib import get_close_matches
 from functools import lru_cache
 
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats.annotation import SHOWN_PROBLEMS, Source, nfc_caseless, read_text
+from dali_pipes.lists.formats.annotation import SHOWN_PROBLEMS, nfc_caseless
+from dali_pipes.lists.formats.source import Source, read_text
 
 MOST_BYTES = 1 << 24  # a name of 100 bytes for each of 100,000 classes fits
 _NUMBERED = re.compile(r"([0-9]{1,9})[\s,]+(\S.*)$")

@@ -10,7 +10,8 @@ import os
 import re
 
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats.annotation import Annotation, Places, Row, Source, read_rows, read_text
+from dali_pipes.lists.formats.annotation import Annotation, Places, Row, read_rows
+from dali_pipes.lists.formats.source import Source, read_text
 
 _FILE = re.compile(r"(?P<label>.+)_test_split(?P<fold>[123])\.txt$")
 _USE = {"0": "", "1": "train", "2": "test"}

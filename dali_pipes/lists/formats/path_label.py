@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats.annotation import FRAMES_LIMIT, Annotation, Row, Source, number, read_rows
+from dali_pipes.lists.formats.annotation import FRAMES_LIMIT, Annotation, Row, number, read_rows
 from dali_pipes.lists.formats.folders import is_video_name
+from dali_pipes.lists.formats.source import Source
 
 _NUMBERS = re.compile(r"(?:\s+[0-9]+)+$")
 _WITH_FRAMES = re.compile(r"\S\s+[1-9][0-9]*\s+[0-9]+\s*$")

@@ -22,12 +22,12 @@ from dali_pipes.lists.formats.annotation import (
     WHOLE,
     Annotation,
     Row,
-    Source,
     Window,
     number,
     read_rows,
     split_name,
 )
+from dali_pipes.lists.formats.source import Source
 
 CSV_ENDINGS = (".csv", ".tsv")
 _BETWEEN_LABELS = re.compile(r"[,;|]")

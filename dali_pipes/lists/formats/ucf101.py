@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 
-from dali_pipes.lists.formats.annotation import Annotation, Places, Row, Source, companion, read_rows
+from dali_pipes.lists.formats.annotation import Annotation, Places, Row, read_rows
 from dali_pipes.lists.formats.class_names import Numbers, read_class_names
+from dali_pipes.lists.formats.source import Source, companion
 
 _LINE = re.compile(r"(?P<folder>[^/\s]+)/(?P<name>v_[^/\s]+_g[0-9]+_c[0-9]+\.\w+)(\s+(?P<label>[0-9]{1,9}))?$")
 _CLASSES = "classInd.txt"

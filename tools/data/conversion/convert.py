@@ -31,7 +31,7 @@ from configs.progress import watched
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import WHOLE, Window
-from dali_pipes.lists.listing import split_of
+from dali_pipes.lists.formats.source import split_of
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog

@@ -1,0 +1,127 @@
+"""A source of rows: a list file with its text, or a folder, from a path or a URL.
+
+`source:train` means one split of a source that holds several.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from dali_pipes.errors import DataError
+from dali_pipes.storage.objects import GONE, absolute, is_url
+from dali_pipes.storage.opening import read_all
+
+
+@dataclass(frozen=True)
+class Source:
+    """A list file with its text, or a folder."""
+
+    path: str  # absolute
+    text: str | None  # None: a folder
+    split: str = ""  # the one that is meant of several; empty where none is named
+
+    @classmethod
+    def open(cls, place: str) -> Source:
+        """Open a list or a folder by its path or URL, which a split may follow. Raises DataError."""
+        path, split = split_of(absolute(place))
+        if is_url(path):
+            return cls(path, text_of(path, _read_object(path)), split)
+        if os.path.isdir(path):
+            return cls(path, None, split)
+        if not os.path.lexists(path):
+            raise DataError(path, _missing(path))
+        return cls(path, read_text(path), split)
+
+    @property
+    def folder(self) -> str:
+        """The folder of its companion files, such as a file of class names."""
+        return self.path if self.text is None else os.path.dirname(self.path)
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield (number, line) of the lines that are not blank. Only line feeds end one: names may hold others."""
+        for number, line in enumerate((self.text or "").split("\n"), start=1):
+            if line and not line.isspace():
+                yield number, line
+
+    @cached_property
+    def first_line(self) -> str:
+        """The first line that is not blank, without the blanks around it; empty where there is none."""
+        found = re.search(r"\S[^\n]*", self.text or "")
+        return found[0].strip() if found else ""
+
+
+def _read_object(url: str) -> bytes:
+    try:
+        return read_all(url)
+    except DataError as error:
+        raise DataError(url, "no such list") if error.reason == GONE else error from error
+
+
+def split_of(source: str) -> tuple[str, str]:
+    """Return a source without its split, and the split: the text after the last colon, if only that before exists.
+
+    In the URL of a list each colon in the last part is followed by a split.
+    """
+    whole, colon, last = source.rpartition(":")
+    if is_url(source):
+        return (whole, last) if colon and "/" not in last else (source, "")
+    if colon and "/" not in last and not os.path.lexists(source) and os.path.lexists(whole):
+        return whole, last
+    return source, ""
+
+
+def _missing(source: str) -> str:
+    """Return the reason for a list that does not exist, with similar names that do."""
+    folder, name = os.path.split(source)
+    if not os.path.isdir(folder):
+        return f"no such list; its folder {folder} does not exist either"
+    near = difflib.get_close_matches(name, os.listdir(folder), n=3)
+    return "no such list" + (f"; {folder} holds {', '.join(near)}" if near else "")
+
+
+def companion(source: Source, name: str) -> str:
+    """Return the path of a file that must be in the folder of a list. Raises DataError if it is not there."""
+    path = os.path.join(source.folder, name)
+    if not os.path.isfile(path):
+        raise DataError(f"{source.path}:1", f"needs {name} in the same folder, where it is not")
+    return path
+
+
+def read_text(path: str) -> str:
+    """Read a list or a companion file of one. Raises DataError if it is no file, or not text."""
+    if not os.path.isfile(path):  # a device or a pipe might never end
+        raise DataError(path, "neither a file nor a folder" if os.path.lexists(path) else "no such file")
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror}") from error
+    return text_of(path, content)
+
+
+def text_of(path: str, content: bytes) -> str:
+    """Return the text of a list with this content. Raises DataError if it is not text."""
+    try:
+        return decoded(content)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}:1", f"not {error.encoding}, which its first bytes announce; save it as UTF-8"
+        ) from error
+
+
+def decoded(content: bytes) -> str:
+    """Decode UTF-8, or UTF-16 with a byte order mark. Other bytes are kept as Python keeps them in names of files.
+
+    Lines end with line feeds in the result, also those of a file that has none but carriage returns.
+    """
+    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        text = content.decode("utf-16")
+    else:
+        text = content.decode("utf-8-sig", "surrogateescape")
+    return text if "\n" in text else text.replace("\r", "\n")
