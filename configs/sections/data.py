@@ -10,7 +10,7 @@ from typing import Literal
 from configs.checks import Problem, at_least, fractions
 
 SCHEMES = ("s3", "gs", "az", "http", "https")
-Check = Literal["demux", "ends", "full"]  # the least thorough first
+Check = Literal["index", "demux", "ends", "full"]  # the least thorough first
 ListFormat = Literal[
     "auto", "path_label", "path_frames_label", "table", "jsonl", "folders", "kinetics", "kinetics_json",
     "ucf101", "hmdb51", "something_v1", "something_v2", "jester", "webdataset",
@@ -59,7 +59,7 @@ class Data:
     """Folder for the scanned catalogues; empty: beside each list, for lists in a store in the cache of the user."""
     check: Check = "demux"
     """Thoroughness of the scan: `demux` reads packets only, `ends` also decodes the first and the last group of
-    pictures, `full` decodes every frame."""
+    pictures, `full` decodes every frame. `index`, which finds no damage, reads the index of mp4 and mov files only."""
     decoder: Literal["auto", "nvdec", "dali_cpu", "pyav", "jpeg", "hybrid"] = "auto"
     """`auto`: NVDEC on a GPU for each video that it decodes right, CPU threads (pyav) for the others (docs/data.md).
     `nvdec`: the same, but an error if NVDEC does not work. `dali_cpu`: DALI's CPU decoder for VP8, VP9 and MJPEG.

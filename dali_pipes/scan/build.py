@@ -15,6 +15,7 @@ import logging
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -219,10 +220,17 @@ def _probe_all(request: ScanRequest, todo: list[int], journal: Journal, most_wor
     calls = (Call(number, request.arguments(number), PATIENCE + size_D[number] / 1e6) for number in todo)
     results = call_all(probe_path, calls, min(most_workers, -(-len(todo) // FILES_PER_WORKER)))
     title = f"scanning {os.path.basename(request.listing.source)}"
+    unsettled: Counter[str] = Counter()
     for number, found in watched(results, len(todo), title):
-        outcome = found.reason_for(request.path(number)) if isinstance(found, Failure) else found
-        entry = Entry(int(size_D[number]), int(mtime_ns_D[number]), request.check, outcome)
+        if isinstance(found, Failure):
+            check, outcome = request.check, found.reason_for(request.path(number))
+        else:
+            check, outcome = CHECKS.index(found.check), found.video
+            unsettled.update([found.reason] if found.reason else [])
+        entry = Entry(int(size_D[number]), int(mtime_ns_D[number]), check, outcome)
         journal.add(request.journal_key(number), entry)
+    for reason, count in unsettled.most_common():
+        logger.info(f"{request.listing.source}: {count} read whole, not by the index alone: {reason}")
 
 
 def publish(folder: Path, listing: Listing, entries: Iterable[Entry], parts: Parts | None) -> None:

@@ -31,7 +31,7 @@ from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.parts import Parts
 from dali_pipes.video.packet_table import PACKET, Access, Video
 
-MAGIC = b"VIDCAT05"  # the number rises when the format changes
+MAGIC = b"VIDCAT06"  # the number rises when the format changes
 _HEADER = struct.Struct("<8sQI4x")
 _ALIGNMENT = 64
 _ACCESS = get_args(Access)

@@ -1,17 +1,16 @@
 """Scan one file: find its packets, how it can be cut, or the reason why it cannot be used.
 
-One pass over the packets reads every byte and decodes nothing, but for the first picture of a file that may be stored
-turned. If it leaves doubts, or a more thorough check is requested, the file is decoded and compared with its cuts
-(`verify.py`).
+One pass over the packets (`packets.py`) reads every byte and decodes nothing, but for the first picture of a file that
+may be stored turned. If it leaves doubts, or a more thorough check is requested, the file is decoded and compared with
+its cuts (`verify.py`). The weakest check reads the index of an mp4 or mov file only (`index.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import chain, islice
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import av
 import numpy as np
@@ -20,39 +19,63 @@ from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
 from dali_pipes.scan import verify
+from dali_pipes.scan.index import Excerpt, packets_of_index
+from dali_pipes.scan.packets import Packets, collect, doubts, table
 from dali_pipes.storage.opening import open_source
 from dali_pipes.storage.sources import Source
 from dali_pipes.video import bitstream, container, mp4, mpegts, sample_description
-from dali_pipes.video.bitstream import Picture
 from dali_pipes.video.orientation import stream_orientation
-from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Access, Video
+from dali_pipes.video.packet_table import HIDDEN, Access, Video
+from dali_pipes.video.sample_table import Unsettled
 
 if TYPE_CHECKING:
     from configs.sections.data import Check
 
+Result = TypeVar("Result")
 READER = 8  # to be raised if the result of a scan changes for any file
 
 _PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # of HEIF (ISO/IEC 23008-12)
-_MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box
 # Formats that store times of presentation; for others FFmpeg guesses them.
 _TIMED = ("mov", "matroska", "mpegts", "flv", "nut", "ivf")
 
 
+class Found(NamedTuple):
+    """A video, the check that it passed, and the reason if that is a more thorough one than was requested."""
+
+    video: Video
+    check: Check
+    reason: str = ""
+
+
 def probe(path: str, check: Check = "demux") -> Video:
+    """Return the video of `scan_file`."""
+    return scan_file(path, check).video
+
+
+def scan_file(path: str, check: Check) -> Found:
     """Scan a file or a member of a shard. Raises DataError with the path and the reason if it cannot be used.
 
-    `demux` reads the headers of every packet, `ends` also decodes the first and the last group of pictures, `full`
-    decodes everything and compares it with cuts.
+    `index` reads the index of mp4 and mov files, and other files as `demux` does, which reads the headers of every
+    packet. `ends` also decodes the first and the last group of pictures, `full` decodes everything and compares it with
+    cuts.
     """
     try:
         with open_source(path) as source, container.refusals(path):
-            return _probe(source, check)
+            if check != "index":
+                return Found(_probe(source, check), check)
+            try:
+                return Found(_scan(Excerpt(source), _by_index), "index")
+            except Unsettled as unsettled:
+                reason = str(unsettled)
+            except DataError:  # which is raised again unless it was FFmpeg that wanted more than the index
+                reason = "its index alone cannot be read"
+            return Found(_probe(source, "demux"), "demux", reason)
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})") from error
 
 
 def _probe(source: Source, check: Check) -> Video:
-    video, doubts = _scan(source)
+    video, doubts = _scan(source, _by_packets)
     if doubts or video.access == "whole" or check == "full":
         return verify.verify_cuts(video)
     if check == "ends":
@@ -66,8 +89,8 @@ def reader() -> str:
     return f"{READER}, PyAV {av.__version__}, {', '.join(libraries)}"
 
 
-def _scan(source: Source) -> tuple[Video, list[str]]:
-    """Return the video by its packets, and the reasons to doubt that cuts give what a full decode gives."""
+def _scan(source: Source, scan_stream: Callable[..., Result]) -> Result:
+    """Open a source, and return what `scan_stream` finds in its video stream: `_by_packets` or `_by_index`."""
     path, moov, scrambled = source.path, _moov(source), mpegts.scrambled_pids(source)
     try:
         with container.open_video(path, source.file_object()) as (opened, stream):
@@ -75,16 +98,17 @@ def _scan(source: Source) -> tuple[Video, list[str]]:
             if sample_description.is_encrypted(stream, stored) or stream.id in scrambled:
                 raise DataError(path, "is encrypted")
             scrambled = set()  # other streams do not matter
-            return _scan_stream(source, moov, stored, opened, stream)
+            return scan_stream(source, moov, stored, opened, stream)
     except DataError as error:
         if scrambled:  # FFmpeg sees no more of such a stream than of a damaged one
             raise DataError(path, "is encrypted") from error
         raise
 
 
-def _scan_stream(
+def _by_packets(
     source: Source, moov: bytes, stored: bytes, opened: InputContainer, stream: VideoStream
 ) -> tuple[Video, list[str]]:
+    """Return the video by its packets, and the reasons to doubt that cuts give what a full decode gives."""
     path, codec, extradata = source.path, _codec(source.path, stream), stream.codec_context.extradata or b""
     packets = container.demuxed(opened, stream)
     if not (first := next((packet for packet in packets if packet.size), None)):
@@ -97,6 +121,16 @@ def _scan_stream(
     guessed_times = bool(stream.codec_context.has_b_frames) and form not in _TIMED
     turned = stream_orientation(stream, first, form, moov, source)
     return replace(video, orientation=turned), doubts(video, guessed_times, found)
+
+
+def _by_index(source: Source, moov: bytes, stored: bytes, opened: InputContainer, stream: VideoStream) -> Video:
+    """Return the video by the index of its file. Raises Unsettled."""
+    path, codec = source.path, _codec(source.path, stream)
+    description = stored and sample_description.sample_description(path, stream, codec, stored)
+    found = packets_of_index(source, moov, codec, description, stream)
+    first = av.Packet(source.read(int(found["offset"][0]), int(found["size"][0])))
+    turned = stream_orientation(stream, first, "mov", moov, source)
+    return replace(_video(source, opened, stream, codec, "ranged", description, found), orientation=turned)
 
 
 def _video(
@@ -130,7 +164,7 @@ def _video(
 
 def _moov(source: Source) -> bytes:
     """Return the `moov` box of an mp4 or mov file, nothing for other containers. Raises DataError if cut short."""
-    if source.read(4, 4) not in _MP4_STARTS:
+    if source.read(4, 4) not in mp4.STARTS:
         return b""
     moov, path, total = b"", source.path, source.size
     for kind, _, start, end in mp4.walk_source(source):
@@ -159,169 +193,3 @@ def _access(codec: str, extradata: bytes, found: Packets, description: bytes) ->
     if not description:
         return "whole"
     return "demux" if annex_b or min(found.offset) < 0 else "ranged"
-
-
-_HEADER_BYTES = 64  # a packet's bytes are searched for this far behind the start of its block (Matroska, Ogg)
-_WINDOW = 1 << 16  # bytes of a file that are read at once
-_AT_ONCE = 16  # packets that are in memory
-_INTRA = ("mjpeg", "prores", "dnxhd")  # every picture stands alone, whatever the container says
-
-
-@dataclass
-class Packets:
-    """The packets of one stream in decode order: P values each."""
-
-    offset: list[int] = field(default_factory=list)  # -1 if the packet is not one piece of the file
-    size: list[int] = field(default_factory=list)
-    pts: list[int | None] = field(default_factory=list)
-    flags: list[int] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
-    understood: bool = True  # the headers of every packet were read
-    doubts: list[str] = field(default_factory=list)  # reasons why cuts might not give what a full decode gives
-
-    @cached_property
-    def columns(self) -> Picture:
-        """Each field of `pictures` as a tuple with a value for each packet."""
-        return Picture._make(zip(*self.pictures, strict=True))
-
-
-def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], source: Source) -> Packets:
-    """Read the headers of every packet, and find its bytes in the file."""
-    found = Packets()
-    read, find = _reader(codec, stream, found), _FileWindow(source).find
-    intra = codec in _INTRA
-    offset, size, pts, flags, pictures = found.offset, found.size, found.pts, found.flags, found.pictures
-    for packet in _in_batches(packets):
-        if not packet.size:  # not decoded, see `container.packets`; the last one marks the end
-            found.doubts += [] if packet.dts is None else [f"packet {len(size)} is empty"]
-            continue
-        data = bytes(packet)
-        try:
-            picture = read(data)
-        except (ValueError, IndexError) as error:
-            found.doubts.append(f"packet {len(size)} is malformed ({error})")
-            found.understood, picture = False, Picture()
-        offset.append(find(packet.pos, data))
-        size.append(len(data))
-        pts.append(packet.pts)
-        flags.append(_flags(packet, picture, intra))
-        pictures.append(picture)
-        if packet.is_corrupt:
-            found.doubts.append(f"packet {len(size) - 1} is marked as damaged")
-    return found
-
-
-def _in_batches(packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
-    """Yield packets, several of which were demuxed in turn: FFmpeg and Python then need not fill the processor's caches
-    for each.
-    """
-    packets = iter(packets)
-    while batch := list(islice(packets, _AT_ONCE)):
-        yield from batch
-
-
-def table(found: Packets) -> np.ndarray:
-    """Return [P] PACKET records; append to `found.doubts` what contradicts the order of the pictures.
-
-    A decoder gives pictures in the order that their headers say. Times only count if the headers were not understood.
-    """
-    packets = np.zeros(len(found.size), PACKET)
-    packets["size"] = found.size
-    packets["offset"] = found.offset if min(found.offset) >= 0 else 0
-    if not found.flags[0] & KEYFRAME:
-        found.flags[0] |= KEYFRAME  # there is nothing before it to start from
-        found.doubts.append("it does not start with a keyframe")
-    packets["flags"] = _with_disposable(found)
-    timed = None not in found.pts and len(set(found.pts)) == len(found.pts)
-    order = found.columns.order if found.understood else found.pts if timed else range(len(packets))
-    by_order = np.argsort(order, kind="stable")
-    packets["order"][by_order] = np.arange(len(packets))
-    if not timed:
-        found.doubts.append("its packets have missing or repeated times")
-    else:
-        pts_P = np.array(found.pts)[by_order][packets["flags"][by_order] & INVISIBLE == 0]
-        if (pts_P[1:] < pts_P[:-1]).any():
-            found.doubts.append("its times contradict the order of its pictures")
-    return packets
-
-
-def doubts(video: Video, guessed_times: bool, found: Packets) -> list[str]:
-    """List why cutting this stream might not give what a full decode gives; nothing for the great majority of files.
-
-    `guessed_times`: pictures may be shown in another order than decoded, and the container does not store in which.
-    """
-    packets, size = video.packets, (video.width, video.height)
-    repeats = video.codec in ("vp9", "av1")
-    groups = [place for place, flags in enumerate(found.flags) if flags & KEYFRAME]
-    first_group = packets["order"][: groups[1] if len(groups) > 1 else None]
-    of_groups = [found.columns.parameters[group] for group in groups]
-    elsewhere = sum(map(bool, found.columns.parameters)) > sum(map(bool, of_groups))
-    reasons = {
-        "its codec is not one whose pictures are understood here": not found.understood,
-        "its first group has leading pictures": first_group.min() < first_group[0],
-        "its times of presentation are guesses": guessed_times,
-        "it carries several parameter sets": len({*of_groups}) > 1 or elsewhere,
-        "it leaves out packets that may show an older picture": repeats and video.frames < len(packets),
-        "it has packets with more than one picture": max(found.columns.pictures) > 1,
-        "its pictures have another size than the container says": not {*found.columns.size} <= {None, size},
-    }
-    return [
-        *found.doubts,
-        *sorted({*found.columns.doubt} - {""}),
-        *(reason for reason, holds in reasons.items() if holds),
-    ]
-
-
-def _reader(codec: str, stream: VideoStream, found: Packets) -> Callable[[bytes], Picture]:
-    """Return the function that reads packets of this stream; `found` says if there is none."""
-    context = stream.codec_context
-    try:
-        reader = bitstream.make_reader(codec, context.extradata or b"", context.codec_tag)
-    except (ValueError, IndexError) as error:
-        found.doubts.append(f"its extradata is malformed ({error})")
-        reader = None
-    found.understood = reader is not None
-    return reader.read if reader else lambda data: Picture()
-
-
-class _FileWindow:
-    """A part of a file: packets are compared with it, most of them without a system call."""
-
-    def __init__(self, source: Source):
-        self._source = source
-        self._start, self._content = 0, b""
-
-    def find(self, position: int | None, data: bytes) -> int:
-        """Return where the file holds these very bytes, at `position` or behind the header of their block there; -1 if
-        it does not (transport streams, stripped headers).
-        """
-        if position is None:
-            return -1
-        at = position - self._start
-        if not 0 <= at <= len(self._content) - len(data) - _HEADER_BYTES:
-            self._start, at = position, 0
-            self._content = self._source.read(position, max(_WINDOW, len(data) + _HEADER_BYTES))
-        if self._content.startswith(data, at):
-            return position
-        found = self._content.find(data, at, at + len(data) + _HEADER_BYTES)
-        return self._start + found if found >= 0 else -1
-
-
-def _flags(packet: av.Packet, picture: Picture, intra: bool) -> int:
-    flags = 0 if picture.pictures else HIDDEN | INVISIBLE
-    if intra or (picture.resets and packet.is_keyframe):
-        flags |= KEYFRAME
-    if packet.is_disposable:
-        flags |= DISPOSABLE
-    if packet.is_discard:
-        flags |= HIDDEN
-    return flags
-
-
-def _with_disposable(found: Packets) -> list[int]:
-    """Return the flags; DISPOSABLE if no picture of its own temporal layer refers to it and no layer lies above."""
-    top, columns = max(found.columns.layer), found.columns
-    return [
-        flags if referenced or layer < top else flags | DISPOSABLE
-        for flags, referenced, layer in zip(found.flags, columns.referenced, columns.layer, strict=True)
-    ]

@@ -14,9 +14,8 @@ from configs.sections.data import Check
 from dali_pipes.lists.file_status import Files
 from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.scan.probe import probe, reader
+from dali_pipes.scan.probe import Found, reader, scan_file
 from dali_pipes.video.frame_folders import probe_folder
-from dali_pipes.video.packet_table import Video
 
 CHECKS = get_args(Check)  # the least thorough first
 
@@ -65,9 +64,9 @@ class FrameFolders:
         return catalog.video(row).description.decode() == self.pattern and frames in (0, catalog.file_frames_N[row])
 
 
-def probe_path(path: str, check: Check, *of_folder) -> Video:
+def probe_path(path: str, check: Check, *of_folder) -> Found:
     """Scan a video file or, given a pattern and a number of frames, a folder of pictures. Raises DataError."""
-    return probe_folder(path, check, *of_folder) if of_folder else probe(path, check)
+    return Found(probe_folder(path, check, *of_folder), check) if of_folder else scan_file(path, check)
 
 
 class ScanRequest:

@@ -11,8 +11,9 @@ from dali_pipes.storage.faults import patiently
 from dali_pipes.storage.objects import CHANGED, read_range, stamp_of_object
 from dali_pipes.storage.sources import SourceFile
 
-FIRST = 1 << 16  # bytes of a request after a jump: the index of most videos
+FIRST = 1 << 16  # bytes of the first request, and of one for a header after a jump: the index of most videos
 LARGEST = 1 << 23  # of a request after many that followed each other
+_HEADER = 64  # bytes of a header; what follows one is read next. More than FIRST bytes are no part of a longer reading
 _KEPT = 3  # blocks: a scan goes forth and back between the index, packets and their headers
 
 
@@ -31,15 +32,16 @@ class RemoteObject:
 
     def read(self, offset: int, size: int) -> bytes:
         size = max(0, min(size, self.size - offset))
-        for start, block in self._blocks:
-            if start <= offset and offset + size <= start + len(block):
-                return block[offset - start : offset - start + size]
-        newest, content = self._blocks[0]
-        follows = newest <= offset <= newest + len(content)
-        self._ahead = min(2 * self._ahead, LARGEST) if follows else FIRST
-        block = self._request(offset, max(size, self._ahead))
-        self._blocks = [(offset, block), *self._blocks[: _KEPT - 1]]
-        return block[:size]
+        kept = next((block for block in self._blocks if block[0] <= offset <= block[0] + len(block[1])), None)
+        content = kept[1][offset - kept[0] :] if kept else b""
+        if len(content) < size:
+            follows = kept is self._blocks[0]
+            self._ahead = min(2 * self._ahead, LARGEST) if follows else FIRST
+            wanted = size - len(content)
+            ahead = self._ahead if (follows and size <= FIRST) or wanted <= _HEADER else 0
+            content += self._request(offset + len(content), max(wanted, ahead))
+            self._blocks = [(offset, content), *self._blocks[: _KEPT - 1]]
+        return content[:size]
 
     def _request(self, offset: int, size: int) -> bytes:
         block, meta = patiently(self.path, nullcontext, read_range, self.path, offset, size)

@@ -47,8 +47,9 @@ def probe_folder(path: str, check: Check, pattern: str, frames: int) -> Video:
         )
         some = ", ".join(islice(missing, _SHOWN))
         raise DataError(path, f"{count - len(there)} of {count} pictures are missing, such as {some}")
-    frames_to_check = {"demux": [0], "ends": sorted({0, count - 1}), "full": range(count)}[check]
-    sizes = {_size(path, picture_name(pattern, frame), decode=check != "demux") for frame in frames_to_check}
+    frames_to_check = {"ends": sorted({0, count - 1}), "full": range(count)}.get(check, [0])
+    decode = check in ("ends", "full")
+    sizes = {_size(path, picture_name(pattern, frame), decode=decode) for frame in frames_to_check}
     if len(sizes) > 1:
         raise DataError(path, f"its pictures change size: {', '.join(f'{w}x{h}' for w, h in sorted(sizes))}")
     return Video(

@@ -9,6 +9,7 @@ import numpy as np
 
 from dali_pipes.storage.sources import Source
 
+STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box of a file
 TIMESCALE = 30000  # ticks a second; every cut plays at 30 frames a second, as nothing reads its speed
 DURATION = 1000  # ticks a picture: the picture shown as number k starts at k * DURATION exactly
 
@@ -33,6 +34,19 @@ def find_box(data: bytes, path: tuple[bytes, ...]) -> bytes | None:
         if found is not None:
             return found
     return None
+
+
+def track(moov: bytes, number: int) -> bytes:
+    """Return the content of the track with this number, or nothing."""
+    for kind, head, start, end in walk_boxes(moov[8:]):
+        if kind != b"trak":
+            continue
+        content = moov[8 + start + head : 8 + end]
+        header = find_box(content, (b"tkhd",)) or b""
+        number_at = 28 if header[8:9] == b"\1" else 20  # after two 64-bit or two 32-bit times
+        if int.from_bytes(header[number_at : number_at + 4], "big") == number & 0xFFFFFFFF:
+            return content
+    return b""
 
 
 def configuration(description: bytes, kind: bytes) -> bytes:

@@ -25,7 +25,7 @@ _BY_HAND = {
 
 def stored(moov: bytes, stream: VideoStream) -> bytes:
     """Return the `stsd` box of a stream in the index of an mp4, or nothing."""
-    return _of_track(moov, stream.id) if moov else b""
+    return mp4.find_box(mp4.track(moov, stream.id), _TABLE) or b""
 
 
 def sample_description(path: str, stream: VideoStream, codec: str, description: bytes) -> bytes:
@@ -56,19 +56,6 @@ def is_encrypted(stream: VideoStream, description: bytes) -> bool:
     """Return whether the container says that packets of the stream are encrypted. `description`: what is `stored`."""
     kinds = {kind for kind, *_ in mp4.walk_boxes(description[_FIRST_ENTRY:])}
     return "enc_key_id" in stream.metadata or bool(kinds & {b"encv", b"drmi"})
-
-
-def _of_track(moov: bytes, track: int) -> bytes:
-    """Return the `stsd` box of the track with this number."""
-    for kind, head, start, end in mp4.walk_boxes(moov[8:]):
-        if kind != b"trak":
-            continue
-        trak = moov[8 + start + head : 8 + end]
-        header = mp4.find_box(trak, (b"tkhd",)) or b""
-        number_at = 28 if header[8:9] == b"\1" else 20  # after two 64-bit or two 32-bit times
-        if int.from_bytes(header[number_at : number_at + 4], "big") == track & 0xFFFFFFFF:
-            return mp4.find_box(trak, _TABLE) or b""
-    return b""
 
 
 def _entry(kind: bytes, configuration: bytes | None, stream: VideoStream) -> bytes:

@@ -48,12 +48,12 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("paths", nargs="+", type=Path, help="files, and folders of files")
     parser.add_argument("--draws", type=int, default=20, help="random clips of a video of more than 64 frames")
-    parser.add_argument("--check", choices=CHECKS, action="append", help="default: all")
+    parser.add_argument("--check", choices=CHECKS, action="append", help="default: all that read packets")
     args = parser.parse_args(words)
     counts = Counter()
     files = [file for path in args.paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     for path in filter(Path.is_file, files):
-        for check in [*(args.check or CHECKS), "predict"]:
+        for check in [*(args.check or CHECKS[1:]), "predict"]:
             predicted = check == "predict"
             outcome, detail = compare_prediction(path) if predicted else compare(str(path), check, args.draws)
             counts[check, outcome] += 1

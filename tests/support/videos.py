@@ -69,6 +69,17 @@ def write_video(
     return path
 
 
+def remuxed(path: Path, target: Path, **options: str) -> Path:
+    """Write the video of a file to another, with options of the muxer; returns `target`."""
+    with av.open(str(path)) as source, av.open(str(target), "w", options=options) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    return target
+
+
 def decode_whole(path: Path) -> list[np.ndarray]:
     """[H, W, 3] of every frame, by a plain decode of the whole file: what a cut is compared with."""
     with av.open(str(path), **LENIENT_TAGS) as container:

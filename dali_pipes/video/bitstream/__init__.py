@@ -1,6 +1,6 @@
 """Turn a compressed packet into what its headers say: where decoding can start, what is shown, and in which order."""
 
-from dali_pipes.video.bitstream.parameter_sets import CHROMA, PictureFormat, picture_format
+from dali_pipes.video.bitstream.parameter_sets import CHROMA, PictureFormat, may_reorder, picture_format
 from dali_pipes.video.bitstream.picture import Picture
 from dali_pipes.video.bitstream.readers import READERS, make_reader, may_turn
 from dali_pipes.video.bitstream.units import as_stored_in_mp4, break_link, length_size, units
@@ -14,6 +14,7 @@ __all__ = [
     "break_link",
     "length_size",
     "make_reader",
+    "may_reorder",
     "may_turn",
     "picture_format",
     "units",

@@ -11,6 +11,8 @@ from dali_pipes.video.bitstream.bits import Bits, unescape
 from dali_pipes.video.bitstream.units import parameter_units
 
 _WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)  # H.264 profiles that give more
+_BASELINE = 66  # an H.264 profile without B-pictures
+_DECODE_ORDER = 2  # a type of picture order in H.264 (8.2.1.3)
 _ENOUGH = 256  # bytes of a parameter set that hold all of these fields
 CHROMA = ("4:0:0", "4:2:0", "4:2:2", "4:4:4")
 
@@ -60,6 +62,7 @@ class HevcSps(NamedTuple):
     width: int  # pixels as coded, before any cropping
     height: int
     references: tuple[References, ...] = ()
+    reordered: int = 0  # pictures that may be decoded before one that is shown before them
 
 
 class HevcPps(NamedTuple):
@@ -144,6 +147,19 @@ def picture_format(codec: str, description: bytes) -> PictureFormat:
     return h264_sps(sets[0]).format
 
 
+def may_reorder(codec: str, extradata: bytes) -> bool:
+    """Return False only if pictures of a stream are certainly shown in the order in which they are decoded.
+
+    Raises ValueError or IndexError if the extradata is malformed.
+    """
+    sets = parameter_units(extradata, codec)
+    if codec == "hevc":
+        return any(hevc_sps(unit).reordered for unit in sets if unit[0] >> 1 & 63 == 33)
+    return any(
+        unit[1] != _BASELINE and h264_sps(unit).order_type != _DECODE_ORDER for unit in sets if unit[0] & 31 == 7
+    )
+
+
 def h264_sps(unit: bytes) -> H264Sps:
     """Parse a sequence parameter set of H.264."""
     return read_h264_sps(unit, Bits(unescape(unit[4:_ENOUGH])))
@@ -205,8 +221,8 @@ def hevc_sps(unit: bytes) -> HevcSps:
     bits.number(), bits.number()  # bits of a sample
     order_bits = bits.number() + 4
     layers = (unit[2] >> 1 & 7) + 1
-    for _ in range(layers if bits.take(1) else 1):
-        bits.number(), bits.number(), bits.number()
+    for _ in range(layers if bits.take(1) else 1):  # the last is about all layers
+        _, reordered, _ = bits.number(), bits.number(), bits.number()
     for _ in range(6):  # sizes of blocks
         bits.number()
     if bits.take(1) and bits.take(1):
@@ -219,7 +235,7 @@ def hevc_sps(unit: bytes) -> HevcSps:
     sets: list[References] = []
     for _ in range(bits.number()):
         sets.append(references(bits, sets))
-    return start._replace(order_bits=order_bits, references=tuple(sets))
+    return start._replace(order_bits=order_bits, references=tuple(sets), reordered=reordered)
 
 
 def read_hevc_sps(bits: Bits) -> HevcSps:

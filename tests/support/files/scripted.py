@@ -13,6 +13,7 @@ import numpy as np
 
 from dali_pipes.errors import DataError
 from dali_pipes.scan import build
+from dali_pipes.scan.probe import Found
 from dali_pipes.video.frame_folders import probe_folder
 from dali_pipes.video.packet_table import KEYFRAME, PACKET, Video
 
@@ -24,10 +25,10 @@ def scanning() -> Iterator[None]:
         yield
 
 
-def probe(path: str, check: str, *of_folder) -> Video:
+def probe(path: str, check: str, *of_folder) -> Found:
     """A video with as many frames as the file's first word says, unless that word is another one."""
     if of_folder:
-        return probe_folder(path, check, *of_folder)
+        return Found(probe_folder(path, check, *of_folder), check)
     with open(os.environ["PROBE_LOG"], "a") as log:
         log.write(f"{path}\n")
     word, *more = Path(path).read_text().split()
@@ -41,7 +42,7 @@ def probe(path: str, check: str, *of_folder) -> Video:
         pass
     time.sleep(float(more[0]) if more else 0)
     status = os.stat(path)
-    return video(path, int(word), status.st_size, status.st_mtime_ns)
+    return Found(video(path, int(word), status.st_size, status.st_mtime_ns), check)
 
 
 def video(path: str, frames: int, size: int, mtime_ns: int) -> Video:
