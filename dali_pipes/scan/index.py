@@ -1,8 +1,8 @@
 """Find the packets of an mp4 or mov file by its index alone: the weaker check `index`, which does not read them.
 
 The index tells where packets are and when they are shown, but not what is in them. So only H.264 and HEVC are taken,
-which have a picture in each packet, and only files whose index leaves no doubt. Two packets are read: the first, and the
-keyframe in the middle, which tells if decoding can start at the keyframes that the index names.
+which have a picture in each packet, and only files whose index leaves no doubt. Two packets are read: the first, and
+the keyframe in the middle, which tells if decoding can start at the keyframes that the index names.
 """
 
 from __future__ import annotations
