@@ -12,7 +12,8 @@ The first seed only selects: the random settings that were better than the chose
 results of that seed are too good, because they were selected by them. So they are compared with the chosen setting on
 further seeds alone, each on the same splits.
 
-The third set, `pan4`, is all of the clips; there pan4.yaml itself is trained too, on the same split.
+The third set, `pan4`, is all of the clips; there pan4.yaml is trained too, on the same split and with the same small
+network and clips.
 
 What --out holds is not run again, and runs end when --minutes are over, so that several calls do the work in parts.
 """
@@ -38,7 +39,7 @@ from engine.train import from_data, run
 RUN = ["runtime.device=cpu", "runtime.precision=fp32", "runtime.threads=1", "train.eval_every=1000"]  # the last alone
 NETWORK = ["model.pretrained=none", "model.backbone=resnet18", "clip.flip=0", "data.group=youtube_source"]
 SMALLER = ["model.width=8", "clip.size=48", "eval.short_side=56"]
-SIZES = {"pans": SMALLER, "fights": SMALLER, "pan4": ["model.width=16", "clip.size=80", "eval.short_side=90"]}
+SIZES = {"pans": SMALLER, "fights": SMALLER, "pan4": ["model.width=16", "clip.size=48", "eval.short_side=54"]}
 SETS = ("pans", "fights")  # with random settings
 CHOSEN, RECIPE = "chosen", "pan4.yaml"
 SELECTED = 2  # random settings, at least, that are compared on further seeds
@@ -90,7 +91,7 @@ def missing(lines: list[dict], seeds: int, count: int) -> Iterator[tuple[str, st
         for setting in (CHOSEN, *selected(lines, name))
     ]
     recipes = [("pan4", setting, 0) for setting in (CHOSEN, RECIPE)]
-    yield from (job for job in further + recipes if job not in done)
+    yield from (job for job in recipes + further if job not in done)
 
 
 def selected(lines: list[dict], name: str) -> list[str]:
@@ -146,7 +147,7 @@ def settings(folder: Path, name: str, setting: str, words: list[str]) -> Config:
         chosen.write_lists(keep=False)
         data = chosen.config.data
         lists = [f"data.{key}={getattr(data, key)}" for key in ("root", "train", "val", "class_names")]
-        return configs.load(RECIPE, [*here, *lists])
+        return configs.load(RECIPE, [*SIZES[name], *here, *lists])
     drawn = random.Random(f"{name}/{setting}")
     epochs = round(12 * 5 ** drawn.random())
     rate = chosen.config.optim.lr * 10 ** drawn.uniform(-1, 1)

@@ -19,6 +19,7 @@ from dali_pipes.errors import DataError, Unreadable
 from engine import distributed
 from engine.evaluation.examples import Example
 
+BEST = 5  # classes of `top5`
 NOT_FINITE = "the scores of the network are not finite; runtime.precision=fp32 may help"
 """The reason for which a video that was read is listed with the unreadable ones: it has no best class."""
 
@@ -28,7 +29,7 @@ class Result:
     """The result of an evaluation. `confusion_KK[a, b]` counts the videos of class a that were predicted as b."""
 
     confusion_KK: Tensor
-    top5_K: Tensor  # videos of each class with that class among their min(5, K) best
+    top5_K: Tensor | None  # videos of each class with that class among their five best; None with up to five classes
     loss: float  # mean over the evaluated videos
     rows: int  # videos of the list
     unreadable: list[Unreadable]  # and those whose scores are not finite
@@ -50,9 +51,9 @@ class Result:
         return self.correct / self.evaluated
 
     @property
-    def top5(self) -> float:
-        """Fraction of the evaluated videos."""
-        return int(self.top5_K.sum()) / self.evaluated
+    def top5(self) -> float | None:
+        """Fraction of the evaluated videos; None with up to five classes, where it could only be one."""
+        return None if self.top5_K is None else int(self.top5_K.sum()) / self.evaluated
 
     @property
     def mean_class(self) -> float:
@@ -62,37 +63,41 @@ class Result:
 
     def summary(self) -> str:
         """Return the totals as one line of text."""
-        k = min(5, len(self.top5_K))
+        top5 = "" if self.top5 is None else f"top5 {100 * self.top5:.2f} "
         broken = sum(entry.reason == NOT_FINITE for entry in self.unreadable)
         unscored = f", {broken} with scores that are not finite" if broken else ""
         return (
-            f"top1 {100 * self.top1:.2f} top{k} {100 * self.top5:.2f} mean class {100 * self.mean_class:.2f} "
-            f"loss {self.loss:.4f} | "
+            f"top1 {100 * self.top1:.2f} {top5}mean class {100 * self.mean_class:.2f} loss {self.loss:.4f} | "
             f"evaluated {self.evaluated} of {self.rows} videos, {len(self.unreadable) - broken} unreadable{unscored}"
         )
 
     def numbers(self) -> dict:
         """Return the totals as JSON values; accuracies are fractions."""
         names = ("top1", "top5", "mean_class", "loss", "correct", "evaluated", "rows")
-        return {**{name: getattr(self, name) for name in names}, "unreadable": len(self.unreadable)}
+        return _known({name: getattr(self, name) for name in names} | {"unreadable": len(self.unreadable)})
 
     def to_json(self) -> dict:
         """Return the totals, the counts of every class, and the unreadable videos as JSON values."""
-        return {
-            **self.numbers(),
+        per_class = {
             "videos_per_class": self.confusion_KK.sum(1).tolist(),
             "top1_per_class": self.confusion_KK.diagonal().tolist(),
-            "top5_per_class": self.top5_K.tolist(),
+            "top5_per_class": None if self.top5_K is None else self.top5_K.tolist(),
             "confusion": self.confusion_KK.tolist(),
-            "unreadable_videos": [list(entry) for entry in self.unreadable],
         }
+        return self.numbers() | _known(per_class) | {"unreadable_videos": [list(entry) for entry in self.unreadable]}
 
     @classmethod
     def from_json(cls, content: dict) -> Result:
         """Read what `to_json` wrote."""
-        confusion_KK, top5_K = torch.tensor(content["confusion"]), torch.tensor(content["top5_per_class"])
+        confusion_KK = torch.tensor(content["confusion"])
+        top5_K = torch.tensor(content["top5_per_class"]) if len(confusion_KK) > BEST else None
         unreadable = [Unreadable(*entry) for entry in content["unreadable_videos"]]
         return cls(confusion_KK, top5_K, content["loss"], content["rows"], unreadable)
+
+
+def _known(values: dict) -> dict:
+    """Return the values without those that are None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 class Counts:
@@ -110,7 +115,7 @@ class Counts:
         label_B, broken_B = finite_only(scores_BK, label_B)
         real_B = (label_B >= 0).long()
         class_B, row_B = label_B.clamp(min=0), index_B.clamp(min=0)
-        in_top5_B = (_rank(scores_BK, class_B) < min(5, self.classes)).long()
+        in_top5_B = (_rank(scores_BK, class_B) < BEST).long()
         self.confusion.scatter_add_(0, class_B * self.classes + scores_BK.argmax(1), real_B)
         self.top5_K.scatter_add_(0, class_B, in_top5_B * real_B)
         self.seen_N.scatter_add_(0, row_B, real_B)
@@ -136,8 +141,8 @@ class Counts:
             distributed.raise_everywhere(
                 DataError("evaluation", f"none of {len(seen_N)} videos could be evaluated: {first}")
             )
-        confusion_KK = confusion.view(self.classes, self.classes)
-        return Result(confusion_KK, top5_K, math.fsum(loss_N.tolist()) / int(seen_N.sum()), len(seen_N), unreadable)
+        confusion_KK, loss = confusion.view(self.classes, self.classes), math.fsum(loss_N.tolist()) / int(seen_N.sum())
+        return Result(confusion_KK, top5_K if self.classes > BEST else None, loss, len(seen_N), unreadable)
 
 
 def finite_only(scores_BK: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,12 @@ class ClassResult:
     name: str
     videos: int  # that were evaluated
     top1: int  # of them, those whose best class is this one
-    top5: int  # those with this class among their five best
+    top5: int | None  # those with this class among their five best; None with up to five classes
+
+    @property
+    def shares(self) -> list[float]:
+        """Return top-1 and, if it is known, top-5 as fractions of the videos."""
+        return [right / self.videos for right in (self.top1, self.top5) if right is not None]
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,20 @@ class Confusion:
 
 def names(result: Result, class_names: Sequence[str]) -> list[str]:
     """Return [K] class names, or numbers if there are no names; unprintable characters are replaced."""
-    known = class_names if len(class_names) else range(len(result.top5_K))
+    known = class_names if len(class_names) else range(len(result.confusion_KK))
     return [printable(str(name)) for name in known]
+
+
+def measures(result: Result) -> list[str]:
+    """Return the names of a class's shares: with up to five classes each video would be among the five best."""
+    return ["top1"] if result.top5_K is None else ["top1", "top5"]
 
 
 def worst_first(result: Result, class_names: Sequence[str]) -> list[ClassResult]:
     """Return the classes that have videos, by rising accuracy; of equal ones, those with more videos first."""
     videos_K, top1_K = result.confusion_KK.sum(1).tolist(), result.confusion_KK.diagonal().tolist()
-    every = map(ClassResult, names(result, class_names), videos_K, top1_K, result.top5_K.tolist())
+    top5_K = [None] * len(videos_K) if result.top5_K is None else result.top5_K.tolist()
+    every = map(ClassResult, names(result, class_names), videos_K, top1_K, top5_K)
     return sorted((one for one in every if one.videos), key=lambda one: (one.top1 / one.videos, -one.videos))
 
 
@@ -74,10 +85,9 @@ def most_confused(result: Result, class_names: Sequence[str]) -> list[Confusion]
 
 def lines(result: Result, class_names: Sequence[str]) -> Iterator[str]:
     """Yield lines of text: the classes, worst first, then the confused pairs."""
-    k = min(5, len(result.top5_K))
-    yield f"{'top1':>7} {f'top{k}':>7} {'videos':>7}  class"
+    yield " ".join(f"{title:>7}" for title in (*measures(result), "videos")) + "  class"
     for one in worst_first(result, class_names):
-        yield f"{100 * one.top1 / one.videos:7.2f} {100 * one.top5 / one.videos:7.2f} {one.videos:7}  {one.name}"
+        yield " ".join(f"{100 * share:7.2f}" for share in one.shares) + f" {one.videos:7}  {one.name}"
     pairs = most_confused(result, class_names)
     if pairs:
         yield f"{'times':>7} {'videos':>7}  class → predicted class"

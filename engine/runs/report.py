@@ -234,7 +234,6 @@ def _evaluations(run: RunFiles) -> Iterator[dict]:
 def _evaluation(title: str, content: dict) -> dict:
     """Return totals, the classes, and the matrix of few classes or the confused pairs of many."""
     result, names = Result.from_json(content), content["class_names"]
-    k = min(5, len(result.top5_K))
     confusion_KK = result.confusion_KK.tolist()
     confused = results.most_confused(result, names)
     whole = len(confusion_KK) <= MOST_IN_MATRIX
@@ -244,11 +243,8 @@ def _evaluation(title: str, content: dict) -> dict:
         "matrix": _matrix(confusion_KK, results.names(result, names)) if whole and confused else None,
         "summary": f"Step {content['step']}: {result.summary()}",
         "classes": Table(
-            ["class", "top-1", f"top-{k}", "videos"],
-            (
-                (one.name, Share(one.top1 / one.videos), Share(one.top5 / one.videos), one.videos)
-                for one in results.worst_first(result, names)
-            ),
+            ["class", *(name.replace("top", "top-") for name in results.measures(result)), "videos"],
+            ((one.name, *map(Share, one.shares), one.videos) for one in results.worst_first(result, names)),
         ),
         "any_confused": bool(confused),
         "confused": Table(

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dali_pipes import DataError
+from engine.evaluation import results
 from engine.evaluation.accuracy import NOT_FINITE, Counts, Result
 from engine.evaluation.evaluate import evaluate
 from tests.support import tiny
@@ -34,7 +35,8 @@ def test_counts_are_those_of_numpy_over_views_and_a_partial_last_batch(classes, 
     np.add.at(confusion, (label_N, order_NK[:, 0]), 1)
     in_top5 = (order_NK[:, :5] == label_N[:, None]).any(1)
     assert result.confusion_KK.tolist() == confusion.tolist()
-    assert result.top5_K.tolist() == np.bincount(label_N[in_top5], minlength=classes).tolist()
+    top5_K = np.bincount(label_N[in_top5], minlength=classes).tolist()
+    assert result.to_json().get("top5_per_class") == (top5_K if classes > 5 else None)
     assert result.loss == pytest.approx(-np.log(softmax(score_NK))[np.arange(11), label_N].mean(), rel=1e-5)
 
 
@@ -54,10 +56,18 @@ def test_a_class_without_videos_has_no_share_in_the_mean_over_classes():
     assert result.mean_class == (3 / 4 + 1 / 2) / 2
 
 
-def test_with_fewer_than_five_classes_the_best_five_are_all_there_are():
-    result = run(RowLoader(7, 4, train=False, classes=3), 3)
-    assert result.top5 == 1
-    assert "top3 100.00" in result.summary()
+@pytest.mark.parametrize("classes", [3, 5, 6])
+def test_up_to_five_classes_have_no_best_five_anywhere(classes):
+    result = run(RowLoader(7, 4, train=False, classes=classes), classes)
+    told = [result.top5 is not None, "top5" in result.summary(), "top5" in result.numbers()]
+    content = result.to_json()
+    written = "top5_per_class" in content
+    shown = "top5" in next(results.lines(result, ()))
+    assert [*told, written, shown] == [classes > 5] * 5
+    assert None not in content.values()
+    assert Result.from_json(content).to_json() == content
+    of_older_version = Result.from_json(content | {"top5_per_class": [1] * classes})
+    assert (of_older_version.top5 is None) == (classes <= 5)
 
 
 def test_unreadable_videos_are_left_out_and_reported():

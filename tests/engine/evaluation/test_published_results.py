@@ -11,7 +11,7 @@ from dali_pipes.errors import Unreadable
 from engine.evaluation.accuracy import Result
 from engine.evaluation.results import publish
 
-RESULT = Result(torch.tensor([[3, 1], [0, 2]]), torch.tensor([4, 2]), 0.25, 7, [Unreadable(5, "5.mp4", "is empty")])
+RESULT = Result(torch.tensor([[3, 1], [0, 2]]), None, 0.25, 7, [Unreadable(5, "5.mp4", "is empty")])
 
 
 def publish_with(**asked):

@@ -14,7 +14,7 @@ from engine.evaluation.accuracy import Result
 RESULT = Result(torch.tensor([[3, 1, 0, 0],
                               [0, 1, 2, 1],
                               [5, 0, 5, 0],
-                              [0, 0, 0, 0]]), torch.tensor([4, 4, 10, 0]), 1.0, 18, [])  # fmt: skip
+                              [0, 0, 0, 0]]), None, 1.0, 18, [])  # fmt: skip
 HOSTILE = ["$\\frac{1}$", "<script>alert(1)</script>", "\x1b[2Jb\udcff\n", "手"]
 
 
@@ -24,7 +24,7 @@ def test_classes_come_worst_first_and_those_without_videos_not_at_all():
 
 
 def test_of_equally_good_classes_the_larger_comes_first():
-    result = Result(torch.diag(torch.tensor([2, 9, 4])), torch.tensor([2, 9, 4]), 0.0, 15, [])
+    result = Result(torch.diag(torch.tensor([2, 9, 4])), None, 0.0, 15, [])
     assert [one.videos for one in results.worst_first(result, ())] == [9, 4, 2]
 
 
@@ -37,10 +37,18 @@ def test_pairs_come_most_confused_first_and_say_of_how_many(monkeypatch):
 
 def test_lines_show_both():
     text = list(results.lines(RESULT, ["juggling", "diving", "surfing", "skiing"]))
-    assert text[0].split() == ["top1", "top4", "videos", "class"]
-    assert text[1].split() == ["25.00", "100.00", "4", "diving"]
+    assert text[0].split() == ["top1", "videos", "class"]
+    assert text[1].split() == ["25.00", "4", "diving"]
     assert text[5].split() == ["5", "10", "surfing", "→", "juggling"]
     assert len(text) == 1 + 3 + 1 + 4
+
+
+def test_with_more_than_five_classes_lines_show_the_best_five():
+    confusion_KK = torch.ones(6, 6, dtype=torch.int64) + torch.diag(torch.tensor([1, 0, 0, 0, 0, 0]))
+    result = Result(confusion_KK, torch.full((6,), 4), 1.0, 37, [])
+    text = list(results.lines(result, "abcdef"))
+    assert text[0].split() == ["top1", "top5", "videos", "class"]
+    assert text[6].split() == ["28.57", "57.14", "7", "a"]
 
 
 def test_without_names_classes_go_by_their_numbers():
