@@ -2,30 +2,98 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
 
+from engine.locks import lock_open_file
+
+_PREFIX = ".tmp-"
+_NAME = re.compile(rf"{re.escape(_PREFIX)}([0-9a-f]{{16}})([0-9a-f]{{8}})")
+_DAY = 86400.0  # seconds
 SMALL_JSON = 2**20  # bytes; a sidecar or a status has a few hundred
 
 
 @contextmanager
 def temporary_path(folder: Path, suffix: str = "") -> Iterator[Path]:
-    """Make an empty file with a name that no other file has; it is removed at the end unless the block has moved it."""
-    while True:
-        path = folder / f".tmp-{secrets.token_hex(8)}{suffix}"
-        with suppress(FileExistsError):
-            path.touch(exist_ok=False)
-            break
+    """Make an empty file with a name that no other file has; it is removed at the end unless the block has moved it.
+
+    The first one in a folder removes what killed processes left there.
+    """
+    _remove_leftovers_once(folder)
+    path = folder / _new_name(suffix)
+    with path.open("xb") as file:
+        lock_open_file(file)  # tells that its writer lives
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Make a folder as `temporary_path` makes a file; it is removed with all that is in it."""
+    _remove_leftovers_once(parent)
+    folder = parent / _new_name()
+    folder.mkdir()
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield path
+        lock_open_file(descriptor)
+        yield folder
     finally:
-        path.unlink(missing_ok=True)
+        os.close(descriptor)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files and folders of processes that were killed.
+
+    Only what has a name of `temporary_path` is looked at; a name shows by its second half that it is one.
+    """
+    for path in folder.glob(f"{_PREFIX}*"):
+        if _is_temporary(path.name) and not path.is_symlink():
+            with suppress(OSError):  # another process removes it, or it is another user's
+                _remove_unless_in_use(path)
+
+
+_remove_leftovers_once = cache(remove_leftovers)
+
+
+def _remove_unless_in_use(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        locked = lock_open_file(descriptor)
+        if locked is None:  # no locks on this file system
+            locked = time.time() - os.fstat(descriptor).st_mtime > _DAY
+        if locked and path.is_dir():
+            shutil.rmtree(path)
+        elif locked:
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _new_name(suffix: str = "") -> str:
+    half = secrets.token_hex(8)
+    return f"{_PREFIX}{half}{_check_of(half)}{suffix}"
+
+
+def _is_temporary(name: str) -> bool:
+    found = _NAME.match(name)
+    return bool(found) and found[2] == _check_of(found[1])
+
+
+def _check_of(half: str) -> str:
+    return hashlib.sha256(f"temporary file of tsm-dali {half}".encode()).hexdigest()[:8]
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def take_lock(path: Path) -> IO[str]:
     """
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
     try:
-        held = _flock(file)
+        held = lock_open_file(file)
         holder = file.read().strip()
         if holder and not _HOLDER.fullmatch(holder):
             raise FileExistsError(errno.EEXIST, "in the way: not a lock of tsm-dali", str(path))
@@ -46,8 +46,11 @@ def take_lock(path: Path) -> IO[str]:
     return file
 
 
-def _flock(file: IO[str]) -> bool | None:
-    """Lock an open file; False if another process holds the lock, None if the file system has no locks."""
+def lock_open_file(file: IO | int) -> bool | None:
+    """Lock an open file or folder until it is closed.
+
+    Returns False if another process holds the lock, None if the file system has no locks.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True

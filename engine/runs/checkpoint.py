@@ -22,6 +22,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
+from engine import files
 from engine.files import lack_of_room, read_json, temporary_file
 from engine.outputs import Outputs, is_recorded, is_result
 from engine.runs.disk_faults import describe
@@ -29,7 +30,6 @@ from models import CheckpointError, read_file
 
 NAME = re.compile(r"step-(\d{8})\.pt")
 logger = logging.getLogger(__name__)
-TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}")
 SPARE = 1.2  # free space asked for, as a multiple of the tensors to be written
 
 
@@ -159,9 +159,8 @@ def tidy(folder: Path, keep: int) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed writers left behind: unfinished files, and sidecars whose checkpoint was never placed."""
-    unfinished = [path for path in folder.glob(".tmp-*") if TEMPORARY.fullmatch(path.name)]
-    alone = [path for path in folder.glob("step-*.pt.json") if not path.with_suffix("").exists() and is_result(path)]
-    _remove([*unfinished, *alone])
+    files.remove_leftovers(folder)
+    _remove([path for path in folder.glob("step-*.pt.json") if not path.with_suffix("").exists() and is_result(path)])
 
 
 def _remove(paths: list[Path]) -> None:

@@ -17,6 +17,7 @@ from dali_pipes.device import pick_device
 from engine import distributed, runtime, watch
 from engine.console import duration
 from engine.evaluation.evaluate import logits_of_views
+from engine.files import temporary_folder
 from engine.runs import checkpoint
 from engine.train import from_data, training
 from engine.train.clock import Clock
@@ -86,8 +87,8 @@ def _checkpoint_and_back(run: Training) -> int:
     """Write a checkpoint where the run's would lie and read it back; returns its size in bytes."""
     runs = Path(run.config.train.runs)
     runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".dry-run-", dir=runs) as folder:
-        path = checkpoint.step_file(Path(folder), run.step)
+    with temporary_folder(runs) as folder:
+        path = checkpoint.step_file(folder, run.step)
         checkpoint.save(path, run.state())
         run.restore(checkpoint.load(path))
         return path.stat().st_size

@@ -1,8 +1,23 @@
-"""Files of lines that are read again after a kill, and JSON files that others may have written."""
+"""Temporary files, files of lines that are read again after a kill, and JSON files that others may have written."""
+
+import errno
+import os
+import signal
+from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from engine.files import SMALL_JSON, parse_json, read_json, read_lines
+from engine.files import (
+    SMALL_JSON,
+    parse_json,
+    read_json,
+    read_lines,
+    remove_leftovers,
+    temporary_folder,
+    temporary_path,
+)
+from tests.support.files.moments import call_killed_at
 
 
 def test_lines_end_where_they_were_written_to_end_and_one_cut_short_is_passed_over(tmp_path):
@@ -28,3 +43,43 @@ def test_a_file_too_large_for_what_it_is_is_not_read(tmp_path):
         file.truncate(2**40)  # a hole
     with pytest.raises(ValueError, match=f"more than {SMALL_JSON} bytes"):
         read_json(tmp_path / "large")
+
+
+def leave_behind(folder: Path) -> None:
+    with temporary_path(folder, ".onnx"), temporary_folder(folder) as inner:
+        (inner / "half").write_text("half")
+        (folder / "never").touch()
+
+
+def left_behind(folder: Path) -> list[Path]:
+    assert call_killed_at(4, folder, leave_behind, folder) == -signal.SIGKILL
+    names = sorted(folder.iterdir())
+    assert len(names) == 2
+    return names
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(tmp_path):
+    left = left_behind(tmp_path)
+    with temporary_path(tmp_path) as path:
+        assert list(tmp_path.iterdir()) == [path]
+    assert not any(map(os.path.lexists, left))
+
+
+def test_what_a_living_process_writes_and_what_others_made_stays(tmp_path):
+    names = [".tmp-0123456789abcdef", ".tmp-" + "0" * 24, ".tmp-notes", "notes.txt"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    with temporary_path(tmp_path) as file, temporary_folder(tmp_path) as folder:
+        (tmp_path / f"{file.name[:-1]}x").symlink_to("notes.txt")
+        before = sorted(tmp_path.iterdir())
+        remove_leftovers(tmp_path)
+        assert sorted(tmp_path.iterdir()) == before and folder.is_dir()
+    assert all((tmp_path / name).read_text() == "mine" for name in names)
+
+
+def test_without_locks_only_what_is_a_day_old_is_removed(tmp_path):
+    new, old = left_behind(tmp_path)
+    os.utime(old, (1e9, 1e9))
+    with mock.patch("engine.locks.fcntl.flock", side_effect=OSError(errno.ENOSYS, "Function not implemented")):
+        remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == [new]

@@ -1,13 +1,16 @@
 """Journal of an unfinished scan: answers are found for the same file and check, and for no other."""
 
+import sqlite3
 from contextlib import closing
 from dataclasses import fields, replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from dali_pipes.scan import journal as journal_module
 from dali_pipes.scan.catalog import Entry
-from dali_pipes.scan.journal import Journal
+from dali_pipes.scan.journal import SECONDS_AT_RISK, Journal
 from tests.support.files import scripted
 
 VIDEO = replace(scripted.video("/a/é.mp4", 5, 100, 7), fps=29.97, description=b"\0stsd\xff")
@@ -61,3 +64,15 @@ def test_a_removed_journal_leaves_no_file(tmp_path):
         journal.add(VIDEO.path, Entry(100, 7, 1, VIDEO))
     journal.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0.0, 0), (0.9 * SECONDS_AT_RISK, 0), (1.1 * SECONDS_AT_RISK, 2)])
+def test_a_kill_loses_the_results_of_a_second(tmp_path, monkeypatch, seconds, kept):
+    monkeypatch.setattr(journal_module, "time", clock := Mock(monotonic=Mock(return_value=100.0)))
+    killed = Journal(tmp_path / "journal.sqlite", "reader")  # left open: what is not committed is lost
+    killed.add("/a/1.mp4", Entry(3, 5, 0, "is damaged"))
+    clock.monotonic.return_value += seconds
+    killed.add("/a/2.mp4", Entry(3, 5, 0, "is damaged"))
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as seen:
+        assert seen.execute(f"SELECT count(*) FROM {journal_module._TABLE}").fetchone() == (kept,)
+    killed.remove()

@@ -21,6 +21,7 @@ from engine.outputs import RECORD
 from engine.runs import checkpoint
 from models import CheckpointError
 from tests.programs.reliability import kill_loops
+from tests.support.files.moments import call_killed_at
 
 
 def payload(step, size=2000):
@@ -142,14 +143,19 @@ def test_a_kill_between_the_two_renames_leaves_the_older_checkpoint_and_no_damag
     assert checkpoint.latest(tmp_path) == older and not caplog.messages
 
 
+def save_one(folder: Path) -> None:
+    checkpoint.save(checkpoint.step_file(folder, 3), payload(3))
+
+
 def test_only_the_newest_are_kept_and_nothing_else_is_touched(tmp_path):
     saved(tmp_path, 1, 2, 10)
-    for mine in ("notes.txt", ".tmp-mine", "step-00000001.pt", "step-00000000.pt"):
+    for mine in ("notes.txt", ".tmp-0123456789abcdef", "step-00000001.pt", "step-00000000.pt"):
         (tmp_path / mine).write_text("mine")
-    (tmp_path / ".tmp-0123456789abcdef").write_text("half")
+    assert call_killed_at(4, tmp_path, save_one, tmp_path) == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".tmp-*"))) > 1
     checkpoint.tidy(tmp_path, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".tmp-mine",
+        ".tmp-0123456789abcdef",
         RECORD,
         "notes.txt",
         "step-00000000.pt",

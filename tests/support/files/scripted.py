@@ -1,6 +1,7 @@
 """A probe that does what its files say, for tests of the scan. It appends each path to the file named by PROBE_LOG."""
 
 import builtins
+import itertools
 import os
 import signal
 import time
@@ -12,7 +13,8 @@ from unittest import mock
 import numpy as np
 
 from dali_pipes.errors import DataError
-from dali_pipes.scan import build
+from dali_pipes.scan import build, journal
+from dali_pipes.scan.catalog import Entry
 from dali_pipes.scan.probe import Found
 from dali_pipes.video.frame_folders import probe_folder
 from dali_pipes.video.packet_table import KEYFRAME, PACKET, Video
@@ -43,6 +45,18 @@ def probe(path: str, check: str, *of_folder) -> Found:
     time.sleep(float(more[0]) if more else 0)
     status = os.stat(path)
     return Found(video(path, int(word), status.st_size, status.st_mtime_ns), check)
+
+
+def die_at_result(count: int) -> None:
+    """Let this process keep each result of a scan at once, and kill it when it has kept so many."""
+    add, added = journal.Journal.add, itertools.count(1)
+
+    def add_or_die(self: journal.Journal, key: str, entry: Entry) -> None:
+        add(self, key, entry)
+        if next(added) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    journal.SECONDS_AT_RISK, journal.Journal.add = -1, add_or_die
 
 
 def video(path: str, frames: int, size: int, mtime_ns: int) -> Video:

@@ -198,11 +198,7 @@ def test_packing_survives_twenty_kills(tmp_path):
     while kills < 20:
         process = subprocess.Popen([*command, str(out)], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
         begun = len(list(out.glob("*.tar")))
-        while (
-            process.poll() is None
-            and len(list(out.glob("*.tar"))) == begun
-            and not list(out.glob(".unfinished*/*.tar"))
-        ):
+        while process.poll() is None and len(list(out.glob("*.tar"))) == begun and not list(out.glob(".tmp-*/*.tar")):
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.02))
         if process.poll() is not None:  # all is packed: begin anew
@@ -217,6 +213,6 @@ def test_packing_survives_twenty_kills(tmp_path):
             {path.name: path.read_bytes() for path in place.glob(kind)} for place in (out, tmp_path / "whole")
         )
         assert made == wanted
-    assert not list(out.glob(".unfinished*"))
+    assert not list(out.glob(".tmp-*"))
     for line in (out / "done.jsonl").read_text().splitlines():
         json.loads(line)

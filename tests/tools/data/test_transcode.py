@@ -1,13 +1,10 @@
 """Transcoding: every frame once, upright, in plain colours, in groups that cut well; resumable; sources stay."""
 
+import itertools
 import json
-import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import av
@@ -21,7 +18,7 @@ from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.probe import probe
 from dali_pipes.scan.processes import Failure
 from engine.outputs import RECORD
-from tests.support.paths import ROOT
+from tests.support.files.moments import call_killed_at
 from tests.support.videos import number_in, write_video
 from tools import prepare
 from tools.data.conversion import convert as convert_module
@@ -235,29 +232,33 @@ def test_verify_names_each_bad_video_with_its_reason(tmp_path, capsys):
     assert capsys.readouterr().out == f"1 is damaged, or not a video\n    {tmp_path / 'bad.mp4'}\n"
 
 
-def start(source: Path, out: Path) -> subprocess.Popen:
-    command = ["tools/prepare.py", "transcode", str(source), "--out", str(out), "--workers", "1"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, *command], cwd=ROOT, **quiet)
+def transcode_until(moment: int, source: Path, out: Path) -> int:
+    command = ["transcode", str(source), "--out", str(out), "--workers", "1"]
+    return call_killed_at(moment, out, prepare.main, command)
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_and_started_again_it_ends_the_same(tmp_path, kills):
-    source = write_set(tmp_path, videos=6 if kills == 2 else 40)
-    assert start(source, tmp_path / "whole").wait() == 0
-    killed, moments = tmp_path / "killed", random.Random(0)
-    for _ in range(kills):
-        done = len(list(killed.glob("*.mp4"))) + moments.randrange(1, 4 if kills == 10 else 3)
-        process = start(source, killed)
-        while len(list(killed.glob("*.mp4"))) < done:
-            assert process.poll() is None
-            time.sleep(0.01)
-        time.sleep(moments.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert start(source, tmp_path / "killed").wait() == 0
+def test_killed_twice_and_started_again_it_ends_the_same(tmp_path):
+    source = write_set(tmp_path, videos=3)
+    assert transcode_until(0, source, tmp_path / "whole") == 0
+    assert transcode_until(10, source, tmp_path / "killed") == -signal.SIGKILL
+    assert transcode_until(10, source, tmp_path / "killed") == -signal.SIGKILL
+    assert transcode_until(0, source, tmp_path / "killed") == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    assert not list((tmp_path / "killed").glob(".unfinished-*"))
+    assert not list((tmp_path / "killed").glob(".tmp-*"))
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_started_again_it_ends_the_same(tmp_path):
+    source = write_set(tmp_path, videos=3)
+    assert transcode_until(0, source, tmp_path / "whole") == 0
+    for moment in itertools.count(1):
+        killed = tmp_path / str(moment)
+        if transcode_until(moment, source, killed) == 0:
+            break
+        assert transcode_until(0, source, killed) == 0
+        assert contents(killed) == contents(tmp_path / "whole")
+        assert not list(killed.glob(".tmp-*"))
+    assert moment > 20
 
 
 IN_THE_WAY = {

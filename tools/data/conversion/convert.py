@@ -17,8 +17,6 @@ import argparse
 import logging
 import os
 import shlex
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,13 +35,14 @@ from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.processes import Call, Failure, call_all
 from dali_pipes.video.packet_table import Video
+from engine.files import temporary_folder
 from engine.locks import InUse, take_lock
 from engine.outputs import RECORD, Outputs, add_force_argument
 from tools.data.arguments import add_dataset_arguments, datasets
 from tools.data.conversion.files import LOCK, FinishedResults, key_of, list_name, refuse_conflicts, result_names
 from tools.data.write_lists import by_split
 
-DONE, LEFT_OUT, UNFINISHED = "done.jsonl", "left_out.jsonl", ".unfinished-"
+DONE, LEFT_OUT = "done.jsonl", "left_out.jsonl"
 logger = logging.getLogger(__name__)
 HALF = Fraction(1, 2)
 SECONDS = 60.0  # after which a conversion hangs, and one more for each frame
@@ -138,18 +137,8 @@ def workplace(out: Path) -> Iterator[Path]:
         lock = take_lock(out / LOCK)
     except InUse as holder:
         raise DataError(out, f"{holder} is at work there; wait for it, or write to another folder") from None
-    with lock:
-        _remove_unfinished(out)
-        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=out) as folder:
-            (Path(folder) / UNFINISHED).touch()
-            yield Path(folder)
-
-
-def _remove_unfinished(out: Path) -> None:
-    """Remove the temporary folders of killed conversions, which a file in them tells."""
-    for folder in out.glob(f"{UNFINISHED}*"):
-        if (folder / UNFINISHED).is_file() and not folder.is_symlink():
-            shutil.rmtree(folder)
+    with lock, temporary_folder(out) as unfinished:
+        yield unfinished
 
 
 def _calls(rows: dict[str, tuple[Catalog, int]], unfinished: Path, conversion: Conversion) -> Iterator[Call]:
