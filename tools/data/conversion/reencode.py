@@ -153,7 +153,7 @@ def _add_stream(
     context = stream.codec_context
     context.gop_size = settings.gop
     context.max_b_frames = 0
-    context.thread_count = 1  # files are transcoded in parallel; one thread gives the same bytes every time
+    context.thread_count = 1  # files are transcoded in parallel
     context.colorspace = _BT601
     context.color_range = _FULL if settings.codec == "mjpeg" else _LIMITED
     context.color_primaries, context.color_trc = primaries_and_transfer(first)

@@ -1,0 +1,63 @@
+"""Commands that are killed at any moment and started again end with the files of a run without a kill."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from engine.outputs import RECORD
+from tests.support.files.moments import call_killed_at
+from tests.support.videos import write_video
+from tools import prepare
+from tools.data.conversion.files import LOCK
+
+EQUAL_BYTES = "--codec", "mjpeg"  # with AVX-512, x264 may write other bytes of the same frames
+COMMANDS = {
+    "transcode": ["transcode", "{set}/all.list", "--out", "{out}", "--workers", "1", *EQUAL_BYTES],
+    "frames": ["frames", "{set}/all.list", "--out", "{out}", "--workers", "1"],
+    "cut": ["cut", "{set}/parts.csv", "--out", "{out}", "--workers", "1", *EQUAL_BYTES],
+    "pack": ["pack", "{set}/all.list", "--out", "{out}", "--shard-size", "1"],
+    "split": ["split", "{set}/all.list", "--out", "{out}"],
+    "subset": ["subset", "{set}/all.list", "--out", "{out}", "--per-class", "2"],
+    "lists": ["lists", "{set}/classes", "--out", "{out}"],
+}
+VARYING = ("done.jsonl", RECORD, LOCK)  # hold times
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    """Six videos of two classes, a list of them, a list of their parts, and folders of classes."""
+    folder = tmp_path_factory.mktemp("set")
+    for number in range(6):
+        write_video(folder / f"{number}.mp4", "mpeg4", 20 + number)
+        (folder / "classes" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        (folder / "classes" / "ab"[number % 2] / f"{number}.mp4").hardlink_to(folder / f"{number}.mp4")
+    (folder / "all.list").write_text("".join(f"{number}.mp4 {number % 2}\n" for number in range(6)))
+    rows = [f"{number}.mp4,0.1,0.5,{'ab'[number % 2]}\n" for number in range(6)]
+    (folder / "parts.csv").write_text("".join(["video,start,end,label\n", *rows]))
+    return folder
+
+
+def run_until(moment: int, command: list[str], source: Path, out: Path) -> int:
+    words = [word.format(set=source, out=out) for word in command]
+    return call_killed_at(moment, out, prepare.main, words)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    names = {str(path.relative_to(folder)): path for path in files if path.name not in VARYING}
+    return {name: path.read_bytes() for name, path in names.items() if ".scan/" not in name}  # catalogues hold times
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_command_killed_at_any_moment_and_started_again_ends_the_same(tmp_path, videos, command):
+    whole = tmp_path / "whole"
+    assert run_until(0, command, videos, whole) == 0
+    for moment in itertools.count(1):
+        killed = tmp_path / str(moment)
+        if run_until(moment, command, videos, killed) == 0:
+            break
+        assert run_until(0, command, videos, killed) == 0
+        assert contents(killed) == contents(whole), f"killed at change {moment}"
+    assert moment > 3
