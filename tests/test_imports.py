@@ -37,7 +37,8 @@ FLOORS = {  # inside a package, lowest first: a floor imports from those below i
         {"cost", "streaming", "weights"},
     ),
     "engine": (
-        {"apex", "classes", "compile_table", "exits", "files", "locks", "watch"},
+        {"apex", "classes", "compile_table", "exits", "locks", "watch"},
+        {"files"},
         {"logs", "outputs"},
         {"console", "distributed"},
         {"loaders", "program", "runtime"},
