@@ -20,17 +20,12 @@ Look = tuple[int, int, bool] | str  # size, stamp, and False for "no folder of p
 
 def look_in_store(urls: Sequence[str], folder: str) -> list[Look]:
     """Look at each of these videos below a folder. Members of shards are found by the index of their shard."""
-    objects = {url: (split_member(url) or (url, ""))[0] for url in urls}
+    places = [split_member(url) or (url, None) for url in urls]
     with ThreadPoolExecutor(_THREADS) as pool:
-        sizes = _sizes(folder, dict.fromkeys(objects.values()), pool)
-        shards = [shard for shard in dict.fromkeys(map(_shard, urls)) if shard and shard in sizes]
+        sizes = _sizes(folder, dict.fromkeys(whole for whole, _ in places), pool)
+        shards = dict.fromkeys(whole for whole, member in places if member is not None and whole in sizes)
         indices = dict(zip(shards, pool.map(lambda shard: _index(shard, *sizes[shard]), shards), strict=True))
-    return [_look(url, sizes, indices) for url in urls]
-
-
-def _shard(url: str) -> str | None:
-    member = split_member(url)
-    return member and member[0]
+    return [_look(*place, sizes, indices) for place in places]
 
 
 def _sizes(folder: str, urls: Iterable[str], pool: ThreadPoolExecutor) -> dict[str, tuple[int, int]]:
@@ -47,16 +42,18 @@ def _index(shard: str, size: int, stamp: int) -> Index | DataError:
     return attempt(index_of, shard, stamp, size)
 
 
-def _look(url: str, sizes: dict[str, tuple[int, int]], indices: dict[str, Index | DataError]) -> Look:
-    shard, name = split_member(url) or (url, None)
-    if shard not in sizes:
+def _look(
+    whole: str, member: str | None, sizes: dict[str, tuple[int, int]], indices: dict[str, Index | DataError]
+) -> Look:
+    """Return what was seen of an object, or of a member of one."""
+    if whole not in sizes:
         return NO_SUCH_FILE
-    size, stamp = sizes[shard]
-    if name is not None:
-        index = indices[shard]
+    size, stamp = sizes[whole]
+    if member is not None:
+        index = indices[whole]
         if isinstance(index, DataError):
             return index.reason
-        if name not in index.members:
+        if member not in index.members:
             return f"is not among the {len(index.members)} members of the shard"
-        (_, size), stamp = index.members[name], index.stamp
+        (_, size), stamp = index.members[member], index.stamp
     return (size, stamp, False) if size else "is empty (0 bytes)"

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats import FORMATS, format_of
-from dali_pipes.lists.formats.annotation import WHOLE, Row, Window
+from dali_pipes.lists.formats import read
+from dali_pipes.lists.formats.annotation import WHOLE, Window
 from dali_pipes.lists.formats.class_names import parse_class_names
 from dali_pipes.lists.formats.source import Source, decoded
 from dali_pipes.lists.listing import Listing
@@ -52,10 +52,10 @@ def _read_back(file: Path, text: str) -> list[ListedRow] | None:
     """Return the rows that a list of this text would have, or None if it could not be read."""
     try:
         source = Source(os.path.abspath(file), decoded(text.encode("utf-8", "surrogateescape")))
-        rows: list[Row] = FORMATS[format_of(source, "auto")].read(source).rows
+        _, annotation = read(source, "auto")
     except DataError:
         return None
-    return [ListedRow(row.path, row.frames, row.label, row.window) for row in rows]
+    return [ListedRow(row.path, row.frames, row.label, row.window) for row in annotation.rows]
 
 
 def root_of(listings: Iterable[Listing]) -> str:

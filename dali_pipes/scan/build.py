@@ -1,7 +1,7 @@
 """Scan every video of a list once, in parallel, and store the results as a `Catalog` next to the list.
 
-This module decides when a scan is needed and where its files are: `train.list.scan/` holds the catalogue,
-`quarantine.jsonl`, a lock and, during a scan, a journal. `probe.py` scans one file; `summary.py` writes the messages.
+This module decides when a scan is needed. `place.py` says where its files are, `probe.py` scans one file, and
+`summary.py` writes the messages.
 
 A file is scanned again if it is new or its size or time has changed; all files are if a more thorough check is
 requested or the version of the reader or of FFmpeg has changed. A scan that was killed continues where it stopped. If
@@ -10,19 +10,15 @@ two processes scan the same list, the second waits and uses the result of the fi
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
-import filelock
-
-from configs import progress
 from configs.progress import watched
 from configs.schema import Data
 from configs.sections.data import Check
@@ -35,13 +31,11 @@ from dali_pipes.scan import summary
 from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
 from dali_pipes.scan.journal import Journal
 from dali_pipes.scan.parts import Parts, find_parts
+from dali_pipes.scan.place import CATALOG, ScanPlace
 from dali_pipes.scan.probe import reader
 from dali_pipes.scan.processes import Call, Failure, call_all
 from dali_pipes.scan.request import CHECKS, ScanRequest, probe_path
-from dali_pipes.storage.objects import absolute, is_url
-from dali_pipes.storage.opening import read_all
 
-CATALOG = "catalog"
 logger = logging.getLogger(__name__)
 PATIENCE = 60.0  # seconds after which a scan of one file is ended, plus one for each MB of the file
 FILES_PER_WORKER = 16  # starting a process for fewer files takes longer than it saves
@@ -66,16 +60,7 @@ def load_catalog(
     listing = read_list(source, data, class_names)
     listing = with_lost_rows(listing, before) if before else listing
     request = ScanRequest(listing, file_status.look(listing), data.check)
-    catalog, scanned = _existing(source, data), 0
-    if not request.is_met_by(catalog):
-        folder = writable_folder(source, data)
-        with scan_lock(folder):
-            if catalog is None and is_url(source):
-                _fetch_catalog(source, folder)
-            catalog = _existing(source, data)  # another process may have made it meanwhile
-            if not request.is_met_by(catalog):
-                scanned = _scan(folder, request, catalog, workers)
-                catalog = Catalog(folder / CATALOG)
+    catalog, scanned = _up_to_date(ScanPlace.of(source, data), request, workers)
     found = summary.summary(catalog, scanned, time.monotonic() - start)
     logger.info(f"{listing.source}: {'; '.join([found, *listing.notes])}")
     summary.check_bad_fraction(catalog, data.max_bad_fraction, data.root)
@@ -85,14 +70,8 @@ def load_catalog(
 
 
 def open_catalog(source: str, data: Data) -> Catalog:
-    """Open the catalogue that `load_catalog` wrote, without reading the list or its files.
-
-    Raises DataError if there is none.
-    """
-    for folder in _folders(source, data):
-        if (folder / CATALOG).exists():
-            return Catalog(folder / CATALOG)
-    raise DataError(source, f"has not been scanned yet; run `python tools/prepare.py scan {source}` first")
+    """Open the catalogue that `load_catalog` wrote, without reading the list or its files. Raises DataError without."""
+    return ScanPlace.of(source, data).catalog()
 
 
 def scan_videos(paths: Sequence[str], folder: Path, check: Check) -> Catalog:
@@ -102,76 +81,21 @@ def scan_videos(paths: Sequence[str], folder: Path, check: Check) -> Catalog:
     """
     listing = unlabelled(paths)
     request = ScanRequest(listing, file_status.look(listing), check)
-    _scan(folder, request, None, None)
-    return Catalog(folder / CATALOG)
+    return _scan(folder, request, None, None)[0]
 
 
-def _folders(source: str, data: Data) -> list[Path]:
-    """List the folders in which the scan of a list may be. A new scan is written to the first."""
-    source = absolute(source)
-    name = os.path.basename(source)
-    unique = f"{name}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}.scan"
-    if data.cache:
-        return [Path(data.cache, unique)]
-    of_user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dali_pipes", unique)
-    if is_url(source):
-        return [of_user]
-    next_to_list = Path(f"{source}.scan")
-    if os.access(next_to_list if next_to_list.exists() else next_to_list.parent, os.W_OK):
-        return [next_to_list]
-    return [of_user, next_to_list]
+def _up_to_date(place: ScanPlace, request: ScanRequest, workers: int | None) -> tuple[Catalog, int]:
+    """Return the catalogue that meets a request, and how many files were scanned for it."""
+    catalog = place.intact_catalog()
+    if request.is_met_by(catalog):
+        return catalog, 0
+    with place.locked(fetch=catalog is None) as folder:
+        catalog = place.intact_catalog()  # another process may have made it meanwhile
+        return (catalog, 0) if request.is_met_by(catalog) else _scan(folder, request, catalog, workers)
 
 
-def writable_folder(source: str, data: Data) -> Path:
-    """Return the folder that a scan is written to, after making it if it does not exist."""
-    folder, *unwritable = _folders(source, data)
-    if unwritable:
-        logger.info(f"{source}: its folder cannot be written to, so its catalogue goes to {folder}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(folder, f"{error.strerror}; set data.cache to a folder that can be written to") from error
-    return folder
-
-
-def _existing(source: str, data: Data) -> Catalog | None:
-    """Return an undamaged catalogue of the list, whether it is up to date or not, or None."""
-    with suppress(DataError):
-        catalog = open_catalog(source, data)
-        if catalog.is_intact():
-            return catalog
-    return None
-
-
-def _fetch_catalog(source: str, folder: Path) -> None:
-    """Take the catalogue beside a list in a store, which is there if the list is that of a packed set."""
-    with suppress(DataError):
-        content = read_all(f"{source}.scan/{CATALOG}")
-        unfinished = folder / f"{CATALOG}.fetched"
-        unfinished.write_bytes(content)
-        unfinished.replace(folder / CATALOG)
-
-
-@contextmanager
-def scan_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a scan's folder. The lock of a process that died is free."""
-    lock = filelock.FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        logger.info(f"{folder}: another process is scanning; waiting for it")
-        while not lock.is_locked:
-            progress.report()
-            with suppress(filelock.Timeout):
-                lock.acquire(timeout=5.0)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _scan(folder: Path, request: ScanRequest, known: Catalog | None, workers: int | None) -> int:
-    """Write the catalogue to `folder` and return how many files were scanned.
+def _scan(folder: Path, request: ScanRequest, known: Catalog | None, workers: int | None) -> tuple[Catalog, int]:
+    """Write the catalogue to `folder`; return it, and how many files were scanned.
 
     Results of the older catalogue `known` and of a killed scan are used again.
     """
@@ -194,7 +118,7 @@ def _scan(folder: Path, request: ScanRequest, known: Catalog | None, workers: in
         raise DataError(
             folder, f"the scan stopped: {error}; start it again to go on, or set data.cache to another folder"
         ) from error
-    return len(todo)
+    return Catalog(folder / CATALOG), len(todo)
 
 
 def _known_results(request: ScanRequest, known: Catalog | None, journal: Journal) -> Callable[[int], Entry | None]:

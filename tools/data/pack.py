@@ -22,9 +22,10 @@ from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.source import split_of
 from dali_pipes.lists.listing import read_list
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
-from dali_pipes.scan.build import load_catalog, publish, scan_lock, writable_folder
+from dali_pipes.scan.build import load_catalog, publish
 from dali_pipes.scan.catalog import Catalog, Entry
 from dali_pipes.scan.parts import find_parts
+from dali_pipes.scan.place import ScanPlace
 from engine.outputs import RECORD, Outputs, add_force_argument
 from tools.data.arguments import add_dataset_arguments, datasets
 from tools.data.conversion.convert import DONE, LEFT_OUT, classes_file, workplace
@@ -115,8 +116,7 @@ def _write_list(catalog: Catalog, new: Path, shards: list[Shard], outputs: Outpu
     outputs.write(texts)
     listing = read_list(str(new))
     entries = dict(_entries(catalog, out, shards))
-    folder = writable_folder(str(new), Data())
-    with scan_lock(folder):
+    with ScanPlace.of(str(new), Data()).locked() as folder:
         found = [entries[listing.paths[row]] for row in listing.distinct.tolist()]
         publish(folder, listing, found, find_parts(listing, lambda number: found[number].outcome, usable_cores()))
 

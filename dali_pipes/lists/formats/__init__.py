@@ -12,9 +12,9 @@ _KINETICS = {"suffix": ".mp4", "places": kinetics.places, "folder_key": squeeze,
 _CASELESS = {"folder_key": nfc_caseless, "name_key": nfc_caseless}
 
 FORMATS = {  # in the order in which they are tried
-    "hmdb51": Format(hmdb51.recognises, hmdb51.read, places=hmdb51.places, origin=hmdb51.origin),
-    "webdataset": Format(webdataset.recognises, webdataset.read),
-    "folders": Format(folders.recognises, folders.read),
+    "hmdb51": Format(hmdb51.recognises, hmdb51.read, of_folder=True, places=hmdb51.places, origin=hmdb51.origin),
+    "webdataset": Format(webdataset.recognises, webdataset.read, of_folder=True),
+    "folders": Format(lambda source: True, folders.read, of_folder=True),
     "jsonl": Format(tables.is_jsonl, tables.read_jsonl),
     "something_v2": Format(something.is_json, something.read_json, suffix=".webm"),
     "kinetics_json": Format(kinetics.is_json, kinetics.read_json, **_KINETICS),
@@ -30,7 +30,7 @@ FORMATS = {  # in the order in which they are tried
 
 def read(source: Source, format_name: str) -> tuple[str, Annotation]:
     """Return the name of a source's format and its content. An error says so if the format was guessed."""
-    name = format_of(source, format_name)
+    name = _format_of(source, format_name)
     try:
         return name, FORMATS[name].read(source)
     except DataError as error:
@@ -41,13 +41,14 @@ def read(source: Source, format_name: str) -> tuple[str, Annotation]:
         ) from error
 
 
-def format_of(source: Source, name: str) -> str:
+def _format_of(source: Source, name: str) -> str:
     """Return the name of a source's format: the given one, or for `auto` the first that recognises it.
 
     Raises DataError if the format is for files and the source is a folder, or the other way round.
     """
+    possible = [name for name, format in FORMATS.items() if format.of_folder == (source.text is None)]
     if name == "auto":
-        return next(name for name, format in FORMATS.items() if format.recognises(source))
-    if (source.text is None) != (name in ("hmdb51", "webdataset", "folders")):
+        return next(name for name in possible if FORMATS[name].recognises(source))
+    if name not in possible:
         raise DataError(source.path, f"{name} is a {'file' if source.text is None else 'folder'}, which this is not")
     return name

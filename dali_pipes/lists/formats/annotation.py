@@ -89,6 +89,7 @@ class Format:
 
     recognises: Callable[[Source], bool]
     read: Callable[[Source], Annotation]
+    of_folder: bool = False  # the source is a folder, and not a file
     suffix: str = ""  # of the files, where the format names them without
     places: Callable[[Row], Places] | None = None  # the folders that a row's file may be in; None: as it is written
     folder_key: Callable[[str], str] = nfc  # folders with equal keys count as the same

@@ -24,11 +24,6 @@ _SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini"))
 _SHOWN = 5  # names of classes in a message
 
 
-def recognises(source: Source) -> bool:
-    """Recognise a folder."""
-    return source.text is None
-
-
 def read(source: Source) -> Annotation:
     """Read the classes in the order of sorted names, and their videos in the order of sorted paths.
 

@@ -19,7 +19,7 @@ _USE = {"0": "", "1": "train", "2": "test"}
 
 def recognises(source: Source) -> bool:
     """Tell whether the folder holds such files."""
-    return source.text is None and any(map(_FILE.match, os.listdir(source.path)))
+    return any(map(_FILE.match, os.listdir(source.path)))
 
 
 def read(source: Source) -> Annotation:

@@ -31,7 +31,7 @@ def is_table(source: Source) -> bool:
 
 def is_json(source: Source) -> bool:
     """Recognise a JSON object of objects."""
-    return re.match(r'\s*\{\s*"[^"]*"\s*:\s*\{', source.text or "") is not None
+    return re.match(r'\s*\{\s*"[^"]*"\s*:\s*\{', source.text) is not None
 
 
 def read_table(source: Source) -> Annotation:

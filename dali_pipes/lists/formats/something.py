@@ -26,7 +26,7 @@ def is_csv(source: Source) -> bool:
 
 def is_json(source: Source) -> bool:
     """Recognise a JSON array."""
-    return re.match(r"\s*\[\s*(\{|\]|$)", source.text or "") is not None
+    return re.match(r"\s*\[\s*(\{|\]|$)", source.text) is not None
 
 
 def read_csv(source: Source) -> Annotation:

@@ -26,8 +26,6 @@ Sample = dict[str, tuple[str, Place]]  # what follows the first point, in lower 
 
 def recognises(source: Source) -> bool:
     """Recognise a folder with shards, and without folders of classes."""
-    if source.text is not None:
-        return False
     with os.scandir(source.path) as found:
         entries = [entry for entry in found if not entry.name.startswith(".")]
     folders = [entry for entry in entries if entry.is_dir() and not entry.name.endswith(".scan")]

@@ -1,0 +1,107 @@
+"""Where the scan of a list is kept: `train.list.scan/` beside the list, or a folder of that name elsewhere.
+
+It holds the catalogue, `quarantine.jsonl`, a lock and, during a scan, a journal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from configs import progress
+from configs.schema import Data
+from dali_pipes.errors import DataError
+from dali_pipes.scan.catalog import Catalog
+from dali_pipes.storage.objects import absolute, is_url
+from dali_pipes.storage.opening import read_all
+
+CATALOG = "catalog"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScanPlace:
+    """The folders in which the scan of a list may be. A new scan is written to the first."""
+
+    source: str
+    folders: list[Path]
+
+    @classmethod
+    def of(cls, source: str, data: Data) -> ScanPlace:
+        """Return the place for a list or folder."""
+        path = absolute(source)
+        unique = f"{os.path.basename(path)}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}.scan"
+        if data.cache:
+            return cls(source, [Path(data.cache, unique)])
+        of_user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dali_pipes", unique)
+        if is_url(path):
+            return cls(source, [of_user])
+        next_to_list = Path(f"{path}.scan")
+        if os.access(next_to_list if next_to_list.exists() else next_to_list.parent, os.W_OK):
+            return cls(source, [next_to_list])
+        return cls(source, [of_user, next_to_list])
+
+    def catalog(self) -> Catalog:
+        """Open the catalogue, whether it is up to date or not. Raises DataError if there is none."""
+        for folder in self.folders:
+            if (folder / CATALOG).exists():
+                return Catalog(folder / CATALOG)
+        raise DataError(
+            self.source, f"has not been scanned yet; run `python tools/prepare.py scan {self.source}` first"
+        )
+
+    def intact_catalog(self) -> Catalog | None:
+        """Return the catalogue if it is not damaged, whether it is up to date or not, or None."""
+        with suppress(DataError):
+            catalog = self.catalog()
+            if catalog.is_intact():
+                return catalog
+        return None
+
+    @contextmanager
+    def locked(self, fetch: bool = False) -> Iterator[Path]:
+        """Hold the lock of the folder that a scan is written to. The lock of a process that died is free.
+
+        With `fetch` the catalogue beside a list in a store is taken: one of a packed set is there.
+        """
+        folder = self._made()
+        lock = filelock.FileLock(folder / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            logger.info(f"{folder}: another process is scanning; waiting for it")
+            while not lock.is_locked:
+                progress.report()
+                with suppress(filelock.Timeout):
+                    lock.acquire(timeout=5.0)
+        try:
+            if fetch and is_url(self.source):
+                self._fetch_catalog(folder)
+            yield folder
+        finally:
+            lock.release()
+
+    def _made(self) -> Path:
+        """Return the folder that a scan is written to, after making it if it does not exist."""
+        folder, *unwritable = self.folders
+        if unwritable:
+            logger.info(f"{self.source}: its folder cannot be written to, so its catalogue goes to {folder}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(folder, f"{error.strerror}; set data.cache to a folder that can be written to") from error
+        return folder
+
+    def _fetch_catalog(self, folder: Path) -> None:
+        with suppress(DataError):
+            content = read_all(f"{self.source}.scan/{CATALOG}")
+            unfinished = folder / f"{CATALOG}.fetched"
+            unfinished.write_bytes(content)
+            unfinished.replace(folder / CATALOG)
