@@ -27,6 +27,7 @@ def write(folders: Sequence[Path], outputs: Outputs | None = None) -> Path:
         title=" / ".join(runs),
         totals=_totals(runs),
         settings=_settings(runs),
+        legend=plots.legend(runs),
         curves=list(plots.draw_runs({name: (run.train, run.val) for name, run in runs.items()})),
         classes=_classes(runs),
         commands=Table(["run", "command"], ((name, run.starts[-1][1]) for name, run in runs.items() if run.starts)),
@@ -49,11 +50,21 @@ def _totals(runs: dict[str, RunFiles]) -> Table:
 
 
 def _settings(runs: dict[str, RunFiles]) -> Table:
-    """Return the settings that differ between the runs."""
-    every = [run.settings for run in runs.values()]
+    """Return the settings that differ between the runs; not those that differ only in the name of the run's folder."""
+    every = [_without_name(run.settings) for run in runs.values()]
     keys = dict.fromkeys(key for settings in every for key in settings)
     rows = ([key, *(settings.get(key, "") for settings in every)] for key in keys)
     return Table(["setting", *runs], (row for row in rows if any(value != row[1] for value in row[2:])))
+
+
+def _without_name(settings: dict) -> dict:
+    """Return settings without the name of the run, also in paths."""
+    own = f"{settings.get('train.runs')}/{settings.get('train.name')}/"
+    return {
+        key: value.replace(own, "its folder/") if isinstance(value, str) else value
+        for key, value in settings.items()
+        if key != "train.name"
+    }
 
 
 def _classes(runs: dict[str, RunFiles]) -> Table:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import TABLEAU_COLORS
 from matplotlib.figure import Figure
 
 MOST_POINTS = 300  # of a curve: longer ones show means of groups of lines, in a band from lowest to highest
+COLORS = tuple(TABLEAU_COLORS.values())  # of curves, in turn
 FEW_POINTS = 30  # of a curve: each point gets a marker, so that a single one is visible
 
 STYLE = {
@@ -39,17 +42,30 @@ def draw(train: Lines, val: Lines) -> Iterator[tuple[str, Markup]]:
 
 
 def draw_runs(runs: dict[str, tuple[Lines, Lines]]) -> Iterator[tuple[str, Markup]]:
-    """Yield (caption, SVG element) for numbers of several runs, given as (training, evaluation) lines by name."""
+    """Yield (caption, SVG element) for numbers of several runs, given as (training, evaluation) lines by name.
+
+    The pictures have no legend, which would hide curves: `legend` returns one for all of them.
+    """
     train, val = ({name: lines[place] for name, lines in runs.items()} for place in (0, 1))
-    yield from _picture("training loss", "loss", train)
-    yield from _picture("top-1 in evaluation, %", "top1", val, scale=100)
-    yield from _picture("loss in evaluation", "loss", val)
-    yield from _picture("learning rate", "lr", train)
-    yield from _picture("clips/s", "clips_per_s", train, bottom=0)
+    yield from _picture("training loss", "loss", train, legend=False)
+    yield from _picture("top-1 in evaluation, %", "top1", val, scale=100, legend=False)
+    yield from _picture("loss in evaluation", "loss", val, legend=False)
+    yield from _picture("learning rate", "lr", train, legend=False)
+    yield from _picture("clips/s", "clips_per_s", train, bottom=0, legend=False)
+
+
+def legend(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (name, colour of its curves) of each run that `draw_runs` draws."""
+    return list(zip(names, cycle(COLORS)))
 
 
 def _picture(
-    caption: str, name: str, curves: dict[str, Lines], scale: float = 1, bottom: float | None = None
+    caption: str,
+    name: str,
+    curves: dict[str, Lines],
+    scale: float = 1,
+    bottom: float | None = None,
+    legend: bool = True,
 ) -> Iterator[tuple[str, Markup]]:
     """Draw one number over epochs, a curve for each label; yields nothing if it was never recorded."""
     known = {label: lines for label, lines in curves.items() if any(line.get(name) is not None for line in lines)}
@@ -58,12 +74,13 @@ def _picture(
     with rc_context(STYLE):
         figure = Figure((4.4, 2.8), layout="constrained")
         axes = figure.subplots()
+        axes.set_prop_cycle(color=[color for label, color in zip(curves, cycle(COLORS)) if label in known])
         for label, lines in known.items():
             _curve(axes, lines, name, scale, label)
         axes.set_ylim(bottom=bottom)
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.15)
-        if len(known) > 1:
+        if legend and len(known) > 1:
             axes.legend()
         yield caption, _svg(figure)
 

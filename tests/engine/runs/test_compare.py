@@ -1,12 +1,13 @@
 """Several runs on one page: what differs between them, and nothing that is the same."""
 
 import json
+from unittest import mock
 
 import pytest
 
 import configs
 from configs import ConfigError
-from engine.runs import compare, html
+from engine.runs import compare, html, plots
 
 
 @pytest.fixture
@@ -40,6 +41,24 @@ def test_only_settings_that_differ_are_shown_and_classes_by_their_difference(run
     ]
     assert [caption for caption, _ in shown["curves"]] == ["top-1 in evaluation, %", "loss in evaluation"]
     assert ["epochs", "2", "3"] in shown["totals"].rows
+
+
+def test_settings_that_only_hold_the_name_of_a_run_do_not_differ():
+    def differing(*lists):
+        """Return the settings that differ between runs a and b with these validation lists."""
+        words = [[f"train.name={name}", f"data.val={path}"] for name, path in zip("ab", lists, strict=True)]
+        runs = {str(word): mock.Mock(settings=configs.flat(configs.load("demo", word))) for word in words}
+        return [row[0] for row in compare._settings(runs).rows]
+
+    assert differing("runs/a/data/val.list", "runs/b/data/val.list") == []
+    assert differing("runs/a/data/val.list", "runs/a/data/val.list") == ["data.val"]
+
+
+def test_a_run_has_the_colour_of_the_legend_also_where_another_lacks_a_number():
+    of = {"first": [], "second": [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.5}]}
+    ((caption, svg),) = plots.draw_runs({name: (lines, []) for name, lines in of.items()})
+    (_, first), (_, second) = plots.legend(of)
+    assert caption == "training loss" and second in svg and first not in svg
 
 
 def test_the_page_shows_both_runs_and_escapes_their_names(runs):
