@@ -18,8 +18,8 @@ from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.cpu_runner import CpuRunner
 from dali_pipes.feed.samples import PreparedBatch
-from dali_pipes.lists.class_match import class_numbers
 from dali_pipes.lists.formats.annotation import Window
+from dali_pipes.lists.formats.class_names import class_numbers
 from dali_pipes.lists.rows import Rows
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.augment import augments

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from configs import ConfigError
-from dali_pipes.lists.class_match import difference, only_in, some
-from dali_pipes.lists.formats.class_names import Numbers
+from dali_pipes.lists.formats.class_names import Numbers, difference, only_in, some
 from models import CheckpointError, Recognizer, read_file
 from models.weights import zoo
 from models.weights.formats import recognise

@@ -20,10 +20,9 @@ import numpy as np
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.lists.class_match import class_numbers, names_by_label
 from dali_pipes.lists.formats import FORMATS, read
-from dali_pipes.lists.formats.annotation import WHOLE, Row, Window, refuse
-from dali_pipes.lists.formats.class_names import Numbers
+from dali_pipes.lists.formats.annotation import WHOLE, Annotation, Row, Window, refuse, split_name
+from dali_pipes.lists.formats.class_names import Numbers, asked_for, class_numbers
 from dali_pipes.lists.formats.source import Source
 from dali_pipes.lists.locate import VideoPaths
 from dali_pipes.storage.objects import absolute, is_url
@@ -95,7 +94,7 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
         named = list(dict.fromkeys(row.label for row in rows))
         class_numbers(opened.path, named, range(len(named)), class_names)  # raises for classes that are not among them
     else:
-        class_names = names_by_label(annotation, opened, data)
+        class_names = _names_by_label(annotation, opened, data)
     paths = VideoPaths(opened.folder, FORMATS[format_name], data)
     listing = _listing(absolute(source), rows, tuple(class_names), paths)
     notes = (*annotation.notes, *listing.notes)
@@ -115,6 +114,40 @@ def unlabelled(paths: Sequence[str]) -> Listing:
             raise DataError(urls[0], "is not in the same store as the other videos; take one store at a time")
         listed = [path[len(base) + 1 :] for path in paths]
     return Listing("videos", base, "", listed, label_N, first_N, class_names=())
+
+
+def _names_by_label(annotation: Annotation, source: Source, data: Data) -> tuple[str, ...]:
+    """Return the names by label; none if the source has numbers, and neither it nor data.class_names has names.
+
+    If the source does not order its classes, they are sorted by name over the training split: the same numbers for
+    every split, even if classes are missing in it. Raises DataError if the training split is not known.
+    """
+    named = isinstance(annotation.rows[0].label, str)
+    if data.class_names and (named or not annotation.class_names):
+        return asked_for(data.class_names)
+    if not named or (annotation.class_names and annotation.for_all_splits):
+        return annotation.class_names
+    training = Source.open(data.train) if data.train else source
+    if training.path != source.path:
+        _, annotation = read(training, data.format)
+    rows = [row for row in annotation.rows if row.split.startswith("train")]
+    if not rows and (data.train or not _is_held_out(annotation, source)):
+        rows = annotation.of_split(training)
+    if not rows or not isinstance(rows[0].label, str):
+        raise DataError(
+            f"{source.path}:1",
+            "names classes, and the training list would number them; "
+            "set data.train to it, or data.class_names to a file with all names",
+        )
+    return annotation.class_names or tuple(sorted({row.label for row in rows}))
+
+
+def _is_held_out(annotation: Annotation, source: Source) -> bool:
+    """Tell whether the rows or the name of their file say that they are for validation or test."""
+    stated = source.split or annotation.rows[0].split
+    if not stated and source.text is not None:
+        stated = os.path.basename(source.path)
+    return split_name(stated).startswith(("val", "test"))
 
 
 def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: VideoPaths) -> Listing:

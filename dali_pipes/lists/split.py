@@ -11,17 +11,67 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
+from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import FORMATS, kinetics, tables, ucf101
 from dali_pipes.lists.formats.source import Source, read_text
 from dali_pipes.lists.listing import Listing
+from dali_pipes.lists.writing import CLASSES, classes_text, list_text, root_of, rows_of
 
 _NAMES = {  # of files, and how the recording follows from one
     r"v_\w+_g\d+_c\d+": ucf101.origin,
     r"[\w-]{11}_\d{6}_\d{6}": kinetics.origin,
 }
 _MANY = 0.25  # of a list's videos under one stem: such a stem names the set, not a recording
+
+
+class HeldOut(NamedTuple):
+    """A list of which a part is held out."""
+
+    data: Data  # settings that read the two sides
+    rows: list[int]  # to train on
+    texts: dict[Path, str]  # the lists of both sides and the names of the classes, by file
+    notes: list[str]  # messages for the user
+
+
+def hold_out(listing: Listing, data: Data, seed: int, folder: Path) -> HeldOut:
+    """Hold out a part of a list, as data.val=auto asks for. The lists of both sides are to lie in `folder`."""
+    groups = groups_of(listing, data.group or None, data.group_regex)
+    sides = divide(listing, groups, data.held_out, seed)
+    notes = _notes(listing, data, sides, groups)
+    files = {name: folder / f"{name}.list" for name in sides}
+    root = root_of([listing])
+    texts = {file: list_text(file, rows_of(listing, sides[name], root)) for name, file in files.items()}
+    names = {}
+    if listing.class_names:
+        texts[folder / CLASSES] = classes_text(listing.class_names)
+        names = {"class_names": str(folder / CLASSES)}
+    train, val = (str(files[name]) for name in ("train", "val"))
+    data = replace(data, **names, root=root, train=train, val=val, format="auto", prefix="", suffix="")
+    return HeldOut(data, sides["train"], texts, notes)
+
+
+def _notes(listing: Listing, data: Data, sides: dict[str, list[int]], groups: Sequence[str]) -> list[str]:
+    """Say how many videos, and of how many recordings, are on each side; point out recordings that may be on both."""
+    grouped = len(set(groups)) < len(set(listing.paths))
+
+    def count(side: str) -> str:
+        recordings = len({groups[row] for row in sides[side]})
+        return f"{len(sides[side])} videos" + (f" of {recordings} recordings" if grouped else "")
+
+    lines = [f"{count('train')} to train on, {count('val')} held out"]
+    pairs = [] if data.group_regex or data.group else divided_recordings(listing, sides)
+    if pairs:
+        train, val = pairs[0]
+        lines.append(
+            f"{len(pairs)} held-out videos are named almost like training videos ({val} and {train}); if they show one "
+            "recording, keep it on one side with data.group_regex, or data.group=COLUMN of a table"
+        )
+    return lines
 
 
 def groups_of(listing: Listing, column: str | None = None, pattern: str = "") -> Sequence[str]:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from dali_pipes import Batch, DataError, Loader
 from dali_pipes.errors import Unreadable
-from dali_pipes.lists.class_match import class_numbers, only_in, some
+from dali_pipes.lists.formats.class_names import class_numbers, only_in, some
 from engine import distributed
 from engine.evaluation.accuracy import Counts, Result
 from engine.evaluation.evaluate import average

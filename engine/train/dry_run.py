@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -30,7 +28,7 @@ STEPS = 2  # the first warms up, the second is timed
 
 def dry_run(config: Config, weights: str | None) -> None:
     """Open the lists, take two steps, score one batch, write a checkpoint and read it back."""
-    with distributed.processes(pick_device(config.runtime.device)), with_lists(config, weights) as config:
+    with distributed.processes(pick_device(config.runtime.device)), from_data.with_lists(config, weights) as config:
         config = runtime.resolve(config)
         with closing(training.build(config, weights=weights)) as run:
             with watch.doing("taking two steps"):
@@ -48,20 +46,6 @@ def dry_run(config: Config, weights: str | None) -> None:
     )
     logger.info(f"{size / 2**20:,.0f} MiB for a checkpoint: about {(copies + 1) * size / 2**20:,.0f} MiB of disk")
     logger.info("everything works; nothing was kept")
-
-
-@contextmanager
-def with_lists(config: Config, weights: str | None) -> Iterator[Config]:
-    """Yield the configuration with what is left to the data; lists of a split exist as long as the block runs."""
-    with tempfile.TemporaryDirectory(prefix=".dry-run-") as own:
-        folder = Path(distributed.from_rank_zero(own))
-        chosen = distributed.on_every_rank(
-            lambda: from_data.choose(config, ranks=distributed.world_size(), weights=weights, folder=folder)
-        )
-        distributed.first_of_each_host(lambda: chosen.write_lists(keep=False))
-        for note in chosen.notes:
-            logger.info(note)
-        yield chosen.config
 
 
 def _two_steps(run: Training) -> float:

@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,13 +21,15 @@ import numpy as np
 
 import configs
 from configs import Config, ConfigError
+from configs.schema import Clip, Data, Model
 from dali_pipes.lists.listing import Listing, read_list
-from dali_pipes.lists.split import divide, divided_recordings, groups_of
-from dali_pipes.lists.writing import CLASSES, classes_text, list_text, root_of, rows_of
+from dali_pipes.lists.split import hold_out
+from engine import distributed
 from engine.outputs import Outputs, is_result
 from engine.runs import checkpoint
 from models.weights.load import holds_actions
 
+logger = logging.getLogger(__name__)
 BATCHES = (32, 16, 8)  # the first that leaves enough steps in an epoch
 STEPS_PER_EPOCH = 20
 EPOCHS = (12, 60)  # the least and the most
@@ -83,20 +88,33 @@ def choose(
     texts: dict[Path, str] = {}
     notes: list[str] = []
     if config.data.val == "auto":
-        groups = groups_of(listing, config.data.group or None, config.data.group_regex)
-        sides = divide(listing, groups, config.data.held_out, config.train.seed)
-        rows = sides["train"]
-        config, texts = _split(config, listing, sides, folder or config.train.folder / "data")
-        notes += _split_notes(config, listing, sides, groups)
-    notes += _balance_notes(config, listing, rows)
-    notes += _flip_notes(config, listing.class_names)
-    config = _with_classes(config, listing)
-    config = _with_regularisation(config, weights)
-    config = _with_schedule(config, len(rows), ranks, weights)
+        data, rows, texts, notes = hold_out(
+            listing, config.data, config.train.seed, folder or config.train.folder / "data"
+        )
+        config = replace(config, data=data)
+    notes = [*notes, *_balance_notes(config.data, listing, rows), *_flip_notes(config.clip, listing.class_names)]
+    model = _with_classes(config.model, listing, source)
+    start = starts_from(model, weights)
+    config = replace(config, model=_with_regularisation(model, start))
+    config = _with_schedule(config, len(rows), ranks, start)
     config = _as_before(config, before, open_keys) if before else config
     if problems := [f"{key}: {problem}" for key, problem in config.problems()]:
         raise ConfigError("\n".join(problems))
     return Chosen(config, texts, [*notes, _summary(config, len(rows))], source)
+
+
+@contextmanager
+def with_lists(config: Config, weights: str | None) -> Iterator[Config]:
+    """Yield the configuration with what is left to the data; lists of a split exist as long as the block runs."""
+    with tempfile.TemporaryDirectory(prefix=".dry-run-") as own:
+        folder = Path(distributed.from_rank_zero(own))
+        chosen = distributed.on_every_rank(
+            lambda: choose(config, ranks=distributed.world_size(), weights=weights, folder=folder)
+        )
+        distributed.first_of_each_host(lambda: chosen.write_lists(keep=False))
+        for note in chosen.notes:
+            logger.info(note)
+        yield chosen.config
 
 
 def settings_before(config: Config) -> Config | None:
@@ -130,54 +148,11 @@ def _named(config: Config) -> Config:
     return replace(config, train=replace(config.train, name=os.path.splitext(name)[0] or "videos"))
 
 
-def _split(
-    config: Config, listing: Listing, sides: dict[str, list[int]], folder: Path
-) -> tuple[Config, dict[Path, str]]:
-    """Return the configuration that reads the two sides, and the texts of their lists."""
-    files = {name: folder / f"{name}.list" for name in sides}
-    root = root_of([listing])
-    texts = {file: list_text(file, rows_of(listing, sides[name], root)) for name, file in files.items()}
-    names = {}
-    if listing.class_names:
-        texts[folder / CLASSES] = classes_text(listing.class_names)
-        names = {"class_names": str(folder / CLASSES)}
-    data = replace(
-        config.data,
-        **names,
-        root=root,
-        train=str(files["train"]),
-        val=str(files["val"]),
-        format="auto",
-        prefix="",
-        suffix="",
-    )
-    return replace(config, data=data), texts
-
-
-def _split_notes(config: Config, listing: Listing, sides: dict[str, list[int]], groups: Sequence[str]) -> list[str]:
-    """Say how many videos, and of how many recordings, are on each side; point out recordings that may be on both."""
-    grouped = len(set(groups)) < len(set(listing.paths))
-
-    def count(side: str) -> str:
-        recordings = len({groups[row] for row in sides[side]})
-        return f"{len(sides[side])} videos" + (f" of {recordings} recordings" if grouped else "")
-
-    lines = [f"{count('train')} to train on, {count('val')} held out"]
-    pairs = [] if config.data.group_regex or config.data.group else divided_recordings(listing, sides)
-    if pairs:
-        train, val = pairs[0]
-        lines.append(
-            f"{len(pairs)} held-out videos are named almost like training videos ({val} and {train}); if they show one "
-            "recording, keep it on one side with data.group_regex, or data.group=COLUMN of a table"
-        )
-    return lines
-
-
-def _balance_notes(config: Config, listing: Listing, rows: Sequence[int]) -> list[str]:
+def _balance_notes(data: Data, listing: Listing, rows: Sequence[int]) -> list[str]:
     """Point out classes of very different sizes, unless each of them is shown equally often."""
     counts = np.bincount(listing.label_N[list(rows)])
     ratio = counts.max() / counts[counts > 0].min()
-    if config.data.balance != "none" or ratio < IMBALANCE:
+    if data.balance != "none" or ratio < IMBALANCE:
         return []
     return [
         f"the largest class has {ratio:.3g} times as many videos as the smallest; data.balance=classes shows all of "
@@ -185,17 +160,17 @@ def _balance_notes(config: Config, listing: Listing, rows: Sequence[int]) -> lis
     ]
 
 
-def _flip_notes(config: Config, names: Sequence[str]) -> list[str]:
+def _flip_notes(clip: Clip, names: Sequence[str]) -> list[str]:
     """Point out classes whose names differ in left and right alone, if clips are mirrored and keep their labels."""
     numbers = {name.casefold(): label for label, name in enumerate(names)}
     mirrored = ((numbers.get(_SIDE.sub(_other_side, name)), label) for name, label in numbers.items())
     pairs = [pair for pair in mirrored if pair[0] is not None and pair[0] < pair[1]]
-    if not pairs or not config.clip.flip or config.clip.flip_pairs:
+    if not pairs or not clip.flip or clip.flip_pairs:
         return []
     first, second = pairs[0]
     exchanged = ",".join(str(label) for pair in pairs for label in pair)
     return [
-        f"{names[first]} and {names[second]} seem to be mirror images, and clip.flip={config.clip.flip:g} mirrors "
+        f"{names[first]} and {names[second]} seem to be mirror images, and clip.flip={clip.flip:g} mirrors "
         f"clips; clip.flip=0 mirrors none, clip.flip_pairs=[{exchanged}] exchanges the labels of mirrored ones"
     ]
 
@@ -204,27 +179,25 @@ def _other_side(side: re.Match) -> str:
     return "left" if side[0] == "right" else "right"
 
 
-def _with_regularisation(config: Config, weights: str | None) -> Config:
+def _with_regularisation(model: Model, start: str) -> Model:
     """Choose the dropout and the first weights of the classifier."""
-    model, start = config.model, starts_from(config, weights)
     dropout = DROPOUTS[start] if model.dropout == "auto" else model.dropout
     fc_std = FC_STDS[start] if model.fc_std == "auto" else model.fc_std
-    return replace(config, model=replace(model, dropout=dropout, fc_std=fc_std))
+    return replace(model, dropout=dropout, fc_std=fc_std)
 
 
-def _with_classes(config: Config, listing: Listing) -> Config:
-    if config.model.num_classes:
-        return config
+def _with_classes(model: Model, listing: Listing, source: str) -> Model:
+    if model.num_classes:
+        return model
     classes = len(listing.class_names) or 1 + int(np.max(listing.label_N))
     if classes < 2:
-        raise ConfigError(f"data.train: {config.data.train} has {classes} class; a network needs at least two")
-    return replace(config, model=replace(config.model, num_classes=classes))
+        raise ConfigError(f"data.train: {source} has {classes} class; a network needs at least two")
+    return replace(model, num_classes=classes)
 
 
-def _with_schedule(config: Config, videos: int, ranks: int, weights: str | None) -> Config:
+def _with_schedule(config: Config, videos: int, ranks: int, start: str) -> Config:
     """Choose the batch, the rate and the length of the training from the number of videos and the starting weights."""
     train, optim = config.train, config.optim
-    start = starts_from(config, weights)
     unit = ranks * config.clip.repeats  # what a batch is a multiple of
     batch = train.batch or unit * max(1, pick_batch(videos) // unit)
     if not optim.lr:
@@ -235,11 +208,11 @@ def _with_schedule(config: Config, videos: int, ranks: int, weights: str | None)
     return replace(config, train=replace(train, batch=batch, epochs=epochs), optim=optim)
 
 
-def starts_from(config: Config, weights: str | None) -> str:
+def starts_from(model: Model, weights: str | None) -> str:
     """Return what the network starts from: `scratch`, a `backbone` trained on ImageNet, or a whole `network`."""
-    if weights or holds_actions(config.model.pretrained):
+    if weights or holds_actions(model.pretrained):
         return "network"
-    return "scratch" if config.model.pretrained == "none" else "backbone"
+    return "scratch" if model.pretrained == "none" else "backbone"
 
 
 def pick_batch(videos: int) -> int:

@@ -15,9 +15,8 @@ from dali_pipes.device import pick_device
 from engine import distributed, runtime, watch
 from engine.files import temporary_path
 from engine.outputs import Outputs
-from engine.train import training
+from engine.train import from_data, training
 from engine.train.clock import Clock, Times
-from engine.train.dry_run import with_lists
 from engine.train.step import Tally
 from engine.train.training import Training
 
@@ -32,7 +31,7 @@ def profile_steps(config: Config, weights: str | None, path: Path, outputs: Outp
     Nothing else is kept. Raises ConfigError if another file is in the way.
     """
     outputs.check(path)
-    with distributed.processes(pick_device(config.runtime.device)), with_lists(config, weights) as config:
+    with distributed.processes(pick_device(config.runtime.device)), from_data.with_lists(config, weights) as config:
         with closing(training.build(runtime.resolve(config), weights=weights)) as run, watch.doing("profiling steps"):
             trace, times = traced_steps(run)
         if distributed.rank() == 0:

@@ -1,4 +1,4 @@
-"""Names of classes: read from a file, and found by name however a dataset's mirror has spelled it."""
+"""Names of classes: read from a file, found however a dataset's mirror has spelled them, numbered as in a network."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
+
+import numpy as np
 
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import SHOWN_PROBLEMS, nfc_caseless
 from dali_pipes.lists.formats.source import Source, read_text
 
+MOST_NAMED = 5  # classes in a message
 MOST_BYTES = 1 << 24  # a name of 100 bytes for each of 100,000 classes fits
 _NUMBERED = re.compile(r"([0-9]{1,9})[\s,]+(\S.*)$")
 
@@ -134,3 +137,39 @@ class Numbers:
 def squeeze(name: str) -> str:
     """Return the letters and digits of a name, without case: the same for `air drumming` and `Air_Drumming`."""
     return "".join(filter(str.isalnum, nfc_caseless(name)))
+
+
+def class_numbers(source: str, listed: Sequence[str], used: Iterable[int], network: Sequence[str]) -> np.ndarray:
+    """Return for each class of a list its number in a network, int64; −1 for classes that no row has.
+
+    `listed` and `network` are class names by label, `used` the labels of the rows. Names may differ in case, blanks and
+    punctuation. Raises DataError, with the difference of both lists, if the network lacks a class that a row has.
+    """
+    numbers = Numbers(network)
+    found = [numbers.get(name) for name in listed]
+    if any(found[label] is None for label in used):
+        raise DataError(source, difference(listed, network))
+    return np.array([-1 if number is None else number for number in found], np.int64)
+
+
+def difference(listed: Sequence[str], network: Sequence[str]) -> str:
+    """Return an error text that names the classes of a list that a network lacks, and the other way round."""
+    absent = only_in(network, listed)
+    lacks = f", and lacks {some(absent)} of the network" if absent else ""
+    return (
+        f"has classes that the network does not know: {some(only_in(listed, network))}{lacks}; "
+        "rename them, or train a network for them "
+        "(model.pretrained=FILE keeps the weights of the classes that have the same name)"
+    )
+
+
+def only_in(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return the names without a counterpart among `others`."""
+    numbers = Numbers(others)
+    return [name for name in names if numbers.get(name) is None]
+
+
+def some(names: Sequence[str]) -> str:
+    """Join the first names, with the count of the others."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(map(repr, names[:MOST_NAMED])) + more

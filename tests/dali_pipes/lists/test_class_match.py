@@ -4,7 +4,7 @@ import pytest
 
 from configs.schema import Data
 from dali_pipes import DataError
-from dali_pipes.lists.class_match import class_numbers
+from dali_pipes.lists.formats.class_names import class_numbers
 from dali_pipes.lists.listing import read_list
 
 
