@@ -1,4 +1,4 @@
-"""A store for tests and measurements: a folder over HTTP with ranges and ETags, which is late, fails and counts.
+"""A store for tests and measurements: a folder over HTTP with ranges, ETags and PUT, which is late, fails and counts.
 
     with serving(folder) as store:
         store.delay = 0.02  # seconds before each answer
@@ -25,8 +25,9 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 CUT = "cut"  # the fault of a body that ends in the middle
-_REQUEST = re.compile(rb"(GET|HEAD) (\S+) HTTP/1.1\r\n")
+_REQUEST = re.compile(rb"(GET|HEAD|PUT) (\S+) HTTP/1.1\r\n")
 _RANGE = re.compile(rb"\r\nrange: bytes=(\d+)-(\d+)\r\n", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 _END = b"\r\n\r\n"
 
 
@@ -56,6 +57,19 @@ class StoreServer:
         """Count from 0 again, without delays and faults."""
         self.requests, self.sent, self.delay = [], 0, 0.0
         self.fault, self.lateness = lambda number: None, lambda number: 0.0
+
+    def put(self, number: int, request: Request, content: bytes) -> tuple[int, bytes, bytes, bool]:
+        """Write a file, whole or not at all, and return the answer as `answer` does."""
+        fault = self.fault(number)
+        if fault:
+            return fault if isinstance(fault, int) else HTTPStatus.OK, b"Content-Length: 0\r\n", b"", fault == CUT
+        file = Path(self.folder, request.path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_name(f".{number}.unfinished")
+        unfinished.write_bytes(content)
+        unfinished.replace(file)
+        status = file.stat()
+        return HTTPStatus.CREATED, _headers(status.st_size, status.st_mtime_ns) + b"Content-Length: 0\r\n", b"", False
 
     def answer(self, number: int, request: Request) -> tuple[int, bytes, bytes, bool]:
         """Return status, headers and body of the answer to a request, and if the connection then ends."""
@@ -92,18 +106,26 @@ class _Connection(asyncio.Protocol):
     """A connection, on which requests follow each other."""
 
     def __init__(self, server: StoreServer):
-        self._server, self._received = server, b""
+        self._server, self._received = server, bytearray()
+        self._head = b""  # of a request whose body is not there yet
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        while _END in self._received:
-            head, self._received = self._received.split(_END, 1)
-            self._begin(head + b"\r\n")
+        while self._head or _END in self._received:
+            if not self._head:
+                head, self._received = self._received.split(_END, 1)
+                self._head = bytes(head) + b"\r\n"
+            length = int(found[1]) if (found := _LENGTH.search(self._head)) else 0
+            if len(self._received) < length:
+                return
+            body, self._received = bytes(self._received[:length]), self._received[length:]
+            head, self._head = self._head, b""
+            self._begin(head, body)
 
-    def _begin(self, head: bytes) -> None:
+    def _begin(self, head: bytes, body: bytes) -> None:
         method, path = _REQUEST.match(head).groups()
         asked = _RANGE.search(head)
         first, end = (int(asked[1]), int(asked[2]) + 1) if asked else (0, None)
@@ -112,12 +134,16 @@ class _Connection(asyncio.Protocol):
         number = len(server.requests)
         server.requests.append(request)
         wait = server.delay + server.lateness(number)
-        asyncio.get_running_loop().call_later(wait, self._answer, number, request)
+        asyncio.get_running_loop().call_later(wait, self._answer, number, request, body)
 
-    def _answer(self, number: int, request: Request) -> None:
-        code, headers, body, ends = self._server.answer(number, request)
-        self._server.sent += len(body)
-        self._transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (code, HTTPStatus(code).phrase.encode(), headers, body))
+    def _answer(self, number: int, request: Request, content: bytes) -> None:
+        server = self._server
+        put = request.method == "PUT"
+        code, headers, body, ends = server.put(number, request, content) if put else server.answer(number, request)
+        server.sent += len(body)
+        if not (put and ends):
+            head = b"HTTP/1.1 %d %b\r\n%b\r\n" % (code, HTTPStatus(code).phrase.encode(), headers)
+            self._transport.write(head + body)
         if ends:
             self._transport.close()
 

@@ -30,8 +30,8 @@ _RETRIES = {  # by the library, before `patiently` begins to wait
     "retry_timeout": timedelta(seconds=10),
     "backoff": {"init_backoff": timedelta(milliseconds=50), "max_backoff": timedelta(seconds=1), "base": 2},
 }
-_CLIENT = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=30)}
-_DENIED = "access is denied (403); check the credentials in the environment, and the name of the bucket"
+_TIMEOUT = timedelta(seconds=30)  # of a request
+DENIED = "access is denied (403); check the credentials in the environment, and the name of the bucket"
 _BEYOND = "416 Range Not Satisfiable"
 _BUCKETS = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")  # in answers with status 404
 
@@ -48,19 +48,19 @@ def absolute(path: str) -> str:
     return path if is_url(path) else os.path.abspath(path)
 
 
-def open_store(url: str) -> tuple[ObjectStore, str]:
+def open_store(url: str, timeout: timedelta = _TIMEOUT) -> tuple[ObjectStore, str]:
     """Return the store of an object's URL, and the object's key. Raises DataError if the store cannot be opened."""
     scheme, _, rest = url.partition(_MARK)
     host, _, key = rest.partition("/")
-    return _store(f"{scheme}{_MARK}{host}"), key
+    return _store(f"{scheme}{_MARK}{host}", timeout), key
 
 
-def _store(root: str) -> ObjectStore:
+def _store(root: str, timeout: timedelta) -> ObjectStore:
     global _used_by
     if _used_by not in (0, os.getpid()):
         raise StorageFault(errno.EPERM, "a store that was opened before a fork cannot be used after it", root)
     _used_by = os.getpid()
-    return _opened(root)
+    return _opened(root, timeout)
 
 
 def library(root: str) -> ModuleType:
@@ -73,11 +73,12 @@ def library(root: str) -> ModuleType:
 
 
 @lru_cache(maxsize=64)
-def _opened(root: str) -> ObjectStore:
+def _opened(root: str, timeout: timedelta) -> ObjectStore:
     from_url = library(root).store.from_url
     plain = not root.startswith("https:")  # of other stores only where the environment names an endpoint so
+    client = {"connect_timeout": timedelta(seconds=5), "timeout": timeout, "allow_http": plain}
     try:
-        return from_url(root, client_options={**_CLIENT, "allow_http": plain}, retry_config=_RETRIES)
+        return from_url(root, client_options=client, retry_config=_RETRIES)
     except Exception as error:
         raise DataError(root, f"is no store that can be opened ({type(error).__name__})") from error
 
@@ -100,7 +101,7 @@ def answer_to(url: str, error: BaseException) -> Exception:
     if kind == "PreconditionError" or _BEYOND in text:
         return DataError(url, CHANGED)
     if kind in ("PermissionDeniedError", "UnauthenticatedError"):
-        return StorageFault(errno.EACCES, _DENIED, url)
+        return StorageFault(errno.EACCES, DENIED, url)
     if kind in ("InvalidPathError", "ValueError"):
         return DataError(url, "no object can have such a name")
     if kind == "NotSupportedError":

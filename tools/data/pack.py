@@ -1,8 +1,8 @@
 """Pack the videos of lists into tar shards, with lists that name the members, and catalogues: nothing is scanned again.
 
 The shards are plain tar files, which tar, WebDataset and DALI read. They, the lists and the catalogues may be copied
-elsewhere together. The bytes of the videos stay as they are. Shards of an earlier run are kept. docs/storage.md tells
-when shards are of use.
+elsewhere together, or written into a store at once. The bytes of the videos stay as they are. Shards of an earlier run
+are kept. docs/storage.md tells when shards are of use.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from configs import ConfigError
 from configs.progress import watched
@@ -25,20 +27,36 @@ from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, lis
 from dali_pipes.scan.build import load_catalog, publish
 from dali_pipes.scan.catalog import Catalog, Entry
 from dali_pipes.scan.parts import find_parts
-from dali_pipes.scan.place import ScanPlace
+from dali_pipes.scan.place import CATALOG, ScanPlace
+from dali_pipes.storage.objects import is_url
+from dali_pipes.storage.opening import read_all
+from dali_pipes.storage.shards import Index, parse_index, stamp_of
 from engine.outputs import RECORD, Outputs, add_force_argument
 from tools.data.arguments import add_dataset_arguments, datasets
 from tools.data.conversion.convert import DONE, LEFT_OUT, classes_file, workplace
 from tools.data.conversion.files import LOCK, FinishedResults, list_name, refuse_conflicts
 from tools.data.conversion.shards import MB, Shard, plan_shards
+from tools.data.conversion.uploads import StoredResults
 from tools.data.write_lists import by_split
 
 logger = logging.getLogger(__name__)
 
 
+class Job(NamedTuple):
+    """A list to pack: its catalogue, the shards to make of it, and the name of the new list."""
+
+    catalog: Catalog
+    shards: list[Shard]
+    name: str
+
+    @property
+    def classes_name(self) -> str:
+        return classes_file(Path(self.name)).name
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for shards and lists")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for shards and lists, or URL of one")
     parser.add_argument("--shard-size", type=int, default=1000, metavar="MB", help="of a shard (%(default)s)")
     add_force_argument(parser)
 
@@ -50,26 +68,27 @@ def run(arguments: argparse.Namespace) -> None:
     catalogs = [load_catalog(source, data) for source, data in sets]
     for catalog in catalogs:
         _refuse_folders_of_frames(catalog)
-    shards = {catalog.source: plan_shards(catalog, arguments.shard_size * MB) for catalog in catalogs}
-    lists = {catalog.source: arguments.out / list_name(catalog.source) for catalog in catalogs}
-    sources = [arguments.config, *(data.class_names for _, data in sets), *(split_of(name)[0] for name in lists)]
-    sources += [member.source.path for of_list in shards.values() for shard in of_list for member in shard.members]
-    outputs = Outputs(sources, arguments.force)
-    with workplace(arguments.out) as unfinished:
-        made = _write_shards(
-            arguments.out, [shard for of_list in shards.values() for shard in of_list], outputs, unfinished, lists
-        )
-        left_out = [entry for catalog in catalogs for entry in _left_out(catalog)]
-        outputs.write({arguments.out / LEFT_OUT: as_json_lines(left_out)})
-        for catalog in catalogs:
-            _write_list(catalog, lists[catalog.source], shards[catalog.source], outputs)
-    total = sum(len(of_list) for of_list in shards.values())
-    logger.info(
-        f"{arguments.out}: {total} shards, {made} of them new; lists {', '.join(file.name for file in lists.values())}"
-    )
-    if left_out:
-        logger.info(f"{arguments.out}: {len(left_out)} rows left out; the reasons are in {arguments.out / LEFT_OUT}")
-    logger.info(f"for a recipe: {shlex.join([f'data.root={arguments.out}', *by_split(lists.values())])}")
+    jobs = [
+        Job(catalog, plan_shards(catalog, arguments.shard_size * MB), list_name(catalog.source)) for catalog in catalogs
+    ]
+    out = arguments.out.rstrip("/") or "/"
+    if is_url(out):
+        made = _pack_into_store(out, jobs, arguments.force)
+    else:
+        sources = [arguments.config, *(data.class_names for _, data in sets)]
+        sources += [split_of(catalog.source)[0] for catalog in catalogs]
+        sources += [member.source.path for shard in _shards(jobs) for member in shard.members]
+        made = _pack_into_folder(Path(out), jobs, Outputs(sources, arguments.force))
+    lists = [job.name for job in jobs]
+    logger.info(f"{out}: {len(_shards(jobs))} shards, {made} of them new; lists {', '.join(lists)}")
+    if left_out := sum(len(catalog.unreadable) for catalog in catalogs):
+        logger.info(f"{out}: {left_out} rows left out; the reasons are in {out}/{LEFT_OUT}")
+    splits = [word.replace("=", f"={out}/", 1) for word in by_split(map(Path, lists))]
+    logger.info(f"for a recipe: {shlex.join([f'data.root={out}', *splits])}")
+
+
+def _shards(jobs: list[Job]) -> list[Shard]:
+    return [shard for job in jobs for shard in job.shards]
 
 
 def _refuse_folders_of_frames(catalog: Catalog) -> None:
@@ -78,55 +97,109 @@ def _refuse_folders_of_frames(catalog: Catalog) -> None:
             raise DataError(catalog.source, "names folders of pictures, which shards cannot hold; pack video files")
 
 
-def _left_out(catalog: Catalog) -> Iterator[dict]:
-    for bad in catalog.unreadable:
-        yield {"path": bad.path, "label": int(catalog.label_N[bad.row]), "reason": bad.reason}
+def _left_out(jobs: list[Job]) -> str:
+    """Return the lines about rows that are not in the new lists."""
+    return as_json_lines(
+        {"path": bad.path, "label": int(job.catalog.label_N[bad.row]), "reason": bad.reason}
+        for job in jobs
+        for bad in job.catalog.unreadable
+    )
 
 
-def _write_shards(out: Path, shards: list[Shard], outputs: Outputs, unfinished: Path, lists: dict[str, Path]) -> int:
+def _pack_into_folder(out: Path, jobs: list[Job], outputs: Outputs) -> int:
+    """Write the shards that are not there yet, then the lists; return the number of new shards."""
+    shards = _shards(jobs)
+    with workplace(out) as unfinished:
+        files = [out / name for shard in shards for name in (shard.name, shard.index_name)]
+        others = [out / name for job in jobs for name in (job.name, job.classes_name)]
+        refuse_conflicts([], [*files, *others, *(out / name for name in (DONE, LEFT_OUT, LOCK, RECORD))], out)
+        outputs.check(*others, out / LEFT_OUT)
+        finished = FinishedResults(out / DONE, out, {}, outputs)
+        made = _write_shards(shards, finished, unfinished)
+        outputs.write({out / LEFT_OUT: _left_out(jobs)})
+        for job in jobs:
+            _write_list(job, out, str(out), {shard.name: shard.read_index(out) for shard in job.shards}, outputs)
+    return made
+
+
+def _write_shards(shards: list[Shard], finished: FinishedResults, unfinished: Path) -> int:
     """Write the shards that are not there yet, and return their number."""
-    files = [out / name for shard in shards for name in (shard.name, shard.index_name)]
-    others = [file for new in lists.values() for file in (new, classes_file(new))]
-    refuse_conflicts([], [*files, *others, *(out / name for name in (DONE, LEFT_OUT, LOCK, RECORD))], out)
-    outputs.check(*others, out / LEFT_OUT)
-    finished = FinishedResults(out / DONE, out, {}, outputs)
     todo = [shard for shard in shards if not all(finished.has(shard, name) for name in (shard.name, shard.index_name))]
     for shard in todo:
         for name in (shard.name, shard.index_name):
             finished.check(shard.path, name)
     for shard in watched(todo, len(todo), "packing"):
         index = unfinished / shard.index_name
-        index.write_text(shard.write(unfinished / shard.name), encoding="utf-8", errors="surrogateescape")
+        with (unfinished / shard.name).open("xb", buffering=0) as file:
+            index.write_text(shard.write(file), encoding="utf-8", errors="surrogateescape")
         for made in (index, unfinished / shard.name):  # a shard without its index would have another stamp
             finished.place(shard, made.name, made, {})
     return len(todo)
 
 
-def _write_list(catalog: Catalog, new: Path, shards: list[Shard], outputs: Outputs) -> None:
-    """Write the list of the members that hold a catalogue's videos, and the catalogue of that list."""
-    out = new.parent
-    names = {member.source.path: f"{shard.name}/{member.name}" for shard in shards for member in shard.members}
+def _pack_into_store(out: str, jobs: list[Job], force: bool) -> int:
+    """Write the shards that are not below the URL yet, then the lists; return the number of new shards."""
+    shards = _shards(jobs)
+    files = [f"{job.name}.scan/{CATALOG}" for job in jobs]
+    files += [job.classes_name for job in jobs if job.catalog.class_names]
+    files += [LEFT_OUT, *(job.name for job in jobs)]  # the lists come last: what they name is there
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        names = [*(name for shard in shards for name in (shard.index_name, shard.name)), *files]
+        refuse_conflicts([], [here / name for name in (DONE, *names)], here)
+        stored = StoredResults(out, names, force)
+        todo = [shard for shard in shards if not all(stored.has(shard, n) for n in (shard.name, shard.index_name))]
+        stored.begin()
+        indices = {shard.name: _stored_index(stored, shard) for shard in shards if shard not in todo}
+        for shard in watched(todo, len(todo), "packing"):
+            text = stored.write(shard.name, shard, shard.write).encode("utf-8", "surrogateescape")
+            stored.write(shard.index_name, shard, lambda upload, text=text: upload.write(text))
+            indices[shard.name] = _index(text, stored.size(shard.name))
+        outputs = Outputs()
+        outputs.write({here / LEFT_OUT: _left_out(jobs)})
+        for job in jobs:
+            _write_list(job, here, out, indices, outputs)
+        for name in files:
+            stored.put(name, (here / name).read_bytes())
+    return len(todo)
+
+
+def _stored_index(stored: StoredResults, shard: Shard) -> Index:
+    return _index(read_all(f"{stored.out}/{shard.index_name}"), stored.size(shard.name))
+
+
+def _index(text: bytes, size: int) -> Index:
+    return Index(parse_index(text.decode("utf-8", "surrogateescape"), size), stamp_of(text, size))
+
+
+def _write_list(job: Job, folder: Path, out: str, indices: dict[str, Index], outputs: Outputs) -> None:
+    """Write the list of the members that hold a catalogue's videos, and the catalogue of that list, into a folder.
+
+    `out`: the folder or URL of the shards.
+    """
+    catalog, new = job.catalog, folder / job.name
+    names = {member.source.path: f"{shard.name}/{member.name}" for shard in job.shards for member in shard.members}
     rows = [
         ListedRow(names[catalog.path(row)], 0, int(catalog.label_N[row]), catalog.window(row))
         for row in catalog.usable.tolist()
     ]
     texts = {new: list_text(new, rows)}
     if catalog.class_names:
-        texts[classes_file(new)] = classes_text(catalog.class_names)
+        texts[folder / job.classes_name] = classes_text(catalog.class_names)
     outputs.write(texts)
-    listing = read_list(str(new))
-    entries = dict(_entries(catalog, out, shards))
-    with ScanPlace.of(str(new), Data()).locked() as folder:
+    listing = read_list(str(new), Data(root=out))
+    entries = dict(_entries(job.shards, out, indices))
+    with ScanPlace.of(str(new), Data()).locked() as scan:
         found = [entries[listing.paths[row]] for row in listing.distinct.tolist()]
-        publish(folder, listing, found, find_parts(listing, lambda number: found[number].outcome, usable_cores()))
+        publish(scan, listing, found, find_parts(listing, lambda number: found[number].outcome, usable_cores()))
 
 
-def _entries(catalog: Catalog, out: Path, shards: list[Shard]) -> Iterator[tuple[str, Entry]]:
+def _entries(shards: list[Shard], out: str, indices: dict[str, Index]) -> Iterator[tuple[str, Entry]]:
     """Yield the path of each member, as a list names it, and what a scan of it would find."""
     for shard in shards:
-        index = shard.read_index(out)
+        index = indices[shard.name]
         for member in shard.members:
             start, size = index.members[member.name]
             path = f"{shard.name}/{member.name}"
-            video = replace(member.source, path=str(out / path), mtime_ns=index.stamp, start_byte=start)
+            video = replace(member.source, path=f"{out}/{path}", mtime_ns=index.stamp, start_byte=start)
             yield path, Entry(size, index.stamp, member.check, video)

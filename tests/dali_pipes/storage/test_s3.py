@@ -1,11 +1,13 @@
 """A set in an S3 bucket, served by moto: scanned by LIST, cut as files are, alone and in shards; packed and read."""
 
 import json
+import random
 import socket
 import subprocess
 import sys
 import threading
 import urllib.request
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,9 +17,13 @@ pytest.importorskip("moto.server", reason="needs the extra `test-s3`, which is l
 
 from configs.schema import Data
 from dali_pipes.cut.cutter import cut_all
+from dali_pipes.errors import DataError
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.storage import objects
 from dali_pipes.storage.faults import StorageFault
+from dali_pipes.storage.opening import read_all
+from dali_pipes.storage.uploads import Upload
+from dali_pipes.video import mp4
 from tests.support.videos import write_video
 from tools import prepare
 
@@ -152,3 +158,25 @@ def test_a_wrong_bucket_is_named_and_no_secret_is(uploaded, caplog):
     with pytest.raises(StorageFault, match="there is no such bucket") as error:
         load_catalog(str(uploaded / "set" / "all.list"), Data(root="s3://vidoes/set"))
     assert "very secret" not in str(error.value) + caplog.text
+
+
+def test_a_set_is_packed_into_a_bucket_in_parts_that_appear_as_a_whole(uploaded, tmp_path, capsys):
+    """Behind the pictures of a video lies a box of junk, so that its shard is sent in several parts."""
+    content = (uploaded / "set" / "one.mp4").read_bytes()
+    (tmp_path / "large.mp4").write_bytes(content + mp4.box(b"free", random.Random(0).randbytes(20_000_000)))
+    (tmp_path / "large.list").write_text("large.mp4 0\n")
+    words = ["pack", str(tmp_path / "large.list"), "--out"]
+    with mock.patch.object(Upload, "tell", side_effect=[0, DataError("large.mp4", "changed")]):
+        assert prepare.run(words[0], [*words[1:], "s3://videos/large"]) == 2
+    assert [url for url, *_ in objects.list_objects("s3://videos/large")] == ["s3://videos/large/done.jsonl"]
+    assert prepare.main([*words, "s3://videos/large"]) == 0
+    assert prepare.main([*words, str(tmp_path / "here")]) == 0
+    shard = (tmp_path / "here" / "large-000000.tar").read_bytes()
+    assert read_all("s3://videos/large/large-000000.tar") == shard
+    there = load_catalog("s3://videos/large/large.list", Data(cache=str(tmp_path / "cache")))
+    here = load_catalog(str(tmp_path / "here" / "large.list"), Data())
+    cuts = [cut_all([catalog.video(0)], [FRAMES]) for catalog in (there, here)]
+    assert cuts[0][0].data == cuts[1][0].data
+    capsys.readouterr()
+    assert prepare.run(words[0], [*words[1:], "s3://videos/large"]) == 0
+    assert "1 shards, 0 of them new" in capsys.readouterr().err

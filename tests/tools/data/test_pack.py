@@ -10,36 +10,18 @@ import sys
 import tarfile
 import time
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 
 from configs.schema import Data
-from dali_pipes.cut.cutter import cut_all
 from dali_pipes.lists.listing import read_list
 from dali_pipes.scan import build
 from dali_pipes.scan.build import load_catalog
 from tests.support.paths import ROOT
+from tests.support.storage.packing import NAMES, assert_cuts_equal, pack, refuse_to_scan, write_set
 from tests.support.videos import write_video
-from tools import prepare
 from tools.data.conversion import files
-
-FRAMES = np.array([3, 19, 7])
-NAMES = ("walk/one.mp4", "walk/a b.c.mp4", "walk/a_b_c.MP4", "run/two.avi", "run/bad.mp4")
-
-
-def write_set(folder: Path) -> Path:
-    """Videos of two classes, one of them unreadable, one named twice; returns the list."""
-    for number, name in enumerate(NAMES):
-        (folder / name).parent.mkdir(exist_ok=True, parents=True)
-        if name.endswith("bad.mp4"):
-            (folder / name).write_text("no video")
-        else:
-            write_video(folder / name, "mpeg4", 20 + number)
-    rows = [f"{name} {int(name.startswith('run'))}" for name in (*NAMES, NAMES[0])]
-    (folder / "train.list").write_text("\n".join(rows))
-    return folder / "train.list"
 
 
 @pytest.fixture(scope="module")
@@ -49,24 +31,6 @@ def packed(tmp_path_factory):
     source = write_set(folder / "set")
     assert pack(source, folder / "packed") == 0
     return source, folder / "packed"
-
-
-def pack(source, out, *words):
-    """Pack into shards of a few kilobytes."""
-    with mock.patch("tools.data.pack.MB", 5_000):
-        return prepare.run("pack", [str(source), "--out", str(out), "--shard-size", "1", *words])
-
-
-def refuse_to_scan(function, calls, count):
-    assert not list(calls), "nothing is to be scanned"
-    return iter(())
-
-
-def assert_cuts_equal(some, others):
-    """The videos of two catalogues are cut to the same bytes, row by row."""
-    videos = [[catalog.video(row) for row in catalog.usable.tolist()] for catalog in (some, others)]
-    cuts = [cut_all(of_one, [FRAMES] * len(of_one)) for of_one in videos]
-    assert [cut.data for cut in cuts[0]] == [cut.data for cut in cuts[1]]
 
 
 def test_a_packed_set_is_the_set_and_needs_no_scan_also_elsewhere(packed, tmp_path, monkeypatch):

@@ -51,7 +51,7 @@ class FinishedResults:
         found = self._known[result][-1:]
         seen = _seen(self.folder / result)
         return any(
-            (record["source"], record["settings"], record["seen"]) == (_identity(source), self.settings, seen)
+            (record["source"], record["settings"], record["seen"]) == (identity(source), self.settings, seen)
             for record in found
         )
 
@@ -74,7 +74,7 @@ class FinishedResults:
         path = self.folder / result
         self.check(source.path, result)
         path.parent.mkdir(parents=True, exist_ok=True)
-        known = {"result": result, "source": _identity(source), "seen": _seen(made), "content": _content(made)}
+        known = {"result": result, "source": identity(source), "seen": _seen(made), "content": _content(made)}
         known |= {"settings": self.settings, **record}
         self._known[result].append(known)
         self._outputs.append(self._file, json.dumps(known))
@@ -83,7 +83,8 @@ class FinishedResults:
         made.replace(path)
 
 
-def _identity(source: Video) -> dict:
+def identity(source: Video) -> dict:
+    """Return what changes with a source, as JSON holds it."""
     return {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
 
 

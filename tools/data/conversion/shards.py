@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import random
 import re
@@ -20,6 +21,7 @@ from dali_pipes.scan.catalog import Catalog
 from dali_pipes.storage.opening import index_of, open_source
 from dali_pipes.storage.shards import Index, Place, index_path, write_index
 from dali_pipes.storage.sources import LocalFile, Source
+from dali_pipes.storage.uploads import Upload
 from dali_pipes.video.packet_table import Video
 from tools.data.conversion.files import common_folder, list_name
 
@@ -65,19 +67,18 @@ class Shard:
         seen = [(m.name, m.label, m.source.path, m.source.size, m.source.mtime_ns) for m in self.members]
         return int.from_bytes(hashlib.sha256(repr(seen).encode("utf-8", "surrogateescape")).digest()[:7])
 
-    def write(self, path: Path) -> str:
+    def write(self, file: BinaryIO | Upload) -> str:
         """Write the shard, and return the text of its index. Raises DataError if a video changed since the scan."""
         samples = []
-        with path.open("xb", buffering=0) as file:
-            for member in self.members:
-                with open_source(member.source.path) as source:
-                    if (source.size, source.stamp) != (member.source.size, member.source.mtime_ns):
-                        raise DataError(source.path, "changed since the scan; start again to scan it and go on")
-                    video = _add(file, member.name, source)
-                label = str(member.label).encode()
-                samples.append([video, _add(file, member.label_name, label)])
-            file.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of an archive, filled up to a record
-            file.write(bytes(-file.tell() % tarfile.RECORDSIZE))
+        for member in self.members:
+            with open_source(member.source.path) as source:
+                if (source.size, source.stamp) != (member.source.size, member.source.mtime_ns):
+                    raise DataError(source.path, "changed since the scan; start again to scan it and go on")
+                video = _add(file, member.name, source)
+            label = str(member.label).encode()
+            samples.append([video, _add(file, member.label_name, label)])
+        file.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of an archive, filled up to a record
+        file.write(bytes(-file.tell() % tarfile.RECORDSIZE))
         return write_index(samples)
 
     def read_index(self, folder: Path) -> Index:
@@ -86,7 +87,7 @@ class Shard:
             return index_of(shard.path, shard.stamp, shard.size)
 
 
-def _add(file: BinaryIO, name: str, content: Source | bytes) -> tuple[str, Place]:
+def _add(file: BinaryIO | Upload, name: str, content: Source | bytes) -> tuple[str, Place]:
     """Add a member without owner and time, so that equal videos give equal shards; return its name and its place."""
     member = tarfile.TarInfo(name)
     member.size = len(content) if isinstance(content, bytes) else content.size
@@ -101,11 +102,11 @@ def _add(file: BinaryIO, name: str, content: Source | bytes) -> tuple[str, Place
     return name, (start, member.size)
 
 
-def _copy(source: Source, file: BinaryIO) -> None:
-    """Write all bytes of a source to the end of a file; those of a local file never pass through this process."""
+def _copy(source: Source, file: BinaryIO | Upload) -> None:
+    """Write all bytes of a source to the end of a file; those from file to file never pass through this process."""
     done = 0
     while done < source.size:
-        if isinstance(source, LocalFile):
+        if isinstance(source, LocalFile) and isinstance(file, io.FileIO):
             count = os.sendfile(file.fileno(), source.descriptor, done, source.size - done)
         else:
             count = file.write(source.read(done, min(_COPIED, source.size - done)))
