@@ -51,9 +51,9 @@ def test_settings_better_on_the_first_seed_and_at_least_the_best_two_are_trained
     assert finetune.selected(first_seed(25, 24, 26, 20), "pans") == ["random 1", "random 0"]
     done = line("pans", "random 2", 25, seed=1)
     jobs = list(finetune.missing([*lines, done], 3, 5))
-    assert len(jobs) == 2 * 2 * 4 - 1 + 2
+    assert len(jobs) == 2 * 2 * 4 - 1 + 2 * finetune.RECIPE_SEEDS
     assert ("pans", "random 2", 1) not in jobs and ("pans", "random 2", 2) in jobs
-    assert jobs[:2] == [("pan4", finetune.CHOSEN, 0), ("pan4", finetune.RECIPE, 0)]
+    assert jobs[-2:] == [("pan4", finetune.CHOSEN, 2), ("pan4", finetune.RECIPE, 2)]
 
 
 def test_the_table_compares_on_further_seeds_alone_and_on_the_same_splits():
@@ -68,6 +68,15 @@ def test_the_table_compares_on_further_seeds_alone_and_on_the_same_splits():
         "| pans | random 1 | 0.2 | 9 | 40.0 | 2 | 50.0 | +0.0 ± 0.0 |",
     ]
     assert rows[3] == "| fights | chosen | 0.2 | 9 | 50.0 | 0 |  |  |"
+
+
+def test_the_table_of_recipes_has_a_row_for_each_with_all_its_seeds():
+    lines = [line("pan4", finetune.CHOSEN, 40 + seed, seed, batch=16, epochs=25) for seed in range(2)]
+    lines += [line("pan4", finetune.RECIPE, 30, batch=16, epochs=24)]
+    assert finetune.recipe_table(lines)[2:] == [
+        "| `finetune.yaml` | 16 | 25 | 40 of 50, 41 of 50 |",
+        "| `pan4.yaml` | 16 | 24 | 30 of 50 |",
+    ]
 
 
 def test_the_tables_of_the_document_are_those_of_the_results():
