@@ -53,8 +53,8 @@ class Bench:
         self.epochs = itertools.count()
         self._threads = int(config.runtime.threads)
         if config.data.source == "video":
-            self._feeder = Feeder(self.loader.catalog, self.loader.choice.of_batch, self._threads)
-            self._cutter = Feeder(self.loader.catalog, lambda number, row_B: [Undecoded()] * len(row_B), self._threads)
+            self._feeder = Feeder(self.loader.plan, self.loader.choice.of_batch, self._threads)
+            self._cutter = Feeder(self.loader.plan, lambda number, row_B: [Undecoded()] * len(row_B), self._threads)
         self._decoder = None
         resident = next(iter(self.batches()))
         self.resident = replace(resident, clips_BVTCHW=resident.clips_BVTCHW.clone())
@@ -138,8 +138,8 @@ class Bench:
 
     def _prepared(self, feeder: Feeder) -> Iterator[PreparedBatch]:
         """Batches as a feeder's threads prepare them, from an epoch on."""
-        plan = self.loader.plan
-        return feeder.batches(plan, plan.places(next(self.epochs), 0), self.training.config.runtime.prefetch)
+        places = self.loader.plan.places(next(self.epochs), 0)
+        return feeder.batches(places, self.training.config.runtime.prefetch)
 
     def _decoded(self) -> Iterator:
         """Yield batches of decoded frames. A graph that does nothing else decodes what is DALI's to decode."""

@@ -152,8 +152,8 @@ def copied_frames(folder: Path) -> dict[str, int]:
     config = with_set(configs.load("tsm_k400_nhwc.yaml", words), folder, {"count": "64", "frames": "64"})
     catalog, pool = load_catalog(config.data.train, config.data), _Lender()
     plan, choice = TrainPlan(config, catalog, Shard()), Choice(catalog, config.data, torch.device("cpu"))
-    feeder = Feeder(catalog, choice.of_batch, 2, buffers=pool)
-    with closing(feeder), closing(feeder.batches(plan, plan.places(0, 0), 1)) as batches:
+    feeder = Feeder(plan, choice.of_batch, 2, buffers=pool)
+    with closing(feeder), closing(feeder.batches(plan.places(0, 0), 1)) as batches:
         handed = columns(next(batches).samples, GraphForm())[FRAMES]
     lent = [any(np.shares_memory(array, memory) for memory in pool.lent) for array in handed]
     return {

@@ -21,11 +21,11 @@ class CpuRunner:
     slow_part = "the threads that decode and make clips"
 
     def __init__(self, plan: Plan, choice: Choice, threads: int, dtype: torch.dtype):
-        self.plan, config = plan, plan.config
+        config = plan.config
         self._ahead = config.runtime.prefetch
         maker = ClipMaker(plan.size, config.clip.mean, config.clip.std, half=dtype == torch.float16)
-        self._feeder = Feeder.for_choice(choice, config.data, threads, maker=maker)
-        self._prepared = self._feeder.batches(plan, iter(()), 0)
+        self._feeder = Feeder(plan, choice.of_batch, threads, maker=maker)
+        self._prepared = self._feeder.batches(iter(()), 0)
 
     @property
     def unreadable(self) -> dict[int, Unreadable]:
@@ -35,7 +35,7 @@ class CpuRunner:
     def begin(self, places: Iterator[Place]) -> None:
         """Take the batches at these places from now on. What is in preparation is dropped."""
         self._prepared.close()
-        self._prepared = self._feeder.batches(self.plan, places, self._ahead)
+        self._prepared = self._feeder.batches(places, self._ahead)
 
     def next(self) -> tuple[PreparedBatch, Tensor] | None:
         """Return a batch and its clips, BVTHWC; None behind the last."""

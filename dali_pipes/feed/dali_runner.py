@@ -40,8 +40,8 @@ class GraphRunner:
         self._threads = threads
         self._dtype = dtype
         buffers = BufferPool(pinned=device.type == "cuda")
-        self._feeder = Feeder.for_choice(choice, plan.config.data, threads, buffers=buffers)
-        self._prepared = self._feeder.batches(plan, iter(()), 0)
+        self._feeder = Feeder(plan, choice.of_batch, threads, buffers=buffers)
+        self._prepared = self._feeder.batches(iter(()), 0)
         self._coming: Iterator[PreparedBatch] = iter(())
         self._in_flight: deque[PreparedBatch] = deque()
         self._mistake: RuntimeError | None = None  # of our own source
@@ -70,7 +70,7 @@ class GraphRunner:
         while self._run() is not None:
             pass
         self._in_flight.clear()
-        self._prepared = self._feeder.batches(self.plan, places, self.plan.config.runtime.prefetch)
+        self._prepared = self._feeder.batches(places, self.plan.config.runtime.prefetch)
         self._coming = self._prepared
 
     def next(self) -> tuple[PreparedBatch, Tensor] | None:

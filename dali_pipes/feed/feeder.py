@@ -15,16 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from configs.schema import Data
 from dali_pipes.device import compute_alone
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.buffers import BufferPool
-from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.clip_maker import ClipMaker
 from dali_pipes.feed.decoders import BLANK, Decoder
 from dali_pipes.feed.fetcher import CLIPS_AHEAD, FetchedPart, Fetcher
 from dali_pipes.feed.samples import PreparedBatch, Sample, placeholder, prepare
-from dali_pipes.scan.catalog import Catalog
 from dali_pipes.views.draw import Views
 from dali_pipes.views.plans import Place, Plan
 
@@ -43,52 +40,39 @@ class _Pending(NamedTuple):
 
 
 class Feeder:
-    """Prepares batches ahead in threads. `unreadable` has the videos found bad here, by row. They are tried again each
-    time: a batch depends on the files alone, not on what was found before, which a resumed run does not know.
+    """Prepares the batches of a plan ahead in threads. `unreadable` has the videos found bad here, by row.
+
+    They are tried again each time: a batch depends on the files alone, not on what was found before, which a resumed run
+    does not know.
 
     `choose` gives the decoder of each video. Frames are decoded into memory of `buffers`. With a `maker` the threads
-    also make the clips of them, and a batch comes with its clips instead of its frames. A `fetcher` fetches videos that
-    are in a store, further ahead.
+    also make the clips of them, and a batch comes with its clips instead of its frames. Videos that are in a store are
+    fetched further ahead.
     """
 
     def __init__(
         self,
-        catalog: Catalog,
+        plan: Plan,
         choose: Choose,
         threads: int,
         *,
         maker: ClipMaker | None = None,
         buffers: BufferPool | None = None,
-        fetcher: Fetcher | None = None,
     ):
-        self.catalog = catalog
+        self.plan, self.catalog = plan, plan.catalog
         self.unreadable: dict[int, Unreadable] = {}
         self._choose = choose
         self._threads = threads
         self._maker = maker
         self._allocate = None if maker else (buffers or BufferPool()).array
-        self._fetcher = fetcher
+        self._fetcher = Fetcher.for_catalog(plan.catalog, plan.config.data)
         self._pool = ThreadPoolExecutor(threads, "cut", compute_alone if maker else None)
 
-    @classmethod
-    def for_choice(
-        cls,
-        choice: Choice,
-        data: Data,
-        threads: int,
-        *,
-        maker: ClipMaker | None = None,
-        buffers: BufferPool | None = None,
-    ) -> Feeder:
-        """Return the feeder of a catalogue's videos, which fetches them first if they are in a store."""
-        fetcher = Fetcher.for_catalog(choice.catalog, data)
-        return cls(choice.catalog, choice.of_batch, threads, maker=maker, buffers=buffers, fetcher=fetcher)
-
-    def batches(self, plan: Plan, places: Iterable[Place], ahead: int) -> Iterator[PreparedBatch]:
-        """Yield the batches of `plan` at these places, with `ahead` more of them in preparation."""
+    def batches(self, places: Iterable[Place], ahead: int) -> Iterator[PreparedBatch]:
+        """Yield the batches at these places, with `ahead` more of them in preparation."""
         pending: deque[_Pending] = deque()
         try:
-            drawn = ((plan.draw(*place), first_number(plan, place)) for place in places)
+            drawn = ((self.plan.draw(*place), first_number(self.plan, place)) for place in places)
             for views, number, fetches in self._fetch_ahead(drawn):
                 pending.append(self._submit(views, number, fetches))
                 if len(pending) > ahead:

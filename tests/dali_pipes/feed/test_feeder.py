@@ -93,7 +93,7 @@ def test_a_mistake_in_one_thread_is_told_when_the_others_have_ended_their_work(l
 def test_an_iterator_that_outlives_the_threads_ends_at_once(loader):
     """As one does that is only dropped when the interpreter exits: what was cancelled is not waited for."""
     feeder = loader._runner._feeder
-    batches = feeder.batches(loader.plan, itertools.islice(loader.plan.places(0, 0), 12), 8)
+    batches = feeder.batches(itertools.islice(loader.plan.places(0, 0), 12), 8)
     next(batches)
     feeder.close()
     closing = threading.Thread(target=batches.close, daemon=True)
