@@ -145,6 +145,18 @@ def _bare_decoder(layout: Layout, shape: tuple[int, int]) -> VideoCodecContext:
     return decoder
 
 
+def accepts(codec: str, extradata: bytes | None) -> bool:
+    """Tell whether a decoder takes a stream's extradata without an error."""
+    decoder = av.CodecContext.create(codec, "r")
+    configure(decoder)
+    decoder.extradata = extradata
+    try:
+        decoder.open()
+    except av.FFmpegError:
+        return False
+    return True
+
+
 def configure(decoder: VideoCodecContext, *, fields: bool = False) -> None:
     """Make a decoder use one thread, and report damage as an error.
 

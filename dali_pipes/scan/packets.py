@@ -11,6 +11,7 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
+from dali_pipes.cut import decode
 from dali_pipes.storage.sources import Source
 from dali_pipes.video import bitstream
 from dali_pipes.video.bitstream import Picture
@@ -135,6 +136,8 @@ def _reader(codec: str, stream: VideoStream, found: Packets) -> Callable[[bytes]
     except (ValueError, IndexError) as error:
         found.doubts.append(f"its extradata is malformed ({error})")
         reader = None
+    if reader and not decode.accepts(context.name, context.extradata):
+        found.doubts.append("its extradata is damaged")
     found.understood = reader is not None
     return reader.read if reader else lambda data: Picture()
 

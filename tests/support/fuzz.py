@@ -20,6 +20,8 @@ SECONDS = 60.0  # after which a file hangs
 MEMORY = 4 << 30  # bytes of address space of a process
 _BOXES = (b"stts", b"ctts", b"stss", b"elst", b"stsz", b"stsc", b"stsd", b"avcC", b"hvcC", b"colr", b"tkhd", b"mdhd")
 _REACH = 48  # bytes of a box, or of the start of a packet, that are edited
+_UNIT_HEADER = 5  # bytes at the start of a packet: the length of a unit and the first byte of its header
+EDITS = ("anywhere", "headers")
 
 
 def write_sources(folder: Path) -> list[str]:
@@ -35,8 +37,13 @@ def write_sources(folder: Path) -> list[str]:
     return paths
 
 
-def edited(content: bytes, packets: list[int], rng: random.Random) -> bytes:
-    """Change one to four bytes: mostly in boxes and at the starts of packets, whose places are `packets`."""
+def edited(content: bytes, packets: list[int], rng: random.Random, edits: str = "anywhere") -> bytes:
+    """Change one to four bytes: mostly in boxes and at the starts of packets, whose places are `packets`.
+
+    `edits`: with `headers` only boxes and headers of units are changed, which a scan can see without decoding.
+    """
+    if edits == "headers":
+        return _with_other_headers(content, packets, rng)
     data = bytearray(content)
     boxes = [at for name in _BOXES if (at := content.find(name)) >= 0]
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
@@ -52,25 +59,42 @@ def edited(content: bytes, packets: list[int], rng: random.Random) -> bytes:
     return bytes(data[: rng.randrange(len(data))] if rng.random() < 0.02 else data)
 
 
+def _with_other_headers(content: bytes, packets: list[int], rng: random.Random) -> bytes:
+    data = bytearray(content)
+    boxes = [at for name in _BOXES if (at := content.find(name)) >= 0]
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        in_box = boxes and (rng.random() < 0.5 or not packets)
+        at = (
+            rng.choice(boxes) + 4 + rng.randrange(_REACH)
+            if in_box
+            else rng.choice(packets) + rng.randrange(_UNIT_HEADER)
+        )
+        if at < len(data):
+            data[at] = rng.choice((data[at] ^ 1 << rng.randrange(8), rng.randrange(256), 0, 255))
+    return bytes(data)
+
+
 def packet_places(path: str) -> list[int]:
     """Return where the packets of a file start, as far as the container says."""
     with av.open(path) as container:
         return [packet.pos for packet in container.demux(video=0) if packet.size and packet.pos is not None]
 
 
-def run_one(seed: int, source: str, check: str) -> tuple[str, str]:
+def run_one(seed: int, source: str, check: str, edits: str = "anywhere") -> tuple[str, str]:
     """Edit a file by a seed and compare it; return outcome and detail."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    content = edited(Path(source).read_bytes(), packet_places(source), random.Random(seed))
+    content = edited(Path(source).read_bytes(), packet_places(source), random.Random(seed), edits)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, os.path.basename(source))
         Path(path).write_bytes(content)
         return tuple(compare(path, check, draws=4, most=8))
 
 
-def fuzz(sources: list[str], seeds: range, check: str, processes: int) -> Iterator[tuple[int, str, str, str]]:
+def fuzz(
+    sources: list[str], seeds: range, check: str, processes: int, edits: str = "anywhere"
+) -> Iterator[tuple[int, str, str, str]]:
     """Yield (seed, source, outcome, detail) of each edited file; a process that dies is a `crash` or a `hang`."""
-    calls = {seed: Call(seed, (seed, sources[seed % len(sources)], check), SECONDS) for seed in seeds}
+    calls = {seed: Call(seed, (seed, sources[seed % len(sources)], check, edits), SECONDS) for seed in seeds}
     for seed, answer in call_all(run_one, calls.values(), processes):
         if isinstance(answer, Failure):
             answer = "hang" if "hung" in answer.reason else "crash", answer.reason

@@ -13,6 +13,7 @@ _BLA, _IDR, _CRA = 16, (19, 20), 21  # random access starts at kinds from the fi
 _LEADING = (6, 7, 8, 9)
 _VPS, _SPS, _PPS = 32, 33, 34
 _SEI = (39, 40)
+_RESERVED = (*range(10, 16), *range(22, 32))  # of slices
 _HARMLESS = (35, 38, *range(48, 64))  # delimiters and filler; unspecified ones, which FFmpeg leaves out
 _HEADER = 32  # bytes of a slice header that hold what is read of it
 _MISSING = "it has pictures whose parameter sets are missing"
@@ -123,6 +124,8 @@ class Hevc:
         bits.take(1)  # first_slice_segment_in_pic_flag
         if _BLA <= kind <= 23 and bits.take(1):
             doubt = "it has keyframes that drop the pictures before them"
+        if kind in _RESERVED:
+            doubt = f"it has units of type {kind}"
         number = bits.number()
         form = self._sets.form(number)
         if form is None:

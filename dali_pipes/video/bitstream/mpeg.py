@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+from dali_pipes.video.bitstream.bits import Bits
 from dali_pipes.video.bitstream.picture import DecodeOrder, DelayedReferences, Picture
 
 _VOP, _GROUP_OF_VOPS, _USER_DATA = b"\0\0\1\xb6", b"\0\0\1\xb3", b"\0\0\1\xb2"
+_LAYER = re.compile(b"\0\0\1[\x20-\x2f]")  # a video object layer
 _PICTURE, _GROUP, _SEQUENCE, _EXTENSION = b"\0\0\1\0", b"\0\0\1\xb8", b"\0\0\1\xb3", b"\0\0\1\xb5"
 _FRAME = 3  # MPEG-2's picture_structure
 _SHORTEST = 10  # bytes; a stand-in for a picture packed into an earlier packet has 1 to 8
@@ -20,6 +24,7 @@ class Mpeg4:
     def __init__(self, extradata: bytes, tag: str):
         self._extradata = extradata
         self._order = DelayedReferences()
+        self._times = _Times(extradata)
         self._named = _USER_DATA in extradata
         self._tagged = tag.upper() in _TAGS_OF_ENCODERS
 
@@ -32,11 +37,74 @@ class Mpeg4:
         group = packet.find(_GROUP_OF_VOPS, 0, at)
         header = packet[: group if group >= 0 else at]
         self._named |= _USER_DATA in header
-        doubt = "" if self._named or not self._tagged else "its encoder is known by a tag that mp4 does not have"
+        self._times.read_layer(header)
+        if group >= 0:
+            self._times.read_group(packet[group + 4 : at])
+        doubt = self._times.next(packet[at + 4 : at + 16], between=kind == 2)
+        if not self._named and self._tagged:
+            doubt = "its encoder is known by a tag that mp4 does not have"
+        if kind == 3:
+            doubt = "it has pictures with global motion"
         parameters = b"" if header in self._extradata else header
         order = self._order.next(referenced=kind != 2)
         pictures = 1 + packet.count(_VOP, at + 4)
         return Picture._make((pictures, kind == 0, kind != 2, 0, parameters, order, None, doubt))
+
+
+class _Times:
+    """Times of MPEG-4 pictures (6.2.5): FFmpeg leaves out B-pictures that are not between their references."""
+
+    def __init__(self, extradata: bytes):
+        self._resolution = self._bits = 0
+        self._second = self._second_before = 0  # of the last two references
+        self._last = self._distance = 0  # ticks of the last reference, and from the one before it
+        self.read_layer(extradata)
+
+    def read_layer(self, header: bytes) -> None:
+        """Read the ticks of a second from the header of a video object layer (6.2.3), if there is one."""
+        found = _LAYER.search(header)
+        if not found:
+            return
+        bits = Bits(header[found.end() : found.end() + 32])
+        bits.take(1 + 8)
+        if bits.take(1):
+            bits.take(4 + 3)  # verid and priority
+        if bits.take(4) == 15:
+            bits.take(2 * 8)  # aspect ratio
+        if bits.take(1):
+            bits.take(2 + 1)
+            if bits.take(1):
+                bits.take(79)  # of the buffer of a reference decoder
+        bits.take(2 + 1)
+        self._resolution = bits.take(16)
+        self._bits = max(1, (self._resolution - 1).bit_length())
+
+    def read_group(self, header: bytes) -> None:
+        """Read the time code of a group of pictures (6.2.4), from which seconds are counted."""
+        bits = Bits(header)
+        minutes = 60 * bits.take(5) + bits.take(6)
+        bits.take(1)
+        self._second = 60 * minutes + bits.take(6)
+
+    def next(self, header: bytes, *, between: bool) -> str:
+        """Read the time of a picture, whose header follows its start code; return a doubt."""
+        bits, seconds = Bits(header), 0
+        bits.take(2)
+        while bits.take(1):
+            seconds += 1
+        if not bits.take(1):
+            return "it has pictures without a time"
+        ticks = bits.take(self._bits)
+        if not bits.take(1) or not bits.take(1):
+            return "it has pictures that are not coded"
+        if between:
+            time = (self._second_before + seconds) * self._resolution + ticks
+            inside = self._last - self._distance < time < self._last
+            return "" if inside else "it has B-pictures that are not between their references"
+        self._second_before, self._second = self._second, self._second + seconds
+        time = self._second * self._resolution + ticks
+        self._distance, self._last = time - self._last, time
+        return ""
 
 
 class Mpeg2:
@@ -131,18 +199,20 @@ def _jpeg_segments(packet: bytes) -> tuple[bytes, bytes, set[int]]:
 
 
 class FixedHeader:
-    """A reader of pictures that stand alone and have their size at a fixed place in the packet (ProRes, DNxHD)."""
+    """A reader of pictures that stand alone and have a mark and their size at fixed places of the packet."""
 
-    def __init__(self, place: slice) -> None:
+    def __init__(self, mark: bytes, mark_at: int, size_at: slice) -> None:
         self._order = DecodeOrder()
-        self._place = place
+        self._mark, self._mark_at, self._size_at = mark, mark_at, size_at
         self._first = b""
 
     def read(self, packet: bytes) -> Picture:
         """Read a packet's headers."""
-        seen = packet[self._place]
+        if not packet.startswith(self._mark, self._mark_at):
+            raise ValueError("its mark is missing")
+        seen = packet[self._size_at]
         self._first = self._first or seen
-        if len(seen) < self._place.stop - self._place.start:
+        if len(seen) < self._size_at.stop - self._size_at.start:
             raise ValueError("it is too short")
         doubt = "" if seen == self._first else "its pictures may change size"
         return Picture(order=self._order.next(), doubt=doubt)

@@ -23,8 +23,8 @@ READERS: dict[str, Callable[[bytes, str], Reader]] = {
     "mpeg1video": Mpeg2,
     "mpeg2video": Mpeg2,
     "mjpeg": lambda extradata, tag: Mjpeg(),
-    "prores": lambda extradata, tag: FixedHeader(slice(8, 21)),
-    "dnxhd": lambda extradata, tag: FixedHeader(slice(24, 28)),
+    "prores": lambda extradata, tag: FixedHeader(b"icpf", 4, slice(8, 21)),
+    "dnxhd": lambda extradata, tag: FixedHeader(b"\0\0", 0, slice(24, 28)),
 }
 """By FFmpeg's name of the codec, from the stream's extradata and its tag (`avc1`, `XVID`, ...)."""
 

@@ -7,7 +7,8 @@ from dali_pipes.video.bitstream.picture import DecodeOrder, Picture
 
 _SYNC = 0x498342
 _RGB = 7  # color_space
-_HEADER = 24  # bytes of an uncompressed header that hold what is read of it
+_HEADER = 80  # bytes that hold an uncompressed header
+_FEATURES = (9, 7, 2, 0)  # bits of a segment's features
 
 
 class Vp8:
@@ -15,17 +16,21 @@ class Vp8:
 
     def __init__(self) -> None:
         self._order = DecodeOrder()
+        self._version: int | None = None
 
     def read(self, packet: bytes) -> Picture:
         """Read a packet's headers."""
-        keyframe, size = not packet[0] & 1, None
+        keyframe, version, size = not packet[0] & 1, packet[0] >> 1 & 7, None
+        if self._version is None:
+            self._version = version
+        doubt = "" if version == self._version else "its version changes"
         if keyframe:
             if packet[3:6] != b"\x9d\x01\x2a" or len(packet) < 10:
                 raise ValueError("a keyframe's start code is missing")
             size = tuple(int.from_bytes(packet[at : at + 2], "little") & 0x3FFF for at in (6, 8))
         if (10 if keyframe else 3) + (int.from_bytes(packet[:3], "little") >> 5) > len(packet):
             raise ValueError("its first partition is longer than the packet")
-        return Picture._make((packet[0] >> 4 & 1, keyframe, True, 0, b"", self._order.next(), size, ""))
+        return Picture._make((packet[0] >> 4 & 1, keyframe, True, 0, b"", self._order.next(), size, doubt))
 
 
 class Vp9:
@@ -41,14 +46,14 @@ class Vp9:
         shown, resets, doubt = 0, False, ""
         self._doubt = ""
         for number, (start, stop) in enumerate(frames(packet)):
-            visible, keyframe = self._frame(packet[start : min(stop, start + _HEADER)])
+            visible, keyframe = self._frame(packet[start : min(stop, start + _HEADER)], stop - start)
             shown += visible
             resets |= keyframe and number == 0
             doubt = doubt or self._doubt
         return Picture._make((shown, resets, True, 0, b"", self._order.next(), self._size, doubt))
 
-    def _frame(self, header: bytes) -> tuple[bool, bool]:
-        """Read an uncompressed header (6.2): is the frame shown, is it a keyframe."""
+    def _frame(self, header: bytes, size: int) -> tuple[bool, bool]:
+        """Read the uncompressed header (6.2) of a frame of `size` bytes: is the frame shown, is it a keyframe."""
         bits = Bits(header)
         if bits.take(2) != 2:
             raise ValueError("its frame marker is missing")
@@ -62,7 +67,22 @@ class Vp9:
             self._synchronise(bits)
             self._read_colours(bits, profile)
             self._read_size(bits)
-            return visible, True
+        else:
+            self._read_references(bits, profile, visible, resilient)
+        bits.take(2 + 2 * (not resilient))  # frame contexts
+        self._read_parameters(bits)
+        compressed = bits.take(16)
+        if bits.take(bits.left % 8):
+            raise ValueError("its header does not end where it should")
+        at = len(header) - bits.left // 8
+        if not 0 < compressed <= size - at:
+            raise ValueError("the size of its compressed header is wrong")
+        if at < len(header) and header[at] & 0x80:
+            raise ValueError("the marker of its compressed header is set")
+        return visible, not inter
+
+    def _read_references(self, bits: Bits, profile: int, visible: bool, resilient: int) -> None:
+        """Read what a frame that is no keyframe says of the frames that it refers to, and its size."""
         intra_only = not visible and bits.take(1)
         if not resilient:
             bits.take(2)
@@ -72,11 +92,31 @@ class Vp9:
                 self._read_colours(bits, profile)
             bits.take(8)
             self._read_size(bits)
+            return
+        bits.take(8 + 3 * 4)
+        if bits.take(1) or bits.take(1) or bits.take(1):  # of the size of a reference
+            _read_shown_size(bits)
         else:
-            bits.take(8 + 3 * 4)
-            if not any(bits.take(1) for _ in range(3)):  # no size of a reference
-                self._read_size(bits)
-        return visible, False
+            self._read_size(bits)
+        if not bits.take(2) & 1:  # precision of motion; a filter for each block
+            bits.take(2)
+
+    def _read_parameters(self, bits: Bits) -> None:
+        """Read the loop filter, quantisation, segments and tiles (6.2.8 to 6.2.13)."""
+        if bits.take(6 + 3 + 1) & 1 and bits.take(1):
+            _take_if_set(bits, 4 + 2, 7)
+        bits.take(8)
+        _take_if_set(bits, 3, 5)
+        if bits.take(1):
+            _read_segments(bits)
+        columns, most = (self._size[0] + 63) // 64 if self._size else 1, 1
+        while columns >> most >= 4:
+            most += 1
+        for _ in range(max(0, (columns - 1).bit_length() - 6), most - 1):
+            if not bits.take(1):
+                break
+        if bits.take(1):
+            bits.take(1)
 
     def _synchronise(self, bits: Bits) -> None:
         if bits.take(24) != _SYNC:
@@ -100,6 +140,32 @@ class Vp9:
         if self._size not in (None, seen):
             self._doubt = "its pictures may change size"
         self._size = self._size or seen
+        _read_shown_size(bits)
+
+
+def _read_shown_size(bits: Bits) -> None:
+    if bits.take(1):
+        bits.take(2 * 16)
+
+
+def _take_if_set(bits: Bits, count: int, width: int) -> None:
+    """Read `count` numbers of `width` bits, each behind a bit that says whether it is there."""
+    for _ in range(count):
+        if bits.take(1):
+            bits.take(width)
+
+
+def _read_segments(bits: Bits) -> None:
+    """Read the parameters of segments (6.2.11)."""
+    if bits.take(1):  # a new map
+        _take_if_set(bits, 7, 8)
+        if bits.take(1):
+            _take_if_set(bits, 3, 8)
+    if bits.take(1):  # new features
+        bits.take(1)
+        for width in 8 * _FEATURES:
+            if bits.take(1):
+                bits.take(width)
 
 
 def frames(packet: bytes) -> list[tuple[int, int]]:

@@ -222,7 +222,7 @@ def test_only_parameter_sets_that_the_extradata_lacks_are_reported():
         (stored(hevc_slice(9, 2)), (1, False, True, 0, "")),
         (stored(hevc_slice(2, 2, layer=2)), (1, False, False, 2, "")),
         *[(stored(hevc_slice(kind)), (1, True, True, 0, "")) for kind in range(16, 22)],
-        (stored(hevc_slice(22)), (1, False, True, 0, "")),  # reserved
+        (stored(hevc_slice(22)), (1, False, True, 0, "it has units of type 22")),  # reserved
         (stored(hevc_slice(1, 2), hevc_slice(1, 2, first="0")), (1, False, True, 0, "")),  # two slices
         (stored(b"\x46\1\x50"), (0, False, False, 0, "")),
         (stored(hevc_slice(19, drop="1")), (1, True, True, 0, "it has keyframes that drop the pictures before them")),
@@ -289,26 +289,42 @@ VP9_SYNC = f"{0x498342:024b}"
 VP9_SIZE = f"{95:016b}{47:016b}"
 
 
-def vp9(bits: str) -> bytes:
-    return packed(bits) + bytes(8)
+VP9_SHOWN, VP9_MOTION, VP9_CONTEXTS = "0", "0 1", "0000"  # shown as coded; precision, a filter for each block
+VP9_PARAMETERS = "000000 000 0  00000000 000  0  0"  # loop filter, quantisation, no segments, one row of tiles
+
+
+def vp9(bits: str, parameters: str = VP9_PARAMETERS, size: int = 8, compressed: int = 0) -> bytes:
+    """A frame with the first part of its header in bits, and 8 bytes behind its header; it says that they are `size`.
+
+    `compressed`: the first of them.
+    """
+    bits = f"{bits} {parameters} {size:016b}".replace(" ", "")
+    return int(bits + "0" * (-len(bits) % 8), 2).to_bytes((len(bits) + 7) // 8, "big") + bytes((compressed, *[0] * 7))
+
+
+VP9_KEYFRAME = f"10 0 0 0 0 1 0 {VP9_SYNC} 000 0 {VP9_SIZE} {VP9_SHOWN} {VP9_CONTEXTS}"
+VP9_INTER = f"10 0 0 0 1 1 0 00 00000000 000000000000 1 {VP9_SHOWN} {VP9_MOTION} {VP9_CONTEXTS}"
 
 
 @pytest.mark.parametrize(
     ("bits", "expected"),
     [
-        (f"10 0 0 0 0 1 0 {VP9_SYNC} 000 0 {VP9_SIZE}", (1, True, "")),  # marker, profile, not again, key, shown
-        (f"10 0 0 0 0 0 0 {VP9_SYNC} 000 0 {VP9_SIZE}", (0, True, "")),
-        ("10 0 0 0 1 1 0 00 00000000 000000000000 1", (1, False, "")),  # of the size of its first reference
+        (VP9_KEYFRAME, (1, True, "")),  # marker, profile, not again, key, shown
+        (f"10 0 0 0 0 0 0 {VP9_SYNC} 000 0 {VP9_SIZE} {VP9_SHOWN} {VP9_CONTEXTS}", (0, True, "")),
+        (VP9_INTER, (1, False, "")),  # of the size of its first reference
         ("10 0 0 1 000", (1, False, "")),  # shows an older picture again
-        (f"10 1 1 0 0 0 1 0 {VP9_SYNC} 0 000 0 000 {VP9_SIZE}", (1, True, "its pixel format changes")),  # profile 3
-        (f"10 0 0 0 1 1 0 00 00000000 000000000000 000 {VP9_SIZE}", (1, False, "")),
-        (f"10 0 0 0 1 1 0 00 00000000 000000000000 000 {'0' * 32}", (1, False, "its pictures may change size")),
-        (f"10 0 0 0 0 1 0 {VP9_SYNC} 000 0 {'0' * 32}", (1, True, "its pictures may change size")),
+        (
+            f"10 1 1 0 0 0 1 0 {VP9_SYNC} 0 000 0 000 {VP9_SIZE} {VP9_SHOWN} {VP9_CONTEXTS}",  # profile 3
+            (1, True, "its pixel format changes"),
+        ),
+        (VP9_INTER.replace(" 1 0 0 1 ", f" 000 {VP9_SIZE} 0 0 1 "), (1, False, "")),
+        (VP9_INTER.replace(" 1 0 0 1 ", f" 000 {'0' * 32} 0 0 1 "), (1, False, "its pictures may change size")),
+        (VP9_KEYFRAME.replace(VP9_SIZE, "0" * 32), (1, True, "its pictures may change size")),
     ],
 )
 def test_a_vp9_packet_is_what_its_first_bits_say(bits, expected):
     reader = make_reader("vp9", b"", "VP90")
-    assert reader.read(vp9(f"10 0 0 0 0 1 0 {VP9_SYNC} 000 0 {VP9_SIZE}")).size == (96, 48)
+    assert reader.read(vp9(VP9_KEYFRAME)).size == (96, 48)
     found = reader.read(vp9(bits))
     assert (found.pictures, found.resets, found.doubt) == expected
 
@@ -318,8 +334,8 @@ def test_a_vp9_packet_of_one_byte_shows_a_picture_again():
 
 
 def test_a_vp9_superframe_shows_a_picture_though_it_starts_with_a_hidden_one():
-    hidden = vp9(f"10 0 0 0 0 0 0 {VP9_SYNC} 000 0 {VP9_SIZE}")
-    shown = vp9("10 0 0 0 1 1 0 00 00000000 000000000000 1")
+    hidden = vp9(f"10 0 0 0 0 0 0 {VP9_SYNC} 000 0 {VP9_SIZE} {VP9_SHOWN} {VP9_CONTEXTS}")
+    shown = vp9(VP9_INTER)
     index = bytes((0b11000001, len(hidden), len(shown), 0b11000001))  # two frames, their sizes in one byte each
     found = make_reader("vp9", b"", "VP90").read(hidden + shown + index)
     assert (found.pictures, found.resets, found.doubt) == (1, True, "")
@@ -327,11 +343,37 @@ def test_a_vp9_superframe_shows_a_picture_though_it_starts_with_a_hidden_one():
         make_reader("vp9", b"", "VP90").read(b"\0\0")
 
 
+SEGMENTS = f"1 1 {'0' * 5} 1 {255:08b} 0 1 000 1 0 1 {0:09b} 0 1 00 1 {'0' * 28}"  # a map and features of segments
+
+
+@pytest.mark.parametrize(
+    ("frame", "error"),
+    [
+        (vp9(VP9_INTER, "000000 000 1 1 1 0000000 0 0 0 0 1 0000000  00000000 1 00000 0 0  0  1 0"), ""),
+        (vp9(VP9_INTER, f"000000 000 0  00000000 000  {SEGMENTS}  0"), ""),
+        (vp9(VP9_INTER, size=9), "size of its compressed header is wrong"),
+        (vp9(VP9_INTER, size=0), "size of its compressed header is wrong"),
+        (vp9(VP9_INTER, compressed=0x80), "marker of its compressed header is set"),
+        (vp9(VP9_INTER)[:8], "cut short"),
+        (vp9(VP9_INTER)[:-9] + bytes((vp9(VP9_INTER)[-9] | 1, *[0] * 8)), "does not end where it should"),
+    ],
+)
+def test_a_vp9_header_is_read_to_its_end_where_the_compressed_one_begins(frame, error):
+    reader = make_reader("vp9", b"", "VP90")
+    reader.read(vp9(VP9_KEYFRAME))
+    if not error:
+        assert reader.read(frame)[:2] == (1, False)
+        return
+    with pytest.raises(ValueError, match=error):
+        reader.read(frame)
+
+
 def test_a_vp8_packet_says_whether_it_is_shown_and_a_keyframe_its_size():
     reader = make_reader("vp8", b"", "VP80")
     keyframe = b"\x10\0\0\x9d\x01\x2a" + (96 | 1 << 14).to_bytes(2, "little") + (48).to_bytes(2, "little")
     assert reader.read(keyframe)[:2] == (1, True) and reader.read(keyframe).size == (96, 48)
     assert reader.read(b"\x01\0\0")[:2] == (0, False)
+    assert reader.read(b"\x03\0\0").doubt == "its version changes"
     with pytest.raises(ValueError, match="start code"):
         reader.read(bytes(10))
     of_seven_bytes = (1 | 7 << 5).to_bytes(3, "little")  # of the first partition, in 19 bits
@@ -369,10 +411,50 @@ def test_packed_pictures_of_mpeg4_are_counted_and_their_stand_ins_are_errors():
 
 
 def test_encoders_of_mpeg4_that_only_a_tag_names_are_a_doubt():
-    picture, name = b"\0\0\1\xb6\0" + bytes(9), b"\0\0\1\xb2XviD0046"
-    assert make_reader("mpeg4", b"", "XVID").read(picture).doubt
-    assert not make_reader("mpeg4", b"", "mp4v").read(picture).doubt
-    assert not make_reader("mpeg4", b"", "XVID").read(name + picture).doubt
+    picture, name = vop("I", 0), b"\0\0\1\xb2XviD0046"
+    assert make_reader("mpeg4", vol(25), "XVID").read(picture).doubt
+    assert not make_reader("mpeg4", vol(25), "mp4v").read(picture).doubt
+    assert not make_reader("mpeg4", b"", "XVID").read(vol(25) + name + picture).doubt
+
+
+def vol(resolution: int) -> bytes:
+    """The header of a video object layer with so many ticks a second (ISO/IEC 14496-2 6.2.3)."""
+    bits = f"0 {1:08b} 1 0001 001  {1:04b} 1 01 1 1 {'1' * 79}  00 1 {resolution:016b} 1"
+    return b"\0\0\1\x20" + packed(bits)
+
+
+def vop(kind: str, ticks: int, seconds: int = 0, coded: str = "1", marker: str = "1") -> bytes:
+    """A picture at so many ticks, in 5 bits, behind the second of the reference before it, or of its group (6.2.5)."""
+    bits = f"{'IPBS'.index(kind):02b} {'1' * seconds}0 {marker} {ticks:05b} 1 {coded}"
+    return b"\0\0\1\xb6" + packed(bits) + bytes(9)
+
+
+def group_of_vops(seconds: int) -> bytes:
+    return b"\0\0\1\xb3" + packed(f"{seconds // 3600:05b} {seconds // 60 % 60:06b} 1 {seconds % 60:06b} 1 0")
+
+
+BETWEEN = "it has B-pictures that are not between their references"
+
+
+@pytest.mark.parametrize(
+    ("packets", "doubt"),
+    [
+        ([vop("P", 2), vop("B", 1)], ""),
+        ([vop("P", 2), vop("B", 2)], BETWEEN),
+        ([vop("P", 2), vop("B", 0)], BETWEEN),
+        ([vop("P", 2), vop("B", 1, seconds=1)], BETWEEN),
+        ([vop("P", 1, seconds=2), vop("B", 24), vop("B", 0, seconds=1), vop("P", 3), vop("B", 2)], ""),
+        ([group_of_vops(3725) + vop("I", 0), vop("P", 2), vop("B", 1)], ""),
+        ([group_of_vops(3725) + vop("I", 0), vop("P", 2, seconds=1), vop("B", 1)], ""),
+        ([vop("P", 2, coded="0")], "it has pictures that are not coded"),
+        ([vop("P", 2, marker="0")], "it has pictures without a time"),
+        ([vop("S", 2)], "it has pictures with global motion"),
+    ],
+)
+def test_pictures_of_mpeg4_that_ffmpeg_leaves_out_are_a_doubt(packets, doubt):
+    reader = make_reader("mpeg4", vol(25), "mp4v")
+    doubts = [reader.read(packet).doubt for packet in (vop("I", 0), *packets)]
+    assert doubts == [*[""] * len(packets), doubt]
 
 
 def mpeg2(*structures: int) -> bytes:
