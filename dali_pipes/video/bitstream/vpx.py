@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dali_pipes.video.bitstream.bits import Bits
 from dali_pipes.video.bitstream.picture import DecodeOrder, Picture
 
@@ -33,6 +35,14 @@ class Vp8:
         return Picture._make((packet[0] >> 4 & 1, keyframe, True, 0, b"", self._order.next(), size, doubt))
 
 
+class Frame(NamedTuple):
+    """Content of a VP9 frame's header."""
+
+    visible: bool
+    keyframe: bool
+    again: bool  # it shows an older frame again, and has nothing else
+
+
 class Vp9:
     """A reader of VP9 packets."""
 
@@ -40,6 +50,8 @@ class Vp9:
         self._order = DecodeOrder()
         self._size: tuple[int, int] | None = None
         self._colours: tuple[int, ...] | None = None
+        self._known: dict[int, dict[int, Frame]] = {}
+        """Parsed headers, by the number of their bits and the bits: a prefix code, and most come again."""
 
     def read(self, packet: bytes) -> Picture:
         """Read a packet's headers: those of one frame, or of all frames of a superframe."""
@@ -54,14 +66,29 @@ class Vp9:
 
     def _frame(self, header: bytes, size: int) -> tuple[bool, bool]:
         """Read the uncompressed header (6.2) of a frame of `size` bytes: is the frame shown, is it a keyframe."""
-        bits = Bits(header)
+        value, total = int.from_bytes(header, "big"), 8 * len(header)
+        for length, known in self._known.items():
+            if length <= total and (seen := known.get(value >> total - length)):
+                break
+        else:
+            bits = Bits(header)
+            seen = self._fields(bits)
+            length = total - bits.left
+            if not self._doubt:
+                self._known.setdefault(length, {})[value >> bits.left] = seen
+        if not seen.again:
+            _check_compressed(header, length, value >> max(0, total - length - 16) & 0xFFFF, size)
+        return seen.visible, seen.keyframe
+
+    def _fields(self, bits: Bits) -> Frame:
+        """Read the header up to the size of the compressed one."""
         if bits.take(2) != 2:
             raise ValueError("its frame marker is missing")
         profile = bits.take(1) + 2 * bits.take(1)
         if profile == 3:
             bits.take(1)
-        if bits.take(1):  # it shows an older frame again
-            return True, False
+        if bits.take(1):
+            return Frame(visible=True, keyframe=False, again=True)
         inter, visible, resilient = bits.take(1), bool(bits.take(1)), bits.take(1)
         if not inter:
             self._synchronise(bits)
@@ -71,15 +98,7 @@ class Vp9:
             self._read_references(bits, profile, visible, resilient)
         bits.take(2 + 2 * (not resilient))  # frame contexts
         self._read_parameters(bits)
-        compressed = bits.take(16)
-        if bits.take(bits.left % 8):
-            raise ValueError("its header does not end where it should")
-        at = len(header) - bits.left // 8
-        if not 0 < compressed <= size - at:
-            raise ValueError("the size of its compressed header is wrong")
-        if at < len(header) and header[at] & 0x80:
-            raise ValueError("the marker of its compressed header is set")
-        return visible, not inter
+        return Frame(visible, keyframe=not inter, again=False)
 
     def _read_references(self, bits: Bits, profile: int, visible: bool, resilient: int) -> None:
         """Read what a frame that is no keyframe says of the frames that it refers to, and its size."""
@@ -141,6 +160,23 @@ class Vp9:
             self._doubt = "its pictures may change size"
         self._size = self._size or seen
         _read_shown_size(bits)
+
+
+def _check_compressed(header: bytes, length: int, compressed: int, size: int) -> None:
+    """Raise ValueError unless `length` bits of a header are followed by the size of a compressed header, and by it.
+
+    `size`: bytes of the frame.
+    """
+    end = length + 16
+    at = (end + 7) // 8
+    if at > len(header):
+        raise ValueError("a header is cut short")
+    if not 0 < compressed <= size - at:
+        raise ValueError("the size of its compressed header is wrong")
+    if header[at - 1] & (1 << -end % 8) - 1:
+        raise ValueError("its header does not end where it should")
+    if header[at : at + 1] >= b"\x80":
+        raise ValueError("the marker of its compressed header is set")
 
 
 def _read_shown_size(bits: Bits) -> None:
