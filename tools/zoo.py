@@ -39,7 +39,7 @@ use, continued after an interruption, and verified at each use:
 
 ```
 python eval.py zoo:tsm_r50_k400_8f_mit data.test=val.list
-python tools/predict.py video.mp4 --weights zoo:tsm_r50_k400_8f_mit
+python tools/predict.py video.mp4 --weights zoo:tsm_r50_k400_8f_mmaction2
 python tools/export.py zoo:tsm_r50_k400_8f_mit --format onnx --out tsm.onnx
 python train.py --config finetune.yaml data.train=my_videos/ --weights zoo:tsm_r50_k400_8f_mit
 python train.py --config tsm_ucf101_nhwc.yaml model.pretrained=zoo:tsm_r50_k400_8f_mit
