@@ -24,6 +24,7 @@ from nvidia.dali import fn, pipeline_def, types
 from configs import Config
 from dali_pipes import Batch
 from dali_pipes.cut import cutter
+from dali_pipes.feed.dali_runner import graph_threads
 from dali_pipes.feed.decoders import BLANK, Content, GraphForm
 from dali_pipes.feed.feeder import Feeder
 from dali_pipes.feed.graph import join_frames
@@ -152,13 +153,13 @@ class Bench:
             yield graph.run()
 
     def _decode_graph(self):
-        on_gpu = self.training.device.type == "cuda"
+        on_gpu, decoder = self.training.device.type == "cuda", self.loader.choice.in_graph.in_graph
         graph = decode_graph(
             lambda: columns(next(self._to_decode).samples, GraphForm(self.loader.choice.graph_form.decoder))[3:],
-            decoder=self.loader.choice.in_graph.in_graph,
+            decoder=decoder,
             device="gpu" if on_gpu else "cpu",
             batch_size=self.loader.plan.batch,
-            num_threads=self._threads,
+            num_threads=graph_threads(decoder, self._threads),
             device_id=(self.training.device.index or 0) if on_gpu else None,
         )
         graph.build()

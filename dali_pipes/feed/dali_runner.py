@@ -30,6 +30,11 @@ NVDEC_THREADS = 16  # each opens a session; no GPU has more than 8 engines, and 
 _MEMORY = re.compile("out of memory|alloc")
 
 
+def graph_threads(decoder: str, threads: int) -> int:
+    """Return the number of threads of a graph with this decoder."""
+    return min(threads, NVDEC_THREADS) if decoder == "mixed" else threads
+
+
 class GraphRunner:
     """Runs a plan: threads prepare its batches, some ahead, and the graph makes them into clips."""
 
@@ -107,7 +112,7 @@ class GraphRunner:
             std=clip.std,
             half=self._dtype == torch.float16,
             batch_size=batch,
-            num_threads=min(self._threads, NVDEC_THREADS) if self._form.decoder == "mixed" else self._threads,
+            num_threads=graph_threads(self._form.decoder, self._threads),
             device_id=(self._device.index or 0) if on_gpu else None,
         )
         pipeline.build()

@@ -42,8 +42,8 @@ class _Pending(NamedTuple):
 class Feeder:
     """Prepares the batches of a plan ahead in threads. `unreadable` has the videos found bad here, by row.
 
-    They are tried again each time: a batch depends on the files alone, not on what was found before, which a resumed run
-    does not know.
+    They are tried again each time: a batch depends on the files alone, not on what was found before, which a resumed
+    run does not know.
 
     `choose` gives the decoder of each video. Frames are decoded into memory of `buffers`. With a `maker` the threads
     also make the clips of them, and a batch comes with its clips instead of its frames. Videos that are in a store are
