@@ -1,8 +1,8 @@
 """Make a file of each part of a video that a list names by `start` and `end`, in seconds.
 
 A clip has exactly the frames that are shown at its start or later and before its end (docs/data.md). It is encoded
-again, as by `transcode`: a copy of the packets could only begin at a keyframe. Training reads parts without this. Writes
-FOLDER/LIST.list; what cannot be cut is in left_out.jsonl.
+again, as by `transcode`: a copy of the packets could only begin at a keyframe. Training reads parts without this.
+Writes FOLDER/LIST.list; what cannot be cut is in left_out.jsonl.
 """
 
 from __future__ import annotations
