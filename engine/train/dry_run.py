@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -28,17 +29,15 @@ STEPS = 2  # the first warms up, the second is timed
 
 def dry_run(config: Config, weights: str | None) -> None:
     """Open the lists, take two steps, score one batch, write a checkpoint and read it back."""
-    with distributed.processes(pick_device(config.runtime.device)), from_data.with_lists(config, weights) as config:
-        config = runtime.resolve(config)
-        with closing(training.build(config, weights=weights)) as run:
-            with watch.doing("taking two steps"):
-                seconds = _two_steps(run)
-            with watch.doing("scoring a batch"):
-                _score_one_batch(run)
-            with watch.doing("writing a checkpoint and reading it back"):
-                size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
-    memory = runtime.peak_memory(run.device)
-    copies = min(config.train.keep, math.ceil(config.train.epochs / config.train.checkpoint_every))
+    with trial(config, weights) as run:
+        with watch.doing("taking two steps"):
+            seconds = _two_steps(run)
+        with watch.doing("scoring a batch"):
+            _score_one_batch(run)
+        with watch.doing("writing a checkpoint and reading it back"):
+            size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
+    memory, train = runtime.peak_memory(run.device), run.config.train
+    copies = min(train.keep, math.ceil(train.epochs / train.checkpoint_every))
     logger.info(f"{run.steps_per_epoch} steps an epoch, {run.total_steps} in all")
     logger.info(f"{memory / 2**30:.1f} GiB of memory on each rank")
     logger.info(
@@ -46,6 +45,15 @@ def dry_run(config: Config, weights: str | None) -> None:
     )
     logger.info(f"{size / 2**20:,.0f} MiB for a checkpoint: about {(copies + 1) * size / 2**20:,.0f} MiB of disk")
     logger.info("everything works; nothing was kept")
+
+
+@contextmanager
+def trial(config: Config, weights: str | None) -> Iterator[Training]:
+    """Yield the training of a run of which nothing is kept; the lists of its split exist as long as the block runs."""
+    with distributed.processes(pick_device(config.runtime.device)), from_data.with_lists(config, weights) as config:
+        config = runtime.resolve(config)
+        with closing(training.build(config, weights=weights)) as built:
+            yield built
 
 
 def _two_steps(run: Training) -> float:

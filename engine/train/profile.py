@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 import logging
-from contextlib import closing
 from pathlib import Path
 
 from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile
 
 from configs import Config
-from dali_pipes.device import pick_device
-from engine import distributed, runtime, watch
+from engine import distributed, watch
 from engine.files import temporary_path
 from engine.outputs import Outputs
-from engine.train import from_data, training
 from engine.train.clock import Clock, Times
+from engine.train.dry_run import trial
 from engine.train.step import Tally
 from engine.train.training import Training
 
@@ -31,8 +29,8 @@ def profile_steps(config: Config, weights: str | None, path: Path, outputs: Outp
     Nothing else is kept. Raises ConfigError if another file is in the way.
     """
     outputs.check(path)
-    with distributed.processes(pick_device(config.runtime.device)), from_data.with_lists(config, weights) as config:
-        with closing(training.build(runtime.resolve(config), weights=weights)) as run, watch.doing("profiling steps"):
+    with trial(config, weights) as run:
+        with watch.doing("profiling steps"):
             trace, times = traced_steps(run)
         if distributed.rank() == 0:
             with temporary_path(path.parent, ".json") as temporary:
