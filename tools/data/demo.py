@@ -24,6 +24,7 @@ CLASSES = ("pan_down", "pan_left", "pan_right", "pan_up")
 SIDE = 80  # pixels of a stored frame
 FRAMES = 32
 KEYFRAME_EVERY = 8
+SAME_BYTES = {"threads": "1", "x264-params": "no-asm=1"}  # with AVX-512, x264 may write other bytes from run to run
 FINE = 2  # scenes are drawn this much finer than they are shown, so that speeds have fractions of pixels
 
 
@@ -110,7 +111,7 @@ def _encode(path: Path, frames_THWC: np.ndarray) -> None:
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=25, width=SIDE, height=SIDE)
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "23", "preset": "veryfast", "g": str(KEYFRAME_EVERY), "bf": "0", "threads": "1"}
+        stream.options = {"crf": "23", "preset": "veryfast", "g": str(KEYFRAME_EVERY), "bf": "0", **SAME_BYTES}
         for frame in frames_THWC:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())
