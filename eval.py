@@ -76,7 +76,7 @@ def score(recipe: Config | None, args: Namespace) -> None:
         outputs = outputs_of(args, sources)
         keeper = ScoreCollector(views=args.scores_per_view) if args.scores else None
         with closing(loaders.open_loader(config, "test", network.device, network.class_names)) as loader:
-            loaders.warn_of_overlap(config, loader)
+            loaders.warn_of_overlap(data, loader)
             result = evaluate(network.model, loader, config, keep=keeper and keeper.add)
         about = {"weights": str(weights), "settings": flat(config), "env": environment()}
         kept = keeper and keeper.gather(loader, result, about)

@@ -61,19 +61,19 @@ def open_loader(
     return loader
 
 
-def warn_of_overlap(config: Config, held_out: Loader) -> None:
+def warn_of_overlap(data: Data, held_out: Loader) -> None:
     """Log a warning, on rank 0, if videos of a held-out list are in the training list, too.
 
     Nothing is checked if the training list was never scanned on this machine.
     """
-    if distributed.rank() or not isinstance(held_out, VideoLoader) or not config.data.train:
+    if distributed.rank() or not isinstance(held_out, VideoLoader) or not data.train:
         return
     with suppress(DataError):
-        training = build.open_catalog(config.data.train, config.data)
+        training = build.open_catalog(data.train, data)
         if training.source == held_out.catalog.source:
             logger.warning(f"{training.source} is both the training list and the held-out list")
             return
-        shared = shared_videos(training, held_out.catalog, by_content=config.data.overlap == "content")
+        shared = shared_videos(training, held_out.catalog, by_content=data.overlap == "content")
         if shared:
             logger.warning(
                 f"{len(shared)} of {held_out.num_videos} videos of {held_out.catalog.source} are also in the training "

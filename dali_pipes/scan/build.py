@@ -24,7 +24,6 @@ from configs.schema import Data
 from configs.sections.data import Check
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
-from dali_pipes.lists import file_status
 from dali_pipes.lists.listing import Listing, read_list, unlabelled
 from dali_pipes.lists.rows import Rows, with_lost_rows
 from dali_pipes.scan import summary
@@ -59,7 +58,7 @@ def load_catalog(
     start = time.monotonic()
     listing = read_list(source, data, class_names)
     listing = with_lost_rows(listing, before) if before else listing
-    request = ScanRequest(listing, file_status.look(listing), data.check)
+    request = ScanRequest(listing, data.check)
     catalog, scanned = _up_to_date(ScanPlace.of(source, data), request, workers)
     found = summary.summary(catalog, scanned, time.monotonic() - start)
     logger.info(f"{listing.source}: {'; '.join([found, *listing.notes])}")
@@ -80,7 +79,7 @@ def scan_videos(paths: Sequence[str], folder: Path, check: Check) -> Catalog:
     Files that cannot be read are in it with the reason, however many they are.
     """
     listing = unlabelled(paths)
-    request = ScanRequest(listing, file_status.look(listing), check)
+    request = ScanRequest(listing, check)
     return _scan(folder, request, None, None)[0]
 
 

@@ -1,67 +1,22 @@
 """`ScanRequest`: the rows, files and thoroughness that a catalogue must have to be used as it is.
 
-Video files and folders of pictures are asked for by different arguments; `VideoFiles` and `FrameFolders` hold those.
+The result for a video file depends on the file alone, that for a folder of pictures also on what the list says of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, get_args
+from typing import get_args
 
 import numpy as np
 
 from configs.sections.data import Check
-from dali_pipes.lists.file_status import Files
+from dali_pipes.lists.file_status import look
 from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.probe import Found, reader, scan_file
 from dali_pipes.video.frame_folders import probe_folder
 
 CHECKS = get_args(Check)  # the least thorough first
-
-
-class Source(Protocol):
-    """A kind of input. `frames` is the number of frames that the list gives for a row, 0 if it gives none."""
-
-    def arguments(self, path: str, check: Check, frames: int) -> tuple:
-        """Return the arguments of `probe_path` for a path."""
-
-    def journal_key(self, path: str, frames: int) -> str:
-        """Return the key under which an unfinished scan files its result."""
-
-    def is_answered_by(self, catalog: Catalog, row: int, frames: int) -> bool:
-        """Return whether the catalogue's row for the same path was scanned with the same arguments."""
-
-
-class VideoFiles:
-    """Rows are video files: the result depends on the file alone."""
-
-    def arguments(self, path: str, check: Check, frames: int) -> tuple:
-        return path, check
-
-    def journal_key(self, path: str, frames: int) -> str:
-        return path
-
-    def is_answered_by(self, catalog: Catalog, row: int, frames: int) -> bool:
-        return True
-
-
-@dataclass(frozen=True)
-class FrameFolders:
-    """Rows are folders of pictures: the result also depends on the names and the number of pictures asked for."""
-
-    pattern: str
-
-    def arguments(self, path: str, check: Check, frames: int) -> tuple:
-        return path, check, self.pattern, frames
-
-    def journal_key(self, path: str, frames: int) -> str:
-        return f"{path}/{self.pattern} {frames}"
-
-    def is_answered_by(self, catalog: Catalog, row: int, frames: int) -> bool:
-        if not catalog.file_frames_N[row]:  # a catalogue does not keep the arguments that led to a refusal
-            return False
-        return catalog.video(row).description.decode() == self.pattern and frames in (0, catalog.file_frames_N[row])
 
 
 def probe_path(path: str, check: Check, *of_folder) -> Found:
@@ -75,9 +30,9 @@ class ScanRequest:
     The D distinct files of the listing are numbered from 0.
     """
 
-    def __init__(self, listing: Listing, files: Files, check: Check):
+    def __init__(self, listing: Listing, check: Check):
         self.listing = listing
-        self.files = files
+        self.files = look(listing)
         self.check = CHECKS.index(check)
 
     def is_met_by(self, catalog: Catalog | None) -> bool:
@@ -96,28 +51,32 @@ class ScanRequest:
         """Return the absolute path of a distinct file."""
         return self.listing.path(self.listing.distinct[number])
 
-    def source(self, number: int) -> Source:
-        """Return the kind of a distinct file, as the file system has it."""
-        return FrameFolders(self.listing.frame_pattern) if self.files.folder_D[number] else VideoFiles()
-
     def arguments(self, number: int) -> tuple:
-        """Return the arguments with which `probe_path` scans a distinct file."""
-        return self.source(number).arguments(self.path(number), CHECKS[self.check], self._num_frames(number))
+        """Return the arguments with which `probe_path` scans a distinct file; a folder of pictures has two more."""
+        return self.path(number), CHECKS[self.check], *self._of_folder(number)
 
     def journal_key(self, number: int) -> str:
         """Return the key under which an unfinished scan files the result of a distinct file."""
-        return self.source(number).journal_key(self.path(number), self._num_frames(number))
+        path, of_folder = self.path(number), self._of_folder(number)
+        return "{}/{} {}".format(path, *of_folder) if of_folder else path
 
     def is_answered_by(self, catalog: Catalog, row: int, number: int) -> bool:
         """Return whether a catalogue's row for the same path is the result that a scan of the file would give."""
         same_file = catalog.size_N[row] == self.files.size_D[number] and (
             catalog.mtime_ns_N[row] == self.files.mtime_ns_D[number]
         )
-        thorough = catalog.check_N[row] >= self.check
-        return bool(same_file and thorough) and self.source(number).is_answered_by(
-            catalog, row, self._num_frames(number)
-        )
+        if not same_file or catalog.check_N[row] < self.check:
+            return False
+        if not (of_folder := self._of_folder(number)):
+            return True
+        if not catalog.file_frames_N[row]:  # a catalogue does not keep the arguments that led to a refusal
+            return False
+        pattern, frames = of_folder
+        return catalog.video(row).description.decode() == pattern and frames in (0, catalog.file_frames_N[row])
 
-    def _num_frames(self, number: int) -> int:
+    def _of_folder(self, number: int) -> tuple[()] | tuple[str, int]:
+        """Return the names and the number of the pictures of a folder, 0 if the list does not say it; () for a file."""
+        if not self.files.folder_D[number]:
+            return ()
         counts_N = self.listing.num_frames_N
-        return 0 if counts_N is None else int(counts_N[self.listing.distinct[number]])
+        return self.listing.frame_pattern, 0 if counts_N is None else int(counts_N[self.listing.distinct[number]])

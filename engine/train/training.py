@@ -167,7 +167,7 @@ def build(
     names = train_loader.class_names
     val_loader = open_loader(config, "val", device, names) if loaders.has_val(config) else None
     if val_loader:
-        loaders.warn_of_overlap(config, val_loader)
+        loaders.warn_of_overlap(config.data, val_loader)
     source = weights or config.model.pretrained
     if state is None and holds_actions(source):
         distributed.on_every_rank(lambda: fit_classifier(model, source, names, whole=bool(weights)))
