@@ -20,7 +20,8 @@ SECONDS = 60.0  # after which a file hangs
 MEMORY = 4 << 30  # bytes of address space of a process
 _BOXES = (b"stts", b"ctts", b"stss", b"elst", b"stsz", b"stsc", b"stsd", b"avcC", b"hvcC", b"colr", b"tkhd", b"mdhd")
 _REACH = 48  # bytes of a box, or of the start of a packet, that are edited
-_UNIT_HEADER = 5  # bytes at the start of a packet: the length of a unit and the first byte of its header
+_BLOCK_HEADER = 4  # bytes before a packet in Matroska
+_COUNTS = (1, 1, 1, 2, 4)  # bytes that are changed in a file
 EDITS = ("anywhere", "headers")
 
 
@@ -37,41 +38,49 @@ def write_sources(folder: Path) -> list[str]:
     return paths
 
 
-def edited(content: bytes, packets: list[int], rng: random.Random, edits: str = "anywhere") -> bytes:
-    """Change one to four bytes: mostly in boxes and at the starts of packets, whose places are `packets`.
-
-    `edits`: with `headers` only boxes and headers of units are changed, which a scan can see without decoding.
-    """
-    if edits == "headers":
-        return _with_other_headers(content, packets, rng)
-    data = bytearray(content)
-    boxes = [at for name in _BOXES if (at := content.find(name)) >= 0]
-    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+def edited(content: bytes, packets: list[int], rng: random.Random) -> bytes:
+    """Change one to four bytes: mostly in boxes and at the starts of packets, whose places are `packets`."""
+    data, boxes = bytearray(content), _boxes(content)
+    for _ in range(rng.choice(_COUNTS)):
         kind = rng.random()
         if boxes and kind < 0.4:
-            at = rng.choice(boxes) + 4 + rng.randrange(_REACH)
+            at = rng.choice(boxes) + rng.randrange(_REACH)
         elif packets and kind < 0.9:
             at = rng.choice(packets) + min(rng.randrange(_REACH), rng.randrange(_REACH))
         else:
             at = rng.randrange(len(data))
-        if at < len(data):
-            data[at] = rng.choice((data[at] ^ 1 << rng.randrange(8), rng.randrange(256), 0, 255))
+        _change(data, at, rng)
     return bytes(data[: rng.randrange(len(data))] if rng.random() < 0.02 else data)
 
 
-def _with_other_headers(content: bytes, packets: list[int], rng: random.Random) -> bytes:
-    data = bytearray(content)
-    boxes = [at for name in _BOXES if (at := content.find(name)) >= 0]
-    for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        in_box = boxes and (rng.random() < 0.5 or not packets)
-        at = (
-            rng.choice(boxes) + 4 + rng.randrange(_REACH)
-            if in_box
-            else rng.choice(packets) + rng.randrange(_UNIT_HEADER)
-        )
-        if at < len(data):
-            data[at] = rng.choice((data[at] ^ 1 << rng.randrange(8), rng.randrange(256), 0, 255))
+def with_other_headers(content: bytes, headers: list[range], rng: random.Random) -> bytes:
+    """Change one to four bytes of boxes and of the headers of units, which a scan can see without decoding."""
+    data, boxes = bytearray(content), _boxes(content)
+    for _ in range(rng.choice(_COUNTS)):
+        in_box = boxes and (rng.random() < 0.5 or not headers)
+        at = rng.choice(boxes) + rng.randrange(_REACH) if in_box else rng.choice(rng.choice(headers))
+        _change(data, at, rng)
     return bytes(data)
+
+
+def _boxes(content: bytes) -> list[int]:
+    """Return where the content of boxes starts."""
+    return [at + 4 for name in _BOXES if (at := content.find(name)) >= 0]
+
+
+def _change(data: bytearray, at: int, rng: random.Random) -> None:
+    if at < len(data):
+        data[at] = rng.choice((data[at] ^ 1 << rng.randrange(8), rng.randrange(256), 0, 255))
+
+
+def unit_headers(path: str) -> list[range]:
+    """Return where the headers of units are: a length or start code and a byte; in VP8 three bytes.
+
+    In Matroska the header of a block comes first.
+    """
+    before = _BLOCK_HEADER if path.endswith((".mkv", ".webm")) else 0
+    length = before + (3 if "-vp8-" in os.path.basename(path) else 5)
+    return [range(start, start + length) for start in packet_places(path)]
 
 
 def packet_places(path: str) -> list[int]:
@@ -83,7 +92,11 @@ def packet_places(path: str) -> list[int]:
 def run_one(seed: int, source: str, check: str, edits: str = "anywhere") -> tuple[str, str]:
     """Edit a file by a seed and compare it; return outcome and detail."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    content = edited(Path(source).read_bytes(), packet_places(source), random.Random(seed), edits)
+    content, rng = Path(source).read_bytes(), random.Random(seed)
+    if edits == "headers":
+        content = with_other_headers(content, unit_headers(source), rng)
+    else:
+        content = edited(content, packet_places(source), rng)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, os.path.basename(source))
         Path(path).write_bytes(content)

@@ -192,6 +192,8 @@ def _jpeg_segments(packet: bytes) -> tuple[bytes, bytes, set[int]]:
         kind, length = packet[at + 1], int.from_bytes(packet[at + 2 : at + 4], "big")
         kinds.add(kind)
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            if frame:
+                raise ValueError("it has several frame headers")
             frame = packet[at + 1 : at + 2 + length]
         at += 2 + length
     content = packet[: at + 2] if packet[at : at + 2] == b"\xff\xda" else b""

@@ -32,10 +32,9 @@ def units(packet: bytes, prefix: int, start: int = 0, end: int | None = None) ->
     while start < end:
         first = start + prefix
         stop = first + int.from_bytes(packet[start:first], "big")
-        if first > end or stop > end:
+        if not first < stop <= end:
             raise ValueError("the lengths of its units do not add up")
-        if stop > first:
-            found.append((first, stop))
+        found.append((first, stop))
         start = stop
     return found
 

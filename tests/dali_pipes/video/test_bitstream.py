@@ -128,13 +128,21 @@ def test_the_configuration_says_how_long_lengths_are(codec, extradata, expected)
 def test_units_are_found_by_start_codes_and_by_lengths_alike():
     expected = [b"\x67sps", b"\x65slice", b"\x41more"]
     assert [ANNEX_B[start:end] for start, end in units(ANNEX_B, 0)] == expected
-    packet = stored(expected[0], b"", *expected[1:])
-    assert [packet[start:end] for start, end in units(packet, 4)] == expected, "an empty unit is none"
-    assert [packet[start:end] for start, end in units(packet, 4, 8, 12)] == []
-    assert [packet[start:end] for start, end in units(packet, 4, 12)] == expected[1:]
+    packet = stored(*expected)
+    assert [packet[start:end] for start, end in units(packet, 4)] == expected
+    assert [packet[start:end] for start, end in units(packet, 4, 8)] == expected[1:]
+    assert [packet[start:end] for start, end in units(packet, 4, 8, 8)] == []
 
 
-@pytest.mark.parametrize("packet", [stored(b"unit")[:-1], stored(b"unit") + b"\0\0\0", b"\xff\xff\xff\xffunit"])
+@pytest.mark.parametrize(
+    "packet",
+    [
+        stored(b"unit")[:-1],
+        stored(b"unit") + b"\0\0\0",
+        b"\xff\xff\xff\xffunit",
+        stored(b"unit", b"", b"unit"),  # FFmpeg takes no packet with an empty unit
+    ],
+)
 def test_lengths_that_do_not_add_up_are_an_error(packet):
     with pytest.raises(ValueError, match="do not add up"):
         list(units(packet, 4))
@@ -291,6 +299,26 @@ VP9_SIZE = f"{95:016b}{47:016b}"
 
 VP9_SHOWN, VP9_MOTION, VP9_CONTEXTS = "0", "0 1", "0000"  # shown as coded; precision, a filter for each block
 VP9_PARAMETERS = "000000 000 0  00000000 000  0  0"  # loop filter, quantisation, no segments, one row of tiles
+
+
+def dnxhd(size: int = 48, mark: int = 0) -> bytes:
+    return bytes((mark, 0, 2, 0x80, *[0] * 20, 0, size, 0, 96, *[0] * 9))
+
+
+def prores(size: int = 48, mark: bytes = b"icpf") -> bytes:
+    return b"\0\0\1\0" + mark + bytes((0, 0x94, 0, 0, *b"test", 0, 96, 0, size, 0x80)) + bytes(9)
+
+
+@pytest.mark.parametrize(
+    ("codec", "first", "resized", "unmarked"),
+    [("prores", prores(), prores(64), prores(mark=b"ic\0f")), ("dnxhd", dnxhd(), dnxhd(64), dnxhd(mark=1))],
+    ids=["prores", "dnxhd"],
+)
+def test_pictures_that_stand_alone_have_a_mark_and_one_size(codec, first, resized, unmarked):
+    reader = make_reader(codec, b"", "")
+    assert [reader.read(packet).doubt for packet in (first, first, resized)] == ["", "", "its pictures may change size"]
+    with pytest.raises(ValueError, match="mark is missing"):
+        reader.read(unmarked)
 
 
 def vp9(bits: str, parameters: str = VP9_PARAMETERS, size: int = 8, compressed: int = 0) -> bytes:
@@ -494,6 +522,11 @@ def test_jpeg_pictures_that_need_tables_of_others_or_differ_in_size_are_a_doubt(
     reader = make_reader("mjpeg", b"", "MJPG")
     assert reader.read(jpeg(0xDB, 0xC4, 0xC0)) == Picture(order=1, size=(96, 48))
     assert bool(reader.read(jpeg(*segments, size=size)).doubt) is doubted
+
+
+def test_a_jpeg_picture_with_two_frame_headers_is_an_error():
+    with pytest.raises(ValueError, match="several frame headers"):
+        make_reader("mjpeg", b"", "MJPG").read(jpeg(0xDB, 0xC4, 0xC3, 0xC0))
 
 
 def test_codecs_without_a_reader_are_left_to_decoding():
