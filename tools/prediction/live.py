@@ -13,13 +13,24 @@ from dali_pipes import DataError
 from dali_pipes.feed.live import live_frames
 from engine.console import printable
 from engine.inference.live import LivePrediction, predict_frames, predict_windows
-from engine.inference.network import Network
+from engine.inference.network import Network, open_network
+from engine.outputs import Outputs
 from tools.prediction.answer import edges, latency, named_segments
+from tools.prediction.output import writer
 
 logger = logging.getLogger(__name__)
 
 
-def follow(network: Network, source: str, args: Namespace) -> dict:
+def follow(args: Namespace) -> None:
+    """Follow a camera or a stream, and write its record."""
+    outputs = Outputs([args.weights, args.config], args.force)
+    outputs.check(*filter(None, (args.json, args.csv)))
+    network = open_network(str(args.weights), args.config, args.overrides)
+    with writer(args.json, args.csv, outputs) as write:
+        write({"path": args.live, **answer(network, args.live, args)})
+
+
+def answer(network: Network, source: str, args: Namespace) -> dict:
     """Predict a stream to its end, or until Ctrl-C; log each change of the class, and return the record.
 
     Raises DataError if the source cannot be opened or brings no frame, FloatingPointError if its first scores are not

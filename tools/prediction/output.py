@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -17,12 +18,29 @@ from rich.text import Text
 
 from configs import ConfigError
 from configs.progress import digits
+from dali_pipes.errors import masked
 from engine.console import cell
 from engine.evaluation.results import writing
 from engine.outputs import Outputs
 
 Write = Callable[[dict], None]
 COLUMNS = ("path", "start", "end", "rank", "label", "name", "probability", "error")
+
+
+@contextmanager
+def writer(json_file: Path | None, csv_file: Path | None, outputs: Outputs) -> Iterator[Write]:
+    """Yield the function that writes a record to the screen and to the files; addresses are masked in it."""
+    with ExitStack() as files:
+        writers: list[Write] = [partial(show, Console(), Console(stderr=True))]
+        for file, form in ((json_file, json_lines), (csv_file, table)):
+            if file:
+                writers.append(files.enter_context(form(file, outputs)))
+
+        def write(answer: dict) -> None:
+            for write_to in writers:
+                write_to({**answer, "path": masked(answer["path"])})
+
+        yield write
 
 
 @contextmanager

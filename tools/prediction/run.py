@@ -7,17 +7,13 @@ import os
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from rich.console import Console
 
 import configs
 from configs import ConfigError
 from dali_pipes import DataError
-from dali_pipes.errors import masked
 from dali_pipes.feed.choice import wanted_in_graph
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
@@ -36,7 +32,7 @@ from tools.prediction.answer import of_parts, of_stream, of_video
 from tools.prediction.explained import ExplainedVideos
 from tools.prediction.features import FeatureFile
 from tools.prediction.live import follow
-from tools.prediction.output import json_lines, show, table
+from tools.prediction.output import writer
 from tools.prediction.overlay import LabelledVideos
 
 logger = logging.getLogger(__name__)
@@ -47,7 +43,8 @@ def run(args: Namespace) -> int:
     """Predict every video, list those that failed, and return the exit code."""
     args.weights = network_file(args.weights)
     if args.live:
-        return _run_live(args)
+        follow(args)
+        return ALL_DONE
     parts: inputs.Parts = {}
     paths, failures = inputs.find(args.sources, str(configs.overridden(args.overrides).get("data.root", "")), parts)
     _refuse_parts(args, parts)
@@ -62,7 +59,7 @@ def run(args: Namespace) -> int:
     features = FeatureFile(args.features, outputs) if args.features else None
     answering = Answering(network, args, features, parts)
     answered = incomplete = 0
-    with _writers(args, outputs) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:
+    with writer(args.json, args.csv, outputs) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:
         catalog = build.scan_videos([*map(absolute, paths)], Path(folder), network.info.config.data.check)
         for row, answer in answering.all(catalog):
             if labelled:
@@ -92,32 +89,6 @@ def _refuse_parts(args: Namespace, parts: inputs.Parts) -> None:
             f"--{flags[0].replace('_', '-')}: takes whole videos, and the list asks for parts (start, end), such as of "
             f"{next(iter(parts))}; leave it out, or cut them first with prepare.py cut"
         )
-
-
-def _run_live(args: Namespace) -> int:
-    """Follow a camera or a stream, and write its record."""
-    outputs = Outputs([args.weights, args.config], args.force)
-    outputs.check(*filter(None, (args.json, args.csv)))
-    network = open_network(str(args.weights), args.config, args.overrides)
-    with _writers(args, outputs) as write:
-        write({"path": args.live, **follow(network, args.live, args)})
-    return ALL_DONE
-
-
-@contextmanager
-def _writers(args: Namespace, outputs: Outputs) -> Iterator[Callable[[dict], None]]:
-    """Yield a function that writes a record to the screen and to the files of the command line."""
-    with ExitStack() as files:
-        writers = [partial(show, Console(), Console(stderr=True))]
-        for file, form in ((args.json, json_lines), (args.csv, table)):
-            if file:
-                writers.append(files.enter_context(form(file, outputs)))
-
-        def write(answer: dict) -> None:
-            for writer in writers:
-                writer({**answer, "path": masked(answer["path"])})
-
-        yield write
 
 
 Answer = tuple[int, dict]  # the row of the catalogue, its record
