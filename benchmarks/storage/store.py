@@ -2,10 +2,12 @@
 
 A store on this machine (`harness/store_server.py`) serves generated videos. For clips of 8 frames, one random frame of
 each of 8 segments, the requests and bytes of a clip are counted, and the part of the video that its packets alone are.
-A VIDEO is counted as it is and repeated for ten minutes. Then clips of many copies are fetched and cut: with 20 and
-50 ms a request, with 2 % of the requests 500 ms later, and with 5 % of errors and 3 % of bodies cut short. Every cut is
-compared with that of the local file. The last rows compare the second epoch of the local cache with local files, and
-`prepare.py pack` with a copy of the same bytes.
+A VIDEO is counted as it is and repeated for ten minutes; so is what a scan of its index takes (data.check=index). Then
+clips of many copies are fetched and cut: with 20 and 50 ms a request, with 2 % of the requests 500 ms later, and with
+5 % of errors and 3 % of bodies cut short. Every cut is compared with that of the local file. The sustained rate is that
+between the first clips and the last requests: a training does not fill and empty its queue every few seconds. The last
+rows compare the second epoch of the local cache with local files, and `prepare.py pack` with a copy of the same bytes,
+and count how often packing reads videos in a store, after a scan of their packets or of their indices.
 
 Requests, bytes and the processor time of a clip are steady; clips a second depend on the machine and on the server that
 shares its cores, so compare them within one run.
@@ -40,8 +42,9 @@ from dali_pipes.errors import DataError
 from dali_pipes.feed.feeder import PART
 from dali_pipes.feed.fetcher import CLIPS_AHEAD, MOST_BYTES, FetchedPart
 from dali_pipes.lists import store_status
-from dali_pipes.scan.probe import probe
+from dali_pipes.scan.probe import probe, scan_file
 from dali_pipes.storage.cache import VideoCache
+from dali_pipes.storage.fetch import AT_ONCE
 from dali_pipes.storage.room import Room
 from dali_pipes.video.packet_table import Video
 from tools import prepare
@@ -66,7 +69,7 @@ T = 8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="more videos whose clips are counted")
-    parser.add_argument("--clips", type=int, default=2048, help="clips for each condition (%(default)s)")
+    parser.add_argument("--clips", type=int, default=4096, help="clips for each condition (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the conditions, alternating (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for store.jsonl")
     arguments = parser.parse_args()
@@ -87,6 +90,7 @@ def main() -> None:
             recorder.add(f"store/{case}", **found)
         recorder.add("store/cache, second epoch", **from_cache(files, Path(folder, "cache"), arguments.rounds))
         recorder.add("store/pack", **pack(files, Path(folder), arguments.rounds))
+        recorder.add("store/pack from a store", **pack_from_store(files, Path(folder)))
 
 
 def repeated(source: Path, target: Path, seconds: float = 600) -> Path:
@@ -115,6 +119,9 @@ def count(made: Path, path: Path) -> dict:
         cuts = cut_all([remote] * clips, frames)
         requests, sent = len(store.requests) / clips, store.sent / clips
         heads = sum(request.method == "HEAD" for request in store.requests)
+        store.reset()
+        found = scan_file(remote.path, "index")
+        index_requests, index_sent = len(store.requests), store.sent
     same = [cut.data for cut in cuts] == [cut.data for cut in cut_all([video] * clips, frames)]
     packets = np.mean([video.sizes[needed(video, frames_T)].sum() for frames_T in frames])
     return {
@@ -125,6 +132,10 @@ def count(made: Path, path: Path) -> dict:
         "heads": heads,
         "video_kB": video.size / 1e3,
         "same": same,
+        "index": found.check == "index" and np.array_equal(found.video.order, video.order),
+        "index_requests": index_requests,
+        "index_kB": index_sent / 1e3,
+        "part_of_index_and_clip": (index_sent + sent) / video.size,
     }
 
 
@@ -155,15 +166,17 @@ def under_conditions(files: list[Video], clips: int, rounds: int) -> dict[str, d
                 remote = in_store(files, folder, url)
                 videos = [remote[number % COPIES] for number in range(clips)]
                 began, spent, before = time.perf_counter(), time.process_time(), counts()
-                bad = wrong = 0
+                bad, wrong, at = 0, 0, []
                 for cut, data in zip(
                     fetched_and_cut([(videos[part], frames[part]) for part in parts]), wanted, strict=True
                 ):
+                    at.append(time.perf_counter())
                     bad += isinstance(cut, DataError)
                     wrong += isinstance(cut, Cut) and cut.data != data
                 took, cpu, after = time.perf_counter() - began, time.process_time() - spent, counts()
             found[case].append({
                 "clips_per_s": clips / took,
+                "sustained_clips_per_s": sustained(at),
                 "cpu_ms_per_clip": 1e3 * cpu / clips,
                 "requests_per_clip": (after["requests"] - before["requests"]) / clips,
                 "kB_per_clip": (after["sent"] - before["sent"]) / clips / 1e3,
@@ -174,8 +187,16 @@ def under_conditions(files: list[Video], clips: int, rounds: int) -> dict[str, d
         case: {name: float(np.median([one[name] for one in of_case])) for name in of_case[0]}
         for case, of_case in found.items()
     }
-    at_20_ms = medians["20 ms"]["clips_per_s"]
-    return {case: {**values, "of_20_ms": values["clips_per_s"] / at_20_ms} for case, values in medians.items()}
+    at_20_ms = medians["20 ms"]["sustained_clips_per_s"]
+    return {
+        case: {**values, "of_20_ms": values["sustained_clips_per_s"] / at_20_ms} for case, values in medians.items()
+    }
+
+
+def sustained(at: list[float]) -> float:
+    """Return the clips a second, from the times at which they were there, while others were requested behind them."""
+    first, last = AT_ONCE, len(at) - CLIPS_AHEAD
+    return (last - first) / (at[last] - at[first])
 
 
 def fetched_and_cut(
@@ -280,6 +301,18 @@ def pack(files: list[Video], folder: Path, rounds: int) -> dict:
     size = PACKED * sum(video.size for video in files)
     copy_s, pack_s = np.median(times["copy"]), np.median(times["pack"])
     return {"of_copy": float(copy_s / pack_s), "MB_per_s": float(size / pack_s / 1e6), "MB": size / 1e6}
+
+
+def pack_from_store(files: list[Video], folder: Path) -> dict:
+    """Count how often packing reads the bytes of videos in a store that no scan has seen, by the kind of scan."""
+    (folder / "some.list").write_text("".join(f"{Path(video.path).name} 0\n" for video in files))
+    found = {}
+    for check in ("demux", "index"):
+        with serving(Path(files[0].path).parent) as store:
+            words = ["--root", store.url, "--check", check, "--cache", str(folder / f"cache-{check}")]
+            prepare.main(["pack", str(folder / "some.list"), *words, "--out", str(folder / f"packed-{check}")])
+            found[f"read_{check}"] = store.sent / sum(video.size for video in files)
+    return found
 
 
 if __name__ == "__main__":

@@ -77,6 +77,11 @@ class Data:
     max_bad_fraction: float = 0.01
     """Training and scanning stop when more than this fraction of the videos cannot be read."""
 
+    @property
+    def in_store(self) -> bool:
+        """True if videos or lists are in a store."""
+        return any("://" in str(place) for place in (self.root, self.train, self.val, self.test))
+
     def problems(self) -> Iterator[Problem]:
         yield from fractions(self, "max_bad_fraction", "cpu_share")
         if not re.fullmatch(r"[^/{}]*\{(:0\d+d?)?\}[^/{}]*", self.frame_pattern):
@@ -106,7 +111,7 @@ class Data:
                     name,
                     "holds a query or a password, which would be saved with the run; set the environment instead",
                 )
-        if self.cache_dir and not any("://" in str(place) for place in (self.root, self.train, self.val, self.test)):
+        if self.cache_dir and not self.in_store:
             yield "cache_dir", "keeps videos of a store, and neither data.root nor a list is in one"
 
 

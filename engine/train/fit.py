@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -75,32 +75,45 @@ class Trainer:
         if training.at_epoch_end:  # the run ended before the evaluation that was due
             self.end_epoch()
         while training.step < training.total_steps and not self.has_plateaued():
-            try:
-                finished = self.train_epoch(interrupt)
-            except StorageFault:
-                if distributed.world_size() == 1:  # other ranks would be in the middle of a step
-                    self.save(final=True)
-                raise
-            if not finished:
-                logger.info(f"stopping after step {training.step} ({interrupt.reason}); continue with --resume")
+            if not self.train_epoch(interrupt):
                 self.save(final=True)
+                if isinstance(interrupt.reason, StorageFault):
+                    raise interrupt.reason
+                logger.info(f"stopping after step {training.step} ({interrupt.reason}); continue with --resume")
                 return False
             self.end_epoch()
         return True
 
     def train_epoch(self, interrupt: Interrupt) -> bool:
-        """Train to the end of the epoch; return False if a signal stopped it."""
+        """Train to the end of the epoch; return False if a signal or failing storage stopped it.
+
+        Raises StorageFault if storage that is no store fails for one of several ranks: the others are in the step.
+        """
         training = self.training
         epoch, start = divmod(training.step, training.steps_per_epoch)
-        batches = training.train_loader.epoch(epoch, start)
-        for batch in self.clock.fetch(watch.waiting_for(batches, "waiting for data", reading.in_progress)):
+        batches = watch.waiting_for(training.train_loader.epoch(epoch, start), "waiting for data", reading.in_progress)
+        for batch in self.clock.fetch(_up_to_fault(batches)):
+            failed = isinstance(batch, StorageFault)
+            if failed:
+                interrupt.storage_failed(batch)
+            agreeing = training.config.data.in_store or (failed and distributed.world_size() == 1)
+            if agreeing and self._stops(interrupt, at_once=True):
+                return False
+            if failed:
+                raise batch
             self.take_step(batch)
             if training.step % training.steps_per_epoch % training.config.train.log_every == 0:  # also at its end
                 self.log_tick()
                 self.save_in_background()
-            if interrupt.agreed(training.step, training.at_epoch_end):
-                self.log_tick()
+            if self._stops(interrupt, at_once=training.at_epoch_end):
                 return False
+        return True
+
+    def _stops(self, interrupt: Interrupt, at_once: bool) -> bool:
+        """Return True on all ranks, after a last log line, if one of them was asked to stop."""
+        if not interrupt.agreed(self.training.step, at_once):
+            return False
+        self.log_tick()
         return True
 
     def take_step(self, batch: Batch) -> None:
@@ -306,6 +319,14 @@ class Trainer:
         if self.run:
             phase = watch.activity()["stage"]
             self.run.status.update(state=state, phase=phase, activity=None, step=self.training.step, **more)
+
+
+def _up_to_fault(batches: Iterator[Batch]) -> Iterator[Batch | StorageFault]:
+    """Yield batches, and in the place of one that storage does not give its fault."""
+    try:
+        yield from batches
+    except StorageFault as fault:
+        yield fault
 
 
 def evaluations_since_best(evaluations: list[dict], kind: str) -> int:

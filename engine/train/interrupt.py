@@ -1,6 +1,6 @@
-"""Signals that ask a run to stop, at any moment of it.
+"""Signals, and storage that fails, ask a run to stop, at any moment of it.
 
-While the run trains, a signal sets a flag, which the ranks agree on at a step boundary; the run saves and ends there.
+While the run trains, either sets a flag, which the ranks agree on at a step boundary; the run saves and ends there.
 At any other moment (start-up, scan, evaluation, a wait that lasts) there is nothing to save that has not been saved, so
 the process writes its status and ends. A thread does that: the main thread may be in a system call or a collective.
 """
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from dali_pipes.storage.faults import StorageFault
 from engine import distributed, watch
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Interrupt:
         Interrupt.count += 1
         self._key = f"interrupted-{Interrupt.count}"
         self._over = threading.Event()
-        self.reason: str | None = None
+        self.reason: str | StorageFault | None = None
         self._on_end = on_end
         self._launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
 
@@ -76,12 +77,18 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def agreed(self, step: int, at_epoch_end: bool = False) -> bool:
+    def storage_failed(self, fault: StorageFault) -> None:
+        """Ask all ranks to stop, since this one gets no further batch."""
+        if not self.reason:
+            self.reason, self._received = fault, time.monotonic()
+
+    def agreed(self, step: int, at_once: bool = False) -> bool:
         """Return True if all ranks are to stop after `step`. Every rank calls it at every step; few calls exchange.
 
-        They do at an epoch's end, since a run that is stopped in the evaluation after it saves nothing more.
+        They do `at_once` where the run could not stop later: at an epoch's end, since a run that is stopped in the
+        evaluation after it saves nothing more, and before steps whose batches a store may not give to every rank.
         """
-        if distributed.world_size() > 1 and step % AGREE_EVERY and not at_epoch_end:
+        if distributed.world_size() > 1 and step % AGREE_EVERY and not at_once:
             return False
         if self._launcher not in (None, os.getppid()) and not self.reason:
             # torchrun was killed and cannot signal; without torchrun, a shell may leave its job running on purpose

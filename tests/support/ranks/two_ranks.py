@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,8 @@ from torch import nn
 
 from configs.schema import Optim
 from dali_pipes.batch import Batch, Shard
+from dali_pipes.storage import faults
+from dali_pipes.storage.faults import StorageFault
 from engine import distributed
 from engine.evaluation.evaluate import evaluate
 from engine.evaluation.scores import ScoreCollector
@@ -25,6 +27,7 @@ from engine.train import norms, optim
 from engine.train.step import StepSettings, Tally, label_loss, no_mixing, train_step
 from models import build_model
 from tests.support import tiny
+from tests.support.loading import build_loader
 
 CPU = torch.device("cpu")
 
@@ -215,6 +218,27 @@ def resumption(folder):
     resumed, weights = run(folder / "stopped", **norms)
     equal = all(torch.equal(whole[name], weights[name]) for name in whole if is_read(name))
     return {"stopped": distributed.gather(stopped), "resumed": resumed, "equal": distributed.gather(equal)}
+
+
+def from_a_store(folder):
+    """A run over the list in `place.json` whose videos are in a store, started or resumed: how it ends, and where.
+
+    The store is given up after a moment, and not after a minute.
+    """
+    place = json.loads((folder / "place.json").read_text())
+    faults.PAUSES = (0.01,) * 3
+    data = {"source": "video", "train": place["list"], "root": place["root"], "decoder": "pyav"}
+    train = {"runs": str(folder / place["run"]), "epochs": 1, "batch": 2 * distributed.world_size()}
+    settings = tiny.config(data=data, train=train, runtime={"threads": 1})
+    with closing(build_loader(settings, "train", shard())) as loader:
+        reason = None
+        try:
+            _, under_way = tiny.go_on(settings, {"train": loader, "val": None})
+        except StorageFault as fault:
+            reason = fault.strerror
+    saved = [int(path.stem.rpartition("-")[2]) for path in (folder / place["run"]).rglob("step-*.pt")]
+    weights = {} if reason else {name: tensor.tolist() for name, tensor in tiny.weights_of(under_way).items()}
+    return {"reasons": distributed.gather(reason), "step": max(saved), "weights": weights}
 
 
 def restart(folder):
