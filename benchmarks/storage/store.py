@@ -23,8 +23,8 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -160,29 +160,13 @@ def under_conditions(files: list[Video], clips: int, rounds: int) -> dict[str, d
     local = [files[number % COPIES] for number in range(clips)]
     wanted = [cut.data for part in parts for cut in cut_all(local[part], frames[part])]
     found: dict[str, list[dict]] = {case: [] for case in CONDITIONS}
-    for _ in range(rounds):
-        for case, condition in CONDITIONS.items():
-            with server_process(folder, condition) as (url, counts):
-                remote = in_store(files, folder, url)
-                videos = [remote[number % COPIES] for number in range(clips)]
-                began, spent, before = time.perf_counter(), time.process_time(), counts()
-                bad, wrong, at = 0, 0, []
-                for cut, data in zip(
-                    fetched_and_cut([(videos[part], frames[part]) for part in parts]), wanted, strict=True
-                ):
-                    at.append(time.perf_counter())
-                    bad += isinstance(cut, DataError)
-                    wrong += isinstance(cut, Cut) and cut.data != data
-                took, cpu, after = time.perf_counter() - began, time.process_time() - spent, counts()
-            found[case].append({
-                "clips_per_s": clips / took,
-                "sustained_clips_per_s": sustained(at),
-                "cpu_ms_per_clip": 1e3 * cpu / clips,
-                "requests_per_clip": (after["requests"] - before["requests"]) / clips,
-                "kB_per_clip": (after["sent"] - before["sent"]) / clips / 1e3,
-                "bad": bad,
-                "wrong": wrong,
-            })  # fmt: skip
+    with ExitStack() as servers:
+        served = {case: servers.enter_context(server_process(folder, how)) for case, how in CONDITIONS.items()}
+        for case, (url, counts) in [*served.items()] * rounds:
+            remote = in_store(files, folder, url)
+            videos = [remote[number % COPIES] for number in range(clips)]
+            cuts = fetched_and_cut([(videos[part], frames[part]) for part in parts])
+            found[case].append(measured(cuts, wanted, counts))
     medians = {
         case: {name: float(np.median([one[name] for one in of_case])) for name in of_case[0]}
         for case, of_case in found.items()
@@ -193,10 +177,30 @@ def under_conditions(files: list[Video], clips: int, rounds: int) -> dict[str, d
     }
 
 
-def sustained(at: list[float]) -> float:
-    """Return the clips a second, from the times at which they were there, while others were requested behind them."""
-    first, last = AT_ONCE, len(at) - CLIPS_AHEAD
-    return (last - first) / (at[last] - at[first])
+def measured(cuts: Iterator[Cut | DataError], wanted: list[bytes], counts: Callable[[], dict]) -> dict:
+    """Take all cuts; return their rate and what they cost. `counts`: of the server.
+
+    The sustained numbers are about the clips that were there while others were requested behind them.
+    """
+    began, spent, before = time.perf_counter(), time.process_time(), counts()
+    bad, wrong, at = 0, 0, []
+    for cut, data in zip(cuts, wanted, strict=True):
+        at.append((time.perf_counter(), time.process_time()))
+        bad += isinstance(cut, DataError)
+        wrong += isinstance(cut, Cut) and cut.data != data
+    clips, took, cpu, after = len(at), time.perf_counter() - began, time.process_time() - spent, counts()
+    first, last = AT_ONCE, clips - CLIPS_AHEAD
+    seconds, cpu_seconds = np.subtract(at[last], at[first])
+    return {
+        "clips_per_s": clips / took,
+        "cpu_ms_per_clip": 1e3 * cpu / clips,
+        "sustained_clips_per_s": (last - first) / seconds,
+        "sustained_cpu_ms_per_clip": 1e3 * cpu_seconds / (last - first),
+        "requests_per_clip": (after["requests"] - before["requests"]) / clips,
+        "kB_per_clip": (after["sent"] - before["sent"]) / clips / 1e3,
+        "bad": bad,
+        "wrong": wrong,
+    }
 
 
 def fetched_and_cut(
