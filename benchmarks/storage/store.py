@@ -70,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="more videos whose clips are counted")
     parser.add_argument("--clips", type=int, default=4096, help="clips for each condition (%(default)s)")
+    parser.add_argument("--counts-only", action="store_true", help="measure no rates: what a busy machine can do, too")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the conditions, alternating (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for store.jsonl")
     arguments = parser.parse_args()
@@ -86,11 +87,13 @@ def main() -> None:
         recorder.add(f"store/{path.name}, ten minutes", **count(made, longer))
     with tempfile.TemporaryDirectory() as folder:
         files = copies(made, COUNTED["10 s, keyframe every 8"], Path(folder, "set"))
+        recorder.add("store/pack from a store", **pack_from_store(files, Path(folder)))
+        if arguments.counts_only:
+            return
         for case, found in under_conditions(files, arguments.clips, arguments.rounds).items():
             recorder.add(f"store/{case}", **found)
         recorder.add("store/cache, second epoch", **from_cache(files, Path(folder, "cache"), arguments.rounds))
         recorder.add("store/pack", **pack(files, Path(folder), arguments.rounds))
-        recorder.add("store/pack from a store", **pack_from_store(files, Path(folder)))
 
 
 def repeated(source: Path, target: Path, seconds: float = 600) -> Path:
