@@ -74,6 +74,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the conditions, alternating (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for store.jsonl")
     arguments = parser.parse_args()
+    if arguments.clips <= AT_ONCE + CLIPS_AHEAD:
+        parser.error(f"--clips: {arguments.clips} is too few for a sustained rate; take some thousands")
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder, made = Recorder("store", arguments.out / "store.jsonl"), arguments.out / "made"
     write_videos(made, list(COUNTED.values()))
