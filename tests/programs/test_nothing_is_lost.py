@@ -232,7 +232,7 @@ class Lost(RuleBasedStateMachine):
 
     @rule(out=st.sampled_from(["net.pt", "new.pt", "net.safetensors"]), lr=st.sampled_from([0.01, 0.02]))
     def import_weights(self, out, lr):
-        args = Namespace(weights="net.pt", out=Path(out), class_names="", config=None, force=False)
+        args = Namespace(weights="net.pt", out=Path(out), class_names="", config=None, force=False, overrides=[])
         config = import_config(lr)
         self.do("import", lambda: import_weights.import_weights(args, config))
 

@@ -87,6 +87,14 @@ def decode_whole(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
+def decode_upright(path: Path) -> list[np.ndarray]:
+    """Do the same, with each picture rotated as its file says; mirrors are not followed."""
+    with av.open(str(path), **LENIENT_TAGS) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        turned = [(frame.to_ndarray(format="rgb24"), frame.rotation) for frame in container.decode(video=0)]
+        return [np.rot90(picture, rotation // 90) for picture, rotation in turned]
+
+
 def with_matrix(path: Path, *matrix: int) -> Path:
     """Put a display matrix (its a, b, c, d) into the header of an mp4 file; returns `path`."""
 

@@ -203,14 +203,14 @@ def test_a_run_whose_folder_is_deleted_trains_to_its_end_and_fails_with_what_it_
 def test_a_run_goes_on_while_its_disk_is_read_only_and_writes_again_afterwards(
     trainer, uninterrupted, monkeypatch, caplog
 ):
-    touch, refusals = Path.touch, iter(range(4))
+    open_file, refusals = Path.open, iter(range(4))
 
-    def refuse(self, *how, **more):
-        if next(refusals, None) is not None:
+    def refuse(self, mode="r", *how, **more):
+        if "x" in mode and next(refusals, None) is not None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
-        touch(self, *how, **more)
+        return open_file(self, mode, *how, **more)
 
-    _, weights = trainer(before=2, act=lambda batch: monkeypatch.setattr(Path, "touch", refuse))
+    _, weights = trainer(before=2, act=lambda batch: monkeypatch.setattr(Path, "open", refuse))
     assert_identical(weights, uninterrupted.weights)
     assert next(refusals, None) is None and "Read-only file system" in caplog.text
     assert checkpoint.latest(trainer.folder / "tiny" / "checkpoints").name == "step-00000006.pt"
@@ -292,7 +292,7 @@ def test_best_weights_that_are_damaged_are_replaced_by_the_next(trainer, monkeyp
 
 def scored(hits):
     """What an evaluation of five videos of one class finds where `hits` of them are right."""
-    return Result(torch.tensor([[hits, 5 - hits], [0, 0]]), torch.tensor([5, 0]), 1.0, 5, [])
+    return Result(torch.tensor([[hits, 5 - hits], [0, 0]]), None, 1.0, 5, [])
 
 
 def test_what_a_step_draws_follows_from_the_seed_and_the_step(trainer, monkeypatch):

@@ -6,14 +6,14 @@ Written after MIT's TSM and PaddleVideo, and from nothing of this project: see t
 import numpy as np
 from PIL import Image
 
-from tests.support.videos import decode_whole
+from tests.support.videos import decode_upright
 
 SHORT_CLIP = "frames evenly repeated"  # of a video shorter than a clip, under every rule; MIT shows frame 0 only
 
 
 def clips_of(path, *, rule, clips, crops, T, short_side, side, squash=False):
     """uint8 [V, T, side, side, 3]: every crop of the first clip, then of the next; and how often each was mirrored."""
-    pictures = [resized(Image.fromarray(picture), short_side, squash) for picture in decode_whole(path)]
+    pictures = [resized(Image.fromarray(picture), short_side, squash) for picture in decode_upright(path)]
     views = [
         [cropped(pictures[frame], box, mirrored) for frame in frames]
         for frames in frames_of(len(pictures), rule, clips, T)
