@@ -37,12 +37,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("title", [pytest.param(t, marks=pytest.mark.slow if t in SLOW else ()) for t in EXAMPLES])
-def test_an_example_runs(title, folder, monkeypatch, capsys):
+def test_an_example_runs(title, folder, monkeypatch, capfd):
     monkeypatch.chdir(folder)
     if title in SLOW:
         exporting.run(folder / "best.pt", "--format", "onnx", "--out", "best.onnx")
     exec(compile(EXAMPLES[title], "api.md", "exec"), {"__name__": "example"})
-    assert re.search(SEEN.get(title, ""), capsys.readouterr().out)
+    assert re.search(SEEN.get(title, ""), capfd.readouterr().out)
 
 
 def test_every_kind_of_use_has_an_example_of_few_lines():

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats import FORMATS, kinetics, tables, ucf101
-from dali_pipes.lists.formats.source import Source, read_text
+from dali_pipes.lists.formats import FORMATS, kinetics, read, tables, ucf101
+from dali_pipes.lists.formats.source import Source
 from dali_pipes.lists.listing import Listing
 from dali_pipes.lists.writing import CLASSES, classes_text, list_text, root_of, rows_of
 
@@ -83,7 +83,11 @@ def groups_of(listing: Listing, column: str | None = None, pattern: str = "") ->
     is no such column.
     """
     if column is not None:
-        return tables.column(Source(listing.source, read_text(listing.source)), column)
+        source = Source.open(listing.source)
+        _, annotation = read(source, listing.format)
+        splits = {row.split for row in annotation.of_split(source)}
+        values = zip(tables.column(source, column), annotation.rows, strict=True)
+        return [value for value, row in values if row.split in splits]
     if pattern:
         return [found[0] if (found := re.search(pattern, path)) else path for path in listing.paths]
     origin = FORMATS[listing.format].origin or _origin_of_names(listing.paths)

@@ -100,3 +100,12 @@ def test_names_that_differ_in_their_last_part_are_pointed_out_across_sides(liste
 def test_names_that_only_number_a_set_are_not_pointed_out(listed):
     listing = listed([(f"clip_{n:03}.mp4", 0) for n in range(20)])
     assert divided_recordings(listing, {"train": list(range(10)), "val": list(range(10, 20))}) == []
+
+
+def test_groups_of_a_split_of_a_table_are_those_of_its_rows(tmp_path):
+    rows = ["a.mp4,0,train,ann", "b.mp4,0,val,bob", "c.mp4,1,train,bob"]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label,split,person", *rows]))
+    listing = read_list(f"{tmp_path}/all.csv:train")
+    assert groups_of(listing, "person") == ["ann", "bob"]
+    with pytest.raises(DataError, match="has no column persons"):
+        groups_of(listing, "persons")
