@@ -6,6 +6,7 @@ Frames are as they are stored, as DALI gives them. `Video.orientation` tells how
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain
 
 import av
@@ -145,6 +146,7 @@ def _bare_decoder(layout: Layout, shape: tuple[int, int]) -> VideoCodecContext:
     return decoder
 
 
+@lru_cache(maxsize=64)  # many files have the same
 def accepts(codec: str, extradata: bytes | None) -> bool:
     """Tell whether a decoder takes a stream's extradata without an error."""
     decoder = av.CodecContext.create(codec, "r")
