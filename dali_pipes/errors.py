@@ -18,7 +18,8 @@ def masked(address: str) -> str:
     scheme, mark, rest = address.partition("://")
     if not mark:
         return address
-    authority, path, query = re.fullmatch(r"([^/?#]*)([^?#]*)(.*)", rest, re.DOTALL).groups()
+    (authority, *_), (place, *_) = re.split("[/?#]", rest, maxsplit=1), re.split("[?#]", rest, maxsplit=1)
+    path, query = place[len(authority) :], rest[len(place) :]
     _, at, host = authority.rpartition("@")
     name, colon, port = host.rpartition(":")
     if colon and not (port.isdigit() or name.startswith("[")):  # a password that holds one of / ? #

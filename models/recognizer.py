@@ -89,7 +89,7 @@ class Recognizer(nn.Module):
 
     def _classify(self, features: Tensor) -> Tensor:
         """Return the logits of features_BTC or features_BC; dropout is drawn for each vector separately."""
-        dropped = F.dropout(features, self.settings.dropout, self.training)
+        dropped = F.dropout(features, float(self.settings.dropout), self.training)
         return getattr(self, self.head)(dropped)
 
     def _check(self, clips: Tensor) -> None:
