@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.outputs import RECORD
-from tests.support.files.moments import call_killed_at
+from tests.support.files.moments import EQUAL_BYTES, call_killed_at
+from tests.support.files.trees import contents
 from tests.support.videos import write_video
 from tools import prepare
-from tools.data.conversion.files import LOCK
 
-EQUAL_BYTES = "--codec", "mjpeg"  # with AVX-512, x264 may write other bytes of the same frames
 COMMANDS = {
     "transcode": ["transcode", "{set}/all.list", "--out", "{out}", "--workers", "1", *EQUAL_BYTES],
     "frames": ["frames", "{set}/all.list", "--out", "{out}", "--workers", "1"],
@@ -21,7 +19,6 @@ COMMANDS = {
     "subset": ["subset", "{set}/all.list", "--out", "{out}", "--per-class", "2"],
     "lists": ["lists", "{set}/classes", "--out", "{out}"],
 }
-VARYING = ("done.jsonl", RECORD, LOCK)  # hold times
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +40,9 @@ def run_until(moment: int, command: list[str], source: Path, out: Path) -> int:
     return call_killed_at(moment, out, prepare.main, words)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    names = {str(path.relative_to(folder)): path for path in files if path.name not in VARYING}
-    return {name: path.read_bytes() for name, path in names.items() if ".scan/" not in name}  # catalogues hold times
+def results(folder: Path) -> dict[str, bytes]:
+    """Return the files but those of catalogues, which hold times."""
+    return {name: content for name, content in contents(folder).items() if ".scan/" not in name}
 
 
 @pytest.mark.slow
@@ -59,5 +55,5 @@ def test_a_command_killed_at_any_moment_and_started_again_ends_the_same(tmp_path
         if run_until(moment, command, videos, killed) == 0:
             break
         assert run_until(0, command, videos, killed) == 0
-        assert contents(killed) == contents(whole), f"killed at change {moment}"
+        assert results(killed) == results(whole), f"killed at change {moment}"
     assert moment > 3

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support import programs
 
+EQUAL_BYTES = "--codec", "mjpeg"  # with AVX-512, x264 may write other bytes of the same frames
 CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 

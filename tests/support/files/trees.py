@@ -3,6 +3,9 @@
 from pathlib import Path
 
 from dali_pipes.lists.listing import Listing
+from engine.outputs import RECORD
+from tools.data.conversion.convert import DONE
+from tools.data.conversion.files import LOCK
 
 
 def plant(root: Path, files: dict[str, str]) -> Path:
@@ -12,6 +15,12 @@ def plant(root: Path, files: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8", newline="")
     return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Return every file of a tree of results, but the records of a conversion, which hold times."""
+    files = [path for path in root.rglob("*") if path.is_file() and path.name not in (DONE, RECORD, LOCK)]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
 def rows(listing: Listing) -> list[tuple[str, int]]:

@@ -35,6 +35,13 @@ def pack(source: Path, out: Path | str, *words: str) -> int:
         return prepare.run("pack", [str(source), "--out", str(out), "--shard-size", "1", *words])
 
 
+def packed_set(folder: Path) -> tuple[Path, Path]:
+    """Write a set and pack it; return its list, and the folder with shards of one or two videos."""
+    source = write_set(folder / "set")
+    assert pack(source, folder / "packed") == 0
+    return source, folder / "packed"
+
+
 def refuse_to_scan(function, calls, count):
     """Take the place of `call_all` where nothing may be scanned."""
     assert not list(calls), "nothing is to be scanned"

@@ -19,18 +19,14 @@ from dali_pipes.lists.listing import read_list
 from dali_pipes.scan import build
 from dali_pipes.scan.build import load_catalog
 from tests.support.paths import ROOT
-from tests.support.storage.packing import NAMES, assert_cuts_equal, pack, refuse_to_scan, write_set
+from tests.support.storage.packing import NAMES, assert_cuts_equal, pack, packed_set, refuse_to_scan, write_set
 from tests.support.videos import write_video
 from tools.data.conversion import files
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """A list, and the folder that it was packed to, in shards of one or two videos."""
-    folder = tmp_path_factory.mktemp("pack")
-    source = write_set(folder / "set")
-    assert pack(source, folder / "packed") == 0
-    return source, folder / "packed"
+    return packed_set(tmp_path_factory.mktemp("pack"))
 
 
 def test_a_packed_set_is_the_set_and_needs_no_scan_also_elsewhere(packed, tmp_path, monkeypatch):

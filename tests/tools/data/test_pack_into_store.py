@@ -15,18 +15,14 @@ from dali_pipes.scan import build
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.storage import faults
 from tests.support.paths import ROOT
-from tests.support.storage.packing import assert_cuts_equal, pack, refuse_to_scan, write_set
+from tests.support.storage.packing import assert_cuts_equal, pack, packed_set, refuse_to_scan
 
 FORBIDDEN = 403
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """A list, and the folder that it was packed to."""
-    folder = tmp_path_factory.mktemp("pack")
-    source = write_set(folder / "set")
-    assert pack(source, folder / "packed") == 0
-    return source, folder / "packed"
+    return packed_set(tmp_path_factory.mktemp("pack"))
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from dali_pipes.cut.decode import decode_frames
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.probe import probe
 from dali_pipes.scan.processes import Failure
-from engine.outputs import RECORD
-from tests.support.files.moments import call_killed_at
+from tests.support.files.moments import EQUAL_BYTES, call_killed_at
+from tests.support.files.trees import contents
 from tests.support.videos import number_in, write_video
 from tools import prepare
 from tools.data.conversion import convert as convert_module
@@ -27,7 +27,6 @@ from tools.data.conversion.reencode import write_video as transcode
 from tools.data.conversion.upright import stored_size
 
 FRAMES = 20
-EQUAL_BYTES = "--codec", "mjpeg"  # with AVX-512, x264 may write other bytes of the same frames
 UPRIGHT = 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30  # display matrices, as mp4 has them
 ON_SIDE = 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30
 
@@ -149,15 +148,6 @@ def convert(source: Path, out: Path, *flags: str) -> int:
 
 def jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file of a tree but the records, which hold times."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in ("done.jsonl", RECORD, LOCK)
-    }
 
 
 def test_a_set_is_stored_again_with_its_lists(tmp_path):
