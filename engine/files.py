@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -30,27 +30,23 @@ def temporary_path(folder: Path, suffix: str = "") -> Iterator[Path]:
     The first one in a folder removes what killed processes left there.
     """
     _remove_leftovers_once(folder)
-    path = folder / _new_name(suffix)
-    with path.open("xb") as file:
-        lock_open_file(file)  # tells that its writer lives
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+    path, lock = _new(folder, suffix, lambda path: path.open("xb").close())
+    try:
+        yield path
+    finally:
+        os.close(lock)
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
     """Make a folder as `temporary_path` makes a file; it is removed with all that is in it."""
     _remove_leftovers_once(parent)
-    folder = parent / _new_name()
-    folder.mkdir()
-    descriptor = os.open(folder, os.O_RDONLY)
+    folder, lock = _new(parent, "", Path.mkdir)
     try:
-        lock_open_file(descriptor)
         yield folder
     finally:
-        os.close(descriptor)
+        os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -82,7 +78,22 @@ def _remove_unless_in_use(path: Path) -> None:
         os.close(descriptor)
 
 
-def _new_name(suffix: str = "") -> str:
+def _new(parent: Path, suffix: str, make: Callable[[Path], object]) -> tuple[Path, int]:
+    """Make a file or folder and lock it, which tells that its writer lives; return its path and the open lock.
+
+    Before it is locked, another process may take it for a leftover; then another one is made.
+    """
+    while True:
+        path = parent / _new_name(suffix)
+        make(path)
+        with suppress(FileNotFoundError):
+            lock = os.open(path, os.O_RDONLY)
+            if lock_open_file(lock) is not False and os.path.lexists(path):
+                return path, lock
+            os.close(lock)
+
+
+def _new_name(suffix: str) -> str:
     half = secrets.token_hex(8)
     return f"{_PREFIX}{half}{_check_of(half)}{suffix}"
 

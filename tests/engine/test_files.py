@@ -1,6 +1,7 @@
 """Temporary files, files of lines that are read again after a kill, and JSON files that others may have written."""
 
 import errno
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -83,3 +84,35 @@ def test_without_locks_only_what_is_a_day_old_is_removed(tmp_path):
     with mock.patch("engine.locks.fcntl.flock", side_effect=OSError(errno.ENOSYS, "Function not implemented")):
         remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [new]
+
+
+@pytest.mark.parametrize("moment", ["while it is opened", "before it is opened", "before it is locked"])
+@pytest.mark.parametrize("temporary", [temporary_path, temporary_folder])
+def test_what_another_process_takes_for_a_leftover_before_it_is_locked_is_made_anew(
+    tmp_path, monkeypatch, temporary, moment
+):
+    open_descriptor, left = os.open, [moment]
+
+    def open_late(path, *how, **more):
+        if str(path).startswith(str(tmp_path)) and left:
+            left.clear()
+            if moment == "before it is opened":
+                remove_leftovers(tmp_path)
+            descriptor = open_descriptor(path, *how, **more)
+            if moment == "before it is locked":
+                remove_leftovers(tmp_path)
+            elif moment == "while it is opened":
+                fcntl.flock(held.append(open_descriptor(path, os.O_RDONLY)) or held[0], fcntl.LOCK_EX)
+            return descriptor
+        return open_descriptor(path, *how, **more)
+
+    held = []
+    remove_leftovers(tmp_path)
+    monkeypatch.setattr("engine.files.os.open", open_late)
+    with temporary(tmp_path) as path:
+        assert path.exists() and not left
+        remove_leftovers(tmp_path)
+        assert path.exists()
+    for descriptor in held:
+        os.close(descriptor)
+    assert not path.exists()
