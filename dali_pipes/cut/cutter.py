@@ -33,7 +33,7 @@ from dali_pipes.storage.cache import CHANGED_NS, CachedVideo
 from dali_pipes.storage.fetch import Fetched, Wanted
 from dali_pipes.storage.objects import is_url
 from dali_pipes.video import bitstream, container, mp4
-from dali_pipes.video.packet_table import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video
+from dali_pipes.video.packet_table import DISPOSABLE, INVISIBLE, KEYFRAME, Joined, PacketTable, Video, lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def _plan_together(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> Ite
     cut_starts = keep.searchsorted(table.starts)  # [B] the place in `keep` of each video's first packet
     sync = _fresh_starts(table, keep, cut_starts)
     shown = _shown(table, keep)
-    shown -= np.minimum.reduceat(shown, cut_starts).repeat(np.diff(cut_starts, append=len(keep)))
+    shown -= np.minimum.reduceat(shown, cut_starts).repeat(lengths(cut_starts, len(keep)))
     positions = shown[keep.searchsorted(table.decode_position[wanted])].astype(np.int32)
     sizes, offsets = (table.packets[name][keep].astype(np.int64) for name in ("size", "offset"))
     run_starts = _run_starts(offsets, sizes, cut_starts)
@@ -225,7 +225,7 @@ def _split(joined: np.ndarray, starts: np.ndarray, zeros: np.ndarray | None = No
     `_split([0, 3, 7, 8, 12], starts=[0, 2], zeros=[0, 5])` gives [0, 3] and [2, 3, 7].
     """
     if zeros is not None:
-        joined = joined - zeros.repeat(np.diff(starts, append=len(joined)))
+        joined = joined - zeros.repeat(lengths(starts, len(joined)))
     bounds = [*starts.tolist(), len(joined)]
     return (joined[first:last] for first, last in pairwise(bounds))
 
