@@ -46,7 +46,7 @@ class FetchedPart:
         if self._wanted:
             room.take(sum(map(fetch.bytes_of, self._wanted.values())), self)
             self._begun = fetch.begin(list(self._wanted.values()))
-            weakref.finalize(self, self._begun.cancel)  # for whoever drops the part before it is finished
+            weakref.finalize(self, fetch.cancel, self._begun)  # for whoever drops the part before it is finished
 
     def finish(self, places: Sequence[int]) -> list[FromStore]:
         """Wait for the videos; return those at these places. Raises StorageFault if the store refuses or fails."""
@@ -97,6 +97,5 @@ class Fetcher:
         return FetchedPart(videos, dict(zip(places, frames, strict=True)), self._room, self._cache)
 
     def close(self) -> None:
-        """Stop the thread once it has begun what it is at, and wait until the requests of dropped parts have ended."""
+        """Stop the thread once it has begun what it is at."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        fetch.end_cancelled()

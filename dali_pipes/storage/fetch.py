@@ -1,19 +1,16 @@
 """Fetch byte ranges of many videos in stores at once: what cuts need, in as few requests as it takes.
 
-All requests of many videos are under way together, on one event loop in a thread. The waiting is obstore's, outside of
-the interpreter's lock. The answer to the first request of each video says if the object is still the one that was
-scanned, so no request is made for that alone.
+Each video has a thread of a pool, which waits in obstore, outside of the interpreter's lock. The answer to the first
+request of a video says if the object is still the one that was scanned, so no request is made for that alone.
 """
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
-from contextlib import nullcontext, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -26,9 +23,6 @@ from dali_pipes.storage.shards import index_path, stamp_of
 GAP = 16 << 10  # bytes between two ranges that are fetched along: less than what a connection brings during a request
 NEARLY_ALL = 0.9  # part of a video; who wants more gets the whole in one request
 AT_ONCE = 192  # videos under way: some requests are late, and others go on meanwhile
-
-_ENDING = 5.0  # seconds for cancelled requests to end
-_LIBRARY_ENDING = 0.3  # more of them: threads of the library call the interpreter once more for each, also at its end
 
 Ranges = Sequence[tuple[int, int]]  # (offset in the video, bytes), ascending
 
@@ -64,17 +58,23 @@ class Fetched:
 Outcome = Fetched | DataError | OSError  # OSError: something that may pass
 
 
-def begin(wanted: Sequence[Wanted]) -> Future[list[Outcome]]:
+def begin(wanted: Sequence[Wanted]) -> list[Future[Outcome]]:
     """Begin to fetch the ranges of videos."""
-    return asyncio.run_coroutine_threadsafe(_fetch_all(wanted), _loop(os.getpid()))
+    return [_pool(os.getpid()).submit(_fetch, one) for one in wanted]
 
 
-def finish(wanted: Sequence[Wanted], begun: Future[list[Outcome]]) -> list[Fetched | DataError]:
+def cancel(begun: Sequence[Future[Outcome]]) -> None:
+    """Drop what `begin` has begun. Requests that are under way end by themselves."""
+    for future in begun:
+        future.cancel()
+
+
+def finish(wanted: Sequence[Wanted], begun: Sequence[Future[Outcome]]) -> list[Fetched | DataError]:
     """Wait for what `begin` has begun. What a store did not answer is asked for again, in growing pauses.
 
     Raises StorageFault if the store refuses, or fails throughout.
     """
-    found = begun.result()
+    found = [future.result() for future in begun]
     for place, outcome in enumerate(found):
         if isinstance(outcome, StorageFault):
             raise outcome
@@ -83,91 +83,54 @@ def finish(wanted: Sequence[Wanted], begun: Future[list[Outcome]]) -> list[Fetch
     return found
 
 
-def end_cancelled() -> None:
-    """Wait until the requests of cancelled futures have ended, for a few seconds at most."""
-    if _loop.cache_info().currsize:
-        _end(os.getpid(), everything=False)
-
-
-def _end(process: int, everything: bool) -> None:
-    if process == os.getpid():  # a fork has no such thread
-        with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(_ended(everything), _loop(process)).result(_ENDING)
-
-
-async def _ended(everything: bool) -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    if everything:
-        for task in tasks:
-            task.cancel()
-    if ending := [task for task in tasks if task.cancelling()]:
-        await asyncio.wait(ending)
-        await asyncio.sleep(_LIBRARY_ENDING)
-
-
 def _fetch_again(wanted: Wanted) -> Fetched | DataError:
-    (outcome,) = begin([wanted]).result()
+    outcome = _fetch(wanted)
     if isinstance(outcome, OSError):
         raise outcome
     return outcome
 
 
-async def _fetch_all(wanted: Sequence[Wanted]) -> list[Outcome]:
-    return await asyncio.gather(*map(_fetch, wanted))
-
-
-async def _fetch(wanted: Wanted) -> Outcome:
+def _fetch(wanted: Wanted) -> Outcome:
     ranges = [(wanted.start_byte + offset, size) for offset, size in joined(wanted.ranges, wanted.size)]
     member = split_member(wanted.path) if wanted.start_byte else None
     url = member[0] if member else wanted.path
     try:
-        async with _limit(os.getpid()):
-            meta, *contents = await _request(url, ranges)
-            stamp = await _stamp_of_shard(url, meta) if member else stamp_of_object(meta)
+        store, key = open_store(url)
+        answer = library(url).get(store, key, options={"range": (ranges[0][0], sum(ranges[0]))})
+        if wanted.stamp != (_stamp_of_shard(url, answer.meta) if member else stamp_of_object(answer.meta)):
+            return DataError(wanted.path, CHANGED)
+        contents = [memoryview(content) for content in (answer.bytes(), *_others(url, ranges[1:]))]
     except Exception as error:
         return answer_to(url, error)
-    if stamp != wanted.stamp:
-        return DataError(wanted.path, CHANGED)
-    contents = [memoryview(content) for content in contents]
     if [len(content) for content in contents] != [size for _, size in ranges]:
         return DataError(
-            wanted.path, f"ends inside a packet, at {meta['size']} bytes of its object; scan the list again"
+            wanted.path, f"ends inside a packet, at {answer.meta['size']} bytes of its object; scan the list again"
         )
     return Fetched(ranges, contents)
 
 
-async def _request(url: str, ranges: Ranges) -> list[Any]:
-    """Return what the first answer says about the object, then the content of each range."""
-    if len(ranges) == 1:
-        return await _first(url, *ranges[0])
-    store, key = open_store(url)
-    starts, lengths = zip(*ranges[1:], strict=True)
-    # The library joins ranges by default that are up to 1 MiB apart, which is nearly all of a video.
-    others = library(url).get_ranges_async(store, key, starts=starts, lengths=lengths, coalesce=0)
-    first, contents = await asyncio.gather(_first(url, *ranges[0]), others)
-    return [*first, *contents]
+def _others(url: str, ranges: Ranges) -> Sequence[Any]:
+    """Return the content of each range. Takes less processor time than answers that say something about their object.
 
-
-async def _first(url: str, offset: int, size: int) -> list[Any]:
-    """Return what the answer says about the object, and a range of it.
-
-    Takes four times as much processor time as a range without what is said about the object.
+    The library joins ranges by default that are up to 1 MiB apart, which is nearly all of a video.
     """
+    if not ranges:
+        return []
     store, key = open_store(url)
-    answer = await library(url).get_async(store, key, options={"range": (offset, offset + size)})
-    return [answer.meta, await answer.bytes_async()]
+    starts, lengths = zip(*ranges, strict=True)
+    return library(url).get_ranges(store, key, starts=starts, lengths=lengths, coalesce=0)
 
 
 _shard_stamps: dict[tuple[str, int], int] = {}  # by URL and stamp of the object
 
 
-async def _stamp_of_shard(url: str, meta: dict[str, Any]) -> int:
+def _stamp_of_shard(url: str, meta: dict[str, Any]) -> int:
     """Return the stamp of a shard's members. Its index is read once for each version of the shard."""
     key = url, stamp_of_object(meta)
     if key not in _shard_stamps:
         try:
             store, name = open_store(index_path(url))
-            text = await (await library(url).get_async(store, name)).bytes_async()
+            text = library(url).get(store, name).bytes()
             _shard_stamps[key] = stamp_of(text.to_bytes(), meta["size"])
         except FileNotFoundError:
             _shard_stamps[key] = key[1]
@@ -190,13 +153,9 @@ def joined(ranges: Ranges, size: int) -> list[tuple[int, int]]:
 
 
 @lru_cache
-def _loop(process: int) -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="store", daemon=True).start()
-    atexit.register(_end, process, everything=True)  # answers would come to an interpreter that is no more
-    return loop
-
-
-@lru_cache
-def _limit(process: int) -> asyncio.Semaphore:
-    return asyncio.Semaphore(AT_ONCE)
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Return the pool of a process: a fork has none of the threads of its parent."""
+    pool = ThreadPoolExecutor(AT_ONCE, "store")
+    # At its end a program waits for all that is queued, unless that was cancelled before: too late for `atexit`.
+    threading._register_atexit(pool.shutdown, wait=False, cancel_futures=True)
+    return pool

@@ -131,7 +131,7 @@ def test_errors_of_the_server_and_cut_bodies_cost_no_video_and_no_byte(videos, s
 
 def test_a_store_that_comes_back_is_waited_for_and_said_once(videos, store, pauses, caplog, monkeypatch):
     in_store, in_files = videos
-    down = iter(range(20))
+    down = iter(range(len(in_store) + 2))
     monkeypatch.setitem(objects._RETRIES, "max_retries", 0)
     objects._opened.cache_clear()
     store.fault = lambda number: 503 if next(down, None) is not None else None
