@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dali_pipes.video.bitstream.bits import Bits
-from dali_pipes.video.bitstream.picture import DecodeOrder, Picture
+from dali_pipes.video.bitstream.picture import DecodeOrder, Picture, picture_of
 
 _SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILES, _METADATA, _FRAME, _PADDING = 1, 2, 3, 4, 5, 6, 15
 _KEY, _SWITCH = 0, 3
@@ -62,7 +62,7 @@ class Av1:
             elif kind not in (_DELIMITER, _TILES, _METADATA, _PADDING):
                 doubt = f"it has units of type {kind}"
         size = self._sequence.size if self._sequence else None
-        return Picture._make((shown, resets, True, 0, parameters, self._order.next(), size, doubt))
+        return picture_of((shown, resets, True, 0, parameters, self._order.next(), size, doubt))
 
 
 def units(data: bytes) -> list[tuple[int, int, int]]:

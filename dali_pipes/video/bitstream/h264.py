@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from dali_pipes.video.bitstream.bits import Bits, unescape
 from dali_pipes.video.bitstream.parameter_sets import H264Pps, H264Sps, extradata_sets, h264_pps, h264_sps
-from dali_pipes.video.bitstream.picture import PERIOD, Picture, near
-from dali_pipes.video.bitstream.units import FILM_GRAIN, length_size, sei_types, units
+from dali_pipes.video.bitstream.picture import PERIOD, Picture, near, picture_of
+from dali_pipes.video.bitstream.units import FILM_GRAIN, is_one_unit, length_size, sei_types, units
 
 _HARMLESS = (9, 10, 11, 12)  # delimiters, ends and filler
 _SLICE, _IDR, _SEI, _SPS, _PPS = 1, 5, 6, 7, 8
@@ -73,14 +73,13 @@ class H264:
 
     def read(self, packet: bytes) -> Picture:
         """Read a packet's headers."""
-        found = units(packet, self._prefix)
-        if len(found) == 1:  # in most packets
-            start = found[0][0]
+        start = self._prefix
+        if is_one_unit(packet, start):
             known = self._sets.beginnings.get(packet[start : start + 2])
             if known and not known.form.fields:
                 order, _, doubt = self._slice(packet, start, known)
-                return Picture._make((1, known.idr, known.referenced, 0, b"", order, None, doubt))
-        return self._read_units(packet, found)
+                return picture_of((1, known.idr, known.referenced, 0, b"", order, None, doubt))
+        return self._read_units(packet, units(packet, start))
 
     def _read_units(self, packet: bytes, found: list[tuple[int, int]]) -> Picture:
         starts, resets, referenced, field = 0, False, False, False

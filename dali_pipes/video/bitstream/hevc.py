@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from dali_pipes.video.bitstream.bits import Bits, unescape
 from dali_pipes.video.bitstream.parameter_sets import HevcPps, HevcSps, extradata_sets, hevc_pps, hevc_sps, references
-from dali_pipes.video.bitstream.picture import PERIOD, Picture, near
-from dali_pipes.video.bitstream.units import FILM_GRAIN, length_size, sei_types, units
+from dali_pipes.video.bitstream.picture import PERIOD, Picture, near, picture_of
+from dali_pipes.video.bitstream.units import FILM_GRAIN, is_one_unit, length_size, sei_types, units
 
 _BLA, _IDR, _CRA = 16, (19, 20), 21  # random access starts at kinds from the first to the last of these
 _LEADING = (6, 7, 8, 9)
@@ -66,13 +66,11 @@ class Hevc:
 
     def read(self, packet: bytes) -> Picture:
         """Read a packet's headers."""
-        found = units(packet, self._prefix)
-        if len(found) == 1:  # in most packets
-            start = found[0][0]
-            if known := self._sets.beginnings.get(packet[start : start + 3]):
-                order, doubt = self._slice(packet, start, known)
-                return Picture._make((1, known.random_access, known.referenced, known.layer, b"", order, None, doubt))
-        return self._read_units(packet, found)
+        start = self._prefix
+        if is_one_unit(packet, start) and (known := self._sets.beginnings.get(packet[start : start + 3])):
+            order, doubt = self._slice(packet, start, known)
+            return picture_of((1, known.random_access, known.referenced, known.layer, b"", order, None, doubt))
+        return self._read_units(packet, units(packet, start))
 
     def _read_units(self, packet: bytes, found: list[tuple[int, int]]) -> Picture:
         starts, slices, resets, referenced = 0, 0, False, False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from dali_pipes.video.bitstream.bits import Bits
-from dali_pipes.video.bitstream.picture import DecodeOrder, DelayedReferences, Picture
+from dali_pipes.video.bitstream.picture import DecodeOrder, DelayedReferences, Picture, picture_of
 
 _VOP, _GROUP_OF_VOPS, _USER_DATA = b"\0\0\1\xb6", b"\0\0\1\xb3", b"\0\0\1\xb2"
 _LAYER = re.compile(b"\0\0\1[\x20-\x2f]")  # a video object layer
@@ -48,7 +48,7 @@ class Mpeg4:
         parameters = b"" if header in self._extradata else header
         order = self._order.next(referenced=kind != 2)
         pictures = 1 + packet.count(_VOP, at + 4)
-        return Picture._make((pictures, kind == 0, kind != 2, 0, parameters, order, None, doubt))
+        return picture_of((pictures, kind == 0, kind != 2, 0, parameters, order, None, doubt))
 
 
 class _Times:
@@ -133,7 +133,7 @@ class Mpeg2:
         if packet.count(_PICTURE, at) != 1 + fields:
             doubt = "it has packets with one of two fields" if fields else "it has packets of more pictures"
         order = self._order.next(referenced=kind != 3)
-        return Picture._make((1, kind == 1, kind != 3, 0, parameters, order, None, doubt))
+        return picture_of((1, kind == 1, kind != 3, 0, parameters, order, None, doubt))
 
 
 def structure(packet: bytes, picture: int) -> int:
@@ -171,7 +171,7 @@ class Mjpeg:
         if self._fields:
             self._fields = packet.find(b"\xff\xd8\xff", 2) > 0
         size = None if self._fields else self._size
-        return Picture._make((1, True, True, 0, b"", self._order.next(), size, self._doubt))
+        return picture_of((1, True, True, 0, b"", self._order.next(), size, self._doubt))
 
     def _read_segments(self, packet: bytes) -> None:
         self._segments = b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple, Protocol
 
 PERIOD = 1 << 40
@@ -28,6 +29,10 @@ class Picture(NamedTuple):
     order: int = 0  # pictures are shown by ascending order
     size: tuple[int, int] | None = None  # width and height, if this packet's headers give them
     doubt: str = ""  # a trait that is not understood here
+
+
+picture_of = partial(tuple.__new__, Picture)
+"""Make a picture of a tuple with all its fields, in half the time of `Picture._make`."""
 
 
 class Reader(Protocol):

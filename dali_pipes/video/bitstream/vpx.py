@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dali_pipes.video.bitstream.bits import Bits
-from dali_pipes.video.bitstream.picture import DecodeOrder, Picture
+from dali_pipes.video.bitstream.picture import DecodeOrder, Picture, picture_of
 
 _SYNC = 0x498342
 _RGB = 7  # color_space
@@ -32,7 +32,7 @@ class Vp8:
             size = tuple(int.from_bytes(packet[at : at + 2], "little") & 0x3FFF for at in (6, 8))
         if (10 if keyframe else 3) + (int.from_bytes(packet[:3], "little") >> 5) > len(packet):
             raise ValueError("its first partition is longer than the packet")
-        return Picture._make((packet[0] >> 4 & 1, keyframe, True, 0, b"", self._order.next(), size, doubt))
+        return picture_of((packet[0] >> 4 & 1, keyframe, True, 0, b"", self._order.next(), size, doubt))
 
 
 class Frame(NamedTuple):
@@ -62,7 +62,7 @@ class Vp9:
             shown += visible
             resets |= keyframe and number == 0
             doubt = doubt or self._doubt
-        return Picture._make((shown, resets, True, 0, b"", self._order.next(), self._size, doubt))
+        return picture_of((shown, resets, True, 0, b"", self._order.next(), self._size, doubt))
 
     def _frame(self, header: bytes, size: int) -> tuple[bool, bool]:
         """Read the uncompressed header (6.2) of a frame of `size` bytes: is the frame shown, is it a keyframe."""
