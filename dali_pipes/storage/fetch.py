@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -122,19 +123,21 @@ def _others(url: str, ranges: Ranges) -> Sequence[Any]:
 
 
 _shard_stamps: dict[tuple[str, int], int] = {}  # by URL and stamp of the object
+_shard_locks: defaultdict[tuple[str, int], threading.Lock] = defaultdict(threading.Lock)
 
 
 def _stamp_of_shard(url: str, meta: dict[str, Any]) -> int:
     """Return the stamp of a shard's members. Its index is read once for each version of the shard."""
     key = url, stamp_of_object(meta)
-    if key not in _shard_stamps:
-        try:
-            store, name = open_store(index_path(url))
-            text = library(url).get(store, name).bytes()
-            _shard_stamps[key] = stamp_of(text.to_bytes(), meta["size"])
-        except FileNotFoundError:
-            _shard_stamps[key] = key[1]
-    return _shard_stamps[key]
+    with _shard_locks[key]:  # an epoch begins with many clips of a shard at once
+        if key not in _shard_stamps:
+            try:
+                store, name = open_store(index_path(url))
+                text = library(url).get(store, name).bytes()
+                _shard_stamps[key] = stamp_of(text.to_bytes(), meta["size"])
+            except FileNotFoundError:
+                _shard_stamps[key] = key[1]
+        return _shard_stamps[key]
 
 
 def bytes_of(wanted: Wanted) -> int:

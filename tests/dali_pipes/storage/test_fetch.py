@@ -109,6 +109,15 @@ def test_the_list_of_a_packed_set_in_a_store_brings_its_catalogue(folder, store,
     assert len(catalog.usable) == len(catalog)
 
 
+def test_the_index_of_a_shard_is_read_once_for_all_clips_that_want_it_at_once(folder, videos, store, monkeypatch):
+    shutil.copy(folder / SHARD, folder / "other.tar")
+    monkeypatch.setattr(fetch, "_shard_stamps", {})
+    store.delay = 0.05
+    member = replace(videos[0][-1], path=f"{store.url}/other.tar/x/demux.ts")
+    cut_all([member] * 16, FRAMES[-1:] * 16)
+    assert [request.path for request in store.requests].count("other.idx") == 1
+
+
 def test_a_clip_of_a_long_video_is_a_few_requests_and_bytes(videos, store):
     (video, *_), _ = videos
     (cut,) = cut_all([video], FRAMES[:1])
