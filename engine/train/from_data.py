@@ -73,7 +73,8 @@ def choose(
 
     The lists of a split go to `folder`, by default `data` in the run's folder. `before` has the settings of a run that
     is resumed, which stay though videos are lost or the number of ranks differs. Raises DataError if data.train cannot
-    be read or divided, and ConfigError if there is no list to choose from.
+    be read or divided, CheckpointError if the file of weights cannot be read, and ConfigError if there is no list to
+    choose from.
     """
     source, open_keys = config.data.train, config.left_to_data()
     if not open_keys:
@@ -210,9 +211,10 @@ def _with_schedule(config: Config, videos: int, ranks: int, start: str) -> Confi
 
 def starts_from(model: Model, weights: str | None) -> str:
     """Return what the network starts from: `scratch`, a `backbone` trained on ImageNet, or a whole `network`."""
-    if weights or holds_actions(model.pretrained):
+    source = weights or model.pretrained
+    if holds_actions(source):
         return "network"
-    return "scratch" if model.pretrained == "none" else "backbone"
+    return "scratch" if source == "none" else "backbone"
 
 
 def pick_batch(videos: int) -> int:

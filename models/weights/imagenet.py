@@ -8,6 +8,7 @@ from configs import ConfigError
 from models.weights import zoo
 from models.weights.download import download
 
+CLASSES = 1000
 VERSIONS = {"imagenet": "IMAGENET1K_V1", "imagenet_v2": "IMAGENET1K_V2"}  # V2: trained longer, more accurate
 INSTEAD = ", or set model.pretrained=none"
 

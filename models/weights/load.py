@@ -72,10 +72,19 @@ def load_pretrained(model: Recognizer, source: str) -> LoadReport | None:
 
 
 def holds_actions(source: str) -> bool:
-    """Return True if the file that a training starts from holds classes of videos, False for ImageNet's and `none`."""
+    """Return True if the file that a training starts from holds classes of videos, False for ImageNet's and `none`.
+
+    A file of ImageNet's is told by its 1,000 classes, which no published set of videos has. A missing file counts as
+    one of videos; loading it names it. Raises CheckpointError if it cannot be read.
+    """
     if source.startswith(zoo.PREFIX):
         return zoo.find(source).data != zoo.IMAGENET
-    return source != "none" and source not in imagenet.VERSIONS
+    if source == "none" or source in imagenet.VERSIONS:
+        return False
+    if not (path := Path(source)).is_file():
+        return True
+    found = formats.recognise(read_file(path), path)
+    return bool(found.settings) or settings_of(found.weights).get("num_classes") != imagenet.CLASSES
 
 
 def _load(model: Recognizer, path: Path, content: object, *, whole: bool) -> LoadReport:

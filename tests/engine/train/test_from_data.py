@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 import configs
 from configs import ConfigError
@@ -44,8 +45,12 @@ def test_batch_length_and_rate_follow_from_the_size_of_the_set_and_the_weights(o
     assert (config.model.dropout, config.model.fc_std) == ((0.2, 0.01) if from_nothing else (0.5, 0.001))
 
 
-def test_weights_given_on_the_command_line_count_as_a_whole_network(own):
+def test_weights_given_on_the_command_line_count_as_those_of_the_recipe(own, tmp_path):
     assert from_data.choose(own(), ranks=1, weights="best.pt").config.optim.lr == 0.001
+    torch.save({"conv1.weight": torch.zeros(8, 3, 7, 7), "fc.weight": torch.zeros(1000, 8)}, tmp_path / "imagenet.pth")
+    for start in ([], ["model.pretrained=imagenet.pth"]):
+        weights = None if start else "imagenet.pth"
+        assert from_data.choose(own(*start), ranks=1, weights=weights).config.optim.lr == 0.01
 
 
 @pytest.mark.parametrize("ranks", [1, 3, 8, 24])

@@ -178,6 +178,22 @@ def test_imagenet_weights_are_only_a_start(published, tmp_path):
     assert [holds_actions(source) for source in starts] == [False, False, False, True, True]
 
 
+@pytest.mark.parametrize(
+    ("classes", "name", "more", "holds"),
+    [
+        (1000, "fc", {}, False),
+        (1000, "classifier.1", {}, False),
+        (400, "fc", {}, True),
+        (1000, "fc", {"config": {"model.num_classes": 1000}}, True),  # a run of this project with as many classes
+        (1000, "another", {}, True),  # no classifier that is known
+    ],
+)
+def test_a_file_with_imagenets_number_of_classes_is_only_a_start(tmp_path, classes, name, more, holds):
+    weights = {"conv1.weight": torch.zeros(8, 3, 7, 7), f"{name}.weight": torch.zeros(classes, 8)}
+    torch.save({"state_dict": weights, **more}, tmp_path / "file.pth")
+    assert holds_actions(str(tmp_path / "file.pth")) is holds
+
+
 def test_the_tool_lists_downloads_and_names_what_it_lacks(published, capsys):
     assert tool.run(tool.arguments(["k400", "16f", "mit"])) == 0
     (line,) = capsys.readouterr().out.splitlines()
