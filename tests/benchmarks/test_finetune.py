@@ -1,29 +1,18 @@
-"""The comparison of finetune.yaml's rules with random settings: its sets, its plan, and its tables in the document."""
+"""The comparison of finetune.yaml's rules with random settings: its plan, its runs, and its table in the document."""
 
-import csv
 import re
 
+import pytest
+
+import configs
 from benchmarks.network import finetune
 from benchmarks.tables import RESULTS
+from engine.train import from_data
+from tests.support import programs
 from tests.support.paths import ROOT
+from tests.support.videos import write_video
 
-
-def test_the_sets_are_made_of_every_third_clip_and_of_one_direction(tmp_path):
-    rows = [
-        f"{label}/{clip}.mp4,{label},{clip},source{number}\n"
-        for number, clip in enumerate(("fi1", "fi2", "fi3", "nofi1", "nofi2", "nofi3"))
-        for label in ("pan_left", "pan_up")
-    ]
-    (tmp_path / "clips.csv").write_text("".join(["path,label,source_clip,youtube_source\n", *rows]))
-    found = {}
-    for name in finetune.SETS:
-        finetune.write_set(name, tmp_path / "clips.csv", tmp_path / "set.csv")
-        with (tmp_path / "set.csv").open() as file:
-            found[name] = [(row["path"], row["label"]) for row in csv.DictReader(file)]
-    assert found["pans"] == [
-        (f"{tmp_path}/{label}/{clip}.mp4", label) for clip in ("fi1", "nofi1") for label in ("pan_left", "pan_up")
-    ]
-    assert [label for _, label in found["fights"]] == 3 * ["fight"] + 3 * ["no fight"]
+SETS = ("strokes", "fights")
 
 
 def line(name, setting, correct, seed=0, **more):
@@ -35,52 +24,75 @@ def first_seed(chosen, *random):
     found = zip(
         (finetune.CHOSEN, *(f"random {number}" for number in range(len(random)))), (chosen, *random), strict=True
     )
-    return [line(name, setting, correct, lr=0.2, epochs=9) for setting, correct in found for name in finetune.SETS]
+    return [line(name, setting, correct, lr=0.2, epochs=9) for setting, correct in found for name in SETS]
 
 
 def test_each_setting_is_trained_with_the_first_seed_before_any_with_another():
-    planned = list(finetune.missing([], 2, 10))
-    assert len(planned) == len(set(planned)) == len(finetune.SETS) * 11
-    assert planned[0] == ("pans", finetune.CHOSEN, 0)
+    planned = list(finetune.missing([], SETS, 2, 10))
+    assert len(planned) == len(set(planned)) == len(SETS) * 11
+    assert planned[0] == ("strokes", finetune.CHOSEN, 0)
     assert {seed for *_, seed in planned} == {0}
 
 
 def test_settings_better_on_the_first_seed_and_at_least_the_best_two_are_trained_with_further_seeds():
     lines = first_seed(25, 24, 26, 27, 28, 20)
-    assert finetune.selected(lines, "pans") == ["random 3", "random 2", "random 1"]
-    assert finetune.selected(first_seed(25, 24, 26, 20), "pans") == ["random 1", "random 0"]
-    done = line("pans", "random 2", 25, seed=1)
-    jobs = list(finetune.missing([*lines, done], 3, 5))
-    assert len(jobs) == 2 * 2 * 4 - 1 + 2 * finetune.RECIPE_SEEDS
-    assert ("pans", "random 2", 1) not in jobs and ("pans", "random 2", 2) in jobs
-    assert jobs[-2:] == [("pan4", finetune.CHOSEN, 2), ("pan4", finetune.RECIPE, 2)]
+    assert finetune.selected(lines, "strokes") == ["random 3", "random 2", "random 1"]
+    assert finetune.selected(first_seed(25, 24, 26, 20), "strokes") == ["random 1", "random 0"]
+    done = line("strokes", "random 2", 25, seed=1)
+    jobs = list(finetune.missing([*lines, done], SETS, 3, 5))
+    assert len(jobs) == 2 * 2 * 4 - 1
+    assert ("strokes", "random 2", 1) not in jobs and ("strokes", "random 2", 2) in jobs
+
+
+def test_a_random_setting_differs_from_the_chosen_one_in_rate_and_length_alone(tmp_path):
+    rows = [f"{label}/{number}.mp4 {label}\n" for number in range(50) for label in range(2)]
+    (tmp_path / "mine.list").write_text("".join(rows))
+    words = [f"data.train={tmp_path / 'mine.list'}", "model.pretrained=none", f"train.runs={tmp_path}"]
+
+    def chosen(setting, *more):
+        config = finetune.settings("strokes", setting, [*words, *more])
+        return configs.flat(from_data.choose(config, ranks=1).config)
+
+    ours, theirs, again = chosen(finetune.CHOSEN), chosen("random 3"), chosen("random 3", "train.seed=1")
+    assert {key for key in ours if ours[key] != theirs[key]} == {"optim.lr", "train.epochs"}
+    assert ours["optim.lr"] / 10 <= theirs["optim.lr"] <= ours["optim.lr"] * 10 and 12 <= theirs["train.epochs"] <= 60
+    assert {key for key in theirs if theirs[key] != again[key]} == {"train.seed"}
+
+
+@pytest.mark.slow
+def test_runs_add_a_line_each_and_are_not_repeated(tmp_path):
+    for name in "ab":
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for take in range(5):
+            write_video(tmp_path / "mine" / name / f"{take}.mp4", "libx264", 12)
+    words = ["--set", "mine=mine/", "--out", "out.jsonl", "--seeds", "1", "--random", "1", *programs.SMALL]
+    for _ in range(2):
+        ended = programs.run("benchmarks/network/finetune.py", *words, folder=tmp_path)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        lines = finetune.read(tmp_path / "out.jsonl")
+        assert [(line["set"], line["setting"], line["seed"]) for line in lines] == [
+            ("mine", finetune.CHOSEN, 0),
+            ("mine", "random 0", 0),
+        ]
+    assert {line["evaluated"] for line in lines} == {2}
 
 
 def test_the_table_compares_on_further_seeds_alone_and_on_the_same_splits():
     lines = first_seed(25, 45, 20)
     of_seeds = {finetune.CHOSEN: (20, 30, 10), "random 0": (22, 31, 15), "random 1": (20, 30)}
     for setting, found in of_seeds.items():
-        lines += [line("pans", setting, correct, seed) for seed, correct in enumerate(found, 1)]
+        lines += [line("strokes", setting, correct, seed) for seed, correct in enumerate(found, 1)]
     _, _, *rows = finetune.table(lines)
     assert rows[:3] == [  # of seeds 1 and 2, which all have; differences of 4 and 2 points
-        "| pans | chosen | 0.2 | 9 | 50.0 | 2 | 50.0 |  |",
-        "| pans | random 0 | 0.2 | 9 | 90.0 | 2 | 53.0 | +3.0 ± 1.0 |",
-        "| pans | random 1 | 0.2 | 9 | 40.0 | 2 | 50.0 | +0.0 ± 0.0 |",
+        "| strokes | chosen | 0.2 | 9 | 50.0 | 2 | 50.0 |  |",
+        "| strokes | random 0 | 0.2 | 9 | 90.0 | 2 | 53.0 | +3.0 ± 1.0 |",
+        "| strokes | random 1 | 0.2 | 9 | 40.0 | 2 | 50.0 | +0.0 ± 0.0 |",
     ]
     assert rows[3] == "| fights | chosen | 0.2 | 9 | 50.0 | 0 |  |  |"
 
 
-def test_the_table_of_recipes_has_a_row_for_each_with_all_its_seeds():
-    lines = [line("pan4", finetune.CHOSEN, 40 + seed, seed, batch=16, epochs=25) for seed in range(2)]
-    lines += [line("pan4", finetune.RECIPE, 30, batch=16, epochs=24)]
-    assert finetune.recipe_table(lines)[2:] == [
-        "| `finetune.yaml` | 16 | 25 | 40 of 50, 41 of 50 |",
-        "| `pan4.yaml` | 16 | 24 | 30 of 50 |",
-    ]
-
-
-def test_the_tables_of_the_document_are_those_of_the_results():
+def test_the_table_of_the_document_is_that_of_the_results():
     text = (ROOT / "docs" / "recipes.md").read_text()
     shown = re.search(r"<!-- finetune -->\n(.*?)\n<!-- end -->", text, re.DOTALL)[1]
     lines = finetune.read(RESULTS / "finetune.jsonl")
-    assert shown.splitlines() == [*finetune.table(lines), "", *finetune.recipe_table(lines)]
+    assert shown.splitlines() == finetune.table(lines)
