@@ -10,7 +10,7 @@ import numpy as np
 from dali_pipes.lists.formats.annotation import WHOLE, Window
 from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.processes import Call, Failure, call_all
-from dali_pipes.video import container
+from dali_pipes.video import times
 from dali_pipes.video.packet_table import Video
 
 SECONDS = 60.0  # in which the times of one video are read
@@ -57,9 +57,9 @@ def frames_of_windows(video: Video, windows: list[Window]) -> list[tuple[int, in
     """Return (first frame, number of frames) of each window of a video, or the reason why it has none."""
     if video.access == "frames":
         return ["is a folder of pictures, which have no times: leave start and end empty"] * len(windows)
-    time_F = container.frame_times(video)
-    end = container.duration(time_F, video.fps)
-    first_W, after_W = container.frames_between(time_F, *np.array(windows).T)
+    time_F = times.frame_times(video)
+    end = times.duration(time_F, video.fps)
+    first_W, after_W = times.frames_between(time_F, *np.array(windows).T)
     found: list[tuple[int, int] | str] = []
     for window, first, after in zip(windows, first_W.tolist(), after_W.tolist(), strict=True):
         if first == len(time_F):

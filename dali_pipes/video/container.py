@@ -14,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
@@ -22,7 +21,6 @@ from av.video.stream import VideoStream
 
 from dali_pipes.errors import DataError
 from dali_pipes.storage.opening import is_plain, open_source
-from dali_pipes.video.packet_table import Video
 from dali_pipes.video.pyav import LENIENT_TAGS
 
 # A playlist (HLS, DASH, concat) or an image sequence would make FFmpeg open other files, or the network. These are for
@@ -112,32 +110,3 @@ def _reason(error: av.FFmpegError) -> str:
     if error.errno == errno.EINVAL:  # raised for a format outside the list
         return "is not in a format that is read as video"
     return f"cannot be read ({error.strerror})"
-
-
-USUAL_FPS = 25.0  # assumed if a file has no frame rate
-ROUNDING = 1e-6  # seconds
-
-
-def frame_times(video: Video) -> np.ndarray:
-    """Return the seconds from the first frame to each frame: [frames] float64, ascending. Raises DataError.
-
-    If the file has no times, or times that contradict the order of its frames, they are computed from the frame rate.
-    """
-    with open_video(video.path) as (source, stream):
-        ticks_P = [packet.pts for packet in packets(source, stream)]
-        seconds = float(stream.time_base)
-    if None not in ticks_P and len(ticks_P) == len(video.packets) and len(video.decode_position) == video.frames:
-        time_F = np.array(ticks_P)[video.decode_position] * seconds
-        if (np.diff(time_F) > 0).all():
-            return time_F - time_F[0]
-    return np.arange(video.frames) / (video.fps or USUAL_FPS)
-
-
-def frames_between(time_F: np.ndarray, start_W: np.ndarray, end_W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first frame of each window, and the frame after its last: those shown from start on, before end."""
-    return time_F.searchsorted(start_W - ROUNDING), time_F.searchsorted(end_W - ROUNDING)
-
-
-def duration(time_F: np.ndarray, fps: float) -> float:
-    """Return the seconds from the first frame to the end of the last one."""
-    return float(time_F[-1]) + 1 / (fps or USUAL_FPS)

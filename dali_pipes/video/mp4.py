@@ -36,12 +36,16 @@ def find_box(data: bytes, path: tuple[bytes, ...]) -> bytes | None:
     return None
 
 
+def tracks(moov: bytes) -> Iterator[bytes]:
+    """Yield the content of each track of a `moov` box."""
+    for kind, head, start, end in walk_boxes(moov[8:]):
+        if kind == b"trak":
+            yield moov[8 + start + head : 8 + end]
+
+
 def track(moov: bytes, number: int) -> bytes:
     """Return the content of the track with this number, or nothing."""
-    for kind, head, start, end in walk_boxes(moov[8:]):
-        if kind != b"trak":
-            continue
-        content = moov[8 + start + head : 8 + end]
+    for content in tracks(moov):
         header = find_box(content, (b"tkhd",)) or b""
         number_at = 28 if header[8:9] == b"\1" else 20  # after two 64-bit or two 32-bit times
         if int.from_bytes(header[number_at : number_at + 4], "big") == number & 0xFFFFFFFF:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dali_pipes.storage.sources import Source
 from dali_pipes.video import mp4
 
 _UNITY = 0x10000  # the speed of an edit that is neither slow nor fast
@@ -25,17 +26,47 @@ class Samples(NamedTuple):
     offset: np.ndarray  # [P] int64, in the file
     size: np.ndarray  # [P] int64
     time: np.ndarray  # [P] int64, of presentation
+    length: np.ndarray  # [P] int64, until the next one is decoded
     sync: np.ndarray  # [P] bool
     timed: bool  # the file stores times of presentation, apart from those of decoding
 
 
 def samples(moov: bytes, track: int) -> Samples:
     """Return the samples of the track with this number. Raises Unsettled."""
-    content = mp4.track(moov, track)
+    return _read(moov, mp4.track(moov, track))
+
+
+def picture_times(source: Source) -> tuple[np.ndarray, float]:
+    """Return [P] ticks at which the pictures of a file's only video track are shown, and the seconds of a tick.
+
+    They are in decode order, and count from anywhere. Raises Unsettled.
+    """
+    if source.read(4, 4) not in mp4.STARTS:
+        raise Unsettled("it is no mp4 or mov file")
+    boxes = ((start, end) for kind, _, start, end in mp4.walk_source(source) if kind == b"moov")
+    start, end = next(boxes, (0, 0))
+    moov = source.read(start, end - start)
+    videos = [content for content in mp4.tracks(moov) if _is_video(content)]
+    if len(videos) != 1:
+        raise Unsettled("it has several video tracks, or none")
+    found = _read(moov, videos[0])
+    if (found.length[:-1] <= 0).any():
+        raise Unsettled("its pictures have no length")
+    ticks = _timescale(mp4.find_box(videos[0], (b"mdia", b"mdhd")) or b"")
+    if not ticks:
+        raise Unsettled("its times have no unit")
+    return found.time, 1 / ticks
+
+
+def _is_video(track: bytes) -> bool:
+    return (mp4.find_box(track, (b"mdia", b"hdlr")) or b"")[16:20] == b"vide"
+
+
+def _read(moov: bytes, track: bytes) -> Samples:
     if mp4.find_box(moov[8:], (b"mvex",)):
         raise Unsettled("it is fragmented")
     try:
-        return _samples(moov, content)
+        return _samples(moov, track)
     except (struct.error, ValueError) as error:
         raise Unsettled("its index is damaged, or of an unusual form") from error
 
@@ -50,10 +81,10 @@ def _samples(moov: bytes, track: bytes) -> Samples:
     before = size.cumsum() - size  # bytes of all samples before each
     first = per_chunk.cumsum() - per_chunk
     offset = (chunk_start - before[np.minimum(first, len(size) - 1)]).repeat(per_chunk) + before
-    decoded_after = _run_lengths(table, b"stts", len(size))
+    length = _run_lengths(table, b"stts", len(size))
     late = _run_lengths(table, b"ctts", len(size)) if mp4.find_box(table, (b"ctts",)) else np.zeros(1, np.int64)
-    found = Samples(offset, size, decoded_after.cumsum() - decoded_after + late, _sync(table, len(size)), late.any())
-    _refuse_hidden(moov, track, found.time, int(decoded_after[-1]))
+    found = Samples(offset, size, length.cumsum() - length + late, length, _sync(table, len(size)), late.any())
+    _refuse_hidden(moov, track, found.time, int(length[-1]))
     return found
 
 

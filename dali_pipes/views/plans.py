@@ -15,8 +15,8 @@ from configs.schema import Config
 from dali_pipes.batch import Shard
 from dali_pipes.errors import DataError
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.video.container import ROUNDING, frames_between
 from dali_pipes.video.orientation import TRANSPOSED
+from dali_pipes.video.times import ROUNDING, frames_between
 from dali_pipes.views import draw, frames, randomness
 from dali_pipes.views.balance import BalancedOrder
 from dali_pipes.views.draw import Views

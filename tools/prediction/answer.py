@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dali_pipes.video import container
+from dali_pipes.video import times
 from dali_pipes.video.packet_table import Video
 from engine.inference.network import Network
 from engine.inference.predict import ClassProbability, ClassScores, Prediction
@@ -48,8 +48,8 @@ def of_stream(
     min_score: float = 0.0,
 ) -> dict:
     """Build the record of a video that was processed frame by frame in `seconds`. Raises DataError as `of_video`."""
-    time_F = container.frame_times(video)
-    edge_W1 = np.append(time_F[[frame.frame for frame in frames]], container.duration(time_F, video.fps))
+    time_F = times.frame_times(video)
+    edge_W1 = np.append(time_F[[frame.frame for frame in frames]], times.duration(time_F, video.fps))
     return {
         "segments": named_segments(network, edge_W1, frames, min_score),
         "frames": len(frames),
@@ -68,8 +68,8 @@ def latency(ms_F: Sequence[float]) -> dict:
 def _windows(
     network: Network, video: Video, predictions: Sequence[Prediction], top_k: int, min_score: float
 ) -> list[dict]:
-    time_F = container.frame_times(video)
-    end_F = np.append(time_F[1:], container.duration(time_F, video.fps))
+    time_F = times.frame_times(video)
+    end_F = np.append(time_F[1:], times.duration(time_F, video.fps))
 
     def clip(frames_T: np.ndarray) -> dict:
         return {"frames": frames_T.tolist(), "seconds": [_rounded(second) for second in time_F[frames_T]]}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dali_pipes import DataError
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.video import container
+from dali_pipes.video import times
 from engine.inference.explain import Explanation, check, explain
 from engine.inference.network import Network
 from engine.outputs import Outputs
@@ -47,7 +47,7 @@ class ExplainedVideos:
             with self.outputs.replacing(target, "wb") as file:
                 film_strip(found).save(file, "png")
             caption = Caption(0, f"{best['name']}  {100 * best['probability']:.0f} %")
-            second_T = container.frame_times(video)[found.frames_T]
+            second_T = times.frame_times(video)[found.frames_T]
             side = min(video.width, video.height) * self.network.info.config.eval_size
             crop = round(side / self.network.info.config.eval.short_side)
             write(video, target.with_suffix(".mp4"), [caption], self.outputs, draw=heat_drawer(found, second_T, crop))

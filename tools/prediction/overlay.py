@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.cut import decode
-from dali_pipes.video import container
+from dali_pipes.video import times
 from dali_pipes.video.orientation import orientation, turned
 from dali_pipes.video.packet_table import Video
 from dali_pipes.video.pyav import reformat
@@ -69,7 +69,7 @@ def write(
 def _write(out: OutputContainer, video: Video, captions: Sequence[Caption], draw: Draw | None) -> None:
     stream, reformatter = None, VideoReformatter()
     starts = [caption.start for caption in captions]
-    for second, picture_HWC in zip(container.frame_times(video).tolist(), _upright(video.path), strict=False):
+    for second, picture_HWC in zip(times.frame_times(video).tolist(), _upright(video.path), strict=False):
         stream = stream or _add_stream(out, picture_HWC, video.fps)
         caption = captions[max(0, bisect_right(starts, second + _MOMENT) - 1)]
         picture_HWC = draw(picture_HWC, second) if draw else picture_HWC
@@ -95,7 +95,7 @@ def _upright(path: str) -> Iterator[np.ndarray]:
 
 
 def _add_stream(out: OutputContainer, picture_HWC: np.ndarray, fps: float) -> VideoStream:
-    rate = Fraction(fps).limit_denominator(1001) or Fraction(container.USUAL_FPS)
+    rate = Fraction(fps).limit_denominator(1001) or Fraction(times.USUAL_FPS)
     stream = out.add_stream("libx264", rate=rate, options=_OPTIONS)
     stream.height, stream.width, _ = picture_HWC.shape
     stream.pix_fmt = "yuv420p"

@@ -19,7 +19,7 @@ from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.parts import frames_of_windows
 from dali_pipes.storage.objects import absolute
-from dali_pipes.video import container
+from dali_pipes.video import times
 from dali_pipes.views import plans
 from dali_pipes.views.plans import Window
 from engine.inference.network import Network, open_network
@@ -154,8 +154,8 @@ class Answering:
         for row in catalog.usable.tolist():
             with self._reason(catalog, row):
                 video = catalog.video(row)
-                time_F = container.frame_times(video)
-                end = container.duration(time_F, video.fps)
+                time_F = times.frame_times(video)
+                end = times.duration(time_F, video.fps)
                 found += plans.sliding(row, time_F, end, seconds, self.args.stride or seconds / 2)
         return found
 

@@ -21,8 +21,8 @@ from dali_pipes.scan import verify
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.probe import probe, reader
 from dali_pipes.video import mp4
-from dali_pipes.video.container import frame_times
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, KEYFRAME, PACKET
+from dali_pipes.video.times import frame_times
 from tests.support.videos import decode_whole, number_in, write_video
 
 

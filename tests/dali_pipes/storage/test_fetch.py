@@ -125,6 +125,17 @@ def test_a_clip_of_a_long_video_is_a_few_requests_and_bytes(videos, store):
     assert store.sent < 0.2 * video.size and store.sent < len(cut.data) + 4 * fetch.GAP
 
 
+def test_parts_of_a_long_video_are_found_by_its_index(folder, store, tmp_path):
+    (tmp_path / "parts.csv").write_text("path,label,start,end\nlong.mp4,0,0,4\nlong.mp4,1,8,10\n")
+    catalogs = []
+    for root in (str(folder), store.url):
+        data = Data(root=root, check="index", cache=str(tmp_path / root.replace("/", "")))
+        catalogs.append(load_catalog(str(tmp_path / "parts.csv"), data, workers=1))
+    here, there = catalogs
+    assert there.frames_N.tolist() == here.frames_N.tolist() and min(there.frames_N) > 0
+    assert store.sent < (folder / "long.mp4").stat().st_size
+
+
 def test_ranges_are_joined_over_small_gaps_and_the_whole_is_fetched_where_nearly_all_is_wanted():
     gap = fetch.GAP
     assert joined([(0, 5), (5 + gap, 5), (11 + 2 * gap, 5)], 10**9) == [(0, gap + 10), (11 + 2 * gap, 5)]

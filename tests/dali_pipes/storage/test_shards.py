@@ -16,7 +16,7 @@ from dali_pipes.scan.probe import probe
 from dali_pipes.storage import open_shards, opening, shards
 from dali_pipes.storage.open_shards import OpenShards
 from dali_pipes.storage.opening import open_source, read_all
-from dali_pipes.video.container import frame_times
+from dali_pipes.video.times import frame_times
 from tests.support.storage.shards import write_tar
 from tests.support.videos import write_video
 

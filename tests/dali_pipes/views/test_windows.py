@@ -12,7 +12,7 @@ from dali_pipes import Shard
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
-from dali_pipes.video.container import duration, frame_times
+from dali_pipes.video.times import duration, frame_times
 from dali_pipes.views import plans
 from dali_pipes.views.plans import FramePlan, Window, WindowPlan
 from tests.support import tiny
