@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TypeVar
 
+from dali_pipes.storage.ending import program_ends
+
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds; a minute together
 MANY = 3  # other files that fail in the same minute: then it is not the files
 FAULTS = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO, errno.EHOSTDOWN)
@@ -58,7 +60,8 @@ def _try_again(
     try:
         for pause in PAUSES:
             with waiting():
-                time.sleep(pause)
+                if program_ends.wait(pause):
+                    break
             try:
                 return call()
             except OSError as again:

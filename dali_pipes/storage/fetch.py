@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from dali_pipes.errors import DataError
+from dali_pipes.storage.ending import program_ends
 from dali_pipes.storage.faults import StorageFault, patiently
 from dali_pipes.storage.objects import CHANGED, answer_to, library, open_store, stamp_of_object
 from dali_pipes.storage.opening import split_member
@@ -92,6 +93,8 @@ def _fetch_again(wanted: Wanted) -> Fetched | DataError:
 
 
 def _fetch(wanted: Wanted) -> Outcome:
+    if program_ends.is_set():  # what is still queued is for nobody
+        return InterruptedError()
     ranges = [(wanted.start_byte + offset, size) for offset, size in joined(wanted.ranges, wanted.size)]
     member = split_member(wanted.path) if wanted.start_byte else None
     url = member[0] if member else wanted.path
@@ -158,7 +161,4 @@ def joined(ranges: Ranges, size: int) -> list[tuple[int, int]]:
 @lru_cache
 def _pool(process: int) -> ThreadPoolExecutor:
     """Return the pool of a process: a fork has none of the threads of its parent."""
-    pool = ThreadPoolExecutor(AT_ONCE, "store")
-    # At its end a program waits for all that is queued, unless that was cancelled before: too late for `atexit`.
-    threading._register_atexit(pool.shutdown, wait=False, cancel_futures=True)
-    return pool
+    return ThreadPoolExecutor(AT_ONCE, "store")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import weakref
 
+from dali_pipes.storage.ending import program_ends
+
 _LOOK = 1.0  # seconds between looks at whether the program ends
 
 
@@ -19,7 +21,7 @@ class Room:
     def take(self, size: int, owner: object) -> None:
         """Take room until `owner` is no longer in use; wait while there is none. More than all is taken alone."""
         with self._given_back:
-            while self.taken and self.taken + size > self.most and threading.main_thread().is_alive():
+            while self.taken and self.taken + size > self.most and not program_ends.is_set():
                 self._given_back.wait(_LOOK)
             self.taken += size
         weakref.finalize(owner, self._give_back, size)

@@ -135,6 +135,29 @@ def test_a_program_that_ends_during_requests_is_quiet_and_does_not_wait_for_thos
     assert 0 < len(store.requests) < 3 * 512  # all would take six seconds
 
 
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_program_ends_during_an_epoch_also_if_room_is_short_or_the_store_is_gone(folder, store, failing):
+    store.reset()
+    if failing:
+        store.fault = lambda number: 503 if number > 12 else None
+    arguments = [str(folder.parent / "there.list"), store.url]
+    done = subprocess.run([sys.executable, "-c", _IN_AN_EPOCH, *arguments], cwd=ROOT, capture_output=True, timeout=300)
+    assert done.returncode == 0
+
+
+_IN_AN_EPOCH = """
+import sys
+from pathlib import Path
+from dali_pipes.feed import fetcher
+small = fetcher.Room(1)
+fetcher.Room = lambda most: small
+from tests.dali_pipes.feed.test_fetcher import loader
+list_file = Path(sys.argv[1])
+epoch = loader(list_file.parent / "videos", sys.argv[2], list_file.name).epoch(0)
+next(epoch)
+"""
+
+
 _LEAVES = """
 import sys, time
 from dali_pipes.storage import fetch

@@ -16,7 +16,7 @@ from dali_pipes.storage.faults import StorageFault, patiently
 def pauses(monkeypatch):
     """The pauses that were made, without the time that they take."""
     made = []
-    monkeypatch.setattr(faults.time, "sleep", made.append)
+    monkeypatch.setattr(faults.program_ends, "wait", made.append)
     monkeypatch.setattr(faults, "_failing", set())
     monkeypatch.setattr(faults, "_given_up", {})
     return made
@@ -81,7 +81,7 @@ def test_the_read_lock_is_free_while_a_thread_waits_for_the_storage(pauses, monk
     from types import SimpleNamespace
 
     free = []
-    monkeypatch.setattr(faults.time, "sleep", lambda pause: free.append(not reading._read_lock.locked()))
+    monkeypatch.setattr(faults.program_ends, "wait", lambda pause: free.append(not reading._read_lock.locked()))
     monkeypatch.setattr(os, "preadv", lambda *how: 0)
     blip = failing(1)
     monkeypatch.setattr(os, "pread", lambda descriptor, size, offset: blip() and b"x" * size)

@@ -72,7 +72,7 @@ def scanned(folder, root):
 def pauses(monkeypatch):
     """The pauses that were made, without the time that they take."""
     made = []
-    monkeypatch.setattr(faults.time, "sleep", made.append)
+    monkeypatch.setattr(faults.program_ends, "wait", made.append)
     monkeypatch.setattr(faults, "_failing", set())
     return made
 
