@@ -84,7 +84,8 @@ class Bar:
 def telling_of_silence() -> Iterator[None]:
     """Log what the main thread does, as long as the block runs, when it has made no progress for some seconds.
 
-    On a terminal every 5 s, elsewhere after 5, 10, 20, 40 ... s.
+    On a terminal every 5 s, elsewhere after 5, 10, 20, 40 ... s. Later waits for the same are told of from where the
+    longest one ended, so that steps of 6 s each are told of once.
     """
     watch.progress()
     stopped = threading.Event()
@@ -97,14 +98,14 @@ def telling_of_silence() -> Iterator[None]:
 
 
 def _tell_of_silence(stopped: threading.Event) -> None:
-    told = 0.0  # age at the last line about the present wait
+    longest: dict[str, float] = {}  # seconds of the last line about each activity
     while not stopped.wait(SILENCE / 5):
         seen = watch.activity()
-        told = told if seen["age"] > told else 0.0
+        told = longest.get(seen["name"], 0.0)
         due = told + SILENCE if rich.get_console().is_terminal else max(2 * told, SILENCE)
         if seen["age"] >= due:
-            told = seen["age"]
-            logger.info(f"{seen['name']}, for {told:.0f} s")
+            longest[seen["name"]] = seen["age"]
+            logger.info(f"{seen['name']}, for {seen['age']:.0f} s")
 
 
 def _is_rank_zero() -> bool:

@@ -17,7 +17,7 @@ if __name__ == "__main__":
     exits.exit_quietly_until_started()
 
 from configs import cli
-from engine import outputs
+from engine import outputs, watch
 
 
 def main() -> int:
@@ -31,10 +31,12 @@ def main() -> int:
 
     def work() -> None:
         folders = [cli.run_folder(path) for path in args.runs]
-        for folder in folders:
-            print(report.write(folder, outputs.Outputs(force=args.force)))
-        if len(folders) > 1:
-            print(compare.write(folders, outputs.Outputs(force=args.force)))
+        with watch.doing("writing the report"):
+            for folder in folders:
+                print(report.write(folder, outputs.Outputs(force=args.force)))
+                watch.progress()
+            if len(folders) > 1:
+                print(compare.write(folders, outputs.Outputs(force=args.force)))
 
     return program.run("report.py", work)
 

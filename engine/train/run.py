@@ -71,6 +71,7 @@ def run(
             if folder and finished:
                 with watch.doing("writing the report"):
                     report.write_if_possible(folder.folder)
+                with watch.doing("drawing pictures for the trackers"):
                     folder.send_pictures()
     return finished, built
 

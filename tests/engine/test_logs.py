@@ -116,23 +116,34 @@ def test_a_bar_takes_no_output_that_goes_to_a_file_to_the_terminal(terminal, cap
     assert capsys.readouterr().out == "an answer\n" and "an answer" not in terminal.getvalue()
 
 
-@pytest.mark.parametrize("kind, lines", [(Terminal, [5, 10, 15, 20, 25, 30, 35, 40]), (io.StringIO, [5, 10, 20, 40])])
-def test_a_long_silence_is_told_with_the_activity(monkeypatch, kind, lines):
-    """Seconds pass as fast as they are asked for."""
-    stream = kind()
+class Waits:
+    """An event that is set after some seconds, which pass as fast as they are asked for."""
+
+    def __init__(self, seconds):
+        self.seconds, self.last = 0, seconds
+
+    def wait(self, _):
+        self.seconds += 1
+        return self.seconds > self.last
+
+
+def told_of(monkeypatch, stream, seconds, age):
+    """Return the seconds in the lines about an activity whose age is a function of the second."""
     monkeypatch.setenv("TERM", "dumb")
     logs.start_logging(stream)
-
-    class Waits:
-        seconds = 0
-
-        def wait(self, _):
-            self.seconds += 1
-            return self.seconds > 44
-
-    stopped = Waits()
+    stopped = Waits(seconds)
     monkeypatch.setattr(logs, "SILENCE", 5.0)
-    monkeypatch.setattr(watch, "activity", lambda: {"name": "exporting to onnx", "age": stopped.seconds})
+    monkeypatch.setattr(watch, "activity", lambda: {"name": "exporting to onnx", "age": age(stopped.seconds)})
     logs._tell_of_silence(stopped)
-    told = re.findall(r"exporting to onnx, for (\d+) s", stream.getvalue())
-    assert [int(seconds) for seconds in told] == lines
+    return [int(seconds) for seconds in re.findall(r"exporting to onnx, for (\d+) s", stream.getvalue())]
+
+
+@pytest.mark.parametrize("kind, lines", [(Terminal, [5, 10, 15, 20, 25, 30, 35, 40]), (io.StringIO, [5, 10, 20, 40])])
+def test_a_long_silence_is_told_with_the_activity(monkeypatch, kind, lines):
+    assert told_of(monkeypatch, kind(), 44, lambda second: second) == lines
+
+
+@pytest.mark.parametrize("kind", [Terminal, io.StringIO])
+def test_waits_of_the_same_length_are_told_of_once(monkeypatch, kind):
+    """So slow steps do not fill the log: sixteen waits of 7 s, then one of 12."""
+    assert told_of(monkeypatch, kind(), 124, lambda second: second % 7 if second < 112 else second - 112) == [5, 10]
