@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import IO
 
 logger = logging.getLogger(__name__)
+LOCK = ".tsm-dali.lock"
+"""The lock of a folder that a command writes into."""
 _HOLDER = re.compile(r"process (\d+) on (.*)")
 _UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 

@@ -35,7 +35,7 @@ def report(args: argparse.Namespace) -> int:
     from engine.runs.condition import condition
 
     worst = FINE
-    for folder in args.runs:
+    for folder in [path for path in args.runs if path.is_dir()] or args.runs:  # runs/* matches comparisons, too
         found = condition(folder)
         print(f"{folder}: {found.text}")
         worst = max(worst, {"stalled": STALLED, "dead": DEAD}.get(found.state, FINE))

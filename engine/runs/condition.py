@@ -10,7 +10,6 @@ from typing import NamedTuple
 from engine import locks
 from engine.console import duration
 from engine.files import read_json
-from engine.runs.run_folder import LOCK
 
 LATE = 180.0  # seconds after which a heartbeat that comes every minute has stopped
 
@@ -40,7 +39,8 @@ def condition(folder: Path) -> Condition:
         return Condition(
             "stalled", f"stalled: {process} lives, but writes nothing: {place}; end it: kill -9 {status.get('pid')}"
         )
-    reason = f" ({status['reason']})" if status.get("reason") else ""
+    reason, *more = str(status.get("reason") or "").splitlines() or [""]
+    reason = f" ({reason}{' ...' if more else ''})" if reason else ""
     ended = "dead: it ended without a word" if state == "running" else f"{state}{reason}"
     newest = Path(status.get("checkpoint") or "no checkpoint").name
     return Condition("dead", f"{ended}; {place}; {newest}; continue: {resume_command(folder)}")
@@ -60,10 +60,10 @@ def resume_command(folder: Path) -> str:
 
 
 def _is_locked(folder: Path) -> bool:
-    if not (folder / LOCK).exists():
+    if not (folder / locks.LOCK).exists():
         return False
     try:
-        locks.take_lock(folder / LOCK).close()
+        locks.take_lock(folder / locks.LOCK).close()
     except (locks.InUse, OSError):
         return True
     return False

@@ -28,7 +28,7 @@ import configs
 from configs import Config, ConfigError
 from dali_pipes.errors import Unreadable
 from engine.files import read_lines
-from engine.locks import InUse, take_lock
+from engine.locks import LOCK, InUse, take_lock
 from engine.outputs import Outputs, is_result
 from engine.runs import checkpoint
 from engine.runs.disk_faults import DiskFaults
@@ -38,8 +38,6 @@ from engine.runs.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
-
-LOCK = ".tsm-dali.lock"
 WHOLE = ("config.yaml", "env.json", "val_last.json", "val_best.json", "inputs.json", "status.json", "report.html")
 GROWING = ("command.txt", "log.txt", "metrics.jsonl", "quarantine.jsonl")
 

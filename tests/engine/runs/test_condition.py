@@ -49,6 +49,8 @@ def test_a_run_that_failed_says_why_and_one_that_finished_that_it_did(run):
     run.status.update(state="failed", reason="rank 1: no")
     run.close()
     assert condition(run.folder).text.startswith("failed (rank 1: no); ")
+    run.status.update(state="failed", reason="2 videos cannot be read, the first is\n  a.mp4: no such file")
+    assert condition(run.folder).text.startswith("failed (2 videos cannot be read, the first is ...); ")
     run.status.update(state="finished")
     assert condition(run.folder) == ("finished", "finished at step 7")
 

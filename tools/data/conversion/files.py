@@ -17,9 +17,9 @@ from dali_pipes.errors import DataError
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video.packet_table import Video
 from engine.files import ignores_case, read_lines
+from engine.locks import LOCK
 from engine.outputs import Outputs, is_result
 
-LOCK = ".tsm-dali.lock"
 _LARGE = 64 << 20  # bytes of a file of which only the ends are hashed
 _END = 1 << 20
 
