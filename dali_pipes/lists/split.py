@@ -80,7 +80,7 @@ def groups_of(listing: Listing, column: str | None = None, pattern: str = "") ->
     Groups are the values of a table's `column`, else what the regular expression `pattern` finds in a path, else the
     recordings that the format of the list knows (Kinetics, UCF101, HMDB51) or the names of all files tell (Kinetics,
     UCF101), else single videos. A path in which `pattern` finds nothing is a group by itself. Raises DataError if there
-    is no such column.
+    is no such column, or `pattern` finds nothing in any path.
     """
     if column is not None:
         source = Source.open(listing.source)
@@ -89,7 +89,11 @@ def groups_of(listing: Listing, column: str | None = None, pattern: str = "") ->
         values = zip(tables.column(source, column), annotation.rows, strict=True)
         return [value for value, row in values if row.split in splits]
     if pattern:
-        return [found[0] if (found := re.search(pattern, path)) else path for path in listing.paths]
+        matches = [re.search(pattern, path) for path in listing.paths]
+        if not any(matches):
+            seen = f"the regular expression {pattern} of the groups is found in none of its {len(matches)} paths"
+            raise DataError(listing.source, f"{seen}, such as {listing.paths[0]}")
+        return [match[0] if match else path for match, path in zip(matches, listing.paths, strict=True)]
     origin = FORMATS[listing.format].origin or _origin_of_names(listing.paths)
     return listing.paths if origin is None else [origin(path) for path in listing.paths]
 
@@ -116,7 +120,9 @@ def divide(listing: Listing, groups: Sequence[str], held_out: float, seed: int) 
     for name in names:
         sides["val" if name in chosen else "train"] += members[name]
     if not all(sides.values()):
-        raise DataError(listing.source, f"{len(names)} groups of videos are too few to divide")
+        what = "groups of videos" if len(names) < len(listing.samples) else "videos"
+        remedy = "to hold one out, a class needs two"
+        raise DataError(listing.source, f"{len(names)} {what} are too few to divide: {remedy}")
     return {side: sorted(rows, key=listing.paths.__getitem__) for side, rows in sides.items()}
 
 

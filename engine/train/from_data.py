@@ -218,8 +218,8 @@ def starts_from(model: Model, weights: str | None) -> str:
 
 
 def pick_batch(videos: int) -> int:
-    """Return the largest batch that leaves enough steps in an epoch, else the smallest."""
-    return next((batch for batch in BATCHES if videos >= STEPS_PER_EPOCH * batch), BATCHES[-1])
+    """Return the largest batch that leaves enough steps in an epoch, else the smallest, of no more than all videos."""
+    return next((batch for batch in BATCHES if videos >= STEPS_PER_EPOCH * batch), min(BATCHES[-1], videos))
 
 
 def _summary(config: Config, videos: int) -> str:

@@ -89,6 +89,18 @@ def test_one_group_cannot_be_divided(listed):
         divide(listing, groups_of(listing, pattern=r"seq\d+"), 0.5, 0)
 
 
+def test_two_classes_of_one_video_cannot_be_divided(listed):
+    listing = listed([("a.mp4", 0), ("b.mp4", 1)])
+    with pytest.raises(DataError, match="2 videos are too few to divide: to hold one out, a class needs two"):
+        divide(listing, groups_of(listing), 0.5, 0)
+
+
+def test_an_expression_that_finds_nothing_is_refused(listed):
+    listing = listed([("take1_a.mp4", 0), ("take1_b.mp4", 1)])
+    with pytest.raises(DataError, match=r"seq\\d\+ of the groups is found in none of its 2 paths, such as take1_a\.mp4"):
+        groups_of(listing, pattern=r"seq\d+")
+
+
 def test_names_that_differ_in_their_last_part_are_pointed_out_across_sides(listed):
     rows = [(f"walk/seq{n}_{part}.mp4", 0) for n in range(6) for part in "ab"]
     listing = listed(rows)

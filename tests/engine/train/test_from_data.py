@@ -53,6 +53,11 @@ def test_weights_given_on_the_command_line_count_as_those_of_the_recipe(own, tmp
         assert from_data.choose(own(*start), ranks=1, weights=weights).config.optim.lr == 0.01
 
 
+def test_a_batch_is_no_larger_than_a_small_set(own):
+    """Six videos, of which one of each class is held out: a batch of 8 would never be full."""
+    assert from_data.choose(own(count=3), ranks=1).config.train.batch == 4
+
+
 @pytest.mark.parametrize("ranks", [1, 3, 8, 24])
 def test_a_batch_splits_over_the_ranks(own, ranks):
     batch = from_data.choose(own(count=300), ranks=ranks).config.train.batch
