@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from configs.checks import ConfigError
 from configs.load import load, overridden
-from configs.read import KINDS, SHIPPED, did_you_mean, likely
+from configs.read import KINDS, SECTIONS, SHIPPED, did_you_mean, example, likely
 from configs.reference import reference
 from configs.schema import Config
 from configs.show import describe
@@ -24,6 +24,7 @@ _SETTING = "a setting stands alone, as in optim.lr=0.01; export.py takes the fil
 _SOURCE = "name videos or folders without a flag"
 _NETWORK = "name the network by --weights FILE"
 _BATCH = "write train.batch=CLIPS, or eval.batch=VIDEOS in evaluation and prediction"
+_RUN = "write train.runs=FOLDER train.name=NAME for the run's folder FOLDER/NAME"
 FOREIGN_FLAGS = {  # of PaddleVideo's and mmaction2's programs, and what to write here
     "-o": _SETTING,
     "--override": _SETTING,
@@ -43,6 +44,9 @@ FOREIGN_FLAGS = {  # of PaddleVideo's and mmaction2's programs, and what to writ
     "--use_gpu": "write runtime.device=cuda or runtime.device=cpu",
     "--use_tensorrt": "export by --format tensorrt, or write runtime.onnx_provider=tensorrt",
     "--amp_level": "write runtime.precision=fp16 or runtime.precision=bf16",
+    "--work-dir": _RUN,
+    "--work_dir": _RUN,
+    "--validate": "not needed: runs are evaluated after every train.eval_every epochs",
     "--train_dali": "not needed: DALI and its alternatives are chosen by data.decoder",
 }
 
@@ -82,9 +86,9 @@ class Parser(argparse.ArgumentParser):
         if flag in FOREIGN_FLAGS:
             return f"; {FOREIGN_FLAGS[flag]}"
         key = flag.lstrip("-")
-        settings = [key] if key in KINDS else likely(key)
+        settings = [key] if key in KINDS else [example(key)] if key in SECTIONS else likely(key)
         flags = get_close_matches(flag, self._option_string_actions, 1)
-        if not flags or any(setting.endswith(key) for setting in settings):
+        if not flags or key in SECTIONS or any(setting.endswith(key) for setting in settings):
             return did_you_mean(f"{setting}=VALUE" for setting in settings)
         return did_you_mean(flags)
 
@@ -199,7 +203,8 @@ def from_arguments(args: argparse.Namespace) -> Config:
     """Load the configuration. Exits with code 2 if it is wrong, with 0 after --print-config."""
     try:
         if not args.config:
-            raise ConfigError(f"--config: required; give a recipe's path or one of {', '.join(SHIPPED)}")
+            own = "for videos of your own, --config finetune.yaml data.train=FOLDER"
+            raise ConfigError(f"--config: required; {own}; else a recipe's path or one of {', '.join(SHIPPED)}")
         config = load(args.config, args.overrides)
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -72,8 +72,7 @@ class _Draft:
         if isinstance(value, read.Mistake):
             self.refuse(key, value)
         elif key in SECTIONS:
-            first = next(known for known in KINDS if known.startswith(f"{key}."))
-            self.refuse(key, f"expected settings, such as {first}, got {_seen(value)}")
+            self.refuse(key, f"expected settings, such as {read.example(key)}, got {_seen(value)}")
         elif key not in KINDS:
             hint = did_you_mean(likely(key)) or inside(key.split(".")[0])
             self.refuse(key, f"no such {'section' if value == {} and '.' not in key else 'key'}{hint}")
@@ -95,7 +94,7 @@ class _Draft:
         """Return the checked configuration, or raise a ConfigError with all errors."""
         missing = OmegaConf.missing_keys(self.tree)
         required = ((key, "required, and the recipe does not set it") for key in KINDS if key in missing)
-        config = self._build(unknown=KINDS.keys() & (missing | self.refused))
+        config = self._build(unknown=missing)  # a setting whose value was refused keeps the one before, or the default
         for key, problem in chain(required, config.problems()):
             if self.refused.isdisjoint((key, key.split(".")[0])):
                 self.refuse(key, problem)

@@ -42,7 +42,8 @@ def argument(text: str) -> Setting:
     place = f"argument {text!r}"
     key, equals, value = text.partition("=")
     if not equals:
-        return Setting(key, Mistake("expected section.key=value"), place)
+        hint = f"; a list or folder of videos is named by data.train={text}" if Path(text).exists() else ""
+        return Setting(key, Mistake(f"expected section.key=value{hint}"), place)
     if get_origin(KINDS.get(key)) is tuple:
         items = [item.strip(" '\"") for item in value.strip(" []()").split(",")]
         return Setting(key, _list([_scalar(item) for item in items if item]), place)
@@ -181,6 +182,11 @@ def likely(key: str) -> list[str]:
     return get_close_matches(key, KINDS if section else SECTIONS, 1, cutoff=0.75) or [
         names[near] for near in get_close_matches(name, names, 1)
     ]
+
+
+def example(section: str) -> str:
+    """Return the setting of a section that is named where the section alone was written."""
+    return "data.train" if section == "data" else next(key for key in KINDS if key.startswith(f"{section}."))
 
 
 def did_you_mean(words: Iterable[str]) -> str:

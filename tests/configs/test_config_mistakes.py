@@ -121,6 +121,15 @@ def test_a_mistaken_argument_is_answered_in_its_own_words(write, argument, answe
     assert errors(write(RECIPE), argument) == [f"argument {argument!r}: {answer}"]
 
 
+def test_a_refused_value_of_any_setting_is_one_error():
+    """Checks that compare settings take the recipe's value in its place."""
+    for key in [key for key, kind in KINDS.items() if kind is not str]:
+        with pytest.raises(configs.ConfigError) as refused:
+            configs.load("finetune.yaml", ["data.train=mine", f"{key}=resnet-50"])
+        assert str(refused.value).startswith(f"argument '{key}=resnet-50': ")
+        assert len(str(refused.value).splitlines()) == 1
+
+
 def test_a_check_across_settings_names_the_place_of_the_one_to_change(write):
     recipe = write(RECIPE + "eval: {short_side: 128}\n")
     answer = "a crop of 224 px does not fit in a short side of 128 px; raise eval.short_side to at least 224"
@@ -229,7 +238,17 @@ def test_print_config_shows_it_and_stops(capsys):
         (["-c", "demo", "--zzz"], "train.py: --zzz: no such flag"),
         (["-c"], "train.py: argument --config/-c: expected one argument"),
         (["-c", "demo", "train.sed=1"], "argument 'train.sed=1': no such key; did you mean train.seed?"),
-        ([], f"--config: required; give a recipe's path or one of {', '.join(SHIPPED)}"),
+        (["--data", "my_videos"], "train.py: --data: no such flag; did you mean data.train=VALUE?"),
+        (["-c", "demo", "data=a.list"], "argument 'data=a.list': expected settings, such as data.train, got 'a.list'"),
+        (
+            ["-c", "demo", "."],
+            "argument '.': expected section.key=value; a list or folder of videos is named by data.train=.",
+        ),
+        (
+            [],
+            "--config: required; for videos of your own, --config finetune.yaml data.train=FOLDER; "
+            f"else a recipe's path or one of {', '.join(SHIPPED)}",
+        ),
     ],
 )
 def test_a_wrong_command_line_leaves_with_one_line_and_code_2(capsys, words, answer):
