@@ -1,4 +1,4 @@
-"""Recognise videos by their first bytes, for files whose names do not tell."""
+"""Recognise videos and archives by their first bytes, for files whose names do not tell."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _STARTS = (
 )
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # mp4, mov, 3gp
 _STILLS = (b"heic", b"heix", b"mif1", b"avif", b"crx ", b"M4A ", b"M4B ")  # brands of files with these boxes: no videos
+_ARCHIVES = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7z archive"}
 _OGG_VIDEO = (b"\x80theora", b"BBCD\x00", b"\x01video\x00")
 
 
@@ -26,9 +27,21 @@ def is_video_content(path: str) -> bool:
     """Tell whether a regular file begins as a video does; False if it cannot be read."""
     try:
         with open(path, "rb") as file:
-            head = file.read(_HEAD)
+            return _is_video(file.read(_HEAD))
     except OSError:
         return False
+
+
+def no_text(content: bytes) -> str:
+    """Return what the content of a file is, if its first bytes tell that it is an archive or a video; else empty."""
+    head = content[:_HEAD]
+    if b"\0" not in head:  # a list may begin with the letters of a signature
+        return ""
+    archive = next((name for start, name in _ARCHIVES.items() if head.startswith(start)), "")
+    return archive or ("a video" if _is_video(head) else "")
+
+
+def _is_video(head: bytes) -> bool:
     if head[4:8] in _BOXES:
         return not (head[4:8] == b"ftyp" and head[8:12] in _STILLS)
     if head.startswith(b"OggS"):

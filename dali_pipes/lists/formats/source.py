@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dali_pipes.errors import DataError
+from dali_pipes.lists.formats.signatures import no_text
 from dali_pipes.storage.objects import GONE, absolute, is_url
 from dali_pipes.storage.opening import read_all
 
@@ -107,6 +108,8 @@ def read_text(path: str) -> str:
 
 def text_of(path: str, content: bytes) -> str:
     """Return the text of a list with this content. Raises DataError if it is not text."""
+    if what := no_text(content):
+        raise DataError(path, f"is {what}, and not a list; name a list, or a folder with one sub-folder a class")
     try:
         return decoded(content)
     except UnicodeDecodeError as error:

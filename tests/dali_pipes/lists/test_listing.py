@@ -267,3 +267,17 @@ def test_several_labels_in_a_column_are_refused(tmp_path, labels, answer):
 def test_a_class_name_may_hold_a_comma(tmp_path):
     (tmp_path / "table.csv").write_text('path,label\na.mp4,"shaking hands, formal"\nb.mp4,formal\n')
     assert read_list(str(tmp_path / "table.csv")).class_names == ("formal", "shaking hands, formal")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"PK\x03\x04\x14\0\0\0\n1\n2", "a zip archive"),
+        (b"\x1f\x8b\x08\0\n", "a gzip archive"),
+        (b"\0\0\0\x18ftypisom\n1\n", "a video"),
+    ],
+)
+def test_an_archive_or_a_video_in_place_of_a_list_is_one_error(tmp_path, content, what):
+    (tmp_path / "mine").write_bytes(content)
+    with pytest.raises(DataError, match=f"mine: is {what}, and not a list; name a list, or a folder"):
+        read_list(str(tmp_path / "mine"))
