@@ -66,12 +66,13 @@ class Scores:
 
 
 def load(path: Path) -> Scores:
-    """Load a score file. Raises DataError for any other file, and for scores that are not finite."""
+    """Load a score file. Raises DataError for any other file, one that was edited, and scores that are not finite."""
     try:
         _check_sizes(path)
         with np.load(path, allow_pickle=False) as arrays:
             content = dict(arrays)
         scores = Scores(**{**content, "about": parse_json(str(content["about"]))})
+        is_whole = _is_whole(scores)
         finite_N = np.isfinite(scores.logits).all(1) & np.isfinite(scores.log_probs).all(1)
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror or error})") from error
@@ -85,10 +86,31 @@ def load(path: Path) -> Scores:
     ) as error:
         # NumPy's messages name internals
         raise DataError(path, "not a file of scores, as eval.py --scores writes them") from error
+    if not is_whole:
+        raise DataError(path, "its arrays do not fit each other: it has changed since eval.py wrote it; evaluate again")
     if not finite_N.all():
         count, first = np.count_nonzero(~finite_N), scores.path[finite_N.argmin()]
         raise DataError(path, f"the scores of {count} videos are not finite, such as those of {first}; evaluate again")
     return scores
+
+
+def _is_whole(scores: Scores) -> bool:
+    """Tell whether each row of the list is there once, with a label of one of the classes, or is unreadable."""
+    rows, classes = scores.logits.shape
+    row_N, label_N, names = scores.row, scores.label, scores.class_names.tolist()
+    unreadable = {row for row, _, _ in scores.about["unreadable"]}
+    return (
+        row_N.shape == label_N.shape == scores.path.shape == (rows,)
+        and scores.log_probs.shape == (rows, classes)
+        and scores.logits_of_views.shape[::2] == (rows, classes)
+        and row_N.dtype.kind == label_N.dtype.kind == "i"
+        and bool((np.diff(row_N) > 0).all() and ((label_N >= 0) & (label_N < classes)).all())
+        and len(names) in (0, classes)
+        and len(set(names)) == len(names)
+        and rows + len(unreadable) == scores.rows
+        and unreadable.union(row_N.tolist()) == set(range(scores.rows))
+        and scores.about["settings"]["eval.average"] in ("logits", "probs")
+    )
 
 
 def _check_sizes(path: Path) -> None:

@@ -247,6 +247,32 @@ def npy(shape, data=b""):
     return header.getvalue() + data
 
 
+@pytest.mark.parametrize(
+    ("array", "edit"),
+    [
+        ("row", lambda row_N: row_N[::-1]),
+        ("row", lambda row_N: np.where(row_N == 1, 0, row_N)),
+        ("row", lambda row_N: row_N + 1),
+        ("row", lambda row_N: row_N.astype(float)),
+        ("row", lambda row_N: row_N[:-1]),
+        ("label", lambda label_N: label_N - 1),
+        ("label", lambda label_N: label_N + 1),
+        ("label", lambda label_N: label_N + 0.5),
+        ("log_probs", lambda log_probs_NK: log_probs_NK[:, :-1]),
+        ("class_names", lambda names_K: names_K[:-1]),
+        ("class_names", lambda names_K: np.where(names_K == "b", "a", names_K)),
+        ("about", lambda about: about | {"rows": 10**12}),
+        ("about", lambda about: about | {"unreadable": [[0, "0.mp4", "is empty"]]}),
+    ],
+)
+def test_a_score_file_whose_arrays_do_not_fit_each_other_is_refused(tmp_path, array, edit):
+    loader = RowLoader(8, 4, train=False, classes=8)
+    loader.class_names = tuple("abcdefgh")
+    kept = evaluated(loader)[1]
+    with pytest.raises(DataError, match=r"its arrays do not fit each other: it has changed since eval\.py wrote it"):
+        saved(tmp_path, replace(kept, **{array: edit(getattr(kept, array))}))
+
+
 @pytest.mark.parametrize("bomb", ["compressed", "claims", "brackets", "many"])
 def test_a_small_score_file_takes_no_more_memory_than_its_size(tmp_path, bomb):
     path, (_, kept) = tmp_path / "bomb.npz", evaluated(RowLoader(3, 4, train=False, classes=8))
