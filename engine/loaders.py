@@ -6,11 +6,13 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
+import numpy as np
 import torch
 
 from configs import Config
 from configs.schema import Data
 from dali_pipes import DataError, Loader, Shard, build_loader
+from dali_pipes.lists.formats.class_names import some
 from dali_pipes.lists.rows import Rows
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
@@ -58,7 +60,19 @@ def open_loader(
         )
     if loader.note:
         logger.info(loader.note)
+    if split == "train":
+        _warn_of_empty_classes(loader, config.model.num_classes)
     return loader
+
+
+def _warn_of_empty_classes(loader: VideoLoader, num_classes: int) -> None:
+    """Log a warning, on rank 0, if classes have no video to train on: labels from 1 or with gaps look so."""
+    counts = np.bincount(loader.rows.labels, minlength=num_classes)
+    empty = np.flatnonzero(counts == 0).tolist()
+    if empty and not distributed.rank():
+        names = [loader.class_names[label] if loader.class_names else str(label) for label in empty]
+        hint = "; do the labels count from 1?" if empty == [0] and not loader.class_names else ""
+        logger.warning(f"{len(empty)} of {num_classes} classes have no training video: {some(names)}{hint}")
 
 
 def warn_of_overlap(data: Data, held_out: Loader) -> None:

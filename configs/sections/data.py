@@ -12,7 +12,7 @@ from configs.checks import Problem, at_least, fractions
 SCHEMES = ("s3", "gs", "az", "http", "https")
 Check = Literal["index", "demux", "ends", "full"]  # the least thorough first
 ListFormat = Literal[
-    "auto", "path_label", "path_frames_label", "table", "jsonl", "folders", "kinetics", "kinetics_json",
+    "auto", "path_label", "path_frames_label", "table", "jsonl", "json", "folders", "kinetics", "kinetics_json",
     "ucf101", "hmdb51", "something_v1", "something_v2", "jester", "webdataset",
 ]  # fmt: skip
 

@@ -12,6 +12,8 @@ from configs.checks import Problem, at_least, fractions
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet50_vd", "resnet101_vd", "mobilenet_v2"]
 
+MOST_CLASSES = 32_768  # their confusion matrix takes 8 GiB
+
 
 @dataclass(frozen=True)
 class Model:
@@ -61,6 +63,8 @@ class Model:
     def problems(self) -> Iterator[Problem]:
         yield from at_least(self, width=8, num_classes=0, frames=1, shift_div=2, shift_every=0, fc_std=0)
         yield from fractions(self, "dropout", "leaky_slope")
+        if self.num_classes > MOST_CLASSES:
+            yield "num_classes", f"{self.num_classes} is above {MOST_CLASSES}; labels are numbers from 0, without gaps"
         if self.num_classes == 1:
             yield "num_classes", "1 is below 2"
         if self.causal and self.name != "tsm":

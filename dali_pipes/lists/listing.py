@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +23,7 @@ from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import FORMATS, read
 from dali_pipes.lists.formats.annotation import WHOLE, Annotation, Row, Window, refuse, split_name
-from dali_pipes.lists.formats.class_names import Numbers, asked_for, class_numbers
+from dali_pipes.lists.formats.class_names import Numbers, alike, asked_for, class_numbers, some
 from dali_pipes.lists.formats.source import Source
 from dali_pipes.lists.locate import VideoPaths
 from dali_pipes.storage.objects import absolute, is_url
@@ -101,6 +102,17 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
     return replace(listing, format=format_name, frame_pattern=data.frame_pattern, notes=notes)
 
 
+def videos_of(data: Data, class_names: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the paths of the videos in all lists of `data` that can be read, which are opened one after the other.
+
+    `class_names` are those of a network, as for `read_list`.
+    """
+    for source in filter(None, (data.train, data.val, data.test)):
+        with suppress(DataError):
+            listing = read_list(source, data, class_names)
+            yield from map(listing.path, range(len(listing.paths)))
+
+
 def unlabelled(paths: Sequence[str]) -> Listing:
     """Make a listing of videos that are in no list: each absolute path or URL once, with label −1.
 
@@ -159,8 +171,11 @@ def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: 
     for row in rows:
         try:
             label = numbers.of(row.label) if isinstance(row.label, str) else row.label
+            if class_names and label >= len(class_names):
+                raise ValueError(f"label {label} has no name: {len(class_names)} classes are named, from label 0 on")
             path = found.of(row)
-            same = same_part.setdefault((path, row.window), len(paths))
+            file = path.removeprefix(f"{found.base}/")  # one, whether named from the root or from the base
+            same = same_part.setdefault((file, row.window), len(paths))
             if same < len(paths) and labels[same] != label:
                 part = "" if row.window == WHOLE else f" from {row.window}"
                 line = used[same].line
@@ -171,7 +186,7 @@ def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: 
         used.append(row)
         paths.append(path)
         labels.append(label)
-        first.append(row_of.setdefault(path, len(first)))
+        first.append(row_of.setdefault(file, len(first)))
     refuse(problems)
     num_frames_N = np.array([row.frames for row in used], np.int32)
     has_windows = any(row.window != WHOLE for row in used)
@@ -185,7 +200,7 @@ def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: 
         class_names,
         num_frames_N=num_frames_N if num_frames_N.all() else None,
         window_N2=np.array([row.window for row in used], np.float64) if has_windows else None,
-        notes=(*_notes(found.respelled), *_encoding_notes(paths)),
+        notes=(*_notes(found.respelled), *_encoding_notes(paths), *_class_notes(class_names)),
     )
 
 
@@ -196,6 +211,13 @@ def _notes(respelled: list[tuple[str, str]]) -> tuple[str, ...]:
     listed, found = respelled[0]
     count = f"{len(respelled)} files are" if len(respelled) > 1 else "1 file is"
     return (f"{count} spelled otherwise than listed, in case or Unicode form: {found!a} for {listed!a}",)
+
+
+def _class_notes(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the message about classes that may be meant as one."""
+    if not (same := alike(names)):
+        return ()
+    return (f"classes {some(same)} differ only in case, blanks, punctuation or Unicode form; they count as different",)
 
 
 def _encoding_notes(paths: list[str]) -> tuple[str, ...]:

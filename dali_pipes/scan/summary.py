@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.lists.file_status import NO_SUCH_FILE
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.storage.opening import is_plain
 from dali_pipes.video.packet_table import KEYFRAME, Video
 
 QUARANTINE = "quarantine.jsonl"
@@ -54,6 +56,8 @@ def summary(catalog: Catalog, scanned: int, seconds: float) -> str:
         line += f"; {_parts(catalog)}"
     elif len(catalog) > total:
         line += f", {len(catalog) - total} rows repeat others"
+    if catalog.window_N2 is None and (doubles := _double_labels(catalog)):
+        line += f", {len(doubles)} have a second name with another label, such as {doubles[0]}"
     if several := np.count_nonzero(catalog.tracks_N[catalog.first_N == np.arange(len(catalog))] > 1):
         line += f", {several} with several video tracks (FFmpeg's best one is read)"
     return f"{line}; {_shape(catalog)}" if len(catalog.usable) else line
@@ -85,6 +89,21 @@ def _overlaps(catalog: Catalog) -> int:
         clashes += any(other != label for other, _ in running)
         file, running = first_row, [*running, (label, start + frames)]
     return clashes
+
+
+def _double_labels(catalog: Catalog) -> list[str]:
+    """Return the paths of files that a row before names by another path, a link, with another label."""
+    alike: dict[tuple[int, int], list[int]] = {}  # only rows of one size and time may be one file, and are looked at
+    for row in catalog.usable.tolist():
+        alike.setdefault((int(catalog.size_N[row]), int(catalog.mtime_ns_N[row])), []).append(row)
+    label_of: dict[tuple[int, int], int] = {}
+    doubles = []
+    for row in (row for rows in alike.values() if len(rows) > 1 for row in rows if is_plain(catalog.path(row))):
+        with suppress(OSError):  # lost since the scan
+            status, label = os.stat(catalog.path(row)), int(catalog.label_N[row])
+            if label_of.setdefault((status.st_dev, status.st_ino), label) != label:
+                doubles.append(catalog.path(row))
+    return doubles
 
 
 def _shape(catalog: Catalog) -> str:

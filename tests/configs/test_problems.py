@@ -10,6 +10,7 @@ from tests.support.recipes import RECIPE, errors, writer
 
 BROKEN_AND_KEPT = {  # settings that break the rule of a key, and the nearest settings that keep it
     "model.num_classes": ["model.num_classes=1", "model.num_classes=2"],
+    "model.num_classes 2": ["model.num_classes=32769", "model.num_classes=32768"],
     "model.causal": ["model.name=tsn model.causal=true", "model.name=tsm model.causal=true"],
     "model.shift_every": ["model.backbone=mobilenet_v2 model.shift_every=2", "model.backbone=mobilenet_v2"],
     "model.non_local": ["model.backbone=resnet34 model.non_local=true", "model.backbone=resnet50 model.non_local=true"],

@@ -16,6 +16,7 @@ FORMATS = {  # in the order in which they are tried
     "webdataset": Format(webdataset.recognises, webdataset.read, of_folder=True),
     "folders": Format(lambda source: True, folders.read, of_folder=True),
     "jsonl": Format(tables.is_jsonl, tables.read_jsonl),
+    "json": Format(tables.is_json, tables.read_json),
     "something_v2": Format(something.is_json, something.read_json, suffix=".webm"),
     "kinetics_json": Format(kinetics.is_json, kinetics.read_json, **_KINETICS),
     "kinetics": Format(kinetics.is_table, kinetics.read_table, **_KINETICS),

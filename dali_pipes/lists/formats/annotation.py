@@ -119,6 +119,7 @@ def read_rows(file: str, items: Iterable[tuple[int, Item]], parse: Callable[[int
 def refuse(problems: list[DataError]) -> None:
     """Raise the first of the problems, if there are any, followed by a few more."""
     if problems:
+        problems = list({str(problem): problem for problem in problems}.values())
         more = len(problems) - SHOWN_PROBLEMS
         others = [*map(str, problems[1:SHOWN_PROBLEMS]), *([f"... and {more} more such lines"] if more > 0 else [])]
         raise DataError(problems[0].path, "\n".join([problems[0].reason, *others]))

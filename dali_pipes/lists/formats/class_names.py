@@ -18,7 +18,10 @@ from dali_pipes.lists.formats.source import Source, read_text
 
 MOST_NAMED = 5  # classes in a message
 MOST_BYTES = 1 << 24  # a name of 100 bytes for each of 100,000 classes fits
-_NUMBERED = re.compile(r"([0-9]{1,9})[\s,]+(\S.*)$")
+_BETWEEN = r"(?:\s{0,99}[,;:|.)]\s{0,99}|\s{1,99})"  # limits keep the time for hostile files short
+_NUMBERED = re.compile(rf"(?P<number>[0-9]{{1,9}}){_BETWEEN}(?P<name>\S.*)")
+_HEADER = re.compile(r"^#|[,;\t]")  # of a table, if the lines below it are numbered
+_NAME_FIRST = re.compile(rf"(?P<name>\S.{{0,999}}?){_BETWEEN}(?P<number>[0-9]{{1,9}})")
 
 
 def read_class_names(path: str) -> tuple[str, ...]:
@@ -29,8 +32,8 @@ def read_class_names(path: str) -> tuple[str, ...]:
 
 
 def parse_class_names(path: str, text: str) -> tuple[str, ...]:
-    """Parse class names: one a line, which may start with numbers from 0 or from 1, or JSON: an array of names, an
-    object of the number of each name, or of the name of each number.
+    """Parse class names: one a line, which may start or end with numbers from 0 or from 1, below a header or not; or
+    JSON: an array of names, an object of the number of each name, or of the name of each number.
 
     Raises DataError, which names `path`, if a name occurs twice, or there is none.
     """
@@ -38,11 +41,22 @@ def parse_class_names(path: str, text: str) -> tuple[str, ...]:
     lines = [(line, content.strip()) for line, content in source.lines()]
     if source.first_line[:1] in ("[", "{") and (found := _json_names(source)):
         return _distinct(path, found)
-    found = [_NUMBERED.match(name) for _, name in lines]
-    if all(found):
-        numbered = [(int(match[1]), line, match[2]) for (line, _), match in zip(lines, found, strict=True)]
-        lines = _by_number(numbered) or lines
+    for pattern in (_NUMBERED, _NAME_FIRST):
+        for rows in (lines, lines[1:] if _HEADER.search(source.first_line) else []):
+            if numbered := _numbered(rows, pattern):
+                return _distinct(path, numbered)
     return _distinct(path, lines)
+
+
+def _numbered(lines: list[tuple[int, str]], pattern: re.Pattern[str]) -> list[tuple[int, str]]:
+    """Return (line, name) by the numbers that `pattern` finds in all lines; nothing if these do not number classes."""
+    numbered = []
+    for line, text in lines:
+        if not (match := pattern.fullmatch(text)):
+            return []
+        numbered.append((int(match["number"]), line, match["name"]))
+    is_distinct = len({name for *_, name in numbered}) == len(numbered)
+    return _by_number(numbered) if is_distinct else []
 
 
 def _json_names(source: Source) -> list[tuple[int, str]]:
@@ -143,12 +157,19 @@ def class_numbers(source: str, listed: Sequence[str], used: Iterable[int], netwo
     """Return for each class of a list its number in a network, int64; −1 for classes that no row has.
 
     `listed` and `network` are class names by label, `used` the labels of the rows. Names may differ in case, blanks and
-    punctuation. Raises DataError, with the difference of both lists, if the network lacks a class that a row has.
+    punctuation. Raises DataError, with the difference of both lists, if the network lacks a class that a row has, or
+    has one for two of them.
     """
     numbers = Numbers(network)
     found = [numbers.get(name) for name in listed]
     if any(found[label] is None for label in used):
         raise DataError(source, difference(listed, network))
+    name_of: dict[int | None, str] = {}
+    for label in used:
+        if (other := name_of.setdefault(found[label], listed[label])) != listed[label]:
+            raise DataError(
+                source, f"its classes {other!r} and {listed[label]!r} are one of the network; give them one name"
+            )
     return np.array([-1 if number is None else number for number in found], np.int64)
 
 
@@ -161,6 +182,14 @@ def difference(listed: Sequence[str], network: Sequence[str]) -> str:
         "rename them, or train a network for them "
         "(model.pretrained=FILE keeps the weights of the classes that have the same name)"
     )
+
+
+def alike(names: Sequence[str]) -> list[str]:
+    """Return the first names that differ only in case, Unicode form, blanks or punctuation; empty if none do."""
+    same: dict[str, list[str]] = {}
+    for name in names:
+        same.setdefault(squeeze(name) or name, []).append(name)
+    return next((group for group in same.values() if len(group) > 1), [])
 
 
 def only_in(names: Sequence[str], others: Sequence[str]) -> list[str]:

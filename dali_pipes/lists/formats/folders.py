@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from dali_pipes.errors import DataError
@@ -76,13 +77,13 @@ def find_videos(folder: str) -> Found:
     A file without the usual ending of a video is one if its content is. Raises DataError if a folder cannot be read.
     """
     found = Found([], [], Counter())
-    _search(folder, "", os.path.realpath(folder), found)
+    _search(folder, "", (os.path.realpath(folder),), found)
     found.videos.sort(key=lambda path: path.split("/"))  # by class first
     return found
 
 
-def _search(root: str, inside: str, here: str, found: Found) -> None:
-    """Add what is in the folder `inside` of the root; `here` is its path without links."""
+def _search(root: str, inside: str, way: tuple[str, ...], found: Found) -> None:
+    """Add what is in the folder `inside` of the root; `way` has the folders from the root to it, without links."""
     place = os.path.join(root, inside)
     try:
         entries = sorted(os.scandir(place), key=lambda entry: entry.name)
@@ -92,13 +93,13 @@ def _search(root: str, inside: str, here: str, found: Found) -> None:
         path = os.path.join(inside, entry.name)
         if reason := _reason_to_skip(entry):
             found.left_out[reason] += 1
-        elif entry.is_dir():
-            target = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(here, entry.name)
-            if os.path.commonpath([target, here]) == target:
+        elif _is(entry.is_dir):
+            target = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(way[-1], entry.name)
+            if any(os.path.commonpath([target, above]) == target for above in way):
                 found.left_out["links to a folder above"] += 1
                 continue
             found.folders.append(path)
-            _search(root, path, target, found)
+            _search(root, path, (*way, target), found)
         elif is_video_name(entry.name) or _is_video(entry):
             found.videos.append(path)
         else:
@@ -120,7 +121,14 @@ def _reason_to_skip(entry: os.DirEntry) -> str:
 
 def _is_video(entry: os.DirEntry) -> bool:
     """Tell whether a file without the ending of a video has the content of one."""
-    return not entry.name.lower().endswith(_PICTURES) and entry.is_file() and is_video_content(entry.path)
+    return not entry.name.lower().endswith(_PICTURES) and _is(entry.is_file) and is_video_content(entry.path)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Ask an entry for its kind; False where links lead in a circle."""
+    with suppress(OSError):
+        return kind()
+    return False
 
 
 def videos_below(folder: str) -> Iterator[str]:

@@ -13,8 +13,9 @@ from functools import lru_cache
 from itertools import islice
 
 from dali_pipes.lists.formats.annotation import Annotation, Places, Row, read_rows, split_name
+from dali_pipes.lists.formats.json_text import items
 from dali_pipes.lists.formats.source import Source
-from dali_pipes.lists.formats.tables import header, items, split
+from dali_pipes.lists.formats.tables import header, split
 
 _PLAIN = ("label", "youtube_id", "time_start", "time_end", "split")
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]+)?$")

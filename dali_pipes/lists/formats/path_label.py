@@ -28,15 +28,24 @@ def read(source: Source) -> Annotation:
 
     def parse(line: int, content: str) -> Row:
         words = content.rsplit(maxsplit=1)
-        if len(words) < 2:
-            table = any(mark in content for mark in ",;\t")
-            hint = ", or a table whose first line names the columns `path` and `label`" if table else ""
-            raise ValueError(f"no label in {content.strip()!r}; expected `path label`{hint}")
-        return Row(source.path, line, words[0], number(words[1], "label"))
+        try:
+            if len(words) < 2:
+                raise ValueError(f"no label in {content.strip()[:80]!r}; expected `path label`")
+            return Row(source.path, line, words[0], number(words[1], "label"))
+        except ValueError as error:
+            raise ValueError(f"{error}{_advice(content)}") from None
 
     annotation = Annotation(read_rows(source.path, source.lines(), parse))
     _refuse_several_labels(annotation.rows)
     return annotation
+
+
+def _advice(line: str) -> str:
+    """Return what else could be meant by a line that is not `path label`."""
+    if line.lstrip()[:1] in ("{", "["):
+        return ', or JSON: an object such as {"path": "a.mp4", "label": 0} a line, or an array of them'
+    is_table = any(mark in line for mark in ",;\t")
+    return ", or a table whose first line names the columns `path` and `label`" if is_table else ""
 
 
 def _refuse_several_labels(rows: list[Row]) -> None:

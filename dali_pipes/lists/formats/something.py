@@ -12,8 +12,8 @@ import re
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import Annotation, Row, read_rows
 from dali_pipes.lists.formats.class_names import read_class_names
+from dali_pipes.lists.formats.json_text import items
 from dali_pipes.lists.formats.source import Source, companion, read_text
-from dali_pipes.lists.formats.tables import items
 
 _LINE = re.compile(r"[0-9]+;.*[^\s0-9]\s*$")
 _SPLIT = re.compile(r"(?<![a-z])(train|validation|val|test)", re.IGNORECASE)

@@ -111,11 +111,16 @@ def text_of(path: str, content: bytes) -> str:
     if what := no_text(content):
         raise DataError(path, f"is {what}, and not a list; name a list, or a folder with one sub-folder a class")
     try:
-        return decoded(content)
+        text = decoded(content)
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}:1", f"not {error.encoding}, which its first bytes announce; save it as UTF-8"
         ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        cause = "it is damaged, or UTF-16 without the byte order mark that says so"
+        raise DataError(f"{path}:{line}", f"holds NUL characters: {cause}; save it as UTF-8")
+    return text
 
 
 def decoded(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Tables: CSV or TSV with a header, and our own JSON lines.
+"""Tables: CSV or TSV with a header, our own JSON lines, and arrays of the same JSON objects.
 
 Columns or keys: `path` and `label`; if known `frames` and `split`; for a part of a video `start` and `end`, in seconds,
 of which either may be empty. Other projects' names for them are in `_OTHER_NAMES`. Labels are numbers or names, and the
@@ -11,7 +11,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from dali_pipes.lists.formats.annotation import (
     read_rows,
     split_name,
 )
+from dali_pipes.lists.formats.json_text import EXAMPLE, items, json_object
 from dali_pipes.lists.formats.source import Source
 
 CSV_ENDINGS = (".csv", ".tsv")
@@ -41,42 +42,73 @@ _OTHER_NAMES = {
 }
 
 
+_MEANING = {name: standard for standard, others in _OTHER_NAMES.items() for name in (standard, *others)}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
 @lru_cache(maxsize=1024)
 def standard_names(names: tuple[str, ...]) -> dict[str, str]:
-    """Map columns or keys to the names that are read; those that stay are not in it.
+    """Map the columns or keys that are read to their standard names.
 
-    Another name counts if the standard one is not there, and no further one of the same meaning.
+    Another name counts if the standard one is not there. Raises ValueError if two have the same meaning.
     """
-    there = {name.lower(): name for name in names}
     found = {}
     for standard, others in _OTHER_NAMES.items():
-        used = [name for name in others if name in there]
-        if standard not in there and len(used) == 1:
-            found[there[used[0]]] = standard
+        same = [name for name in names if name.lower() == standard]
+        same = same or [name for name in names if name.lower() in others]
+        if len(same) > 1:
+            raise ValueError(f"{' and '.join(same)} may both be the {standard}; keep one, named {standard!r}")
+        found |= dict.fromkeys(same, standard)
     return found
+
+
+def _meanings(names: Iterable[str]) -> set[str]:
+    """Return the standard names of the columns or keys that have one."""
+    return {_MEANING[name.lower()] for name in names if name.lower() in _MEANING}
 
 
 def is_csv(source: Source) -> bool:
     """Recognise a header that names a path and a label."""
-    return {"path", "label"} <= set(_standard_header(source).names)
+    return {"path", "label"} <= _meanings(header(source).names)
 
 
 def is_jsonl(source: Source) -> bool:
     """Recognise a JSON object with a path in the first line."""
     try:
-        return "path" in _standard(source.first_line)
-    except ValueError:
+        return "path" in _meanings(json.loads(source.first_line).keys())
+    except (ValueError, AttributeError, RecursionError):
+        return False
+
+
+def is_json(source: Source) -> bool:
+    """Recognise an array whose first item is a JSON object with a path."""
+    if not source.first_line.startswith("["):
+        return False
+    try:
+        _, first = next(items(source))
+        return "path" in _meanings(first.keys())
+    except (DataError, StopIteration, AttributeError):
         return False
 
 
 def read_csv(source: Source) -> Annotation:
     """Read rows of lines below a header."""
-    return _annotation(_csv_rows(source, _labelled(source)))
+    standard = _standard_header(source).names
+    return _annotation(_csv_rows(source, _labelled(source)), (name for name in standard if name not in _OTHER_NAMES))
 
 
 def read_jsonl(source: Source) -> Annotation:
     """Read rows of one JSON object a line."""
-    return _annotation(_jsonl_rows(source, _labelled(source)))
+    unread: dict[str, None] = {}
+    return _annotation(_jsonl_rows(source, _labelled(source), unread), unread)
+
+
+def read_json(source: Source) -> Annotation:
+    """Read rows of an array of JSON objects."""
+    unread: dict[str, None] = {}
+    row = _labelled(source)
+    rows = read_rows(source.path, items(source), lambda line, item: row(line, _named(item, unread)))
+    return _annotation(rows, unread)
 
 
 def read_paths(source: Source) -> list[Row] | None:
@@ -85,9 +117,9 @@ def read_paths(source: Source) -> list[Row] | None:
     Raises DataError for bad rows, as for training, and for a CSV file without a column of paths.
     """
     if is_jsonl(source):
-        return _jsonl_rows(source, _unlabelled(source))
-    columns, is_named_csv = _standard_header(source).names, source.path.lower().endswith(CSV_ENDINGS)
-    if "path" in columns and (is_named_csv or len(columns) > 1):
+        return _jsonl_rows(source, _unlabelled(source), {})
+    columns, is_named_csv = header(source).names, source.path.lower().endswith(CSV_ENDINGS)
+    if "path" in _meanings(columns) and (is_named_csv or len(columns) > 1):
         return _csv_rows(source, _unlabelled(source))
     if is_named_csv:
         raise DataError(f"{source.path}:1", f"has no column path; it has {', '.join(header(source).names)}")
@@ -103,25 +135,31 @@ def _csv_rows(source: Source, row: ToRow) -> list[Row]:
     return read_rows(source.path, lines, lambda line, content: row(line, columns.fields(content)))
 
 
-def _jsonl_rows(source: Source, row: ToRow) -> list[Row]:
-    return read_rows(source.path, source.lines(), lambda line, content: row(line, _standard(content)))
+def _jsonl_rows(source: Source, row: ToRow, unread: dict[str, None]) -> list[Row]:
+    return read_rows(source.path, source.lines(), lambda line, text: row(line, _named(json_object(text), unread)))
 
 
-def _standard(line: str) -> dict:
-    """Parse the JSON object of a line, and give its keys the names that are read. Raises ValueError."""
-    found = json_object(line)
+def _named(found: object, unread: dict[str, None]) -> dict:
+    """Return a JSON object with the names that are read for its keys; other keys go to `unread`. Raises ValueError."""
+    if not isinstance(found, dict):
+        raise ValueError(f"expected {EXAMPLE}, got {json.dumps(found)[:40]}")
     standard = standard_names(tuple(found))
-    return {standard.get(key, key): value for key, value in found.items()} if standard else found
+    unread.update((key, None) for key in found if key not in standard)
+    return {standard.get(key, key): value for key, value in found.items()}
 
 
-def _annotation(rows: list[Row]) -> Annotation:
-    """Make rows an annotation. Raises DataError if a label is a series of numbers, or of other labels of the table."""
+def _annotation(rows: list[Row], unread: Iterable[str]) -> Annotation:
+    """Make rows an annotation, which names the columns or keys that were not read.
+
+    Raises DataError if a label is a series of numbers, or of other labels of the table.
+    """
     first = {row.label: row for row in reversed(rows)}  # row with each label
     for label, row in reversed(first.items()):
         parts = [part.strip() for part in _BETWEEN_LABELS.split(str(label))]
         if len(parts) > 1 and (all(map(str.isdecimal, parts)) or first.keys() >= set(parts)):
             raise DataError(f"{row.file}:{row.line}", f"several labels, {label!r}: a video has one label here")
-    return Annotation(rows)
+    names = ", ".join(filter(None, unread))
+    return Annotation(rows, notes=(f"not used for its rows: {names}",) if names else ())
 
 
 def column(source: Source, name: str) -> list[str]:
@@ -132,17 +170,6 @@ def column(source: Source, name: str) -> list[str]:
     if wanted not in columns.names:
         raise DataError(f"{source.path}:1", f"has no column {name}; it has {', '.join(header(source).names)}")
     return [columns.fields(line)[wanted] for _, line in islice(source.lines(), 1, None)]
-
-
-def json_object(line: str) -> dict:
-    """Parse the JSON object of a line. Raises ValueError."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not a JSON object: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object such as {{'path': ..., 'label': ...}}, got {line.strip()[:40]!r}")
-    return value
 
 
 def text(fields: Mapping[str, object], name: str) -> str:
@@ -196,9 +223,11 @@ def _labelled(source: Source) -> ToRow:
         path, label, frames = text(fields, "path"), text(fields, "label"), text(fields, "frames")
         if not path or not label:
             raise ValueError(f"no {'label' if path else 'path'}")
+        is_whole = label.isascii() and label.isdigit()
         if named is None:
-            named = not (label.isascii() and label.isdigit())
-        numbered = label if named else number(label, "label")
+            named = not is_whole
+        is_name = named and (is_whole or not _NUMBER.fullmatch(label))  # 1.0 and -1 are no names
+        numbered = label if is_name else number(label, "label")
         count = number(frames, "frame count", FRAMES_LIMIT) if frames else 0
         split = text(fields, "split")
         return Row(source.path, line, path, numbered, count, split_name(split) or split, window(fields))
@@ -232,8 +261,12 @@ def header(source: Source) -> Header:
 
 
 def _standard_header(source: Source) -> Header:
+    """Return the header with the names that are read. Raises DataError if two columns have one meaning."""
     columns = header(source)
-    standard = standard_names(tuple(columns.names))
+    try:
+        standard = standard_names(tuple(columns.names))
+    except ValueError as error:
+        raise DataError(f"{source.path}:1", str(error)) from error
     return columns._replace(names=[standard.get(name, name) for name in columns.names])
 
 
@@ -243,63 +276,3 @@ def split(line: str, delimiter: str) -> list[str]:
         return [field.strip() for field in next(csv.reader([line.strip("\r\n")], delimiter=delimiter, strict=True))]
     except (csv.Error, StopIteration) as error:
         raise ValueError(f"not a line of a table: {error}") from error
-
-
-_BLANKS = re.compile(r"[ \t\r\n]*")
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character beyond 16 bits; alone it is no text
-_DECODER = json.JSONDecoder()
-
-
-def items(source: Source) -> Iterator[tuple[int, object]]:
-    """Yield (line, value) for each item of the source's array, or (line, (key, value)) for its object.
-
-    Raises DataError with the line if the JSON is cut off or invalid.
-    """
-    line, counted = 1, 0
-    has_halves = _HALF.search(source.text) is not None
-    try:
-        for start, item in _items(source.text):
-            line += source.text.count("\n", counted, start)
-            counted = start
-            if has_halves:
-                json.dumps(item, ensure_ascii=False).encode("utf-8")
-            yield line, item
-    except json.JSONDecodeError as error:
-        raise DataError(f"{source.path}:{error.lineno}", f"not JSON: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{source.path}:{line}", f"JSON that cannot be read: {error}") from error
-
-
-def _items(text: str) -> Iterator[tuple[int, object]]:
-    """Yield (position, item) for each item."""
-    at = _skip(text, 0)
-    closing = {"[": "]", "{": "}"}.get(text[at : at + 1])
-    if closing is None:
-        raise json.JSONDecodeError("expected an array or an object", text, at)
-    at = _skip(text, at + 1)
-    while text[at : at + 1] != closing:
-        start = at
-        item, at = _DECODER.raw_decode(text, at)
-        if closing == "}":
-            value, at = _DECODER.raw_decode(text, _expect(text, at, ":"))
-            item = item, value
-        yield start, item
-        at = _skip(text, at)
-        if text[at : at + 1] != closing:
-            at = _expect(text, at, ",")
-    end = _skip(text, at + 1)
-    if end < len(text):
-        raise json.JSONDecodeError("more after the end", text, end)
-
-
-def _skip(text: str, at: int) -> int:
-    """Return the next position that is not blank."""
-    return _BLANKS.match(text, at).end()
-
-
-def _expect(text: str, at: int, mark: str) -> int:
-    """Return the position after a mark and the blanks around it."""
-    at = _skip(text, at)
-    if text[at : at + 1] != mark:
-        raise json.JSONDecodeError(f"expected {mark!r}", text, at)
-    return _skip(text, at + 1)

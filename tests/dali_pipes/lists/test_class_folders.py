@@ -48,6 +48,29 @@ def test_what_is_left_out_of_a_class_folder_is_counted_by_reason_and_empty_class
     assert nested == "2 videos in sub-folders of their class"
 
 
+@pytest.mark.parametrize(
+    "links",
+    [{"set/run/x.mp4": "x.mp4"}, {"set/run/on": "../jump", "set/jump/on": "../run"}],
+    ids=["itself", "in turns"],
+)
+def test_links_that_lead_in_circles_end(tmp_path, links):
+    for name in ("set/jump/c.mp4", "set/run/a.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    listing = read_list(str(tmp_path / "set"))
+    assert {("jump/c.mp4", 0), ("run/a.mp4", 1)} <= set(rows(listing)) and len(listing.paths) <= 4
+
+
+def test_classes_that_may_be_meant_as_one_are_named(tmp_path):
+    for name in ("Run", "run", "tai chi", "jump"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mp4").touch()
+    (note,) = read_list(str(tmp_path)).notes
+    assert note.startswith("classes 'Run', 'run' differ only in case, blanks, punctuation or Unicode form")
+
+
 def test_links_to_classes_and_to_folders_of_videos_are_followed_and_circles_end(tmp_path):
     for name in ("disk/run/a.mp4", "disk/more/b.mp4", "set/jump/c.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

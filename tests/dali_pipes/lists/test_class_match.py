@@ -25,6 +25,19 @@ def test_spelling_may_differ_in_case_blanks_and_punctuation():
     assert class_numbers("x", ["Sky_Blue", "red"], [0, 1], ["red", "sky blue"]).tolist() == [1, 0]
 
 
+def test_two_classes_that_would_be_one_of_the_network_are_refused():
+    with pytest.raises(DataError, match="its classes 'Red' and 'red' are one of the network; give them one name"):
+        class_numbers("x", ["Red", "blue", "red"], [0, 1, 2], ["red", "blue"])
+    assert class_numbers("x", ["Red", "blue", "red"], [1, 2], ["red", "blue"]).tolist() == [0, 1, 0]
+
+
+def test_a_label_beyond_the_class_names_is_refused(tmp_path):
+    (tmp_path / "a.list").write_text("a.mp4 1\nb.mp4 2\n")
+    (tmp_path / "names.txt").write_text("red\nblue\n")
+    with pytest.raises(DataError, match=r"a\.list:2: label 2 has no name: 2 classes are named, from label 0 on"):
+        read_list(f"{tmp_path}/a.list", Data(class_names=f"{tmp_path}/names.txt"))
+
+
 def test_a_class_without_rows_may_be_unknown_to_the_network():
     assert class_numbers("x", ["a", "new"], [0], ["b", "a"]).tolist() == [1, -1]
 

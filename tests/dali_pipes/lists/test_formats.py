@@ -164,8 +164,11 @@ def test_class_folders_held_out_take_their_numbers_from_those_for_training(tree)
 
 @pytest.mark.parametrize(
     "content",
-    ["a b\nc\n3 d\n", "0 a b\n1 c\n2 3 d\n", "3 3 d\n1 a b\n2 c\n", "\ufeff1,a b\r\n2,c\r\n\r\n3,3 d"],
-    ids=["names", "from 0", "from 1, in another order", "as of Windows"],
+    [
+        *("a b\nc\n3 d\n", "0 a b\n1 c\n2 3 d\n", "3 3 d\n1 a b\n2 c\n", "\ufeff1,a b\r\n2,c\r\n\r\n3,3 d"),
+        *("3 d 2\na b 0\nc 1\n", "id,name\n1,c\n0,a b\n2,3 d\n", "name;id\n3 d;3\na b;1\nc;2\n"),
+        *("# made by hand\n2: 3 d\n0: a b\n1: c\n", "3. 3 d\n2. c\n1. a b\n"),
+    ],
 )
 def test_class_names_may_be_numbered(tree, content):
     assert read_class_names(str(tree({"names.txt": content}) / "names.txt")) == ("a b", "c", "3 d")
@@ -215,10 +218,60 @@ def test_other_names_of_the_ends_of_a_part_are_read(tree):
     assert listing.window_N2.tolist() == [[1, 2.5]]
 
 
-def test_of_two_columns_of_one_meaning_none_is_guessed(tree):
-    root = tree({"a.csv": "video,class,category\na.mp4,run,sport\n"})
-    with pytest.raises(DataError):
+@pytest.mark.parametrize(
+    ("content", "twice"),
+    [
+        ("video,class,category\na.mp4,run,sport\n", "a.csv:1: class and category may both be the label"),
+        ("path,label,label\na.mp4,0,1\n", "a.csv:1: label and label may both be the label"),
+        ("path,label,t_start,start_time\na.mp4,0,1,2\n", "a.csv:1: t_start and start_time may both be the start"),
+        ('{"Path": "a.mp4", "path": "b.mp4", "label": 0}\n', "a.csv:1: Path and path may both be the path"),
+        ('{"path": "a.mp4", "label": 0, "label": 1}\n', "a.csv:1: .*a key occurs twice among path, label, label"),
+    ],
+)
+def test_of_two_columns_of_one_meaning_none_is_guessed(tree, content, twice):
+    root = tree({"a.csv": content})
+    with pytest.raises(DataError, match=twice):
         read_list(f"{root}/a.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "id,path,label,start_frame\n7,a.mp4,0,12\n",
+        '{"path": "a.mp4", "id": 7, "label": 0, "start_frame": 12}\n',
+        '[{"id": 7, "path": "a.mp4", "label": 0},\n {"path": "a.mp4", "label": 0, "start_frame": 12}]\n',
+    ],
+)
+def test_columns_that_are_not_read_are_named(tree, content):
+    assert read_list(str(tree({"a.txt": content}) / "a.txt")).notes == ("not used for its rows: id, start_frame",)
+
+
+def test_an_array_of_json_objects_is_a_table(tree):
+    root = tree({"a.json": '[{"Video": "b.mp4", "class": "run"},\n {"video": "a.mp4", "class": "jump"}]'})
+    listing = read_list(f"{root}/a.json")
+    assert rows(listing) == [("b.mp4", 1), ("a.mp4", 0)] and listing.format == "json"
+
+
+@pytest.mark.parametrize("content", ['{"path": "a.mp4", "label": 0},\n', '{"a.mp4": 0}\n', "[[1, 2]]\n"])
+def test_json_of_another_form_is_refused_with_the_form_that_is_read(tree, content):
+    root = tree({"a.json": content})
+    with pytest.raises(DataError, match=r'JSON: an object such as {"path": "a.mp4", "label": 0} a line, or an array'):
+        read_list(f"{root}/a.json")
+
+
+@pytest.mark.parametrize("label", ["-1", "1.0", "1e3", "+1", ".5"])
+def test_a_number_that_is_no_label_is_no_name_either(tree, label):
+    for content in (f"path,label\na.mp4,{label}\nb.mp4,{label}\n", f"path,label\na.mp4,run\nb.mp4,{label}\n"):
+        root = tree({"a.csv": content})
+        with pytest.raises(DataError, match=r"is not a whole number of at least 0"):
+            read_list(f"{root}/a.csv")
+
+
+@pytest.mark.parametrize("content", ["a.mp4 0\n".encode("utf-16-le"), b"a.mp4 0\n\0\0\0", "a 0\n".encode("utf-32")])
+def test_a_list_with_nul_characters_is_refused_with_the_cause(tmp_path, content):
+    (tmp_path / "a.list").write_bytes(content)
+    with pytest.raises(DataError, match="holds NUL characters: it is damaged, or UTF-16 without the byte order mark"):
+        read_list(f"{tmp_path}/a.list")
 
 
 @pytest.mark.parametrize(

@@ -281,3 +281,9 @@ def test_an_archive_or_a_video_in_place_of_a_list_is_one_error(tmp_path, content
     (tmp_path / "mine").write_bytes(content)
     with pytest.raises(DataError, match=f"mine: is {what}, and not a list; name a list, or a folder"):
         read_list(str(tmp_path / "mine"))
+
+
+def test_a_video_has_one_label_whether_it_is_named_from_the_root_or_in_full(listed, tmp_path):
+    with pytest.raises(DataError, match=r"train.list:2: .*a\.mp4 has label 1 here and label 0 in line 1"):
+        listed(f"a.mp4 0\n{tmp_path}/a.mp4 1\n", root=str(tmp_path))
+    assert listed(f"a.mp4 0\n{tmp_path}/a.mp4 0\n").distinct.tolist() == [0]

@@ -23,3 +23,16 @@ def test_shared_videos_are_found_by_path_by_link_and_on_request_by_content(tmp_p
     held_out = catalog(tmp_path, "val.list", "other.mp4", "0.mp4", "link.mp4", "copy.mp4")
     assert shared_videos(training, held_out) == [1, 2]
     assert shared_videos(training, held_out, by_content=True) == [1, 2, 3]
+
+
+def test_a_link_to_a_video_with_another_label_is_said(tmp_path, caplog):
+    caplog.set_level("INFO")
+    write_video(tmp_path / "a.mp4", "mpeg4", 4)
+    write_video(tmp_path / "b.mp4", "mpeg4", 6)
+    (tmp_path / "link.mp4").symlink_to("a.mp4")
+    (tmp_path / "hard.mp4").hardlink_to(tmp_path / "a.mp4")
+    (tmp_path / "same.mp4").symlink_to("b.mp4")
+    text = "a.mp4 0\nb.mp4 1\nlink.mp4 1\nhard.mp4 2\nsame.mp4 1\n"
+    (tmp_path / "train.list").write_text(text)
+    load_catalog(f"{tmp_path}/train.list", Data(), workers=1)
+    assert f"2 have a second name with another label, such as {tmp_path}/link.mp4" in caplog.text
