@@ -2,7 +2,7 @@
 
 from configs.batches import batch_per_rank, clips_at_once, videos_per_rank
 from configs.checks import ConfigError
-from configs.load import load, overridden, override
+from configs.load import load, moved, overridden, override
 from configs.schema import Config
 from configs.show import describe, fingerprint, flat, from_flat, to_yaml
 
@@ -16,6 +16,7 @@ __all__ = [
     "flat",
     "from_flat",
     "load",
+    "moved",
     "overridden",
     "override",
     "to_yaml",

@@ -7,6 +7,7 @@ value stays text until OmegaConf converts it to the type of its setting.
 from __future__ import annotations
 
 import math
+import os
 import reprlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,8 +33,19 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
     draft = _Draft()
     for setting in read.recipe(str(name_or_path)):
         draft.put(setting)
+    draft.move_lists(Path(name_or_path))
     for override in overrides:
         draft.put(read.argument(override))
+    return draft.finish()
+
+
+def moved(config: Config, folder: Path) -> Config:
+    """Return the settings of a run for the folder that it is in now: the lists that it wrote are read there.
+
+    So a run that was moved or copied never reads those of another one that has its old name by now.
+    """
+    draft = _Draft(config)
+    draft.move_lists(folder)
     return draft.finish()
 
 
@@ -84,6 +96,17 @@ class _Draft:
             OmegaConf.update(self.tree, key, _unambiguous(value, KINDS[key]))
         except ValueError:  # OmegaConf's own errors are ValueErrors, too
             self.refuse(key, f"expected {expected(KINDS[key])}, got {_seen(value)}")
+
+    def move_lists(self, place: Path) -> None:
+        """Name the lists of a run in the folder that holds its settings; `place` is the folder, or a file in it."""
+        values = cast(dict[str, dict], OmegaConf.to_container(self.tree))  # as written: nothing is interpolated
+        folder = place if place.is_dir() else place.parent
+        own = Path(str(values["train"]["runs"]), str(values["train"]["name"]))
+        for name in ("train", "val", "test", "class_names"):
+            inside = os.path.relpath(str(values["data"][name]) or ".", own)
+            here = folder / inside
+            if not inside.startswith("..") and here.is_file() and here.absolute() != Path(own, inside).absolute():
+                OmegaConf.update(self.tree, f"data.{name}", str(here))
 
     def refuse(self, key: str, problem: str) -> None:
         """Record an error under the place where the key was set, or under the key if it was not set."""

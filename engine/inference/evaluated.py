@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import configs
-from configs import Config, ConfigError
+from configs import Config, ConfigError, cli
 from configs.schema import Data
 from engine import distributed, runtime
 from engine.classes import stored_names
@@ -93,7 +93,7 @@ def _settings(path: Path, content: object, recipe: Config | None, overrides: Seq
             raise ConfigError(f"{path}: holds no settings of its network; name its recipe with --config")
         logger.info(f"{path} holds no settings: evaluating with those of the recipe")
         return recipe
-    base = recipe or _for_other_list(portable(trained), overrides)
+    base = recipe or _for_other_list(portable(configs.moved(trained, cli.run_folder(path))), overrides)
     kept = replace(trained.model, pretrained=base.model.pretrained, shift=base.model.shift)
     config = configs.override(replace(base, model=kept, clip=trained.clip, eval=trained.eval), overrides)
     before, after = configs.flat(trained), configs.flat(config)

@@ -1,5 +1,6 @@
 """A run named by its folder, or by a file in it: as a recipe, to resume, and to evaluate or export."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -69,3 +70,24 @@ def test_export_takes_a_network_as_a_word_or_by_a_flag(capsys):
         with pytest.raises(SystemExit):
             export.arguments([*wrong, *words])
         assert seen in capsys.readouterr().err
+
+
+def test_a_run_that_was_moved_or_copied_reads_the_lists_that_it_wrote(run, monkeypatch):
+    lists = [f"data.train={run}/data/train.list", f"data.val={run}/data/val.list", "data.test=mine.list"]
+    config = configs.load(run / "config.yaml", lists)
+    (run / "config.yaml").write_text(configs.to_yaml(config))
+    (run / "data").mkdir()
+    for name in ("train.list", "val.list"):
+        (run / "data" / name).touch()
+    assert configs.load(run) == config == configs.moved(config, run)
+    copy = Path(shutil.copytree(run, "copy"))
+    (copy / "data" / "val.list").unlink()
+    for found in (configs.load(copy), configs.load(copy / "config.yaml"), configs.moved(config, copy)):
+        assert (found.data.train, found.data.val, found.data.test) == (
+            "copy/data/train.list",
+            config.data.val,
+            "mine.list",
+        )
+    run.rename("runs/second")
+    resumed, _ = asked_for(monkeypatch, "--resume", "second")
+    assert (resumed.data.train, resumed.train.name) == (f"{Path.cwd()}/runs/second/data/train.list", "second")
