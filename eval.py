@@ -55,6 +55,7 @@ def arguments() -> Namespace:
 def score(recipe: Config | None, args: Namespace) -> None:
     """Evaluate the network, print and write the result."""
     from dali_pipes.device import pick_device
+    from dali_pipes.lists.listing import videos_of
     from engine import distributed, loaders
     from engine.evaluation.evaluate import evaluate
     from engine.evaluation.results import outputs_of, publish, writing
@@ -73,7 +74,7 @@ def score(recipe: Config | None, args: Namespace) -> None:
             return
         data = config.data
         sources = [weights, args.config, data.train, data.val, data.test, data.class_names]
-        outputs = outputs_of(args, sources)
+        outputs = outputs_of(args, sources, videos_of(data, network.class_names))
         keeper = ScoreCollector(views=args.scores_per_view) if args.scores else None
         with closing(loaders.open_loader(config, "test", network.device, network.class_names)) as loader:
             loaders.warn_of_overlap(data, loader)

@@ -47,6 +47,7 @@ def arguments() -> Namespace:
 
 def train(settings: Config, args: Namespace) -> None:
     """Run, dry-run or profile a training."""
+    from dali_pipes.lists.listing import videos_of
     from engine.outputs import Outputs
     from engine.train.dry_run import dry_run
     from engine.train.profile import profile_steps
@@ -59,7 +60,9 @@ def train(settings: Config, args: Namespace) -> None:
         dry_run(settings, args.weights)
     elif args.profile:
         sources = [args.config, args.weights, settings.data.train, settings.data.val]
-        profile_steps(settings, args.weights, args.profile, Outputs(filter(None, sources)))
+        outputs = Outputs(filter(None, sources))
+        outputs.add_sources(videos_of(settings.data))
+        profile_steps(settings, args.weights, args.profile, outputs)
     else:
         run(settings, resume=bool(args.resume), fresh=args.fresh, weights=args.weights, recipe=args.config)
 

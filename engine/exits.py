@@ -6,6 +6,7 @@ Imports almost nothing, because programs import it before anything else.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import select
 import signal
@@ -35,6 +36,8 @@ def run_to_exit_code(name: str, work: Callable[[], int]) -> int:
     begun_at_once = [number for number in HANDLED if signal.getsignal(number) is signal.SIG_DFL]
     for number in begun_at_once:
         signal.signal(number, HANDLED[number])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         code = work()
         sys.stdout.flush()

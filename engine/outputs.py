@@ -27,6 +27,7 @@ LARGE = 2**24  # bytes of a file whose size and time stand for its content, whic
 MOST_ENTRIES = 1000  # in a record; then older ones of the same files are dropped
 _SOURCE = "is a source of this command, which is never replaced; name another file or folder"
 _STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")  # where a regular file may be this process's standard output
+_TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # paths in it need not be UTF-8
 _recording = threading.Lock()
 _TITLE = "files that tsm-dali wrote into this folder; it replaces those that have not changed since"
 
@@ -44,7 +45,8 @@ class Outputs:
     """
 
     def __init__(self, sources: Iterable[str | os.PathLike] = (), force: bool = False):
-        self._sources = {identity for source in sources if source and (identity := _identity(source))}
+        self._sources = _identities(sources)
+        self._more_sources: list[Iterable[str | os.PathLike]] = []
         self._force = force
         self._growing: set[tuple[int, int]] = set()  # files that `append` has checked
 
@@ -60,16 +62,27 @@ class Outputs:
                     if ignores_case(probe):
                         raise ConfigError(f"{path}: named twice, as its disk ignores the case of letters")
 
+    def add_sources(self, sources: Iterable[str | os.PathLike]) -> None:
+        """Count more files as sources, maybe all videos of a list: none is looked at before a file is in the way."""
+        self._more_sources.append(sources)
+
     def refuse_source(self, path: Path) -> None:
         """Raise ConfigError if a file is a source of the command."""
-        if os.path.lexists(path) and _identity(path) in self._sources:
+        if self._is_source(path):
             raise ConfigError(f"{path}: {_SOURCE}")
+
+    def _is_source(self, path: Path) -> bool:
+        if not os.path.lexists(path):
+            return False
+        while self._more_sources:
+            self._sources |= _identities(self._more_sources.pop())
+        return _identity(path) in self._sources
 
     def problem(self, path: Path) -> str | None:
         """Return the reason why a file may not be written, or None."""
         if not os.path.lexists(path) or _is_device(path):
             return None
-        if _identity(path) in self._sources:
+        if self._is_source(path):
             return _SOURCE
         if path.is_dir():
             return "is a folder; name another file, or remove it"
@@ -122,10 +135,10 @@ class Outputs:
     def append(self, path: Path, line: str) -> None:
         """Add a line to a text file, which is made if there is none. Raises ConfigError if it is not a result."""
         if _is_device(path):
-            with path.open("a") as file:
+            with path.open("a", **_TEXT) as file:
                 file.write(f"{line}\n")
         elif not os.path.lexists(path):
-            with temporary_file(path.parent, encoding="utf-8") as (made, file):
+            with temporary_file(path.parent, **_TEXT) as (made, file):
                 file.write(f"{line}\n")
                 file.flush()
                 _record(path, _entry(made, _sha256(made)) | {"grows": True})
@@ -135,7 +148,7 @@ class Outputs:
                 self.check(path)
                 end_last_line(path)
                 self._growing.add(identity)
-            with path.open("a", encoding="utf-8") as file:
+            with path.open("a", **_TEXT) as file:
                 file.write(f"{line}\n")
 
     def rewrite(self, path: Path, text: str) -> None:
@@ -147,7 +160,7 @@ class Outputs:
         """Remove those of these files that are results. Raises ConfigError if one is a source of the command."""
         found = list(filter(is_result, paths))
         for path in found:
-            if _identity(path) in self._sources:
+            if self._is_source(path):
                 raise ConfigError(f"{path}: is a source of this command, which is never removed; keep a copy elsewhere")
         for path in found:
             path.unlink()
@@ -187,6 +200,22 @@ def is_result(path: Path) -> bool:
     sizes = {entry.get("bytes") for entry in entries if entry.get("grows")}
     heads = {_sha256(path, size) for size in sizes if isinstance(size, int) and status.st_size >= size}
     return any(entry.get("sha256") in (heads if entry.get("grows") else {_sha256(path)}) for entry in entries)
+
+
+def refuse_inside(folder: Path, sources: Iterable[str | os.PathLike | None], *, strictly: bool = False) -> None:
+    """Raise ConfigError if results in `folder` would lie in a source folder, and be read with it from then on.
+
+    A sub-folder would count as a class, and a video as one of the user's. `strictly`: the source folder itself may hold
+    results that are neither.
+    """
+    place = folder.resolve()
+    for source in map(Path, filter(None, sources)):
+        inside = place.parent if strictly else place
+        if source.is_dir() and inside.is_relative_to(source.resolve()):
+            raise ConfigError(
+                f"{folder}: lies in {source}, a source of this command, which would be read with the results the next "
+                "time; name a folder outside of it"
+            )
 
 
 def is_recorded(path: Path) -> bool:
@@ -243,6 +272,11 @@ def _newest(entries: list[dict]) -> list[dict]:
     for entry in entries:
         newest[entry.get("name")] = [*newest.get(entry.get("name"), []), entry][-2:]
     return [entry for pair in newest.values() for entry in pair]
+
+
+def _identities(files: Iterable[str | os.PathLike]) -> set[tuple[int, int]]:
+    """Return what identifies those of these files that exist."""
+    return {identity for file in files if file and (identity := _identity(file))}
 
 
 def _identity(file: str | os.PathLike | int) -> tuple[int, int] | None:

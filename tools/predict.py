@@ -118,7 +118,6 @@ def _problems(args: Namespace) -> Iterator[str]:
 def main() -> int:
     exits.exit_quietly_until_started()
     args = arguments()  # before torch is imported: a mistake shows at once
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     from engine import program
     from tools.prediction.run import run
 

@@ -66,7 +66,6 @@ def run(name: str, words: list[str]) -> int:
     parser = cli.Parser(prog=f"prepare.py {name}", description=command.__doc__)
     command.add_arguments(parser)
     arguments = parser.parse_args(words)
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     logs.start_logging(sys.stderr)
     try:
         with logs.telling_of_silence(), watch.doing(f"at work on {name}"):

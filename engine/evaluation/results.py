@@ -131,9 +131,13 @@ def confusion_picture(confusion_KK: np.ndarray, names: list[str]) -> bytes:
     return content.getvalue()
 
 
-def outputs_of(args: Namespace, sources: Iterable[str | os.PathLike | None]) -> Outputs:
-    """Return what the command line writes to. Raises ConfigError if a file is in the way, or is one of the sources."""
+def outputs_of(args: Namespace, sources: Iterable[str | os.PathLike | None], videos: Iterable[str] = ()) -> Outputs:
+    """Return what the command line writes to. Raises ConfigError if a file is in the way, or is one of the sources.
+
+    `videos` are sources, too, and need not be looked at unless a file is in the way.
+    """
     outputs = Outputs(filter(None, sources), args.force)
+    outputs.add_sources(videos)
     outputs.check(*filter(None, (args.json, args.confusion, getattr(args, "scores", None))))
     return outputs
 

@@ -64,7 +64,7 @@ class ExportMetadata(NetworkInfo):
             "std": self.config.clip.std,
             "online": self.online,
         }
-        return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+        return {name: json.dumps(value) for name, value in values.items()}
 
     def to_json(self) -> str:
         """Return the metadata as one JSON object, for formats that cannot hold it themselves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,8 @@ from engine import locks
 from engine.console import duration
 from engine.files import read_json
 
+COMMANDS = "command.txt"  # in a run's folder: a line for each start
+_LINE_BREAK = "'$'\\n''"  # in a quoted word, for the shells that people use
 LATE = 180.0  # seconds after which a heartbeat that comes every minute has stopped
 
 
@@ -49,14 +52,13 @@ def condition(folder: Path) -> Condition:
 def resume_command(folder: Path) -> str:
     """Return the command line that continues a run: the last one that worked on the folder, with --resume."""
     try:
-        *_, last = (folder / "command.txt").read_text().splitlines()
-        words = shlex.split(last.partition("  ")[2])
-    except (OSError, ValueError):
+        words = words_of(read_starts(folder)[-1][1])
+    except (OSError, ValueError, IndexError):
         words = []
     if not words:
         return "train.py --config RECIPE --resume"
     kept = [word for word in words if word not in ("--resume", "--fresh")]
-    return shlex.join([*kept, "--resume"])
+    return command_line([*kept, "--resume"])
 
 
 def _is_locked(folder: Path) -> bool:
@@ -67,3 +69,21 @@ def _is_locked(folder: Path) -> bool:
     except (locks.InUse, OSError):
         return True
     return False
+
+
+def command_line(words: Iterable[str]) -> str:
+    """Return words as one line for a shell, whatever characters they hold."""
+    return shlex.join(words).replace("\n", _LINE_BREAK)
+
+
+def words_of(line: str) -> list[str]:
+    """Return the words of what `command_line` made. Raises ValueError for other lines."""
+    return shlex.split(line.replace(_LINE_BREAK, "\n"))
+
+
+def read_starts(folder: Path) -> list[tuple[str, str]]:
+    """Return time and command line of each start of a run; none if its folder does not tell."""
+    path = folder / COMMANDS
+    text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
+    parts = (line.partition("  ") for line in text.split("\n"))
+    return [(time, command) for time, _, command in parts if command]

@@ -28,6 +28,7 @@ from engine.evaluation.examples import HARD, MISTAKE, RIGHT, Example
 from engine.files import read_json, read_lines
 from engine.outputs import Outputs
 from engine.runs import dataset, html, plots
+from engine.runs.condition import read_starts
 from engine.runs.html import Share, Table
 from engine.runs.strips import data_uri, film_strip
 
@@ -78,7 +79,7 @@ def read_run(folder: Path) -> RunFiles:
     if not (folder / "status.json").exists():
         raise ConfigError(f"{folder}: holds no run; name a folder such as runs/NAME, which train.py writes")
     lines = list(read_lines(folder / "metrics.jsonl"))
-    path, commands = folder / "config.yaml", folder / "command.txt"
+    path = folder / "config.yaml"
     return RunFiles(
         folder=folder,
         train=[line for line in lines if line["_type"] == "train"],
@@ -90,7 +91,7 @@ def read_run(folder: Path) -> RunFiles:
         best=_read(folder / "val_best.json"),
         last=_read(folder / "val_last.json"),
         inputs=_read(folder / "inputs.json"),
-        starts=[tuple(line.split("  ", 1)) for line in commands.read_text().splitlines()] if commands.exists() else [],
+        starts=read_starts(folder),
     )
 
 

@@ -16,7 +16,6 @@ import json
 import logging
 import math
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,10 +26,12 @@ from typing import IO
 import configs
 from configs import Config, ConfigError
 from dali_pipes.errors import Unreadable
+from dali_pipes.lists.formats.source import split_of
 from engine.files import read_lines
 from engine.locks import LOCK, InUse, take_lock
-from engine.outputs import Outputs, is_result
+from engine.outputs import Outputs, is_result, refuse_inside
 from engine.runs import checkpoint
+from engine.runs.condition import COMMANDS, command_line
 from engine.runs.disk_faults import DiskFaults
 from engine.runs.environment import environment, now
 from engine.runs.status import RunStatus
@@ -39,7 +40,7 @@ from engine.runs.trackers import Trackers
 logger = logging.getLogger(__name__)
 
 WHOLE = ("config.yaml", "env.json", "val_last.json", "val_best.json", "inputs.json", "status.json", "report.html")
-GROWING = ("command.txt", "log.txt", "metrics.jsonl", "quarantine.jsonl")
+GROWING = (COMMANDS, "log.txt", "metrics.jsonl", "quarantine.jsonl")
 
 
 def open_run(
@@ -58,6 +59,8 @@ def open_run(
     data = config.data
     sources = [*sources, data.train, data.val, data.test, data.class_names, config.model.pretrained]
     folder = config.train.folder
+    if not resume:
+        refuse_inside(folder, (split_of(source)[0] for source in sources if source), strictly=True)
     run = RunFolder(
         folder,
         resume=resume,
@@ -102,6 +105,7 @@ class RunFolder:
             if part.is_symlink():
                 raise ConfigError(f"train.name: {part} is a link, maybe to the files of another run; remove it")
         if fresh:
+            self._refuse_in_the_way()
             self._remove_run()
         begun = self.best.exists() or bool(checkpoint.steps(self.checkpoints))
         if begun and not resume:  # what failed before its first checkpoint is no run to lose
@@ -155,8 +159,8 @@ class RunFolder:
         with _writable(self.folder):
             texts = {"config.yaml": config_yaml, "env.json": json.dumps({**environment(), **more}, indent=1) + "\n"}
             self.outputs.write({self.folder / name: text for name, text in texts.items()})
-            for name in ("command.txt", "log.txt"):
-                self.outputs.append(self.folder / name, f"{now()}  {shlex.join(sys.argv)}")
+            for name in (COMMANDS, "log.txt"):
+                self.outputs.append(self.folder / name, f"{now()}  {command_line(sys.argv)}")
 
     def metrics(self, kind: str, step: int, **numbers: object) -> None:
         """Add a line for programs to metrics.jsonl. JSON has no infinity: a number that is not finite becomes null."""

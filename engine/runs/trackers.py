@@ -23,6 +23,7 @@ from PIL import Image
 from engine.evaluation.accuracy import Result
 from engine.evaluation.results import confusion_picture, names
 from engine.outputs import record_growing
+from engine.runs.condition import COMMANDS
 from engine.runs.disk_faults import DiskFaults
 from engine.runs.strips import film_strip
 
@@ -229,5 +230,5 @@ class Trackers:
 
 def identity(folder: Path) -> str:
     """Return a name of the run that its resumptions share and a fresh run in the same folder does not."""
-    first = (folder / "command.txt").read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+    first = (folder / COMMANDS).read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     return hashlib.sha256(f"{folder.absolute()} {first}".encode()).hexdigest()[:16]

@@ -51,7 +51,7 @@ def run(
             config = runtime.resolve(chosen.config)
             folder = distributed.on_rank_zero(
                 lambda: run_folder.open_run(
-                    chosen.config, resume=resume, fresh=fresh, sources=[recipe, weights], used=config
+                    chosen.config, resume=resume, fresh=fresh, sources=[recipe, weights, chosen.source], used=config
                 )
             )
             distributed.first_of_each_host(lambda: chosen.write_lists(resume))

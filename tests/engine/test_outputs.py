@@ -228,3 +228,42 @@ def test_a_file_that_a_disk_shows_under_another_case_is_in_the_way(tmp_path):
     with pytest.raises(ConfigError, match="source"):
         Outputs([tmp_path / "Notes.json"], force=True).write({tmp_path / "notes.json": "new"})
     assert (tmp_path / "Notes.json").read_text() == "mine"
+
+
+def test_videos_that_a_command_reads_are_looked_at_only_if_a_file_is_in_the_way_and_never_replaced(tmp_path):
+    asked = []
+
+    def videos():
+        asked.append(1)
+        yield tmp_path / "a.mp4"
+
+    results = Outputs(force=True)
+    results.add_sources(videos())
+    results.write({tmp_path / "new": "text"})
+    assert not asked
+    (tmp_path / "a.mp4").write_text("video")
+    (tmp_path / "b.mp4").hardlink_to(tmp_path / "a.mp4")
+    for name in ("a.mp4", "b.mp4"):
+        with pytest.raises(ConfigError, match="is a source of this command, which is never replaced"):
+            results.write({tmp_path / name: "result"})
+
+
+@pytest.mark.parametrize("place", ["set", "set/new", "link/new", "set/a/../new", "other/../set/"])
+def test_a_folder_that_is_read_takes_no_results_that_would_be_read_with_it(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    for name in ("set/a", "other"):
+        Path(name).mkdir(parents=True)
+    Path("link").symlink_to("set")
+    for source in ("set", "./set/", "link", str(tmp_path)):
+        with pytest.raises(ConfigError, match="a source of this command, which would be read with the results"):
+            outputs.refuse_inside(Path(place), [source])
+    outputs.refuse_inside(Path("other/set"), ["set", "gone", None, ""])
+    outputs.refuse_inside(Path("set"), ["set"], strictly=True)
+    with pytest.raises(ConfigError):
+        outputs.refuse_inside(Path("set/new"), ["set"], strictly=True)
+
+
+def test_lines_that_are_not_utf_8_are_appended(tmp_path):
+    for line in ("\udcff.mp4", "b.mp4"):
+        Outputs().append(tmp_path / "log", line)
+    assert (tmp_path / "log").read_bytes() == b"\xff.mp4\nb.mp4\n"

@@ -53,6 +53,15 @@ def test_other_classes_are_refused_though_there_are_as_many(run, monkeypatch):
         evaluate(monkeypatch, "run")
 
 
+def test_a_video_that_is_evaluated_is_never_replaced(run, monkeypatch):
+    video = run.parent / "val" / "red" / "0.mp4"
+    content = video.read_bytes()
+    (run.parent / "out.json").hardlink_to(video)
+    with pytest.raises(configs.ConfigError, match=r"out\.json: is a source of this command, which is never replaced"):
+        evaluate(monkeypatch, "run", "--force")
+    assert video.read_bytes() == content
+
+
 def test_videos_that_are_in_the_training_list_too_are_said(run, monkeypatch, caplog):
     evaluate(monkeypatch, "run", "data.train=val")
     assert "is both the training list and the held-out list" in caplog.text

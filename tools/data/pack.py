@@ -31,7 +31,7 @@ from dali_pipes.scan.place import CATALOG, ScanPlace
 from dali_pipes.storage.objects import is_url
 from dali_pipes.storage.opening import read_all
 from dali_pipes.storage.shards import Index, parse_index, stamp_of
-from engine.outputs import RECORD, Outputs, add_force_argument
+from engine.outputs import RECORD, Outputs, add_force_argument, refuse_inside
 from tools.data.arguments import add_dataset_arguments, datasets
 from tools.data.conversion.convert import DONE, LEFT_OUT, classes_file, workplace
 from tools.data.conversion.files import LOCK, FinishedResults, list_name, refuse_conflicts
@@ -77,6 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         sources = [arguments.config, *(data.class_names for _, data in sets)]
         sources += [split_of(catalog.source)[0] for catalog in catalogs]
+        refuse_inside(Path(out), sources)
         sources += [member.source.path for shard in _shards(jobs) for member in shard.members]
         made = _pack_into_folder(Path(out), jobs, Outputs(sources, arguments.force))
     lists = [job.name for job in jobs]

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from configs import Config, cli
+from dali_pipes.lists.listing import videos_of
 from engine.outputs import Outputs, add_force_argument
 from engine.runs import html
 from engine.runs.html import Table
@@ -35,6 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     config = cli.from_arguments(arguments)
     outputs = Outputs([arguments.config, config.data.train, config.data.val, config.data.test], arguments.force)
+    outputs.add_sources(videos_of(config.data))
     outputs.check(arguments.out)
     with tempfile.TemporaryDirectory(prefix="show-") as folder:  # for the lists of a split
         chosen = from_data.choose(config, ranks=1, folder=Path(folder))

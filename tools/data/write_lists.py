@@ -15,7 +15,7 @@ from dali_pipes.lists.formats.annotation import split_name
 from dali_pipes.lists.formats.source import split_of
 from dali_pipes.lists.listing import Listing
 from dali_pipes.lists.writing import CLASSES, classes_text, list_text, root_of, rows_of
-from engine.outputs import Outputs
+from engine.outputs import Outputs, refuse_inside
 
 
 def name_of(source: str) -> str:
@@ -55,6 +55,7 @@ def write_lists(
     texts = {file: list_text(file, rows_of(listing, rows, root)) for file, (listing, rows) in files.items()}
     texts |= {out / CLASSES: classes_text(names)} if names else {}
     texts |= {out / name: text for name, text in (more or {}).items()}
+    refuse_inside(out, (split_of(listing.source)[0] for listing, _ in listings.values()), strictly=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
         outputs.write(texts)

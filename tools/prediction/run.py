@@ -25,7 +25,7 @@ from dali_pipes.views.plans import Window
 from engine.inference.network import Network, open_network
 from engine.inference.predict import predict
 from engine.inference.stream import predict_stream
-from engine.outputs import Outputs
+from engine.outputs import Outputs, refuse_inside
 from engine.runs.find import network_file
 from tools.prediction import inputs
 from tools.prediction.answer import of_parts, of_stream, of_video
@@ -50,6 +50,8 @@ def run(args: Namespace) -> int:
     _refuse_parts(args, parts)
     outputs = Outputs([*filter(os.path.isfile, args.sources), *paths, args.weights, args.config], args.force)
     outputs.check(*filter(None, (args.json, args.csv, args.features)))
+    for folder in filter(None, (args.save_video, args.explain)):
+        refuse_inside(folder, args.sources)
     labelled = LabelledVideos(args.save_video, outputs) if args.save_video else None
     network = open_network(str(args.weights), args.config, args.overrides)
     _, reason = wanted_in_graph(network.info.config.data.decoder, network.device)

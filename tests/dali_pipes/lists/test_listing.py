@@ -198,7 +198,7 @@ def test_any_bytes_are_either_rows_or_a_refusal_that_names_lines(fuzz_file, cont
         listing = read_list(str(fuzz_file), Data(root=str(fuzz_file.parent) if rooted else ""))
     except DataError as refusal:
         for line in str(refusal).split("\n"):
-            assert re.match(rf"{fuzz_file}:\d+: .|\.\.\. and \d+ more such lines$|\(read as ", line)
+            assert re.match(rf"{fuzz_file}:\d+: .|\.\.\. and \d+ more such lines$|\(read as |{fuzz_file}: is a ", line)
     else:
         assert listing.paths and listing.label_N.min() >= 0
         assert not rooted or all(inside(str(fuzz_file.parent), listing.path(row)) for row in range(len(listing.paths)))

@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import signal
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 from unittest import mock
@@ -20,6 +21,7 @@ from engine.files import read_lines
 from engine.logs import start_logging
 from engine.outputs import RECORD, Outputs
 from engine.runs import checkpoint, run_folder
+from engine.runs.condition import read_starts, words_of
 from engine.runs.environment import environment
 from engine.runs.run_folder import GROWING, LOCK, WHOLE, RunFolder
 from tests.support.files.trees import plant
@@ -34,6 +36,38 @@ def test_folder_says_how_the_run_came_about(tmp_path, monkeypatch):
     found = json.loads((run.folder / "env.json").read_text())
     assert {"commit", "dirty", "packages", "gpu", "cpu", "cores"} <= found.keys()
     assert "torch" in found["packages"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "two\n\n words", "\udcff", "it's"])
+def test_the_command_of_a_run_is_read_back_whatever_its_words_hold(tmp_path, monkeypatch, name):
+    words = ["train.py", "--config", "demo.yaml", f"data.train={name}"]
+    monkeypatch.setattr(run_folder.sys, "argv", words)
+    run = run_folder.open_run(load("demo.yaml", [f"train.runs={tmp_path}", "train.name=one"]))
+    ((_, line),) = read_starts(run.folder)
+    assert words_of(line) == words
+    if name != "\udcff":  # which a shell gets as a byte
+        shell = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True)
+        assert shell.stdout.split("\0")[:-1] == words
+
+
+def test_a_new_run_is_not_put_into_the_folder_that_it_reads(tmp_path):
+    config = load("demo.yaml", [f"train.runs={tmp_path}/set/runs", "train.name=one", "data.val="])
+    (tmp_path / "set").mkdir()
+    with pytest.raises(ConfigError, match="a source of this command, which would be read with the results"):
+        run_folder.open_run(config, sources=[str(tmp_path / "set")])
+    assert not (tmp_path / "set" / "runs").exists()
+
+
+def test_a_fresh_run_removes_nothing_if_a_changed_file_is_in_its_way(tmp_path):
+    run = RunFolder(tmp_path)
+    run.describe("train: {}\n")
+    run.result("best", {"top1": 1})
+    run.close()
+    (tmp_path / "env.json").write_text("mine")
+    (tmp_path / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"env\.json is in the way"):
+        RunFolder(tmp_path, fresh=True)
+    assert (tmp_path / "val_best.json").exists()
 
 
 def test_a_run_that_has_begun_is_only_opened_to_go_on(tmp_path):

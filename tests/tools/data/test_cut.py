@@ -27,6 +27,16 @@ def cut(folder, *more):
     return prepare.main(["cut", f"{folder}/parts.csv", "--out", f"{folder}/clips", "--workers", "1", *more])
 
 
+@pytest.mark.parametrize("command", ["transcode", "frames", "pack", "split"])
+def test_results_in_a_folder_that_is_read_are_refused(tmp_path, capsys, command):
+    for name in ("set/run/a.mp4", "set/run/b.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(tmp_path / name, "mpeg4", 3)
+    assert prepare.main([command, f"{tmp_path}/set", "--out", f"{tmp_path}/set/new"]) == 2
+    assert f"lies in {tmp_path}/set, a source of this command" in capsys.readouterr().err
+    assert not (tmp_path / "set" / "new").exists()
+
+
 def numbers(path):
     return [number_in(frame_HWC) for frame_HWC in decode_whole(path)]
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,15 @@ def test_a_file_in_the_way_is_refused_before_the_work(source, tmp_path, capsys):
     out.write_text("kept")
     assert show(source, out) == 2
     assert str(out) in capsys.readouterr().err and out.read_text() == "kept"
+
+
+def test_a_video_is_never_replaced(source, capsys):
+    with open(source) as file:
+        video = Path(source).parent / file.readline().rpartition(" ")[0]
+    content = video.read_bytes()
+    assert show(source, video, "--force") == 2
+    assert "is a source of this command, which is never replaced" in capsys.readouterr().err
+    assert video.read_bytes() == content
 
 
 def test_a_long_wait_is_told_of(source, tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ from dali_pipes.scan.processes import Call, Failure, call_all
 from dali_pipes.video.packet_table import Video
 from engine.files import temporary_folder
 from engine.locks import InUse, take_lock
-from engine.outputs import RECORD, Outputs, add_force_argument
+from engine.outputs import RECORD, Outputs, add_force_argument, refuse_inside
 from tools.data.arguments import add_dataset_arguments, datasets
 from tools.data.conversion.files import LOCK, FinishedResults, key_of, list_name, refuse_conflicts, result_names
 from tools.data.write_lists import by_split
@@ -98,6 +98,7 @@ def convert_all(
     reasons: dict[str, str] = {}
     sources = {catalog.path(row) for catalog in catalogs for row in range(len(catalog))}
     outputs = Outputs([*sources, *(split_of(name)[0] for name in lists), *more_sources], force)
+    refuse_inside(out, (split_of(name)[0] for name in lists))
     with workplace(out) as unfinished:
         files = [file for new in lists.values() for file in (new, classes_file(new))]
         refuse_conflicts(results.values(), [*files, out / DONE, out / LEFT_OUT, out / LOCK, out / RECORD], out)
