@@ -146,7 +146,7 @@ def _bare_decoder(layout: Layout, shape: tuple[int, int]) -> VideoCodecContext:
     return decoder
 
 
-@lru_cache(maxsize=1024)  # many files have the same
+@lru_cache(maxsize=256)  # many files have the same
 def accepts(codec: str, extradata: bytes | None) -> bool:
     """Tell whether a decoder takes a stream's extradata without an error."""
     decoder = av.CodecContext.create(codec, "r")

@@ -122,7 +122,7 @@ class ParameterSets:
                 self.beginnings[unit[:header] + bytes((byte,))] = beginning
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def extradata_sets(
     extradata: bytes, codec: str, parse: Callable[[bytes], NamedTuple | None], make_form: Callable
 ) -> tuple[frozenset[bytes], ParameterSets]:

@@ -54,7 +54,7 @@ def may_turn(codec: str, extradata: bytes, packet: bytes) -> bool:
         return True
 
 
-_parameter_units = lru_cache(maxsize=1024)(parameter_units)  # many files have the same
+_parameter_units = lru_cache(maxsize=256)(parameter_units)  # many files have the same
 _SEI: dict[str, tuple[int, Callable[[int], bool]]] = {  # bytes of a unit's header; if its first byte is that of SEI
     "h264": (1, lambda first: first & 31 == 6),
     "hevc": (2, lambda first: first >> 1 & 63 in (39, 40)),
