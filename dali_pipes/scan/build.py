@@ -4,8 +4,9 @@ This module decides when a scan is needed. `place.py` says where its files are, 
 `summary.py` writes the messages.
 
 A file is scanned again if it is new or its size or time has changed; all files are if a more thorough check is
-requested or the version of the reader or of FFmpeg has changed. A scan that was killed continues where it stopped. If
-two processes scan the same list, the second waits and uses the result of the first.
+requested or the version of the reader or of FFmpeg has changed. What the scan of the folder of the videos, or of
+another list in it, has found is used, too. A scan that was killed continues where it stopped. If two processes scan the
+same list, the second waits and uses the result of the first.
 """
 
 from __future__ import annotations
@@ -90,13 +91,21 @@ def _up_to_date(place: ScanPlace, request: ScanRequest, workers: int | None) -> 
         return catalog, 0
     with place.locked(fetch=catalog is None) as folder:
         catalog = place.intact_catalog()  # another process may have made it meanwhile
-        return (catalog, 0) if request.is_met_by(catalog) else _scan(folder, request, catalog, workers)
+        if request.is_met_by(catalog):
+            return catalog, 0
+        return _scan(folder, request, catalog, workers, place.neighbours(request.listing.base))
 
 
-def _scan(folder: Path, request: ScanRequest, known: Catalog | None, workers: int | None) -> tuple[Catalog, int]:
+def _scan(
+    folder: Path,
+    request: ScanRequest,
+    known: Catalog | None,
+    workers: int | None,
+    neighbours: Iterable[Catalog] = (),
+) -> tuple[Catalog, int]:
     """Write the catalogue to `folder`; return it, and how many files were scanned.
 
-    Results of the older catalogue `known` and of a killed scan are used again.
+    Results of the older catalogue `known`, of a killed scan and of `neighbours` are used again.
     """
     if known is None and (folder / CATALOG).exists():
         logger.warning(f"{folder / CATALOG}: damaged, or of another version; scanning again")
@@ -106,7 +115,8 @@ def _scan(folder: Path, request: ScanRequest, known: Catalog | None, workers: in
     try:
         journal = Journal(folder / "journal.sqlite", reader())
         with closing(journal):
-            entry = _known_results(request, known, journal)
+            older = [catalog for catalog in (known, *neighbours) if catalog and catalog.reader == reader()]
+            entry = _known_results(request, older, journal)
             numbers = range(len(request.listing.distinct))
             todo = [number for number in numbers if entry(number) is None]
             _probe_all(request, todo, journal, workers or usable_cores())
@@ -120,18 +130,20 @@ def _scan(folder: Path, request: ScanRequest, known: Catalog | None, workers: in
     return Catalog(folder / CATALOG), len(todo)
 
 
-def _known_results(request: ScanRequest, known: Catalog | None, journal: Journal) -> Callable[[int], Entry | None]:
-    """Return a function that looks a distinct file up in the file system, the older catalogue and the journal."""
-    row_of = {known.listed_path(row): row for row in range(len(known))} if known else {}
+def _known_results(request: ScanRequest, older: Sequence[Catalog], journal: Journal) -> Callable[[int], Entry | None]:
+    """Return a function that looks a distinct file up in the file system, the older catalogues and the journal."""
+    rows = [(catalog, {catalog.listed_path(row): row for row in range(len(catalog))}) for catalog in older]
 
     def entry(number: int) -> Entry | None:
         if number in request.files.problems:
             return Entry(-1, -1, len(CHECKS), request.files.problems[number])
         size, mtime_ns = int(request.files.size_D[number]), int(request.files.mtime_ns_D[number])
-        row = row_of.get(request.listing.paths[request.listing.distinct[number]])
-        if row is not None and request.is_answered_by(known, row, number):
-            outcome = known.video(row) if known.file_frames_N[row] else known.reason(row)
-            return Entry(size, mtime_ns, int(known.check_N[row]), outcome)
+        path = request.listing.paths[request.listing.distinct[number]]
+        for catalog, row_of in rows:
+            row = row_of.get(path)
+            if row is not None and request.is_answered_by(catalog, row, number):
+                outcome = catalog.video(row) if catalog.file_frames_N[row] else catalog.reason(row)
+                return Entry(size, mtime_ns, int(catalog.check_N[row]), outcome)
         return journal.find(request.journal_key(number), size, mtime_ns, request.check)
 
     return entry

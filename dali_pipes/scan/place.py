@@ -65,6 +65,16 @@ class ScanPlace:
                 return catalog
         return None
 
+    def neighbours(self, base: str) -> Iterator[Catalog]:
+        """Yield the catalogues of a folder of videos and of the lists in it, whose paths start from it, too."""
+        if is_url(base):
+            return
+        for file in sorted([Path(f"{base}.scan", CATALOG), *Path(base).glob(f"*.scan/{CATALOG}")]):
+            with suppress(DataError):
+                catalog = Catalog(file)
+                if catalog.base == base and file.parent not in self.folders and catalog.is_intact():
+                    yield catalog
+
     @contextmanager
     def locked(self, fetch: bool = False) -> Iterator[Path]:
         """Hold the lock of the folder that a scan is written to. The lock of a process that died is free.

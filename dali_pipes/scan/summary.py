@@ -131,7 +131,9 @@ def check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> 
     total = _distinct(catalog) if catalog.window_N2 is None else len(catalog)
     if len(bad) == total and all(file.reason == NO_SUCH_FILE for file in bad):
         cause = (
-            f"data.root={root} is probably wrong" if root else "set data.root to the folder that their paths start in"
+            f"data.root={root} is probably wrong"
+            if root
+            else "set data.root (--root of prepare.py) to the folder that their paths start in"
         )
         raise DataError(catalog.source, f"none of its {total} files exists; {cause}; tried {bad[0].path}")
     if len(bad) < total and len(bad) <= max_bad_fraction * total:

@@ -434,6 +434,32 @@ def test_class_folders_are_scanned_with_their_names(probed, tmp_path):
     assert catalog.file.parent == tmp_path / "set.scan"  # inside, it would be a class
 
 
+def test_what_a_scan_of_their_folder_found_is_not_looked_into_again(listed, probed, tmp_path):
+    """As of the lists of a split, which lie in another folder than the videos."""
+    for name in ("set/run/a.mp4", "set/lie/b.mp4", "set/lie/bad.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("bad" if "bad" in name else "4")
+    load(str(tmp_path / "set"), max_bad_fraction=0.5)
+    probed()
+    source = listed({})
+    Path(source).write_text("run/a.mp4 1\nlie/bad.mp4 0\n")
+    catalog = load(source, root=str(tmp_path / "set"), max_bad_fraction=0.5)
+    assert probed() == [] and catalog.frames_N.tolist() == [4, 0]
+
+    (tmp_path / "set/run/a.mp4").write_text("50")
+    Path(source).write_text("run/a.mp4 1\nlie/b.mp4 0\n")
+    assert load(source, root=str(tmp_path / "set")).frames_N.tolist() == [50, 4]
+    assert probed() == ["a.mp4"]
+
+
+def test_what_another_list_of_the_folder_found_is_not_looked_into_again(listed, probed, tmp_path):
+    load(listed({"a.mp4": "1", "b.mp4": "2"}))
+    probed()
+    (tmp_path / "part.list").write_text("b.mp4 0\n")
+    assert load(str(tmp_path / "part.list")).frames_N.tolist() == [2]
+    assert probed() == []
+
+
 @pytest.mark.processes
 def test_real_videos_are_scanned_by_the_real_probe(shared, tmp_path):
     clips = sorted((shared / "data" / "pan4" / "pan_left").glob("*.mp4"))[:3]
