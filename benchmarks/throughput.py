@@ -6,7 +6,8 @@ Stages: cut, decode, feed, compute, train, or all: see benchmarks/stages.py. All
 process, and so are the values of --vary: `--vary train.batch=8,16`, `--vary runtime.threads=1,2,4`. Under torchrun the
 rates are those of all ranks together. No weights are downloaded.
 
-Without a list, as in a fresh clone, a set of videos is made. Words that begin with `video.` make another one:
+`--config finetune.yaml data.train=my_videos/` measures videos of your own. Without a list, as in a fresh clone, a set of
+videos is made. Words that begin with `video.` make another one:
 `video.interval=16 video.frames=300 video.count=64 video.codec=hevc`; they can be varied, too.
 
 A table and a sentence go to the terminal. `--json` prints a line of JSON a case instead, and `--out FOLDER` writes
@@ -38,7 +39,8 @@ from benchmarks.stages import OF_FILES, STAGES, Bench
 from configs import cli
 from configs.progress import digits
 from dali_pipes.device import pick_device
-from engine import distributed, program, runtime
+from engine import distributed, program, runtime, watch
+from engine.train import from_data
 
 SET = "video."
 NAMES = {"cut": "Reading", "decode": "Decoding", "feed": "Making clips"}
@@ -62,7 +64,8 @@ class Case:
         return self.bench.counts() if self.config.data.source == "video" else {}
 
     def measure(self, stage: str) -> None:
-        rate, waited = self.bench.measure(stage)
+        with watch.doing(f"measuring {stage}"):
+            rate, waited = self.bench.measure(stage)
         self.rates[stage].append(rate)
         self.waits[stage].append(waited)
 
@@ -100,14 +103,15 @@ def run(config: configs.Config, arguments: argparse.Namespace) -> None:
     stages = STAGES if "all" in arguments.stages else tuple(dict.fromkeys(arguments.stages))
     if config.data.source == "synthetic":
         stages = tuple(stage for stage in stages if stage not in OF_FILES)
-    with distributed.processes(pick_device(config.runtime.device)):
+    with distributed.processes(pick_device(config.runtime.device)), from_data.with_lists(config, None) as config:
         report = Report(arguments, stages)
         cases = [make_case(config, words, arguments) for words in variants(arguments.vary)]
         for case in cases:
             report.counts(case)
         turns = [(case, stage) for case in cases for stage in stages]
         for case, stage in turns:
-            case.bench.measure(stage)  # warm caches, compiled kernels, full queues
+            with watch.doing(f"warming up {stage}"):
+                case.bench.measure(stage)  # warm caches, compiled kernels, full queues
         for turn in range(arguments.rounds):
             first = turn % len(turns)
             for case, stage in turns[first:] + turns[:first]:

@@ -134,3 +134,9 @@ def test_on_a_gpu_the_cpus_threads_are_offered_where_decoding_is_short():
     medians = {"cut": 500.0, "decode": 55.0, "feed": 50.0, "compute": 100.0}
     said = verdict(medians, {"decoded_per_used": 1.0}, config_of("runtime.device=cuda"))
     assert said.endswith("data.decoder=hybrid lets CPU threads decode a part.")
+
+
+def test_videos_of_ones_own_are_measured_by_the_recipe_that_chooses_from_them(tmp_path):
+    own = listed(tmp_path, "mpeg4")
+    words = ["cut", "--config", "finetune.yaml", *own, "model.backbone=resnet18", "model.pretrained=none"]
+    assert measured(tmp_path, *words)["cut"]["clips_per_s"] > 0
