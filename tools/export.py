@@ -60,9 +60,13 @@ def main() -> int:
     exits.exit_quietly_until_started()
     args = arguments()  # before torch is imported: a mistake shows at once
     from engine import program
-    from tools.exporting.export import export
 
-    return program.run("export.py", lambda: export(args))
+    def work() -> None:
+        from tools.exporting.export import export  # takes seconds, of which the log can tell by now
+
+        export(args)
+
+    return program.run("export.py", work)
 
 
 if __name__ == "__main__":

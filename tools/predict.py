@@ -119,9 +119,13 @@ def main() -> int:
     exits.exit_quietly_until_started()
     args = arguments()  # before torch is imported: a mistake shows at once
     from engine import program
-    from tools.prediction.run import run
 
-    return program.run("predict.py", lambda: run(args))
+    def work() -> int:
+        from tools.prediction.run import run  # takes seconds, of which the log can tell by now
+
+        return run(args)
+
+    return program.run("predict.py", work)
 
 
 if __name__ == "__main__":

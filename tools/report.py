@@ -1,6 +1,6 @@
 """Write the HTML report of finished or running runs: `python tools/report.py runs/NAME ...`.
 
-Several runs get a page more, next to the first, that compares them.
+Several runs also get a page that compares them, next to the first one's folder.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ def main() -> int:
     outputs.add_force_argument(parser)
     args = parser.parse_args()
     from engine import program
-    from engine.runs import compare, report
 
     def work() -> None:
+        from engine.runs import compare, report  # takes seconds, of which the log can tell by now
+
         folders = [cli.run_folder(path) for path in args.runs]
         with watch.doing("writing the report"):
             for folder in folders:
