@@ -46,7 +46,6 @@ FOREIGN_FLAGS = {  # of PaddleVideo's and mmaction2's programs, and what to writ
     "--amp_level": "write runtime.precision=fp16 or runtime.precision=bf16",
     "--work-dir": _RUN,
     "--work_dir": _RUN,
-    "--validate": "not needed: runs are evaluated after every train.eval_every epochs",
     "--train_dali": "not needed: DALI and its alternatives are chosen by data.decoder",
 }
 

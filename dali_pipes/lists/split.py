@@ -60,10 +60,10 @@ def _notes(listing: Listing, data: Data, sides: dict[str, list[int]], groups: Se
     grouped = len(set(groups)) < len(set(listing.paths))
 
     def count(side: str) -> str:
-        recordings = len({groups[row] for row in sides[side]})
-        return f"{len(sides[side])} videos" + (f" of {recordings} recordings" if grouped else "")
+        recordings = counted(len({groups[row] for row in sides[side]}), "recording")
+        return counted(len(sides[side]), "video") + (f" of {recordings}" if grouped else "")
 
-    lines = [f"{count('train')} to train on, {count('val')} held out"]
+    lines = [f"{count('train')} to train on, {count('val')} held out{lacking(listing, sides['val'])}"]
     pairs = [] if data.group_regex or data.group else divided_recordings(listing, sides)
     if pairs:
         train, val = pairs[0]
@@ -72,6 +72,19 @@ def _notes(listing: Listing, data: Data, sides: dict[str, list[int]], groups: Se
             "recording, keep it on one side with data.group_regex, or data.group=COLUMN of a table"
         )
     return lines
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun in the singular or the plural."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def lacking(listing: Listing, rows: list[int]) -> str:
+    """Describe the classes of which a side has no video."""
+    lost = sorted(set(listing.label_N.tolist()) - set(listing.label_N[rows].tolist()))
+    names = [listing.class_names[label] if listing.class_names else str(label) for label in lost[:5]]
+    classes = "class" if len(lost) == 1 else f"{len(lost)} classes:"
+    return f", none of {classes} {', '.join(names)}{' ...' if len(lost) > 5 else ''}" if lost else ""
 
 
 def groups_of(listing: Listing, column: str | None = None, pattern: str = "") -> Sequence[str]:

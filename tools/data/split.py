@@ -12,7 +12,7 @@ from pathlib import Path
 
 from configs import ConfigError
 from dali_pipes.lists.listing import Listing, read_list
-from dali_pipes.lists.split import divide, divided_recordings, groups_of
+from dali_pipes.lists.split import counted, divide, divided_recordings, groups_of, lacking
 from engine.outputs import add_force_argument
 from tools.data.arguments import add_reading_arguments, reading
 from tools.data.write_lists import command_outputs, write_lists
@@ -40,17 +40,11 @@ def run(arguments: argparse.Namespace) -> None:
     outputs = command_outputs(arguments, [arguments.source])
     words = write_lists(arguments.out, {name: (listing, rows) for name, rows in sides.items()}, outputs)
     for name, rows in sides.items():
-        print(f"{name}: {len(rows)} videos of {len({groups[row] for row in rows})} groups{lacking(listing, rows)}")
+        lost = lacking(listing, rows)
+        print(f"{name}: {counted(len(rows), 'video')} of {counted(len({groups[row] for row in rows}), 'group')}{lost}")
     for warning in warnings(listing, sides, groups):
         print(warning)
     print(f"for a recipe: {words}")
-
-
-def lacking(listing: Listing, rows: list[int]) -> str:
-    """Describe the classes of which a side has no video."""
-    lost = sorted(set(listing.label_N.tolist()) - set(listing.label_N[rows].tolist()))
-    names = [listing.class_names[label] if listing.class_names else str(label) for label in lost[:5]]
-    return f", none of {len(lost)} classes: {', '.join(names)}{' ...' if len(lost) > 5 else ''}" if lost else ""
 
 
 def warnings(listing: Listing, sides: dict[str, list[int]], groups: Sequence[str]) -> list[str]:

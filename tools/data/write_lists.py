@@ -65,9 +65,10 @@ def write_lists(
 
 
 def by_split(files: Iterable[Path]) -> list[str]:
-    """Return the settings for lists whose names contain their split."""
+    """Return the settings for lists whose names contain their split, or for a single list."""
+    files = list(files)
     named = {split_name(file.stem).rstrip("0123456789"): file for file in files}
-    return [f"data.{split}={file}" for split, file in named.items() if split]
+    return [f"data.{split or 'train'}={file}" for split, file in named.items() if split or len(files) == 1]
 
 
 def settings(listings: dict[Path, Listing], classes: Path | None) -> str:

@@ -138,6 +138,12 @@ def test_recordings_stay_on_one_side(own):
     assert groups[0].isdisjoint(groups[1])
 
 
+def test_a_class_that_cannot_be_held_out_is_pointed_out(own, tmp_path):
+    config = own()
+    (tmp_path / "mine.list").write_text("".join(f"{n}.mp4 {n // 5}\n" for n in range(6)))
+    assert "5 videos to train on, 1 video held out, none of class 1" in from_data.choose(config, ranks=1).notes
+
+
 def test_recordings_that_names_show_on_both_sides_are_pointed_out(own, tmp_path):
     config = own()
     rows = [f"seq{n}_{part}.mp4 {n % 2}\n" for n in range(20) for part in "xyz"]
