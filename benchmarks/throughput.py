@@ -6,8 +6,8 @@ Stages: cut, decode, feed, compute, train, or all: see benchmarks/stages.py. All
 process, and so are the values of --vary: `--vary train.batch=8,16`, `--vary runtime.threads=1,2,4`. Under torchrun the
 rates are those of all ranks together. No weights are downloaded.
 
-`--config finetune.yaml data.train=my_videos/` measures videos of your own. Without a list, as in a fresh clone, a set of
-videos is made. Words that begin with `video.` make another one:
+`--config finetune.yaml data.train=my_videos/` measures videos of your own. Without a list, as in a fresh clone, a set
+of videos is made. Words that begin with `video.` make another one:
 `video.interval=16 video.frames=300 video.count=64 video.codec=hevc`; they can be varied, too.
 
 A table and a sentence go to the terminal. `--json` prints a line of JSON a case instead, and `--out FOLDER` writes
