@@ -35,9 +35,10 @@ STEPS_PER_EPOCH = 20
 EPOCHS = (12, 60)  # the least and the most
 STEPS = {"scratch": 700, "backbone": 1000, "network": 600}
 """Optimizer steps to aim at, by what the network starts from."""
-RATES = {"scratch": 0.2, "backbone": 0.01, "network": 0.001}
-"""Learning rate for 64 clips: of the small networks that this project trains from nothing (configs/pan4.yaml), of MIT's
-TSM from ImageNet weights, and of MIT's fine-tuning from weights of a whole network."""
+RATES = {"scratch": 0.2, "backbone": 0.05, "network": 0.001}
+"""Learning rate for 64 clips: of the small networks that this project trains from nothing (configs/pan4.yaml), from
+ImageNet weights as measured on a small set (docs/decisions.md), and of MIT's fine-tuning from weights of a whole
+network."""
 
 
 DROPOUTS = {"scratch": 0.2, "backbone": 0.5, "network": 0.5}
