@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+import rich
 from rich.bar import Bar
 from rich.console import Console
 from rich.padding import Padding
@@ -31,7 +33,7 @@ COLUMNS = ("path", "start", "end", "rank", "label", "name", "probability", "erro
 def writer(json_file: Path | None, csv_file: Path | None, outputs: Outputs) -> Iterator[Write]:
     """Yield the function that writes a record to the screen and to the files; addresses are masked in it."""
     with ExitStack() as files:
-        writers: list[Write] = [partial(show, Console(), Console(stderr=True))]
+        writers: list[Write] = [partial(show, *_consoles())]
         for file, form in ((json_file, json_lines), (csv_file, table)):
             if file:
                 writers.append(files.enter_context(form(file, outputs)))
@@ -93,6 +95,14 @@ def _open(file: Path, outputs: Outputs, flag: str) -> Iterator[TextIO]:
         except OSError as error:
             raise ConfigError(f"{flag}: {file}: cannot be written: {error.strerror}") from error
         yield out
+
+
+def _consoles() -> tuple[Console, Console]:
+    """Return the consoles for records and for errors; on a terminal both are that of the bar, which gives way."""
+    shared = rich.get_console()
+    if sys.stdout.isatty() and shared.is_terminal:
+        return shared, shared
+    return Console(), Console(stderr=True)
 
 
 BAR_WIDTH = 20
