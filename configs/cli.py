@@ -50,6 +50,14 @@ FOREIGN_FLAGS = {  # of PaddleVideo's and mmaction2's programs, and what to writ
 }
 
 
+def _without_flags_after_dashes(words: Sequence[str]) -> list[str]:
+    """Return words without `--`, behind which all are names of files; argparse forgets it where flags may come last."""
+    flags, names = list(words), []
+    if "--" in flags:
+        flags, names = flags[: flags.index("--")], flags[flags.index("--") + 1 :]
+    return [*flags, *(f"./{name}" if name.startswith("-") and len(name) > 1 else name for name in names)]
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that takes flags and overrides in any order and reports errors in one line."""
 
@@ -63,7 +71,11 @@ class Parser(argparse.ArgumentParser):
 
         Flags of other projects are looked for first: they often stand where a required flag of ours is missing.
         """
-        words = sys.argv[1:] if args is None else args
+        try:
+            os.getcwd()
+        except OSError:
+            self.error("the current folder does not exist any more; change to one that does")
+        words = _without_flags_after_dashes(sys.argv[1:] if args is None else args)
         self._refuse(word for word in words if word.partition("=")[0] in FOREIGN_FLAGS)
         parsed, unknown = self.parse_known_intermixed_args(words, namespace)
         self._refuse(unknown)

@@ -19,18 +19,23 @@ from models.weights import zoo
 from models.weights.formats import recognise
 
 logger = logging.getLogger(__name__)
+_REWRITE = "write it again with tools/import_weights.py"
 
 
 def stored_names(content: object, path: str | Path) -> tuple[str, ...]:
     """Return the class names in the content of a file of weights, or of its entry in the zoo, by label; empty without.
 
-    Raises CheckpointError if it has something else in their place.
+    Raises CheckpointError if it has something else in their place, two equal names, or more names than classes.
     """
     names = content.get("class_names") if isinstance(content, dict) else None
     if not isinstance(names, list | tuple | None) or not all(isinstance(name, str) for name in names or ()):
-        raise CheckpointError(
-            f"{path}: its class_names are not a list of texts; write it again with tools/import_weights.py"
-        )
+        raise CheckpointError(f"{path}: its class_names are not a list of texts; {_REWRITE}")
+    settings = content.get("config") if isinstance(content, dict) else None
+    classes = settings.get("model.num_classes") if isinstance(settings, dict) else None
+    if names and len(set(names)) < len(names):
+        raise CheckpointError(f"{path}: two of its class names are the same; {_REWRITE}")
+    if names and isinstance(classes, int) and len(names) > classes:
+        raise CheckpointError(f"{path}: has {len(names)} class names for {classes} classes; {_REWRITE}")
     return tuple(names or zoo.class_names(Path(path)))
 
 

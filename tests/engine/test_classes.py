@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from configs import ConfigError
-from engine.classes import fit_classifier
-from models import build_model, load_pretrained, load_weights
+from engine.classes import fit_classifier, stored_names
+from models import CheckpointError, build_model, load_pretrained, load_weights
 from tests.support import tiny
 
 
@@ -58,3 +58,16 @@ def test_weights_of_the_whole_network_may_be_reordered_but_not_of_other_classes(
     assert fitted(("a", "b", "c"), ("b", "c", "a"), whole=True)[0] == [2, 3, 1]
     with pytest.raises(ConfigError, match="does not know: 'd', and lacks 'a' of the network"):
         fitted(("a", "b", "c"), ("b", "c", "d"), whole=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "seen"),
+    [
+        (("a", "b", "c", "d"), "has 4 class names for 3 classes"),
+        (["a", "b", "a"], "two of its class names are the same"),
+    ],
+)
+def test_a_file_has_no_more_names_than_classes_and_none_twice(names, seen):
+    with pytest.raises(CheckpointError, match=f"x.pt: {seen}"):
+        stored_names({"class_names": names, "config": {"model.num_classes": 3}}, "x.pt")
+    assert stored_names({"class_names": ("a", "b"), "config": {"model.num_classes": 3}}, "x.pt") == ("a", "b")

@@ -136,3 +136,17 @@ def test_weights_are_a_start_where_the_classes_are_those_of_the_data(monkeypatch
     train.train(configs.load(args.config, args.overrides), args)
     ((settings, weights),) = runs
     assert (settings.model.pretrained == "k400.pdparams", weights is None) == (as_start, as_start)
+
+
+def test_a_name_that_begins_with_a_dash_stands_behind_two_dashes(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["scores.py", "--per-class", "--", "-a.npz", "b.npz"])
+    args = importlib.import_module("tools.scores").arguments()
+    assert ([*map(str, args.files)], args.per_class) == (["-a.npz", "b.npz"], True)
+
+
+def test_a_current_folder_that_was_removed_is_said(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    answer = said(monkeypatch, capsys, "train.py -c demo")
+    assert answer == "train.py: the current folder does not exist any more; change to one that does\n"
