@@ -5,8 +5,9 @@
     python -m benchmarks.network.finetune --table --out FILE.jsonl     # of docs/recipes.md
 
 A set is a list as data.train takes it. The words after the options are settings of every run: the network, the weights
-that it starts from, the size of clips, data.group. Rates are drawn from a tenth to ten times the chosen one, lengths
-from 12 to 60 epochs, both on a logarithmic scale. A seed also draws the split.
+that it starts from, the size of clips, data.group. Rates for 64 clips are drawn from 0.005 to 0.5, lengths from 12 to
+60 epochs, both on a logarithmic scale. They do not depend on the rules, so that another rule needs no runs but its own.
+A seed also draws the split.
 
 The first seed only selects: the random settings that were better than the chosen one, and at least the best two. Their
 results of that seed are too good, because they were selected by them. So they are compared with the chosen setting on
@@ -34,6 +35,8 @@ from engine.train import from_data, run
 
 RUN = ["runtime.device=cpu", "runtime.threads=1", "train.eval_every=1000"]  # the last epoch alone is evaluated
 CHOSEN = "chosen"
+RATES = (0.005, 0.5)  # for 64 clips, of random settings
+EPOCHS = (12, 60)
 SELECTED = 2  # random settings, at least, that are compared on further seeds
 
 
@@ -117,8 +120,9 @@ def settings(name: str, setting: str, words: list[str]) -> Config:
         return config
     chosen = from_data.choose(config, ranks=1).config.optim
     drawn = random.Random(f"{name}/{setting}")
-    epochs = round(12 * 5 ** drawn.random())
-    rate = chosen.lr * 10 ** drawn.uniform(-1, 1)
+    (shortest, longest), (lowest, highest) = EPOCHS, RATES
+    epochs = round(shortest * (longest / shortest) ** drawn.random())
+    rate = lowest * (highest / lowest) ** drawn.random()
     multiples = ",".join(f"{multiple:g}" for multiple in chosen.fc_lr_mult)
     changes = [f"train.epochs={epochs}", f"optim.lr={rate:.4g}", f"optim.lr_for_batch={chosen.lr_for_batch}"]
     return configs.load("finetune.yaml", [*words, *changes, f"optim.fc_lr_mult=[{multiples}]"])

@@ -31,7 +31,8 @@ def own(tmp_path, monkeypatch):
     [
         (50, ["model.pretrained=none"], 8, 60, 0.2),  # 80 videos: 10 steps an epoch, 700 steps would be 70 epochs
         (300, ["model.pretrained=none"], 16, 24, 0.2),  # 480 videos: 30 steps, as configs/pan4.yaml has
-        (300, [], 16, 34, 0.05),  # 1,000 steps
+        (300, [], 16, 30, 0.05),  # 1,000 steps would be 34 epochs
+        (800, [], 32, 25, 0.05),  # 1,000 steps
         (300, ["model.pretrained=TSM_k400.pth"], 16, 20, 0.001),  # 600 steps
         (5000, [], 32, 12, 0.05),
     ],
