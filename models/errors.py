@@ -16,6 +16,6 @@ def printable(value: object, most: int = 80) -> str:
 
 def some(names: Iterable[object], most: int = 5) -> str:
     """List the first `most` names, and the number of the others."""
-    texts = [printable(name) for name in names]
+    texts = [printable(name, 120) for name in names]  # a tensor's name with two shapes is longer than 80
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more

@@ -68,7 +68,7 @@ def run(name: str, words: list[str]) -> int:
     arguments = parser.parse_args(words)
     logs.start_logging(sys.stderr)
     try:
-        with logs.telling_of_silence(), watch.doing(f"at work on {name}"):
+        with logs.telling_of_silence(), watch.doing(f"running {name}"):
             return exits.run_to_exit_code(parser.prog, lambda: command.run(arguments) or 0)
     except (DataError, ConfigError) as error:
         print(f"prepare.py {name}: {error}", file=sys.stderr)

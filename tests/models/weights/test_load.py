@@ -224,6 +224,12 @@ def test_a_mobilenet_is_told_from_a_resnet(tmp_path):
     assert said.endswith("; it is another network: set model.backbone=mobilenet_v2")
 
 
+def test_shapes_that_do_not_fit_are_shown_whole(tmp_path):
+    path = saved(tmp_path / "resnet18.pt", small(width=64).state_dict())
+    said = refusal(load_weights, small(backbone="resnet50", width=64), path)
+    assert "layer2.0.downsample.0.weight ([128, 64, 1, 1] in the file, [512, 256, 1, 1] in the model)" in said
+
+
 def test_other_classes_are_advised_to_start_a_training(tmp_path):
     path = saved(tmp_path / "seven.pt", small(num_classes=7).state_dict())
     assert refusal(load_weights, small(), path).endswith(

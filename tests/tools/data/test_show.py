@@ -57,7 +57,7 @@ def test_a_long_wait_is_told_of(source, tmp_path, monkeypatch):
 
     class Listener(logging.Handler):
         def emit(self, record):
-            if record.getMessage().startswith("at work on show, for "):
+            if record.getMessage().startswith("running show, for "):
                 told.set()
 
     monkeypatch.setattr(logs, "SILENCE", 0.01)
