@@ -78,12 +78,17 @@ def turned(picture_HW: np.ndarray, orientation: int) -> np.ndarray:
     return picture_HW[::rows, ::columns]
 
 
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Return the width and height of a stored picture once it is turned upright."""
+    return (height, width) if orientation & TRANSPOSED else (width, height)
+
+
 def stored_boxes(box_V4: np.ndarray, orientation: int, width: int, height: int) -> np.ndarray:
     """Map boxes (left, top, right, bottom) of the upright picture to the stored one of `width` x `height` pixels."""
     if orientation == UPRIGHT:
         return box_V4
     left, top, right, bottom = box_V4.T
-    across, down = (height, width) if orientation & TRANSPOSED else (width, height)
+    across, down = upright_size(width, height, orientation)
     if orientation & MIRRORED:
         left, right = across - right, across - left
     if orientation & UPSIDE_DOWN:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dali_pipes.video import times
+from dali_pipes.video.orientation import upright_size
 from dali_pipes.video.packet_table import Video
 from engine.inference.network import Network
 from engine.inference.predict import ClassProbability, ClassScores, Prediction
@@ -107,9 +108,9 @@ def named_segments(
 
 def _about(network: Network, video: Video, views: dict, ms: float) -> dict:
     """Return the part that all records have: the video, the views, the weights and the time."""
-    names = ("width", "height", "frames", "fps", "codec")
+    width, height = upright_size(video.width, video.height, video.orientation)
     return {
-        "video": {name: getattr(video, name) for name in names},
+        "video": {"width": width, "height": height, "frames": video.frames, "fps": video.fps, "codec": video.codec},
         "views": views | {"short_side": network.info.config.eval.short_side, "size": network.info.config.eval_size},
         "weights": network.info.sha256,
         "ms": round(ms, 3),

@@ -1,14 +1,18 @@
-"""Records on the screen."""
+"""Records of predictions, and records on the screen."""
 
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from configs import progress
+from dali_pipes.scan.probe import probe
+from dali_pipes.video.orientation import TRANSPOSED, UPSIDE_DOWN
 from engine import logs
 from engine.outputs import Outputs
-from tools.prediction import output
+from tests.support.videos import write_video
+from tools.prediction import answer, output
 
 ANSWER = {"path": "a.mp4", "top": [{"label": 0, "name": "jump", "probability": 1.0}]}
 
@@ -46,3 +50,11 @@ def test_the_bar_of_a_terminal_gives_way_to_a_record(written):
 def test_records_that_go_to_a_file_are_not_taken_to_the_terminal(written):
     file, terminal = written(io.StringIO(), Terminal())
     assert "jump" in file and "jump" not in terminal
+
+
+@pytest.mark.parametrize(("turn", "size"), [(0, (64, 48)), (UPSIDE_DOWN, (64, 48)), (TRANSPOSED, (48, 64))])
+def test_the_size_of_a_video_is_that_of_its_upright_picture(tmp_path, turn, size):
+    video = probe(str(write_video(tmp_path / "a.mp4", "mpeg4", 4, orientation=turn, size=(48, 64))))
+    config = SimpleNamespace(eval=SimpleNamespace(short_side=56), eval_size=48)
+    found = answer._about(SimpleNamespace(info=SimpleNamespace(config=config, sha256="")), video, {}, 0.0)["video"]
+    assert (found["width"], found["height"]) == size
