@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +19,8 @@ from dali_pipes.lists.formats.source import Source, read_text, text_of
 from dali_pipes.storage.objects import absolute, is_url
 from dali_pipes.storage.opening import read_all
 
+logger = logging.getLogger(__name__)
+_NUMBER_BEHIND = re.compile(r"(?<=\S)\s+[0-9]+$")
 LISTS = (".txt", ".list", ".jsonl", *tables.CSV_ENDINGS)
 
 
@@ -81,11 +85,13 @@ def _roots(file: str, root: str) -> list[str]:
 
 def _listed(source: Source, folders: Sequence[str]) -> Iterator[tuple[str, Window]]:
     """Yield path and part of each row of a list, with or without a label; relative ones start at one of the folders."""
-    rows = tables.read_paths(source)
-    if rows is None:
+    table = tables.read_paths(source)
+    if table is None:
         asked = ((list(_spellings(line.strip())), WHOLE) for _, line in source.lines())
     else:
-        asked = (([row.path], row.window) for row in rows)
+        asked = (([row.path], row.window) for row in table.rows)
+        for note in table.notes:
+            logger.info(f"{source.path}: {note}")
     for spellings, window in asked:
         places = [os.path.join(folder, path) for path in spellings for folder in folders]
         yield next(filter(_exists, places), places[0]), window
@@ -100,6 +106,6 @@ def _spellings(line: str) -> Iterator[str]:
     """Yield the paths that a line may mean: all of it, what comes before a label, or before frames and a label."""
     yield line
     for _ in range(2):
-        line = line.rpartition(" ")[0].rstrip()
-        if line:
+        line, count = _NUMBER_BEHIND.subn("", line)
+        if count:
             yield line

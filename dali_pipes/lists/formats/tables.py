@@ -93,34 +93,31 @@ def is_json(source: Source) -> bool:
 
 def read_csv(source: Source) -> Annotation:
     """Read rows of lines below a header."""
-    standard = _standard_header(source).names
-    return _annotation(_csv_rows(source, _labelled(source)), (name for name in standard if name not in _OTHER_NAMES))
+    return _with_one_label(_of_csv(source, _labelled(source)))
 
 
 def read_jsonl(source: Source) -> Annotation:
     """Read rows of one JSON object a line."""
-    unread: dict[str, None] = {}
-    return _annotation(_jsonl_rows(source, _labelled(source), unread), unread)
+    return _with_one_label(_of_jsonl(source, _labelled(source)))
 
 
 def read_json(source: Source) -> Annotation:
     """Read rows of an array of JSON objects."""
-    unread: dict[str, None] = {}
-    row = _labelled(source)
-    rows = read_rows(source.path, items(source), lambda line, item: row(line, _named(item, unread)))
-    return _annotation(rows, unread)
+    return _with_one_label(_of_json(source, _labelled(source)))
 
 
-def read_paths(source: Source) -> list[Row] | None:
-    """Read the rows of a table or of JSON lines, whose labels may be missing; None for a list that is neither.
+def read_paths(source: Source) -> Annotation | None:
+    """Read the rows of a table or of JSON, whose labels may be missing; None for a list that is neither.
 
     Raises DataError for bad rows, as for training, and for a CSV file without a column of paths.
     """
     if is_jsonl(source):
-        return _jsonl_rows(source, _unlabelled(source), {})
+        return _of_jsonl(source, _unlabelled(source))
+    if is_json(source):
+        return _of_json(source, _unlabelled(source))
     columns, is_named_csv = header(source).names, source.path.lower().endswith(CSV_ENDINGS)
     if "path" in _meanings(columns) and (is_named_csv or len(columns) > 1):
-        return _csv_rows(source, _unlabelled(source))
+        return _of_csv(source, _unlabelled(source))
     if is_named_csv:
         raise DataError(f"{source.path}:1", f"has no column path; it has {', '.join(header(source).names)}")
     return None
@@ -129,14 +126,23 @@ def read_paths(source: Source) -> list[Row] | None:
 ToRow = Callable[[int, Mapping[str, object]], Row]  # of the number of a line and its fields
 
 
-def _csv_rows(source: Source, row: ToRow) -> list[Row]:
+def _of_csv(source: Source, row: ToRow) -> Annotation:
     columns = _standard_header(source)
     lines = islice(source.lines(), 1, None)
-    return read_rows(source.path, lines, lambda line, content: row(line, columns.fields(content)))
+    rows = read_rows(source.path, lines, lambda line, content: row(line, columns.fields(content)))
+    return _annotation(rows, (name for name in columns.names if name not in _OTHER_NAMES))
 
 
-def _jsonl_rows(source: Source, row: ToRow, unread: dict[str, None]) -> list[Row]:
-    return read_rows(source.path, source.lines(), lambda line, text: row(line, _named(json_object(text), unread)))
+def _of_jsonl(source: Source, row: ToRow) -> Annotation:
+    unread: dict[str, None] = {}
+    rows = read_rows(source.path, source.lines(), lambda line, text: row(line, _named(json_object(text), unread)))
+    return _annotation(rows, unread)
+
+
+def _of_json(source: Source, row: ToRow) -> Annotation:
+    unread: dict[str, None] = {}
+    rows = read_rows(source.path, items(source), lambda line, item: row(line, _named(item, unread)))
+    return _annotation(rows, unread)
 
 
 def _named(found: object, unread: dict[str, None]) -> dict:
@@ -149,17 +155,19 @@ def _named(found: object, unread: dict[str, None]) -> dict:
 
 
 def _annotation(rows: list[Row], unread: Iterable[str]) -> Annotation:
-    """Make rows an annotation, which names the columns or keys that were not read.
+    """Make rows an annotation, which names the columns or keys that were not read."""
+    names = ", ".join(filter(None, unread))
+    return Annotation(rows, notes=(f"not used for its rows: {names}",) if names else ())
 
-    Raises DataError if a label is a series of numbers, or of other labels of the table.
-    """
-    first = {row.label: row for row in reversed(rows)}  # row with each label
+
+def _with_one_label(annotation: Annotation) -> Annotation:
+    """Return it. Raises DataError if a label is a series of numbers, or of other labels of the table."""
+    first = {row.label: row for row in reversed(annotation.rows)}  # row with each label
     for label, row in reversed(first.items()):
         parts = [part.strip() for part in _BETWEEN_LABELS.split(str(label))]
         if len(parts) > 1 and (all(map(str.isdecimal, parts)) or first.keys() >= set(parts)):
             raise DataError(f"{row.file}:{row.line}", f"several labels, {label!r}: a video has one label here")
-    names = ", ".join(filter(None, unread))
-    return Annotation(rows, notes=(f"not used for its rows: {names}",) if names else ())
+    return annotation
 
 
 def column(source: Source, name: str) -> list[str]:

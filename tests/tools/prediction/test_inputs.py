@@ -47,6 +47,21 @@ def test_a_list_of_a_split_is_read_from_its_root_with_frames_labels_or_as_json(h
     assert find(["lists/json.list"], str(here))[0] == [f"{here}/sub/c.webm", f"{here}/b.mp4"]
 
 
+def test_only_numbers_behind_a_path_are_no_part_of_it(here):
+    plant(here, {"some.list": "b.mp4 a.mkv\na.mkv\t12\t0\nsub/c.webm run\nb.mp4\n"})
+    assert [os.path.normpath(path) for path in find(["some.list"])[0]] == [
+        *("b.mp4 a.mkv", "a.mkv", "sub/c.webm run", "b.mp4"),
+    ]
+
+
+def test_columns_that_are_not_read_are_named(here, caplog):
+    caplog.set_level("INFO")
+    plant(here, {"parts.csv": "path,begin,label\na.mkv,2,run\n", "parts.list": '[{"path": "a.mkv", "begin": 2}]'})
+    for name in ("parts.csv", "parts.list"):
+        caplog.clear()
+        assert find([name])[0] == ["a.mkv"] and f"{name}: not used for its rows: begin" in caplog.text
+
+
 TABLES = {
     "parts.csv": "video,t_start,t_end,class\na.mkv,0.5,2,serve\na.mkv,2,,\nsub/c.webm,,,rally\n",
     "parts.tsv": "t_end\tFile_Name\tstart\n2\ta.mkv\t0.5\n\ta.mkv\t2\n\tsub/c.webm\t\n",
