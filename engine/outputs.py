@@ -88,9 +88,7 @@ class Outputs:
             return "is a folder; name another file, or remove it"
         if self._force or is_result(path):
             return None
-        cause = "not written by tsm-dali, or changed since"
-        if not os.path.lexists(path.parent / RECORD):
-            cause = "not written by tsm-dali, or by a version that kept no record"
+        cause = "not written by tsm-dali, changed since, or of a version that kept no record"
         return f"is in the way: {cause}; --force replaces it, or name another place"
 
     def write(self, texts: Mapping[Path, str], errors: str = "surrogateescape") -> None:

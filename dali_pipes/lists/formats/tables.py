@@ -171,13 +171,27 @@ def _with_one_label(annotation: Annotation) -> Annotation:
 
 
 def column(source: Source, name: str) -> list[str]:
-    """Return a column of a table, one value for each row of `read_csv`. Raises DataError if there is none."""
+    """Return a column of a table, one value for each row that is read of it. Raises DataError if there is none."""
+    if is_jsonl(source):
+        return _json_column(source, ((line, json_object(text)) for line, text in source.lines()), name)
+    if is_json(source):
+        return _json_column(source, items(source), name)
     columns, wanted = header(source), name.lower()
     if wanted not in columns.names:
         columns = _standard_header(source)
     if wanted not in columns.names:
         raise DataError(f"{source.path}:1", f"has no column {name}; it has {', '.join(header(source).names)}")
     return [columns.fields(line)[wanted] for _, line in islice(source.lines(), 1, None)]
+
+
+def _json_column(source: Source, objects: Iterable[tuple[int, object]], name: str) -> list[str]:
+    values = []
+    for line, found in objects:
+        fields = {key.lower(): value for key, value in (_named(found, {}) | dict(found)).items()}
+        if name.lower() not in fields:
+            raise DataError(f"{source.path}:{line}", f"has no column {name}; it has {', '.join(found)}")
+        values.append(str(fields[name.lower()]))
+    return values
 
 
 def text(fields: Mapping[str, object], name: str) -> str:

@@ -1,5 +1,6 @@
 """Splits: stratified, whole recordings, the same every time, and what is said of names that look alike."""
 
+import json
 from collections import Counter
 
 import pytest
@@ -121,3 +122,14 @@ def test_groups_of_a_split_of_a_table_are_those_of_its_rows(tmp_path):
     assert groups_of(listing, "person") == ["ann", "bob"]
     with pytest.raises(DataError, match="has no column persons"):
         groups_of(listing, "persons")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json"])
+def test_a_key_of_json_tells_what_stays_on_one_side(tmp_path, ending):
+    rows = [{"path": f"{number}.mp4", "label": number % 2, "Cam": number // 4} for number in range(16)]
+    lines = list(map(json.dumps, rows))
+    (tmp_path / "a.list").write_text("\n".join(lines) if ending == "jsonl" else f"[{','.join(lines)}]")
+    listing = read_list(f"{tmp_path}/a.list")
+    assert groups_of(listing, "cam") == [str(number // 4) for number in range(16)]
+    with pytest.raises(DataError, match=r"a\.list:1: has no column day; it has path, label, Cam"):
+        groups_of(listing, "day")
