@@ -94,8 +94,13 @@ def drawn_clips(frames: int, clip_frames: int, clips: int = 16) -> np.ndarray:
 
 
 def quantiles(values) -> str:
-    low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
-    return f"{median:.4g} ({low:.4g} to {high:.4g})"
+    """Return the median and the 5th and 95th percentile, all of them values that occur."""
+    low, median, high = map(_number, np.quantile(values, [0.05, 0.5, 0.95], method="inverted_cdf").tolist())
+    return f"{median} ({low} to {high})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _classes(catalog: Catalog) -> str:
@@ -144,6 +149,7 @@ def run(arguments: argparse.Namespace) -> None:
     for source, data in datasets(arguments):
         catalog = load_catalog(source, replace(data, max_bad_fraction=1.0))
         print(f"{source}: {len(catalog)} rows, {len(summary.bad_files(catalog))} of their files unreadable")
+        print("  medians, and in brackets the 5th to 95th percentile")
         found = list(survey(catalog, arguments.clip_frames))
         width = max(len(subject) for subject, _ in found)
         print("".join(f"  {subject:{width}}  {text}\n" for subject, text in found))

@@ -9,7 +9,7 @@ from tests.support.videos import write_video
 from tools import prepare
 from tools.data.conversion.reencode import Settings
 from tools.data.conversion.reencode import write_video as transcode
-from tools.data.stats import after_transcoding, decoded_per_used
+from tools.data.stats import after_transcoding, decoded_per_used, quantiles
 
 
 @pytest.mark.parametrize("gop", [16, 8, 1])
@@ -31,6 +31,11 @@ def test_work_is_what_cuts_hold(tmp_path):
     assert 1 < decoded_per_used(video, clip_frames=1) < last
 
 
+def test_quantiles_are_values_that_occur_without_an_exponent():
+    """The numbers of frames of a few short videos and of one of an hour."""
+    assert quantiles([1, 3, *[30] * 10, 108_000]) == "30 (1 to 108,000)"
+
+
 def test_stats_say_what_is_in_a_set(tmp_path, shared, capsys):
     write_video(tmp_path / "a.mp4", "libx264", 20, gop=10)
     write_video(tmp_path / "b.mp4", "mpeg4", 40, gop=10)
@@ -41,8 +46,8 @@ def test_stats_say_what_is_in_a_set(tmp_path, shared, capsys):
     said = capsys.readouterr().out
     assert "4 rows, 1 of their files unreadable" in said
     for subject, found in {
-        "classes": "2, with 1.5 (1.05 to 1.95) videos; labels without a video: 1",
-        "frames": "20 (17.3 to 38)",
+        "classes": "2, with 1 (1 to 2) videos; labels without a video: 1",
+        "frames": "20 (17 to 40)",
         "codecs": "h264 67 %, mpeg4 33 %",
         "pictures": "96x48 67 %, 480x270 33 %",
         "on a GPU": "nvdec 2 · cpu 1: 1 MPEG4",
