@@ -41,10 +41,10 @@ class Outputs:
     """The files that one command writes.
 
     `sources` are the files that the command reads; links and other spellings of them count. `force` allows to replace
-    other files that are in the way.
+    other files that are in the way; None where the command has no `--force`.
     """
 
-    def __init__(self, sources: Iterable[str | os.PathLike] = (), force: bool = False):
+    def __init__(self, sources: Iterable[str | os.PathLike] = (), force: bool | None = None):
         self._sources = _identities(sources)
         self._more_sources: list[Iterable[str | os.PathLike]] = []
         self._force = force
@@ -89,7 +89,8 @@ class Outputs:
         if self._force or is_result(path):
             return None
         cause = "not written by tsm-dali, changed since, or of a version that kept no record"
-        return f"is in the way: {cause}; --force replaces it, or name another place"
+        cure = "move it" if self._force is None else "--force replaces it"
+        return f"is in the way: {cause}; {cure}, or name another place"
 
     def write(self, texts: Mapping[Path, str], errors: str = "surrogateescape") -> None:
         """Write text files in UTF-8, or none of them if one may not be written. Raises ConfigError.
