@@ -10,6 +10,7 @@ import argparse
 from collections import defaultdict
 from dataclasses import replace
 
+from dali_pipes.lists.split import counted
 from dali_pipes.scan import summary
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
@@ -36,6 +37,6 @@ def report(catalog: Catalog) -> int:
     for _, path, reason in summary.bad_files(catalog):
         paths[reason].append(path)
     for reason, sharing in sorted(paths.items(), key=lambda item: -len(item[1])):
-        print(f"{len(sharing)} {reason}")
+        print(f"{counted(len(sharing), 'video')}: {reason}")
         print("".join(f"    {path}\n" for path in sharing), end="")
     return sum(map(len, paths.values()))

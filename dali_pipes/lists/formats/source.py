@@ -81,9 +81,9 @@ def _missing(source: str) -> str:
     """Return the reason for a list that does not exist, with similar names that do."""
     folder, name = os.path.split(source)
     if not os.path.isdir(folder):
-        return f"no such list; its folder {folder} does not exist either"
+        return f"no such list or folder; {folder} does not exist either"
     near = difflib.get_close_matches(name, os.listdir(folder), n=3)
-    return "no such list" + (f"; {folder} holds {', '.join(near)}" if near else "")
+    return "no such list or folder" + (f"; {folder} holds {', '.join(near)}" if near else "")
 
 
 def companion(source: Source, name: str) -> str:

@@ -144,7 +144,7 @@ def test_inside_follows_links(tmp_path):
 
 def test_a_missing_list_is_answered_with_names_like_it(tmp_path):
     (tmp_path / "train.list").touch()
-    with pytest.raises(DataError, match=r"trian.list: no such list; .* holds train.list"):
+    with pytest.raises(DataError, match=r"trian.list: no such list or folder; .* holds train.list"):
         read_list(str(tmp_path / "trian.list"))
     with pytest.raises(DataError, match="does not exist either"):
         read_list(str(tmp_path / "nowhere" / "train.list"))

@@ -219,7 +219,7 @@ def test_a_set_without_a_single_video_is_an_error(tmp_path, capsys):
 
 def test_verify_names_each_bad_video_with_its_reason(tmp_path, capsys):
     assert prepare.main(["verify", str(write_set(tmp_path))]) == 1
-    assert capsys.readouterr().out == f"1 is damaged, or not a video\n    {tmp_path / 'bad.mp4'}\n"
+    assert capsys.readouterr().out == f"1 video: is damaged, or not a video\n    {tmp_path / 'bad.mp4'}\n"
 
 
 def transcode_until(moment: int, source: Path, out: Path) -> int:
