@@ -32,10 +32,11 @@ from models.weights.load import holds_actions
 logger = logging.getLogger(__name__)
 BATCHES = (32, 16, 8)  # the first that leaves enough steps in an epoch
 STEPS_PER_EPOCH = 20
-EPOCHS = (12, 60)  # the least and the most
+SHORTEST = 12  # epochs
+LONGEST = {"scratch": 60, "backbone": 40, "network": 60}
 STEPS = {"scratch": 700, "backbone": 1000, "network": 600}
 """Optimizer steps to aim at, by what the network starts from."""
-RATES = {"scratch": 0.2, "backbone": 0.02, "network": 0.001}
+RATES = {"scratch": 0.2, "backbone": 0.04, "network": 0.001}
 """Learning rate for 64 clips: of the small networks that this project trains from nothing (configs/pan4.yaml), from
 ImageNet weights as measured on two small sets (docs/decisions.md), and of MIT's fine-tuning from weights of a whole
 network."""
@@ -206,7 +207,7 @@ def _with_schedule(config: Config, videos: int, ranks: int, start: str) -> Confi
         optim = replace(optim, lr=RATES[start], lr_for_batch=64)
         optim = replace(optim, fc_lr_mult=(1.0, 1.0)) if start == "scratch" else optim
     steps_per_epoch = max(1, videos * config.clip.repeats // batch)
-    epochs = train.epochs or min(max(math.ceil(STEPS[start] / steps_per_epoch), EPOCHS[0]), EPOCHS[1])
+    epochs = train.epochs or min(max(math.ceil(STEPS[start] / steps_per_epoch), SHORTEST), LONGEST[start])
     return replace(config, train=replace(train, batch=batch, epochs=epochs), optim=optim)
 
 

@@ -31,9 +31,10 @@ def own(tmp_path, monkeypatch):
     [
         (50, ["model.pretrained=none"], 8, 60, 0.2),  # 80 videos: 10 steps an epoch, 700 steps would be 70 epochs
         (300, ["model.pretrained=none"], 16, 24, 0.2),  # 480 videos: 30 steps, as configs/pan4.yaml has
-        (300, [], 16, 34, 0.02),  # 1,000 steps
+        (50, [], 8, 40, 0.04),  # 1,000 steps would be 100 epochs
+        (300, [], 16, 34, 0.04),  # 1,000 steps
         (300, ["model.pretrained=TSM_k400.pth"], 16, 20, 0.001),  # 600 steps
-        (5000, [], 32, 12, 0.02),
+        (5000, [], 32, 12, 0.04),
     ],
 )
 def test_batch_length_and_rate_follow_from_the_size_of_the_set_and_the_weights(own, count, words, batch, epochs, lr):
@@ -50,7 +51,7 @@ def test_weights_given_on_the_command_line_count_as_those_of_the_recipe(own, tmp
     torch.save({"conv1.weight": torch.zeros(8, 3, 7, 7), "fc.weight": torch.zeros(1000, 8)}, tmp_path / "imagenet.pth")
     for start in ([], ["model.pretrained=imagenet.pth"]):
         weights = None if start else "imagenet.pth"
-        assert from_data.choose(own(*start), ranks=1, weights=weights).config.optim.lr == 0.02
+        assert from_data.choose(own(*start), ranks=1, weights=weights).config.optim.lr == 0.04
 
 
 def test_a_batch_is_no_larger_than_a_small_set(own):
