@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -48,12 +49,14 @@ def test_each_row_has_the_frames_shown_in_its_part(folder):
 
 
 @pytest.mark.processes
-def test_a_file_is_scanned_once_however_many_parts_it_has_and_not_again_for_others(folder, caplog):
+def test_a_file_is_scanned_once_however_many_parts_it_has_and_not_again_for_others(folder, tmp_path, caplog):
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(folder / name, tmp_path)
     caplog.set_level(logging.INFO)
-    scanned(folder, ROWS, "new.csv")
+    scanned(tmp_path, ROWS, "new.csv")
     assert "scanned 2 videos" in caplog.text
     caplog.clear()
-    catalog = scanned(folder, ROWS.replace("0.5,0.7", "0.5,0.9"), "new.csv")
+    catalog = scanned(tmp_path, ROWS.replace("0.5,0.7", "0.5,0.9"), "new.csv")
     assert "2 videos, none new or changed" in caplog.text and catalog.frames_N[2] == 12
 
 
