@@ -21,7 +21,7 @@ from dali_pipes.storage.room import Room
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.draw import Views
 
-CLIPS_AHEAD = 1024  # some requests are late by half a second or more: the clips behind them are there by then
+CLIPS_AHEAD = 2048  # some requests are late by half a second, one after the other: the clips behind are there by then
 GB = 10**9
 MOST_BYTES = 256 << 20  # requested and not yet cut
 
