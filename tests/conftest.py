@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 from contextlib import suppress
 
 # isort: off
@@ -87,6 +88,12 @@ def work_in_processes(request, monkeypatch, one_core):
     if request.node.get_closest_marker("processes"):
         for name in CALLERS:
             monkeypatch.setattr(name, call_all)
+
+
+@pytest.fixture(autouse=True)
+def broken_pipes_are_errors():
+    """Undo what a program or a library did to SIGPIPE: a connection that breaks off would end the process of the tests."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 @pytest.fixture(autouse=True)
