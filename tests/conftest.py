@@ -92,7 +92,7 @@ def work_in_processes(request, monkeypatch, one_core):
 
 @pytest.fixture(autouse=True)
 def broken_pipes_are_errors():
-    """Undo what a program or a library did to SIGPIPE: a connection that breaks off would end the process of the tests."""
+    """Undo what a program did to SIGPIPE: a connection that breaks off would end the process of the tests."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
