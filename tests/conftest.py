@@ -15,7 +15,7 @@ import rich
 import torch
 
 from dali_pipes.scan.processes import call_all
-from engine import logs
+from engine import exits, logs
 from tests.support.loading import call_here
 from tests.support.paths import ROOT
 
@@ -91,9 +91,14 @@ def work_in_processes(request, monkeypatch, one_core):
 
 
 @pytest.fixture(autouse=True)
-def broken_pipes_are_errors():
-    """Undo what a program did to SIGPIPE: a connection that breaks off would end the process of the tests."""
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+def signals_as_before():
+    """Undo what a program that a test calls does to SIGINT and SIGPIPE: its process is to end of them, ours is not."""
+    before = {number: signal.getsignal(number) for number in exits.HANDLED}
+    for number, handler in exits.HANDLED.items():
+        signal.signal(number, handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -13,18 +13,6 @@ from engine import exits, logs, program
 from tests.support.paths import PROGRAMS, ROOT
 from tools import prepare
 
-
-@pytest.fixture(autouse=True)
-def ctrl_c():
-    """Gives Ctrl-C back to pytest."""
-    before = {number: signal.getsignal(number) for number in exits.HANDLED}
-    for number, handler in exits.HANDLED.items():
-        signal.signal(number, handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 INTERRUPT_IMPORTS = """
 import runpy, signal, sys
 class CtrlC:
