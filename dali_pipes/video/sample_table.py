@@ -52,10 +52,7 @@ def picture_times(source: Source) -> tuple[np.ndarray, float]:
     found = _read(moov, videos[0])
     if (found.length[:-1] <= 0).any():
         raise Unsettled("its pictures have no length")
-    ticks = _timescale(mp4.find_box(videos[0], (b"mdia", b"mdhd")) or b"")
-    if not ticks:
-        raise Unsettled("its times have no unit")
-    return found.time, 1 / ticks
+    return found.time, 1 / _timescale(mp4.find_box(videos[0], (b"mdia", b"mdhd")) or b"")
 
 
 def _is_video(track: bytes) -> bool:
@@ -163,6 +160,8 @@ def _refuse_hidden(moov: bytes, track: bytes, time: np.ndarray, last: int) -> No
 
 
 def _timescale(header: bytes) -> int:
-    """Return the ticks a second of an `mvhd` or `mdhd` box."""
-    (ticks,) = struct.unpack_from(">I", header, 28 if header[8:9] == b"\1" else 20)
+    """Return the ticks a second of an `mvhd` or `mdhd` box. Raises Unsettled if it has none."""
+    place = 28 if header[8:9] == b"\1" else 20
+    if not (ticks := int.from_bytes(header[place : place + 4], "big")):
+        raise Unsettled("its times have no unit")
     return ticks

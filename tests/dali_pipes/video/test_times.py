@@ -82,3 +82,12 @@ def test_pictures_without_a_length_leave_a_doubt(tmp_path, monkeypatch):
     path.write_bytes(content[: at + 16] + bytes(4) + content[at + 20 :])  # the length of the first ones
     with open_source(str(path)) as source, pytest.raises(Unsettled):
         sample_table.picture_times(source)
+
+
+@pytest.mark.parametrize("edit", [lambda box: b"free" + box[4:], lambda box: box[:16] + bytes(4) + box[20:]])
+def test_times_without_a_unit_leave_a_doubt(tmp_path, edit):
+    path = Case("h264", "mp4", "as it is").write(tmp_path)
+    before, name, after = path.read_bytes().partition(b"mdhd")
+    path.write_bytes(before + edit(name + after))
+    with open_source(str(path)) as source, pytest.raises(Unsettled, match="its times have no unit"):
+        sample_table.picture_times(source)
