@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from dali_pipes.errors import DataError
@@ -99,11 +100,11 @@ def _fetch(wanted: Wanted) -> Outcome:
     member = split_member(wanted.path) if wanted.start_byte else None
     url = member[0] if member else wanted.path
     try:
-        store, key = open_store(url)
-        answer = library(url).get(store, key, options={"range": (ranges[0][0], sum(ranges[0]))})
+        obstore, (store, key) = library(url), open_store(url)
+        answer = obstore.get(store, key, options={"range": (ranges[0][0], sum(ranges[0]))})
         if wanted.stamp != (_stamp_of_shard(url, answer.meta) if member else stamp_of_object(answer.meta)):
             return DataError(wanted.path, CHANGED)
-        contents = [memoryview(content) for content in (answer.bytes(), *_others(url, ranges[1:]))]
+        contents = [memoryview(content) for content in (answer.bytes(), *_others(obstore, store, key, ranges[1:]))]
     except Exception as error:
         return answer_to(url, error)
     if [len(content) for content in contents] != [size for _, size in ranges]:
@@ -113,16 +114,15 @@ def _fetch(wanted: Wanted) -> Outcome:
     return Fetched(ranges, contents)
 
 
-def _others(url: str, ranges: Ranges) -> Sequence[Any]:
+def _others(obstore: ModuleType, store: Any, key: str, ranges: Ranges) -> Sequence[Any]:
     """Return the content of each range. Takes less processor time than answers that say something about their object.
 
     The library joins ranges by default that are up to 1 MiB apart, which is nearly all of a video.
     """
     if not ranges:
         return []
-    store, key = open_store(url)
     starts, lengths = zip(*ranges, strict=True)
-    return library(url).get_ranges(store, key, starts=starts, lengths=lengths, coalesce=0)
+    return obstore.get_ranges(store, key, starts=starts, lengths=lengths, coalesce=0)
 
 
 _shard_stamps: dict[tuple[str, int], int] = {}  # by URL and stamp of the object
