@@ -27,7 +27,7 @@ nothing to cut, the path is a folder with a picture a frame."""
 def lengths(starts: np.ndarray, end: int) -> np.ndarray:
     """Return the length of each part of an array that is split at `starts` and ends at `end`.
 
-    Equals `np.diff(starts, append=end)`, which takes several times as long for the few videos of a part.
+    Equals `np.diff(starts, append=end)`, which takes longer for the few videos of a part.
     """
     found = np.empty_like(starts)
     np.subtract(starts[1:], starts[:-1], out=found[:-1])
