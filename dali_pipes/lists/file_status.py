@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -48,9 +49,9 @@ def look(listing: Listing) -> Files:
         return _files(look_in_store([listing.path(row) for row in listing.distinct.tolist()], listing.base))
     rows = listing.distinct.tolist()
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-    outside = _folders_outside(listing)
+    leads_out = _links_out_of(listing.confined_to)
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda chunk: [_look_at(listing, row, outside) for row in chunk], chunks)
+        found = pool.map(lambda chunk: [_look_at(listing, row, leads_out) for row in chunk], chunks)
         return _files([file for chunk in found for file in chunk])
 
 
@@ -66,21 +67,19 @@ def _files(seen: Sequence[tuple[int, int, bool] | str]) -> Files:
     return Files(size_D, mtime_ns_D, folder_D, problems)
 
 
-def _folders_outside(listing: Listing) -> set[str]:
-    """Return the folders of listed files that lie outside the root once links are followed."""
-    if not listing.confined_to:
-        return set()
-    folders = {os.path.dirname(path) for path in listing.paths}
-    return {folder for folder in folders if not inside(listing.confined_to, os.path.join(listing.base, folder))}
+def _links_out_of(root: str) -> Callable[[str], bool]:
+    """Return a function that tells whether links lead from a file out of `root`; without a root none does."""
+    if not root:
+        return lambda path: False
+    stays_inside = lru_cache(maxsize=None)(partial(inside, root))
+    return lambda path: not stays_inside(path if os.path.islink(path) else os.path.dirname(path))
 
 
-def _look_at(listing: Listing, row: int, outside: set[str]) -> tuple[int, int, bool] | str:
+def _look_at(listing: Listing, row: int, leads_out: Callable[[str], bool]) -> tuple[int, int, bool] | str:
     """Return size and time of a file, and if it is a folder of pictures; or the reason why it must not be opened."""
     path = listing.path(row)
     try:
-        if os.path.dirname(listing.paths[row]) in outside or (
-            listing.confined_to and os.path.islink(path) and not inside(listing.confined_to, path)
-        ):
+        if leads_out(path):
             return f"a link leads out of data.root to {os.path.realpath(path)}, which data.follow_links=false forbids"
         status = os.stat(path)
     except FileNotFoundError:

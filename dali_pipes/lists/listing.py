@@ -22,7 +22,7 @@ import numpy as np
 from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import FORMATS, read
-from dali_pipes.lists.formats.annotation import WHOLE, Annotation, Row, Window, refuse, split_name
+from dali_pipes.lists.formats.annotation import WHOLE, Annotation, Row, Window, refuse
 from dali_pipes.lists.formats.class_names import Numbers, alike, asked_for, class_numbers, some
 from dali_pipes.lists.formats.source import Source
 from dali_pipes.lists.locate import VideoPaths
@@ -91,12 +91,12 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
     opened = Source.open(source)
     format_name, annotation = read(opened, data.format)
     rows = annotation.of_split(opened)
+    paths = VideoPaths(opened.folder, FORMATS[format_name], data)
     if class_names and isinstance(rows[0].label, str):
         named = list(dict.fromkeys(row.label for row in rows))
         class_numbers(opened.path, named, range(len(named)), class_names)  # raises for classes that are not among them
     else:
         class_names = _names_by_label(annotation, opened, data)
-    paths = VideoPaths(opened.folder, FORMATS[format_name], data)
     listing = _listing(absolute(source), rows, tuple(class_names), paths)
     notes = (*annotation.notes, *listing.notes)
     return replace(listing, format=format_name, frame_pattern=data.frame_pattern, notes=notes)
@@ -156,10 +156,8 @@ def _names_by_label(annotation: Annotation, source: Source, data: Data) -> tuple
 
 def _is_held_out(annotation: Annotation, source: Source) -> bool:
     """Tell whether the rows or the name of their file say that they are for validation or test."""
-    stated = source.split or annotation.rows[0].split
-    if not stated and source.text is not None:
-        stated = os.path.basename(source.path)
-    return split_name(stated).startswith(("val", "test"))
+    stated = source.split or annotation.rows[0].split or source.split_in_name
+    return stated.startswith(("val", "test"))
 
 
 def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: VideoPaths) -> Listing:

@@ -61,11 +61,7 @@ def load_catalog(
     listing = with_lost_rows(listing, before) if before else listing
     request = ScanRequest(listing, data.check)
     catalog, scanned = _up_to_date(ScanPlace.of(source, data), request, workers)
-    found = summary.summary(catalog, scanned, time.monotonic() - start)
-    logger.info(f"{listing.source}: {'; '.join([found, *listing.notes])}")
-    summary.check_bad_fraction(catalog, data.max_bad_fraction, data.root)
-    if listing.format == "path_frames_label" and data.format == "auto":
-        summary.check_frame_counts(catalog, listing.num_frames_N)
+    summary.report(catalog, listing, data, scanned, time.monotonic() - start)
     return catalog
 
 
@@ -81,42 +77,34 @@ def scan_videos(paths: Sequence[str], folder: Path, check: Check) -> Catalog:
     """
     listing = unlabelled(paths)
     request = ScanRequest(listing, check)
-    return _scan(folder, request, None, None)[0]
+    return _scan(folder, request, [], None)[0]
 
 
 def _up_to_date(place: ScanPlace, request: ScanRequest, workers: int | None) -> tuple[Catalog, int]:
     """Return the catalogue that meets a request, and how many files were scanned for it."""
-    catalog = place.intact_catalog()
-    if request.is_met_by(catalog):
+    if (catalog := _usable(place, request)) is not None:
         return catalog, 0
-    with place.locked(fetch=catalog is None) as folder:
-        catalog = place.intact_catalog()  # another process may have made it meanwhile
-        if request.is_met_by(catalog):
+    with place.locked() as folder:
+        if (catalog := _usable(place, request)) is not None:  # another process has made it meanwhile
             return catalog, 0
-        return _scan(folder, request, catalog, workers, place.neighbours(request.listing.base))
+        return _scan(folder, request, list(place.known(request.listing.base)), workers)
 
 
-def _scan(
-    folder: Path,
-    request: ScanRequest,
-    known: Catalog | None,
-    workers: int | None,
-    neighbours: Iterable[Catalog] = (),
-) -> tuple[Catalog, int]:
+def _usable(place: ScanPlace, request: ScanRequest) -> Catalog | None:
+    """Return the catalogue if it can be used without a scan."""
+    catalog = place.intact_catalog()
+    return catalog if request.is_met_by(catalog) else None
+
+
+def _scan(folder: Path, request: ScanRequest, known: Sequence[Catalog], workers: int | None) -> tuple[Catalog, int]:
     """Write the catalogue to `folder`; return it, and how many files were scanned.
 
-    Results of the older catalogue `known`, of a killed scan and of `neighbours` are used again.
+    Results of the catalogues `known` and of a killed scan are used again.
     """
-    if known is None and (folder / CATALOG).exists():
-        logger.warning(f"{folder / CATALOG}: damaged, or of another version; scanning again")
-    if known is not None and known.reader != reader():
-        logger.info(f"{known.file}: made with another version of the reader or of FFmpeg; scanning again")
-        known = None
     try:
         journal = Journal(folder / "journal.sqlite", reader())
         with closing(journal):
-            older = [catalog for catalog in (known, *neighbours) if catalog and catalog.reader == reader()]
-            entry = _known_results(request, older, journal)
+            entry = _known_results(request, known, journal)
             numbers = range(len(request.listing.distinct))
             todo = [number for number in numbers if entry(number) is None]
             _probe_all(request, todo, journal, workers or usable_cores())
@@ -130,9 +118,9 @@ def _scan(
     return Catalog(folder / CATALOG), len(todo)
 
 
-def _known_results(request: ScanRequest, older: Sequence[Catalog], journal: Journal) -> Callable[[int], Entry | None]:
-    """Return a function that looks a distinct file up in the file system, the older catalogues and the journal."""
-    rows = [(catalog, {catalog.listed_path(row): row for row in range(len(catalog))}) for catalog in older]
+def _known_results(request: ScanRequest, known: Sequence[Catalog], journal: Journal) -> Callable[[int], Entry | None]:
+    """Return a function that looks a distinct file up in the file system, known catalogues and the journal."""
+    rows = [(catalog, {catalog.listed_path(row): row for row in range(len(catalog))}) for catalog in known]
 
     def entry(number: int) -> Entry | None:
         if number in request.files.problems:

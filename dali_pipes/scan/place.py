@@ -19,6 +19,7 @@ from configs import progress
 from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.scan.catalog import Catalog
+from dali_pipes.scan.probe import reader
 from dali_pipes.storage.objects import absolute, is_url
 from dali_pipes.storage.opening import read_all
 
@@ -65,21 +66,31 @@ class ScanPlace:
                 return catalog
         return None
 
-    def neighbours(self, base: str) -> Iterator[Catalog]:
-        """Yield the catalogues of a folder of videos and of the lists in it, whose paths start from it, too."""
+    def known(self, base: str) -> Iterator[Catalog]:
+        """Yield the catalogues that tell of videos below `base`, found by the present reader: that of the list, which
+        may be out of date, that of the folder `base`, and those of other lists in it.
+        """
+        catalog, written = self.intact_catalog(), self.folders[0] / CATALOG
+        if catalog is None and written.exists():
+            logger.warning(f"{written}: damaged, or of another version; scanning again")
+        elif catalog is not None and catalog.reader != reader():
+            logger.info(f"{catalog.file}: made with another version of the reader or of FFmpeg; scanning again")
+        elif catalog is not None:
+            yield catalog
         if is_url(base):
             return
         for file in sorted([Path(f"{base}.scan", CATALOG), *Path(base).glob(f"*.scan/{CATALOG}")]):
             with suppress(DataError):
                 catalog = Catalog(file)
-                if catalog.base == base and file.parent not in self.folders and catalog.is_intact():
+                of_others = file.parent not in self.folders and (catalog.base, catalog.reader) == (base, reader())
+                if of_others and catalog.is_intact():
                     yield catalog
 
     @contextmanager
-    def locked(self, fetch: bool = False) -> Iterator[Path]:
+    def locked(self) -> Iterator[Path]:
         """Hold the lock of the folder that a scan is written to. The lock of a process that died is free.
 
-        With `fetch` the catalogue beside a list in a store is taken: one of a packed set is there.
+        If there is no catalogue, the one beside a list in a store is taken: one of a packed set is there.
         """
         folder = self._made()
         lock = filelock.FileLock(folder / "lock")
@@ -92,7 +103,7 @@ class ScanPlace:
                 with suppress(filelock.Timeout):
                     lock.acquire(timeout=5.0)
         try:
-            if fetch and is_url(self.source):
+            if is_url(self.source) and self.intact_catalog() is None:
                 self._fetch_catalog(folder)
             yield folder
         finally:

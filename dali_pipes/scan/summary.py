@@ -1,8 +1,9 @@
-"""Report on a scanned set: a summary line, quarantine.jsonl, and an error if too many files cannot be read."""
+"""Report on a scanned set: a line in the log, quarantine.jsonl, and an error if too many files cannot be read."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import Counter
 from contextlib import suppress
@@ -10,16 +11,29 @@ from pathlib import Path
 
 import numpy as np
 
+from configs.schema import Data
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.lists.file_status import NO_SUCH_FILE
+from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.storage.opening import is_plain
 from dali_pipes.video.packet_table import KEYFRAME, Video
 
+logger = logging.getLogger(__name__)
 QUARANTINE = "quarantine.jsonl"
 SHOWN_FILES = 5
 _END_TOLERANCE = 0.5  # seconds by which a part may end after its video before it is said
 _SAMPLE = 1000  # videos whose packets are looked at for the summary
+
+
+def report(catalog: Catalog, listing: Listing, data: Data, scanned: int, seconds: float) -> None:
+    """Log a line about a list, for which `scanned` files were read in `seconds`.
+
+    Raises DataError if the list contradicts its videos, or more than data.max_bad_fraction of them cannot be read.
+    """
+    logger.info(f"{listing.source}: {'; '.join([_line(catalog, scanned, seconds), *listing.notes])}")
+    _check_bad_fraction(catalog, data.max_bad_fraction, data.root)
+    if listing.format == "path_frames_label" and data.format == "auto":
+        _check_frame_counts(catalog, listing.num_frames_N)
 
 
 def bad_files(catalog: Catalog) -> list[Unreadable]:
@@ -42,8 +56,8 @@ def write_quarantine(folder: Path, catalog: Catalog) -> None:
         (folder / QUARANTINE).unlink()
 
 
-def summary(catalog: Catalog, scanned: int, seconds: float) -> str:
-    """Describe the set in one line. `scanned` files were read for it, in `seconds`."""
+def _line(catalog: Catalog, scanned: int, seconds: float) -> str:
+    """Describe the set in one line."""
     total, bad = _distinct(catalog), bad_files(catalog)
     bad_parts = sum(bool(catalog.file_frames_N[file.row]) for file in bad)
     videos = f"{total} video{'s' * (total != 1)}"
@@ -98,8 +112,8 @@ def _double_labels(catalog: Catalog) -> list[str]:
         alike.setdefault((int(catalog.size_N[row]), int(catalog.mtime_ns_N[row])), []).append(row)
     label_of: dict[tuple[int, int], int] = {}
     doubles = []
-    for row in (row for rows in alike.values() if len(rows) > 1 for row in rows if is_plain(catalog.path(row))):
-        with suppress(OSError):  # lost since the scan
+    for row in (row for rows in alike.values() if len(rows) > 1 for row in rows):
+        with suppress(OSError):  # in a shard or a store, or lost since the scan
             status, label = os.stat(catalog.path(row)), int(catalog.label_N[row])
             if label_of.setdefault((status.st_dev, status.st_ino), label) != label:
                 doubles.append(catalog.path(row))
@@ -125,7 +139,7 @@ def keyframe_interval(video: Video) -> float:
     return max(1, len(video.packets)) / max(1, np.count_nonzero(video.packets["flags"] & KEYFRAME))
 
 
-def check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> None:
+def _check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> None:
     """Raise DataError if more than a fraction of the files cannot be read, or none can."""
     bad = bad_files(catalog)
     total = _distinct(catalog) if catalog.window_N2 is None else len(catalog)
@@ -147,7 +161,7 @@ def check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> 
     )
 
 
-def check_frame_counts(catalog: Catalog, num_frames_N: np.ndarray) -> None:
+def _check_frame_counts(catalog: Catalog, num_frames_N: np.ndarray) -> None:
     """Raise DataError if most numbers of frames in a `path frames label` list are far from those of the videos.
 
     Numbers within a factor of two are accepted: other programs count and extract frames in other ways.

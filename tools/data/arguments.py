@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 
 from configs import ConfigError, load
 from configs.schema import Data
-from dali_pipes.lists.formats.annotation import split_name
+from dali_pipes.lists.formats.source import split_name
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,6 @@ its classes, else as names. It looks at no video and at no folder of videos.
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,9 +18,6 @@ from dali_pipes.lists.formats.source import Source
 LABEL_LIMIT = 2**31  # labels are stored as int32
 FRAMES_LIMIT = 2**31
 SHOWN_PROBLEMS = 10
-
-# validate, training, trainlist01, train_split_1; but not latest, and not the size in val_256
-_SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?:ing|idation|idate|id|list|_split)?(?:[-_]?0*([1-9])(?![0-9]))?")
 
 Item = TypeVar("Item")
 Places = tuple[tuple[str, ...], ...]  # folders, each by its names from the top, in the order of preference
@@ -63,10 +59,10 @@ class Annotation(NamedTuple):
     def of_split(self, source: Source) -> list[Row]:
         """Return the rows of the source's split. Raises DataError if there is none, or several and none is named."""
         splits = sorted({row.split for row in self.rows})
-        wanted = split_name(source.split) or source.split
+        wanted = source.split
         if wanted and wanted not in splits:
             there = ", ".join(filter(None, splits)) or "none by name"
-            raise DataError(source.path, f"has no split {source.split}; it has {there}")
+            raise DataError(source.path, f"has no split {wanted}; it has {there}")
         if not wanted and len(splits) > 1:
             there = ", ".join(split or "(none)" for split in splits)
             raise DataError(source.path, f"holds {there}; say which, as in {source.path}:{splits[-1]}")
@@ -133,9 +129,3 @@ def number(text: str, what: str, limit: int = LABEL_LIMIT) -> int:
     if value >= limit:
         raise ValueError(f"{what} {text[:20]} is too large")
     return value
-
-
-def split_name(text: str) -> str:
-    """Return the usual name (train, val, test) of a split or of the file that holds it; empty if it has none."""
-    found = _SPLIT.search(text.lower())
-    return found[1] + (found[2] or "") if found else ""

@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats.annotation import Annotation, Row, split_name
+from dali_pipes.lists.formats.annotation import Annotation, Row
 from dali_pipes.lists.formats.signatures import is_video_content
-from dali_pipes.lists.formats.source import Source
+from dali_pipes.lists.formats.source import Source, split_name
 
 VIDEO_EXTENSIONS = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),

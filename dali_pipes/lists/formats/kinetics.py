@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
 
-from dali_pipes.lists.formats.annotation import Annotation, Places, Row, read_rows, split_name
+from dali_pipes.lists.formats.annotation import Annotation, Places, Row, read_rows
 from dali_pipes.lists.formats.json_text import items
-from dali_pipes.lists.formats.source import Source
+from dali_pipes.lists.formats.source import Source, split_name
 from dali_pipes.lists.formats.tables import header, split
 
 _PLAIN = ("label", "youtube_id", "time_start", "time_end", "split")

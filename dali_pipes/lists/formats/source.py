@@ -18,6 +18,9 @@ from dali_pipes.lists.formats.signatures import no_text
 from dali_pipes.storage.objects import GONE, absolute, is_url
 from dali_pipes.storage.opening import read_all
 
+# validate, training, trainlist01, train_split_1; but not latest, and not the size in val_256
+_SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?:ing|idation|idate|id|list|_split)?(?:[-_]?0*([1-9])(?![0-9]))?")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -31,6 +34,7 @@ class Source:
     def open(cls, place: str) -> Source:
         """Open a list or a folder by its path or URL, which a split may follow. Raises DataError."""
         path, split = split_of(absolute(place))
+        split = split_name(split) or split
         if is_url(path):
             return cls(path, text_of(path, _read_object(path)), split)
         if os.path.isdir(path):
@@ -38,6 +42,11 @@ class Source:
         if not os.path.lexists(path):
             raise DataError(path, _missing(path))
         return cls(path, read_text(path), split)
+
+    @property
+    def split_in_name(self) -> str:
+        """The split that the name of its file tells; empty if it tells none, and for a folder."""
+        return "" if self.text is None else split_name(os.path.basename(self.path))
 
     @property
     def folder(self) -> str:
@@ -75,6 +84,12 @@ def split_of(source: str) -> tuple[str, str]:
     if colon and "/" not in last and not os.path.lexists(source) and os.path.lexists(whole):
         return whole, last
     return source, ""
+
+
+def split_name(text: str) -> str:
+    """Return the usual name (train, val, test) of a split or of the file that holds it; empty if it has none."""
+    found = _SPLIT.search(text.lower())
+    return found[1] + (found[2] or "") if found else ""
 
 
 def _missing(source: str) -> str:

@@ -25,10 +25,9 @@ from dali_pipes.lists.formats.annotation import (
     Window,
     number,
     read_rows,
-    split_name,
 )
 from dali_pipes.lists.formats.json_text import EXAMPLE, items, json_object
-from dali_pipes.lists.formats.source import Source
+from dali_pipes.lists.formats.source import Source, split_name
 
 CSV_ENDINGS = (".csv", ".tsv")
 _BETWEEN_LABELS = re.compile(r"[,;|]")

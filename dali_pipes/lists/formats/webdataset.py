@@ -12,9 +12,9 @@ import posixpath
 from collections.abc import Iterator
 
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats.annotation import LABEL_LIMIT, Annotation, Row, number, read_rows, split_name
+from dali_pipes.lists.formats.annotation import LABEL_LIMIT, Annotation, Row, number, read_rows
 from dali_pipes.lists.formats.folders import is_video_name
-from dali_pipes.lists.formats.source import Source
+from dali_pipes.lists.formats.source import Source, split_name
 from dali_pipes.storage.opening import index_of, open_source
 from dali_pipes.storage.shards import Place
 from dali_pipes.storage.sources import Source as Bytes
