@@ -70,6 +70,18 @@ def open_catalog(source: str, data: Data) -> Catalog:
     return ScanPlace.of(source, data).catalog()
 
 
+def scan_divided(source: str, data: Data, sides: Sequence[str], data_of_sides: Data) -> None:
+    """Scan a list, and give what was found to the lists that it was divided into.
+
+    The catalogue of the list stays where the next run looks for it; those of the sides go the way of the run.
+    Raises DataError as `load_catalog` does.
+    """
+    found = load_catalog(source, data)
+    for side in sides:
+        request = ScanRequest(read_list(side, data_of_sides), data_of_sides.check)
+        _up_to_date(ScanPlace.of(side, data_of_sides), request, None, [found])
+
+
 def scan_videos(paths: Sequence[str], folder: Path, check: Check) -> Catalog:
     """Scan videos that are in no list, given by distinct absolute paths, and write their catalogue to `folder`.
 
@@ -80,14 +92,21 @@ def scan_videos(paths: Sequence[str], folder: Path, check: Check) -> Catalog:
     return _scan(folder, request, [], None)[0]
 
 
-def _up_to_date(place: ScanPlace, request: ScanRequest, workers: int | None) -> tuple[Catalog, int]:
-    """Return the catalogue that meets a request, and how many files were scanned for it."""
+def _up_to_date(
+    place: ScanPlace, request: ScanRequest, workers: int | None, others: Sequence[Catalog] = ()
+) -> tuple[Catalog, int]:
+    """Return the catalogue that meets a request, and how many files were scanned for it.
+
+    The results of `others` are used if their paths start from the same folder.
+    """
     if (catalog := _usable(place, request)) is not None:
         return catalog, 0
     with place.locked() as folder:
         if (catalog := _usable(place, request)) is not None:  # another process has made it meanwhile
             return catalog, 0
-        return _scan(folder, request, list(place.known(request.listing.base)), workers)
+        base = request.listing.base
+        found = [catalog for catalog in others if catalog.base == base]
+        return _scan(folder, request, [*found, *place.known(base)], workers)
 
 
 def _usable(place: ScanPlace, request: ScanRequest) -> Catalog | None:

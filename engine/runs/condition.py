@@ -11,6 +11,7 @@ from typing import NamedTuple
 from engine import locks
 from engine.console import duration
 from engine.files import read_json
+from engine.runs import checkpoint
 
 COMMANDS = "command.txt"  # in a run's folder: a line for each start
 _LINE_BREAK = "'$'\\n''"  # in a quoted word, for the shells that people use
@@ -59,6 +60,16 @@ def resume_command(folder: Path) -> str:
         return "train.py --config RECIPE --resume"
     kept = [word for word in words if word not in ("--resume", "--fresh")]
     return command_line([*kept, "--resume"])
+
+
+def use_of(folder: Path) -> str:
+    """Return a line that names the network of a finished run, and the commands that use it."""
+    run, found = shlex.quote(str(folder)), checkpoint.note(folder / "best.pt")
+    predict = f"python tools/predict.py VIDEO --weights {run}"
+    if "top1" not in found:
+        return f"the network is {folder / 'last.pt'}; next: {predict}"
+    network = f"{folder / 'best.pt'} (top1 {100 * found['top1']:.2f}, step {found['step']})"
+    return f"the network is {network}; next: python eval.py {run} --per-class, or {predict}"
 
 
 def _is_locked(folder: Path) -> bool:

@@ -24,7 +24,8 @@ from configs import Config, ConfigError
 from configs.schema import Clip, Data, Model
 from dali_pipes.lists.listing import Listing, read_list
 from dali_pipes.lists.split import hold_out
-from engine import distributed
+from dali_pipes.scan.build import scan_divided
+from engine import distributed, loaders, watch
 from engine.outputs import Outputs, is_result
 from engine.runs import checkpoint
 from models.weights.load import holds_actions
@@ -56,8 +57,13 @@ class Chosen:
     config: Config
     texts: dict[Path, str]
     notes: list[str]
-    source: str = ""
-    """The user's list or folder, which is never replaced."""
+    given: Data
+    """The user's settings of the data, whose list or folder is never replaced."""
+
+    @property
+    def source(self) -> str:
+        """Return the user's list or folder."""
+        return self.given.train
 
     def write_lists(self, keep: bool) -> None:
         """Write the lists of the split; `keep` those that a run wrote before, which it resumes with."""
@@ -66,6 +72,16 @@ class Chosen:
         for folder in {file.parent for file in missing}:
             folder.mkdir(parents=True, exist_ok=True)
         outputs.write(missing)
+
+    def scan(self) -> None:
+        """Scan the list that was divided, if one was; another run that divides it takes what was found."""
+        if not self.texts:
+            return
+        data = self.config.data
+        with watch.doing("scanning data.train", factor=loaders.SCAN):
+            distributed.first_of_each_host(
+                lambda: scan_divided(self.source, self.given, [data.train, data.val], data),
+            )
 
 
 def choose(
@@ -78,9 +94,9 @@ def choose(
     be read or divided, CheckpointError if the file of weights cannot be read, and ConfigError if there is no list to
     choose from.
     """
-    source, open_keys = config.data.train, config.left_to_data()
+    given, open_keys = config.data, config.left_to_data()
     if not open_keys:
-        return Chosen(config, {}, [])
+        return Chosen(config, {}, [], config.data)
     if config.data.source != "video":
         raise ConfigError(
             "\n".join(f"{key}: is chosen from data.train, which synthetic clips lack" for key in open_keys)
@@ -96,14 +112,14 @@ def choose(
         )
         config = replace(config, data=data)
     notes = [*notes, *_balance_notes(config.data, listing, rows), *_flip_notes(config.clip, listing.class_names)]
-    model = _with_classes(config.model, listing, source)
+    model = _with_classes(config.model, listing, given.train)
     start = starts_from(model, weights)
     config = replace(config, model=_with_regularisation(model, start))
     config = _with_schedule(config, len(rows), ranks, start)
     config = _as_before(config, before, open_keys) if before else config
     if problems := [f"{key}: {problem}" for key, problem in config.problems()]:
         raise ConfigError("\n".join(problems))
-    return Chosen(config, texts, [*notes, _summary(config, len(rows))], source)
+    return Chosen(config, texts, [*notes, _summary(config, len(rows))], given)
 
 
 @contextmanager
@@ -117,6 +133,7 @@ def with_lists(config: Config, weights: str | None) -> Iterator[Config]:
         distributed.first_of_each_host(lambda: chosen.write_lists(keep=False))
         for note in chosen.notes:
             logger.info(note)
+        chosen.scan()
         yield chosen.config
 
 

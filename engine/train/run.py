@@ -11,7 +11,7 @@ from configs import Config
 from dali_pipes import Loader
 from dali_pipes.device import pick_device
 from engine import distributed, loaders, logs, runtime, watch
-from engine.runs import report, run_folder
+from engine.runs import condition, report, run_folder
 from engine.runs.run_folder import RunFolder
 from engine.train import from_data, training
 from engine.train.fit import Trainer
@@ -60,6 +60,8 @@ def run(
                 logger.info(note)
             if chosen.texts:
                 logger.info(f"the lists of both sides are in {chosen.config.train.folder / 'data'}")
+            if before is None:
+                chosen.scan()
             state = distributed.on_rank_zero(lambda: saved_state(folder.checkpoints))
             state = distributed.from_rank_zero(state)
             if resume and state is None:
@@ -73,6 +75,7 @@ def run(
                     report.write_if_possible(folder.folder)
                 with watch.doing("drawing pictures for the trackers"):
                     folder.send_pictures()
+                logger.info(condition.use_of(folder.folder))
     return finished, built
 
 

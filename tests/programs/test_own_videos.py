@@ -25,6 +25,8 @@ def test_a_folder_of_videos_is_all_that_training_asks_for(tmp_path):
     printed = program(tmp_path, *words)
     assert "24 videos to train on, 6 videos held out\n" in printed
     assert "the lists of both sides are in runs/mine/data\n" in printed
+    assert "mine: scanned 30 videos" in printed
+    assert "mine: 30 videos, none new or changed" in program(tmp_path, *words, "train.name=again")
     split = (tmp_path / "runs/mine/data/val.list").read_text()
     assert json.loads((tmp_path / "runs/mine/val_last.json").read_text())["class_names"] == ["jump", "walk", "wave"]
     write_video(tmp_path / "mine/walk/new.mp4", "libx264", 12)

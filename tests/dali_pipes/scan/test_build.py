@@ -18,7 +18,7 @@ from configs import progress
 from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.scan import build
-from dali_pipes.scan.build import load_catalog, open_catalog
+from dali_pipes.scan.build import load_catalog, open_catalog, scan_divided
 from tests.support.files import scripted
 from tests.support.files.odd_names import ODD_NAMES
 from tests.support.files.trees import plant
@@ -458,6 +458,24 @@ def test_what_another_list_of_the_folder_found_is_not_looked_into_again(listed, 
     (tmp_path / "part.list").write_text("b.mp4 0\n")
     assert load(str(tmp_path / "part.list")).frames_N.tolist() == [2]
     assert probed() == []
+
+
+def test_a_list_that_is_divided_is_scanned_once_for_both_sides_of_every_run(listed, probed, tmp_path):
+    """Whether its videos lie beside it or elsewhere."""
+    (tmp_path / "lists").mkdir()
+    given = tmp_path / "lists" / "all.list"
+    given.write_text(Path(listed({"a.mp4": "1", "b.mp4": "2"})).read_text())
+    for run in ("one", "two"):
+        folder = tmp_path / "runs" / run
+        folder.mkdir(parents=True)
+        (folder / "train.list").write_text("a.mp4 0\n")
+        (folder / "val.list").write_text("b.mp4 1\n")
+        sides = [str(folder / "train.list"), str(folder / "val.list")]
+        data = Data(root=str(tmp_path))
+        with scripted.scanning():
+            scan_divided(str(given), data, sides, data)
+        assert [load(side, root=str(tmp_path)).frames_N.tolist() for side in sides] == [[1], [2]]
+        assert probed() == (["a.mp4", "b.mp4"] if run == "one" else [])
 
 
 @pytest.mark.processes

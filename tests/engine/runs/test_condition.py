@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from engine.runs.condition import condition, resume_command
+from engine.runs.condition import condition, resume_command, use_of
 from engine.runs.run_folder import RunFolder
-from tests.support import programs
+from tests.support import programs, tiny
 
 
 @pytest.fixture
@@ -53,6 +53,21 @@ def test_a_run_that_failed_says_why_and_one_that_finished_that_it_did(run):
     assert condition(run.folder).text.startswith("failed (2 videos cannot be read, the first is ...); ")
     run.status.update(state="finished")
     assert condition(run.folder) == ("finished", "finished at step 7")
+
+
+def test_a_training_ends_with_its_network_and_what_to_type_next(tmp_path, caplog):
+    with caplog.at_level("INFO", "engine"):
+        tiny.finished_run(tmp_path)
+    run = tmp_path / "tiny"
+    last = caplog.messages[-1]
+    assert last.startswith(f"the network is {run / 'best.pt'} (top1 ")
+    assert last.endswith(f"; next: python eval.py {run} --per-class, or python tools/predict.py VIDEO --weights {run}")
+
+
+def test_a_run_without_an_evaluation_has_its_newest_network(tmp_path):
+    run = tmp_path / "a run"
+    next_command = f"python tools/predict.py VIDEO --weights '{run}'"
+    assert use_of(run) == f"the network is {run / 'last.pt'}; next: {next_command}"
 
 
 def test_a_folder_without_a_run_is_no_run(tmp_path):
