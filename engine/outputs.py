@@ -8,11 +8,8 @@ command is never replaced, and no write follows a link or changes a file in plac
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import stat
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,16 +17,20 @@ from pathlib import Path
 from typing import IO
 
 from configs import ConfigError
-from engine.files import end_last_line, ignores_case, read_lines, temporary_file, temporary_path
+from engine.files import end_last_line, ignores_case, temporary_file, temporary_path
+from engine.output_record import (
+    digest,
+    is_plain,
+    is_result,
+    record,
+    record_growing,
+    remove_unused_record,
+    sha256_of,
+)
 
-RECORD = ".tsm-dali.jsonl"
-LARGE = 2**24  # bytes of a file whose size and time stand for its content, which would take long to hash
-MOST_ENTRIES = 1000  # in a record; then older ones of the same files are dropped
 _SOURCE = "is a source of this command, which is never replaced; name another file or folder"
 _STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")  # where a regular file may be this process's standard output
 _TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # paths in it need not be UTF-8
-_recording = threading.Lock()
-_TITLE = "files that tsm-dali wrote into this folder; it replaces those that have not changed since"
 
 
 def add_force_argument(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +99,7 @@ class Outputs:
         A file that has the same content already stays as it is.
         """
         contents = {path: text.encode("utf-8", errors) for path, text in texts.items()}
-        new = {path: content for path, content in contents.items() if _sha256(path) != _digest(content)}
+        new = {path: content for path, content in contents.items() if sha256_of(path) != digest(content)}
         self.check(*new)
         for path, content in new.items():
             with self.replacing(path, "wb") as file:
@@ -123,12 +124,12 @@ class Outputs:
 
     def place(self, made: Path, path: Path, sha256: str | None = None) -> None:
         """Move a finished file to `path`; `sha256` is its hash, if known. Raises ConfigError."""
-        sha256 = sha256 or _sha256(made)
-        if _sha256(path) == sha256:  # also if it is the user's: its content is the result
+        sha256 = sha256 or sha256_of(made)
+        if sha256_of(path) == sha256:  # also if it is the user's: its content is the result
             made.unlink()
             return
         self.check(path)
-        _record(path, _entry(made, sha256))
+        record(made, path, sha256)
         made.replace(path)
 
     def append(self, path: Path, line: str) -> None:
@@ -140,7 +141,7 @@ class Outputs:
             with temporary_file(path.parent, **_TEXT) as (made, file):
                 file.write(f"{line}\n")
                 file.flush()
-                _record(path, _entry(made, _sha256(made)) | {"grows": True})
+                record(made, path, grows=True)
                 made.replace(path)
         else:
             if (identity := _identity(path)) not in self._growing:
@@ -164,8 +165,7 @@ class Outputs:
         for path in found:
             path.unlink()
         for folder in {path.parent for path in found}:
-            if not any(is_result(folder / str(entry.get("name"))) for entry in _entries(folder)):
-                (folder / RECORD).unlink()
+            remove_unused_record(folder)
 
     @contextmanager
     def growing(self, path: Path, **text: str) -> Iterator[IO]:
@@ -182,23 +182,10 @@ class Outputs:
         finally:
             with suppress(OSError):  # of a full disk, which writing has met before
                 file.flush()
-            if _is_plain(path) and _identity(path) == _identity(file.fileno()):
-                _record(path, _entry(path, _sha256(path)))
+            if is_plain(path) and _identity(path) == _identity(file.fileno()):
+                record(path, path)
             with suppress(OSError):
                 file.close()
-
-
-def is_result(path: Path) -> bool:
-    """Tell whether a file is a result of this project as it was written, or has since grown by its own appends."""
-    entries = [entry for entry in _entries(path.parent) if entry.get("name") == path.name]
-    if not entries or not _is_plain(path):
-        return False
-    status = os.stat(path)
-    if status.st_size >= LARGE and any(_stamp(entry) == [status.st_size, status.st_mtime_ns] for entry in entries):
-        return True
-    sizes = {entry.get("bytes") for entry in entries if entry.get("grows")}
-    heads = {_sha256(path, size) for size in sizes if isinstance(size, int) and status.st_size >= size}
-    return any(entry.get("sha256") in (heads if entry.get("grows") else {_sha256(path)}) for entry in entries)
 
 
 def refuse_inside(folder: Path, sources: Iterable[str | os.PathLike | None], *, strictly: bool = False) -> None:
@@ -217,62 +204,6 @@ def refuse_inside(folder: Path, sources: Iterable[str | os.PathLike | None], *, 
             )
 
 
-def is_recorded(path: Path) -> bool:
-    """Tell whether a file of this name was written by this project, changed since or not."""
-    return any(entry.get("name") == path.name for entry in _entries(path.parent))
-
-
-def record_growing(path: Path) -> None:
-    """Record a file that another library appends to; it must hold a first part that no other file begins with."""
-    if _is_plain(path):
-        _record(path, _entry(path, _sha256(path)) | {"grows": True})
-
-
-def _entries(folder: Path) -> Iterator[dict]:
-    """Yield the entries of a folder's record; none if there is no record."""
-    record = folder / RECORD
-    entries = read_lines(record) if _is_plain(record) else iter(())
-    if next(entries, {}) == {"about": _TITLE}:
-        yield from entries
-
-
-def _entry(made: Path, sha256: str) -> dict:
-    status = os.stat(made)
-    return {"sha256": sha256, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def _stamp(entry: dict) -> list:
-    return [entry.get("bytes"), entry.get("mtime_ns")]
-
-
-def _record(path: Path, entry: dict) -> None:
-    """Add a file to the record of its folder, before it is there: so it is known whenever a kill comes."""
-    with _recording:  # threads write status, checkpoints and metrics
-        _add_to_record(path.parent / RECORD, {"name": path.name, **entry})
-
-
-def _add_to_record(record: Path, entry: dict) -> None:
-    known = list(_entries(record.parent))
-    if not os.path.lexists(record) or len(known) >= MOST_ENTRIES:
-        with temporary_file(record.parent, "w", encoding="utf-8") as (temporary, file):
-            lines = [{"about": _TITLE}, *_newest(known), entry]
-            file.write("".join(json.dumps(line) + "\n" for line in lines))
-            file.flush()
-            temporary.replace(record)
-    elif _is_plain(record) and next(read_lines(record), None) == {"about": _TITLE} and os.stat(record).st_nlink == 1:
-        end_last_line(record)
-        with record.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
-
-def _newest(entries: list[dict]) -> list[dict]:
-    """Return the last two entries of each file: after a kill it is as either of them."""
-    newest: dict[object, list[dict]] = {}
-    for entry in entries:
-        newest[entry.get("name")] = [*newest.get(entry.get("name"), []), entry][-2:]
-    return [entry for pair in newest.values() for entry in pair]
-
-
 def _identities(files: Iterable[str | os.PathLike]) -> set[tuple[int, int]]:
     """Return what identifies those of these files that exist."""
     return {identity for file in files if file and (identity := _identity(file))}
@@ -286,28 +217,9 @@ def _identity(file: str | os.PathLike | int) -> tuple[int, int] | None:
     return None
 
 
-def _is_plain(path: Path) -> bool:
-    """Tell whether a path is a regular file and no link."""
-    with suppress(OSError):
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    return False
-
-
 def _is_device(path: Path) -> bool:
     """Tell whether a path is written as a stream, such as /dev/null or a pipe."""
     with suppress(OSError):
         mode = os.stat(path).st_mode
         return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or os.path.dirname(os.path.abspath(path)) in _STREAMS
     return False
-
-
-def _sha256(path: Path, size: int | None = None) -> str | None:
-    """Hash a regular file, or its first `size` bytes; None for anything else."""
-    if not _is_plain(path):
-        return None
-    with path.open("rb") as file:
-        return _digest(file.read(size)) if size else hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

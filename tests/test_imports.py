@@ -39,8 +39,8 @@ FLOORS = {  # inside a package, lowest first: a floor imports from those below i
     "engine": (
         {"apex", "classes", "compile_table", "exits", "locks", "watch"},
         {"files"},
-        {"logs", "outputs"},
-        {"console", "distributed"},
+        {"logs", "output_record"},
+        {"console", "distributed", "outputs"},
         {"loaders", "program", "runtime"},
         {"evaluation"},
         {"runs"},

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from engine import files
 from engine.files import lack_of_room, read_json, temporary_file
-from engine.outputs import Outputs, is_recorded, is_result
+from engine.output_record import is_recorded, is_result
+from engine.outputs import Outputs
 from engine.runs.disk_faults import describe
 from models import CheckpointError, read_file
 

@@ -29,7 +29,8 @@ from dali_pipes.errors import Unreadable
 from dali_pipes.lists.formats.source import split_of
 from engine.files import read_lines
 from engine.locks import LOCK, InUse, take_lock
-from engine.outputs import Outputs, is_result, refuse_inside
+from engine.output_record import is_result
+from engine.outputs import Outputs, refuse_inside
 from engine.runs import checkpoint
 from engine.runs.condition import COMMANDS, command_line
 from engine.runs.disk_faults import DiskFaults

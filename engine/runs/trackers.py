@@ -22,7 +22,7 @@ from PIL import Image
 
 from engine.evaluation.accuracy import Result
 from engine.evaluation.results import confusion_picture, names
-from engine.outputs import record_growing
+from engine.output_record import record_growing
 from engine.runs.condition import COMMANDS
 from engine.runs.disk_faults import DiskFaults
 from engine.runs.strips import film_strip

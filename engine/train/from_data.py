@@ -26,7 +26,8 @@ from dali_pipes.lists.listing import Listing, read_list
 from dali_pipes.lists.split import hold_out
 from dali_pipes.scan.build import scan_divided
 from engine import distributed, loaders, watch
-from engine.outputs import Outputs, is_result
+from engine.output_record import is_result
+from engine.outputs import Outputs
 from engine.runs import checkpoint
 from models.weights.load import holds_actions
 

@@ -2,15 +2,14 @@
 
 import os
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from configs import ConfigError
 from engine import outputs
-from engine.outputs import RECORD, Outputs
+from engine.output_record import RECORD, is_result
+from engine.outputs import Outputs
 
 
 def names(folder):
@@ -111,15 +110,6 @@ def test_a_growing_file_is_seen_at_once_and_is_a_result_also_after_an_error(tmp_
     Outputs().write({file: "again"})
 
 
-def test_a_record_that_is_none_of_ours_stays_as_it_is(tmp_path):
-    (tmp_path / RECORD).write_text("mine\n")
-    for text in ("one", "one"):
-        Outputs().write({tmp_path / "file": text})
-    with pytest.raises(ConfigError, match="in the way"):
-        Outputs().write({tmp_path / "file": "two"})
-    assert (tmp_path / RECORD).read_text() == "mine\n"
-
-
 def test_a_kill_before_a_file_is_in_place_leaves_it_a_result(tmp_path, monkeypatch):
     file = tmp_path / "file"
     Outputs().write({file: "old"})
@@ -154,17 +144,6 @@ def test_a_folder_in_the_way_is_refused_even_by_force(tmp_path):
         Outputs(force=True).write({tmp_path / "file": "new"})
 
 
-def test_a_record_stays_short_and_knows_every_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(outputs, "MOST_ENTRIES", 10)
-    Outputs().write({tmp_path / "once": "once"})
-    for number in range(50):
-        Outputs().write({tmp_path / "often": str(number)})
-        Outputs().append(tmp_path / "lines", str(number))
-    assert len((tmp_path / RECORD).read_text().splitlines()) <= 12
-    Outputs().write({tmp_path / "once": "twice"})
-    Outputs().append(tmp_path / "lines", "51")
-
-
 def test_names_may_hold_any_bytes(tmp_path):
     file = tmp_path / os.fsdecode(b"caf\xe9\n")
     for text in ("one", "two"):
@@ -189,22 +168,11 @@ def test_two_writers_that_replace_a_file_at_once_do_not_write_into_each_others(t
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_threads_that_write_at_once_lose_no_entry_of_the_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(outputs, "MOST_ENTRIES", 10)  # the record is written anew again and again
-    monkeypatch.setattr(
-        outputs, "_newest", lambda entries, newest=outputs._newest: time.sleep(0.001) or newest(entries)
-    )
-    files = [tmp_path / f"{number}.json" for number in range(40)]
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda file: Outputs().write({file: "{}"}), files))
-    assert all(map(outputs.is_result, files))
-
-
 def test_a_file_in_memory_is_a_file_and_not_a_device():
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         file = Path(folder, "status.json")
         Outputs().write({file: "{}"})
-        assert outputs.is_result(file)
+        assert is_result(file)
 
 
 def test_names_that_a_disk_takes_for_the_same_are_named_twice(tmp_path, monkeypatch):

@@ -31,7 +31,8 @@ from dali_pipes.scan.place import CATALOG, ScanPlace
 from dali_pipes.storage.objects import is_url
 from dali_pipes.storage.opening import read_all
 from dali_pipes.storage.shards import Index, parse_index, stamp_of
-from engine.outputs import RECORD, Outputs, add_force_argument, refuse_inside
+from engine.output_record import RECORD
+from engine.outputs import Outputs, add_force_argument, refuse_inside
 from tools.data.arguments import add_dataset_arguments, datasets
 from tools.data.conversion.convert import DONE, LEFT_OUT, classes_file, workplace
 from tools.data.conversion.files import LOCK, FinishedResults, list_name, refuse_conflicts

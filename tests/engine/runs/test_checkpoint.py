@@ -17,7 +17,7 @@ from unittest import mock
 import pytest
 import torch
 
-from engine.outputs import RECORD
+from engine.output_record import RECORD
 from engine.runs import checkpoint
 from models import CheckpointError
 from tests.programs.reliability import kill_loops

@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from configs import ConfigError, load, to_yaml
-from engine import outputs
+from engine import output_record
 from engine.files import read_lines
 from engine.logs import start_logging
-from engine.outputs import RECORD, Outputs
+from engine.output_record import RECORD
+from engine.outputs import Outputs
 from engine.runs import checkpoint, run_folder
 from engine.runs.condition import read_starts, words_of
 from engine.runs.environment import environment
@@ -322,13 +323,13 @@ def test_status_holds_the_last_state_and_leaves_no_temporary_file(tmp_path):
 
 
 def test_the_record_of_a_folder_does_not_grow_with_the_heartbeat(tmp_path, monkeypatch):
-    monkeypatch.setattr(outputs, "MOST_ENTRIES", 20)
+    monkeypatch.setattr(output_record, "MOST_ENTRIES", 20)
     run = run_folder.RunFolder(tmp_path)
     for step in range(100):
         run.status.update(step=step)
     run.close()
     assert len((tmp_path / RECORD).read_text().splitlines()) <= 21
-    assert outputs.is_result(tmp_path / "status.json")
+    assert output_record.is_result(tmp_path / "status.json")
 
 
 def test_a_copy_without_git_names_its_commit_in_the_environment(monkeypatch):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dali_pipes.lists.listing import Listing
-from engine.outputs import RECORD
+from engine.output_record import RECORD
 from tools.data.conversion.convert import DONE
 from tools.data.conversion.files import LOCK
 

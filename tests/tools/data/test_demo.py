@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import ConfigError
-from engine.outputs import RECORD
+from engine.output_record import RECORD
 from tools.data import demo
 from tools.data.demo import CLASSES, write_demo_set
 

@@ -10,7 +10,7 @@ from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.times import frame_times
-from engine.outputs import RECORD
+from engine.output_record import RECORD
 from tests.support.videos import decode_whole, number_in, picture, write_video
 from tools.prediction.overlay import Caption, LabelledVideos, write
 

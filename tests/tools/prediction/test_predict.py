@@ -28,7 +28,7 @@ from engine.evaluation.scores import ScoreCollector
 from engine.inference import predict
 from engine.inference.network import open_network
 from engine.inference.saved_model import load_saved_model
-from engine.outputs import RECORD
+from engine.output_record import RECORD
 from models import build_model
 from tests.support import tiny
 from tests.support.videos import write_video

@@ -37,7 +37,8 @@ from dali_pipes.scan.processes import Call, Failure, call_all
 from dali_pipes.video.packet_table import Video
 from engine.files import temporary_folder
 from engine.locks import InUse, take_lock
-from engine.outputs import RECORD, Outputs, add_force_argument, refuse_inside
+from engine.output_record import RECORD
+from engine.outputs import Outputs, add_force_argument, refuse_inside
 from tools.data.arguments import add_dataset_arguments, datasets
 from tools.data.conversion.files import LOCK, FinishedResults, key_of, list_name, refuse_conflicts, result_names
 from tools.data.write_lists import by_split

@@ -18,7 +18,8 @@ from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video.packet_table import Video
 from engine.files import ignores_case, read_lines
 from engine.locks import LOCK
-from engine.outputs import Outputs, is_result
+from engine.output_record import is_result
+from engine.outputs import Outputs
 
 _LARGE = 64 << 20  # bytes of a file of which only the ends are hashed
 _END = 1 << 20
