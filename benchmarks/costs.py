@@ -5,6 +5,7 @@ It lists parameters, multiply-adds per clip, and the state of a stream if the ne
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -51,4 +52,5 @@ def costs(settings: Model) -> list[str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(table(), end="")

@@ -6,6 +6,7 @@ changes nothing and fails if a table differs from the results.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -204,9 +205,12 @@ def with_tables(text: str) -> str:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if a table differs")
+    arguments = parser.parse_args()
     text = DOCUMENT.read_text()
     made = with_tables(text)
-    if "--check" in sys.argv:
+    if arguments.check:
         return int(made != text)
     DOCUMENT.write_text(made)
     return 0

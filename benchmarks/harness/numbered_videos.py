@@ -152,6 +152,7 @@ def number_in(picture_HWC: np.ndarray) -> int:
     return int(((row > 128) << np.arange(BITS)).sum())
 
 
+SET = "video."  # begins the words that make a set of videos
 KINDS = {"interval": int, "frames": int, "width": int, "height": int, "b_frames": int, "codec": str, "count": int}
 COUNT = 64  # files of a set; all show the same, since what is in a picture costs no decoder anything
 

@@ -10,10 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 from dali_pipes.device import usable_cores
-from models.shift import measured
 
 PACKAGES = ("tsm-dali", "torch", "torchvision", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "av", "numpy")
 
@@ -26,6 +23,10 @@ def now() -> str:
 @cache
 def environment() -> dict:
     """Return the library versions, the commit and the machine."""
+    import torch  # takes seconds: a benchmark that is asked for its options must not load it
+
+    from models.shift import measured
+
     gpu = torch.cuda.is_available()
     return {
         "python": platform.python_version(),

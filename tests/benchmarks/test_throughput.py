@@ -8,7 +8,7 @@ import pytest
 
 import configs
 from benchmarks.stages import STAGES
-from benchmarks.throughput import verdict
+from benchmarks.stages.turns import verdict
 from tests.support.paths import ROOT
 from tests.support.videos import write_video
 

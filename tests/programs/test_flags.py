@@ -72,6 +72,9 @@ def test_flags_that_paddlevideo_has_too_mean_the_same(monkeypatch):
 
 SCREEN = 40  # lines, of 100 columns
 COMMANDS = [f"{name}.py" for name in PROGRAMS] + [f"tools/prepare.py {name}" for name in prepare.COMMANDS]
+COMMANDS += ["benchmarks/throughput.py"]
+MEASUREMENTS = [f"benchmarks/{name}.py" for name in ("on_gpu", "probe_nvdec", "scan", "snap", "tables")]
+"""Benchmarks whose options need nothing of torch; the others name networks and layers among them."""
 
 
 ANSWER_ALL = """
@@ -91,6 +94,7 @@ for words in map(str.split, json.loads(sys.argv[1])):
 def test_help_and_mistakes_are_answered_before_torch_is_loaded():
     """All in one process: what it has imported for one command hides no import of another, as that would fail."""
     lines = [f"{command} {flag}" for command in COMMANDS for flag in ("--help", "--no-such-flag")]
+    lines += [f"{command} --help" for command in MEASUREMENTS]
     ran = subprocess.run(
         [sys.executable, "-c", ANSWER_ALL, json.dumps(lines)],
         cwd=ROOT,
