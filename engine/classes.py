@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from configs import ConfigError
 from dali_pipes.lists.formats.class_names import Numbers, difference, only_in, some
-from models import CheckpointError, Recognizer, read_file
+from models import CheckpointError, LoadReport, Recognizer
 from models.weights import zoo
-from models.weights.formats import recognise
 
 logger = logging.getLogger(__name__)
 _REWRITE = "write it again with tools/import_weights.py"
@@ -39,16 +38,15 @@ def stored_names(content: object, path: str | Path) -> tuple[str, ...]:
     return tuple(names or zoo.class_names(Path(path)))
 
 
-def fit_classifier(model: Recognizer, path: str | Path, names: Sequence[str], *, whole: bool) -> None:
+def fit_classifier(model: Recognizer, loaded: LoadReport, names: Sequence[str], *, whole: bool) -> None:
     """Give each class of the data the classifier's row of the class with the same name in a file of weights.
 
-    `path` may be a `zoo:` name. `model` was loaded from the file; `names` are the class names of the data by label.
-    Classes that the file lacks get new random weights; with `whole` they are refused with a ConfigError. Without names
-    on both sides nothing changes, and a message says so.
+    `model` was loaded from the file; `names` are the class names of the data by label. Classes that the file lacks get
+    new random weights; with `whole` they are refused with a ConfigError. Without names on both sides nothing changes,
+    and a message says so.
     """
-    path = zoo.local(path)
-    content = read_file(path)
-    in_file, stored = stored_names(content, path), _classifier(recognise(content, path).weights, model.head)
+    path, stored = loaded.path, _classifier(loaded.found.weights, model.head)
+    in_file = stored_names(loaded.content, path)
     if not stored or in_file == tuple(names):
         return
     if not in_file or not names:

@@ -21,10 +21,9 @@ from engine.runs.environment import environment
 from engine.train import cuda_graph, norms, optim, resume
 from engine.train.optim import EmaWeights
 from engine.train.step import StepSettings, Tally, make_step_settings, train_step
-from models import Recognizer, build_model, describe_shift, load_pretrained, load_weights
+from models import LoadReport, Recognizer, build_model, describe_shift, load_pretrained, load_weights
 from models.shift.measured import missing_for_kernels
 from models.shift.measuring import measure_missing
-from models.weights.load import holds_actions
 
 logger = logging.getLogger(__name__)
 COMPILING = 10.0  # how many times runtime.timeout it may take to compile kernels, and to take the first step
@@ -157,7 +156,7 @@ def build(
     device = runtime.prepare(config.runtime, config.train.seed)
     clips_at_once = configs.clips_at_once(config, distributed.world_size())
     # the network before the lists: a missing file of weights is an error at once, and a scan takes minutes
-    model = build_network(config, weights) if state is None else build_model(config.model)
+    model, loaded = build_network(config, weights) if state is None else (build_model(config.model), None)
     if weights and state is not None:
         logger.warning(
             f"--weights: {weights} is not read: the run goes on from its own checkpoint; --fresh starts it over"
@@ -168,9 +167,8 @@ def build(
     val_loader = open_loader(config, "val", device, names) if loaders.has_val(config) else None
     if val_loader:
         loaders.warn_of_overlap(config.data, val_loader)
-    source = weights or config.model.pretrained
-    if state is None and holds_actions(source):
-        distributed.on_every_rank(lambda: fit_classifier(model, source, names, whole=bool(weights)))
+    if loaded and loaded.holds_actions:
+        distributed.on_every_rank(lambda: fit_classifier(model, loaded, names, whole=bool(weights)))
     model, norm_counts = _placed(model, config, device)
     average = EmaWeights(model, config.train.ema) if config.train.ema else None
     ddp_model = distributed.wrap(model)
@@ -221,15 +219,15 @@ def _placed(model: Recognizer, config: Config, device: torch.device) -> tuple[nn
     return model, norm_counts
 
 
-def build_network(config: Config, weights: str | None) -> Recognizer:
+def build_network(config: Config, weights: str | None) -> tuple[Recognizer, LoadReport | None]:
     """Build the network with the weights that it starts from, on the host. Downloads happen once a host."""
 
-    def work() -> Recognizer:
+    def work() -> tuple[Recognizer, LoadReport | None]:
         model = build_model(config.model)
         report = load_weights(model, weights) if weights else load_pretrained(model, config.model.pretrained)
         if report:
             logger.info(report.summary())
-        return model
+        return model, report
 
     with watch.doing("loading weights"):
         return distributed.one_rank_first(work)

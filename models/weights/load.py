@@ -25,10 +25,13 @@ from models.weights.read import read_file
 
 @dataclass(frozen=True)
 class LoadReport:
-    """The outcome for each tensor of the file and of the model."""
+    """The content of a file, and the outcome for each tensor of the file and of the model."""
 
     path: Path
-    format: str
+    content: object = field(repr=False)
+    """As it was read."""
+    found: Found = field(repr=False)
+    """Its tensors."""
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """In the model, not in the file."""
@@ -38,6 +41,15 @@ class LoadReport:
     """In both, but not loaded, each with the reason."""
     converted: list[str] = field(default_factory=list)
     """Conversions of the values, and remarks on them."""
+
+    @property
+    def format(self) -> str:
+        return self.found.format
+
+    @property
+    def holds_actions(self) -> bool:
+        """True if the file holds classes of videos, False for ImageNet's."""
+        return _holds_actions(self.found, self.path)
 
     def summary(self) -> str:
         """Return one line: the number of tensors loaded, their file, conversions, and what was not loaded."""
@@ -83,13 +95,18 @@ def holds_actions(source: str) -> bool:
         return False
     if not (path := Path(source)).is_file():
         return True
-    found = formats.recognise(read_file(path), path)
+    return _holds_actions(formats.recognise(read_file(path), path), path)
+
+
+def _holds_actions(found: Found, path: Path) -> bool:
+    if entry := zoo.entry_of(path):
+        return entry.data != zoo.IMAGENET
     return bool(found.settings) or settings_of(found.weights).get("num_classes") != imagenet.CLASSES
 
 
 def _load(model: Recognizer, path: Path, content: object, *, whole: bool) -> LoadReport:
     found = formats.recognise(content, path)
-    report = _compare(model, found, path)
+    report = _compare(model, LoadReport(path, content, found))
     _check_complete(model, found, report, whole)
     weights = {key: found.weights[key] for key in report.matched}
     if found.format == "PaddleVideo" and whole and "conv1.6.weight" in weights:  # PP-TSM or PP-TSN
@@ -104,10 +121,11 @@ def _load(model: Recognizer, path: Path, content: object, *, whole: bool) -> Loa
     return report
 
 
-def _compare(model: Recognizer, found: Found, path: Path) -> LoadReport:
-    wanted, given = model.state_dict(), found.weights
-    unexpected = [key for key in given if key not in wanted]
-    report = LoadReport(path, found.format, unexpected=unexpected, converted=list(found.converted))
+def _compare(model: Recognizer, report: LoadReport) -> LoadReport:
+    """Add to a report what each tensor comes to."""
+    wanted, given = model.state_dict(), report.found.weights
+    report.unexpected.extend(key for key in given if key not in wanted)
+    report.converted.extend(report.found.converted)
     for key, tensor in wanted.items():
         if key in given and (reason := _misfit(given[key], tensor)):
             report.skipped[key] = reason

@@ -165,7 +165,7 @@ def in_double(config, *_):
 @pytest.fixture
 def run_of(monkeypatch):
     """A function that builds the run of a recipe in small, in double precision."""
-    monkeypatch.setattr(training, "build_network", in_double)
+    monkeypatch.setattr(training, "build_network", lambda *given: (in_double(*given), None))
 
     def build(name):
         config = runtime.resolve(configs.load(name, SMALL))

@@ -21,8 +21,8 @@ def fitted(tmp_path, caplog):
             source.fc.bias.copy_(torch.arange(classes) + 1)
         torch.save({"model": source.state_dict(), "class_names": in_file}, tmp_path / "x.pt")
         model = build_model(tiny.config(model={"num_classes": max(2, len(names) or 3)}).model)
-        (load_weights if whole else load_pretrained)(model, tmp_path / "x.pt")
-        fit_classifier(model, tmp_path / "x.pt", names, whole=whole)
+        loaded = (load_weights if whole else load_pretrained)(model, tmp_path / "x.pt")
+        fit_classifier(model, loaded, names, whole=whole)
         assert not (model.fc.weight == model.fc.weight[:, :1]).all(1).logical_xor(model.fc.bias > 0).any()
         return model.fc.bias.tolist(), caplog.text
 

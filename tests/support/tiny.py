@@ -144,7 +144,7 @@ def initial_weights():
     """Return the weights that a run starts from."""
     settings = config()
     torch.manual_seed(settings.train.seed)
-    return build_network(settings, None).state_dict()
+    return build_network(settings, None)[0].state_dict()
 
 
 def weights_of(under_way):

@@ -100,7 +100,7 @@ def test_a_name_is_a_start_of_a_training(published):
     model = build_model(Model(backbone="resnet18", width=8, num_classes=3))
     with mock.patch.object(hashlib, "file_digest", wraps=hashlib.file_digest) as hashed:
         report = load_pretrained(model, "zoo:small")
-        fit_classifier(model, "zoo:small", ("a", "b", "c"), whole=False)
+        zoo.local("zoo:small")
     assert hashed.call_count == 1  # after the download, and not again at each use
     assert torch.equal(model.conv1.weight, state["conv1.weight"])
     assert list(report.skipped) == ["fc.weight", "fc.bias"]
@@ -140,7 +140,9 @@ def test_classes_of_kinetics_are_found_by_name_at_the_start_of_a_training(publis
     entry = replace(published[3], source="PaddleVideo")
     monkeypatch.setattr(zoo, "entries", lambda: {"small": entry})
     model = build_model(Model(backbone="resnet18", width=8, num_classes=2))
-    fit_classifier(model, "zoo:small", ("Air_drumming", "something new"), whole=False)
+    loaded = load_pretrained(model, "zoo:small")
+    assert loaded.holds_actions
+    fit_classifier(model, loaded, ("Air_drumming", "something new"), whole=False)
     assert torch.equal(model.fc.weight[0], published[0]["fc.weight"][1])
 
 
