@@ -27,6 +27,7 @@ from models import build_model, load_weights, read_file
 logger = logging.getLogger(__name__)
 TRAINED = ("model", "clip", "eval")
 OF_A_LIST = ("root", "prefix", "suffix", "format")  # settings of the data that belong to one list
+OF_A_MACHINE = ("device", "threads", "onnx_provider")  # settings of the runtime that exported networks follow, too
 NO_EFFECT = ("model.pretrained", "model.shift", "eval.batch")  # on the result of an evaluation
 
 
@@ -61,7 +62,7 @@ def open_evaluated(path: Path, recipe: Config | None, overrides: Sequence[str]) 
     if path.suffix in OPENERS:
         return _open_exported(path, recipe, overrides)
     content = read_file(path)
-    config = _settings(path, content, recipe, overrides)
+    config = _settings(path, stored_settings(content, (), path), recipe, overrides)
     names = stored_names(content, path)
     config = runtime.resolve(config)
     device = runtime.prepare(config.runtime, config.train.seed)
@@ -78,16 +79,16 @@ def open_evaluated(path: Path, recipe: Config | None, overrides: Sequence[str]) 
 
 
 def _open_exported(path: Path, recipe: Config | None, overrides: Sequence[str]) -> EvaluatedNetwork:
-    network = open_network(str(path), overrides=overrides)
-    config = network.info.config
-    if recipe:
-        config = replace(config, data=recipe.data, train=recipe.train)
+    here = [f"runtime.{name}={getattr(recipe.runtime, name)}" for name in OF_A_MACHINE] if recipe else []
+    network = open_network(str(path), overrides=[*here, *overrides])
+    assert network.exported
+    config = _settings(path, network.exported.config, recipe, overrides)
+    config = replace(config, runtime=network.info.config.runtime)
     return EvaluatedNetwork(_ExportedModule(network), config, network.info.class_names, network.device)
 
 
-def _settings(path: Path, content: object, recipe: Config | None, overrides: Sequence[str]) -> Config:
+def _settings(path: Path, trained: Config | None, recipe: Config | None, overrides: Sequence[str]) -> Config:
     """Return the settings to evaluate with, and log what differs from the recipe and from training."""
-    trained = stored_settings(content, (), path)
     if trained is None:
         if recipe is None:
             raise ConfigError(f"{path}: holds no settings of its network; name its recipe with --config")

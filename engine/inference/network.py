@@ -16,7 +16,7 @@ from configs import Config, ConfigError
 from dali_pipes.device import pick_device
 from engine import runtime
 from engine.inference.exported import OPENERS, ExportedNetwork, open_exported
-from engine.inference.metadata import NetworkInfo
+from engine.inference.metadata import ExportMetadata, NetworkInfo
 from engine.inference.saved_model import class_names, load_saved_model
 from models import Streaming
 from models.weights.download import digest
@@ -42,6 +42,7 @@ class Network:
     open_stream: Callable[[], Step]  # raises ConfigError if the network needs whole clips
     info: NetworkInfo  # its config is resolved for this machine
     device: torch.device
+    exported: ExportMetadata | None = None  # what the file says of itself, if it is one of tools/export.py
 
 
 def portable(config: Config) -> Config:
@@ -86,10 +87,20 @@ def _open_exported(path: str, overrides: Sequence[str]) -> Network:
     ):
         if has != wanted and not (metadata.online and what == "frames"):
             raise ConfigError(f"{path}: takes clips of {has} {what}, not {wanted}; export it again for that")
+    _refuse_other_network(path, metadata, asked)
     config = runtime.resolve(asked)
     device = runtime.prepare(config.runtime, config.train.seed)
     info = NetworkInfo(config, class_names(metadata.class_names, config, overrides), path, digest(Path(path)))
-    return Network(exported.scores, partial(_stream_of, exported), info, device)
+    return Network(exported.scores, partial(_stream_of, exported), info, device, metadata)
+
+
+def _refuse_other_network(path: str, metadata: ExportMetadata, asked: Config) -> None:
+    """Raise ConfigError if settings are asked for that the exported network cannot follow any more."""
+    inside = ("model.", *(("clip.mean", "clip.std") if metadata.uint8 else ()))
+    before, after = configs.flat(metadata.config), configs.flat(asked)
+    for key in before:
+        if key.startswith(inside) and key not in ("model.pretrained", "model.shift") and before[key] != after[key]:
+            raise ConfigError(f"{key}: {path} was exported with {before[key]}, which is fixed in it; export it again")
 
 
 def _stream_of(exported: ExportedNetwork) -> Step:

@@ -7,7 +7,7 @@ import configs
 from configs import ConfigError
 from engine.inference.evaluated import open_evaluated
 from models import build_model
-from tests.support import tiny
+from tests.support import exporting, tiny
 
 TRAINED = {"clip": {"mean": (0.9, 0.1, 0.1)}, "data": {"source": "video", "train": "unknown"}}
 
@@ -81,3 +81,30 @@ def test_another_list_is_read_without_the_root_of_the_trained_one_unless_it_is_g
     assert "settings of the trained lists are not used for another list: data.root, data.suffix" in caplog.text
     data = open_evaluated(path, None, [cpu, "data.test=other", "data.root=elsewhere"]).config.data
     assert (data.root, data.suffix) == ("elsewhere", "")
+
+
+def test_an_exported_network_is_evaluated_with_the_same_settings_as_its_weights(tmp_path, caplog):
+    path, file = saved(tmp_path, class_names=("a", "b", "c")), tmp_path / "best.pt2"
+    content = torch.load(path)
+    content["config"] |= {"data.root": "videos", "data.decoder": "jpeg"}
+    torch.save(content, path)
+    assert exporting.run(path, "--format", "export", "--uint8", "--out", str(file)) == 0
+    recipe = tiny.config(data={"root": "elsewhere"}, clip={"flip": 0.0}, train={"batch": 2}, runtime={"threads": 3})
+    for given, overrides in ((None, ["data.test=other"]), (None, ["eval.clips=2"]), (recipe, [])):
+        said = {}
+        for network in (path, file):
+            caplog.clear()
+            config = open_evaluated(network, given, ["runtime.device=cpu", *overrides]).config
+            lines = [line.replace(str(network), "it") for line in caplog.messages if "settings" in line]
+            said[network] = lines, config.data, config.clip, config.eval, config.train.batch, config.runtime.threads
+        assert said[path] == said[file] and said[path][0]
+
+
+def test_what_is_fixed_in_an_exported_network_cannot_be_set(tmp_path):
+    path, file = saved(tmp_path, class_names=("a", "b", "c")), tmp_path / "best.pt2"
+    assert exporting.run(path, "--format", "export", "--uint8", "--out", str(file)) == 0
+    for override in ("model.shift_div=4", "clip.mean=[0.5,0.5,0.5]", "clip.std=[1,1,1]"):
+        key = override.partition("=")[0]
+        with pytest.raises(ConfigError, match=rf"{key}: .*best\.pt2 was exported with .* fixed in it; export it again"):
+            open_evaluated(file, None, [override, "runtime.device=cpu"])
+    assert open_evaluated(file, None, ["clip.mean=[0.9,0.1,0.1]", "model.pretrained=none"]).config.clip.mean[0] == 0.9
