@@ -33,11 +33,10 @@ from dali_pipes.scan.journal import Journal
 from dali_pipes.scan.parts import Parts, find_parts
 from dali_pipes.scan.place import CATALOG, ScanPlace
 from dali_pipes.scan.probe import reader
-from dali_pipes.scan.processes import Call, Failure, call_all
+from dali_pipes.scan.processes import Call, Failure, call_all, seconds_for
 from dali_pipes.scan.request import CHECKS, ScanRequest, probe_path
 
 logger = logging.getLogger(__name__)
-PATIENCE = 60.0  # seconds after which a scan of one file is ended, plus one for each MB of the file
 FILES_PER_WORKER = 16  # starting a process for fewer files takes longer than it saves
 
 
@@ -159,7 +158,7 @@ def _known_results(request: ScanRequest, known: Sequence[Catalog], journal: Jour
 def _probe_all(request: ScanRequest, todo: list[int], journal: Journal, most_workers: int) -> None:
     """Probe the distinct files of these numbers in parallel, and add the results to the journal."""
     size_D, mtime_ns_D = request.files.size_D, request.files.mtime_ns_D
-    calls = (Call(number, request.arguments(number), PATIENCE + size_D[number] / 1e6) for number in todo)
+    calls = (Call(number, request.arguments(number), seconds_for(size_D[number])) for number in todo)
     results = call_all(probe_path, calls, min(most_workers, -(-len(todo) // FILES_PER_WORKER)))
     title = f"scanning {os.path.basename(request.listing.source)}"
     unsettled: Counter[str] = Counter()

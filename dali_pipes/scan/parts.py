@@ -9,11 +9,9 @@ import numpy as np
 
 from dali_pipes.lists.formats.annotation import WHOLE, Window
 from dali_pipes.lists.listing import Listing
-from dali_pipes.scan.processes import Call, Failure, call_all
+from dali_pipes.scan.processes import Call, Failure, call_all, seconds_for
 from dali_pipes.video import times
 from dali_pipes.video.packet_table import Video
-
-SECONDS = 60.0  # in which the times of one video are read
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def find_parts(listing: Listing, outcome: Callable[[int], Video | str], workers:
             windows = [listing.window(row) for row in rows.tolist()]
             frames_N[rows] = video.frames
             if any(window != WHOLE for window in windows):
-                calls.append(Call(number, (video, windows), SECONDS))
+                calls.append(Call(number, (video, windows), seconds_for(video.size)))
     for number, found in call_all(frames_of_windows, calls, min(workers, len(calls))):
         rows = by_file[number].tolist()
         of_rows = [found.reason] * len(rows) if isinstance(found, Failure) else found

@@ -27,11 +27,12 @@ ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_":
 """Environment of the processes: glibc keeps up to 64 MiB of freed memory for the next input. To get it back from the
 system, page by page, costs more than to read the headers of a short video (mallopt(3); these are the largest values to
 which glibc adapts by itself)."""
+PATIENCE = 60.0  # seconds without progress after which a call is ended, and one more for each MB of its file
 _NOTED = 300  # characters of the arguments that a traceback shows
 
 
 class Call(NamedTuple):
-    """One input: the caller's key for it, the function's arguments, and the time limit."""
+    """One input: the caller's key for it, the function's arguments, and the time limit, which `go_on` starts anew."""
 
     key: Any
     arguments: tuple
@@ -48,6 +49,11 @@ class Failure:
     def reason_for(self, path: str) -> str:
         """Return the reason; with the path that it is about, if that is another one."""
         return self.reason if self.path in ("", path) else f"{self.path}: {self.reason}"
+
+
+def seconds_for(size: int) -> float:
+    """Return the time limit of a call that reads a file of so many bytes."""
+    return PATIENCE + size / 1e6
 
 
 def call_all(function: Callable, calls: Iterable[Call], count: int) -> Iterator[tuple[Any, Any]]:
@@ -114,7 +120,7 @@ class _Worker:
         if status == OWN_MISTAKE:
             raise RuntimeError("a scanning process did not come up, or made a mistake; its own message is above")
         if status == -signal.SIGALRM:
-            return Failure(f"hung the scanner for {self.call.seconds:.0f} s")
+            return Failure(f"no progress for {self.call.seconds:.0f} s")
         name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         return Failure(f"crashed the scanner ({name})")
 
@@ -126,6 +132,18 @@ class _Worker:
         self.connection.close()
         self.process.kill()
         self.process.wait()
+
+
+_limit = 0.0  # of the call that this process answers; 0: there is none, as in a program
+
+
+def go_on() -> None:
+    """Start the time limit of the call anew: long work got a finite step further, such as a packet decoded.
+
+    An hour of video takes as long as it takes. Without a limit, as outside these processes, nothing happens.
+    """
+    if _limit:
+        signal.setitimer(signal.ITIMER_REAL, _limit)
 
 
 def serve(descriptor: int) -> None:
@@ -142,10 +160,13 @@ def serve(descriptor: int) -> None:
 
 def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
     """Return the `outcome` of a call. An alarm ends the process after the limit, even inside a library."""
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    global _limit
+    _limit = seconds
+    go_on()
     try:
         return outcome(function, arguments)
     finally:
+        _limit = 0.0
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 

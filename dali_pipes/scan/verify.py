@@ -7,9 +7,10 @@ times do not. This is slow: it is for scans that request it, and for the few fil
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -17,11 +18,13 @@ from av.video.reformatter import VideoReformatter
 
 from dali_pipes.cut import cutter, decode
 from dali_pipes.errors import DataError
+from dali_pipes.scan import processes
 from dali_pipes.storage.opening import read_all
 from dali_pipes.video import container
 from dali_pipes.video.bitstream.mpeg import has_fields
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, Video
 
+Item = TypeVar("Item")
 _GUESSED = ("h264", "hevc")  # FFmpeg guesses what is missing, such as how far pictures are reordered
 _RANDOM_CLIPS, _CLIP_FRAMES = 4, 8  # compared after all groups
 
@@ -76,7 +79,7 @@ def _plain_decode(video: Video) -> list[bytes]:
     reformatter = VideoReformatter()
     with container.open_video(video.path) as (source, stream):
         stream.codec_context.thread_type = "NONE"
-        packets = chain(container.packets(source, stream), [None])
+        packets = _each(chain(container.packets(source, stream), [None]))
         frames = chain.from_iterable(map(stream.codec_context.decode, packets))
         return [_digest(frame, reformatter) for frame in frames]
 
@@ -88,13 +91,20 @@ def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
         decode.configure(decoder, fields=_has_fields(video))
         decoder.copy_opaque = True
         decoder.open(strict=False)  # where that fails it is no fault of one packet
-        for index, packet in enumerate(chain(container.packets(source, stream), [None])):
+        for index, packet in enumerate(_each(chain(container.packets(source, stream), [None]))):
             if packet:
                 packet.opaque = index
             try:
                 yield from [(frame.opaque, frame) for frame in decoder.decode(packet)]
             except av.FFmpegError:
                 yield index, None
+
+
+def _each(items: Iterable[Item]) -> Iterator[Item]:
+    """Pass on what is decoded one after the other: each is progress, however many there are."""
+    for item in items:
+        processes.go_on()
+        yield item
 
 
 def _has_fields(video: Video) -> bool:
@@ -150,7 +160,7 @@ def _decoded(video: Video, frames: np.ndarray) -> Iterator[tuple[int, bytes]]:
     small = cutter.cut(video, frames)
     wanted = dict(zip(small.positions.tolist(), frames.tolist(), strict=True))
     reformatter = VideoReformatter()
-    for position, frame in decode.numbered_frames(small, video.path):
+    for position, frame in _each(decode.numbered_frames(small, video.path)):
         if position in wanted:
             yield wanted.pop(position), _digest(frame, reformatter)
     if wanted:

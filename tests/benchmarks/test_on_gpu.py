@@ -131,7 +131,7 @@ def test_a_case_that_hangs_ends_with_the_time_of_the_whole_run(tmp_path):
     recorder.close()
     assert answers == {"well": {"word": "a"}}
     *_, last = (tmp_path / "hang.jsonl").read_text().splitlines()
-    assert json.loads(last)["error"] in ("hung the scanner for 1 s", "hung the scanner for 2 s")
+    assert json.loads(last)["error"] in ("no progress for 1 s", "no progress for 2 s")
 
 
 def answer(word: str) -> dict:

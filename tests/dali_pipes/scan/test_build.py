@@ -17,7 +17,7 @@ import rich
 from configs import progress
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.scan import build
+from dali_pipes.scan import build, processes
 from dali_pipes.scan.build import load_catalog, open_catalog, scan_divided
 from tests.support.files import scripted
 from tests.support.files.odd_names import ODD_NAMES
@@ -150,13 +150,13 @@ def test_a_more_thorough_check_looks_again_and_a_lesser_one_does_not(listed, pro
 
 @pytest.mark.processes
 def test_files_that_crash_or_hang_the_scanner_are_quarantined(listed, probed, monkeypatch):
-    monkeypatch.setattr(build, "PATIENCE", 1.0)
+    monkeypatch.setattr(processes, "PATIENCE", 1.0)
     source = listed({"a.mp4": "1", "crash.mp4": "crash", "b.mp4": "2", "hang.mp4": "hang"})
     catalog = load(source, max_bad_fraction=0.9)
     assert catalog.usable.tolist() == [0, 2]
     assert [reason for _, _, reason in catalog.unreadable] == [
         "crashed the scanner (SIGSEGV)",
-        "hung the scanner for 1 s",
+        "no progress for 1 s",
     ]
 
 

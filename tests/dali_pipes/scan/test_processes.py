@@ -55,7 +55,7 @@ def test_a_crash_costs_only_its_own_call():
 
 
 def test_an_endless_loop_is_ended_after_its_time():
-    assert answers(("loop", 0), ("a", 1), count=1, seconds=1.0) == {0: Failure("hung the scanner for 1 s"), 1: "a"}
+    assert answers(("loop", 0), ("a", 1), count=1, seconds=1.0) == {0: Failure("no progress for 1 s"), 1: "a"}
 
 
 def test_time_is_counted_while_a_call_is_worked_on_and_not_while_its_answer_waits():
@@ -64,6 +64,17 @@ def test_time_is_counted_while_a_call_is_worked_on_and_not_while_its_answer_wait
 
     assert 0 < processes._guarded(seconds_left, (), 600.0) <= 600
     assert seconds_left() == 0
+
+
+def test_a_call_that_goes_on_has_its_time_anew():
+    def seconds_left_after_progress() -> float:
+        signal.setitimer(signal.ITIMER_REAL, 300)  # as after as long a time
+        processes.go_on()
+        return signal.getitimer(signal.ITIMER_REAL)[0]
+
+    assert 300 < processes._guarded(seconds_left_after_progress, (), 600.0) <= 600
+    processes.go_on()
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0, "a program has no limit"
 
 
 def test_an_exception_that_an_input_can_be_to_blame_for_is_answered_with_its_text():

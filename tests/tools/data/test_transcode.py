@@ -68,6 +68,17 @@ def test_every_frame_comes_out_once_and_in_order(tmp_path, codec):
     assert [number_in(frame) for frame in cut_decode(tmp_path / "new.mp4", range(FRAMES))] == list(range(FRAMES))
 
 
+def test_each_frame_is_progress_so_that_a_long_video_may_take_its_time(tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr("dali_pipes.scan.processes.go_on", lambda: steps.append(1))
+    source = probe(str(write_video(tmp_path / "source.mkv", "libx264", FRAMES)))
+    probe(source.path, "full")
+    checked, steps[:] = len(steps), []
+    transcode(source, str(tmp_path / "new.mp4"), settings())
+    assert checked >= 2 * FRAMES  # decoded whole, and in cuts
+    assert len(steps) >= 4 * FRAMES  # decoded, encoded, and what was written is checked as above
+
+
 @pytest.mark.parametrize(("codec", "gop", "groups"), [("h264", 8, 3), ("hevc", 8, 3), ("vp9", 8, 3), ("h264", 1, 20)])
 def test_groups_have_the_length_asked_for_and_stand_alone(tmp_path, codec, gop, groups):
     source = probe(str(write_video(tmp_path / "source.mp4", "libx264", FRAMES)))

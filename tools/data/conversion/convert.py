@@ -33,7 +33,7 @@ from dali_pipes.lists.formats.source import split_of
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.scan.processes import Call, Failure, call_all
+from dali_pipes.scan.processes import Call, Failure, call_all, seconds_for
 from dali_pipes.video.packet_table import Video
 from engine.files import temporary_folder
 from engine.locks import InUse, take_lock
@@ -46,7 +46,6 @@ from tools.data.write_lists import by_split
 DONE, LEFT_OUT = "done.jsonl", "left_out.jsonl"
 logger = logging.getLogger(__name__)
 HALF = Fraction(1, 2)
-SECONDS = 60.0  # after which a conversion hangs, and one more for each frame
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def _calls(rows: dict[str, tuple[Catalog, int]], unfinished: Path, conversion: C
             settings = settings | {"first": int(catalog.first_frame_N[row]), "count": int(catalog.frames_N[row])}
         # A process outlives the killed run that started it by one video, so every run has names of its own.
         at = str(unfinished / f"{os.getpid()}-{number}{conversion.suffix}")
-        yield Call((key, at), (video, at, settings), SECONDS + video.frames)
+        yield Call((key, at), (video, at, settings), seconds_for(video.size))
 
 
 def _run(

@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from dali_pipes.cut import cutter, decode
 from dali_pipes.errors import DataError
+from dali_pipes.scan import processes
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.orientation import TRANSPOSED, UPRIGHT, turned
 from dali_pipes.video.packet_table import Video
@@ -96,6 +97,7 @@ def _write(video: Video, frames: Iterator[av.VideoFrame], count: int, target: st
         stream = _add_stream(out, first, video.orientation, rate, settings)
         reformatter = VideoReformatter()
         for frame in chain([first], frames):
+            processes.go_on()
             stored = _converted(frame, video.orientation, stream, reformatter)
             stored.pts, stored.time_base = len(times), 1 / rate
             times.append(frame.pts)

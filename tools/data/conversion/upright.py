@@ -10,6 +10,7 @@ from av.video.reformatter import Interpolation
 
 from dali_pipes.cut import decode
 from dali_pipes.errors import DataError
+from dali_pipes.scan import processes
 from dali_pipes.video import container
 
 MULTIPLE = 16  # of both sides: codecs pad to it; NVDEC decoders of other sizes cannot be reused
@@ -23,6 +24,7 @@ def decoded(path: str) -> Iterator[av.VideoFrame]:
     with container.open_video(path) as (source, stream):
         decode.configure(stream.codec_context)
         for packet in chain(container.packets(source, stream), [None]):
+            processes.go_on()
             for frame in stream.codec_context.decode(packet):
                 if frame.is_corrupt:
                     raise DataError(path, "one of its pictures is damaged")
