@@ -35,6 +35,7 @@ from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import Recorder
 from dali_pipes.batch import Shard
 from dali_pipes.cut import cutter
+from dali_pipes.cut.plan import needed, plan_together
 from dali_pipes.feed.feeder import PART
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
@@ -101,14 +102,14 @@ def measure(path: str, clips: int, rounds: int) -> dict:
     video = probe(path)
     parts = in_parts([video] * clips, list(drawn_clips(video.frames, T, clips)))
     cuts = [cut for part in parts for cut in cutter.cut_all(*part)]
-    runs = [[plan.runs.tolist() for plan in cutter._plan_together(*part)] for part in parts]
+    runs = [[plan.runs.tolist() for plan in plan_together(*part)] for part in parts]
     with tempfile.TemporaryDirectory() as folder:
         copies = [probe(shutil.copy(path, f"{folder}/{number}{Path(path).suffix}")) for number in range(COPIES)]
         from_disk = in_parts(copies, list(drawn_clips(video.frames, T, COPIES)))
         jobs: dict[str, Callable[[], float]] = {
             "1 thread": partial(per_clip, cut_part, parts, 1, clips),
             "2 threads": partial(per_clip, cut_part, parts, 2, clips),
-            "planning": partial(per_clip, lambda part: list(cutter._plan_together(*part)), parts, 1, clips),
+            "planning": partial(per_clip, lambda part: list(plan_together(*part)), parts, 1, clips),
             "reading": partial(per_clip, partial(read_part, path), runs, 1, clips),
             "reading, 2 threads": partial(per_clip, partial(read_part, path), runs, 2, clips),
             "disk, 1 thread": partial(from_cold, copies, partial(per_clip, cut_part, from_disk, 1, COPIES)),
@@ -119,9 +120,7 @@ def measure(path: str, clips: int, rounds: int) -> dict:
             for name, job in jobs.items():
                 times[name].append(job())
     median = {name: spread(values)[0] for name, values in times.items()}
-    needed = [
-        int(video.sizes[cutter.needed(video, frames_T)].sum()) for frames_T in drawn_clips(video.frames, T, clips)
-    ]
+    needed = [int(video.sizes[needed(video, frames_T)].sum()) for frames_T in drawn_clips(video.frames, T, clips)]
     planning, reading = (median[name] / median["1 thread"] for name in ("planning", "reading"))
     return {
         "decoded_per_clip": float(np.mean([cut.packets for cut in cuts])),

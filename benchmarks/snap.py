@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import Recorder
-from dali_pipes.cut.cutter import needed
+from dali_pipes.cut.plan import needed
 from dali_pipes.scan.probe import probe
 from dali_pipes.views.frames import segment_starts, towards_keyframes
 from tools.data.stats import drawn_clips

@@ -37,7 +37,8 @@ import numpy as np
 from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import Recorder
 from benchmarks.harness.store_server import CUT, StoreServer, serving
-from dali_pipes.cut.cutter import Cut, cut_all, needed
+from dali_pipes.cut.cutter import Cut, cut_all
+from dali_pipes.cut.plan import needed
 from dali_pipes.errors import DataError
 from dali_pipes.feed.feeder import PART
 from dali_pipes.feed.fetcher import CLIPS_AHEAD, MOST_BYTES, FetchedPart

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dali_pipes.cut import cutter
+from dali_pipes.cut.plan import needed
 from dali_pipes.errors import DataError
 from dali_pipes.feed.choice import nvdec_decoders, on_a_gpu
 from dali_pipes.scan import summary
@@ -75,7 +75,7 @@ def decoded_per_used(video: Video, clip_frames: int) -> float:
     if video.access == "whole":
         return len(video.packets) / clip_frames
     clips = drawn_clips(video.frames, clip_frames)
-    return float(np.mean([len(cutter.needed(video, frames_T)) for frames_T in clips])) / clip_frames
+    return float(np.mean([len(needed(video, frames_T)) for frames_T in clips])) / clip_frames
 
 
 def after_transcoding(frames: int, gop: int, clip_frames: int) -> float:

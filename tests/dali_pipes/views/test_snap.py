@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks import snap
 from dali_pipes import Shard
-from dali_pipes.cut.cutter import needed
+from dali_pipes.cut.plan import needed
 from dali_pipes.lists.listing import read_list
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
