@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,7 +11,12 @@ from typing import get_args, get_type_hints
 
 from configs import ConfigError, load
 from configs.schema import Data
-from dali_pipes.lists.formats.source import split_name
+from dali_pipes.errors import DataError
+from dali_pipes.lists.formats.source import split_name, split_of
+from dali_pipes.lists.listing import read_list
+from dali_pipes.lists.writing import CLASSES
+
+logger = logging.getLogger(__name__)
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +72,28 @@ def reading(arguments: argparse.Namespace, sources: Sequence[str]) -> Data:
     train = next((source for source in sources if split_name(os.path.basename(source)).startswith("train")), "")
     flags = ("root", "follow_links", "format", "prefix", "suffix", "decoder", "class_names")
     return Data(train=train, **{name: getattr(arguments, name) for name in flags})
+
+
+def with_names_beside(source: str, data: Data) -> Data:
+    """Return the settings with the file of class names that lies beside a numbered list, unless one is given.
+
+    That is `NAME.classes.txt` or `classes.txt`, as commands write them. One that does not name every label is not
+    taken, and a line says so. Raises DataError if the list cannot be read.
+    """
+    path = split_of(source)[0]
+    stem, _ = os.path.splitext(path)
+    files = (f"{stem}.classes.txt", os.path.join(os.path.dirname(path), CLASSES))
+    file = next(filter(os.path.isfile, files), "")
+    if not file or data.class_names or not os.path.isfile(path) or read_list(source, data).class_names:
+        return data
+    named = replace(data, class_names=file)
+    try:
+        read_list(source, named)
+    except DataError as problem:
+        logger.warning(f"{file} is not taken for the class names of {source}: {problem}; give a file by --class-names")
+        return data
+    logger.info(f"{source}: the names of its classes are those of {file}")
+    return named
 
 
 def datasets(arguments: argparse.Namespace) -> Iterator[tuple[str, Data]]:

@@ -33,8 +33,8 @@ from dali_pipes.storage.opening import read_all
 from dali_pipes.storage.shards import Index, parse_index, stamp_of
 from engine.output_record import RECORD
 from engine.outputs import Outputs, add_force_argument, refuse_inside
-from tools.data.arguments import add_dataset_arguments, datasets
-from tools.data.conversion.convert import DONE, LEFT_OUT, classes_file, workplace
+from tools.data.arguments import add_dataset_arguments, datasets, with_names_beside
+from tools.data.conversion.convert import DONE, LEFT_OUT, classes_file, names_of, workplace
 from tools.data.conversion.files import LOCK, FinishedResults, list_name, refuse_conflicts
 from tools.data.conversion.shards import MB, Shard, plan_shards
 from tools.data.conversion.uploads import StoredResults
@@ -65,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if arguments.shard_size < 1:
         raise ConfigError(f"--shard-size: {arguments.shard_size} is too small; 1 is the least")
-    sets = [(source, replace(data, max_bad_fraction=1.0)) for source, data in datasets(arguments)]
+    sets = [
+        (source, with_names_beside(source, replace(data, max_bad_fraction=1.0))) for source, data in datasets(arguments)
+    ]
     catalogs = [load_catalog(source, data) for source, data in sets]
     for catalog in catalogs:
         _refuse_folders_of_frames(catalog)
@@ -85,7 +87,9 @@ def run(arguments: argparse.Namespace) -> None:
     logger.info(f"{out}: {len(_shards(jobs))} shards, {made} of them new; lists {', '.join(lists)}")
     if left_out := sum(len(catalog.unreadable) for catalog in catalogs):
         logger.info(f"{out}: {left_out} rows left out; the reasons are in {out}/{LEFT_OUT}")
-    splits = [word.replace("=", f"={out}/", 1) for word in by_split(map(Path, lists))]
+    words = by_split(map(Path, lists))
+    words += [] if is_url(out) else names_of(catalogs, [Path(name) for name in lists])
+    splits = [word.replace("=", f"={out}/", 1) for word in words]
     logger.info(f"for a recipe: {shlex.join([f'data.root={out}', *splits])}")
 
 

@@ -14,7 +14,7 @@ from configs import ConfigError
 from dali_pipes.lists.listing import Listing, read_list
 from dali_pipes.lists.split import counted, divide, divided_recordings, groups_of, lacking
 from engine.outputs import add_force_argument
-from tools.data.arguments import add_reading_arguments, reading
+from tools.data.arguments import add_reading_arguments, reading, with_names_beside
 from tools.data.write_lists import command_outputs, write_lists
 
 
@@ -34,10 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.held_out < 1:
         raise ConfigError(f"--held-out: {arguments.held_out:g} is not between 0 and 1")
-    listing = read_list(arguments.source, reading(arguments, [arguments.source]))
+    data = with_names_beside(arguments.source, reading(arguments, [arguments.source]))
+    listing = read_list(arguments.source, data)
     groups = groups_of(listing, arguments.group, arguments.group_regex)
     sides = divide(listing, groups, arguments.held_out, arguments.seed)
-    outputs = command_outputs(arguments, [arguments.source])
+    outputs = command_outputs(arguments, [arguments.source, data.class_names])
     words = write_lists(arguments.out, {name: (listing, rows) for name, rows in sides.items()}, outputs)
     for name, rows in sides.items():
         lost = lacking(listing, rows)

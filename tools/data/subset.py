@@ -14,7 +14,7 @@ from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.lists.listing import Listing, read_list
 from engine.outputs import add_force_argument
-from tools.data.arguments import add_reading_arguments, reading
+from tools.data.arguments import add_reading_arguments, reading, with_names_beside
 from tools.data.write_lists import command_outputs, name_of, write_lists
 
 
@@ -31,13 +31,15 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.per_class < 1:
         raise ConfigError(f"--per-class: {arguments.per_class} is too small; the smallest allowed is 1")
     data = reading(arguments, arguments.sources)
-    chosen = {}
+    chosen, read = {}, [*arguments.sources]
     for source in arguments.sources:
         if name_of(source) in chosen:
             raise DataError(source, f"its list would have the name of another, {name_of(source)}.list; make it alone")
-        listing = read_list(source, data)
+        named = with_names_beside(source, data)
+        read.append(named.class_names)
+        listing = read_list(source, named)
         chosen[name_of(source)] = listing, choose(listing, arguments.per_class, arguments.seed)
-    words = write_lists(arguments.out, chosen, command_outputs(arguments, arguments.sources))
+    words = write_lists(arguments.out, chosen, command_outputs(arguments, read))
     for name, (listing, rows) in chosen.items():
         print(f"{arguments.out / name}.list: {len(rows)} of {len(listing.samples)} videos")
     print(f"for a recipe: {words}")

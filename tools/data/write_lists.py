@@ -34,7 +34,8 @@ def common_class_names(listings: Iterable[Listing]) -> tuple[str, ...]:
 
 def command_outputs(arguments: argparse.Namespace, sources: Iterable[str]) -> Outputs:
     """Return the outputs of a command that reads these sources and `--class-names`."""
-    return Outputs([*(split_of(source)[0] for source in sources), arguments.class_names], arguments.force)
+    files = [split_of(source)[0] for source in (*sources, arguments.class_names)]
+    return Outputs(filter(None, files), arguments.force)
 
 
 def write_lists(

@@ -353,6 +353,33 @@ def test_the_settings_that_read_the_new_set_are_said(tmp_path, capsys):
     assert f"for a recipe: {found}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["classes.txt", "train.classes.txt"])
+def test_names_beside_a_numbered_list_are_kept(tmp_path, capsys, name):
+    write_video(tmp_path / "a.mp4", "mpeg4", 4)
+    (tmp_path / "train.list").write_text("a.mp4 1\n")
+    (tmp_path / name).write_text("jump\nrun\n")
+    new, packed, some = tmp_path / "new", tmp_path / "packed", tmp_path / "some"
+    assert convert(tmp_path / "train.list", new) == 0
+    assert (new / "train.classes.txt").read_text() == "jump\nrun\n"
+    said = capsys.readouterr().err
+    assert f"train.list: the names of its classes are those of {tmp_path / name}\n" in said
+    assert f"data.train={new}/train.list data.class_names={new}/train.classes.txt\n" in said
+    assert prepare.main(["pack", str(new / "train.list"), "--out", str(packed)]) == 0
+    assert (packed / "train.classes.txt").read_text() == "jump\nrun\n"
+    assert f"data.train={packed}/train.list data.class_names={packed}/train.classes.txt\n" in capsys.readouterr().err
+    assert prepare.main(["subset", str(new / "train.list"), "--per-class", "1", "--out", str(some)]) == 0
+    assert (some / "classes.txt").read_text() == "jump\nrun\n"
+
+
+def test_names_beside_a_list_that_lack_a_label_are_not_taken(tmp_path, capsys):
+    write_video(tmp_path / "a.mp4", "mpeg4", 4)
+    (tmp_path / "train.list").write_text("a.mp4 7\n")
+    (tmp_path / "classes.txt").write_text("jump\nrun\n")
+    assert convert(tmp_path / "train.list", tmp_path / "new") == 0
+    assert f"{tmp_path}/classes.txt is not taken for the class names" in capsys.readouterr().err
+    assert not (tmp_path / "new" / "train.classes.txt").exists()
+
+
 def test_a_part_of_a_video_keeps_its_frames(tmp_path):
     write_video(tmp_path / "a.avi", "mpeg4", FRAMES)
     (tmp_path / "parts.csv").write_text("path,start,end,label\na.avi,0.1,0.3,0\na.avi,,,1\na.avi,9,10,1\n")

@@ -39,7 +39,7 @@ from engine.files import temporary_folder
 from engine.locks import InUse, take_lock
 from engine.output_record import RECORD
 from engine.outputs import Outputs, add_force_argument, refuse_inside
-from tools.data.arguments import add_dataset_arguments, datasets
+from tools.data.arguments import add_dataset_arguments, datasets, with_names_beside
 from tools.data.conversion.files import LOCK, FinishedResults, key_of, list_name, refuse_conflicts, result_names
 from tools.data.write_lists import by_split
 
@@ -211,16 +211,25 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
 def convert_datasets(arguments: argparse.Namespace, conversion: Conversion) -> Outcome:
     """Scan and convert the datasets that the arguments name, and print a summary."""
     # Unreadable videos are left out and reported, however many there are.
-    sets = [(source, replace(data, max_bad_fraction=1.0)) for source, data in datasets(arguments)]
+    sets = [
+        (source, with_names_beside(source, replace(data, max_bad_fraction=1.0))) for source, data in datasets(arguments)
+    ]
     catalogs = [load_catalog(source, data, workers=arguments.workers) for source, data in sets]
     recipe = [arguments.config, *(data.class_names for _, data in sets)]
     outcome = convert_all(catalogs, arguments.out, conversion, arguments.workers, arguments.force, recipe)
     for line in summary(outcome, arguments.out):
         logger.info(line)
     gone = [f"data.{key}=" for key in ("prefix", "suffix") if any(getattr(data, key) for _, data in sets)]
-    words = [f"data.root={arguments.out}", *by_split(outcome.lists), *gone, *conversion.reading]
+    words = [f"data.root={arguments.out}", *by_split(outcome.lists), *names_of(catalogs, outcome.lists)]
+    words += [*gone, *conversion.reading]
     logger.info(f"for a recipe: {shlex.join(words)}")
     return outcome
+
+
+def names_of(catalogs: Sequence[Catalog], lists: Sequence[Path]) -> list[str]:
+    """Return the setting of the class names of new lists, if all have the same."""
+    names = {catalog.class_names for catalog in catalogs}
+    return [f"data.class_names={classes_file(lists[0])}"] if len(names) == 1 and names != {()} else []
 
 
 def summary(outcome: Outcome, out: Path) -> list[str]:
