@@ -19,8 +19,7 @@ from dali_pipes import DataError
 from dali_pipes.batch import Shard
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.views import plans
-from dali_pipes.views.plans import WindowPlan
+from dali_pipes.views.windows import WindowPlan, whole_windows
 from engine.inference.network import Network
 from models import Recognizer
 
@@ -50,7 +49,7 @@ def check(network: Network) -> None:
 def explain(network: Network, catalog: Catalog, row: int, label: int) -> Explanation:
     """Explain the score of a class in one video. Raises DataError if the video cannot be read."""
     config = replace(network.info.config, eval=replace(network.info.config.eval, crops="center", clips=1, batch=0))
-    windows = [window for window in plans.whole(catalog) if window.row == row]
+    windows = [window for window in whole_windows(catalog) if window.row == row]
     plan = WindowPlan(config, catalog, Shard(), windows)
     with closing(VideoLoader(plan, network.device)) as loader:
         batch = next(iter(loader.epoch(0)))

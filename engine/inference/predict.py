@@ -27,9 +27,8 @@ from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.storage.objects import absolute
-from dali_pipes.views import plans
 from dali_pipes.views.draw import CROPS
-from dali_pipes.views.plans import Window, WindowPlan
+from dali_pipes.views.windows import Window, WindowPlan, whole_windows
 from engine.evaluation.accuracy import NOT_FINITE
 from engine.evaluation.evaluate import average, logits_of_views
 from engine.inference.network import Network
@@ -151,7 +150,7 @@ def predict_video(network: Network, path: str | Path, top_k: int = 5) -> list[tu
     with tempfile.TemporaryDirectory(prefix="predict-") as folder:
         check = network.info.config.data.check
         catalog = build.scan_videos([absolute(str(path))], Path(folder), check)
-        found = list(predict(network, catalog, plans.whole(catalog), unreadable))
+        found = list(predict(network, catalog, whole_windows(catalog), unreadable))
     reasons = [*unreadable.values(), *(bad.reason for bad in catalog.unreadable)]
     if not found:
         raise DataError(path, reasons[0])

@@ -16,7 +16,7 @@ from torch import Tensor
 from dali_pipes import DataError
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.views.plans import FramePlan
+from dali_pipes.views.windows import FramePlan
 from engine import runtime
 from engine.inference.network import Network, Step
 from engine.inference.predict import ClassScores

@@ -29,7 +29,7 @@ from dali_pipes.scan.request import CHECKS
 from dali_pipes.video.orientation import MIRRORED, TRANSPOSED, UPSIDE_DOWN, stored_boxes
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.draw import Views
-from dali_pipes.views.plans import WindowPlan, whole
+from dali_pipes.views.windows import WindowPlan, whole_windows
 from engine.inference.predict import predict
 from tests.support.plain import Comparison, compare, plain_frames
 
@@ -77,7 +77,7 @@ def compare_prediction(path: Path) -> Comparison:
         catalog = scan_videos([str(path.absolute())], Path(folder), "demux")
         if not len(catalog.usable):
             return Comparison("refused", catalog.reason(0))
-        plan = WindowPlan(PREDICTION, catalog, Shard(), whole(catalog))
+        plan = WindowPlan(PREDICTION, catalog, Shard(), whole_windows(catalog))
         list(predict(network, catalog, plan.windows, unreadable))
         if unreadable:
             return Comparison("lost", unreadable[0])

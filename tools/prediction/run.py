@@ -20,8 +20,7 @@ from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.parts import frames_of_windows
 from dali_pipes.storage.objects import absolute
 from dali_pipes.video import times
-from dali_pipes.views import plans
-from dali_pipes.views.plans import Window
+from dali_pipes.views.windows import Window, sliding, whole_windows
 from engine.inference.network import Network, open_network
 from engine.inference.predict import predict
 from engine.inference.stream import predict_stream
@@ -149,16 +148,16 @@ class Answering:
         """Return the windows to score: each whole video, its parts, or one window after the other."""
         seconds = self.args.sliding
         if not seconds and not self._parts:
-            return plans.whole(catalog)
+            return whole_windows(catalog)
         if not seconds:
-            return [window for whole in plans.whole(catalog) for window in self._of_parts(catalog, whole)]
+            return [window for whole in whole_windows(catalog) for window in self._of_parts(catalog, whole)]
         found = []
         for row in catalog.usable.tolist():
             with self._reason(catalog, row):
                 video = catalog.video(row)
                 time_F = times.frame_times(video)
                 end = times.duration(time_F, video.fps)
-                found += plans.sliding(row, time_F, end, seconds, self.args.stride or seconds / 2)
+                found += sliding(row, time_F, end, seconds, self.args.stride or seconds / 2)
         return found
 
     def _of_parts(self, catalog: Catalog, whole: Window) -> list[Window]:

@@ -11,8 +11,9 @@ from configs.schema import Data
 from dali_pipes import DataError, Shard
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.overlap import shared_videos
-from dali_pipes.views import frames, plans
+from dali_pipes.views import frames
 from dali_pipes.views.plans import EvalPlan, TrainPlan
+from dali_pipes.views.windows import whole_windows
 from tests.support.files.trees import plant
 from tests.support.loading import make_config, read, with_section
 from tests.support.videos import write_video
@@ -114,7 +115,7 @@ def test_evaluation_takes_the_views_of_a_video_as_long_as_the_part(config):
     drawn = plan.draw(0, 0)
     expected_BVT = frames.uniform_clips(np.array([30, 30, 6, 60]), 4, 1) + np.array([0, 30, 15, 0])[:, None, None]
     assert np.array_equal(drawn.frames_BVT, expected_BVT)
-    assert plans.whole(plan.catalog) == [(0, 0, 30), (1, 30, 30), (2, 15, 6), (3, 0, 60)]
+    assert whole_windows(plan.catalog) == [(0, 0, 30), (1, 30, 30), (2, 15, 6), (3, 0, 60)]
 
 
 def test_clips_of_a_part_are_those_of_the_same_frames_of_the_whole_video(config, folder):

@@ -13,8 +13,8 @@ from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.times import duration, frame_times
-from dali_pipes.views import plans
-from dali_pipes.views.plans import FramePlan, Window, WindowPlan
+from dali_pipes.views import windows
+from dali_pipes.views.windows import FramePlan, Window, WindowPlan, sliding
 from tests.support import tiny
 from tests.support.videos import number_in, picture, write_video
 from tools.prediction import answer
@@ -27,25 +27,25 @@ def scanned(folder, *paths):
 
 def test_windows_lie_a_stride_apart_and_the_last_ends_with_the_video():
     time_F = np.arange(100) / 10
-    found = plans.sliding(3, time_F, 10.0, seconds=4, stride=2.5)
+    found = sliding(3, time_F, 10.0, seconds=4, stride=2.5)
     assert found == [Window(3, 0, 40), Window(3, 25, 40), Window(3, 50, 40), Window(3, 60, 40)]
-    assert plans.sliding(0, time_F, 10.0, seconds=4, stride=3) == [Window(0, n, 40) for n in (0, 30, 60)]
+    assert sliding(0, time_F, 10.0, seconds=4, stride=3) == [Window(0, n, 40) for n in (0, 30, 60)]
 
 
 def test_a_video_shorter_than_a_window_is_one():
-    assert plans.sliding(0, np.arange(7) / 10, 0.7, seconds=4, stride=2) == [Window(0, 0, 7)]
-    assert plans.sliding(0, np.zeros(1), 0.04, seconds=0.01, stride=0.01)[0] == Window(0, 0, 1)
+    assert sliding(0, np.arange(7) / 10, 0.7, seconds=4, stride=2) == [Window(0, 0, 7)]
+    assert sliding(0, np.zeros(1), 0.04, seconds=0.01, stride=0.01)[0] == Window(0, 0, 1)
 
 
 def test_windows_are_seconds_not_frames_where_the_rate_changes():
     time_F = np.concatenate([np.arange(10) / 10, 1 + np.arange(40) / 40])
-    found = plans.sliding(0, time_F, 2.0, seconds=0.5, stride=0.5)
+    found = sliding(0, time_F, 2.0, seconds=0.5, stride=0.5)
     assert [frames for _, _, frames in found] == [5, 5, 20, 20]
 
 
 def test_a_stretch_without_frames_makes_no_window():
     time_F = np.array([0.0, 0.1, 5.0, 5.1])
-    assert plans.sliding(0, time_F, 5.2, seconds=1, stride=1) == [Window(0, 0, 2), Window(0, 2, 2)]
+    assert sliding(0, time_F, 5.2, seconds=1, stride=1) == [Window(0, 0, 2), Window(0, 2, 2)]
 
 
 def test_times_are_those_of_the_file_where_frames_come_unevenly(tmp_path):
@@ -101,7 +101,7 @@ def test_a_plan_feeds_the_frames_of_its_windows_and_pads_the_last_batch(two_vide
 
 def test_frames_in_a_row_are_fed_in_chunks_of_which_the_last_repeats_its_last_frame(two_videos, monkeypatch):
     catalog, config = two_videos
-    monkeypatch.setattr(plans, "CHUNK", 8)
+    monkeypatch.setattr(windows, "CHUNK", 8)
     plan = FramePlan.of(config, catalog, row=1, every=2)
     assert (len(plan), plan.numbers) == (3, range(0, 41, 2))
     fed = [plan.draw(0, step).frames_BVT[0, 0].tolist() for step in range(len(plan))]
@@ -115,9 +115,9 @@ def test_a_batch_is_no_larger_than_evaluations_than_what_there_is_and_than_memor
     many = [Window(0, 0, 40)] * 100
     assert WindowPlan(config, catalog, Shard(), many).batch == evaluation == 4
     assert WindowPlan(config, catalog, Shard(), many[:3]).batch == 3
-    monkeypatch.setattr(plans, "BATCH_BYTES", 2 * 4 * 96 * 96 * 3 + 1)
+    monkeypatch.setattr(windows, "BATCH_BYTES", 2 * 4 * 96 * 96 * 3 + 1)
     assert WindowPlan(config, catalog, Shard(), many).batch == 2
-    monkeypatch.setattr(plans, "BATCH_BYTES", 1)
+    monkeypatch.setattr(windows, "BATCH_BYTES", 1)
     assert WindowPlan(config, catalog, Shard(), many).batch == 1
     asked = replace(config, eval=replace(config.eval, batch=6))
     assert WindowPlan(asked, catalog, Shard(), many[:3]).batch == 6

@@ -13,8 +13,8 @@ from configs.progress import digits
 from dali_pipes import DataError
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
-from dali_pipes.views import plans
-from dali_pipes.views.plans import FramePlan
+from dali_pipes.views import windows
+from dali_pipes.views.windows import FramePlan
 from engine.inference import stream
 from engine.inference.network import open_network
 from models import build_model
@@ -27,7 +27,7 @@ FRAMES = 21
 
 @pytest.fixture(autouse=True)
 def chunks_of_eight(monkeypatch):
-    monkeypatch.setattr(plans, "CHUNK", 8)
+    monkeypatch.setattr(windows, "CHUNK", 8)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def catalog(folder, tmp_path):
 def offline(network, catalog, every):
     """[T, K] logits of each frame by the network over the whole clip."""
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setattr(plans, "CHUNK", 1000)
+        patch.setattr(windows, "CHUNK", 1000)
         plan = FramePlan.of(network.info.config, catalog, 0, every)
         loader = VideoLoader(plan, network.device)
         (batch,) = loader.epoch(0)

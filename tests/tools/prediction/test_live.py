@@ -11,7 +11,7 @@ import configs
 from dali_pipes import DataError
 from dali_pipes.feed.live import LiveCropper, live_frames
 from dali_pipes.scan import build
-from dali_pipes.views import plans
+from dali_pipes.views.windows import whole_windows
 from engine.inference import live
 from engine.inference.network import open_network
 from engine.inference.predict import predict
@@ -67,7 +67,7 @@ def test_frames_of_an_address_are_predicted_as_those_of_the_file(folder, address
 def test_a_window_over_a_whole_video_is_predicted_as_the_video(folder, tmp_path):
     network = open_network(str(folder / "best.pt"))
     catalog = build.scan_videos([str(folder / "a.mp4")], tmp_path, "demux")
-    ((whole,),) = predict(network, catalog, plans.whole(catalog), {})
+    ((whole,),) = predict(network, catalog, whole_windows(catalog), {})
     last = (2 * FPS - 1) / FPS
     (found,) = live.predict_windows(network, live_frames(str(folder / "a.mp4")), length=last, stride=last)
     assert np.allclose(found.score_K, whole.score_K, atol=1e-4)

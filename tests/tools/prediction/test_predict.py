@@ -20,7 +20,7 @@ from dali_pipes.feed import choice
 from dali_pipes.feed.decoders import DALI_CPU
 from dali_pipes.scan import build
 from dali_pipes.scan.probe import probe
-from dali_pipes.views import plans
+from dali_pipes.views.windows import whole_windows
 from engine import loaders, runtime
 from engine.evaluation.accuracy import NOT_FINITE
 from engine.evaluation.evaluate import evaluate
@@ -94,7 +94,7 @@ def predicted(folder, overrides, catalog_folder, device="cpu"):
     """{row: [K]}: the scores of predictions; of every video."""
     network = open_network(folder / "best.pt", overrides=[f"runtime.device={device}", *overrides])
     catalog = scanned(folder, catalog_folder)
-    found = [prediction for (prediction,) in predict.predict(network, catalog, plans.whole(catalog), {})]
+    found = [prediction for (prediction,) in predict.predict(network, catalog, whole_windows(catalog), {})]
     assert sorted(prediction.window.row for prediction in found) == list(range(len(VIDEOS)))
     clips = network.info.config.eval.clips
     assert all(prediction.frames_NT.shape == (clips, network.info.config.eval_frames) for prediction in found)
@@ -125,7 +125,7 @@ def test_scores_do_not_depend_on_the_other_videos_of_a_batch(folder, tmp_path):
     network = open_network(folder / "best.pt", overrides=["runtime.device=cpu", "eval.batch=3"])
     catalog = scanned(folder, tmp_path)
     for row, score_K in together.items():
-        ((alone,),) = predict.predict(network, catalog, plans.whole(catalog)[row : row + 1], {})
+        ((alone,),) = predict.predict(network, catalog, whole_windows(catalog)[row : row + 1], {})
         np.testing.assert_array_equal(alone.score_K, score_K)
 
 
@@ -209,7 +209,7 @@ def test_a_video_whose_scores_are_no_numbers_is_of_no_class_and_named(folder, tm
         logits_BK = score(clips_BTCHW)
         return torch.where(torch.arange(len(logits_BK))[:, None] == 1, torch.nan, logits_BK)
 
-    windows = plans.whole(catalog)
+    windows = whole_windows(catalog)
     answers = list(predict.predict(replace(network, score=breaking), catalog, windows, unreadable))
     assert [prediction.window.row for (prediction,) in answers] == [0, 2, 3, 4]
     assert unreadable == {1: NOT_FINITE}
