@@ -17,7 +17,7 @@ from typing import NoReturn, TextIO
 
 INTERRUPTED, UNREAD = 128 + signal.SIGINT, 128 + signal.SIGPIPE  # exit codes, as shells have them
 MENDABLE = 2
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, of a user, or of a file (`ulimit -f`)
 HANDLED = {signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG_IGN}  # Python's own ways
 
 
@@ -53,7 +53,8 @@ def run_to_exit_code(name: str, work: Callable[[], int]) -> int:
         if error.filename is None and error.errno not in DISK_FULL:
             raise
         place = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
-        print(f"{name}: {place}{error.strerror}", file=sys.stderr)
+        advice = "; make room and start again" if error.errno in DISK_FULL else ""
+        print(f"{name}: {place}{error.strerror}{advice}", file=sys.stderr)
         return MENDABLE
     finally:
         for number in begun_at_once:

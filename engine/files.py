@@ -114,6 +114,17 @@ def temporary_file(folder: Path, mode: str = "w", **text: str) -> Iterator[tuple
         yield path, file
 
 
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let an error of the block, which writes a file, name it: that of a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
 def ignores_case(file: Path) -> bool:
     """Tell whether the disk of an existing file takes names that differ only in the case of letters for the same."""
     with suppress(OSError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from configs import ConfigError
-from engine.files import end_last_line, ignores_case, temporary_file, temporary_path
+from engine.files import end_last_line, ignores_case, named, temporary_file, temporary_path
 from engine.output_record import (
     digest,
     is_plain,
@@ -113,10 +113,10 @@ class Outputs:
         """
         self.check(path)
         if _is_device(path):
-            with path.open(mode, **text) as file:
+            with named(path), path.open(mode, **text) as file:
                 yield file
             return
-        with temporary_file(path.parent, mode, **text) as (temporary, file):
+        with named(path), temporary_file(path.parent, mode, **text) as (temporary, file):
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -135,10 +135,10 @@ class Outputs:
     def append(self, path: Path, line: str) -> None:
         """Add a line to a text file, which is made if there is none. Raises ConfigError if it is not a result."""
         if _is_device(path):
-            with path.open("a", **_TEXT) as file:
+            with named(path), path.open("a", **_TEXT) as file:
                 file.write(f"{line}\n")
         elif not os.path.lexists(path):
-            with temporary_file(path.parent, **_TEXT) as (made, file):
+            with named(path), temporary_file(path.parent, **_TEXT) as (made, file):
                 file.write(f"{line}\n")
                 file.flush()
                 record(made, path, grows=True)
@@ -148,7 +148,7 @@ class Outputs:
                 self.check(path)
                 end_last_line(path)
                 self._growing.add(identity)
-            with path.open("a", **_TEXT) as file:
+            with named(path), path.open("a", **_TEXT) as file:
                 file.write(f"{line}\n")
 
     def rewrite(self, path: Path, text: str) -> None:

@@ -87,7 +87,7 @@ def test_a_full_disk_ends_a_program_with_a_line(monkeypatch, capfd):
     monkeypatch.setattr("tools.data.stats.run", lambda arguments: Path("/proc/new").mkdir())
     assert prepare.main(["stats", "a.list"]) == 2
     no_place = "prepare.py stats: /proc/new: No such file or directory"
-    assert capfd.readouterr().err == f"x.py: No space left on device\n{no_place}\n"
+    assert capfd.readouterr().err == f"x.py: No space left on device; make room and start again\n{no_place}\n"
 
 
 def test_a_broken_pipe_that_is_not_the_output_is_a_mistake_of_ours(unread, capfd):

@@ -10,6 +10,7 @@ from configs import ConfigError
 from engine import outputs
 from engine.output_record import RECORD, is_result
 from engine.outputs import Outputs
+from tests.support.memory import little_room
 
 
 def names(folder):
@@ -22,6 +23,13 @@ def test_a_result_is_replaced_by_the_next_one(tmp_path):
         Outputs().write({file: text})
         assert file.read_text() == text
     assert names(file.parent) == [RECORD, "a.list"]
+
+
+def test_a_file_for_which_there_is_no_room_is_named_and_leaves_nothing(tmp_path):
+    file = tmp_path / "page.html"
+    with little_room(1 << 12), pytest.raises(OSError, match=r"page\.html"):
+        Outputs().write({file: "x" * (1 << 14)})
+    assert not names(tmp_path)
 
 
 def place_users_file(path):

@@ -31,6 +31,7 @@ from dali_pipes.scan.place import CATALOG, ScanPlace
 from dali_pipes.storage.objects import is_url
 from dali_pipes.storage.opening import read_all
 from dali_pipes.storage.shards import Index, parse_index, stamp_of
+from engine.files import named
 from engine.output_record import RECORD
 from engine.outputs import Outputs, add_force_argument, refuse_inside
 from tools.data.arguments import add_dataset_arguments, datasets, with_names_beside
@@ -136,7 +137,7 @@ def _write_shards(shards: list[Shard], finished: FinishedResults, unfinished: Pa
             finished.check(shard.path, name)
     for shard in watched(todo, len(todo), "packing"):
         index = unfinished / shard.index_name
-        with (unfinished / shard.name).open("xb", buffering=0) as file:
+        with named(unfinished.parent / shard.name), (unfinished / shard.name).open("xb", buffering=0) as file:
             index.write_text(shard.write(file), encoding="utf-8", errors="surrogateescape")
         for made in (index, unfinished / shard.name):  # a shard without its index would have another stamp
             finished.place(shard, made.name, made, {})

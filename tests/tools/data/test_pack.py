@@ -18,6 +18,7 @@ from configs.schema import Data
 from dali_pipes.lists.listing import read_list
 from dali_pipes.scan import build
 from dali_pipes.scan.build import load_catalog
+from tests.support.memory import little_room
 from tests.support.paths import ROOT
 from tests.support.storage.packing import NAMES, assert_cuts_equal, pack, packed_set, refuse_to_scan, write_set
 from tests.support.videos import write_video
@@ -39,6 +40,17 @@ def test_a_packed_set_is_the_set_and_needs_no_scan_also_elsewhere(packed, tmp_pa
         assert catalog.base == str(folder) and len(catalog.usable) == len(catalog) == 5
         assert catalog.label_N.tolist() == [0, 0, 0, 1, 0]
         assert_cuts_equal(catalog, plain)
+
+
+def test_a_disk_without_room_is_said_with_the_shard_and_the_next_start_goes_on(tmp_path, capsys):
+    source, out = write_set(tmp_path), tmp_path / "out"
+    load_catalog(str(source), Data(max_bad_fraction=1))
+    with little_room(1 << 13):
+        assert pack(source, out) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    (shard,) = [word for word in said.split(": ") if word.endswith(".tar")]
+    assert said == f"prepare.py pack: {shard}: File too large; make room and start again" and out == Path(shard).parent
+    assert pack(source, out) == 0
 
 
 def test_members_have_the_bytes_of_their_sources_and_names_that_others_can_divide(packed):

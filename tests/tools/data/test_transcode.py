@@ -1,6 +1,8 @@
 """Transcoding: every frame once, upright, in plain colours, in groups that cut well; resumable; sources stay."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import signal
@@ -321,16 +323,15 @@ def test_videos_whose_folders_of_frames_would_lie_in_each_other_keep_their_endin
     assert prepare.main(["frames", f"{tmp_path}/all.list", "--out", f"{tmp_path}/more", "--workers", "1"]) == 2
 
 
-def test_a_full_disk_stops_the_work_and_leaves_nobody_out(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_stops_the_work_and_leaves_nobody_out(tmp_path, monkeypatch, capsys, number):
     source = write_set(tmp_path)
-    monkeypatch.setattr(convert_module, "call_all", lambda function, calls, count: [full_disk(call) for call in calls])
+    full = Failure(f"cannot be transcoded ({os.strerror(number)})")
+    monkeypatch.setattr(convert_module, "call_all", lambda function, calls, count: [(call.key, full) for call in calls])
     assert convert(source, tmp_path / "new") == 2
-    assert "the disk is full; make room and start again to go on" in capsys.readouterr().err
+    refusal = f"{tmp_path}/new: the disk is full ({os.strerror(number)}); make room and start again to go on\n"
+    assert refusal in capsys.readouterr().err
     assert not (tmp_path / "new" / "all.list").exists()
-
-
-def full_disk(call):
-    return call.key, Failure("[Errno 28] No space left on device: 'new.mp4'")
 
 
 def test_a_split_of_a_table_keeps_its_name(tmp_path):

@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from errno import ENOSPC
 from fractions import Fraction
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.processes import Call, Failure, call_all, seconds_for
 from dali_pipes.video.packet_table import Video
+from engine import exits
 from engine.files import temporary_folder
 from engine.locks import InUse, take_lock
 from engine.output_record import RECORD
@@ -159,8 +159,10 @@ def _run(
     """Yield (key, record with the temporary path `at`, or Failure) in the order in which they finish."""
     results = call_all(conversion.function, calls, min(workers, count))
     for (key, at), made in watched(results, count, "converting"):
-        if isinstance(made, Failure) and os.strerror(ENOSPC) in made.reason:
-            raise DataError(os.path.dirname(at), "the disk is full; make room and start again to go on")
+        reason = made.reason if isinstance(made, Failure) else ""
+        if full := next((text for text in map(os.strerror, exits.DISK_FULL) if text in reason), None):
+            out = Path(at).parents[1]  # `at` is in a folder that is gone when this is read
+            raise DataError(out, f"the disk is full ({full}); make room and start again to go on")
         yield key, made if isinstance(made, Failure) else {**made, "at": at}
 
 
