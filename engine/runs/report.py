@@ -67,7 +67,7 @@ class RunFiles:
         return [
             *_progress(self.status, self.lines, self.settings.get("train.epochs")),
             *_time(self.starts, self.lines),
-            *_totals(self.train, self.val),
+            *_totals(self.train, self.val, str(self.settings.get("train.best", "top1"))),
             *_hardware(self.environment),
             *_decoders(self.inputs.get("decoders", {})),
             ("unreadable videos", len(self.unreadable), ""),
@@ -166,11 +166,14 @@ def _time(starts: list[tuple[str, str]], lines: list[dict]) -> Iterator[Fact]:
     yield "time", duration(spent), f"since {_moment(begun[0].isoformat())}{several}"
 
 
-def _totals(train: list[dict], val: list[dict]) -> Iterator[Fact]:
-    """Yield accuracy, speed and memory, as far as they were recorded."""
+def _totals(train: list[dict], val: list[dict], kind: str) -> Iterator[Fact]:
+    """Yield accuracy, speed and memory, as far as they were recorded; `kind` is the accuracy that chose best.pt."""
     if val:
-        best = max(val, key=lambda line: line["top1"])
-        yield "best top-1", Share(best["top1"]), f"in epoch {best['epoch']}"
+        best = max(val, key=itemgetter(kind))
+        if kind == "mean_class":
+            yield "best mean class accuracy", Share(best[kind]), f"in epoch {best['epoch']}"
+        name = "best top-1" if kind == "top1" else "top-1 of that evaluation"
+        yield name, Share(best["top1"]), f"in epoch {best['epoch']}"
         yield "newest top-1", Share(val[-1]["top1"]), f"in epoch {val[-1]['epoch']}"
     timed = [line for line in train if line["clips_per_s"] is not None]
     if timed:

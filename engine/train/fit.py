@@ -300,14 +300,20 @@ class Trainer:
         return True
 
     def _keep_best(self, result: Result) -> None:
-        best = self.run.best
-        kind = self.training.config.train.best
-        so_far = -1 if checkpoint.damage(best) else checkpoint.note(best)[kind]
-        if getattr(result, kind) > so_far:
-            self.run.result("best", self._described(result))  # first: a kill in between, and both are made again
-            if best.exists() and checkpoint.damage(best):
+        """Keep the weights in best.pt, and then their result, if no evaluation before was as good.
+
+        An evaluation that is repeated, because a kill came in between, writes the result that is missing.
+        """
+        best, kind = self.run.best, self.training.config.train.best
+        damaged = checkpoint.damage(best)
+        kept = {} if damaged else checkpoint.note(best)
+        if getattr(result, kind) > kept.get(kind, -1):
+            if best.exists() and damaged:
                 checkpoint.set_aside(best)
             checkpoint.save(best, self.training.weights(), step=self.training.step, **result.numbers())
+        elif (kept.get("step"), kept.get(kind)) != (self.training.step, getattr(result, kind)):
+            return
+        self.run.result("best", self._described(result))
 
     def _described(self, result: Result) -> dict:
         """Return what val_last.json or val_best.json holds."""

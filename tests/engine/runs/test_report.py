@@ -71,6 +71,21 @@ def test_it_says_how_far_the_run_came_and_how_good_it_got(folder, page):
     assert page.after("unreadable videos") == "2"
 
 
+def test_the_best_evaluation_is_the_one_that_chose_the_best_weights(folder, tmp_path):
+    for name in ("status.json", "config.yaml"):
+        (tmp_path / name).write_text((folder / name).read_text().replace("best: top1", "best: mean_class"))
+    about = {"_type": "val", "time": "2026-01-01T00:00:00+00:00"}
+    lines = [
+        about | {"step": epoch, "epoch": epoch, "top1": top1, "mean_class": mean_class}
+        for epoch, top1, mean_class in ((1, 0.9, 0.5), (2, 0.7, 0.8), (3, 0.8, 0.6))
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    facts = {name: (str(value), note) for name, value, note in report.read_run(tmp_path).facts()}
+    assert facts["best mean class accuracy"] == ("80.00 %", "in epoch 2")
+    assert facts["top-1 of that evaluation"] == ("70.00 %", "in epoch 2")
+    assert "best top-1" not in facts and facts["newest top-1"] == ("80.00 %", "in epoch 3")
+
+
 def test_it_shows_the_first_clips_and_says_what_decoded_them(folder, page):
     kept = json.loads((folder / "inputs.json").read_text())
     assert len(kept["clips"]) == 4 and all(clip["label"] in HOSTILE for clip in kept["clips"])

@@ -19,6 +19,7 @@ from engine import distributed, runtime
 from engine.evaluation.accuracy import Result
 from engine.files import read_lines
 from engine.runs import checkpoint
+from engine.runs.run_folder import RunFolder
 from engine.train import fit, training
 from models import CheckpointError, build_model, load_weights
 from tests.support import tiny
@@ -385,11 +386,11 @@ def test_as_many_unreadable_videos_as_are_allowed_are_named_once_and_trained_aro
     assert all(tensor.isfinite().all() for tensor in weights.values())
 
 
-def fail_to_save(monkeypatch, failing_step):
+def fail_to_save(monkeypatch, failing_step, name="step"):
     save = checkpoint.save
 
     def saving(path, payload, **note):
-        if payload["step"] == failing_step and path.name.startswith("step"):
+        if payload["step"] == failing_step and path.name.startswith(name):
             raise CheckpointError(f"{path}: cannot be written")
         save(path, payload, **note)
 
@@ -402,6 +403,33 @@ def test_training_goes_on_where_a_checkpoint_cannot_be_written(trainer, monkeypa
     assert finished
     log = (trainer.folder / "tiny" / "log.txt").read_text()
     assert " WARNING " in log and "step-00000003.pt: cannot be written" in log
+
+
+def test_the_result_of_best_weights_is_that_of_those_which_could_be_written(trainer, monkeypatch):
+    trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 3}}
+    hits = iter([1, 3, 1])
+    monkeypatch.setattr(fit, "evaluate", lambda model, loader, config: scored(next(hits)))
+    fail_to_save(monkeypatch, 2 * STEPS, "best")
+    trainer()
+    best = trainer.folder / "tiny" / "best.pt"
+    assert checkpoint.load(best)["step"] == STEPS
+    assert json.loads((best.parent / "val_best.json").read_text())["step"] == STEPS
+
+
+def test_a_result_that_a_kill_kept_from_being_written_after_the_best_weights_is_made_up_for(trainer, monkeypatch):
+    place, result = trainer.folder / "tiny" / "val_best.json", RunFolder.result
+
+    def killed(run, which, content):
+        if which == "best" and content["step"] == STEPS:
+            raise KeyboardInterrupt
+        result(run, which, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunFolder, "result", killed)
+        trainer()
+    assert not place.exists() and checkpoint.load(place.with_name("best.pt"))["step"] == STEPS
+    trainer()
+    assert json.loads(place.read_text())["step"] == checkpoint.load(place.with_name("best.pt"))["step"]
 
 
 def test_a_last_checkpoint_that_cannot_be_written_is_an_error(trainer, monkeypatch):
