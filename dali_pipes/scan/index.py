@@ -14,7 +14,7 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from dali_pipes.storage.remote import FIRST
-from dali_pipes.storage.sources import Source, SourceFile
+from dali_pipes.storage.sources import ByteSource, SourceFile
 from dali_pipes.video import bitstream, mp4
 from dali_pipes.video.bitstream import Picture
 from dali_pipes.video.packet_table import KEYFRAME, PACKET
@@ -30,7 +30,7 @@ class Excerpt:
     It would read a megabyte and more to guess what the index says.
     """
 
-    def __init__(self, source: Source):
+    def __init__(self, source: ByteSource):
         """Raises Unsettled if the source is no mp4 or mov file, or in fragments, whose headers are all over it."""
         self.path, self.start, self.size, self.stamp = source.path, source.start, source.size, source.stamp
         self._source = source
@@ -67,7 +67,9 @@ class _Blocks(NamedTuple):
         return max(found, key=len, default=b"")
 
 
-def packets_of_index(source: Source, moov: bytes, codec: str, description: bytes, stream: VideoStream) -> np.ndarray:
+def packets_of_index(
+    source: ByteSource, moov: bytes, codec: str, description: bytes, stream: VideoStream
+) -> np.ndarray:
     """Return [P] PACKET records of a stream. Raises Unsettled with the reason if its index does not settle them.
 
     No picture counts as one that no other refers to, so cuts may be larger than those of a scan of the packets.
@@ -119,7 +121,7 @@ def _order(codec: str, found: Samples) -> np.ndarray:
     return order
 
 
-def _check_keyframes(source: Source, found: Samples, codec: str, stream: VideoStream) -> None:
+def _check_keyframes(source: ByteSource, found: Samples, codec: str, stream: VideoStream) -> None:
     """Read the headers of the first keyframe and of the one in the middle."""
     groups = found.sync.nonzero()[0]
     places = [(int(found.offset[at]), int(found.size[at])) for at in {0, int(groups[len(groups) // 2])}]

@@ -12,7 +12,7 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from dali_pipes.cut import decode
-from dali_pipes.storage.sources import Source
+from dali_pipes.storage.sources import ByteSource
 from dali_pipes.video import bitstream
 from dali_pipes.video.bitstream import Picture
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Video
@@ -41,7 +41,7 @@ class Packets:
         return Picture._make(zip(*self.pictures, strict=True))
 
 
-def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], source: Source) -> Packets:
+def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], source: ByteSource) -> Packets:
     """Read the headers of every packet, and find its bytes in the file."""
     found = Packets()
     read, find = _reader(codec, stream, found), _FileWindow(source).find
@@ -145,7 +145,7 @@ def _reader(codec: str, stream: VideoStream, found: Packets) -> Callable[[bytes]
 class _FileWindow:
     """A part of a file: packets are compared with it, most of them without a system call."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: ByteSource):
         self._source = source
         self._start, self._content = 0, b""
 

@@ -22,7 +22,7 @@ from dali_pipes.scan import verify
 from dali_pipes.scan.index import Excerpt, packets_of_index
 from dali_pipes.scan.packets import Packets, collect, doubts, table
 from dali_pipes.storage.opening import open_source
-from dali_pipes.storage.sources import Source
+from dali_pipes.storage.sources import ByteSource
 from dali_pipes.video import bitstream, container, mp4, mpegts, sample_description
 from dali_pipes.video.orientation import stream_orientation
 from dali_pipes.video.packet_table import HIDDEN, Access, Video
@@ -74,7 +74,7 @@ def scan_file(path: str, check: Check) -> Found:
         raise DataError(path, f"cannot be read ({error.strerror})") from error
 
 
-def _probe(source: Source, check: Check) -> Video:
+def _probe(source: ByteSource, check: Check) -> Video:
     video, doubts = _scan(source, _by_packets)
     if doubts or video.access == "whole" or check == "full":
         return verify.verify_cuts(video)
@@ -89,7 +89,7 @@ def reader() -> str:
     return f"{READER}, PyAV {av.__version__}, {', '.join(libraries)}"
 
 
-def _scan(source: Source, scan_stream: Callable[..., Result]) -> Result:
+def _scan(source: ByteSource, scan_stream: Callable[..., Result]) -> Result:
     """Open a source, and return what `scan_stream` finds in its video stream: `_by_packets` or `_by_index`."""
     path, moov, scrambled = source.path, _moov(source), mpegts.scrambled_pids(source)
     try:
@@ -106,7 +106,7 @@ def _scan(source: Source, scan_stream: Callable[..., Result]) -> Result:
 
 
 def _by_packets(
-    source: Source, moov: bytes, stored: bytes, opened: InputContainer, stream: VideoStream
+    source: ByteSource, moov: bytes, stored: bytes, opened: InputContainer, stream: VideoStream
 ) -> tuple[Video, list[str]]:
     """Return the video by its packets, and the reasons to doubt that cuts give what a full decode gives."""
     path, codec, extradata = source.path, _codec(source.path, stream), stream.codec_context.extradata or b""
@@ -123,7 +123,7 @@ def _by_packets(
     return replace(video, orientation=turned), doubts(video, guessed_times, found)
 
 
-def _by_index(source: Source, moov: bytes, stored: bytes, opened: InputContainer, stream: VideoStream) -> Video:
+def _by_index(source: ByteSource, moov: bytes, stored: bytes, opened: InputContainer, stream: VideoStream) -> Video:
     """Return the video by the index of its file. Raises Unsettled."""
     path, codec = source.path, _codec(source.path, stream)
     description = stored and sample_description.sample_description(path, stream, codec, stored)
@@ -134,7 +134,7 @@ def _by_index(source: Source, moov: bytes, stored: bytes, opened: InputContainer
 
 
 def _video(
-    source: Source,
+    source: ByteSource,
     opened: InputContainer,
     stream: VideoStream,
     codec: str,
@@ -162,7 +162,7 @@ def _video(
     )
 
 
-def _moov(source: Source) -> bytes:
+def _moov(source: ByteSource) -> bytes:
     """Return the `moov` box of an mp4 or mov file, nothing for other containers. Raises DataError if cut short."""
     if source.read(4, 4) not in mp4.STARTS:
         return b""

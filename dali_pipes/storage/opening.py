@@ -14,7 +14,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.storage.objects import is_url
 from dali_pipes.storage.remote import RemoteObject
 from dali_pipes.storage.shards import Index, index_path, parse_index, stamp_of, walk
-from dali_pipes.storage.sources import LocalFile, Part, Source
+from dali_pipes.storage.sources import ByteSource, LocalFile, Part
 
 _SHARD_END = ".tar/"
 
@@ -34,7 +34,7 @@ def is_plain(path: str) -> bool:
 
 
 @contextmanager
-def open_source(path: str) -> Iterator[Source]:
+def open_source(path: str) -> Iterator[ByteSource]:
     """Open a video for the block. Raises DataError if there is none."""
     member = None if is_plain(path) else split_member(path)
     if member is None:
@@ -52,7 +52,7 @@ def open_source(path: str) -> Iterator[Source]:
 
 
 @contextmanager
-def _open_whole(path: str) -> Iterator[Source]:
+def _open_whole(path: str) -> Iterator[ByteSource]:
     whole = RemoteObject(path) if is_url(path) else LocalFile(path)
     try:
         yield whole

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from dali_pipes.errors import DataError
-from dali_pipes.storage.sources import Source, SourceFile
+from dali_pipes.storage.sources import ByteSource, SourceFile
 
 _VERSION = "v1.2"
 
@@ -24,7 +24,7 @@ class Index(NamedTuple):
     """The members of a shard."""
 
     members: dict[str, Place]  # by name, as a normal path
-    stamp: int  # `Source.stamp` of all members
+    stamp: int  # `ByteSource.stamp` of all members
 
 
 def index_path(shard: str) -> str:
@@ -37,7 +37,7 @@ def stamp_of(text: bytes, size: int) -> int:
     return int.from_bytes(hashlib.sha256(b"%d\n%b" % (size, text)).digest()[:8]) >> 1
 
 
-def walk(shard: Source) -> Iterator[tuple[str, Place]]:
+def walk(shard: ByteSource) -> Iterator[tuple[str, Place]]:
     """Yield the name and the place of each regular member of a shard. Reads the headers of all."""
     try:
         with tarfile.open(fileobj=SourceFile(shard), mode="r:") as archive:

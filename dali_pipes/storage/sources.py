@@ -1,4 +1,4 @@
-"""`Source`, the bytes of one video, read by ranges: a file, or a member of a tar shard."""
+"""`ByteSource`, the bytes of one video, read by ranges: a file, or a member of a tar shard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dali_pipes.errors import DataError
 _BLOCK = 1 << 20  # bytes that a file object reads at once
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """The bytes of one video, as they are now."""
 
     path: str
@@ -65,7 +65,7 @@ def _regular_file(path: str) -> os.stat_result:
 class Part:
     """A range of another source: a member of a shard."""
 
-    def __init__(self, path: str, whole: Source, start: int, size: int, stamp: int):
+    def __init__(self, path: str, whole: ByteSource, start: int, size: int, stamp: int):
         self.path, self.start, self.size, self.stamp = path, start, size, stamp
         self._whole = whole
 
@@ -79,7 +79,7 @@ class Part:
 class SourceFile(io.RawIOBase):
     """A source as a file that FFmpeg and `tarfile` can read."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: ByteSource):
         self.name = source.path  # FFmpeg uses the suffix to recognise raw streams
         self._source, self._at = source, 0
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dali_pipes.storage.sources import Source
+from dali_pipes.storage.sources import ByteSource
 
 STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")  # kinds of the first box of a file
 TIMESCALE = 30000  # ticks a second; every cut plays at 30 frames a second, as nothing reads its speed
@@ -117,7 +117,7 @@ def walk_boxes(data: bytes) -> Iterator[tuple[bytes, int, int, int]]:
     return _walk(lambda start, count: data[start : start + count], len(data))
 
 
-def walk_source(source: Source) -> Iterator[tuple[bytes, int, int, int]]:
+def walk_source(source: ByteSource) -> Iterator[tuple[bytes, int, int, int]]:
     """Yield the same of the outermost boxes of a file, reading only their headers."""
     return _walk(source.read, source.size)
 

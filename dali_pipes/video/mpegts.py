@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from dali_pipes.storage.sources import Source
+from dali_pipes.storage.sources import ByteSource
 
 _SYNC, _NULL = 0x47, 0x1FFF
 _FORMS = ((188, 0), (192, 4), (204, 0))  # bytes of a packet, and of those before its sync byte: plain, m2ts, with codes
 _AT_ONCE = 1 << 14  # packets
 
 
-def scrambled_pids(source: Source) -> set[int]:
+def scrambled_pids(source: ByteSource) -> set[int]:
     """Return the packet identifiers whose payload is scrambled somewhere in a file; none if it is no such stream.
 
     FFmpeg takes the identifier of a stream for its number (`stream.id`).

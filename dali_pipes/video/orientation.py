@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
-from dali_pipes.storage.sources import Source
+from dali_pipes.storage.sources import ByteSource
 from dali_pipes.video import bitstream, mp4
 from dali_pipes.video.pyav import display_matrix
 
@@ -30,7 +30,7 @@ _PROJECTION = re.compile(rb"\x76\x70.{1,16}\x76[\x71-\x75]", re.DOTALL)  # one w
 _MATROSKA_HEADER = 1 << 16  # bytes that are searched for both
 
 
-def stream_orientation(stream: VideoStream, first: av.Packet, form: str, moov: bytes, source: Source) -> int:
+def stream_orientation(stream: VideoStream, first: av.Packet, form: str, moov: bytes, source: ByteSource) -> int:
     """Return the orientation of a stream from its first packet, which is decoded if there may be a display matrix.
 
     `form`: FFmpeg's name of the container. `moov`: the index of an mp4. `source`: the file. Decoding changes the
@@ -47,7 +47,7 @@ def stream_orientation(stream: VideoStream, first: av.Packet, form: str, moov: b
     return orientation(frames[0]) if frames else UPRIGHT
 
 
-def _container_may_turn(form: str, moov: bytes, first: av.Packet, source: Source) -> bool:
+def _container_may_turn(form: str, moov: bytes, first: av.Packet, source: ByteSource) -> bool:
     """Return False only if the container certainly has no display matrix but the identity."""
     if form == "mov":
         return not mp4.all_upright(moov)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dali_pipes.storage.sources import Source
+from dali_pipes.storage.sources import ByteSource
 from dali_pipes.video import mp4
 
 _UNITY = 0x10000  # the speed of an edit that is neither slow nor fast
@@ -36,7 +36,7 @@ def samples(moov: bytes, track: int) -> Samples:
     return _read(moov, mp4.track(moov, track))
 
 
-def picture_times(source: Source) -> tuple[np.ndarray, float]:
+def picture_times(source: ByteSource) -> tuple[np.ndarray, float]:
     """Return [P] ticks at which the pictures of a file's only video track are shown, and the seconds of a tick.
 
     They are in decode order, and count from anywhere. Raises Unsettled.

@@ -17,7 +17,7 @@ from dali_pipes.lists.formats.folders import is_video_name
 from dali_pipes.lists.formats.source import Source, split_name
 from dali_pipes.storage.opening import index_of, open_source
 from dali_pipes.storage.shards import Place
-from dali_pipes.storage.sources import Source as Bytes
+from dali_pipes.storage.sources import ByteSource
 
 _LABEL_KEYS = ("cls", "label")
 
@@ -40,7 +40,7 @@ def read(source: Source) -> Annotation:
         with open_source(path) as opened:
             samples = list(_samples(index_of(path, opened.stamp, opened.size).members))
 
-            def parse(line: int, sample: Sample, opened: Bytes = opened, shard: str = shard) -> Row | None:
+            def parse(line: int, sample: Sample, opened: ByteSource = opened, shard: str = shard) -> Row | None:
                 return _row(opened, line, sample, shard)
 
             rows += read_rows(path, enumerate(samples, start=1), parse)
@@ -63,7 +63,7 @@ def _samples(members: dict[str, Place]) -> Iterator[Sample]:
     yield from samples.values()
 
 
-def _row(shard: Bytes, line: int, sample: Sample, listed: str) -> Row | None:
+def _row(shard: ByteSource, line: int, sample: Sample, listed: str) -> Row | None:
     """Return the row of a sample; None if it has no video. Raises ValueError if it has no label, or several videos."""
     videos = [name for name, _ in sample.values() if is_video_name(posixpath.basename(name))]
     if not videos:
@@ -74,7 +74,7 @@ def _row(shard: Bytes, line: int, sample: Sample, listed: str) -> Row | None:
     return Row(shard.path, line, f"{listed}/{videos[0]}", label, split=split_name(listed).rstrip("0123456789"))
 
 
-def _label(shard: Bytes, sample: Sample, video: str) -> int | str:
+def _label(shard: ByteSource, sample: Sample, video: str) -> int | str:
     if "cls" in sample:
         text = _text(shard, sample["cls"])
     elif "json" in sample:
@@ -88,7 +88,7 @@ def _label(shard: Bytes, sample: Sample, video: str) -> int | str:
     return number(text, "label", LABEL_LIMIT) if text.isascii() and text.isdigit() else text
 
 
-def _text(shard: Bytes, member: tuple[str, Place]) -> str:
+def _text(shard: ByteSource, member: tuple[str, Place]) -> str:
     name, (start, size) = member
     text = shard.read(start, size).decode("utf-8", "replace").strip()
     if not text:

@@ -20,7 +20,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.storage.opening import index_of, open_source
 from dali_pipes.storage.shards import Index, Place, index_path, write_index
-from dali_pipes.storage.sources import LocalFile, Source
+from dali_pipes.storage.sources import ByteSource, LocalFile
 from dali_pipes.storage.uploads import Upload
 from dali_pipes.video.packet_table import Video
 from tools.data.conversion.files import common_folder, list_name
@@ -87,7 +87,7 @@ class Shard:
             return index_of(shard.path, shard.stamp, shard.size)
 
 
-def _add(file: BinaryIO | Upload, name: str, content: Source | bytes) -> tuple[str, Place]:
+def _add(file: BinaryIO | Upload, name: str, content: ByteSource | bytes) -> tuple[str, Place]:
     """Add a member without owner and time, so that equal videos give equal shards; return its name and its place."""
     member = tarfile.TarInfo(name)
     member.size = len(content) if isinstance(content, bytes) else content.size
@@ -102,7 +102,7 @@ def _add(file: BinaryIO | Upload, name: str, content: Source | bytes) -> tuple[s
     return name, (start, member.size)
 
 
-def _copy(source: Source, file: BinaryIO | Upload) -> None:
+def _copy(source: ByteSource, file: BinaryIO | Upload) -> None:
     """Write all bytes of a source to the end of a file; those from file to file never pass through this process."""
     done = 0
     while done < source.size:
