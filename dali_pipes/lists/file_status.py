@@ -83,7 +83,7 @@ def _look_at(listing: Listing, row: int, leads_out: Callable[[str], bool]) -> tu
             return f"a link leads out of data.root to {os.path.realpath(path)}, which data.follow_links=false forbids"
         status = os.stat(path)
     except FileNotFoundError:
-        return "a link to a file that does not exist" if os.path.islink(path) else NO_SUCH_FILE
+        return "a link to a file that does not exist" if os.path.islink(path) else _missing(listing.paths[row])
     except OSError as error:
         if error.errno == errno.ENOTDIR and not is_plain(path):
             return _look_at_member(path)
@@ -95,6 +95,15 @@ def _look_at(listing: Listing, row: int, leads_out: Callable[[str], bool]) -> tu
     if not os.access(path, os.R_OK):
         return "permission denied"
     return status.st_size, status.st_mtime_ns, folder
+
+
+def _missing(listed: str) -> str:
+    """Return the reason why a file is not there, with what else its line may be; names may begin with any character."""
+    if listed.startswith("#"):
+        return f"{NO_SUCH_FILE}; if its line is a comment, remove it: lists have none"
+    if len(listed) > 1 and listed[0] in "\"'" and listed[-1] == listed[0]:
+        return f"{NO_SUCH_FILE}; write the path without the quotation marks around it"
+    return NO_SUCH_FILE
 
 
 def _look_at_member(path: str) -> tuple[int, int, bool] | str:

@@ -49,7 +49,8 @@ class Split:
     def summary(self) -> str:
         """Return the counts of the split in one line."""
         reasons = list(self.left_out.values())
-        missing, repeated = reasons.count(NO_SUCH_FILE), reasons.count(REPEATED)
+        missing = sum(reason.startswith(NO_SUCH_FILE) for reason in reasons)
+        repeated = reasons.count(REPEATED)
         other = len(reasons) - missing - repeated
         line = f"{self.name}: {len(self.listing.paths)} annotated, {len(self.kept)} found, {missing} missing"
         return f"{line}, {other} not to be used, {repeated} duplicate"

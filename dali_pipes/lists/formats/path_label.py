@@ -42,10 +42,16 @@ def read(source: Source) -> Annotation:
 
 def _advice(line: str) -> str:
     """Return what else could be meant by a line that is not `path label`."""
+    if line.lstrip().startswith(("#", "//")):
+        return "; lists have no comments, so remove this line"
+    if line.split()[0].lower() in ("path", "video", "file", "filename", "name"):
+        return "; if the line names the columns, remove it, or write a table with commas: `path,label`"
     if line.lstrip()[:1] in ("{", "["):
         return ', or JSON: an object such as {"path": "a.mp4", "label": 0} a line, or an array of them'
-    is_table = any(mark in line for mark in ",;\t")
-    return ", or a table whose first line names the columns `path` and `label`" if is_table else ""
+    if any(mark in line for mark in ",;\t"):
+        return ", or a table whose first line names the columns `path` and `label`"
+    is_name = line.split()[-1].isidentifier() and len(line.split()) > 1
+    return "; names of classes need a table: `path,label` as its first line, then `a.mp4,jump`" if is_name else ""
 
 
 def _refuse_several_labels(rows: list[Row]) -> None:
