@@ -34,8 +34,8 @@ PREFACE = """# Zoo
 
 Written by `python tools/zoo.py --document > docs/zoo.md` from `models/weights/zoo.jsonl`; a test keeps it true.
 
-Published weights by name. A name stands for a file wherever a program takes one; the file is downloaded at its first
-use, continued after an interruption, and verified at each use:
+Published weights by name. Programs accept such a name in place of a file of weights. The file is downloaded at its
+first use, continued after an interruption, and verified at each use:
 
 ```
 python eval.py zoo:tsm_r50_k400_8f_mit data.test=val.list
@@ -49,27 +49,29 @@ python train.py --config tsm_ucf101_nhwc.yaml model.pretrained=zoo:tsm_r50_k400_
 `~/.cache/torch/hub/checkpoints` (`$TORCH_HOME/hub/checkpoints`), where torchvision and mmaction2 look as well. Without
 a network, download a file by the link in its row and put it there.
 
-The layout of a file is that of its publisher. The settings of a network (recipe, frames, shift division, average over
-views) belong to its entry, so no `--config` is needed.
+The files keep the format of their publishers. Each entry has the settings of its network (recipe, frames, shift
+division, average over views), so no `--config` is needed.
 
-The files hold no class names. The networks of mmaction2 and PaddleVideo for Kinetics-400 have names nevertheless: both
-number the classes by the alphabet (`parse_file_list.py` of mmaction2 1.2.0, `Kinetics-400_label_list.txt` of ppvideo
-2.3.1), and torchvision has their names. Others show numbers until `data.class_names=FILE` names a file:
+The files contain no class names. For Kinetics-400, the names are known for mmaction2 and PaddleVideo: both number the
+classes alphabetically (`parse_file_list.py` of mmaction2 1.2.0, `Kinetics-400_label_list.txt` of ppvideo 2.3.1), and
+torchvision contains the names. Other networks show numbers unless `data.class_names=FILE` names a file:
 
-- Kinetics-400 by MIT: its `kinetics_label_map.txt`. That was not at hand here, so its order is not known.
+- Kinetics-400 by MIT: its `kinetics_label_map.txt`. It was not available here, so its order is unknown.
 - Something-Something V1 by MIT: the names of `something-something-v1-labels.csv`, sorted (`gen_label_sthv1.py`).
 - Something-Something V1 and Jester by mmaction2: `something-something-v1-labels.csv` and `jester-v1-labels.csv`, whose
-  order it keeps. These two are needed to evaluate as well: without them lists are numbered by the alphabet.
-- Something-Something V2: `something-something-v2-labels.json`. UCF101: `classInd.txt`. HMDB51: its folders, sorted.
+  order it keeps. These two are needed for evaluation, too: without them, lists are numbered alphabetically.
+- Something-Something V2: `something-something-v2-labels.json`. UCF101: `classInd.txt`. HMDB51: the names of
+  its folders, sorted.
 
 Addresses, accuracies and digests were copied from the projects' pages: mmaction2 of October 2023, PaddleVideo of March
 2024, MIT's of July 2024. **None of these files has been downloaded or evaluated in this project**; the loading of each
-layout is tested with files of its form ([weights.md](weights.md)). A digest is the start of the sha256 where the
-publisher gives one, in the name of the file; for other files the digest of the first download is kept and verified.
-Accuracies are top-1 in percent as published, under the protocol in the row ([evaluate.md](evaluate.md)).
+format is tested with generated files of that format ([weights.md](weights.md)). A digest is the beginning of the
+sha256, if the publisher gives one in the name of the file. For other files, the digest of the first download is stored
+and verified later. Accuracies are the published top-1 in percent, with the protocol in the row
+([evaluate.md](evaluate.md)).
 
-Left out: optical flow, networks on other backbones, mmaction2's non-local networks in other modes, and checkpoints for
-data sets without a recipe here.
+Not included are optical flow, other backbones, mmaction2's non-local networks in other modes, and checkpoints for
+datasets without a recipe here.
 """
 
 
@@ -119,7 +121,7 @@ def document(entries: list[Entry]) -> str:
 def _rows(entries: list[Entry]) -> Iterator[str]:
     """Yield the table of one data set."""
     if not entries[0].recipe:
-        yield "Starting points of a training, for `model.pretrained`.\n"
+        yield "Initial weights for training, for `model.pretrained`.\n"
         yield "| name | published by | top-1 | backbone | digest | file |"
         yield "|---|---|--:|---|---|---|"
         for entry in entries:
