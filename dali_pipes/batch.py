@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dali_pipes.errors import Unreadable
-from dali_pipes.lists.formats.annotation import Window
+from dali_pipes.lists.formats.annotation import Span
 from dali_pipes.lists.rows import Rows
 
 FEW = 8  # labels and rows that a printed batch shows
@@ -88,7 +88,7 @@ class Loader(Protocol):
     def path(self, row: int) -> str:
         """The path of a row's video."""
 
-    def window(self, row: int) -> Window:
+    def span(self, row: int) -> Span:
         """The part of the video that a row is about."""
 
     @property

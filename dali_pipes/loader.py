@@ -18,7 +18,7 @@ from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.cpu_runner import CpuRunner
 from dali_pipes.feed.samples import PreparedBatch
-from dali_pipes.lists.formats.annotation import Window
+from dali_pipes.lists.formats.annotation import Span
 from dali_pipes.lists.formats.class_names import class_numbers
 from dali_pipes.lists.rows import Rows
 from dali_pipes.scan.catalog import Catalog
@@ -146,8 +146,8 @@ class VideoLoader:
     def decoders(self) -> dict[str, int]:
         return self.choice.counts()
 
-    def window(self, row: int) -> Window:
-        return self.catalog.window(row)
+    def span(self, row: int) -> Span:
+        return self.catalog.span(row)
 
     def close(self) -> None:
         self._runner.close()

@@ -10,7 +10,7 @@ from configs.schema import Config
 from dali_pipes.batch import Batch, Shard
 from dali_pipes.device import clip_dtype
 from dali_pipes.errors import Unreadable
-from dali_pipes.lists.formats.annotation import WHOLE, Window
+from dali_pipes.lists.formats.annotation import WHOLE, Span
 from dali_pipes.views import draw
 
 VIDEOS = 1024  # rows that the imaginary list has
@@ -59,7 +59,7 @@ class SyntheticLoader:
         """Nothing is decoded."""
         return {}
 
-    def window(self, row: int) -> Window:
+    def span(self, row: int) -> Span:
         """Return the whole."""
         return WHOLE
 

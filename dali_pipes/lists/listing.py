@@ -22,7 +22,7 @@ import numpy as np
 from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import FORMATS, read
-from dali_pipes.lists.formats.annotation import WHOLE, Annotation, Row, Window, refuse
+from dali_pipes.lists.formats.annotation import WHOLE, Annotation, Row, Span, refuse
 from dali_pipes.lists.formats.class_names import Numbers, alike, asked_for, class_numbers, some
 from dali_pipes.lists.formats.source import Source
 from dali_pipes.lists.locate import VideoPaths
@@ -45,7 +45,7 @@ class Listing:
     format: str = "path_label"  # a key of dali_pipes.lists.formats.FORMATS
     num_frames_N: np.ndarray | None = None  # int32, as the list says; None unless it says it of every row
     frame_pattern: str = ""  # names of pictures, for rows that are folders of them; empty: no row may be one
-    window_N2: np.ndarray | None = None  # float64: start and end of each row's part; None: all rows are whole videos
+    span_N2: np.ndarray | None = None  # float64: start and end of each row's part; None: all rows are whole videos
     notes: tuple[str, ...] = ()  # messages for the user about how the list was read
 
     @cached_property
@@ -56,14 +56,14 @@ class Listing:
     @cached_property
     def samples(self) -> np.ndarray:
         """Rows that name a video, or a part of one, for the first time: int64, ascending. Others are repetitions."""
-        if self.window_N2 is None:
+        if self.span_N2 is None:
             return self.distinct
-        _, first = np.unique(np.column_stack([self.first_N, self.window_N2]), axis=0, return_index=True)
+        _, first = np.unique(np.column_stack([self.first_N, self.span_N2]), axis=0, return_index=True)
         return np.sort(first)
 
-    def window(self, row: int) -> Window:
+    def span(self, row: int) -> Span:
         """Return the part of its video that a row is about."""
-        return WHOLE if self.window_N2 is None else Window(*self.window_N2[row].tolist())
+        return WHOLE if self.span_N2 is None else Span(*self.span_N2[row].tolist())
 
     def path(self, row: int) -> str:
         """Return the absolute path of a row's video."""
@@ -75,7 +75,7 @@ class Listing:
         digest = hashlib.sha256("\n".join([*self.paths, "", *self.class_names]).encode("utf-8", "surrogateescape"))
         digest.update(self.label_N.tobytes())
         digest.update(self.frame_pattern.encode())
-        for column in (self.num_frames_N, self.window_N2):
+        for column in (self.num_frames_N, self.span_N2):
             if column is not None:
                 digest.update(column.tobytes())
         return digest.hexdigest()
@@ -164,7 +164,7 @@ def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: 
     """Make the listing of rows. Raises DataError naming those that cannot be used."""
     paths, labels, first, used, problems = [], [], [], [], []
     row_of: dict[str, int] = {}
-    same_part: dict[tuple[str, Window], int] = {}
+    same_part: dict[tuple[str, Span], int] = {}
     numbers = Numbers(class_names)
     for row in rows:
         try:
@@ -173,9 +173,9 @@ def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: 
                 raise ValueError(f"label {label} has no name: {len(class_names)} classes are named, from label 0 on")
             path = found.of(row)
             file = path.removeprefix(f"{found.base}/")  # one, whether named from the root or from the base
-            same = same_part.setdefault((file, row.window), len(paths))
+            same = same_part.setdefault((file, row.span), len(paths))
             if same < len(paths) and labels[same] != label:
-                part = "" if row.window == WHOLE else f" from {row.window}"
+                part = "" if row.span == WHOLE else f" from {row.span}"
                 line = used[same].line
                 raise ValueError(f"{path}{part} has label {label} here and label {labels[same]} in line {line}")
         except ValueError as problem:
@@ -187,7 +187,7 @@ def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: 
         first.append(row_of.setdefault(file, len(first)))
     refuse(problems)
     num_frames_N = np.array([row.frames for row in used], np.int32)
-    has_windows = any(row.window != WHOLE for row in used)
+    has_spans = any(row.span != WHOLE for row in used)
     return Listing(
         source,
         found.base,
@@ -197,7 +197,7 @@ def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: 
         np.array(first, np.int64),
         class_names,
         num_frames_N=num_frames_N if num_frames_N.all() else None,
-        window_N2=np.array([row.window for row in used], np.float64) if has_windows else None,
+        span_N2=np.array([row.span for row in used], np.float64) if has_spans else None,
         notes=(*_notes(found.respelled), *_encoding_notes(paths), *_class_notes(class_names)),
     )
 

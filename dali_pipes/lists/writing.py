@@ -12,7 +12,7 @@ import numpy as np
 
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import read
-from dali_pipes.lists.formats.annotation import WHOLE, Window
+from dali_pipes.lists.formats.annotation import WHOLE, Span
 from dali_pipes.lists.formats.class_names import parse_class_names
 from dali_pipes.lists.formats.source import Source, decoded
 from dali_pipes.lists.listing import Listing
@@ -27,14 +27,14 @@ class ListedRow(NamedTuple):
     path: str
     frames: int  # 0 is not written
     label: int
-    window: Window = WHOLE
+    span: Span = WHOLE
 
     def as_json(self) -> dict:
         """Return the keys of a line of JSON."""
         keys = {"path": self.path, "label": self.label}
         keys |= {"frames": self.frames} if self.frames else {}
-        keys |= {"start": self.window.start} if self.window.start else {}
-        return keys | ({"end": self.window.end} if self.window.end != WHOLE.end else {})
+        keys |= {"start": self.span.start} if self.span.start else {}
+        return keys | ({"end": self.span.end} if self.span.end != WHOLE.end else {})
 
 
 def list_text(file: Path, rows: Iterable[ListedRow]) -> str:
@@ -55,7 +55,7 @@ def _read_back(file: Path, text: str) -> list[ListedRow] | None:
         _, annotation = read(source, "auto")
     except DataError:
         return None
-    return [ListedRow(row.path, row.frames, row.label, row.window) for row in annotation.rows]
+    return [ListedRow(row.path, row.frames, row.label, row.span) for row in annotation.rows]
 
 
 def root_of(listings: Iterable[Listing]) -> str:
@@ -78,7 +78,7 @@ def rows_of(listing: Listing, rows: Iterable[int], root: str) -> list[ListedRow]
             listing.paths[row] if root else listing.path(row),
             int(frames_N[row]),
             int(listing.label_N[row]),
-            listing.window(row),
+            listing.span(row),
         )
         for row in rows
     ]

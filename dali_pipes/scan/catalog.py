@@ -26,7 +26,7 @@ from typing import BinaryIO, NamedTuple, get_args
 import numpy as np
 
 from dali_pipes.errors import DataError, Unreadable
-from dali_pipes.lists.formats.annotation import WHOLE, Window
+from dali_pipes.lists.formats.annotation import WHOLE, Span
 from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.parts import Parts
 from dali_pipes.video.packet_table import PACKET, Access, Video
@@ -99,7 +99,7 @@ class Catalog:
         self.width_N, self.height_N = self._array["width"], self._array["height"]
         self.file_frames_N = self._array["frames"]  # of the file; 0 if it is unreadable
         self.frames_N = self._array.get("part_frames", self.file_frames_N)  # of the row's part; 0 if it is unusable
-        self.window_N2 = self._array["window"].reshape(-1, 2) if "window" in self._array else None  # as in `Listing`
+        self.span_N2 = self._array["window"].reshape(-1, 2) if "window" in self._array else None  # as in `Listing`
         self.fps_N = self._array["fps"]
         self.orientation_N = self._array["orientation"]
         self.tracks_N = self._array["tracks"]
@@ -148,17 +148,17 @@ class Catalog:
         """Return what all rows are about: paths as `listed_path` has them, with `#t=START,END` after those of parts."""
         text, ends = self._array["path"].tobytes(), self._array["path_end"].tolist()
         paths = [os.fsdecode(text[start:end]) for start, end in pairwise([0, *ends])]
-        if self.window_N2 is None:
+        if self.span_N2 is None:
             return paths
-        return [f"{path}#t={start},{end}" for path, (start, end) in zip(paths, self.window_N2.tolist(), strict=True)]
+        return [f"{path}#t={start},{end}" for path, (start, end) in zip(paths, self.span_N2.tolist(), strict=True)]
 
     def path(self, row: int) -> str:
         """Return the absolute path of a row's video."""
         return os.path.join(self.base, self.listed_path(row))
 
-    def window(self, row: int) -> Window:
+    def span(self, row: int) -> Span:
         """Return the part of its video that a row is about."""
-        return WHOLE if self.window_N2 is None else Window(*self.window_N2[row].tolist())
+        return WHOLE if self.span_N2 is None else Span(*self.span_N2[row].tolist())
 
     def video(self, row: int) -> Video:
         """Return the video of a readable row; its packets are a view of the file."""
@@ -285,7 +285,7 @@ def _columns(
     row_N = np.searchsorted(listing.distinct, listing.first_N)
     of_parts = {}
     if parts:
-        of_parts = {"part_first": parts.first_N, "part_frames": parts.frames_N, "window": listing.window_N2.ravel()}
+        of_parts = {"part_first": parts.first_N, "part_frames": parts.frames_N, "window": listing.span_N2.ravel()}
     return {
         **of_parts,
         "label": listing.label_N,

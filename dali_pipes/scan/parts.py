@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dali_pipes.lists.formats.annotation import WHOLE, Window
+from dali_pipes.lists.formats.annotation import WHOLE, Span
 from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.processes import Call, Failure, call_all, seconds_for
 from dali_pipes.video import times
@@ -28,7 +28,7 @@ def find_parts(listing: Listing, outcome: Callable[[int], Video | str], workers:
 
     `outcome` returns the video of a distinct file, or the reason why it cannot be read, which its rows share.
     """
-    if listing.window_N2 is None:
+    if listing.span_N2 is None:
         return None
     first_N, frames_N = np.zeros((2, len(listing.paths)), np.int32)
     reasons: dict[int, str] = {}
@@ -38,11 +38,11 @@ def find_parts(listing: Listing, outcome: Callable[[int], Video | str], workers:
     for number, rows in enumerate(by_file):
         video = outcome(number)
         if isinstance(video, Video):
-            windows = [listing.window(row) for row in rows.tolist()]
+            spans = [listing.span(row) for row in rows.tolist()]
             frames_N[rows] = video.frames
-            if any(window != WHOLE for window in windows):
-                calls.append(Call(number, (video, windows), seconds_for(video.size)))
-    for number, found in call_all(frames_of_windows, calls, min(workers, len(calls))):
+            if any(span != WHOLE for span in spans):
+                calls.append(Call(number, (video, spans), seconds_for(video.size)))
+    for number, found in call_all(frames_of_spans, calls, min(workers, len(calls))):
         rows = by_file[number].tolist()
         of_rows = [found.reason] * len(rows) if isinstance(found, Failure) else found
         for row, part in zip(rows, of_rows, strict=True):
@@ -51,19 +51,19 @@ def find_parts(listing: Listing, outcome: Callable[[int], Video | str], workers:
     return Parts(first_N, frames_N, reasons)
 
 
-def frames_of_windows(video: Video, windows: list[Window]) -> list[tuple[int, int] | str]:
-    """Return (first frame, number of frames) of each window of a video, or the reason why it has none."""
+def frames_of_spans(video: Video, spans: list[Span]) -> list[tuple[int, int] | str]:
+    """Return (first frame, number of frames) of each span of a video, or the reason why it has none."""
     if video.access == "frames":
-        return ["is a folder of pictures, which have no times: leave start and end empty"] * len(windows)
+        return ["is a folder of pictures, which have no times: leave start and end empty"] * len(spans)
     time_F = times.frame_times(video)
     end = times.duration(time_F, video.fps)
-    first_W, after_W = times.frames_between(time_F, *np.array(windows).T)
+    first_S, after_S = times.frames_between(time_F, *np.array(spans).T)
     found: list[tuple[int, int] | str] = []
-    for window, first, after in zip(windows, first_W.tolist(), after_W.tolist(), strict=True):
+    for span, first, after in zip(spans, first_S.tolist(), after_S.tolist(), strict=True):
         if first == len(time_F):
-            found.append(f"ends at {end:.6g} s, before its part from {window} begins")
+            found.append(f"ends at {end:.6g} s, before its part from {span} begins")
         elif first == after:
-            found.append(f"shows no frame from {window}")
+            found.append(f"shows no frame from {span}")
         else:
             found.append((first, after - first))
     return found

@@ -66,11 +66,11 @@ def _line(catalog: Catalog, scanned: int, seconds: float) -> str:
     line += f": {total - len(bad) + bad_parts} readable"
     if bad:
         line += f", {len(bad)} quarantined (see {catalog.file.with_name(QUARANTINE)})"
-    if catalog.window_N2 is not None:
+    if catalog.span_N2 is not None:
         line += f"; {_parts(catalog)}"
     elif len(catalog) > total:
         line += f", {len(catalog) - total} rows repeat others"
-    if catalog.window_N2 is None and (doubles := _double_labels(catalog)):
+    if catalog.span_N2 is None and (doubles := _double_labels(catalog)):
         line += f", {len(doubles)} have a second name with another label, such as {doubles[0]}"
     if several := np.count_nonzero(catalog.tracks_N[catalog.first_N == np.arange(len(catalog))] > 1):
         line += f", {several} with several video tracks (FFmpeg's best one is read)"
@@ -84,7 +84,7 @@ def _parts(catalog: Catalog) -> str:
     if len(rows):
         frames_U, file_frames_U, fps_U = catalog.frames_N[rows], catalog.file_frames_N[rows], catalog.fps_N[rows]
         line += f", the shortest of {frames_U.min()} frames"
-        end_U = catalog.window_N2[rows, 1]
+        end_U = catalog.span_N2[rows, 1]
         late = np.isfinite(end_U) & (end_U > file_frames_U / np.maximum(fps_U, 1e-6) + _END_TOLERANCE)
         line += f", {late.sum()} end with their video, before the listed end" if late.any() else ""
         clashes = _overlaps(catalog)
@@ -142,7 +142,7 @@ def keyframe_interval(video: Video) -> float:
 def _check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> None:
     """Raise DataError if more than a fraction of the files cannot be read, or none can."""
     bad = bad_files(catalog)
-    total = _distinct(catalog) if catalog.window_N2 is None else len(catalog)
+    total = _distinct(catalog) if catalog.span_N2 is None else len(catalog)
     if len(bad) == total and all(file.reason == NO_SUCH_FILE for file in bad):
         cause = (
             f"data.root={root} is probably wrong"

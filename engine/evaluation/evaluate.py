@@ -49,7 +49,7 @@ def evaluate(
     model.train(was_training)
     broken = [Unreadable(row, loader.path(row), NOT_FINITE) for row in counts.broken_rows()]
     left_out = sorted([*unreadable_of_all_ranks(loader), *broken])
-    return replace(counts.result(left_out), examples=guesses.examples(loader.path, loader.window))
+    return replace(counts.result(left_out), examples=guesses.examples(loader.path, loader.span))
 
 
 def logits_of_views(model: nn.Module, batch: Batch, config: Config) -> Tensor:

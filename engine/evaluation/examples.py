@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dali_pipes.lists.formats.annotation import Window
+from dali_pipes.lists.formats.annotation import Span
 from engine import distributed
 
 MOST = 6  # of a kind
@@ -53,7 +53,7 @@ class Guesses:
         self.confidence_N.scatter_add_(0, row_B, confidence_B * real_B)
         self.truth_N.scatter_add_(0, row_B, probability_BK.gather(1, class_B[:, None])[:, 0] * real_B)
 
-    def examples(self, path: Callable[[int], str], window: Callable[[int], Window]) -> tuple[Example, ...]:
+    def examples(self, path: Callable[[int], str], span: Callable[[int], Span]) -> tuple[Example, ...]:
         """Sum over the ranks and choose up to MOST videos of each kind; each video is chosen once."""
         columns = self.label_N, self.predicted_N, self.confidence_N, self.truth_N, self.seen_N
         label_N, predicted_N, confidence_N, truth_N, seen_N = map(distributed.all_sum, columns)
@@ -74,12 +74,12 @@ class Guesses:
                 int(predicted_N[row]),
                 float(confidence_N[row]),
                 float(truth_N[row]),
-                *_seconds(window(row)),
+                *_seconds(span(row)),
             )
             for row, kind in chosen.items()
         )
 
 
-def _seconds(window: Window) -> tuple[float, float | None]:
+def _seconds(span: Span) -> tuple[float, float | None]:
     """Return the times of a part as JSON has them."""
-    return window.start, None if window.end == math.inf else window.end
+    return span.start, None if span.end == math.inf else span.end

@@ -20,7 +20,7 @@ from omegaconf import MISSING
 
 from configs import Config, ConfigError, flat
 from configs.progress import digits
-from dali_pipes.lists.formats.annotation import WHOLE, Window
+from dali_pipes.lists.formats.annotation import WHOLE, Span
 from engine.console import duration
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
@@ -294,8 +294,8 @@ def _strips(found: list[dict], names: Sequence[str]) -> Iterator[tuple[str, list
 
 def _part(example: Example) -> str:
     """Return the part of its video that an example shows, in words; nothing for a whole video."""
-    window = Window(example.start, math.inf if example.end is None else example.end)
-    return "" if window == WHOLE else f", {window}"
+    span = Span(example.start, math.inf if example.end is None else example.end)
+    return "" if span == WHOLE else f", {span}"
 
 
 def _settings(settings: dict) -> Table:

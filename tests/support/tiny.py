@@ -74,7 +74,7 @@ class RowLoader:
     def decoders(self):
         return {"pyav": self.num_videos - 1, "nvdec": 1}
 
-    def window(self, row):
+    def span(self, row):
         return WHOLE
 
     def close(self):

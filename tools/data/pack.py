@@ -187,7 +187,7 @@ def _write_list(job: Job, folder: Path, out: str, indices: dict[str, Index], out
     catalog, new = job.catalog, folder / job.name
     names = {member.source.path: f"{shard.name}/{member.name}" for shard in job.shards for member in shard.members}
     rows = [
-        ListedRow(names[catalog.path(row)], 0, int(catalog.label_N[row]), catalog.window(row))
+        ListedRow(names[catalog.path(row)], 0, int(catalog.label_N[row]), catalog.span(row))
         for row in catalog.usable.tolist()
     ]
     texts = {new: list_text(new, rows)}

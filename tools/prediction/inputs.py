@@ -13,7 +13,7 @@ from pathlib import Path
 import configs
 from configs import cli
 from dali_pipes.lists.formats import tables
-from dali_pipes.lists.formats.annotation import WHOLE, Window
+from dali_pipes.lists.formats.annotation import WHOLE, Span
 from dali_pipes.lists.formats.folders import videos_below
 from dali_pipes.lists.formats.source import Source, read_text, text_of
 from dali_pipes.storage.objects import absolute, is_url
@@ -24,7 +24,7 @@ _NUMBER_BEHIND = re.compile(r"(?<=\S)\s+[0-9]+$")
 LISTS = (".txt", ".list", ".jsonl", *tables.CSV_ENDINGS)
 
 
-Parts = dict[str, list[Window]]
+Parts = dict[str, list[Span]]
 """The parts of videos that rows of lists ask for, by absolute path."""
 
 
@@ -35,21 +35,21 @@ def find(words: Iterable[str], root: str = "", parts: Parts | None = None) -> tu
     which not only the whole is. Raises DataError if a list cannot be read.
     """
     paths: dict[str, str] = {}  # as given, by absolute path
-    windows: dict[str, dict[Window, None]] = {}
+    spans: dict[str, dict[Span, None]] = {}
     failures = {}
     for word in words:
         found = list(_paths_of(word, root))
-        for path, window in found:
+        for path, span in found:
             paths.setdefault(absolute(path), path)
-            windows.setdefault(absolute(path), {})[window] = None
+            spans.setdefault(absolute(path), {})[span] = None
         if not found:
             failures[word] = "holds no videos" if os.path.exists(word) else "nothing has such a name"
     if parts is not None:
-        parts |= {path: list(asked) for path, asked in windows.items() if list(asked) != [WHOLE]}
+        parts |= {path: list(asked) for path, asked in spans.items() if list(asked) != [WHOLE]}
     return list(paths.values()), failures
 
 
-def _paths_of(word: str, root: str) -> Iterator[tuple[str, Window]]:
+def _paths_of(word: str, root: str) -> Iterator[tuple[str, Span]]:
     """Yield the paths of one source, and the part of each that it asks for.
 
     A file that is named is taken even if it does not exist or has another ending.
@@ -83,18 +83,18 @@ def _roots(file: str, root: str) -> list[str]:
     return [os.path.dirname(file), *of_run]
 
 
-def _listed(source: Source, folders: Sequence[str]) -> Iterator[tuple[str, Window]]:
+def _listed(source: Source, folders: Sequence[str]) -> Iterator[tuple[str, Span]]:
     """Yield path and part of each row of a list, with or without a label; relative ones start at one of the folders."""
     table = tables.read_paths(source)
     if table is None:
         asked = ((list(_spellings(line.strip())), WHOLE) for _, line in source.lines())
     else:
-        asked = (([row.path], row.window) for row in table.rows)
+        asked = (([row.path], row.span) for row in table.rows)
         for note in table.notes:
             logger.info(f"{source.path}: {note}")
-    for spellings, window in asked:
+    for spellings, span in asked:
         places = [os.path.join(folder, path) for path in spellings for folder in folders]
-        yield next(filter(_exists, places), places[0]), window
+        yield next(filter(_exists, places), places[0]), span
 
 
 def _exists(path: str) -> bool:

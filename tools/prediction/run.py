@@ -17,7 +17,7 @@ from dali_pipes import DataError
 from dali_pipes.feed.choice import wanted_in_graph
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.scan.parts import frames_of_windows
+from dali_pipes.scan.parts import frames_of_spans
 from dali_pipes.storage.objects import absolute
 from dali_pipes.video import times
 from dali_pipes.views.windows import Window, sliding, whole_windows
@@ -166,7 +166,7 @@ class Answering:
             return [whole]
         with self._reason(catalog, whole.row):
             video = catalog.video(whole.row)
-            places = frames_of_windows(video, asked)
+            places = frames_of_spans(video, asked)
             if reason := next((place for place in places if isinstance(place, str)), ""):
                 raise DataError(video.path, reason)
             return [Window(whole.row, *place) for place in places]

@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 Places = tuple[tuple[str, ...], ...]  # folders, each by its names from the top, in the order of preference
 
 
-class Window(NamedTuple):
+class Span(NamedTuple):
     """A part of a video, in seconds from its first frame: the frames shown at `start` or later, and before `end`."""
 
     start: float = 0.0
@@ -33,7 +33,7 @@ class Window(NamedTuple):
         return f"{self.start:g} s to {'the end' if self.end == math.inf else f'{self.end:g} s'}"
 
 
-WHOLE = Window()
+WHOLE = Span()
 
 
 class Row(NamedTuple):
@@ -45,7 +45,7 @@ class Row(NamedTuple):
     label: int | str
     frames: int = 0  # as the source says; 0 where it does not
     split: str = ""  # where one source holds several
-    window: Window = WHOLE  # the part of the video that the row is about
+    span: Span = WHOLE  # the part of the video that the row is about
 
 
 class Annotation(NamedTuple):

@@ -22,7 +22,7 @@ from dali_pipes.lists.formats.annotation import (
     WHOLE,
     Annotation,
     Row,
-    Window,
+    Span,
     number,
     read_rows,
 )
@@ -203,9 +203,9 @@ def text(fields: Mapping[str, object], name: str) -> str:
     return value
 
 
-def window(fields: Mapping[str, object]) -> Window:
+def span(fields: Mapping[str, object]) -> Span:
     """Return the part of a video that `start` and `end` name. Raises ValueError if it is none, or has no length."""
-    found = Window(_seconds(fields, "start", WHOLE.start), _seconds(fields, "end", WHOLE.end))
+    found = Span(_seconds(fields, "start", WHOLE.start), _seconds(fields, "end", WHOLE.end))
     if found.start >= found.end:
         raise ValueError(f"the part from {found} is empty: its end must be greater than its start")
     return found
@@ -230,7 +230,7 @@ def _unlabelled(source: Source) -> ToRow:
     def row(line: int, fields: Mapping[str, object]) -> Row:
         if not (path := text(fields, "path")):
             raise ValueError("no path")
-        return Row(source.path, line, path, "", window=window(fields))
+        return Row(source.path, line, path, "", span=span(fields))
 
     return row
 
@@ -251,7 +251,7 @@ def _labelled(source: Source) -> ToRow:
         numbered = label if is_name else number(label, "label")
         count = number(frames, "frame count", FRAMES_LIMIT) if frames else 0
         split = text(fields, "split")
-        return Row(source.path, line, path, numbered, count, split_name(split) or split, window(fields))
+        return Row(source.path, line, path, numbered, count, split_name(split) or split, span(fields))
 
     return row
 

@@ -106,13 +106,13 @@ def test_rows_may_be_about_parts_of_a_video(tree):
     content = "video,start,end,label\na.mp4,0,2.5,run\na.mp4,2.5,,jump\na.mp4,,,run\na.mp4,0,2.5,run\n"
     listing = read_list(str(tree({"train.csv": content}) / "train.csv"))
     assert rows(listing) == [("a.mp4", 1), ("a.mp4", 0), ("a.mp4", 1), ("a.mp4", 1)]
-    assert [listing.window(row) for row in range(4)] == [(0, 2.5), (2.5, math.inf), WHOLE, (0, 2.5)]
+    assert [listing.span(row) for row in range(4)] == [(0, 2.5), (2.5, math.inf), WHOLE, (0, 2.5)]
     assert listing.distinct.tolist() == [0] and listing.samples.tolist() == [0, 1, 2]
 
 
-def test_a_list_of_whole_videos_has_no_windows(tree):
+def test_a_list_of_whole_videos_has_no_spans(tree):
     listing = read_list(str(tree({"train.csv": "path,label,start,end\na.mp4,0,0,\n"}) / "train.csv"))
-    assert listing.window_N2 is None and listing.window(0) == WHOLE
+    assert listing.span_N2 is None and listing.span(0) == WHOLE
 
 
 def test_one_part_of_a_video_has_one_label(tree):
@@ -215,7 +215,7 @@ def test_columns_may_have_the_names_of_other_projects(tree, content):
 
 def test_other_names_of_the_ends_of_a_part_are_read(tree):
     listing = read_list(str(tree({"a.csv": "video,label,start_time,end_time\na.mp4,0,1,2.5\n"}) / "a.csv"))
-    assert listing.window_N2.tolist() == [[1, 2.5]]
+    assert listing.span_N2.tolist() == [[1, 2.5]]
 
 
 @pytest.mark.parametrize(

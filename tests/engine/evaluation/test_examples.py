@@ -2,7 +2,7 @@
 
 import torch
 
-from dali_pipes.lists.formats.annotation import WHOLE, Window
+from dali_pipes.lists.formats.annotation import WHOLE, Span
 from engine.evaluation.evaluate import evaluate
 from engine.evaluation.examples import HARD, MISTAKE, MOST, RIGHT, Guesses
 from tests.support import tiny
@@ -16,7 +16,7 @@ def chosen(probability, label_B):
     guesses = Guesses(len(one_B), torch.device("cpu"))
     for part in torch.arange(len(one_B)).tensor_split(2):
         guesses.add(score_BK[part], torch.tensor(label_B)[part], part)
-    return guesses.examples(str, lambda row: Window(2.0 * row) if row % 2 else WHOLE)
+    return guesses.examples(str, lambda row: Span(2.0 * row) if row % 2 else WHOLE)
 
 
 def test_each_video_is_chosen_once_mistakes_first():

@@ -54,7 +54,7 @@ def test_the_list_has_the_clips_and_what_cannot_be_cut_is_named(folder):
     clips = folder / "clips"
     classes = Data(class_names=f"{clips}/parts.classes.txt")
     catalog = load_catalog(f"{clips}/parts.list", classes, workers=1)
-    assert catalog.names() == ["a_0.5-0.7.mp4", "a_1-end.mp4", "b.mp4"] and catalog.window_N2 is None
+    assert catalog.names() == ["a_0.5-0.7.mp4", "a_1-end.mp4", "b.mp4"] and catalog.span_N2 is None
     assert [catalog.class_names[label] for label in catalog.label_N] == ["run", "jump", "run"]
     (left_out,) = map(json.loads, (clips / "left_out.jsonl").read_text().splitlines())
     assert "before its part from 7 s to 8 s begins" in left_out["reason"]

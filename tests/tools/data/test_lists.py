@@ -249,8 +249,8 @@ def test_subset_and_split_keep_the_parts_of_videos(tmp_path):
     root = plant(tmp_path, {"all.csv": "\n".join(["video,start,end,label", *lines])})
     assert prepare.main(["subset", f"{root}/all.csv", "--per-class", "3", "--out", f"{root}/few"]) == 0
     few = read_list(f"{root}/few/all.list", Data(class_names=f"{root}/few/classes.txt", root=str(root)))
-    assert len(few.paths) == 6 and {few.window(row) for row in range(6)} == {(0, 2), (5, 7)}
+    assert len(few.paths) == 6 and {few.span(row) for row in range(6)} == {(0, 2), (5, 7)}
     assert prepare.main(["split", f"{root}/all.csv", "--out", f"{root}/lists"]) == 0
     sides = [read_list(f"{root}/lists/{side}.list", Data(root=str(root))) for side in ("train", "val")]
     assert [len(side.paths) for side in sides] == [6, 2] and not set(sides[0].paths) & set(sides[1].paths)
-    assert sides[1].window_N2.tolist() == [[0, 2], [5, 7]]
+    assert sides[1].span_N2.tolist() == [[0, 2], [5, 7]]

@@ -27,7 +27,7 @@ from pathlib import Path
 from configs.progress import watched
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats.annotation import WHOLE, Window
+from dali_pipes.lists.formats.annotation import WHOLE, Span
 from dali_pipes.lists.formats.source import split_of
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
 from dali_pipes.scan.build import load_catalog
@@ -86,7 +86,7 @@ def convert_all(
     are about parts of videos and results have no times.
     """
     for catalog in catalogs:
-        if catalog.window_N2 is not None and conversion.rate is None and not conversion.by_part:
+        if catalog.span_N2 is not None and conversion.rate is None and not conversion.by_part:
             raise DataError(catalog.source, "is about parts of videos; make files of them first, by prepare.py cut")
     lists = {catalog.source: out / list_name(catalog.source) for catalog in catalogs}
     results = result_names(catalogs, conversion.suffix, conversion.by_part)
@@ -172,7 +172,7 @@ def _list_texts(
     """Yield the file and text of a list with (path, frames) of results, in the same order, and of its class names."""
     rows = [(row, new_rows.get(key_of(catalog, row, conversion.by_part))) for row in catalog.usable.tolist()]
     listed = [
-        ListedRow(*found, int(catalog.label_N[row]), _new_window(catalog, row, conversion))
+        ListedRow(*found, int(catalog.label_N[row]), _new_span(catalog, row, conversion))
         for row, found in rows
         if found
     ]
@@ -181,13 +181,13 @@ def _list_texts(
         yield classes_file(new), classes_text(catalog.class_names)
 
 
-def _new_window(catalog: Catalog, row: int, conversion: Conversion) -> Window:
+def _new_span(catalog: Catalog, row: int, conversion: Conversion) -> Span:
     """Return the part of a result that has the frames of the row's part; its edges lie between frames."""
-    if conversion.by_part or catalog.window_N2 is None or catalog.window(row) == WHOLE:
+    if conversion.by_part or catalog.span_N2 is None or catalog.span(row) == WHOLE:
         return WHOLE
     rate = conversion.rate(catalog.video(row))
     first, frames = int(catalog.first_frame_N[row]), int(catalog.frames_N[row])
-    return Window(float(max(first - HALF, Fraction(0)) / rate), float((first + frames - HALF) / rate))
+    return Span(float(max(first - HALF, Fraction(0)) / rate), float((first + frames - HALF) / rate))
 
 
 def classes_file(new: Path) -> Path:

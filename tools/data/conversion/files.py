@@ -137,9 +137,9 @@ def key_of(catalog: Catalog, row: int, by_part: bool) -> str:
 
 def _part(catalog: Catalog, row: int) -> str:
     """Return the times of a row's part as in the name of a file, `12.4-15` or `12.4-end`; empty for a whole video."""
-    if catalog.window_N2 is None:
+    if catalog.span_N2 is None:
         return ""
-    start, end = catalog.window_N2[row].tolist()
+    start, end = catalog.span_N2[row].tolist()
     times = [f"{second:.6f}".rstrip("0").rstrip(".") if second < math.inf else "end" for second in (start, end)]
     return "" if times == ["0", "end"] else "-".join(times)
 
