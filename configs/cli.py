@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from typing import NoReturn
 
 from configs.checks import ConfigError
 from configs.load import load, overridden
-from configs.read import KINDS, SECTIONS, SHIPPED, did_you_mean, example, likely
+from configs.read import KINDS, SECTIONS, did_you_mean, example, likely
 from configs.reference import reference
 from configs.schema import Config
 from configs.show import describe
@@ -188,6 +189,11 @@ def resolve_resume(args: argparse.Namespace) -> None:
     if not (run / "config.yaml").is_file() and "/" not in args.resume:
         asked = [word.partition("=")[2] for word in args.overrides if word.startswith("train.runs=")]
         run = Path([Config().train.runs, *asked][-1], args.resume).absolute()
+    if not args.config and not (run / "config.yaml").is_file():
+        print(
+            f"{args.resume}: --resume: no run has this name or folder; `ls runs` shows those there are", file=sys.stderr
+        )
+        raise SystemExit(2)
     args.config = args.config or str(run)
     args.overrides += [f"train.runs={run.parent}", f"train.name={run.name}"]
 
@@ -214,8 +220,9 @@ def from_arguments(args: argparse.Namespace) -> Config:
     """Load the configuration. Exits with code 2 if it is wrong, with 0 after --print-config."""
     try:
         if not args.config:
-            own = "for videos of your own, --config finetune.yaml data.train=FOLDER"
-            raise ConfigError(f"--config: required; {own}; else a recipe's path or one of {', '.join(SHIPPED)}")
+            videos = next((word for word in args.overrides if os.path.exists(word)), "FOLDER")
+            own = f"for videos of your own, --config finetune.yaml data.train={shlex.quote(videos)}"
+            raise ConfigError(f"--config: required; {own}; else a recipe's path or name (docs/recipes.md lists them)")
         config = load(args.config, args.overrides)
     except ConfigError as error:
         print(error, file=sys.stderr)

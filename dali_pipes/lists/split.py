@@ -41,7 +41,10 @@ class HeldOut(NamedTuple):
 def hold_out(listing: Listing, data: Data, seed: int, folder: Path) -> HeldOut:
     """Hold out a part of a list, as data.val=auto asks for. The lists of both sides are to lie in `folder`."""
     groups = groups_of(listing, data.group or None, data.group_regex)
-    sides = divide(listing, groups, data.held_out, seed)
+    try:
+        sides = divide(listing, groups, data.held_out, seed)
+    except DataError as error:
+        raise DataError(error.path, f"{error.reason}; data.val= holds none out and trains on all") from None
     notes = _notes(listing, data, sides, groups)
     files = {name: folder / f"{name}.list" for name in sides}
     root = root_of([listing])

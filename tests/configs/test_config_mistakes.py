@@ -6,7 +6,7 @@ import pytest
 
 import configs
 from configs import cli
-from configs.read import KINDS, SECTIONS, SHIPPED
+from configs.read import KINDS, SECTIONS
 from tests.support.recipes import RECIPE, errors, writer
 
 
@@ -247,7 +247,12 @@ def test_print_config_shows_it_and_stops(capsys):
         (
             [],
             "--config: required; for videos of your own, --config finetune.yaml data.train=FOLDER; "
-            f"else a recipe's path or one of {', '.join(SHIPPED)}",
+            "else a recipe's path or name (docs/recipes.md lists them)",
+        ),
+        (
+            ["/dev"],
+            "--config: required; for videos of your own, --config finetune.yaml data.train=/dev; "
+            "else a recipe's path or name (docs/recipes.md lists them)",
         ),
     ],
 )

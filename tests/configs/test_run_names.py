@@ -47,6 +47,14 @@ def test_a_run_is_resumed_by_its_name(run, monkeypatch):
     assert config.train.epochs == 7
 
 
+def test_a_run_that_is_not_there_is_not_called_a_recipe(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        asked_for(monkeypatch, "--resume", "runs/frist")
+    assert leaving.value.code == 2
+    said = "runs/frist: --resume: no run has this name or folder; `ls runs` shows those there are\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_copied_run_is_resumed_where_it_is(run, monkeypatch):
     copy = run.rename("elsewhere")
     config, _ = asked_for(monkeypatch, "--resume", str(copy))

@@ -105,7 +105,7 @@ def datasets(arguments: argparse.Namespace) -> Iterator[tuple[str, Data]]:
         sources = arguments.words
         flags = ("cache", "check", "max_bad_fraction")
         data = replace(reading(arguments, sources), **{name: getattr(arguments, name) for name in flags})
-    sources = [source for source in dict.fromkeys(sources) if source]
+    sources = [source for source in dict.fromkeys(sources) if source not in ("", "auto")]  # train.py makes that one
     if not sources:
         raise ConfigError("no list to work on; name one or more, or give a recipe that has some by --config")
     yield from ((source, data) for source in sources)

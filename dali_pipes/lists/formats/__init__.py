@@ -35,7 +35,7 @@ def read(source: Source, format_name: str) -> tuple[str, Annotation]:
     try:
         return name, FORMATS[name].read(source)
     except DataError as error:
-        if name in (format_name, "path_label"):
+        if name in (format_name, "path_label", "folders"):  # the last is the only one of folders
             raise
         raise DataError(
             error.path, f"{error.reason}\n(read as {name}; if it is something else, set data.format)"

@@ -36,11 +36,7 @@ def read(source: Source) -> Annotation:
     rows = [Row(source.path, 0, path, path.partition("/")[0]) for path in found.videos if "/" in path]
     used = {row.label for row in rows}
     if not rows:
-        raise DataError(
-            source.path,
-            "no videos in sub-folders; expected one sub-folder a class with its videos in it"
-            + (f" ({_counted(found.left_out)} left out)" if found.left_out else ""),
-        )
+        raise DataError(source.path, _without_classes(found))
     if all(map(split_name, used)) and all(row.path.count("/") > 1 for row in rows):
         raise DataError(
             source.path, f"holds splits, not classes: {', '.join(sorted(used))}; name one of them, such as "
@@ -53,10 +49,24 @@ def read(source: Source) -> Annotation:
     if empty:
         more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
         notes.append(f"classes without a video: {', '.join(empty[:_SHOWN])}{more}")
-    nested = sum(row.path.count("/") > 1 for row in rows)
+    nested = [row.path for row in rows if row.path.count("/") > 1]
     if nested:
-        notes.append(f"{nested} videos in sub-folders of their class")
+        notes.append(f"{len(nested)} videos in sub-folders of their class")
+    if len(nested) == len(rows) and len({os.path.dirname(path) for path in nested}) > len(used):
+        inner = os.path.dirname(nested[0])
+        notes[-1] += f", such as {inner}: if those are the classes, a table of `path,label` says so"
     return Annotation(rows, tuple(classes), for_all_splits=False, notes=tuple(notes))
+
+
+def _without_classes(found: Found) -> str:
+    """Return the reason why a folder holds no classes."""
+    if found.videos:
+        count = f"{len(found.videos)} video{'s' * (len(found.videos) > 1)}"
+        return f"holds {count} and no classes; put the videos of each class into a sub-folder with its name"
+    if not found.folders and not found.left_out:
+        return "is empty; expected one sub-folder a class with its videos in it"
+    left_out = f" ({_counted(found.left_out)} left out)" if found.left_out else ""
+    return f"no videos in sub-folders; expected one sub-folder a class with its videos in it{left_out}"
 
 
 def _counted(left_out: Counter[str]) -> str:

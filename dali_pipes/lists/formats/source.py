@@ -97,7 +97,8 @@ def _missing(source: str) -> str:
     folder, name = os.path.split(source)
     if not os.path.isdir(folder):
         return f"no such list or folder; {folder} does not exist either"
-    near = difflib.get_close_matches(name, os.listdir(folder), n=3)
+    others = [other for other in os.listdir(folder) if not other.endswith(".scan")]  # what a scan leaves beside lists
+    near = difflib.get_close_matches(name, others, n=3)
     return "no such list or folder" + (f"; {folder} holds {', '.join(near)}" if near else "")
 
 

@@ -168,9 +168,33 @@ def test_class_folders_are_labelled_in_sorted_order_and_an_empty_one_keeps_its_l
 
 
 def test_a_folder_without_class_folders_is_refused(tmp_path):
-    (tmp_path / "a.mp4").touch()
-    with pytest.raises(DataError, match="expected one sub-folder a class"):
+    with pytest.raises(DataError, match="is empty; expected one sub-folder a class"):
         read_list(str(tmp_path))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.jpg").touch()
+    with pytest.raises(DataError, match=r"expected one sub-folder a class with its videos in it \(1 .jpg files left"):
+        read_list(str(tmp_path))
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(DataError, match="holds 1 video and no classes; put the videos of each class into") as refusal:
+        read_list(str(tmp_path))
+    assert "\n" not in str(refusal.value)
+
+
+def test_classes_that_may_lie_deeper_are_pointed_out(tmp_path):
+    for name in ("sport/run/a.mp4", "sport/jump/b.mp4", "rest/lie/c.mp4", "rest/lie/d.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = "4 videos in sub-folders of their class, such as rest/lie: if those are the classes, a table of"
+    assert found in read_list(str(tmp_path)).notes[0]
+    (tmp_path / "rest" / "e.mp4").touch()
+    assert read_list(str(tmp_path)).notes == ("4 videos in sub-folders of their class",)
+
+
+def test_a_catalogue_is_no_suggestion_for_a_missing_folder(tmp_path):
+    (tmp_path / "my_videos").mkdir()
+    (tmp_path / "my_videos.scan").mkdir()
+    with pytest.raises(DataError, match=r"holds my_videos$"):
+        read_list(str(tmp_path / "my_video"))
 
 
 def test_the_digest_changes_with_any_row_and_with_nothing_else(listed):

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import read_list
-from dali_pipes.lists.split import divide, divided_recordings, groups_of
+from dali_pipes.lists.split import divide, divided_recordings, groups_of, hold_out
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,11 @@ def test_two_classes_of_one_video_cannot_be_divided(listed):
     listing = listed([("a.mp4", 0), ("b.mp4", 1)])
     with pytest.raises(DataError, match="2 videos are too few to divide: to hold one out, a class needs two"):
         divide(listing, groups_of(listing), 0.5, 0)
+
+
+def test_what_trains_without_a_held_out_part_is_said(listed, tmp_path):
+    with pytest.raises(DataError, match=r"a class needs two; data\.val= holds none out and trains on all"):
+        hold_out(listed([("a.mp4", 0), ("b.mp4", 1)]), Data(), 0, tmp_path)
 
 
 def test_an_expression_that_finds_nothing_is_refused(listed):

@@ -1,5 +1,7 @@
 """The survey of a set: the work that it foretells is the work that cuts make."""
 
+import argparse
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from dali_pipes.cut.cutter import cut
 from dali_pipes.scan.probe import probe
 from tests.support.videos import write_video
 from tools import prepare
+from tools.data.arguments import datasets
 from tools.data.conversion.reencode import Settings
 from tools.data.conversion.reencode import write_video as transcode
 from tools.data.stats import after_transcoding, decoded_per_used, quantiles
@@ -57,3 +60,8 @@ def test_stats_say_what_is_in_a_set(tmp_path, shared, capsys):
     }.items():
         line = next(line for line in said.splitlines() if line.strip().startswith(subject))
         assert found in line
+
+
+def test_a_side_that_training_holds_out_is_no_list_to_work_on():
+    arguments = argparse.Namespace(config="finetune.yaml", words=["data.train=my_videos"])
+    assert [source for source, _ in datasets(arguments)] == ["my_videos"]
