@@ -40,19 +40,23 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def import_weights(args: argparse.Namespace, config: Config) -> None:
     """Load the weights, convert them and write them with settings and class names."""
+    from engine.classes import stored_names
     from engine.inference import saved_model
+    from engine.inference.settings import combined, trained_settings
     from engine.outputs import Outputs
-    from models import build_model, load_weights
+    from models import build_model, load_weights, read_file
     from models.weights import zoo
 
     outputs = Outputs([args.weights, args.class_names, args.config], args.force)
     outputs.check(args.out)
+    path = zoo.local(args.weights)
+    content = read_file(path)
+    if trained := trained_settings(content, config, path):
+        config = combined(path, trained, config, args.overrides, config)
     asked = [f"data.class_names={args.class_names}"] if args.class_names else []
-    names = saved_model.class_names(
-        zoo.class_names(Path(args.weights)), override(config, asked), [*args.overrides, *asked]
-    )
+    names = saved_model.class_names(stored_names(content, path), override(config, asked), [*args.overrides, *asked])
     model = build_model(config.model)
-    print(load_weights(model, args.weights).summary())
+    print(load_weights(model, path, content).summary())
     saved_model.save(args.out, model, config, names, outputs)
     print(f"written to {args.out}, with {f'{len(names)} class names' if names else 'no class names'}")
 

@@ -1,7 +1,6 @@
 """Open a network for evaluation with the settings that it was trained with.
 
-Settings of the network, of clips and of views (TRAINED) come from its file; a recipe gives the data and the machine,
-and the command line replaces all of them. Every difference that changes a result is logged.
+`settings` says what comes from its file, and what from a recipe.
 """
 
 from __future__ import annotations
@@ -21,14 +20,12 @@ from engine import distributed, runtime
 from engine.classes import stored_names
 from engine.inference.exported import OPENERS
 from engine.inference.network import Network, open_network, portable
-from engine.inference.saved_model import stored_settings
+from engine.inference.settings import combined, trained_settings
 from models import build_model, load_weights, read_file
 
 logger = logging.getLogger(__name__)
-TRAINED = ("model", "clip", "eval")
 OF_A_LIST = ("root", "prefix", "suffix", "format")  # settings of the data that belong to one list
 OF_A_MACHINE = ("device", "threads", "onnx_provider")  # settings of the runtime that exported networks follow, too
-NO_EFFECT = ("model.pretrained", "model.shift", "eval.batch")  # on the result of an evaluation
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def open_evaluated(path: Path, recipe: Config | None, overrides: Sequence[str]) 
     if path.suffix in OPENERS:
         return _open_exported(path, recipe, overrides)
     content = read_file(path)
-    config = _settings(path, stored_settings(content, (), path), recipe, overrides)
+    config = _settings(path, trained_settings(content, recipe, path), recipe, overrides)
     names = stored_names(content, path)
     config = runtime.resolve(config)
     device = runtime.prepare(config.runtime, config.train.seed)
@@ -95,27 +92,7 @@ def _settings(path: Path, trained: Config | None, recipe: Config | None, overrid
         logger.info(f"{path} holds no settings: evaluating with those of the recipe")
         return recipe
     base = recipe or _for_other_list(portable(configs.moved(trained, cli.run_folder(path))), overrides)
-    kept = replace(trained.model, pretrained=base.model.pretrained, shift=base.model.shift)
-    config = configs.override(replace(base, model=kept, clip=trained.clip, eval=trained.eval), overrides)
-    before, after = configs.flat(trained), configs.flat(config)
-    relevant = [key for key in before if key.split(".")[0] in TRAINED and key not in NO_EFFECT]
-    if recipe:
-        asked, given = configs.flat(recipe), configs.overridden(overrides)
-        replaced = [
-            f"{key}={_text(before[key])} (recipe: {_text(asked[key])})"
-            for key in relevant
-            if key not in given and asked[key] != before[key]
-        ]
-        if replaced:
-            logger.info(f"settings of {path} replace those of the recipe: {', '.join(replaced)}")
-    changed = [
-        f"{key}={_text(after[key])} (trained with {_text(before[key])})"
-        for key in relevant
-        if after[key] != before[key]
-    ]
-    if changed:
-        logger.info(f"settings that differ from training: {', '.join(changed)}")
-    return config
+    return combined(path, trained, base, overrides, recipe)
 
 
 def _for_other_list(config: Config, overrides: Sequence[str]) -> Config:
@@ -130,8 +107,3 @@ def _for_other_list(config: Config, overrides: Sequence[str]) -> Config:
             + ", ".join(f"data.{name}" for name in changed)
         )
     return replace(config, data=replace(config.data, **{name: getattr(defaults, name) for name in OF_A_LIST}))
-
-
-def _text(value: object) -> str:
-    """Write a value as in a recipe."""
-    return str(list(value)) if isinstance(value, tuple) else str(value)

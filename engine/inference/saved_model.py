@@ -11,22 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from omegaconf.errors import OmegaConfBaseException
-
 import configs
 from configs import Config, ConfigError
 from dali_pipes.lists.formats.class_names import asked_for
 from engine.classes import stored_names
+from engine.inference import settings
 from engine.inference.metadata import NetworkInfo
 from engine.outputs import Outputs
 from engine.runs import checkpoint
 from models import CheckpointError, Recognizer, build_model, load_weights, read_file
-from models.weights import zoo
 from models.weights.download import digest
 
 logger = logging.getLogger(__name__)
-LARGEST = 4  # bytes of a network per byte of its file: half precision explains 2
 
 
 @dataclass(frozen=True)
@@ -40,18 +36,26 @@ class SavedModel:
 def load_saved_model(path: str | Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> SavedModel:
     """Load the network in a file of weights of any known format.
 
-    Its settings are those of `recipe` under `overrides`, or without a recipe those stored in the file, which only this
-    project's files have. Raises ConfigError if there are no settings, CheckpointError if the weights do not fit.
+    Its settings are those stored in the file, which only this project's files have, and for others those of `recipe`,
+    both under `overrides`. Raises ConfigError if there are no settings, CheckpointError if the weights do not fit.
     """
     path = Path(path)
     content = read_file(path)
-    config = configs.load(recipe, overrides) if recipe else stored_settings(content, overrides, path)
+    config = _settings(path, content, recipe, overrides)
     if config is None:
         raise ConfigError(f"{path}: holds no settings of its network; name its recipe with --config")
     model = build_model(config.model)
     load_weights(model, path, content)
     names = class_names(stored_names(content, path), config, overrides)
     return SavedModel(model.eval(), NetworkInfo(config, names, str(path), digest(Path(path))))
+
+
+def _settings(path: Path, content: object, recipe: str | None, overrides: Sequence[str]) -> Config | None:
+    if not recipe:
+        return settings.stored_settings(content, overrides, path)
+    asked = configs.load(recipe, overrides)
+    trained = settings.trained_settings(content, asked, path)
+    return settings.combined(path, trained, asked, overrides, asked) if trained else asked
 
 
 def class_names(own: tuple[str, ...], config: Config, overrides: Sequence[str] = ()) -> tuple[str, ...]:
@@ -83,28 +87,6 @@ def _first_change(own: tuple[str, ...], names: tuple[str, ...]) -> str:
     return f"{before!r} to {after!r}"
 
 
-def stored_settings(content: object, overrides: Sequence[str], path: Path) -> Config | None:
-    """Return the settings in the content of a file, or of its entry in the zoo, under `overrides`; None without any.
-
-    The file need not be trustworthy. Raises CheckpointError for settings that cannot be used, and for those of a
-    network that is much larger than the file.
-    """
-    settings = content.get("config") if isinstance(content, dict) else None
-    if not isinstance(settings, dict):
-        entry = zoo.entry_of(path)
-        return configs.override(entry.config(), overrides) if entry else None
-    try:
-        config = configs.override(configs.from_flat(settings), overrides)
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: its settings cannot be used: {reason}; name a recipe with --config") from error
-    with torch.device("meta"):  # shapes without numbers
-        needed = sum(tensor.nbytes for tensor in build_model(config.model).state_dict().values())
-    if needed > LARGEST * path.stat().st_size:
-        raise CheckpointError(f"{path}: its settings ask for a network of {needed:,} bytes, far more than it has")
-    return config
-
-
 def save(
     path: Path, model: Recognizer, config: Config, class_names: tuple[str, ...], outputs: Outputs | None = None
 ) -> None:
@@ -114,12 +96,12 @@ def save(
     """
     outputs = outputs or Outputs()
     path.parent.mkdir(parents=True, exist_ok=True)
-    settings = configs.flat(config)
+    flat = configs.flat(config)
     if path.suffix == ".pt":
-        content = {"model": model.state_dict(), "config": settings, "class_names": class_names}
+        content = {"model": model.state_dict(), "config": flat, "class_names": class_names}
         checkpoint.save(path, content, outputs)
     elif path.suffix == ".safetensors":
-        texts = {"settings": json.dumps(settings), "class_names": json.dumps(class_names)}
+        texts = {"settings": json.dumps(flat), "class_names": json.dumps(class_names)}
         _save_safetensors(path, model, texts, outputs)
     else:
         raise ConfigError(f"{path}: ends neither in .pt nor in .safetensors; name it so")

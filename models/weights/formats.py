@@ -100,9 +100,13 @@ FORMATS = (
 def recognise(content: object, path: Path) -> Found:
     """Return the tensors in a file's content under torchvision's names. Raises CheckpointError if it has none."""
     entries = content if isinstance(content, dict) else {}
-    for state in (*(entries.get(wrapper) for wrapper in WRAPPERS), entries):
-        if weights := _tensors(state):
+    present = [wrapper for wrapper in WRAPPERS if entries.get(wrapper)]
+    for wrapper in (*present, None):
+        if weights := _tensors(entries.get(wrapper) if wrapper else entries):
             found = _renamed(_format_of(weights), weights, path)
+            if wrapper and (others := [name for name in present if name != wrapper]):
+                remark = f"those under {wrapper!r}, not those under {', '.join(map(repr, others))}"
+                found = replace(found, converted=(remark, *found.converted))
             if found.format == "mmaction2":
                 mmaction.refuse_other_attention(found.weights, entries.get("meta"), path)
             if isinstance(settings := entries.get("config"), dict):

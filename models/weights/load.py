@@ -109,6 +109,7 @@ def _load(model: Recognizer, path: Path, content: object, *, whole: bool) -> Loa
     report = _compare(model, LoadReport(path, content, found))
     _check_complete(model, found, report, whole)
     weights = {key: found.weights[key] for key in report.matched}
+    _check_values(weights, report)
     if found.format == "PaddleVideo" and whole and "conv1.6.weight" in weights:  # PP-TSM or PP-TSN
         slope = paddle.LEAKY_SLOPE if model.settings.name == "tsm" else 0.0
         found = replace(found, settings={"model.leaky_slope": slope})
@@ -157,6 +158,18 @@ def _check_complete(model: Recognizer, found: Found, report: LoadReport, whole: 
         raise CheckpointError(f"{report.path}: does not fit the model; {'; '.join(problems)}; {cause}")
 
 
+def _check_values(weights: Weights, report: LoadReport) -> None:
+    """Raise CheckpointError for tensors with which no network computes a number."""
+    floating = {key: tensor for key, tensor in weights.items() if tensor.is_floating_point()}
+    broken = [key for key, tensor in floating.items() if not tensor.isfinite().all()]
+    broken += [key for key, tensor in floating.items() if key.endswith("running_var") and (tensor < 0).any()]
+    if broken:
+        raise CheckpointError(
+            f"{report.path}: holds values that are not finite, or variances below zero: {some(broken)}; "
+            "it is damaged, or of a training that failed; take another file"
+        )
+
+
 def _mirror_shift(weights: Weights, settings: Model, report: LoadReport) -> Weights:
     """Convert a PaddleVideo TSM, which shifts in the opposite direction; note it in the report."""
     if settings.causal:  # its only fold takes the previous frame, as the first fold of PaddleVideo does
@@ -180,6 +193,9 @@ def _compare_shifts(model: Recognizer, found: Found, report: LoadReport, whole: 
     if found.shifts and model.settings.causal:  # published weights have two-sided shifts
         seen = "trained with a shift from both neighbouring frames, the model shifts from the previous one only"
         remedy = "set model.causal=false"
+    elif found.shifts is None and whole and not found.settings:
+        report.converted.append(f"taken as those of a {model.settings.name.upper()}, which the file does not tell")
+        return
     elif found.shifts is None or found.shifts == ours:
         return
     else:

@@ -58,6 +58,18 @@ def test_what_is_written_needs_no_recipe_and_gives_the_same_logits(network, run,
     assert saved.info.class_names == ("up", "down", "left")
 
 
+def test_a_file_of_this_project_keeps_its_settings_and_class_names(network, run, tmp_path):
+    run("--out", "first.pt", "--class-names", "names.txt", "clip.mean=[0.1,0.2,0.3]")
+    (tmp_path / "TSM.pdparams").write_bytes((tmp_path / "first.pt").read_bytes())
+    code, said = run("--out", "second.pt")
+    assert code == 0 and "clip.mean=[0.1, 0.2, 0.3] (recipe: " in said
+    first, second = (load_saved_model(tmp_path / name).info for name in ("first.pt", "second.pt"))
+    assert (second.config.clip, second.class_names) == (first.config.clip, ("up", "down", "left"))
+    (tmp_path / "names.txt").write_text("down\nup\nleft\n")
+    code, said = run("--out", "third.pt", "--class-names", "names.txt")
+    assert code == 2 and "has the network's classes in another order" in said
+
+
 def test_the_checkpoint_is_verified_by_its_sidecar(network, run, tmp_path):
     run("--out", "best.pt")
     assert checkpoint.damage(tmp_path / "best.pt") is None

@@ -35,6 +35,25 @@ def test_settings_of_a_checkpoint_can_be_overridden(tmp_path):
     assert load_saved_model(saved_file(tmp_path)[2], overrides=["eval.clips=3"]).info.config.eval.clips == 3
 
 
+def test_settings_of_a_checkpoint_replace_those_of_a_recipe_and_each_is_said(tmp_path, caplog):
+    _, config, path = saved_file(tmp_path, class_names=("up", "down", "left"))
+    saved = load_saved_model(path, "demo", ["eval.clips=3"])
+    assert (saved.info.config.clip, saved.info.config.model.width) == (config.clip, config.model.width)
+    assert saved.info.config.eval == replace(config.eval, clips=3) and saved.info.config.train.name == "demo"
+    assert f"settings of {path} replace those of the recipe: " in caplog.text
+    assert "clip.size=16 (recipe: " in caplog.text
+    assert "settings that differ from training: eval.clips=3 (trained with 1)" in caplog.text
+
+
+def test_a_recipe_stands_in_for_settings_that_cannot_be_used(tmp_path, caplog):
+    _, config, path = saved_file(tmp_path)
+    saved_file(tmp_path, config=configs.flat(config) | {"model.width": "x"})
+    (tmp_path / "recipe.yaml").write_text(configs.to_yaml(config))
+    assert load_saved_model(path, str(tmp_path / "recipe.yaml")).info.config.model == config.model
+    assert "its settings cannot be used: " in caplog.text and "those of the recipe are used" in caplog.text
+    assert "--config" not in caplog.text
+
+
 def test_bare_weights_need_a_recipe(tmp_path):
     model, _, _ = saved_file(tmp_path)
     torch.save(model.state_dict(), tmp_path / "bare.pt")

@@ -55,6 +55,37 @@ def test_tsm_and_tsn_weights_are_the_same_file(tmp_path, name):
     assert len(report.matched) == len(small().state_dict())
 
 
+@pytest.mark.parametrize("name", ["tsm", "tsn"])
+def test_a_file_that_does_not_tell_whether_it_shifts_is_said_to(tmp_path, name):
+    path = saved(tmp_path / "bare.pt", small().state_dict())
+    assert f"taken as those of a {name.upper()}, which the file" in load_weights(small(name=name), path).summary()
+    assert "does not tell" not in load_pretrained(small(name=name), str(path)).summary()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("layer2.0.conv1.weight", torch.nan), ("fc.bias", -torch.inf), ("bn1.running_var", -1.0)]
+)
+@pytest.mark.parametrize("load", [load_weights, load_pretrained])
+def test_values_with_which_no_network_computes_a_number_are_refused(tmp_path, load, key, value):
+    weights = tensors(small())
+    weights[key].view(-1)[0] = value
+    path = str(saved(tmp_path / "broken.pt", weights))
+    assert f"not finite, or variances below zero: {key}; it is damaged" in refusal(load, small(), path)
+
+
+@pytest.mark.parametrize(
+    ("content", "taken"),
+    [
+        (lambda a, b: {"model": a, "ema": b}, "those under 'ema', not those under 'model'"),
+        (lambda a, b: {"model_ema": {"decay": 0.9, "module": b}, "model": a}, "under 'model', not those under 'model_"),
+        (lambda a, b: {"state_dict_ema": b, "state_dict": a}, "under 'state_dict_ema', not those under 'state_dict'"),
+    ],
+)
+def test_of_several_networks_in_a_file_it_is_said_which_is_loaded(tmp_path, content, taken):
+    path = saved(tmp_path / "both.pt", content(tensors(small()), tensors(small())))
+    assert taken in load_weights(small(), path).summary()
+
+
 def test_a_checkpoint_gives_its_averaged_weights_before_its_last_ones(tmp_path):
     last, averaged = small(), small()
     path = saved(tmp_path / "both.pt", {"model": last.state_dict(), "ema": averaged.state_dict(), "step": 7})

@@ -64,7 +64,8 @@ def test_a_tsm_of_paddlevideo_gives_its_logits_here(tmp_path, frames, protocol, 
 def test_a_tsn_of_paddlevideo_gives_its_logits_here(tmp_path):
     net, path = slim_file(tmp_path)
     model = ours(name="tsn", width=16, frames=3)
-    assert load_weights(model, path).converted == ["fc.weight transposed"]
+    remarks = ["fc.weight transposed", "taken as those of a TSN, which the file does not tell"]
+    assert load_weights(model, path).converted == remarks
     assert_same_logits(model, paddle_files.tsn_logits(net, clips(5)), 5)
 
 
