@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 
-from configs import ConfigError
 from dali_pipes import Batch, DataError
 from dali_pipes.cut import reading
 from dali_pipes.storage.faults import StorageFault
 from engine import console, distributed, runtime, watch
-from engine.evaluation.accuracy import Result
 from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
 from engine.runs import checkpoint, samples
 from engine.runs.run_folder import RunFolder
-from engine.runs.saver import Saver
 from engine.train import nonfinite
 from engine.train.clock import Clock
 from engine.train.display import Display
 from engine.train.interrupt import TRAINING, Interrupt
 from engine.train.nonfinite import ELSEWHERE, Found
+from engine.train.saving import Checkpoints
 from engine.train.step import Tally
 from engine.train.training import COMPILING, Training
-from models import CheckpointError
 
 logger = logging.getLogger(__name__)
 SHORT_OF_DATA = 0.05  # part of the time spent waiting above which a log line names what is waited for
@@ -42,10 +37,8 @@ class Trainer:
         self.clock = Clock(training.device, training.config.train.batch)
         self.display = Display(training, self.clock)
         self.tally = Tally(training.device)
-        self.started = training.step
-        self.ticked = self.saved = training.step  # steps of the last log line and of the last checkpoint
-        self.saver = Saver(run.checkpoints, training.config.train.keep) if run else None
-        self.saved_at = time.monotonic()
+        self.started = self.ticked = training.step  # the second: step of the last log line
+        self.checkpoints = Checkpoints(training, run)
         self.reason: str | None = None  # why the run ended before its last epoch, other than by a signal
         self.bad, self.bad_reports = 0, -1  # unreadable videos, and the number of reports of them by all ranks
         self.grad_norm = torch.zeros(())  # of the newest step, on the device
@@ -62,8 +55,7 @@ class Trainer:
             try:
                 finished = self._train_epochs(interrupt)
             finally:
-                if self.saver:
-                    self.saver.finish()
+                self.checkpoints.finish()
             self.write_status("finished" if finished else "preempted", reason=interrupt.reason or self.reason)
             interrupt.close()
         return finished
@@ -76,7 +68,7 @@ class Trainer:
             self.end_epoch()
         while training.step < training.total_steps and not self.has_plateaued():
             if not self.train_epoch(interrupt):
-                self.save(final=True)
+                self.checkpoints.save(final=True)
                 if isinstance(interrupt.reason, StorageFault):
                     raise interrupt.reason
                 logger.info(f"stopping after step {training.step} ({interrupt.reason}); continue with --resume")
@@ -104,7 +96,7 @@ class Trainer:
             self.take_step(batch)
             if training.step % training.steps_per_epoch % training.config.train.log_every == 0:  # also at its end
                 self.log_tick()
-                self.save_in_background()
+                self.checkpoints.save_in_background()
             if self._stops(interrupt, at_once=training.at_epoch_end):
                 return False
         return True
@@ -140,8 +132,8 @@ class Trainer:
             if train.precise_bn and (last or epoch % train.precise_bn_every == 0):
                 training.make_norms_precise()
                 self._refuse_broken()
-            if (last or epoch % train.checkpoint_every == 0) and self.saved != training.step:
-                self.save(final=last)
+            if last or epoch % train.checkpoint_every == 0:
+                self.checkpoints.save(final=last)
             if training.val_loader and (last or (train.eval_every and epoch % train.eval_every == 0)):
                 validated = self.evaluate()
         line = self.display.end_epoch(validated)
@@ -159,7 +151,7 @@ class Trainer:
         sums = torch.cat([sums, sums.new_tensor([broken is not None])])
         loss_sum, hits, clips, left_out, broken_ranks = distributed.all_sum(sums).tolist()
         found = Found(first, int(left_out), broken or (ELSEWHERE if broken_ranks else None))
-        nonfinite.check(training, found, self.tally.left_out() if left_out else [], self.last_good)
+        nonfinite.check(training, found, self.tally.left_out() if left_out else [], self.checkpoints.last_good)
         self.display.tick(loss_sum, hits, clips)
         self.count_unreadable()
         times = self.clock.read()
@@ -198,12 +190,8 @@ class Trainer:
         """Raise FloatingPointError if what training keeps is not finite on any rank."""
         broken = checkpoint.first_nonfinite(self.training.learned())
         if distributed.any_rank(broken is not None):
-            nonfinite.check(self.training, Found(self.ticked - 1, 0, broken or ELSEWHERE), [], self.last_good)
-
-    @property
-    def last_good(self) -> Path | None:
-        """Return the name of the newest checkpoint, None on ranks other than 0."""
-        return self.run and checkpoint.step_file(self.run.checkpoints, self.saved)
+            found = Found(self.ticked - 1, 0, broken or ELSEWHERE)
+            nonfinite.check(self.training, found, [], self.checkpoints.last_good)
 
     def count_unreadable(self) -> None:
         """Bring quarantine.jsonl up to date; raise DataError if more videos are unreadable than the recipe allows."""
@@ -226,42 +214,6 @@ class Trainer:
                 )
             )
 
-    def save_in_background(self) -> None:
-        """Start to write a checkpoint, on rank 0, if train.checkpoint_minutes have passed and no other one is due."""
-        training, minutes = self.training, self.training.config.train.checkpoint_minutes
-        if not self.saver or not minutes or training.at_epoch_end or self.saver.busy:
-            return
-        self.saved = max(self.saved, self.saver.finish() or 0)
-        if time.monotonic() - self.saved_at >= 60 * minutes:
-            self.saved_at = time.monotonic()
-            with watch.doing("copying a checkpoint"):
-                self.saver.start(training.step, training.state())
-
-    def save(self, final: bool) -> None:
-        """Write a checkpoint of this step, unless there is one."""
-        self.saved_at = time.monotonic()
-        if self.saved != self.training.step and self.try_on_rank_zero(self._write_checkpoint, final):
-            self.saved = self.training.step
-
-    def _write_checkpoint(self) -> None:
-        self.saver.finish()
-        path = checkpoint.step_file(self.run.checkpoints, self.training.step)
-        checkpoint.save(path, self.training.state(), step=self.training.step)
-        checkpoint.save(self.run.last, self.training.weights(), step=self.training.step)
-        checkpoint.tidy(path.parent, self.training.config.train.keep)
-
-    def try_on_rank_zero(self, write: Callable[[], None], final: bool) -> bool:
-        """Call `write` on rank 0. If it fails, warn and return False, or re-raise if it was the `final` one."""
-        try:
-            with watch.doing("writing a checkpoint"):
-                distributed.on_rank_zero(write if self.run else lambda: None)
-        except (CheckpointError, ConfigError, OSError, distributed.PeerFailed) as error:
-            if final:
-                raise
-            logger.warning(f"{error}; training goes on and tries again")
-            return False
-        return True
-
     def evaluate(self) -> str:
         """Evaluate this step's weights, unless that is done, and keep them if they are the best so far.
 
@@ -274,11 +226,10 @@ class Trainer:
             self.write_status("running")
             result = evaluate(training.eval_model, training.val_loader, training.config)
         self.write_status("running")
-        self.try_on_rank_zero(lambda: self._keep_best(result), final=training.step == training.total_steps)
+        self.checkpoints.keep_result(result)
         if self.run:
             epoch = training.step // training.steps_per_epoch
             self.run.quarantine("val", result.unreadable)
-            self.run.result("last", self._described(result))
             self.run.metrics("val", step=training.step, epoch=epoch, **result.numbers())
         best = self.run and self.run.best_step() == training.step
         return f" | val {result.summary()}{' * best' if best else ''}"
@@ -296,29 +247,8 @@ class Trainer:
             return False
         self.reason = f"no better {train.best} in {since} evaluations (train.patience)"
         logger.info(f"stopping after step {self.training.step}: {self.reason}")
-        self.save(final=True)
+        self.checkpoints.save(final=True)
         return True
-
-    def _keep_best(self, result: Result) -> None:
-        """Keep the weights in best.pt, and then their result, if no evaluation before was as good.
-
-        An evaluation that is repeated, because a kill came in between, writes the result that is missing.
-        """
-        best, kind = self.run.best, self.training.config.train.best
-        damaged = checkpoint.damage(best)
-        kept = {} if damaged else checkpoint.note(best)
-        if getattr(result, kind) > kept.get(kind, -1):
-            if best.exists() and damaged:
-                checkpoint.set_aside(best)
-            checkpoint.save(best, self.training.weights(), step=self.training.step, **result.numbers())
-        elif (kept.get("step"), kept.get(kind)) != (self.training.step, getattr(result, kind)):
-            return
-        self.run.result("best", self._described(result))
-
-    def _described(self, result: Result) -> dict:
-        """Return what val_last.json or val_best.json holds."""
-        about = {"step": self.training.step, "class_names": self.training.train_loader.class_names}
-        return {**about, **result.to_json(), "examples": [example._asdict() for example in result.examples]}
 
     def write_status(self, state: str, **more: object) -> None:
         """Replace status.json."""

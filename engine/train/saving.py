@@ -1,0 +1,103 @@
+"""Write the checkpoints of a training, and its best weights, from rank 0."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from configs import ConfigError
+from engine import distributed, watch
+from engine.evaluation.accuracy import Result
+from engine.runs import checkpoint
+from engine.runs.run_folder import RunFolder
+from engine.runs.saver import Saver
+from engine.train.training import Training
+from models import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one training. `run` is its folder on rank 0, None on the other ranks, which all call along."""
+
+    def __init__(self, training: Training, run: RunFolder | None):
+        self.training, self.run = training, run
+        self.saved = training.step  # step of the last checkpoint
+        self._saver = Saver(run.checkpoints, training.config.train.keep) if run else None
+        self._saved_at = time.monotonic()
+
+    @property
+    def last_good(self) -> Path | None:
+        """Return the name of the newest checkpoint, None on ranks other than 0."""
+        return self.run and checkpoint.step_file(self.run.checkpoints, self.saved)
+
+    def save_in_background(self) -> None:
+        """Start to write a checkpoint, on rank 0, if train.checkpoint_minutes have passed and no other one is due."""
+        training, minutes = self.training, self.training.config.train.checkpoint_minutes
+        if not self._saver or not minutes or training.at_epoch_end or self._saver.busy:
+            return
+        self.saved = max(self.saved, self._saver.finish() or 0)
+        if time.monotonic() - self._saved_at >= 60 * minutes:
+            self._saved_at = time.monotonic()
+            with watch.doing("copying a checkpoint"):
+                self._saver.start(training.step, training.state())
+
+    def save(self, final: bool) -> None:
+        """Write a checkpoint of this step, unless there is one."""
+        self._saved_at = time.monotonic()
+        if self.saved != self.training.step and self._try_on_rank_zero(self._write_checkpoint, final):
+            self.saved = self.training.step
+
+    def finish(self) -> None:
+        """Wait for the checkpoint that is being written."""
+        if self._saver:
+            self._saver.finish()
+
+    def keep_result(self, result: Result) -> None:
+        """Keep the result of an evaluation, and the weights if they are the best so far."""
+        final = self.training.step == self.training.total_steps
+        self._try_on_rank_zero(lambda: self._keep_best(result), final)
+        if self.run:
+            self.run.result("last", self._described(result))
+
+    def _keep_best(self, result: Result) -> None:
+        """Keep the weights in best.pt, and then their result, if no evaluation before was as good.
+
+        An evaluation that is repeated, because a kill came in between, writes the result that is missing.
+        """
+        best, kind = self.run.best, self.training.config.train.best
+        damaged = checkpoint.damage(best)
+        kept = {} if damaged else checkpoint.note(best)
+        if getattr(result, kind) > kept.get(kind, -1):
+            if best.exists() and damaged:
+                checkpoint.set_aside(best)
+            checkpoint.save(best, self.training.weights(), step=self.training.step, **result.numbers())
+        elif (kept.get("step"), kept.get(kind)) != (self.training.step, getattr(result, kind)):
+            return
+        self.run.result("best", self._described(result))
+
+    def _described(self, result: Result) -> dict:
+        """Return what val_last.json or val_best.json holds."""
+        about = {"step": self.training.step, "class_names": self.training.train_loader.class_names}
+        return {**about, **result.to_json(), "examples": [example._asdict() for example in result.examples]}
+
+    def _write_checkpoint(self) -> None:
+        self._saver.finish()
+        path = checkpoint.step_file(self.run.checkpoints, self.training.step)
+        checkpoint.save(path, self.training.state(), step=self.training.step)
+        checkpoint.save(self.run.last, self.training.weights(), step=self.training.step)
+        checkpoint.tidy(path.parent, self.training.config.train.keep)
+
+    def _try_on_rank_zero(self, write: Callable[[], None], final: bool) -> bool:
+        """Call `write` on rank 0. If it fails, warn and return False, or re-raise if it was the `final` one."""
+        try:
+            with watch.doing("writing a checkpoint"):
+                distributed.on_rank_zero(write if self.run else lambda: None)
+        except (CheckpointError, ConfigError, OSError, distributed.PeerFailed) as error:
+            if final:
+                raise
+            logger.warning(f"{error}; training goes on and tries again")
+            return False
+        return True
