@@ -34,7 +34,7 @@ def arguments() -> Namespace:
     crops.add_argument("--tencrop", action="store_true", help="the same as eval.crops=ten")
     parser.add_argument("--clips", type=int, metavar="N", help="the same as eval.clips=N")
     cli.add_result_arguments(parser)
-    parser.add_argument("--scores", type=cli.output_file, metavar="FILE.npz", help="write the scores of every video")
+    parser.add_argument("--scores", type=cli.array_file, metavar="FILE.npz", help="write the scores of every video")
     parser.add_argument("--scores-per-view", action="store_true", help="with --scores: also those of each view")
     parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
     args = parser.parse_args()

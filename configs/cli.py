@@ -162,6 +162,13 @@ def output_file(text: str) -> Path:
     return path
 
 
+def array_file(text: str) -> Path:
+    """Check an argument that names a file for arrays: without its ending, numpy would read back something else."""
+    if not text.endswith(".npz"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a name that ends in .npz")
+    return output_file(text)
+
+
 def is_setting(word: str) -> bool:
     """Return True if a word of a command line is `section.key=value`, not a path."""
     key, equals, _ = word.partition("=")

@@ -52,7 +52,7 @@ def arguments() -> Namespace:
     parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write a line of JSON for each video")
     parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write one line for each class reported")
     parser.add_argument(
-        "--features", type=cli.output_file, metavar="FILE.npz", help="write features of clips and frames"
+        "--features", type=cli.array_file, metavar="FILE.npz", help="write features of clips and frames"
     )
     parser.add_argument("--save-video", type=Path, metavar="FOLDER", help="write copies with the predictions drawn in")
     add_force_argument(parser)

@@ -1,7 +1,7 @@
 """Print the state of runs, and the command that continues each: `python tools/status.py runs/*`.
 
-Exit codes: 0 if every run is alive, finished or never started; 3 if one is stalled; 4 if one has died, failed or was
-preempted, so that starting it again with --resume continues it.
+Exit codes: 0 if every run is alive, finished or never started; 2 if a folder does not exist; 3 if a run stalls; 4 if
+one has died, failed or was preempted, so that starting it again with --resume continues it. The largest counts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ def report(args: argparse.Namespace) -> int:
     from engine.runs.condition import condition
 
     worst = FINE
-    for folder in [path for path in args.runs if path.is_dir()] or args.runs:  # runs/* matches comparisons, too
+    for folder in [path for path in args.runs if not path.is_file()] or args.runs:  # runs/* matches comparisons, too
+        if not folder.exists():
+            print(f"status.py: {folder}: there is no such folder; check the path", file=sys.stderr)
+            worst = max(worst, exits.MENDABLE)
+            continue
         found = condition(folder)
         print(f"{folder}: {found.text}")
         worst = max(worst, {"stalled": STALLED, "dead": DEAD}.get(found.state, FINE))

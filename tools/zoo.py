@@ -93,9 +93,12 @@ def run(args: argparse.Namespace) -> int:
     elif args.document:
         print(document(list(zoo.entries().values())), end="")
     else:
-        found = [entry for entry in zoo.entries().values() if all(word in line(entry).lower() for word in args.words)]
+        words = [word.lower() for word in args.words]
+        found = [entry for entry in zoo.entries().values() if all(word in line(entry).lower() for word in words)]
         for entry in found:
             print(line(entry))
+        if not found:
+            print(f"zoo.py: no entry holds {' and '.join(args.words)}; without a word all are listed", file=sys.stderr)
         return 0 if found else 2
     return 0
 

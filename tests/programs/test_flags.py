@@ -37,6 +37,11 @@ def said(monkeypatch, capsys, command):
             "tools/scores.py a.npz b.npz --weights 1,x",
             "scores.py: argument --weights: 1,x: expected a number for each file, with commas between, as in 1,1.5",
         ),
+        ("eval.py runs/a --scores a.npy", "eval.py: argument --scores: a.npy: expected a name that ends in .npz"),
+        (
+            "tools/predict.py a.avi -w a.pt --features a",
+            "predict.py: argument --features: a: expected a name that ends in .npz",
+        ),
         ("tools/scores.py a.npz --weights=-1", "scores.py: argument --weights: -1: a weight must be above 0"),
     ],
 )

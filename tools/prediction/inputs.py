@@ -43,10 +43,16 @@ def find(words: Iterable[str], root: str = "", parts: Parts | None = None) -> tu
             paths.setdefault(absolute(path), path)
             spans.setdefault(absolute(path), {})[span] = None
         if not found:
-            failures[word] = "holds no videos" if os.path.exists(word) else "nothing has such a name"
+            failures[word] = _why_none(word)
     if parts is not None:
         parts |= {path: list(asked) for path, asked in spans.items() if list(asked) != [WHOLE]}
     return list(paths.values()), failures
+
+
+def _why_none(word: str) -> str:
+    if word == "-":
+        return "stdin was empty; write a path a line to it"
+    return "holds no videos" if os.path.exists(word) else "nothing has such a name"
 
 
 def _paths_of(word: str, root: str) -> Iterator[tuple[str, Span]]:

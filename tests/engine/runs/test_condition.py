@@ -77,5 +77,8 @@ def test_a_folder_without_a_run_is_no_run(tmp_path):
 
 def test_the_worst_run_gives_the_exit_code(run):
     run.close()
+    gone = programs.run("tools/status.py", run.folder.with_name("gone"))
+    said = f"status.py: {run.folder.with_name('gone')}: there is no such folder; check the path\n"
+    assert (gone.returncode, gone.stdout, gone.stderr) == (2, "", said)
     ended = programs.run("tools/status.py", run.folder, "/tmp")
     assert ended.returncode == 4 and ended.stdout.count("\n") == 2

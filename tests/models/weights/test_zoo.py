@@ -204,4 +204,6 @@ def test_the_tool_lists_downloads_and_names_what_it_lacks(published, capsys):
     assert capsys.readouterr().out.strip().endswith("hub/checkpoints/small.pth")
     assert tool.run(tool.arguments(["small"])) == 0
     assert capsys.readouterr().out.endswith("(downloaded)\n")
-    assert tool.run(tool.arguments(["no such words"])) == 2
+    assert tool.run(tool.arguments(["SMALL"])) == 0 and capsys.readouterr().out.count("\n") == 1
+    assert tool.run(tool.arguments(["no", "such"])) == 2
+    assert capsys.readouterr().err == "zoo.py: no entry holds no and such; without a word all are listed\n"

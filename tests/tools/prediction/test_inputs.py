@@ -126,8 +126,10 @@ def test_each_video_comes_once_in_the_order_it_was_first_named(here):
     assert find(["sub/c.webm", ".", "b.mp4"])[0] == ["sub/c.webm", "./a.mkv", "./b.mp4", "./odd name=[1].mp4"]
 
 
-def test_what_leads_to_nothing_is_named(here):
+def test_what_leads_to_nothing_is_named(here, monkeypatch):
     (here / "hollow").mkdir()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert find(["-"]) == ([], {"-": "stdin was empty; write a path a line to it"})
     assert find(["hollow", "*.avi"]) == ([], {"hollow": "holds no videos", "*.avi": "nothing has such a name"})
 
 
