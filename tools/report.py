@@ -29,7 +29,7 @@ def main() -> int:
     from engine import program
 
     def work() -> None:
-        from engine.runs import compare, report  # takes seconds, of which the log can tell by now
+        from engine.runs.pages import compare, report  # takes seconds, of which the log can tell by now
 
         folders = [cli.run_folder(path) for path in args.runs]
         with watch.doing("writing the report"):

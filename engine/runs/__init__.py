@@ -1,1 +1,1 @@
-"""Keep a run: its folder, checkpoints, environment, and the report made from them."""
+"""Keep a run: its folder, checkpoints and environment, and the pages made from them."""

@@ -25,7 +25,7 @@ from engine.evaluation.results import confusion_picture, names
 from engine.output_record import record_growing
 from engine.runs.condition import COMMANDS
 from engine.runs.disk_faults import DiskFaults
-from engine.runs.strips import film_strip
+from engine.runs.pages.strips import film_strip
 
 logger = logging.getLogger(__name__)
 PROJECT = "tsm-dali"  # at Weights & Biases; the experiment of MLflow

@@ -13,7 +13,8 @@ from dali_pipes.cut import reading
 from dali_pipes.storage.faults import StorageFault
 from engine import console, distributed, runtime, watch
 from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
-from engine.runs import checkpoint, samples
+from engine.runs import checkpoint
+from engine.runs.pages import samples
 from engine.runs.run_folder import RunFolder
 from engine.train import nonfinite
 from engine.train.clock import Clock

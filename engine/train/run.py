@@ -11,7 +11,8 @@ from configs import Config
 from dali_pipes import Loader
 from dali_pipes.device import pick_device
 from engine import distributed, loaders, logs, runtime, watch
-from engine.runs import condition, report, run_folder
+from engine.runs import condition, run_folder
+from engine.runs.pages import report
 from engine.runs.run_folder import RunFolder
 from engine.train import from_data, training
 from engine.train.fit import Trainer

@@ -26,7 +26,8 @@ from configs import ConfigError, load
 from dali_pipes import DataError
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
-from engine.runs import checkpoint, report, run_folder
+from engine.runs import checkpoint, run_folder
+from engine.runs.pages import report
 from models import CheckpointError, build_model
 from tests.support import tiny
 from tests.support.videos import write_video

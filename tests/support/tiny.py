@@ -13,7 +13,7 @@ from dali_pipes.errors import Unreadable
 from dali_pipes.lists.formats.annotation import WHOLE
 from dali_pipes.lists.rows import Rows
 from engine import runtime
-from engine.runs import report
+from engine.runs.pages import report
 from engine.runs.run_folder import RunFolder
 from engine.train.run import run
 from engine.train.training import build_network

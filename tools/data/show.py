@@ -15,8 +15,8 @@ from pathlib import Path
 from configs import Config, cli
 from dali_pipes.lists.listing import videos_of
 from engine.outputs import Outputs, add_force_argument
-from engine.runs import html
-from engine.runs.html import Table
+from engine.runs.pages import html
+from engine.runs.pages.html import Table
 
 CLIPS = 24
 
@@ -54,7 +54,7 @@ def make_page(config: Config, split: str, epoch: int, clips: int, listed: str = 
     import torch
 
     from engine import loaders
-    from engine.runs import samples
+    from engine.runs.pages import samples
 
     with closing(loaders.open_loader(config, split, torch.device(config.runtime.device))) as loader:
         return html.render(

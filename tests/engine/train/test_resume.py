@@ -17,7 +17,8 @@ from configs.schema import Model, Optim, Train
 from dali_pipes.lists.rows import Rows
 from dali_pipes.scan.build import load_catalog
 from engine.files import read_lines
-from engine.runs import checkpoint, report
+from engine.runs import checkpoint
+from engine.runs.pages import report
 from engine.train import resume, training
 from engine.train.run import run
 from models import CheckpointError

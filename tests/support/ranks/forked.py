@@ -29,7 +29,7 @@ import torch
 from configs import Config
 from dali_pipes.batch import Shard
 from engine import distributed, loaders, program
-from engine.runs import report
+from engine.runs.pages import report
 from engine.train.run import run
 from tests.support import tiny
 from tests.support.programs import process

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.runs.strips import FRAMES, data_uri, film_strip
+from engine.runs.pages.strips import FRAMES, data_uri, film_strip
 from tests.support.videos import HEIGHT, WIDTH, number_in, picture, write_video
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.runs import samples
+from engine.runs.pages import samples
 from tests.support import loading
 from tests.support.loading import build_loader, with_section
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
 from engine.outputs import Outputs
-from engine.runs import html, plots
-from engine.runs.html import Share, Table
-from engine.runs.report import RunFiles, read_run
+from engine.runs.pages import html, plots
+from engine.runs.pages.html import Share, Table
+from engine.runs.pages.run_files import RunFiles, read_run
 
 MOST_CLASSES = 30  # with the largest differences
 

@@ -13,7 +13,7 @@ from dali_pipes import DataError
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog
 from engine.loaders import list_of
-from engine.runs.html import Table
+from engine.runs.pages.html import Table
 
 logger = logging.getLogger(__name__)
 

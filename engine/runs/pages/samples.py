@@ -16,7 +16,7 @@ from dali_pipes.loader import VideoLoader
 from dali_pipes.views import augment
 from dali_pipes.views.draw import clip_numbers
 from dali_pipes.views.plans import TrainPlan
-from engine.runs.strips import data_uri, join
+from engine.runs.pages.strips import data_uri, join
 
 OF_A_RUN = 4  # clips of its first batch that a run keeps
 

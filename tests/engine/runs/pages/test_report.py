@@ -11,7 +11,9 @@ from configs import ConfigError
 from configs.schema import Data
 from dali_pipes.scan.build import load_catalog
 from engine.files import read_lines
-from engine.runs import dataset, html, plots, report, run_folder
+from engine.runs import run_folder
+from engine.runs.pages import dataset, html, plots, report
+from engine.runs.pages.run_files import read_run
 from tests.support import tiny
 from tests.support.videos import write_video
 
@@ -80,7 +82,7 @@ def test_the_best_evaluation_is_the_one_that_chose_the_best_weights(folder, tmp_
         for epoch, top1, mean_class in ((1, 0.9, 0.5), (2, 0.7, 0.8), (3, 0.8, 0.6))
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    facts = {name: (str(value), note) for name, value, note in report.read_run(tmp_path).facts()}
+    facts = {name: (str(value), note) for name, value, note in read_run(tmp_path).facts()}
     assert facts["best mean class accuracy"] == ("80.00 %", "in epoch 2")
     assert facts["top-1 of that evaluation"] == ("70.00 %", "in epoch 2")
     assert "best top-1" not in facts and facts["newest top-1"] == ("80.00 %", "in epoch 3")

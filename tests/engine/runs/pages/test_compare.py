@@ -7,7 +7,7 @@ import pytest
 
 import configs
 from configs import ConfigError
-from engine.runs import compare, html, plots
+from engine.runs.pages import compare, html, plots
 
 
 @pytest.fixture
