@@ -26,6 +26,7 @@ from dali_pipes.lists.formats.annotation import WHOLE, Annotation, Row, Span, re
 from dali_pipes.lists.formats.class_names import Numbers, alike, asked_for, class_numbers, some
 from dali_pipes.lists.formats.source import Source
 from dali_pipes.lists.locate import VideoPaths
+from dali_pipes.lists.names_beside import refuse_other_numbers
 from dali_pipes.storage.objects import absolute, is_url
 
 _DEFAULTS = Data()
@@ -96,7 +97,10 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
         named = list(dict.fromkeys(row.label for row in rows))
         class_numbers(opened.path, named, range(len(named)), class_names)  # raises for classes that are not among them
     else:
-        class_names = _names_by_label(annotation, opened, data)
+        network, class_names = class_names, _names_by_label(annotation, opened, data)
+        if not isinstance(rows[0].label, str):
+            origin = data.class_names or ("the network" if network else "the list")
+            refuse_other_numbers(opened.path, _labels(rows), class_names or network, origin)
     listing = _listing(absolute(source), rows, tuple(class_names), paths)
     notes = (*annotation.notes, *listing.notes)
     return replace(listing, format=format_name, frame_pattern=data.frame_pattern, notes=notes)
@@ -152,6 +156,11 @@ def _names_by_label(annotation: Annotation, source: Source, data: Data) -> tuple
             "set data.train to it, or data.class_names to a file with all names",
         )
     return annotation.class_names or tuple(sorted({row.label for row in rows}))
+
+
+def _labels(rows: list[Row]) -> list[int]:
+    """Return the labels of numbered rows, each once."""
+    return sorted({row.label for row in rows if isinstance(row.label, int)})
 
 
 def _is_held_out(annotation: Annotation, source: Source) -> bool:

@@ -17,8 +17,7 @@ from dali_pipes.lists.formats.class_names import parse_class_names
 from dali_pipes.lists.formats.source import Source, decoded
 from dali_pipes.lists.listing import Listing
 from dali_pipes.lists.locate import inside
-
-CLASSES = "classes.txt"
+from dali_pipes.lists.names_beside import CLASSES
 
 
 class ListedRow(NamedTuple):

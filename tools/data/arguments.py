@@ -14,7 +14,7 @@ from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.source import split_name, split_of
 from dali_pipes.lists.listing import read_list
-from dali_pipes.lists.writing import CLASSES
+from dali_pipes.lists.names_beside import file_beside
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +81,7 @@ def with_names_beside(source: str, data: Data) -> Data:
     taken, and a line says so. Raises DataError if the list cannot be read.
     """
     path = split_of(source)[0]
-    stem, _ = os.path.splitext(path)
-    files = (f"{stem}.classes.txt", os.path.join(os.path.dirname(path), CLASSES))
-    file = next(filter(os.path.isfile, files), "")
+    file = file_beside(path)
     if not file or data.class_names or not os.path.isfile(path) or read_list(source, data).class_names:
         return data
     named = replace(data, class_names=file)
