@@ -22,6 +22,7 @@ from dali_pipes.synthetic import SyntheticLoader
 from engine import distributed, watch
 
 logger = logging.getLogger(__name__)
+FEW = 3  # classes named in a message
 SCAN = 10.0  # how many times runtime.timeout a scan may take over one file, or wait for another scan
 
 
@@ -60,6 +61,12 @@ def open_loader(
         )
     if loader.note:
         logger.info(loader.note)
+    if class_names and not loader.catalog.class_names:
+        first = ", ".join(f"{label} for {name!r}" for label, name in enumerate(class_names[:FEW]))
+        logger.warning(
+            f"{loader.catalog.source} numbers its classes without names: its labels are taken as those of the network, "
+            f"{first}{' ...' if len(class_names) > FEW else ''}; if they are others, set data.class_names=FILE"
+        )
     if split == "train":
         _warn_of_empty_classes(loader, config.model.num_classes)
     return loader

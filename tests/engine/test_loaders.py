@@ -27,3 +27,19 @@ def test_classes_without_a_training_video_are_named(tmp_path, caplog, labels, cl
         loaders.open_loader(config, split, torch.device("cpu")).close()
         assert (warning if split == "train" else "") in f"{caplog.text}\n"
         assert ("no training video" in caplog.text) == (split == "train" and bool(warning))
+
+
+@pytest.mark.parametrize(
+    ("listed", "names", "warned"),
+    [("numbers", "", True), ("numbers", "names.txt", False), ("names", "", False), ("no network's", "", False)],
+)
+def test_numbers_that_are_taken_for_the_classes_of_a_network_are_said_to_be(tmp_path, caplog, listed, names, warned):
+    write_video(tmp_path / "a.mp4", "mpeg4", 4)
+    (tmp_path / "names.txt").write_text("up\ndown\nleft\nright\n")
+    (tmp_path / "val.list").write_text("path,label\na.mp4,down\n" if listed == "names" else "a.mp4 1\n")
+    data = {"source": "video", "train": "no", "val": f"{tmp_path}/val.list"}
+    config = tiny.config(data=data | {"class_names": names and f"{tmp_path}/{names}"}, model={"num_classes": 4})
+    network = () if listed == "no network's" else ("up", "down", "left", "right")
+    loaders.open_loader(config, "val", torch.device("cpu"), network).close()
+    seen = "val.list numbers its classes without names: its labels are taken as those of the network, 0 for 'up', 1 for"
+    assert (seen in caplog.text) == warned
