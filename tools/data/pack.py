@@ -23,6 +23,7 @@ from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.source import split_of
 from dali_pipes.lists.listing import read_list
+from dali_pipes.lists.split import counted
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
 from dali_pipes.scan.build import load_catalog, publish
 from dali_pipes.scan.catalog import Catalog, Entry
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
         sources += [member.source.path for shard in _shards(jobs) for member in shard.members]
         made = _pack_into_folder(Path(out), jobs, Outputs(sources, arguments.force))
     lists = [job.name for job in jobs]
-    logger.info(f"{out}: {len(_shards(jobs))} shards, {made} of them new; lists {', '.join(lists)}")
+    logger.info(f"{out}: {counted(len(_shards(jobs)), 'shard')}, {made} of them new; lists {', '.join(lists)}")
     if left_out := sum(len(catalog.unreadable) for catalog in catalogs):
         logger.info(f"{out}: {left_out} rows left out; the reasons are in {out}/{LEFT_OUT}")
     words = by_split(map(Path, lists))

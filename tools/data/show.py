@@ -31,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    config = cli.from_arguments(arguments)
     from engine import runtime  # with torch, which help and mistakes do not wait for
     from engine.train import from_data
 
-    config = cli.from_arguments(arguments)
     outputs = Outputs([arguments.config, config.data.train, config.data.val, config.data.test], arguments.force)
     outputs.add_sources(videos_of(config.data))
     outputs.check(arguments.out)
@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         chosen.write_lists(keep=False)
         for note in chosen.notes:
             print(note)
+        chosen.scan()
         listed = f"{arguments.split} side of {chosen.source}" if chosen.texts else ""
         page = make_page(runtime.resolve(chosen.config), arguments.split, arguments.epoch, arguments.clips, listed)
     outputs.write({arguments.out: page}, errors="replace")

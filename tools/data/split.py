@@ -7,6 +7,7 @@ clips of a YouTube video (Kinetics), of a group (UCF101), of a film (HMDB51). Ot
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.held_out < 1:
         raise ConfigError(f"--held-out: {arguments.held_out:g} is not between 0 and 1")
+    try:
+        re.compile(arguments.group_regex)
+    except re.error as error:
+        raise ConfigError(f"--group-regex: {arguments.group_regex!r} is no regular expression ({error})") from None
     data = with_names_beside(arguments.source, reading(arguments, [arguments.source]))
     listing = read_list(arguments.source, data)
     groups = groups_of(listing, arguments.group, arguments.group_regex)

@@ -35,7 +35,12 @@ def encoding(arguments: argparse.Namespace) -> dict:
     for name in ("short_side", "gop", "workers"):
         if getattr(arguments, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is too small; 1 is the least")
-    crf = ENCODERS[arguments.codec].quality if arguments.crf is None else arguments.crf
+    encoder = ENCODERS[arguments.codec]
+    crf = encoder.quality if arguments.crf is None else arguments.crf
+    if not encoder.best <= crf <= encoder.worst:
+        raise ConfigError(
+            f"--crf: {crf} is not between {encoder.best} and {encoder.worst}, which {arguments.codec} has"
+        )
     return asdict(Settings(arguments.codec, arguments.short_side, arguments.upscale, arguments.gop, crf))
 
 

@@ -171,6 +171,8 @@ def _with_one_label(annotation: Annotation) -> Annotation:
 
 def column(source: Source, name: str) -> list[str]:
     """Return a column of a table, one value for each row that is read of it. Raises DataError if there is none."""
+    if source.text is None:
+        raise DataError(source.path, f"is a folder, which has no column {name}; data.group_regex finds groups in names")
     if is_jsonl(source):
         return _json_column(source, ((line, json_object(text)) for line, text in source.lines()), name)
     if is_json(source):

@@ -60,6 +60,12 @@ def test_the_list_has_the_clips_and_what_cannot_be_cut_is_named(folder):
     assert "before its part from 7 s to 8 s begins" in left_out["reason"]
 
 
+def test_a_list_without_parts_is_refused(folder, capsys):
+    plant(folder, {"parts.csv": "path,label\na.mp4,run\n"})
+    assert cut(folder) == 2
+    assert "parts.csv: names no parts: rows with start and end; prepare.py transcode" in capsys.readouterr().err
+
+
 def test_started_again_it_makes_only_what_is_new(folder):
     assert cut(folder) == 0
     before = {path.name: path.stat().st_mtime_ns for path in (folder / "clips").glob("*.mp4")}

@@ -163,6 +163,7 @@ def test_a_split_of_kinetics_keeps_recordings_together(tmp_path):
     [
         (["--group", "year"], "clips.csv:1: has no column year; it has path, label, film"),
         (["--group", "film"], "1 groups of videos are too few to divide"),
+        (["--group-regex", "("], "--group-regex: '(' is no regular expression (missing ), unterminated subpattern"),
         (["--held-out", "1.5"], "--held-out: 1.5 is not between 0 and 1"),
     ],
 )
@@ -170,6 +171,12 @@ def test_a_split_that_cannot_be_made_is_refused(tmp_path, capsys, words, reason)
     plant(tmp_path, {"clips.csv": "path,label,film\na.mp4,run,x\nb.mp4,run,x\n"})
     assert prepare.main(["split", f"{tmp_path}/clips.csv", *words, "--out", f"{tmp_path}/out"]) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_a_folder_has_no_columns(tmp_path, capsys):
+    plant(tmp_path, {"set/run/a.mp4": "", "set/run/b.mp4": ""})
+    assert prepare.main(["split", f"{tmp_path}/set", "--group", "film", "--out", f"{tmp_path}/out"]) == 2
+    assert f"{tmp_path}/set: is a folder, which has no column film; data.group_regex" in capsys.readouterr().err
 
 
 def test_a_wrong_command_is_answered_with_the_nearest(capsys):

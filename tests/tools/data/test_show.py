@@ -43,6 +43,11 @@ def test_a_file_in_the_way_is_refused_before_the_work(source, tmp_path, capsys):
     assert str(out) in capsys.readouterr().err and out.read_text() == "kept"
 
 
+def test_what_its_scan_finds_is_there_for_the_training(source, tmp_path):
+    assert show(source, tmp_path / "clips.html") == 0
+    assert Path(f"{source}.scan/catalog").exists()
+
+
 def test_a_video_is_never_replaced(source, capsys):
     with open(source) as file:
         video = Path(source).parent / file.readline().rpartition(" ")[0]

@@ -334,6 +334,19 @@ def test_a_full_disk_stops_the_work_and_leaves_nobody_out(tmp_path, monkeypatch,
     assert not (tmp_path / "new" / "all.list").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (["--crf", "99"], "--crf: 99 is not between 0 and 51, which h264 has"),
+        (["--crf", "0", "--codec", "mjpeg"], "--crf: 0 is not between 1 and 31, which mjpeg has"),
+        (["--gop", "0"], "--gop: 0 is too small; 1 is the least"),
+    ],
+)
+def test_a_setting_that_no_encoder_has_is_refused(tmp_path, capsys, words, refusal):
+    assert convert(tmp_path / "any.list", tmp_path / "new", *words) == 2
+    assert capsys.readouterr().err == f"prepare.py transcode: {refusal}\n"
+
+
 def test_a_split_of_a_table_keeps_its_name(tmp_path):
     for name in ("a.mp4", "b.mp4"):
         write_video(tmp_path / name, "mpeg4", 4)

@@ -86,6 +86,10 @@ def convert_all(
     are about parts of videos and results have no times.
     """
     for catalog in catalogs:
+        if catalog.span_N2 is None and conversion.by_part:
+            raise DataError(
+                catalog.source, "names no parts: rows with start and end; prepare.py transcode converts whole videos"
+            )
         if catalog.span_N2 is not None and conversion.rate is None and not conversion.by_part:
             raise DataError(catalog.source, "is about parts of videos; make files of them first, by prepare.py cut")
     lists = {catalog.source: out / list_name(catalog.source) for catalog in catalogs}

@@ -40,20 +40,26 @@ class Encoder(NamedTuple):
 
     name: str  # FFmpeg's
     quality: int  # the default of --crf
+    best: int
+    worst: int  # qualities that it has, lower is better
     options: dict[str, str]
 
 
 _GROUPS = "keyint={gop}:min-keyint=1:scenecut=0:bframes=0:open-gop=0"
 ENCODERS = {
-    "h264": Encoder("libx264", 23, {"preset": "medium", "x264-params": _GROUPS}),
+    "h264": Encoder("libx264", 23, 0, 51, {"preset": "medium", "x264-params": _GROUPS}),
     "hevc": Encoder(
         "libx265",
         26,
+        0,
+        51,
         {"preset": "medium", "x265-params": f"{_GROUPS}:pools=none:frame-threads=1:log-level=none"},
     ),
     # No hidden pictures (alternate references), and no frames kept waiting for them
-    "vp9": Encoder("libvpx-vp9", 33, {"deadline": "good", "cpu-used": "4", "auto-alt-ref": "0", "lag-in-frames": "0"}),
-    "mjpeg": Encoder("mjpeg", 3, {}),
+    "vp9": Encoder(
+        "libvpx-vp9", 33, 0, 63, {"deadline": "good", "cpu-used": "4", "auto-alt-ref": "0", "lag-in-frames": "0"}
+    ),
+    "mjpeg": Encoder("mjpeg", 3, 1, 31, {}),
 }
 
 
