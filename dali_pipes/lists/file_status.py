@@ -18,7 +18,7 @@ import numpy as np
 from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import Listing
 from dali_pipes.lists.locate import inside
-from dali_pipes.lists.store_status import NO_SUCH_FILE, look_in_store
+from dali_pipes.lists.store_status import NO_SUCH_FILE, Look, look_in_store
 from dali_pipes.storage.objects import is_url
 from dali_pipes.storage.opening import is_plain, open_source
 
@@ -45,17 +45,21 @@ class Files:
 
 def look(listing: Listing) -> Files:
     """Look at every distinct file of a listing once. Raises StorageFault if a store refuses or does not answer."""
-    if is_url(listing.base):
-        return _files(look_in_store([listing.path(row) for row in listing.distinct.tolist()], listing.base))
+    if not is_url(listing.base):
+        return _files(_look_at_files(listing))
+    return _files(look_in_store([listing.path(row) for row in listing.distinct.tolist()], listing.base))
+
+
+def _look_at_files(listing: Listing) -> list[Look]:
     rows = listing.distinct.tolist()
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
     leads_out = _links_out_of(listing.confined_to)
     with ThreadPoolExecutor(_THREADS) as pool:
         found = pool.map(lambda chunk: [_look_at(listing, row, leads_out) for row in chunk], chunks)
-        return _files([file for chunk in found for file in chunk])
+        return [file for chunk in found for file in chunk]
 
 
-def _files(seen: Sequence[tuple[int, int, bool] | str]) -> Files:
+def _files(seen: Sequence[Look]) -> Files:
     """Return the columns of what was seen of each distinct file: size, stamp and if it is a folder, or a problem."""
     size_D, mtime_ns_D = np.full((2, len(seen)), -1, np.int64)
     folder_D, problems = np.zeros(len(seen), bool), {}
@@ -75,7 +79,7 @@ def _links_out_of(root: str) -> Callable[[str], bool]:
     return lambda path: not stays_inside(path if os.path.islink(path) else os.path.dirname(path))
 
 
-def _look_at(listing: Listing, row: int, leads_out: Callable[[str], bool]) -> tuple[int, int, bool] | str:
+def _look_at(listing: Listing, row: int, leads_out: Callable[[str], bool]) -> Look:
     """Return size and time of a file, and if it is a folder of pictures; or the reason why it must not be opened."""
     path = listing.path(row)
     try:
@@ -106,7 +110,7 @@ def _missing(listed: str) -> str:
     return NO_SUCH_FILE
 
 
-def _look_at_member(path: str) -> tuple[int, int, bool] | str:
+def _look_at_member(path: str) -> Look:
     """Return the same for a member of a shard."""
     try:
         with open_source(path) as member:

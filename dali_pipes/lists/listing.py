@@ -21,12 +21,12 @@ import numpy as np
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
+from dali_pipes.lists.classes import names_by_label
 from dali_pipes.lists.formats import FORMATS, read
-from dali_pipes.lists.formats.annotation import WHOLE, Annotation, Row, Span, refuse
-from dali_pipes.lists.formats.class_names import Numbers, alike, asked_for, class_numbers, some
+from dali_pipes.lists.formats.annotation import WHOLE, Row, Span, refuse
+from dali_pipes.lists.formats.class_names import Numbers, alike, some
 from dali_pipes.lists.formats.source import Source
 from dali_pipes.lists.locate import VideoPaths
-from dali_pipes.lists.names_beside import refuse_other_numbers
 from dali_pipes.storage.objects import absolute, is_url
 
 _DEFAULTS = Data()
@@ -92,16 +92,8 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
     opened = Source.open(source)
     format_name, annotation = read(opened, data.format)
     rows = annotation.of_split(opened)
-    paths = VideoPaths(opened.folder, FORMATS[format_name], data)
-    if class_names and isinstance(rows[0].label, str):
-        named = list(dict.fromkeys(row.label for row in rows))
-        class_numbers(opened.path, named, range(len(named)), class_names)  # raises for classes that are not among them
-    else:
-        network, class_names = class_names, _names_by_label(annotation, opened, data)
-        if not isinstance(rows[0].label, str):
-            origin = data.class_names or ("the network" if network else "the list")
-            refuse_other_numbers(opened.path, _labels(rows), class_names or network, origin)
-    listing = _listing(absolute(source), rows, tuple(class_names), paths)
+    names = names_by_label(annotation, rows, opened, data, tuple(class_names))
+    listing = _listing(absolute(source), rows, names, VideoPaths(opened.folder, FORMATS[format_name], data))
     notes = (*annotation.notes, *listing.notes)
     return replace(listing, format=format_name, frame_pattern=data.frame_pattern, notes=notes)
 
@@ -130,43 +122,6 @@ def unlabelled(paths: Sequence[str]) -> Listing:
             raise DataError(urls[0], "is not in the same store as the other videos; take one store at a time")
         listed = [path[len(base) + 1 :] for path in paths]
     return Listing("videos", base, "", listed, label_N, first_N, class_names=())
-
-
-def _names_by_label(annotation: Annotation, source: Source, data: Data) -> tuple[str, ...]:
-    """Return the names by label; none if the source has numbers, and neither it nor data.class_names has names.
-
-    If the source does not order its classes, they are sorted by name over the training split: the same numbers for
-    every split, even if classes are missing in it. Raises DataError if the training split is not known.
-    """
-    named = isinstance(annotation.rows[0].label, str)
-    if data.class_names and (named or not annotation.class_names):
-        return asked_for(data.class_names)
-    if not named or (annotation.class_names and annotation.for_all_splits):
-        return annotation.class_names
-    training = Source.open(data.train) if data.train else source
-    if training.path != source.path:
-        _, annotation = read(training, data.format)
-    rows = [row for row in annotation.rows if row.split.startswith("train")]
-    if not rows and (data.train or not _is_held_out(annotation, source)):
-        rows = annotation.of_split(training)
-    if not rows or not isinstance(rows[0].label, str):
-        raise DataError(
-            f"{source.path}:1",
-            "names classes, and the training list would number them; "
-            "set data.train to it, or data.class_names to a file with all names",
-        )
-    return annotation.class_names or tuple(sorted({row.label for row in rows}))
-
-
-def _labels(rows: list[Row]) -> list[int]:
-    """Return the labels of numbered rows, each once."""
-    return sorted({row.label for row in rows if isinstance(row.label, int)})
-
-
-def _is_held_out(annotation: Annotation, source: Source) -> bool:
-    """Tell whether the rows or the name of their file say that they are for validation or test."""
-    stated = source.split or annotation.rows[0].split or source.split_in_name
-    return stated.startswith(("val", "test"))
 
 
 def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: VideoPaths) -> Listing:

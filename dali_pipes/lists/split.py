@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
+from dali_pipes.lists.classes import CLASSES
 from dali_pipes.lists.formats import FORMATS, kinetics, read, tables, ucf101
 from dali_pipes.lists.formats.source import Source
 from dali_pipes.lists.listing import Listing
-from dali_pipes.lists.names_beside import CLASSES
 from dali_pipes.lists.writing import classes_text, list_text, root_of, rows_of
 
 _NAMES = {  # of files, and how the recording follows from one

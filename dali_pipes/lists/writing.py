@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from dali_pipes.errors import DataError
+from dali_pipes.lists.classes import CLASSES
 from dali_pipes.lists.formats import read
 from dali_pipes.lists.formats.annotation import WHOLE, Span
 from dali_pipes.lists.formats.class_names import parse_class_names
 from dali_pipes.lists.formats.source import Source, decoded
 from dali_pipes.lists.listing import Listing
 from dali_pipes.lists.locate import inside
-from dali_pipes.lists.names_beside import CLASSES
 
 
 class ListedRow(NamedTuple):

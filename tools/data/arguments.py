@@ -12,9 +12,9 @@ from typing import get_args, get_type_hints
 from configs import ConfigError, load
 from configs.schema import Data
 from dali_pipes.errors import DataError
+from dali_pipes.lists.classes import file_beside
 from dali_pipes.lists.formats.source import split_name, split_of
 from dali_pipes.lists.listing import read_list
-from dali_pipes.lists.names_beside import file_beside
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from dali_pipes import DataError
+from dali_pipes.lists.classes import CLASSES
 from dali_pipes.lists.formats.source import split_name, split_of
 from dali_pipes.lists.listing import Listing
-from dali_pipes.lists.names_beside import CLASSES
 from dali_pipes.lists.writing import classes_text, list_text, root_of, rows_of
 from engine.outputs import Outputs, refuse_inside
 

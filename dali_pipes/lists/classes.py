@@ -1,0 +1,100 @@
+"""The class names of a list, by label: its own, those of its training list, of data.class_names, or of a network.
+
+Commands that write lists leave names beside a numbered list, which must not contradict those that it is read with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from configs.schema import Data
+from dali_pipes.errors import DataError
+from dali_pipes.lists.formats import read
+from dali_pipes.lists.formats.annotation import Annotation, Row
+from dali_pipes.lists.formats.class_names import Numbers, asked_for, class_numbers, read_class_names
+from dali_pipes.lists.formats.source import Source
+
+CLASSES = "classes.txt"
+
+
+def file_beside(path: str) -> str:
+    """Return the file of class names beside a list, `NAME.classes.txt` or `classes.txt`; empty if there is none."""
+    stem, _ = os.path.splitext(path)
+    files = (f"{stem}.classes.txt", os.path.join(os.path.dirname(path), CLASSES))
+    return next(filter(os.path.isfile, files), "")
+
+
+def names_by_label(
+    annotation: Annotation, rows: list[Row], source: Source, data: Data, network: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the class names by which `rows` are numbered: those of a network if there is one and rows have names.
+
+    Empty if rows have numbers, and neither the source nor data.class_names has names. Raises DataError if the training
+    list is needed and not known, a network lacks a class, or names beside a numbered list have other numbers.
+    """
+    named = list(dict.fromkeys(row.label for row in rows if isinstance(row.label, str)))
+    if not named or not network:
+        names = _of_source(annotation, source, data)
+        if not named:
+            origin = data.class_names or ("the network" if network else "the list")
+            _refuse_other_numbers(source.path, {row.label for row in rows}, names or network, origin)
+        return names
+    class_numbers(source.path, named, range(len(named)), network)  # raises for classes that are not among them
+    return network
+
+
+def _of_source(annotation: Annotation, source: Source, data: Data) -> tuple[str, ...]:
+    """Return the names by label; none if the source has numbers, and neither it nor data.class_names has names.
+
+    If the source does not order its classes, they are sorted by name over the training split: the same numbers for
+    every split, even if classes are missing in it. Raises DataError if the training split is not known.
+    """
+    named = isinstance(annotation.rows[0].label, str)
+    if data.class_names and (named or not annotation.class_names):
+        return asked_for(data.class_names)
+    if not named or (annotation.class_names and annotation.for_all_splits):
+        return annotation.class_names
+    training = Source.open(data.train) if data.train else source
+    if training.path != source.path:
+        _, annotation = read(training, data.format)
+    rows = [row for row in annotation.rows if row.split.startswith("train")]
+    if not rows and (data.train or not _is_held_out(annotation, source)):
+        rows = annotation.of_split(training)
+    if not rows or not isinstance(rows[0].label, str):
+        raise DataError(
+            f"{source.path}:1",
+            "names classes, and the training list would number them; "
+            "set data.train to it, or data.class_names to a file with all names",
+        )
+    return annotation.class_names or tuple(sorted({row.label for row in rows}))
+
+
+def _is_held_out(annotation: Annotation, source: Source) -> bool:
+    """Tell whether the rows or the name of their file say that they are for validation or test."""
+    stated = source.split or annotation.rows[0].split or source.split_in_name
+    return stated.startswith(("val", "test"))
+
+
+def _refuse_other_numbers(path: str, labels: Iterable[int], names: Sequence[str], origin: str) -> None:
+    """Raise DataError if the file beside a numbered list gives the names that `labels` have there other numbers.
+
+    `names` are those that the list is read with, by label, and `origin` is where they are from. Names that are only
+    spelled otherwise, or translated, are no other numbers.
+    """
+    beside = file_beside(path)
+    if not beside or not names or (os.path.exists(origin) and os.path.samefile(beside, origin)):
+        return
+    theirs: tuple[str, ...] = ()
+    with suppress(DataError):  # what is no file of class names says nothing of the list
+        theirs = read_class_names(beside)
+    numbers = Numbers(names)
+    for label in sorted(labels):
+        name = theirs[label] if label < len(theirs) else ""
+        if name and (number := numbers.get(name)) is not None and number != label:
+            raise DataError(
+                path,
+                f"is numbered by {beside}, where label {label} is {name!r}, which is label {number} of {origin}; "
+                f"set data.class_names={beside}, or move that file away if it does not belong to the list",
+            )
