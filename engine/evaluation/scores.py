@@ -8,8 +8,8 @@ A .npz of plain arrays, one row a readable video, in the order of the list:
     log_probs           float32 [N, K], the logarithm of the mean of its views' probabilities
     logits_of_views     float32 [N, V, K], or [N, 0, K] without --scores-per-view
     class_names         text [K], or [0] if the classes have no names
-    about               a JSON object: rows of the list and their digest, unreadable videos, settings, weights,
-                        environment
+    about               a JSON object: rows of the list and their digest, start and end of the rows that are parts of
+                        videos, unreadable videos, settings, weights, environment
 
 Shapes: B videos of a batch, F score files, K classes, N readable videos, V views.
 """
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from dali_pipes import Batch, DataError, Loader
 from dali_pipes.errors import Unreadable
+from dali_pipes.lists.formats.annotation import WHOLE, Span
 from dali_pipes.lists.formats.class_names import class_numbers, only_in, some
 from engine import distributed
 from engine.evaluation.accuracy import Counts, Result
@@ -38,6 +39,9 @@ from engine.evaluation.evaluate import average
 from engine.files import parse_json
 from engine.outputs import Outputs
 
+Name = (
+    tuple  # of a video: (its file's name without ending,), and for a part of it (..., start, end or None), in seconds
+)
 MOST_ON_DEVICE = 2**28  # bytes of scores kept on the device before they are copied to the host
 
 
@@ -63,6 +67,12 @@ class Scores:
     def rows(self) -> int:
         """Number of rows of the list, readable or not."""
         return self.about["rows"]
+
+    def names(self) -> list[Name]:
+        """Return the video of each row; files of older versions do not tell the part of it."""
+        parts = self.about.get("parts", {})
+        rows = zip(self.path.tolist(), self.row.tolist(), strict=True)
+        return [(Path(path).stem, *parts.get(str(row), ())) for path, row in rows]
 
 
 def load(path: Path) -> Scores:
@@ -99,6 +109,9 @@ def _is_whole(scores: Scores) -> bool:
     rows, classes = scores.logits.shape
     row_N, label_N, names = scores.row, scores.label, scores.class_names.tolist()
     unreadable = {row for row, _, _ in scores.about["unreadable"]}
+    parts = scores.about.get("parts", {})  # files of older versions have none
+    if not isinstance(parts, dict) or not all(isinstance(part, list) and len(part) == 2 for part in parts.values()):
+        return False
     return (
         row_N.shape == label_N.shape == scores.path.shape == (rows,)
         and scores.log_probs.shape == (rows, classes)
@@ -171,6 +184,8 @@ class ScoreCollector:
         order_N = np.argsort(row_N)
         row_N, label_N, logits_NK, log_probs_NK, logits_NVK, path_N = (column[order_N] for column in (row_N, *columns))
         digest = list_digest(row_N, path_N, label_N, loader.class_names, result.unreadable)
+        spans = {row: span for row in row_N.tolist() if (span := loader.span(row)) != WHOLE}
+        parts = {str(row): (start, None if end == math.inf else end) for row, (start, end) in spans.items()}
         return Scores(
             row=row_N,
             label=label_N,
@@ -179,7 +194,7 @@ class ScoreCollector:
             log_probs=log_probs_NK,
             logits_of_views=logits_NVK,
             class_names=np.array(loader.class_names, dtype=str),
-            about={"rows": result.rows, "list": digest, "unreadable": result.unreadable, **about},
+            about={"rows": result.rows, "list": digest, "parts": parts, "unreadable": result.unreadable, **about},
         )
 
 
@@ -263,16 +278,22 @@ def _check_same_list(first: Scores, other: Scores) -> None:
             f"row {first.row[place]} is {first.path[place]} of class "
             f"{first.label[place]} in one, {other.path[elsewhere]} of class {other.label[elsewhere]} in the other",
         )
-    row_of = {Path(path).stem: row for path, row in zip(other.path.tolist(), other.row.tolist(), strict=True)}
+    names, others = first.names(), other.names()
+    row_of = dict(zip(others, other.row.tolist(), strict=True))
     for place, elsewhere in zip(ours.tolist(), theirs.tolist(), strict=True):
-        name = Path(first.path[place]).stem
-        if name in row_of and name != Path(other.path[elsewhere]).stem:
+        name = names[place]
+        if name in row_of and name != others[elsewhere]:
             raise DataError(
                 "score files of different lists",
-                f"row {first.row[place]} is {first.path[place]} in one and "
-                f"{other.path[elsewhere]} in the other, which has {name} in row {row_of[name]}; evaluate both networks "
-                "on lists in the same order",
+                f"row {first.row[place]} is {first.path[place]}{_part(name)} in one and "
+                f"{other.path[elsewhere]}{_part(others[elsewhere])} in the other, which has {name[0]}{_part(name)} in "
+                f"row {row_of[name]}; evaluate both networks on lists in the same order",
             )
+
+
+def _part(name: Name) -> str:
+    """Write the part of a video, if it is one."""
+    return f" from {Span(name[1], math.inf if name[2] is None else name[2])}" if len(name) > 1 else ""
 
 
 def _weighted_mean(scores_NFK: Tensor, weight_F: Tensor, how: str) -> Tensor:

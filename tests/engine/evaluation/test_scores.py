@@ -11,6 +11,7 @@ import torch
 
 from dali_pipes import DataError
 from dali_pipes.errors import Unreadable
+from dali_pipes.lists.formats.annotation import Span
 from engine.evaluation import scores
 from engine.evaluation.evaluate import evaluate
 from tests.support import tiny
@@ -128,6 +129,29 @@ def test_lists_in_different_orders_are_not_fused_though_their_labels_agree():
     swapped[[2, 10]] = swapped[[10, 2]]  # both of class 2
     with pytest.raises(DataError, match=r"row 2 is 2\.mp4 in one and 10\.mp4 in the other, which has 2 in row 10"):
         scores.count([rgb, replace(flow, path=swapped)], [1.0, 1.0], "logits")
+
+
+def of_parts(spans):
+    """Scores of a list whose rows are parts of one video, of class 0 each."""
+    loader = RowLoader(len(spans), 4, train=False, classes=1)
+    loader.path, loader.span = (lambda row: "match.mp4"), spans.__getitem__
+    return evaluated(loader, classes=8)[1]
+
+
+def test_parts_of_a_video_in_different_orders_are_not_fused(tmp_path):
+    spans = [Span(0.0, 1.5), Span(1.5), Span()]
+    first, swapped = of_parts(spans), of_parts([spans[1], spans[0], spans[2]])
+    first.save(tmp_path / "first.npz")
+    assert scores.load(tmp_path / "first.npz").about["parts"] == {"0": [0.0, 1.5], "1": [1.5, None]}
+    seen = (
+        r"row 0 is match\.mp4 from 0 s to 1\.5 s in one and match\.mp4 from 1\.5 s to the end in the other, which has"
+    )
+    for files in ([first, swapped], [scores.load(tmp_path / "first.npz"), swapped]):
+        with pytest.raises(DataError, match=rf"{seen} match from 0 s to 1\.5 s in row 1"):
+            scores.count(files, [1.0, 1.0], "logits")
+    old = replace(first, about={key: value for key, value in first.about.items() if key != "parts"})
+    for other in (of_parts(spans), of_parts([Span(0.1, 1.4), Span(1.4), Span()]), old):
+        assert scores.count([first, other], [1.0, 1.0], "logits").evaluated == 3
 
 
 @pytest.mark.parametrize("form", ["elsewhere/{}.avi", "{}_flow"])
