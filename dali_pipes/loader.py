@@ -104,7 +104,7 @@ class VideoLoader:
     @cached_property
     def rows(self) -> Rows:
         """The rows of the list, with the labels that batches have."""
-        return Rows.of(self.catalog.names(), self._label_N.tolist())
+        return Rows.of(self.catalog.names(), self._label_N.tolist(), self.catalog.video_bytes().tolist())
 
     @property
     def unreadable(self) -> list[Unreadable]:

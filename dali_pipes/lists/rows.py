@@ -1,10 +1,10 @@
-"""`Rows`, the names and labels of a list as a checkpoint keeps them: the order of an epoch is an order of rows."""
+"""`Rows`, a list as a checkpoint keeps it: names, labels and sizes, in the order that an epoch permutes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import numpy as np
@@ -20,21 +20,24 @@ class Rows:
 
     names: tuple[str, ...]
     labels: tuple[int, ...]
+    sizes: tuple[int, ...] = field(default=(), compare=False)  # bytes of each file; 0: not known; (): of none known
 
     @classmethod
-    def of(cls, paths: Sequence[str], labels: Iterable[int]) -> Rows:
-        """Make the rows of these paths and labels."""
+    def of(cls, paths: Sequence[str], labels: Iterable[int], sizes: Iterable[int] = ()) -> Rows:
+        """Make the rows of these paths, labels and sizes."""
         start = os.path.commonprefix(paths).rfind("/") + 1  # noqa: RUF071 - commonpath refuses a mixture of both kinds
-        return cls(tuple(path[start:] for path in paths), tuple(labels))
+        return cls(tuple(path[start:] for path in paths), tuple(labels), tuple(sizes))
 
     @classmethod
     def from_state(cls, state: dict) -> Rows:
         """Read what `to_state` returned."""
-        return cls(tuple(state["names"].split(_BETWEEN)), tuple(map(int, state["labels"].split())))
+        labels, sizes = (tuple(map(int, state.get(column, "").split())) for column in ("labels", "sizes"))
+        return cls(tuple(state["names"].split(_BETWEEN)), labels, sizes)
 
     def to_state(self) -> dict:
-        """Return the rows as a checkpoint keeps them: two texts, which are copied and loaded in a moment."""
-        return {"names": _BETWEEN.join(self.names), "labels": " ".join(map(str, self.labels))}
+        """Return the rows as a checkpoint keeps them: three texts, which are copied and loaded in a moment."""
+        labels, sizes = (" ".join(map(str, column)) for column in (self.labels, self.sizes))
+        return {"names": _BETWEEN.join(self.names), "labels": labels, "sizes": sizes}
 
     def difference(self, before: Rows) -> str:
         """Describe how these rows differ from those of an earlier start; empty if they do not."""
@@ -49,6 +52,16 @@ class Rows:
         }
         parts = [f"{len(names)} {kind}, such as {names[0]}" for kind, names in kinds.items() if names]
         return "; ".join(parts) or f"other places, from {self._first_moved(before)} on"
+
+    def other_sizes(self, before: Rows) -> str:
+        """Count and name the files that had another size at an earlier start, with the same rows; empty if none had."""
+        pairs = zip(self.names, before.sizes, self.sizes, strict=False)  # an older version kept no sizes
+        other = [f"{name} ({then:,} -> {now:,} bytes)" for name, then, now in pairs if then and now and then != now]
+        return (
+            f"{len(other)} {'files have' if len(other) > 1 else 'file has'} another size, such as {other[0]}"
+            if other
+            else ""
+        )
 
     def _first_moved(self, before: Rows) -> str:
         """Return the name at the first place where another one was."""

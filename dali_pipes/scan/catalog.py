@@ -185,6 +185,11 @@ class Catalog:
         end = self._array[f"{name}_end"]
         return self._array[name][end[index - 1] if index else 0 : end[index]].tobytes()
 
+    def video_bytes(self) -> np.ndarray:
+        """Return [N] int64 the bytes of each row's video file; 0 if it cannot be read, or is a folder of pictures."""
+        is_file_N = self._array["access"] != _ACCESS.index("frames")
+        return np.where(is_file_N & (self.file_frames_N > 0), self.size_N, 0)
+
     def codecs(self) -> dict[str, int]:
         """Count the readable videos of each codec, the most frequent first."""
         counts = np.bincount(self._array["codec"][self.usable], minlength=len(self._codecs))

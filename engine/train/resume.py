@@ -74,13 +74,14 @@ def changes(state: dict, settings: dict, loader: Loader) -> list[str]:
 
 
 def changed_list(state: dict, loader: Loader) -> list[str]:
-    """Return a line if other videos can be read now than when `state` was written. Raises ConfigError for other rows.
+    """Return a line if other videos can be read than when `state` was written, and one if files have been replaced.
 
+    Raises ConfigError for other rows.
     The order of an epoch is that of the rows, readable or not.
     """
-    before, now = state.get("rows"), loader.rows
+    now, before = loader.rows, Rows.from_state(state["rows"]) if state.get("rows") else None
     left_out = "rows" not in state and state["videos"] != loader.num_rows  # by a version that took readable rows only
-    difference = now.difference(Rows.from_state(before)) if before and now else ""
+    difference = now.difference(before) if before and now else ""
     if not difference and state["steps_per_epoch"] != len(loader):
         difference = f"{state['steps_per_epoch']} -> {len(loader)} steps per epoch"
         difference += ", maybe because an older version left unreadable videos out" if left_out else ""
@@ -92,7 +93,9 @@ def changed_list(state: dict, loader: Loader) -> list[str]:
     change = f"{state['videos']} -> {loader.num_videos} readable videos"
     if left_out:
         return [f"{change}: the rest of the epoch takes them in another order"]
-    return [f"{change}: all others keep their places"] if state["videos"] != loader.num_videos else []
+    lines = [f"{change}: all others keep their places"] if state["videos"] != loader.num_videos else []
+    replaced = now.other_sizes(before) if before and now else ""
+    return [*lines, f"{replaced}: the run goes on with other videos than it was started with"] if replaced else lines
 
 
 def changed_settings(before: dict, after: dict) -> list[str]:

@@ -11,9 +11,21 @@ BEFORE = Rows.of(["set/a/1.mp4", "set/a/2.mp4", "set/b/3.mp4"], [0, 0, 1])
 
 
 def test_rows_survive_a_checkpoint_whatever_their_names(tmp_path):
-    rows = Rows.of(["a b\n\t.mp4", "\udcff.mp4", "über.mp4"], [2, 0, 1])
+    rows = Rows.of(["a b\n\t.mp4", "\udcff.mp4", "über.mp4"], [2, 0, 1], [7, 0, 5_000_000_000])
     torch.save(rows.to_state(), tmp_path / "rows.pt")
-    assert Rows.from_state(torch.load(tmp_path / "rows.pt", weights_only=True)) == rows
+    kept = Rows.from_state(torch.load(tmp_path / "rows.pt", weights_only=True))
+    assert kept == rows and kept.sizes == rows.sizes
+
+
+def test_files_of_another_size_are_counted_where_both_sizes_are_known():
+    paths, labels = ["a.mp4", "b.mp4", "c.mp4", "d.mp4"], [0, 0, 1, 1]
+    before = Rows.of(paths, labels, [10, 2000, 0, 5])
+    assert Rows.of(paths, labels, [10, 1000, 30, 0]).other_sizes(before) == (
+        "1 file has another size, such as b.mp4 (2,000 -> 1,000 bytes)"
+    )
+    assert Rows.of(paths, labels, [11, 1000, 30, 0]).other_sizes(before).startswith("2 files have another size")
+    assert before.other_sizes(before) == "" and before.difference(Rows.of(paths, labels)) == ""
+    assert before.other_sizes(Rows.of(paths, labels)) == "", "a checkpoint of an older version"
 
 
 def test_a_set_that_moved_has_the_same_rows():

@@ -62,6 +62,13 @@ def file(tmp_path):
     return tmp_path / "catalog"
 
 
+def test_bytes_of_videos_are_those_of_readable_files_and_not_of_folders(file, tmp_path):
+    assert Catalog(file).video_bytes().tolist() == [5010, 0, 5001, 5010, 5300, 0]
+    folder = make_video("/d/folder", 10, access="frames", description=b"img_{:05}.jpg")
+    write_catalog(tmp_path / "folders", make_listing(["folder"], [0]), [Entry(4096, 7, 0, folder)], "reader")
+    assert Catalog(tmp_path / "folders").video_bytes().tolist() == [0]
+
+
 def test_videos_come_out_as_they_went_in(file):
     catalog = Catalog(file)
     assert all(same(catalog.video(row), video) for row, video in VIDEOS.items())

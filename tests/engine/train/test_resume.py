@@ -68,6 +68,12 @@ def test_lost_and_found_videos_are_counted_and_change_nothing_else():
     assert resume.changed_list(state_of(readable=3), loader_of())[0].startswith("3 -> 4 readable videos")
 
 
+def test_videos_that_were_replaced_since_are_named():
+    before, now = (replace(LIST, sizes=sizes) for sizes in ((5, 6, 7, 8), (5, 6, 9, 8)))
+    (line,) = resume.changed_list(state_of(before), loader_of(now))
+    assert line.startswith("1 file has another size, such as c.mp4 (7 -> 9 bytes): the run goes on with other videos")
+
+
 def test_a_list_that_changed_is_refused_with_the_difference():
     relabelled = replace(LIST, labels=(0, 1, 1, 1))
     with pytest.raises(
