@@ -22,7 +22,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.feed import nvdec
 from dali_pipes.feed.nvdec import FOLDER, Refusal
 from dali_pipes.video.colours import correction
-from dali_pipes.video.frame_folders import picture_name, read_pictures
+from dali_pipes.video.frame_folders import picture_name, read_pictures, upright
 from dali_pipes.video.packet_table import Video
 
 Allocate = Callable[[tuple[int, ...]], np.ndarray]  # shape -> uint8 array
@@ -106,11 +106,11 @@ class JpegDecoder:
 
 
 def _decode_jpeg(video: Video, frame: int, file: np.ndarray) -> np.ndarray:
-    """Decode a picture of a folder to [H, W, 3] uint8 RGB. Raises DataError naming it."""
+    """Decode a picture of a folder to [H, W, 3] uint8 RGB, upright. Raises DataError naming it."""
     name = picture_name(video.description.decode(), frame)
     try:
         with Image.open(io.BytesIO(file), formats=["JPEG"]) as picture:
-            picture_HWC = np.asarray(picture.convert("RGB"))
+            picture_HWC = np.asarray(upright(picture).convert("RGB"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(video.path, f"{name} is damaged, or not a JPEG picture") from error
     height, width = picture_HWC.shape[:2]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from configs.sections.data import Check
 
 Result = TypeVar("Result")
-READER = 9  # to be raised if the result of a scan changes for any file
+READER = 10  # to be raised if the result of a scan changes for any file
 
 _PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # of HEIF (ISO/IEC 23008-12)
 # Formats that store times of presentation; for others FFmpeg guesses them.

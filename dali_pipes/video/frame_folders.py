@@ -8,11 +8,12 @@ from __future__ import annotations
 import io
 import os
 import stat
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from dali_pipes.errors import DataError
 from dali_pipes.video.packet_table import PACKET, Video
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from configs.sections.data import Check
 
 FIRST = 1  # the number of the first picture
+_TURNED, _ON_SIDE = range(2, 9), range(5, 9)  # orientations of EXIF
 _SHOWN = 3  # missing pictures named in a message
 _DIGITS = 10  # a longer number is not taken for the number of a picture
 
@@ -78,6 +80,18 @@ def picture_name(pattern: str, frame: int) -> str:
     return pattern.format(frame + FIRST)
 
 
+def upright(picture: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF note says, as video files are turned by their notes."""
+    return ImageOps.exif_transpose(picture) if _orientation(picture) in _TURNED else picture
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Return the orientation of the EXIF note, from 1 to 8; 1, upright, if there is no note that can be read."""
+    with suppress(Exception):  # Pillow raises many kinds for damaged notes, which are no damage of the picture
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1)) if "exif" in picture.info else 1
+    return 1
+
+
 def _numbers(present: set[str], pattern: str) -> set[int]:
     """Return the numbers, from FIRST on, of the pictures among these file names."""
     before, after = pattern[: pattern.index("{")], pattern[pattern.index("}") + 1 :]
@@ -106,6 +120,7 @@ def _size(folder: str, name: str, *, decode: bool) -> tuple[int, int]:
         with Image.open(io.BytesIO(_read(folder, name)), formats=["JPEG"]) as picture:
             if decode:
                 picture.load()
-            return picture.size
+            turned = _orientation(picture) in _ON_SIDE
+            return picture.size[::-1] if turned else picture.size
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(folder, f"{name} is damaged, or not a JPEG picture") from error

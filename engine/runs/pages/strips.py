@@ -12,6 +12,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from dali_pipes.video.frame_folders import upright
+
 FRAMES, HEIGHT, GAP = 6, 90, 2  # of a strip; pixels
 PICTURES = {".jpg", ".jpeg", ".png"}
 
@@ -49,7 +51,7 @@ def _of_folder(folder: Path) -> Iterator[Image.Image]:
     names = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
     for place in _spread(len(names)):
         with Image.open(names[place]) as picture:
-            yield picture.convert("RGB")
+            yield upright(picture).convert("RGB")
 
 
 def _of_video(path: str, start: float, end: float | None) -> Iterator[Image.Image]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from configs.schema import Data
 from dali_pipes import DataError
+from dali_pipes.feed.decoders import JPEG
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.video.frame_folders import probe_folder, read_pictures
 from tests.support.loading import LUMA, STD, arrays, build_loader, make_config, read, with_section, write_set
@@ -53,6 +54,34 @@ def test_frame_k_is_the_picture_of_number_k_plus_one(tmp_path):
     video = probe(write_folder(tmp_path / "clip"))
     files = [tmp_path / "clip" / "img_00003.jpg", tmp_path / "clip" / "img_00012.jpg"]
     assert [bytes(data) for data in read_pictures(video, np.array([2, 11]))] == [path.read_bytes() for path in files]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_as_their_exif_notes_say(tmp_path, orientation):
+    shown, note = Image.fromarray(picture(5)), Image.Exif()
+    note[ExifTags.Base.Orientation] = orientation
+    undo = {6: 8, 8: 6}.get(orientation, orientation)  # the note of the turn back
+    back = Image.Exif()
+    back[ExifTags.Base.Orientation] = undo
+    stored = shown.copy()
+    stored.info["exif"] = back.tobytes()
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for number in (1, 2):
+        ImageOps.exif_transpose(stored).save(folder / PATTERN.format(number), quality=95, exif=note)
+    video = probe(folder, "full")
+    assert (video.width, video.height) == shown.size
+    frames = JPEG.content(video, np.array([0, 1]), None, None).frames
+    for frame_HWC in frames:
+        np.testing.assert_allclose(frame_HWC, np.asarray(shown), atol=12)
+        assert number_in(frame_HWC) == 5
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_damaged_exif_note_is_no_damage_of_the_picture(tmp_path):
+    folder = write_folder(tmp_path / "clip", 1)
+    Image.fromarray(picture(0)).save(folder / PATTERN.format(1), exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert probe(folder, "full").frames == 1
 
 
 def drop(*numbers):
