@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -26,6 +26,7 @@ from models.shift.measured import missing_for_kernels
 from models.shift.measuring import measure_missing
 
 logger = logging.getLogger(__name__)
+OF_CLIPS = ("model.frames", "clip.mean", "clip.std")  # settings of the clips that a network knows
 COMPILING = 10.0  # how many times runtime.timeout it may take to compile kernels, and to take the first step
 
 
@@ -226,11 +227,24 @@ def build_network(config: Config, weights: str | None) -> tuple[Recognizer, Load
         model = build_model(config.model)
         report = load_weights(model, weights) if weights else load_pretrained(model, config.model.pretrained)
         if report:
-            logger.info(report.summary())
+            logger.info("; ".join([report.summary(), *_other_clips(report, config)]))
         return model, report
 
     with watch.doing("loading weights"):
         return distributed.one_rank_first(work)
+
+
+def _other_clips(report: LoadReport, config: Config) -> Iterator[str]:
+    """Yield a remark if the weights know clips of another length or normalisation, which their tensors do not show."""
+    theirs, ours = report.found.settings, configs.flat(config)
+    other = [key for key in OF_CLIPS if key in theirs and _listed(theirs[key]) != _listed(ours[key])]
+    if other:
+        seen = ", ".join(f"{key}={_listed(theirs[key])} (here {_listed(ours[key])})" for key in other)
+        yield f"trained with {seen}"
+
+
+def _listed(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def describe_start(training: Training, changes: list[str] | None) -> list[str]:

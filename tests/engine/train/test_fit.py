@@ -13,6 +13,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import configs
 from configs import ConfigError
 from dali_pipes import DataError
 from engine import distributed, runtime
@@ -506,6 +507,19 @@ def test_losses_are_means_over_the_steps_between_two_lines(trainer):
     pairs = [sum(each[0:2]) / 2, each[2], sum(each[3:5]) / 2, each[5]]
     assert [line["step"] for line in trainer.metrics("train")] == [2, 3, 5, 6]
     assert [line["loss"] for line in trainer.metrics("train")] == pytest.approx(pairs)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_clips_that_the_weights_know_otherwise_are_named(tmp_path, caplog, whole):
+    trained = tiny.config(clip={"mean": (0.5, 0.5, 0.5), "flip": 0.1}, model={"frames": 4})
+    path = str(tmp_path / "best.pt")
+    torch.save({"model": build_model(trained.model).state_dict(), "config": configs.flat(trained)}, path)
+    config = tiny.config(model={} if whole else {"pretrained": path})
+    training.build_network(config, path if whole else None)
+    seen = "trained with model.frames=4 (here 2), clip.mean=[0.5, 0.5, 0.5] (here [0.485, 0.456, 0.406])"
+    assert caplog.messages[-1].endswith(seen)
+    training.build_network(trained, path)
+    assert "trained with" not in caplog.messages[-1]
 
 
 def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned():
