@@ -31,7 +31,7 @@ def main() -> int:
     def work() -> None:
         from engine.runs.pages import compare, report  # takes seconds, of which the log can tell by now
 
-        folders = [cli.run_folder(path) for path in args.runs]
+        folders = list(dict.fromkeys(cli.run_folder(path) for path in args.runs))
         with watch.doing("writing the report"):
             for folder in folders:
                 print(report.write(folder, outputs.Outputs(force=args.force)))

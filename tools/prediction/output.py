@@ -21,12 +21,20 @@ from rich.text import Text
 from configs import ConfigError
 from configs.progress import digits
 from dali_pipes.errors import masked
+from dali_pipes.lists.split import counted
 from engine.console import cell
 from engine.evaluation.results import writing
 from engine.outputs import Outputs
 
 Write = Callable[[dict], None]
 COLUMNS = ("path", "start", "end", "rank", "label", "name", "probability", "error")
+
+
+class _Screen(Console):
+    """A console that leaves it to the program how it ends when nobody reads any more, as after `| head`."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # the BrokenPipeError, during which rich calls this
 
 
 @contextmanager
@@ -102,7 +110,7 @@ def _consoles() -> tuple[Console, Console]:
     shared = rich.get_console()
     if sys.stdout.isatty() and shared.is_terminal:
         return shared, shared
-    return Console(), Console(stderr=True)
+    return _Screen(), _Screen(stderr=True)
 
 
 BAR_WIDTH = 20
@@ -116,7 +124,7 @@ def show(console: Console, notes: Console, answer: dict) -> None:
         return
     path = Text(answer["path"], "bold")
     if video := answer.get("video"):  # a stream has none
-        path.append(f"  {video['width']}x{video['height']}, {video['frames']} frames", "dim")
+        path.append(f"  {video['width']}x{video['height']}, {counted(video['frames'], 'frame')}", "dim")
     console.print(path, soft_wrap=True)
     if "latency_ms" in answer:
         p50, p99 = (f"{name} {ms:.2f} ms" for name, ms in answer["latency_ms"].items())

@@ -1,6 +1,7 @@
 """Records of predictions, and records on the screen."""
 
 import io
+import os
 import sys
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 from configs import progress
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.orientation import TRANSPOSED, UPSIDE_DOWN
-from engine import logs
+from engine import exits, logs
 from engine.outputs import Outputs
 from tests.support.videos import write_video
 from tools.prediction import answer, output
@@ -50,6 +51,16 @@ def test_the_bar_of_a_terminal_gives_way_to_a_record(written):
 def test_records_that_go_to_a_file_are_not_taken_to_the_terminal(written):
     file, terminal = written(io.StringIO(), Terminal())
     assert "jump" in file and "jump" not in terminal
+
+
+def test_records_that_nobody_reads_end_the_program_as_any_output_does(monkeypatch):
+    """And not with 1, as rich would."""
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    monkeypatch.setattr(sys, "stdout", os.fdopen(ours, "w", buffering=1))
+    with output.writer(None, None, Outputs()) as write, pytest.raises(BrokenPipeError):
+        write(ANSWER)
+    assert exits.silence_if_unread(sys.stdout)
 
 
 @pytest.mark.parametrize(("turn", "size"), [(0, (64, 48)), (UPSIDE_DOWN, (64, 48)), (TRANSPOSED, (48, 64))])
