@@ -85,7 +85,11 @@ def _new(parent: Path, suffix: str, make: Callable[[Path], object]) -> tuple[Pat
     """
     while True:
         path = parent / _new_name(suffix)
-        make(path)
+        try:
+            make(path)
+        except OSError as error:
+            error.filename = os.fspath(parent)  # which the user knows, unlike the name that it would have had
+            raise
         with suppress(FileNotFoundError):
             lock = os.open(path, os.O_RDONLY)
             if lock_open_file(lock) is not False and os.path.lexists(path):

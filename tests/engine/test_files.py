@@ -59,6 +59,13 @@ def left_behind(folder: Path) -> list[Path]:
     return names
 
 
+@pytest.mark.parametrize("temporary", [temporary_path, temporary_folder])
+def test_a_folder_that_cannot_be_written_is_named_and_not_what_it_would_have_held(tmp_path, temporary):
+    with pytest.raises(OSError) as refusal, temporary(tmp_path / "gone"):
+        pass
+    assert refusal.value.filename == str(tmp_path / "gone")
+
+
 def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(tmp_path):
     left = left_behind(tmp_path)
     with temporary_path(tmp_path) as path:
