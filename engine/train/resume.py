@@ -16,7 +16,8 @@ from models import CheckpointError, shift_step
 # A run keeps these from its first start to its end; all other settings may change when it is resumed.
 FIXED = ("model.", "train.batch", "train.seed", "clip.repeats")
 FREE = ("model.pretrained", "model.shift")  # of those: they decide nothing any more, or only how fast it goes
-
+JUDGED = ("eval.", "data.val", "clip.mean", "clip.std", "clip.size", "clip.antialias", "clip.squash", "train.best")
+"""Settings that the result of an evaluation during training depends on."""
 
 KINDS = {
     "model": dict,
@@ -105,7 +106,12 @@ def changed_settings(before: dict, after: dict) -> list[str]:
     refused = [line for key, line in changes.items() if key.startswith(FIXED) and key not in FREE]
     if refused:
         raise ConfigError(f"{'; '.join(refused)}: a run keeps these; set them back, or choose another train.name")
-    return list(changes.values())
+    lines = list(changes.values())
+    if judged := [key for key in changes if key.startswith(JUDGED) and key != "eval.batch"]:
+        lines.append(
+            f"{', '.join(judged)}: best.pt was chosen before this change, and gives way only to a higher result after it"
+        )
+    return lines
 
 
 def _differs(key: str, before: dict, after: dict) -> bool:

@@ -33,6 +33,15 @@ def test_shifts_in_the_same_blocks_are_the_same_setting_however_it_is_written():
         resume.changed_settings(before | {"model.backbone": "resnet101"}, after | {"model.backbone": "resnet101"})
 
 
+def test_results_of_evaluations_that_cannot_be_compared_are_pointed_out():
+    before = {"data.val": "a.list", "eval.crops": "center", "eval.batch": 0, "optim.lr": 0.1}
+    lines = resume.changed_settings(before, before | {"data.val": "b.list", "eval.crops": "ten", "eval.batch": 4})
+    seen = "data.val, eval.crops: best.pt was chosen before this change, and gives way only to a higher result after it"
+    assert lines[-1] == seen and len(lines) == 4
+    assert resume.changed_settings(before, before | {"optim.lr": 0.2}) == ["optim.lr: 0.1 -> 0.2"]
+    assert len(resume.changed_settings(before, before | {"eval.batch": 4})) == 1
+
+
 def test_a_resumed_run_may_shift_in_another_form_and_does_not_ask_where_it_started_from():
     before = {"model.shift": "auto", "model.pretrained": "imagenet"}
     assert resume.changed_settings(before, {"model.shift": "where", "model.pretrained": "none"}) == [
