@@ -108,9 +108,8 @@ def changed_settings(before: dict, after: dict) -> list[str]:
         raise ConfigError(f"{'; '.join(refused)}: a run keeps these; set them back, or choose another train.name")
     lines = list(changes.values())
     if judged := [key for key in changes if key.startswith(JUDGED) and key != "eval.batch"]:
-        lines.append(
-            f"{', '.join(judged)}: best.pt was chosen before this change, and gives way only to a higher result after it"
-        )
+        keys = ", ".join(judged)
+        lines.append(f"{keys}: best.pt was chosen before this change, and gives way only to a higher result after it")
     return lines
 
 
