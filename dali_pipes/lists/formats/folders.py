@@ -38,10 +38,7 @@ def read(source: Source) -> Annotation:
     if not rows:
         raise DataError(source.path, _without_classes(found))
     if all(map(split_name, used)) and all(row.path.count("/") > 1 for row in rows):
-        raise DataError(
-            source.path, f"holds splits, not classes: {', '.join(sorted(used))}; name one of them, such as "
-            f"{os.path.join(source.path, min(used))}"
-        )  # fmt: skip
+        raise DataError(source.path, _splits_in_place_of_classes(source.path, used))
     outside = len(found.videos) - len(rows)
     left_out = found.left_out + Counter({"videos outside of a class folder": outside} if outside else {})
     notes = [f"left out: {_counted(left_out)}"] if left_out else []
@@ -56,6 +53,12 @@ def read(source: Source) -> Annotation:
         inner = os.path.dirname(nested[0])
         notes[-1] += f", such as {inner}: if those are the classes, a table of `path,label` says so"
     return Annotation(rows, tuple(classes), for_all_splits=False, notes=tuple(notes))
+
+
+def _splits_in_place_of_classes(folder: str, names: set[str]) -> str:
+    splits = {split_name(name): os.path.join(folder, name) for name in sorted(names)}
+    words = [f"data.{split}={path}" for split, path in splits.items() if split in ("train", "val", "test")]
+    return f"holds splits, not classes: {', '.join(sorted(names))}; name each, as in {' '.join(words) or min(names)}"
 
 
 def _without_classes(found: Found) -> str:

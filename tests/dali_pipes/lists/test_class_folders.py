@@ -87,7 +87,9 @@ def test_a_folder_of_splits_is_no_folder_of_classes(tmp_path):
     for name in ("train/run/a.mp4", "train/jump/b.mp4", "val/run/c.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    with pytest.raises(DataError, match=r"holds splits, not classes: train, val; name one of them, such as .*/train"):
+    with pytest.raises(
+        DataError, match=r"holds splits, not classes: train, val; name each, as in data.train=.*/train data.val=.*/val"
+    ):
         read_list(str(tmp_path))
     assert read_list(str(tmp_path / "train")).class_names == ("jump", "run")
 
