@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import TABLEAU_COLORS
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 MOST_POINTS = 300  # of a curve: longer ones show means of groups of lines, in a band from lowest to highest
 COLORS = tuple(TABLEAU_COLORS.values())  # of curves, in turn
@@ -78,6 +79,8 @@ def _picture(
         for label, lines in known.items():
             _curve(axes, lines, name, scale, label)
         axes.set_ylim(bottom=bottom)
+        whole = max(line["epoch"] for lines in known.values() for line in lines) >= 1
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1))
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.15)
         if legend and len(known) > 1:

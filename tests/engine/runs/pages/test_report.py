@@ -103,6 +103,14 @@ def test_a_curve_has_a_point_for_every_line(folder, page):
     assert points.count(len(metrics(folder, "val"))) == 2  # loss, top-1
 
 
+@pytest.mark.parametrize(("epochs", "ticks"), [([1, 2], {"1", "2"}), ([2], {"2"}), ([0.2, 0.4], {"0.20", "0.40"})])
+def test_epochs_are_counted_in_whole_numbers_once_there_is_one(epochs, ticks):
+    ((_, drawn),) = plots.draw([{"epoch": epoch, "loss": 7.5} for epoch in epochs], [])
+    axis = drawn[: drawn.index("epoch<")]
+    shown = set(re.findall(r">([0-9.]+)</text>", axis))
+    assert ticks <= shown and len(shown) <= 5 and (1 > epochs[0] or shown == ticks)
+
+
 def test_many_lines_become_a_curve_of_their_means_in_a_band():
     lines = [{"epoch": at, "loss": at % 2 + 4 * (at // 4 % 2), "lr": None} for at in range(4 * plots.MOST_POINTS)]
     captions, (drawn,) = zip(*plots.draw(lines, []), strict=True)
