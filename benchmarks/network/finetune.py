@@ -11,7 +11,7 @@ A seed also draws the split.
 
 The first seed only selects: the random settings that were better than the chosen one, and at least the best two. Their
 results of that seed are too good, because they were selected by them. So they are compared with the chosen setting on
-further seeds alone, each on the same splits.
+further seeds alone, each on the same splits. --first-seed keeps these apart from the seeds that a rule was made with.
 
 What --out holds is not run again, and runs end when --minutes are over, so that several calls do the work in parts.
 """
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="NAME=LIST")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
     parser.add_argument("--seeds", type=int, default=4, help="with the first, which selects (%(default)s)")
+    parser.add_argument("--first-seed", type=int, default=0, help="further ones count from it (%(default)s)")
     parser.add_argument("--random", type=int, default=10, metavar="N", help="random settings (%(default)s)")
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--table", action="store_true", help="print the table of what --out holds, and stop")
@@ -61,7 +62,8 @@ def measure(arguments: argparse.Namespace) -> None:
     end = time.monotonic() + 60 * arguments.minutes
     sets = dict(word.split("=", 1) for word in arguments.sets)
     with tempfile.TemporaryDirectory() as folder:
-        while job := next(missing(read(arguments.out), tuple(sets), arguments.seeds, arguments.random), None):
+        seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+        while job := next(missing(read(arguments.out), tuple(sets), seeds, arguments.random), None):
             if time.monotonic() >= end:
                 return
             name, setting, seed = job
@@ -71,29 +73,31 @@ def measure(arguments: argparse.Namespace) -> None:
                 file.write(json.dumps(line | {"env": environment()}) + "\n")
 
 
-def missing(lines: list[dict], sets: Sequence[str], seeds: int, count: int) -> Iterator[tuple[str, str, int]]:
+def missing(lines: list[dict], sets: Sequence[str], seeds: range, count: int) -> Iterator[tuple[str, str, int]]:
     """Yield (set, setting, seed) of the runs that have no line; the first seed decides which come after it."""
     done = {(line["set"], line["setting"], line["seed"]) for line in lines}
     drawn = [f"random {number}" for number in range(count)]
-    first = [(name, setting, 0) for name in sets for setting in (CHOSEN, *drawn)]
+    first = [(name, setting, seeds[0]) for name in sets for setting in (CHOSEN, *drawn)]
     if todo := [job for job in first if job not in done]:
         yield from todo
         return
     further = [
-        (name, setting, seed)
-        for seed in range(1, seeds)
-        for name in sets
-        for setting in (CHOSEN, *selected(lines, name))
+        (name, setting, seed) for seed in seeds[1:] for name in sets for setting in (CHOSEN, *selected(lines, name))
     ]
     yield from (job for job in further if job not in done)
 
 
 def selected(lines: list[dict], name: str) -> list[str]:
     """Return the random settings that the first seed selects, the best first."""
-    first = {line["setting"]: accuracy(line) for line in lines if line["set"] == name and line["seed"] == 0}
+    seed = first_seed(lines, name)
+    first = {line["setting"]: accuracy(line) for line in lines if line["set"] == name and line["seed"] == seed}
     chosen = first.pop(CHOSEN)
     best = sorted(first, key=first.get, reverse=True)
     return [setting for place, setting in enumerate(best) if place < SELECTED or first[setting] > chosen]
+
+
+def first_seed(lines: list[dict], name: str) -> int:
+    return min(line["seed"] for line in lines if line["set"] == name)
 
 
 def train(folder: Path, name: str, setting: str, words: list[str]) -> dict:
@@ -140,11 +144,12 @@ def table(lines: list[dict]) -> list[str]:
     ]
     for name in dict.fromkeys(line["set"] for line in lines):
         found = {(line["setting"], line["seed"]): line for line in lines if line["set"] == name}
-        compared = (CHOSEN, *selected(lines, name))
-        seeds = sorted({seed for _, seed in found if seed and all((setting, seed) in found for setting in compared)})
+        selecting, compared = first_seed(lines, name), (CHOSEN, *selected(lines, name))
+        further_seeds = sorted({seed for _, seed in found} - {selecting})
+        seeds = [seed for seed in further_seeds if all((setting, seed) in found for setting in compared)]
         chosen = [accuracy(found[CHOSEN, seed]) for seed in seeds]
         for setting in compared:
-            first = found[setting, 0]
+            first = found[setting, selecting]
             further = [accuracy(found[setting, seed]) for seed in seeds]
             cells = [setting, f"{first['lr']:.3g}", str(first["epochs"]), f"{100 * accuracy(first):.1f}"]
             cells += [str(len(seeds)), f"{100 * statistics.mean(further):.1f}" if further else ""]

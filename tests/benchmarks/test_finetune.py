@@ -28,7 +28,7 @@ def first_seed(chosen, *random):
 
 
 def test_each_setting_is_trained_with_the_first_seed_before_any_with_another():
-    planned = list(finetune.missing([], SETS, 2, 10))
+    planned = list(finetune.missing([], SETS, range(2), 10))
     assert len(planned) == len(set(planned)) == len(SETS) * 11
     assert planned[0] == ("strokes", finetune.CHOSEN, 0)
     assert {seed for *_, seed in planned} == {0}
@@ -39,9 +39,18 @@ def test_settings_better_on_the_first_seed_and_at_least_the_best_two_are_trained
     assert finetune.selected(lines, "strokes") == ["random 3", "random 2", "random 1"]
     assert finetune.selected(first_seed(25, 24, 26, 20), "strokes") == ["random 1", "random 0"]
     done = line("strokes", "random 2", 25, seed=1)
-    jobs = list(finetune.missing([*lines, done], SETS, 3, 5))
+    jobs = list(finetune.missing([*lines, done], SETS, range(3), 5))
     assert len(jobs) == 2 * 2 * 4 - 1
     assert ("strokes", "random 2", 1) not in jobs and ("strokes", "random 2", 2) in jobs
+
+
+def test_seeds_count_from_the_first_which_selects_in_the_table_too():
+    planned = list(finetune.missing([], SETS, range(10, 12), 3))
+    assert {seed for *_, seed in planned} == {10}
+    lines = [entry | {"seed": entry["seed"] + 10} for entry in first_seed(25, 24, 26, 27)]
+    assert {seed for *_, seed in finetune.missing(lines, SETS, range(10, 12), 3)} == {11}
+    lines += [line("strokes", setting, 30, 11) for setting in (finetune.CHOSEN, "random 2", "random 1")]
+    assert finetune.table(lines)[2] == "| strokes | chosen | 0.2 | 9 | 50.0 | 1 | 60.0 |  |"
 
 
 def test_a_random_setting_differs_from_the_chosen_one_in_rate_and_length_alone(tmp_path):
