@@ -11,7 +11,8 @@ A seed also draws the split.
 
 The first seed only selects: the random settings that were better than the chosen one, and at least the best two. Their
 results of that seed are too good, because they were selected by them. So they are compared with the chosen setting on
-further seeds alone, each on the same splits. --first-seed keeps these apart from the seeds that a rule was made with.
+further seeds alone, each on the same splits: all of them, or the best (--most). --first-seed keeps these apart from the
+seeds that a rule was made with.
 
 What --out holds is not run again, and runs end when --minutes are over, so that several calls do the work in parts.
 """
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4, help="with the first, which selects (%(default)s)")
     parser.add_argument("--first-seed", type=int, default=0, help="further ones count from it (%(default)s)")
     parser.add_argument("--random", type=int, default=10, metavar="N", help="random settings (%(default)s)")
+    parser.add_argument("--most", type=int, default=10, metavar="N", help="of them on further seeds (%(default)s)")
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--table", action="store_true", help="print the table of what --out holds, and stop")
     arguments = parser.parse_args()
@@ -63,7 +65,8 @@ def measure(arguments: argparse.Namespace) -> None:
     sets = dict(word.split("=", 1) for word in arguments.sets)
     with tempfile.TemporaryDirectory() as folder:
         seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-        while job := next(missing(read(arguments.out), tuple(sets), seeds, arguments.random), None):
+        numbers = arguments.random, arguments.most
+        while job := next(missing(read(arguments.out), tuple(sets), seeds, *numbers), None):
             if time.monotonic() >= end:
                 return
             name, setting, seed = job
@@ -73,7 +76,9 @@ def measure(arguments: argparse.Namespace) -> None:
                 file.write(json.dumps(line | {"env": environment()}) + "\n")
 
 
-def missing(lines: list[dict], sets: Sequence[str], seeds: range, count: int) -> Iterator[tuple[str, str, int]]:
+def missing(
+    lines: list[dict], sets: Sequence[str], seeds: range, count: int, most: int
+) -> Iterator[tuple[str, str, int]]:
     """Yield (set, setting, seed) of the runs that have no line; the first seed decides which come after it."""
     done = {(line["set"], line["setting"], line["seed"]) for line in lines}
     drawn = [f"random {number}" for number in range(count)]
@@ -82,7 +87,10 @@ def missing(lines: list[dict], sets: Sequence[str], seeds: range, count: int) ->
         yield from todo
         return
     further = [
-        (name, setting, seed) for seed in seeds[1:] for name in sets for setting in (CHOSEN, *selected(lines, name))
+        (name, setting, seed)
+        for seed in seeds[1:]
+        for name in sets
+        for setting in (CHOSEN, *selected(lines, name)[:most])
     ]
     yield from (job for job in further if job not in done)
 
@@ -144,16 +152,15 @@ def table(lines: list[dict]) -> list[str]:
     ]
     for name in dict.fromkeys(line["set"] for line in lines):
         found = {(line["setting"], line["seed"]): line for line in lines if line["set"] == name}
-        selecting, compared = first_seed(lines, name), (CHOSEN, *selected(lines, name))
-        further_seeds = sorted({seed for _, seed in found} - {selecting})
-        seeds = [seed for seed in further_seeds if all((setting, seed) in found for setting in compared)]
-        chosen = [accuracy(found[CHOSEN, seed]) for seed in seeds]
-        for setting in compared:
+        seeds_of = {setting: {seed for of, seed in found if of == setting} for setting, _ in found}
+        selecting = first_seed(lines, name)
+        for setting in (CHOSEN, *selected(lines, name)):
+            seeds = sorted(seeds_of[setting] & seeds_of[CHOSEN] - {selecting})
+            ours, theirs = ([accuracy(found[which, seed]) for seed in seeds] for which in (CHOSEN, setting))
             first = found[setting, selecting]
-            further = [accuracy(found[setting, seed]) for seed in seeds]
             cells = [setting, f"{first['lr']:.3g}", str(first["epochs"]), f"{100 * accuracy(first):.1f}"]
-            cells += [str(len(seeds)), f"{100 * statistics.mean(further):.1f}" if further else ""]
-            cells += [difference(further, chosen) if further[1:] and setting != CHOSEN else ""]
+            cells += [str(len(seeds)), f"{100 * statistics.mean(theirs):.1f}" if theirs else ""]
+            cells += [difference(theirs, ours) if theirs[1:] and setting != CHOSEN else ""]
             rows.append(f"| {name} | {' | '.join(cells)} |")
     return rows
 

@@ -28,7 +28,7 @@ def first_seed(chosen, *random):
 
 
 def test_each_setting_is_trained_with_the_first_seed_before_any_with_another():
-    planned = list(finetune.missing([], SETS, range(2), 10))
+    planned = list(finetune.missing([], SETS, range(2), 10, 10))
     assert len(planned) == len(set(planned)) == len(SETS) * 11
     assert planned[0] == ("strokes", finetune.CHOSEN, 0)
     assert {seed for *_, seed in planned} == {0}
@@ -39,16 +39,17 @@ def test_settings_better_on_the_first_seed_and_at_least_the_best_two_are_trained
     assert finetune.selected(lines, "strokes") == ["random 3", "random 2", "random 1"]
     assert finetune.selected(first_seed(25, 24, 26, 20), "strokes") == ["random 1", "random 0"]
     done = line("strokes", "random 2", 25, seed=1)
-    jobs = list(finetune.missing([*lines, done], SETS, range(3), 5))
+    jobs = list(finetune.missing([*lines, done], SETS, range(3), 5, 5))
     assert len(jobs) == 2 * 2 * 4 - 1
+    assert {setting for _, setting, _ in finetune.missing(lines, SETS, range(3), 5, 1)} == {finetune.CHOSEN, "random 3"}
     assert ("strokes", "random 2", 1) not in jobs and ("strokes", "random 2", 2) in jobs
 
 
 def test_seeds_count_from_the_first_which_selects_in_the_table_too():
-    planned = list(finetune.missing([], SETS, range(10, 12), 3))
+    planned = list(finetune.missing([], SETS, range(10, 12), 3, 3))
     assert {seed for *_, seed in planned} == {10}
     lines = [entry | {"seed": entry["seed"] + 10} for entry in first_seed(25, 24, 26, 27)]
-    assert {seed for *_, seed in finetune.missing(lines, SETS, range(10, 12), 3)} == {11}
+    assert {seed for *_, seed in finetune.missing(lines, SETS, range(10, 12), 3, 3)} == {11}
     lines += [line("strokes", setting, 30, 11) for setting in (finetune.CHOSEN, "random 2", "random 1")]
     assert finetune.table(lines)[2] == "| strokes | chosen | 0.2 | 9 | 50.0 | 1 | 60.0 |  |"
 
@@ -88,13 +89,13 @@ def test_runs_add_a_line_each_and_are_not_repeated(tmp_path):
 
 def test_the_table_compares_on_further_seeds_alone_and_on_the_same_splits():
     lines = first_seed(25, 45, 20)
-    of_seeds = {finetune.CHOSEN: (20, 30, 10), "random 0": (22, 31, 15), "random 1": (20, 30)}
+    of_seeds = {finetune.CHOSEN: (20, 30, 10), "random 0": (22, 31, 13), "random 1": (20, 30)}
     for setting, found in of_seeds.items():
         lines += [line("strokes", setting, correct, seed) for seed, correct in enumerate(found, 1)]
     _, _, *rows = finetune.table(lines)
-    assert rows[:3] == [  # of seeds 1 and 2, which all have; differences of 4 and 2 points
-        "| strokes | chosen | 0.2 | 9 | 50.0 | 2 | 50.0 |  |",
-        "| strokes | random 0 | 0.2 | 9 | 90.0 | 2 | 53.0 | +3.0 ± 1.0 |",
+    assert rows[:3] == [  # differences of 4, 2 and 6 points
+        "| strokes | chosen | 0.2 | 9 | 50.0 | 3 | 40.0 |  |",
+        "| strokes | random 0 | 0.2 | 9 | 90.0 | 3 | 44.0 | +4.0 ± 1.2 |",
         "| strokes | random 1 | 0.2 | 9 | 40.0 | 2 | 50.0 | +0.0 ± 0.0 |",
     ]
     assert rows[3] == "| fights | chosen | 0.2 | 9 | 50.0 | 0 |  |  |"
