@@ -1,8 +1,8 @@
 """Evaluate a network: `python eval.py runs/NAME [section.key=value ...]`.
 
-NETWORK is a run's folder, a file of weights or a file of tools/export.py; without one it is the run of the recipe.
-Settings of the network, of clips and of views come from its file, those of the data from --config or else from the
-file. Reads data.test, or data.val if that is empty. Exit code 2 for user errors.
+NETWORK is a run's folder, a file of weights or a file of tools/export.py; the default is the run of the recipe.
+Settings of the network, clips and views come from its file, those of the data from --config or otherwise from the file.
+Evaluates data.test, or data.val if data.test is empty. Exit code 2 for user errors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def arguments() -> Namespace:
     """Parse the command line. Flags become overrides of the eval section; those of a protocol come first."""
     parser = cli.Parser(
         prog="eval.py",
-        description="Exact accuracy of a network, on one process or under torchrun. NETWORK is a run's folder, a "
+        description="Compute the exact accuracy of a network, on one or several ranks. NETWORK is a run's folder, a "
         "file of weights or of tools/export.py; default: the run of --config.",
         usage="%(prog)s [NETWORK] [--config RECIPE] [options] [section.key=value ...]",
     )
@@ -35,7 +35,7 @@ def arguments() -> Namespace:
     parser.add_argument("--clips", type=int, metavar="N", help="the same as eval.clips=N")
     cli.add_result_arguments(parser)
     parser.add_argument("--scores", type=cli.array_file, metavar="FILE.npz", help="write the scores of every video")
-    parser.add_argument("--scores-per-view", action="store_true", help="with --scores: also those of each view")
+    parser.add_argument("--scores-per-view", action="store_true", help="with --scores: also the scores of each view")
     parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
     args = parser.parse_args()
     args.network = cli.take_network(parser, args)
@@ -91,7 +91,7 @@ def score(recipe: Config | None, args: Namespace) -> None:
 def main() -> None:
     exits.exit_quietly_until_started()
     args = arguments()
-    recipe = cli.recipe_of(args)  # before torch is imported: a mistake shows at once
+    recipe = cli.recipe_of(args)  # before torch is imported: errors are shown at once
     from engine import program
 
     exits.exit_now(program.run("eval.py", lambda: score(recipe, args)))

@@ -1,7 +1,7 @@
 """Train a recipe: `python train.py --config tsm_k400_nhwc.yaml [section.key=value ...]`, alone or under torchrun.
 
-Exit codes: 0 where the run finished or was stopped by a signal (runs/<name>/status.json says which), 2 for what the
-user can mend. A stopped torchrun adds a traceback of its own and ends with 1, although the run has been saved.
+Exit codes: 0 if the run finished or was stopped by a signal (runs/<name>/status.json says which), 2 for errors that the
+user can fix. A stopped torchrun prints a traceback and ends with 1, although the run has been saved.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from configs import Config, cli
 
 def arguments() -> Namespace:
     """Parse the command line."""
-    parser = cli.Parser(prog="train.py", description="Train TSM or TSN, on one GPU, or under torchrun on many.")
+    parser = cli.Parser(prog="train.py", description="Train TSM or TSN on one GPU, or on several with torchrun.")
     cli.add_config_arguments(parser)
     run = parser.add_mutually_exclusive_group()
     run.add_argument(
@@ -29,7 +29,9 @@ def arguments() -> Namespace:
     run.add_argument("--fresh", action="store_true", help="delete the run of this name and start over")
     parser.add_argument("--weights", "-w", metavar="FILE", help="start from these weights of the whole network")
     parser.add_argument(
-        "--dry-run", action="store_true", help="try each part once, print what the run will need, and stop"
+        "--dry-run",
+        action="store_true",
+        help="run each part once, print the memory and disk space that the run will need, and stop",
     )
     parser.add_argument(
         "--profile",
@@ -38,7 +40,7 @@ def arguments() -> Namespace:
         help="train a few steps, write their trace, print the ten largest costs, and stop",
     )
     parser.add_argument("--amp", action="store_true", help="the same as runtime.precision=fp16")
-    parser.add_argument("--validate", action="store_true", help="not needed: a run evaluates wherever data.val is set")
+    parser.add_argument("--validate", action="store_true", help="not needed: a run evaluates if data.val is set")
     args = parser.parse_args()
     cli.resolve_resume(args)
     args.overrides += ["runtime.precision=fp16"] if args.amp else []
@@ -53,7 +55,7 @@ def train(settings: Config, args: Namespace) -> None:
     from engine.train.profile import profile_steps
     from engine.train.run import run
 
-    if args.weights and "model.num_classes" in settings.left_to_data():  # the classes are those of the data
+    if args.weights and "model.num_classes" in settings.derived_from_data():  # the classes come from the data
         settings = replace(settings, model=replace(settings.model, pretrained=args.weights))
         args.weights = None
     if args.dry_run:
@@ -70,7 +72,7 @@ def train(settings: Config, args: Namespace) -> None:
 def main() -> None:
     exits.exit_quietly_until_started()
     args = arguments()
-    config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
+    config = cli.from_arguments(args)  # before torch is imported: errors are shown at once
     from engine import program
 
     exits.exit_now(program.run("train.py", lambda: train(config, args), log_to=sys.stdout))

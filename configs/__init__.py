@@ -1,4 +1,4 @@
-"""Settings of a run: their types, defaults and checks, recipes and overrides, and the recipes that ship."""
+"""Settings of a run: types, defaults and checks; the shipped recipes, and overrides of them."""
 
 from configs.batches import batch_per_rank, clips_at_once, videos_per_rank
 from configs.checks import ConfigError

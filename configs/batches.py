@@ -7,7 +7,9 @@ from configs.schema import Config
 
 
 def batch_per_rank(batch: int, ranks: int) -> int:
-    """Return a rank's share of a global batch. Raises ConfigError, with the nearest valid batches, if it has none."""
+    """Return a rank's share of a global batch. Raises ConfigError, with the nearest valid batches, if it does not
+    divide.
+    """
     if batch % ranks == 0:
         return batch // ranks
     below, above = batch // ranks * ranks, -(-batch // ranks) * ranks
@@ -16,7 +18,7 @@ def batch_per_rank(batch: int, ranks: int) -> int:
 
 
 def videos_per_rank(batch: int, repeats: int, ranks: int) -> int:
-    """Return the videos of a rank's share of a batch, of which each gives `repeats` clips.
+    """Return the number of videos in a rank's share of a batch, if each video gives `repeats` clips.
 
     Raises ConfigError, with the nearest valid batches, if the share is not made of whole videos.
     """
@@ -25,16 +27,16 @@ def videos_per_rank(batch: int, repeats: int, ranks: int) -> int:
         return share // repeats
     unit = repeats * ranks
     below, above = batch // unit * unit, -(-batch // unit) * unit
-    nearest = f"near it are {below} and {above}" if below else f"near it is {above}"
+    nearest = f"try {below} or {above}" if below else f"try {above}"
     each = f" on each of {ranks} ranks" if ranks > 1 else ""
     raise ConfigError(
-        f"train.batch: {share} clips{each} are no whole number of videos with clip.repeats={repeats}; {nearest}"
+        f"train.batch: {share} clips{each} are not a whole number of videos with clip.repeats={repeats}; {nearest}"
     )
 
 
 def clips_at_once(config: Config, ranks: int) -> int:
-    """Return the clips in one pass on one rank. Raises ConfigError if its share is not made of whole videos, or if
-    train.accumulate does not divide it.
+    """Return the number of clips in one forward pass on one rank. Raises ConfigError if the rank's share is not a whole
+    number of videos, or if train.accumulate does not divide it.
     """
     repeats, accumulate = config.clip.repeats, config.train.accumulate
     share = videos_per_rank(config.train.batch, repeats, ranks) * repeats
@@ -42,6 +44,6 @@ def clips_at_once(config: Config, ranks: int) -> int:
         possible = [str(parts) for parts in range(1, share + 1) if share % parts == 0]
         raise ConfigError(
             f"train.accumulate: the {share} clips of a rank do not split into {accumulate} equal parts; "
-            f"take one of {', '.join(possible)}"
+            f"use one of {', '.join(possible)}"
         )
     return share // accumulate

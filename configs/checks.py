@@ -1,4 +1,4 @@
-"""Checks that several sections share. Each yields a problem for every setting that it finds wrong."""
+"""Checks that several sections share. Each yields a problem for every wrong setting."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-Problem = tuple[str, str]  # setting (its name within a section, else the dotted key); the error and a remedy
+Problem = tuple[str, str]  # (setting: its name within a section, or the dotted key; the error and a remedy)
 
 
-def at_least(section: object, **lowest: float) -> Iterator[Problem]:
+def check_minimums(section: object, **lowest: float) -> Iterator[Problem]:
     """Yield a problem for each setting of `section`, or item of it, below its lowest allowed value."""
     for name, low in lowest.items():
         value = getattr(section, name)
@@ -18,7 +18,7 @@ def at_least(section: object, **lowest: float) -> Iterator[Problem]:
             yield name, f"{value} is too small; the smallest allowed is {low:g}"
 
 
-def fractions(section: object, *names: str) -> Iterator[Problem]:
+def check_fractions(section: object, *names: str) -> Iterator[Problem]:
     """Yield a problem for each setting of `section` that is not between 0 and 1."""
     for name in names:
         value = getattr(section, name)
@@ -26,7 +26,7 @@ def fractions(section: object, *names: str) -> Iterator[Problem]:
             yield name, f"{value:g} is not between 0 and 1"
 
 
-def finite(section: Any) -> Iterator[Problem]:
+def check_finite(section: Any) -> Iterator[Problem]:
     """Yield a problem for each number of `section` that is infinite or not a number."""
     for setting in fields(section):
         value = getattr(section, setting.name)

@@ -21,12 +21,12 @@ from configs.reference import reference
 from configs.schema import Config
 from configs.show import describe
 
-_SETTING = "a setting stands alone, as in optim.lr=0.01; export.py takes the file to write by --out FILE"
+_SETTING = "settings are written without a flag, as in optim.lr=0.01; export.py writes to --out FILE"
 _SOURCE = "name videos or folders without a flag"
 _NETWORK = "name the network by --weights FILE"
 _BATCH = "write train.batch=CLIPS, or eval.batch=VIDEOS in evaluation and prediction"
 _RUN = "write train.runs=FOLDER train.name=NAME for the run's folder FOLDER/NAME"
-FOREIGN_FLAGS = {  # of PaddleVideo's and mmaction2's programs, and what to write here
+FOREIGN_FLAGS = {  # flag of PaddleVideo's and mmaction2's programs: what to write here instead
     "-o": _SETTING,
     "--override": _SETTING,
     "--cfg-options": _SETTING,
@@ -52,7 +52,7 @@ FOREIGN_FLAGS = {  # of PaddleVideo's and mmaction2's programs, and what to writ
 
 
 def _without_flags_after_dashes(words: Sequence[str]) -> list[str]:
-    """Return words without `--`, behind which all are names of files; argparse forgets it where flags may come last."""
+    """Return words without `--`, after which all words are file names: argparse ignores `--` if flags may come last."""
     flags, names = list(words), []
     if "--" in flags:
         flags, names = flags[: flags.index("--")], flags[flags.index("--") + 1 :]
@@ -60,7 +60,7 @@ def _without_flags_after_dashes(words: Sequence[str]) -> list[str]:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that takes flags and overrides in any order and reports errors in one line."""
+    """An argument parser that accepts flags and overrides in any order and reports errors in one line."""
 
     def __init__(self, **kwargs) -> None:
         kwargs.setdefault("usage", f"{kwargs['prog']} [options] ...")  # the options are listed below it
@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):  # type: ignore[override]
         """Parse the arguments; exit with code 2 and a suggestion at an unknown flag.
 
-        Flags of other projects are looked for first: they often stand where a required flag of ours is missing.
+        Flags of other projects are checked first: they often replace a required flag of ours.
         """
         try:
             os.getcwd()
@@ -83,18 +83,18 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def _refuse(self, words: Iterable[str]) -> None:
-        """Exit with code 2 at the first of these words whose flag this program does not have."""
+        """Exit with code 2 at the first word with a flag that this program does not have."""
         flags = (word.partition("=")[0] for word in words)
         flag = next((flag for flag in flags if flag not in self._option_string_actions), None)
         if flag is not None:
             self.error(f"{flag}: no such flag{self._hint(flag)}")
 
     def error(self, message: str) -> NoReturn:
-        """Exit with code 2 after one line, without the usage that would hide it."""
+        """Exit with code 2 after one line, without the usage text, which would hide it."""
         self.exit(2, f"{self.prog}: {message}\n")
 
     def _hint(self, flag: str) -> str:
-        """Suggest the flag or setting that was meant; `--lr` and `--train.epochs` are settings, without dashes."""
+        """Suggest the intended flag or setting; `--lr` and `--train.epochs` are settings, which have no dashes."""
         if flag in FOREIGN_FLAGS:
             return f"; {FOREIGN_FLAGS[flag]}"
         key = flag.lstrip("-")
@@ -106,7 +106,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Reference(argparse.Action):
-    """Prints the description of settings, and exits."""
+    """An argparse action that prints the description of settings and exits."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         try:
@@ -130,7 +130,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the outputs of `engine.evaluation.results`."""
-    parser.add_argument("--force", action="store_true", help="replace files in the way that this project did not write")
+    parser.add_argument("--force", action="store_true", help="overwrite files that this project did not write")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write totals and counts per class")
     parser.add_argument("--per-class", action="store_true", help="print classes, worst first, and confused pairs")
     parser.add_argument(
@@ -152,7 +152,7 @@ def output_file(text: str) -> Path:
     """Check an argument that names a file to write, before any work is done."""
     path = Path(text)
     if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; make it, or name another file")
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; create it, or name another file")
     try:
         tempfile.TemporaryFile(dir=path.parent).close()  # a read-only disk does not show in permissions
         if path.is_dir():
@@ -176,7 +176,9 @@ def is_setting(word: str) -> bool:
 
 
 def take_network(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str | None:
-    """Return the network that the command line names, as a word or by --weights; leave the settings in overrides."""
+    """Return the network of the command line, given as a word or by --weights; only settings remain in
+    args.overrides.
+    """
     words = [word for word in args.overrides if not is_setting(word)]
     args.overrides = list(filter(is_setting, args.overrides))
     networks = words + ([args.weights] if args.weights else [])
@@ -186,7 +188,9 @@ def take_network(parser: argparse.ArgumentParser, args: argparse.Namespace) -> s
 
 
 def resolve_resume(args: argparse.Namespace) -> None:
-    """Take the recipe, name and place of the run from `--resume RUN`: its folder, a file in it, or its name."""
+    """Set recipe, name and parent folder of the run from `--resume RUN`, where RUN is its folder, a file in it, or its
+    name.
+    """
     if not isinstance(args.resume, str):
         return
     if is_setting(args.resume):  # `--resume train.epochs=9`
@@ -206,7 +210,9 @@ def resolve_resume(args: argparse.Namespace) -> None:
 
 
 def run_folder(path: Path) -> Path:
-    """Return the run's folder that holds `path`, a checkpoint or weights of the run; the path itself if it is none."""
+    """Return the folder of the run that `path`, a checkpoint or weights, belongs to; `path` itself if it belongs to
+    none.
+    """
     candidates = [path, path.parent, path.parent.parent]
     return next((folder for folder in candidates if (folder / "config.yaml").is_file()), path).absolute()
 

@@ -1,4 +1,4 @@
-"""Build a `Config` from a recipe and overrides, or raise one error with a line for every mistake.
+"""Build a `Config` from a recipe and overrides, or raise one error with one line per mistake.
 
 The schema, not YAML, defines the type of a value: YAML reads `12:30` as 750, `yes` as true and `1e-4` as text. So a
 value stays text until OmegaConf converts it to the type of its setting.
@@ -26,9 +26,9 @@ _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 
 
 def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Load a recipe (a path, or a name in configs/) under `section.key=value` overrides; the last one wins.
+    """Load a recipe (a path, or a name in configs/) and apply `section.key=value` overrides; the last one wins.
 
-    Raises ConfigError with a line for every mistake.
+    Raises ConfigError with one line per mistake.
     """
     draft = _Draft()
     for setting in read.recipe(str(name_or_path)):
@@ -40,9 +40,9 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def moved(config: Config, folder: Path) -> Config:
-    """Return the settings of a run for the folder that it is in now: the lists that it wrote are read there.
+    """Return the settings of a run that was moved to `folder`, with the paths of the lists that it wrote adjusted.
 
-    So a run that was moved or copied never reads those of another one that has its old name by now.
+    So a moved or copied run never reads the lists of another run that has its old name now.
     """
     draft = _Draft(config)
     draft.move_lists(folder)
@@ -50,7 +50,7 @@ def moved(config: Config, folder: Path) -> Config:
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
-    """Return `config` under `section.key=value` overrides. Raises ConfigError as `load` does."""
+    """Return `config` with `section.key=value` overrides applied. Raises ConfigError as `load` does."""
     draft = _Draft(config)
     for text in overrides:
         draft.put(read.argument(text))
@@ -58,7 +58,7 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def overridden(overrides: Sequence[str]) -> dict[str, object]:
-    """Return the settings that `section.key=value` overrides set, by dotted key. Raises ConfigError as `load` does."""
+    """Return the values that `section.key=value` overrides set, by dotted key. Raises ConfigError as `load` does."""
     draft = _Draft()
     for text in overrides:
         draft.put(read.argument(text))
@@ -68,7 +68,7 @@ def overridden(overrides: Sequence[str]) -> dict[str, object]:
 
 
 class _Draft:
-    """A configuration under construction: its values, the place of each, and the errors so far."""
+    """A configuration under construction: its values, the origin of each, and the errors so far."""
 
     def __init__(self, start: Config | type[Config] = Config) -> None:
         self.tree = OmegaConf.structured(start)
@@ -79,12 +79,12 @@ class _Draft:
         self.refused: set[str] = set()
 
     def put(self, setting: read.Setting) -> None:
-        """Take a setting, or record its error."""
+        """Store a setting, or record its error."""
         key, value, self.places[key] = setting
         if isinstance(value, read.Mistake):
             self.refuse(key, value)
         elif key in SECTIONS:
-            self.refuse(key, f"expected settings, such as {read.example(key)}, got {_seen(value)}")
+            self.refuse(key, f"expected settings, such as {read.example(key)}, got {_shortened(value)}")
         elif key not in KINDS:
             hint = did_you_mean(likely(key)) or inside(key.split(".")[0])
             self.refuse(key, f"no such {'section' if value == {} and '.' not in key else 'key'}{hint}")
@@ -95,11 +95,13 @@ class _Draft:
         try:
             OmegaConf.update(self.tree, key, _unambiguous(value, KINDS[key]))
         except ValueError:  # OmegaConf's own errors are ValueErrors, too
-            self.refuse(key, f"expected {expected(KINDS[key])}, got {_seen(value)}")
+            self.refuse(key, f"expected {expected(KINDS[key])}, got {_shortened(value)}")
 
     def move_lists(self, place: Path) -> None:
-        """Name the lists of a run in the folder that holds its settings; `place` is the folder, or a file in it."""
-        values = cast(dict[str, dict], OmegaConf.to_container(self.tree))  # as written: nothing is interpolated
+        """Point the list settings of a run to the folder that now contains the settings: `place`, or the folder of this
+        file.
+        """
+        values = cast(dict[str, dict], OmegaConf.to_container(self.tree))  # without interpolation
         folder = place if place.is_dir() else place.parent
         own = Path(str(values["train"]["runs"]), str(values["train"]["name"]))
         for name in ("train", "val", "test", "class_names"):
@@ -109,7 +111,7 @@ class _Draft:
                 OmegaConf.update(self.tree, f"data.{name}", str(here))
 
     def refuse(self, key: str, problem: str) -> None:
-        """Record an error under the place where the key was set, or under the key if it was not set."""
+        """Record an error with the place where the key was set, or with the key if it was not set."""
         self.errors.append(f"{self.places.get(key, key)}: {problem}")
         self.refused.add(key)
 
@@ -117,7 +119,7 @@ class _Draft:
         """Return the checked configuration, or raise a ConfigError with all errors."""
         missing = OmegaConf.missing_keys(self.tree)
         required = ((key, "required, and the recipe does not set it") for key in KINDS if key in missing)
-        config = self._build(unknown=missing)  # a setting whose value was refused keeps the one before, or the default
+        config = self._build(unknown=missing)  # a setting with an invalid value keeps its previous value or default
         for key, problem in chain(required, config.problems()):
             if self.refused.isdisjoint((key, key.split(".")[0])):
                 self.refuse(key, problem)
@@ -126,7 +128,7 @@ class _Draft:
         return config
 
     def _build(self, unknown: set[str]) -> Config:
-        """Build the dataclasses. An unknown value becomes nan, which few checks complain of."""
+        """Build the dataclasses. Unknown values become nan, which few checks reject."""
         values = cast(dict[str, dict], OmegaConf.to_container(self.tree))
         for key in unknown:
             section, name = key.split(".")
@@ -136,7 +138,7 @@ class _Draft:
 
 
 def _unambiguous(value: object, kind: object) -> object:
-    """Prepare text for OmegaConf, which takes any number for a bool, and no text for a Literal of numbers."""
+    """Prepare text for OmegaConf, which accepts any number as a bool, and no text for a Literal of numbers."""
     if kind in (str, float) or not isinstance(value, str):
         return value
     if kind is bool:
@@ -148,8 +150,8 @@ def _unambiguous(value: object, kind: object) -> object:
     return value
 
 
-def _seen(value: object) -> str:
-    """Show a refused value, shortened."""
+def _shortened(value: object) -> str:
+    """Return an invalid value for an error message, shortened."""
     if value is None:
         return "null"
     return "a mapping" if value == {} else reprlib.repr(value)

@@ -1,4 +1,4 @@
-"""Progress of a long job: a bar on a terminal, elsewhere (log files, batch jobs) a log line every few seconds."""
+"""Progress of a long job: a bar on a terminal; otherwise (log files, batch jobs) a log line every few seconds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ SECONDS_BETWEEN_LINES = 5.0
 Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
 listeners: list[Callable[[], None]] = []
-"""Called by `report`, and so for each item that `watched` passes on."""
-_shown: Progress | None = None  # on the terminal now; rich shows one display at a time
+"""Called by `report`, and so for each item that `with_progress` passes on."""
+_shown: Progress | None = None  # the current display; rich shows one at a time
 
 
 class _Remaining(TimeRemainingColumn):
-    """The time that a task says it needs in its field `left`, else an estimate by its speed."""
+    """A progress column with the remaining time: the task's field `left` if it is set, otherwise an estimate from its
+    speed.
+    """
 
     def render(self, task: Task) -> Text:
         return Text(task.fields["left"]) if "left" in task.fields else super().render(task)
@@ -31,13 +33,13 @@ class _Remaining(TimeRemainingColumn):
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """Yield the bars on this terminal; nested blocks add theirs to the same display."""
+    """Yield a progress display on this terminal; nested blocks add their bars to it."""
     global _shown
     if _shown:
         yield _shown
         return
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), _Remaining()
-    # output that goes to a file must not be taken to the terminal
+    # rich must not redirect output that goes to a file to the terminal
     with Progress(*columns, transient=True, redirect_stdout=sys.stdout.isatty()) as _shown:
         try:
             yield _shown
@@ -45,21 +47,21 @@ def bars() -> Iterator[Progress]:
             _shown = None
 
 
-def watched(items: Iterable[Item], total: int, title: str, done: int = 0) -> Iterator[Item]:
-    """Pass items on and show how many of `total` have come; `done` of them came before."""
+def with_progress(items: Iterable[Item], total: int, title: str, done: int = 0) -> Iterator[Item]:
+    """Yield the items and show progress; `done` of `total` were finished before."""
     for item in (_with_bar if rich.get_console().is_interactive else _with_lines)(items, total, title, done):
         report()
         yield item
 
 
 def report() -> None:
-    """Tell the listeners that a long job gets further, or waits for a good reason."""
+    """Tell the listeners that a long job makes progress, or waits for a good reason."""
     for listener in listeners:
         listener()
 
 
-def digits(number: float) -> str:
-    """Format a speed with three significant digits, or all those before the point."""
+def format_rate(number: float) -> str:
+    """Format a rate with three significant digits, or with all digits before the decimal point."""
     return f"{number:,.0f}" if number >= 99.95 else f"{number:.3g}"
 
 
@@ -83,5 +85,5 @@ def _with_lines(items: Iterable[Item], total: int, title: str, done: int) -> Ite
             spoken, rate = now, count / (now - start)
             left = f", {max(total - done - count, 0) / rate:.0f} s left" if total else ""
             known = f" of {total}" if total else ""
-            logger.info("%s: %d%s, %s a second%s", title, done + count, known, digits(rate), left)
+            logger.info("%s: %d%s, %s a second%s", title, done + count, known, format_rate(rate), left)
         yield item

@@ -1,4 +1,4 @@
-"""Evaluation protocols of published results, by name, as settings of a recipe.
+"""The evaluation protocols of published results, by name, as settings of a recipe.
 
 A protocol defines the views of a video. The recipe defines the average of their scores, the frames of a clip, and the
 crop size, except for full-resolution protocols, which crop at the short side.

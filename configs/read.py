@@ -1,6 +1,6 @@
-"""Read the settings of recipes and overrides as text, each with its place. Keys are checked here, values in `load`.
+"""Read the settings of recipes and overrides as text, each with its origin. Keys are checked here, values in `load`.
 
-YAML is composed, never constructed: aliases do not expand, tags call nothing, interpolations read nothing.
+YAML is composed, never constructed: aliases are not expanded, tags run no code, interpolations read nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from configs.schema import Config
 SHIPPED = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 """The recipes that come with the project, by name."""
 
-MOST_BYTES = 65_536  # a recipe has two or three thousand; a larger file takes seconds to parse
+MOST_BYTES = 65_536  # a recipe has 2,000 to 3,000 bytes; a much larger file takes seconds to parse
 
 _PREFIX = "tag:yaml.org,2002:"
 _PLAIN_NAMES = ("str", "int", "float", "bool", "null", "timestamp", "seq", "map", "merge", "value")
@@ -26,15 +26,15 @@ _PLAIN_TAGS = {_PREFIX + name for name in _PLAIN_NAMES}
 
 
 class Mistake(str):
-    """An error in how a setting is written, in place of its value."""
+    """A syntax error of a setting, stored instead of its value."""
 
 
 class Setting(NamedTuple):
     """A setting with its value as text."""
 
     key: str
-    value: object  # text, list of texts, Mistake; None or {} where YAML has a null or a mapping, which no setting takes
-    place: str  # how an error about it begins
+    value: object  # text, list of texts, or Mistake; None or {} for a YAML null or mapping, which no setting accepts
+    place: str  # the origin, with which an error message begins
 
 
 def argument(text: str) -> Setting:
@@ -51,7 +51,7 @@ def argument(text: str) -> Setting:
 
 
 def recipe(name_or_path: str) -> Iterator[Setting]:
-    """Yield the settings of a recipe in the order of its lines. Raises ConfigError if it is not valid YAML."""
+    """Yield the settings of a recipe, line by line. Raises ConfigError if it is not valid YAML."""
     try:
         path = _find(name_or_path)
         with path.open("rb") as file:
@@ -67,7 +67,7 @@ def recipe(name_or_path: str) -> Iterator[Setting]:
 
 
 def _find(name_or_path: str) -> Path:
-    """Find the recipe's file: the path itself, that of a run's folder, or the shipped recipe of that name."""
+    """Find the recipe's file: the path itself, config.yaml in a run's folder, or the shipped recipe of this name."""
     path = Path(name_or_path)
     if (path / "config.yaml").is_file():  # a run's folder
         return path / "config.yaml"
@@ -94,7 +94,7 @@ def _text(content: bytes, label: str) -> str:
 
 
 def _compose(text: str, label: str) -> yaml.Node | None:
-    """Parse a text to YAML nodes, which know their lines. The C loader would crash on deep nesting."""
+    """Parse text into YAML nodes, which know their lines. The C loader would crash on deep nesting."""
     try:
         loader = yaml.SafeLoader(text)
         return loader.get_single_node()
@@ -108,7 +108,7 @@ def _compose(text: str, label: str) -> yaml.Node | None:
 
 
 def _settings(mapping: yaml.MappingNode, prefix: str, label: str, lines: dict[str, int]) -> Iterator[Setting]:
-    """Yield the settings below a mapping; `lines` has the line of each key so far, to find duplicates."""
+    """Yield the settings of a mapping; `lines` has the line of each key so far, to detect duplicates."""
     for name, node in mapping.value:
         key = prefix + (name.value if isinstance(name, yaml.ScalarNode) and name.value.isprintable() else "?")
         line = name.start_mark.line + 1
@@ -128,7 +128,7 @@ def _is_mapping(node: yaml.Node | None) -> bool:
 
 
 def _plain(node: yaml.Node) -> object:
-    """Return a node as `Setting.value`."""
+    """Return the value of a node, for `Setting.value`."""
     if node.tag not in _PLAIN_TAGS:
         return Mistake(f"the tag {node.tag.replace(_PREFIX, '!!')} is not allowed; write a plain value")
     if isinstance(node, yaml.MappingNode):
@@ -160,7 +160,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def expected(kind: object) -> str:
-    """Describe the values that a setting of this type takes."""
+    """Describe the values that a setting of this type accepts."""
     options = get_args(kind)
     if kind in _WORDS:
         return _WORDS[kind]
@@ -173,7 +173,7 @@ def expected(kind: object) -> str:
 
 
 def likely(key: str) -> list[str]:
-    """Return the settings (or the section) that may have been meant by an unknown key; empty if none is similar."""
+    """Return the settings (or the section) that are similar to an unknown key; empty if there are none."""
     section, _, name = key.rpartition(".")
     elsewhere = [known for known in KINDS if known.endswith(f".{name}")]
     if elsewhere and section in ("", *SECTIONS):
@@ -185,12 +185,12 @@ def likely(key: str) -> list[str]:
 
 
 def example(section: str) -> str:
-    """Return the setting of a section that is named where the section alone was written."""
+    """Return an example setting of a section, for the error if a section is given without a key."""
     return "data.train" if section == "data" else next(key for key in KINDS if key.startswith(f"{section}."))
 
 
 def did_you_mean(words: Iterable[str]) -> str:
-    """Return the end of an error message that offers `words`; empty if there are none."""
+    """Return the end of an error message that suggests `words`; empty without words."""
     offer = " or ".join(words)
     return f"; did you mean {offer}?" if offer else ""
 

@@ -1,4 +1,4 @@
-"""Describe every setting: its default, the values that it takes, and the sentence next to it in the schema."""
+"""Describe every setting: its default, the values that it accepts, and its comment in the schema."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from configs.schema import Config
 from configs.show import flat, written
 
 WIDTH = 100
-REQUIRED = "???"  # OmegaConf's mark of a setting without a default
+REQUIRED = "???"  # OmegaConf's marker for a setting without a default
 
 
 def reference(what: str = "") -> str:
-    """Return the description of all settings, or of those of a section, or of one.
+    """Return the description of all settings, of a section, or of one setting.
 
-    Raises ConfigError, with what may have been meant, if there is no such section or setting.
+    Raises ConfigError, with suggestions, if there is no such section or setting.
     """
     keys = [key for key in KINDS if not what or key == what or key.startswith(f"{what}.")]
     if not keys:
@@ -31,7 +31,7 @@ def reference(what: str = "") -> str:
 
 
 def _entry(key: str, default: object, sentence: str) -> str:
-    """Describe one setting in a line with its default and its values, and the sentence below."""
+    """Describe one setting: one line with its default and values, and its comment below."""
     start = "required" if default == REQUIRED else f"default {written(default)}"
     lines = textwrap.wrap(f"{key}  ({start}; {expected(KINDS[key])})", WIDTH, subsequent_indent="        ")
     lines += textwrap.wrap(sentence, WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
@@ -39,7 +39,7 @@ def _entry(key: str, default: object, sentence: str) -> str:
 
 
 def _sentences() -> Iterator[tuple[str, str]]:
-    """Yield each key with the text that follows its setting in the schema, in one line."""
+    """Yield each key with the docstring that follows its setting in the schema, as one line."""
     for name, section in SECTIONS.items():
         (body,) = (node for node in ast.parse(inspect.getsource(section)).body if isinstance(node, ast.ClassDef))
         for node, following in pairwise([*body.body, ast.Pass()]):
@@ -48,6 +48,6 @@ def _sentences() -> Iterator[tuple[str, str]]:
 
 
 def _text(node: ast.stmt) -> str:
-    """Return the text that a statement consists of; empty for any other statement."""
+    """Return the text of a statement that is a string literal; empty for other statements."""
     found = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and node.value.value
     return found if isinstance(found, str) else ""

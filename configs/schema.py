@@ -1,8 +1,8 @@
 """The complete configuration of a run, and the checks across its sections.
 
-A section (`configs.sections`) is a frozen dataclass. Each default is written there once; a setting without a default
-(MISSING) must be in the recipe. Checks within a section are in that section, checks across sections in `Config`. A
-check yields problems and never raises, so that all mistakes of a recipe are reported at once.
+A section (`configs.sections`) is a frozen dataclass, which defines the defaults. A setting without a default (MISSING)
+must be in the recipe. A section checks its own settings, `Config` checks across sections. Checks yield problems and
+never raise, so that all mistakes of a recipe are reported at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
-from configs.checks import Problem, finite
+from configs.checks import Problem, check_finite
 from configs.sections.data import Clip, Data, Eval
 from configs.sections.model import Model
 from configs.sections.training import Optim, Runtime, Train
@@ -20,7 +20,7 @@ __all__ = ["Clip", "Config", "Data", "Eval", "Model", "Optim", "Runtime", "Train
 
 @dataclass(frozen=True)
 class Config:
-    """One run, completely."""
+    """All settings of a run."""
 
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
@@ -41,8 +41,8 @@ class Config:
         of_ten_crops = self.eval.ten_crop_frames if self.eval.crops == "ten" else 0
         return self.eval.frames or of_ten_crops or self.model.frames
 
-    def left_to_data(self) -> list[str]:
-        """Return the keys whose values train.py chooses from data.train."""
+    def derived_from_data(self) -> list[str]:
+        """Return the keys of settings that train.py derives from data.train."""
         open_values = {
             "model.num_classes": not self.model.num_classes,
             "model.dropout": self.model.dropout == "auto",
@@ -56,10 +56,10 @@ class Config:
         return [key for key, is_open in open_values.items() if is_open]
 
     def problems(self) -> Iterator[Problem]:
-        """Every mistake in the values, within sections and across them."""
+        """Yield every mistake in the values, within sections and across them."""
         for section in fields(self):
             values = getattr(self, section.name)
-            for name, problem in (*finite(values), *values.problems()):
+            for name, problem in (*check_finite(values), *values.problems()):
                 yield f"{section.name}.{name}", problem
         smallest = min(self.clip.size, self.eval_size)
         if self.model.non_local and smallest < 32:
@@ -93,7 +93,7 @@ class Config:
 
     def _flipping_problems(self) -> Iterator[Problem]:
         pairs = self.clip.flip_pairs
-        if pairs and 0 < self.model.num_classes <= max(pairs):  # 0 is still to be counted
+        if pairs and 0 < self.model.num_classes <= max(pairs):  # 0: not counted yet
             yield "clip.flip_pairs", f"{max(pairs)} is no label of model.num_classes={self.model.num_classes}"
         if pairs and self.eval.crops == "ten":
-            yield "eval.crops", "five of the ten are mirrored, which clip.flip_pairs says changes labels; take three"
+            yield "eval.crops", "five of the ten are mirrored, which clip.flip_pairs says changes labels; use three"

@@ -1,4 +1,4 @@
-"""Write a configuration as flat lines, as a complete recipe, or as a fingerprint."""
+"""Write a configuration as lines `key = value`, as a complete recipe, or as a fingerprint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def flat(config: Config) -> dict[str, object]:
 
 
 def from_flat(values: Mapping[str, object]) -> Config:
-    """Return the configuration that `flat` wrote, perhaps in another version of the project.
+    """Return the configuration of the output of `flat`, possibly of another version of the project.
 
     Missing settings get their defaults, unknown ones are dropped, and values are not checked.
     """
@@ -39,7 +39,7 @@ def from_flat(values: Mapping[str, object]) -> Config:
 
 
 def describe(config: Config) -> str:
-    """Return a line for each setting, with `*` if it differs from the default (required settings have none)."""
+    """Return one line per setting, with `*` if it differs from the default (required settings have no default)."""
     defaults = flat(Config())
     return "\n".join(
         f"{' ' if value == defaults[key] else '*'} {key} = {written(value)}" for key, value in flat(config).items()
@@ -47,17 +47,17 @@ def describe(config: Config) -> str:
 
 
 def to_yaml(config: Config) -> str:
-    """Return the complete configuration as a recipe, which loads back equal."""
+    """Return the complete configuration as a recipe; loading it gives an equal configuration."""
     return yaml.dump(asdict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def fingerprint(config: Config) -> str:
-    """Return 12 hex digits that are equal only for equal configurations."""
+    """Return 12 hex digits of a hash of the configuration."""
     return hashlib.sha256(json.dumps(flat(config)).encode()).hexdigest()[:12]
 
 
 def written(value: object) -> str:
-    """Write a value as in an override, so that a line of `describe` is one."""
+    """Format a value as in an override, so that a line of `describe` can be used as an override."""
     if isinstance(value, str):
         return value or '""'
     return json.dumps(value)

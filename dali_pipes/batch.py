@@ -1,4 +1,4 @@
-"""`Batch`, the unit that a loader yields; `Shard`, the part of the work of a rank; `Loader`, their contract."""
+"""`Batch`, the output of a loader; `Shard`, the rank and the number of ranks; `Loader`, the interface of loaders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dali_pipes.errors import Unreadable
 from dali_pipes.lists.formats.annotation import Span
 from dali_pipes.lists.rows import Rows
 
-FEW = 8  # labels and rows that a printed batch shows
+FEW = 8  # maximum of labels and rows in the repr of a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Batch:
-    """B videos, each in V views of T frames. In training B clips (V = 1), of which clip.repeats are of one video.
+    """B videos, each with V views of T frames. In training, B clips (V = 1), clip.repeats of them from each video.
 
-    clips_BVTCHW: fp16 or fp32, normalised; logical NCHW order over NHWC memory, so that merging B, V and T gives a
-    channels_last tensor without a copy. label_B, index_B: int64; the row of the list in `index_B`. Where a video could
-    not be read, or a last batch is padded, both are −1 and the clip means nothing: it is never trained on or counted.
+    clips_BVTCHW: fp16 or fp32, normalised; NCHW order with NHWC strides, so that merging B, V and T gives a
+    channels_last tensor without a copy. label_B, index_B: int64; `index_B` is the row of the list. Both are −1 for an
+    unreadable video and for padding of the last batch: such clips are neither trained on nor counted.
     """
 
     clips_BVTCHW: Tensor
@@ -39,7 +39,7 @@ class Batch:
     index_B: Tensor
 
     def __repr__(self) -> str:
-        """Describe the shapes, the type and the labels in one line."""
+        """Describe shapes, dtype and labels in one line."""
         shape = " x ".join(f"{size} {axis}" for axis, size in zip("BVTCHW", self.clips_BVTCHW.shape, strict=True))
         kind = str(self.clips_BVTCHW.dtype).removeprefix("torch.")
         labels, rows = self.label_B.tolist(), self.index_B.tolist()
@@ -47,67 +47,65 @@ class Batch:
 
     @property
     def clips_BTCHW(self) -> Tensor:
-        """The clips of a loader with one view a video."""
+        """Return the clips of a loader with one view per video."""
         return self.clips_BVTCHW.squeeze(1)
 
 
 def _few(numbers: list[int]) -> str:
-    """Write the first numbers of a list."""
+    """Format the first numbers of a list."""
     return str(numbers) if len(numbers) <= FEW else f"[{', '.join(map(str, numbers[:FEW]))}, ...]"
 
 
 class Loader(Protocol):
-    """The interface of a loader, against which training, evaluation and benchmarks are written."""
+    """The interface of loaders, which training, evaluation and benchmarks use."""
 
     num_rows: int  # rows of the list
-    num_videos: int  # of them, those that the scan found readable
-    class_names: tuple[str, ...]  # by label; empty where they are not known
+    num_videos: int  # rows that the scan could read
+    class_names: tuple[str, ...]  # by label; empty if unknown
     clip_dtype: torch.dtype
-    note: str  # what is done otherwise than a user may expect; empty where nothing is
+    note: str  # a sentence about behaviour that a user may not expect; may be empty
 
     @property
     def rows(self) -> Rows | None:
-        """Return the rows of the list, None where there is no list."""
+        """Return the rows of the list, or None without a list."""
 
     @property
     def unreadable(self) -> list[Unreadable]:
-        """Return the videos that the scan or this rank's reading found unreadable, in an evaluation that of the present
-        pass.
-        """
+        """Return the videos that the scan or this rank could not read; in an evaluation, those of the current pass."""
 
     @property
     def slow_part(self) -> str:
-        """Name the part of the feed that is waited for when training waits for data."""
+        """Name the slowest stage of the loader, for which training waits."""
 
     def __len__(self) -> int:
-        """Batches per epoch: the same on every rank."""
+        """Return the number of batches per epoch, which is the same on every rank."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on. The same arguments give the same batches, always."""
+        """Yield the batches of an epoch from step `start` on. The same arguments always give the same batches."""
 
     def path(self, row: int) -> str:
-        """The path of a row's video."""
+        """Return the path of a row's video."""
 
     def span(self, row: int) -> Span:
-        """The part of the video that a row is about."""
+        """Return the part of the video that a row describes."""
 
     @property
     def decoders(self) -> dict[str, int]:
-        """Count the videos that each decoder takes, by its name."""
+        """Return the number of videos of each decoder, by its name."""
 
     def pause(self) -> None:
-        """Drop what is in preparation, and prepare nothing until batches are asked for again."""
+        """Drop prepared batches, and prepare none until batches are requested again."""
 
     def close(self) -> None:
         """Stop all threads."""
 
 
-class InUse:
-    """Keeps memory alive for as long as the GPU may still read it, without waiting for it.
+class KeepAlive:
+    """Keeps memory alive as long as the GPU may still read it, without waiting for the GPU.
 
-    Memory that is lent (DALI's clips, over DLPack; pinned frames that are copied to the GPU) goes back to its owner as
-    soon as the last reference dies, which the host may reach long before the GPU has done the work that it was asked
-    for: torch's own allocator knows of its streams, other owners do not. On a CPU there is nothing to keep.
+    Memory that another library owns (DALI's clips, over DLPack; pinned frames that are copied to the GPU) returns to
+    its owner when the last reference dies. The host may drop that reference long before the GPU has finished its queued
+    work. torch's allocator tracks its streams, other owners do not. On a CPU there is nothing to keep.
     """
 
     def __init__(self, device: torch.device):
@@ -115,7 +113,7 @@ class InUse:
         self._held: deque[tuple[torch.cuda.Event, tuple]] = deque()
 
     def hold(self, *owners: object) -> None:
-        """Keep `owners` until all work is done that was asked for so far; drop those whose work is."""
+        """Keep `owners` until the GPU has finished all work queued so far; drop owners whose work is finished."""
         if self._on_gpu:
             event = torch.cuda.Event()
             event.record()
@@ -125,6 +123,6 @@ class InUse:
 
 
 def to_device(array, device: torch.device) -> Tensor:
-    """Turn a NumPy array into a tensor on `device`; a copy to a GPU is not waited for."""
+    """Return a NumPy array as a tensor on `device`; copies to a GPU are asynchronous."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

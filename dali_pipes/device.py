@@ -1,4 +1,4 @@
-"""Device, number format and cores of this process, for loaders and for training alike."""
+"""Device, precision and CPU cores of this process, for loaders and training."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from typing import TYPE_CHECKING
 from configs import ConfigError
 
 if TYPE_CHECKING:
-    import torch  # imported where it is used: counting cores must not take the seconds of its import
+    import torch  # imported where it is used: counting cores must not wait seconds for torch's import
 
-_NO_GPU = ("Found no NVIDIA driver", "No CUDA GPUs are available", "Torch not compiled")  # how torch says just that
+_NO_GPU = ("Found no NVIDIA driver", "No CUDA GPUs are available", "Torch not compiled")  # torch's text for "no GPU"
 
 
 def pick_device(asked: str) -> str:
-    """Resolve `runtime.device`, with `auto` decided: `cuda` where there is a GPU, else `cpu`.
+    """Resolve `runtime.device`; `auto` is `cuda` if there is a GPU, otherwise `cpu`.
 
-    Raises ConfigError if a GPU is asked for and there is none, and if there is one that torch cannot use because the
-    driver is too old or NVIDIA's services are missing: nobody wants to train on the CPU next to it.
+    Raises ConfigError if a GPU is requested and there is none, and if torch cannot use the GPU because the driver is
+    too old or NVIDIA's services are missing: training on the CPU would be a surprise.
     """
     if asked == "cpu":
         return asked
     import torch
 
-    with warnings.catch_warnings(action="ignore"):  # the error below says the same
+    with warnings.catch_warnings(action="ignore"):  # the error below contains the reason
         usable = torch.cuda.is_available()
     if usable:
         return "cuda"
     reason = _why_no_gpu()
     if asked == "cuda":
-        raise ConfigError(f"runtime.device: cuda, but torch sees no GPU ({reason}); take auto or cpu")
+        raise ConfigError(f"runtime.device: cuda, but torch sees no GPU ({reason}); use auto or cpu")
     if not reason.startswith(_NO_GPU):
         raise ConfigError(
             f"runtime.device: there is a GPU, and torch, built for CUDA {torch.version.cuda}, cannot use it "
@@ -48,7 +48,7 @@ def _why_no_gpu() -> str:
 
     try:
         torch.cuda.init()
-    except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
         return str(error).splitlines()[0]
     return "it cannot tell why"
 
@@ -62,13 +62,13 @@ def pick_precision(device: str) -> str:
 
 @cache
 def _cpu_flags() -> set[str]:
-    """Read the flags of this processor, as the kernel lists them."""
+    """Read this processor's feature flags from /proc/cpuinfo."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
 
 
 def clip_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the number format of clips: fp16 for fp16 networks and for bf16 on a GPU, else fp32."""
+    """Return the dtype of clips: fp16 for fp16 networks and for bf16 on a GPU, otherwise fp32."""
     import torch
 
     half = precision == "fp16" or (device.type == "cuda" and precision != "fp32")
@@ -76,20 +76,20 @@ def clip_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def cores_of_rank() -> int:
-    """Count this rank's share of the cores that its host lets it use."""
+    """Return this rank's share of the usable cores of its host."""
     return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def usable_cores() -> int:
-    """Count the cores that this process may use: those of its affinity, or fewer if a container has a CPU quota."""
+    """Return the number of cores that this process may use: its affinity, limited by the CPU quota of a container."""
     cores, quota = len(os.sched_getaffinity(0)), cpu_quota()
     return cores if quota >= cores else max(1, math.ceil(quota))
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> float:
-    """Return the cores' worth of time that the control groups of this process allow (v2 and v1); inf without a limit.
+    """Return the CPU quota of this process's control groups (v2 and v1), in cores; inf without a limit.
 
-    Every group above the process's own may limit it. In a container the path in `groups` may not exist below `root`.
+    Every parent group may set a limit, too. In a container, the path in `groups` may not exist below `root`.
     """
     quotas = [math.inf]
     for line in groups.read_text().splitlines() if groups.exists() else []:
@@ -115,13 +115,14 @@ def _quota_of(folder: Path) -> float:
         return math.inf
 
 
-def compute_alone() -> None:
-    """Restrict the calling thread's torch operations to itself; otherwise each starts a thread for every core.
+def use_one_torch_thread() -> None:
+    """Restrict torch operations of the calling thread to one thread; otherwise each starts a thread per core.
 
-    The number is the thread's own: `torch.set_num_threads` would change that of threads to come, training's included.
+    This sets the number for the calling thread. `torch.set_num_threads` would also change it for later threads,
+    including training's.
     """
     import torch
-    from threadpoolctl import threadpool_limits  # only needed where a CPU makes clips
+    from threadpoolctl import threadpool_limits  # needed only if the CPU makes clips
 
-    torch.get_num_threads()  # in each thread torch's first use of its number resets it, so that has to be over
+    torch.get_num_threads()  # torch's first use of the number in a thread resets it, so use it once before setting it
     threadpool_limits(1, user_api="openmp")

@@ -1,4 +1,4 @@
-"""The error a user sees when data cannot be used, and a record of each video that cannot be read."""
+"""The error for data that cannot be used, and the record of a video that cannot be read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SECRET = re.compile(r"((?:pass\w*|pwd|token|secret|key|auth\w*|sig\w*|user\w*)=
 
 
 def masked(address: str) -> str:
-    """Return an address as it is shown and recorded: without user, password and query; anything else unchanged."""
+    """Return an address without user, password and query, for messages and records; other text is unchanged."""
     scheme, mark, rest = address.partition("://")
     if not mark:
         return address
@@ -22,7 +22,7 @@ def masked(address: str) -> str:
     path, query = place[len(authority) :], rest[len(place) :]
     _, at, host = authority.rpartition("@")
     name, colon, port = host.rpartition(":")
-    if colon and not (port.isdigit() or name.startswith("[")):  # a password that holds one of / ? #
+    if colon and not (port.isdigit() or name.startswith("[")):  # a password that contains / ? or #
         return f"{scheme}://***"
     path = _SECRET.sub(r"\1***", path)
     return f"{scheme}://{'***@' if at else ''}{host}{path}{'?***' if query else ''}"
@@ -31,8 +31,8 @@ def masked(address: str) -> str:
 class DataError(Exception):
     """Data that cannot be used.
 
-    `path` is the file, `file:line`, setting or step that the error is about; `reason` says what was seen and what
-    would work. The message is both: `path: reason`. Secrets of an address are masked.
+    `path` is the file, `file:line`, setting or step with the error; `reason` says what was found and what would work.
+    The message is `path: reason`. Secrets in an address are masked.
     """
 
     def __init__(self, path: str | os.PathLike, reason: str):
@@ -44,12 +44,12 @@ class DataError(Exception):
         return f"{self.path}: {self.reason}"
 
     def reason_for(self, path: str) -> str:
-        """Return the reason alone if the error is about `path`, else the whole message."""
+        """Return only the reason if the error is about `path`, otherwise the whole message."""
         return self.reason if self.path == masked(path) else str(self)
 
 
 class Unreadable(NamedTuple):
-    """A video that could not be read, and why. The reason does not repeat the path."""
+    """A video that could not be read, with the reason. The reason does not repeat the path."""
 
     row: int
     path: str

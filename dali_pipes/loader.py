@@ -1,4 +1,6 @@
-"""The loader of real videos: a plan's batches, prepared by threads, made into clips by the graph, in `Batch` form."""
+"""The loader of videos: threads prepare a plan's batches, the graph turns them into clips, and `Batch` holds the
+result.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from configs.schema import Config
-from dali_pipes.batch import Batch, InUse, Shard, to_device
+from dali_pipes.batch import Batch, KeepAlive, Shard, to_device
 from dali_pipes.device import clip_dtype, cores_of_rank
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.choice import Choice
@@ -42,7 +44,7 @@ def build_loader(
     device: torch.device,
     class_names: Sequence[str] = (),
 ) -> VideoLoader:
-    """Build the loader of one rank for the list of a split, which `scan.build.load_catalog` has scanned.
+    """Build the loader of one rank for a split, from the catalogue of `scan.build.load_catalog`.
 
     Raises DataError if the list has too few readable videos, or labels beyond model.num_classes.
     """
@@ -52,8 +54,8 @@ def build_loader(
     return VideoLoader(plan, device, class_names)
 
 
-def numbered_labels(catalog: Catalog, names: Sequence[str]) -> np.ndarray:
-    """Number the labels of a list as a network with these class names does, unless one of the two has no names.
+def map_labels(catalog: Catalog, names: Sequence[str]) -> np.ndarray:
+    """Map the labels of a list to those of a network with these class names. Without names on either side, keep them.
 
     Raises DataError if the network lacks a class of the list.
     """
@@ -64,9 +66,9 @@ def numbered_labels(catalog: Catalog, names: Sequence[str]) -> np.ndarray:
 
 
 def fill_blanks(clips_BVTHWC: Tensor, row_B: np.ndarray) -> None:
-    """Repeat readable clips, in turn, in the places of unreadable ones (row −1), if there are any readable ones.
+    """Replace unreadable clips (row −1) by readable clips of the batch, in turn, if there are any.
 
-    Batch norms would count blank pictures.
+    Otherwise blank frames would enter batch-norm statistics.
     """
     readable = np.flatnonzero(row_B >= 0)
     if not len(readable):
@@ -78,8 +80,8 @@ def fill_blanks(clips_BVTHWC: Tensor, row_B: np.ndarray) -> None:
 class VideoLoader:
     """Batches of real videos. See `batch.Loader` for the contract.
 
-    Training goes from epoch to epoch without a stop: while the last batches of one are in use, the first of the next
-    are in preparation. If another place is asked for, they are dropped.
+    Training continues from epoch to epoch without a gap: while the last batches of one epoch are in use, the first ones
+    of the next are in preparation. They are dropped if another place is requested.
     """
 
     def __init__(self, plan: Plan, device: torch.device, class_names: Sequence[str] = ()):
@@ -88,38 +90,38 @@ class VideoLoader:
         self.num_rows = len(self.catalog)
         self.num_videos = len(self.catalog.usable)
         self.class_names = tuple(class_names) or self.catalog.class_names
-        self._label_N = numbered_labels(self.catalog, class_names)
+        self._label_N = map_labels(self.catalog, class_names)
         self.clip_dtype = clip_dtype(self.config.runtime.precision, device)
         self.choice = Choice(self.catalog, self.config.data, device)
         self.note = self.choice.note
         self._runner = self._make_runner()
         self._augment = self._make_augment()
-        self._next: Place | None = None  # of the batch that the runner gives next; None: it has to begin anew
-        self._places: Iterator[Place] = iter(())  # of those after it
-        self._in_use = InUse(device)
+        self._next: Place | None = None  # place of the runner's next batch; None: the runner has to restart
+        self._places: Iterator[Place] = iter(())  # places of the batches after it
+        self._in_use = KeepAlive(device)
 
     def __len__(self) -> int:
         return len(self.plan)
 
     @cached_property
     def rows(self) -> Rows:
-        """The rows of the list, with the labels that batches have."""
+        """Return the rows of the list, with the labels of the network."""
         return Rows.of(self.catalog.names(), self._label_N.tolist(), self.catalog.video_bytes().tolist())
 
     @property
     def unreadable(self) -> list[Unreadable]:
-        """Videos that the scan or this rank's reading found unreadable, in an evaluation that of the present pass."""
+        """Return the videos that the scan or this rank could not read; in an evaluation, those of the current pass."""
         return [*self.catalog.unreadable, *self._runner.unreadable.values()]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on."""
+        """Yield the batches of an epoch from step `start` on."""
         for step in range(start, len(self)):
             if self._next != (epoch, step):
                 self._runner.begin(self.plan.places(epoch, step))
                 if not isinstance(self.plan, TrainPlan):
-                    self._runner.unreadable.clear()  # an evaluation tells what it could not read itself
+                    self._runner.unreadable.clear()  # an evaluation reports its own unreadable videos
                 self._places = itertools.islice(self.plan.places(epoch, step), 1, None)
-            self._next = None  # where decoding fails, the next call begins anew
+            self._next = None  # if decoding fails, the next call restarts the runner
             produced = self._runner.next()
             assert produced, "the places are not at their end"
             prepared, clips_BVTHWC = produced
@@ -130,13 +132,13 @@ class VideoLoader:
                 self._in_use.hold(clips_BVTHWC, prepared)
 
     def pause(self) -> None:
-        """Drop what is in preparation, and prepare nothing until batches are asked for again."""
+        """Drop prepared batches, and prepare none until batches are requested again."""
         self._runner.begin(iter(()))
         self._places, self._next = iter(()), None
 
     @property
     def slow_part(self) -> str:
-        """Name the part of the feed that is waited for when training waits for data."""
+        """Name the slowest stage of the loader, for which training waits."""
         return self._runner.slow_part
 
     def path(self, row: int) -> str:
@@ -153,19 +155,21 @@ class VideoLoader:
         self._runner.close()
 
     def _make_runner(self) -> Runner:
-        """Make the runner: without a graph where threads decode everything on a CPU, because that is faster."""
+        """Make the runner; without a graph if threads decode everything on a CPU, because that is faster."""
         asked = self.config.runtime.threads
         threads = cores_of_rank() if asked == "auto" else asked
         if self.choice.in_graph or self.device.type == "cuda" or not self.config.clip.antialias:
             try:
-                from dali_pipes.feed.dali_runner import GraphRunner  # imports DALI, which is not everywhere
+                from dali_pipes.feed.dali_runner import GraphRunner  # imports DALI, which may not be installed
             except ImportError as error:
                 raise DataError(self.device.type, NO_DALI.format(error)) from error
             return GraphRunner(self.plan, self.choice, self.device, threads, self.clip_dtype)
         return CpuRunner(self.plan, self.choice, threads, self.clip_dtype)
 
     def _make_augment(self) -> Callable[[Tensor, int, int], Tensor] | None:
-        """Return the function from (clips_BTHWC, epoch, step) to augmented clips, if the recipe asks for any."""
+        """Return the function (clips_BTHWC, epoch, step) -> augmented clips, or None if the recipe has no
+        augmentation.
+        """
         if not isinstance(self.plan, TrainPlan) or not augments(self.config.clip):
             return None
         from dali_pipes.feed.augment import Augmenter  # torchvision takes a second to import
@@ -176,7 +180,9 @@ class VideoLoader:
         )
 
     def _batch(self, prepared: PreparedBatch, clips_BVTHWC: Tensor, epoch: int, step: int) -> Batch:
-        """Make the batch of a step. In training each view is a row: a clip with its own augmentation and label."""
+        """Make the batch of a step. In training, each view becomes a clip of the batch, with its own augmentation and
+        label.
+        """
         row_B = prepared.row_B
         label_B = np.where(row_B < 0, -1, self._label_N[row_B]).astype(np.int64)  # −1: unreadable, or padding
         if isinstance(self.plan, TrainPlan):

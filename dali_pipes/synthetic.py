@@ -1,4 +1,4 @@
-"""A loader of resident random tensors: shows whether it is the real loader that a run waits for."""
+"""A loader that returns one random batch, to test if a run waits for the real loader."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dali_pipes.errors import Unreadable
 from dali_pipes.lists.formats.annotation import WHOLE, Span
 from dali_pipes.views import draw
 
-VIDEOS = 1024  # rows that the imaginary list has
+VIDEOS = 1024  # rows of the imaginary list
 
 
 class SyntheticLoader:
-    """The same random batch at every step, made once on the device. See `batch.Loader` for the contract."""
+    """Yields the same random batch at every step, made once on the device. See `batch.Loader` for the interface."""
 
     def __init__(self, config: Config, split: str, shard: Shard, device: torch.device):
         train = split == "train"
@@ -42,7 +42,9 @@ class SyntheticLoader:
         return self._steps
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of the same clips; rows count up, and a row's label is the row modulo the classes."""
+        """Yield batches with the same clips; rows count up, and a row's label is the row modulo the number of
+        classes.
+        """
         device = self._clips_BVTCHW.device
         for step in range(start, self._steps):
             first = (step * self._shard.count + self._shard.index) * self._batch

@@ -1,7 +1,7 @@
-"""Train and evaluate networks, keep their runs, and use them for inference."""
+"""Train and evaluate networks, manage runs, and run inference."""
 
 import os
 
-# OpenMP's threads, which compute on a CPU, spin while they wait for each other. As soon as anything else wants the
-# cores (decoding does, all the time) they spin against it, and steps take many times longer. Read when torch is loaded.
+# OpenMP's threads spin while they wait for each other. If other threads need the cores, as decoding always does,
+# spinning takes the cores from them, and steps take many times longer. OpenMP reads this when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

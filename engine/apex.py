@@ -1,7 +1,7 @@
-"""NVIDIA's apex, for those who have built it: its fused SGD, and its batch norms fused with what follows them.
+"""Use NVIDIA's apex, if it is built: its fused SGD, and its batch norms fused with the following ReLU and addition.
 
-Recognised by the compiled parts that are needed: on PyPI the name belongs to another project. Both give what torch's
-own give up to rounding, and are never needed. Neither has been measured against torch's on a GPU yet.
+It is recognised by the required compiled modules, because on PyPI the name belongs to another project. Both are
+optional and equal torch's versions up to rounding. Neither has been compared with torch on a GPU yet.
 
 Shapes: N = B * T frames of B clips, C channels, H W pixels.
 """
@@ -24,13 +24,13 @@ BUILD = (
 
 
 def problems(config: Config) -> list[str]:
-    """List the reasons why a resolved configuration cannot use the parts of apex that it asks for."""
+    """Return the reasons why a resolved configuration cannot use the requested parts of apex."""
     runtime = config.runtime
     found = []
     if config.optim.impl == "apex" and runtime.device != "cuda":
-        found.append("optim.impl: apex computes on a GPU; take torch")
+        found.append("optim.impl: apex computes on a GPU; use torch")
     if config.optim.impl == "apex" and config.train.on_nonfinite == "skip" and runtime.precision != "fp16":
-        found.append("train.on_nonfinite: apex's SGD leaves steps out in fp16 alone; take optim.impl=torch, or stop")
+        found.append("train.on_nonfinite: apex's SGD leaves steps out in fp16 alone; use optim.impl=torch, or stop")
     if runtime.batchnorm == "apex":
         needs = {
             "runtime.device=cuda": runtime.device == "cuda",
@@ -40,23 +40,23 @@ def problems(config: Config) -> list[str]:
             "a ResNet": config.model.backbone.startswith("resnet"),
         }
         lacking = [need for need, given in needs.items() if not given]
-        found += [f"runtime.batchnorm: apex needs {', '.join(lacking)}; or take torch"] if lacking else []
+        found += [f"runtime.batchnorm: apex needs {', '.join(lacking)}; or use torch"] if lacking else []
     return found
 
 
 def fused_sgd(groups: list[dict], **settings: float) -> torch.optim.Optimizer:
-    """apex's SGD over parameter groups; its state is named as torch's is, so that runs may change over.
+    """Return apex's SGD over parameter groups; its state has torch's names, so that a resumed run may switch.
 
-    Under a gradient scaler it makes the host wait once a step, which torch's does not.
+    With a gradient scaler, it makes the host wait once per step, unlike torch's.
     """
     _require("optim.impl", "amp_C")
     return _require("optim.impl", "apex.optimizers").FusedSGD(groups, **settings)
 
 
 def fuse_batchnorms(model: nn.Module) -> None:
-    """Let apex's batch norms do the ReLUs and additions behind them, in a ResNet of fp16 activations, NHWC in memory.
+    """Fuse batch norms with the following ReLUs and additions, in a ResNet with fp16 activations and NHWC memory.
 
-    The names of parameters and buffers stay. `model` is on its GPU.
+    The names of parameters and buffers do not change. `model` must be on its GPU.
     """
     groupbn = _require("runtime.batchnorm", "apex.contrib.groupbn.batch_norm")
     for path, module in list(model.named_modules()):
@@ -66,7 +66,7 @@ def fuse_batchnorms(model: nn.Module) -> None:
 
 
 class NormNHWC(nn.BatchNorm2d):
-    """x_NCHW in channels_last memory -> its batch norm, of which apex sees the memory as it lies: N H W C."""
+    """A batch norm of x_NCHW in channels_last memory; apex gets the tensor as N H W C."""
 
     def __init__(self, norm: nn.BatchNorm2d, groupbn: ModuleType, relu: bool):
         super().__init__(norm.num_features, norm.eps, norm.momentum)
@@ -74,10 +74,10 @@ class NormNHWC(nn.BatchNorm2d):
             setattr(self, name, getattr(norm, name))
         kernel = groupbn.BatchNorm2d_NHWC(norm.num_features, fuse_relu=relu)
         kernel.eps, kernel.momentum = norm.eps, norm.momentum
-        self._kernel = (kernel,)  # in a tuple: its parameters are ours, and not to be registered twice
+        self._kernel = (kernel,)  # in a tuple, so that its parameters are not registered twice
 
     def forward(self, x_NCHW: Tensor, added_NCHW: Tensor | None = None) -> Tensor:
-        """With `added_NCHW`, the ReLU of the sum of the batch norm and it."""
+        """Return the batch norm; with `added_NCHW`, the ReLU of the sum of both."""
         (kernel,) = self._kernel
         for name in ("weight", "bias"):
             kernel._parameters[name] = getattr(self, name)
@@ -85,13 +85,13 @@ class NormNHWC(nn.BatchNorm2d):
             kernel._buffers[name] = getattr(self, name)
         kernel.training = self.training
         if self.training:
-            self.num_batches_tracked.add_(1)  # which apex doesn't count
+            self.num_batches_tracked.add_(1)  # apex does not count batches
         added_NHWC = None if added_NCHW is None else added_NCHW.permute(0, 2, 3, 1)
         return kernel(x_NCHW.permute(0, 2, 3, 1), added_NHWC).permute(0, 3, 1, 2)
 
 
 class FusedBlock(nn.Module):
-    """A residual block whose activations are part of its batch norms; children under torchvision's names."""
+    """A residual block with ReLUs fused into its batch norms; the children have torchvision's names."""
 
     def __init__(self, block: BasicBlock | Bottleneck, groupbn: ModuleType):
         super().__init__()
@@ -112,11 +112,11 @@ class FusedBlock(nn.Module):
 
 
 def _require(setting: str, module: str) -> ModuleType:
-    """A compiled part of apex. Raises ConfigError where it is not there."""
+    """Import a compiled module of apex. Raises ConfigError if it is missing."""
     try:
         return import_module(module)
     except ImportError as error:
         raise ConfigError(
             f"{setting}: apex needs NVIDIA's apex, built with CUDA; {module} cannot be imported ({error}), and what "
-            f"PyPI calls apex is another project. Take torch, or build it: {BUILD}"
+            f"PyPI calls apex is another project. Use torch, or build apex: {BUILD}"
         ) from None

@@ -1,4 +1,4 @@
-"""Compare the classes of a file of weights with those of the data by name, and fit the classifier to the data.
+"""Compare the classes of a file of weights with those of the data by name, and adapt the classifier to the data.
 
 Shapes: K classes.
 """
@@ -22,9 +22,9 @@ _REWRITE = "write it again with tools/import_weights.py"
 
 
 def stored_names(content: object, path: str | Path) -> tuple[str, ...]:
-    """Return the class names in the content of a file of weights, or of its entry in the zoo, by label; empty without.
+    """Return the class names of a file of weights, or of its entry in the zoo, by label; empty if there are none.
 
-    Raises CheckpointError if it has something else in their place, two equal names, or more names than classes.
+    Raises CheckpointError if they are not texts, if two are equal, or if there are more names than classes.
     """
     names = content.get("class_names") if isinstance(content, dict) else None
     if not isinstance(names, list | tuple | None) or not all(isinstance(name, str) for name in names or ()):
@@ -39,11 +39,11 @@ def stored_names(content: object, path: str | Path) -> tuple[str, ...]:
 
 
 def fit_classifier(model: Recognizer, loaded: LoadReport, names: Sequence[str], *, whole: bool) -> None:
-    """Give each class of the data the classifier's row of the class with the same name in a file of weights.
+    """Copy the classifier's rows from a file of weights to the classes of the data with the same names.
 
     `model` was loaded from the file; `names` are the class names of the data by label. Classes that the file lacks get
-    new random weights; with `whole` they are refused with a ConfigError. Without names on both sides nothing changes,
-    and a message says so.
+    random weights, or raise a ConfigError with `whole`. If either side has no names, nothing changes, and a message
+    says so.
     """
     path, stored = loaded.path, _classifier(loaded.found.weights, model.head)
     in_file = stored_names(loaded.content, path)
@@ -51,7 +51,7 @@ def fit_classifier(model: Recognizer, loaded: LoadReport, names: Sequence[str], 
         return
     if not in_file or not names:
         lacking = f"{path} holds" if not in_file else "the training list has"
-        logger.info(f"{lacking} no class names: its classes and those of the other side cannot be compared")
+        logger.info(f"{lacking} no class names: classes cannot be compared by name")
         return
     row_of = Numbers(in_file)
     row_K = [row_of.get(name) for name in names]
@@ -67,7 +67,7 @@ def fit_classifier(model: Recognizer, loaded: LoadReport, names: Sequence[str], 
 
 
 def _classifier(weights: dict[str, Tensor], head: str) -> dict[str, Tensor]:
-    """Return the classifier's weight and bias of a file; empty if it has none."""
+    """Return the classifier's weight and bias in a file; empty if it has none."""
     return {key.rpartition(".")[2]: tensor for key, tensor in weights.items() if key.startswith(f"{head}.")}
 
 
@@ -78,7 +78,7 @@ def _linear(model: Recognizer) -> nn.Linear:
 
 @torch.no_grad()
 def _assign(linear: nn.Linear, stored: dict[str, Tensor], row_K: Sequence[int | None], std: float) -> None:
-    """Copy rows of the stored classifier; rows without a source get the weights of a new network."""
+    """Copy rows of the stored classifier; rows without a source are initialised randomly."""
     nn.init.normal_(linear.weight, std=std)
     nn.init.zeros_(linear.bias)
     for label, row in enumerate(row_K):

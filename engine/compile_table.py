@@ -1,9 +1,9 @@
-"""Measured times of the training step, eager and compiled, by which `runtime.compile=auto` chooses.
+"""Measured times of the training step, eager and compiled; `runtime.compile=auto` chooses by them.
 
 `benchmarks/on_gpu.py` writes rows with `device`, `capability`, `precision`, `eager_ms` and `compiled_ms`. A GPU without
-rows under its own name takes those of its compute capability: an H200's serve an H100. Where nothing was measured, the
-memory traffic decides, which limits a step of a 2-D network on a GPU: `benchmarks/network/bytes.py --keep` writes the
-row for any GPU, with `eager_mb` and `compiled_mb` a frame. Other devices compute eagerly.
+rows uses those of its compute capability, for example an H100 those of an H200. Without measurements, the computed
+memory traffic decides, since it limits a step of a 2-D network on a GPU: `benchmarks/network/bytes.py --keep` writes
+the row for any GPU, with `eager_mb` and `compiled_mb` per frame. Other devices run eagerly.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import torch
 
 FILE = Path(__file__).with_name("compile_table.jsonl")
 ANY_GPU = "any GPU"
-COUNTED = {"fp16", "bf16"}  # precisions of the counted row; in fp32 nothing is known
+COUNTED = {"fp16", "bf16"}  # precisions of the computed row; nothing is known for fp32
 
 
 class Verdict(NamedTuple):
-    """The faster mode of the step on a device, and the sentence that says by which measurement."""
+    """The faster mode of the step on a device, and a sentence with the measurement."""
 
     compiled: bool
     reason: str
 
 
 def choose(device: str, precision: str, file: Path = FILE) -> Verdict:
-    """Return the mode that is known to be faster on the current device in this precision."""
+    """Return the faster mode on the current device in this precision, as far as it is known."""
     row = _find(precision, read(file)) if device == "cuda" else None
     if row is None:
         return Verdict(False, "nothing is known of this device")
@@ -40,7 +40,7 @@ def choose(device: str, precision: str, file: Path = FILE) -> Verdict:
 
 
 def _find(precision: str, rows: list[dict]) -> dict | None:
-    """Return the row of this GPU, or else of its compute capability, or else of any GPU."""
+    """Return the row of this GPU, otherwise of its compute capability, otherwise of any GPU."""
     of_precision = [row for row in rows if row["precision"] == precision]
     named = [row for row in of_precision if row["device"] == gpu_name()]
     similar = [row for row in of_precision if row.get("capability") == capability()]
@@ -49,13 +49,13 @@ def _find(precision: str, rows: list[dict]) -> dict | None:
 
 
 def add(row: dict, file: Path = FILE) -> None:
-    """Add a row to a table, in place of an older one of the same device and precision."""
+    """Add a row to a table, replacing one of the same device and precision."""
     kept = [old for old in read(file) if key(old) != key(row)]
     file.write_text("".join(json.dumps(line) + "\n" for line in [*kept, row]))
 
 
 def read(file: Path) -> list[dict]:
-    """Return the rows of a table, none if there is no file."""
+    """Return the rows of a table; empty if there is no file."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 

@@ -1,17 +1,17 @@
-"""Text for people: numbers of a log line, durations, names that are safe to print."""
+"""Format text for people: numbers of a log line, durations, names that are safe to print."""
 
 from __future__ import annotations
 
-from configs.progress import digits
+from configs.progress import format_rate
 
 
 def printable(text: str) -> str:
-    """`text` without what a terminal or a page would obey or choke on: names are whatever somebody wrote."""
+    """Return `text` without control characters, which could harm a terminal or page: names may contain anything."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def cell(text: str) -> str:
-    """`text` as a table's cell that no spreadsheet takes for a formula."""
+    """Return `text` as a table's cell that spreadsheets do not interpret as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
@@ -29,7 +29,9 @@ def train_line(
     eta: float | None,
     bad: int,
 ) -> str:
-    """One line of a log tick; `top1` and `data_fraction` are fractions, `memory` in bytes, `eta` in seconds."""
+    """Return the log line of training; `top1` and `data_fraction` are fractions, `memory` in bytes, `eta` in
+    seconds.
+    """
     waits = "" if clips_per_s is None else f" (data {100 * data_fraction:.0f} %)"
     return (
         f"ep {epoch} step {step} loss {loss:.3f} top1 {100 * top1:.1f} lr {lr:.4g} gn {grad_norm:.1f} | "
@@ -38,12 +40,12 @@ def train_line(
 
 
 def speed(clips_per_s: float | None) -> str:
-    """`1,874 clips/s`, `0.417 clips/s`; `warming up` where it is not known yet."""
-    return "warming up" if clips_per_s is None else f"{digits(clips_per_s)} clips/s"
+    """Format `1,874 clips/s`, `0.417 clips/s`; `warming up` if it is unknown yet."""
+    return "warming up" if clips_per_s is None else f"{format_rate(clips_per_s)} clips/s"
 
 
 def duration(seconds: float | None) -> str:
-    """`45s`, `3m20`, `2h11`, `4d05h`; `?` where it is not known yet."""
+    """Format `45s`, `3m20`, `2h11`, `4d05h`; `?` if it is unknown yet."""
     if seconds is None:
         return "?"
     minutes, seconds = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""End a program early with the right exit code: after Ctrl-C, a closed pipe as with `| head`, or files without access.
+"""End a program with the right exit code after Ctrl-C, a closed pipe as with `| head`, or denied access to files.
 
 Imports almost nothing, because programs import it before anything else.
 """
@@ -15,29 +15,31 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn, TextIO
 
-INTERRUPTED, UNREAD = 128 + signal.SIGINT, 128 + signal.SIGPIPE  # exit codes, as shells have them
+INTERRUPTED, UNREAD = 128 + signal.SIGINT, 128 + signal.SIGPIPE  # exit codes as in shells
 MENDABLE = 2
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, of a user, or of a file (`ulimit -f`)
-HANDLED = {signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG_IGN}  # Python's own ways
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota, or file size limit (`ulimit -f`)
+HANDLED = {signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG_IGN}  # Python's default handlers
 
 
 def exit_quietly_until_started() -> None:
-    """Let SIGINT and SIGPIPE end the process silently until `run_to_exit_code` is called: imports take seconds."""
+    """Let SIGINT and SIGPIPE end the process silently until `run_to_exit_code` is called, because imports take
+    seconds.
+    """
     for number, handler in HANDLED.items():
-        if signal.getsignal(number) is handler:  # whoever starts a program with Ctrl-C ignored means it
+        if signal.getsignal(number) is handler:  # if Ctrl-C is ignored at the start, keep ignoring it
             signal.signal(number, signal.SIG_DFL)
 
 
 def run_to_exit_code(name: str, work: Callable[[], int]) -> int:
     """Run `work` and return its exit code: 130 with a line after Ctrl-C, 141 silently if nobody reads the output.
 
-    2 and a line where a file cannot be made or read, or a disk is full. Other errors are mistakes of ours.
+    Return 2 with a line if a file cannot be created or read, or a disk is full. Other errors are bugs.
     """
     begun_at_once = [number for number in HANDLED if signal.getsignal(number) is signal.SIG_DFL]
     for number in begun_at_once:
         signal.signal(number, HANDLED[number])
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         code = work()
         sys.stdout.flush()
@@ -62,20 +64,20 @@ def run_to_exit_code(name: str, work: Callable[[], int]) -> int:
 
 
 def exit_now(code: int) -> NoReturn:
-    """End the process, all work being done and all files closed, without taking the interpreter apart.
+    """End the process without the interpreter's shutdown, after all work is done and all files are closed.
 
-    Runs have been seen to stop for ever while that is done, in threads of libraries, and a scheduler waits with them.
+    Runs have been seen to hang in threads of libraries during the shutdown, and a scheduler would wait for them.
     """
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # nobody reads any more
+        with suppress(OSError):  # the reader is gone
             stream.flush()
     os._exit(code)
 
 
 def silence_if_unread(stream: TextIO) -> bool:
-    """Return True if the reader of a stream has gone; later output to it is then discarded without errors."""
+    """Return True if the reader of a stream is gone; then discard later output without errors."""
     poll = select.poll()
-    poll.register(stream, 0)  # asks for nothing: errors are always told
+    poll.register(stream, 0)  # polls for no event: errors are always reported
     if not poll.poll(0):
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""Temporary files, room on a disk, and files of lines that are read again after a kill."""
+"""Handle temporary files, free disk space, JSON, and files of lines that survive a kill."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from engine.locks import lock_open_file
 _PREFIX = ".tmp-"
 _NAME = re.compile(rf"{re.escape(_PREFIX)}([0-9a-f]{{16}})([0-9a-f]{{8}})")
 _DAY = 86400.0  # seconds
-SMALL_JSON = 2**20  # bytes; a sidecar or a status has a few hundred
+SMALL_JSON = 2**20  # bytes; sidecars and status files have a few hundred
 
 
 @contextmanager
 def temporary_path(folder: Path, suffix: str = "") -> Iterator[Path]:
-    """Make an empty file with a name that no other file has; it is removed at the end unless the block has moved it.
+    """Create an empty file with a unique name; it is removed at the end unless the block has moved it.
 
-    The first one in a folder removes what killed processes left there.
+    The first call for a folder removes leftovers of killed processes there.
     """
     _remove_leftovers_once(folder)
     path, lock = _new(folder, suffix, lambda path: path.open("xb").close())
@@ -40,7 +40,7 @@ def temporary_path(folder: Path, suffix: str = "") -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder as `temporary_path` makes a file; it is removed with all that is in it."""
+    """Create a temporary folder, like `temporary_path`; it is removed with its contents."""
     _remove_leftovers_once(parent)
     folder, lock = _new(parent, "", Path.mkdir)
     try:
@@ -53,11 +53,11 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files and folders of processes that were killed.
 
-    Only what has a name of `temporary_path` is looked at; a name shows by its second half that it is one.
+    Only names made by `temporary_path` are considered; the second half of such a name is a checksum of the first.
     """
     for path in folder.glob(f"{_PREFIX}*"):
         if _is_temporary(path.name) and not path.is_symlink():
-            with suppress(OSError):  # another process removes it, or it is another user's
+            with suppress(OSError):  # another process removed it, or it belongs to another user
                 _remove_unless_in_use(path)
 
 
@@ -79,9 +79,9 @@ def _remove_unless_in_use(path: Path) -> None:
 
 
 def _new(parent: Path, suffix: str, make: Callable[[Path], object]) -> tuple[Path, int]:
-    """Make a file or folder and lock it, which tells that its writer lives; return its path and the open lock.
+    """Create a file or folder and lock it, which shows that its writer is alive; return its path and the open lock.
 
-    Before it is locked, another process may take it for a leftover; then another one is made.
+    Before it is locked, another process may remove it as a leftover; then another one is created.
     """
     while True:
         path = parent / _new_name(suffix)
@@ -113,14 +113,14 @@ def _check_of(half: str) -> str:
 
 @contextmanager
 def temporary_file(folder: Path, mode: str = "w", **text: str) -> Iterator[tuple[Path, IO]]:
-    """Open a new file as `temporary_path` makes it; yields its path and the open file."""
+    """Open a new temporary file, like `temporary_path`; yield its path and the open file."""
     with temporary_path(folder) as path, path.open(mode, **text) as file:
         yield path, file
 
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Let an error of the block, which writes a file, name it: that of a full disk does not."""
+    """Add the path to OSErrors of the block, which writes this file: the error of a full disk has no path."""
     try:
         yield
     except OSError as error:
@@ -130,14 +130,16 @@ def named(path: Path) -> Iterator[None]:
 
 
 def ignores_case(file: Path) -> bool:
-    """Tell whether the disk of an existing file takes names that differ only in the case of letters for the same."""
+    """Return True if the file system of an existing file ignores the case of names."""
     with suppress(OSError):
         return os.path.samefile(file, file.with_name(file.name.upper()))
     return False
 
 
 def lack_of_room(folder: Path, need: int, what: str) -> str | None:
-    """Return an error text if `folder` lacks `need` free bytes, else None: some libraries do not report a full disk."""
+    """Return an error text if `folder` lacks `need` free bytes, otherwise None: some libraries do not report a full
+    disk.
+    """
     free = shutil.disk_usage(folder).free
     if free >= need:
         return None
@@ -145,14 +147,16 @@ def lack_of_room(folder: Path, need: int, what: str) -> str | None:
 
 
 def read_json(path: Path, most: int = SMALL_JSON) -> object:
-    """Return the content of a JSON file. Raises ValueError if it is none, nested without end, or above `most` bytes."""
+    """Return the content of a JSON file. Raises ValueError if it is not JSON, nested too deeply, or above `most`
+    bytes.
+    """
     if path.stat().st_size > most:
         raise ValueError(f"{path} has more than {most} bytes")
     return parse_json(path.read_text(encoding="utf-8"))
 
 
 def parse_json(text: str) -> object:
-    """Parse JSON. Raises ValueError, also for brackets in brackets without an end."""
+    """Parse JSON. Raises ValueError, also for nesting that is too deep."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -160,7 +164,7 @@ def parse_json(text: str) -> object:
 
 
 def end_last_line(path: Path) -> None:
-    """Let what is added next stand on a line of its own, also where a kill cut the last line short."""
+    """End an incomplete last line, which a kill may have left, so that the next text starts on a new line."""
     if not path.exists() or not path.stat().st_size:
         return
     with path.open("rb+") as file:
@@ -170,9 +174,9 @@ def end_last_line(path: Path) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict]:
-    """The objects of a .jsonl file, less a line that a kill cut short; none where there is no such file."""
+    """Yield the objects of a .jsonl file, without a truncated last line; nothing if there is no file."""
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    for line in text.split("\n"):  # and not splitlines, which also divides at what JSON may hold
+    for line in text.split("\n"):  # not splitlines, which also splits at characters that JSON strings may contain
         try:
             yield parse_json(line)
         except ValueError:

@@ -1,4 +1,4 @@
-"""The loaders of a run: opened on every rank alike, their lists scanned once and not by every rank."""
+"""Open the loaders of a run on every rank; each list is scanned by one rank per host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from engine import distributed, watch
 
 logger = logging.getLogger(__name__)
 FEW = 3  # classes named in a message
-SCAN = 10.0  # how many times runtime.timeout a scan may take over one file, or wait for another scan
+SCAN = 10.0  # multiple of runtime.timeout for the scan of one file, or for waiting for another scan
 
 
 def has_val(config: Config) -> bool:
@@ -32,7 +32,9 @@ def has_val(config: Config) -> bool:
 
 
 def list_of(data: Data, split: str) -> str:
-    """Return the list or folder of a split; `test` is data.val if data.test is empty. Raises DataError without one."""
+    """Return the list or folder of a split; `test` is data.val if data.test is empty. Raises DataError if there is
+    none.
+    """
     lists = {"train": data.train, "val": data.val, "test": data.test or data.val}
     if not lists[split]:
         raise DataError(f"data.{split}", f"the recipe names no list; set data.{split}=LIST")
@@ -44,9 +46,9 @@ def open_loader(
 ) -> Loader:
     """Open this rank's loader of a split; `config` is resolved.
 
-    `class_names` are those of a network: the classes of the list are numbered in the same way. `before` has the rows of
-    a run that is resumed, whose order a file that is lost from a class folder does not change. Raises DataError, also
-    if the network lacks a class of the list, and if ranks see different lists.
+    `class_names` are those of a network; the list's classes get the same numbers. `before` has the rows of a resumed
+    run, so that files lost from class folders do not change the order. Raises DataError, for example if the network
+    lacks a class of the list, or if ranks see different lists.
     """
     shard = Shard(distributed.rank(), distributed.world_size())
     if config.data.source == "synthetic":
@@ -73,7 +75,7 @@ def open_loader(
 
 
 def _warn_of_empty_classes(loader: VideoLoader, num_classes: int) -> None:
-    """Log a warning, on rank 0, if classes have no video to train on: labels from 1 or with gaps look so."""
+    """Log a warning, on rank 0, if classes have no training video, for example with labels from 1 or with gaps."""
     counts = np.bincount(loader.rows.labels, minlength=num_classes)
     empty = np.flatnonzero(counts == 0).tolist()
     if empty and not distributed.rank():
@@ -83,9 +85,9 @@ def _warn_of_empty_classes(loader: VideoLoader, num_classes: int) -> None:
 
 
 def warn_of_overlap(data: Data, held_out: Loader) -> None:
-    """Log a warning, on rank 0, if videos of a held-out list are in the training list, too.
+    """Log a warning, on rank 0, if a held-out list and the training list share videos.
 
-    Nothing is checked if the training list was never scanned on this machine.
+    There is no check if the training list was never scanned on this machine.
     """
     if distributed.rank() or not isinstance(held_out, VideoLoader) or not data.train:
         return
@@ -103,7 +105,7 @@ def warn_of_overlap(data: Data, held_out: Loader) -> None:
 
 
 def _catalog(data: Data, split: str, class_names: Sequence[str], before: Rows | None) -> Catalog:
-    """Open the catalogue of a split, which one rank of each host has brought up to date."""
+    """Open the catalogue of a split, after one rank per host has updated it."""
     source = list_of(data, split)
     return distributed.first_of_each_host(
         lambda: build.load_catalog(source, data, class_names=class_names, before=before),

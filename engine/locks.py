@@ -1,4 +1,4 @@
-"""Locks that end with their process, on file systems with and without flock."""
+"""File locks that end with their process, on file systems with and without flock."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ _UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 
 
 class InUse(Exception):
-    """Another process holds the lock; the message says which."""
+    """Another process holds the lock; the message names it."""
 
 
 def take_lock(path: Path) -> IO[str]:
-    """Lock a file, which is made if there is none, until the returned file is closed or the process ends.
+    """Lock a file (created if necessary) until the returned file is closed or the process ends.
 
-    Raises InUse if another process holds it, OSError if the file cannot be written or is another's. Without flock (some
-    NFS, Lustre and FUSE mounts) the file names its holder, which is trusted while that process lives on this machine.
+    Raises InUse if another process holds it, OSError if the file cannot be written or belongs to another program.
+    Without flock (some NFS, Lustre and FUSE mounts), the file contains its holder, which counts as long as that process
+    lives on this machine.
     """
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
     try:
@@ -65,7 +66,7 @@ def lock_open_file(file: IO | int) -> bool | None:
 
 
 def _lives(holder: str) -> bool:
-    """Tell whether a holder is another process of this machine that still runs."""
+    """Return True if a holder is another running process of this machine."""
     found = _HOLDER.fullmatch(holder)
     if not found or found[2] != platform.node() or int(found[1]) == os.getpid():
         return False

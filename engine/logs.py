@@ -1,4 +1,4 @@
-"""Log lines of a process: set up once, for a terminal or a pipe, and copied to the log.txt of a run."""
+"""Set up logging of a process for a terminal or a pipe, and copy log lines to the log.txt of a run."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ PLAIN = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:
 
 
 def start_logging(stream: TextIO) -> None:
-    """Send this project's log lines to `stream`, and let bars of progress appear there if it is a terminal.
+    """Send this project's log lines to `stream`, and show progress bars there if it is a terminal.
 
-    Of several ranks, rank 0 writes all its lines and the others only their errors.
+    Rank 0 writes all its lines; other ranks only write errors.
     """
     terminal = stream.isatty()
     rich.reconfigure(file=stream, quiet=not _is_rank_zero(), force_interactive=None if terminal else False)
@@ -44,12 +44,12 @@ def start_logging(stream: TextIO) -> None:
 
 @contextmanager
 def copied_to(path: Path) -> Iterator[None]:
-    """Append this process's log lines to a file as well, as long as the block runs, and the error that ends it."""
+    """Append this process's log lines of the block to a file, too, and the error that ends it."""
     handler = _Appending(path)
     logging.getLogger().addHandler(handler)
     try:
         yield
-    except BaseException as error:  # reported to stderr at the end of the program, and here
+    except BaseException as error:  # also reported to stderr at the end of the program
         handler.handle(logging.makeLogRecord({"msg": str(error) or type(error).__name__, "levelname": "ERROR"}))
         raise
     finally:
@@ -57,7 +57,7 @@ def copied_to(path: Path) -> Iterator[None]:
 
 
 class Bar:
-    """Progress of a training under the log lines of a terminal; elsewhere nothing. Use as a context manager."""
+    """A progress bar of training below the log lines of a terminal, otherwise nothing. Use as a context manager."""
 
     def __init__(self):
         self._bars: Progress | None = None
@@ -71,7 +71,7 @@ class Bar:
 
     def __exit__(self, *error: object) -> None:
         self._bars = None
-        with suppress(OSError):  # the terminal is gone
+        with suppress(OSError):  # the terminal was closed
             self._open.close()
 
     def update(self, done: int, total: int, label: str, left: str) -> None:
@@ -82,10 +82,10 @@ class Bar:
 
 @contextmanager
 def telling_of_silence() -> Iterator[None]:
-    """Log what the main thread does, as long as the block runs, when it has made no progress for some seconds.
+    """Log the activity of the main thread when it makes no progress for some seconds, during the block.
 
-    On a terminal every 5 s, elsewhere after 5, 10, 20, 40 ... s. Later waits for the same are told of from where the
-    longest one ended, so that steps of 6 s each are told of once.
+    On a terminal every 5 s, otherwise after 5, 10, 20, 40 ... s. Later waits of the same activity are only logged
+    beyond the longest one so far, so that steps of 6 s each are logged once.
     """
     watch.progress()
     stopped = threading.Event()
@@ -98,7 +98,7 @@ def telling_of_silence() -> Iterator[None]:
 
 
 def _tell_of_silence(stopped: threading.Event) -> None:
-    longest: dict[str, float] = {}  # seconds of the last line about each activity
+    longest: dict[str, float] = {}  # longest logged wait of each activity, in seconds
     while not stopped.wait(SILENCE / 5):
         seen = watch.activity()
         told = longest.get(seen["name"], 0.0)
@@ -109,7 +109,7 @@ def _tell_of_silence(stopped: threading.Event) -> None:
 
 
 def _is_rank_zero() -> bool:
-    """Read from the environment: lines are also logged before the ranks have joined."""
+    """Return True for rank 0, from the environment: lines are also logged before the ranks have joined."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -118,7 +118,7 @@ def _shows(record: logging.LogRecord) -> bool:
 
 
 class _Unread(logging.Handler):
-    """Loses lines, and not the run, if the reader of the stream has gone or the disk under it is full."""
+    """Drops lines instead of raising if the reader of the stream is gone or the disk is full."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exception()
@@ -148,7 +148,7 @@ class _Terminal(_Unread, RichHandler):
 
 
 class _Appending(logging.Handler):
-    """Opens the file for each line: a folder that was moved or a disk that was full loses only the lines meanwhile."""
+    """Opens the file for each line, so that a moved folder or a full disk only loses the lines meanwhile."""
 
     def __init__(self, path: Path):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The record of a folder with results, `.tsm-dali.jsonl`: the name and sha256 of each file that this project wrote."""
+"""The record of a folder with results, `.tsm-dali.jsonl`: name and sha256 of each file that this project wrote."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from engine.files import end_last_line, read_lines, temporary_file
 
 RECORD = ".tsm-dali.jsonl"
-LARGE = 2**24  # bytes of a file whose size and time stand for its content, which would take long to hash
-MOST_ENTRIES = 1000  # in a record; then older ones of the same files are dropped
+LARGE = 2**24  # bytes from which size and time replace the hash of the content
+MOST_ENTRIES = 1000  # entries in a record, beyond which older entries of the same files are dropped
 _TITLE = "files that tsm-dali wrote into this folder; it replaces those that have not changed since"
 _recording = threading.Lock()
 
 
 def is_result(path: Path) -> bool:
-    """Tell whether a file is a result of this project as it was written, or has since grown by its own appends."""
+    """Return True if a file is an unchanged result of this project, or has only grown by this project's appends."""
     entries = [entry for entry in _entries(path.parent) if entry.get("name") == path.name]
     if not entries or not is_plain(path):
         return False
@@ -33,41 +33,42 @@ def is_result(path: Path) -> bool:
 
 
 def is_recorded(path: Path) -> bool:
-    """Tell whether a file of this name was written by this project, changed since or not."""
+    """Return True if this project wrote a file of this name, even if it has changed since."""
     return any(entry.get("name") == path.name for entry in _entries(path.parent))
 
 
 def record(made: Path, path: Path, sha256: str | None = None, *, grows: bool = False) -> None:
-    """Record the file that is `made` and goes to `path`, before it is there: so it is known whenever a kill comes.
+    """Record the finished file `made` that will be moved to `path`, before the move, so that a kill never leaves an
+    unknown file.
 
-    `sha256` is its hash, if known; `grows` tells that lines will be added to it.
+    `sha256` is its hash, if known; `grows`: lines will be appended.
     """
     status = os.stat(made)
     entry = {"name": path.name, "sha256": sha256 or sha256_of(made)}
     entry |= {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns} | ({"grows": True} if grows else {})
-    with _recording:  # threads write status, checkpoints and metrics
+    with _recording:  # several threads write status, checkpoints and metrics
         _add_to_record(path.parent / RECORD, entry)
 
 
 def record_growing(path: Path) -> None:
-    """Record a file that another library appends to; it must hold a first part that no other file begins with."""
+    """Record a file that another library appends to; it must already have a unique beginning."""
     if is_plain(path):
         record(path, path, grows=True)
 
 
 def remove_unused_record(folder: Path) -> None:
-    """Remove the record of a folder that holds none of its files."""
+    """Remove the record of a folder in which none of its files exists."""
     if not any(is_result(folder / str(entry.get("name"))) for entry in _entries(folder)):
         (folder / RECORD).unlink()
 
 
 def _entries(folder: Path) -> list[dict]:
-    """Return the entries of a folder's record; none if there is no record."""
+    """Return the entries of a folder's record; empty if there is no record."""
     return _read(folder / RECORD) or []
 
 
 def _read(file: Path) -> list[dict] | None:
-    """Return the entries of a record, none if it does not exist; None for a file that is no record."""
+    """Return the entries of a record; empty if it does not exist, None if the file is not a record."""
     if not os.path.lexists(file):
         return []
     lines = list(read_lines(file)) if is_plain(file) else []
@@ -89,7 +90,7 @@ def _add_to_record(file: Path, entry: dict) -> None:
 
 
 def _newest(entries: list[dict]) -> list[dict]:
-    """Return the last two entries of each file: after a kill it is as either of them."""
+    """Return the last two entries of each file: after a kill, the file matches one of them."""
     newest: dict[object, list[dict]] = {}
     for entry in entries:
         newest[entry.get("name")] = [*newest.get(entry.get("name"), []), entry][-2:]
@@ -101,14 +102,14 @@ def _stamp(entry: dict) -> list:
 
 
 def is_plain(path: Path) -> bool:
-    """Tell whether a path is a regular file and no link."""
+    """Return True if a path is a regular file, not a link."""
     with suppress(OSError):
         return stat.S_ISREG(os.lstat(path).st_mode)
     return False
 
 
 def sha256_of(path: Path, size: int | None = None) -> str | None:
-    """Hash a regular file, or its first `size` bytes; None for anything else."""
+    """Hash a regular file, or its first `size` bytes; None for other paths."""
     if not is_plain(path):
         return None
     with path.open("rb") as file:

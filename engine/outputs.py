@@ -1,8 +1,8 @@
-"""Write results where users keep files: replace only what this project wrote and nobody has changed since.
+"""Write results: overwrite only files that this project wrote and that have not changed since.
 
-Each folder that receives results gets a small record, `.tsm-dali.jsonl`, of their names and sha256. A file in the way
-that the record does not show to be a result is refused with one line, unless the user gives `--force`. A source of the
-command is never replaced, and no write follows a link or changes a file in place, so other names of it keep its bytes.
+Each folder with results gets a small record, `.tsm-dali.jsonl`, of their names and sha256. Any other file in the way is
+an error of one line, unless the user gives `--force`. Inputs of the command are never overwritten. Writes never follow
+a link or change a file in place, so other hard links keep its content.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from engine.output_record import (
 )
 
 _SOURCE = "is a source of this command, which is never replaced; name another file or folder"
-_STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")  # where a regular file may be this process's standard output
+_STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")  # a path that may be this process's standard output
 _TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # paths in it need not be UTF-8
 
 
 def add_force_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--force`."""
-    parser.add_argument("--force", action="store_true", help="replace files in the way that this project did not write")
+    parser.add_argument("--force", action="store_true", help="overwrite files that this project did not write")
 
 
 class Outputs:
     """The files that one command writes.
 
-    `sources` are the files that the command reads; links and other spellings of them count. `force` allows to replace
-    other files that are in the way; None where the command has no `--force`.
+    `sources` are the files that the command reads, including links and other spellings. `force` allows overwriting
+    other files; None if the command has no `--force`.
     """
 
     def __init__(self, sources: Iterable[str | os.PathLike] = (), force: bool | None = None):
@@ -52,7 +52,7 @@ class Outputs:
         self._growing: set[tuple[int, int]] = set()  # files that `append` has checked
 
     def check(self, *paths: Path) -> None:
-        """Raise ConfigError if one of these files may not be written. To be called before the work."""
+        """Raise ConfigError if one of these files must not be written. Call it before the work."""
         for path in paths:
             if problem := "named twice" if paths.count(path) > 1 else self.problem(path):
                 raise ConfigError(f"{path}: {problem}")
@@ -64,7 +64,7 @@ class Outputs:
                         raise ConfigError(f"{path}: named twice, as its disk ignores the case of letters")
 
     def add_sources(self, sources: Iterable[str | os.PathLike]) -> None:
-        """Count more files as sources, maybe all videos of a list: none is looked at before a file is in the way."""
+        """Add sources, maybe all videos of a list: they are only read if a file is in the way."""
         self._more_sources.append(sources)
 
     def refuse_source(self, path: Path) -> None:
@@ -80,7 +80,7 @@ class Outputs:
         return _identity(path) in self._sources
 
     def problem(self, path: Path) -> str | None:
-        """Return the reason why a file may not be written, or None."""
+        """Return the reason why a file must not be written, or None."""
         if not os.path.lexists(path) or _is_device(path):
             return None
         if self._is_source(path):
@@ -94,9 +94,9 @@ class Outputs:
         return f"is in the way: {cause}; {cure}, or name another place"
 
     def write(self, texts: Mapping[Path, str], errors: str = "surrogateescape") -> None:
-        """Write text files in UTF-8, or none of them if one may not be written. Raises ConfigError.
+        """Write text files in UTF-8, or none of them if one must not be written. Raises ConfigError.
 
-        A file that has the same content already stays as it is.
+        A file with the same content is not touched.
         """
         contents = {path: text.encode("utf-8", errors) for path, text in texts.items()}
         new = {path: content for path, content in contents.items() if sha256_of(path) != digest(content)}
@@ -109,7 +109,7 @@ class Outputs:
     def replacing(self, path: Path, mode: str = "w", **text: str) -> Iterator[IO]:
         """Open a file that replaces `path` when the block ends without an error. Raises ConfigError.
 
-        `text` may have the `encoding`, `errors` and `newline` that `open` takes.
+        `text` may have `encoding`, `errors` and `newline`, as for `open`.
         """
         self.check(path)
         if _is_device(path):
@@ -125,7 +125,7 @@ class Outputs:
     def place(self, made: Path, path: Path, sha256: str | None = None) -> None:
         """Move a finished file to `path`; `sha256` is its hash, if known. Raises ConfigError."""
         sha256 = sha256 or sha256_of(made)
-        if sha256_of(path) == sha256:  # also if it is the user's: its content is the result
+        if sha256_of(path) == sha256:  # also a user's file: its content equals the result
             made.unlink()
             return
         self.check(path)
@@ -133,7 +133,7 @@ class Outputs:
         made.replace(path)
 
     def append(self, path: Path, line: str) -> None:
-        """Add a line to a text file, which is made if there is none. Raises ConfigError if it is not a result."""
+        """Append a line to a text file, which is created if necessary. Raises ConfigError if it is not a result."""
         if _is_device(path):
             with named(path), path.open("a", **_TEXT) as file:
                 file.write(f"{line}\n")
@@ -152,12 +152,12 @@ class Outputs:
                 file.write(f"{line}\n")
 
     def rewrite(self, path: Path, text: str) -> None:
-        """Replace the content of a file that `append` adds to. Raises ConfigError."""
+        """Replace the content of a file of `append`. Raises ConfigError."""
         self.write({path: text})
         record_growing(path)
 
     def remove(self, *paths: Path) -> None:
-        """Remove those of these files that are results. Raises ConfigError if one is a source of the command."""
+        """Remove these files if they are results. Raises ConfigError if one is a source of the command."""
         found = list(filter(is_result, paths))
         for path in found:
             if self._is_source(path):
@@ -169,7 +169,7 @@ class Outputs:
 
     @contextmanager
     def growing(self, path: Path, **text: str) -> Iterator[IO]:
-        """Open a new text file at `path` that others can read while it is written. Raises ConfigError."""
+        """Open a new text file at `path`, readable while it is written. Raises ConfigError."""
         self.check(path)
         if _is_device(path):
             file = path.open("w", **text)
@@ -180,7 +180,7 @@ class Outputs:
         try:
             yield file
         finally:
-            with suppress(OSError):  # of a full disk, which writing has met before
+            with suppress(OSError):  # an error of a full disk, which the write has already raised
                 file.flush()
             if is_plain(path) and _identity(path) == _identity(file.fileno()):
                 record(path, path)
@@ -189,10 +189,10 @@ class Outputs:
 
 
 def refuse_inside(folder: Path, sources: Iterable[str | os.PathLike | None], *, strictly: bool = False) -> None:
-    """Raise ConfigError if results in `folder` would lie in a source folder, and be read with it from then on.
+    """Raise ConfigError if `folder` lies in a source folder, so that results in it would be read as input later.
 
-    A sub-folder would count as a class, and a video as one of the user's. `strictly`: the source folder itself may hold
-    results that are neither.
+    A sub-folder would count as a class, and a video as one of the user's. `strictly`: results directly in the source
+    folder are allowed, if they are neither.
     """
     place = folder.resolve()
     for source in map(Path, filter(None, sources)):
@@ -205,12 +205,12 @@ def refuse_inside(folder: Path, sources: Iterable[str | os.PathLike | None], *, 
 
 
 def _identities(files: Iterable[str | os.PathLike]) -> set[tuple[int, int]]:
-    """Return what identifies those of these files that exist."""
+    """Return the identities of the existing files."""
     return {identity for file in files if file and (identity := _identity(file))}
 
 
 def _identity(file: str | os.PathLike | int) -> tuple[int, int] | None:
-    """Return what identifies a file under all its names, or None if there is none."""
+    """Return (device, inode) of a file, which all its names share, or None if it does not exist."""
     with suppress(OSError, ValueError):
         status = os.stat(file)
         return status.st_dev, status.st_ino
@@ -218,7 +218,7 @@ def _identity(file: str | os.PathLike | int) -> tuple[int, int] | None:
 
 
 def _is_device(path: Path) -> bool:
-    """Tell whether a path is written as a stream, such as /dev/null or a pipe."""
+    """Return True if a path is written as a stream, such as /dev/null or a pipe."""
     with suppress(OSError):
         mode = os.stat(path).st_mode
         return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or os.path.dirname(os.path.abspath(path)) in _STREAMS

@@ -21,10 +21,11 @@ LESS_MEMORY = (
 
 
 def run(name: str, work: Callable[[], int | None], log_to: TextIO | None = None) -> int:
-    """The exit code: what `work` returns (None is 0), or 2 after one line on stderr where a person can mend something.
+    """Run a program and return its exit code: the result of `work` (None is 0), or 2 with one line on stderr for an
+    error that the user can fix.
 
-    A traceback is for our own mistakes; files that cannot be made or read are not among them. Ctrl-C ends with 130, as
-    shells have it. `kill -USR2` prints where every thread is. Log lines go to `log_to`, or to stderr.
+    Only bugs end in a traceback, not files that cannot be created or read. Ctrl-C gives 130, as in shells. `kill -USR2`
+    prints the stack of every thread. Log lines go to `log_to`, or to stderr.
     """
     faulthandler.register(signal.SIGUSR2)
     logs.start_logging(log_to or sys.stderr)
@@ -34,14 +35,14 @@ def run(name: str, work: Callable[[], int | None], log_to: TextIO | None = None)
 
 def _exit_code(name: str, work: Callable[[], int | None]) -> int:
     """Run `work` and map its exceptions to an exit code."""
-    import torch  # takes seconds, of which the log can tell by now
+    import torch  # takes seconds; logging has been set up by now
 
     from engine.distributed import PeerFailed, PeerLost
     from models import CheckpointError
 
     try:
         return work() or 0
-    except PeerFailed:  # the rank that failed has printed its line
+    except PeerFailed:  # the failed rank has printed its line
         return 2
     except (ConfigError, DataError, CheckpointError, FloatingPointError, PeerLost) as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -51,6 +52,6 @@ def _exit_code(name: str, work: Callable[[], int | None]) -> int:
         print(f"{name}: {error.filename}: {error.strerror}{advice}", file=sys.stderr)
         return RETRY if error.passes else 2
     except torch.OutOfMemoryError as error:
-        seen, _, _ = str(error).partition(" Of the allocated memory")  # what follows is about torch's allocator
+        seen, _, _ = str(error).partition(" Of the allocated memory")  # the rest is about torch's allocator
         print(f"{name}: {seen} {LESS_MEMORY}", file=sys.stderr)
         return 2

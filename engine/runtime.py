@@ -1,4 +1,4 @@
-"""The runtime of a run: device, precision, memory format, compilation, threads, seeds."""
+"""Set up the runtime of a run: device, precision, memory format, compilation, threads, seeds."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 
 def resolve(config: Config) -> Config:
-    """`config` with every `auto` of its runtime section decided for this process. Raises ConfigError."""
-    if left := config.left_to_data():
+    """Return `config` with every `auto` of its runtime section resolved for this process. Raises ConfigError."""
+    if left := config.derived_from_data():
         raise ConfigError("\n".join(f"{key}: train.py chooses it from the data; set it here" for key in left))
     asked = config.runtime
     device = host.pick_device(asked.device)
@@ -45,7 +45,7 @@ def resolve(config: Config) -> Config:
 
 
 def _problems_of_triton(config: Config) -> list[str]:
-    """List the settings that need GPU kernels compiled at run time, where this machine cannot do that."""
+    """Return problems of settings that need GPU kernels compiled at run time, if this machine cannot compile them."""
     asked = {
         "runtime.compile: on": config.runtime.compile == "on",
         "model.shift: folded": config.model.shift == "folded",
@@ -53,27 +53,28 @@ def _problems_of_triton(config: Config) -> list[str]:
     missing = missing_for_kernels()
     if config.runtime.device != "cuda" or not missing:
         return []
-    return [f"{setting} needs {missing}; install that, or take auto" for setting, wanted in asked.items() if wanted]
+    return [f"{setting} needs {missing}; install that, or use auto" for setting, wanted in asked.items() if wanted]
 
 
 def prepare(runtime: Runtime, seed: int) -> torch.device:
-    """Set the process up for a resolved `runtime`: seeds, threads, convolution search. Returns this rank's device."""
+    """Set up the process for a resolved `runtime`: seeds, threads, cuDNN benchmark. Return this rank's device."""
     torch.manual_seed(seed)
     if runtime.device == "cpu":
-        torch.set_num_threads(host.cores_of_rank())  # torchrun would leave one
+        torch.set_num_threads(host.cores_of_rank())  # torchrun sets it to one
         return torch.device("cpu")
-    torch.backends.cudnn.benchmark = True  # shapes do not change, so the search pays for itself
-    torch.backends.cudnn.benchmark_limit = 0  # of all algorithms, not of the first ten
-    torch.set_float32_matmul_precision("high")  # TF32 for what stays in fp32, as PyTorch does for convolutions anyway
+    torch.backends.cudnn.benchmark = True  # shapes are constant, so the search pays off
+    torch.backends.cudnn.benchmark_limit = 0  # search all algorithms, not only the first ten
+    torch.set_float32_matmul_precision("high")  # TF32 for operations in fp32, as PyTorch does for convolutions anyway
     device = torch.device("cuda", distributed.local_rank())
     torch.cuda.set_device(device)
     return device
 
 
 def place(model: nn.Module, runtime: Runtime, device: torch.device) -> nn.Module:
-    """`model` on the device, in the memory format asked for, compiled if asked for. To be called before DDP wraps it.
+    """Move `model` to the device, set its memory format, and compile it if requested. Call it before DDP wraps it.
 
-    `.to(memory_format=...)` and not `.contiguous(...)`: only it gives 1x1 weights the strides of their gradients.
+    It uses `.to(memory_format=...)`, not `.contiguous(...)`: only that gives 1x1 weights the strides of their
+    gradients.
     """
     model = model.to(device)
     if runtime.channels_last:
@@ -86,7 +87,7 @@ def place(model: nn.Module, runtime: Runtime, device: torch.device) -> nn.Module
 
 
 def describe_compile(runtime: Runtime) -> str:
-    """Return the line for the start of a run: eager or compiled, and the measurement that speaks for it."""
+    """Return the line for the start of a run: eager or compiled, and the measurement behind it."""
     mode = "compiled" if runtime.compile == "on" else "eager"
     if runtime.device == "cpu":
         return f"step {mode}"
@@ -96,16 +97,16 @@ def describe_compile(runtime: Runtime) -> str:
 
 
 def autocast(runtime: Runtime) -> AbstractContextManager:
-    """The precision that the forward pass runs in."""
+    """Return the autocast context of the forward pass."""
     half = HALF.get(runtime.precision)
     return torch.autocast(runtime.device, dtype=half, enabled=half is not None)
 
 
 @contextmanager
 def exact_fp32() -> Iterator[None]:
-    """Let fp32 be fp32 on a GPU too, and not TF32, so that what adds up in another order alone differs by little."""
+    """Disable TF32 in the block, so that results that differ only in the order of summation differ little."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")  # as `prepare` says it: torch refuses a mixture of its ways to
+    torch.set_float32_matmul_precision("highest")  # the same API as in `prepare`: torch refuses to mix its APIs
     torch.backends.cudnn.allow_tf32 = False
     try:
         yield
@@ -115,20 +116,20 @@ def exact_fp32() -> Iterator[None]:
 
 
 def grad_scaler(runtime: Runtime) -> torch.amp.GradScaler:
-    """Keeps fp16 gradients from vanishing; passes everything through in other precisions."""
+    """Return a gradient scaler for fp16; for other precisions, it is disabled."""
     return torch.amp.GradScaler(runtime.device, enabled=runtime.precision == "fp16")
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make what the network draws (dropout) a function of the step, so that resuming needs no generator's state.
+    """Seed torch's generators by the step, so that dropout depends on it and resuming needs no generator state.
 
-    Costs the host about 0.2 ms, the device nothing.
+    This takes the host about 0.2 ms, the device nothing.
     """
     torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]))
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes held so far: of the GPU's memory, or of the host's where there is no GPU."""
+    """Return the peak memory so far in bytes: of the GPU, or of the process without a GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

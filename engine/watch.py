@@ -1,9 +1,9 @@
-"""The activity of this process, shared with the other ranks, and an end to waits that last too long.
+"""Share the activity of this process with the other ranks, and end waits that last too long.
 
 The main thread names its activity with `doing` and reports progress with `progress`. A thread of `Watch` compares the
 time since the last progress with runtime.timeout. If it has passed on this rank, or on all ranks while this one waits
-for them, the rank that stalls is named, with its step, activity and file, and the process ends: a main thread that
-hangs in a system call or in a collective cannot be asked to.
+for them, the stalled rank is named, with its step, activity and file, and the process ends. The thread ends it, because
+the main thread may hang in a system call or a collective.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from typing import Protocol, TypeVar
 from configs.progress import listeners
 
 logger = logging.getLogger(__name__)
-RETRY = 75  # exit code: nothing is wrong with the settings, and starting again resumes the run (EX_TEMPFAIL)
-BEAT = 1.0  # seconds between two exchanges with the other ranks
-ANSWER = 2.5  # seconds in which a living rank must have renewed what it shares
-GRACE = 4.0  # seconds for a main thread to end by itself once a rank has failed
+RETRY = 75  # exit code EX_TEMPFAIL: the settings are right, and starting again resumes the run
+BEAT = 1.0  # seconds between exchanges with the other ranks
+ANSWER = 2.5  # seconds within which a living rank must update its shared activity
+GRACE = 4.0  # seconds for the main thread to end by itself after a rank has failed
 
 Item = TypeVar("Item")
 
 
 class Store(Protocol):
-    """The part of torch's store that ranks share their activities through."""
+    """The interface of torch's store, through which ranks share their activities."""
 
     def set(self, key: str, value: str) -> None: ...
 
@@ -41,9 +41,10 @@ class Store(Protocol):
 
 
 class BoundedStore:
-    """A store whose host may be cut off: a call that takes longer than ANSWER fails, and then all later ones at once.
+    """A store for a host that may be cut off: a call that takes longer than ANSWER fails, and then all later ones at
+    once.
 
-    Torch's own calls would wait for the network as long as it likes.
+    torch's calls have no such limit.
     """
 
     def __init__(self, store: Store):
@@ -85,10 +86,10 @@ class BoundedStore:
 @dataclass
 class _Activity:
     name: str
-    joint: bool  # it ends only together with the other ranks
-    factor: float  # its limit, as a multiple of runtime.timeout
+    joint: bool  # it may last because of other ranks
+    factor: float  # its time limit, as a multiple of runtime.timeout
     detail: Callable[[], str]
-    stage: bool  # a part of a run, and not only of a step
+    stage: bool  # a stage of a run, not only a part of a step
 
 
 _activities = [_Activity("starting", False, 2.0, str, True)]
@@ -100,10 +101,10 @@ _progress = time.monotonic()
 def doing(
     name: str, *, joint: bool = False, factor: float = 1.0, detail: Callable[[], str] = str, stage: bool = False
 ) -> Iterator[None]:
-    """Name the activity of the main thread for the block. `detail` names, say, the file that is being read.
+    """Name the activity of the main thread in the block. `detail` returns, for example, the file being read.
 
-    `joint`: it may last because of another rank. `factor`: how many times runtime.timeout it may last. `stage`: it is
-    one of the parts of a run that status.json tells of.
+    `joint`: it may last because of another rank. `factor`: its time limit as a multiple of runtime.timeout. `stage`: it
+    is a stage of the run that status.json shows.
     """
     _activities.append(_Activity(name, joint, factor, detail, stage))
     progress()
@@ -115,7 +116,7 @@ def doing(
 
 
 def progress(step: int | None = None) -> None:
-    """Note that this process has got further, and at which step of the training it is."""
+    """Record that this process has made progress, and its training step."""
     global _progress, _step
     _progress = time.monotonic()
     _step = _step if step is None else step
@@ -136,10 +137,10 @@ def waiting_for(items: Iterable[Item], name: str, detail: Callable[[], str] = st
 
 
 def activity() -> dict:
-    """Return the activity of this process as others see it."""
+    """Return the activity of this process, as shared with others."""
     newest = _activities[-1]
     detail = ""
-    with suppress(Exception):  # from a thread of another module, at any moment
+    with suppress(Exception):  # called from threads of other modules at any moment
         detail = newest.detail()
     return {
         "name": newest.name + (f" ({detail})" if detail else ""),
@@ -152,10 +153,10 @@ def activity() -> dict:
 
 
 class Watch:
-    """Watches this rank and the others as long as the block runs.
+    """Watches this rank and the others during the block.
 
-    `store` is None for a single process. `on_end` is called with the reason before the process is ended from here,
-    `on_report` once with what a rank has reported under a key.
+    `store` is None for a single process. `on_end` is called with the reason before the watch ends the process;
+    `on_report` once with the text that a rank reports under a key.
     """
 
     def __init__(self, limit: float, rank: int = 0, ranks: int = 1, store: Store | None = None):
@@ -175,23 +176,23 @@ class Watch:
         self._stopped.set()
 
     def report(self, key: str, text: str) -> None:
-        """Tell the other ranks that this one has failed, or was interrupted; the first report of a key counts."""
+        """Report to the other ranks that this one failed or was interrupted; the first report under a key counts."""
         if self._store is not None:
-            with suppress(Exception):  # the process that served the store may be gone
+            with suppress(Exception):  # the process with the store may be gone
                 if not self._store.check([key]):
                     self._store.set(key, text)
 
     def reported(self, key: str) -> str | None:
-        """Return what a rank has reported under a key."""
+        """Return the text that a rank has reported under a key."""
         with suppress(Exception):
             if self._store is not None and self._store.check([key]):
                 return self._store.get(key).decode()
         return None
 
     def all_answer(self, key: str) -> bool:
-        """Report under a key for this rank, and wait up to ANSWER seconds for all ranks to do so; True if they did.
+        """Report under a key, and wait up to ANSWER seconds for all ranks to do the same; return True if they did.
 
-        False at once if a rank has failed; True if the process that serves the store has ended, as all are about to.
+        False at once if a rank has failed; True if the process with the store has ended, since all are about to end.
         """
         end = time.monotonic() + ANSWER
         try:
@@ -200,23 +201,23 @@ class Watch:
                 if all(self._store.check([f"{key}-{rank}"]) for rank in range(self.ranks)):
                     return True
                 time.sleep(0.05)
-        except Exception:  # of several kinds, by version of torch
+        except Exception:  # the exception type depends on torch's version
             return True
         return False
 
     def silent_ranks(self) -> list[int]:
-        """Return the ranks that share nothing any more. Takes a few seconds."""
+        """Return the ranks that no longer update their activity. Takes a few seconds."""
         before, end = self._others(), time.monotonic() + ANSWER
         while time.monotonic() < end and not self._stopped.wait(BEAT / 4):
-            self._share()  # the others may ask the same of this rank now
+            self._share()  # other ranks may check this rank now
         after = self._others()
         if not self.reported(f"activity-{self.rank}"):
-            return []  # the process that served the store has gone
+            return []  # the process with the store is gone
         ranks = [rank for rank in range(self.ranks) if rank != self.rank]
         return [rank for rank in ranks if before.get(rank, {}).get("beat") == after.get(rank, {}).get("beat")]
 
     def last_activity(self, rank: int) -> str:
-        """Return what another rank did when it last shared it."""
+        """Return the last shared activity of another rank."""
         return describe(rank, self._others().get(rank))
 
     def _run(self) -> None:
@@ -232,7 +233,7 @@ class Watch:
                 self._end(self.reported("failed") or reason)
 
     def _share(self) -> dict:
-        """Tell the other ranks of this rank's activity, and that it lives; return the activity."""
+        """Share this rank's activity, which shows that it is alive; return the activity."""
         mine = activity()
         self._beats += 1
         if self._store is not None:
@@ -241,7 +242,7 @@ class Watch:
         return mine
 
     def _stall(self, mine: dict) -> str | None:
-        """Return a sentence that names the rank that stalls, or None if a rank that this one waits for gets further."""
+        """Return a sentence with the stalled rank, or None if a rank that this one waits for makes progress."""
         others = self._others()
         silent = set(self.silent_ranks()) if self.ranks > 1 else set()
         if time.monotonic() - _progress < ANSWER:
@@ -265,10 +266,10 @@ class Watch:
         return found
 
     def _end(self, reason: str) -> None:
-        """End the process. The main thread may hang in what it does, and so may a disk, so nothing waits for either."""
+        """End the process without waiting for the main thread or the disk, which may hang."""
         if self._stopped.is_set():
             return
-        alone = self.rank == 0 or (self._store and self._store.lost)  # so nobody else says it
+        alone = self.rank == 0 or (self._store and self._store.lost)  # no other rank reports it
         logger.log(logging.ERROR if alone else logging.INFO, reason)
         last_words = threading.Thread(target=self.on_end, args=(reason,), daemon=True)
         last_words.start()
@@ -280,6 +281,6 @@ class Watch:
 
 
 def describe(rank: int, its: dict | None) -> str:
-    """Return an activity in words; None is that of a rank that has not shared any yet."""
+    """Describe an activity; None means that the rank has not shared any yet."""
     its = its or {"name": "starting", "step": 0}
     return f"rank {rank} was {its['name']}, step {its['step']}"

@@ -1,4 +1,4 @@
-"""Turn clips into class scores: the TSM and TSN networks, their weights and their cost."""
+"""The TSM and TSN networks, their weights and their cost."""
 
 from models.backbones import shift_step
 from models.cost import describe

@@ -1,8 +1,8 @@
 """The 2-D backbones: torchvision's networks and slimmer ones, with MIT's temporal shifts and non-local blocks.
 
 A network is returned as its parts under torchvision's names, so that state_dict keys are torchvision's. A non-local
-block is the `nl` of the block that it follows, as in MIT's checkpoints: `layer2.0.nl.theta.weight`. This module knows
-nothing of clips, of consensus over frames, or of pretrained weights.
+block is the `nl` of the block that it follows, as in MIT's checkpoints: `layer2.0.nl.theta.weight`. Clips, the
+consensus over frames and pretrained weights are not part of this module.
 """
 
 from collections.abc import Iterator
@@ -18,15 +18,15 @@ from configs.schema import Model
 from models.resnets import RESNETS, build_resnet, use_leaky_relus
 from models.shift.conv import FORMS, ShiftedConv2d
 
-DEEP = 23  # with a stage of this many blocks, MIT shifts in every second block of all stages
+DEEP = 23  # if a stage has this many blocks, MIT shifts in every second block of all stages
 ATTENDING = {"layer2": (0, 2), "layer3": (0, 2, 4)}  # the blocks that MIT's non-local blocks follow
 
 
 def build_parts(settings: Model) -> dict[str, nn.Module]:
     """Build the network; return its parts by torchvision's names, in the order they are applied, the classifier last.
 
-    Convolutions start from He's initialisation by fan-out, as torchvision's do. The parts before the classifier map
-    frames_NCHW to features_NCHW, which the caller averages over H and W.
+    Convolutions have He initialisation with fan-out, as in torchvision. The parts before the classifier map frames_NCHW
+    to features_NCHW, which the caller averages over H and W.
     """
     if settings.backbone == "mobilenet_v2":
         net = MobileNetV2(settings.num_classes, dropout=0)  # the Recognizer applies dropout
@@ -42,7 +42,7 @@ def build_parts(settings: Model) -> dict[str, nn.Module]:
 
 
 def shift_step(backbone: str, shift_every: int) -> int:
-    """Return n, where every nth block of a stage shifts; resolves the 0 of model.shift_every as MIT does."""
+    """Return n if every nth block of a stage shifts; resolves 0 of model.shift_every as in MIT's code."""
     *_, layers = RESNETS.get(backbone, ([],))
     return shift_every or (2 if DEEP in layers else 1)
 
@@ -79,7 +79,7 @@ def _shifted_layers(net: nn.Module, every: int) -> Iterator[tuple[nn.Module, str
 
 
 def _add_non_local(net: ResNet, frames: int) -> None:
-    """Add MIT's non-local blocks. MIT's code drops the blocks behind layer3.5; here they stay."""
+    """Add MIT's non-local blocks. MIT's code drops the blocks after layer3.5; here they are kept."""
     for stage, numbers in ATTENDING.items():
         for number in numbers:
             block = getattr(net, stage)[number]
@@ -111,9 +111,9 @@ class NonLocal(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         theta_B1LC, phi_B1LC, g_B1LC = map(self._positions, (self.theta(x_NCHW), self.phi(x_NCHW), self.g(x_NCHW)))
-        # softmax(theta phi^T), not divided by sqrt(C). The fused kernels never hold all attention weights in memory.
+        # softmax(theta phi^T), without division by sqrt(C). The fused kernels never store the whole attention matrix.
         attended_B1LC = F.scaled_dot_product_attention(theta_B1LC, phi_B1LC, g_B1LC, scale=1.0)
-        # Not len(x_NCHW), which would fix the number of clips in an exported network.
+        # Not len(x_NCHW), which would fix the batch size of an exported network.
         attended_NCHW = attended_B1LC.reshape(x_NCHW.shape[0], *x_NCHW.shape[2:], -1).permute(0, 3, 1, 2)
         return x_NCHW + self.W(attended_NCHW)
 

@@ -1,7 +1,7 @@
-"""Autocast's casts of weights, made for all convolutions of a stage in one operation.
+"""Cast the weights of all convolutions of a stage in one operation, instead of autocast's one by one.
 
-Autocast casts each weight in an operation of its own, and each gradient back in another: with 53 convolutions these are
-106 kernels a step that take longer to launch than to run. The values are the same to the bit.
+Autocast casts each weight in a separate operation, and each gradient back in another: with 53 convolutions, these are
+106 kernels per step, which take longer to launch than to run. The values are the same to the bit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.shift.conv import ShiftedConv2d, is_folded
 from models.shift.folded import compute_type
 
-_convolutions: WeakKeyDictionary[nn.Module, list[nn.Conv2d]] = WeakKeyDictionary()  # of each part that was applied
+_convolutions: WeakKeyDictionary[nn.Module, list[nn.Conv2d]] = WeakKeyDictionary()  # convolutions to cast of each part
 
 
 def apply(part: nn.Module, x_NCHW: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def apply(part: nn.Module, x_NCHW: Tensor) -> Tensor:
 def _to_cast(part: nn.Module, device: torch.device, dtype: torch.dtype) -> list[nn.Conv2d]:
     """Return the convolutions whose weights autocast would cast.
 
-    Folded shifts cast theirs, and get gradients in fp32.
+    Convolutions with a folded shift cast their own weight, and get gradients in fp32.
     """
     if part not in _convolutions:
         _convolutions[part] = [module for module in part.modules() if isinstance(module, nn.Conv2d)]
@@ -44,9 +44,9 @@ def _to_cast(part: nn.Module, device: torch.device, dtype: torch.dtype) -> list[
 
 @contextmanager
 def _hidden_weights(convs: Sequence[nn.Conv2d], weights: Sequence[Tensor]) -> Iterator[None]:
-    """Let convolutions use other weights inside the block: an attribute of an instance hides its parameter.
+    """Make convolutions use other weights in the block: an instance attribute hides the parameter.
 
-    torch.func.functional_call does the same, but takes longer on the host than the launches that are spared.
+    torch.func.functional_call does the same, but takes longer on the host than the saved launches.
     """
     for conv, weight in zip(convs, weights, strict=True):
         vars(conv)["weight"] = weight

@@ -1,4 +1,4 @@
-"""The cost of a network in parameters and multiply-adds per clip: counts, not times."""
+"""Count the parameters and the multiply-adds per clip of a network."""
 
 import copy
 

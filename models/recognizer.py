@@ -19,7 +19,7 @@ STAGES = ("layer1", "layer2", "layer3", "layer4", "features")  # parts of a back
 class Recognizer(nn.Module):
     """A TSM or TSN: clips_BTCHW -> logits_BK, or clips_BVTCHW -> logits_BVK; its state_dict keys are torchvision's.
 
-    A TSN and a causal TSM take any number of frames. Raises ValueError for inputs of another rank than 5 or 6, and if a
+    A TSN and a causal TSM accept any number of frames. Raises ValueError for inputs that are not 5-D or 6-D, and if a
     TSM gets another number of frames than it was built for.
     """
 
@@ -27,12 +27,12 @@ class Recognizer(nn.Module):
         super().__init__()
         self.settings = settings
         parts = build_parts(settings)
-        *self.trunk, self.head = parts  # names, in the order in which they are applied
+        *self.trunk, self.head = parts  # names, in the order of application
         for name, part in parts.items():
             self.add_module(name, part)
         self.frozen_norms: list[nn.Module] = []
         self.frozen_parts: list[str] = []  # names of parts of the trunk
-        self.recompute_blocks = False  # in the backward pass, to save memory
+        self.recompute_blocks = False  # recompute activations in the backward pass, to save memory
         self._temporal_parts = [part for part in self.modules() if hasattr(part, "frames")]
         (classifier,) = (part for part in parts[self.head].modules() if isinstance(part, nn.Linear))
         nn.init.normal_(classifier.weight, std=settings.fc_std)
@@ -79,7 +79,7 @@ class Recognizer(nn.Module):
         self._check(clips_BTCHW)
         for part in self._temporal_parts:
             part.frames = clips_BTCHW.shape[1]  # N = B * T alone does not tell T
-        x_NCHW = clips_BTCHW.flatten(0, 1)  # a view: clips in NHWC memory become channels_last frames
+        x_NCHW = clips_BTCHW.flatten(0, 1)  # a view: clips in NHWC memory are channels_last frames
         for name in self.trunk:
             part = getattr(self, name)
             trained = name in STAGES and name not in self.frozen_parts
@@ -108,7 +108,7 @@ def spatial_mean(x_NCHW: Tensor) -> Tensor:
 
 
 class _SpatialMean(torch.autograd.Function):
-    """A mean with its own gradient, because autograd's is always NCHW, and the layers below would read it strided."""
+    """A mean with a custom gradient, because autograd's is always NCHW, and the layers below would read it strided."""
 
     @staticmethod
     def forward(ctx, x_NCHW: Tensor) -> Tensor:
@@ -124,8 +124,8 @@ class _SpatialMean(torch.autograd.Function):
 
 
 def build_model(settings: Model) -> Recognizer:
-    """Build the network of a recipe with random weights; `load_pretrained` loads better ones.
+    """Build the network of a recipe with random weights; `load_pretrained` loads others.
 
-    Raises ConfigError if the network cannot have this form of the shift, or if no channel would be shifted.
+    Raises ConfigError if the network does not support this form of the shift, or if no channel would be shifted.
     """
     return Recognizer(settings)

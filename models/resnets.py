@@ -1,7 +1,7 @@
-"""The ResNets: torchvision's, slimmer ones, and ResNet-D, which PaddlePaddle calls ResNet-vd.
+"""The ResNets: torchvision's, narrower ones, and ResNet-D, which PaddlePaddle calls ResNet-vd.
 
-Parameters have torchvision's names, those of ResNet-D timm's. This module knows nothing of clips or of shifts, except
-that a bottleneck's first convolution may be a shifting one.
+Parameters have torchvision's names, those of ResNet-D timm's. The only trace of the shift in this module is that a
+bottleneck's first convolution may be a shifting one.
 """
 
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class SlimResNet(ResNet):
         self.fc = nn.Linear(8 * width * block.expansion, num_classes)
 
     def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
-        if planes == 64:  # the first stage: replace the stem of 64 channels that the parent has just made
+        if planes == 64:  # the first stage: replace the stem of 64 channels that the parent has created
             self.inplanes = self.width
             self.conv1 = self._stem()
             self.bn1 = nn.BatchNorm2d(self.width)
@@ -85,7 +85,7 @@ RESNETS = {
 
 
 def build_resnet(backbone: str, width: int, num_classes: int) -> ResNet:
-    """Build a ResNet of `RESNETS` with random weights: He's initialisation by fan-out, as torchvision's."""
+    """Build a ResNet of `RESNETS` with random weights: He initialisation with fan-out, as in torchvision."""
     kind, block, layers = RESNETS[backbone]
     return kind(block, layers, width, num_classes)
 

@@ -1,8 +1,8 @@
-"""A causal TSM over streams: one frame in, its logits out, with a cache that carries the state to the next frame.
+"""Run a causal TSM on streams: one frame in, its logits out, with caches that carry the state to the next frame.
 
 In a clip, a shifted convolution reads channels of the previous frame; here it reads them from a cache. The caches are
-inputs and outputs of the call and hold all state, so a `Streaming` can be exported: it adds only slices and
-concatenations to the network. This module knows nothing of videos or of files.
+inputs and outputs of the call and contain all state, so a `Streaming` can be exported: it adds only slices and
+concatenations to the network.
 
 Shapes: B streams in parallel, C channels, H W pixels, K classes.
 """
@@ -18,16 +18,17 @@ from models.shift.conv import ShiftedConv2d
 
 
 class Streaming(nn.Module):
-    """A causal TSM that takes one frame at a time: (frame_BCHW, *caches) -> (logits_BK, *caches for the next frame).
+    """A causal TSM that processes one frame at a time: (frame_BCHW, *caches) -> (logits_BK, *caches for the next
+    frame).
 
-    The logits equal those of `model.frame_logits` for the last frame of the whole stream, which may be of any length. A
-    cache [B, fold, H, W] holds the channels that one shifted convolution passes to the next frame; caches are in the
-    order of those layers. Without caches, the frame is the first of its stream.
+    The logits equal those of `model.frame_logits` for the last frame of the stream so far, which may have any length. A
+    cache [B, fold, H, W] has the channels that one shifted convolution passes to the next frame; caches are in the
+    order of the layers. Without caches, the frame is the first of its stream.
 
-    Not thread-safe: the object holds the caches during a call. Use one object per thread.
+    Not thread-safe: the object stores the caches during a call. Use one object per thread.
 
-    Works on a copy of `model`, in evaluation mode. Raises ConfigError if the network is not a causal TSM, and
-    ValueError for a wrong number of caches. Source: Lin et al., arXiv 1811.08383, the online model.
+    Uses a copy of `model`, in evaluation mode. Raises ConfigError if the network is not a causal TSM, and ValueError
+    for a wrong number of caches. Source: Lin et al., arXiv 1811.08383, the online model.
     """
 
     def __init__(self, model: Recognizer):
@@ -52,7 +53,7 @@ class Streaming(nn.Module):
         return logits_B1K.squeeze(1), *self._cache.take()
 
     def initial_caches(self, batch: int, size: int) -> tuple[Tensor, ...]:
-        """Return the zero caches that `batch` streams of `size` x `size` px start from."""
+        """Return zero caches, the start of `batch` streams of `size` x `size` px."""
         stem = next(self.parameters())
         shapes_only = copy.deepcopy(self).to("meta")
         _, *caches = shapes_only(torch.empty(batch, 3, size, size, dtype=stem.dtype, device="meta"))
@@ -75,7 +76,7 @@ class _CachedShift:
 
     def take(self) -> list[Tensor]:
         stored = self._stored
-        self.load(())  # keep no reference to device memory, nor to the tensors of an exporter
+        self.load(())  # keep no reference to device memory or to an exporter's tensors
         return stored
 
     def __call__(self, conv: ShiftedConv2d, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:

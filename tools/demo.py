@@ -1,7 +1,7 @@
 """Run the whole chain on generated data: python tools/demo.py [--json FILE]
 
-Writes the demo set, trains a TSM and a TSN on it with the same settings, evaluates both on held-out scenes, and prints
-their accuracy. Each step is a command that a user could type, and is printed as such.
+Generates the demo dataset, trains a TSM and a TSN with the same settings, evaluates both on held-out scenes, and prints
+their accuracy. Each step is a normal command, which is printed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def run(*command: str) -> None:
 
 
 def train_and_evaluate(name: str, overrides: list[str]) -> dict:
-    """Train the demo recipe as run `name`; returns the result that eval.py writes for its best weights."""
+    """Train the demo recipe as run `name`; return eval.py's result for its best weights."""
     arguments = ["--config", "demo.yaml", f"train.name={name}", *overrides]
     result = ROOT / "runs" / name / "eval.json"
     run("train.py", *arguments, "--fresh")
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def demonstrate(record_file: Path | None) -> int:
-    """Run every step; returns 0, or exits with the code of the step that failed."""
+    """Run every step; return 0, or exit with the code of the step that failed."""
     started = time.monotonic()
     run("tools/prepare.py", "demo")
     scores = {
@@ -66,7 +66,7 @@ def demonstrate(record_file: Path | None) -> int:
     seconds = round(time.monotonic() - started)
     if record_file:
         from engine.outputs import Outputs
-        from engine.runs.environment import environment  # takes torch, and so seconds
+        from engine.runs.environment import environment  # imports torch, which takes seconds
 
         record = {"bench": "demo", "seconds": seconds, "scores": scores, "env": environment()}
         Outputs().write({record_file: json.dumps(record) + "\n"})

@@ -1,8 +1,8 @@
-"""Export a network to a file, and keep the file only if it computes what the network computes.
+"""Export a network to a file, and keep the file only if its logits equal those of the network.
 
     python tools/export.py runs/NAME --format onnx [--precision fp16] [--uint8] [--out FILE]
 
-NETWORK is a run's folder or a file of weights. The exported file takes any batch size and holds the class names,
+NETWORK is a run's folder or a file of weights. The exported file accepts any batch size and contains the class names,
 settings and origin of the network; `engine.inference.exported.open_exported` opens it. Exit code 2 for user errors, and
 if no file was kept.
 """
@@ -36,8 +36,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--out", type=cli.output_file, metavar="FILE", help="default: next to the weights, under their name"
     )
     add_force_argument(parser)
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the network inside the file")
-    parser.add_argument("--uint8", action="store_true", help="input: pixels [N, T, H, W, 3], normalised inside")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="internal precision of the network")
+    parser.add_argument("--uint8", action="store_true", help="input: pixels [N, T, H, W, 3], normalised by the network")
     parser.add_argument("--online", action="store_true", help="input: frames of streams, one at a time (model.causal)")
     parser.add_argument(
         "--device",
@@ -58,11 +58,11 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     exits.exit_quietly_until_started()
-    args = arguments()  # before torch is imported: a mistake shows at once
+    args = arguments()  # before torch is imported: errors are shown at once
     from engine import program
 
     def work() -> None:
-        from tools.exporting.export import export  # takes seconds, of which the log can tell by now
+        from tools.exporting.export import export  # takes seconds; logging has been set up by now
 
         export(args)
 

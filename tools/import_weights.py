@@ -2,8 +2,8 @@
 
     python tools/import_weights.py TSM_k400.pdparams --config tsm_k400_videos.yaml --out best.pt [section.key=value ...]
 
-Prints what was loaded and converted. The file that it writes needs no recipe afterwards; docs/weights.md lists the
-formats that load. Exit code 2 for what the user can mend.
+Prints a report of loading and conversion. The new file needs no recipe; docs/weights.md lists the supported formats.
+Exit code 2 for errors that the user can fix.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("weights", metavar="FILE", help="weights of any known format, for the whole network")
     parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="ends in .pt or .safetensors")
-    parser.add_argument("--class-names", metavar="FILE", help="one a line, by label; default: data.class_names")
+    parser.add_argument("--class-names", metavar="FILE", help="one per line, by label; default: data.class_names")
     add_force_argument(parser)
     cli.add_config_arguments(parser)
     return parser.parse_args(words)
@@ -64,7 +64,7 @@ def import_weights(args: argparse.Namespace, config: Config) -> None:
 def main() -> int:
     exits.exit_quietly_until_started()
     args = arguments()
-    config = cli.from_arguments(args)  # before torch is imported: a mistake shows at once
+    config = cli.from_arguments(args)  # before torch is imported: errors are shown at once
     from engine import program
 
     return program.run("import_weights.py", lambda: import_weights(args, config))

@@ -1,6 +1,6 @@
 """Run inference on videos: `python tools/predict.py SOURCE... --weights W [section.key=value ...]`.
 
-Uses the code that evaluates. Exit codes: 0 if every video could be read, 3 if some could not (they are listed at the
+Uses the code of evaluation. Exit codes: 0 if every video could be read, 3 if some could not (they are listed at the
 end), 2 if none could (with --strict: if one could not), and 2 for errors that the user can fix.
 """
 
@@ -28,7 +28,7 @@ from engine.outputs import add_force_argument
 
 
 def arguments() -> Namespace:
-    """Parse the command line. Words with a `=` that are no paths are settings, all others are sources."""
+    """Parse the command line. Words with `=` that are not paths are settings, all others are sources."""
     parser = cli.Parser(prog="predict.py", description="Run inference on videos.")
     parser.add_argument(
         "words",
@@ -44,25 +44,25 @@ def arguments() -> Namespace:
         metavar="NETWORK",
         help="required: a run's folder, a checkpoint, or a file of tools/export.py",
     )
-    parser.add_argument("--config", "-c", metavar="RECIPE", help="for weights that hold no settings")
-    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to report a video (%(default)s)")
+    parser.add_argument("--config", "-c", metavar="RECIPE", help="for weights without settings")
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="number of classes per video (%(default)s)")
     parser.add_argument(
         "--min-score", type=float, default=0.0, metavar="P", help='classes less likely than P (0 to 1) are "no action"'
     )
-    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write a line of JSON for each video")
-    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write one line for each class reported")
+    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write one line of JSON per video")
+    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write one line per predicted class")
     parser.add_argument(
         "--features", type=cli.array_file, metavar="FILE.npz", help="write features of clips and frames"
     )
-    parser.add_argument("--save-video", type=Path, metavar="FOLDER", help="write copies with the predictions drawn in")
+    parser.add_argument("--save-video", type=Path, metavar="FOLDER", help="write copies with the predictions drawn on")
     add_force_argument(parser)
     parser.add_argument(
-        "--explain", type=Path, metavar="FOLDER", help="write which frames and places decided (Grad-CAM)"
+        "--explain", type=Path, metavar="FOLDER", help="show the frames and regions that decided (Grad-CAM)"
     )
     parser.add_argument("--sliding", type=float, metavar="SECONDS", help="score windows of this length: a timeline")
-    parser.add_argument("--stride", type=float, metavar="SECONDS", help="from window to window (half a window)")
+    parser.add_argument("--stride", type=float, metavar="SECONDS", help="distance of windows (default: half a window)")
     parser.add_argument("--online", action="store_true", help="process frames one by one (model.causal): a timeline")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="online: take every N-th frame (%(default)s)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="online: use every N-th frame (%(default)s)")
     parser.add_argument(
         "--smooth", type=int, default=12, metavar="N", help="online: average the newest N frames' logits (%(default)s)"
     )
@@ -78,9 +78,9 @@ def arguments() -> Namespace:
 
 
 def is_live(word: str, streams: bool) -> bool:
-    """Return True if a source is the number of a camera or the address of a stream, and not a file or an object.
+    """Return True if a source is the number of a camera or the address of a stream, not a file or an object.
 
-    The scheme of a web server names a stream only if the command line asks for an answer that goes on (`streams`).
+    http(s) addresses are streams only with `streams` (--online or --sliding).
     """
     scheme, mark, _ = word.partition("://")
     if mark:
@@ -89,7 +89,7 @@ def is_live(word: str, streams: bool) -> bool:
 
 
 def _problems(args: Namespace) -> Iterator[str]:
-    """Yield a message for each thing that is wrong with the command line."""
+    """Yield a message for each mistake in the command line."""
     if not args.weights:
         yield "--weights: required; a run's folder such as runs/NAME, or the file of a network"
     if not args.sources:
@@ -117,11 +117,11 @@ def _problems(args: Namespace) -> Iterator[str]:
 
 def main() -> int:
     exits.exit_quietly_until_started()
-    args = arguments()  # before torch is imported: a mistake shows at once
+    args = arguments()  # before torch is imported: errors are shown at once
     from engine import program
 
     def work() -> int:
-        from tools.prediction.run import run  # takes seconds, of which the log can tell by now
+        from tools.prediction.run import run  # takes seconds; logging has been set up by now
 
         return run(args)
 

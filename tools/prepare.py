@@ -1,7 +1,7 @@
 """Prepare data: python tools/prepare.py COMMAND ...; each command is a module, `tools/data/COMMAND.py`.
 
-The docstring of such a module is the command's help. It has `add_arguments(parser)` and `run(arguments)`, which may
-return an exit code, and raises DataError or ConfigError for errors that the user can fix.
+The module's docstring is the command's help. The module has `add_arguments(parser)` and `run(arguments)`, which may
+return an exit code and raises DataError or ConfigError for errors that the user can fix.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ USAGE = "usage: python tools/prepare.py COMMAND ... (COMMAND --help says more)\n
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the command that `words` names, by default those of the command line; returns its exit code."""
+    """Run the command in `words` (default: the command line); return its exit code."""
     if words is None:
         exits.exit_quietly_until_started()
         words = sys.argv[1:]
@@ -61,7 +61,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def run(name: str, words: list[str]) -> int:
-    """Run one command; returns its exit code, or 2 after one line on stderr for errors that the user can fix."""
+    """Run one command; return its exit code, or 2 after one line on stderr for errors that the user can fix."""
     command = import_module(f"tools.data.{name}")
     parser = cli.Parser(prog=f"prepare.py {name}", description=command.__doc__)
     command.add_arguments(parser)

@@ -1,6 +1,6 @@
 """Write the HTML report of finished or running runs: `python tools/report.py runs/NAME ...`.
 
-Several runs also get a page that compares them, next to the first one's folder.
+Several runs also get a comparison page, next to the first one's folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> int:
     from engine import program
 
     def work() -> None:
-        from engine.runs.pages import compare, report  # takes seconds, of which the log can tell by now
+        from engine.runs.pages import compare, report  # takes seconds; logging has been set up by now
 
         folders = list(dict.fromkeys(cli.run_folder(path) for path in args.runs))
         with watch.doing("writing the report"):

@@ -1,7 +1,7 @@
 """Compute accuracy from score files: `python tools/scores.py a.npz [b.npz ...] [--weights 1,1.5] [--average probs]`.
 
-One file gives the accuracy that eval.py printed when it wrote the file. Several are fused: each video is scored by the
-weighted mean of the networks' scores, over the videos that all of them could read.
+One file gives the accuracy that eval.py printed when it wrote the file. Several files are fused: the score of a video
+is the weighted mean of the networks' scores, over the videos that all of them could read.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def line(entry: Entry) -> str:
-    """Describe an entry in a line: its name, origin and accuracy, and whether it is on this machine."""
+    """Describe an entry in a line: name, origin, accuracy, and a mark if it has been downloaded."""
     if not entry.url:
         return f"{entry.name:36} {entry.data:24} not yet trained"
     here = "  (downloaded)" if entry.path.exists() else ""

@@ -20,7 +20,7 @@ from benchmarks.harness.numbered_videos import SET, with_set
 from benchmarks.harness.record import Recorder, settings_of
 from benchmarks.stages import OF_FILES, STAGES
 from benchmarks.stages.bench import Bench
-from configs.progress import digits
+from configs.progress import format_rate
 from dali_pipes.device import pick_device
 from engine import distributed, runtime, watch
 from engine.train import from_data
@@ -139,9 +139,10 @@ def verdict(medians: dict[str, float], counts: dict, config: configs.Config) -> 
         return "Measure feed and compute as well to see which is short."
     feed, compute = medians["feed"], medians["compute"]
     if feed >= compute:
-        return f"The network is short: it takes {digits(compute)} clips/s of the {digits(feed)} that can be fed."
+        available = format_rate(feed)
+        return f"The network limits: it takes {format_rate(compute)} of the {available} clips/s that can be fed."
     slow = next((stage for stage in OF_FILES if medians.get(stage, math.inf) < SAME * feed), "feed")
-    missing = f"it gives {digits(medians[slow])} clips/s, and the network takes {digits(compute)}"
+    missing = f"it gives {format_rate(medians[slow])} clips/s, and the network takes {format_rate(compute)}"
     return f"{NAMES[slow]} is short by {1 - feed / compute:.0%}: {missing}; {remedy(slow, counts, config)}."
 
 

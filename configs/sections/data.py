@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from configs.checks import Problem, at_least, fractions
+from configs.checks import Problem, check_fractions, check_minimums
 
 SCHEMES = ("s3", "gs", "az", "http", "https")
-Check = Literal["index", "demux", "ends", "full"]  # the least thorough first
+Check = Literal["index", "demux", "ends", "full"]  # from the least to the most thorough
 ListFormat = Literal[
     "auto", "path_label", "path_frames_label", "table", "jsonl", "json", "folders", "kinetics", "kinetics_json",
     "ucf101", "hmdb51", "something_v1", "something_v2", "jester", "webdataset",
@@ -22,28 +22,31 @@ class Data:
     """The videos and their decoding."""
 
     source: Literal["video", "synthetic"] = "video"
-    """`synthetic` feeds resident random tensors through the same loader contract: is it the loader?"""
+    """`synthetic` feeds one random batch through the same interface, to test if the loader is the bottleneck."""
     root: str = ""
-    """Folder that paths in the lists are relative to; empty: the folder of the list. s3://, gs://, az:// and http(s)://
-    are read by ranges of bytes (docs/storage.md)."""
+    """Folder to which paths in the lists are relative; empty: the folder of the list. s3://, gs://, az:// and
+    http(s):// are read by byte ranges (docs/storage.md).
+    """
     cache_dir: str = ""
-    """Folder on a local disk for videos of a store: each is kept whole from its first use on; empty: none is kept."""
+    """Folder on a local disk that caches videos of a store, each completely at its first use; empty: no cache."""
     cache_gb: float = 100.0
-    """Size of data.cache_dir, in 10^9 bytes; the ranks of a host share it."""
+    """Maximum size of data.cache_dir, in 10^9 bytes; the ranks of a host share it."""
     follow_links: bool = True
-    """Follow links that lead out of `root`. `false` refuses them, which protects from lists of strangers."""
+    """Follow links that lead out of `root`. `false` refuses them, as a protection against untrusted lists."""
     train: str = ""
-    """A list (`path label` per line), a published annotation, or a folder with a sub-folder for each class; a suffix
-    `:train` selects one of several splits in a file. A list may be in a store, too."""
+    """A list (`path label` per line), a published annotation, or a folder with one sub-folder per class; the suffix
+    `:train` selects one of several splits in a file. A list may be in a store, too.
+    """
     val: str = ""
-    """A list, as data.train; `auto` holds out a part of data.train, the same in every run (train.py only)."""
+    """A list, like data.train; `auto` holds out a part of data.train, the same in every run (train.py only)."""
     held_out: float = 0.2
-    """Part of the videos of each class that data.val=auto holds out."""
+    """Fraction of the videos of each class that data.val=auto holds out."""
     group: str = ""
-    """Column of the table data.train: videos with equal values stay on one side of data.val=auto."""
+    """Column of the table data.train: videos with equal values stay on the same side of data.val=auto."""
     group_regex: str = ""
-    """Videos in whose path this regular expression finds the same stay on one side of data.val=auto, such as
-    `seq\\d+`; empty: recordings that the format of the list knows."""
+    """Regular expression such as `seq\\d+`: videos with the same match in their path stay on the same side of
+    data.val=auto; empty: clips of the same recording do, if the format of the list shows it.
+    """
     test: str = ""
     """The list for eval.py; empty: the same as val."""
     format: ListFormat = "auto"
@@ -53,55 +56,63 @@ class Data:
     suffix: str = ""
     """Text to append to every path of the lists, such as `.mp4`."""
     class_names: str = ""
-    """A file with one class name per line, by label, or JSON: an array of names, or an object of names and numbers. It
-    numbers the classes of lists that name them; empty: they are numbered in alphabetical order over data.train."""
+    """A file with one class name per line, in the order of labels, or JSON: an array of names, or an object of names
+    and numbers. It defines the labels of lists with class names; empty: classes of data.train in alphabetical order.
+    """
     cache: str = ""
-    """Folder for the scanned catalogues; empty: beside each list, for lists in a store in the cache of the user."""
+    """Folder for the catalogues of scans; empty: next to each list, or for lists in a store in the user's cache
+    folder.
+    """
     check: Check = "demux"
-    """Thoroughness of the scan: `demux` reads packets only, `ends` also decodes the first and the last group of
-    pictures, `full` decodes every frame. `index`, which finds no damage, reads the index of mp4 and mov files only."""
+    """Thoroughness of the scan: `demux` only reads packets, `ends` also decodes the first and the last group of
+    pictures, `full` decodes every frame. `index` only reads the index of mp4 and mov files and finds no damage.
+    """
     decoder: Literal["auto", "nvdec", "dali_cpu", "pyav", "jpeg", "hybrid"] = "auto"
-    """`auto`: NVDEC on a GPU for each video that it decodes right, CPU threads (pyav) for the others (docs/data.md).
-    `nvdec`: the same, but an error if NVDEC does not work. `dali_cpu`: DALI's CPU decoder for VP8, VP9 and MJPEG.
-    `hybrid`: CPU threads take a part of every batch from NVDEC. `jpeg`: folders of frames; a list has
-    `folder frames label` a line, or `folder label`."""
+    """`auto`: NVDEC on a GPU for each video that it decodes correctly, CPU threads (pyav) for the others
+    (docs/data.md). `nvdec`: the same, but an error if NVDEC does not work. `dali_cpu`: DALI's CPU decoder for VP8, VP9
+    and MJPEG. `hybrid`: CPU threads decode a fraction of every batch, NVDEC the rest. `jpeg`: folders of frames; a list
+    has lines `folder frames label` or `folder label`.
+    """
     cpu_share: float | Literal["auto"] = "auto"
-    """Part of the videos of every batch that CPU threads decode (decoder: hybrid). `auto` adjusts it while running, so
-    that two runs may differ in which videos, and so by what the two decoders differ."""
+    """Fraction of the videos of every batch that CPU threads decode (decoder: hybrid). `auto` adjusts it at run time,
+    so two runs may decode a video with different decoders, whose pixels differ slightly.
+    """
     frame_pattern: str = "img_{:05}.jpg"
-    """File name of a frame by its number, counted from 1 (decoder: jpeg)."""
+    """File name of a frame, with its number from 1 (decoder: jpeg)."""
     balance: Literal["none", "classes"] = "none"
-    """`classes`: training takes videos of every class equally often, those of small classes several times an epoch."""
+    """`classes`: training uses videos of every class equally often, those of small classes several times per epoch."""
     overlap: Literal["path", "content"] = "path"
-    """Videos of the held-out list that are reported as part of the training list: the same files, or also copies."""
+    """Which videos of the held-out list are reported as training videos: the same files, or also copies."""
     max_bad_fraction: float = 0.01
-    """Training and scanning stop when more than this fraction of the videos cannot be read."""
+    """Training and scanning stop if more than this fraction of the videos is unreadable."""
 
     @property
     def in_store(self) -> bool:
-        """True if videos or lists are in a store."""
+        """Return True if videos or lists are in a store."""
         return any("://" in str(place) for place in (self.root, self.train, self.val, self.test))
 
     def problems(self) -> Iterator[Problem]:
-        yield from fractions(self, "max_bad_fraction", "cpu_share")
+        yield from check_fractions(self, "max_bad_fraction", "cpu_share")
         if not re.fullmatch(r"[^/{}]*\{(:0\d+d?)?\}[^/{}]*", self.frame_pattern):
             yield (
                 "frame_pattern",
-                f"{self.frame_pattern!r} does not name a picture by its number, as img_{{:05}}.jpg does",
+                f"{self.frame_pattern!r} is no pattern for the number of a frame, such as img_{{:05}}.jpg",
             )
         yield from self._problems_of_urls()
-        yield from at_least(self, cache_gb=0)
+        yield from check_minimums(self, cache_gb=0)
         if not 0 < self.held_out < 1:
             yield "held_out", f"{self.held_out:g} is not between 0 and 1"
         try:
             re.compile(self.group_regex)
         except re.error as error:
-            yield "group_regex", f"{self.group_regex!r} is no regular expression ({error})"
+            yield "group_regex", f"{self.group_regex!r} is not a regular expression ({error})"
         if self.source == "video" and not self.train:
-            yield "train", "required: a list file or a folder with one sub-folder a class (or data.source=synthetic)"
+            yield "train", "required: a list file or a folder with one sub-folder per class (or data.source=synthetic)"
 
     def _problems_of_urls(self) -> Iterator[Problem]:
-        """Yield what is wrong with places in stores. The messages do not repeat them: they may hold a secret."""
+        """Yield problems of addresses in stores. The messages do not repeat the addresses, which may contain
+        secrets.
+        """
         for name in ("root", "train", "val", "test"):
             scheme, mark, rest = str(getattr(self, name)).partition("://")
             if mark and scheme not in SCHEMES:
@@ -109,7 +120,7 @@ class Data:
             elif mark and ("?" in rest or "@" in rest):
                 yield (
                     name,
-                    "holds a query or a password, which would be saved with the run; set the environment instead",
+                    "contains a query or a password, which would be saved with the run; set the environment instead",
                 )
         if self.cache_dir and not self.in_store:
             yield "cache_dir", "keeps videos of a store, and neither data.root nor a list is in one"
@@ -120,55 +131,63 @@ class Clip:
     """Sampling and augmentation of training clips, and normalisation of all clips."""
 
     sampling: Literal["uniform", "dense"] = "uniform"
-    """Frames of a clip: one of each of T parts of the video (TSN), or every few of a window of 64 frames."""
+    """Frames of a clip: one from each of T segments of the video (TSN), or evenly spaced ones from a window of 64
+    frames.
+    """
     snap: int = 0
-    """Frames by which a training draw may move back to a keyframe within its segment: fewer frames to decode, but draws
-    that are no longer uniform (sampling: uniform)."""
+    """Maximum number of frames by which a drawn frame moves back to a keyframe within its segment: fewer frames to
+    decode, but draws are no longer uniform (sampling: uniform).
+    """
     size: int = 224
     """Height and width of the network's input, in pixels."""
     train_crop: Literal["multiscale", "resized", "random", "center"] = "multiscale"
-    """`multiscale`: TSN's; `resized`: a random area (crop_area) and a ratio from 3/4 to 4/3; `random`, `center`: a
-    square of `size`."""
+    """`multiscale`: the crop of TSN; `resized`: a random area (crop_area) and aspect ratio from 3/4 to 4/3; `random`,
+    `center`: a square of `size`.
+    """
     crop_area: tuple[float, float] = (0.08, 1.0)
-    """Smallest and largest share of the picture (train_crop: resized)."""
+    """Minimum and maximum area, as a fraction of the frame (train_crop: resized)."""
     crop_positions: Literal[5, 13] = 13
-    """Places that multi-scale crops are taken from: corners and centre, or edges and quarters as well."""
+    """Positions of multi-scale crops: 5 are corners and centre, 13 also edges and quarters."""
     multiscale_size: int = 0
-    """Resize multi-scale crops to this side and crop a random square of `size` out of them, as PP-TSM does; 0: resize
-    them to `size`."""
+    """Resize multi-scale crops to this side and take a random square of `size` from them, as PP-TSM does; 0: resize
+    them to `size`.
+    """
     short_side: int = 0
-    """Scale videos to this short side before the training crop; 0: crop at stored size, as TSM does."""
+    """Scale frames to this short side before the training crop; 0: crop at the stored size, as TSM does."""
     squash: bool = False
-    """Scaling to a short side, also in evaluation, makes the long side 4/3 of it, as PaddleVideo's PP-TSM does; videos
-    whose short side needs no scaling stay as they are."""
+    """When scaling to a short side, also in evaluation, set the long side to 4/3 of it, as PaddleVideo's PP-TSM does;
+    frames that need no scaling are not changed.
+    """
     repeats: int = 1
-    """Clips of each video that is read (repeated augmentation): the same frames, decoded once, each clip with its own
-    crop, flip and augmentation. train.batch counts clips; an epoch still takes each video once, in `repeats` times as
-    many steps."""
+    """Clips per video that is read (repeated augmentation): the same frames, decoded once, with a different crop, flip
+    and augmentation for each clip. train.batch counts clips; an epoch uses each video once, so it has `repeats` times
+    as many steps.
+    """
     flip: float = 0.5
     """Probability of a horizontal flip."""
     flip_pairs: tuple[int, ...] = ()
-    """Pairs of labels that a flip exchanges, such as left and right: [86, 87, 93, 94] are two pairs."""
+    """Pairs of labels that a horizontal flip exchanges, such as left and right: [86, 87, 93, 94] are two pairs."""
     color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    """Largest change of brightness, contrast and saturation, as factors, and of hue (at most 0.5); all frames of a clip
-    get the same."""
+    """Maximum change of brightness, contrast and saturation (factors) and of hue (at most 0.5), the same for all frames
+    of a clip.
+    """
     randaugment: int = 0
-    """Operations of RandAugment on each clip, the same for all frames; 0: none."""
+    """Number of RandAugment operations per clip, the same for all frames; 0: none."""
     randaugment_magnitude: int = 9
     """Strength of these operations, from 0 to 30."""
     erase: float = 0.0
-    """Probability that a random box of the clip is erased, the same in all frames."""
+    """Probability of erasing a random box of a clip, the same in all frames."""
     antialias: bool = True
-    """true: resize as Pillow does (TSM); false: as OpenCV, without antialiasing (PaddleVideo's TSN)."""
+    """true: resize like Pillow (TSM); false: like OpenCV, without antialiasing (PaddleVideo's TSN)."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Mean of red, green and blue that is subtracted, of pictures in [0, 1]."""
+    """Mean of red, green and blue that is subtracted, for values in [0, 1]."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    """Deviation of red, green and blue that is divided by."""
+    """Standard deviation of red, green and blue, the divisor."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, snap=0, size=16, short_side=0, repeats=1, flip_pairs=0, multiscale_size=0)
-        yield from at_least(self, color_jitter=0, randaugment=0, randaugment_magnitude=0)
-        yield from fractions(self, "flip", "erase")
+        yield from check_minimums(self, snap=0, size=16, short_side=0, repeats=1, flip_pairs=0, multiscale_size=0)
+        yield from check_minimums(self, color_jitter=0, randaugment=0, randaugment_magnitude=0)
+        yield from check_fractions(self, "flip", "erase")
         if self.color_jitter[3] > 0.5:
             yield "color_jitter", f"a hue of {self.color_jitter[3]:g} is more than half the circle; use at most 0.5"
         if self.multiscale_size and (self.train_crop != "multiscale" or self.multiscale_size < self.size):
@@ -176,9 +195,9 @@ class Clip:
         if self.randaugment_magnitude > 30:
             yield "randaugment_magnitude", f"{self.randaugment_magnitude} is more than 30"
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
-            yield "crop_area", f"{list(self.crop_area)} are not two rising shares, above 0 and at most 1"
+            yield "crop_area", f"{list(self.crop_area)} are not two ascending fractions, above 0 and at most 1"
         if self.snap and self.sampling != "uniform":
-            yield "snap", "dense sampling draws one place for all frames, and has no segments; leave it at 0"
+            yield "snap", "dense sampling draws one window and has no segments; leave it at 0"
         if min(self.std) <= 0:
             yield "std", f"{list(self.std)} has a value that is not positive"
         if self.short_side and self.train_crop in ("random", "center") and self.size > self.short_side:
@@ -194,11 +213,11 @@ class Eval:
     crops: Literal["center", "three", "ten"] = "center"
     """Crops of a clip: the centre; left, centre and right; or corners and centre with their mirror images."""
     clips: int = 1
-    """Clips of a video."""
+    """Clips per video."""
     sampling: Literal["uniform", "dense"] = "uniform"
-    """Frames of a clip, as clip.sampling."""
+    """Frames of a clip, like clip.sampling."""
     frames: int = 0
-    """Frames per clip; 0: ten_crop_frames if crops is ten, else model.frames."""
+    """Frames per clip; 0: ten_crop_frames if crops is ten, otherwise model.frames."""
     ten_crop_frames: int = 0
     """Frames per clip if crops is ten and frames is 0; 0: model.frames. TSN's published tests use 25."""
     short_side: int = 256
@@ -206,9 +225,9 @@ class Eval:
     size: int | Literal["full"] = 0
     """Side of the evaluation crop; 0: clip.size; `full`: short_side, for full-resolution protocols."""
     average: Literal["logits", "probs"] = "logits"
-    """Average the views of a video by logits, or by probabilities."""
+    """Average the logits or the probabilities of a video's views."""
     batch: int = 0
-    """Videos in a batch over all ranks; 0: chosen so that a batch has no more frames than a training batch."""
+    """Videos per batch over all ranks; 0: as many as have the number of frames of a training batch."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from at_least(self, clips=1, frames=0, ten_crop_frames=0, short_side=16, size=0, batch=0)
+        yield from check_minimums(self, clips=1, frames=0, ten_crop_frames=0, short_side=16, size=0, batch=0)

@@ -1,1 +1,1 @@
-"""Turn a video and frame numbers into the smallest file that a decoder needs for them."""
+"""Cut a video: make the smallest file from which a decoder gets the wanted frames."""

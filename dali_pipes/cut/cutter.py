@@ -1,7 +1,7 @@
-"""Cut a video: read the fewest bytes that a decoder can turn into the wanted frames, and make them a small mp4.
+"""Cut a video: read only the packets that the wanted frames need, and put them into a small mp4.
 
-`plan.py` decides which packets these are; here they are read, from a file or a store. Nothing is decoded. Shapes: K
-packets in a cut, T wanted frames.
+`plan.py` chooses the packets; this module reads them from a file or a store. Nothing is decoded. Shapes: K packets in a
+cut, T wanted frames.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dali_pipes.cut.reading import (
     FromStore,
     Opened,
     holding_read_lock,
-    noted,
+    mark_in_progress,
     opened,
     read_range,
     read_ranges,
@@ -34,19 +34,19 @@ from dali_pipes.video.packet_table import Video
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The packets in a cut, for a decoder that takes packets instead of a container."""
+    """The packets of a cut, for a decoder that is fed packets instead of a container."""
 
     codec: str
     description: bytes  # `Video.description`
     starts: np.ndarray  # [K] offset of each packet in `Cut.data`
     sizes: np.ndarray  # [K] bytes of each packet
-    shown: np.ndarray  # [K] the place of its picture among those that the cut shows
-    sync: np.ndarray  # [S] places of the keyframes that need nothing before them
+    shown: np.ndarray  # [K] index of the packet's frame in display order
+    sync: np.ndarray  # [S] indices of keyframes at which decoding can start
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A small valid mp4 in memory, or the whole file where `Video.access` is `whole`."""
+    """A small valid mp4 in memory; the whole file if `Video.access` is `whole`."""
 
     data: bytes
     positions: np.ndarray
@@ -73,9 +73,9 @@ def cut(video: Video, frames: np.ndarray) -> Cut:
 def cut_all(
     videos: Sequence[Video], frames: Sequence[np.ndarray], fetched: Sequence[FromStore] | None = None
 ) -> list[Cut | DataError]:
-    """Cut several videos; for each, what `cut` returns or raises is returned.
+    """Cut several videos; return the Cut or the DataError of each.
 
-    `fetched` is what was fetched of each video in a store, as `wanted_of_cuts` wants it; without it that is done here.
+    `fetched` has the ranges of videos in a store, as `ranges_of_cuts` asks for them. Without it, they are fetched here.
     """
     if fetched is None:
         fetched = _fetched(videos, frames)
@@ -86,8 +86,8 @@ def cut_all(
         return [attempt(_cut, *job) for job in jobs]
 
 
-def wanted_of_cuts(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> dict[int, Wanted]:
-    """Return the ranges that the cuts of those videos need that are in a store, by their places."""
+def ranges_of_cuts(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> dict[int, Wanted]:
+    """Return the byte ranges that the cuts of videos in a store need, by the index of the video."""
     return {
         place: Wanted(
             video.path,
@@ -101,8 +101,8 @@ def wanted_of_cuts(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> dic
     }
 
 
-def whole_videos(videos: Sequence[Video]) -> dict[int, Wanted]:
-    """Return all bytes of those videos that are in a store, by their places."""
+def ranges_of_whole_videos(videos: Sequence[Video]) -> dict[int, Wanted]:
+    """Return the range of the whole file for videos in a store, by the index of the video."""
     return {
         place: Wanted(video.path, video.start_byte, video.size, video.mtime_ns, [(0, video.size)])
         for place, video in enumerate(videos)
@@ -116,7 +116,7 @@ def _cut_cached(
     fetched: Sequence[FromStore],
     cached: Mapping[int, CachedVideo],
 ) -> list[Cut | DataError]:
-    """Cut videos, some of them from files of a cache, or if those cannot be used from the store."""
+    """Cut videos, some of them from cached files; fall back to the store if a cached file cannot be used."""
     here = [
         video.in_file(cached[place].path, CHANGED_NS) if place in cached else video
         for place, video in enumerate(videos)
@@ -130,24 +130,24 @@ def _cut_cached(
 
 
 def _fetched(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> list[FromStore]:
-    """Fetch what the cuts of videos in stores need; None for videos in files."""
+    """Fetch the ranges that the cuts of videos in stores need; None for videos in files."""
     if not any(is_url(video.path) for video in videos):
         return [None] * len(videos)
-    wanted = wanted_of_cuts(videos, frames)
+    wanted = ranges_of_cuts(videos, frames)
     found = dict(zip(wanted, fetch.finish([*wanted.values()], fetch.begin([*wanted.values()])), strict=True))
     return [found.get(place) for place in range(len(videos))]
 
 
 def _cut(video: Video, frames: np.ndarray, descriptor: Opened, plan: Plan | None) -> Cut:
-    """Read the small mp4 of a plan; without a plan, the whole file."""
+    """Make the small mp4 of a plan; without a plan, read the whole file."""
     if isinstance(descriptor, DataError):
         raise descriptor
-    with noted(video.path):
+    with mark_in_progress(video.path):
         return _whole(video, frames, descriptor) if plan is None else _small(video, descriptor, plan)
 
 
 def _whole(video: Video, frames: np.ndarray, descriptor: int | Fetched) -> Cut:
-    with releasing_read_lock():  # a few long calls: other threads can work meanwhile
+    with releasing_read_lock():  # a few long system calls, so other threads may run
         data = read_range(video, descriptor, 0, video.size, os.pread)
     return Cut(bytes(data), frames.astype(np.int32), len(video.packets), (video.height, video.width))
 
@@ -181,12 +181,12 @@ def _demuxed(video: Video, descriptor: int | Fetched, keep: np.ndarray) -> list[
             if index == last:
                 break
     if len(kept) < len(keep):
-        raise DataError(video.path, "holds fewer packets than when scanned; scan the list again")
+        raise DataError(video.path, "contains fewer packets than when scanned; scan the list again")
     return kept
 
 
 def _break_links(video: Video, data: bytes, starts: np.ndarray, sizes: np.ndarray, sync: np.ndarray) -> bytes:
-    """Mark each HEVC group that needs nothing before it as such, see `bitstream.break_link`."""
+    """Mark HEVC keyframes at which decoding can start as broken links, see `bitstream.break_link`."""
     prefix = bitstream.length_size(mp4.configuration(video.description, b"hvcC"), "hevc")
     marked = bytearray(data)
     for place in sync.tolist():

@@ -1,6 +1,6 @@
 """Decode the frames of a cut on the CPU with PyAV, on the caller's thread.
 
-Frames are as they are stored, as DALI gives them. `Video.orientation` tells how they are turned upright.
+Frames are returned as stored, without rotation, as by DALI. `Video.orientation` says how to turn them upright.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from dali_pipes.video import container, mp4
 from dali_pipes.video.bitstream.mpeg import has_fields
 from dali_pipes.video.pyav import reformat
 
-# `explode`: damage is an error, not a concealed picture. `strict`: if a stream does not say how far its pictures are
-# reordered, FFmpeg otherwise guesses it from the first few, and drops pictures that then come too late.
+# `explode`: damage is an error, not a concealed frame. `strict`: if a stream does not declare its reorder depth, FFmpeg
+# otherwise guesses it from the first frames, and drops later frames that exceed it.
 _OPTIONS = {"err_detect": "explode", "strict": "strict"}
 FIELD_PAIRS = ("mpeg1video", "mpeg2video")
 _CONFIGURATION = {"h264": b"avcC", "hevc": b"hvcC", "vp9": b""}
@@ -47,13 +47,13 @@ def decode_frames(cut: Cut, path: str, out_THWC: np.ndarray | None = None) -> np
 
 
 def decode_pictures(cut: Cut, path: str) -> list[np.ndarray]:
-    """Decode the same as T pictures [H, W, 3] that are not copied together: views of FFmpeg's buffers."""
+    """Decode the wanted frames as a list of T arrays [H, W, 3], which are views of FFmpeg's buffers, without a copy."""
     pictures = {row: picture_HWC for rows, picture_HWC in _wanted_pictures(cut, path) for row in rows}
     return [pictures[row] for row in range(len(pictures))]
 
 
 def _wanted_pictures(cut: Cut, path: str) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Yield the places at which a picture was requested, and the picture, [H, W, 3]."""
+    """Yield each decoded frame, [H, W, 3], with the indices at which it was requested."""
     rows_of: dict[int, list[int]] = {}
     for row, position in enumerate(cut.positions.tolist()):
         rows_of.setdefault(position, []).append(row)
@@ -71,7 +71,7 @@ def _wanted_pictures(cut: Cut, path: str) -> Iterator[tuple[list[int], np.ndarra
 
 
 def numbered_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Yield (number, frame) of each frame of a cut in the order shown. Raises DataError with `path`."""
+    """Yield (number, frame) of each frame of a cut in display order. Raises DataError with `path`."""
     if cut.layout is None:
         frames = _counted_frames(cut, path)
     elif cut.layout.codec in _CONFIGURATION:
@@ -86,7 +86,7 @@ def numbered_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
 
 
 def _counted_frames(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Yield (number, frame) of each frame of a whole file. Frames are counted, since its times may be anything."""
+    """Yield (number, frame) of each frame of a whole file. Frames are counted, since timestamps may be wrong."""
     number = 0
     with container.open_video(path, cut.data) as (source, stream):
         configure(stream.codec_context, fields=_has_fields(cut, stream))
@@ -104,9 +104,9 @@ def _frames_of_container(cut: Cut, path: str) -> Iterator[tuple[int, av.VideoFra
 
 
 def _frames_of_packets(cut: Cut) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Yield (number, frame) of each picture, from packets alone.
+    """Yield (number, frame) of each frame, without a container.
 
-    FFmpeg's HEVC decoder takes a picture number that recurs after a jump for an error, so it is flushed before each
+    FFmpeg's HEVC decoder reports an error if a picture order count recurs after a jump, so it is flushed before each
     group.
     """
     layout = cut.layout
@@ -118,7 +118,7 @@ def _frames_of_packets(cut: Cut) -> Iterator[tuple[int, av.VideoFrame]]:
         if place in ends:
             yield from _numbered(decoder.decode(None))
             decoder.flush_buffers()
-        # Not av.Packet(view[...]): a decoder reads on behind the end of damaged data, where FFmpeg asks for zeros.
+        # Not av.Packet(view[...]): a decoder may read beyond the end of damaged data, and FFmpeg requires zeros there.
         packet = av.Packet(size)
         packet.update(view[start : start + size])
         packet.pts = shown
@@ -135,7 +135,7 @@ def _numbered(frames: list[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]
 
 
 def _bare_decoder(layout: Layout, shape: tuple[int, int]) -> VideoCodecContext:
-    """Make a decoder from the sample description."""
+    """Create a decoder from the sample description."""
     decoder = av.CodecContext.create(layout.codec, "r")
     configure(decoder)
     decoder.height, decoder.width = shape
@@ -146,9 +146,9 @@ def _bare_decoder(layout: Layout, shape: tuple[int, int]) -> VideoCodecContext:
     return decoder
 
 
-@lru_cache(maxsize=256)  # many files have the same
+@lru_cache(maxsize=256)  # many files have the same extradata
 def accepts(codec: str, extradata: bytes | None) -> bool:
-    """Tell whether a decoder takes a stream's extradata without an error."""
+    """Return True if a decoder accepts a stream's extradata."""
     decoder = av.CodecContext.create(codec, "r")
     configure(decoder)
     decoder.extradata = extradata
@@ -160,10 +160,10 @@ def accepts(codec: str, extradata: bytes | None) -> bool:
 
 
 def configure(decoder: VideoCodecContext, *, fields: bool = False) -> None:
-    """Make a decoder use one thread, and report damage as an error.
+    """Set a decoder to use one thread and to report damage as an error.
 
-    `fields`: the stream is MPEG-2 with pictures of two fields, for which FFmpeg would report an error at each second
-    field. Damage in them is concealed as in any plain decode.
+    `fields`: the stream is MPEG-2 with field pictures, for which FFmpeg would report an error at each second field.
+    Their damage is concealed, as in a plain decode.
     """
     decoder.thread_type = "NONE"
     decoder.thread_count = 1
@@ -171,7 +171,7 @@ def configure(decoder: VideoCodecContext, *, fields: bool = False) -> None:
 
 
 def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
-    """Convert a frame to [H, W, 3] uint8 RGB, a view; the same numbers as `frame.to_ndarray(format="rgb24")`."""
+    """Convert a frame to [H, W, 3] uint8 RGB, a view; the values equal those of `frame.to_ndarray(format="rgb24")`."""
     plane = reformat(reformatter, frame, format="rgb24").planes[0]
     rows_HB = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
     return rows_HB[:, : plane.width * 3].reshape(plane.height, plane.width, 3)

@@ -1,8 +1,7 @@
 """Plan cuts: which packets of a video are needed for the wanted frames, and where they are in the file and in the cut.
 
-Several videos are planned at once: the arithmetic treats them as one long video, because most of the time for a short
-one is the overhead of the NumPy calls. Nothing is read here. Shapes: P packets of all videos, K of them kept, B videos,
-T wanted frames.
+Several videos are planned at once, as if they were one long video, because NumPy's call overhead dominates for a single
+short video. Nothing is read here. Shapes: P packets of all videos, K kept packets, B videos, T wanted frames.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ class Plan(NamedTuple):
     """The parts of one cut. Indices are local (see `plan_together`)."""
 
     keep: np.ndarray  # [K] indices of its packets
-    sizes: np.ndarray  # [K] bytes of each
-    shown: np.ndarray  # [K] the place of each one's picture among those that the cut shows
-    sync: np.ndarray  # [S] places in `keep` of the keyframes that need nothing before them
+    sizes: np.ndarray  # [K] bytes of each packet
+    shown: np.ndarray  # [K] index of each packet's frame in display order
+    sync: np.ndarray  # [S] indices into `keep` of keyframes at which decoding can start
     positions: np.ndarray  # [T] int32: `shown` of the wanted frames
-    runs: np.ndarray  # [R, 2] (offset, bytes) of each read: packets that are neighbours in the file are read at once
+    runs: np.ndarray  # [R, 2] (offset, bytes) of each read: adjacent packets are read in one call
 
 
 def plan_each(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> Iterator[Plan | None]:
-    """Plan each video's cut; None where the video is read whole."""
+    """Plan each video's cut; None if the whole video is read."""
     small = [pair for pair in zip(videos, frames, strict=True) if pair[0].access != "whole"]
     plans = plan_together(*zip(*small, strict=True)) if small else iter(())
     return (None if video.access == "whole" else next(plans) for video in videos)
@@ -44,7 +43,7 @@ def plan_together(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> Iter
     table, counts = Joined(videos), [len(frames_T) for frames_T in frames]
     wanted = np.concatenate(frames) + table.first_frames.repeat(counts)
     keep = needed(table, wanted)
-    cut_starts = keep.searchsorted(table.starts)  # [B] the place in `keep` of each video's first packet
+    cut_starts = keep.searchsorted(table.starts)  # [B] index into `keep` of each video's first packet
     sync = _fresh_starts(table, keep, cut_starts)
     shown = _shown(table, keep)
     shown -= np.minimum.reduceat(shown, cut_starts).repeat(lengths(cut_starts, len(keep)))
@@ -64,17 +63,17 @@ def plan_together(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> Iter
 
 
 def needed(table: PacketTable, frames: np.ndarray) -> np.ndarray:
-    """Return the [K] ascending indices of the packets that the wanted frames need.
+    """Return [K] indices, ascending, of the packets that the wanted frames need.
 
-    These are, for each wanted picture, the packets from its group's keyframe up to the picture, without pictures that
-    no other refers to. A leading picture (decoded after its group's keyframe, shown before it) also needs the whole
-    group before. Leading pictures that are not wanted are left out: no picture that is kept refers to them, and a
-    decoder that starts at their keyframe could not decode them.
+    For each wanted frame, these are the packets from its group's keyframe up to the frame, without non-reference
+    frames. A leading frame (decoded after its group's keyframe, displayed before it) also needs the whole previous
+    group. Leading frames that are not wanted are dropped: no kept frame refers to them, and a decoder that starts at
+    their keyframe could not decode them.
     """
     wanted = table.decode_position[np.asarray(frames)]
     group = table.groups.searchsorted(wanted, "right") - 1
     start, count = table.groups[group], len(table.packets)
-    # For each packet, how many wanted pictures of its group come after it.
+    # For each packet, the number of wanted frames of its group that follow it.
     wanted_ahead = (np.bincount(start, minlength=count) - np.bincount(wanted, minlength=count)).cumsum()
     keep = (wanted_ahead > 0) & table.trailing
     for place in table.leading[wanted].nonzero()[0].tolist():
@@ -84,13 +83,13 @@ def needed(table: PacketTable, frames: np.ndarray) -> np.ndarray:
 
 
 def _keep_for_leading(table: PacketTable, keep: np.ndarray, group: int, last: int) -> None:
-    """Mark in `keep` the packets that the leading picture `last` of a group may refer to."""
+    """Mark in `keep` the packets that the leading frame `last` of a group may refer to."""
     keyframe = table.groups[group]
     if keyframe not in table.starts:
         before = table.groups[group - 1]
         keep[before:keyframe] |= table.trailing[before:keyframe]
         keep[before] = True
-    keep[keyframe:last] |= table.flags[keyframe:last] & DISPOSABLE == 0  # leading pictures refer to each other
+    keep[keyframe:last] |= table.flags[keyframe:last] & DISPOSABLE == 0  # leading frames refer to each other
 
 
 def _split(joined: np.ndarray, starts: np.ndarray, zeros: np.ndarray | None = None) -> Iterator[np.ndarray]:
@@ -105,7 +104,7 @@ def _split(joined: np.ndarray, starts: np.ndarray, zeros: np.ndarray | None = No
 
 
 def _shown(table: PacketTable, keep: np.ndarray) -> np.ndarray:
-    """Return [K] the place of each kept packet's picture among the pictures that are kept and shown."""
+    """Return [K], the index of each kept packet's frame in display order."""
     visible = table.flags[keep] & INVISIBLE == 0
     by_order = table.order[keep].argsort()
     shown = np.empty(len(keep), np.int64)
@@ -114,9 +113,9 @@ def _shown(table: PacketTable, keep: np.ndarray) -> np.ndarray:
 
 
 def _fresh_starts(table: PacketTable, keep: np.ndarray, cut_starts: np.ndarray) -> np.ndarray:
-    """Return [S] the places in `keep` of keyframes that need nothing before them.
+    """Return [S], the indices into `keep` of keyframes at which decoding can start.
 
-    These are the keyframes without kept leading pictures, and the first keyframe of each video.
+    These are the keyframes without kept leading frames, and the first keyframe of each video.
     """
     sync = (table.flags[keep] & KEYFRAME).nonzero()[0]
     fresh = np.add.reduceat(table.leading[keep], sync, dtype=np.int64) == 0
@@ -125,7 +124,7 @@ def _fresh_starts(table: PacketTable, keep: np.ndarray, cut_starts: np.ndarray) 
 
 
 def _run_starts(offsets: np.ndarray, sizes: np.ndarray, cut_starts: np.ndarray) -> np.ndarray:
-    """Return [R] the places of packets that do not follow the one before them directly in the same file."""
+    """Return [R], the indices of packets that do not directly follow the previous packet in the same file."""
     apart = np.ones(len(offsets), bool)
     apart[1:] = offsets[1:] != offsets[:-1] + sizes[:-1]
     apart[cut_starts] = True

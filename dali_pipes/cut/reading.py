@@ -1,8 +1,8 @@
-"""Read byte ranges of files that are still as they were scanned, one thread at a time.
+"""Read byte ranges of files, one thread at a time, and check that the files are unchanged since the scan.
 
-Reading packets is many short system calls, each of which releases the GIL. If a second thread waits for the GIL, each
-call wakes it, which takes longer than the call, and several threads together do less than one alone. So threads hold a
-lock of the project while they read; a thread that has to wait for a disk releases it meanwhile.
+Reading packets takes many short system calls, and each of them releases the GIL. If a second thread waits for the GIL,
+each call wakes it, which takes longer than the call: several threads together are slower than one. So threads hold a
+lock of this project while they read, and release it while they wait for a disk.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from dali_pipes.video.packet_table import Video
 
 _read_lock = threading.Lock()
 _shards = OpenShards()
-_reading: dict[int, str] = {}  # the file that each thread reads at this moment
+_reading: dict[int, str] = {}  # the file that each thread is reading now
 
 
 def in_progress() -> str:
-    """Return the paths of the files that threads of this process are reading at this moment."""
+    """Return the paths of the files that threads of this process are reading now."""
     return ", ".join(sorted({*_reading.copy().values()}))
 
 
-class noted:
-    """A block during which `path` counts among the files in progress; made of a generator it would take longer."""
+class mark_in_progress:
+    """A context in which `path` counts as a file in progress; a class, because a generator would be slower."""
 
     __slots__ = ("_path",)
 
@@ -47,14 +47,16 @@ class noted:
 
 @contextmanager
 def holding_read_lock() -> Iterator[None]:
-    """Hold the read lock: no other thread is in such a block meanwhile."""
+    """Hold the read lock during the block."""
     with _read_lock:
         yield
 
 
 @contextmanager
 def releasing_read_lock() -> Iterator[None]:
-    """Release the read lock of `holding_read_lock` while this thread waits, or works outside the GIL."""
+    """Release the read lock of `holding_read_lock` during the block, in which this thread waits or works without the
+    GIL.
+    """
     _read_lock.release()
     try:
         yield
@@ -65,12 +67,12 @@ def releasing_read_lock() -> Iterator[None]:
 def read_cached(descriptor: int, size: int, offset: int) -> bytes | bytearray:
     """Read up to `size` bytes at `offset`, as `os.pread` does; for use inside `holding_read_lock`.
 
-    What is in the page cache is read at once. If a disk has to be waited for, the read lock is released meanwhile.
+    Data in the page cache is read at once. To wait for a disk, the read lock is released.
     """
     data = bytearray(size)
     try:
         count = os.preadv(descriptor, [data], offset, os.RWF_NOWAIT)
-    except OSError:  # not in the cache; or the file system cannot tell; or not readable, which `pread` will report
+    except OSError:  # not in the page cache, or the file system cannot tell, or unreadable, which `pread` will report
         count = 0
     if count == size:
         return data
@@ -87,9 +89,9 @@ Read = Callable[[int, int, int], bytes | bytearray]  # (descriptor, size, offset
 
 @contextmanager
 def opened(videos: Sequence[Video], fetched: Sequence[FromStore]) -> Iterator[list[Opened]]:
-    """Open each file for the block: its descriptor, or the reason why it cannot be used.
+    """Open the files for the block; yield for each its descriptor, or the error if it cannot be used.
 
-    What was fetched from a store is taken as it is. Shards stay open after the block.
+    Videos that were fetched from a store are passed through. Shards stay open after the block.
     """
     descriptors: list[Opened] = []
     thread = threading.get_ident()
@@ -107,7 +109,7 @@ def opened(videos: Sequence[Video], fetched: Sequence[FromStore]) -> Iterator[li
 
 
 def _take_shard(video: Video) -> int:
-    """Return the descriptor of the shard that holds a video."""
+    """Return the descriptor of the shard that contains a video."""
     path, _ = split_member(video.path)
     try:
         return _shards.take(path, video.mtime_ns)
@@ -132,7 +134,7 @@ def _open_unchanged(video: Video) -> int:
 
 
 def _changed(video: Video, descriptor: int) -> str:
-    """Return how the open file differs from the one that was scanned; empty if it does not."""
+    """Return the difference between the open file and the scanned one; empty if there is none."""
     try:
         now = os.fstat(descriptor)
     except OSError as error:  # a network file system may lose a file while it is open
@@ -154,8 +156,8 @@ def read_ranges(
         if list(map(len, found)) == [size for _, size in ranges]:
             return found
     except OSError:
-        pass  # which is met again
-    # A file whose storage fails, or that has changed: only then the rest of a call is worth its time for each range.
+        pass  # the read below will meet the error again
+    # The storage fails, or the file has changed. Only now read range by range, which is slower but names the error.
     return [read_range(video, descriptor, offset, size, read_cached) for offset, size in ranges]
 
 

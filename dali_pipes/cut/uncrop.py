@@ -1,4 +1,4 @@
-"""Uncrop a cut: give a decoder the coded size of its pictures, so that videos of many sizes share a decoder."""
+"""Remove the cropping from a cut's header, so that videos with the same coded size share a decoder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dali_pipes.video.bitstream.cropping import is_sequence_set, uncropped
 
 
 def uncrop(cut: Cut) -> bytes:
-    """Return the file of a cut whose pictures decode with their padding at the right and at the bottom; the file as it
-    is, if it has no such padding, or brings parameter sets of its own in its packets.
+    """Return the file of a cut without cropping: frames decode with their padding at the right and bottom. The file is
+    unchanged if it has no cropping, or if its packets contain parameter sets.
     """
     layout = cut.layout
     changed = uncropped(layout.codec, layout.description) if layout else None
@@ -21,7 +21,7 @@ def uncrop(cut: Cut) -> bytes:
 
 
 def _has_sequence_set(cut: Cut) -> bool:
-    """Tell if a keyframe of the cut has a sequence parameter set."""
+    """Return True if a keyframe of the cut contains a sequence parameter set."""
     layout = cut.layout
     box = b"avcC" if layout.codec == "h264" else b"hvcC"
     prefix = length_size(mp4.configuration(layout.description, box), layout.codec)

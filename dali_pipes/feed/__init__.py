@@ -1,1 +1,1 @@
-"""Turn cut videos into clips: decoder threads, the DALI graph, and the runners that keep them busy."""
+"""Turn cut videos into clips: decoding threads, the DALI graph, and the runners that drive them."""

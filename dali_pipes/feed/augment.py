@@ -1,7 +1,7 @@
-"""Applies the drawn augmentation to the clips of a batch, by torchvision's functions, on the clips' own device.
+"""Apply the drawn augmentations to the clips of a batch with torchvision's functions, on the device of the clips.
 
-It comes after all decoders and both ways to make clips, so that one implementation serves all of them. Pixels are
-rounded to bytes first, as torchvision's transforms take them.
+It runs after decoding and clip making, so that one implementation serves all decoders. Pixels are rounded to bytes
+first, because torchvision's transforms expect bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ JITTER: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 
 class Augmenter:
-    """Augments training clips as the recipe asks for (clip.color_jitter, clip.randaugment, clip.erase)."""
+    """Augments training clips according to the recipe (clip.color_jitter, clip.randaugment, clip.erase)."""
 
     def __init__(self, config: Config, device: torch.device):
         self._clip, self._seed = config.clip, config.train.seed
@@ -36,7 +36,7 @@ class Augmenter:
         )
 
     def __call__(self, clips_BTHWC: Tensor, epoch: int, number_B: np.ndarray) -> Tensor:
-        """Return the augmented clips; `clips_BTHWC` are normalised and stay as they are. `number_B`: see `draw.py`."""
+        """Return the augmented clips; `clips_BTHWC` are normalised and not modified. `number_B`: see `draw.py`."""
         augmented_BTHWC = torch.empty_like(clips_BTHWC)
         drawn = augment.draw(self._clip, self._seed, epoch, number_B)
         for clip_THWC, target_THWC, augmentation in zip(clips_BTHWC, augmented_BTHWC, drawn, strict=True):
@@ -57,7 +57,7 @@ class Augmenter:
 
 
 def operate(pixels_TCHW: Tensor, operation: str, magnitude: float) -> Tensor:
-    """Apply an operation of RandAugment to the pixels of all frames; empty places become black."""
+    """Apply an operation of RandAugment to the pixels of all frames; uncovered areas become black."""
     degrees = math.degrees(math.atan(magnitude))
     affine = {
         "ShearX": {"shear": [degrees, 0.0], "center": [0.0, 0.0]},

@@ -1,4 +1,4 @@
-"""Memory that is used again: large arrays cost more to get from the system, or to pin for a GPU, than to fill."""
+"""A pool of reusable memory: allocating a large array, or pinning it for a GPU, costs more than filling it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 class BufferPool:
-    """Lends memory to any thread. It is lent again once nobody holds the array or tensor, or a view of it, any more.
+    """Lends memory to any thread. Memory is reused when no array, tensor or view of it exists any more.
 
-    Sizes are rounded up by at most a quarter, so that videos of many sizes share what they lend. `pinned`: page-locked,
-    from where a GPU copies by itself while the host goes on.
+    Sizes are rounded up by at most a quarter, so that videos of many sizes share memory. `pinned`: page-locked memory,
+    from which copies to a GPU are asynchronous.
     """
 
     def __init__(self, *, pinned: bool = False):
@@ -30,7 +30,7 @@ class BufferPool:
     def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Lend an uninitialised tensor."""
         lent = self._lend(math.prod(shape) * dtype.itemsize)
-        with torch.inference_mode(False):  # threads that are in no such mode are going to write to it
+        with torch.inference_mode(False):  # outside inference mode: threads without inference mode write to it
             return torch.from_numpy(lent).view(dtype).view(shape)
 
     def _lend(self, count: int) -> np.ndarray:
@@ -41,7 +41,7 @@ class BufferPool:
             whole = free.pop()
         except IndexError:
             whole = self._new(size)
-        lent = np.frombuffer(memoryview(whole)[:count], np.uint8)  # views of a plain slice would hold `whole` instead
+        lent = np.frombuffer(memoryview(whole)[:count], np.uint8)  # views of whole[:count] would refer to `whole`
         weakref.finalize(lent, free.append, whole).atexit = False
         return lent
 
@@ -52,6 +52,6 @@ class BufferPool:
 
 
 def rounded(count: int) -> int:
-    """Round up to one of four sizes between two powers of two."""
+    """Round up to one of four sizes between adjacent powers of two."""
     step = 1 << max(count.bit_length() - 3, 0)
     return -(-count // step) * step

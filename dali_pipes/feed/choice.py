@@ -1,4 +1,4 @@
-"""The choice of a decoder for each video, made once a loader, and the part of the CPU where two decoders share."""
+"""Choose a decoder for each video, once per loader, and the CPU's share if two decoders share the videos."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, PYAV, Decoder, GraphForm, on_threads
+from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, PYAV, Decoder, GraphForm, thread_decoder
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.video.bitstream.cropping import uncropped
 from dali_pipes.video.colours import correction
 from dali_pipes.video.packet_table import Video
 
 if TYPE_CHECKING:
-    import torch  # the tools that prepare data ask for a choice, too, and start at once without it
+    import torch  # not imported at run time: tools that prepare data choose decoders, too, and must start fast
 
 _DECODERS: tuple[Decoder, ...] = (PYAV, JPEG, NVDEC, DALI_CPU)
 logger = logging.getLogger(__name__)
@@ -26,16 +26,16 @@ logger = logging.getLogger(__name__)
 class Choice:
     """The decoder of each row of a catalogue.
 
-    `in_graph` is the decoder that the graph has, if any video of the set is for it. `note` says in a line how many
-    videos take which decoder, and why not the fastest; empty where there is nothing to choose. Raises DataError where
-    data.decoder asks for what this machine lacks.
+    `in_graph` is the graph's decoder, or None if no video uses it. `note` is a line with the number of videos of each
+    decoder and the reasons against the fastest one; empty if there is no choice. Raises DataError if this machine lacks
+    the decoder that data.decoder asks for.
     """
 
     def __init__(self, catalog: Catalog, data: Data, device: torch.device):
         self.catalog = catalog
-        wanted, missing = wanted_in_graph(data.decoder, device)
+        wanted, missing = choose_graph_decoder(data.decoder, device)
         self._decoder_N = np.zeros(len(catalog), np.uint8)  # index in _DECODERS
-        self.reasons: Counter[str] = Counter()  # videos for each reason why they are not for `wanted`
+        self.reasons: Counter[str] = Counter()  # number of videos for each reason against `wanted`
         rows, kind_U = catalog.kinds()
         counts = np.bincount(kind_U)
         taken = [self._choose(wanted, row, count) for row, count in zip(rows.tolist(), counts.tolist(), strict=True)]
@@ -46,15 +46,15 @@ class Choice:
         self.note = f"{catalog.source}: decoded on the CPU: {missing}" if missing else self._summary(wanted)
 
     def _choose(self, wanted: Decoder | None, row: int, count: int) -> int:
-        """Choose for the `count` videos that are stored as the one of this row; returns an index in _DECODERS."""
+        """Choose for the `count` videos in the format of this row's video; return an index in _DECODERS."""
         video = self.catalog.video(row)
         if wanted and (refusal := wanted.refusal(video)):
             self.reasons[refusal.kind] += count
-        decoder = wanted if wanted and not refusal else on_threads(video)
+        decoder = wanted if wanted and not refusal else thread_decoder(video)
         return _DECODERS.index(decoder)
 
     def _graph_form(self, rows: np.ndarray) -> GraphForm:
-        """Find the parts that the graph needs, from a row of each kind of video."""
+        """Find the parts that the graph needs, from one row for each format of video."""
         turned = bool(self.catalog.orientation_N[self.catalog.usable].any())
         if not self.in_graph:
             return GraphForm(turned=turned)
@@ -63,43 +63,45 @@ class Choice:
         return GraphForm(self.in_graph.in_graph, turned, wrong)
 
     def _summary(self, wanted: Decoder | None) -> str:
-        """Count the videos of each decoder and the reasons why some are not for `wanted`."""
+        """Describe the number of videos of each decoder, and the reasons why some do not use `wanted`."""
         if not wanted:
             return ""
         return f"{self.catalog.source}: {_counted(self.catalog, wanted, self.reasons)}"
 
     def counts(self) -> dict[str, int]:
-        """Count the readable videos that each decoder takes, whatever the share of the CPU."""
+        """Return the number of readable videos of each decoder, before the CPU's share is applied."""
         taken = np.bincount(self._decoder_N[self.catalog.usable], minlength=len(_DECODERS)).tolist()
         return {decoder.name: count for decoder, count in zip(_DECODERS, taken, strict=True) if count}
 
     def of(self, row: int) -> Decoder:
-        """Return the decoder of a row's video, whatever the share of the CPU."""
+        """Return the decoder of a row's video, before the CPU's share is applied."""
         return _DECODERS[self._decoder_N[row]]
 
     def of_batch(self, number: int, row_B: np.ndarray) -> list[Decoder]:
-        """Return the decoder of each video of a batch; `number` counts the videos before it since the run began."""
+        """Return the decoder of each video of a batch; `number` is the number of videos before the batch since the run
+        began.
+        """
         decoders = [self.of(row) for row in row_B.tolist()]
         if self.share is None:
             return decoders
         return [
-            on_threads(self.catalog.video(row))
+            thread_decoder(self.catalog.video(row))
             if row >= 0 and decoder.in_graph and self.share.takes(number + place)
             else decoder
             for place, (row, decoder) in enumerate(zip(row_B.tolist(), decoders, strict=True))
         ]
 
     def give_to_threads(self, row: int, reason: str) -> Decoder:
-        """Have a video that DALI's decoder refused decoded by threads from now on."""
+        """Decode a video with threads from now on, because DALI's decoder failed on it."""
         path = self.catalog.path(row)
         logger.warning(f"{path}: {self.of(row).name} cannot decode it ({reason}); the CPU tries")
-        decoder = on_threads(self.catalog.video(row))
+        decoder = thread_decoder(self.catalog.video(row))
         self._decoder_N[row] = _DECODERS.index(decoder)
         return decoder
 
 
 def _counted(catalog: Catalog, decoder: Decoder, reasons: Counter[str]) -> str:
-    """Describe how many videos a decoder takes, and how many it does not for each reason."""
+    """Describe the number of videos that a decoder gets, and for each reason the number that it does not get."""
     others = reasons.total()
     line = f"{decoder.name} {len(catalog.usable) - others:,}"
     if others:
@@ -109,7 +111,9 @@ def _counted(catalog: Catalog, decoder: Decoder, reasons: Counter[str]) -> str:
 
 
 def on_a_gpu(catalog: Catalog) -> str:
-    """Describe the decoders of a catalogue's videos on a GPU, and the reasons against NVDEC. Needs no GPU."""
+    """Describe the decoders that a catalogue's videos would use on a GPU, and the reasons against NVDEC. Needs no
+    GPU.
+    """
     rows, kind_U = catalog.kinds()
     reasons: Counter[str] = Counter()
     for row, count in zip(rows.tolist(), np.bincount(kind_U).tolist(), strict=True):
@@ -119,9 +123,9 @@ def on_a_gpu(catalog: Catalog) -> str:
 
 
 def nvdec_decoders(catalog: Catalog) -> tuple[int, int]:
-    """Count the decoders that NVDEC's videos of a catalogue need: one for each coded size, and one for each shown size.
+    """Return the number of distinct coded sizes and of distinct display sizes among the catalogue's videos for NVDEC.
 
-    Cuts are decoded with their padding, so it is the first number; DALI keeps at most 100.
+    Each size needs its own decoder, and DALI keeps at most 100. Cuts decode with padding, so the first number counts.
     """
     videos = [catalog.video(row) for row in catalog.kinds()[0].tolist()]
     videos = [video for video in videos if not NVDEC.refusal(video)]
@@ -134,16 +138,16 @@ def _coded_size(video: Video) -> tuple[int, int]:
     return (changed.width, changed.height) if changed else (video.width, video.height)
 
 
-def wanted_in_graph(asked: str, device: torch.device) -> tuple[Decoder | None, str]:
-    """Return DALI's decoder that is to take all videos it decodes right, and why there is none where one was expected.
+def choose_graph_decoder(asked: str, device: torch.device) -> tuple[Decoder | None, str]:
+    """Return DALI's decoder, for all videos that it decodes correctly, or None with the reason if one was expected.
 
-    Raises DataError where `asked`, data.decoder, is one that this machine lacks.
+    Raises DataError if this machine lacks the decoder `asked` (data.decoder).
     """
     on_gpu = device.type == "cuda"
     if asked == "nvdec" and not on_gpu:
         raise DataError("data.decoder", "nvdec decodes on a GPU and there is none; use pyav, or auto")
     if asked in ("auto", "nvdec", "hybrid") and on_gpu:
-        from dali_pipes.feed.dali_errors import why_nvdec_fails  # imports DALI, which is not everywhere
+        from dali_pipes.feed.dali_errors import why_nvdec_fails  # imports DALI, which may not be installed
 
         if not (reason := why_nvdec_fails(device)):
             return NVDEC, ""
@@ -154,14 +158,15 @@ def wanted_in_graph(asked: str, device: torch.device) -> tuple[Decoder | None, s
 
 
 class Share:
-    """The part of the videos of every batch that threads decode although the graph could.
+    """The fraction of the videos that threads decode although the graph could.
 
-    A fixed part takes the same videos in every run. `auto` starts at START and follows the side that is waited for.
+    A fixed fraction selects the same videos in every run. `auto` starts at START and moves work away from the slower
+    side.
     """
 
     START = 0.25
-    STEP = 0.02  # by which it is adjusted
-    BATCHES = 4  # between two adjustments
+    STEP = 0.02  # change of one adjustment
+    BATCHES = 4  # batches between two adjustments
 
     def __init__(self, part: float | str):
         self.fixed = part != "auto"
@@ -169,12 +174,14 @@ class Share:
         self._waits: list[tuple[float, float]] = []
 
     def takes(self, number: int) -> bool:
-        """True where the part of all videos so far reaches the next whole number."""
+        """Return True if threads decode the video with this number: the fraction of all videos so far reaches the next
+        integer.
+        """
         return int((number + 1) * self.part) > int(number * self.part)
 
     def observe(self, for_threads: float, for_graph: float) -> None:
-        """Note the seconds that a batch was waited for, and adjust every few batches. Where neither side is waited for
-        (training is the slow one) nothing changes.
+        """Record the seconds that a batch waited for each side, and adjust every few batches. Nothing changes if
+        training is slower than both sides.
         """
         if self.fixed:
             return

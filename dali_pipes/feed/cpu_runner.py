@@ -1,4 +1,4 @@
-"""Clips on a CPU without a graph: the threads that decode make the clips, too."""
+"""Make clips on a CPU without a graph: the decoding threads also make the clips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dali_pipes.views.plans import Place, Plan
 
 
 class CpuRunner:
-    """Runs a plan whose videos are all decoded by threads, on a CPU; the interface is that of `GraphRunner`."""
+    """Runs a plan on a CPU if threads decode all videos; it has the interface of `GraphRunner`."""
 
     slow_part = "the threads that decode and make clips"
 
@@ -29,16 +29,16 @@ class CpuRunner:
 
     @property
     def unreadable(self) -> dict[int, Unreadable]:
-        """Videos that could not be read, by row."""
+        """Return the videos that could not be read, by row."""
         return self._feeder.unreadable
 
     def begin(self, places: Iterator[Place]) -> None:
-        """Take the batches at these places from now on. What is in preparation is dropped."""
+        """Continue with the batches at these places; drop batches in preparation."""
         self._prepared.close()
         self._prepared = self._feeder.batches(places, self._ahead)
 
     def next(self) -> tuple[PreparedBatch, Tensor] | None:
-        """Return a batch and its clips, BVTHWC; None behind the last."""
+        """Return the next batch and its clips, BVTHWC; None after the last."""
         prepared = next(self._prepared, None)
         return prepared and (prepared, prepared.clips_BVTHWC)
 

@@ -1,7 +1,8 @@
-"""Runs the graph over a plan's batches: the only place that runs a DALI pipeline, and that replaces one that failed.
+"""Run the graph on a plan's batches, and replace a pipeline that failed. No other module runs a DALI pipeline.
 
-One undecodable file makes DALI invalidate the whole pipeline without naming it. The runner therefore remembers what is
-in flight, finds the culprit by bisection, has threads decode it in place of the graph, and goes on from the same batch.
+One undecodable file makes DALI invalidate the whole pipeline, and DALI does not name the file. So the runner records
+the batches in flight, finds the file by bisection, has threads decode it instead of the graph, and continues with the
+same batch.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dali_pipes.feed.graph import clip_graph
 from dali_pipes.feed.samples import PreparedBatch, Sample, columns, placeholder
 from dali_pipes.views.plans import Place, Plan
 
-NVDEC_THREADS = 16  # each opens a session; no GPU has more than 8 engines, and sessions take its memory
+NVDEC_THREADS = 16  # each thread opens a decoding session, which takes GPU memory; no GPU has more than 8 NVDEC engines
 _MEMORY = re.compile("out of memory|alloc")
 
 
@@ -36,7 +37,7 @@ def graph_threads(decoder: str, threads: int) -> int:
 
 
 class GraphRunner:
-    """Runs a plan: threads prepare its batches, some ahead, and the graph makes them into clips."""
+    """Runs a plan: threads prepare batches ahead, and the graph turns them into clips."""
 
     def __init__(self, plan: Plan, choice: Choice, device: torch.device, threads: int, dtype: torch.dtype):
         self.plan = plan
@@ -49,9 +50,9 @@ class GraphRunner:
         self._prepared = self._feeder.batches(iter(()), 0)
         self._coming: Iterator[PreparedBatch] = iter(())
         self._in_flight: deque[PreparedBatch] = deque()
-        self._mistake: RuntimeError | None = None  # of our own source
+        self._mistake: RuntimeError | None = None  # raised by our source
         self._waited_for_threads = 0.0
-        self.slow_part = ""  # of the newest batch: the part that was waited for
+        self.slow_part = ""  # the slower stage of the newest batch
         self._form = choice.graph_form
         self._pipeline: Pipeline | None = None
         try:
@@ -60,16 +61,16 @@ class GraphRunner:
             raise DataError(
                 f"DALI cannot work on {device}",
                 f"{dali_reason(error)}; its build for CUDA 13 needs NVIDIA driver 580 or newer, "
-                f"and with an older one nvidia-dali-cuda120 in its place (and a torch for CUDA 12)",
+                f"for an older one, install nvidia-dali-cuda120 instead (and a torch for CUDA 12)",
             ) from error
 
     @property
     def unreadable(self) -> dict[int, Unreadable]:
-        """Videos that could not be read, by row."""
+        """Return the videos that could not be read, by row."""
         return self._feeder.unreadable
 
     def begin(self, places: Iterator[Place]) -> None:
-        """Take the batches at these places from now on. What is in preparation is dropped."""
+        """Continue with the batches at these places; drop batches in preparation."""
         self._prepared.close()
         self._coming = iter(())
         while self._run() is not None:
@@ -79,8 +80,8 @@ class GraphRunner:
         self._coming = self._prepared
 
     def next(self) -> tuple[PreparedBatch, Tensor] | None:
-        """Return a batch and its clips, BVTHWC; None behind the last. Raises DataError when decoding fails and that is
-        no video's fault.
+        """Return the next batch and its clips, BVTHWC; None after the last. Raises DataError if decoding fails for a
+        reason other than a video.
         """
         began, self._waited_for_threads = time.perf_counter(), 0.0
         clips_BVTHWC = self._run()
@@ -119,7 +120,7 @@ class GraphRunner:
         return pipeline
 
     def _next_columns(self):
-        """Give the graph the next batch, and remember it as in flight."""
+        """Return the graph's inputs of the next batch, and record the batch as in flight."""
         began = time.perf_counter()
         try:
             prepared = next(self._coming)  # StopIteration ends the run
@@ -131,7 +132,7 @@ class GraphRunner:
             raise
 
     def _run(self) -> Tensor | None:
-        """Return the next batch of clips, BVTHWC; None behind the last."""
+        """Return the next clips, BVTHWC; None after the last batch."""
         while True:
             try:
                 if self._pipeline is None:
@@ -147,11 +148,11 @@ class GraphRunner:
                 self._replace_undecodable_video(error)
 
     def _replace_undecodable_video(self, error: Exception) -> None:
-        """Drop the pipeline that DALI gave up, and have threads decode the video that DALI cannot.
+        """Drop the failed pipeline, and have threads decode the video that DALI cannot decode.
 
-        Raises DataError where that is no video's fault.
+        Raises DataError if no video is the cause.
         """
-        self._pipeline = None  # and its memory is free
+        self._pipeline = None  # and free its memory
         in_flight, self._in_flight = list(self._in_flight), deque()
         suspects = [
             (prepared, place)
@@ -168,9 +169,10 @@ class GraphRunner:
         self._coming = itertools.chain(in_flight, self._coming)
 
     def _find_undecodable(self, samples: Sequence[Sample], error: Exception) -> tuple[int, str]:
-        """Find by bisection a sample, of some that DALI failed at together, that it fails at alone; and why.
+        """Find by bisection a sample that DALI cannot decode alone, among samples that failed together; return it with
+        the reason.
 
-        Raises DataError where there is none, where memory is short, or where DALI does not decode anything.
+        Raises DataError if there is none, if memory is short, or if DALI cannot decode any video.
         """
         low, high, reason, refused, decodes = 0, len(samples), "", 0, False
         while high - low > 1:
@@ -179,7 +181,7 @@ class GraphRunner:
                 high, reason, refused = middle, found, middle - low
             else:
                 low, decodes = middle, True
-        if refused != 1:  # it was not alone
+        if refused != 1:  # no single sample fails
             reason = self._refusal(samples[low:high])
         if not reason:
             raise self._failure(f"{dali_reason(error)}; each of {len(samples)} videos alone decodes") from error
@@ -190,17 +192,17 @@ class GraphRunner:
         return low, reason
 
     def _failure(self, reason: str) -> DataError:
-        """Word the error for a decoder that fails, and for no video's sake."""
+        """Return the error for a decoder that fails for a reason other than a video."""
         name = self._choice.in_graph.name if self._choice.in_graph else "DALI"
         what = f"decoding by {name} on {self._device} failed"
         if _MEMORY.search(reason):
-            return DataError(what, f"{reason}; if memory is short, take a smaller train.batch or eval.batch")
+            return DataError(what, f"{reason}; if memory is short, use a smaller train.batch or eval.batch")
         return DataError(what, reason)
 
     def _refusal(self, samples: Sequence[Sample]) -> str:
-        """Decode some videos in a pipeline of their own and return the error if that fails, else an empty string.
+        """Decode some videos in a separate pipeline; return the error if that fails, otherwise an empty string.
 
-        Raises DataError where memory is short.
+        Raises DataError if memory is short.
         """
         once = iter([columns(samples, self._form)])
         try:

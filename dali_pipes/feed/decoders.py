@@ -1,7 +1,8 @@
-"""The decoders, by one interface: the videos that each takes, what it gives the graph, and why it refuses others.
+"""The decoders, with one interface: the reason why a decoder cannot decode a video, and the data that it gives the
+graph.
 
-Threads decode with `pyav` and `jpeg` and give the graph frames. For `nvdec` and `dali_cpu` threads only read, and the
-graph decodes the bytes, beside the frames of the others in the same batch.
+`pyav` and `jpeg` decode in threads and give the graph frames. For `nvdec` and `dali_cpu`, threads only read, and the
+graph decodes the bytes. One batch may contain both.
 """
 
 from __future__ import annotations
@@ -31,25 +32,25 @@ _BLANK_FRAMES = np.zeros((1, 64, 64, 3), np.uint8)
 
 
 class GraphForm(NamedTuple):
-    """The parts of the graph that a set of videos needs, and so the inputs that it has."""
+    """The parts of the graph that a set of videos needs. They determine its inputs."""
 
-    decoder: Literal["", "cpu", "mixed"] = ""  # the device of DALI's video decoder; empty: threads decode everything
-    turned: bool = False  # some videos are not stored upright
-    recoloured: bool = False  # DALI's decoder converts the colours of some videos wrongly
+    decoder: Literal["", "cpu", "mixed"] = ""  # device of DALI's video decoder; empty if threads decode everything
+    turned: bool = False  # some videos need rotation
+    recoloured: bool = False  # some videos need a correction of DALI's colour conversion
 
 
 class Content(NamedTuple):
-    """The wanted frames of a video, ascending and without repeats: decoded, or as bytes that the graph decodes."""
+    """The wanted frames of a video, ascending and without repeats: decoded, or encoded for the graph."""
 
     frames: np.ndarray | Sequence[np.ndarray] = np.zeros((0, 1, 1, 3), np.uint8)  # U of [H, W, 3]
-    encoded: np.ndarray = np.zeros(0, np.uint8)  # [bytes] uint8 of a cut file
-    position_U: np.ndarray = np.zeros(0, np.int32)  # of the wanted frames in that file
-    shown_HW: np.ndarray = np.zeros(2, np.int32)  # the size of its pictures without padding
-    colours_33: np.ndarray | None = None  # what corrects the colours of DALI's decoder, see `colours.py`
+    encoded: np.ndarray = np.zeros(0, np.uint8)  # [bytes] uint8, a cut file
+    position_U: np.ndarray = np.zeros(0, np.int32)  # indices of the wanted frames in that file
+    shown_HW: np.ndarray = np.zeros(2, np.int32)  # frame size without padding
+    colours_33: np.ndarray | None = None  # correction of DALI's colours, see `colours.py`
 
     @property
     def for_graph(self) -> bool:
-        """True if the graph has to decode it."""
+        """Return True if the graph has to decode the frames."""
         return len(self.encoded) > 0
 
 
@@ -58,23 +59,23 @@ BLANK = Content(frames=_BLANK_FRAMES)
 
 
 class Decoder(Protocol):
-    """One way to decode a video."""
+    """The interface of a decoder."""
 
     name: str
-    in_graph: Literal["", "cpu", "mixed"]  # the device of DALI's operator; empty: threads decode
+    in_graph: Literal["", "cpu", "mixed"]  # device of DALI's operator; empty if threads decode
 
     def refusal(self, video: Video) -> Refusal | None:
-        """Return why this decoder does not take the video, or None if it does."""
+        """Return the reason why this decoder cannot decode the video correctly, or None if it can."""
 
     def content(self, video: Video, frames_U: np.ndarray, cut: Cut | None, allocate: Allocate | None) -> Content:
-        """Prepare the wanted frames; raises DataError. `cut` is None for a folder of pictures.
+        """Prepare the wanted frames; raises DataError. `cut` is None for a folder of JPEG frames.
 
-        `allocate` makes the memory that threads decode into; without it frames are left where their decoder put them.
+        `allocate` returns the memory that threads decode into. Without it, frames stay in the decoder's buffers.
         """
 
 
 class PyavDecoder:
-    """Any video file, decoded by threads with FFmpeg."""
+    """Decodes any video file with FFmpeg, in threads."""
 
     name = "pyav"
     in_graph = ""
@@ -89,7 +90,7 @@ class PyavDecoder:
 
 
 class JpegDecoder:
-    """A folder of JPEG pictures, decoded by threads with Pillow: the pixels of DALI's own decoder on a CPU."""
+    """Decodes a folder of JPEG frames with Pillow, in threads; the pixels equal those of DALI's CPU decoder."""
 
     name = "jpeg"
     in_graph = ""
@@ -122,7 +123,7 @@ def _decode_jpeg(video: Video, frame: int, file: np.ndarray) -> np.ndarray:
 class DaliDecoder:
     """DALI's video decoder inside the graph: NVDEC (`mixed`), or libvpx and FFmpeg's MJPEG (`cpu`).
 
-    NVDEC is given files that decode with their padding, which the graph cuts off: see `cut/uncrop.py`.
+    NVDEC gets files without cropping, which decode with padding; the graph removes the padding, see `cut/uncrop.py`.
     """
 
     def __init__(self, name: str, in_graph: Literal["cpu", "mixed"], refusal: Callable[[Video], Refusal | None]):
@@ -157,14 +158,14 @@ DALI_CPU = DaliDecoder("dali_cpu", "cpu", _refusal_of_dali_cpu)
 ON_THREADS: tuple[Decoder, ...] = PYAV, JPEG
 
 
-def on_threads(video: Video) -> Decoder:
-    """Return the decoder of this video whose threads decode."""
+def thread_decoder(video: Video) -> Decoder:
+    """Return the decoder that decodes this video in threads."""
     return next(decoder for decoder in ON_THREADS if not decoder.refusal(video))
 
 
 @cache
 def example(in_graph: Literal["cpu", "mixed"]) -> Content:
-    """Make a video of one black picture that DALI's decoder takes on this device."""
+    """Make a video of one black frame that DALI's decoder supports on this device."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264" if in_graph == "mixed" else "libvpx-vp9", rate=25)

@@ -1,6 +1,6 @@
-"""Threads that prepare batches, some of them ahead: what views show is read, cut, and by most decoders decoded.
+"""Prepare batches ahead, in threads: read and cut the frames of the views, and decode them unless the graph does.
 
-A video that cannot be read becomes a placeholder whose row is −1, and is remembered with its reason.
+A video that cannot be read becomes a placeholder with row −1, and is recorded with the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from dali_pipes.device import compute_alone
+from dali_pipes.device import use_one_torch_thread
 from dali_pipes.errors import DataError, Unreadable
 from dali_pipes.feed.buffers import BufferPool
 from dali_pipes.feed.clip_maker import ClipMaker
@@ -25,14 +25,14 @@ from dali_pipes.feed.samples import PreparedBatch, Sample, placeholder, prepare
 from dali_pipes.views.draw import Views
 from dali_pipes.views.plans import Place, Plan
 
-PART = 16  # videos that a thread prepares at once: enough to make the calls to NumPy cheap for each
+PART = 16  # videos that a thread prepares at once, to amortise the overhead of NumPy calls
 
-Fetch = Future[FetchedPart] | None  # None: the videos are in files
-Choose = Callable[[int, np.ndarray], list[Decoder]]  # number of the batch's first video, rows -> a decoder each
+Fetch = Future[FetchedPart] | None  # None if the videos are in files
+Choose = Callable[[int, np.ndarray], list[Decoder]]  # (videos before the batch, rows) -> their decoders
 
 
 class _Pending(NamedTuple):
-    """A batch in preparation: each future gives the samples of a part of it."""
+    """A batch in preparation: each future returns the samples of a part of it."""
 
     views: Views
     futures: list[Future]
@@ -40,14 +40,13 @@ class _Pending(NamedTuple):
 
 
 class Feeder:
-    """Prepares the batches of a plan ahead in threads. `unreadable` has the videos found bad here, by row.
+    """Prepares the batches of a plan ahead, in threads. `unreadable` has the videos that could not be read, by row.
 
-    They are tried again each time: a batch depends on the files alone, not on what was found before, which a resumed
-    run does not know.
+    Unreadable videos are tried again each time. So a batch depends on the files alone, and not on earlier failures,
+    which a resumed run does not know.
 
-    `choose` gives the decoder of each video. Frames are decoded into memory of `buffers`. With a `maker` the threads
-    also make the clips of them, and a batch comes with its clips instead of its frames. Videos that are in a store are
-    fetched further ahead.
+    `choose` returns the decoder of each video. Frames are decoded into memory of `buffers`. With a `maker`, the threads
+    also make the clips, and a batch contains clips instead of frames. Videos in a store are fetched further ahead.
     """
 
     def __init__(
@@ -66,13 +65,13 @@ class Feeder:
         self._maker = maker
         self._allocate = None if maker else (buffers or BufferPool()).array
         self._fetcher = Fetcher.for_catalog(plan.catalog, plan.config.data)
-        self._pool = ThreadPoolExecutor(threads, "cut", compute_alone if maker else None)
+        self._pool = ThreadPoolExecutor(threads, "cut", use_one_torch_thread if maker else None)
 
     def batches(self, places: Iterable[Place], ahead: int) -> Iterator[PreparedBatch]:
-        """Yield the batches at these places, with `ahead` more of them in preparation."""
+        """Yield the batches at these places, and keep `ahead` more in preparation."""
         pending: deque[_Pending] = deque()
         try:
-            drawn = ((self.plan.draw(*place), first_number(self.plan, place)) for place in places)
+            drawn = ((self.plan.draw(*place), videos_before(self.plan, place)) for place in places)
             for views, number, fetches in self._fetch_ahead(drawn):
                 pending.append(self._submit(views, number, fetches))
                 if len(pending) > ahead:
@@ -82,10 +81,10 @@ class Feeder:
         finally:
             futures = chain.from_iterable(batch.futures for batch in pending)
             running = [future for future in futures if not future.cancel()]
-            wait(running)  # whoever comes next has the threads, and the cores, to themselves
+            wait(running)  # free the threads, and the cores, for the next caller
 
     def prepare_again(self, prepared: PreparedBatch, place: int, decoder: Decoder) -> None:
-        """Replace the sample of a video by one from another decoder, or if that fails by a placeholder."""
+        """Replace the sample of a video by one of another decoder, or by a placeholder if that fails, too."""
         views = prepared.views.part([place])
         (sample,) = self._read(views, [decoder])
         prepared.samples[place] = sample or placeholder(*views.frames_BVT.shape[1:])
@@ -99,7 +98,7 @@ class Feeder:
         self._pool.shutdown(cancel_futures=True)
 
     def _fetch_ahead(self, drawn: Iterator[tuple[Views, int]]) -> Iterator[tuple[Views, int, list[Fetch]]]:
-        """Yield each batch with what is being fetched for its parts, after that of the batches ahead has begun, too."""
+        """Yield each batch with the running fetches of its parts, after starting the fetches of the batches ahead."""
         under_way: deque[tuple[Views, int, list[Fetch]]] = deque()
         try:
             for views, number in drawn:
@@ -119,12 +118,12 @@ class Feeder:
                     fetch.cancel()
 
     def _parts(self, count: int) -> list[slice]:
-        """Divide a batch into parts of about equal size: one a thread, or more where those would be too large."""
+        """Divide a batch into parts of about equal size: one per thread, or more if those would be too large."""
         size = min(PART, -(-count // self._threads))
         return [slice(first, first + size) for first in range(0, count, size)]
 
     def _submit(self, views: Views, number: int, fetches: list[Fetch]) -> _Pending:
-        """Have a batch prepared, in parts."""
+        """Start the preparation of a batch, in parts."""
         count = len(views.row_B)
         decoders = self._choose(number, views.row_B)
         clips_BVTHWC = self._maker.empty(count, *views.frames_BVT.shape[1:]) if self._maker else None
@@ -135,7 +134,7 @@ class Feeder:
         return _Pending(views, futures, clips_BVTHWC)
 
     def _collect(self, pending: deque[_Pending]) -> PreparedBatch:
-        """Wait for the first of the batches in preparation and take it out of `pending`."""
+        """Wait for the first batch in preparation and remove it from `pending`."""
         samples = list(chain.from_iterable(future.result() for future in pending[0].futures))
         views, _, clips_BVTHWC = pending.popleft()
         row_B = np.where([sample is None for sample in samples], -1, views.row_B)
@@ -145,7 +144,7 @@ class Feeder:
     def _samples(
         self, views: Views, decoders: list[Decoder], room_BVTHWC: Tensor | None, fetch: Fetch
     ) -> list[Sample | None]:
-        """Make the sample of each video; None where none can be read. Where there is room for clips, they are made."""
+        """Make the sample of each video; None for unreadable ones. With `room_BVTHWC`, make the clips, too."""
         samples = self._read(views, decoders, fetch)
         if room_BVTHWC is not None:
             samples = [sample and self._made(sample, room) for sample, room in zip(samples, room_BVTHWC, strict=True)]
@@ -153,7 +152,7 @@ class Feeder:
         return samples
 
     def _read(self, views: Views, decoders: list[Decoder], fetch: Fetch = None) -> list[Sample | None]:
-        """Read each video by its decoder; None for padding and for what cannot be read."""
+        """Read each video with its decoder; None for padding and unreadable videos."""
         samples: list[Sample | None] = [None] * len(views.row_B)
         good = [place for place, row in enumerate(views.row_B.tolist()) if row >= 0]
         views = views.part(good)
@@ -176,7 +175,7 @@ class Feeder:
         return replace(sample, content=BLANK)
 
 
-def first_number(plan: Plan, place: Place) -> int:
-    """Count the videos before a batch, over all epochs, steps and ranks."""
+def videos_before(plan: Plan, place: Place) -> int:
+    """Return the number of videos before a batch, over all epochs, steps and ranks."""
     epoch, step = place
     return ((epoch * len(plan) + step) * plan.shard.count + plan.shard.index) * plan.batch

@@ -1,4 +1,4 @@
-"""The stage before the cutting threads for videos in stores: a thread plans, and requests are under way far ahead."""
+"""Prefetch the byte ranges of videos in stores, before the cutting threads: a thread plans, requests run far ahead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from configs.schema import Data
-from dali_pipes.cut.cutter import wanted_of_cuts, whole_videos
+from dali_pipes.cut.cutter import ranges_of_cuts, ranges_of_whole_videos
 from dali_pipes.cut.reading import FromStore
 from dali_pipes.feed.samples import distinct
 from dali_pipes.scan.catalog import Catalog
@@ -21,13 +21,13 @@ from dali_pipes.storage.room import Room
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.draw import Views
 
-CLIPS_AHEAD = 2048  # some requests are late by half a second, one after the other: the clips behind are there by then
+CLIPS_AHEAD = 2048  # enough while some requests take half a second longer, one after the other
 GB = 10**9
-MOST_BYTES = 256 << 20  # requested and not yet cut
+MOST_BYTES = 256 << 20  # requested but not yet cut
 
 
 class FetchedPart:
-    """Begun requests for the frames of some videos, both by their places among the views."""
+    """Running requests for the frames of some videos, by the index of their view."""
 
     def __init__(
         self, videos: Mapping[int, Video], frames: Mapping[int, np.ndarray], room: Room, cache: VideoCache | None
@@ -40,16 +40,18 @@ class FetchedPart:
         others = [place for place in videos if place not in self._found and place not in self._to_keep]
         self._wanted = dict(self._to_keep)
         if others:
-            planned = wanted_of_cuts([videos[place] for place in others], [frames[place] for place in others])
+            planned = ranges_of_cuts([videos[place] for place in others], [frames[place] for place in others])
             self._wanted |= {others[number]: wanted for number, wanted in planned.items()}
         self._begun = None
         if self._wanted:
             room.take(sum(map(fetch.bytes_of, self._wanted.values())), self)
             self._begun = fetch.begin(list(self._wanted.values()))
-            weakref.finalize(self, fetch.cancel, self._begun)  # for whoever drops the part before it is finished
+            weakref.finalize(self, fetch.cancel, self._begun)  # if the part is dropped unfinished
 
     def finish(self, places: Sequence[int]) -> list[FromStore]:
-        """Wait for the videos; return those at these places. Raises StorageFault if the store refuses or fails."""
+        """Wait for the data of the videos at these indices and return it. Raises StorageFault if the store refuses or
+        fails.
+        """
         if self._begun:
             fetched = fetch.finish(list(self._wanted.values()), self._begun)
             self._found |= zip(self._wanted, fetched, strict=True)
@@ -59,9 +61,9 @@ class FetchedPart:
         return [self._found.get(place) for place in places]
 
     def _ask_cache(self, cache: VideoCache, videos: Mapping[int, Video]) -> None:
-        """Find the videos that are in the cache, and those that are to be kept there."""
+        """Find the videos that are in the cache, and those that shall be added to it."""
         places = list(videos)
-        for number, wanted in whole_videos(list(videos.values())).items():
+        for number, wanted in ranges_of_whole_videos(list(videos.values())).items():
             if file := cache.find(wanted):
                 self._found[places[number]] = file
             elif cache.takes(wanted):
@@ -71,23 +73,23 @@ class FetchedPart:
 
 
 class Fetcher:
-    """Fetches what views show of the videos of a catalogue that are in a store."""
+    """Fetches the frames that views need of a catalogue's videos in a store."""
 
     def __init__(self, catalog: Catalog, cache: VideoCache | None = None, most_bytes: int = MOST_BYTES):
         self._catalog, self._cache = catalog, cache
         self._room = Room(most_bytes)
-        self._pool = ThreadPoolExecutor(1, "fetch")  # one alone, so that room is taken in the order of the batches
+        self._pool = ThreadPoolExecutor(1, "fetch")  # one thread: memory is reserved in batch order
 
     @classmethod
     def for_catalog(cls, catalog: Catalog, data: Data) -> Fetcher | None:
-        """Return a fetcher with the cache that the settings ask for, or None if the videos are in files."""
+        """Return a fetcher with the cache of the settings, or None if the videos are in files."""
         if not is_url(catalog.base):
             return None
         cache = VideoCache(data.cache_dir, int(data.cache_gb * GB), catalog.base) if data.cache_dir else None
         return cls(catalog, cache)
 
     def begin(self, views: Views) -> Future[FetchedPart]:
-        """Begin to fetch what the views show, except padding."""
+        """Start fetching the frames of the views, except padding."""
         places = [place for place, row in enumerate(views.row_B.tolist()) if row >= 0]
         return self._pool.submit(self._begin, views.part(places), places)
 
@@ -97,5 +99,5 @@ class Fetcher:
         return FetchedPart(videos, dict(zip(places, frames, strict=True)), self._room, self._cache)
 
     def close(self) -> None:
-        """Stop the thread once it has begun what it is at."""
+        """Stop the thread after its current step."""
         self._pool.shutdown(wait=False, cancel_futures=True)

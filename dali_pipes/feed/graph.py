@@ -1,8 +1,7 @@
-"""The DALI graph, read top to bottom: decode, take each view's frames, crop and resize, mirror and normalise.
+"""The DALI graph, from top to bottom: decode, select each view's frames, crop and resize, mirror, normalise.
 
-The graph draws nothing at random and knows nothing of files: every decision arrives as data from `source`, so training
-and evaluation, CPU and GPU differ in what is fed and where it runs, never in the graph. DALI writes F for the frames
-axis that the rest of the project calls T.
+The graph has no randomness and does not read files: `source` provides every decision as data. So the graph is the same
+for training and evaluation, on CPU and GPU. DALI names the axis of frames F; the rest of the project calls it T.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ _ENCODED = [(types.BOOL, 0, ""), (types.UINT8, 1, ""), (types.INT32, 1, ""), (ty
 
 
 def decode_video(encoded: DataNode, position_U: DataNode, where: Literal["cpu", "mixed"]) -> DataNode:
-    """Decode the frames at these positions of cut files to uint8 RGB, UHWC; `mixed`: by NVDEC, on the GPU.
+    """Decode the frames at these positions of cut files to uint8 RGB, UHWC; with NVDEC if `where` is `mixed`.
 
-    Positions are ascending and without repeats: DALI starts over at every repeat. No thread is pinned: to know which
-    cores are near a GPU DALI asks NVML, and gives up where a container has that in part only.
+    Positions are ascending and without repeats: DALI would restart decoding at every repeat. Threads are not pinned:
+    for that, DALI queries NVML, and fails in containers with an incomplete NVML.
     """
     return fn.decoders.video(encoded, frames=position_U, pad_mode="edge", device=where, affine=False)
 
@@ -45,7 +44,8 @@ def clip_graph(
     std: Sequence[float],
     half: bool,
 ) -> DataNode:
-    """Clips [V, T, size, size, 3], fp16 or fp32, normalised by `mean` and `std` of pictures in [0, 1].
+    """Define the graph of clips [V, T, size, size, 3], fp16 or fp32, normalised by `mean` and `std` (for values in [0,
+    1]).
 
     `source()` returns one batch as lists, per video:
 
@@ -60,8 +60,8 @@ def clip_graph(
         int32 [U]       the positions of the wanted frames in it
         int32 [2]       height and width of its pictures without padding
 
-    It raises StopIteration at the end of an epoch. The arrays are used where they are: they must stay until their batch
-    has come out and a GPU has read it.
+    It raises StopIteration at the end of an epoch. The arrays are not copied: they must stay alive until the graph has
+    returned their batch and the GPU has read it.
     """
     order_VT, box_V4, mirror_V, frames, *others = _inputs(source, form)
     turn, others = (others[:2], others[2:]) if form.turned else ([], others)
@@ -71,7 +71,7 @@ def clip_graph(
     def clip(view: int) -> DataNode:
         frames_THWC = fn.sequence_rearrange(video_UHWC, new_order=order_VT[view])
         left, top, right, bottom = (box_V4[view, side] for side in range(4))
-        frames_THWC = fn.resize(  # crop and resize are one resampling: a box has fractions of pixels, and none is lost
+        frames_THWC = fn.resize(  # crop and resize in one resampling, so fractional boxes are exact
             frames_THWC,
             roi_start=fn.stack(top, left),
             roi_end=fn.stack(bottom, right),
@@ -90,13 +90,13 @@ def clip_graph(
         )
 
     if views == 1:
-        return fn.expand_dims(clip(0), axes=0)  # what stack gives, without its copy
+        return fn.expand_dims(clip(0), axes=0)  # the result of stack, without its copy
     return fn.stack(*(clip(view) for view in range(views)))
 
 
 @do_not_convert
 def _inputs(source: Callable[[], tuple], form: GraphForm) -> list[DataNode]:
-    """Make the graph's inputs, in the order in which `source` lists them."""
+    """Create the graph's inputs, in the order of the lists of `source`."""
     inputs = [*_VIEWS, *_FRAMES]
     for needed, more in ((form.turned, _TURN), (form.recoloured, _COLOURS), (form.decoder, _ENCODED)):
         inputs += more if needed else []
@@ -107,13 +107,13 @@ def _inputs(source: Callable[[], tuple], form: GraphForm) -> list[DataNode]:
 
 
 def join_frames(frames: DataNode, video: list[DataNode], decoder: str, device: str) -> DataNode:
-    """Join the frames that threads have decoded and those that the graph decodes: UHWC, on `device`."""
+    """Merge the frames decoded by threads with those decoded by the graph: UHWC, on `device`."""
     if not decoder:
         return frames.gpu() if device == "gpu" else frames
     by_graph, encoded, position_U, shown_HW = video
-    if by_graph:  # of each sample: DALI splits the batch here and joins it below
+    if by_graph:  # per sample: DALI splits the batch here and merges it below
         padded = decode_video(encoded, position_U, decoder)
-        # Padding is cut off here, and not by the box, because the filter of a resize looks beyond the edge of its box.
+        # Remove the padding here and not by the crop box, because the resize filter reads beyond the edge of its box.
         decoded = fn.slice(padded, start=[0, 0], shape=shown_HW, axes=[1, 2])
         video_UHWC = decoded.gpu() if device == "gpu" and decoder == "cpu" else decoded
     else:
@@ -122,7 +122,7 @@ def join_frames(frames: DataNode, video: list[DataNode], decoder: str, device: s
 
 
 def _recoloured(frames_THWC: DataNode, wrong: DataNode, colours_33: DataNode) -> DataNode:
-    """Correct the colours of frames that were converted by the wrong matrix."""
+    """Correct the colours of frames that DALI converted with the wrong matrix."""
     if wrong:  # noqa: SIM108 - DALI splits a batch at statements only
         right_THWC = fn.coord_transform(frames_THWC, M=colours_33, dtype=types.UINT8)
     else:
@@ -131,7 +131,7 @@ def _recoloured(frames_THWC: DataNode, wrong: DataNode, colours_33: DataNode) ->
 
 
 def _upright(frames_THWC: DataNode, transposed: DataNode, upside_down: DataNode) -> DataNode:
-    """Turn square frames upright, but for the mirroring from left to right."""
+    """Rotate square frames upright, except for the left-right mirroring."""
     if transposed:
         turned_THWC = fn.transpose(frames_THWC, perm=[0, 2, 1, 3], transpose_layout=False, output_layout="FHWC")
     else:

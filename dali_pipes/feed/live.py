@@ -1,4 +1,4 @@
-"""Frames of a camera or a network stream, cropped as for evaluation, as they arrive."""
+"""Read frames of a camera or network stream as they arrive, and crop them as in evaluation."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from dali_pipes.video import container
 from dali_pipes.video.orientation import orientation, turned
 from dali_pipes.views import draw
 
-SILENCE = 30.0  # seconds without a frame after which a stream counts as ended
-RTSP = {"rtsp_transport": "tcp"}  # UDP loses packets, and pictures with them
+SILENCE = 30.0  # seconds without a frame after which a stream counts as finished
+RTSP = {"rtsp_transport": "tcp"}  # UDP loses packets, and frames with them
 
 
-def camera(source: str) -> str | None:
-    """Return the device of a camera that is named by its number, or None for any other source."""
+def camera_device(source: str) -> str | None:
+    """Return the device of a camera given by its number, or None for other sources."""
     return f"/dev/video{source}" if source.isdigit() else None
 
 
 def live_frames(source: str) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield (seconds since the first frame, upright RGB picture [H, W, 3]) of a camera's number or of an address.
+    """Yield (seconds since the first frame, upright RGB frame [H, W, 3]) of a camera's number or an address.
 
-    Raises DataError if the source cannot be opened, or breaks off.
+    Raises DataError if the source cannot be opened, or fails later.
     """
-    device = camera(source)
+    device = camera_device(source)
     path, form, options = (device, "v4l2", {}) if device else (source, None, RTSP if source.startswith("rtsp") else {})
     reformatter, first = VideoReformatter(), None
     try:
@@ -49,7 +49,7 @@ def live_frames(source: str) -> Iterator[tuple[float, np.ndarray]]:
 
 
 class LiveCropper:
-    """Takes the centre crop of evaluation out of pictures, and makes clips of such crops."""
+    """Makes the centre crops of evaluation from frames, and clips from such crops."""
 
     def __init__(self, config: Config):
         self.config = replace(config, eval=replace(config.eval, crops="center", clips=1))

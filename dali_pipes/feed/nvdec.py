@@ -1,8 +1,9 @@
-"""The videos that NVDEC decodes right, as DALI 2.4 uses it, and the driver's library for it.
+"""Find the videos that NVDEC decodes correctly through DALI 2.4, and load the driver's library for it.
 
-Read out of DALI's decoder, not measured. It takes the pictures that NVDEC decodes for those of the packets, in turn: a
-packet with two pictures (fields; VP9's hidden references) shifts all that follow by one, without a word. And it writes
-colours two by two pixels, beyond the end of a picture with an odd side. `benchmarks/probe_nvdec.py` asks a GPU.
+These rules were derived from the source of DALI's decoder, not measured. It assigns decoded frames to packets in order:
+a packet with two frames (fields; VP9's hidden reference frames) silently shifts all following frames by one. It also
+writes chroma in blocks of 2x2 pixels, so out of bounds if width or height is odd. `benchmarks/probe_nvdec.py` tests
+these cases on a GPU.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from dali_pipes.video.bitstream import picture_format
 from dali_pipes.video.packet_table import Video
 
 LIBRARY = "libnvcuvid.so.1"
-PLACES = ("/usr/local/nvidia", "/usr/lib", "/usr/lib64")  # where drivers are put
-SMALLEST = {"h264": (48, 16), "hevc": (144, 144)}  # pixels across and down that NVDEC takes, of the codecs it is given
+PLACES = ("/usr/local/nvidia", "/usr/lib", "/usr/lib64")  # folders of drivers
+SMALLEST = {"h264": (48, 16), "hevc": (144, 144)}  # largest width and height of NVDEC for each codec
 
 
 def library() -> ctypes.CDLL:
-    """Load the driver's decoding library, from where drivers put it if the loader does not find it.
+    """Load the driver's decoding library, from the usual folders if the dynamic loader does not find it.
 
-    Once it is loaded DALI finds it, too, by its name. Raises OSError, with advice, if there is none.
+    After that, DALI also finds it by its name. Raises OSError with advice if there is none.
     """
     try:
         return ctypes.CDLL(LIBRARY, ctypes.RTLD_GLOBAL)
@@ -36,17 +37,17 @@ def library() -> ctypes.CDLL:
 
 
 class Refusal(NamedTuple):
-    """The reason why a decoder does not accept a video."""
+    """The reason why a decoder cannot be used for a video."""
 
-    kind: str  # short, to count
-    reason: str  # goes after the name of the video
+    kind: str  # short, for counting
+    reason: str  # follows the name of the video in a message
 
 
 FOLDER = Refusal("frame folders", "is a folder of pictures")
 
 
 def refusal(video: Video) -> Refusal | None:
-    """Return why this video is not given to NVDEC, or None if it is."""
+    """Return the reason why NVDEC is not used for this video, or None if it is."""
     size = f"{video.width}x{video.height}"
     if video.access == "frames":
         return FOLDER
@@ -65,7 +66,7 @@ def refusal(video: Video) -> Refusal | None:
 
 @lru_cache(maxsize=1024)
 def _refusal_of_format(codec: str, description: bytes) -> Refusal | None:
-    """Return why NVDEC does not get the videos that are stored like this, or None if it does."""
+    """Return the reason against NVDEC that follows from the codec and the sample description, or None."""
     try:
         bits, chroma, fields = picture_format(codec, description)
     except ValueError as error:

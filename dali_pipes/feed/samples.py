@@ -1,4 +1,4 @@
-"""Samples, the input of the graph: the views of a video and the frames that they show, cut or decoded."""
+"""Samples, the input of the graph: the views of a video with their frames, cut or decoded."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class Sample:
     order_VT: np.ndarray
     box_V4: np.ndarray
     mirror_V: np.ndarray
-    turn: tuple[np.ndarray, np.ndarray]  # bool: transposed, upside down; the third bit is in `mirror_V`
+    turn: tuple[np.ndarray, np.ndarray]  # bool: transposed, upside down; left-right mirroring is part of `mirror_V`
     content: Content
 
 
 @dataclass(slots=True)
 class PreparedBatch:
-    """One batch before the graph, with the rows of the list that it shows; −1: padding, or unreadable."""
+    """One batch before the graph, with the row of each video in the list; −1 for padding and unreadable videos."""
 
     samples: list[Sample]
     row_B: np.ndarray
     views: Views
-    clips_BVTHWC: Tensor | None = None  # where the threads have made them, and there is no graph
+    clips_BVTHWC: Tensor | None = None  # only if the threads make them, without a graph
 
 
 def columns(samples: Sequence[Sample], form: GraphForm) -> tuple[list[np.ndarray], ...]:
-    """Lay samples out as the inputs of a graph of this form, a list each."""
+    """Return samples as the inputs of a graph of this form, one list per input."""
     rows = []
     for sample in samples:
         content = sample.content
@@ -58,7 +58,7 @@ def columns(samples: Sequence[Sample], form: GraphForm) -> tuple[list[np.ndarray
 
 
 def placeholder(views: int, frames: int, content: Content = BLANK) -> Sample:
-    """Make a sample of a picture of 64x64 pixels, in place of a video that cannot be read."""
+    """Make a sample of a frame of 64x64 pixels, as a placeholder for an unreadable video."""
     box_V4 = np.tile(np.array([0, 0, 64, 64], np.float32), (views, 1))
     return Sample(np.zeros((views, frames), np.int32), box_V4, np.zeros(views, np.int32), _turn(UPRIGHT), content)
 
@@ -70,8 +70,9 @@ def prepare(
     allocate: Allocate | None = None,
     fetched: Sequence[FromStore] | None = None,
 ) -> Iterator[Sample | DataError]:
-    """Read what the views show of each of their B videos, every frame once, as each one's decoder wants it; yield the
-    DataError where a video cannot be read. All are cut first, but decoded one by one. `fetched`: as `cut_all` has it.
+    """Read the frames of the views of B videos, each frame once, in the form that the video's decoder needs. Yield a
+    Sample, or the DataError of an unreadable video. All videos are cut first, then decoded one by one. `fetched`: see
+    `cut_all`.
     """
     wanted, order_BVT = distinct(views.frames_BVT)
     files = [place for place, video in enumerate(videos) if video.access != "frames"]
@@ -100,7 +101,7 @@ def _turn(orientation: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def distinct(frames_BVT: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """List the frames of each video that any view shows, ascending, and int32 [B, V, T]: their places in that list."""
+    """Return, for each video, the distinct frames of its views, ascending; and int32 [B, V, T], their indices there."""
     B, V, T = frames_BVT.shape
     frames_BN = frames_BVT.reshape(B, V * T)
     by_frame = frames_BN.argsort(axis=1)

@@ -1,6 +1,6 @@
 """Look up size, modification time and accessibility of the files of a list, without opening them.
 
-Members of tar shards are found by the index of their shard.
+Members of tar shards are looked up in the index of their shard.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dali_pipes.lists.store_status import NO_SUCH_FILE, Look, look_in_store
 from dali_pipes.storage.objects import is_url
 from dali_pipes.storage.opening import is_plain, open_source
 
-_THREADS = 16  # they wait for a network file system more than they compute
+_THREADS = 16  # threads; they mostly wait for a network file system
 _CHUNK = 1024
 _KINDS = {
     stat.S_IFDIR: "a folder, not a file",
@@ -35,16 +35,16 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Files:
-    """Size, modification time and problems of the D distinct files of a listing."""
+    """Sizes, modification times and errors of the D distinct files of a listing."""
 
-    size_D: np.ndarray  # int64, bytes; -1 where the file must not be opened
+    size_D: np.ndarray  # int64, bytes; -1 if the file must not be opened
     mtime_ns_D: np.ndarray  # int64; -1 likewise
-    folder_D: np.ndarray  # bool: a folder of pictures
-    problems: dict[int, str]  # reasons, by the number of the distinct file
+    folder_D: np.ndarray  # bool: a folder of JPEG frames
+    problems: dict[int, str]  # error texts, by the number of the distinct file
 
 
 def look(listing: Listing) -> Files:
-    """Look at every distinct file of a listing once. Raises StorageFault if a store refuses or does not answer."""
+    """Look up every distinct file of a listing once. Raises StorageFault if a store refuses or does not answer."""
     if not is_url(listing.base):
         return _files(_look_at_files(listing))
     return _files(look_in_store([listing.path(row) for row in listing.distinct.tolist()], listing.base))
@@ -60,7 +60,7 @@ def _look_at_files(listing: Listing) -> list[Look]:
 
 
 def _files(seen: Sequence[Look]) -> Files:
-    """Return the columns of what was seen of each distinct file: size, stamp and if it is a folder, or a problem."""
+    """Return `Files` from the result of each distinct file: (size, stamp, is it a folder), or an error text."""
     size_D, mtime_ns_D = np.full((2, len(seen)), -1, np.int64)
     folder_D, problems = np.zeros(len(seen), bool), {}
     for number, file in enumerate(seen):
@@ -72,7 +72,7 @@ def _files(seen: Sequence[Look]) -> Files:
 
 
 def _links_out_of(root: str) -> Callable[[str], bool]:
-    """Return a function that tells whether links lead from a file out of `root`; without a root none does."""
+    """Return a function: does a path lead out of `root` through links? Without a root, it is always False."""
     if not root:
         return lambda path: False
     stays_inside = lru_cache(maxsize=None)(partial(inside, root))
@@ -80,7 +80,7 @@ def _links_out_of(root: str) -> Callable[[str], bool]:
 
 
 def _look_at(listing: Listing, row: int, leads_out: Callable[[str], bool]) -> Look:
-    """Return size and time of a file, and if it is a folder of pictures; or the reason why it must not be opened."""
+    """Return (size, time, is it a folder of frames) of a file, or the reason why it must not be opened."""
     path = listing.path(row)
     try:
         if leads_out(path):
@@ -102,7 +102,7 @@ def _look_at(listing: Listing, row: int, leads_out: Callable[[str], bool]) -> Lo
 
 
 def _missing(listed: str) -> str:
-    """Return the reason why a file is not there, with what else its line may be; names may begin with any character."""
+    """Return the error text for a missing file, with other possible meanings of its line."""
     if listed.startswith("#"):
         return f"{NO_SUCH_FILE}; if its line is a comment, remove it: lists have none"
     if len(listed) > 1 and listed[0] in "\"'" and listed[-1] == listed[0]:
@@ -115,7 +115,7 @@ def _missing(listed: str) -> str:
 
 
 def _look_at_member(path: str) -> Look:
-    """Return the same for a member of a shard."""
+    """Return the same as `_look_at` for a member of a shard."""
     try:
         with open_source(path) as member:
             return member.size, member.stamp, False

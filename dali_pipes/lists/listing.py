@@ -1,11 +1,11 @@
 """Read lists, annotations and folders of videos into a `Listing`: rows of (path, label).
 
-`dali_pipes/lists/formats` parses a source, `locate.py` finds the videos that it names. A listing does not depend on
-which videos exist: a missing one keeps its row, and no label is counted from files.
+`dali_pipes/lists/formats` parses a source, `locate.py` finds its videos. A listing does not depend on which videos
+exist: a missing one keeps its row, and labels do not depend on files.
 
-Allowed paths: relative ones start at `root` (without one: at the list's folder) and may not lead out of it. Absolute
-ones must lie inside `root`; without a root any is allowed, which PaddleVideo's UCF101 lists need. Links are followed,
-unless data.follow_links forbids those out of `root`: `dali_pipes/lists/file_status.py` checks them.
+Relative paths start at `root`, or at the list's folder without a root, and must stay inside. Absolute paths must lie
+inside `root`; without a root, any is allowed, which PaddleVideo's UCF101 lists need. Links are followed, unless
+data.follow_links forbids links out of `root`: `dali_pipes/lists/file_status.py` checks them.
 """
 
 from __future__ import annotations
@@ -36,34 +36,34 @@ _DEFAULTS = Data()
 class Listing:
     """The N rows of a dataset, in the order of its list."""
 
-    source: str  # the list file or folder, absolute, with `:split` where one of several is meant
+    source: str  # the list file or folder, absolute, with `:split` if one of several is selected
     base: str  # absolute folder, or URL, that relative paths start from
-    confined_to: str  # no link may lead out of this folder; empty: any may
+    confined_to: str  # links must not lead out of this folder; empty: no limit
     paths: list[str]  # normalised; relative to `base`, or absolute
     label_N: np.ndarray  # int32
-    first_N: np.ndarray  # int64: the first row with the same path; its own number where none is before it
-    class_names: tuple[str, ...]  # by label; empty where the list has only numbers
+    first_N: np.ndarray  # int64: the first row with the same path, which may be the row itself
+    class_names: tuple[str, ...]  # by label; empty if the list has only numbers
     format: str = "path_label"  # a key of dali_pipes.lists.formats.FORMATS
-    num_frames_N: np.ndarray | None = None  # int32, as the list says; None unless it says it of every row
-    frame_pattern: str = ""  # names of pictures, for rows that are folders of them; empty: no row may be one
+    num_frames_N: np.ndarray | None = None  # int32, as in the list; None unless every row has a number
+    frame_pattern: str = ""  # file names of frames, for rows that are folders; empty: folders are not allowed
     span_N2: np.ndarray | None = None  # float64: start and end of each row's part; None: all rows are whole videos
     notes: tuple[str, ...] = ()  # messages for the user about how the list was read
 
     @cached_property
     def distinct(self) -> np.ndarray:
-        """Rows that name a file for the first time: [D] int64."""
+        """Return the first row of each distinct file: [D] int64."""
         return np.flatnonzero(self.first_N == np.arange(len(self.paths)))
 
     @cached_property
     def samples(self) -> np.ndarray:
-        """Rows that name a video, or a part of one, for the first time: int64, ascending. Others are repetitions."""
+        """Return the first row of each distinct video or part: int64, ascending. Other rows are repetitions."""
         if self.span_N2 is None:
             return self.distinct
         _, first = np.unique(np.column_stack([self.first_N, self.span_N2]), axis=0, return_index=True)
         return np.sort(first)
 
     def span(self, row: int) -> Span:
-        """Return the part of its video that a row is about."""
+        """Return the part of its video that a row describes."""
         return WHOLE if self.span_N2 is None else Span(*self.span_N2[row].tolist())
 
     def path(self, row: int) -> str:
@@ -72,7 +72,7 @@ class Listing:
 
     @cached_property
     def digest(self) -> str:
-        """A sha256 that changes whenever a row, the order of rows or a class name does."""
+        """Return a sha256 over the rows, their order, and the class names."""
         digest = hashlib.sha256("\n".join([*self.paths, "", *self.class_names]).encode("utf-8", "surrogateescape"))
         digest.update(self.label_N.tobytes())
         digest.update(self.frame_pattern.encode())
@@ -85,9 +85,8 @@ class Listing:
 def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = ()) -> Listing:
     """Read a list, an annotation file or a folder, with the settings of `data`.
 
-    `source:train` takes one split of a source that holds several. If the rows name their classes, they are numbered by
-    `class_names`, those of a network, or without them as the training list numbers them. Raises DataError, naming up to
-    ten bad lines as `file:line: reason`.
+    `source:train` selects one split. If the rows name their classes, these are numbered by `class_names` (of a
+    network), or otherwise as in the training list. Raises DataError with up to ten bad lines as `file:line: reason`.
     """
     opened = Source.open(source)
     format_name, annotation = read(opened, data.format)
@@ -99,7 +98,7 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
 
 
 def videos_of(data: Data, class_names: Sequence[str] = ()) -> Iterator[str]:
-    """Yield the paths of the videos in all lists of `data` that can be read, which are opened one after the other.
+    """Yield the paths of the videos in all readable lists of `data`.
 
     `class_names` are those of a network, as for `read_list`.
     """
@@ -110,22 +109,22 @@ def videos_of(data: Data, class_names: Sequence[str] = ()) -> Iterator[str]:
 
 
 def unlabelled(paths: Sequence[str]) -> Listing:
-    """Make a listing of videos that are in no list: each absolute path or URL once, with label −1.
+    """Make a listing of given videos: each absolute path or URL once, with label −1.
 
-    Raises DataError if some are in a store, and others are not, or in another one.
+    Raises DataError if some are in a store and others are not, or in another store.
     """
     label_N, first_N = np.full(len(paths), -1, np.int32), np.arange(len(paths))
     base, listed = "/", list(paths)
     if urls := [path for path in paths if is_url(path)]:
         base = os.path.commonprefix(listed).rpartition("/")[0]  # noqa: RUF071 - commonpath takes no URL
         if base.count("/") < len("//"):
-            raise DataError(urls[0], "is not in the same store as the other videos; take one store at a time")
+            raise DataError(urls[0], "is not in the same store as the other videos; use one store at a time")
         listed = [path[len(base) + 1 :] for path in paths]
     return Listing("videos", base, "", listed, label_N, first_N, class_names=())
 
 
 def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: VideoPaths) -> Listing:
-    """Make the listing of rows. Raises DataError naming those that cannot be used."""
+    """Make the listing of rows. Raises DataError with the rows that cannot be used."""
     paths, labels, first, used, problems = [], [], [], [], []
     row_of: dict[str, int] = {}
     same_part: dict[tuple[str, Span], int] = {}
@@ -167,7 +166,7 @@ def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: 
 
 
 def _notes(respelled: list[tuple[str, str]]) -> tuple[str, ...]:
-    """Return the message about files whose names are spelled differently from the list."""
+    """Return the message about file names that are spelled differently in the list."""
     if not respelled:
         return ()
     listed, found = respelled[0]
@@ -176,7 +175,7 @@ def _notes(respelled: list[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def _class_notes(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the message about classes that may be meant as one."""
+    """Return the message about classes with nearly equal names."""
     if not (same := alike(names)):
         return ()
     return (f"classes {some(same)} differ only in case, blanks, punctuation or Unicode form; they count as different",)

@@ -1,7 +1,6 @@
-"""Find the videos of a list, also if their spelling or folder differs from it.
+"""Find the videos of a list, even if their spelling or folder differs from the list.
 
-Reads the names in folders, each folder once, and opens no file. A folder outside the root (links followed) counts as
-empty.
+Each folder is listed once, and no file is opened. A folder outside the root (after following links) counts as empty.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ Key = Callable[[str], str]
 
 
 def inside(root: str, path: str) -> bool:
-    """Tell whether `path` lies in the folder `root` once all links are followed."""
+    """Return True if `path` lies in the folder `root` after following all links."""
     root = os.path.realpath(root)
     return os.path.commonpath([root, os.path.realpath(path)]) == root
 
 
 class VideoPaths:
-    """The paths of the videos of a source: refused where they are not allowed, and found however they are spelled."""
+    """The paths of the videos of a source: checks that they are allowed, and finds different spellings."""
 
     def __init__(self, folder: str, format: Format, data: Data):
         self.root = absolute(data.root).rstrip("/") if data.root else ""
@@ -41,9 +40,9 @@ class VideoPaths:
         return Finder(self.base, self.confined_to, self._format.folder_key, self._format.name_key)
 
     def of(self, row: Row) -> str:
-        """Return the normalised path of a row's video, existing or not. Raises ValueError if it is not allowed."""
+        """Return the normalised path of a row's video, which need not exist. Raises ValueError if it is not allowed."""
         if "\0" in row.path:
-            raise ValueError("the path holds a NUL character, which no file name can")
+            raise ValueError("the path contains a NUL character, which no file name can")
         path = os.path.join(self._prefix, row.path) if self._prefix else row.path
         listed = os.path.normpath(path + self._suffix)
         _refuse_outside(listed, self.base, self.root)
@@ -72,11 +71,11 @@ def _refuse_outside(path: str, base: str, root: str) -> None:
             raise ValueError(f"{path} lies outside data.root, {root}; leave data.root empty to use absolute paths")
     elif path.startswith("..") and (path == ".." or path.startswith("../")):
         where = "data.root" if root else "the list's folder"
-        raise ValueError(f"{path} leads out of {where}, {base}; set data.root to a folder that holds all videos")
+        raise ValueError(f"{path} leads out of {where}, {base}; set data.root to a folder that contains all videos")
 
 
 class Finder:
-    """Finds names below `base`; folders and files with equal keys count as the same."""
+    """Finds files below `base`; folders and files with equal keys are treated as the same."""
 
     def __init__(self, base: str, root: str, folder_key: Key, name_key: Key):
         self._base, self._root = base, root
@@ -85,9 +84,9 @@ class Finder:
         self._folders: dict[tuple[str, ...], list[_Folder]] = {(): [self._look("")]}
 
     def find(self, places: Places, name: str) -> str | None:
-        """Return the path, relative to the base, of the file `name` in the first of the places that has it.
+        """Return the path, relative to the base, of the file `name` in the first of the places that contains it.
 
-        In each place an exact match is preferred to another name with the same key.
+        In each place, an exact match is preferred to another name with the same key.
         """
         if places not in self._searched:
             self._searched[places] = [folder for place in places for folder in self._matching(place)]
@@ -98,7 +97,7 @@ class Finder:
         return None
 
     def _matching(self, place: tuple[str, ...]) -> list[_Folder]:
-        """Return the folders whose path has the key of `place`, the exact match first."""
+        """Return the folders whose path has the same key as `place`, the exact match first."""
         if place not in self._folders:
             key = self._folder_key(place[-1])
             paths = [
@@ -128,12 +127,12 @@ class _Folder:
 
     @cached_property
     def by_key(self) -> dict[str, str]:
-        """The first name in sorted order for each key."""
+        """Return the first name in sorted order for each key."""
         return {self._name_key(name): name for name in sorted(self.names, reverse=True)}
 
     @cached_property
     def by_folder_key(self) -> dict[str, list[str]]:
-        """All names for each key of a folder."""
+        """Return all names for each key of a folder."""
         names = defaultdict(list)
         for name in sorted(self.names):
             names[self._folder_key(name)].append(name)

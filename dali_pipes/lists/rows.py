@@ -11,12 +11,12 @@ import numpy as np
 
 from dali_pipes.lists.listing import Listing
 
-_BETWEEN = "\0"  # no path holds it
+_BETWEEN = "\0"  # no path contains it
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a list in its order. Names are paths without the folder that all of them share: a set may move."""
+    """The rows of a list, in order. Names are paths without the common folder, so that a dataset may be moved."""
 
     names: tuple[str, ...]
     labels: tuple[int, ...]
@@ -30,7 +30,7 @@ class Rows:
 
     @classmethod
     def from_state(cls, state: dict) -> Rows:
-        """Read what `to_state` returned."""
+        """Restore rows from the output of `to_state`."""
         labels, sizes = (tuple(map(int, state.get(column, "").split())) for column in ("labels", "sizes"))
         return cls(tuple(state["names"].split(_BETWEEN)), labels, sizes)
 
@@ -40,7 +40,7 @@ class Rows:
         return {"names": _BETWEEN.join(self.names), "labels": labels, "sizes": sizes}
 
     def difference(self, before: Rows) -> str:
-        """Describe how these rows differ from those of an earlier start; empty if they do not."""
+        """Describe the difference to the rows of an earlier start; empty if there is none."""
         if self == before:
             return ""
         now, then = (dict(zip(rows.names, rows.labels, strict=True)) for rows in (self, before))
@@ -64,15 +64,15 @@ class Rows:
         )
 
     def _first_moved(self, before: Rows) -> str:
-        """Return the name at the first place where another one was."""
+        """Return the name of the first row that differs."""
         pairs = zip_longest(self.names, before.names)
         return next(now or then for now, then in pairs if now != then)
 
 
 def with_lost_rows(listing: Listing, before: Rows) -> Listing:
-    """Return class folders with the rows of an earlier start, if files have gone since and none is new.
+    """Return a listing of class folders with the rows of an earlier start, if files were lost since and none is new.
 
-    Class folders name the files that are there, while a list also names those that are lost.
+    Unlike a list, class folders do not name files that were lost.
     """
     now, known = Rows.of(listing.paths, listing.label_N.tolist()), dict(zip(before.names, before.labels, strict=True))
     same = all(known.get(name) == label for name, label in zip(now.names, now.labels, strict=True))

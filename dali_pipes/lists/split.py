@@ -1,7 +1,7 @@
-"""Split a list into training and held-out videos: stratified by class, clips of one recording on one side.
+"""Split a list into training and held-out videos, stratified by class; clips of one recording stay on one side.
 
-A split follows from the names of its groups and the seed alone, so it is the same on every machine and in every run,
-and new videos leave the old ones on their side as long as the classes keep their sizes.
+A split depends only on the names of the groups and the seed, so it is the same on every machine and in every run. New
+videos do not move old ones to the other side, as long as the classes keep their sizes.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from dali_pipes.lists.formats.source import Source
 from dali_pipes.lists.listing import Listing
 from dali_pipes.lists.writing import classes_text, list_text, root_of, rows_of
 
-_NAMES = {  # of files, and how the recording follows from one
+_NAMES = {  # pattern of file names, and the function from a path to the recording
     r"v_\w+_g\d+_c\d+": ucf101.origin,
     r"[\w-]{11}_\d{6}_\d{6}": kinetics.origin,
 }
-_MANY = 0.25  # of a list's videos under one stem: such a stem names the set, not a recording
+_MANY = 0.25  # fraction of a list's videos with the same stem: such a stem names the dataset, not a recording
 
 
 class HeldOut(NamedTuple):
-    """A list of which a part is held out."""
+    """The result of `hold_out`."""
 
     data: Data  # settings that read the two sides
     rows: list[int]  # to train on
@@ -41,7 +41,7 @@ class HeldOut(NamedTuple):
 
 
 def hold_out(listing: Listing, data: Data, seed: int, folder: Path) -> HeldOut:
-    """Hold out a part of a list, as data.val=auto asks for. The lists of both sides are to lie in `folder`."""
+    """Hold out a part of a list, for data.val=auto. The lists of both sides will be written to `folder`."""
     groups = groups_of(listing, data.group or None, data.group_regex)
     try:
         sides = divide(listing, groups, data.held_out, seed)
@@ -62,7 +62,7 @@ def hold_out(listing: Listing, data: Data, seed: int, folder: Path) -> HeldOut:
 
 
 def _notes(listing: Listing, data: Data, sides: dict[str, list[int]], groups: Sequence[str]) -> list[str]:
-    """Say how many videos, and of how many recordings, are on each side; point out recordings that may be on both."""
+    """Return messages: numbers of videos and recordings on each side, and recordings that may be on both."""
     grouped = len(set(groups)) < len(set(listing.paths))
 
     def count(side: str) -> str:
@@ -86,7 +86,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def lacking(listing: Listing, rows: list[int]) -> str:
-    """Describe the classes of which a side has no video."""
+    """Describe the classes without a video on a side."""
     lost = sorted(set(listing.label_N.tolist()) - set(listing.label_N[rows].tolist()))
     names = [listing.class_names[label] if listing.class_names else str(label) for label in lost[:5]]
     classes = "class" if len(lost) == 1 else f"{len(lost)} classes:"
@@ -94,12 +94,12 @@ def lacking(listing: Listing, rows: list[int]) -> str:
 
 
 def groups_of(listing: Listing, column: str | None = None, pattern: str = "") -> Sequence[str]:
-    """Return the group of each row: rows of one group stay on one side.
+    """Return the group of each row; a group stays on one side.
 
-    Groups are the values of a table's `column`, else what the regular expression `pattern` finds in a path, else the
-    recordings that the format of the list knows (Kinetics, UCF101, HMDB51) or the names of all files tell (Kinetics,
-    UCF101), else single videos. A path in which `pattern` finds nothing is a group by itself. Raises DataError if there
-    is no such column, or `pattern` finds nothing in any path.
+    The group is the value in a table's `column`; or the match of the regular expression `pattern` in the path; or the
+    recording, if the list's format knows it (Kinetics, UCF101, HMDB51) or all file names show it (Kinetics, UCF101);
+    otherwise each video is a group. A path without a match of `pattern` is a group of its own. Raises DataError if
+    there is no such column, or no path matches `pattern`.
     """
     if column is not None:
         source = Source.open(listing.source)
@@ -118,16 +118,16 @@ def groups_of(listing: Listing, column: str | None = None, pattern: str = "") ->
 
 
 def _origin_of_names(paths: Sequence[str]) -> Callable[[str], str] | None:
-    """Return how the recording follows from a path, if all files are named as in one published dataset."""
+    """Return the function from a path to its recording, if all files are named as in a published dataset."""
     stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
     return next((origin for name, origin in _NAMES.items() if all(map(re.compile(name).fullmatch, stems))), None)
 
 
 def divide(listing: Listing, groups: Sequence[str], held_out: float, seed: int) -> dict[str, list[int]]:
-    """Return the rows of `train` and of `val`, sorted by path; `val` has about `held_out` of each class.
+    """Return the rows of `train` and `val`, sorted by path; `val` has about the fraction `held_out` of each class.
 
-    Every class of at least two groups is on both sides where whole groups allow it. Raises DataError if one side would
-    be empty.
+    Every class with at least two groups is on both sides, if the groups allow it. Raises DataError if one side would be
+    empty.
     """
     members = defaultdict(list)
     for row in listing.samples.tolist():
@@ -150,10 +150,12 @@ def _rank(name: str, seed: int) -> bytes:
 
 
 def _choose(names: Sequence[str], classes: dict[str, Counter], held_out: float) -> set[str]:
-    """Choose the groups to hold out: first one for each class that can spare it, then those that fill the quotas."""
+    """Choose the groups to hold out: first one for each class that has enough groups, then more until the quotas are
+    filled.
+    """
     total, left, held = sum(classes.values(), Counter()), Counter(), Counter()
     for name in names:
-        left.update(classes[name].keys())  # groups of a class that are not held out
+        left.update(classes[name].keys())  # number of groups of each class that are not held out
     quota = {label: max(1, round(held_out * count)) for label, count in total.items() if left[label] > 1}
     chosen: set[str] = set()
 
@@ -174,9 +176,9 @@ def _choose(names: Sequence[str], classes: dict[str, Counter], held_out: float) 
 
 
 def divided_recordings(listing: Listing, sides: dict[str, list[int]]) -> list[tuple[str, str]]:
-    """Return pairs of (train, val) paths whose names differ only in a last part, as clips of one recording do.
+    """Return pairs of (train, val) paths that differ only in the last part of the name, like clips of one recording.
 
-    Stems that a quarter of the list shares are left out: they name the set.
+    Stems shared by a quarter of the list are ignored: they name the dataset.
     """
     stems = Counter(_stem(listing.paths[row]) for row in listing.samples.tolist())
     train = {_stem(listing.paths[row]): listing.paths[row] for row in sides["train"]}
@@ -193,7 +195,7 @@ def _tells(stem: str, stems: Counter) -> bool:
 
 
 def _stem(path: str) -> str:
-    """Return a path without its ending and the last part of its name: `a/seq3_02.mp4` -> `a/seq3`."""
+    """Return a path without its extension and the last part of its name: `a/seq3_02.mp4` -> `a/seq3`."""
     folder, name = os.path.split(os.path.splitext(path)[0])
     first, separator, _ = name.rpartition(next(iter(re.findall(r"[-_. (]", name)[-1:]), "\0"))
     return os.path.join(folder, first if separator else name)

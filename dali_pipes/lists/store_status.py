@@ -1,4 +1,4 @@
-"""Look up the videos of a list in a store: by lists of a thousand objects, or one by one over plain HTTP."""
+"""Look up the videos of a list in a store: with LIST requests for 1,000 objects each, or with HEAD over plain HTTP."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dali_pipes.storage.shards import Index
 NO_SUCH_FILE = "no such file"
 _THREADS = 32
 
-Look = tuple[int, int, bool] | str  # size, stamp, and False for "no folder of pictures"; or the problem
+Look = tuple[int, int, bool] | str  # (size, stamp, False: no folder of frames), or the error text
 
 
 def look_in_store(urls: Sequence[str], folder: str) -> list[Look]:
-    """Look at each of these videos below a folder. Members of shards are found by the index of their shard."""
+    """Look up each of these videos below a folder. Members of shards are looked up in the index of their shard."""
     places = [split_member(url) or (url, None) for url in urls]
     with ThreadPoolExecutor(_THREADS) as pool:
         sizes = _sizes(folder, dict.fromkeys(whole for whole, _ in places), pool)
@@ -29,7 +29,7 @@ def look_in_store(urls: Sequence[str], folder: str) -> list[Look]:
 
 
 def _sizes(folder: str, urls: Iterable[str], pool: ThreadPoolExecutor) -> dict[str, tuple[int, int]]:
-    """Return size and stamp of those of these objects that exist."""
+    """Return size and stamp of the existing objects."""
     try:
         found = patiently(folder, nullcontext, lambda: list(list_objects(folder)))
         return {url: (size, stamp) for url, size, stamp in found}
@@ -45,7 +45,7 @@ def _index(shard: str, size: int, stamp: int) -> Index | DataError:
 def _look(
     whole: str, member: str | None, sizes: dict[str, tuple[int, int]], indices: dict[str, Index | DataError]
 ) -> Look:
-    """Return what was seen of an object, or of a member of one."""
+    """Return size and stamp of an object or of its member, or the error text."""
     if whole not in sizes:
         return NO_SUCH_FILE
     size, stamp = sizes[whole]

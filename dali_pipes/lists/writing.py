@@ -1,4 +1,4 @@
-"""Text of lists and class names that the project reads back exactly."""
+"""Write lists and class names so that this project reads them back exactly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ListedRow(NamedTuple):
     span: Span = WHOLE
 
     def as_json(self) -> dict:
-        """Return the keys of a line of JSON."""
+        """Return the row as a JSON object."""
         keys = {"path": self.path, "label": self.label}
         keys |= {"frames": self.frames} if self.frames else {}
         keys |= {"start": self.span.start} if self.span.start else {}
@@ -40,7 +40,7 @@ def list_text(file: Path, rows: Iterable[ListedRow]) -> str:
     """Return the text of a list.
 
     Rows are `path label` or `path frames label` lines, as in other projects. If such lines would not be read back
-    exactly, because a name holds a line break or a row is about a part of a video, rows are JSON objects, one a line.
+    exactly, because a name contains a line break or a row describes a part of a video, rows are JSON lines.
     """
     rows = list(rows)
     plain = as_lines(f"{row.path} {f'{row.frames} ' if row.frames else ''}{row.label}" for row in rows)
@@ -48,7 +48,7 @@ def list_text(file: Path, rows: Iterable[ListedRow]) -> str:
 
 
 def _read_back(file: Path, text: str) -> list[ListedRow] | None:
-    """Return the rows that a list of this text would have, or None if it could not be read."""
+    """Parse the text of a list; return its rows, or None if it cannot be read."""
     try:
         source = Source(os.path.abspath(file), decoded(text.encode("utf-8", "surrogateescape")))
         _, annotation = read(source, "auto")
@@ -58,19 +58,21 @@ def _read_back(file: Path, text: str) -> list[ListedRow] | None:
 
 
 def root_of(listings: Iterable[Listing]) -> str:
-    """Return the data.root for written rows of listings: what their paths start from; empty if some lie elsewhere."""
+    """Return the data.root of written rows: the common base of their paths; empty if there is none."""
     first, *others = listings = list(listings)
     return "" if any(one.base != first.base for one in others) or any(map(_leaves_base, listings)) else first.base
 
 
 def _leaves_base(listing: Listing) -> bool:
-    """Tell whether a list names absolute paths outside the folder that its relative paths start from."""
+    """Return True if a list has absolute paths outside the base of its relative paths."""
     outside = (path for path in listing.paths if path.startswith("/") and not path.startswith(f"{listing.base}/"))
     return any(not inside(listing.base, path) for path in outside)
 
 
 def rows_of(listing: Listing, rows: Iterable[int], root: str) -> list[ListedRow]:
-    """Return some rows of a listing, to be read with `data.root=root`; 0 frames if the list does not give them."""
+    """Return rows of a listing for writing, relative to `data.root=root`; frames are 0 if the list does not give
+    them.
+    """
     frames_N = np.zeros(len(listing.paths), int) if listing.num_frames_N is None else listing.num_frames_N
     return [
         ListedRow(
@@ -84,7 +86,7 @@ def rows_of(listing: Listing, rows: Iterable[int], root: str) -> list[ListedRow]
 
 
 def classes_text(names: Iterable[str]) -> str:
-    """Return the text of a file of class names: one a line, or a JSON array if a name does not fit in a line."""
+    """Return the text of a file of class names: one per line, or a JSON array if a name contains a line break."""
     names = tuple(names)
     plain = as_lines(names)
     try:
@@ -101,5 +103,5 @@ def as_lines(lines: Iterable[str]) -> str:
 
 
 def as_json_lines(items: Iterable[dict]) -> str:
-    """Return one JSON object a line."""
+    """Return one JSON object per line."""
     return as_lines(map(json.dumps, items))

@@ -1,1 +1,1 @@
-"""Turn the rows of a list into a catalogue: packet tables on disk, memory-mapped, and reasons for every refusal."""
+"""Scan the videos of a list into a catalogue: memory-mapped packet tables, and the reason for each unreadable video."""

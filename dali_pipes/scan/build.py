@@ -1,12 +1,12 @@
 """Scan every video of a list once, in parallel, and store the results as a `Catalog` next to the list.
 
-This module decides when a scan is needed. `place.py` says where its files are, `probe.py` scans one file, and
+This module decides if a scan is needed. `place.py` gives the place of its files, `probe.py` scans one file, and
 `summary.py` writes the messages.
 
-A file is scanned again if it is new or its size or time has changed; all files are if a more thorough check is
-requested or the version of the reader or of FFmpeg has changed. What the scan of the folder of the videos, or of
-another list in it, has found is used, too. A scan that was killed continues where it stopped. If two processes scan the
-same list, the second waits and uses the result of the first.
+A file is scanned if it is new or its size or time has changed. All files are scanned again if a more thorough check is
+requested, or the version of the reader or of FFmpeg has changed. Results of scans of the videos' folder, and of other
+lists in it, are reused. A scan that was killed continues where it stopped. If two processes scan the same list, the
+second waits and uses the result of the first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from configs.progress import watched
+from configs.progress import with_progress
 from configs.schema import Data
 from configs.sections.data import Check
 from dali_pipes.device import usable_cores
@@ -37,7 +37,7 @@ from dali_pipes.scan.processes import Call, Failure, call_all, seconds_for
 from dali_pipes.scan.request import CHECKS, ScanRequest, probe_path
 
 logger = logging.getLogger(__name__)
-FILES_PER_WORKER = 16  # starting a process for fewer files takes longer than it saves
+FILES_PER_WORKER = 16  # for fewer files per process, starting it takes longer than it saves
 
 
 def load_catalog(
@@ -48,12 +48,11 @@ def load_catalog(
     class_names: Sequence[str] = (),
     before: Rows | None = None,
 ) -> Catalog:
-    """Return the catalogue of a list or folder in its present state, after a scan of what is new or changed.
+    """Return the up-to-date catalogue of a list or folder, after scanning new and changed files.
 
-    `workers` defaults to the number of cores this process may use; `class_names` are those of a network, by which the
-    classes of the list are numbered; `before` has the rows of a run that is resumed (`rows.with_lost_rows`). Raises
-    DataError if the list is faulty or contradicts its videos, or more than data.max_bad_fraction of its files cannot be
-    read.
+    `workers` defaults to the usable cores. `class_names` are those of a network, by which the list's classes are
+    numbered. `before` has the rows of a resumed run (`rows.with_lost_rows`). Raises DataError if the list is invalid or
+    contradicts its videos, or if more than data.max_bad_fraction of its files are unreadable.
     """
     start = time.monotonic()
     listing = read_list(source, data, class_names)
@@ -65,15 +64,17 @@ def load_catalog(
 
 
 def open_catalog(source: str, data: Data) -> Catalog:
-    """Open the catalogue that `load_catalog` wrote, without reading the list or its files. Raises DataError without."""
+    """Open the catalogue that `load_catalog` wrote, without reading the list or its files. Raises DataError if there is
+    none.
+    """
     return ScanPlace.of(source, data).catalog()
 
 
 def scan_divided(source: str, data: Data, sides: Sequence[str], data_of_sides: Data) -> None:
-    """Scan a list, and give what was found to the lists that it was divided into.
+    """Scan a list, and write catalogues for the two lists that it was split into.
 
-    The catalogue of the list stays where the next run looks for it; those of the sides go the way of the run.
-    Raises DataError as `load_catalog` does.
+    The catalogue of the list is stored where the next run looks for it; those of the sides belong to the run. Raises
+    DataError as `load_catalog` does.
     """
     found = load_catalog(source, data)
     for side in sides:
@@ -82,9 +83,9 @@ def scan_divided(source: str, data: Data, sides: Sequence[str], data_of_sides: D
 
 
 def scan_videos(paths: Sequence[str], folder: Path, check: Check) -> Catalog:
-    """Scan videos that are in no list, given by distinct absolute paths, and write their catalogue to `folder`.
+    """Scan videos given by distinct absolute paths, without a list, and write their catalogue to `folder`.
 
-    Files that cannot be read are in it with the reason, however many they are.
+    It contains unreadable files with the reason; their number is not limited.
     """
     listing = unlabelled(paths)
     request = ScanRequest(listing, check)
@@ -94,14 +95,14 @@ def scan_videos(paths: Sequence[str], folder: Path, check: Check) -> Catalog:
 def _up_to_date(
     place: ScanPlace, request: ScanRequest, workers: int | None, others: Sequence[Catalog] = ()
 ) -> tuple[Catalog, int]:
-    """Return the catalogue that meets a request, and how many files were scanned for it.
+    """Return a catalogue that meets the request, and the number of files that were scanned for it.
 
     The results of `others` are used if their paths start from the same folder.
     """
     if (catalog := _usable(place, request)) is not None:
         return catalog, 0
     with place.locked() as folder:
-        if (catalog := _usable(place, request)) is not None:  # another process has made it meanwhile
+        if (catalog := _usable(place, request)) is not None:  # another process has written it meanwhile
             return catalog, 0
         base = request.listing.base
         found = [catalog for catalog in others if catalog.base == base]
@@ -109,15 +110,15 @@ def _up_to_date(
 
 
 def _usable(place: ScanPlace, request: ScanRequest) -> Catalog | None:
-    """Return the catalogue if it can be used without a scan."""
+    """Return the catalogue if it meets the request without a scan, otherwise None."""
     catalog = place.intact_catalog()
     return catalog if request.is_met_by(catalog) else None
 
 
 def _scan(folder: Path, request: ScanRequest, known: Sequence[Catalog], workers: int | None) -> tuple[Catalog, int]:
-    """Write the catalogue to `folder`; return it, and how many files were scanned.
+    """Write the catalogue to `folder`; return it and the number of scanned files.
 
-    Results of the catalogues `known` and of a killed scan are used again.
+    Results of the catalogues `known` and of a killed scan are reused.
     """
     try:
         journal = Journal(folder / "journal.sqlite", reader())
@@ -131,13 +132,15 @@ def _scan(folder: Path, request: ScanRequest, known: Sequence[Catalog], workers:
         journal.remove()
     except (OSError, sqlite3.Error) as error:
         raise DataError(
-            folder, f"the scan stopped: {error}; start it again to go on, or set data.cache to another folder"
+            folder, f"the scan stopped: {error}; start it again to continue, or set data.cache to another folder"
         ) from error
     return Catalog(folder / CATALOG), len(todo)
 
 
 def _known_results(request: ScanRequest, known: Sequence[Catalog], journal: Journal) -> Callable[[int], Entry | None]:
-    """Return a function that looks a distinct file up in the file system, known catalogues and the journal."""
+    """Return a function that returns the known result of a distinct file, from its status, known catalogues or the
+    journal.
+    """
     rows = [(catalog, {catalog.listed_path(row): row for row in range(len(catalog))}) for catalog in known]
 
     def entry(number: int) -> Entry | None:
@@ -162,7 +165,7 @@ def _probe_all(request: ScanRequest, todo: list[int], journal: Journal, most_wor
     results = call_all(probe_path, calls, min(most_workers, -(-len(todo) // FILES_PER_WORKER)))
     title = f"scanning {os.path.basename(request.listing.source)}"
     unsettled: Counter[str] = Counter()
-    for number, found in watched(results, len(todo), title):
+    for number, found in with_progress(results, len(todo), title):
         if isinstance(found, Failure):
             check, outcome = request.check, found.reason_for(request.path(number))
         else:
@@ -175,7 +178,7 @@ def _probe_all(request: ScanRequest, todo: list[int], journal: Journal, most_wor
 
 
 def publish(folder: Path, listing: Listing, entries: Iterable[Entry], parts: Parts | None) -> None:
-    """Write quarantine and catalogue. The catalogue comes last: if it exists, the scan is complete."""
+    """Write quarantine and catalogue. The catalogue is written last: if it exists, the scan is complete."""
     unfinished = folder / f"{CATALOG}.unfinished"
     write_catalog(unfinished, listing, entries, reader(), parts)
     summary.write_quarantine(folder, Catalog(unfinished))

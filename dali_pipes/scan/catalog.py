@@ -1,14 +1,14 @@
 """`Catalog`, the scanned dataset: a memory-mapped file with every row of a list and the packet table of every video.
 
-Opening it reads a few hundred bytes, whatever its size; the rest is read through the page cache, which all processes
-of a host share. `dali_pipes/scan/build.py` fills it; this module holds the format:
+Opening it reads only a few hundred bytes; the rest is read through the page cache, which all processes of a host share.
+`dali_pipes/scan/build.py` fills it; this module defines the format:
 
     header   `_HEADER`: magic and version, where the footer starts, its checksum
     packets  the packet tables of all videos, one after the other
     columns  the arrays of `_arrays`, each starting at a multiple of 64 bytes
     footer   JSON: name, offset, length and type of each array, checksum of the columns, texts shared by all rows
 
-The header is filled in last, so an unfinished file cannot be taken for a finished one.
+The header is written last, so an unfinished file is not valid.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.parts import Parts
 from dali_pipes.video.packet_table import PACKET, Access, Video
 
-MAGIC = b"VIDCAT06"  # the number rises when the format changes
+MAGIC = b"VIDCAT06"  # the number increases with each change of the format
 _HEADER = struct.Struct("<8sQI4x")
 _ALIGNMENT = 64
 _ACCESS = get_args(Access)
-_FILE = np.dtype(  # one file of the list; if it is unreadable, all but the first three are zero
+_FILE = np.dtype(  # one file of the list; if it is unreadable, all fields but the first three are zero
     [
         ("size", "<i8"),
         ("mtime_ns", "<i8"),
@@ -59,14 +59,14 @@ _FILE = np.dtype(  # one file of the list; if it is unreadable, all but the firs
 class Entry(NamedTuple):
     """The result of scanning one file."""
 
-    size: int  # bytes when it was scanned; -1 if it was never opened
-    mtime_ns: int  # modification time when it was scanned; -1 if it was never opened
+    size: int  # bytes at the scan; -1 if it was not opened
+    mtime_ns: int  # modification time at the scan; -1 if it was not opened
     check: int  # thoroughness of the scan: an index in `request.CHECKS`
-    outcome: Video | str  # the video, or the reason why it cannot be used
+    outcome: Video | str  # the video, or the reason why it is unreadable
 
 
 class Catalog:
-    """The N rows of a list, in its order. Every array is a view of the file, so opening and pickling are cheap."""
+    """The N rows of a list, in order. Every array is a view of the file, so opening and pickling are cheap."""
 
     def __init__(self, file: str | Path):
         """Open a catalogue. Raises DataError if the file is not a complete catalogue of this version."""
@@ -86,12 +86,12 @@ class Catalog:
 
     def _read_footer(self, footer: dict) -> None:
         self.source: str = footer["source"]  # the list
-        self.base: str = footer["base"]  # the folder that its relative paths start from
-        self.digest: str = footer["digest"]  # the list's, as `Listing.digest`
+        self.base: str = footer["base"]  # the base of its relative paths
+        self.digest: str = footer["digest"]  # `Listing.digest` of the list
         self.reader: str = footer["reader"]  # the version that scanned the files, see `probe.reader`
         self.class_names = tuple(footer["class_names"])
         self._codecs: list[str] = footer["codecs"]
-        self._reasons: dict[str, str] = footer["reasons"]  # by row, as JSON wants it: a string
+        self._reasons: dict[str, str] = footer["reasons"]  # by row; JSON keys are strings
         self._columns: tuple[int, int, int] = footer["columns"]  # start, end, checksum
         self._array = {name: self._view(*place) for name, place in footer["arrays"].items()}
         self.label_N = self._array["label"]
@@ -121,23 +121,23 @@ class Catalog:
 
     @cached_property
     def first_frame_N(self) -> np.ndarray:
-        """The first frame of each row's part of its video: [N] int32, zeros for lists of whole videos."""
+        """Return the first frame of each row's part of its video: [N] int32; zeros for whole videos."""
         return self._array.get("part_first", np.zeros(len(self), np.int32))
 
     @cached_property
     def usable(self) -> np.ndarray:
-        """The rows of readable videos, or parts of videos: [U] int64, ascending."""
+        """Return the rows of readable videos or parts: [U] int64, ascending."""
         return np.flatnonzero(self.frames_N)
 
     @cached_property
     def unreadable(self) -> list[Unreadable]:
-        """The rows that are not usable, repeated rows included."""
+        """Return the rows that are not usable, including repeated rows."""
         return [
             Unreadable(row, self.path(row), self.reason(row)) for row in np.flatnonzero(self.frames_N == 0).tolist()
         ]
 
     def reason(self, row: int) -> str:
-        """Return the reason for which a row is unreadable."""
+        """Return the reason why a row is unreadable."""
         return self._reasons.get(str(row)) or self._reasons[str(self.first_N[row])]
 
     def listed_path(self, row: int) -> str:
@@ -145,7 +145,7 @@ class Catalog:
         return os.fsdecode(self._bytes("path", row))
 
     def names(self) -> list[str]:
-        """Return what all rows are about: paths as `listed_path` has them, with `#t=START,END` after those of parts."""
+        """Return names for all rows: the paths of `listed_path`, with `#t=START,END` for parts of videos."""
         text, ends = self._array["path"].tobytes(), self._array["path_end"].tolist()
         paths = [os.fsdecode(text[start:end]) for start, end in pairwise([0, *ends])]
         if self.span_N2 is None:
@@ -157,7 +157,7 @@ class Catalog:
         return os.path.join(self.base, self.listed_path(row))
 
     def span(self, row: int) -> Span:
-        """Return the part of its video that a row is about."""
+        """Return the part of its video that a row describes."""
         return WHOLE if self.span_N2 is None else Span(*self.span_N2[row].tolist())
 
     def video(self, row: int) -> Video:
@@ -191,13 +191,13 @@ class Catalog:
         return np.where(is_file_N & (self.file_frames_N > 0), self.size_N, 0)
 
     def codecs(self) -> dict[str, int]:
-        """Count the readable videos of each codec, the most frequent first."""
+        """Return the number of readable videos of each codec, the most frequent first."""
         counts = np.bincount(self._array["codec"][self.usable], minlength=len(self._codecs))
         return {self._codecs[index]: int(counts[index]) for index in np.argsort(-counts, kind="stable")}
 
     def kinds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Group the readable videos by codec, access, description and size: a row of each kind, and [U] the kind of
-        each usable row.
+        """Group the readable videos by codec, access, description and size: return one row per group, and [U], the
+        group of each usable row.
         """
         columns = [self._array[name][self.usable] for name in ("codec", "access", "description", "width", "height")]
         kind_U = np.ravel_multi_index(columns, [int(column.max(initial=0)) + 1 for column in columns])
@@ -205,7 +205,7 @@ class Catalog:
         return self.usable[first], kind_U
 
     def check_labels(self, num_classes: int) -> None:
-        """Raise DataError unless every label is below `num_classes` and, if classes are named, there are that many."""
+        """Raise DataError if a label is not below `num_classes`, or if the number of named classes differs from it."""
         if self.class_names and len(self.class_names) != num_classes:
             raise DataError(
                 self.source,
@@ -225,7 +225,7 @@ class Catalog:
         )
 
     def is_intact(self) -> bool:
-        """Return whether the columns are as they were written. Reads all of them, but not the packets."""
+        """Return True if the checksum of the columns is correct. Reads all of them, but not the packets."""
         start, end, checksum = self._columns
         return _checksum(self.file, start, end) == checksum
 
@@ -235,7 +235,7 @@ def write_catalog(
 ) -> None:
     """Write the catalogue of a list from one entry for each row of `listing.distinct`, in that order.
 
-    `reader`: the version that scanned the files, see `probe.reader`. `parts`: the frames of rows that are about parts.
+    `reader`: the version that scanned the files, see `probe.reader`. `parts`: the frames of rows that describe parts.
     """
     with open(file, "wb") as out:
         out.write(bytes(_HEADER.size))
@@ -286,7 +286,7 @@ def _write_packets(out: BinaryIO, distinct: np.ndarray, entries: Iterable[Entry]
 def _columns(
     listing: Listing, files: np.ndarray, descriptions: list[bytes], parts: Parts | None
 ) -> dict[str, np.ndarray]:
-    """Make every array of the file except the packets. Repeated rows take the values of the first."""
+    """Return every array of the file except the packets. Repeated rows get the values of the first."""
     row_N = np.searchsorted(listing.distinct, listing.first_N)
     of_parts = {}
     if parts:
@@ -308,13 +308,15 @@ def _table(name: str, values: list[bytes]) -> dict[str, np.ndarray]:
 
 
 def _pad(out: BinaryIO) -> int:
-    """Pad to the next offset at which an array may start, and return it."""
+    """Pad to the next aligned offset, and return it."""
     out.write(bytes(-out.tell() % _ALIGNMENT))
     return out.tell()
 
 
 def _checksum(file: Path, start: int, end: int) -> int:
-    """Return the CRC32 of bytes [start, end). They are read, not mapped: mapped pages would count as own memory."""
+    """Return the CRC32 of bytes [start, end). They are read, not mapped: mapped pages would count as memory of the
+    process.
+    """
     checksum = 0
     with open(file, "rb") as content:
         content.seek(start)

@@ -1,8 +1,8 @@
-"""Find the packets of an mp4 or mov file by its index alone: the weaker check `index`, which does not read them.
+"""Find the packets of an mp4 or mov file from its index (the sample tables) alone, for the weaker check `index`.
 
-The index tells where packets are and when they are shown, but not what is in them. So only H.264 and HEVC are taken,
-which have a picture in each packet, and only files whose index leaves no doubt. Two packets are read: the first, and
-the keyframe in the middle, which tells if decoding can start at the keyframes that the index names.
+The index has the positions and times of packets, but not their content. So this supports only H.264 and HEVC, which
+have one picture per packet, and only files with an unambiguous index. Two packets are read: the first, and the keyframe
+in the middle, which shows if decoding can start at the keyframes of the index.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from dali_pipes.video.bitstream import Picture
 from dali_pipes.video.packet_table import KEYFRAME, PACKET
 from dali_pipes.video.sample_table import Samples, Unsettled, samples
 
-_HEADER = 16  # bytes of a box
-_BEHIND = 32 << 10  # bytes behind the index that FFmpeg sees: in a file for the web, packets begin there
+_HEADER = 16  # bytes of a box header
+_BEHIND = 32 << 10  # bytes after the index that FFmpeg sees: in a file with the index in front, packets begin there
 
 
 class Excerpt:
-    """A source whose beginning, index and headers of other boxes are in memory. FFmpeg sees these bytes only.
+    """A source of which FFmpeg sees only the beginning, the index and the headers of other boxes, all in memory.
 
-    It would read a megabyte and more to guess what the index says.
+    Otherwise FFmpeg would read a megabyte or more to guess what the index says.
     """
 
     def __init__(self, source: ByteSource):
-        """Raises Unsettled if the source is no mp4 or mov file, or in fragments, whose headers are all over it."""
+        """Read the excerpt. Raises Unsettled if the source is no mp4 or mov file, or is fragmented."""
         self.path, self.start, self.size, self.stamp = source.path, source.start, source.size, source.stamp
         self._source = source
         if source.read(4, 4) not in mp4.STARTS:
@@ -52,7 +52,7 @@ class Excerpt:
 
 
 class _Blocks(NamedTuple):
-    """Some bytes of a source; for a reader, it ends behind each."""
+    """Some blocks of a source; a read ends at the end of a block."""
 
     path: str
     size: int  # of the source
@@ -70,9 +70,9 @@ class _Blocks(NamedTuple):
 def packets_of_index(
     source: ByteSource, moov: bytes, codec: str, description: bytes, stream: VideoStream
 ) -> np.ndarray:
-    """Return [P] PACKET records of a stream. Raises Unsettled with the reason if its index does not settle them.
+    """Return [P] PACKET records of a stream. Raises Unsettled with the reason if the index is not sufficient.
 
-    No picture counts as one that no other refers to, so cuts may be larger than those of a scan of the packets.
+    No picture is marked as a non-reference picture, so cuts may be larger than those of a scan of the packets.
     """
     if codec not in ("h264", "hevc"):
         raise Unsettled(f"packets of {codec} may hold more or fewer pictures than one")
@@ -95,7 +95,7 @@ def packets_of_index(
 
 
 def _refuse_doubtful_order(codec: str, description: bytes, extradata: bytes, timed: bool) -> None:
-    """Raise Unsettled if times may not tell the order of pictures."""
+    """Raise Unsettled if timestamps may not give the order of pictures."""
     try:
         if bitstream.picture_format(codec, description).fields:
             raise Unsettled("its packets may hold one field or two")
@@ -106,7 +106,7 @@ def _refuse_doubtful_order(codec: str, description: bytes, extradata: bytes, tim
 
 
 def _order(codec: str, found: Samples) -> np.ndarray:
-    """Return [P] the place of each picture among those shown."""
+    """Return [P], the index of each picture in display order."""
     by_time = found.time.argsort(kind="stable")
     if (np.diff(found.time[by_time]) == 0).any():
         raise Unsettled("several of its pictures have one time")
@@ -122,7 +122,7 @@ def _order(codec: str, found: Samples) -> np.ndarray:
 
 
 def _check_keyframes(source: ByteSource, found: Samples, codec: str, stream: VideoStream) -> None:
-    """Read the headers of the first keyframe and of the one in the middle."""
+    """Check the headers of the first keyframe and of the keyframe in the middle."""
     groups = found.sync.nonzero()[0]
     places = [(int(found.offset[at]), int(found.size[at])) for at in {0, int(groups[len(groups) // 2])}]
     read = [_read(codec, stream, source.read(*place)) for place in sorted(places)]

@@ -1,6 +1,6 @@
-"""`Journal`: the results of an unfinished scan on disk, so that a scan that was killed continues where it stopped.
+"""`Journal`: the results of an unfinished scan, on disk, so that a killed scan can continue.
 
-It is an SQLite file next to the catalogue. Only the scan that holds the lock uses it, and removes it at the end.
+It is an SQLite file next to the catalogue. Only the scan with the lock uses it, and removes it at the end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from dali_pipes.scan.catalog import MAGIC, Entry
 from dali_pipes.video.packet_table import PACKET, Video
 
-SECONDS_AT_RISK = 1.0  # the most work that a kill can lose
+SECONDS_AT_RISK = 1.0  # seconds between commits: the most work that a kill can lose
 _TABLE = f"found_{MAGIC.decode()}"  # results of another version are ignored
 _KEY = "path BLOB PRIMARY KEY, seen_size, seen_mtime_ns, checked, reader"
 _FOUND = (
@@ -25,9 +25,9 @@ _FOUND = (
 
 
 class Journal:
-    """Entries by a key: a file's path; for a folder of pictures also the arguments of its scan.
+    """Entries by key: the path of a file; for a folder of frames also the arguments of its scan.
 
-    An entry is found again only for the same size, time and reader, if its check was at least as thorough.
+    An entry is valid only for the same size, time and reader version, and a check that is not more thorough.
     """
 
     def __init__(self, file: Path, reader: str):
@@ -37,13 +37,13 @@ class Journal:
             self._open()
         except sqlite3.OperationalError:  # the disk is full or read-only: the caller reports it
             raise
-        except sqlite3.DatabaseError:  # damaged: its results are only lost work
+        except sqlite3.DatabaseError:  # damaged: only work is lost
             self.remove()
             self._open()
 
     def _open(self) -> None:
         self._database = sqlite3.connect(self.file)
-        self._database.execute("PRAGMA synchronous = OFF")  # survives a kill; a power cut may lose it
+        self._database.execute("PRAGMA synchronous = OFF")  # survives a kill, but maybe not a power failure
         self._database.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} ({_KEY}, {_FOUND})")
         self._committed = time.monotonic()
 
@@ -76,14 +76,14 @@ class Journal:
         self._database.close()
 
     def remove(self) -> None:
-        """Delete the file, once the catalogue holds all results."""
+        """Delete the file, after the catalogue was written."""
         self._database.close()
         self.file.unlink(missing_ok=True)
         self.file.with_name(f"{self.file.name}-journal").unlink(missing_ok=True)
 
 
 def _columns(outcome: Video | str) -> list:
-    """Return a video or a reason as the columns of _FOUND."""
+    """Return a video or an error text as the columns of _FOUND."""
     if isinstance(outcome, str):
         return [outcome] + [None] * _FOUND.count(",")
     video = outcome

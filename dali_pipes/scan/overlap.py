@@ -12,10 +12,10 @@ from dali_pipes.storage.sources import SourceFile
 
 
 def shared_videos(training: Catalog, held_out: Catalog, *, by_content: bool = False) -> list[int]:
-    """Return the rows of `held_out` whose file is in `training`, too: the same path, or a link to the same file.
+    """Return the rows of `held_out` with a file that is also in `training`: the same path, or a link to the same file.
 
-    With `by_content` a copy counts as well; only files of equal size are read. Parts of one video are shared if they
-    have frames in common.
+    With `by_content`, copies count as well; only files of equal size are read. Parts of one video are shared if they
+    have common frames.
     """
     rows_by_size, rows_by_path = defaultdict(list), defaultdict(list)
     for row in training.usable.tolist():
@@ -49,5 +49,5 @@ def shared_videos(training: Catalog, held_out: Catalog, *, by_content: bool = Fa
 
 
 def _is_same(path: str, other: str) -> bool:
-    """Tell whether two paths name one file."""
+    """Return True if two paths lead to the same file."""
     return is_plain(path) and is_plain(other) and os.path.samefile(path, other)

@@ -1,4 +1,4 @@
-"""Collect the packets of a stream by demuxing it: the place of each in the file, and what its headers say."""
+"""Collect the packets of a stream by demuxing it: their positions in the file and the content of their headers."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from dali_pipes.video import bitstream
 from dali_pipes.video.bitstream import Picture
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME, PACKET, Video
 
-_HEADER_BYTES = 64  # a packet's bytes are searched for this far behind the start of its block (Matroska, Ogg)
-_WINDOW = 1 << 16  # bytes of a file that are read at once
-_AT_ONCE = 16  # packets that are in memory
-_INTRA = ("mjpeg", "prores", "dnxhd")  # every picture stands alone, whatever the container says
+_HEADER_BYTES = 64  # a packet's bytes are searched within this distance after the start of its block (Matroska, Ogg)
+_WINDOW = 1 << 16  # bytes per read
+_AT_ONCE = 16  # packets in memory at once
+_INTRA = ("mjpeg", "prores", "dnxhd")  # intra-only codecs, regardless of the container's flags
 
 
 @dataclass
 class Packets:
-    """The packets of one stream in decode order: P values each."""
+    """The P packets of one stream, in decode order."""
 
-    offset: list[int] = field(default_factory=list)  # -1 if the packet is not one piece of the file
+    offset: list[int] = field(default_factory=list)  # -1 if the packet is not contiguous in the file
     size: list[int] = field(default_factory=list)
     pts: list[int | None] = field(default_factory=list)
     flags: list[int] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     understood: bool = True  # the headers of every packet were read
-    doubts: list[str] = field(default_factory=list)  # reasons why cuts might not give what a full decode gives
+    doubts: list[str] = field(default_factory=list)  # reasons why cuts might not decode to the frames of a full decode
 
     @cached_property
     def columns(self) -> Picture:
-        """Each field of `pictures` as a tuple with a value for each packet."""
+        """Return each field of `pictures` as a tuple with one value per packet."""
         return Picture._make(zip(*self.pictures, strict=True))
 
 
 def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], source: ByteSource) -> Packets:
-    """Read the headers of every packet, and find its bytes in the file."""
+    """Read the headers of every packet, and find its position in the file."""
     found = Packets()
     read, find = _reader(codec, stream, found), _FileWindow(source).find
     intra = codec in _INTRA
     offset, size, pts, flags, pictures = found.offset, found.size, found.pts, found.flags, found.pictures
     for packet in _in_batches(packets):
-        if not packet.size:  # not decoded, see `container.packets`; the last one marks the end
+        if not packet.size:  # empty packets are not decoded, see `container.packets`; the last one is the flush
             found.doubts += [] if packet.dts is None else [f"packet {len(size)} is empty"]
             continue
         data = bytes(packet)
@@ -68,8 +68,8 @@ def collect(codec: str, stream: VideoStream, packets: Iterable[av.Packet], sourc
 
 
 def _in_batches(packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
-    """Yield packets, several of which were demuxed in turn: FFmpeg and Python then need not fill the processor's caches
-    for each.
+    """Yield packets that are demuxed in batches, so that FFmpeg and Python do not evict each other from the CPU caches
+    for every packet.
     """
     packets = iter(packets)
     while batch := list(islice(packets, _AT_ONCE)):
@@ -77,15 +77,16 @@ def _in_batches(packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
 
 
 def table(found: Packets) -> np.ndarray:
-    """Return [P] PACKET records; append to `found.doubts` what contradicts the order of the pictures.
+    """Return [P] PACKET records; append contradictions in the order of pictures to `found.doubts`.
 
-    A decoder gives pictures in the order that their headers say. Times only count if the headers were not understood.
+    A decoder outputs pictures in the order given by their headers. Timestamps only count if the headers were not
+    understood.
     """
     packets = np.zeros(len(found.size), PACKET)
     packets["size"] = found.size
     packets["offset"] = found.offset if min(found.offset) >= 0 else 0
     if not found.flags[0] & KEYFRAME:
-        found.flags[0] |= KEYFRAME  # there is nothing before it to start from
+        found.flags[0] |= KEYFRAME  # there is no keyframe before it
         found.doubts.append("it does not start with a keyframe")
     packets["flags"] = _with_disposable(found)
     timed = None not in found.pts and len(set(found.pts)) == len(found.pts)
@@ -102,9 +103,9 @@ def table(found: Packets) -> np.ndarray:
 
 
 def doubts(video: Video, guessed_times: bool, found: Packets) -> list[str]:
-    """List why cutting this stream might not give what a full decode gives; nothing for the great majority of files.
+    """Return reasons why cuts of this stream might not decode to the frames of a full decode; mostly none.
 
-    `guessed_times`: pictures may be shown in another order than decoded, and the container does not store in which.
+    `guessed_times`: display order may differ from decode order, and the container does not store it.
     """
     packets, size = video.packets, (video.width, video.height)
     repeats = video.codec in ("vp9", "av1")
@@ -129,7 +130,7 @@ def doubts(video: Video, guessed_times: bool, found: Packets) -> list[str]:
 
 
 def _reader(codec: str, stream: VideoStream, found: Packets) -> Callable[[bytes], Picture]:
-    """Return the function that reads packets of this stream; `found` says if there is none."""
+    """Return the function that reads the headers of packets; without one, record that in `found`."""
     context = stream.codec_context
     try:
         reader = bitstream.make_reader(codec, context.extradata or b"", context.codec_tag)
@@ -143,15 +144,15 @@ def _reader(codec: str, stream: VideoStream, found: Packets) -> Callable[[bytes]
 
 
 class _FileWindow:
-    """A part of a file: packets are compared with it, most of them without a system call."""
+    """A window of a file with which packets are compared, mostly without a system call."""
 
     def __init__(self, source: ByteSource):
         self._source = source
         self._start, self._content = 0, b""
 
     def find(self, position: int | None, data: bytes) -> int:
-        """Return where the file holds these very bytes, at `position` or behind the header of their block there; -1 if
-        it does not (transport streams, stripped headers).
+        """Return the offset of these bytes in the file, at `position` or after the block header there; -1 if they are
+        not there (transport streams, stripped headers).
         """
         if position is None:
             return -1
@@ -177,7 +178,7 @@ def _flags(packet: av.Packet, picture: Picture, intra: bool) -> int:
 
 
 def _with_disposable(found: Packets) -> list[int]:
-    """Return the flags; DISPOSABLE if no picture of its own temporal layer refers to it and no layer lies above."""
+    """Return the flags, with DISPOSABLE for non-reference pictures of the highest temporal layer."""
     top, columns = max(found.columns.layer), found.columns
     return [
         flags if referenced or layer < top else flags | DISPOSABLE

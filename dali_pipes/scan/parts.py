@@ -1,4 +1,4 @@
-"""Find the frames of the parts of videos that the rows of a list are about (its columns `start` and `end`)."""
+"""Find the frames of rows that describe a part of a video (columns `start` and `end`)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from dali_pipes.video.packet_table import Video
 
 @dataclass(frozen=True)
 class Parts:
-    """The frames of each of N rows of a list; `reasons` has the rows without any, though their file is readable."""
+    """The frames of each of N rows; `reasons` has the rows without frames although their file is readable."""
 
     first_N: np.ndarray  # int32
-    frames_N: np.ndarray  # int32: how many; 0 where there is none
+    frames_N: np.ndarray  # int32: number of frames; may be 0
     reasons: dict[int, str]
 
 
 def find_parts(listing: Listing, outcome: Callable[[int], Video | str], workers: int) -> Parts | None:
-    """Find the frames of every row's part in processes; None if all rows are whole videos.
+    """Find the frames of every row's part, in worker processes; None if all rows are whole videos.
 
-    `outcome` returns the video of a distinct file, or the reason why it cannot be read, which its rows share.
+    `outcome` returns the video of a distinct file, or the reason why it is unreadable.
     """
     if listing.span_N2 is None:
         return None

@@ -1,6 +1,6 @@
-"""Where the scan of a list is kept: `train.list.scan/` beside the list, or a folder of that name elsewhere.
+"""The folder of a list's scan: `train.list.scan/` next to the list, or a folder of that name elsewhere.
 
-It holds the catalogue, `quarantine.jsonl`, a lock and, during a scan, a journal.
+It contains the catalogue, `quarantine.jsonl`, a lock and, during a scan, a journal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScanPlace:
-    """The folders in which the scan of a list may be. A new scan is written to the first."""
+    """The folders that may contain the scan of a list. A new scan is written to the first."""
 
     source: str
     folders: list[Path]
@@ -50,7 +50,7 @@ class ScanPlace:
         return cls(source, [of_user, next_to_list])
 
     def catalog(self) -> Catalog:
-        """Open the catalogue, whether it is up to date or not. Raises DataError if there is none."""
+        """Open the catalogue, which may be out of date. Raises DataError if there is none."""
         for folder in self.folders:
             if (folder / CATALOG).exists():
                 return Catalog(folder / CATALOG)
@@ -59,7 +59,7 @@ class ScanPlace:
         )
 
     def intact_catalog(self) -> Catalog | None:
-        """Return the catalogue if it is not damaged, whether it is up to date or not, or None."""
+        """Return the catalogue, which may be out of date, or None if it is missing or damaged."""
         with suppress(DataError):
             catalog = self.catalog()
             if catalog.is_intact():
@@ -67,8 +67,8 @@ class ScanPlace:
         return None
 
     def known(self, base: str) -> Iterator[Catalog]:
-        """Yield the catalogues that tell of videos below `base`, found by the present reader: that of the list, which
-        may be out of date, that of the folder `base`, and those of other lists in it.
+        """Yield catalogues of videos below `base` that the current reader version wrote: of the list itself (may be out
+        of date), of the folder `base`, and of other lists in it.
         """
         catalog, written = self.intact_catalog(), self.folders[0] / CATALOG
         if catalog is None and written.exists():
@@ -88,9 +88,9 @@ class ScanPlace:
 
     @contextmanager
     def locked(self) -> Iterator[Path]:
-        """Hold the lock of the folder that a scan is written to. The lock of a process that died is free.
+        """Hold the lock of the scan's folder. The lock of a process that died is free.
 
-        If there is no catalogue, the one beside a list in a store is taken: one of a packed set is there.
+        Without a catalogue, the one next to a list in a store is fetched: packed datasets have one.
         """
         folder = self._made()
         lock = filelock.FileLock(folder / "lock")
@@ -110,7 +110,7 @@ class ScanPlace:
             lock.release()
 
     def _made(self) -> Path:
-        """Return the folder that a scan is written to, after making it if it does not exist."""
+        """Return the folder to which a scan is written; create it if necessary."""
         folder, *unwritable = self.folders
         if unwritable:
             logger.info(f"{self.source}: its folder cannot be written to, so its catalogue goes to {folder}")

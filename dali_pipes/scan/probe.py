@@ -1,8 +1,8 @@
-"""Scan one file: find its packets, how it can be cut, or the reason why it cannot be used.
+"""Scan one file: find its packets and how it can be cut, or the reason why it is unreadable.
 
-One pass over the packets (`packets.py`) reads every byte and decodes nothing, but for the first picture of a file that
-may be stored turned. If it leaves doubts, or a more thorough check is requested, the file is decoded and compared with
-its cuts (`verify.py`). The weakest check reads the index of an mp4 or mov file only (`index.py`).
+One pass over the packets (`packets.py`) reads every byte and decodes nothing, except the first picture of a file that
+may be rotated. If doubts remain, or a more thorough check is requested, the file is decoded and compared with its cuts
+(`verify.py`). The weakest check reads only the index of an mp4 or mov file (`index.py`).
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from configs.sections.data import Check
 
 Result = TypeVar("Result")
-READER = 10  # to be raised if the result of a scan changes for any file
+READER = 10  # increase it if the result of a scan changes for any file
 
 _PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # of HEIF (ISO/IEC 23008-12)
-# Formats that store times of presentation; for others FFmpeg guesses them.
+# Formats that store presentation timestamps; for others FFmpeg guesses them.
 _TIMED = ("mov", "matroska", "mpegts", "flv", "nut", "ivf")
 
 
 class Found(NamedTuple):
-    """A video, the check that it passed, and the reason if that is a more thorough one than was requested."""
+    """A video, the check that it passed, and the reason if a more thorough check than requested was needed."""
 
     video: Video
     check: Check
@@ -53,11 +53,11 @@ def probe(path: str, check: Check = "demux") -> Video:
 
 
 def scan_file(path: str, check: Check) -> Found:
-    """Scan a file or a member of a shard. Raises DataError with the path and the reason if it cannot be used.
+    """Scan a file or a member of a shard. Raises DataError with path and reason if it is unreadable.
 
-    `index` reads the index of mp4 and mov files, and other files as `demux` does, which reads the headers of every
-    packet. `ends` also decodes the first and the last group of pictures, `full` decodes everything and compares it with
-    cuts.
+    The check `index` reads only the index of mp4 and mov files; for other files, it equals `demux`, which reads the
+    headers of every packet. `ends` also decodes the first and last group of pictures; `full` decodes everything and
+    compares it with cuts.
     """
     try:
         with open_source(path) as source, container.refusals(path):
@@ -67,7 +67,7 @@ def scan_file(path: str, check: Check) -> Found:
                 return Found(_scan(Excerpt(source), _by_index), "index")
             except Unsettled as unsettled:
                 reason = str(unsettled)
-            except DataError:  # which is raised again unless it was FFmpeg that wanted more than the index
+            except DataError:  # raised again below, unless FFmpeg needed more than the index
                 reason = "its index alone cannot be read"
             return Found(_probe(source, "demux"), "demux", reason)
     except OSError as error:
@@ -84,13 +84,13 @@ def _probe(source: ByteSource, check: Check) -> Video:
 
 
 def reader() -> str:
-    """Return the versions of this reader and of FFmpeg: results of other versions, refusals above all, do not hold."""
+    """Return the versions of this reader and of FFmpeg; results of other versions are not valid."""
     libraries = (f"{name} {'.'.join(map(str, numbers))}" for name, numbers in sorted(av.library_versions.items()))
     return f"{READER}, PyAV {av.__version__}, {', '.join(libraries)}"
 
 
 def _scan(source: ByteSource, scan_stream: Callable[..., Result]) -> Result:
-    """Open a source, and return what `scan_stream` finds in its video stream: `_by_packets` or `_by_index`."""
+    """Open a source, and return the result of `scan_stream` (`_by_packets` or `_by_index`) for its video stream."""
     path, moov, scrambled = source.path, _moov(source), mpegts.scrambled_pids(source)
     try:
         with container.open_video(path, source.file_object()) as (opened, stream):
@@ -100,7 +100,7 @@ def _scan(source: ByteSource, scan_stream: Callable[..., Result]) -> Result:
             scrambled = set()  # other streams do not matter
             return scan_stream(source, moov, stored, opened, stream)
     except DataError as error:
-        if scrambled:  # FFmpeg sees no more of such a stream than of a damaged one
+        if scrambled:  # to FFmpeg, such a stream looks damaged
             raise DataError(path, "is encrypted") from error
         raise
 
@@ -108,11 +108,11 @@ def _scan(source: ByteSource, scan_stream: Callable[..., Result]) -> Result:
 def _by_packets(
     source: ByteSource, moov: bytes, stored: bytes, opened: InputContainer, stream: VideoStream
 ) -> tuple[Video, list[str]]:
-    """Return the video by its packets, and the reasons to doubt that cuts give what a full decode gives."""
+    """Return the video from its packets, and the reasons to doubt that cuts decode to the frames of a full decode."""
     path, codec, extradata = source.path, _codec(source.path, stream), stream.codec_context.extradata or b""
     packets = container.demuxed(opened, stream)
     if not (first := next((packet for packet in packets if packet.size), None)):
-        raise DataError(path, "its video track holds no pictures")
+        raise DataError(path, "its video track contains no pictures")
     found = collect(codec, stream, chain([first], packets), source)
     description = sample_description.sample_description(path, stream, codec, stored)
     access = _access(codec, extradata, found, description)
@@ -124,7 +124,7 @@ def _by_packets(
 
 
 def _by_index(source: ByteSource, moov: bytes, stored: bytes, opened: InputContainer, stream: VideoStream) -> Video:
-    """Return the video by the index of its file. Raises Unsettled."""
+    """Return the video from the index of its file. Raises Unsettled."""
     path, codec = source.path, _codec(source.path, stream)
     description = stored and sample_description.sample_description(path, stream, codec, stored)
     found = packets_of_index(source, moov, codec, description, stream)
@@ -163,14 +163,16 @@ def _video(
 
 
 def _moov(source: ByteSource) -> bytes:
-    """Return the `moov` box of an mp4 or mov file, nothing for other containers. Raises DataError if cut short."""
+    """Return the `moov` box of an mp4 or mov file, empty for other containers. Raises DataError if the file is
+    truncated.
+    """
     if source.read(4, 4) not in mp4.STARTS:
         return b""
     moov, path, total = b"", source.path, source.size
     for kind, _, start, end in mp4.walk_source(source):
         if kind in (b"moov", b"mdat") and end > total:
             raise DataError(path, f"is cut short: only {total} of at least {end} bytes are there")
-        if kind == b"moov" and not moov:  # FFmpeg skips a second one
+        if kind == b"moov" and not moov:  # FFmpeg ignores a second one
             moov = source.read(start, end - start)
     if not moov and source.read(8, 4) in _PICTURE_BRANDS:
         raise DataError(path, "is a still picture (HEIF), not a video")
@@ -180,7 +182,7 @@ def _moov(source: ByteSource) -> bytes:
 
 
 def _codec(path: str, stream: VideoStream) -> str:
-    """Return FFmpeg's name of the codec, which is the same for all its decoders."""
+    """Return FFmpeg's name of the codec, which all its decoders share."""
     context = stream.codec_context
     if not context.width or not context.height:
         raise DataError(path, "no picture of it can be decoded")
@@ -188,7 +190,7 @@ def _codec(path: str, stream: VideoStream) -> str:
 
 
 def _access(codec: str, extradata: bytes, found: Packets, description: bytes) -> Access:
-    """Return how packets are read: as ranges if each is one piece of the file, in the form of mp4."""
+    """Return how packets are read: as byte ranges if each is contiguous in the file and has the mp4 format."""
     annex_b = codec in ("h264", "hevc") and not bitstream.length_size(extradata, codec)
     if not description:
         return "whole"

@@ -1,8 +1,7 @@
-"""Call a function on many inputs in several processes; an input that crashes or hangs its process loses only itself.
+"""Call a function on many inputs in worker processes; if an input crashes or hangs its process, only this input fails.
 
-The pools of the standard library are not enough: if a process dies they do not tell on which input, they cannot end a
-single hung process, and their processes import the program's main module (here: torch and DALI) before the first
-input. These import only the function's module.
+The standard library's pools do not tell which input killed a process, cannot end a single hung process, and import the
+main module (here: torch and DALI) in each process. These workers import only the function's module.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from typing import Any, NamedTuple
 from dali_pipes.errors import DataError
 from dali_pipes.storage.faults import StorageFault
 
-ANSWERS = (DataError, OSError, MemoryError)  # exceptions that an input may cause; any other is a bug of ours
+ANSWERS = (DataError, OSError, MemoryError)  # exceptions that an input may cause; any other is a bug in this project
 OWN_MISTAKE = 1  # Python's exit status after an uncaught exception
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 26)}
 """Environment of the processes: glibc keeps up to 64 MiB of freed memory for the next input. To get it back from the
 system, page by page, costs more than to read the headers of a short video (mallopt(3); these are the largest values to
 which glibc adapts by itself)."""
-PATIENCE = 60.0  # seconds without progress after which a call is ended, and one more for each MB of its file
-_NOTED = 300  # characters of the arguments that a traceback shows
+PATIENCE = 60.0  # time limit without progress: this many seconds, plus one per MB of the file
+_NOTED = 300  # most characters of the arguments in a traceback
 
 
 class Call(NamedTuple):
-    """One input: the caller's key for it, the function's arguments, and the time limit, which `go_on` starts anew."""
+    """One input: the caller's key, the function's arguments, and the time limit, which `go_on` restarts."""
 
     key: Any
     arguments: tuple
@@ -41,26 +40,26 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True)
 class Failure:
-    """A call without a result: the exception's text, or how the process ended."""
+    """The failure of a call: the exception's text, or how the process ended."""
 
     reason: str
-    path: str = ""  # that a DataError is about
+    path: str = ""  # the path of the DataError
 
     def reason_for(self, path: str) -> str:
-        """Return the reason; with the path that it is about, if that is another one."""
+        """Return the reason; with its path if that differs from `path`."""
         return self.reason if self.path in ("", path) else f"{self.path}: {self.reason}"
 
 
 def seconds_for(size: int) -> float:
-    """Return the time limit of a call that reads a file of so many bytes."""
+    """Return the time limit of a call that reads a file of `size` bytes."""
     return PATIENCE + size / 1e6
 
 
 def call_all(function: Callable, calls: Iterable[Call], count: int) -> Iterator[tuple[Any, Any]]:
-    """Yield (key, result or Failure) of every call as they finish, from at most `count` processes.
+    """Yield (key, result or Failure) of every call, as they finish, with at most `count` processes.
 
-    `function` must be importable by its name. Raises RuntimeError if a process does not start, or the function raises
-    another exception than ANSWERS, and the StorageFault of a call: no input is to blame for it.
+    `function` must be importable by its name. Raises RuntimeError if a process does not start, or if the function
+    raises an exception not in ANSWERS. A StorageFault is raised, too, since it is not caused by an input.
     """
     waiting = iter(calls)
     workers: dict[Connection, _Worker] = {}
@@ -101,7 +100,7 @@ class _Worker:
             env={**ENVIRONMENT, **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # the parent alone handles Ctrl-C
+            start_new_session=True,  # only the parent handles Ctrl-C
         )
         theirs.close()
         self.connection.send(function)
@@ -112,13 +111,13 @@ class _Worker:
             self.connection.send((call.arguments, call.seconds))
 
     def answer(self) -> Any:
-        """Return the result, or a Failure if the process ended; to be called once the connection is readable."""
+        """Return the result, or a Failure if the process ended. Call it when the connection is readable."""
         try:
             return self.connection.recv()
         except (EOFError, OSError):
             status = self.process.wait()
         if status == OWN_MISTAKE:
-            raise RuntimeError("a scanning process did not come up, or made a mistake; its own message is above")
+            raise RuntimeError("a scanning process did not start, or failed with a bug; its message is above")
         if status == -signal.SIGALRM:
             return Failure(f"no progress for {self.call.seconds:.0f} s")
         name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
@@ -134,20 +133,20 @@ class _Worker:
         self.process.wait()
 
 
-_limit = 0.0  # of the call that this process answers; 0: there is none, as in a program
+_limit = 0.0  # time limit of the current call; 0 outside a worker process
 
 
 def go_on() -> None:
-    """Start the time limit of the call anew: long work got a finite step further, such as a packet decoded.
+    """Restart the time limit of the current call, after a step of finite length such as a decoded packet.
 
-    An hour of video takes as long as it takes. Without a limit, as outside these processes, nothing happens.
+    So a long video may take long. Outside worker processes, this does nothing.
     """
     if _limit:
         signal.setitimer(signal.ITIMER_REAL, _limit)
 
 
 def serve(descriptor: int) -> None:
-    """Run in each process: answer calls until the parent closes the connection or dies."""
+    """Run the loop of a worker process: answer calls until the parent closes the connection or dies."""
     connection = Connection(descriptor)
     function = connection.recv()
     while True:
@@ -159,7 +158,7 @@ def serve(descriptor: int) -> None:
 
 
 def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
-    """Return the `outcome` of a call. An alarm ends the process after the limit, even inside a library."""
+    """Return the `outcome` of a call. An alarm kills the process at the time limit, even inside a library."""
     global _limit
     _limit = seconds
     go_on()
@@ -173,7 +172,7 @@ def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
 def outcome(function: Callable, arguments: tuple) -> Any:
     """Call the function, in this process; return the result, a Failure or a StorageFault.
 
-    Any other exception is a bug of ours, not a fault of the input: it is raised.
+    Other exceptions are bugs in this project, not errors of the input: they are raised.
     """
     try:
         return function(*arguments)

@@ -1,6 +1,6 @@
-"""`ScanRequest`: the rows, files and thoroughness that a catalogue must have to be used as it is.
+"""`ScanRequest`: the rows, file states and check that a catalogue must have to be used without a scan.
 
-The result for a video file depends on the file alone, that for a folder of pictures also on what the list says of them.
+The result for a video file depends on the file alone; for a folder of frames, also on the frame count in the list.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.probe import Found, reader, scan_file
 from dali_pipes.video.frame_folders import probe_folder
 
-CHECKS = get_args(Check)  # the least thorough first
+CHECKS = get_args(Check)  # from the least to the most thorough
 
 
 def probe_path(path: str, check: Check, *of_folder) -> Found:
-    """Scan a video file or, given a pattern and a number of frames, a folder of pictures. Raises DataError."""
+    """Scan a video file or, with a pattern and a number of frames, a folder of frames. Raises DataError."""
     return Found(probe_folder(path, check, *of_folder), check) if of_folder else scan_file(path, check)
 
 
 class ScanRequest:
-    """Requirements for a catalogue: its rows, the present state of their files, and the least thorough check allowed.
+    """The requirements for a catalogue: its rows, the current state of their files, and the minimum check.
 
     The D distinct files of the listing are numbered from 0.
     """
@@ -36,7 +36,7 @@ class ScanRequest:
         self.check = CHECKS.index(check)
 
     def is_met_by(self, catalog: Catalog | None) -> bool:
-        """Return whether the catalogue can be used without a scan."""
+        """Return True if the catalogue can be used without a scan."""
         if catalog is None or (catalog.digest, catalog.base) != (self.listing.digest, self.listing.base):
             return False
         rows = self.listing.distinct
@@ -52,16 +52,16 @@ class ScanRequest:
         return self.listing.path(self.listing.distinct[number])
 
     def arguments(self, number: int) -> tuple:
-        """Return the arguments with which `probe_path` scans a distinct file; a folder of pictures has two more."""
+        """Return the arguments of `probe_path` for a distinct file; a folder of frames has two more."""
         return self.path(number), CHECKS[self.check], *self._of_folder(number)
 
     def journal_key(self, number: int) -> str:
-        """Return the key under which an unfinished scan files the result of a distinct file."""
+        """Return the journal's key of a distinct file."""
         path, of_folder = self.path(number), self._of_folder(number)
         return "{}/{} {}".format(path, *of_folder) if of_folder else path
 
     def is_answered_by(self, catalog: Catalog, row: int, number: int) -> bool:
-        """Return whether a catalogue's row for the same path is the result that a scan of the file would give."""
+        """Return True if a catalogue's row for the same path equals the result of scanning the file."""
         same_file = catalog.size_N[row] == self.files.size_D[number] and (
             catalog.mtime_ns_N[row] == self.files.mtime_ns_D[number]
         )
@@ -69,13 +69,15 @@ class ScanRequest:
             return False
         if not (of_folder := self._of_folder(number)):
             return True
-        if not catalog.file_frames_N[row]:  # a catalogue does not keep the arguments that led to a refusal
+        if not catalog.file_frames_N[row]:  # a catalogue does not store the arguments of an unreadable folder
             return False
         pattern, frames = of_folder
         return catalog.video(row).description.decode() == pattern and frames in (0, catalog.file_frames_N[row])
 
     def _of_folder(self, number: int) -> tuple[()] | tuple[str, int]:
-        """Return the names and the number of the pictures of a folder, 0 if the list does not say it; () for a file."""
+        """Return the name pattern and the number of frames of a folder (0 if the list does not give it); () for a
+        file.
+        """
         if not self.files.folder_D[number]:
             return ()
         counts_N = self.listing.num_frames_N

@@ -1,4 +1,4 @@
-"""Report on a scanned set: a line in the log, quarantine.jsonl, and an error if too many files cannot be read."""
+"""Report on a scanned dataset: a log line, quarantine.jsonl, and an error if too many files are unreadable."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from dali_pipes.video.packet_table import KEYFRAME, Video
 logger = logging.getLogger(__name__)
 QUARANTINE = "quarantine.jsonl"
 SHOWN_FILES = 5
-_END_TOLERANCE = 0.5  # seconds by which a part may end after its video before it is said
-_SAMPLE = 1000  # videos whose packets are looked at for the summary
+_END_TOLERANCE = 0.5  # seconds by which a part may exceed its video without a message
+_SAMPLE = 1000  # most videos whose packets are read for the summary
 
 
 def report(catalog: Catalog, listing: Listing, data: Data, scanned: int, seconds: float) -> None:
-    """Log a line about a list, for which `scanned` files were read in `seconds`.
+    """Log a summary line of a list; `scanned` files were scanned in `seconds`.
 
-    Raises DataError if the list contradicts its videos, or more than data.max_bad_fraction of them cannot be read.
+    Raises DataError if the list contradicts its videos, or if more than data.max_bad_fraction of them are unreadable.
     """
     logger.info(f"{listing.source}: {'; '.join([_line(catalog, scanned, seconds), *listing.notes])}")
     _check_bad_fraction(catalog, data.max_bad_fraction, data.root)
@@ -37,19 +37,19 @@ def report(catalog: Catalog, listing: Listing, data: Data, scanned: int, seconds
 
 
 def bad_files(catalog: Catalog) -> list[Unreadable]:
-    """List each file that cannot be read once, at the first row that names it; and parts that readable files lack."""
+    """Return each unreadable file once, with its first row, and unusable parts of readable files."""
     is_first_N = catalog.first_N == np.arange(len(catalog))
     return [bad for bad in catalog.unreadable if is_first_N[bad.row] or catalog.file_frames_N[bad.row]]
 
 
 def write_quarantine(folder: Path, catalog: Catalog) -> None:
-    """Write a JSON line for each file that cannot be read; remove the file if there is none."""
+    """Write a JSON line for each unreadable file; remove the file if there is none."""
     lines = [
         json.dumps({"path": bad.path, "label": int(catalog.label_N[bad.row]), "reason": bad.reason}, ensure_ascii=False)
         for bad in bad_files(catalog)
     ]
     unfinished = folder / f"{QUARANTINE}.unfinished"
-    # File names need not be text; bytes that are not become the \udcNN that JSON allows.
+    # File names need not be text; undecodable bytes become \udcNN, which JSON allows.
     unfinished.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
     os.replace(unfinished, folder / QUARANTINE)
     if not lines:
@@ -57,7 +57,7 @@ def write_quarantine(folder: Path, catalog: Catalog) -> None:
 
 
 def _line(catalog: Catalog, scanned: int, seconds: float) -> str:
-    """Describe the set in one line."""
+    """Describe the dataset in one line."""
     total, bad = _distinct(catalog), bad_files(catalog)
     bad_parts = sum(bool(catalog.file_frames_N[file.row]) for file in bad)
     videos = f"{total} video{'s' * (total != 1)}"
@@ -78,7 +78,7 @@ def _line(catalog: Catalog, scanned: int, seconds: float) -> str:
 
 
 def _parts(catalog: Catalog) -> str:
-    """Describe the parts of videos that the rows of a list are about."""
+    """Describe the parts of videos in a list."""
     rows = catalog.usable
     line = f"{len(rows)} of {len(catalog)} parts of videos usable"
     if len(rows):
@@ -93,11 +93,11 @@ def _parts(catalog: Catalog) -> str:
 
 
 def _overlaps(catalog: Catalog) -> int:
-    """Count the parts that begin inside an earlier part of the same video that has another label."""
+    """Count parts that begin inside an earlier part of the same video with another label."""
     rows = catalog.usable
     order = np.lexsort([catalog.first_frame_N[rows], catalog.first_N[rows]])
     columns = catalog.first_N, catalog.label_N, catalog.first_frame_N, catalog.frames_N
-    clashes, file, running = 0, -1, []  # parts (label, end) of the file that have not ended yet
+    clashes, file, running = 0, -1, []  # (label, end) of parts of the file that have not ended yet
     for first_row, label, start, frames in zip(*(column[rows[order]].tolist() for column in columns), strict=True):
         running = [part for part in running if part[1] > start] if first_row == file else []
         clashes += any(other != label for other, _ in running)
@@ -106,14 +106,14 @@ def _overlaps(catalog: Catalog) -> int:
 
 
 def _double_labels(catalog: Catalog) -> list[str]:
-    """Return the paths of files that a row before names by another path, a link, with another label."""
-    alike: dict[tuple[int, int], list[int]] = {}  # only rows of one size and time may be one file, and are looked at
+    """Return the paths of files that an earlier row names by another path (a link) with another label."""
+    alike: dict[tuple[int, int], list[int]] = {}  # only files of equal size and time can be the same file
     for row in catalog.usable.tolist():
         alike.setdefault((int(catalog.size_N[row]), int(catalog.mtime_ns_N[row])), []).append(row)
     label_of: dict[tuple[int, int], int] = {}
     doubles = []
     for row in (row for rows in alike.values() if len(rows) > 1 for row in rows):
-        with suppress(OSError):  # in a shard or a store, or lost since the scan
+        with suppress(OSError):  # in a shard or a store, or deleted since the scan
             status, label = os.stat(catalog.path(row)), int(catalog.label_N[row])
             if label_of.setdefault((status.st_dev, status.st_ino), label) != label:
                 doubles.append(catalog.path(row))
@@ -121,7 +121,7 @@ def _double_labels(catalog: Catalog) -> list[str]:
 
 
 def _shape(catalog: Catalog) -> str:
-    """Describe the most frequent codec and size, and the median length and keyframe interval."""
+    """Describe the most frequent codec and size, the median length, and the median keyframe interval."""
     rows = catalog.usable
     sample = rows[:: -(-len(rows) // _SAMPLE)].tolist()
     videos = [catalog.video(row) for row in sample]
@@ -140,7 +140,7 @@ def keyframe_interval(video: Video) -> float:
 
 
 def _check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> None:
-    """Raise DataError if more than a fraction of the files cannot be read, or none can."""
+    """Raise DataError if more than a fraction of the files, or all of them, are unreadable."""
     bad = bad_files(catalog)
     total = _distinct(catalog) if catalog.span_N2 is None else len(catalog)
     if len(bad) == total and all(file.reason == NO_SUCH_FILE for file in bad):
@@ -162,9 +162,9 @@ def _check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) ->
 
 
 def _check_frame_counts(catalog: Catalog, num_frames_N: np.ndarray) -> None:
-    """Raise DataError if most numbers of frames in a `path frames label` list are far from those of the videos.
+    """Raise DataError if most frame counts in a `path frames label` list differ much from those of the videos.
 
-    Numbers within a factor of two are accepted: other programs count and extract frames in other ways.
+    A factor of two is accepted, since other programs count and extract frames differently.
     """
     rows = catalog.usable
     ratio_N = num_frames_N[rows] / np.maximum(catalog.frames_N[rows], 1)

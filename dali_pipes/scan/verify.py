@@ -1,7 +1,7 @@
-"""Decode a whole file, and check that decoding cuts of it gives the same frames.
+"""Decode a whole file, and check that its cuts decode to the same frames.
 
-The frames of the full decode carry the number of their packet, which gives the order of presentation if the container's
-times do not. This is slow: it is for scans that request it, and for the few files that raise doubts.
+The frames of the full decode have the number of their packet, which gives the display order if the container's
+timestamps do not. This is slow: it is for scans that request it, and for the few files with doubts.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from dali_pipes.video.bitstream.mpeg import has_fields
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, Video
 
 Item = TypeVar("Item")
-_GUESSED = ("h264", "hevc")  # FFmpeg guesses what is missing, such as how far pictures are reordered
-_RANDOM_CLIPS, _CLIP_FRAMES = 4, 8  # compared after all groups
+_GUESSED = ("h264", "hevc")  # FFmpeg guesses missing values, such as the reorder depth
+_RANDOM_CLIPS, _CLIP_FRAMES = 4, 8  # random clips, compared after all groups
 
 
 def verify_cuts(video: Video) -> Video:
-    """Decode the whole file; return the video with the table whose cuts give the same frames, else as read whole.
+    """Decode the whole file; return the video with the packet table whose cuts decode correctly, or marked as read
+    whole.
 
-    Raises DataError if pictures are damaged, change size, or come otherwise than in a plain decode.
+    Raises DataError if pictures are damaged, change size, or differ from a plain decode.
     """
     source_P, digests, (width, height) = _full_decode(video)
     video = replace(video, width=width, height=height)
@@ -54,7 +55,7 @@ def decode_ends(video: Video) -> None:
 
 
 def _full_decode(video: Video) -> tuple[list[int], list[bytes], tuple[int, int]]:
-    """Return the packet index and a digest of the pixels of each frame of the full decode, and their size."""
+    """Return the packet index and pixel digest of each frame of the full decode, and the frame size."""
     sources, digests, damaged, sizes = [], [], set(), set()
     reformatter = VideoReformatter()
     for index, frame in _each_frame(video):
@@ -75,7 +76,7 @@ def _full_decode(video: Video) -> tuple[list[int], list[bytes], tuple[int, int]]
 
 
 def _plain_decode(video: Video) -> list[bytes]:
-    """Return a digest of each frame that FFmpeg gives with its default options."""
+    """Return a digest of each frame that FFmpeg decodes with default options."""
     reformatter = VideoReformatter()
     with container.open_video(video.path) as (source, stream):
         stream.codec_context.thread_type = "NONE"
@@ -85,12 +86,12 @@ def _plain_decode(video: Video) -> list[bytes]:
 
 
 def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
-    """Yield (packet index, frame) of the whole file in the order shown; None instead of a frame that fails."""
+    """Yield (packet index, frame) of the whole file in display order; None instead of a frame that fails."""
     with container.open_video(video.path) as (source, stream):
         decoder = stream.codec_context
         decode.configure(decoder, fields=_has_fields(video))
         decoder.copy_opaque = True
-        decoder.open(strict=False)  # where that fails it is no fault of one packet
+        decoder.open(strict=False)  # a failure here has no single packet as its cause
         for index, packet in enumerate(_each(chain(container.packets(source, stream), [None]))):
             if packet:
                 packet.opaque = index
@@ -101,7 +102,7 @@ def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
 
 
 def _each(items: Iterable[Item]) -> Iterator[Item]:
-    """Pass on what is decoded one after the other: each is progress, however many there are."""
+    """Yield decoded items; each one restarts the time limit."""
     for item in items:
         processes.go_on()
         yield item
@@ -114,7 +115,7 @@ def _has_fields(video: Video) -> bool:
 
 
 def _candidates(video: Video, sources: list[int]) -> Iterator[Video]:
-    """Yield tables to try: in the container's order, then in the order in which the full decode gave the packets."""
+    """Yield packet tables to try: with the container's order, then with the order of the full decode."""
     if video.access == "whole" or None in sources or len(set(sources)) < len(sources):
         return
     for order in (video.order, _order_of(sources, len(video.packets))):
@@ -126,7 +127,7 @@ def _candidates(video: Video, sources: list[int]) -> Iterator[Video]:
 
 
 def _order_of(sources: list[int], count: int) -> np.ndarray:
-    """Return [P] presentation order; a picture that is not shown comes after the one decoded before it."""
+    """Return [P], the display order; a picture that is not displayed follows the one decoded before it."""
     place = np.full(count, -1.0)
     place[sources] = np.arange(len(sources))
     place = np.where(place < 0, np.maximum.accumulate(place) + 0.5, place)
@@ -134,7 +135,7 @@ def _order_of(sources: list[int], count: int) -> np.ndarray:
 
 
 def _cuts_like(video: Video, digests: list[bytes]) -> bool:
-    """Return whether cuts of each group and of random clips decode to the frames of the full decode."""
+    """Return True if cuts of each group and of random clips decode to the frames of the full decode."""
     try:
         return all(got == digests[frame] for clip in _clips(video) for frame, got in _decoded(video, clip))
     except DataError:
@@ -142,7 +143,7 @@ def _cuts_like(video: Video, digests: list[bytes]) -> bool:
 
 
 def _clips(video: Video) -> Iterator[np.ndarray]:
-    """Yield the frames of each group, parts of it without pictures that are marked as disposable, and random clips."""
+    """Yield the frames of each group, of parts of it without disposable pictures, and of random clips."""
     group_F = video.groups.searchsorted(video.decode_position, "right")
     disposable_F = video.flags[video.decode_position] & DISPOSABLE > 0
     for group in np.unique(group_F):
@@ -156,7 +157,7 @@ def _clips(video: Video) -> Iterator[np.ndarray]:
 
 
 def _decoded(video: Video, frames: np.ndarray) -> Iterator[tuple[int, bytes]]:
-    """Yield (frame, digest of its pixels) of the wanted frames of a cut. Raises DataError if one is missing."""
+    """Yield (frame, pixel digest) of the wanted frames of a cut. Raises DataError if one is missing."""
     small = cutter.cut(video, frames)
     wanted = dict(zip(small.positions.tolist(), frames.tolist(), strict=True))
     reformatter = VideoReformatter()

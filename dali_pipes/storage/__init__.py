@@ -1,1 +1,1 @@
-"""Read the bytes of videos wherever they are: files, members of tar shards, and objects of stores."""
+"""Read the bytes of videos in files, members of tar shards, and objects of stores."""

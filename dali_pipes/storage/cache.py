@@ -1,9 +1,9 @@
-"""A folder of whole videos that were read from stores: from then on they are read as files.
+"""A cache folder of whole videos from stores, which are then read as files.
 
-Each set has a folder, named by its root, and each of its videos a file, named by what it was when scanned. Processes
-that use a set hold a shared lock on its folder, so that no other removes it. When there is no more room, sets that
-nobody uses are removed; if all are in use, the other videos are read by ranges: to replace some by others would cost
-more requests than it saves, because an epoch takes all in another order.
+Each dataset has a folder, named by its root, and each video a file, named by its state at the scan. Processes that use
+a dataset hold a shared lock on its folder, so that no other process removes it. When the cache is full, unused datasets
+are removed. If all are in use, further videos are read by ranges: replacing videos would cost more requests than it
+saves, because every epoch reads all of them in another order.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from dali_pipes.errors import DataError
 from dali_pipes.storage.fetch import Fetched, Wanted
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_MARK = ".tsm-dali-set"  # a file that says that a folder is a set, and is locked by those who use it
-_USED = ".tsm-dali-bytes"  # a file of the cache: the number of bytes of all sets
+_MARK = ".tsm-dali-set"  # marks a folder as a dataset; its users lock this file
+_USED = ".tsm-dali-bytes"  # a file with the number of bytes of all datasets
 _UNFINISHED = ".tmp-"
-_OURS = re.compile(rf"[0-9a-f]{{30}}|{re.escape(_UNFINISHED)}[0-9a-f]{{16}}")  # names of a set's files
+_OURS = re.compile(rf"[0-9a-f]{{30}}|{re.escape(_UNFINISHED)}[0-9a-f]{{16}}")  # names of a dataset's files
 logger = logging.getLogger(__name__)
 
 
@@ -36,26 +36,26 @@ CHANGED_NS = 10**18
 
 
 class CachedVideo(NamedTuple):
-    """A whole video in a file."""
+    """A video in a file of the cache."""
 
     path: str
     cache: VideoCache
 
     def lost(self) -> None:
-        """Tell the cache that the file cannot be used."""
+        """Tell the cache that the file is unusable."""
         self.cache.lose(self.path)
 
 
 class VideoCache:
-    """The cached videos of one set, for as long as the process lives."""
+    """The cached videos of one dataset, for the lifetime of the process."""
 
     def __init__(self, folder: str, most_bytes: int, root: str):
         """Open the cache at `folder` for the videos below the URL `root`. Raises DataError if that is not possible."""
         self._folder, self._most = Path(folder), most_bytes
         self._set = self._folder / hashlib.sha256(root.encode()).hexdigest()[:16]
         self._open = True
-        self._known: set[str] = set()  # paths of files that were seen
-        self._coming: set[str] = set()  # of those that this process is about to write
+        self._known: set[str] = set()  # paths of files that exist
+        self._coming: set[str] = set()  # paths that this process will write
         try:
             self._lock = self._in_use()
             with self._counted() as count:
@@ -66,9 +66,9 @@ class VideoCache:
             ) from error
 
     def find(self, wanted: Wanted) -> CachedVideo | None:
-        """Return the file of a video, also if this process is about to write it; None if there is none."""
+        """Return the file of a video, even if this process has yet to write it; None if there is none."""
         path = self._path(wanted)
-        if path not in self._known and path not in self._coming:  # looked at once: a cut costs that of a local file
+        if path not in self._known and path not in self._coming:  # checked only once per file
             try:
                 if os.stat(path).st_size != wanted.size:
                     return None
@@ -78,13 +78,13 @@ class VideoCache:
         return CachedVideo(path, self)
 
     def lose(self, path: str) -> None:
-        """Forget a file that cannot be used, so that it is looked at again."""
+        """Forget an unusable file, so that it is checked again."""
         self._known.discard(path)
 
     def takes(self, wanted: Wanted) -> bool:
-        """Tell whether there is room for a video, which is then to be kept or forgotten.
+        """Reserve space for a video; return False if the cache is full. Call `keep` or `forget` afterwards.
 
-        After the first video for which there is none, none is taken.
+        After the first refusal, every reservation is refused.
         """
         if self._open:
             with self._counted() as count:
@@ -101,7 +101,7 @@ class VideoCache:
         return self._open
 
     def forget(self, videos: Iterable[Wanted]) -> None:
-        """Expect these videos no more."""
+        """Cancel the reservations of these videos."""
         self._coming.difference_update(map(self._path, videos))
 
     def keep(self, wanted: Wanted, content: Fetched) -> CachedVideo | None:
@@ -132,7 +132,7 @@ class VideoCache:
         return f"{self._set}{os.sep}{name[:2]}{os.sep}{name[2:32]}"
 
     def _in_use(self) -> IO:
-        """Lock the set against removal. Whoever is the only user removes what killed processes have left."""
+        """Lock the dataset against removal. If no other process uses it, remove leftovers of killed processes."""
         while True:
             self._set.mkdir(parents=True, exist_ok=True)
             lock = (self._set / _MARK).open("a")
@@ -142,24 +142,24 @@ class VideoCache:
                     if path.name.startswith(_UNFINISHED):
                         path.unlink()
             fcntl.flock(lock, fcntl.LOCK_SH)
-            if os.fstat(lock.fileno()).st_nlink:  # not removed by another process in the meantime
+            if os.fstat(lock.fileno()).st_nlink:  # not removed by another process meanwhile
                 return lock
             lock.close()
 
     def _sets(self) -> list[Path]:
-        """List the folders of the cache that are sets, the least recently changed first."""
+        """Return the dataset folders of the cache, the least recently changed first."""
         marked = [path for path in self._folder.iterdir() if (path / _MARK).is_file() and not path.is_symlink()]
         return sorted(marked, key=os.path.getmtime)
 
     @contextmanager
     def _counted(self) -> Iterator[IO]:
-        """Open the file that counts the bytes of all sets, for one process at a time."""
+        """Open the file with the number of bytes of all datasets, for one process at a time."""
         with (self._folder / _USED).open("a+") as count:
             fcntl.flock(count, fcntl.LOCK_EX)
             yield count
 
     def _remove_unused(self, needed: int) -> int:
-        """Remove sets that no process uses, until so many bytes are free; return the bytes that were."""
+        """Remove unused datasets until `needed` bytes are free; return the number of removed bytes."""
         freed = 0
         for other in self._sets():
             if freed >= needed or other == self._set:
@@ -172,17 +172,17 @@ class VideoCache:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a set that a cache wrote; a user's files in its folder have other names."""
+    """Yield the files of a dataset that a cache wrote; a user's files in its folder have other names."""
     return (path for path in folder.glob("[0-9a-f][0-9a-f]/*") if _OURS.fullmatch(path.name))
 
 
 def _size(folder: Path) -> int:
-    """Add up the bytes of a set's files."""
+    """Return the total bytes of a dataset's files."""
     return sum(path.stat().st_size for path in _files(folder) if path.exists())
 
 
 def _remove(folder: Path) -> None:
-    """Remove a set; folders that hold anything else stay."""
+    """Remove a dataset; folders with other files are kept."""
     with suppress(OSError):
         for path in [*_files(folder)]:
             path.unlink()

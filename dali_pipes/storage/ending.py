@@ -1,4 +1,6 @@
-"""The end of the program, told before it waits for the threads of its pools: `atexit` tells it after that."""
+"""Call functions when the program ends, before it waits for the threads of its pools; `atexit` calls them after
+that.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tries again where storage fails for a while, before a video is given up for it."""
+"""Retry reads while storage fails temporarily, before a video counts as unreadable."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from typing import TypeVar
 
 from dali_pipes.storage.ending import program_ends
 
-PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds; a minute together
-MANY = 3  # other files that fail in the same minute: then it is not the files
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds; together one minute
+MANY = 3  # if this many other files fail in the same minute, the storage is the cause
 FAULTS = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO, errno.EHOSTDOWN)
 """Errors of a disk, a server or a network, rather than of a file."""
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 _lock = threading.Lock()
-_failing: set[str] = set()  # files that storage fails for at this moment
-_given_up: dict[str, float] = {}  # those that it has failed for throughout, and when
+_failing: set[str] = set()  # files whose reads are failing now
+_given_up: dict[str, float] = {}  # files whose retries all failed, with the time
 
 
 class StorageFault(OSError):
-    """Storage fails, for several files at once, or as a store says: no video is to blame, or put into quarantine."""
+    """The storage fails: several files at once, or according to a store. No video is quarantined for it."""
 
     @property
     def passes(self) -> bool:
-        """True if storage may come back by itself; False if somebody has to mend access or a name."""
+        """Return True if the fault may be temporary; False if the user has to fix access or a name."""
         return self.errno in FAULTS
 
 
 def patiently(
     path: str, waiting: Callable[[], AbstractContextManager], call: Callable[..., Result], *arguments: object
 ) -> Result:
-    """Return `call(*arguments)`; try it again, in growing pauses inside of `waiting()`, if storage fails.
+    """Return `call(*arguments)`; if storage fails, retry with growing pauses inside `waiting()`.
 
-    Raises the last OSError if this file fails throughout, StorageFault if MANY others do in the same minute.
+    Raises the last OSError if all retries fail for this file, StorageFault if MANY other files fail in the same minute.
     """
     try:
-        return call(*arguments)  # a clip takes up to a hundred calls, so nothing else is done for one that succeeds
+        return call(*arguments)  # a clip needs up to a hundred calls, so the successful path does nothing else
     except OSError as error:
         if error.errno not in FAULTS:
             raise
@@ -75,9 +75,9 @@ def _try_again(
 
 
 def _given_up_for(path: str, error: OSError) -> OSError:
-    """Return what to raise for a file that is given up: its error, or a fault of the storage.
+    """Return the exception for a file whose retries all failed: its error, or a StorageFault.
 
-    An object is never to blame: a store says so if it has none.
+    For an object it is always a StorageFault, since a store reports missing objects explicitly.
     """
     if "://" in path:
         return StorageFault(error.errno, f"{error.strerror}, after {sum(PAUSES):.0f} s of trying again", path)

@@ -1,7 +1,7 @@
-"""Fetch byte ranges of many videos in stores at once: what cuts need, in as few requests as it takes.
+"""Fetch the byte ranges that cuts need of many videos in stores at once, in few requests.
 
-Each video has a thread of a pool, which waits in obstore, outside of the interpreter's lock. The answer to the first
-request of a video says if the object is still the one that was scanned, so no request is made for that alone.
+Each video uses a thread of a pool, which waits in obstore without the GIL. The response to the first request of a video
+shows if the object is still the one that was scanned, so that needs no extra request.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from dali_pipes.storage.objects import CHANGED, answer_to, library, open_store, 
 from dali_pipes.storage.opening import split_member
 from dali_pipes.storage.shards import index_path, stamp_of
 
-GAP = 16 << 10  # bytes between two ranges that are fetched along: less than what a connection brings during a request
-NEARLY_ALL = 0.9  # part of a video; who wants more gets the whole in one request
-AT_ONCE = 192  # videos under way: some requests are late, and others go on meanwhile
+GAP = 16 << 10  # gaps up to this many bytes are fetched along: transferring them takes less time than a request
+NEARLY_ALL = 0.9  # if a larger fraction of a video is needed, all of it is fetched in one request
+AT_ONCE = 192  # videos in flight: some requests are slow, and others continue meanwhile
 
 Ranges = Sequence[tuple[int, int]]  # (offset in the video, bytes), ascending
 
 
 class Wanted(NamedTuple):
-    """Ranges of a video, as the scan found it."""
+    """Byte ranges of a video to fetch, and its state at the scan."""
 
     path: str
-    start_byte: int  # place in its shard; 0: an object for itself
+    start_byte: int  # offset in its shard; 0 for an object of its own
     size: int  # bytes of the video
     stamp: int
     ranges: Ranges
 
 
 class Fetched:
-    """Ranges of a video in memory. Offsets count from the start of its object, as those of an open file."""
+    """Fetched byte ranges of a video. Offsets count from the start of its object, as in an open file."""
 
     def __init__(self, ranges: Ranges, contents: Sequence[memoryview]):
         self._ranges, self._contents = ranges, contents
@@ -58,24 +58,24 @@ class Fetched:
         return self._contents[self._at][start : start + size]
 
 
-Outcome = Fetched | DataError | OSError  # OSError: something that may pass
+Outcome = Fetched | DataError | OSError  # OSError: a temporary error
 
 
 def begin(wanted: Sequence[Wanted]) -> list[Future[Outcome]]:
-    """Begin to fetch the ranges of videos."""
+    """Start fetching the ranges of videos."""
     return [_pool(os.getpid()).submit(_fetch, one) for one in wanted]
 
 
 def cancel(begun: Sequence[Future[Outcome]]) -> None:
-    """Drop what `begin` has begun. Requests that are under way end by themselves."""
+    """Cancel fetches that `begin` started. Requests in flight finish by themselves."""
     for future in begun:
         future.cancel()
 
 
 def finish(wanted: Sequence[Wanted], begun: Sequence[Future[Outcome]]) -> list[Fetched | DataError]:
-    """Wait for what `begin` has begun. What a store did not answer is asked for again, in growing pauses.
+    """Wait for fetches that `begin` started. Failed requests are retried with growing pauses.
 
-    Raises StorageFault if the store refuses, or fails throughout.
+    Raises StorageFault if the store refuses, or all retries fail.
     """
     found = [future.result() for future in begun]
     for place, outcome in enumerate(found):
@@ -94,7 +94,7 @@ def _fetch_again(wanted: Wanted) -> Fetched | DataError:
 
 
 def _fetch(wanted: Wanted) -> Outcome:
-    if program_ends.is_set():  # what is still queued is for nobody
+    if program_ends.is_set():  # drop queued fetches, nobody waits for them
         return InterruptedError()
     ranges = [(wanted.start_byte + offset, size) for offset, size in joined(wanted.ranges, wanted.size)]
     member = split_member(wanted.path) if wanted.start_byte else None
@@ -115,9 +115,9 @@ def _fetch(wanted: Wanted) -> Outcome:
 
 
 def _others(obstore: ModuleType, store: Any, key: str, ranges: Ranges) -> Sequence[Any]:
-    """Return the content of each range. Takes less processor time than answers that say something about their object.
+    """Return the content of each range. This takes less CPU time than requests that also return metadata.
 
-    The library joins ranges by default that are up to 1 MiB apart, which is nearly all of a video.
+    By default, the library merges ranges that are up to 1 MiB apart, which would fetch nearly the whole video.
     """
     if not ranges:
         return []
@@ -132,7 +132,7 @@ _shard_locks: defaultdict[tuple[str, int], threading.Lock] = defaultdict(threadi
 def _stamp_of_shard(url: str, meta: dict[str, Any]) -> int:
     """Return the stamp of a shard's members. Its index is read once for each version of the shard."""
     key = url, stamp_of_object(meta)
-    with _shard_locks[key]:  # an epoch begins with many clips of a shard at once
+    with _shard_locks[key]:  # at the start of an epoch, many clips of a shard ask at once
         if key not in _shard_stamps:
             try:
                 store, name = open_store(index_path(url))
@@ -149,7 +149,9 @@ def bytes_of(wanted: Wanted) -> int:
 
 
 def joined(ranges: Ranges, size: int) -> list[tuple[int, int]]:
-    """Join the ranges that lie near each other; the whole video of `size` bytes if they are nearly all of it."""
+    """Merge ranges that are close to each other; return the whole video of `size` bytes if nearly all of it is
+    needed.
+    """
     merged: list[tuple[int, int]] = []
     for offset, length in ranges:
         if merged and offset - sum(merged[-1]) <= GAP:
@@ -160,5 +162,5 @@ def joined(ranges: Ranges, size: int) -> list[tuple[int, int]]:
 
 @lru_cache
 def _pool(process: int) -> ThreadPoolExecutor:
-    """Return the pool of a process: a fork has none of the threads of its parent."""
+    """Return the thread pool of a process: a forked process does not have its parent's threads."""
     return ThreadPoolExecutor(AT_ONCE, "store")

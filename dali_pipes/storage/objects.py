@@ -1,8 +1,8 @@
-"""Objects of a store (s3, gs, az, http, https), by obstore, which only videos in a store need.
+"""Access objects of stores (s3, gs, az, http, https) with obstore, which is an optional dependency.
 
-Errors are told apart here. A missing or changed object is a DataError about its video. Denied access and a wrong bucket
-are a StorageFault at once. What may pass, such as timeouts and errors of the server, is an OSError that
-`faults.patiently` tries again. No message holds what a library says: that may contain a signed query.
+Errors are classified here. A missing or changed object is a DataError about its video. Denied access and a wrong bucket
+are a StorageFault. Temporary errors, such as timeouts and server errors, are OSErrors, which `faults.patiently`
+retries. Messages never contain the library's text, which may include a signed query.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 CHANGED = "changed since the scan; scan the list again"
 GONE = "is gone; it was there when scanned"
 _MARK = "://"
-_RETRIES = {  # by the library, before `patiently` begins to wait
+_RETRIES = {  # retries of the library, before those of `patiently`
     "max_retries": 3,
     "retry_timeout": timedelta(seconds=10),
     "backoff": {"init_backoff": timedelta(milliseconds=50), "max_backoff": timedelta(seconds=1), "base": 2},
 }
-_TIMEOUT = timedelta(seconds=30)  # of a request
+_TIMEOUT = timedelta(seconds=30)  # seconds per request
 DENIED = "access is denied (403); check the credentials in the environment, and the name of the bucket"
 _BEYOND = "416 Range Not Satisfiable"
-_BUCKETS = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")  # in answers with status 404
+_BUCKETS = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")  # in responses with status 404
 
-_used_by = 0  # the process that has opened a store; its threads do not exist in its forks
+_used_by = 0  # the process that opened a store; forked processes lack its threads
 
 
 def is_url(path: str) -> bool:
-    """Tell whether a path names an object of a store: absolute paths of files never hold `://`."""
+    """Return True if a path is the URL of an object: absolute paths of files never contain `://`."""
     return _MARK in path
 
 
 def absolute(path: str) -> str:
-    """Return the absolute path of a file; a URL is one."""
+    """Return the absolute path of a file; URLs are unchanged."""
     return path if is_url(path) else os.path.abspath(path)
 
 
@@ -75,7 +75,7 @@ def library(root: str) -> ModuleType:
 @lru_cache(maxsize=64)
 def _opened(root: str, timeout: timedelta) -> ObjectStore:
     from_url = library(root).store.from_url
-    plain = not root.startswith("https:")  # of other stores only where the environment names an endpoint so
+    plain = not root.startswith("https:")  # plain http for other stores only if the environment's endpoint uses it
     client = {"connect_timeout": timedelta(seconds=5), "timeout": timeout, "allow_http": plain}
     try:
         return from_url(root, client_options=client, retry_config=_RETRIES)
@@ -84,13 +84,13 @@ def _opened(root: str, timeout: timedelta) -> ObjectStore:
 
 
 def stamp_of_object(meta: dict[str, Any]) -> int:
-    """Return the stamp of an object: of its ETag, or without one of the time of its last change."""
+    """Return the stamp of an object, derived from its ETag, or from the time of its last change."""
     seen = f"{meta['size']} {meta['e_tag'] or meta['last_modified']}"
     return int.from_bytes(hashlib.sha256(seen.encode()).digest()[:8]) >> 1
 
 
 def answer_to(url: str, error: BaseException) -> Exception:
-    """Return the exception to raise for an error of the library about an object."""
+    """Return our exception for an error of the library."""
     if isinstance(error, (StorageFault, DataError)):
         return error
     kind, text = type(error).__name__, str(error)
@@ -110,8 +110,8 @@ def answer_to(url: str, error: BaseException) -> Exception:
 
 
 def list_objects(folder: str) -> Iterator[tuple[str, int, int]]:
-    """Yield (URL, size, stamp) of all objects below a folder, a thousand a request. Raises NotImplementedError if the
-    store has no lists, as those of plain HTTP.
+    """Yield (URL, size, stamp) of all objects below a folder, 1,000 per request. Raises NotImplementedError if the
+    store cannot list objects (plain HTTP).
     """
     if folder.startswith("http"):
         raise NotImplementedError
@@ -127,7 +127,7 @@ def list_objects(folder: str) -> Iterator[tuple[str, int, int]]:
 
 
 def look_at_object(url: str) -> tuple[int, int]:
-    """Return size and stamp of an object, by a request without a body. Raises DataError if there is none."""
+    """Return size and stamp of an object, by a HEAD request. Raises DataError if there is none."""
     obstore = library(url)
     store, key = open_store(url)
     try:
@@ -138,7 +138,7 @@ def look_at_object(url: str) -> tuple[int, int]:
 
 
 def read_range(url: str, offset: int, size: int) -> tuple[bytes, dict[str, Any]]:
-    """Return up to `size` bytes of an object, and what the answer says about the object."""
+    """Return up to `size` bytes of an object, and the object's metadata from the response."""
     obstore = library(url)
     store, key = open_store(url)
     try:

@@ -1,4 +1,4 @@
-"""Files of shards that stay open for cuts: one descriptor a shard, however many of its members are read."""
+"""Keep shards open between cuts, with one file descriptor per shard."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dali_pipes.storage.objects import CHANGED
 from dali_pipes.storage.opening import index_of
 from dali_pipes.storage.sources import LocalFile
 
-MOST_OPEN = 256  # shards; more stay open only while they are read
+MOST_OPEN = 256  # most open shards; more only while they are being read
 
 
 class _OpenShard:
-    """An open shard; `users` calls read it at this moment."""
+    """An open shard; `users` is the number of calls that are reading it."""
 
     def __init__(self, path: str):
         self.path, self.users = path, 0
@@ -31,14 +31,14 @@ class OpenShards:
     def __init__(self, most: int = MOST_OPEN):
         self._most = most
         self._lock = threading.Lock()
-        self._newest: dict[str, _OpenShard] = {}  # by path; the one used last is at the end
+        self._newest: dict[str, _OpenShard] = {}  # by path, in the order of last use
         self._taken: dict[int, _OpenShard] = {}  # by descriptor
 
     def take(self, path: str, stamp: int) -> int:
-        """Return the descriptor of a shard, to be given back.
+        """Return the descriptor of a shard; call `give_back` afterwards.
 
-        The shard is looked at by its path: an open file does not tell that another has taken its place. Raises
-        DataError if it changed since the scan, OSError if it cannot be opened.
+        The path is checked, because an open file does not show that it was replaced. Raises DataError if the shard
+        changed since the scan, OSError if it cannot be opened.
         """
         state = _state(patiently(path, nullcontext, os.stat, path))
         with self._lock:
@@ -54,7 +54,7 @@ class OpenShards:
             return shard.file.descriptor
 
     def give_back(self, descriptor: int) -> None:
-        """End a use of a descriptor. Shards that were replaced are closed, and if there are many, the oldest one."""
+        """End a use of a descriptor. Close replaced shards and, if too many are open, the least recently used one."""
         with self._lock:
             shard = self._taken[descriptor]
             shard.users -= 1
@@ -72,5 +72,5 @@ class OpenShards:
 
 
 def _state(status: os.stat_result) -> tuple[int, ...]:
-    """Return what changes when a file is replaced or written to."""
+    """Return the fields of a file status that change when the file is replaced or written to."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,6 +1,6 @@
-"""Open the video that a path names: a file, an object of a store, or a member of a tar shard that is one of these.
+"""Open a video by its path: a file, an object of a store, or a member of a tar shard in either.
 
-The path of a member is that of its shard, followed by its name: `shards/train-000003.tar/pan_up/scene0001.mp4`.
+The path of a member is the path of its shard followed by its name: `shards/train-000003.tar/pan_up/scene0001.mp4`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _SHARD_END = ".tar/"
 
 
 def split_member(path: str) -> tuple[str, str] | None:
-    """Split the path of a member into the path of its shard and its name; None for the path of anything else."""
+    """Split the path of a member into the path of its shard and its name; None for other paths."""
     shard, mark, name = path.partition(_SHARD_END)
     return (f"{shard}.tar", name) if mark else None
 
 
 def is_plain(path: str) -> bool:
-    """Tell whether a path names a file that can be opened by its name."""
+    """Return True if a path is that of a file, neither a member nor an object."""
     if is_url(path):
         return False
     member = split_member(path)
-    return member is None or not os.path.isfile(member[0])  # a folder may have a name that ends in .tar
+    return member is None or not os.path.isfile(member[0])  # a folder's name may end in .tar
 
 
 @contextmanager
 def open_source(path: str) -> Iterator[ByteSource]:
-    """Open a video for the block. Raises DataError if there is none."""
+    """Open a video for the block. Raises DataError if it does not exist."""
     member = None if is_plain(path) else split_member(path)
     if member is None:
         with _open_whole(path) as whole:
@@ -61,7 +61,7 @@ def _open_whole(path: str) -> Iterator[ByteSource]:
 
 
 def read_all(path: str) -> bytes:
-    """Read a whole video, or another file. Raises DataError."""
+    """Read a whole video or another file. Raises DataError."""
     with open_source(path) as source:
         data = source.read(0, source.size)
         while len(data) < source.size and (more := source.read(len(data), source.size - len(data))):
@@ -71,9 +71,9 @@ def read_all(path: str) -> bytes:
 
 @lru_cache(maxsize=64)
 def index_of(path: str, stamp: int, size: int) -> Index:
-    """Return the index of a shard in this state: from the file beside it, or if there is none from its headers.
+    """Return the index of a shard, from the file next to it or, without one, from the tar headers.
 
-    Raises DataError if it is no tar file.
+    Raises DataError if the shard is not a tar file.
     """
     with suppress(DataError, ValueError):
         text = read_all(index_path(path))

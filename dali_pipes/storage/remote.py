@@ -1,4 +1,4 @@
-"""`RemoteObject`, an object of a store as a source that is read from place to place, as scans do."""
+"""`RemoteObject`, an object of a store as a source with random access, for scans."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dali_pipes.storage.faults import patiently
 from dali_pipes.storage.objects import CHANGED, read_range, stamp_of_object
 from dali_pipes.storage.sources import SourceFile
 
-FIRST = 1 << 16  # bytes of the first request, and of one for a header after a jump: the index of most videos
-LARGEST = 1 << 23  # of a request after many that followed each other
-_HEADER = 64  # bytes of a header; what follows one is read next. More than FIRST bytes are no part of a longer reading
-_KEPT = 3  # blocks: a scan goes forth and back between the index, packets and their headers
+FIRST = 1 << 16  # bytes of the first request, and of a request after a jump: enough for the index of most videos
+LARGEST = 1 << 23  # bytes of a request after many sequential ones
+_HEADER = 64  # a read up to this many bytes counts as a header, and the bytes after it are read next
+_KEPT = 3  # cached blocks: a scan alternates between the index, packets and their headers
 
 
 class RemoteObject:
-    """An object of a store. Raises DataError if there is none, OSError if the store does not answer."""
+    """An object of a store. Raises DataError if it does not exist, OSError if the store does not answer."""
 
     start = 0
 

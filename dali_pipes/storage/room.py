@@ -1,4 +1,4 @@
-"""A limit of the bytes that are in memory between a store and the cutting threads."""
+"""A limit of the bytes in memory between a store and the cutting threads."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import weakref
 
 from dali_pipes.storage.ending import program_ends
 
-_LOOK = 1.0  # seconds between looks at whether the program ends
+_LOOK = 1.0  # seconds between checks for the end of the program
 
 
 class Room:
-    """Room for `most` bytes. One thread takes it, in the order in which others give it back."""
+    """A budget of `most` bytes. One thread reserves them, others release them in the same order."""
 
     def __init__(self, most: int):
         self.most = most
@@ -19,7 +19,9 @@ class Room:
         self._given_back = threading.Condition()
 
     def take(self, size: int, owner: object) -> None:
-        """Take room until `owner` is no longer in use; wait while there is none. More than all is taken alone."""
+        """Reserve bytes until `owner` is garbage collected; wait while the budget is used up. A request above `most`
+        waits until it is the only one.
+        """
         with self._given_back:
             while self.taken and self.taken + size > self.most and not program_ends.is_set():
                 self._given_back.wait(_LOOK)

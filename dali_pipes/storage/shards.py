@@ -1,7 +1,7 @@
-"""The members of a tar shard: read from the index beside it, or found by its headers.
+"""Find the members of a tar shard, in the index file next to it or by the tar headers.
 
-The index is DALI's, `NAME.idx` beside `NAME.tar`, as `prepare.py pack` and DALI's `wds2idx` write it: a line with the
-version and the number of samples, then a line for each sample with `ending offset bytes name` of each of its members.
+The index has DALI's format, `NAME.idx` next to `NAME.tar`, as written by `prepare.py pack` and DALI's `wds2idx`: a line
+with the version and the number of samples, then one line per sample with `extension offset bytes name` of each member.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dali_pipes.storage.sources import ByteSource, SourceFile
 
 _VERSION = "v1.2"
 
-Place = tuple[int, int]  # first byte and number of bytes
+Place = tuple[int, int]  # (offset, size)
 
 
 class Index(NamedTuple):
     """The members of a shard."""
 
-    members: dict[str, Place]  # by name, as a normal path
+    members: dict[str, Place]  # by name, a normalised path
     stamp: int  # `ByteSource.stamp` of all members
 
 
@@ -33,12 +33,12 @@ def index_path(shard: str) -> str:
 
 
 def stamp_of(text: bytes, size: int) -> int:
-    """Return the stamp of a shard with an index: the same for every copy of both, unlike a time or an ETag."""
+    """Return the stamp of a shard with an index: equal for every copy of both, unlike a time or an ETag."""
     return int.from_bytes(hashlib.sha256(b"%d\n%b" % (size, text)).digest()[:8]) >> 1
 
 
 def walk(shard: ByteSource) -> Iterator[tuple[str, Place]]:
-    """Yield the name and the place of each regular member of a shard. Reads the headers of all."""
+    """Yield name and (offset, size) of each regular member of a shard. Reads all headers."""
     try:
         with tarfile.open(fileobj=SourceFile(shard), mode="r:") as archive:
             for member in archive:
@@ -49,9 +49,9 @@ def walk(shard: ByteSource) -> Iterator[tuple[str, Place]]:
 
 
 def parse_index(text: str, size: int) -> dict[str, Place]:
-    """Return the members that an index names, for a shard of so many bytes.
+    """Return the members of an index, for a shard of `size` bytes.
 
-    Raises ValueError if it is damaged, of another version, or of another shard.
+    Raises ValueError if the index is damaged, or is for another version or shard.
     """
     first, *lines = text.splitlines()
     version, count = first.split()
@@ -67,7 +67,7 @@ def parse_index(text: str, size: int) -> dict[str, Place]:
 
 
 def write_index(samples: Iterable[Iterable[tuple[str, Place]]]) -> str:
-    """Return the text of an index. Each sample has its members, which differ by what follows the first point."""
+    """Return the text of an index. The members of a sample differ in the text after the first dot."""
     lines = [
         " ".join(
             f"{posixpath.basename(name).partition('.')[2]} {start} {size} {name}" for name, (start, size) in sample

@@ -1,4 +1,4 @@
-"""`ByteSource`, the bytes of one video, read by ranges: a file, or a member of a tar shard."""
+"""`ByteSource`, the bytes of one video, read by ranges; implementations for files and members of tar shards."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import BinaryIO, Protocol
 
 from dali_pipes.errors import DataError
 
-_BLOCK = 1 << 20  # bytes that a file object reads at once
+_BLOCK = 1 << 20  # bytes per read of a file object
 
 
 class ByteSource(Protocol):
-    """The bytes of one video, as they are now."""
+    """The interface to the bytes of one video."""
 
     path: str
-    start: int  # the byte of its shard at which it begins; 0: it is a file for itself
+    start: int  # offset in its shard; 0 for a separate file
     size: int  # bytes
-    stamp: int  # another number if the content was replaced: the time of a file's last change in ns
+    stamp: int  # changes with the content: the modification time of a file in ns
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return up to `size` bytes from `offset` on, fewer only at the end of the source or of one call's reach."""
+        """Return up to `size` bytes from `offset`; fewer at the end of the source, or if one call cannot read more."""
 
     def file_object(self) -> BinaryIO | None:
-        """Return the source as a seekable file; None if it is a file that is opened by its name."""
+        """Return the source as a seekable file object; None if FFmpeg shall open the file by its name."""
 
 
 class LocalFile:
-    """A regular file. Raises DataError if there is none, or it is empty; pipes and devices are never opened."""
+    """A regular file. Raises DataError if it does not exist or is empty; pipes and devices are never opened."""
 
     start = 0
 
@@ -48,13 +48,13 @@ class LocalFile:
 
 
 def _regular_file(path: str) -> os.stat_result:
-    """Return the status of a file. Raises DataError if it is none that can be read as a video."""
+    """Return the status of a file. Raises DataError if it is not a non-empty regular file."""
     try:
         status = os.stat(path)
     except OSError as error:
         raise DataError(path, error.strerror) from error
     except ValueError as error:
-        raise DataError(path, "no file can have such a name") from error  # it holds a zero byte
+        raise DataError(path, "no file can have such a name") from error  # the name contains a zero byte
     if not stat.S_ISREG(status.st_mode):
         raise DataError(path, "is not a file")
     if status.st_size == 0:
@@ -77,7 +77,7 @@ class Part:
 
 
 class SourceFile(io.RawIOBase):
-    """A source as a file that FFmpeg and `tarfile` can read."""
+    """A source as a file object for FFmpeg and `tarfile`."""
 
     def __init__(self, source: ByteSource):
         self.name = source.path  # FFmpeg uses the suffix to recognise raw streams

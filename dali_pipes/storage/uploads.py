@@ -1,4 +1,4 @@
-"""New objects of a store. Each appears when it is whole; until then what was there stays."""
+"""Write objects to a store. An object appears when it is complete; until then, an existing one stays."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dali_pipes.errors import DataError
 from dali_pipes.storage.faults import StorageFault
 from dali_pipes.storage.objects import DENIED, answer_to, library, open_store
 
-_PART = 8 << 20  # bytes of a part of an object; its parts are sent while later ones are written
-_WHOLE = 1 << 40  # over plain HTTP, which has no parts: all is kept in memory and sent at once
-_REFUSED = re.compile(r"status code: (4\d\d)([\w ]*)")  # 429 is tried again by the library
-_TIMEOUT = timedelta(minutes=10)  # of a request
+_PART = 8 << 20  # bytes per part of an object; parts are sent while later ones are written
+_WHOLE = 1 << 40  # plain HTTP has no multipart uploads: the object is kept in memory and sent at once
+_REFUSED = re.compile(r"status code: (4\d\d)([\w ]*)")  # the library retries 429
+_TIMEOUT = timedelta(minutes=10)  # seconds per request
 
 
 class Upload:
-    """A file that becomes an object."""
+    """A writable file object that becomes an object of a store."""
 
     def __init__(self, url: str, writer: Any):
         self._url, self._writer, self._at = url, writer, 0
@@ -40,9 +40,9 @@ class Upload:
 
 @contextmanager
 def new_object(url: str) -> Iterator[Upload]:
-    """Open an object to be written; it appears at the end of the block, but not if the block raises.
+    """Open an object for writing; it appears at the end of the block, unless the block raises.
 
-    Raises DataError if the store takes no objects, OSError if it fails.
+    Raises DataError if the store refuses the object, OSError if it fails.
     """
     store, key = open_store(url, _TIMEOUT)
     size, ended = _WHOLE if url.startswith("http") else _PART, False
@@ -57,7 +57,7 @@ def new_object(url: str) -> Iterator[Upload]:
 
 
 def _answer(url: str, error: Exception) -> Exception:
-    """Return the exception to raise. The library says only in its text what the answer of the server was."""
+    """Return our exception. Only the library's text contains the server's status."""
     answer, refused = answer_to(url, error), _REFUSED.search(str(error))
     if isinstance(answer, (DataError, StorageFault)) or not refused:
         return answer

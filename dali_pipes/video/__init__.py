@@ -1,1 +1,1 @@
-"""Turn the boxes, bits and packets of a file into a packet table: everything that is known of one video."""
+"""Parse the boxes, headers and packets of a file into the packet table of one video."""

@@ -1,7 +1,6 @@
-"""Open video files with FFmpeg safely: one file or member of a shard, without network, playlists
-or special file names.
+"""Open a video file or shard member safely with FFmpeg: without network, playlists or special file names.
 
-This module decides how a file is opened, which of its streams is the video, and the text of FFmpeg's errors.
+This module opens files, chooses the video stream, and words FFmpeg's errors.
 """
 
 from __future__ import annotations
@@ -35,10 +34,11 @@ _CONTAINER_OPTIONS = {
 
 @contextmanager
 def open_video(path: str, content: bytes | BinaryIO | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open the video at `path`, or `content` with `path` only for messages; yield the container and its video stream.
+    """Open the video at `path`, or `content` (then `path` is only for messages); yield the container and its video
+    stream.
 
-    Every error of FFmpeg while the file is open becomes a DataError. The path is made absolute, so that no name is
-    taken for a protocol (`concat:`, `http:`).
+    FFmpeg's errors in the block become DataErrors. The path is made absolute, so that no name is interpreted as a
+    protocol (`concat:`, `http:`).
     """
     with ExitStack() as opened:
         if content is None and not is_plain(path):
@@ -53,10 +53,10 @@ def open_video(path: str, content: bytes | BinaryIO | None = None) -> Iterator[t
 
 
 def _best_stream(path: str, container: InputContainer) -> VideoStream:
-    """Return FFmpeg's best video stream (av_find_best_stream), which is not a cover picture."""
+    """Return FFmpeg's best video stream (av_find_best_stream) that is not a cover picture."""
     streams = video_tracks(container)
     if not streams:
-        raise DataError(path, f"holds no video, only {_kinds(container)}")
+        raise DataError(path, f"contains no video, only {_kinds(container)}")
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
     if stream.codec_context is None:
@@ -71,7 +71,7 @@ def video_tracks(container: InputContainer) -> list[VideoStream]:
 
 @contextmanager
 def refusals(path: str) -> Iterator[None]:
-    """Turn errors of FFmpeg in the block into a DataError about `path`."""
+    """Convert FFmpeg's errors in the block to a DataError about `path`."""
     try:
         yield
     except av.FFmpegError as error:
@@ -79,18 +79,18 @@ def refusals(path: str) -> Iterator[None]:
 
 
 def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    """Return the stream's packets in decode order, without empty ones and without the flush at the end.
+    """Yield the stream's packets in decode order, without empty ones and without the flush at the end.
 
-    FFmpeg's decoders take no empty packets: a plain decode has no frame for them either.
+    A plain decode has no frame for empty packets either.
     """
     return (packet for packet in demuxed(container, stream) if packet.size)
 
 
 def demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet]:
-    """Yield all of the stream's packets, empty ones and the flush at the end included. Raises DataError."""
+    """Yield all of the stream's packets, including empty ones and the flush at the end. Raises DataError."""
     try:
         yield from container.demux(stream)
-    except IndexError as error:  # PyAV does not know of a track that FFmpeg finds after the file was opened
+    except IndexError as error:  # PyAV does not see tracks that FFmpeg finds after the file was opened
         raise DataError(container.name, "has a track that begins in the middle of the file") from error
 
 
@@ -99,7 +99,7 @@ def _kinds(container: InputContainer) -> str:
 
 
 def _kind(stream: Stream) -> str:
-    if type(stream) is Stream:  # PyAV 15 and 16 crash when they are asked for its type
+    if type(stream) is Stream:  # PyAV 15 and 16 crash at `stream.type`
         return "something unknown"
     return "a cover picture" if stream.type == "video" else stream.type
 
@@ -107,6 +107,6 @@ def _kind(stream: Stream) -> str:
 def _reason(error: av.FFmpegError) -> str:
     if isinstance(error, av.InvalidDataError):
         return "is damaged, or not a video"
-    if error.errno == errno.EINVAL:  # raised for a format outside the list
+    if error.errno == errno.EINVAL:  # raised for a format that is not allowed
         return "is not in a format that is read as video"
     return f"cannot be read ({error.strerror})"

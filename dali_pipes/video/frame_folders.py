@@ -1,6 +1,6 @@
 """Scan and read videos stored as folders of JPEG pictures, numbered from 1.
 
-PaddleVideo and mmaction2 have lists of such folders. A scan looks at the names of all pictures and opens the first.
+PaddleVideo and mmaction2 use lists of such folders. A scan checks the names of all pictures and opens the first.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from dali_pipes.video.packet_table import PACKET, Video
 if TYPE_CHECKING:
     from configs.sections.data import Check
 
-FIRST = 1  # the number of the first picture
+FIRST = 1  # number of the first picture
 _TURNED, _ON_SIDE = range(2, 9), range(5, 9)  # orientations of EXIF
-_SHOWN = 3  # missing pictures named in a message
-_DIGITS = 10  # a longer number is not taken for the number of a picture
+_SHOWN = 3  # most missing pictures in a message
+_DIGITS = 10  # most digits of a picture's number
 
 
 def probe_folder(path: str, check: Check, pattern: str, frames: int) -> Video:
-    """Scan a folder of pictures named by `pattern`. `frames`: their number according to the list, 0 if it has none.
+    """Scan a folder of pictures named by `pattern`. `frames`: the frame count of the list, or 0.
 
     `ends` also decodes the first and the last picture, `full` all of them. Raises DataError if pictures are missing or
     cannot be used.
@@ -42,7 +42,7 @@ def probe_folder(path: str, check: Check, pattern: str, frames: int) -> Video:
     count = frames or max(there, default=0)
     there = {number for number in there if number <= count}
     if not there:
-        raise DataError(path, f"holds no {picture_name(pattern, 0)}; is data.frame_pattern={pattern} right?")
+        raise DataError(path, f"contains no {picture_name(pattern, 0)}; is data.frame_pattern={pattern} right?")
     if len(there) < count:
         missing = (
             picture_name(pattern, number - FIRST) for number in range(FIRST, count + FIRST) if number not in there
@@ -76,7 +76,7 @@ def read_pictures(video: Video, frames: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def picture_name(pattern: str, frame: int) -> str:
-    """Return the file name of a frame; frames count from 0, files from FIRST."""
+    """Return the file name of a frame; frames are numbered from 0, files from FIRST."""
     return pattern.format(frame + FIRST)
 
 

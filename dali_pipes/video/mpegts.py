@@ -1,4 +1,4 @@
-"""Find scrambled packets of an MPEG transport stream (ISO/IEC 13818-1 2.4.3.2), which FFmpeg drops without a word."""
+"""Find scrambled packets of an MPEG transport stream (ISO/IEC 13818-1 2.4.3.2), which FFmpeg silently drops."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import numpy as np
 from dali_pipes.storage.sources import ByteSource
 
 _SYNC, _NULL = 0x47, 0x1FFF
-_FORMS = ((188, 0), (192, 4), (204, 0))  # bytes of a packet, and of those before its sync byte: plain, m2ts, with codes
+_FORMS = ((188, 0), (192, 4), (204, 0))  # (packet size, offset of the sync byte): plain, m2ts, with FEC
 _AT_ONCE = 1 << 14  # packets
 
 
 def scrambled_pids(source: ByteSource) -> set[int]:
-    """Return the packet identifiers whose payload is scrambled somewhere in a file; none if it is no such stream.
+    """Return the packet identifiers (PIDs) with scrambled payload in a file; empty if it is no transport stream.
 
-    FFmpeg takes the identifier of a stream for its number (`stream.id`).
+    FFmpeg's `stream.id` is the packet identifier.
     """
     start = source.read(0, 3 * 204)
     form = next((form for form in _FORMS if _has_form(start, *form)), None)

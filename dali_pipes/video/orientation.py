@@ -1,9 +1,10 @@
-"""Orientation: the display matrix of a file as one of eight ways to turn and mirror a stored picture upright.
+"""Orientation: the display matrix of a file as one of eight combinations of rotation and mirroring.
 
-A phone stores pictures as its sensor is oriented, with a display matrix in the file that says how to turn them. An
-orientation is three bits; a stored picture becomes upright by the transpose first, then the flips.
+Phones store pictures in the orientation of the sensor, with a display matrix that says how to rotate them. An
+orientation is three bits: to make a stored picture upright, first transpose it, then apply the flips.
 
-PyAV shows the matrix with a decoded picture alone. A scan decodes one only if the container or the headers may hold it.
+PyAV provides the matrix only with a decoded picture. A scan decodes one only if container or headers may contain a
+matrix.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ UPSIDE_DOWN = 4  # top becomes bottom
 _WITHOUT_MATRIX = ("avi", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "flv", "ivf", "ogg", "asf", "obu")
 """Containers that cannot hold a display matrix, by FFmpeg's names."""
 _TRACKS = b"\x16\x54\xae\x6b"  # an element of Matroska (RFC 9559 5.1.4)
-_PROJECTION = re.compile(rb"\x76\x70.{1,16}\x76[\x71-\x75]", re.DOTALL)  # one with a child close behind it
-_MATROSKA_HEADER = 1 << 16  # bytes that are searched for both
+_PROJECTION = re.compile(rb"\x76\x70.{1,16}\x76[\x71-\x75]", re.DOTALL)  # the element, with a child soon after it
+_MATROSKA_HEADER = 1 << 16  # bytes that are searched
 
 
 def stream_orientation(stream: VideoStream, first: av.Packet, form: str, moov: bytes, source: ByteSource) -> int:
-    """Return the orientation of a stream from its first packet, which is decoded if there may be a display matrix.
+    """Return the orientation of a stream. Its first packet is decoded if there may be a display matrix.
 
-    `form`: FFmpeg's name of the container. `moov`: the index of an mp4. `source`: the file. Decoding changes the
-    stream's decoder.
+    `form`: FFmpeg's name of the container. `moov`: the index of an mp4. `source`: the file. Decoding changes the state
+    of the stream's decoder.
     """
     context = stream.codec_context
     codec, extradata = context.codec.canonical_name, context.extradata or b""
@@ -48,7 +49,7 @@ def stream_orientation(stream: VideoStream, first: av.Packet, form: str, moov: b
 
 
 def _container_may_turn(form: str, moov: bytes, first: av.Packet, source: ByteSource) -> bool:
-    """Return False only if the container certainly has no display matrix but the identity."""
+    """Return False only if the container's display matrix is certainly the identity or missing."""
     if form == "mov":
         return not mp4.all_upright(moov)
     if form == "matroska":
@@ -58,33 +59,31 @@ def _container_may_turn(form: str, moov: bytes, first: av.Packet, source: ByteSo
 
 
 def orientation(frame: av.VideoFrame) -> int:
-    """Return the orientation that a frame's display matrix asks for (ISO/IEC 14496-12 8.3.2), to the nearest quarter
-    turn.
-    """
+    """Return the orientation of a frame's display matrix (ISO/IEC 14496-12 8.3.2), rounded to quarter turns."""
     content = display_matrix(frame)
     if content is None:
         return UPRIGHT
     (a, b, _), (c, d, _), _ = np.frombuffer(content, np.int32).reshape(3, 3).tolist()
-    # A point (x, y) goes to (a x + c y, b x + d y): the first column of the matrix makes x, the second y.
+    # A point (x, y) is mapped to (a x + c y, b x + d y): the first column of the matrix gives x, the second y.
     on_side = abs(b) > abs(a)
     along_x, along_y = (c, b) if on_side else (a, d)
     return TRANSPOSED * on_side | MIRRORED * (along_x < 0) | UPSIDE_DOWN * (along_y < 0)
 
 
 def turned(picture_HW: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn a stored picture, or a plane of one, upright; axes after the first two are kept."""
+    """Rotate a stored picture, or a plane of it, upright; axes after the first two are kept."""
     picture_HW = picture_HW.swapaxes(0, 1) if orientation & TRANSPOSED else picture_HW
     rows, columns = -1 if orientation & UPSIDE_DOWN else 1, -1 if orientation & MIRRORED else 1
     return picture_HW[::rows, ::columns]
 
 
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """Return the width and height of a stored picture once it is turned upright."""
+    """Return the width and height of a stored picture after rotating it upright."""
     return (height, width) if orientation & TRANSPOSED else (width, height)
 
 
 def stored_boxes(box_V4: np.ndarray, orientation: int, width: int, height: int) -> np.ndarray:
-    """Map boxes (left, top, right, bottom) of the upright picture to the stored one of `width` x `height` pixels."""
+    """Map boxes (left, top, right, bottom) from the upright picture to the stored one of `width` x `height` pixels."""
     if orientation == UPRIGHT:
         return box_V4
     left, top, right, bottom = box_V4.T

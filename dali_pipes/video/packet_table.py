@@ -1,4 +1,4 @@
-"""`Video`, the result of scanning one file: its packet table, and all else that a cut needs to know."""
+"""`Video`, the result of scanning one file: its packet table, and everything else that a cut needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKET = np.dtype([("offset", "<u8"), ("size", "<u4"), ("order", "<i4"), ("flags
 KEYFRAME = 1  # decoding can start here
 DISPOSABLE = 2  # no other picture refers to this one
 HIDDEN = 4  # decoded but never shown, for example because of an edit list, so it has no frame number
-INVISIBLE = 8  # decodes to no frame (references of VP8 and VP9 that are not shown); such packets are HIDDEN as well
+INVISIBLE = 8  # decodes to no frame (hidden reference frames of VP8 and VP9); such packets are HIDDEN as well
 
 Access = Literal["ranged", "demux", "whole", "frames"]
 """Way to make a cut. `ranged`: packets are byte ranges of the file. `demux`: packets are found by demuxing the file in
@@ -27,7 +27,7 @@ nothing to cut, the path is a folder with a picture a frame."""
 def lengths(starts: np.ndarray, end: int) -> np.ndarray:
     """Return the length of each part of an array that is split at `starts` and ends at `end`.
 
-    Equals `np.diff(starts, append=end)`, which takes longer for the few videos of a part.
+    Equals `np.diff(starts, append=end)`, which is slower for the few videos of a part.
     """
     found = np.empty_like(starts)
     np.subtract(starts[1:], starts[:-1], out=found[:-1])
@@ -36,9 +36,10 @@ def lengths(starts: np.ndarray, end: int) -> np.ndarray:
 
 
 class PacketTable:
-    """Arrays computed from the packets of one video, or of several joined end to end.
+    """Arrays computed from the packets of one video, or of several concatenated ones.
 
-    Joined videos can be treated as one long video: each starts with a keyframe, so no packet refers to another video.
+    Concatenated videos can be treated as one long video: each starts with a keyframe, so no packet refers to another
+    video.
     """
 
     packets: np.ndarray
@@ -48,49 +49,51 @@ class PacketTable:
 
     @cached_property
     def offsets(self) -> np.ndarray:
-        """The offset of each packet in the file: [P] int64."""
+        """Return the offset of each packet in the file: [P] int64."""
         return self.packets["offset"].astype(np.int64)
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """The bytes of each packet: [P] int64."""
+        """Return the bytes of each packet: [P] int64."""
         return self.packets["size"].astype(np.int64)
 
     @cached_property
     def order(self) -> np.ndarray:
-        """The place of each packet's picture in presentation order: [P] int32."""
+        """Return the index of each packet's picture in display order: [P] int32."""
         return self.packets["order"].copy()
 
     @cached_property
     def flags(self) -> np.ndarray:
-        """The flags of each packet: [P] uint8."""
+        """Return the flags of each packet: [P] uint8."""
         return self.packets["flags"].copy()
 
     @cached_property
     def reordered(self) -> bool:
-        """True if pictures are decoded in another order than they are shown (B-frames)."""
+        """Return True if decode order differs from display order (B-frames)."""
         return bool((self.order[1:] < self.order[:-1]).any())
 
     @cached_property
     def decode_position(self) -> np.ndarray:
-        """The packet index of each frame in presentation order: [frames] int64."""
+        """Return the packet index of each frame, in display order: [frames] int64."""
         by_order = self.order.argsort(kind="stable") if self.reordered else np.arange(len(self.order))
         return by_order[self.flags[by_order] & HIDDEN == 0]
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """The indices of the keyframe packets, ascending, the first is 0: [G] int64."""
+        """Return the indices of the keyframe packets, ascending, the first is 0: [G] int64."""
         return (self.flags & KEYFRAME).nonzero()[0]
 
     @cached_property
     def leading(self) -> np.ndarray:
-        """True for pictures shown before the keyframe of their group, which need the group before: [P] bool."""
+        """Return True for pictures displayed before the keyframe of their group, which need the previous group: [P]
+        bool.
+        """
         shown_from = self.order[self.groups]
         return self.order < shown_from.repeat(lengths(self.groups, len(self.order)))
 
     @cached_property
     def trailing(self) -> np.ndarray:
-        """True for pictures to which later pictures of their group may refer: [P] bool."""
+        """Return True for pictures to which later pictures of their group may refer: [P] bool."""
         return (self.flags & DISPOSABLE == 0) & ~self.leading
 
 
@@ -102,17 +105,17 @@ class Video(PacketTable):
     """
 
     path: str
-    width: int  # pixels, as coded for display, before any rotation
+    width: int  # pixels after cropping, before rotation
     height: int
-    frames: int  # number of frames that a full decode gives
+    frames: int  # number of frames of a full decode
     fps: float
     codec: str  # FFmpeg's name: h264, hevc, vp9, mpeg4, ...
     access: Access
     description: bytes
     """The mp4 `stsd` box; empty if access is `whole` because mp4 cannot hold the codec. If access is `frames`, the
     pattern of the pictures' names."""
-    size: int  # bytes of the video when scanned
-    mtime_ns: int  # `Source.stamp` when scanned: of a file, its modification time
+    size: int  # bytes of the video at the scan
+    mtime_ns: int  # `ByteSource.stamp` at the scan; the modification time of a file
     packets: np.ndarray
     orientation: int = 0
     """Orientation of the stored pictures, 0 to 7: see `orientation.py`."""
@@ -123,14 +126,14 @@ class Video(PacketTable):
     starts = np.zeros(1, np.int64)
 
     def in_file(self, path: str, mtime_ns: int) -> Video:
-        """Return the same video in a file for itself. Takes less time than `dataclasses.replace`, once a clip."""
+        """Return the same video in a file of its own. Faster than `dataclasses.replace`, and called once per clip."""
         moved = object.__new__(Video)
         moved.__dict__.update(self.__dict__, path=path, start_byte=0, mtime_ns=mtime_ns)
         return moved
 
 
 class Joined(PacketTable):
-    """The tables of several videos end to end; packets and frames are numbered over all of them."""
+    """The concatenated tables of several videos; packets and frames are numbered over all of them."""
 
     def __init__(self, videos: Sequence[Video]):
         counts = [len(video.packets) for video in videos]

@@ -9,27 +9,27 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 _VERSION = int(av.__version__.partition(".")[0])
-_UNSPECIFIED = 2  # in ITU-T H.273
+_UNSPECIFIED = 2  # the value in ITU-T H.273
 
 LENIENT_TAGS = {"metadata_errors": "ignore"} if _VERSION < 19 else {}
 """For `av.open`: accept tags in any encoding, as in old AVI files. From 19 on this is always so."""
 
 
 def reformat(reformatter: VideoReformatter, frame: av.VideoFrame, **wanted: Any) -> av.VideoFrame:
-    """Call `reformatter.reformat` on the caller's thread alone, from the colours of the frame."""
-    if _VERSION == 17:  # it has FFmpeg convert these as well, which refuses some
+    """Call `reformatter.reformat` on the caller's thread only, with the colours of the frame."""
+    if _VERSION == 17:  # FFmpeg would convert these as well, and refuses some
         frame.color_primaries = frame.color_trc = _UNSPECIFIED
     if _VERSION >= 17:
         return reformatter.reformat(frame, threads=1, **wanted)
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     colours = {"src_color_range": ColorRange.JPEG if full else ColorRange.MPEG}
-    if wanted["format"] == "rgb24":  # only if another matrix is requested, FFmpeg uses the frame's
+    if wanted["format"] == "rgb24":  # FFmpeg uses the frame's matrix only if another one is requested
         colours |= {"dst_color_range": ColorRange.JPEG, "dst_colorspace": Colorspace.ITU601}
     return reformatter.reformat(frame, **{**colours, **wanted})
 
 
 def primaries_and_transfer(frame: av.VideoFrame) -> tuple[int, int]:
-    """Return colour primaries and transfer of a frame; before version 17 PyAV does not have them."""
+    """Return colour primaries and transfer of a frame; PyAV has them from version 17 on."""
     return getattr(frame, "color_primaries", _UNSPECIFIED), getattr(frame, "color_trc", _UNSPECIFIED)
 
 
@@ -45,5 +45,5 @@ def _unknown_kind(cls: type[Type], number: int) -> Type:
     return kind
 
 
-# Versions up to 18 raise ValueError for all side data of a frame if it has a kind that only FFmpeg knows (Exif).
+# Up to version 18, one type of side data that PyAV does not know (Exif) raises ValueError for all side data.
 Type._missing_ = classmethod(_unknown_kind)

@@ -1,6 +1,6 @@
-"""Get the sample description (`stsd`) of a stream: the box of an mp4 with what a decoder must know of the packets.
+"""Get the sample description (`stsd`) of a stream: the box of an mp4 with the decoder configuration.
 
-It is copied from mp4 and mov files; for other containers it is made when a file is scanned.
+It is copied from mp4 and mov files; for other containers, the scan creates it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dali_pipes.video import container, mp4
 _FIRST_ENTRY = 16  # bytes of a `stsd` box before its first entry
 _NO_COLOURS = (2, 2, 2, 0)  # unspecified in ITU-T H.273, and in FFmpeg
 _TABLE = (b"mdia", b"minf", b"stbl", b"stsd")
-# PyAV cannot mux these, because their decoders are other libraries.
+# PyAV cannot mux these, because other libraries decode them.
 _BY_HAND = {
     "vp8": (b"vp08", None),
     "av1": (b"av01", b"av1C"),
@@ -24,15 +24,16 @@ _BY_HAND = {
 
 
 def stored(moov: bytes, stream: VideoStream) -> bytes:
-    """Return the `stsd` box of a stream in the index of an mp4, or nothing."""
+    """Return the `stsd` box of a stream in the index of an mp4, or empty bytes."""
     return mp4.find_box(mp4.track(moov, stream.id), _TABLE) or b""
 
 
 def sample_description(path: str, stream: VideoStream, codec: str, description: bytes) -> bytes:
-    """Return the stream's `stsd` box if it has exactly one entry, else nothing. `description`: what is `stored`.
+    """Return the stream's `stsd` box if it has exactly one entry, otherwise empty bytes. `description`: the result of
+    `stored`.
 
-    Its colours are those that FFmpeg found: the boxes of a file may contradict each other, and other containers have
-    notes that FFmpeg's muxer does not write.
+    Its colours are those of FFmpeg's demuxer: the boxes of a file may contradict each other, and FFmpeg's muxer does
+    not write the colours of all other containers.
     """
     if description and description[12:16] != b"\0\0\0\1":
         return b""
@@ -53,7 +54,7 @@ def _colours(stream: VideoStream) -> tuple[int, int, int, int]:
 
 
 def is_encrypted(stream: VideoStream, description: bytes) -> bool:
-    """Return whether the container says that packets of the stream are encrypted. `description`: what is `stored`."""
+    """Return True if the container says that the stream is encrypted. `description`: the result of `stored`."""
     kinds = {kind for kind, *_ in mp4.walk_boxes(description[_FIRST_ENTRY:])}
     return "enc_key_id" in stream.metadata or bool(kinds & {b"encv", b"drmi"})
 
@@ -67,7 +68,7 @@ def _entry(kind: bytes, configuration: bytes | None, stream: VideoStream) -> byt
 
 
 def _muxed(path: str) -> bytes:
-    """Have FFmpeg mux the stream's first packet, and return the `stsd` box that it writes."""
+    """Let FFmpeg mux the stream's first packet, and return the `stsd` box that it writes."""
     target = io.BytesIO()
     with container.open_video(path) as (source, stream):
         packet = next(container.packets(source, stream))

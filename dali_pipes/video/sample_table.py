@@ -1,6 +1,7 @@
-"""Read the sample tables of a track of an mp4 or mov file: where its packets are and when they are shown, without them.
+"""Parse the sample tables of a track of an mp4 or mov file: positions and times of its packets.
 
-ISO/IEC 14496-12, clauses 8.6 and 8.7. Only the usual form is read: one description, one edit, and everything in `moov`.
+ISO/IEC 14496-12, clauses 8.6 and 8.7. Only the usual form is supported: one description, one edit, everything in
+`moov`.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ import numpy as np
 from dali_pipes.storage.sources import ByteSource
 from dali_pipes.video import mp4
 
-_UNITY = 0x10000  # the speed of an edit that is neither slow nor fast
+_UNITY = 0x10000  # media rate 1 of an edit
 
 
 class Unsettled(Exception):
-    """An index alone does not settle which frames a video has; the text says why."""
+    """The index alone does not determine the frames of a video; the text is the reason."""
 
 
 class Samples(NamedTuple):
-    """The P samples of a track in decode order, and the times that its edit list shows. Times are in ticks."""
+    """The P samples of a track in decode order, and the times of its edit list, in ticks."""
 
-    offset: np.ndarray  # [P] int64, in the file
+    offset: np.ndarray  # [P] int64, offsets in the file
     size: np.ndarray  # [P] int64
-    time: np.ndarray  # [P] int64, of presentation
-    length: np.ndarray  # [P] int64, until the next one is decoded
+    time: np.ndarray  # [P] int64, presentation times
+    length: np.ndarray  # [P] int64, durations in decode order
     sync: np.ndarray  # [P] bool
-    timed: bool  # the file stores times of presentation, apart from those of decoding
+    timed: bool  # the file has presentation times in addition to decode times
 
 
 def samples(moov: bytes, track: int) -> Samples:
@@ -37,9 +38,9 @@ def samples(moov: bytes, track: int) -> Samples:
 
 
 def picture_times(source: ByteSource) -> tuple[np.ndarray, float]:
-    """Return [P] ticks at which the pictures of a file's only video track are shown, and the seconds of a tick.
+    """Return [P], the presentation times of a file's only video track in ticks, and the seconds per tick.
 
-    They are in decode order, and count from anywhere. Raises Unsettled.
+    They are in decode order, with an arbitrary origin. Raises Unsettled.
     """
     if source.read(4, 4) not in mp4.STARTS:
         raise Unsettled("it is no mp4 or mov file")
@@ -75,7 +76,7 @@ def _samples(moov: bytes, track: bytes) -> Samples:
         raise Unsettled("it has empty packets")
     per_chunk = _samples_per_chunk(table, len(chunk_start))
     _agree(per_chunk.sum(), len(size))
-    before = size.cumsum() - size  # bytes of all samples before each
+    before = size.cumsum() - size  # bytes before each sample
     first = per_chunk.cumsum() - per_chunk
     offset = (chunk_start - before[np.minimum(first, len(size) - 1)]).repeat(per_chunk) + before
     length = _run_lengths(table, b"stts", len(size))
@@ -91,7 +92,7 @@ def _agree(count: int, samples: int) -> None:
 
 
 def _entries(table: bytes, kind: bytes, form: str, skip: int = 0) -> np.ndarray:
-    """Return the entries of a box of the table, which follow its version, flags, `skip` bytes and their number."""
+    """Return the entries of a box of the table; they follow version, flags, `skip` bytes and their count."""
     box = mp4.find_box(table, (kind,)) or b""
     (count,) = struct.unpack_from(">I", box, 12 + skip)
     return np.frombuffer(box, form, count, 16 + skip)
@@ -111,7 +112,7 @@ def _chunk_starts(table: bytes) -> np.ndarray:
 
 
 def _samples_per_chunk(table: bytes, chunks: int) -> np.ndarray:
-    """Return [chunks] the number of samples in each."""
+    """Return [chunks], the number of samples in each chunk."""
     runs = _entries(table, b"stsc", ">u4,>u4,>u4")
     first, count, description = (runs[name].astype(np.int64) for name in runs.dtype.names)
     if not len(runs) or first[0] != 1 or (np.diff(first) <= 0).any() or (description != 1).any():
@@ -120,7 +121,7 @@ def _samples_per_chunk(table: bytes, chunks: int) -> np.ndarray:
 
 
 def _run_lengths(table: bytes, kind: bytes, samples: int) -> np.ndarray:
-    """Return [samples] the values of a box that stores (number of samples, value), as FFmpeg takes them: signed."""
+    """Return [samples], the values of a box that stores runs (count, value); signed, as in FFmpeg."""
     runs = _entries(table, kind, ">u4,>i4")
     count, value = (runs[name].astype(np.int64) for name in runs.dtype.names)
     _agree(count.sum(), samples)
@@ -139,9 +140,9 @@ def _sync(table: bytes, samples: int) -> np.ndarray:
 
 
 def _refuse_hidden(moov: bytes, track: bytes, time: np.ndarray, last: int) -> None:
-    """Raise Unsettled if the edit list may hide samples: there, players and FFmpeg's versions differ.
+    """Raise Unsettled if the edit list may hide samples, because FFmpeg's versions and players differ there.
 
-    `last`: the length of the last sample. The length of an edit is in ticks of the movie, and so may be rounded.
+    `last`: duration of the last sample. The duration of an edit is in ticks of the movie, so it may be rounded.
     """
     box = mp4.find_box(track, (b"edts", b"elst"))
     if box is None:
@@ -149,7 +150,7 @@ def _refuse_hidden(moov: bytes, track: bytes, time: np.ndarray, last: int) -> No
     long = box[8] == 1
     form = np.dtype([("length", ">i8" if long else ">i4"), ("time", ">i8" if long else ">i4"), ("speed", ">i4")])
     edits = np.frombuffer(box, form, struct.unpack_from(">I", box, 12)[0], 16)
-    edits = edits[edits["time"] != -1]  # those without content only begin later
+    edits = edits[edits["time"] != -1]  # empty edits only delay the start
     movie = _timescale(mp4.find_box(moov[8:], (b"mvhd",)) or b"")
     media = _timescale(mp4.find_box(track, (b"mdia", b"mdhd")) or b"")
     if len(edits) != 1 or edits["speed"][0] != _UNITY:
@@ -160,7 +161,7 @@ def _refuse_hidden(moov: bytes, track: bytes, time: np.ndarray, last: int) -> No
 
 
 def _timescale(header: bytes) -> int:
-    """Return the ticks a second of an `mvhd` or `mdhd` box. Raises Unsettled if it has none."""
+    """Return the ticks per second of an `mvhd` or `mdhd` box. Raises Unsettled if it has none."""
     place = 28 if header[8:9] == b"\1" else 20
     if not (ticks := int.from_bytes(header[place : place + 4], "big")):
         raise Unsettled("its times have no unit")

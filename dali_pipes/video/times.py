@@ -1,4 +1,4 @@
-"""When the frames of a video are shown, in seconds from the first."""
+"""Compute the presentation times of a video's frames, in seconds from the first."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ROUNDING = 1e-6  # seconds
 
 
 def frame_times(video: Video) -> np.ndarray:
-    """Return the seconds from the first frame to each frame: [frames] float64, ascending. Raises DataError.
+    """Return the time of each frame in seconds from the first: [frames] float64, ascending. Raises DataError.
 
-    If the file has no times, or times that contradict the order of its frames, they are computed from the frame rate.
+    If the file has no timestamps, or they contradict the order of its frames, times are computed from the frame rate.
     """
     ticks_P, tick = _packet_times(video)
     if len(ticks_P) == len(video.packets) and len(video.decode_position) == video.frames:
@@ -29,13 +29,13 @@ def frame_times(video: Video) -> np.ndarray:
 
 
 def _packet_times(video: Video) -> tuple[np.ndarray, float]:
-    """Return when the picture of each packet is shown, in ticks, and the seconds of a tick; no times if some have none.
+    """Return the presentation time of each packet in ticks, and the seconds per tick; no times if some are missing.
 
-    For H.264 and HEVC in mp4 and mov the index tells both, if it leaves no doubt. Other files are read whole: of codecs
-    that do not reorder pictures FFmpeg changes times.
+    For H.264 and HEVC in mp4 and mov, the index has both, if it is unambiguous. Other files are read completely,
+    because FFmpeg changes timestamps for codecs that do not reorder pictures.
     """
     if video.codec in ("h264", "hevc"):
-        with suppress(Unsettled, OSError), open_source(video.path) as source:  # an OSError is met again, and explained
+        with suppress(Unsettled, OSError), open_source(video.path) as source:  # the demuxer will report an OSError
             return sample_table.picture_times(source)
     with container.open_video(video.path) as (opened, stream):
         ticks_P = [packet.pts for packet in container.packets(opened, stream)]
@@ -43,7 +43,7 @@ def _packet_times(video: Video) -> tuple[np.ndarray, float]:
 
 
 def frames_between(time_F: np.ndarray, start_W: np.ndarray, end_W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first frame of each window, and the frame after its last: those shown from start on, before end."""
+    """Return the first frame of each window, and the frame after its last: frames with start <= time < end."""
     return time_F.searchsorted(start_W - ROUNDING), time_F.searchsorted(end_W - ROUNDING)
 
 

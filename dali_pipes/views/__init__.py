@@ -1,1 +1,1 @@
-"""Turn (seed, epoch, position) into views: frame numbers, crop boxes and mirroring, by arithmetic alone."""
+"""Compute views from (seed, epoch, position): frame numbers, crop boxes and mirroring."""

@@ -1,6 +1,6 @@
-"""Augmentation draws: the operations on the pixels of each training clip, the same for all of its frames.
+"""Draw augmentations: the pixel operations of each training clip, the same for all of its frames.
 
-As every draw of `draw.py`, they follow from (seed, epoch, number of the clip) alone.
+Like the draws of `draw.py`, they depend only on (seed, epoch, number of the clip).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OPERATIONS = (  # of RandAugment (Cubuk et al., arXiv 1909.13719), in torchvisio
     "Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast",
     "Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize",
 )  # fmt: skip
-SIGNED = OPERATIONS[1:10]  # whose magnitude may be negative
+SIGNED = OPERATIONS[1:10]  # operations with signed magnitudes
 BINS = 31  # of magnitudes, from 0 to 30
 JITTERS = ("brightness", "contrast", "saturation", "hue")
 
@@ -26,18 +26,18 @@ JITTERS = ("brightness", "contrast", "saturation", "hue")
 class Augmentation:
     """Augmentations of one clip, in the order in which they are applied."""
 
-    jitters: tuple[tuple[str, float], ...] = ()  # of JITTERS, each with its factor
-    operations: tuple[tuple[str, float], ...] = ()  # of OPERATIONS, each with its magnitude
+    jitters: tuple[tuple[str, float], ...] = ()  # (name in JITTERS, factor)
+    operations: tuple[tuple[str, float], ...] = ()  # (name in OPERATIONS, magnitude)
     erased: tuple[int, int, int, int] | None = None  # left, top, right, bottom
 
 
 def augments(clip: Clip) -> bool:
-    """Return True if a recipe has any augmentation of pixels."""
+    """Return True if a recipe has pixel augmentations."""
     return bool(clip.randaugment or clip.erase or any(clip.color_jitter))
 
 
 def draw(clip: Clip, seed: int, epoch: int, number_B: np.ndarray) -> list[Augmentation]:
-    """Draw the augmentation of the clip of each number within an epoch."""
+    """Draw the augmentation of each clip, given by its number within an epoch."""
     uniform = partial(randomness.uniform, seed, epoch, number_B)
     jitter_B8 = uniform(randomness.JITTER, 2 * len(JITTERS)).tolist()
     operation_BN = uniform(randomness.AUGMENT, 2 * max(clip.randaugment, 1)).tolist()
@@ -57,7 +57,9 @@ def draw(clip: Clip, seed: int, epoch: int, number_B: np.ndarray) -> list[Augmen
 
 
 def magnitude(operation: str, number: int, size: int) -> float:
-    """Return torchvision's value of a magnitude from 0 to 30, for a picture of `size` px; 0 for those without one."""
+    """Return torchvision's value of a magnitude from 0 to 30 for frames of `size` px; 0 for operations without a
+    magnitude.
+    """
     part = number / (BINS - 1)
     largest = {"ShearX": 0.3, "ShearY": 0.3, "Rotate": 30.0, "Solarize": 1.0}
     if operation.startswith("Translate"):
@@ -72,7 +74,7 @@ def magnitude(operation: str, number: int, size: int) -> float:
 
 
 def _jitters(strengths: tuple[float, ...], draw_8: list[float]) -> tuple[tuple[str, float], ...]:
-    """Return the jitters of a clip in a random order; factors are around 1, the hue's shift is around 0."""
+    """Return the colour jitters of a clip in random order; factors are around 1, the hue shift around 0."""
     order = np.argsort(draw_8[:4]).tolist()
     found = []
     for number in order:

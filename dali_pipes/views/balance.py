@@ -1,4 +1,4 @@
-"""The order of an epoch in which every class comes equally often (data.balance=classes)."""
+"""The order of an epoch with equally frequent classes (data.balance=classes)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dali_pipes.views import randomness
 
 
 class BalancedOrder:
-    """Rows of a list by (epoch, position): N positions an epoch, the same number of each class, or one more.
+    """Maps (epoch, position) to rows of a list: N positions per epoch, the same number for each class, or one more.
 
-    Within a class the rows take turns, over the epochs: each is taken once before any is taken again, in an order that
-    is drawn anew for each turn. Like all draws it follows from the seed, the epoch and the position alone.
+    Within a class, the rows take turns across epochs: each row is used once before any is used again, and each turn has
+    a new random order. Like all draws, it depends only on seed, epoch and position.
     """
 
     def __init__(self, label_N: np.ndarray, seed: int):
@@ -31,13 +31,13 @@ class BalancedOrder:
         return np.array([self._row(label, epoch, number) for label, number in pairs], np.int64)
 
     def _row(self, label: int, epoch: int, number: int) -> int:
-        """Return the row that a class shows the `number`-th time in an epoch."""
+        """Return the row for the `number`-th occurrence of a class in an epoch."""
         rounds, rest = divmod(self._count, len(self._rows_of_class))
-        times = rounds + (label < rest)  # that the class is shown in an epoch
+        times = rounds + (label < rest)  # occurrences of the class in an epoch
         turn, place = divmod(epoch * times + number, len(self._rows_of_class[label]))
         return int(self._turn(label, turn)[place])
 
     def _draw_turn(self, label: int, turn: int) -> np.ndarray:
-        """Draw the order in which the rows of a class take their turn."""
+        """Draw the order of the rows of a class in a turn."""
         rows = self._rows_of_class[label]
         return rows[np.argsort(randomness.uniform(self._seed, turn, rows, randomness.BALANCE))]

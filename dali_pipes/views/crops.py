@@ -1,11 +1,12 @@
-"""Crop arithmetic: the boxes that are cut out of a picture. Knows nothing of pixels, files or randomness.
+"""Compute crop boxes. This module has no pixels, files or randomness.
 
-A crop is chosen on the picture as it would be after scaling its short side, as TSM and TSN were published, and then
-carried back with `to_stored`: cropping and resizing are one resampling of the stored frame, so nothing is scaled twice.
+A crop is chosen in the coordinates of the frame after scaling its short side, as in the publications of TSM and TSN,
+and converted back with `to_stored`. Cropping and resizing are one resampling of the stored frame, so nothing is scaled
+twice.
 
-Where MIT TSM and PaddleVideo differ this follows MIT: offsets are whole multiples of a whole-pixel step (PaddleVideo's
+Where MIT TSM and PaddleVideo differ, this follows MIT: offsets are multiples of a whole-pixel step (PaddleVideo's
 multi-scale steps are quarters of a pixel, so its right and bottom edges lie up to 3 px further out). PaddleVideo's TSN
-scales and centres with OpenCV, which rounds in other places: `opencv` asks for that.
+scales and centres with OpenCV, which rounds differently: `opencv` selects that.
 
 Sizes are `[B, 2]` (width, height) and boxes `[B, 4]` or `[B, N, 4]` (left, top, right, bottom), int64 until
 `to_stored`.
@@ -27,14 +28,15 @@ POSITIONS = np.array(CORNERS_AND_CENTER + EDGES_AND_QUARTERS)
 ALONG_WIDTH = np.array([(0, 2), (4, 2), (2, 2)])
 ALONG_HEIGHT = ALONG_WIDTH[:, ::-1]
 
-TRIES = 10  # of a random area and ratio that may not fit
-SNAP = 3  # a multi-scale side that misses the network's input by less than this many pixels is made equal to it
+TRIES = 10  # tries to fit a box of random area and ratio
+SNAP = 3  # a multi-scale side that differs from the network's input by fewer pixels is set to it
 
 
 def scale_short_side(
     size_B2: np.ndarray, short_side: int, *, opencv: bool = False, squashed: bool = False
 ) -> np.ndarray:
-    """Compute [B, 2], the size once the short side is `short_side`; the long side rounds down (`opencv`: half up).
+    """Compute [B, 2], the size after scaling the short side to `short_side`; the long side rounds down (`opencv`: half
+    up).
 
     `squashed`: the long side is 4/3 of the short one, except where the short side needs no scaling (PP-TSM).
     """
@@ -47,22 +49,26 @@ def scale_short_side(
 
 
 def to_stored(box_BN4: np.ndarray, scaled_B2: np.ndarray, stored_B2: np.ndarray) -> np.ndarray:
-    """Convert boxes of the scaled picture to pixels of the stored one: [B, N, 4] float32."""
+    """Convert boxes from the scaled frame to pixels of the stored frame: [B, N, 4] float32."""
     scaled_B14, stored_B14 = (np.tile(size_B2, 2)[:, None] for size_B2 in (scaled_B2, stored_B2))
     return (box_BN4 * stored_B14 / scaled_B14).astype(np.float32)
 
 
 def multiscale(size_B2: np.ndarray, target: int, pair_B: np.ndarray, position_B: np.ndarray) -> np.ndarray:
-    """Choose [B, 4], the crop of PAIRS[pair_B] at POSITIONS[position_B]; `target` is the network's input side."""
+    """Return [B, 4], the multi-scale crops of size PAIRS[pair_B] at POSITIONS[position_B]; `target` is the network's
+    input side.
+    """
     short_B1 = _short_side(size_B2)
     crop_B2 = (short_B1 * PAIRS[pair_B]).astype(np.int64)
     crop_B2[np.abs(crop_B2 - target) < SNAP] = target
-    crop_B2 = np.minimum(crop_B2, short_B1)  # snapping must not leave a picture slightly smaller than the target
+    crop_B2 = np.minimum(crop_B2, short_B1)  # snapping must not exceed a frame that is slightly smaller than the target
     return _at(size_B2, crop_B2, POSITIONS[position_B])
 
 
 def within(box_B4: np.ndarray, resized: int, side: int, draw_B2: np.ndarray) -> np.ndarray:
-    """Place [B, 4], a square of `side` at any whole pixel of boxes that are resized to `resized` pixels a side."""
+    """Return [B, 4], squares of `side` at random whole pixels of the boxes, after these are resized to `resized`
+    pixels.
+    """
     pixel_B2 = (box_B4[:, 2:] - box_B4[:, :2]) / resized
     left_top_B2 = box_B4[:, :2] + (draw_B2 * (resized - side + 1)).astype(np.int64) * pixel_B2
     return np.concatenate([left_top_B2, left_top_B2 + side * pixel_B2], axis=1)
@@ -75,10 +81,10 @@ def of_area(
     area: tuple[float, float],
     ratio: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Place [B, 4], a box of random area (a share of the picture's) and ratio of width to height; tell [B] if it fits.
+    """Return [B, 4], boxes of random area (relative to the frame) and aspect ratio, and bool [B]: True if one fits.
 
-    `draw_BN` has two draws for the position, then two for each of TRIES tries, of which the first that fits is taken;
-    if none fits, the box is the whole picture. Source: torchvision's RandomResizedCrop and RandomErasing.
+    `draw_BN` has two draws for the position, then two for each of TRIES tries; the first box that fits is used. If none
+    fits, the box is the whole frame. Source: torchvision's RandomResizedCrop and RandomErasing.
     """
     whole_B2 = np.broadcast_to(np.stack(np.broadcast_arrays(width_B, height_B), -1), (len(draw_BN), 2)).astype(float)
     area_BT, ratio_BT = draw_BN[:, 2::2], draw_BN[:, 3::2]
@@ -93,30 +99,32 @@ def of_area(
 
 
 def anywhere(size_B2: np.ndarray, side: int, draw_B2: np.ndarray) -> np.ndarray:
-    """Place [B, 4], a square at any whole pixel, by `draw_B2` in [0, 1). Smaller where the picture is smaller."""
+    """Return [B, 4], squares at random whole pixels, by `draw_B2` in [0, 1); smaller if the frame is smaller."""
     side_B1 = np.minimum(side, _short_side(size_B2))
     return _box((draw_B2 * (size_B2 - side_B1 + 1)).astype(np.int64), side_B1)
 
 
 def center(size_B2: np.ndarray, side: int, *, opencv: bool = False) -> np.ndarray:
-    """Place [B, 4], the square in the middle, smaller where the picture is; halves go to even (`opencv`: down)."""
+    """Return [B, 4], the centre squares, smaller if the frame is smaller; halves round to even (`opencv`: down)."""
     side_B1 = np.minimum(side, _short_side(size_B2))
     room_B2 = (size_B2 - side_B1) / 2
     return _box((np.floor(room_B2) if opencv else np.rint(room_B2)).astype(np.int64), side_B1)
 
 
 def three(size_B2: np.ndarray, side: int) -> np.ndarray:
-    """Place [B, 3, 4], squares at both ends and in the middle of the long side.
+    """Return [B, 3, 4], squares at both ends and in the middle of the long side.
 
-    MIT's "full resolution" crops, which for a portrait picture are the middle three times; here, as in mmaction2, they
-    are top, bottom and middle.
+    These are MIT's "full resolution" crops. For portrait frames, MIT uses the middle three times; here, as in
+    mmaction2, the crops are top, bottom and middle.
     """
     portrait_B11 = (size_B2[:, 0] < size_B2[:, 1])[:, None, None]
     return _at(size_B2[:, None], side, np.where(portrait_B11, ALONG_HEIGHT, ALONG_WIDTH))
 
 
 def ten(size_B2: np.ndarray, side: int) -> np.ndarray:
-    """Place [B, 10, 4], squares in the corners and the middle, each twice: the second of a pair is to be mirrored."""
+    """Return [B, 10, 4], squares in the corners and the middle, each twice; the second of each pair is for
+    mirroring.
+    """
     return np.repeat(_at(size_B2[:, None], side, np.array(CORNERS_AND_CENTER)), 2, axis=1)
 
 
@@ -125,7 +133,9 @@ def _short_side(size_B2: np.ndarray) -> np.ndarray:
 
 
 def _at(size: np.ndarray, crop: np.ndarray | int, quarters: np.ndarray) -> np.ndarray:
-    """Make boxes of size `crop` moved by `quarters` of the remaining room, in whole pixels a quarter. All broadcast."""
+    """Return boxes of size `crop`, offset by `quarters` of the remaining space, in whole pixels per quarter. All
+    broadcast.
+    """
     return _box(quarters * ((size - crop) // 4), crop)
 
 

@@ -1,15 +1,13 @@
-"""Views: frames, box and mirroring of every clip that is fed. Owns all randomness of the data.
+"""Draw views: frames, crop box and mirroring of every clip. All randomness of the data is decided here.
 
-    seed      `train.seed`: one number for the whole run
-    epoch     one pass over the training list, counted from 0
-    position  a place in the order of an epoch, counted from 0 over all ranks and steps
-    number    of a training clip within its epoch: position * clip.repeats + which of the video's clips it is
-    row       a line of the catalogue, so a video; -1 is padding, which fills a batch up and is never counted
-    view      one way to take a clip from a video: its frames, its box, its mirroring
-    draw      a number in [0, 1) that decides something
+    seed      `train.seed`: one number for the whole run epoch     one pass over the training list, counted from 0
+    position a position in the order of an epoch, counted from 0 over all ranks and steps number    a training clip
+    within its epoch: position * clip.repeats + index among the video's clips row       a row of the list and catalogue;
+    -1 is padding, which fills a batch and is never counted view      one way to take a clip from a video: its frames,
+    its box, its mirroring draw      a number in [0, 1) that decides something
 
-A training view follows from (seed, epoch, position, number) and the video's size alone: not from the rank, the batch,
-or what was drawn before. `randomness.permute` says which row stands at a position. Evaluation views are fixed.
+A training view depends only on (seed, epoch, position, number) and the video's size, not on the rank, the batch, or
+earlier draws. `randomness.permute` gives the row at a position. Evaluation views are fixed.
 """
 
 from __future__ import annotations
@@ -30,17 +28,17 @@ class Views:
     """The views of B videos."""
 
     row_B: np.ndarray  # int64
-    frames_BVT: np.ndarray  # int64, from 0 in presentation order
+    frames_BVT: np.ndarray  # int64, frame numbers in display order, from 0
     box_BV4: np.ndarray  # float32: left, top, right, bottom, in pixels of the upright frame
     mirror_BV: np.ndarray  # bool
 
     def part(self, places: slice | list[int]) -> Views:
-        """Return the views of some of the videos."""
+        """Return the views of a subset of the videos."""
         return Views(self.row_B[places], self.frames_BVT[places], self.box_BV4[places], self.mirror_BV[places])
 
 
 def num_views(config: Config) -> int:
-    """Count the views of evaluation, V."""
+    """Return V, the number of views in evaluation."""
     return config.eval.clips * CROPS[config.eval.crops]
 
 
@@ -53,9 +51,9 @@ def train_views(
     width_B: np.ndarray,
     height_B: np.ndarray,
 ) -> Views:
-    """Draw the views that each position of an epoch takes of its video; padding gets harmless ones.
+    """Draw the training views at each position of an epoch; padding gets arbitrary valid ones.
 
-    The V = clip.repeats views of a video show the same frames, which are read and decoded once, each in its own crop.
+    The V = clip.repeats views of a video have the same frames, which are decoded once, and different crops.
     """
     clip, T, V = config.clip, config.model.frames, config.clip.repeats
     frames_B, size_B2 = _fill_padding(row_B, frames_B, width_B, height_B)
@@ -72,12 +70,12 @@ def train_views(
 
 
 def clip_numbers(position_B: np.ndarray, repeats: int) -> np.ndarray:
-    """Return [B * repeats], the numbers of the clips of the videos at these positions, video by video."""
+    """Return [B * repeats], the clip numbers of the videos at these positions, video by video."""
     return (position_B[:, None] * repeats + np.arange(repeats)).ravel()
 
 
 def shown_label(clip: Clip, label_B: np.ndarray, mirror_B: np.ndarray) -> np.ndarray:
-    """Return [B] labels; a mirrored video of a pair in clip.flip_pairs gets the other label of the pair."""
+    """Return [B] labels; mirrored videos with a label in clip.flip_pairs get the other label of the pair."""
     mirrored_B = label_B.copy()
     for one, other in zip(clip.flip_pairs[::2], clip.flip_pairs[1::2], strict=True):
         mirrored_B[label_B == one], mirrored_B[label_B == other] = other, one
@@ -87,7 +85,7 @@ def shown_label(clip: Clip, label_B: np.ndarray, mirror_B: np.ndarray) -> np.nda
 def eval_views(
     config: Config, row_B: np.ndarray, frames_B: np.ndarray, width_B: np.ndarray, height_B: np.ndarray
 ) -> Views:
-    """Compute the fixed views of evaluation: all crops of the first clip, then of the next: v = clip * crops + crop."""
+    """Compute the fixed views of evaluation, in the order v = clip * crops + crop."""
     clips, cropping, T = config.eval.clips, config.eval.crops, config.eval_frames
     frames_B, size_B2 = _fill_padding(row_B, frames_B, width_B, height_B)
 
@@ -101,14 +99,14 @@ def eval_views(
 def _fill_padding(
     row_B: np.ndarray, frames_B: np.ndarray, width_B: np.ndarray, height_B: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return frame counts [B] and sizes [B, 2]; padding counts as a video of one frame of 256 x 256 pixels."""
+    """Return frame counts [B] and sizes [B, 2]; padding is treated as a video of one frame of 256 x 256 pixels."""
     padding_B = row_B < 0
     size_B2 = np.stack([width_B, height_B], axis=1).astype(np.int64)
     return np.where(padding_B, 1, frames_B).astype(np.int64), np.where(padding_B[:, None], 256, size_B2)
 
 
 def _train_box(clip: Clip, stored_B2: np.ndarray, draw_BN: np.ndarray) -> np.ndarray:
-    """Place [B, 1, 4], a training box each, by `draw_BN`, of which most crops need the first two or four."""
+    """Return [B, 1, 4], training crops by the random numbers `draw_BN`; most crop types use the first two or four."""
     draw_B2 = draw_BN[:, :2]
     scaled_B2 = _scaled(clip, stored_B2, clip.short_side) if clip.short_side else stored_B2
     if clip.train_crop == "multiscale":
@@ -127,12 +125,12 @@ def _train_box(clip: Clip, stored_B2: np.ndarray, draw_BN: np.ndarray) -> np.nda
 
 
 def _scaled(clip: Clip, stored_B2: np.ndarray, short_side: int) -> np.ndarray:
-    """Compute [B, 2], the size of pictures scaled to a short side as the recipe scales."""
+    """Compute [B, 2], the frame size after scaling the short side as the recipe says."""
     return crops.scale_short_side(stored_B2, short_side, opencv=not clip.antialias, squashed=clip.squash)
 
 
 def _eval_boxes(config: Config, stored_B2: np.ndarray) -> np.ndarray:
-    """Place [B, N, 4], the N boxes that every clip of a video is scored with."""
+    """Return [B, N, 4], the N evaluation crops of each video."""
     side, opencv = config.eval_size, not config.clip.antialias
     scaled_B2 = _scaled(config.clip, stored_B2, config.eval.short_side)
     if config.eval.crops == "center":

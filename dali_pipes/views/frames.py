@@ -1,7 +1,7 @@
-"""Frame arithmetic: the frames of a video that make a clip. Knows nothing of files, pixels or randomness.
+"""Frame sampling: choose the frames of a clip. This module has no files, pixels or randomness.
 
-Frames are numbered from 0 in presentation order. The rules are MIT TSM's, one number lower, since MIT counts from 1.
-A video with fewer frames than a clip repeats its frames evenly under every rule, where MIT shows the first frame only.
+Frames are numbered from 0 in display order. The rules are MIT TSM's, minus one, since MIT counts from 1. If a video has
+fewer frames than a clip, its frames are repeated evenly under every rule; MIT repeats the first frame.
 
 `N` clips of one video · `T` frames per clip.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from dali_pipes.video.packet_table import Joined, Video
 
-WINDOW = 64  # frames that a dense clip spans, whatever T is
+WINDOW = 64  # frames that a dense clip spans, for any T
 
 
 def uniform_draw(frames_B: np.ndarray, draw_BT: np.ndarray) -> np.ndarray:
@@ -28,14 +28,14 @@ def uniform_draw(frames_B: np.ndarray, draw_BT: np.ndarray) -> np.ndarray:
 
 
 def segment_starts(frames_B: np.ndarray, T: int) -> np.ndarray:
-    """Compute [B, T], the first frame of each of the segments that `uniform_draw` draws from."""
+    """Compute [B, T], the first frame of each segment of `uniform_draw`."""
     return np.arange(T) * (frames_B[:, None] // T)
 
 
 def uniform_clips(frames_B: np.ndarray, T: int, clips: int) -> np.ndarray:
-    """Choose [B, N, T], N fixed clips, each the same place of T equal segments; places lie 1/N segment apart.
+    """Choose [B, N, T], N fixed clips of one frame per segment; the clips are offset by 1/N of a segment.
 
-    The first clip takes the centres: one clip is MIT's test rule, two are its "twice sample" (centres, left edges).
+    The first clip uses the centres. One clip is MIT's test rule, two are its "twice sample" (centres, left edges).
     """
     place_N = (clips + 2 * np.arange(clips)) % (2 * clips) / (2 * clips)
     length_B11 = (frames_B / T)[:, None, None]
@@ -43,16 +43,18 @@ def uniform_clips(frames_B: np.ndarray, T: int, clips: int) -> np.ndarray:
 
 
 def dense_draw(frames_B: np.ndarray, T: int, draw_B: np.ndarray) -> np.ndarray:
-    """Choose [B, T], every (64 // T)-th frame of a window that `draw_B` in [0, 1) places. MIT's training rule.
+    """Choose [B, T], every (64 // T)-th frame of a window positioned by `draw_B` in [0, 1). MIT's training rule.
 
-    Like MIT's, it never takes the last place, and a window longer than the video goes on at its beginning.
+    As in MIT's code, the last position is never used, and a window longer than the video wraps around.
     """
     start_B = (draw_B * _last_start(frames_B)).astype(np.int64)
     return _dense(frames_B, T, start_B[:, None])[:, 0]
 
 
 def dense_clips(frames_B: np.ndarray, T: int, clips: int) -> np.ndarray:
-    """Choose [B, N, T], N windows, evenly from first to last place (one: the middle). MIT's test rule takes 10."""
+    """Choose [B, N, T], N windows at even distances from the first to the last position (N = 1: the middle). MIT tests
+    with 10.
+    """
     step_N, steps = (np.arange(clips), clips - 1) if clips > 1 else (np.array([1]), 2)
     start_BN = _last_start(frames_B)[:, None] * step_N // steps
     return _dense(frames_B, T, start_BN)
@@ -69,7 +71,7 @@ def _dense(frames_B: np.ndarray, T: int, start_BN: np.ndarray) -> np.ndarray:
 
 
 def _repeat_if_short(frames_B: np.ndarray, chosen_BNT: np.ndarray) -> np.ndarray:
-    """Replace the frames of videos that are shorter than a clip by all of their frames, evenly repeated."""
+    """For videos shorter than a clip, replace the chosen frames by all of their frames, evenly repeated."""
     T = chosen_BNT.shape[2]
     short_B = frames_B < T
     if short_B.any():
@@ -78,15 +80,15 @@ def _repeat_if_short(frames_B: np.ndarray, chosen_BNT: np.ndarray) -> np.ndarray
 
 
 def towards_keyframes(videos: Sequence[Video], frames_BT: np.ndarray, lowest_BT: np.ndarray, most: int) -> np.ndarray:
-    """Move each frame [B, T] back to the last keyframe before it, or as far towards that as `most` frames.
+    """Move each frame [B, T] back towards the preceding keyframe, by at most `most` frames.
 
-    No frame is moved below its own `lowest_BT`. No video may be one that is read whole: its packets and its frames may
-    differ in number. What becomes of a video's frames does not depend on the others.
+    No frame is moved below its `lowest_BT`. Videos that are read whole are not allowed, since their numbers of packets
+    and frames may differ. The result for one video does not depend on the others.
     """
     table = Joined(videos)
     first_B1 = table.first_frames[:, None]
     wanted_BT = frames_BT + first_B1
     earliest_BT = np.maximum(lowest_BT + first_B1, wanted_BT - most)
-    starts = np.append(-1, np.flatnonzero(np.isin(table.decode_position, table.groups)))  # -1: behind no keyframe
+    starts = np.append(-1, np.flatnonzero(np.isin(table.decode_position, table.groups)))  # -1: no keyframe before it
     keyframe_BT = starts[starts.searchsorted(wanted_BT, "right") - 1]
     return np.maximum(keyframe_BT, earliest_BT) - first_B1

@@ -1,4 +1,4 @@
-"""Plans of training and evaluation: the videos of each batch, by the arithmetic of epochs, steps and ranks.
+"""Plans of training and evaluation: the rows of each batch, computed from epoch, step and rank.
 
 Nothing is read or decoded here.
 """
@@ -23,17 +23,17 @@ from dali_pipes.views.balance import BalancedOrder
 from dali_pipes.views.draw import Views
 
 Place = tuple[int, int]  # epoch, and step within it
-EVAL_BYTES = 1 << 30  # of decoded frames in a batch of evaluation; several batches are under way at once
+EVAL_BYTES = 1 << 30  # decoded frames of an evaluation batch; several batches are in preparation at once
 
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """Take every row of the list once an epoch, in an order that differs by epoch; drop the tail that fills no batch.
+    """Visits every row of the list once per epoch, in a new order each epoch; drops an incomplete last batch.
 
-    A step takes the next `train.batch / clip.repeats` positions of the order, which are dealt out to the ranks part by
-    part, so that the global sequence does not depend on how many there are. Each video gives clip.repeats clips. A row
-    that cannot be read keeps its position as row −1, so a video that is lost or found between two starts of a run moves
-    no other. With data.balance=classes an epoch is as long, and takes rows of every class equally often.
+    A step uses the next `train.batch / clip.repeats` positions of the order and splits them over the ranks, so the
+    global sequence does not depend on the number of ranks. Each video gives clip.repeats clips. An unreadable row keeps
+    its position as row −1, so a video that is lost or restored between two starts of a run does not move the others.
+    With data.balance=classes, an epoch has the same length, and the rows of every class are equally frequent.
     """
 
     config: Config
@@ -43,7 +43,7 @@ class TrainPlan:
     def __post_init__(self):
         if not len(self.catalog.usable):
             raise DataError(self.catalog.source, "none of the videos can be read")
-        if self.batch and not len(self):  # `batch` raises ConfigError where it does not split
+        if self.batch and not len(self):  # `batch` raises ConfigError if it does not split over the ranks
             rows, ranks = len(self.catalog), self.shard.count
             largest = rows // ranks * ranks * self.views
             raise DataError(
@@ -56,12 +56,12 @@ class TrainPlan:
 
     @property
     def views(self) -> int:
-        """Clips of each video."""
+        """Return the number of clips per video."""
         return self.config.clip.repeats
 
     @property
     def batch(self) -> int:
-        """Videos per step on this rank. ConfigError where the global batch does not split."""
+        """Return the number of videos per step on this rank. Raises ConfigError if the global batch does not split."""
         return videos_per_rank(self.config.train.batch, self.views, self.shard.count)
 
     @property
@@ -78,11 +78,11 @@ class TrainPlan:
         return len(self.catalog) // (self.batch * self.shard.count)
 
     def places(self, epoch: int, step: int) -> Iterator[Place]:
-        """Yield this step and all that follow, from one epoch into the next, without an end."""
+        """Yield this place and all following ones, across epochs, without an end."""
         return (divmod(number, len(self)) for number in itertools.count(epoch * len(self) + step))
 
     def position_B(self, step: int) -> np.ndarray:
-        """Return the positions, in the order of an epoch, of this rank's batch at `step`."""
+        """Return the positions in an epoch's order of this rank's batch at `step`."""
         return (step * self.shard.count + self.shard.index) * self.batch + np.arange(self.batch)
 
     def draw(self, epoch: int, step: int) -> Views:
@@ -105,7 +105,9 @@ class TrainPlan:
         return BalancedOrder(self.catalog.label_N, self.config.train.seed)
 
     def _snapped(self, drawn: Views) -> Views:
-        """Move the frames towards keyframes. Folders and videos read whole or shorter than a clip keep theirs."""
+        """Move the frames towards keyframes, except for folders and for videos that are read whole or shorter than a
+        clip.
+        """
         rows = drawn.row_B
         videos = {place: self.catalog.video(row) for place, row in enumerate(rows.tolist()) if row >= 0}
         places = [
@@ -128,7 +130,7 @@ class TrainPlan:
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """Take every readable video exactly once, in the order of the list; pad the last batches with row −1."""
+    """Visits every readable video exactly once, in the order of the list; pads the last batches with row −1."""
 
     config: Config
     catalog: Catalog
@@ -140,7 +142,7 @@ class EvalPlan:
 
     @property
     def views(self) -> int:
-        """Count the views of a video."""
+        """Return the number of views per video."""
         return draw.num_views(self.config)
 
     @property
@@ -155,10 +157,10 @@ class EvalPlan:
 
     @cached_property
     def batch(self) -> int:
-        """Count the videos of a step on this rank: by default as many as keep the frames of a training batch.
+        """Return the number of videos per step on this rank; by default, the frames of a training batch are the limit.
 
-        Fewer where videos are large, so that their decoded frames do not fill the memory. By the mean, since one large
-        video in a set of small ones should not slow all of them down.
+        There are fewer if videos are large, to bound the memory of decoded frames. The mean size counts, so that one
+        large video among small ones does not slow all of them down.
         """
         if self.config.eval.batch:
             return max(1, self.config.eval.batch // self.shard.count)
@@ -171,7 +173,7 @@ class EvalPlan:
         return -(-len(self.catalog.usable) // (self.batch * self.shard.count))
 
     def places(self, epoch: int, step: int) -> Iterator[Place]:
-        """Yield this step and all that follow in the epoch."""
+        """Yield this place and all following ones of the epoch."""
         return ((epoch, step) for step in range(step, len(self)))
 
     def draw(self, epoch: int, step: int) -> Views:
@@ -187,8 +189,8 @@ Plan = TrainPlan | EvalPlan
 
 
 def shapes(catalog: Catalog, row_B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Look up frames, width and height of each row's part of its video, upright; of a padding row, those of another,
-    never used.
+    """Return number of frames, width and height of each row's part of its video, upright. For padding, the values are
+    those of another row, and unused.
     """
     width_B, height_B = catalog.width_N[row_B], catalog.height_N[row_B]
     on_side_B = catalog.orientation_N[row_B] & TRANSPOSED != 0
@@ -196,6 +198,6 @@ def shapes(catalog: Catalog, row_B: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 
 
 def _in_parts(catalog: Catalog, drawn: Views) -> Views:
-    """Number the frames of views from the start of each video, instead of that of the row's part of it."""
+    """Convert frame numbers from the start of a row's part to the start of its video."""
     first_B = np.where(drawn.row_B < 0, 0, catalog.first_frame_N[drawn.row_B])
     return replace(drawn, frames_BVT=drawn.frames_BVT + first_B[:, None, None]) if first_B.any() else drawn

@@ -1,6 +1,6 @@
-"""Randomness without state: a number is a hash of where it is used, so any part of any epoch is drawn at once.
+"""Randomness without state: each number is a hash of its place of use, so any part of any epoch can be drawn directly.
 
-Owns the hash, the streams, and the order of an epoch. `draw.py` decides with them.
+This module has the hash, the streams, and the order of an epoch. `draw.py` uses them.
 
 The hash is SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), whose
 k-th output is `_mix(start + k * GAMMA)`. (stream, seed, epoch, position) are absorbed one after the other into `start`.
@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-# Named streams keep the uses of randomness apart. Changing a number here reshuffles every run that was ever made.
+# Named streams separate the uses of randomness. Changing a number here changes the draws of every run.
 ORDER = 1
 FRAMES = 2
 CROP = 3
@@ -23,11 +23,11 @@ ERASE = 7
 BALANCE = 8
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
-ROUNDS = 16  # of the Feistel network; 8 would do for many videos, but prefer some orders of five to others
+ROUNDS = 16  # rounds of the Feistel network; with 8, the orders of five videos are not equally likely
 
 
 def uniform(seed: int, epoch: int, position_B: np.ndarray, stream: int, count: int | None = None) -> np.ndarray:
-    """Draw numbers in [0, 1), float64: [B], or [B, count] where a position needs `count` of them."""
+    """Draw numbers in [0, 1), float64: [B], or [B, count] if `count` is given."""
     start_B = _absorb(_key(seed, epoch, stream), position_B)
     number = np.arange(1, 2 if count is None else count + 1)
     bits_BN = _absorb(start_B[:, None], number)
@@ -36,10 +36,11 @@ def uniform(seed: int, epoch: int, position_B: np.ndarray, stream: int, count: i
 
 
 def permute(seed: int, epoch: int, position_B: np.ndarray, count: int) -> np.ndarray:
-    """Look up these positions in the epoch's order, [B] int64: a bijection on range(count), for count >= 1.
+    """Return the rows at these positions of the epoch's order, [B] int64: a bijection on range(count), for count >= 1.
 
-    A Feistel network permutes the smallest range of whole bits that holds `count`. What falls outside range(count) is
-    permuted again until it falls inside ("cycle walking", Black and Rogaway, CT-RSA 2002): under two walks on average.
+    A Feistel network permutes the smallest power-of-two range that contains range(count). Results outside range(count)
+    are permuted again until they fall inside ("cycle walking", Black and Rogaway, CT-RSA 2002): fewer than two passes
+    on average.
     """
     position_B = np.asarray(position_B)
     assert np.all((position_B >= 0) & (position_B < count)), f"a position lies outside range({count})"
@@ -61,9 +62,9 @@ def _feistel(number_B: np.ndarray, bits: int, round_keys: np.ndarray) -> np.ndar
     return halves_2B[0] << widths[1] | halves_2B[1]
 
 
-@lru_cache(maxsize=64)  # a small batch would spend half of its time here
+@lru_cache(maxsize=64)  # for a small batch, this would take half of the time
 def _key(seed: int, epoch: int, stream: int) -> np.ndarray:
-    """Compute [1] uint64, where the sequences of one stream in one epoch start."""
+    """Compute [1] uint64, the start of the sequences of one stream in one epoch."""
     key = np.zeros(1, np.uint64)
     for value in (stream, seed, epoch):
         key = _absorb(key, np.array([value]))
@@ -71,7 +72,7 @@ def _key(seed: int, epoch: int, stream: int) -> np.ndarray:
 
 
 def _absorb(state: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Add `value` to the state; different values give different states."""
+    """Mix `value` into the state; different values give different states."""
     return _mix(state + GAMMA * value.astype(np.uint64, copy=False))
 
 

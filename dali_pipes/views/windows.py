@@ -1,4 +1,4 @@
-"""Windows of videos, such as a long video slides through, and plans that take them, or every n-th frame, in order."""
+"""Windows of long videos, and plans that visit windows, or every n-th frame, in order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dali_pipes.views import draw
 from dali_pipes.views.draw import Views
 from dali_pipes.views.plans import EvalPlan, shapes
 
-BATCH_BYTES = 256 << 20  # of decoded frames in a batch; some six batches are under way at once
+BATCH_BYTES = 256 << 20  # decoded frames of a batch; about six batches are in preparation at once
 CHUNK = 64  # frames of a stream that are decoded together
 
 
@@ -30,15 +30,16 @@ class Window(NamedTuple):
 
 
 def whole_windows(catalog: Catalog) -> list[Window]:
-    """Make one window of each readable row: its part of a video, or the whole."""
+    """Return one window per readable row: its part of a video, or the whole video."""
     rows = catalog.usable
     return list(map(Window, rows.tolist(), catalog.first_frame_N[rows].tolist(), catalog.frames_N[rows].tolist()))
 
 
 def sliding(row: int, time_F: np.ndarray, end: float, seconds: float, stride: float) -> list[Window]:
-    """Slide a window of `seconds` over a video, one every `stride`; the last is moved back to finish at its `end`.
+    """Return windows of `seconds`, one every `stride` seconds; the last one is moved back to finish at the video's
+    `end`.
 
-    `time_F`: when each frame is shown. A video that is not longer than a window is one window.
+    `time_F`: the time of each frame. A video that is not longer than a window gives one window.
     """
     last_start = max(end - seconds, 0.0)
     start_W = np.arange(0, last_start + ROUNDING, stride)
@@ -51,7 +52,7 @@ def sliding(row: int, time_F: np.ndarray, end: float, seconds: float, stride: fl
 
 @dataclass(frozen=True)
 class WindowPlan(EvalPlan):
-    """Take each window once, in the views that evaluation takes of a whole video; pad the last batch with row −1.
+    """Visits each window once, with the evaluation views of a whole video; pads the last batch with row −1.
 
     There must be at least one window.
     """
@@ -60,9 +61,9 @@ class WindowPlan(EvalPlan):
 
     @cached_property
     def batch(self) -> int:
-        """Count the windows of a step: as many as evaluation takes, or as there are, or as memory holds.
+        """Return the number of windows per step: the evaluation batch, limited by the number of windows and by memory.
 
-        With eval.batch set it is that number, whatever there is, so that the network computes as evaluation does.
+        If eval.batch is set, it is exactly that number, so that the network computes as in evaluation.
         """
         if self.config.eval.batch:
             return super().batch
@@ -89,14 +90,14 @@ class WindowPlan(EvalPlan):
 
 @dataclass(frozen=True)
 class FramePlan(EvalPlan):
-    """Take every n-th frame of one video in order, in chunks, as clips of one view: the centre crop of evaluation."""
+    """Visits every n-th frame of one video in order, in chunks, as clips of one view: the centre crop of evaluation."""
 
     row: int
     every: int
 
     @classmethod
     def of(cls, config: Config, catalog: Catalog, row: int, every: int) -> FramePlan:
-        """Make the plan for a row; the clips that `config` asks for are ignored."""
+        """Make the plan for a row; the clip settings of `config` are ignored."""
         frame_bytes = 3 * int(catalog.width_N[row]) * int(catalog.height_N[row])
         chunk = max(1, min(CHUNK, BATCH_BYTES // frame_bytes))
         one_clip = replace(config.eval, crops="center", clips=1, frames=chunk, batch=1)
@@ -107,12 +108,12 @@ class FramePlan(EvalPlan):
 
     @property
     def numbers(self) -> range:
-        """List the frames that are fed."""
+        """Return the numbers of the frames."""
         first = int(self.catalog.first_frame_N[self.row])
         return range(first, first + int(self.catalog.frames_N[self.row]), self.every)
 
     def at(self, step: int) -> range:
-        """Return the frames of a step: the first ones of its clip. The last clip repeats its last frame."""
+        """Return the frame numbers of a step, without the repeats of the last frame that fill the last clip."""
         return self.numbers[step * self.frames : (step + 1) * self.frames]
 
     def draw(self, epoch: int, step: int) -> Views:

@@ -1,7 +1,7 @@
-"""Processes that train together: who they are, and what they tell each other. The only importer of torch.distributed.
+"""Process group and communication of ranks. No other package imports torch.distributed.
 
-Gradients travel over NCCL on GPUs (inside `wrap`); everything else is a few numbers on the host and travels over gloo,
-so that no exchange here waits for a GPU. With one process every function is a no-op.
+Gradients are exchanged over NCCL on GPUs (inside `wrap`). Everything else is a few numbers on the host, exchanged over
+gloo, so that no exchange here waits for a GPU. With one process, every function is a no-op.
 """
 
 from engine.distributed.collectives import (

@@ -1,4 +1,4 @@
-"""Exchange between ranks: sums, values, and work that one rank or one rank of each host does for the others."""
+"""Collectives: sums, gathered values, and work that one rank, or one rank per host, does for the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def _exchange(name: str) -> Iterator[None]:
-    """Exchange something between the hosts' processes. Raises PeerLost if a rank has gone."""
+    """Wrap an exchange over gloo. Raises PeerLost if a rank is gone."""
     try:
         with watch.doing(f"waiting for the other ranks in {name}", joint=True):
             yield
@@ -28,7 +28,7 @@ def _exchange(name: str) -> Iterator[None]:
 
 
 def all_sum(numbers: Tensor) -> Tensor:
-    """`numbers`, a tensor of any shape, summed over the ranks, on the host; integers are exact."""
+    """Return the sum over ranks of `numbers`, a tensor of any shape, on the host; integers are exact."""
     numbers = numbers.detach().cpu()
     if world_size() > 1:
         numbers = numbers.clone()
@@ -60,7 +60,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def gather(value: Result) -> list[Result]:
-    """Every rank's `value` (anything picklable), in the order of the ranks, on every rank."""
+    """Return every rank's `value` (picklable), in the order of ranks, on every rank."""
     if world_size() == 1:
         return [value]
     values: list[Result] = [value] * world_size()
@@ -70,7 +70,7 @@ def gather(value: Result) -> list[Result]:
 
 
 def to_rank_zero(value: Result) -> list[Result] | None:
-    """Every rank's `value` (anything picklable), in the order of the ranks, on rank 0; None on the others."""
+    """Return every rank's `value` (picklable), in the order of ranks, on rank 0; None on the others."""
     if world_size() == 1:
         return [value]
     values: list[Result] | None = [value] * world_size() if rank() == 0 else None
@@ -80,7 +80,7 @@ def to_rank_zero(value: Result) -> list[Result] | None:
 
 
 def from_rank_zero(value: Result) -> Result:
-    """Rank 0's `value` (anything picklable), on every rank."""
+    """Return rank 0's `value` (picklable) on every rank."""
     if world_size() == 1:
         return value
     values = [value]
@@ -90,19 +90,19 @@ def from_rank_zero(value: Result) -> Result:
 
 
 def on_every_rank(work: Callable[[], Result]) -> Result:
-    """`work()` on every rank at once. Where it fails on any, all raise: that one its error, others `PeerFailed`."""
+    """Call `work` on every rank. If it fails on one, that rank raises its error and the others `PeerFailed`."""
     return one_rank_first(work, turns=1)
 
 
 def on_rank_zero(work: Callable[[], Result]) -> Result | None:
-    """Rank 0's `work()`, None on the others; raises as `on_every_rank` does."""
+    """Call `work` on rank 0 and return its result there, None on the others; raises as `on_every_rank` does."""
     return on_every_rank(lambda: work() if rank() == 0 else None)
 
 
 def one_rank_first(work: Callable[[], Result], turns: int = 3) -> Result:
-    """Like `on_every_rank`, but rank 0 works first, then the first rank of every other host, then all others.
+    """Call `work` on every rank, but on rank 0 first, then on the first rank of every other host, then on all others.
 
-    What rank 0 leaves on a shared disk, or the first rank of a host on a local one, the others find there.
+    So the others find files that rank 0 wrote to a shared disk, or the first rank of their host to a local one.
     """
     mine = 0 if rank() == 0 else min(turns - 1, 1 if local_rank() == 0 else 2)
     result, error = None, None
@@ -119,7 +119,7 @@ def one_rank_first(work: Callable[[], Result], turns: int = 3) -> Result:
 def first_of_each_host(work: Callable[[], Result], others: Callable[[], Result] = lambda: None) -> Result:
     """Call `work` on one rank of each host, rank 0 before the rest, and then `others` on the other ranks.
 
-    For what is left on a disk that hosts may not share. Raises as `on_every_rank` does.
+    For files on a disk that hosts may not share. Raises as `on_every_rank` does.
     """
     return one_rank_first(lambda: work() if local_rank() == 0 else others())
 
@@ -136,5 +136,7 @@ def _check_peers(error: Exception | None) -> None:
 
 
 def raise_everywhere(error: Exception) -> None:
-    """Raise an error that every rank has seen: as itself on rank 0, which reports it, as `PeerFailed` on the others."""
+    """Raise an error that occurred on every rank: the error itself on rank 0, which reports it, `PeerFailed` on the
+    others.
+    """
     raise error if rank() == 0 else PeerFailed

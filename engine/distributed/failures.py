@@ -1,4 +1,6 @@
-"""Ranks that fail: their reason is told to the others, and torch's errors about lost ranks become sentences."""
+"""Report failures of ranks: tell the other ranks the reason, and replace torch's errors about lost ranks by
+sentences.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,9 @@ GLOO_SAYS = ("gloo/transport", "Connection closed by peer", "Connection reset by
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Tell the other ranks of an error of this one; name the rank that failed if torch raises because of another.
+    """Report an error in the block to the other ranks; if another rank caused torch's error, name that rank.
 
-    Raises PeerLost then, on every rank, with the reason of the rank that failed, if it could still report one.
+    In the second case, raises PeerLost on every rank, with the reason of the failed rank if it could report one.
     """
     try:
         yield
@@ -35,7 +37,7 @@ def explained() -> Iterator[None]:
 
 
 def _is_about_peers(error: Exception) -> bool:
-    """Return True for an error of torch that another rank has caused."""
+    """Return True for an error of torch that another rank caused."""
     if world_size() == 1:
         return False
     from_gloo = isinstance(error, RuntimeError) and any(words in str(error) for words in GLOO_SAYS)
@@ -43,19 +45,19 @@ def _is_about_peers(error: Exception) -> bool:
 
 
 def report(key: str, text: str) -> None:
-    """Tell the other ranks something that none of them has to wait for."""
+    """Send a text to the other ranks without waiting for them."""
     if watch := common_watch():
         watch.report(key, text)
 
 
 def on_report(key: str, call: Callable[[str], None]) -> None:
-    """Let the thread of the watch call `call` with what a rank reports under a key."""
+    """Register `call`: the watch's thread calls it with the text that a rank reports under a key."""
     if watch := common_watch():
         watch.on_report[key] = call
 
 
 def failure(key: str = "") -> str | None:
-    """Return the reason of a rank that has failed, or a sentence about ranks that have died; None if all are there.
+    """Return the reason of a failed rank, or a sentence about dead ranks; None if all ranks are alive.
 
     It takes some seconds to find silent ranks, unless all ranks call this with the same `key` at about the same time.
     """

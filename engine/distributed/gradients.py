@@ -1,4 +1,4 @@
-"""A network that is trained by several ranks: its gradients averaged by DistributedDataParallel, its buffers shared."""
+"""Train a network on several ranks: average gradients by DistributedDataParallel, share buffers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from engine.distributed.group import world_size
 
 
 def wrap(model: nn.Module) -> nn.Module:
-    """`model`, already on its device, so that its gradients are averaged over the ranks.
+    """Wrap `model`, already on its device, in DistributedDataParallel.
 
-    Buffers are not exchanged at every step: training reads none of them, and `share_buffers` does it for evaluation.
+    Buffers are not broadcast at every step: training does not read them, and `share_buffers` does it for evaluation.
     """
     if world_size() == 1:
         return model
@@ -29,15 +29,15 @@ def wrap(model: nn.Module) -> nn.Module:
 
 
 def averaged(ddp_model: nn.Module, now: bool) -> AbstractContextManager:
-    """Around a forward and backward pass: whether gradients are averaged over the ranks now, or with those to come."""
+    """Return a context for a forward and backward pass: average gradients over the ranks now, or accumulate them."""
     return ddp_model.no_sync() if isinstance(ddp_model, DistributedDataParallel) and not now else nullcontext()
 
 
 def fix_ddp_buckets(model: nn.Module, ddp_model: nn.Module, clips_BTCHW: Tensor, autocast: Callable) -> None:
-    """Let DDP choose its gradient buckets now, by two passes over `clips_BTCHW` that leave no trace in `model`.
+    """Let DDP build its final gradient buckets now, by two passes over `clips_BTCHW` that do not change `model`.
 
-    DDP rebuilds its buckets after the first step, which changes the order in which three or more ranks are summed: a
-    resumed run would start with other buckets than the uninterrupted one had, and not be bit-identical to it.
+    DDP rebuilds its buckets after the first step, which changes the order of summation with three or more ranks. A
+    resumed run would start with other buckets than the uninterrupted one, and not be bit-identical to it.
     """
     if world_size() == 1:
         return
@@ -52,7 +52,7 @@ def fix_ddp_buckets(model: nn.Module, ddp_model: nn.Module, clips_BTCHW: Tensor,
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give every rank rank 0's buffers: each rank's batch norms have seen other clips."""
+    """Broadcast rank 0's buffers, because batch norms have other statistics on each rank."""
     if world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)

@@ -1,4 +1,4 @@
-"""The group of processes that train together: who they are, and the watch over all of them."""
+"""The process group of a training, and the watch over its ranks."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _watch: Watch | None = None
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """Return this process's rank."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Return the number of processes that train together."""
+    """Return the number of ranks."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def local_rank() -> int:
-    """This process's number on its host: also the number of its GPU."""
+    """Return this process's rank on its host, which is also the index of its GPU."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def restarts() -> int:
-    """Return how often torchrun had started all ranks before, because one had failed or a node had joined or left."""
+    """Return the number of restarts by torchrun, because a rank failed or a node joined or left."""
     return _joined.starts if _joined else 0
 
 
 def host_group() -> dist.ProcessGroup | None:
-    """Return the group that exchanges numbers of the hosts' processes over gloo; None with one process."""
+    """Return the gloo group for numbers on the host; None with one process."""
     return _joined and _joined.host_group
 
 
@@ -47,9 +47,9 @@ def common_watch() -> Watch | None:
 
 @contextmanager
 def processes(device: str, limit: float = 300.0) -> Iterator[Watch]:
-    """Join the processes that torchrun started, if it did, and watch them as long as the block runs.
+    """Join the processes that torchrun started, if any, and watch them during the block.
 
-    A wait without progress for `limit` seconds ends all of them. Inside of another such block, this does nothing.
+    A wait without progress for `limit` seconds ends all of them. Inside another such block, this does nothing.
     """
     global _joined, _watch
     if _watch:
@@ -62,6 +62,6 @@ def processes(device: str, limit: float = 300.0) -> Iterator[Watch]:
             yield _watch
     finally:
         _watch = None
-    if _joined:  # not after an error: an orderly end needs peers that answer
+    if _joined:  # not after an error: destroying the group needs peers that answer
         dist.destroy_process_group()
         _joined = None

@@ -1,4 +1,4 @@
-"""Start of the ranks: the environment of torchrun, the ranks that are there, and the groups in which they exchange."""
+"""Start the ranks: read torchrun's environment, wait for all ranks, and create the process groups."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from configs import ConfigError
 from engine import watch
 from engine.watch import Watch
 
-ALL_STARTED = 2.0  # how many times runtime.timeout the ranks may take to be started
-NO_LIMIT = timedelta(hours=24)  # of torch's own; `watch` ends waits, and knows which rank is to blame
+ALL_STARTED = 2.0  # multiple of runtime.timeout within which all ranks have to start
+NO_LIMIT = timedelta(hours=24)  # timeout of torch's groups; `watch` ends waits, and knows which rank stalls
 POLL = 0.05  # seconds
 
 OTHER_LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")  # srun, mpirun
@@ -24,21 +24,21 @@ LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_P
 
 
 class PeerFailed(Exception):
-    """Another rank failed and has said why; this one has nothing to add."""
+    """Another rank failed and reported the reason; this one prints nothing."""
 
 
 class PeerLost(Exception):
-    """Another rank has gone, or does not answer, and told nobody why."""
+    """Another rank is gone or does not answer, and did not report a reason."""
 
 
 class Joined(NamedTuple):
-    """Place of a rank among the others, once it has joined them."""
+    """The result of joining the other ranks."""
 
     rank: int
     ranks: int
     host_group: dist.ProcessGroup
-    store: dist.Store  # a client for another thread than the main one
-    starts: int  # of all ranks under one torchrun before this one
+    store: dist.Store  # a client for threads other than the main thread
+    starts: int  # number of earlier starts of all ranks by this torchrun
 
 
 def is_launched() -> bool:
@@ -53,7 +53,7 @@ def is_launched() -> bool:
     tasks = {name: os.environ[name] for name in OTHER_LAUNCHERS if os.environ.get(name, "1") != "1"}
     for name, number in tasks.items() if not present else ():
         raise ConfigError(
-            f"environment: {name}={number}: each of {number} tasks would train by itself; start one torchrun a node, "
+            f"environment: {name}={number}: each of {number} tasks would train by itself; start one torchrun per node, "
             "such as: srun --ntasks-per-node 1 torchrun --nnodes $SLURM_NNODES --nproc-per-node GPUS "
             "--rdzv-backend c10d --rdzv-endpoint FIRST_NODE:29500 train.py ...; see docs/multi_node.md"
         )
@@ -80,7 +80,7 @@ def join(device: str, limit: float) -> Joined:
 
 
 def _make_groups(device: str, store: dist.Store, rank: int, ranks: int) -> dist.ProcessGroup:
-    """Make the group for gradients, and return another one for numbers of the hosts' processes."""
+    """Create the default group for gradients, and return a gloo group for numbers on the host."""
     with watch.doing("joining the other ranks", joint=True):
         backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=NO_LIMIT)
@@ -88,7 +88,7 @@ def _make_groups(device: str, store: dist.Store, rank: int, ranks: int) -> dist.
 
 
 def _connect(limit: float) -> dist.Store:
-    """Connect to the store, which torchrun serves, or rank 0 where others than torchrun have set the environment."""
+    """Connect to the store. torchrun serves it, or rank 0 if something else has set the environment."""
     try:
         return next(dist.rendezvous("env://", timeout=timedelta(seconds=limit)))[0]
     except dist.DistError as error:
@@ -97,10 +97,10 @@ def _connect(limit: float) -> dist.Store:
 
 
 def _welcome_all(store: dist.Store, ranks: int, limit: float) -> int:
-    """Number this start of all ranks, from 1; wait until each other one has left its token, and answer with it.
+    """Return the number of this start of all ranks, from 1; wait for the token of each other rank, and send it back.
 
-    torchrun serves one store to all starts, and counts only some of them as restarts: not those after a node has
-    joined. What a dead rank left in the store must not be taken for the word of a living one.
+    All starts of one torchrun share a store, and torchrun does not count every start as a restart: not those after a
+    node has joined. So tokens prevent values of dead ranks from being taken for values of living ones.
     """
     number, end = store.add("starts", 1), time.monotonic() + limit
     absent = set(range(1, ranks))
@@ -117,10 +117,10 @@ def _welcome_all(store: dist.Store, ranks: int, limit: float) -> int:
 
 
 def _be_welcomed(store: dist.Store, rank: int, limit: float) -> int:
-    """Leave a token for rank 0 until it has answered with it; return its number of this start."""
+    """Send a token to rank 0 until it comes back; return rank 0's number of this start."""
     token, told, end = secrets.token_hex(8), 0, time.monotonic() + limit
     while time.monotonic() < end:
-        number = store.add("starts", 0)  # that of an earlier start, if rank 0 is not there yet
+        number = store.add("starts", 0)  # may be of an earlier start, if rank 0 has not started yet
         if number > told:
             store.set(f"here-{number}-{rank}", token)
             told = number
@@ -132,13 +132,13 @@ def _be_welcomed(store: dist.Store, rank: int, limit: float) -> int:
 
 
 def _take_gpu(local_rank: int) -> None:
-    """Give this process the GPU of its number. Raises ConfigError, once a host, where there are too few."""
+    """Select the GPU of this process. Raises ConfigError, once per host, if there are too few GPUs."""
     gpus, started = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
     if started > gpus:
         if local_rank > 0:
             raise PeerFailed
         raise ConfigError(
             f"torchrun: has started {started} processes on a host where each sees {gpus} GPUs, and each needs one of "
-            f"its own; take --nproc-per-node {gpus}, or let all processes see all GPUs (CUDA_VISIBLE_DEVICES)"
+            f"its own; use --nproc-per-node {gpus}, or let all processes see all GPUs (CUDA_VISIBLE_DEVICES)"
         )
     torch.cuda.set_device(local_rank)

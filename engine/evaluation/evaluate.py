@@ -39,7 +39,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     batches = watch.waiting_for(loader.epoch(0), "waiting for a batch to evaluate", reading.in_progress)
-    for batch in progress.watched(batches, len(loader), "evaluating (batches)"):
+    for batch in progress.with_progress(batches, len(loader), "evaluating (batches)"):
         logits_BVK = logits_of_views(model, batch, config)
         scores_BK = average(logits_BVK, config.eval.average)
         counts.add(scores_BK, batch.label_B, batch.index_B)

@@ -1,1 +1,1 @@
-"""Turn a file of weights or an exported network into predictions for clips, videos and streams."""
+"""Predict clips, videos and streams with weights or an exported network."""

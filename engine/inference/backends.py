@@ -1,4 +1,4 @@
-"""The libraries that run exported files: each opener returns the file's metadata and its function.
+"""Open exported files with their libraries: each opener returns the file's metadata and a callable network.
 
 A library is imported when a file needs it. Inputs are fp32 or uint8 pixels, outputs fp32, both on the device.
 """
@@ -26,14 +26,14 @@ from models.weights.download import digest
 from models.weights.read import check_archive
 
 logger = logging.getLogger(__name__)
-METADATA = "card.json"  # the name of the metadata in an archive of torch.export
+METADATA = "card.json"  # name of the metadata in an archive of torch.export
 _CUDA, _TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 
 def open_onnx(path: Path, device: str, *, tensorrt: bool = False) -> tuple[ExportMetadata, Run]:
-    """Open an ONNX graph with onnxruntime, on a GPU by its CUDA provider or by TensorRT's."""
+    """Open an ONNX graph with onnxruntime; on a GPU with the CUDA or the TensorRT provider."""
     onnxruntime = library("onnxruntime")
-    failures = onnxruntime.capi.onnxruntime_pybind11_state  # its exceptions, which share no class
+    failures = onnxruntime.capi.onnxruntime_pybind11_state  # its exceptions have no common base class
     any_failure = tuple(kind for kind in vars(failures).values() if isinstance(kind, type(Exception)))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -48,10 +48,10 @@ def open_onnx(path: Path, device: str, *, tensorrt: bool = False) -> tuple[Expor
         raise CheckpointError(f"{path}: not an ONNX graph, or damaged; write it again with tools/export.py") from error
     except (RuntimeError, *any_failure) as error:
         raise CheckpointError(f"{path}: onnxruntime cannot open it on {device}: {_first_line(error)}") from error
-    if tensorrt and _TENSORRT not in session.get_providers():  # onnxruntime goes on without what it cannot load
+    if tensorrt and _TENSORRT not in session.get_providers():  # onnxruntime ignores providers that fail to load
         raise ConfigError(
             f"runtime.onnx_provider: {path}: onnxruntime could not start TensorRT, its messages above give the reason; "
-            "take cuda"
+            "use cuda"
         )
     names = [node.name for node in session.get_inputs()]
 
@@ -63,9 +63,9 @@ def open_onnx(path: Path, device: str, *, tensorrt: bool = False) -> tuple[Expor
 
 
 def onnx_providers(path: Path, device: str, available: Sequence[str], *, tensorrt: bool = False) -> list:
-    """List onnxruntime's providers with their options, the first choice first; each takes what those before it leave.
+    """Return onnxruntime's providers with their options, in the order of preference.
 
-    Raises ConfigError if TensorRT is asked for and missing.
+    Raises ConfigError if TensorRT is requested and missing.
     """
     providers: list = ["CPUExecutionProvider"]
     if device == "cuda" and _CUDA in available:
@@ -77,12 +77,12 @@ def onnx_providers(path: Path, device: str, available: Sequence[str], *, tensorr
     if device != "cuda" or _TENSORRT not in available:
         missing = "there is no GPU" if device != "cuda" else "this onnxruntime has none; pip install onnxruntime-gpu"
         raise ConfigError(f"runtime.onnx_provider: tensorrt runs on a GPU and in onnxruntime-gpu, and {missing}")
-    library("tensorrt", "tensorrt")  # loads the libraries that onnxruntime needs
+    library("tensorrt", "tensorrt")  # importing torch loads the libraries that onnxruntime needs
     return [(_TENSORRT, _tensorrt_options(path)), *providers]
 
 
 def _tensorrt_options(path: Path) -> dict[str, str | bool]:
-    """Return options for the precision of the file; engines are kept by its content, since a name may be used again."""
+    """Return options for the precision of the file; engines are cached by its content, since a name may be reused."""
     texts = {entry.key: entry.value for entry in library("onnx").load(path, load_external_data=False).metadata_props}
     precision = _metadata(path, texts).precision
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tsm_dali", "tensorrt", digest(Path(path)))
@@ -155,7 +155,7 @@ def _metadata(path: Path, texts: Mapping[str, str] | None) -> ExportMetadata:
     try:
         return ExportMetadata.from_texts(texts or {})
     except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: holds no metadata of this project; write it with tools/export.py") from error
+        raise CheckpointError(f"{path}: contains no metadata of this project; write it with tools/export.py") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -24,8 +24,8 @@ from engine.inference.settings import combined, trained_settings
 from models import build_model, load_weights, read_file
 
 logger = logging.getLogger(__name__)
-OF_A_LIST = ("root", "prefix", "suffix", "format")  # settings of the data that belong to one list
-OF_A_MACHINE = ("device", "threads", "onnx_provider")  # settings of the runtime that exported networks follow, too
+OF_A_LIST = ("root", "prefix", "suffix", "format")  # data settings that belong to one list
+OF_A_MACHINE = ("device", "threads", "onnx_provider")  # runtime settings that also apply to exported networks
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class EvaluatedNetwork:
 
     model: nn.Module
     config: Config  # resolved for this machine
-    class_names: tuple[str, ...]  # by label; empty if they are not known
+    class_names: tuple[str, ...]  # by label; empty if unknown
     device: torch.device
 
 
@@ -53,7 +53,7 @@ class _ExportedModule(nn.Module):
 def open_evaluated(path: Path, recipe: Config | None, overrides: Sequence[str]) -> EvaluatedNetwork:
     """Open a file of weights, or one of tools/export.py, under `overrides`.
 
-    `recipe` has the overrides applied; it is needed if the file holds no settings. Raises ConfigError or
+    `recipe` has the overrides applied; it is required if the file contains no settings. Raises ConfigError or
     CheckpointError if file and settings do not fit.
     """
     if path.suffix in OPENERS:
@@ -71,7 +71,7 @@ def open_evaluated(path: Path, recipe: Config | None, overrides: Sequence[str]) 
 
     model = runtime.place(distributed.one_rank_first(load), config.runtime, device)
     if not names:
-        logger.info(f"{path} holds no class names, so its classes and those of the list cannot be compared")
+        logger.info(f"{path} contains no class names, so classes cannot be compared with those of the list")
     return EvaluatedNetwork(model, config, names, device)
 
 
@@ -85,18 +85,18 @@ def _open_exported(path: Path, recipe: Config | None, overrides: Sequence[str]) 
 
 
 def _settings(path: Path, trained: Config | None, recipe: Config | None, overrides: Sequence[str]) -> Config:
-    """Return the settings to evaluate with, and log what differs from the recipe and from training."""
+    """Return the settings of the evaluation, and log differences from the recipe and from training."""
     if trained is None:
         if recipe is None:
-            raise ConfigError(f"{path}: holds no settings of its network; name its recipe with --config")
-        logger.info(f"{path} holds no settings: evaluating with those of the recipe")
+            raise ConfigError(f"{path}: contains no settings of its network; name its recipe with --config")
+        logger.info(f"{path} contains no settings: using those of the recipe")
         return recipe
     base = recipe or _for_other_list(portable(configs.moved(trained, cli.run_folder(path))), overrides)
     return combined(path, trained, base, overrides, recipe)
 
 
 def _for_other_list(config: Config, overrides: Sequence[str]) -> Config:
-    """Set back how paths of the trained lists are read, if the command line names another list to evaluate."""
+    """Reset the settings that belong to the trained lists, if the command line names another list to evaluate."""
     if configs.overridden(overrides).keys().isdisjoint(("data.test", "data.val")):
         return config
     defaults = Data()

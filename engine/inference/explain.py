@@ -1,4 +1,4 @@
-"""Explain a prediction by Grad-CAM: the frames and places of a clip that raised the score of its class.
+"""Explain a prediction by Grad-CAM: find the frames and regions of a clip that raised the score of its class.
 
 Source: Selvaraju et al., arXiv 1610.02391, over all frames of the clip at once. Shapes: T frames, C channels,
 H W pixels of the crop, h w cells of the last feature map.
@@ -26,22 +26,22 @@ from models import Recognizer
 
 @dataclass(frozen=True)
 class Explanation:
-    """The centre crop of one clip of a video, and how much each place of it spoke for a class."""
+    """The centre crop of a clip, and its heat map for a class."""
 
     label: int
     frames_T: np.ndarray  # numbers of the frames
-    pictures_THWC: np.ndarray  # uint8: the frames as the network sees them
-    heat_THW: np.ndarray  # float32, from 0 to 1, the largest of the clip
+    pictures_THWC: np.ndarray  # uint8: the input frames of the network
+    heat_THW: np.ndarray  # float32, from 0 to 1, the maximum of the clip
 
     @property
     def weight_T(self) -> np.ndarray:
-        """Share of each frame in the sum of all heat; equal shares if there is none."""
+        """Return each frame's share of the total heat; equal shares if it is zero."""
         sum_T = self.heat_THW.sum((1, 2))
         return sum_T / sum_T.sum() if sum_T.sum() else np.full(len(sum_T), 1 / len(sum_T))
 
 
 def check(network: Network) -> None:
-    """Raise ConfigError if a network gives no gradients."""
+    """Raise ConfigError if a network has no gradients."""
     if not isinstance(network.score, Recognizer):
         raise ConfigError(f"--explain: {network.info.weights} is an exported network; name its checkpoint instead")
 
@@ -64,7 +64,7 @@ def explain(network: Network, catalog: Catalog, row: int, label: int) -> Explana
 
 
 def grad_cam(model: Recognizer, clip_TCHW: Tensor, label: int) -> Tensor:
-    """Return heat_THW of a class: positive evidence at each place of each frame, scaled to a maximum of 1."""
+    """Return heat_THW of a class: positive evidence at each position of each frame, scaled to a maximum of 1."""
     kept: list[Tensor] = []
     last = getattr(model, model.trunk[-1])
     handle = last.register_forward_hook(lambda module, inputs, output: kept.append(output))

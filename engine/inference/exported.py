@@ -1,6 +1,6 @@
-"""Networks in the files that tools/export.py writes: `open_exported(path).scores(clips)`.
+"""Open files of tools/export.py: `open_exported(path).scores(clips)`.
 
-One interface for every format; `backends` has what differs between them.
+All formats have one interface; `backends` has the differences.
 
 Shapes: B clips or streams, V views of a video, T frames, C channels, H W pixels, K classes.
 """
@@ -35,9 +35,9 @@ class ExportedNetwork:
 
     @torch.inference_mode()
     def scores(self, clips: Tensor) -> Tensor:
-        """Return logits_BK of normalised clips_BTCHW, or logits_BVK of clips_BVTCHW, whatever `run` takes.
+        """Return logits_BK of normalised clips_BTCHW, or logits_BVK of clips_BVTCHW, for any input format of `run`.
 
-        Raises ValueError for clips of another shape than the file takes.
+        Raises ValueError for clips of a wrong shape.
         """
         if clips.ndim == 6:
             return self.scores(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
@@ -46,7 +46,7 @@ class ExportedNetwork:
         return self.stream(inputs).mean(1) if self.metadata.online else self.run(inputs)[0]
 
     def stream(self, frames: Tensor) -> Tensor:
-        """Return logits_BTK of frames [B, T, ...] as `run` takes them, fed one after the other."""
+        """Return logits_BTK of frames [B, T, ...] in the input format of `run`, computed frame by frame."""
         caches, logits = self.initial_caches(len(frames)), []
         for frame in frames.unbind(1):
             logits_BK, *caches = self.run(frame.contiguous(), *caches)
@@ -58,7 +58,7 @@ class ExportedNetwork:
         return tuple(torch.zeros(streams, *shape, device=self.device) for shape in self.metadata.caches)
 
     def pixels(self, clips_BTCHW: Tensor) -> Tensor:
-        """Return the uint8 pixels_BTHWC that normalised clips were made of, exactly, even for fp16 clips."""
+        """Return the exact uint8 pixels_BTHWC of normalised clips, also of fp16 clips."""
         clip = self.metadata.config.clip
         mean_C11, std_C11 = (
             torch.tensor(values, device=clips_BTCHW.device).view(-1, 1, 1) for values in (clip.mean, clip.std)
@@ -77,12 +77,12 @@ class ExportedNetwork:
 
 
 def open_exported(path: str | Path, device: str = "cpu", *, onnx_provider: str = "cuda") -> ExportedNetwork:
-    """Open a file of tools/export.py on `cpu` or `cuda`. Logs a warning if its precision is not supported there.
+    """Open a file of tools/export.py on `cpu` or `cuda`. Log a warning if its precision is not supported there.
 
-    `onnx_provider`: `cuda` or `tensorrt`, by which onnxruntime runs an ONNX file on a GPU.
+    `onnx_provider`: `cuda` or `tensorrt`, the provider with which onnxruntime runs an ONNX file on a GPU.
 
-    Raises CheckpointError for a file that cannot be used, ConfigError for a missing library or another device's file.
-    A package compiled by AOTInductor is a program: open only files that you trust.
+    Raises CheckpointError for an unusable file, ConfigError for a missing library or a file for another device. A
+    package compiled by AOTInductor contains executable code: open only files that you trust.
     """
     path = Path(path)
     if path.suffix not in OPENERS:
@@ -90,6 +90,6 @@ def open_exported(path: str | Path, device: str = "cpu", *, onnx_provider: str =
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file; check the path")
     if onnx_provider != "cuda" and path.suffix != ".onnx":
-        raise ConfigError(f"runtime.onnx_provider: {onnx_provider} is for ONNX files, and {path} is none")
+        raise ConfigError(f"runtime.onnx_provider: {onnx_provider} is for ONNX files, and {path} is not one")
     opener = partial(open_onnx, tensorrt=True) if onnx_provider == "tensorrt" else OPENERS[path.suffix]
     return ExportedNetwork(path, device, *opener(path, device))

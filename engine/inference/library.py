@@ -14,7 +14,7 @@ Run = Callable[..., tuple[Tensor, ...]]  # inputs of an exported file -> its out
 
 
 def library(name: str, install: str = "-e .[export]") -> ModuleType:
-    """Import an optional library. Raises ConfigError, with what pip has to `install`, if it is missing."""
+    """Import an optional library. If it is missing, raises ConfigError with the package that pip has to `install`."""
     try:
         return import_module(name)
     except ImportError as error:

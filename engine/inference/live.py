@@ -1,4 +1,4 @@
-"""Predict a camera or a network stream while it runs, frame by frame or window by window.
+"""Predict a running camera or network stream, frame by frame or window by window.
 
 Shapes: B clips (one), T frames, C channels, H W pixels, K classes.
 """
@@ -20,21 +20,21 @@ from engine.inference.network import Network, Step
 from engine.inference.predict import ClassScores
 from engine.inference.stream import StreamScorer
 
-Frames = Iterable[tuple[float, np.ndarray]]  # seconds since the first, picture_HWC
+Frames = Iterable[tuple[float, np.ndarray]]  # (seconds since the first frame, picture_HWC)
 
 
 @dataclass(frozen=True)
 class LivePrediction(ClassScores):
-    """Scores of a stretch of a stream."""
+    """Scores of an interval of a stream."""
 
     start: float  # seconds since the first frame
     end: float
-    ms: float  # from the last frame to the scores on the host
+    ms: float  # latency from the last frame to the scores on the host
 
 
 @torch.inference_mode()
 def predict_frames(network: Network, step: Step, frames: Frames, every: int, smooth: int) -> Iterator[LivePrediction]:
-    """Yield the prediction after every n-th frame, by a network's stream function, averaged over `smooth` frames.
+    """Yield the prediction after every n-th frame with a network's stream function, averaged over `smooth` frames.
 
     Raises FloatingPointError for scores that are not finite, as `predict_windows` does.
     """
@@ -50,7 +50,7 @@ def predict_frames(network: Network, step: Step, frames: Frames, every: int, smo
 
 @torch.inference_mode()
 def predict_windows(network: Network, frames: Frames, length: float, stride: float) -> Iterator[LivePrediction]:
-    """Yield the prediction of the newest `length` seconds, every `stride` seconds, by evenly spread frames."""
+    """Yield the prediction of the newest `length` seconds, every `stride` seconds, from evenly spaced frames."""
     config = network.info.config
     cropper, window, due = LiveCropper(config), deque(), length
     for seconds, picture_HWC in frames:

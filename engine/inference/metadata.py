@@ -1,4 +1,4 @@
-"""Metadata of a network's file: settings, class names, origin; for exported files also their inputs and precision."""
+"""Metadata of a network's file: settings, class names, origin; for exported files also inputs and precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.files import parse_json
 
 Precision = Literal["fp32", "fp16", "bf16"]
 PRECISIONS = get_args(Precision)
-ENDINGS = {  # of the files' names, by format
+ENDINGS = {  # file extensions by format
     "onnx": ".onnx",
     "export": ".pt2",
     "aoti": ".aoti.pt2",
@@ -24,12 +24,12 @@ ENDINGS = {  # of the files' names, by format
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """The settings and class names of a network, and the file that holds it."""
+    """The settings and class names of a network, and its file."""
 
-    config: Config  # of its training; the eval section gives the views of a video to score
-    class_names: tuple[str, ...]  # by label; empty if they are not known
+    config: Config  # settings of its training; the eval section defines the views
+    class_names: tuple[str, ...]  # by label; empty if unknown
     weights: str  # path or name of the file
-    sha256: str  # of the file
+    sha256: str  # sha256 of the file
 
     def name(self, label: int) -> str:
         """Return the name of a class, or its number if it has no name."""
@@ -38,23 +38,23 @@ class NetworkInfo:
 
 @dataclass(frozen=True)
 class ExportMetadata(NetworkInfo):
-    """Metadata stored in an exported file. `weights` and `sha256` are those of the checkpoint that was exported.
+    """Metadata in an exported file. `weights` and `sha256` are those of the exported checkpoint.
 
-    Every format keeps it as texts by name, each a JSON value, so that programs without this project can read it.
+    Every format stores it as JSON texts by name, so that programs without this project can read it.
     """
 
-    precision: Precision  # inside the network; inputs and outputs are fp32
-    uint8: bool  # the input is pixels, which the network normalises
-    caches: tuple[tuple[int, int, int], ...]  # C H W of a stream's caches; empty if the input is clips, not frames
-    made_with: dict[str, str | None]  # versions, and the project's commit
+    precision: Precision  # internal precision; inputs and outputs are fp32
+    uint8: bool  # the input is uint8 pixels, which the network normalises
+    caches: tuple[tuple[int, int, int], ...]  # C H W of a stream's caches; empty if the input is clips
+    made_with: dict[str, str | None]  # library versions, and the project's commit
 
     @property
     def online(self) -> bool:
-        """True if the input is frames of streams, one at a time."""
+        """Return True if the input is single frames of streams."""
         return bool(self.caches)
 
     def to_texts(self) -> dict[str, str]:
-        """Return the metadata as files keep it. The input's sizes and normalisation have entries outside settings."""
+        """Return the metadata as stored in files. Sizes and normalisation of the input have separate entries."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "config"} | {
             "settings": configs.flat(self.config),
             "fingerprint": configs.fingerprint(self.config),
@@ -67,12 +67,12 @@ class ExportMetadata(NetworkInfo):
         return {name: json.dumps(value) for name, value in values.items()}
 
     def to_json(self) -> str:
-        """Return the metadata as one JSON object, for formats that cannot hold it themselves."""
+        """Return the metadata as one JSON object, for formats that cannot store metadata."""
         return json.dumps({name: json.loads(text) for name, text in self.to_texts().items()}, indent=1)
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> ExportMetadata:
-        """Read what `to_texts` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        """Parse the output of `to_texts`. Raises KeyError, TypeError or ValueError for anything else."""
         values = {field.name: parse_json(texts[field.name]) for field in fields(cls) if field.name != "config"}
         values["config"] = configs.from_flat(parse_json(texts["settings"]))
         values["class_names"] = tuple(values["class_names"])

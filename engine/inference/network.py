@@ -1,4 +1,4 @@
-"""Open a network of any kind of file on this machine, ready to score clips or streams."""
+"""Open a network from any file format on this machine, ready to score clips or streams."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ _HERE = (
 )
 """Settings of the training machine, which need not be this one, set back. Overrides take precedence."""
 
-Step = Callable[..., tuple[Tensor, ...]]  # (frame_BCHW, *caches) -> (logits_BK, *caches); at first without caches
+Step = Callable[
+    ..., tuple[Tensor, ...]
+]  # (frame_BCHW, *caches) -> (logits_BK, *caches); without caches for the first frame
 
 
 @dataclass(frozen=True)
@@ -40,24 +42,24 @@ class Network:
 
     score: Callable[[Tensor], Tensor]  # clips_BTCHW -> logits_BK
     open_stream: Callable[[], Step]  # raises ConfigError if the network needs whole clips
-    info: NetworkInfo  # its config is resolved for this machine
+    info: NetworkInfo  # with the config resolved for this machine
     device: torch.device
-    exported: ExportMetadata | None = None  # what the file says of itself, if it is one of tools/export.py
+    exported: ExportMetadata | None = None  # metadata of the file, if tools/export.py wrote it
 
 
 def portable(config: Config) -> Config:
-    """Return the settings of a training with those that depend on its machine set back."""
+    """Return the settings of a training with the machine-dependent ones reset to defaults."""
     decoder = "jpeg" if config.data.decoder == "jpeg" else "auto"
     return configs.override(config, [*_HERE, f"data.decoder={decoder}"])
 
 
 def open_network(path: str, recipe: str | None = None, overrides: Sequence[str] = ()) -> Network:
-    """Open a file of weights, which needs a `recipe` if this project did not write it, or a file of tools/export.py.
+    """Open a file of tools/export.py, or a file of weights, which needs a `recipe` if this project did not write it.
 
-    Raises CheckpointError for any other file, ConfigError if a setting is wrong or not supported on this machine.
+    Raises CheckpointError for other files, ConfigError if a setting is wrong or not supported on this machine.
     """
     if Path(path).suffix in OPENERS and recipe:
-        raise ConfigError(f"--config: {path} holds its own settings; leave the recipe out")
+        raise ConfigError(f"--config: {path} contains its settings; omit --config")
     network = _open_exported(path, overrides) if Path(path).suffix in OPENERS else _open_saved(path, recipe, overrides)
     if not network.info.class_names:
         logger.info(f"{path}: has no class names, so classes have numbers; data.class_names=FILE names them")
@@ -67,7 +69,7 @@ def open_network(path: str, recipe: str | None = None, overrides: Sequence[str] 
 def _open_saved(path: str, recipe: str | None, overrides: Sequence[str]) -> Network:
     saved = load_saved_model(path, recipe, [*_HERE, *overrides])
     if saved.info.config.data.decoder == "jpeg":
-        raise ConfigError("data.decoder: jpeg reads folders of pictures, but the sources are videos; take auto")
+        raise ConfigError("data.decoder: jpeg reads folders of frames, but the sources are videos; use auto")
     config = runtime.resolve(saved.info.config)
     device = runtime.prepare(config.runtime, config.train.seed)
     model = runtime.place(saved.model, config.runtime, device)
@@ -95,7 +97,7 @@ def _open_exported(path: str, overrides: Sequence[str]) -> Network:
 
 
 def _refuse_other_network(path: str, metadata: ExportMetadata, asked: Config) -> None:
-    """Raise ConfigError if settings are asked for that the exported network cannot follow any more."""
+    """Raise ConfigError for settings that are fixed in the exported network."""
     inside = ("model.", *(("clip.mean", "clip.std") if metadata.uint8 else ()))
     before, after = configs.flat(metadata.config), configs.flat(asked)
     for key in before:
@@ -104,7 +106,7 @@ def _refuse_other_network(path: str, metadata: ExportMetadata, asked: Config) ->
 
 
 def _stream_of(exported: ExportedNetwork) -> Step:
-    """Return the step function of a file that was exported for streams."""
+    """Return the step function of a file exported for streams."""
     if not exported.metadata.online:
         raise ConfigError(f"{exported.path}: was exported for clips; export it again with --online")
 

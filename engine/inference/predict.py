@@ -1,4 +1,4 @@
-"""Predict the classes of videos with the code of evaluation: the same views, decoding and averaging.
+"""Predict the classes of videos with the code of evaluation: same views, decoding and averaging.
 
 Shapes: B videos, V views of a video, N clips of a window, T frames, K classes.
 """
@@ -44,9 +44,9 @@ class ClassProbability(NamedTuple):
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of K classes. Raises FloatingPointError for scores that are not finite: they have no best class."""
+    """Scores of K classes. Raises FloatingPointError for scores that are not finite, since they have no best class."""
 
-    score_K: np.ndarray  # float32: logits, or logarithms of probabilities
+    score_K: np.ndarray  # float32: logits or log-probabilities
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.score_K).all():
@@ -54,16 +54,16 @@ class ClassScores:
 
     @cached_property
     def probability_K(self) -> np.ndarray:
-        """Probabilities, float32."""
+        """Return probabilities, float32."""
         return torch.from_numpy(self.score_K).softmax(0).numpy()
 
     @property
     def best(self) -> ClassProbability:
-        """The most likely class."""
+        """Return the most likely class."""
         return self.top(1)[0]
 
     def top(self, k: int) -> list[ClassProbability]:
-        """Return the k most likely classes, or all if there are fewer, the most likely first."""
+        """Return the k most likely classes (or all if there are fewer), the most likely first."""
         labels = np.argsort(-self.score_K, kind="stable")[:k].tolist()
         return [ClassProbability(label, float(self.probability_K[label])) for label in labels]
 
@@ -73,18 +73,19 @@ class Prediction(ClassScores):
     """Scores of a window of a video, averaged over its views as in evaluation."""
 
     window: Window
-    frames_NT: np.ndarray  # of each clip of the window; the crops of a clip share them
-    ms: float  # the window's share of the time that its batch took
-    features_VTC: np.ndarray | None = None  # float32: of each frame of each view, before the classifier, if asked for
+    frames_NT: np.ndarray  # frame numbers of each clip of the window; all crops of a clip have the same
+    ms: float  # the window's share of the time of its batch
+    features_VTC: np.ndarray | None = None  # float32: inputs of the classifier for each frame, if requested
 
 
 def predict(
     network: Network, catalog: Catalog, windows: Sequence[Window], unreadable: dict[int, str], features: bool = False
 ) -> Iterator[list[Prediction]]:
-    """Yield the predictions of each video all of whose windows can be read; its windows are neighbours in `windows`.
+    """Yield the predictions of each video if all its windows are readable. Windows of a video are adjacent in
+    `windows`.
 
-    Rows that turn out to be unreadable go into `unreadable`, with the reason, when the iterator comes to its end. With
-    `features` the predictions have features. Raises ConfigError if an exported network is asked for them.
+    At the end, rows that proved unreadable are in `unreadable`, with the reason. With `features`, predictions have
+    features; raises ConfigError for exported networks.
     """
     if not windows:
         return
@@ -100,13 +101,13 @@ def predict(
 def _predictions(
     network: Network, catalog: Catalog, windows: Sequence[Window], unreadable: dict[int, str], features: bool
 ) -> Iterator[Prediction]:
-    """Yield the prediction of each window that can be read, and note what cannot in `unreadable`."""
+    """Yield the prediction of each readable window, and add others to `unreadable`."""
     config = network.info.config
     plan = WindowPlan(config, catalog, Shard(), windows)
     loader = VideoLoader(plan, network.device)
     start, broken = time.perf_counter(), {}
     try:
-        for step, batch in enumerate(progress.watched(loader.epoch(0), len(loader), "predicting (batches)")):
+        for step, batch in enumerate(progress.with_progress(loader.epoch(0), len(loader), "predicting (batches)")):
             with _features(network) if features else nullcontext() as found:
                 logits_BVK = logits_of_views(network.score, batch, config)
             features_BVTC = torch.cat(found).float().cpu().numpy() if features else None
@@ -129,7 +130,7 @@ def _predictions(
 
 @contextmanager
 def _features(network: Network) -> Iterator[list[Tensor]]:
-    """Collect the features [frames, C] that the network computes inside the block, averaged over H and W."""
+    """Collect the features [frames, C] that the network computes in the block, averaged over H and W."""
     if not isinstance(network.score, Recognizer):
         raise ConfigError(f"--features: {network.info.weights} is an exported network; name its checkpoint instead")
     found: list[Tensor] = []
@@ -142,7 +143,7 @@ def _features(network: Network) -> Iterator[list[Tensor]]:
 
 
 def predict_video(network: Network, path: str | Path, top_k: int = 5) -> list[tuple[str, float]]:
-    """Return the most likely classes of one video with their probabilities, scored with the views of evaluation.
+    """Return the most likely classes of a video with their probabilities, from the views of evaluation.
 
     Raises DataError if the video cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Load and save a network together with the settings that it was trained with and its class names.
+"""Load and save a network together with its training settings and class names.
 
 For evaluation, export and prediction. Optimizer state and resuming are in `engine.train`.
 """
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A network in evaluation mode on the host, with its metadata."""
+    """A network on the host, in evaluation mode, with its metadata."""
 
     model: Recognizer
     info: NetworkInfo
@@ -43,7 +43,7 @@ def load_saved_model(path: str | Path, recipe: str | None = None, overrides: Seq
     content = read_file(path)
     config = _settings(path, content, recipe, overrides)
     if config is None:
-        raise ConfigError(f"{path}: holds no settings of its network; name its recipe with --config")
+        raise ConfigError(f"{path}: contains no settings of its network; name its recipe with --config")
     model = build_model(config.model)
     load_weights(model, path, content)
     names = class_names(stored_names(content, path), config, overrides)
@@ -59,10 +59,10 @@ def _settings(path: Path, content: object, recipe: str | None, overrides: Sequen
 
 
 def class_names(own: tuple[str, ...], config: Config, overrides: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the names stored with a network; those of data.class_names if it has none or `overrides` set that key.
+    """Return the names stored with a network, or those of data.class_names if it has none or `overrides` set that key.
 
-    Raises DataError if that file cannot be read, ConfigError if it does not name exactly the network's classes, or
-    names the same classes in another order.
+    Raises DataError if that file cannot be read, ConfigError if its number of names is wrong, or if it has the
+    network's classes in another order.
     """
     if own and "data.class_names" not in configs.overridden(overrides):
         return own
@@ -92,7 +92,7 @@ def save(
 ) -> None:
     """Write a .pt or .safetensors file that `load_saved_model` opens without a recipe.
 
-    Raises ConfigError for other endings of `path` or a file in the way, CheckpointError if it cannot be written.
+    Raises ConfigError for another extension or if a file is in the way, CheckpointError if it cannot be written.
     """
     outputs = outputs or Outputs()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,9 @@ def stored_settings(content: object, overrides: Sequence[str], path: Path) -> Co
     with torch.device("meta"):  # shapes without numbers
         needed = sum(tensor.nbytes for tensor in build_model(config.model).state_dict().values())
     if needed > LARGEST * path.stat().st_size:
-        raise CheckpointError(f"{path}: its settings ask for a network of {needed:,} bytes, far more than it has")
+        raise CheckpointError(
+            f"{path}: its settings describe a network of {needed:,} bytes, far more than the file has"
+        )
     return config
 
 

@@ -1,4 +1,4 @@
-"""Predict streams: a causal network sees one frame after the other.
+"""Predict streams: a causal network processes frame after frame.
 
 Shapes: B streams (one), T frames, C channels, H W pixels, K classes.
 """
@@ -24,14 +24,14 @@ from engine.inference.predict import ClassScores
 
 @dataclass(frozen=True)
 class FramePrediction(ClassScores):
-    """Scores after a frame of a stream: mean logits of the newest frames."""
+    """Scores after a frame of a stream: the mean logits of the newest frames."""
 
     frame: int
-    ms: float  # from the frame on the device to the scores on the host
+    ms: float  # latency from the frame on the device to the scores on the host
 
 
 class StreamScorer:
-    """The scores of a network's stream function `step` along a stream, averaged over the newest `smooth` frames."""
+    """Scores a stream with a network's stream function `step`, averaged over the newest `smooth` frames."""
 
     def __init__(self, network: Network, step: Step, smooth: int):
         self._runtime, self._step = network.info.config.runtime, step
@@ -39,7 +39,7 @@ class StreamScorer:
         self._caches: tuple[Tensor, ...] = ()
 
     def add(self, frame_BCHW: Tensor) -> np.ndarray:
-        """Return score_K, [K] float32 on the host, after one more frame; B is 1."""
+        """Process one more frame (B = 1) and return score_K, [K] float32 on the host."""
         with runtime.autocast(self._runtime):
             logits_BK, *self._caches = self._step(frame_BCHW, *self._caches)
         self._recent.append(logits_BK.float())

@@ -24,14 +24,16 @@ def open_engine(path: Path, device: str) -> tuple[ExportMetadata, Run]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: its metadata {beside.name} is missing; copy both files") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{beside}: holds no metadata of this project; write it with tools/export.py") from error
+        raise CheckpointError(
+            f"{beside}: contains no metadata of this project; write it with tools/export.py"
+        ) from error
     if device != "cuda":
         raise ConfigError(f"{path}: a TensorRT engine runs on the GPU that it was built on, and the device is {device}")
     return metadata, load_engine(path, device)
 
 
 def load_engine(path: Path, device: str) -> Run:
-    """Load an engine as a function of tensors with any number of clips, which are given to it in parts it can take."""
+    """Load an engine as a function of tensors with any number of clips; larger batches are split."""
     tensorrt = library("tensorrt", "tensorrt")
     engine = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING)).deserialize_cuda_engine(path.read_bytes())
     if engine is None:
@@ -50,7 +52,7 @@ def load_engine(path: Path, device: str) -> Run:
         tensors = {name: tensor.to(device).contiguous() for name, tensor in zip(inputs, given, strict=True)}
         for name, tensor in tensors.items():
             if not context.set_input_shape(name, tuple(tensor.shape)):
-                raise ValueError(f"{path}: takes no {name} of shape {list(tensor.shape)}")
+                raise ValueError(f"{path}: does not accept {name} of shape {list(tensor.shape)}")
         tensors |= {name: torch.empty(tuple(context.get_tensor_shape(name)), device=device) for name in outputs}
         for name, tensor in tensors.items():
             context.set_tensor_address(name, tensor.data_ptr())

@@ -1,11 +1,11 @@
-"""Checkpoints that survive what happens to them: kills while writing, bit rot, full disks.
+"""Checkpoints that survive kills during a write, bit rot and full disks.
 
-A checkpoint is two files: `step-00001240.pt`, and beside it `step-00001240.pt.json` with its size and sha256, because
-torch.load notices neither flipped bits nor zeroed pages. Both are written under temporary names, flushed to the disk
-and renamed, the .pt last: a .pt that exists under its name is whole, or its sidecar shows that it is not.
+A checkpoint consists of `step-00001240.pt` and `step-00001240.pt.json` with its size and sha256, because torch.load
+detects neither flipped bits nor zeroed pages. Both are written under temporary names, flushed to the disk and renamed,
+the .pt last: a .pt under its final name is complete, or its sidecar shows that it is not.
 
-What a checkpoint holds is up to `fit`; here it is a dictionary that torch's safe loader takes: tensors, numbers, text,
-None, and dictionaries, lists and tuples of them.
+`training` defines the content. Here it is a dictionary that torch's safe loader supports: tensors, numbers, text, None,
+and dictionaries, lists and tuples of them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from models import CheckpointError, read_file
 
 NAME = re.compile(r"step-(\d{8})\.pt")
 logger = logging.getLogger(__name__)
-SPARE = 1.2  # free space asked for, as a multiple of the tensors to be written
+SPARE = 1.2  # required free space, as a multiple of the tensors' size
 
 
 class _Hashing:
-    """An open file, with a hash of what is written to it. torch.save writes front to back."""
+    """A file that hashes the data written to it. torch.save writes sequentially."""
 
     def __init__(self, file: IO[bytes]):
         self._file = file
@@ -51,20 +51,20 @@ class _Hashing:
         self._file.flush()
 
     def facts(self) -> dict:
-        """Return the digest and the size of what was written, for the sidecar."""
+        """Return digest and size of the written data, for the sidecar."""
         return {"sha256": self._sha256.hexdigest(), "bytes": self._bytes}
 
 
 def step_file(folder: Path, step: int) -> Path:
-    """The name of a step's checkpoint."""
+    """Return the path of a step's checkpoint."""
     return folder / f"step-{step:08d}.pt"
 
 
 def save(path: Path, payload: dict, outputs: Outputs | None = None, **note: object) -> None:
-    """Write a checkpoint; `note` goes into the sidecar, for people. Raises CheckpointError.
+    """Write a checkpoint; `note` is stored in the sidecar, for people. Raises CheckpointError.
 
-    Refused: weights that are not finite (resuming from them would be useless), a disk too full to take the file, and a
-    file in the way that `outputs` may not replace (ConfigError).
+    This fails for weights that are not finite (resuming from them would be useless), for a disk without enough space,
+    and if `outputs` must not overwrite an existing file (ConfigError).
     """
     outputs = outputs or Outputs()
     outputs.check(path, sidecar(path))
@@ -84,17 +84,17 @@ def save(path: Path, payload: dict, outputs: Outputs | None = None, **note: obje
 
 
 def load(path: Path) -> dict:
-    """A verified checkpoint's content, on the host. Raises CheckpointError."""
+    """Verify a checkpoint and return its content, on the host. Raises CheckpointError."""
     if problem := damage(path):
         raise CheckpointError(f"{path}: {problem}; resume from another checkpoint")
     try:
-        return read_file(path)  # runs no code that a hostile file may carry
+        return read_file(path)  # the safe loader runs no code of the file
     except CheckpointError as error:
         raise CheckpointError(f"{error}; resume from another checkpoint") from error
 
 
 def damage(path: Path) -> str | None:
-    """Return a description of what is wrong with a checkpoint's files, or None."""
+    """Return a description of the damage of a checkpoint's files, or None."""
     try:
         facts = read_json(sidecar(path))
         size, sha256 = facts["bytes"], facts["sha256"]
@@ -110,7 +110,7 @@ def damage(path: Path) -> str | None:
 
 
 def note(path: Path) -> dict:
-    """Read the sidecar; returns nothing if there is none."""
+    """Read the sidecar; return an empty dictionary if there is none."""
     try:
         content = read_json(sidecar(path))
     except (OSError, ValueError):
@@ -119,12 +119,12 @@ def note(path: Path) -> dict:
 
 
 def steps(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, newest first."""
+    """Return the checkpoints of a folder, newest first."""
     return sorted((path for path in folder.glob("step-*.pt") if NAME.fullmatch(path.name)), reverse=True)
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest undamaged checkpoint, or None where there are none. Raises CheckpointError where all are damaged."""
+    """Return the newest undamaged checkpoint, or None if there are none. Raises CheckpointError if all are damaged."""
     candidates = steps(folder)
     passed_over = []
     for path in candidates:
@@ -140,26 +140,26 @@ def latest(folder: Path) -> Path | None:
 
 
 def set_aside_newer(path: Path) -> None:
-    """Rename the checkpoints newer than `path`, which `latest` has found damaged, so that it looks no more."""
+    """Rename the checkpoints newer than `path`, which `latest` found damaged, so that it ignores them."""
     for newer in steps(path.parent):
         if newer > path and is_recorded(newer):
             set_aside(newer)
 
 
 def set_aside(path: Path) -> None:
-    """Rename a damaged checkpoint to a name that is free."""
+    """Rename a damaged checkpoint to an unused name."""
     names = (path.with_name(f"{path.name}.damaged{number}") for number in ["", *map("-{}".format, range(2, 1000))])
     path.rename(next(name for name in names if not os.path.lexists(name)))
 
 
 def tidy(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints that a run wrote, and what killed writers left behind."""
+    """Remove all but the newest `keep` checkpoints of a run, and leftovers of killed writers."""
     remove_leftovers(folder)
     _remove([file for old in steps(folder)[keep:] for file in (old, sidecar(old)) if is_result(file)])
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed writers left behind: unfinished files, and sidecars whose checkpoint was never placed."""
+    """Remove leftovers of killed writers: unfinished files, and sidecars without a checkpoint."""
     files.remove_leftovers(folder)
     _remove([path for path in folder.glob("step-*.pt.json") if not path.with_suffix("").exists() and is_result(path)])
 
@@ -173,12 +173,12 @@ def _remove(paths: list[Path]) -> None:
 
 
 def sidecar(path: Path) -> Path:
-    """Return the name of the file with the size and sha256 of a checkpoint."""
+    """Return the path of the file with size and sha256 of a checkpoint."""
     return path.with_name(f"{path.name}.json")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put the renames on the disk."""
+    """Flush the renames to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -207,7 +207,7 @@ def first_nonfinite(content: object) -> str | None:
 
 def _refuse_nonfinite(payload: dict, path: Path) -> None:
     if broken := first_nonfinite(payload):
-        raise CheckpointError(f"{path}: not written, because {broken} holds values that are not finite")
+        raise CheckpointError(f"{path}: not written, because {broken} contains values that are not finite")
 
 
 def _refuse_full_disk(folder: Path, payload: dict) -> None:
@@ -216,5 +216,5 @@ def _refuse_full_disk(folder: Path, payload: dict) -> None:
 
 
 def _need(payload: dict) -> int:
-    """Return the bytes that a file with this content may need."""
+    """Return an upper bound of the bytes of a file with this content."""
     return int(SPARE * sum(tensor.nbytes for _, tensor in named_tensors(payload)))

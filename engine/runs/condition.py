@@ -1,4 +1,4 @@
-"""Tell from a run's folder whether its process is alive, stalled or dead, and how to continue the run."""
+"""Find out from a run's folder if its process is alive, stalled or dead, and how to continue the run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from engine.console import duration
 from engine.files import read_json
 from engine.runs import checkpoint
 
-COMMANDS = "command.txt"  # in a run's folder: a line for each start
-_LINE_BREAK = "'$'\\n''"  # in a quoted word, for the shells that people use
-LATE = 180.0  # seconds after which a heartbeat that comes every minute has stopped
+COMMANDS = "command.txt"  # file in a run's folder with one line per start
+_LINE_BREAK = "'$'\\n''"  # quoting of special characters for common shells
+LATE = 180.0  # seconds without a heartbeat, which comes every minute, after which a run is stalled
 
 
 class Condition(NamedTuple):
@@ -32,7 +32,7 @@ def condition(folder: Path) -> Condition:
         age = (datetime.now(UTC) - datetime.fromisoformat(status["time"])).total_seconds()
         state, step = status["state"], status["step"]
     except (OSError, ValueError, KeyError, TypeError):
-        return Condition("none", "holds no run, or one that has not got as far as its first status")
+        return Condition("none", "contains no run, or one that has not got as far as its first status")
     place = f"step {step}, {status.get('phase', 'unknown phase')}, written {duration(age)} ago"
     process = f"process {status.get('pid', '?')} on {status.get('host', '?')}"
     if state == "finished":
@@ -51,7 +51,7 @@ def condition(folder: Path) -> Condition:
 
 
 def resume_command(folder: Path) -> str:
-    """Return the command line that continues a run: the last one that worked on the folder, with --resume."""
+    """Return the command line that continues a run: its last command, with --resume."""
     try:
         words = words_of(read_starts(folder)[-1][1])
     except (OSError, ValueError, IndexError):
@@ -63,7 +63,7 @@ def resume_command(folder: Path) -> str:
 
 
 def use_of(folder: Path) -> str:
-    """Return a line that names the network of a finished run, and the commands that use it."""
+    """Return a line with the network of a finished run, and the commands that use it."""
     run, found = shlex.quote(str(folder)), checkpoint.note(folder / "best.pt")
     predict = f"python tools/predict.py VIDEO --weights {run}"
     if "top1" not in found:
@@ -83,17 +83,17 @@ def _is_locked(folder: Path) -> bool:
 
 
 def command_line(words: Iterable[str]) -> str:
-    """Return words as one line for a shell, whatever characters they hold."""
+    """Return words as one line for a shell, with quotes where necessary."""
     return shlex.join(words).replace("\n", _LINE_BREAK)
 
 
 def words_of(line: str) -> list[str]:
-    """Return the words of what `command_line` made. Raises ValueError for other lines."""
+    """Parse a line of `command_line` into words. Raises ValueError for other lines."""
     return shlex.split(line.replace(_LINE_BREAK, "\n"))
 
 
 def read_starts(folder: Path) -> list[tuple[str, str]]:
-    """Return time and command line of each start of a run; none if its folder does not tell."""
+    """Return time and command line of each start of a run; empty if its folder does not have them."""
     path = folder / COMMANDS
     text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
     parts = (line.partition("  ") for line in text.split("\n"))

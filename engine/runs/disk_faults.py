@@ -1,4 +1,4 @@
-"""Files of a run that cannot be written for a while: one line for each, and training goes on."""
+"""Tolerate files of a run that cannot be written for a while: warn once per file, and continue training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class DiskFaults:
-    """Warns of each file once, until it can be written again. Safe to use from several threads."""
+    """Warns once per file, until it can be written again. Thread-safe."""
 
     def __init__(self):
         self._failing: set[Path] = set()
@@ -24,7 +24,7 @@ class DiskFaults:
 
     @contextmanager
     def tolerated(self, path: Path) -> Iterator[None]:
-        """Turn an error of the block, which writes `path`, into a warning."""
+        """Turn an OSError of the block, which writes `path`, into a warning."""
         try:
             yield
         except (OSError, ConfigError, ImportError) as error:
@@ -39,7 +39,7 @@ class DiskFaults:
 
 
 def describe(path: Path, error: Exception) -> str:
-    """Return the reason why a file cannot be written, with the space that is free where it lies."""
+    """Return the reason why a file cannot be written, with the free space of its disk."""
     reason = (isinstance(error, OSError) and error.strerror) or str(error).splitlines()[0]
     folder = path.absolute().parent
     while not folder.exists() and folder != folder.parent:

@@ -1,4 +1,4 @@
-"""The environment of a result: library versions, commit, machine and time."""
+"""Describe the environment of a result: library versions, commit, machine and time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PACKAGES = ("tsm-dali", "torch", "torchvision", "nvidia-dali-cuda130", "nvidia-d
 
 
 def now() -> str:
-    """The time, in UTC, to the second."""
+    """Return the time in UTC, in seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @cache
 def environment() -> dict:
     """Return the library versions, the commit and the machine."""
-    import torch  # takes seconds: a benchmark that is asked for its options must not load it
+    import torch  # its import takes seconds, and --help of benchmarks must be fast
 
     from models.shift import measured
 
@@ -50,7 +50,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> dict:
-    """The commit of this code and whether files differ from it; a copy without git may name it in $COMMIT."""
+    """Return the commit of this code and if files differ from it; a copy without git may have it in $COMMIT."""
 
     def git(*words: str) -> str:
         folder = Path(__file__).parent

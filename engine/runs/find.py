@@ -1,4 +1,4 @@
-"""Find the file of a network by the name of a run's folder, of a checkpoint or of an exported file."""
+"""Find the file of a network by a run's folder, a checkpoint or an exported file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BEST, LAST = "best.pt", "last.pt"
 
 
 def network_file(name: str | Path) -> Path:
-    """Return the file of the network that `name` stands for: itself, or in a run's folder the best or newest weights.
+    """Return the file of a network: `name` itself, or the best or newest weights in a run's folder.
 
-    A `zoo:` name stands for a file that is downloaded. Raises ConfigError if there is no such file, or a folder holds
-    no network, and CheckpointError if it cannot be downloaded.
+    The file of a `zoo:` name is downloaded. Raises ConfigError if there is no such file, or a folder contains no
+    network, and CheckpointError if the download fails.
     """
     path = zoo.local(name)
     if not path.exists():
@@ -28,8 +28,8 @@ def network_file(name: str | Path) -> Path:
     for candidate in (path / BEST, path / LAST, *newest):
         if candidate.is_file():
             if candidate.name != BEST:
-                logger.info(f"{path}: has no {BEST}, which needs data.val in training; taking {candidate}")
+                logger.info(f"{path}: has no {BEST}, which needs data.val in training; using {candidate}")
             return candidate
     if (path / "status.json").exists():
-        raise ConfigError(f"{path}: this run has saved no network yet; `python tools/status.py {path}` says how it is")
-    raise ConfigError(f"{path}: holds no network; name a file of weights, or a run's folder such as runs/NAME")
+        raise ConfigError(f"{path}: this run has saved no network yet; see `python tools/status.py {path}`")
+    raise ConfigError(f"{path}: contains no network; name a file of weights, or a run's folder such as runs/NAME")

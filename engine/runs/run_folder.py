@@ -1,4 +1,4 @@
-"""The run folder `runs/<name>/`: what was asked for, what it ran on, what came out. Written by rank 0 alone.
+"""The run folder `runs/<name>/`: settings, environment and results of a run. Only rank 0 writes it.
 
 config.yaml, env.json, command.txt   how the run came about
 log.txt                              the lines that people saw
@@ -52,10 +52,10 @@ def open_run(
     sources: Iterable[str | None] = (),
     used: Config | None = None,
 ) -> RunFolder:
-    """Open the folder of the run that `config` names, and write the settings and the command into it.
+    """Open the run's folder, given by `config`, and write settings and command into it.
 
-    `sources` are files that the command reads apart from those that `config` names; `used` is the configuration as
-    resolved on this machine. Raises as `RunFolder` does.
+    `sources` are files that the command reads in addition to those of `config`; `used` is the configuration resolved on
+    this machine. Raises as `RunFolder` does.
     """
     data = config.data
     sources = [*sources, data.train, data.val, data.test, data.class_names, config.model.pretrained]
@@ -75,7 +75,7 @@ def open_run(
 
 
 class RunFolder:
-    """One run's folder, locked against a second trainer until `close`, or the end of this process."""
+    """The folder of a run, locked against a second training until `close` or the end of this process."""
 
     def __init__(
         self,
@@ -87,12 +87,12 @@ class RunFolder:
         trackers: Iterable[str] = ("tensorboard",),
         settings: Mapping[str, object] | None = None,
     ):
-        """Open the folder; `fresh` removes what an earlier run wrote into it, and nothing else.
+        """Open the folder; `fresh` removes the files that an earlier run wrote into it, and nothing else.
 
-        `trackers` get the metrics, and `settings` at their start.
+        `trackers` get the metrics, and at their start `settings`.
 
-        Raises ConfigError if the folder is in use, holds a run that is neither to be resumed nor removed, or holds a
-        file with the name of one of the run's that no run wrote, or that has changed since.
+        Raises ConfigError if the folder is in use, if it contains a run and neither `resume` nor `fresh` is set, or if
+        a file with the name of a run's file was not written by a run or has changed since.
         """
         self.folder = folder
         self.outputs = outputs or Outputs()
@@ -109,12 +109,12 @@ class RunFolder:
             self._refuse_in_the_way()
             self._remove_run()
         begun = self.best.exists() or bool(checkpoint.steps(self.checkpoints))
-        if begun and not resume:  # what failed before its first checkpoint is no run to lose
+        if begun and not resume:  # a run that failed before its first checkpoint may be overwritten
             raise ConfigError(
-                f"train.name: {folder} already holds a run; go on with --resume, remove it with --fresh, "
+                f"train.name: {folder} already contains a run; continue it with --resume, remove it with --fresh, "
                 "or choose another train.name"
                 if not fresh
-                else f"train.name: {folder} holds checkpoints that its run did not write, or that have changed since; "
+                else f"train.name: {folder} contains checkpoints that its run did not write, or that have changed; "
                 "move them, or choose another train.name"
             )
         self._refuse_in_the_way()
@@ -133,14 +133,16 @@ class RunFolder:
             ) from None
 
     def _remove_run(self) -> None:
-        """Remove what a run of this name wrote and nobody has changed since."""
+        """Remove the files that a run of this name wrote and that have not changed since."""
         settings = self.folder / "config.yaml"
         if is_result(settings) and (name := configs.load(settings).train.name) != self.folder.name:
-            raise ConfigError(f"train.name: {self.folder} holds the run {name}; --fresh removes only a run of its name")
+            raise ConfigError(
+                f"train.name: {self.folder} contains the run {name}; --fresh removes only a run of its name"
+            )
         steps = [file for path in checkpoint.steps(self.checkpoints) for file in (path, checkpoint.sidecar(path))]
         self.outputs.remove(*self._own_files(), *steps, *(self.folder / "tb").glob("events.*"))
         for folder in (self.checkpoints, self.folder / "tb"):
-            with suppress(OSError):  # not empty, or not there
+            with suppress(OSError):  # not empty, or missing
                 folder.rmdir()
 
     def _own_files(self) -> list[Path]:
@@ -156,7 +158,7 @@ class RunFolder:
                 )
 
     def describe(self, config_yaml: str, **more: object) -> None:
-        """Write how the run came about; a resumed run's files are those of its last start."""
+        """Write settings, environment and command; those of the last start replace earlier ones."""
         with _writable(self.folder):
             texts = {"config.yaml": config_yaml, "env.json": json.dumps({**environment(), **more}, indent=1) + "\n"}
             self.outputs.write({self.folder / name: text for name, text in texts.items()})
@@ -164,22 +166,22 @@ class RunFolder:
                 self.outputs.append(self.folder / name, f"{now()}  {command_line(sys.argv)}")
 
     def metrics(self, kind: str, step: int, **numbers: object) -> None:
-        """Add a line for programs to metrics.jsonl. JSON has no infinity: a number that is not finite becomes null."""
+        """Add a line to metrics.jsonl. JSON has no infinity: numbers that are not finite become null."""
         finite = {name: None if _unwritable(number) else number for name, number in numbers.items()}
         self._append("metrics.jsonl", json.dumps({"_type": kind, "time": now(), "step": step, **finite}))
         self.trackers.numbers(kind, step, finite)
 
     def send_pictures(self) -> None:
-        """Send pictures of the best evaluation to the trackers; an error costs a warning, never the run."""
+        """Send pictures of the best evaluation to the trackers; errors are only warnings."""
         try:
             self.trackers.evaluation(json.loads((self.folder / "val_best.json").read_text()))
-        except FileNotFoundError:  # no evaluation
+        except FileNotFoundError:  # no evaluation yet
             return
         except Exception as error:
             logger.warning(f"no pictures for trackers: {type(error).__name__}: {error}")
 
     def result(self, which: str, content: dict) -> None:
-        """Replace what an evaluation found; `which` is `last` or `best`."""
+        """Replace the result of an evaluation; `which` is `last` or `best`."""
         self._replace(f"val_{which}.json", content)
 
     def best_step(self) -> int | None:
@@ -187,7 +189,7 @@ class RunFolder:
         return checkpoint.note(self.best).get("step")
 
     def rewind(self, step: int) -> None:
-        """Forget the metrics after `step`, from which the run goes on."""
+        """Remove the metrics after `step`, from which the run continues."""
         path = self.folder / "metrics.jsonl"
         kept = [json.dumps(entry) + "\n" for entry in read_lines(path) if entry["step"] <= step]
         if kept:
@@ -197,9 +199,9 @@ class RunFolder:
         self.trackers.open(step)
 
     def inputs(self, clips: list[dict], decoders: dict[str, int]) -> None:
-        """Keep what the network was given first, `samples.Sample` as dictionaries, unless an earlier start did.
+        """Store the first inputs of the network, `samples.Sample` as dictionaries, unless an earlier start did.
 
-        `decoders`: the training videos that each decoder takes.
+        `decoders`: the number of training videos of each decoder.
         """
         if not (self.folder / "inputs.json").exists():
             self._replace("inputs.json", {"clips": clips, "decoders": decoders})
@@ -213,7 +215,7 @@ class RunFolder:
         return any(e["_type"] == kind and e["step"] == step for e in read_lines(self.folder / "metrics.jsonl"))
 
     def quarantine(self, split: str, unreadable: list[Unreadable]) -> None:
-        """Add the videos that are not there yet to quarantine.jsonl."""
+        """Add videos to quarantine.jsonl, if they are not in it yet."""
         for row, path, reason in unreadable:
             if (split, row) not in self._quarantined:
                 self._quarantined.add((split, row))
@@ -241,7 +243,7 @@ def _unwritable(number: object) -> bool:
 
 @contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Before a run has begun, a disk that refuses is the user's to mend."""
+    """Turn an OSError into a ConfigError: before a run starts, a disk error is for the user to fix."""
     try:
         yield
     except OSError as error:

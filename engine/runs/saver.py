@@ -1,4 +1,4 @@
-"""Checkpoints written by a thread while training continues: copied to host memory first, then hashed and written."""
+"""Write checkpoints in a thread while training continues: copy to host memory first, then hash and write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Saver:
-    """Writes one checkpoint at a time into a folder and keeps the newest `keep`."""
+    """Writes one checkpoint at a time into a folder, and keeps the newest `keep`."""
 
     def __init__(self, folder: Path, keep: int):
         self._folder, self._keep = folder, keep
@@ -26,11 +26,11 @@ class Saver:
 
     @property
     def busy(self) -> bool:
-        """True while a checkpoint is being written."""
+        """Return True while a checkpoint is being written."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, step: int, state: dict) -> None:
-        """Copy `state` to host memory and start to write it. A failure is a warning: the next one may succeed."""
+        """Copy `state` to host memory and start writing it. A failure is a warning: the next one may succeed."""
         self.finish()
         began = time.perf_counter()
         state = on_host(state)
@@ -39,7 +39,7 @@ class Saver:
         self._thread.start()
 
     def finish(self) -> int | None:
-        """Wait for the checkpoint that is being written; return the step of the newest one that was written."""
+        """Wait for the checkpoint that is being written; return the step of the newest written one."""
         if self._thread:
             self._thread.join()
             self._thread = None
@@ -60,7 +60,7 @@ class Saver:
 
 
 def on_host(content: object) -> object:
-    """Copy a checkpoint's content to host memory, so that the next step does not change it."""
+    """Copy a checkpoint's content to host memory, so that later steps do not change it."""
     if isinstance(content, Tensor):
         return content.detach().to("cpu", copy=True)
     if isinstance(content, dict):

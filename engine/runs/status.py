@@ -1,4 +1,4 @@
-"""status.json of a run: its state, written at each change and once a minute as long as the process lives."""
+"""Write status.json of a run: its state, at each change and once a minute."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ HEARTBEAT = 60.0  # seconds
 
 
 class RunStatus:
-    """The content of status.json. Safe to use from several threads; a disk that fails costs a warning.
+    """The content of status.json. Thread-safe; a disk error is only a warning.
 
-    `state` is running, preempted, finished or failed: torchrun's exit codes hide it. `phase` says what a running
-    process does, `checkpoint` names the newest checkpoint, `time` is that of the newest write.
+    `state` is running, preempted, finished or failed, which torchrun's exit codes do not show. `phase` is the stage of
+    a running process, `checkpoint` the newest checkpoint, `time` that of the last write.
     """
 
     def __init__(self, file: Path, checkpoints: Path, outputs: Outputs, faults: DiskFaults):
@@ -31,7 +31,7 @@ class RunStatus:
         self._stopped = threading.Event()
 
     def update(self, **changes: object) -> None:
-        """Change fields and replace the file. A field that is None is left out."""
+        """Change fields and rewrite the file. Fields that are None are omitted."""
         with self._lock, self._faults.tolerated(self._file):
             self._content |= changes
             newest = next(iter(checkpoint.steps(self._checkpoints)), None)
@@ -40,7 +40,7 @@ class RunStatus:
             self._outputs.write({self._file: json.dumps(content) + "\n"})
 
     def start_heartbeat(self, describe: Callable[[], dict]) -> None:
-        """Write the fields that `describe` returns once a minute, in a thread of this object."""
+        """Write the fields that `describe` returns once a minute, in a thread."""
 
         def beat() -> None:
             while not self._stopped.wait(HEARTBEAT):

@@ -1,8 +1,8 @@
-"""Send a run's numbers and pictures to TensorBoard, Weights & Biases and MLflow, as train.trackers asks.
+"""Send a run's numbers and pictures to TensorBoard, Weights & Biases and MLflow (train.trackers).
 
-metrics.jsonl has the same numbers. A tracker that fails, or is not installed, costs the rest of its curves, not the
-run. Weights & Biases continues a resumed run under its old name; TensorBoard forgets what comes after the step that a
-run resumes at; MLflow begins a new run with the same name and the same tag `tsm-dali`.
+metrics.jsonl has the same numbers. If a tracker fails or is not installed, the rest of its curves is lost, but the run
+continues. For a resumed run, Weights & Biases continues the run under its name; TensorBoard drops the data after the
+step of the resumption; MLflow starts a new run with the same name and the same tag `tsm-dali`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from engine.runs.disk_faults import DiskFaults
 from engine.runs.pages.strips import film_strip
 
 logger = logging.getLogger(__name__)
-PROJECT = "tsm-dali"  # at Weights & Biases; the experiment of MLflow
+PROJECT = "tsm-dali"  # project at Weights & Biases; experiment of MLflow
 
 
-_numbers = itertools.count(1)  # of TensorBoard's files of this process
+_numbers = itertools.count(1)  # number of TensorBoard files of this process
 
 
 class Tracker(Protocol):
-    """A place that numbers and pictures are sent to."""
+    """The interface of a tracker."""
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         """Send numbers by name."""
@@ -44,14 +44,14 @@ class Tracker(Protocol):
         """Send a picture."""
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send pending data."""
 
 
 class TensorBoard:
     """Curves in the folder `tb` of the run.
 
-    TensorBoard's own writer has a thread, which a full disk ends. A disk that fails for a while costs a warning here,
-    and not what comes after it.
+    TensorBoard's writer has a thread that a full disk ends. Here, a temporary disk error is a warning, and later data
+    is written.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, object], step: int):
@@ -76,7 +76,7 @@ class TensorBoard:
         self._add(step, [Summary.Value(tag=name, image=encoded)])
 
     def close(self) -> None:
-        """Do nothing: every record is written when it is given."""
+        """Do nothing: every record is written at once."""
 
     def _add(self, step: int, values: list) -> None:
         with self._faults.tolerated(self._folder):
@@ -85,7 +85,7 @@ class TensorBoard:
             self._append(step, values)
 
     def _start_file(self, first_step: int) -> None:
-        """Start a file. TensorBoard then drops what other files have of `first_step` and later steps."""
+        """Start a file. TensorBoard then drops the data of other files from `first_step` on."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         number = next(_numbers)
@@ -102,15 +102,15 @@ class TensorBoard:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
-        file, self._file = self._file, None  # after an error the next values go to another file: this one may end
-        with file.open("r+b") as content:  # in mid-record
+        file, self._file = self._file, None  # after an error, the next values go to another file: this one may end
+        with file.open("r+b") as content:  # with a partial record
             content.seek(0, os.SEEK_END)
             content.write(_records(event))
         self._file = file
 
 
 def _records(*events) -> bytes:
-    """Return events as they are in a file."""
+    """Return events in the format of a file."""
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     content = io.BytesIO()
@@ -120,7 +120,7 @@ def _records(*events) -> bytes:
 
 
 class WeightsAndBiases:
-    """A run at Weights & Biases, which ignores what comes with an earlier step than the newest."""
+    """A run at Weights & Biases, which ignores data of earlier steps than the newest."""
 
     def __init__(self, folder: Path, settings: Mapping[str, object], step: int):
         import wandb
@@ -150,7 +150,7 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """A run of an MLflow experiment; MLFLOW_TRACKING_URI says where."""
+    """A run of an MLflow experiment at MLFLOW_TRACKING_URI."""
 
     def __init__(self, folder: Path, settings: Mapping[str, object], step: int):
         import mlflow
@@ -158,7 +158,7 @@ class MLflow:
         self._mlflow = mlflow
         mlflow.set_experiment(PROJECT)
         mlflow.start_run(run_name=folder.name, tags={PROJECT: identity(folder)})
-        mlflow.log_dict(dict(settings), "settings.json")  # parameters may be no longer than a line
+        mlflow.log_dict(dict(settings), "settings.json")  # the length of parameters is limited
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         self._mlflow.log_metrics(dict(values), step=step)
@@ -185,12 +185,12 @@ class Trackers:
         self._open: dict[str, Tracker] = {}
 
     def open(self, step: int) -> None:
-        """Begin, or begin again at `step`; what an earlier process sent of later steps counts no more."""
+        """Start, or restart at `step`; data of later steps from an earlier process is dropped."""
         for name in self._kinds:
             self._try(name, lambda name=name: self._begin(name, step))
 
     def numbers(self, kind: str, step: int, values: Mapping[str, object]) -> None:
-        """Send the numbers among these, under `kind/name`."""
+        """Send the numeric values, named `kind/name`."""
         known = {f"{kind}/{key}": value for key, value in values.items() if isinstance(value, int | float)}
         for name in tuple(self._open):
             self._try(name, lambda name=name: self._open[name].numbers(step, known))
@@ -212,7 +212,7 @@ class Trackers:
                 self.picture(content["step"], f"{example['kind']}/{number}", strip)
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send pending data."""
         for name in tuple(self._open):
             self._try(name, lambda name=name: self._open[name].close())
         self._open.clear()
@@ -223,12 +223,14 @@ class Trackers:
     def _try(self, name: str, act: Callable[[], None]) -> None:
         try:
             act()
-        except Exception as error:  # of a network, an account, a disk: each library has its own
+        except Exception as error:  # errors of network, account or disk: each library has its own exceptions
             self._open.pop(name, None)
-            logger.warning(f"nothing more for {name}: {error}")
+            logger.warning(f"{name} gets no more data: {error}")
 
 
 def identity(folder: Path) -> str:
-    """Return a name of the run that its resumptions share and a fresh run in the same folder does not."""
+    """Return an id of the run that stays the same when it is resumed, and differs for a fresh run in the same
+    folder.
+    """
     first = (folder / COMMANDS).read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     return hashlib.sha256(f"{folder.absolute()} {first}".encode()).hexdigest()[:16]

@@ -1,1 +1,1 @@
-"""Turn a configuration and loaders into optimizer steps, epochs and a finished run."""
+"""Train: optimizer steps, epochs and runs."""

@@ -1,10 +1,11 @@
-"""Divide wall time into data, steps and pauses. Training and benchmarks share this clock, so their numbers compare.
+"""Divide wall time into data, steps and pauses. Training and benchmarks share this clock, so their numbers are
+comparable.
 
-*data*: from asking for a batch until it is there. *step*: from there until the next batch is asked for. *paused*:
-evaluation and checkpoints, in neither. The first steps (buffers fill, kernels are chosen) are not counted.
+*data*: from the request of a batch to its arrival. *step*: from its arrival to the next request. *paused*: evaluation
+and checkpoints, in neither. The first steps (buffers fill, kernels are selected) are not counted.
 
-On a GPU the marks are CUDA events in the stream that computes: while the host waits for data but the GPU still has
-work, nothing is lost and nothing is counted as data.
+On a GPU, the marks are CUDA events in the compute stream: while the host waits for data but the GPU still has work, no
+time is lost and none is counted as data.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Mark = float | torch.cuda.Event
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds and work of a stretch of counted steps. Rates are None where nothing was counted."""
+    """Time and work of an interval of counted steps. Rates are None if nothing was counted."""
 
     data: float = 0.0
     step: float = 0.0
@@ -39,7 +40,7 @@ class Times:
 
     @property
     def data_fraction(self) -> float | None:
-        """The part of the time in which nothing was computed for want of data."""
+        """Return the fraction of time that was spent waiting for data."""
         return self.data / (self.data + self.step) if self.steps else None
 
     @property
@@ -48,9 +49,9 @@ class Times:
 
 
 class Clock:
-    """Use: `for batch in clock.fetch(loader.epoch(e))`, `with clock.pause()`, and now and then `clock.read()`.
+    """Usage: `for batch in clock.fetch(loader.epoch(e))`, `with clock.pause()`, and sometimes `clock.read()`.
 
-    `clips_per_step` counts the clips of all ranks; `warmup` is how many first steps are not counted.
+    `clips_per_step` is for all ranks; the first `warmup` steps are not counted.
     """
 
     def __init__(self, device: torch.device, clips_per_step: int, warmup: int = 2):
@@ -59,11 +60,13 @@ class Clock:
         self._clips_per_step = clips_per_step
         self._on_gpu = device.type == "cuda"
         self._to_skip = warmup
-        self._open: tuple[Mark, Mark] | None = None  # the step under way: batch asked for, batch there
-        self._done: list[tuple[Mark, Mark, Mark]] = []  # counted steps since `read`: asked for, there, step done
+        self._open: tuple[Mark, Mark] | None = None  # current step: (batch requested, batch arrived)
+        self._done: list[
+            tuple[Mark, Mark, Mark]
+        ] = []  # counted steps since `read`: (batch requested, arrived, step done)
 
     def fetch(self, batches: Iterable[Item]) -> Iterator[Item]:
-        """`batches`, each with its wait and its step counted."""
+        """Yield the batches, and measure the wait and the step of each."""
         batches = iter(batches)
         try:
             while True:
@@ -78,14 +81,14 @@ class Clock:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Count the block as paused."""
+        """Count the time of the block as paused."""
         self._close_step()
         began = time.perf_counter()
         yield
         self.paused += time.perf_counter() - began
 
     def read(self) -> Times:
-        """The steps finished since the last read, also added to `total`. Waits until the device has done them."""
+        """Return the times of the steps since the last read, and add them to `total`. Waits for the device."""
         done, self._done = self._done, []
         if done and self._on_gpu:
             done[-1][-1].synchronize()

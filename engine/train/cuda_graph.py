@@ -1,8 +1,8 @@
-"""A training step as one CUDA graph: its kernels are recorded once and then launched together.
+"""Record a training step as one CUDA graph: its kernels are recorded once and then launched together.
 
 With few clips, the host needs longer to launch the kernels of a step than the GPU needs to run them. A graph always
-reads and writes the same memory: each batch is copied into tensors that stay where they are, and learning rates are
-tensors on the device. What differs between steps stays outside: mixing, the sums for the log, the running average.
+uses the same memory: each batch is copied into fixed tensors, and learning rates are tensors on the device. Operations
+that differ between steps stay outside: mixing, the sums for the log, the EMA.
 
 Not yet run on a GPU; `runtime.cuda_graph` is off by default.
 """
@@ -17,21 +17,23 @@ from torch import Tensor
 
 from configs import Config
 
-WARMUP = 3  # eager steps before recording, in which libraries choose kernels and allocate memory
+WARMUP = 3  # eager steps before recording, in which libraries select kernels and allocate memory
 Result = TypeVar("Result")
 
 
 class Graph(Protocol):
-    """Records work once and repeats it. `CudaGraph` is the one for training; tests have one for CPUs."""
+    """The interface of a graph, which records work and replays it. Training uses `CudaGraph`; tests have one for
+    CPUs.
+    """
 
     def warm_up(self, work: Callable[[], Result]) -> Result:
-        """Do the work once as it will be recorded."""
+        """Do the work once, under the conditions of the recording."""
 
     def record(self, work: Callable[[], Result]) -> Result:
-        """Record the work without doing it; its result holds values after the first `replay`."""
+        """Record the work without doing it; its result is valid after the first `replay`."""
 
     def replay(self) -> None:
-        """Do the recorded work on what its tensors hold now."""
+        """Do the recorded work with the current values of its tensors."""
 
 
 class CudaGraph:
@@ -42,7 +44,7 @@ class CudaGraph:
         self._stream = torch.cuda.Stream()
 
     def warm_up(self, work: Callable[[], Result]) -> Result:
-        """Do the work in a stream other than the default one, which cannot be recorded."""
+        """Do the work in a side stream, since the default stream cannot be recorded."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             result = work()
@@ -58,9 +60,9 @@ class CudaGraph:
 
 
 class Recorded:
-    """Work on tensors that is recorded after WARMUP calls, each of which is done; all later ones are repetitions.
+    """A function of tensors that runs eagerly for WARMUP calls, is then recorded, and replayed for all later calls.
 
-    Raises ValueError if a tensor has another shape, dtype or device than when the work was recorded.
+    Raises ValueError if a tensor differs in shape, dtype or device from the recording.
     """
 
     def __init__(self, graph: Graph):
@@ -70,7 +72,7 @@ class Recorded:
         self._result = None
 
     def __call__(self, work: Callable[..., Result], *inputs: Tensor) -> Result:
-        """Return work(*inputs). The result of a repetition is overwritten by the next."""
+        """Return work(*inputs). The next replay overwrites the result."""
         self._calls += 1
         if self._calls <= WARMUP:
             return self._graph.warm_up(lambda: work(*inputs))
@@ -89,7 +91,7 @@ class Recorded:
 
 
 def problems(config: Config, ranks: int) -> list[str]:
-    """List the reasons why the step of a resolved configuration cannot be recorded."""
+    """Return the reasons why the step of a resolved configuration cannot be recorded."""
     if not config.runtime.cuda_graph:
         return []
     reasons = {

@@ -1,4 +1,4 @@
-"""Show a training to people: a bar that moves at every step, the time that is left, and a line for each epoch."""
+"""Show the progress of training: a bar, the remaining time, and one line per epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.train.training import Training
 
 @dataclass
 class EpochTotals:
-    """Sums over the clips of an epoch that this process has trained on, all ranks together."""
+    """Sums over the clips of an epoch since this process started, over all ranks."""
 
     loss: float = 0.0
     hits: float = 0.0
@@ -22,7 +22,7 @@ class EpochTotals:
     began: float = field(default_factory=time.monotonic)
 
     def describe(self) -> str:
-        """Return the means and the time as a part of a log line; empty without clips."""
+        """Return means and time as a part of a log line; empty without clips."""
         if not self.clips:
             return ""
         means = f"loss {self.loss / self.clips:.3f} top1 {100 * self.hits / self.clips:.1f}"
@@ -30,12 +30,12 @@ class EpochTotals:
 
 
 class Display:
-    """The bar of a training, and what it is made of. Use as a context manager."""
+    """The progress bar of a training, and its data. Use as a context manager."""
 
     def __init__(self, training: Training, clock: Clock):
         self.training, self.clock, self.bar = training, clock, Bar()
         self.epoch = EpochTotals()
-        self.epochs_ended = 0  # by this process
+        self.epochs_ended = 0  # steps of this process
         self.newest = ""  # loss and speed at the last log line
 
     def __enter__(self) -> Display:
@@ -46,19 +46,19 @@ class Display:
         self.bar.__exit__(*error)
 
     def step(self) -> None:
-        """Move the bar to the present step. Reads nothing from the device."""
+        """Move the bar to the current step, without reading from the device."""
         training = self.training
         epoch = (training.step - 1) // training.steps_per_epoch + 1
         label = f"ep {epoch}/{training.config.train.epochs}{self.newest}"
         self.bar.update(training.step, training.total_steps, label, f"{console.duration(self.seconds_left())} left")
 
     def tick(self, loss_sum: float, hits: float, clips: float) -> None:
-        """Add the sums since the last log line to those of the epoch."""
+        """Add the sums since the last log line to the epoch's."""
         epoch = self.epoch
         epoch.loss, epoch.hits, epoch.clips = epoch.loss + loss_sum, epoch.hits + hits, epoch.clips + clips
 
     def end_epoch(self, validated: str) -> str:
-        """Return the line of the epoch that ends, with the end that the evaluation gives; empty if there is nothing."""
+        """Return the line of the finished epoch, ending with the result of the evaluation `validated`; may be empty."""
         training, means = self.training, self.epoch.describe()
         self.epoch = EpochTotals()
         self.epochs_ended += 1
@@ -66,7 +66,7 @@ class Display:
         return f"ep {epoch}/{training.config.train.epochs}{means}{validated}" if means or validated else ""
 
     def seconds_left(self) -> float | None:
-        """Estimate the time to the end of the run from that of its steps, evaluations and checkpoints so far."""
+        """Estimate the remaining time of the run from its steps, evaluations and checkpoints so far."""
         training, per_step = self.training, self.clock.total.seconds_per_step
         if per_step is None:
             return None

@@ -1,4 +1,4 @@
-"""`train.py --dry-run`: everything that a run does, once, and what the whole of it will need."""
+"""`train.py --dry-run`: do everything that a run does once, and print what the run will need."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from engine.train.step import Tally
 from engine.train.training import Training
 
 logger = logging.getLogger(__name__)
-STEPS = 2  # the first warms up, the second is timed
+STEPS = 2  # the first one warms up, the second is timed
 
 
 def dry_run(config: Config, weights: str | None) -> None:
@@ -44,12 +44,12 @@ def dry_run(config: Config, weights: str | None) -> None:
         f"{seconds:.3f} s for a step: about {duration(run.total_steps * seconds)} of training, evaluations apart"
     )
     logger.info(f"{size / 2**20:,.0f} MiB for a checkpoint: about {(copies + 1) * size / 2**20:,.0f} MiB of disk")
-    logger.info("everything works; nothing was kept but the scans of the lists")
+    logger.info("everything works; only the scans of the lists were kept")
 
 
 @contextmanager
 def trial(config: Config, weights: str | None) -> Iterator[Training]:
-    """Yield the training of a run of which nothing is kept; the lists of its split exist as long as the block runs."""
+    """Yield the training of a temporary run; the lists of its split exist during the block."""
     with distributed.processes(pick_device(config.runtime.device)), from_data.with_lists(config, weights) as config:
         config = runtime.resolve(config)
         with closing(training.build(config, weights=weights)) as built:
@@ -57,7 +57,7 @@ def trial(config: Config, weights: str | None) -> Iterator[Training]:
 
 
 def _two_steps(run: Training) -> float:
-    """Train on the first two batches; returns the seconds that the second took, with its wait for data."""
+    """Train on the first two batches; return the seconds of the second step, including its wait for data."""
     clock, tally = Clock(run.device, run.config.train.batch, warmup=STEPS - 1), Tally(run.device)
     batches = itertools.chain.from_iterable(
         map(run.train_loader.epoch, itertools.count())
@@ -76,7 +76,7 @@ def _score_one_batch(run: Training) -> None:
 
 
 def _checkpoint_and_back(run: Training) -> int:
-    """Write a checkpoint where the run's would lie and read it back; returns its size in bytes."""
+    """Write a checkpoint to the run's disk and read it back; return its size in bytes."""
     runs = Path(run.config.train.runs)
     runs.mkdir(parents=True, exist_ok=True)
     with temporary_folder(runs) as folder:

@@ -1,4 +1,4 @@
-"""The loop of a training: steps, and between them the log lines, the checkpoints and the evaluations."""
+"""The training loop: steps, and between them log lines, checkpoints and evaluations."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from engine.train.step import Tally
 from engine.train.training import COMPILING, Training
 
 logger = logging.getLogger(__name__)
-SHORT_OF_DATA = 0.05  # part of the time spent waiting above which a log line names what is waited for
-FIRST_BAD = 5  # unreadable videos that an error names
+SHORT_OF_DATA = 0.05  # fraction of time spent waiting for data above which a log line names the slow stage
+FIRST_BAD = 5  # most unreadable videos in an error
 
 
 class Trainer:
-    """Trains to the last epoch. `run` is the run's folder on rank 0, None on the other ranks."""
+    """Trains to the last epoch. `run` is the run's folder on rank 0, None on other ranks."""
 
     def __init__(self, training: Training, run: RunFolder | None):
         self.training, self.run = training, run
@@ -40,15 +40,15 @@ class Trainer:
         self.tally = Tally(training.device)
         self.started = self.ticked = training.step  # the second: step of the last log line
         self.checkpoints = Checkpoints(training, run)
-        self.reason: str | None = None  # why the run ended before its last epoch, other than by a signal
-        self.bad, self.bad_reports = 0, -1  # unreadable videos, and the number of reports of them by all ranks
-        self.grad_norm = torch.zeros(())  # of the newest step, on the device
+        self.reason: str | None = None  # reason for ending before the last epoch, other than a signal
+        self.bad, self.bad_reports = 0, -1  # unreadable videos, and the number of reports by all ranks
+        self.grad_norm = torch.zeros(())  # gradient norm of the newest step, on the device
 
     def fit(self, interrupt: Interrupt) -> bool:
         """Train to the last epoch; return False if a signal stopped the run.
 
-        Raises FloatingPointError as `nonfinite.check` does, DataError if too many videos cannot be read, and
-        CheckpointError if the last checkpoint cannot be written; on ranks other than 0, PeerFailed in their place.
+        Raises FloatingPointError as `nonfinite.check` does, DataError if too many videos are unreadable, and
+        CheckpointError if the last checkpoint cannot be written; ranks other than 0 raise PeerFailed instead.
         """
         watch.progress(self.training.step)
         with watch.doing(TRAINING, stage=True), self.display:
@@ -65,7 +65,7 @@ class Trainer:
         training = self.training
         if self.run:
             self.run.rewind(training.step)
-        if training.at_epoch_end:  # the run ended before the evaluation that was due
+        if training.at_epoch_end:  # the run ended before the due evaluation
             self.end_epoch()
         while training.step < training.total_steps and not self.has_plateaued():
             if not self.train_epoch(interrupt):
@@ -78,9 +78,9 @@ class Trainer:
         return True
 
     def train_epoch(self, interrupt: Interrupt) -> bool:
-        """Train to the end of the epoch; return False if a signal or failing storage stopped it.
+        """Train to the end of the epoch; return False if a signal or a storage failure stopped it.
 
-        Raises StorageFault if storage that is no store fails for one of several ranks: the others are in the step.
+        Raises StorageFault if a disk fails for one of several ranks, because the others are already in the step.
         """
         training = self.training
         epoch, start = divmod(training.step, training.steps_per_epoch)
@@ -103,7 +103,7 @@ class Trainer:
         return True
 
     def _stops(self, interrupt: Interrupt, at_once: bool) -> bool:
-        """Return True on all ranks, after a last log line, if one of them was asked to stop."""
+        """Return True on all ranks, after a last log line, if one of them shall stop."""
         if not interrupt.agreed(self.training.step, at_once):
             return False
         self.log_tick()
@@ -111,7 +111,7 @@ class Trainer:
 
     def take_step(self, batch: Batch) -> None:
         """Train on a batch."""
-        first = self.training.step == self.started  # convolutions are tried out, kernels compiled
+        first = self.training.step == self.started  # convolution search, compilation of kernels
         with watch.doing("in a training step", joint=True, factor=COMPILING if first else 1.0):
             self.grad_norm = self.training.take_step(batch, self.tally)
         watch.progress(self.training.step)
@@ -122,9 +122,9 @@ class Trainer:
             self.run.inputs([asdict(clip) for clip in clips], loader.decoders)
 
     def end_epoch(self) -> None:
-        """Save and evaluate, if due; save first, so that a failing evaluation does not cost the epoch.
+        """Save and evaluate, if due; save first, so that a failing evaluation does not lose the epoch.
 
-        After a resumption at an epoch's end, precise statistics of batch norms are computed once more: the same.
+        After resuming at an epoch's end, precise batch-norm statistics are computed again, with the same result.
         """
         training, train = self.training, self.training.config.train
         epoch, last = training.step // training.steps_per_epoch, training.step == training.total_steps
@@ -142,7 +142,7 @@ class Trainer:
             logger.info(line)
 
     def log_tick(self) -> None:
-        """Read the sums since the last tick from all ranks; stop if they show that training is futile; log them."""
+        """Read the sums since the last tick from all ranks, stop if they are not finite, and log them."""
         training, first = self.training, self.ticked
         self.ticked = training.step
         if first == training.step:
@@ -157,13 +157,13 @@ class Trainer:
         self.count_unreadable()
         times = self.clock.read()
         waits = distributed.gather(times.data_fraction)
-        if self.run and clips:  # none where no video of these steps could be read
+        if self.run and clips:  # 0 if no video of these steps was readable
             self._log(loss_sum / clips, hits / clips, times.clips_per_second, max(waits) if times.steps else None)
 
     def _log(self, loss: float, top1: float, clips_per_s: float | None, data_fraction: float | None) -> None:
-        """Write a log line and a line of metrics.jsonl. `data_fraction` is that of the rank that waited most.
+        """Write a log line and a line of metrics.jsonl. `data_fraction` is of the rank that waited most.
 
-        One rank's waiting for data makes the step of the others longer.
+        If one rank waits for data, the steps of the others take longer.
         """
         training = self.training
         epoch, step = divmod(training.step - 1, training.steps_per_epoch)
@@ -188,14 +188,14 @@ class Trainer:
         self.run.metrics("train", step=training.step, **about, **numbers)
 
     def _refuse_broken(self) -> None:
-        """Raise FloatingPointError if what training keeps is not finite on any rank."""
+        """Raise FloatingPointError if weights, statistics or momenta are not finite on any rank."""
         broken = checkpoint.first_nonfinite(self.training.learned())
         if distributed.any_rank(broken is not None):
             found = Found(self.ticked - 1, 0, broken or ELSEWHERE)
             nonfinite.check(self.training, found, [], self.checkpoints.last_good)
 
     def count_unreadable(self) -> None:
-        """Bring quarantine.jsonl up to date; raise DataError if more videos are unreadable than the recipe allows."""
+        """Update quarantine.jsonl; raise DataError if more videos are unreadable than the recipe allows."""
         loader = self.training.train_loader
         reports = int(distributed.all_sum(torch.tensor(len(loader.unreadable))))
         if reports == self.bad_reports:
@@ -216,9 +216,9 @@ class Trainer:
             )
 
     def evaluate(self) -> str:
-        """Evaluate this step's weights, unless that is done, and keep them if they are the best so far.
+        """Evaluate this step's weights, unless done before, and save them if they are the best so far.
 
-        Returns the result as the end of a log line.
+        Return the result as the end of a log line.
         """
         training = self.training
         if distributed.from_rank_zero(self.run and self.run.has_metrics("val", training.step)):
@@ -236,9 +236,9 @@ class Trainer:
         return f" | val {result.summary()}{' * best' if best else ''}"
 
     def has_plateaued(self) -> bool:
-        """Return True on all ranks if train.patience evaluations in a row brought nothing better; save the last step.
+        """Return True on all ranks if the last train.patience evaluations had no new best; then save the last step.
 
-        The answer follows from metrics.jsonl, so a resumed run gives the same.
+        This depends only on metrics.jsonl, so a resumed run decides the same.
         """
         train = self.training.config.train
         if not train.patience:
@@ -252,14 +252,14 @@ class Trainer:
         return True
 
     def write_status(self, state: str, **more: object) -> None:
-        """Replace status.json."""
+        """Rewrite status.json."""
         if self.run:
             phase = watch.activity()["stage"]
             self.run.status.update(state=state, phase=phase, activity=None, step=self.training.step, **more)
 
 
 def _up_to_fault(batches: Iterator[Batch]) -> Iterator[Batch | StorageFault]:
-    """Yield batches, and in the place of one that storage does not give its fault."""
+    """Yield batches; if storage fails, yield the StorageFault and end."""
     try:
         yield from batches
     except StorageFault as fault:
@@ -267,6 +267,8 @@ def _up_to_fault(batches: Iterator[Batch]) -> Iterator[Batch | StorageFault]:
 
 
 def evaluations_since_best(evaluations: list[dict], kind: str) -> int:
-    """Count the evaluations after the first one with the highest accuracy of a kind, a key of their results."""
+    """Return the number of evaluations after the first one with the highest accuracy; `kind` is the key of the
+    accuracy.
+    """
     values = [numbers[kind] for numbers in evaluations]
     return len(values) - 1 - values.index(max(values)) if values else 0

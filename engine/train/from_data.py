@@ -96,7 +96,7 @@ def choose(
     be read or divided, CheckpointError if the file of weights cannot be read, and ConfigError if there is no list to
     choose from.
     """
-    given, open_keys = config.data, config.left_to_data()
+    given, open_keys = config.data, config.derived_from_data()
     if not open_keys:
         return Chosen(config, {}, [], config.data)
     if config.data.source != "video":

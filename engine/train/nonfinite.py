@@ -1,7 +1,7 @@
-"""Losses, gradients and tensors that are not finite: found at a log line, described, and left out or the run's end.
+"""Handle losses, gradients and tensors that are not finite: find them at a log line, describe them, skip or stop.
 
-A step whose gradient is not finite moves no weight (`optim.step_if`). At a log line all ranks learn how many steps were
-left out; only then is more computed, to name the videos and the module.
+A step with a non-finite gradient changes no weight (`optim.step_if`). At a log line, all ranks learn the number of
+skipped steps; only then is more computed, to name the videos and the module.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from engine.train.step import LeftOut
 from engine.train.training import Training
 
 logger = logging.getLogger(__name__)
-LOWEST_SCALE = 2**-10  # of the loss; if fp16 overflows even there, the run learns nothing any more
-MOST_NAMED = 5  # videos
+LOWEST_SCALE = 2**-10  # loss scale; if fp16 overflows even at this scale, training makes no progress
+MOST_NAMED = 5  # most videos in a message
 ELSEWHERE = "a tensor of another rank"
 IN_CLIPS = "clips are not finite"
 
 
 class Found(NamedTuple):
-    """Steps and tensors that are not finite, found by all ranks between two log lines."""
+    """Non-finite steps and tensors of all ranks between two log lines."""
 
-    first: int  # steps done at the previous log line
-    left_out: int  # steps, counted on each rank
+    first: int  # number of steps at the previous log line
+    left_out: int  # number of skipped steps on each rank
     broken: str | None  # the first tensor of this rank that is not finite
 
 
 def check(training: Training, found: Found, own: list[LeftOut], last_good: Path | None) -> None:
-    """Count the steps that were left out, and warn of them. All ranks call this with the same counts.
+    """Count the skipped steps, and warn of them. All ranks call this with the same counts.
 
     Raises FloatingPointError if the run has to end: with train.on_nonfinite=stop at the first one, with `skip` after
-    train.max_nonfinite; and in any case if a tensor that training keeps is not finite, or if fp16 overflows at every
+    train.max_nonfinite; in any case if weights, statistics or momenta are not finite, or if fp16 overflows at every
     scale. `own` are the steps of this rank, `last_good` is rank 0's newest checkpoint.
     """
     train, scaler = training.config.train, training.scaler
@@ -62,7 +62,7 @@ def check(training: Training, found: Found, own: list[LeftOut], last_good: Path 
 
 
 def _of_all_ranks(own: list[LeftOut]) -> dict[int, list[int]]:
-    """Gather the rows of the clips by step, those of ranks whose own loss was not finite."""
+    """Gather the rows of the clips by step, from ranks with a non-finite loss."""
     rows: dict[int, list[int]] = {}
     for left_out in itertools.chain(*distributed.gather(own)):
         rows.setdefault(left_out.step, []).extend(left_out.rows)
@@ -89,7 +89,7 @@ def _end(seen: str, where: str, last_good: Path | None, config: Config) -> None:
 
 
 def _advice(where: str, config: Config) -> str:
-    """Return what is most likely to help."""
+    """Return the advice that is most likely to help."""
     if where.startswith(IN_CLIPS):
         return "look at these videos and at clip.mean and clip.std"
     precise = [] if config.runtime.precision == "fp32" else ["runtime.precision=fp32"]
@@ -101,7 +101,7 @@ def _advice(where: str, config: Config) -> str:
 
 
 def _locate(training: Training, step: int) -> str:
-    """Repeat the forward pass of a step on all ranks, and name the clips or the first module that is not finite."""
+    """Repeat the forward pass of a step on all ranks, and name the clips or the first module with non-finite values."""
     found = [here for here in distributed.gather(_locate_here(training, step)) if here]
     return found[0] if found else "with the present weights its forward pass is finite"
 
@@ -125,7 +125,7 @@ def _locate_here(training: Training, step: int) -> str:
 
 @contextmanager
 def _first_nonfinite_output(model: nn.Module) -> Iterator[list[str]]:
-    """Collect the names of the modules whose output is not finite inside the block, in the order of computation."""
+    """Collect the names of modules with non-finite outputs in the block, in the order of computation."""
     names: list[str] = []
 
     def watch(name: str, module: nn.Module):

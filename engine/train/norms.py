@@ -1,4 +1,4 @@
-"""Batch norms in training: batches counted together, statistics over all ranks, precise ones for evaluation.
+"""Batch norms in training: a common batch counter, statistics over all ranks, precise statistics for evaluation.
 
 Shapes: N samples of a rank, C channels, H W pixels.
 """
@@ -17,7 +17,7 @@ from engine import distributed, watch
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """A batch norm over the samples of all ranks, for devices that torch.nn.SyncBatchNorm refuses, such as CPUs.
+    """A batch norm over the samples of all ranks, for devices without torch.nn.SyncBatchNorm, such as CPUs.
 
     In evaluation, and with one rank, it is torch's batch norm.
     """
@@ -47,13 +47,13 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 class Statistics:
-    """The running statistics of a network, copied and restored in a few kernels; the device decides whether."""
+    """The running statistics of a network, which can be copied and conditionally restored in a few kernels."""
 
     def __init__(self, model: nn.Module):
         self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
 
     def copy(self) -> Tensor:
-        """Return a copy of all of them."""
+        """Return a copy of all statistics."""
         return torch.cat([buffer.flatten() for buffer in self._buffers])
 
     @torch.no_grad()
@@ -66,9 +66,9 @@ class Statistics:
 
 
 class UncountedBatchNorm2d(nn.BatchNorm2d):
-    """A batch norm that leaves counting batches to `count_together`: each norm's own count costs a kernel launch.
+    """A batch norm whose batches `count_together` counts, because each norm's own counter costs a kernel launch.
 
-    Only without a momentum (`make_precise`) is the count read at every batch; then this is torch's batch norm.
+    The counter is only read without a momentum (`make_precise`); then this is torch's batch norm.
     """
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -79,20 +79,20 @@ class UncountedBatchNorm2d(nn.BatchNorm2d):
 
 
 def count_together(model: nn.Module) -> list[Tensor]:
-    """Stop the batch norms of `model` from counting their batches; return the counts, to be increased in one operation.
+    """Stop the batch norms of `model` from counting batches; return the counters, to be incremented in one operation.
 
-    Frozen norms, and those with kernels of other libraries or statistics of all ranks, stay as they are.
+    Frozen norms, synchronised norms, and norms of other libraries are not changed.
     """
     norms = [part for part in model.modules() if type(part) is nn.BatchNorm2d and part.training]
     for norm in norms:
-        norm.__class__ = UncountedBatchNorm2d  # the same parameters and buffers, another forward
+        norm.__class__ = UncountedBatchNorm2d  # same parameters and buffers, another forward method
     return [norm.num_batches_tracked for norm in norms]
 
 
 def synchronize(model: nn.Module, device: torch.device) -> nn.Module:
-    """Let the batch norms of `model` take their statistics over all ranks; return the model. State keys stay the same.
+    """Make the batch norms of `model` use statistics over all ranks; return the model. State keys do not change.
 
-    On a GPU it is torch's SyncBatchNorm, which has fused kernels. With one rank the model stays as it is.
+    On a GPU, this uses torch's SyncBatchNorm, which has fused kernels. With one rank, it does nothing.
     """
     if distributed.world_size() == 1:
         return model
@@ -100,7 +100,7 @@ def synchronize(model: nn.Module, device: torch.device) -> nn.Module:
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for part in model.modules():
         if type(part) is nn.BatchNorm2d:
-            part.__class__ = SyncBatchNorm2d  # the same parameters and buffers, another forward
+            part.__class__ = SyncBatchNorm2d  # same parameters and buffers, another forward method
     return model
 
 
@@ -108,9 +108,9 @@ def synchronize(model: nn.Module, device: torch.device) -> nn.Module:
 def make_precise(model: nn.Module, batches: Iterable[Tensor], autocast: Callable[[], AbstractContextManager]) -> int:
     """Set the running statistics of `model` to their mean over `batches` of clips_BTCHW; return the number of batches.
 
-    The weights stay as they are. A running average mixes statistics of earlier weights; these are of the present ones.
-    All ranks call this with equally many batches, and get the mean over all of them. Source: Wu and Johnson, arXiv
-    2105.07576. Norms that are frozen stay as they are.
+    A running average contains statistics of earlier weights; these are of the current weights, which do not change. All
+    ranks call this with the same number of batches, and get the mean over all of them. Source: Wu and Johnson, arXiv
+    2105.07576. Frozen norms are not changed.
     """
     training = model.training
     model.train()
@@ -118,7 +118,7 @@ def make_precise(model: nn.Module, batches: Iterable[Tensor], autocast: Callable
     momenta, counts = [norm.momentum for norm in norms], [norm.num_batches_tracked.clone() for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the mean over all batches
+        norm.momentum = None  # momentum None: cumulative mean over all batches
     number = 0
     for clips_BTCHW in batches:
         number += 1

@@ -1,4 +1,4 @@
-"""The optimizer: which parameters share a rate and a decay, and the learning rate as a function of the step."""
+"""The optimizer, its parameter groups, the learning-rate schedule, and the EMA of weights."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ DECAYING = {  # kinds of parameters, by optim.decay
 
 
 def parameter_groups(model: nn.Module, optim: Optim) -> list[dict]:
-    """Every parameter of `model`, in groups by the kind of module that owns it, as MIT's TSM divides them.
+    """Return all parameters of `model`, grouped by the kind of their module, as in MIT's TSM.
 
-    A group holds `params`, `kind`, `lr_mult` (of the scheduled rate) and `weight_decay`. Raises TypeError where a
-    parameter belongs to a module of no known kind: better than training it with the wrong decay.
+    A group has `params`, `kind`, `lr_mult` (a factor of the scheduled rate) and `weight_decay`. Raises TypeError if a
+    parameter belongs to an unknown kind of module, instead of training it with a wrong decay.
     """
     fc_weight_mult, fc_bias_mult = optim.fc_lr_mult
     lr_mults = {
@@ -56,7 +56,7 @@ def parameter_groups(model: nn.Module, optim: Optim) -> list[dict]:
 
 
 def _kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """(kind, parameter) of every parameter; the classifier is the last linear layer."""
+    """Yield (kind, parameter) of every parameter; the classifier is the last linear layer."""
     convolutions = [module for module in model.modules() if isinstance(module, CONVOLUTIONS)]
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     for path, module in model.named_modules():
@@ -74,7 +74,7 @@ def _kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def for_batch(optim: Optim, batch: int) -> Optim:
-    """`optim` with its rate scaled linearly to a global batch, if it says for which batch its rate is meant.
+    """Return `optim` with its rate scaled linearly to a global batch, if optim.lr_for_batch is set.
 
     Source: Goyal et al., arXiv 1706.02677.
     """
@@ -82,7 +82,7 @@ def for_batch(optim: Optim, batch: int) -> Optim:
 
 
 def make_optimizer(model: nn.Module, optim: Optim, fused: bool = True) -> torch.optim.Optimizer:
-    """SGD over `parameter_groups`, in one pass over the weights. Rates are set at every step, from the schedule."""
+    """Make SGD over `parameter_groups`, fused if possible. The schedule sets the rates at every step."""
     groups = parameter_groups(model, optim)
     settings = {"lr": optim.lr, "momentum": optim.momentum, "nesterov": optim.nesterov}
     if optim.impl == "apex":
@@ -93,17 +93,17 @@ def make_optimizer(model: nn.Module, optim: Optim, fused: bool = True) -> torch.
 
 
 def restore(optimizer: torch.optim.Optimizer, momenta: dict) -> None:
-    """Take over the momenta of a checkpoint; multipliers and decay stay as they are set now."""
+    """Load the momenta of a checkpoint; factors and decay keep their current settings."""
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": momenta, "param_groups": groups})
     lay_out_momenta(optimizer)
 
 
 def lay_out_momenta(optimizer: torch.optim.Optimizer) -> None:
-    """Let each momentum lie in memory as its parameter does, and let a fused optimizer have all of them.
+    """Give each momentum the strides of its parameter, and create missing momenta for a fused optimizer.
 
-    A fused one goes through both as they lie. What it lacks it would make in its first step, of memory as it comes, and
-    leave so where a gradient scaler has that step left out.
+    The fused kernel ignores strides. It would create missing momenta in its first step, in uninitialised memory, and
+    leave them uninitialised if the gradient scaler skips that step.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"] if group["momentum"] else ():
@@ -114,10 +114,10 @@ def lay_out_momenta(optimizer: torch.optim.Optimizer) -> None:
 
 
 def step_if(finite: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-    """Take a step if the gradient is `finite`, a bool on the device, which decides: the host does not wait.
+    """Take a step if the gradient is `finite`, a bool on the device. The device decides, so the host does not wait.
 
-    With a scaler that is its business. torch's fused optimizers leave everything as it is where `found_inf` is 1, which
-    apex's knows nothing of.
+    With a scaler, the scaler does this. torch's fused optimizers skip the step if `found_inf` is 1; apex's optimizer
+    does not support that.
     """
     if scaler.is_enabled():
         scaler.step(optimizer)
@@ -129,7 +129,7 @@ def step_if(finite: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.
 
 
 def describe_groups(optimizer: torch.optim.Optimizer) -> list[str]:
-    """One line a group: its kind, its tensors and values that are trained, its multiplier of the rate, its decay."""
+    """Return one line per group: kind, number of trained tensors and values, factor of the rate, decay."""
     return [_describe(group) for group in optimizer.param_groups]
 
 
@@ -142,7 +142,7 @@ def _describe(group: dict) -> str:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give each group its multiple of `lr`."""
+    """Set each group's rate to its multiple of `lr`."""
     for group in optimizer.param_groups:
         rate = group["lr_mult"] * lr
         if isinstance(group["lr"], Tensor):
@@ -152,18 +152,18 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def keep_rates_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Turn the groups' rates into tensors, which a recorded step reads anew each time."""
+    """Replace the groups' rates by tensors, which a recorded step reads at each replay."""
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(float(group["lr"]), device=device)
 
 
 def make_schedule(optim: Optim, steps_per_epoch: int, epochs: int) -> Callable[[int], float]:
-    """`lr_at(step)`: the learning rate of a step, counted from 0 over the whole run.
+    """Return `lr_at(step)`, the learning rate of a step, counted from 0 over the whole run.
 
-    With e = step / steps_per_epoch, `step` gives lr * gamma^(milestones m with m <= floor(e)), so the rate falls with
-    the first step of the 0-based epoch that a milestone names (MIT, PaddleVideo); `cosine` falls at every step,
-    lr / 2 * (1 + cos(pi e / epochs)). A warm-up of W epochs rises at every step, linearly, from warmup_start * lr to
-    what the schedule gives at W: on the cosine itself, as PaddleVideo's does, not on lr.
+    Let e = step / steps_per_epoch. `step` gives lr * gamma^(number of milestones m <= floor(e)), so the rate falls with
+    the first step of the 0-based epoch m (as MIT and PaddleVideo). `cosine` gives lr / 2 * (1 + cos(pi e / epochs)) at
+    every step. A warm-up of W epochs rises linearly at every step from warmup_start * lr to the schedule's value at W:
+    to the cosine, as in PaddleVideo, not to lr.
     """
     falling = _cosine(optim, epochs) if optim.schedule == "cosine" else _stairs(optim)
     start, top = optim.warmup_start * optim.lr, falling(optim.warmup_epochs)
@@ -186,28 +186,29 @@ def _stairs(optim: Optim) -> Callable[[float], float]:
 
 
 class EmaWeights:
-    """`model` is a copy of a network whose weights follow the network's: at each update w <- decay w + (1 - decay) new.
+    """Keeps `model`, a copy of a network with averaged weights: at each update w <- decay w + (1 - decay) new.
 
-    The statistics of batch norms are averaged as the weights are, so that they fit them. Not torch's AveragedModel,
-    which copies its own counter to the device at every update and so waits for it.
+    Batch-norm statistics are averaged in the same way, so that they fit the weights. torch's AveragedModel is not used,
+    because it copies its counter to the device at every update, and so waits for the device.
     """
 
     def __init__(self, network: nn.Module, decay: float):
-        """`network` is on its device and in its final form: later updates read the tensors that it has now."""
+        """Copy `network`, which must be on its device in its final form: later updates read its current tensors."""
         self.model = copy.deepcopy(network).eval()
         self._decay = decay
         self._averaged, self._current = _numbers(self.model), _numbers(network)
 
     def update(self, step: int) -> None:
-        """Take in the network's weights after `step`, counted from 0. Never waits for the device.
+        """Update the average with the network's weights after `step`, counted from 0. Never waits for the device.
 
-        Early averages reach back over a tenth of the steps so far only: longer ones would hold on to the random weights
-        that training starts from.
+        Early averages span only a tenth of the steps so far; longer ones would retain the initial random weights.
         """
         decay = min(self._decay, (1 + step) / (10 + step))
         get_ema_multi_avg_fn(decay)(self._averaged, self._current, None)
 
 
 def _numbers(model: nn.Module) -> list[Tensor]:
-    """Weights and statistics, in the model's own memory; batch norms' counts of batches are read by nothing."""
+    """Return weights and statistics as views of the model's memory; batch counters are not included, as nothing reads
+    them.
+    """
     return [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]

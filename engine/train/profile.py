@@ -1,4 +1,4 @@
-"""`train.py --profile FILE.json`: trace a few steps, and print where the time goes."""
+"""`train.py --profile FILE.json`: trace a few steps, and print the largest costs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from engine.train.step import Tally
 from engine.train.training import Training
 
 logger = logging.getLogger(__name__)
-WARMUP, STEPS = 3, 5  # the first steps choose kernels, fill buffers and compile
+WARMUP, STEPS = 3, 5  # the first steps select kernels, fill buffers and compile
 LARGEST = 10
 
 
 def profile_steps(config: Config, weights: str | None, path: Path, outputs: Outputs) -> None:
     """Train for a few steps, write their trace to `path` (chrome://tracing, Perfetto) and log the largest costs.
 
-    Nothing else is kept. Raises ConfigError if another file is in the way.
+    Nothing else is stored. Raises ConfigError if another file is in the way.
     """
     outputs.check(path)
     with trial(config, weights) as run:
@@ -42,7 +42,7 @@ def profile_steps(config: Config, weights: str | None, path: Path, outputs: Outp
 
 
 def traced_steps(run: Training) -> tuple[profile, Times]:
-    """Train on the first batches; return the trace of those after the warm-up, and their times."""
+    """Train on the first batches; return the trace and the times of the steps after the warm-up."""
     clock, tally = Clock(run.device, run.config.train.batch, warmup=WARMUP), Tally(run.device)
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if run.device.type == "cuda" else [])
     trace = profile(activities=activities)
@@ -59,7 +59,7 @@ def traced_steps(run: Training) -> tuple[profile, Times]:
 
 
 def largest_costs(operations: list[FunctionEventAvg], times: Times, device: str) -> list[str]:
-    """Return a table of the operations that take the most time themselves, on the GPU if there is one."""
+    """Return a table of the operations with the most self time, on the GPU if there is one."""
 
     def cost(operation: FunctionEventAvg) -> float:
         return operation.self_device_time_total if device == "cuda" else operation.self_cpu_time_total

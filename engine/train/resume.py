@@ -1,4 +1,4 @@
-"""Resume a run: the state that it goes on from, and what may have changed since it was written."""
+"""Resume a run: load its state, and check for changes since the state was written."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from engine import distributed
 from engine.runs import checkpoint
 from models import CheckpointError, shift_step
 
-# A run keeps these from its first start to its end; all other settings may change when it is resumed.
+# These settings must not change during a run; all others may change when it is resumed.
 FIXED = ("model.", "train.batch", "train.seed", "clip.repeats")
-FREE = ("model.pretrained", "model.shift")  # of those: they decide nothing any more, or only how fast it goes
+FREE = ("model.pretrained", "model.shift")  # exceptions among them: they have no effect any more, or only on speed
 JUDGED = ("eval.", "data.val", "clip.mean", "clip.std", "clip.size", "clip.antialias", "clip.squash", "train.best")
 """Settings that the result of an evaluation during training depends on."""
 
@@ -34,9 +34,9 @@ KINDS = {
 
 
 def saved_state(folder: Path) -> dict | None:
-    """Load the newest undamaged checkpoint of a folder, or None if there is none. Damaged ones are set aside.
+    """Load the newest undamaged checkpoint of a folder, or None if there is none. Damaged ones are renamed.
 
-    Raises CheckpointError if it holds anything else than the state of a run.
+    Raises CheckpointError if it does not contain the state of a run.
     """
     checkpoint.remove_leftovers(folder)
     path = checkpoint.latest(folder)
@@ -53,7 +53,7 @@ def saved_state(folder: Path) -> dict | None:
 
 @contextmanager
 def fitting(step: int) -> Iterator[None]:
-    """Turn what torch raises for tensors that do not fit into a CheckpointError."""
+    """Turn torch's errors for tensors that do not fit into a CheckpointError."""
     try:
         yield
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -62,10 +62,10 @@ def fitting(step: int) -> Iterator[None]:
 
 
 def changes(state: dict, settings: dict, loader: Loader) -> list[str]:
-    """Return a line for each thing that differs from what `state` was trained with.
+    """Return a line for each difference from the settings and data of `state`.
 
-    `settings` are those of this start, `loader` reads its training list. Raises ConfigError where a run must keep what
-    it was started with.
+    `settings` are those of this start, `loader` reads its training list. Raises ConfigError for changes that are not
+    allowed.
     """
     lines = changed_settings(state["config"], settings) + changed_list(state, loader)
     if state["ranks"] != distributed.world_size():
@@ -77,11 +77,10 @@ def changes(state: dict, settings: dict, loader: Loader) -> list[str]:
 def changed_list(state: dict, loader: Loader) -> list[str]:
     """Return a line if other videos can be read than when `state` was written, and one if files have been replaced.
 
-    Raises ConfigError for other rows.
-    The order of an epoch is that of the rows, readable or not.
+    Raises ConfigError for other rows. The order of an epoch depends on all rows, including unreadable ones.
     """
     now, before = loader.rows, Rows.from_state(state["rows"]) if state.get("rows") else None
-    left_out = "rows" not in state and state["videos"] != loader.num_rows  # by a version that took readable rows only
+    left_out = "rows" not in state and state["videos"] != loader.num_rows  # of a version with readable rows
     difference = now.difference(before) if before and now else ""
     if not difference and state["steps_per_epoch"] != len(loader):
         difference = f"{state['steps_per_epoch']} -> {len(loader)} steps per epoch"
@@ -100,12 +99,14 @@ def changed_list(state: dict, loader: Loader) -> list[str]:
 
 
 def changed_settings(before: dict, after: dict) -> list[str]:
-    """A line for each setting that differs. Raises ConfigError where a run must keep what it was started with."""
+    """Return a line for each setting that differs. Raises ConfigError for settings that must not change."""
     known = [key for key in after if key in before]  # a newer version may have more settings
     changes = {key: f"{key}: {before[key]} -> {after[key]}" for key in known if _differs(key, before, after)}
     refused = [line for key, line in changes.items() if key.startswith(FIXED) and key not in FREE]
     if refused:
-        raise ConfigError(f"{'; '.join(refused)}: a run keeps these; set them back, or choose another train.name")
+        raise ConfigError(
+            f"{'; '.join(refused)}: these must not change during a run; set them back, or choose another train.name"
+        )
     lines = list(changes.values())
     if judged := [key for key in changes if key.startswith(JUDGED) and key != "eval.batch"]:
         keys = ", ".join(judged)
@@ -114,7 +115,7 @@ def changed_settings(before: dict, after: dict) -> list[str]:
 
 
 def _differs(key: str, before: dict, after: dict) -> bool:
-    """Return True if the meaning of a setting differs."""
+    """Return True if a setting differs in meaning, not only in text."""
     if key == "model.shift_every" and before["model.backbone"] == after["model.backbone"]:
         backbone = after["model.backbone"]
         return shift_step(backbone, before[key]) != shift_step(backbone, after[key])

@@ -1,4 +1,4 @@
-"""One run of train.py: its folder, the state that it resumes from, the training, the report."""
+"""Run train.py: open the folder, load the state to resume from, train, write the report."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def run(
     recipe: str | None = None,
     open_loader: OpenLoader = loaders.open_loader,
 ) -> tuple[bool, Training]:
-    """Train what `settings` describe, on the ranks that torchrun started; returns (finished, training).
+    """Train with `settings`, on the ranks that torchrun started; return (finished, training).
 
-    `recipe` and `weights` name files, which are never replaced. `finished` is False if a signal stopped the run. Ranks
-    that torchrun has restarted resume in any case. `open_loader` is called with (config, split, device, class names),
-    and with the rows `before` of the run that is resumed.
+    `recipe` and `weights` are files, which are never overwritten. `finished` is False if a signal stopped the run.
+    Ranks that torchrun restarted always resume. `open_loader` is called with (config, split, device, class names), and
+    with the rows `before` of a resumed run.
     """
     with distributed.processes(pick_device(settings.runtime.device), settings.runtime.timeout) as watcher:
         if distributed.restarts():
@@ -67,7 +67,7 @@ def run(
             state = distributed.from_rank_zero(state)
             if resume and state is None:
                 logger.info(
-                    f"{chosen.config.train.folder} holds no checkpoint to resume; the run starts from the beginning"
+                    f"{chosen.config.train.folder} contains no checkpoint to resume; the run starts from the beginning"
                 )
             with closing(training.build(config, weights=weights, state=state, open_loader=open_loader)) as built:
                 finished = Trainer(built, folder).fit(interrupt)
@@ -82,7 +82,7 @@ def run(
 
 @contextmanager
 def _recorded(folder: RunFolder | None, watcher: Watch) -> Iterator[Interrupt]:
-    """Write log.txt and status.json on rank 0 as long as the block runs, and their last words however it ends."""
+    """Write log.txt and status.json on rank 0 during the block, including its result or error."""
 
     def end(state: str, reason: str) -> None:
         if folder:
@@ -105,6 +105,6 @@ def _recorded(folder: RunFolder | None, watcher: Watch) -> Iterator[Interrupt]:
 
 
 def _now() -> dict:
-    """Return what status.json says of the process at this moment."""
+    """Return the fields of status.json about the current activity."""
     activity = watch.activity()
     return {"phase": activity["stage"], "activity": activity["name"], "step": activity["step"]}

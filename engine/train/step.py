@@ -27,29 +27,31 @@ from engine.train.cuda_graph import Recorded
 
 
 class LeftOut(NamedTuple):
-    """A step whose loss or gradient was not finite on this rank."""
+    """A step with a non-finite loss or gradient on this rank."""
 
     step: int
-    rows: list[int]  # of this rank's clips if its own loss was not finite
+    rows: list[int]  # rows of this rank's clips, if its own loss was not finite
 
 
 class Tally:
-    """Sums of loss, hits and clips, kept on the device until `read`: the only place where training waits for it."""
+    """Sums of loss, hits and clips, kept on the device until `read`, which is the only place where training waits for
+    it.
+    """
 
     def __init__(self, device: torch.device):
-        self._part = torch.zeros(3, dtype=torch.float64, device=device)  # of the step that is under way
+        self._part = torch.zeros(3, dtype=torch.float64, device=device)  # sums of the current step
         self._sums = torch.zeros(4, dtype=torch.float64, device=device)
-        self._steps: list[tuple[int, Tensor, Tensor]] = []  # number, flags, rows of each step since the last read
+        self._steps: list[tuple[int, Tensor, Tensor]] = []  # (number, flags, rows) of each step since the last read
         self._read = self._steps
-        self.newest_left_out = torch.zeros((), dtype=torch.bool, device=device)  # of the newest step
+        self.newest_left_out = torch.zeros((), dtype=torch.bool, device=device)  # number of the newest step
 
     def add(self, loss_sum: Tensor, logits_BK: Tensor, label_B: Tensor) -> None:
-        """Count a part of a step. Rows with label −1 are no clips: they match no class."""
+        """Add a part of a step. Rows with label −1 do not count."""
         hits = (logits_BK.argmax(1) == label_B).sum()
         self._part += torch.stack([loss_sum.double(), hits, (label_B >= 0).sum()])
 
     def end_step(self, step: int, gradient_is_finite: Tensor, index_B: Tensor) -> None:
-        """Add a step to the sums, or only to the number of those left out: its loss or its gradient is not finite."""
+        """Add a step to the sums, or to the number of skipped steps if its loss or gradient is not finite."""
         loss_is_finite = self._part[0].isfinite()
         left_out = ~(loss_is_finite & gradient_is_finite)
         self._sums[:3] += torch.where(left_out, 0.0, self._part)
@@ -59,7 +61,7 @@ class Tally:
         self.newest_left_out = left_out
 
     def read(self) -> Tensor:
-        """Return (loss, hits, clips, steps left out) since the last read, [4] float64 on the host.
+        """Return (loss, hits, clips, skipped steps) since the last read, [4] float64 on the host.
 
         Waits for the device.
         """
@@ -68,7 +70,7 @@ class Tally:
         return sums.cpu()
 
     def left_out(self) -> list[LeftOut]:
-        """Return the steps that the last `read` counted as left out."""
+        """Return the steps that the last `read` counted as skipped."""
         flags = [(step, *flags_2.tolist(), index_B) for step, flags_2, index_B in self._read]
         return [
             LeftOut(step, [] if loss_is_finite else index_B[index_B >= 0].tolist())
@@ -85,7 +87,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class StepSettings:
-    """Everything about a step that stays the same for a whole run."""
+    """The settings of a step that are constant during a run."""
 
     lr_at: Callable[[int], float]
     """Step -> base learning rate."""
@@ -122,11 +124,11 @@ def train_step(
 ) -> Tensor:
     """Take one optimizer step; return the gradient's global norm before clipping. Never waits for the device.
 
-    Weights and momenta stay as they are if the gradient is not finite. With `recorded` the update is a CUDA graph.
+    Weights and momenta do not change if the gradient is not finite. With `recorded`, the update is a CUDA graph.
 
-    The loss is the sum over readable clips divided by all B rows: a row with label −1 contributes nothing, and the
-    others weigh what they always weigh. So a global batch's gradient is the same however the ranks divide it, and in
-    however many equal parts a rank takes its share. Mixing is the exception: it finds partners on a rank.
+    The loss is the sum over readable clips divided by all B rows: rows with label −1 contribute nothing, and the weight
+    of the others does not change. So the gradient of a global batch does not depend on the number of ranks, or on the
+    number of equal parts of a rank's share. Mixing is the exception: it mixes clips of the same rank.
     """
     optim.set_lr(optimizer, settings.lr_at(step))
     mixed, target = settings.mix(batch)
@@ -135,13 +137,13 @@ def train_step(
     done = recorded(work, *inputs) if recorded else work(*inputs)
     for loss_sum, logits_BK, label_B in done.parts:
         tally.add(loss_sum, logits_BK, label_B)
-    # a gradient scaler tries scales that overflow, which says nothing of the loss
+    # with a gradient scaler, an overflow of the gradient does not count
     tally.end_step(step, torch.ones_like(done.finite) if scaler.is_enabled() else done.finite, batch.index_B)
     return done.grad_norm
 
 
 class _Done(NamedTuple):
-    """Results of an update of the weights, on the device."""
+    """The results of an update, on the device."""
 
     parts: list[tuple[Tensor, Tensor, Tensor]]  # (sum of losses, logits_BK, label_B) of each part of the batch
     grad_norm: Tensor
@@ -155,7 +157,7 @@ def _update(
     settings: StepSettings,
     *inputs: Tensor,
 ) -> _Done:
-    """Compute gradients of clips_BTCHW, target and label_B, part by part, and move the weights."""
+    """Compute gradients for clips_BTCHW, target and label_B, part by part, and update the weights."""
     parts = []
     clips = len(inputs[0])
     chunks = zip(*(tensor.chunk(settings.parts) for tensor in inputs), strict=True)
@@ -175,7 +177,9 @@ def _update(
 
 
 def make_mix_and_loss(config: Config) -> tuple[Mix, Loss]:
-    """The mixing of batches (train.mixup, train.cutmix) and the matching loss (optim.label_smoothing)."""
+    """Return the function that mixes batches (train.mixup, train.cutmix), and the matching loss
+    (optim.label_smoothing).
+    """
     train, smoothing = config.train, config.optim.label_smoothing
     if train.mixup or train.cutmix:
         mix = Mixture(train.mixup, train.cutmix, config.model.num_classes, config.clip.repeats)
@@ -184,18 +188,18 @@ def make_mix_and_loss(config: Config) -> tuple[Mix, Loss]:
 
 
 def no_mixing(batch: Batch) -> tuple[Batch, Tensor]:
-    """The batch as it is; its labels are the target."""
+    """Return the unchanged batch, with its labels as the target."""
     return batch, batch.label_B
 
 
 class Mixture:
-    """Mixes each clip with one of the next video of the batch, by mixup or cutmix; with both, one is chosen a batch.
+    """Mixes each clip with a clip of the next video of the batch, by mixup or cutmix; with both, one is chosen per
+    batch.
 
-    The batch has `repeats` clips of each video, one after the other.
-    All clips of a batch and all their frames get the same proportion or the same box. Both are drawn from torch's
-    generator on the host, so `runtime.seed_step` makes them follow from the step. The target is shares_BK, the share of
-    each class; a clip's label becomes the class that has at least half, by which training accuracy is counted.
-    Sources: Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899.
+    The batch has `repeats` adjacent clips of each video. All clips of a batch and all their frames get the same
+    proportion or the same box. Both are drawn from torch's generator on the host, so they depend on the step through
+    `runtime.seed_step`. The target is shares_BK, the share of each class. For the training accuracy, a clip's label
+    becomes the class with at least half. Sources: Zhang et al., arXiv 1710.09412; Yun et al., arXiv 1905.04899.
     """
 
     def __init__(self, mixup: float, cutmix: float, classes: int, repeats: int = 1):
@@ -213,7 +217,7 @@ class Mixture:
         return replace(batch, clips_BVTCHW=clips_BTCHW[:, None], label_B=label_B), share_BK
 
     def _apart(self, batch: Batch) -> Batch:
-        """Return the batch in another order: the first clip of each video, then the second; neighbours are mixed."""
+        """Reorder the batch: the first clip of each video, then the second, and so on; neighbours are mixed."""
         if self._repeats == 1:
             return batch
         order_B = torch.arange(len(batch.label_B)).unflatten(0, (-1, self._repeats)).T.flatten()
@@ -222,22 +226,24 @@ class Mixture:
 
 
 def shares(label_B: Tensor, classes: int) -> Tensor:
-    """[B, K] float32: a row's label has the whole; −1 is no label, so nothing has any."""
+    """Return [B, K] float32, one-hot labels; rows with label −1 are zero."""
     return (label_B[:, None] == torch.arange(classes, device=label_B.device)).float()
 
 
 def label_loss(logits_BK: Tensor, label_B: Tensor, smoothing: float) -> Tensor:
-    """The sum of cross-entropies against labels, smoothed; rows with label −1 add nothing."""
+    """Return the sum of cross-entropies with smoothed labels; rows with label −1 add nothing."""
     return F.cross_entropy(logits_BK, label_B, ignore_index=-1, label_smoothing=smoothing, reduction="sum")
 
 
 def share_loss(logits_BK: Tensor, share_BK: Tensor, smoothing: float) -> Tensor:
-    """The same against shares: a row weighs what its shares sum to, of which `smoothing` is spread over all classes."""
+    """Return the sum of cross-entropies with shares; a row's weight is the sum of its shares, and `smoothing` is spread
+    over all classes.
+    """
     even_BK = share_BK.mean(1, keepdim=True).expand_as(share_BK)
     return F.cross_entropy(logits_BK, share_BK.lerp(even_BK, smoothing), reduction="sum")
 
 
 def _in_nhwc_memory(clips_BTCHW: Tensor) -> Tensor:
-    """The clips in the memory layout that the loader gives, which torchvision's mixup does not keep."""
+    """Return the clips in NHWC memory, as the loader gives them; torchvision's mixup does not keep it."""
     frames_NCHW = clips_BTCHW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     return frames_NCHW.unflatten(0, clips_BTCHW.shape[:2])

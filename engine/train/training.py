@@ -1,4 +1,4 @@
-"""Everything that one run trains with: built from its settings, saved in a checkpoint, restored from it."""
+"""The state of a training: build it from settings, save it to a checkpoint, restore it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from models.shift.measuring import measure_missing
 
 logger = logging.getLogger(__name__)
 OF_CLIPS = ("model.frames", "clip.mean", "clip.std")  # settings of the clips that a network knows
-COMPILING = 10.0  # how many times runtime.timeout it may take to compile kernels, and to take the first step
+COMPILING = 10.0  # multiple of runtime.timeout for compiling kernels and for the first step
 
 
 @dataclass
 class Training:
-    """One run in progress. `model` holds the weights; `ddp_model` is the module that a step calls."""
+    """A training in progress. `model` has the weights; a step calls `ddp_model`."""
 
     config: Config  # resolved: no `auto` in its runtime section
     device: torch.device
@@ -44,10 +44,10 @@ class Training:
     average: EmaWeights | None
     train_loader: Loader
     val_loader: Loader | None
-    norm_counts: list[Tensor]  # of batches that batch norms have seen
+    norm_counts: list[Tensor]  # batch counters of batch norms
     recorded: cuda_graph.Recorded | None = None  # the step as a CUDA graph (runtime.cuda_graph)
-    step: int = 0  # optimizer steps done
-    skipped: int = 0  # of them, those left out by train.on_nonfinite
+    step: int = 0  # finished optimizer steps
+    skipped: int = 0  # steps among them that train.on_nonfinite skipped
 
     def __post_init__(self) -> None:
         self._rows = self.train_loader.rows
@@ -67,11 +67,11 @@ class Training:
 
     @property
     def eval_model(self) -> nn.Module:
-        """Return the module to evaluate: the averaged weights if there are any, else `model`."""
+        """Return the module to evaluate: the EMA weights if there are any, otherwise `model`."""
         return self.average.model if self.average else self.model
 
     def take_step(self, batch: Batch, tally: Tally) -> Tensor:
-        """Train on a batch; returns the gradient's norm, still on the device. What is drawn follows from the step."""
+        """Train on a batch; return the gradient norm, on the device. Random draws depend only on the step."""
         runtime.seed_step(self.config.train.seed, self.step, distributed.rank())
         before = self._statistics and self._statistics.copy()
         grad_norm = train_step(
@@ -87,7 +87,7 @@ class Training:
         return grad_norm
 
     def make_norms_precise(self) -> None:
-        """Compute the statistics of the batch norms anew over this epoch's first batches (train.precise_bn)."""
+        """Compute the batch-norm statistics over this epoch's first batches (train.precise_bn)."""
         epoch = max(self.step - 1, 0) // self.steps_per_epoch
         runtime.seed_step(self.config.train.seed, self.step, distributed.rank())
         with closing(self.train_loader.epoch(epoch)) as batches:
@@ -95,7 +95,7 @@ class Training:
             clips = islice(mixed, self.config.train.precise_bn)
             with watch.doing("computing the statistics of batch norms"):
                 number = norms.make_precise(self.eval_model, clips, self.step_settings.autocast)
-        logger.info(f"statistics of batch norms computed anew over {number} batches a rank (train.precise_bn)")
+        logger.info(f"batch-norm statistics computed over {number} batches per rank (train.precise_bn)")
 
     def learned(self) -> dict:
         """Return all tensors that training changes, by name."""
@@ -103,13 +103,13 @@ class Training:
         return {"model": self.model.state_dict(), **average, "optimizer": self.optimizer.state_dict()["state"]}
 
     def weights(self) -> dict:
-        """Return what evaluation and prediction need; `engine/inference/saved_model.py` reads it."""
+        """Return the content that evaluation and prediction need; `engine/inference/saved_model.py` reads it."""
         about = {"config": configs.flat(self.config), "class_names": self.train_loader.class_names, "step": self.step}
         average = {"ema": self.average.model.state_dict()} if self.average else {}
         return {"model": self.model.state_dict(), **average, **about}
 
     def state(self) -> dict:
-        """Return what resuming needs: all that does not follow from the settings and the step."""
+        """Return the content that resuming needs: everything that settings and step do not determine."""
         return self.weights() | {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -122,14 +122,14 @@ class Training:
         }
 
     def restore(self, state: dict) -> list[str]:
-        """Go on from `state`; list each thing that differs. Raises ConfigError as `resume.changes` does."""
+        """Continue from `state`; return the differences. Raises ConfigError as `resume.changes` does."""
         changes = resume.changes(state, configs.flat(self.config), self.train_loader)
         with resume.fitting(state["step"]):
             self.model.load_state_dict(state["model"])
             if self.average:
                 self.average.model.load_state_dict(state.get("ema", state["model"]))
             optim.restore(self.optimizer, state["optimizer"]["state"])
-            if state["scaler"]:  # empty where another precision needed none
+            if state["scaler"]:  # empty if the earlier precision needed no scaler
                 self.scaler.load_state_dict(state["scaler"])
         self.step, self.skipped = state["step"], state.get("left_out", 0)
         return changes
@@ -147,20 +147,20 @@ def build(
     state: dict | None = None,
     open_loader: Callable[..., Loader] = loaders.open_loader,
 ) -> Training:
-    """Build a training at its first step, or at the step of `state`. All ranks call it; an error on one ends all.
+    """Build a training at its first step, or at the step of `state`. All ranks call it; an error on one rank ends all.
 
-    `config` is resolved. `weights` names a file for the whole network, in place of config.model.pretrained; it is
-    ignored if there is a `state`.
+    `config` is resolved. `weights` is a file for the whole network, instead of config.model.pretrained; it is ignored
+    with a `state`.
     """
     if found := cuda_graph.problems(config, distributed.world_size()):
         distributed.raise_everywhere(ConfigError("\n".join(found)))
     device = runtime.prepare(config.runtime, config.train.seed)
     clips_at_once = configs.clips_at_once(config, distributed.world_size())
-    # the network before the lists: a missing file of weights is an error at once, and a scan takes minutes
+    # the network before the lists: a missing file of weights is found at once, but a scan takes minutes
     model, loaded = build_network(config, weights) if state is None else (build_model(config.model), None)
     if weights and state is not None:
         logger.warning(
-            f"--weights: {weights} is not read: the run goes on from its own checkpoint; --fresh starts it over"
+            f"--weights: {weights} is not used: the run continues from its own checkpoint; --fresh starts it over"
         )
     known = {"before": Rows.from_state(state["rows"])} if state and state.get("rows") else {}
     train_loader = open_loader(config, "train", device, state["class_names"] if state else (), **known)
@@ -200,9 +200,9 @@ def build(
 
 
 def _placed(model: Recognizer, config: Config, device: torch.device) -> tuple[nn.Module, list[Tensor]]:
-    """Put the network on its device in the form that is trained; return it, and the counts of its batch norms.
+    """Move the network to its device in its training form; return it and the batch counters of its batch norms.
 
-    On a GPU that nobody has measured, the forms of the shift are timed.
+    On a GPU without measurements, the forms of the shift are timed.
     """
     if config.train.partial_bn:
         model.freeze_norms()
@@ -221,7 +221,7 @@ def _placed(model: Recognizer, config: Config, device: torch.device) -> tuple[nn
 
 
 def build_network(config: Config, weights: str | None) -> tuple[Recognizer, LoadReport | None]:
-    """Build the network with the weights that it starts from, on the host. Downloads happen once a host."""
+    """Build the network with its initial weights, on the host. Downloads happen once per host."""
 
     def work() -> tuple[Recognizer, LoadReport | None]:
         model = build_model(config.model)
@@ -248,7 +248,7 @@ def _listed(value: object) -> object:
 
 
 def describe_start(training: Training, changes: list[str] | None) -> list[str]:
-    """Return the lines that a run starts with. `changes` is from `Training.restore`, None if nothing was restored."""
+    """Return the lines for the start of a run. `changes` is from `Training.restore`, None if nothing was restored."""
     config, ranks = training.config, distributed.world_size()
     dtype = runtime.HALF.get(config.runtime.precision, torch.float32)
     clips_at_once = configs.clips_at_once(config, ranks)
@@ -282,14 +282,14 @@ def _describe_videos(loader: Loader) -> str:
 
 
 def describe_rate(config: Config) -> str:
-    """The base learning rate in use, and where it comes from."""
+    """Describe the base learning rate and its derivation."""
     rules = optim.for_batch(config.optim, config.train.batch)
     scaled = f" = {config.optim.lr:g} x {config.train.batch} / {rules.lr_for_batch}" if rules.lr_for_batch else ""
     return f"learning rate {rules.lr:g}{scaled}"
 
 
 def _blank_clips(config: Config, clips: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros in the shape, type and memory layout of a training batch."""
+    """Return zeros in the shape, dtype and memory layout of a training batch."""
     size = config.clip.size
     blank_BTHWC = torch.zeros(clips, config.model.frames, size, size, 3, dtype=dtype, device=device)
     return blank_BTHWC.permute(0, 1, 4, 2, 3)

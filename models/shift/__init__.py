@@ -1,1 +1,1 @@
-"""Shift channels between the frames of a clip: the operation, its forms, and which one is fastest where."""
+"""Shift channels between the frames of a clip: the operation, its implementations, and the choice of the fastest."""

@@ -1,6 +1,6 @@
-"""The convolution that shifts its own input in time, and the implementations that it chooses from.
+"""A convolution that shifts its input in time, and the implementations that it chooses from.
 
-The shift alone is in `forms`; the shift folded into a 1x1 convolution is in `folded`. This module knows no networks.
+The shift alone is in `forms`; the shift folded into a 1x1 convolution is in `folded`.
 
 Shapes: N = B * T frames, C channels, H W pixels, O output channels.
 """
@@ -34,7 +34,9 @@ class ShiftedConv2d(nn.Conv2d):
 
     @property
     def foldable(self) -> bool:
-        """True for a plain matrix product (1x1, no stride, padding or groups), into which the shift can be folded."""
+        """Return True for a plain matrix product (1x1, no stride, padding or groups), into which the shift can
+        be folded.
+        """
         return self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0) and self.groups == 1
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -80,7 +82,7 @@ def folded_conv(conv: ShiftedConv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def auto_conv(conv: ShiftedConv2d, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Take the form that was measured as fast on this device, or one that can be exported."""
+    """Use the form that was measured as faster on this device, or a form that can be exported."""
     compiled = torch.compiler.is_compiling()
     if not exporting() and conv.folds(x_NCHW.device, folded.compute_type(x_NCHW), compiled):
         return folded_conv(conv, x_NCHW)
@@ -98,7 +100,7 @@ FORMS: dict[str, Form] = {
 def describe_shift(model: nn.Module, device: torch.device, dtype: torch.dtype, compiled: bool) -> str:
     """Return one line for the start of a run: the number of shifting layers, and how many of them fold the shift in.
 
-    On a GPU without measurements the line says so, and names the command that measures it.
+    On a GPU without measurements, the line says so and names the command that measures it.
     """
     layers = [part for part in model.modules() if isinstance(part, ShiftedConv2d)]
     if not layers:

@@ -1,8 +1,8 @@
 """The 1x1 convolution with the temporal shift folded in, as products of matrices: the form for CPUs.
 
-In NHWC memory the frames of a batch are a matrix of M = N * H * W rows and C columns. The columns that do not move are
-multiplied as a view; those that move are copied and multiplied separately. The gradient of the input is one product,
-whose moved columns are then shifted back in place.
+In NHWC memory the frames of a batch are a matrix of M = N * H * W rows and C columns. The unshifted columns are
+multiplied as a view; the shifted columns are copied and multiplied separately. The gradient of the input is one
+product; its shifted columns are then moved back in place.
 
 Shapes: N = B * T frames, M rows of the matrix, C channels in, O channels out.
 """
@@ -18,7 +18,7 @@ from models.shift.forms import move
 class ShiftConv1x1(torch.autograd.Function):
     """Map x_NCHW, weight_OC11, bias_O, frames, after, before to y_NOHW and x_NCHW.
 
-    Equals the operators in `folded`, at a lower cost per call. Saves the moved columns for the weight's gradient.
+    Equals the operators in `folded`, with less overhead per call. Saves the shifted columns for the weight's gradient.
     """
 
     @staticmethod
@@ -43,14 +43,14 @@ class ShiftConv1x1(torch.autograd.Function):
 
 
 def forward(x_NCHW: Tensor, weight_OC: Tensor, bias_O: Tensor | None, frames: int, after: int, before: int) -> Tensor:
-    """Return y_NOHW in channels_last, which x_NCHW must be in too; one dtype. Rounds after each of two products."""
+    """Return y_NOHW; it and x_NCHW are channels_last; all have one dtype. Rounds after each of two products."""
     return _product(x_NCHW, weight_OC, bias_O, moved_columns(x_NCHW, frames, after, before))
 
 
 def input_grad(
     dy_NOHW: Tensor, weight_OC: Tensor, added_NCHW: Tensor | None, frames: int, after: int, before: int
 ) -> Tensor:
-    """Return dx_NCHW plus added_NCHW in channels_last, which dy_NOHW must be in too; all inputs have one dtype."""
+    """Return dx_NCHW plus added_NCHW; it and dy_NOHW are channels_last; all inputs have one dtype."""
     dx_NCHW = _frames(_matrix(dy_NOHW) @ weight_OC, dy_NOHW)
     moved_NCHW = dx_NCHW[:, : after + before].clone()
     move(moved_NCHW, dx_NCHW, frames, ahead=slice(after, after + before), behind=slice(0, after))
@@ -66,7 +66,7 @@ def weight_grad(x_NCHW: Tensor, dy_NOHW: Tensor, weight_OC11: Tensor, moved_NCHW
 
 
 def moved_columns(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """Return only the channels that move, shifted, in NHWC memory."""
+    """Return only the shifted channels, in NHWC memory."""
     count, _, height, width = x_NCHW.shape
     moved_NCHW = x_NCHW.new_empty(count, height, width, after + before).permute(0, 3, 1, 2)
     move(x_NCHW, moved_NCHW, frames, ahead=slice(0, after), behind=slice(after, after + before))

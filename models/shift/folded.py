@@ -1,8 +1,8 @@
 """The temporal shift folded into the 1x1 convolution that follows it, as one operator with its gradients.
 
 On a GPU it runs as Triton kernels that copy nothing for the shift (`gpu_kernels`). On a CPU it runs as matrix products
-that copy only the channels that move (`cpu_products`); eager mode calls those directly, without the operator. Compilers
-see the kernels on a GPU, and elsewhere the shift and the convolution that define the operator.
+that copy only the shifted channels (`cpu_products`); eager mode calls those directly, without the operator. Compilers
+see the kernels on a GPU, and the defining shift and convolution on other devices.
 
 Shapes: N = B * T frames, C channels in, O channels out, H W pixels.
 """
@@ -18,7 +18,7 @@ from models.shift.forms import shift_where, unshift_where
 
 try:
     from models.shift.gpu_kernels import forward, input_grad, weight_grad
-except ImportError:  # PyTorch without CUDA comes without Triton
+except ImportError:  # PyTorch without CUDA has no Triton
     forward = input_grad = weight_grad = None
 
 
@@ -33,7 +33,7 @@ def shift_conv1x1_with_skip(
 ) -> tuple[Tensor, Tensor]:
     """Return conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11, bias_O) in channels_last; and x_NCHW.
 
-    The skip connection should read the returned x_NCHW: in eager mode its gradient is then added where the input
+    The skip connection should read the returned x_NCHW: in eager mode, its gradient is then added while the input
     gradient of the convolution is written, which saves a pass over memory.
 
     Computes in the dtype of x_NCHW, or in autocast's, and sums in fp32. Weight and bias may stay in fp32 while x_NCHW

@@ -1,8 +1,8 @@
-"""The temporal shift: the definition, and faster implementations of it.
+"""The temporal shift: its definition, and faster implementations.
 
-MIT's convention: the first `after` channels take the next frame, the following `before` channels take the previous
-frame, and the rest stay; beyond the ends of a clip there are zeros. Both are usually an eighth of the channels; `after`
-is 0 in causal networks. This module knows no convolutions and no networks.
+MIT's convention: the first `after` channels come from the next frame, the following `before` channels from the previous
+frame, and the others are unchanged; beyond the ends of a clip there are zeros. Both are usually an eighth of the
+channels; `after` is 0 in causal networks.
 
 Shapes: N = B * T frames of B clips, C channels, H W pixels.
 """
@@ -19,8 +19,8 @@ Shift = Callable[[Tensor, int, int, int], Tensor]  # x_NCHW, frames, after, befo
 def temporal_shift(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
     """Take the first `after` channels from the next frame and the following `before` from the previous one.
 
-    Zeros stand in for the frames beyond the ends of a clip.
-    This is the definition that the faster forms are tested against. Source: Lin et al., arXiv 1811.08383.
+    Frames beyond the ends of a clip are zeros. This is the definition, against which the faster forms are tested.
+    Source: Lin et al., arXiv 1811.08383.
     """
     first, second, same = _channels(after, before)
     out_NCHW = torch.zeros_like(x_NCHW)  # keeps channels_last, which a 5-D torch.cat silently drops
@@ -32,12 +32,14 @@ def temporal_shift(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tens
 
 
 def shift_copy(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """Compute `temporal_shift` with one read and write per value, also in backward: the fast form in eager mode."""
+    """Compute `temporal_shift` with one read and write per value, also in the backward pass: the fast form in eager
+    mode.
+    """
     return _CopyShift.apply(x_NCHW, frames, after, before, 1)
 
 
 def shift_where(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """Compute `temporal_shift` as one expression that a compiler fuses into its neighbours; slow in eager mode."""
+    """Compute `temporal_shift` as one expression, which compilers fuse with adjacent operations; slow in eager mode."""
     return _WhereShift.apply(x_NCHW, frames, after, before, 1)
 
 
@@ -55,7 +57,7 @@ def shift_concat(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor
 
 
 def unshift_copy(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """Compute the transpose of `shift_copy`, which is its gradient: each channel moves the other way."""
+    """Compute the transpose of `shift_copy`, which is its gradient: each channel moves in the opposite direction."""
     return _CopyShift.apply(x_NCHW, frames, after, before, -1)
 
 
@@ -65,7 +67,7 @@ def unshift_where(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tenso
 
 
 def move(x_NCHW: Tensor, out_NCHW: Tensor, frames: int, ahead: slice, behind: slice) -> None:
-    """Write only the channels that move: `ahead` from the next frame, `behind` from the previous one."""
+    """Write only the shifted channels: `ahead` from the next frame, `behind` from the previous one."""
     x_BTCHW, out_BTCHW = (a.unflatten(0, (-1, frames)) for a in (x_NCHW, out_NCHW))
     out_BTCHW[:, :-1, ahead] = x_BTCHW[:, 1:, ahead]
     out_BTCHW[:, -1, ahead] = 0
@@ -74,7 +76,7 @@ def move(x_NCHW: Tensor, out_NCHW: Tensor, frames: int, ahead: slice, behind: sl
 
 
 def shift_auto(x_NCHW: Tensor, frames: int, after: int, before: int) -> Tensor:
-    """Compute `temporal_shift` in the form that is fast here, or that can be exported."""
+    """Compute `temporal_shift` in the form that is fast in the current mode, or that can be exported."""
     if exporting():
         return shift_concat(x_NCHW, frames, after, before)
     shift = shift_where if torch.compiler.is_compiling() else shift_copy
@@ -87,12 +89,12 @@ def exporting() -> bool:
 
 
 def _channels(after: int, before: int) -> tuple[slice, slice, slice]:
-    """Return the channels that take the next frame, the previous frame, and the frame itself."""
+    """Return the channels that come from the next frame, the previous frame, and the frame itself."""
     return slice(0, after), slice(after, after + before), slice(after + before, None)
 
 
 class _CopyShift(torch.autograd.Function):
-    """Slice copies with the opposite shift as gradient; autograd would replay each copy over the whole tensor."""
+    """Slice copies with the opposite shift as gradient; autograd would repeat each copy over the whole tensor."""
 
     @staticmethod
     def forward(ctx, x_NCHW: Tensor, frames: int, after: int, before: int, direction: int) -> Tensor:

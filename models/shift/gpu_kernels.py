@@ -3,7 +3,7 @@
 In NHWC memory the frames of a batch are a matrix of M = N * H * W rows and C columns, and a 1x1 convolution is a matrix
 product. The next frame lies H * W rows further down, so the shift is a row offset that depends on the column, and one
 comparison of a row's place within its clip tells if that frame exists. Rows are read and written in place: the shift
-copies nothing. This module knows no autograd; `folded` makes operators of the kernels.
+copies nothing. `folded` makes differentiable operators of the kernels.
 
 Shapes: N = B * T frames, M rows of the matrix, C channels in, O channels out, S parts that M is split into.
 """
@@ -19,7 +19,7 @@ from torch.library import wrap_triton
 
 from models.shift import measured
 
-PROGRAMS = 264  # least number of programs for the weight's gradient: two per multiprocessor of an H100
+PROGRAMS = 264  # minimum number of programs for the weight's gradient: two per multiprocessor of an H100
 
 
 class Tile(NamedTuple):
@@ -37,8 +37,8 @@ class Geometry(NamedTuple):
 
     pixels: int  # rows of a frame
     clip: int  # rows of a clip
-    after: int  # columns before this one take the next frame
-    moved: int  # columns from there to this one take the previous frame; the others stay
+    after: int  # columns before this one come from the next frame
+    moved: int  # columns from there to this one come from the previous frame; the others are unchanged
 
 
 @triton.jit
@@ -50,7 +50,7 @@ def _load(matrix_ptr, row_M, column_N, rows, columns):
 
 @triton.jit
 def _offset(channel_C, pixels, after, moved):
-    """Return how many rows ahead the source of a channel lies."""
+    """Return the row offset of a channel's source."""
     return tl.where(channel_C < after, pixels, tl.where(channel_C < moved, -pixels, 0))
 
 
@@ -234,7 +234,7 @@ def _empty(like: Tensor, count: int, channels: int, height: int, width: int) -> 
 
 
 def _vector(values: Tensor, channels: int, after: int, before: int) -> int:
-    """Return how many adjacent columns one access may load: 16 bytes, fewer if a fold's edge would cut them."""
+    """Return the number of adjacent columns per access: 16 bytes, or fewer if the edge of a fold would split them."""
     return math.gcd(16 // values.element_size(), channels, after, before)
 
 

@@ -1,11 +1,11 @@
 """Measured times of the folded and the copied shift per layer and device, and the rule that chooses by them.
 
-`benchmarks/shift.py` writes the rows that are shipped, `measuring.py` those of a GPU that has none, one line of JSON
-each. A GPU without rows under its own name takes those of its compute capability: an H200's serve an H100.
+`benchmarks/shift.py` writes the shipped rows, `measuring.py` those of an unknown GPU, as JSON lines. A GPU without rows
+uses those of its compute capability, for example an H100 those of an H200.
 
 Times are in milliseconds, for the forward pass and both gradients together: `plain_ms` without a shift, `copied_ms`
 with the shift as a copy before the convolution, `folded_ms` with the shift folded into it. Layers without a row are not
-folded. Image and batch size are not part of the key, as all forms scale with them alike.
+folded. Image and batch size are not part of the key, since all forms scale with them equally.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Row = dict[str, Any]
 def is_faster(device: torch.device, dtype: torch.dtype, channels: int, filters: int, compiled: bool) -> bool:
     """Return True if the folded form was measured as no slower than the alternative.
 
-    In eager mode the alternative is the copy. A compiler fuses the copy into the operation before it at almost no cost,
-    so there the folded form must be as fast as no shift at all. Under a compiler on a CPU the answer is False. On a GPU
-    on which nothing was measured, the count of bytes decides: see `by_count`.
+    In eager mode, the alternative is the copy. A compiler fuses the copy into the preceding operation at almost no
+    cost, so there the folded form must be as fast as no shift at all. With a compiler on a CPU, the result is False. On
+    a GPU without measurements, the computed memory traffic decides: see `by_count`.
     """
     row = find(device, dtype, channels, filters)
     if row is None and by_count(device, dtype):
@@ -42,7 +42,7 @@ def is_faster(device: torch.device, dtype: torch.dtype, channels: int, filters: 
 
 @cache
 def by_count(device: torch.device, dtype: torch.dtype) -> bool:
-    """Return True for a GPU without measurements on which the folded form moves the fewest bytes.
+    """Return True for a GPU without measurements if the folded form moves the fewest bytes.
 
     `benchmarks/network/bytes.py` counts them. The kernels are made for the tensor cores of capability 8.0 and newer.
     """
@@ -61,13 +61,13 @@ def missing_for_kernels() -> str:
 
 
 def find(device: torch.device, dtype: torch.dtype, channels: int, filters: int) -> Row | None:
-    """Return the row of a layer on this device, or else on one of its capability; None if there is neither."""
+    """Return the row of a layer on this device, otherwise on one of its capability; None if there is neither."""
     layer = str(dtype).removeprefix("torch."), channels, filters
     return rows().get((device_name(device), *layer)) or rows().get((capability(device), *layer))
 
 
 def source(device: torch.device, dtype: torch.dtype) -> str:
-    """Return the name of the device whose rows serve this one, or an empty string if none do."""
+    """Return the name of the device with the rows for this one; empty if there is none."""
     keys = [(name, str(dtype).removeprefix("torch.")) for name in (device_name(device), capability(device))]
     found = (row["device"] for wanted in keys for key, row in rows().items() if key[:2] == wanted)
     return next(found, "")
@@ -80,7 +80,7 @@ def key(row: Row) -> tuple:
 
 @cache
 def device_name(device: torch.device) -> str:
-    """Return the name of a device in the rows: the model of the GPU or of the processor."""
+    """Return the name of a device in the rows: the GPU's or the processor's model."""
     if device.type == "cpu":
         return processor()
     return torch.cuda.get_device_name(device) if torch.cuda.is_available() and device.type == "cuda" else device.type
@@ -100,7 +100,7 @@ def user_file() -> Path:
 
 
 def add(measured: list[Row]) -> None:
-    """Add rows to the user's file. It is replaced at once, so that a reader never sees a part of it."""
+    """Add rows to the user's file. It is replaced atomically, so that a reader never sees a part of it."""
     file = user_file()
     file.parent.mkdir(parents=True, exist_ok=True)
     known = {key(row): row for row in [*_read(file), *measured]}
@@ -111,7 +111,7 @@ def add(measured: list[Row]) -> None:
 
 
 def forget() -> None:
-    """Read the files again when rows are next asked for."""
+    """Clear the cache, so that the files are read again."""
     rows.cache_clear()
     by_count.cache_clear()
 
@@ -124,7 +124,9 @@ def processor() -> str:
 
 @cache
 def rows() -> dict[tuple, Row]:
-    """Return all rows by their keys; shipped ones come before the user's, and count for their capability as well."""
+    """Return all rows by key; shipped rows have priority over the user's, and are also stored under their
+    capability.
+    """
     found: dict[tuple, Row] = {}
     for row in [*_read(FILE), *_read(user_file())]:
         found.setdefault(key(row), row)

@@ -1,4 +1,4 @@
-"""Measure the forms of the shift on a GPU that the table does not know, once, for the layers of a network."""
+"""Measure the forms of the shift on an unknown GPU, once, for the layers of a network."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from models.shift.conv import ShiftedConv2d, auto_conv, folded_conv, shift_then_
 from models.shift.forms import shift_copy
 
 logger = logging.getLogger(__name__)
-SECONDS = 60.0  # after which the remaining layers are left unmeasured, and so not folded
-CLIPS, SIDE = 8, 28  # of the batch that is timed; all forms scale with them alike
+SECONDS = 60.0  # seconds after which the remaining layers are not measured, and so not folded
+CLIPS, SIDE = 8, 28  # frames of the timed batch; all forms scale with them equally
 REPEATS = 10
 
 
 def measure_missing(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Time every shifting layer of `model` whose form is `auto`, if the GPU has no rows, and keep rows for this user.
+    """Time every shifting layer of `model` with the form `auto`, if the GPU has no rows, and store rows for this user.
 
-    Takes less than a minute. Any other model.shift has nothing to measure.
+    Takes less than a minute. With another model.shift, there is nothing to measure.
     """
     measured.forget()  # another rank may have measured
     layers = [part for part in model.modules() if isinstance(part, ShiftedConv2d) and part.form is auto_conv]
@@ -35,7 +35,7 @@ def measure_missing(model: nn.Module, device: torch.device, dtype: torch.dtype) 
 
 
 def time_layers(layers, device: torch.device, dtype: torch.dtype) -> list[measured.Row]:
-    """Time the layers, each in three forms, forward and backward; return a row of the table for each."""
+    """Time the layers in three forms each, forward and backward; return one row of the table per layer."""
     end = time.monotonic() + SECONDS
     found = []
     for layer in layers:
@@ -76,7 +76,7 @@ def _work(layer: ShiftedConv2d, device: torch.device, dtype: torch.dtype) -> dic
 
 
 def _milliseconds(work: Callable[[], None], device: torch.device) -> float:
-    """Return the median time of a pass, after one that compiles kernels and one that warms up."""
+    """Return the median time of a pass, after one pass that compiles kernels and one that warms up."""
     times = []
     for _ in range(2 + REPEATS):
         began = time.perf_counter()

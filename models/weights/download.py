@@ -21,7 +21,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO
 
-from configs.progress import watched
+from configs.progress import with_progress
 from models.errors import CheckpointError
 
 SILENCE = 30.0  # seconds without a byte after which a connection counts as lost
@@ -121,7 +121,7 @@ def _receive(url: str, file: BinaryIO) -> None:
         _refuse_without_space(file, total - done)
         logger.info(f"downloading {url}{f', {total / PIECE:.1f} MiB' if total else ''}")
         try:
-            for piece in watched(_pieces(response), total // PIECE, f"{Path(url).name} (MiB)", done // PIECE):
+            for piece in with_progress(_pieces(response), total // PIECE, f"{Path(url).name} (MiB)", done // PIECE):
                 file.write(piece)
         finally:
             file.flush()

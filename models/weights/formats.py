@@ -114,7 +114,7 @@ def recognise(content: object, path: Path) -> Found:
             return found
     seen = f"a dictionary of {some(entries)}" if entries else f"a {printable(content)}"
     known = ", ".join(dict.fromkeys(row.name for row in FORMATS))
-    raise CheckpointError(f"{path}: holds {seen}; formats that can be read: {known}")
+    raise CheckpointError(f"{path}: contains {seen}; formats that can be read: {known}")
 
 
 def _tensors(state: object) -> Weights | None:

@@ -28,5 +28,5 @@ def weights_file(backbone: str, source: str) -> Path:
 def _url(backbone: str, source: str) -> str:
     weights = get_model_weights(backbone)
     if VERSIONS[source] not in weights.__members__:
-        raise ConfigError(f"model.pretrained: torchvision has no {source} weights of {backbone}; take `imagenet`")
+        raise ConfigError(f"model.pretrained: torchvision has no {source} weights of {backbone}; use `imagenet`")
     return weights[VERSIONS[source]].url

@@ -165,7 +165,7 @@ def _check_values(weights: Weights, report: LoadReport) -> None:
     broken += [key for key, tensor in floating.items() if key.endswith("running_var") and (tensor < 0).any()]
     if broken:
         raise CheckpointError(
-            f"{report.path}: holds values that are not finite, or variances below zero: {some(broken)}; "
+            f"{report.path}: contains values that are not finite, or variances below zero: {some(broken)}; "
             "it is damaged, or of a training that failed; take another file"
         )
 
@@ -274,7 +274,7 @@ def likely_cause(weights: Weights, unexpected: list[str], settings: Model, path:
         return f"it has other classes: set {changes}, or {as_a_start(path)}"
     if found:
         return f"it is another network: set {changes}"
-    return "it does not hold a whole network of model.backbone and model.width"
+    return "it does not contain a whole network of model.backbone and model.width"
 
 
 def as_a_start(path: Path) -> str:

@@ -37,7 +37,7 @@ class _Dtype:
 
     def __init__(self, kind: str, *_: object):
         if type(kind) is not str or kind not in KINDS:
-            raise _Refused(f"holds an array of {printable(kind)}, where numbers are expected")
+            raise _Refused(f"contains an array of {printable(kind)}, where numbers are expected")
         self.numpy = np.dtype(kind)
 
     def __setstate__(self, state: tuple) -> None:

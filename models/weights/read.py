@@ -35,7 +35,7 @@ def read_file(path: str | Path) -> object:
         raise
     except Exception as error:  # torch alone raises a dozen kinds for damaged files
         raise CheckpointError(
-            f"{path}: cannot be read ({type(error).__name__}): it is damaged or holds more than tensors and plain "
+            f"{path}: cannot be read ({type(error).__name__}): it is damaged or contains more than tensors and plain "
             "values; write it again with torch.save(model.state_dict())"
         ) from error
 
@@ -53,7 +53,7 @@ def _reader(path: Path) -> Callable[[Path], object]:
     if head.startswith(b"\x80"):
         return _read_paddle
     seen = f"begins with '{printable(head.decode(errors='replace'), 30)}'" if head else "is empty"
-    raise CheckpointError(f"{path}: is no file of weights: it {seen}; if it was downloaded, download it again")
+    raise CheckpointError(f"{path}: is not a file of weights: it {seen}; if it was downloaded, download it again")
 
 
 class _IgnoredObject:

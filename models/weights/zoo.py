@@ -69,7 +69,7 @@ class Entry:
         """Return the settings of the network, its clips and its views. Raises ConfigError for ImageNet weights."""
         if not self.recipe:
             raise ConfigError(
-                f"{PREFIX}{self.name}: holds no classes of actions; train from it with "
+                f"{PREFIX}{self.name}: contains no classes of actions; train from it with "
                 f"model.pretrained={PREFIX}{self.name}"
             )
         return configs.load(self.recipe, self.settings)

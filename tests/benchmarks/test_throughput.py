@@ -115,7 +115,7 @@ def config_of(*overrides):
 @pytest.mark.parametrize(
     ("medians", "dense", "sentence"),
     [
-        ({"feed": 90.0, "compute": 60.0}, 1.0, "The network is short: it takes 60 clips/s of the 90 that can be fed."),
+        ({"feed": 90.0, "compute": 60.0}, 1.0, "The network limits: it takes 60 of the 90 clips/s that can be fed."),
         (
             {"cut": 500.0, "decode": 55.0, "feed": 50.0, "compute": 100.0},
             8.0,

@@ -100,7 +100,7 @@ MISTAKEN_ARGUMENTS = [
     ("optim.lr=null", "expected a number, got 'null'"),
     ("optim.lr=-1", "-1.0 is too small; the smallest allowed is 0"),
     ("optim.milestones=[a]", "expected a list of whole numbers, got ['a']"),
-    ("optim.milestones=[20,10]", "[20, 10] does not rise; write each epoch once, in order"),
+    ("optim.milestones=[20,10]", "[20, 10] is not ascending; write each epoch once, in order"),
     ("optim.milestones=[0,10]", "(0, 10) is too small; the smallest allowed is 1"),
     ("optim.fc_lr_mult=[5]", "expected a list of 2 numbers, got ['5']"),
     ("optim.momentum=1.5", "1.5 is not between 0 and 1"),
@@ -109,7 +109,7 @@ MISTAKEN_ARGUMENTS = [
     ("train.name=a/b", "'a/b' cannot name a folder; write a word, and set train.runs to move it elsewhere"),
     ("train.name=???", "??? stands for a value still to be given; write the value itself"),
     (r"train.name=\???", "??? stands for a value still to be given; write the value itself"),  # OmegaConf drops the \
-    ("data.train=", "required: a list file or a folder with one sub-folder a class (or data.source=synthetic)"),
+    ("data.train=", "required: a list file or a folder with one sub-folder per class (or data.source=synthetic)"),
     ("data.root=${oc.env:HOME}", "interpolation with ${...} is not supported; write the value itself"),
     ("eval.frames=25", "a TSM shifts over clips of model.frames=8; leave eval.frames at 0"),
     ("eval.ten_crop_frames=25", "a TSM shifts over clips of model.frames=8; leave eval.ten_crop_frames at 0"),
@@ -140,13 +140,13 @@ def test_a_check_across_settings_names_the_place_of_the_one_to_change(write):
 def test_crops_that_mirror_are_not_for_labels_that_mirroring_changes(write):
     recipe = write(RECIPE + "clip: {flip_pairs: [0, 1]}\n")
     assert errors(recipe) == []
-    answer = "five of the ten are mirrored, which clip.flip_pairs says changes labels; take three"
+    answer = "five of the ten are mirrored, which clip.flip_pairs says changes labels; use three"
     assert errors(recipe, "eval.crops=ten") == [f"argument 'eval.crops=ten': {answer}"]
 
 
 def test_a_check_of_a_default_names_the_setting_alone(write):
     assert errors(write(RECIPE), "model.width=16") == [
-        "model.pretrained: ImageNet weights do not fit model.width=16; take `none`, or a width of 64"
+        "model.pretrained: ImageNet weights do not fit model.width=16; use `none`, or a width of 64"
     ]
 
 
@@ -223,8 +223,8 @@ def test_print_config_shows_it_and_stops(capsys):
         (["-c", "demo", "--train.seed=1"], "train.py: --train.seed: no such flag; did you mean train.seed=VALUE?"),
         (
             ["-c", "demo", "-o", "train.epochs=3"],
-            "train.py: -o: no such flag; a setting stands alone, as in optim.lr=0.01; "
-            "export.py takes the file to write by --out FILE",
+            "train.py: -o: no such flag; settings are written without a flag, as in optim.lr=0.01; "
+            "export.py writes to --out FILE",
         ),
         (
             ["--test", "-c", "demo", "-w", "best.pt"],

@@ -180,8 +180,8 @@ def test_a_batch_that_does_not_split_is_answered_with_those_that_do(batch, ranks
 @pytest.mark.parametrize(
     "batch, ranks, answer",
     [
-        (48, 4, "12 clips on each of 4 ranks are no whole number of videos with clip.repeats=8; near it are 32 and 64"),
-        (4, 1, "4 clips are no whole number of videos with clip.repeats=8; near it is 8"),
+        (48, 4, "12 clips on each of 4 ranks are not a whole number of videos with clip.repeats=8; try 32 or 64"),
+        (4, 1, "4 clips are not a whole number of videos with clip.repeats=8; try 8"),
     ],
 )
 def test_a_share_that_is_not_made_of_whole_videos_is_answered_with_batches_that_are(batch, ranks, answer):
@@ -202,7 +202,7 @@ def test_parts_that_are_not_equal_are_answered_with_those_that_are():
     config = configs.load("demo", ["train.batch=48", "train.accumulate=5"])
     with pytest.raises(configs.ConfigError) as error:
         configs.clips_at_once(config, ranks=4)
-    answer = "the 12 clips of a rank do not split into 5 equal parts; take one of 1, 2, 3, 4, 6, 12"
+    answer = "the 12 clips of a rank do not split into 5 equal parts; use one of 1, 2, 3, 4, 6, 12"
     assert str(error.value) == f"train.accumulate: {answer}"
 
 

@@ -11,7 +11,7 @@ import torch
 
 from configs import ConfigError
 from dali_pipes import device as host
-from dali_pipes.batch import InUse
+from dali_pipes.batch import KeepAlive
 from dali_pipes.device import cores_of_rank
 from tests.support.paths import ROOT
 
@@ -126,7 +126,7 @@ def test_clips_are_half_precision_where_the_network_is_and_a_gpu_computes(device
 
 @pytest.mark.gpu
 def test_lent_memory_is_kept_until_the_gpu_has_read_it():
-    in_use = InUse(torch.device("cuda"))
+    in_use = KeepAlive(torch.device("cuda"))
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         in_use.hold(torch.ones(1, device="cuda"))  # what is used for the first time is loaded first, which may wait
@@ -158,7 +158,7 @@ def test_a_thread_that_computes_alone_stays_alone_and_changes_no_other():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with ThreadPoolExecutor(1, initializer=host.compute_alone) as alone, ThreadPoolExecutor(1) as other:
+        with ThreadPoolExecutor(1, initializer=host.use_one_torch_thread) as alone, ThreadPoolExecutor(1) as other:
             assert alone.submit(threads_after_computing).result() == 1
             assert other.submit(threads_after_computing).result() == torch.get_num_threads() == 2
     finally:

@@ -211,5 +211,5 @@ def test_too_few_videos_are_refused_with_the_largest_batch_of_clips(config):
 
 
 def test_a_batch_of_parts_of_videos_is_refused(config):
-    with pytest.raises(ConfigError, match=r"3 clips on each of 2 ranks .* near it are 4 and 8"):
+    with pytest.raises(ConfigError, match=r"3 clips on each of 2 ranks .* try 4 or 8"):
         plan_of(config, Shard(0, 2))

@@ -101,8 +101,8 @@ def test_apex_is_refused_before_anything_is_built_where_it_cannot_compute():
     with pytest.raises(ConfigError) as error:
         tiny.config(optim={"impl": "apex"}, runtime={"batchnorm": "apex"})
     assert str(error.value).splitlines() == [
-        "optim.impl: apex computes on a GPU; take torch",
-        "runtime.batchnorm: apex needs runtime.device=cuda, runtime.precision=fp16; or take torch",
+        "optim.impl: apex computes on a GPU; use torch",
+        "runtime.batchnorm: apex needs runtime.device=cuda, runtime.precision=fp16; or use torch",
     ]
 
 

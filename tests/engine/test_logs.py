@@ -46,7 +46,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines_alone(terminal, monke
     with logs.Bar() as bar:
         bar.update(1, 2, "ep 1/1", "2m10 left")
         engine_logger.info("a line")
-    assert list(progress.watched(range(3), 3, "scanning")) == [0, 1, 2]
+    assert list(progress.with_progress(range(3), 3, "scanning")) == [0, 1, 2]
     (line,) = terminal.getvalue().splitlines()
     assert "a line" in line
 
@@ -59,7 +59,7 @@ def test_other_ranks_show_their_errors_alone(terminal, monkeypatch):
     engine_logger.error("lost a file")
     assert stream.getvalue().endswith(" ERROR lost a file\n") and stream.getvalue().count("\n") == 1
     logs.start_logging(terminal)
-    assert list(progress.watched(range(3), 3, "scanning")) == [0, 1, 2]
+    assert list(progress.with_progress(range(3), 3, "scanning")) == [0, 1, 2]
     with logs.Bar() as bar:
         bar.update(1, 2, "ep 1/1", "2m10 left")
     assert terminal.getvalue() == ""
@@ -96,7 +96,7 @@ def test_a_log_file_that_cannot_be_written_loses_lines_alone(tmp_path):
 
 def test_bars_go_to_the_stream_of_the_log(terminal):
     logs.start_logging(terminal)
-    assert list(progress.watched(range(3), 3, "scanning [a]")) == [0, 1, 2]
+    assert list(progress.with_progress(range(3), 3, "scanning [a]")) == [0, 1, 2]
     assert "scanning [a]" in terminal.getvalue() and rich.get_console().file is terminal
 
 
@@ -104,14 +104,14 @@ def test_a_job_inside_of_a_training_has_a_bar_of_its_own(terminal):
     logs.start_logging(terminal)
     with logs.Bar() as bar:
         bar.update(1, 2, "ep 1/1", "2m10 left")
-        assert list(progress.watched(range(3), 3, "evaluating")) == [0, 1, 2]
+        assert list(progress.with_progress(range(3), 3, "evaluating")) == [0, 1, 2]
         bar.update(2, 2, "ep 1/1", "0s left")
     assert "evaluating" in terminal.getvalue()
 
 
 def test_a_bar_takes_no_output_that_goes_to_a_file_to_the_terminal(terminal, capsys):
     logs.start_logging(terminal)
-    for _ in progress.watched(range(1), 1, "predicting"):
+    for _ in progress.with_progress(range(1), 1, "predicting"):
         print("an answer")
     assert capsys.readouterr().out == "an answer\n" and "an answer" not in terminal.getvalue()
 

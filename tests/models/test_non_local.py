@@ -189,9 +189,9 @@ def test_blocks_start_new_where_pretrained_weights_have_none(tmp_path):
 @pytest.mark.parametrize(
     "settings, problem",
     [
-        (["model.backbone=resnet18"], "a resnet18 lacks the blocks that they follow; take resnet50 or resnet101"),
-        (["model.backbone=mobilenet_v2"], "a mobilenet_v2 lacks the blocks"),
-        (["model.causal=true"], "lets frames see those after them, which model.causal=true rules out"),
+        (["model.backbone=resnet18"], "not supported for resnet18; use resnet50 or resnet101"),
+        (["model.backbone=mobilenet_v2"], "not supported for mobilenet_v2"),
+        (["model.causal=true"], "uses future frames, which model.causal=true excludes"),
         (["clip.size=24"], "24 px leave the non-local blocks nothing to pool; they need at least 32"),
     ],
 )

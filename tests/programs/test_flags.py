@@ -51,9 +51,9 @@ def test_a_command_line_that_makes_no_sense_is_answered_in_a_line(monkeypatch, c
 
 OF_PADDLEVIDEO = {  # what its pages say to type, and the part of the command that is answered
     "train.py --test -c tsm.yaml -w TSM_best.pdparams": "--test: no such flag; to test, run eval.py",
-    "train.py -c tsm_ucf101_frames.yaml -o train.epochs=3": "-o: no such flag; a setting stands alone",
+    "train.py -c tsm_ucf101_frames.yaml -o train.epochs=3": "-o: no such flag; settings are written without a flag",
     "tools/export.py -c tsm_k400_frames.yaml -p TSM.pdparams -o inference/TSM": "-p: no such flag; name the network by",
-    "tools/export.py -c tsm_k400_frames.yaml -o inference/TSM": "export.py takes the file to write by --out FILE",
+    "tools/export.py -c tsm_k400_frames.yaml -o inference/TSM": "export.py writes to --out FILE",
     "tools/predict.py --video_file a.avi --model_file TSM.pdmodel": "--video_file: no such flag; name videos",
     "tools/predict.py --input_file a.avi --config tsn.yaml": "--input_file: no such flag; name videos",
     "tools/predict.py a.avi --model_file TSN.pdmodel": "--model_file: no such flag; name the network by --weights",

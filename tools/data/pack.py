@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs import ConfigError
-from configs.progress import watched
+from configs.progress import with_progress
 from configs.schema import Data
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
@@ -136,7 +136,7 @@ def _write_shards(shards: list[Shard], finished: FinishedResults, unfinished: Pa
     for shard in todo:
         for name in (shard.name, shard.index_name):
             finished.check(shard.path, name)
-    for shard in watched(todo, len(todo), "packing"):
+    for shard in with_progress(todo, len(todo), "packing"):
         index = unfinished / shard.index_name
         with named(unfinished.parent / shard.name), (unfinished / shard.name).open("xb", buffering=0) as file:
             index.write_text(shard.write(file), encoding="utf-8", errors="surrogateescape")
@@ -159,7 +159,7 @@ def _pack_into_store(out: str, jobs: list[Job], force: bool) -> int:
         todo = [shard for shard in shards if not all(stored.has(shard, n) for n in (shard.name, shard.index_name))]
         stored.begin()
         indices = {shard.name: _stored_index(stored, shard) for shard in shards if shard not in todo}
-        for shard in watched(todo, len(todo), "packing"):
+        for shard in with_progress(todo, len(todo), "packing"):
             text = stored.write(shard.name, shard, shard.write).encode("utf-8", "surrogateescape")
             stored.write(shard.index_name, shard, lambda upload, text=text: upload.write(text))
             indices[shard.name] = _index(text, stored.size(shard.name))

@@ -1,1 +1,1 @@
-"""Turn a checkpoint into a deployable file, and check that it computes the same as the network."""
+"""Export a checkpoint to a deployable file, and check that its logits equal those of the network."""

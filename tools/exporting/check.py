@@ -1,4 +1,4 @@
-"""Compare an exported file with the network that it was made from.
+"""Compare an exported file with its network.
 
 Shapes: N clips, T frames, C channels, H W pixels, K classes.
 """
@@ -20,7 +20,7 @@ from engine.runtime import exact_fp32
 from models import CheckpointError
 
 BATCHES = (1, 2, 5)  # tracing used 2
-STREAMED = 8  # frames of a stream
+STREAMED = 8  # number of frames of a stream
 
 # Largest allowed difference, as a fraction of the largest logit: fp32 for the order of sums, else for rounding.
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
@@ -33,7 +33,7 @@ class Difference:
     batch: int
     largest: float  # largest difference of two logits
     scale: float  # the largest logit
-    agreeing: float  # fraction of clips with the same best class
+    agreeing: float  # fraction of clips with the same top class
 
     def __str__(self) -> str:
         return (
@@ -43,7 +43,7 @@ class Difference:
 
 
 def reopen(path: Path, metadata: ExportMetadata, device: str) -> ExportedNetwork:
-    """Open an exported file as its user will."""
+    """Open an exported file as in inference."""
     if path.suffix == ".safetensors":
         model = load_saved_model(path).model
         return ExportedNetwork(path, "cpu", metadata, lambda clip: (model(clip),))
@@ -58,7 +58,7 @@ def check(exported: ExportedNetwork, saved: SavedModel) -> None:
     for batch in BATCHES:
         found = difference(exported, saved, batch)
         print(found)
-        if not found.largest <= TOLERANCE[precision] * found.scale:  # so that nan is refused, too
+        if not found.largest <= TOLERANCE[precision] * found.scale:  # this form also refuses nan
             raise CheckpointError(
                 f"not kept: its logits differ from those of {saved.info.weights} by more than "
                 f"{TOLERANCE[precision]:g} of the largest logit, which {precision} does not explain"
@@ -92,7 +92,7 @@ def _normalise(pixels_NTHWC: Tensor, mean: tuple[float, ...], std: tuple[float, 
 
 
 def moving_shapes(clips: int, frames: int, size: int) -> Tensor:
-    """Return uint8 pixels_NTHWC of soft shapes that change between frames; a deep network cannot tell noise apart."""
+    """Return uint8 pixels_NTHWC of soft moving shapes; for a deep network, all noise looks the same."""
     generator = torch.Generator().manual_seed(clips)
     coarse_NCHW = torch.rand(clips * frames, 3, 5, 5, generator=generator)
     pixels_NCHW = (255 * F.interpolate(coarse_NCHW, (size, size), mode="bilinear")).round()

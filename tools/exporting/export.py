@@ -1,4 +1,4 @@
-"""Export weights to a file, and keep the file only if it computes what the network computes."""
+"""Export weights to a file, and keep the file only if its logits equal those of the network."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ WRITERS = {
 
 
 def export(args: argparse.Namespace) -> None:
-    """Export the weights that the command line names. Raises ConfigError or CheckpointError if no file was kept."""
+    """Export the weights of the command line. Raises ConfigError or CheckpointError if no file was kept."""
     suffix = ENDINGS[args.format]
     args.weights = network_file(args.weights)
     path = args.out or args.weights.with_suffix(suffix)
     refuse(args, path, suffix)
-    metadata_file = Path(f"{path}.json")  # of an engine, which cannot hold metadata
+    metadata_file = Path(f"{path}.json")  # for an engine, which cannot contain metadata
     files = [path, metadata_file] if args.format == "tensorrt" else [path]
     outputs = Outputs([args.weights, args.config], args.force)
     outputs.check(*files)
@@ -57,14 +57,14 @@ def export(args: argparse.Namespace) -> None:
 
 
 def refuse(args: argparse.Namespace, path: Path, suffix: str) -> None:
-    """Raise ConfigError for arguments that contradict each other, before any work is done."""
+    """Raise ConfigError for contradicting arguments, before any work is done."""
     ending = suffix[suffix.rindex(".") :]
     if path.suffix != ending:
         raise ConfigError(f"--out: {path.name} does not end in {ending}, as files of --format {args.format} do")
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device: cuda, but torch sees no GPU; take cpu, or check the driver")
+        raise ConfigError("--device: cuda, but torch sees no GPU; use cpu, or check the driver")
     if args.format == "safetensors" and (args.uint8 or args.online):
-        raise ConfigError("--format safetensors: holds weights alone; leave out --uint8 and --online")
+        raise ConfigError("--format safetensors: contains only weights; omit --uint8 and --online")
 
 
 def make_metadata(saved: SavedModel, args: argparse.Namespace) -> ExportMetadata:

@@ -27,11 +27,11 @@ def network_of(saved: SavedModel, metadata: ExportMetadata) -> ClipNetwork:
 
 
 def trace(network: ClipNetwork, device: str = "cpu") -> ExportedProgram:
-    """Trace the network for any batch size; all other sizes are those of its examples."""
+    """Trace the network for any batch size; all other sizes are fixed to those of its examples."""
     examples = tuple(example.to(device) for example in network.examples)
     program = torch.export.export(network.to(device), examples, dynamic_shapes=_any_batch(examples, Dim("N")))
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # names paths of this machine, and can be as large as a small network
+        node.meta.pop("stack_trace", None)  # contains paths of this machine, and can be as large as a small network
     return program
 
 
@@ -45,7 +45,7 @@ def write_onnx(saved: SavedModel, metadata: ExportMetadata, path: Path, device: 
     """Write ONNX, for onnxruntime, TensorRT and Triton, on any device."""
     library("onnxscript")
     network = network_of(saved, metadata)
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # warns that the inputs share their batch axis
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # "the inputs share their batch axis"
         onnx = torch.onnx.export(
             trace(network),
             input_names=network.inputs,
@@ -56,20 +56,20 @@ def write_onnx(saved: SavedModel, metadata: ExportMetadata, path: Path, device: 
             verbose=False,
         )
     for node in onnx.model.graph:
-        node.metadata_props.clear()  # the PyTorch operations it came from
+        node.metadata_props.clear()  # the original PyTorch operations
     onnx.model.metadata_props.update(metadata.to_texts())
     onnx.save(path)
 
 
 def write_program(saved: SavedModel, metadata: ExportMetadata, path: Path, device: str) -> None:
-    """Write an exported program, for this or a later PyTorch, on any device."""
+    """Write an exported program, for this PyTorch version or later ones, on any device."""
     program = trace(network_of(saved, metadata))
     program.example_inputs = None  # would store megabytes of zeros
     torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata.to_texts())})
 
 
 def write_package(saved: SavedModel, metadata: ExportMetadata, path: Path, device: str) -> None:
-    """Write a program compiled by AOTInductor for this kind of machine and device; it also runs without Python."""
+    """Write a package compiled by AOTInductor for this type of machine and device; it also runs without Python."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -87,9 +87,9 @@ def write_package(saved: SavedModel, metadata: ExportMetadata, path: Path, devic
 
 
 def write_safetensors(saved: SavedModel, metadata: ExportMetadata, path: Path, device: str) -> None:
-    """Write the weights alone, under this project's parameter names."""
+    """Write only the weights, with this project's parameter names."""
     weights = {name: tensor.contiguous() for name, tensor in saved.model.state_dict().items()}
     for name, tensor in weights.items():
-        if tensor.ndim > 1:  # norms' tensors are small, and rounding them costs most accuracy
+        if tensor.ndim > 1:  # tensors of norms are small, and rounding them costs most accuracy
             weights[name] = tensor.to(DTYPES[metadata.precision])
     library("safetensors.torch").save_file(weights, path, metadata=metadata.to_texts())

@@ -1,4 +1,4 @@
-"""Networks in the form to export: fp32 or pixel inputs, logits out, one precision inside, batch norms folded.
+"""Networks prepared for export: fp32 or pixel inputs, logits as output, one internal precision, batch norms folded.
 
 Shapes: N clips or streams, T frames, C channels, H W pixels, K classes.
 """
@@ -20,7 +20,7 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.flo
 
 
 class ClipNetwork(nn.Module):
-    """Copy of `model` as a function: clip -> logits_NK.
+    """A copy of `model` as a function: clip -> logits_NK.
 
     A clip is normalised pictures_NTCHW in fp32, or pixels_NTHWC in uint8. `examples` are blank inputs for two clips of
     the length and size used in evaluation.
@@ -52,7 +52,7 @@ class ClipNetwork(nn.Module):
 
 
 class StreamNetwork(ClipNetwork):
-    """Copy of a causal `model` as a function: (frame, cache_0, ...) -> (logits_NK, next_cache_0, ...).
+    """A copy of a causal `model` as a function: (frame, cache_0, ...) -> (logits_NK, next_cache_0, ...).
 
     A frame is a picture_NCHW or pixels_NHWC; caches are fp32. Raises ConfigError for a network that is not causal.
     """
@@ -73,7 +73,7 @@ class StreamNetwork(ClipNetwork):
 def fold_norms(model: nn.Module) -> nn.Module:
     """Fold each batch norm into the convolution before it, in place.
 
-    Call it in fp32: half precision then rounds one weight instead of a weight, two statistics and two factors.
+    Call it in fp32, so that half precision rounds only the folded weight.
     """
     for block in model.modules():
         for (_, conv), (name, norm) in pairwise(list(block.named_children())):

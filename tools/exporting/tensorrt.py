@@ -1,6 +1,6 @@
-"""Build TensorRT engines from the ONNX form on the GPU that will run them, and checked there.
+"""Build TensorRT engines from ONNX on the GPU that will run them.
 
-Written for TensorRT 10 and 11 from their documentation; not yet run on a machine that has them.
+Written for TensorRT 10 and 11 from their documentation; not yet run.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from engine.inference.saved_model import SavedModel
 from models import CheckpointError
 from tools.exporting.formats import write_onnx
 
-BATCHES = (1, 8, 32)  # the smallest that an engine takes, the one it is optimised for, the largest
+BATCHES = (1, 8, 32)  # minimum, optimal and maximum batch of an engine
 
 
 def write_engine(saved: SavedModel, metadata: ExportMetadata, path: Path, device: str) -> None:
-    """Write an engine, which runs only on this kind of GPU and with this version of TensorRT."""
+    """Write an engine, which runs only on this type of GPU and with this version of TensorRT."""
     tensorrt = library("tensorrt", "tensorrt")
     if device != "cuda":
         raise ConfigError("--format tensorrt: an engine is built on the GPU that will run it; add --device cuda")
@@ -34,7 +34,7 @@ def write_engine(saved: SavedModel, metadata: ExportMetadata, path: Path, device
 def _build(tensorrt: ModuleType, onnx: Path) -> bytes:
     logger = tensorrt.Logger(tensorrt.Logger.WARNING)
     builder = tensorrt.Builder(logger)
-    # Take precision from the graph. TensorRT 11 always does and ignores the flag.
+    # Use the precision of the graph. TensorRT 11 always does, and ignores the flag.
     network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = tensorrt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):

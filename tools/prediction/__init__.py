@@ -1,1 +1,1 @@
-"""Turn videos into predictions on screen, in files and as overlays: the parts of tools/predict.py."""
+"""The parts of tools/predict.py: predictions on the screen, in files and as overlays."""

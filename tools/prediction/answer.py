@@ -1,4 +1,4 @@
-"""Build the prediction record of a video, in plain values: files, screen output and overlays are made from it.
+"""Build the prediction record of a video from plain values; files, screen output and overlays use it.
 
 `docs/predict.md` explains each value. Everything named start, end or seconds is in seconds from the first frame.
 """
@@ -18,13 +18,13 @@ from engine.inference.network import Network
 from engine.inference.predict import ClassProbability, ClassScores, Prediction
 from engine.inference.stream import FramePrediction
 
-NO_ACTION = -1  # the label of a segment whose best class is below --min-score
+NO_ACTION = -1  # label of a segment in which no class reaches --min-score
 
 
 def of_video(
     network: Network, video: Video, predictions: Sequence[Prediction], top_k: int, min_score: float = 0.0
 ) -> dict:
-    """Build the record of a video that was scored as a whole. Raises DataError if its file cannot be read any more."""
+    """Build the record of a video that was scored as a whole. Raises DataError if its file can no longer be read."""
     (window,) = _windows(network, video, predictions, top_k, min_score)
     return window | _about(network, video, _clips(network), predictions[0].ms)
 
@@ -61,7 +61,7 @@ def of_stream(
 
 
 def latency(ms_F: Sequence[float]) -> dict:
-    """Return the median and the 99th percentile; if others follow, without the first, in which libraries warm up."""
+    """Return median and 99th percentile, without the first value (warm-up) if there are others."""
     p50, p99 = np.percentile(ms_F[1:] or ms_F, [50, 99]).tolist()
     return {"p50": round(p50, 3), "p99": round(p99, 3)}
 
@@ -88,7 +88,7 @@ def _windows(
 
 
 def _top(network: Network, prediction: ClassScores, top_k: int, min_score: float) -> list[dict]:
-    """Return the best classes that reach `min_score`, or `no action` with the probability of the best one."""
+    """Return the best classes that reach `min_score`, or `no action` with the probability of the best class."""
     likely = [guess for guess in prediction.top(top_k) if guess.probability >= min_score]
     return [_named(network, guess) for guess in likely or [ClassProbability(NO_ACTION, prediction.best.probability)]]
 
@@ -96,7 +96,7 @@ def _top(network: Network, prediction: ClassScores, top_k: int, min_score: float
 def named_segments(
     network: Network, edge_W1: np.ndarray, scores: Sequence[ClassScores], min_score: float
 ) -> list[dict]:
-    """Return the segments of equal best class; score w holds from `edge_W1[w]` to `edge_W1[w + 1]`."""
+    """Return the segments with equal top class; score w is valid from `edge_W1[w]` to `edge_W1[w + 1]`."""
     best_W = [score.best for score in scores]
     label_W = [best.label if best.probability >= min_score else NO_ACTION for best in best_W]
     probability_W = [best.probability for best in best_W]
@@ -107,7 +107,7 @@ def named_segments(
 
 
 def _about(network: Network, video: Video, views: dict, ms: float) -> dict:
-    """Return the part that all records have: the video, the views, the weights and the time."""
+    """Return the fields of all records: video, views, weights and time."""
     width, height = upright_size(video.width, video.height, video.orientation)
     return {
         "video": {"width": width, "height": height, "frames": video.frames, "fps": video.fps, "codec": video.codec},
@@ -118,7 +118,7 @@ def _about(network: Network, video: Video, views: dict, ms: float) -> dict:
 
 
 def _clips(network: Network) -> dict:
-    """Return the settings of the clips of a window, and how their scores are averaged."""
+    """Return the settings of the clips of a window, and of the average of their scores."""
     chosen = {name: getattr(network.info.config.eval, name) for name in ("crops", "clips", "sampling", "average")}
     return chosen | {"frames": network.info.config.eval_frames}
 
@@ -129,12 +129,12 @@ def _named(network: Network, guess: ClassProbability) -> dict:
 
 
 def _rounded(seconds: float) -> float:
-    """Round to microseconds, finer than the clocks of common containers."""
+    """Round to microseconds, which is finer than the time base of common containers."""
     return round(float(seconds), 6)
 
 
 class Segment(NamedTuple):
-    """Seconds `start` to `end` of a video, in which `label` is the best class."""
+    """A part of a video, from `start` to `end` in seconds, with the top class `label`."""
 
     start: float
     end: float
@@ -143,16 +143,17 @@ class Segment(NamedTuple):
 
 
 def edges(span_W2: np.ndarray) -> np.ndarray:
-    """Return [W + 1] seconds: the start of the time that each window stands for, and the end of the last one's.
+    """Return [W + 1] seconds: the start of each window's segment, and the end of the last one.
 
-    `span_W2`: start and end of each window, ascending. Neighbours meet half way between their centres.
+    `span_W2`: start and end of each window, ascending. Adjacent segments meet midway between the centres of their
+    windows.
     """
     middle_W = span_W2.mean(1)
     return np.concatenate([span_W2[:1, 0], (middle_W[:-1] + middle_W[1:]) / 2, span_W2[-1:, 1]])
 
 
 def segments(edge_W1: np.ndarray, label_W: Sequence[int], probability_W: Sequence[float]) -> list[Segment]:
-    """Merge neighbours with the same label; `edge_W1` as `edges` returns it."""
+    """Merge adjacent windows with the same label; `edge_W1` is the result of `edges`."""
     merged = []
     for label, group in groupby(range(len(label_W)), key=lambda place: label_W[place]):
         places = list(group)

@@ -1,4 +1,4 @@
-"""Draw explanations: a film strip of the clip with its heat, and a copy of the video with the heat on it.
+"""Draw explanations: a film strip of the clip with its heat map, and a copy of the video with the heat map.
 
 Shapes: T frames, H W pixels.
 """
@@ -21,7 +21,7 @@ from engine.inference.network import Network
 from engine.outputs import Outputs
 from tools.prediction.overlay import Caption, free_target, make_folder, write
 
-STRONGEST = 0.65  # opacity of the largest heat
+STRONGEST = 0.65  # opacity of the maximum heat
 GAP, BAR = 2, 12  # pixels between frames; height of the bars that show each frame's share
 COLOURS = colormaps["inferno"]
 
@@ -36,7 +36,7 @@ class ExplainedVideos:
         self._taken: set[Path] = set()
 
     def write(self, catalog: Catalog, row: int, answer: dict) -> dict:
-        """Explain the best class of a video; returns what to add to its record: `explained`, or `explained_error`."""
+        """Explain the top class of a video; return the addition to its record: `explained`, or `explained_error`."""
         video = catalog.video(row)
         best = max(answer.get("segments") or answer["top"], key=lambda guess: guess["probability"])
         if best["label"] < 0:
@@ -59,7 +59,7 @@ class ExplainedVideos:
 
 
 def film_strip(found: Explanation) -> Image.Image:
-    """Draw the frames in a row, below them the frames with heat, and a bar for each frame's share of the heat."""
+    """Draw the frames in a row, below them the frames with heat maps, and a bar for each frame's share of the heat."""
     frames, height, width, _ = found.pictures_THWC.shape
     strip = Image.new("RGB", (frames * (width + GAP) - GAP, 2 * height + GAP + BAR), "white")
     largest = found.weight_T.max()
@@ -73,14 +73,14 @@ def film_strip(found: Explanation) -> Image.Image:
 
 
 def with_heat(picture_HWC: np.ndarray, heat_HW: np.ndarray) -> np.ndarray:
-    """Return a picture with heat painted on it, the more opaque the hotter."""
+    """Return a picture with the heat map on it; more heat is more opaque."""
     opacity_HW1 = STRONGEST * heat_HW[..., None]
     painted_HWC = (1 - opacity_HW1) * picture_HWC + opacity_HW1 * 255 * COLOURS(heat_HW)[..., :3]
     return painted_HWC.round().astype(np.uint8)
 
 
 def heat_drawer(found: Explanation, second_T: np.ndarray, crop: int) -> Callable[[np.ndarray, float], np.ndarray]:
-    """Return a function that paints the heat of the nearest explained frame on the centre of a picture.
+    """Return a function that draws the heat map of the nearest explained frame on the centre of a picture.
 
     `crop` is the side of the network's crop in the pixels of the video.
     """

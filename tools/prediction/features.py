@@ -1,12 +1,10 @@
 """Write the features of videos, for retrieval, clustering or another classifier.
 
-A .npz of plain arrays, one row a window (a whole video without --sliding), in the order of the predictions:
+A .npz of plain arrays, one row per window (per video without --sliding), in the order of the predictions:
 
-    path            text [N]
-    start, end      float64 [N], seconds
-    clip            float32 [N, C], the mean over the views and frames of a window
-    frame           float32 [N, V, T, C], of each frame of each view, averaged over its places
-    frame_numbers   int64 [N, clips, T]; the crops of a clip share them
+    path            text [N] start, end      float64 [N], seconds clip            float32 [N, C], the mean over the
+    views and frames of a window frame           float32 [N, V, T, C], of each frame of each view, averaged over H and W
+    frame_numbers   int64 [N, clips, T]; all crops of a clip have the same
 
 Shapes: N windows, V views, T frames, C channels before the classifier.
 """
@@ -38,7 +36,7 @@ class FeatureFile:
         self._seconds += seconds
 
     def save(self) -> None:
-        """Write the file; without any prediction there is none."""
+        """Write the file; no file is written without predictions."""
         if not self._predictions:
             return
         frame_NVTC = np.stack([prediction.features_VTC for prediction in self._predictions])

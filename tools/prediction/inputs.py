@@ -1,4 +1,4 @@
-"""Find the videos that files, folders, globs, lists of paths or stdin name. Opens no video."""
+"""Find the videos of files, folders, globs, lists of paths or stdin, without opening them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Parts = dict[str, list[Span]]
 
 
 def find(words: Iterable[str], root: str = "", parts: Parts | None = None) -> tuple[list[str], dict[str, str]]:
-    """Return the paths of `words`, each file once, in order; and for each word without a path the reason.
+    """Return the paths of `words`, each file once, in order; and the reason for each word without a path.
 
-    `root` is a folder that paths in lists may start from. `parts` is given the parts that are asked for, of videos of
-    which not only the whole is. Raises DataError if a list cannot be read.
+    `root` is the base of paths in lists. Requested parts are added to `parts`, for videos that are not only predicted
+    as a whole. Raises DataError if a list cannot be read.
     """
     paths: dict[str, str] = {}  # as given, by absolute path
     spans: dict[str, dict[Span, None]] = {}
@@ -52,13 +52,13 @@ def find(words: Iterable[str], root: str = "", parts: Parts | None = None) -> tu
 def _why_none(word: str) -> str:
     if word == "-":
         return "stdin was empty; write a path a line to it"
-    return "holds no videos" if os.path.exists(word) else "nothing has such a name"
+    return "contains no videos" if os.path.exists(word) else "nothing has such a name"
 
 
 def _paths_of(word: str, root: str) -> Iterator[tuple[str, Span]]:
-    """Yield the paths of one source, and the part of each that it asks for.
+    """Yield (path, requested part) of one source.
 
-    A file that is named is taken even if it does not exist or has another ending.
+    A file given by name is yielded even if it does not exist or has another extension.
     """
     if word == "-":
         text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
@@ -81,7 +81,7 @@ def _paths_of(word: str, root: str) -> Iterator[tuple[str, Span]]:
 
 
 def _roots(file: str, root: str) -> list[str]:
-    """Return the folders that paths in a list may start from: `root`, or else the list's folder and its run's root."""
+    """Return the possible bases of paths in a list: `root`, or otherwise the list's folder and its run's root."""
     if root:
         return [root]
     run = cli.run_folder(Path(file))
@@ -90,7 +90,7 @@ def _roots(file: str, root: str) -> list[str]:
 
 
 def _listed(source: Source, folders: Sequence[str]) -> Iterator[tuple[str, Span]]:
-    """Yield path and part of each row of a list, with or without a label; relative ones start at one of the folders."""
+    """Yield (path, part) of each row of a list, with or without a label; relative paths start at one of the folders."""
     table = tables.read_paths(source)
     if table is None:
         asked = ((list(_spellings(line.strip())), WHOLE) for _, line in source.lines())
@@ -104,12 +104,12 @@ def _listed(source: Source, folders: Sequence[str]) -> Iterator[tuple[str, Span]
 
 
 def _exists(path: str) -> bool:
-    """Tell whether there is a file; an object is taken for one if no label follows its ending."""
+    """Return True if a file exists; for an object, if no label follows its extension."""
     return " " not in os.path.splitext(path)[1] if is_url(path) else os.path.lexists(path)
 
 
 def _spellings(line: str) -> Iterator[str]:
-    """Yield the paths that a line may mean: all of it, what comes before a label, or before frames and a label."""
+    """Yield the paths that a line may mean: all of it, the text before a label, or before frames and a label."""
     yield line
     for _ in range(2):
         line, count = _NUMBER_BEHIND.subn("", line)

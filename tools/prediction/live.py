@@ -1,4 +1,4 @@
-"""Run tools/predict.py on a camera or a network stream: say what changes while it runs, write the record at its end."""
+"""Run tools/predict.py on a camera or network stream: log changes while it runs, write the record at its end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def follow(args: Namespace) -> None:
 def answer(network: Network, source: str, args: Namespace) -> dict:
     """Predict a stream to its end, or until Ctrl-C; log each change of the class, and return the record.
 
-    Raises DataError if the source cannot be opened or brings no frame, FloatingPointError if its first scores are not
+    Raises DataError if the source cannot be opened or has no frame, FloatingPointError if its first scores are not
     finite, ConfigError for --online if the network is not causal.
     """
     predictions: list[LivePrediction] = []
@@ -78,7 +78,7 @@ def _predictions(network: Network, source: str, args: Namespace) -> Iterator[Liv
 
 
 def _tell_change(network: Network, predictions: list[LivePrediction], min_score: float) -> None:
-    """Log the newest class if it differs from the one before."""
+    """Log the newest top class if it differs from the previous one."""
     names = [
         network.info.name(best.label) if best.probability >= min_score else "no action"
         for best in (prediction.best for prediction in predictions[-2:])

@@ -1,4 +1,4 @@
-"""Write prediction records to the screen, and to JSON lines and CSV, line by line: interrupted jobs keep them."""
+"""Write prediction records to the screen, JSON lines and CSV, line by line, so that interrupted jobs keep them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from configs import ConfigError
-from configs.progress import digits
+from configs.progress import format_rate
 from dali_pipes.errors import masked
 from dali_pipes.lists.split import counted
 from engine.console import cell
@@ -39,7 +39,7 @@ class _Screen(Console):
 
 @contextmanager
 def writer(json_file: Path | None, csv_file: Path | None, outputs: Outputs) -> Iterator[Write]:
-    """Yield the function that writes a record to the screen and to the files; addresses are masked in it."""
+    """Yield a function that writes a record to the screen and the files, with addresses masked."""
     with ExitStack() as files:
         writers: list[Write] = [partial(show, *_consoles())]
         for file, form in ((json_file, json_lines), (csv_file, table)):
@@ -55,7 +55,7 @@ def writer(json_file: Path | None, csv_file: Path | None, outputs: Outputs) -> I
 
 @contextmanager
 def json_lines(file: Path, outputs: Outputs | None = None) -> Iterator[Write]:
-    """Open a file for one JSON object a video; yields the function that writes a record."""
+    """Open a file for one JSON object per video; yield a function that writes a record."""
     with _open(file, outputs or Outputs(), "--json") as out:
 
         def write(answer: dict) -> None:
@@ -67,7 +67,9 @@ def json_lines(file: Path, outputs: Outputs | None = None) -> Iterator[Write]:
 
 @contextmanager
 def table(file: Path, outputs: Outputs | None = None) -> Iterator[Write]:
-    """Open a CSV for a line of COLUMNS for each class of the video, or for each segment if it has any."""
+    """Open a CSV file with COLUMNS and one line per class of a video, or per segment if it has any; yield a function
+    that writes a record.
+    """
     with _open(file, outputs or Outputs(), "--csv") as out:
         lines = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
         lines.writeheader()
@@ -81,7 +83,7 @@ def table(file: Path, outputs: Outputs | None = None) -> Iterator[Write]:
 
 
 def _cells(line: dict) -> dict:
-    """Escape paths, names and errors that a spreadsheet would take for formulas."""
+    """Escape paths, names and errors that a spreadsheet would interpret as formulas."""
     return {column: cell(value) if isinstance(value, str) else value for column, value in line.items()}
 
 
@@ -106,7 +108,7 @@ def _open(file: Path, outputs: Outputs, flag: str) -> Iterator[TextIO]:
 
 
 def _consoles() -> tuple[Console, Console]:
-    """Return the consoles for records and for errors; on a terminal both are that of the bar, which gives way."""
+    """Return the consoles for records and errors; on a terminal, both are the progress bar's."""
     shared = rich.get_console()
     if sys.stdout.isatty() and shared.is_terminal:
         return shared, shared
@@ -128,7 +130,7 @@ def show(console: Console, notes: Console, answer: dict) -> None:
     console.print(path, soft_wrap=True)
     if "latency_ms" in answer:
         p50, p99 = (f"{name} {ms:.2f} ms" for name, ms in answer["latency_ms"].items())
-        speed = next(f"{digits(answer[key])} {key[:-6]}/s" for key in SPEEDS if key in answer)
+        speed = next(f"{format_rate(answer[key])} {key[:-6]}/s" for key in SPEEDS if key in answer)
         console.print(Text(f"  {speed}, latency {p50}, {p99}", "dim"))
     if "labelled" in answer:
         console.print(Text(f"  labelled: {answer['labelled']}", "dim"), soft_wrap=True)
@@ -149,7 +151,7 @@ def clock(seconds: float) -> str:
 
 
 def _best(answer: dict) -> Table:
-    """Make the table of the best classes."""
+    """Return the table of the best classes."""
     table = _table()
     for rank, guess in enumerate(answer["top"], start=1):
         table.add_row(str(rank), *_guess(guess))
@@ -157,7 +159,7 @@ def _best(answer: dict) -> Table:
 
 
 def _timeline(answer: dict) -> Table:
-    """Make the table of the best class of each segment."""
+    """Return the table of the top class of each segment."""
     table = _table()
     for segment in answer["segments"]:
         table.add_row(f"{clock(segment['start'])} – {clock(segment['end'])}", *_guess(segment))

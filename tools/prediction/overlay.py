@@ -1,6 +1,6 @@
-"""Write videos with captions: every frame once, at its own time, upright and in its own size, as H.264 in mp4.
+"""Write videos with captions as H.264 in mp4: every frame once, with its timestamp, upright, at its size.
 
-Audio is left out. A side of an odd number of pixels grows by one, since H.264 players expect even ones.
+Audio is omitted. Odd sides are enlarged by one pixel, since H.264 players expect even ones.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from engine.outputs import Outputs
 from tools.data.conversion import upright
 
 _OPTIONS = {"preset": "veryfast", "crf": "20"}
-_BT601 = 6  # as ITU-T H.273 numbers matrix coefficients
-_LINES, _SMALLEST = 14, 8  # lines of text that would fill a frame; pixels of the smallest font
+_BT601 = 6  # matrix coefficients of ITU-T H.273
+_LINES, _SMALLEST = 14, 8  # (lines of text that fill a frame, pixels of the smallest font)
 _SHADE = (0, 0, 0, 160)
-_CLOCK = 90_000  # ticks a second, which all usual rates divide
+_CLOCK = 90_000  # ticks per second, a multiple of all usual frame rates
 _MOMENT = 1e-4  # seconds; captions start at times that were rounded
 
 
 class Caption(NamedTuple):
-    """A text drawn from `start` on, in seconds from the first frame, until the next caption starts."""
+    """A text that is drawn from `start`, in seconds from the first frame, until the next caption."""
 
     start: float
     text: str
@@ -53,7 +53,7 @@ Draw = Callable[[np.ndarray, float], np.ndarray]  # picture_HWC and its second -
 def write(
     video: Video, target: Path, captions: Sequence[Caption], outputs: Outputs | None = None, draw: Draw | None = None
 ) -> None:
-    """Write a video with captions to `target`, atomically; `draw` may change each picture before.
+    """Write a video with captions to `target`, atomically; `draw` may change each picture first.
 
     Raises DataError if a frame is damaged, or the target cannot be written, ConfigError if a file is in the way.
     """
@@ -85,7 +85,7 @@ def _write(out: OutputContainer, video: Video, captions: Sequence[Caption], draw
 
 
 def _upright(path: str) -> Iterator[np.ndarray]:
-    """Yield each frame as [H, W, 3] uint8, turned upright, with even sides."""
+    """Yield each frame as [H, W, 3] uint8, upright, with even sides."""
     reformatter, turn = VideoReformatter(), None
     for frame in upright.decoded(path):
         turn = orientation(frame) if turn is None else turn
@@ -114,7 +114,7 @@ def _captioned(picture_HWC: np.ndarray, text: str) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _label(text: str, width: int, height: int) -> Image.Image:
-    """Draw white text on a dark ground, as large as a picture of this size allows."""
+    """Draw white text on a dark background, as large as fits into a picture of this size."""
     size = max(_SMALLEST, height // _LINES)
     fitting = int(size * (width - size) / max(1.0, _font(size).getlength(text)))
     size = max(_SMALLEST, min(size, fitting))
@@ -125,7 +125,7 @@ def _label(text: str, width: int, height: int) -> Image.Image:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Load DejaVu, which comes with matplotlib: Pillow's default font has little more than ASCII."""
+    """Load matplotlib's DejaVu, because Pillow's default font has little more than ASCII."""
     return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 
 
@@ -139,7 +139,7 @@ class LabelledVideos:
         make_folder(folder, "--save-video")
 
     def write(self, video: Video, answer: dict) -> dict:
-        """Write one; returns what to add to its record: `labelled`, the new file, or `labelled_error`, the reason."""
+        """Write a captioned video; return the addition to its record: `labelled`, the new file, or `labelled_error`."""
         target = free_target(self.folder, Path(video.path).stem, ".labelled.mp4", self._taken, self._outputs)
         guesses = answer.get("segments") or [{"start": 0, **answer["top"][0]}]
         captions = [
@@ -161,7 +161,7 @@ def make_folder(folder: Path, flag: str) -> None:
 
 
 def free_target(folder: Path, stem: str, ending: str, taken: set[Path], outputs: Outputs) -> Path:
-    """Return a file that no other video of this command has (`taken`, which grows), and that may be written."""
+    """Return a writable file name that no other video of this command uses; add it to `taken`."""
     numbered = (f"{stem}-{number}" for number in count(2))
     targets = (folder / f"{name}{ending}" for name in chain([stem], numbered))
     free = next(path for path in targets if path not in taken and not outputs.problem(path))

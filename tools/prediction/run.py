@@ -14,7 +14,7 @@ from pathlib import Path
 import configs
 from configs import ConfigError
 from dali_pipes import DataError
-from dali_pipes.feed.choice import wanted_in_graph
+from dali_pipes.feed.choice import choose_graph_decoder
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.parts import frames_of_spans
@@ -39,7 +39,7 @@ ALL_DONE, NOTHING_DONE, SOME_DONE = 0, 2, 3
 
 
 def run(args: Namespace) -> int:
-    """Predict every video, list those that failed, and return the exit code."""
+    """Predict every video, list failures, and return the exit code."""
     args.weights = network_file(args.weights)
     if args.live:
         follow(args)
@@ -53,7 +53,7 @@ def run(args: Namespace) -> int:
         refuse_inside(folder, args.sources)
     labelled = LabelledVideos(args.save_video, outputs) if args.save_video else None
     network = open_network(str(args.weights), args.config, args.overrides)
-    _, reason = wanted_in_graph(network.info.config.data.decoder, network.device)
+    _, reason = choose_graph_decoder(network.info.config.data.decoder, network.device)
     if reason:
         logger.info(f"data.decoder=auto decodes on the CPU: {reason}")
     explained = ExplainedVideos(args.explain, network, outputs) if args.explain else None
@@ -83,7 +83,7 @@ def run(args: Namespace) -> int:
 
 
 def _refuse_parts(args: Namespace, parts: inputs.Parts) -> None:
-    """Raise ConfigError if what is asked for takes whole videos, and a list asks for parts."""
+    """Raise ConfigError if a list requests parts, but an option needs whole videos."""
     flags = [flag for flag in ("sliding", "online", "save_video", "explain") if getattr(args, flag)]
     if parts and flags:
         raise ConfigError(
@@ -96,7 +96,7 @@ Answer = tuple[int, dict]  # the row of the catalogue, its record
 
 
 class Answering:
-    """Predicts video by video; `bad` holds the rows that failed, with the reasons.
+    """Predicts video by video; `bad` has the failed rows with the reasons.
 
     Raises ConfigError for --online if the network is not causal.
     """
@@ -116,12 +116,12 @@ class Answering:
         self._step = network.open_stream() if args.online else None
 
     def all(self, catalog: Catalog) -> Iterator[Answer]:
-        """Yield the records as they are ready, in the order of rows as far as decoders allow."""
+        """Yield the records when they are ready, mostly in the order of rows."""
         self.bad |= {bad.row: bad.reason for bad in catalog.unreadable}
         yield from self._streamed(catalog) if self.args.online else self._scored(catalog)
 
     def _scored(self, catalog: Catalog) -> Iterator[Answer]:
-        """Predict each video as a whole, window by window, or the parts that a list asks for, with a record of each."""
+        """Predict each video as a whole, in windows, or in the parts of a list, with a record for each."""
         make = of_parts if self.args.sliding else of_video
         wanted = self.features is not None
         for found in predict(self.network, catalog, self._windows(catalog), self.bad, features=wanted):
@@ -145,7 +145,7 @@ class Answering:
                 yield row, of_stream(self.network, catalog.video(row), frames, how, seconds, self.args.min_score)
 
     def _windows(self, catalog: Catalog) -> list[Window]:
-        """Return the windows to score: each whole video, its parts, or one window after the other."""
+        """Return the windows to score: whole videos, their parts, or sliding windows."""
         seconds = self.args.sliding
         if not seconds and not self._parts:
             return whole_windows(catalog)
@@ -161,7 +161,7 @@ class Answering:
         return found
 
     def _of_parts(self, catalog: Catalog, whole: Window) -> list[Window]:
-        """Return the windows of a video that a list asks for; one that the video lacks is the reason why it failed."""
+        """Return the windows of a video's parts in a list; record parts that the video lacks as failures."""
         if not (asked := self._parts.get(catalog.path(whole.row))):
             return [whole]
         with self._reason(catalog, whole.row):

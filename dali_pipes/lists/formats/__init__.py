@@ -1,4 +1,4 @@
-"""Formats of lists and annotations, one module each. Adding a format takes a module and a line here."""
+"""Formats of lists and annotations, one module each. A new format needs a module and a line here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORMATS = {  # in the order in which they are tried
 
 
 def read(source: Source, format_name: str) -> tuple[str, Annotation]:
-    """Return the name of a source's format and its content. An error says so if the format was guessed."""
+    """Return the name of a source's format, and its annotation. If the format was guessed, errors say so."""
     name = _format_of(source, format_name)
     try:
         return name, FORMATS[name].read(source)
@@ -45,7 +45,7 @@ def read(source: Source, format_name: str) -> tuple[str, Annotation]:
 def _format_of(source: Source, name: str) -> str:
     """Return the name of a source's format: the given one, or for `auto` the first that recognises it.
 
-    Raises DataError if the format is for files and the source is a folder, or the other way round.
+    Raises DataError if the format is for files and the source is a folder, or vice versa.
     """
     possible = [name for name, format in FORMATS.items() if format.of_folder == (source.text is None)]
     if name == "auto":

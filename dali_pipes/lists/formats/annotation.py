@@ -1,7 +1,7 @@
 """Types and helpers shared by the readers of list formats: rows, formats, and errors with line numbers.
 
-A reader turns a `Source` into rows with paths as the source writes them, and labels as numbers if the source numbers
-its classes, else as names. It looks at no video and at no folder of videos.
+A reader turns a `Source` into rows. Paths are as written in the source; labels are numbers if the source numbers its
+classes, otherwise names. It does not access videos or their folders.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ FRAMES_LIMIT = 2**31
 SHOWN_PROBLEMS = 10
 
 Item = TypeVar("Item")
-Places = tuple[tuple[str, ...], ...]  # folders, each by its names from the top, in the order of preference
+Places = tuple[tuple[str, ...], ...]  # folders in the order of preference, each as a tuple of path components
 
 
 class Span(NamedTuple):
-    """A part of a video, in seconds from its first frame: the frames shown at `start` or later, and before `end`."""
+    """A part of a video: the frames with times from `start` up to but not including `end`, in seconds from the first
+    frame.
+    """
 
     start: float = 0.0
-    end: float = math.inf  # to the end of the video
+    end: float = math.inf  # inf: to the end of the video
 
     def __str__(self) -> str:
         return f"{self.start:g} s to {'the end' if self.end == math.inf else f'{self.end:g} s'}"
@@ -39,25 +41,25 @@ WHOLE = Span()
 class Row(NamedTuple):
     """A video of a source."""
 
-    file: str  # where it was read,
-    line: int  # and at which line; 0 for a folder
+    file: str  # the list file
+    line: int  # the line in it; 0 for a folder
     path: str
     label: int | str
-    frames: int = 0  # as the source says; 0 where it does not
-    split: str = ""  # where one source holds several
-    span: Span = WHOLE  # the part of the video that the row is about
+    frames: int = 0  # number of frames according to the source; 0 if unknown
+    split: str = ""  # if a source contains several
+    span: Span = WHOLE  # the part of the video that the row describes
 
 
 class Annotation(NamedTuple):
     """All rows of a source, in its order."""
 
     rows: list[Row]
-    class_names: tuple[str, ...] = ()  # by label, where the source itself orders its classes,
-    for_all_splits: bool = True  # and whether that order holds for its dataset, or for this source alone
-    notes: tuple[str, ...] = ()  # messages for the user about what was left out
+    class_names: tuple[str, ...] = ()  # by label, if the source itself orders its classes
+    for_all_splits: bool = True  # True if that order holds for the whole dataset, not only for this source
+    notes: tuple[str, ...] = ()  # messages for the user about omitted items
 
     def of_split(self, source: Source) -> list[Row]:
-        """Return the rows of the source's split. Raises DataError if there is none, or several and none is named."""
+        """Return the rows of the source's split. Raises DataError if it has none, or several and none is selected."""
         splits = sorted({row.split for row in self.rows})
         wanted = source.split
         if wanted and wanted not in splits:
@@ -65,38 +67,38 @@ class Annotation(NamedTuple):
             raise DataError(source.path, f"has no split {wanted}; it has {there}")
         if not wanted and len(splits) > 1:
             there = ", ".join(split or "(none)" for split in splits)
-            raise DataError(source.path, f"holds {there}; say which, as in {source.path}:{splits[-1]}")
+            raise DataError(source.path, f"contains {there}; say which, as in {source.path}:{splits[-1]}")
         return [row for row in self.rows if row.split == wanted] if wanted else self.rows
 
 
 def nfc(name: str) -> str:
-    """Return the same for names that differ only in how Unicode composes their letters (macOS decomposes them)."""
+    """Return the name in Unicode form NFC (macOS decomposes letters)."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def nfc_caseless(name: str) -> str:
-    """Return the same as `nfc`, and the same for names that differ only in case."""
+    """Return the name in Unicode form NFC, without case."""
     return nfc(name).casefold()
 
 
 @dataclass(frozen=True)
 class Format:
-    """A list format: recognise it, read it, find its videos."""
+    """A list format: how to recognise it, read it, and find its videos."""
 
     recognises: Callable[[Source], bool]
     read: Callable[[Source], Annotation]
-    of_folder: bool = False  # the source is a folder, and not a file
-    suffix: str = ""  # of the files, where the format names them without
-    places: Callable[[Row], Places] | None = None  # the folders that a row's file may be in; None: as it is written
-    folder_key: Callable[[str], str] = nfc  # folders with equal keys count as the same
-    name_key: Callable[[str], str] = nfc  # and so do files
-    origin: Callable[[str], str] | None = None  # path -> the recording that a clip was cut from
+    of_folder: bool = False  # the source is a folder, not a file
+    suffix: str = ""  # of the files, if the format omits it
+    places: Callable[[Row], Places] | None = None  # the folders in which a row's file may be; None: as written
+    folder_key: Callable[[str], str] = nfc  # folders with equal keys are the same
+    name_key: Callable[[str], str] = nfc  # files with equal keys are the same
+    origin: Callable[[str], str] | None = None  # path -> name of the recording from which a clip was cut
 
 
 def read_rows(file: str, items: Iterable[tuple[int, Item]], parse: Callable[[int, Item], Row | None]) -> list[Row]:
-    """Return the rows that `parse` makes of numbered items; None leaves one out.
+    """Return the rows that `parse` makes of numbered items; items for which it returns None are omitted.
 
-    Raises DataError naming the lines at which `parse` raised ValueError, or that there is no row.
+    Raises DataError with the lines at which `parse` raised ValueError, or if there is no row.
     """
     rows, problems = [], []
     for line, item in items:
@@ -113,7 +115,7 @@ def read_rows(file: str, items: Iterable[tuple[int, Item]], parse: Callable[[int
 
 
 def refuse(problems: list[DataError]) -> None:
-    """Raise the first of the problems, if there are any, followed by a few more."""
+    """Raise the first of the problems, if any, with the text of a few more."""
     if problems:
         problems = list({str(problem): problem for problem in problems}.values())
         more = len(problems) - SHOWN_PROBLEMS
@@ -122,7 +124,7 @@ def refuse(problems: list[DataError]) -> None:
 
 
 def number(text: str, what: str, limit: int = LABEL_LIMIT) -> int:
-    """Parse a whole number of at least 0. Raises ValueError, in which `what` names the number."""
+    """Parse a whole number of at least 0. Raises ValueError with the name `what` of the number."""
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{what} {text[:40]!r} is not a whole number of at least 0")
     value = int(text) if len(text) <= 10 else limit

@@ -1,4 +1,4 @@
-"""Names of classes: read from a file, found however a dataset's mirror has spelled them, numbered as in a network."""
+"""Class names: read them from a file, match different spellings, and map them to the labels of a network."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import SHOWN_PROBLEMS, nfc_caseless
 from dali_pipes.lists.formats.source import Source, read_text
 
-MOST_NAMED = 5  # classes in a message
-MOST_BYTES = 1 << 24  # a name of 100 bytes for each of 100,000 classes fits
-_BETWEEN = r"(?:\s{0,99}[,;:|.)]\s{0,99}|\s{1,99})"  # limits keep the time for hostile files short
+MOST_NAMED = 5  # most classes in a message
+MOST_BYTES = 1 << 24  # enough for 100,000 classes with names of 100 bytes
+_BETWEEN = r"(?:\s{0,99}[,;:|.)]\s{0,99}|\s{1,99})"  # bounds the time for hostile files
 _NUMBERED = re.compile(rf"(?P<number>[0-9]{{1,9}}){_BETWEEN}(?P<name>\S.*)")
-_HEADER = re.compile(r"^#|[,;\t]")  # of a table, if the lines below it are numbered
+_HEADER = re.compile(r"^#|[,;\t]")  # header of a table, if the lines below it are numbered
 _NAME_FIRST = re.compile(rf"(?P<name>\S.{{0,999}}?){_BETWEEN}(?P<number>[0-9]{{1,9}})")
 
 
 def read_class_names(path: str) -> tuple[str, ...]:
-    """Read the class names of a file, by label. Raises DataError if a name occurs twice, or the file has none."""
+    """Read the class names of a file, in the order of labels. Raises DataError if a name occurs twice, or there are
+    none.
+    """
     if os.path.isfile(path) and os.path.getsize(path) > MOST_BYTES:
         raise DataError(path, f"has {os.path.getsize(path)} bytes, too many for a file of class names")
     return parse_class_names(path, read_text(path))
 
 
 def parse_class_names(path: str, text: str) -> tuple[str, ...]:
-    """Parse class names: one a line, which may start or end with numbers from 0 or from 1, below a header or not; or
-    JSON: an array of names, an object of the number of each name, or of the name of each number.
+    """Parse class names: one per line, optionally with a header and with numbers from 0 or 1 before or after the names;
+    or JSON: an array of names, or an object from names to numbers or from numbers to names.
 
-    Raises DataError, which names `path`, if a name occurs twice, or there is none.
+    Raises DataError about `path` if a name occurs twice, or there is none.
     """
     source = Source(path, text)
     lines = [(line, content.strip()) for line, content in source.lines()]
@@ -49,7 +51,9 @@ def parse_class_names(path: str, text: str) -> tuple[str, ...]:
 
 
 def _numbered(lines: list[tuple[int, str]], pattern: re.Pattern[str]) -> list[tuple[int, str]]:
-    """Return (line, name) by the numbers that `pattern` finds in all lines; nothing if these do not number classes."""
+    """Return (line, name) in the order of the numbers that `pattern` finds; nothing if they do not number the
+    classes.
+    """
     numbered = []
     for line, text in lines:
         if not (match := pattern.fullmatch(text)):
@@ -60,7 +64,7 @@ def _numbered(lines: list[tuple[int, str]], pattern: re.Pattern[str]) -> list[tu
 
 
 def _json_names(source: Source) -> list[tuple[int, str]]:
-    """Return (line, name) of a JSON array or object; nothing if the text is only a name that begins like one.
+    """Return (line, name) of a JSON array or object; nothing if the text only begins like JSON.
 
     Raises DataError.
     """
@@ -70,10 +74,10 @@ def _json_names(source: Source) -> list[tuple[int, str]]:
         if source.first_line in ("[", "{"):
             raise DataError(f"{source.path}:1", f"begins as JSON, but is none: {error}") from error
         return []
-    found = list(enumerate(parsed, start=2))  # as this project writes it, with a line for each
+    found = list(enumerate(parsed, start=2))  # as this project writes it, one line per name
     if source.first_line.startswith("["):
         if not all(isinstance(name, str) for _, name in found):
-            raise DataError(f"{source.path}:1", "a JSON array of class names must hold texts alone")
+            raise DataError(f"{source.path}:1", "a JSON array of class names must contain only texts")
         return found
     if all(key.isdecimal() and isinstance(name, str) for _, (key, name) in found):
         numbered = [(key, line, name) for line, (key, name) in found]
@@ -88,7 +92,7 @@ def _json_names(source: Source) -> list[tuple[int, str]]:
 
 
 def _by_number(numbered: list[tuple[int, int, str]]) -> list[tuple[int, str]]:
-    """Return (line, name) of (number, line, name) by numbers from 0 or from 1; nothing if these have gaps."""
+    """Return (line, name) in the order of the numbers, which start at 0 or 1; nothing if they have gaps."""
     numbered = sorted(numbered)
     numbers, count = [number for number, *_ in numbered], len(numbered)
     whole = numbers in (list(range(count)), list(range(1, count + 1)))
@@ -96,7 +100,7 @@ def _by_number(numbered: list[tuple[int, int, str]]) -> list[tuple[int, str]]:
 
 
 def _distinct(path: str, lines: list[tuple[int, str]]) -> tuple[str, ...]:
-    """Return the names of (line, name). Raises DataError if one occurs twice, or there is none."""
+    """Return the names. Raises DataError if one occurs twice, or there is none."""
     line_of: dict[str, int] = {}
     for line, name in lines:
         if name in line_of:
@@ -108,7 +112,7 @@ def _distinct(path: str, lines: list[tuple[int, str]]) -> tuple[str, ...]:
 
 
 def asked_for(path: str) -> tuple[str, ...]:
-    """Read the file that data.class_names gives. Raises DataError, which names the setting."""
+    """Read the file of data.class_names. Raises DataError about the setting."""
     try:
         return read_class_names(path)
     except DataError as error:
@@ -117,18 +121,18 @@ def asked_for(path: str) -> tuple[str, ...]:
 
 
 class Numbers:
-    """Maps class names to numbers. Blanks, underscores, punctuation and case may differ."""
+    """Maps class names to numbers, ignoring blanks, underscores, punctuation and case."""
 
     def __init__(self, names: Sequence[str]):
         self._names = names
-        self._unknown: dict[str, str] = {}  # messages by name
+        self._unknown: dict[str, str] = {}  # error messages by name
         self._exact = {name: number for number, name in enumerate(names)}
         squeezed = [squeeze(name) for name in names]
         uses = Counter(squeezed)
         self._squeezed = {key: number for number, key in enumerate(squeezed) if key and uses[key] == 1}
 
     def get(self, name: str) -> int | None:
-        """Return the number of a class, None if there is no such class."""
+        """Return the number of a class, or None if there is no such class."""
         return self._exact.get(name, self._squeezed.get(squeeze(name)))
 
     def of(self, name: str) -> int:
@@ -139,7 +143,9 @@ class Numbers:
         return number
 
     def _refusal(self, name: str) -> str:
-        """Return the message for an unknown name; only the first few get the slow search for a similar name."""
+        """Return the error text for an unknown name; only for the first few, search for a similar name, which is
+        slow.
+        """
         if name not in self._unknown:
             near = get_close_matches(name, self._names, 1) if len(self._unknown) < SHOWN_PROBLEMS else []
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -149,16 +155,16 @@ class Numbers:
 
 @lru_cache(maxsize=4096)
 def squeeze(name: str) -> str:
-    """Return the letters and digits of a name, without case: the same for `air drumming` and `Air_Drumming`."""
+    """Return the letters and digits of a name, without case: equal for `air drumming` and `Air_Drumming`."""
     return "".join(filter(str.isalnum, nfc_caseless(name)))
 
 
 def class_numbers(source: str, listed: Sequence[str], used: Iterable[int], network: Sequence[str]) -> np.ndarray:
-    """Return for each class of a list its number in a network, int64; −1 for classes that no row has.
+    """Return the network's label of each class of a list, int64; −1 for classes without rows.
 
     `listed` and `network` are class names by label, `used` the labels of the rows. Names may differ in case, blanks and
-    punctuation. Raises DataError, with the difference of both lists, if the network lacks a class that a row has, or
-    has one for two of them.
+    punctuation. Raises DataError, with the difference of both lists, if the network lacks a used class, or if two
+    classes of the list match the same class of the network.
     """
     numbers = Numbers(network)
     found = [numbers.get(name) for name in listed]
@@ -174,7 +180,7 @@ def class_numbers(source: str, listed: Sequence[str], used: Iterable[int], netwo
 
 
 def difference(listed: Sequence[str], network: Sequence[str]) -> str:
-    """Return an error text that names the classes of a list that a network lacks, and the other way round."""
+    """Return an error text with the classes that only the list has, and those that only the network has."""
     absent = only_in(network, listed)
     lacks = f", and lacks {some(absent)} of the network" if absent else ""
     return (
@@ -185,7 +191,7 @@ def difference(listed: Sequence[str], network: Sequence[str]) -> str:
 
 
 def alike(names: Sequence[str]) -> list[str]:
-    """Return the first names that differ only in case, Unicode form, blanks or punctuation; empty if none do."""
+    """Return the first names that differ only in case, Unicode form, blanks or punctuation; empty if there are none."""
     same: dict[str, list[str]] = {}
     for name in names:
         same.setdefault(squeeze(name) or name, []).append(name)
@@ -199,6 +205,6 @@ def only_in(names: Sequence[str], others: Sequence[str]) -> list[str]:
 
 
 def some(names: Sequence[str]) -> str:
-    """Join the first names, with the count of the others."""
+    """Join the first names for a message, with the number of the others."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(map(repr, names[:MOST_NAMED])) + more

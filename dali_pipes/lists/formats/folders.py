@@ -1,4 +1,4 @@
-"""A folder with one sub-folder a class, the videos in it or in its sub-folders."""
+"""Read a folder with one sub-folder per class, which contains videos at any depth."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ VIDEO_EXTENSIONS = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
     *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
-_PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")  # there may be millions of them, too many to open
+_PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")  # there may be millions of them, too many to check their content
 _SYSTEM_FOLDERS = frozenset(
     ("__macosx", "@eadir", "$recycle.bin", "#recycle", "#snapshot", "lost+found", "system volume information")
 )
 _SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini"))
-_SHOWN = 5  # names of classes in a message
+_SHOWN = 5  # most names of classes in a message
 
 
 def read(source: Source) -> Annotation:
     """Read the classes in the order of sorted names, and their videos in the order of sorted paths.
 
-    A class without videos has a number too, otherwise the numbers would depend on which videos exist. Raises DataError
-    if there is no video, or the folder holds splits in place of classes.
+    A class without videos has a number, too; otherwise the numbers would depend on the existing videos. Raises
+    DataError if there is no video, or if the sub-folders are splits instead of classes.
     """
     found = find_videos(source.path)
     classes = sorted(name for name in found.folders if "/" not in name)
@@ -62,7 +62,7 @@ def _splits_in_place_of_classes(folder: str, names: set[str]) -> str:
 
 
 def _without_classes(found: Found) -> str:
-    """Return the reason why a folder holds no classes."""
+    """Return the reason why a folder contains no classes."""
     if found.videos:
         count = f"{len(found.videos)} video{'s' * (len(found.videos) > 1)}"
         return f"holds {count} and no classes; put the videos of each class into a sub-folder with its name"
@@ -77,17 +77,17 @@ def _counted(left_out: Counter[str]) -> str:
 
 
 class Found(NamedTuple):
-    """The content of a folder; paths are relative to it."""
+    """The contents of a folder; paths are relative to it."""
 
     videos: list[str]  # sorted
-    folders: list[str]  # those that may hold videos
-    left_out: Counter[str]  # other files and folders, counted by reason
+    folders: list[str]  # sub-folders that may contain videos
+    left_out: Counter[str]  # number of other files and folders by reason
 
 
 def find_videos(folder: str) -> Found:
-    """Find the videos below a folder; links to folders are followed, unless they lead back.
+    """Find the videos below a folder. Links to folders are followed, except cycles.
 
-    A file without the usual ending of a video is one if its content is. Raises DataError if a folder cannot be read.
+    A file without a video's extension is a video if its first bytes say so. Raises DataError for unreadable folders.
     """
     found = Found([], [], Counter())
     _search(folder, "", (os.path.realpath(folder),), found)
@@ -96,7 +96,7 @@ def find_videos(folder: str) -> Found:
 
 
 def _search(root: str, inside: str, way: tuple[str, ...], found: Found) -> None:
-    """Add what is in the folder `inside` of the root; `way` has the folders from the root to it, without links."""
+    """Add the contents of the folder `inside` the root; `way` has the real paths of the folders from the root to it."""
     place = os.path.join(root, inside)
     try:
         entries = sorted(os.scandir(place), key=lambda entry: entry.name)
@@ -121,7 +121,7 @@ def _search(root: str, inside: str, way: tuple[str, ...], found: Found) -> None:
 
 
 def _reason_to_skip(entry: os.DirEntry) -> str:
-    """Return the reason why a file or folder cannot be meant, or an empty text."""
+    """Return the reason to ignore a file or folder, or an empty text."""
     if entry.name.startswith("."):
         return "hidden"
     name = entry.name.lower()
@@ -133,12 +133,12 @@ def _reason_to_skip(entry: os.DirEntry) -> str:
 
 
 def _is_video(entry: os.DirEntry) -> bool:
-    """Tell whether a file without the ending of a video has the content of one."""
+    """Return True if a file without a video's extension has the content of a video."""
     return not entry.name.lower().endswith(_PICTURES) and _is(entry.is_file) and is_video_content(entry.path)
 
 
 def _is(kind: Callable[[], bool]) -> bool:
-    """Ask an entry for its kind; False where links lead in a circle."""
+    """Call `kind`, a method of an entry; return False for a cycle of links."""
     with suppress(OSError):
         return kind()
     return False
@@ -150,5 +150,5 @@ def videos_below(folder: str) -> Iterator[str]:
 
 
 def is_video_name(name: str) -> bool:
-    """Tell whether a file has the ending of a video and is not hidden."""
+    """Return True if a file has a video's extension and is not hidden."""
     return not name.startswith(".") and name.lower().endswith(VIDEO_EXTENSIONS)

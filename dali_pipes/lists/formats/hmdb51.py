@@ -1,7 +1,7 @@
 """HMDB51: a folder of files `CLASS_test_splitK.txt` whose lines are `name.avi 0|1|2`.
 
-1 is for training and 2 for testing in split K; 0 is for neither. The classes are those of the files, in alphabetical
-order. Its splits are called train1, test1, train2 and so on.
+In split K, 1 means training, 2 testing and 0 neither. Each file is a class, in alphabetical order. The splits are named
+train1, test1, train2 and so on.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _USE = {"0": "", "1": "train", "2": "test"}
 
 
 def recognises(source: Source) -> bool:
-    """Tell whether the folder holds such files."""
+    """Return True if the folder contains such files."""
     return any(map(_FILE.match, os.listdir(source.path)))
 
 
 def read(source: Source) -> Annotation:
-    """Rows of all files, in the order of their names."""
+    """Read the rows of all files, in the order of their names."""
     files = sorted(filter(None, map(_FILE.match, os.listdir(source.path))), key=lambda file: file[0])
     if not files:
         raise DataError(source.path, "no file is called like brush_hair_test_split1.txt")
@@ -33,18 +33,18 @@ def read(source: Source) -> Annotation:
 
 
 def places(row: Row) -> Places:
-    """The class folder, or all videos in one."""
+    """Return the class folder, then the root, for copies with all videos in one folder."""
     return (row.path.partition("/")[0],), ()
 
 
 def origin(path: str) -> str:
-    """The film that a clip was cut from: what is before the class in its name."""
+    """Return the film from which a clip was cut: the part of its name before the class."""
     folder, name = os.path.split(path)
     return name.partition(f"_{os.path.basename(folder)}_")[0]
 
 
 def _read_class(folder: str, file: re.Match, label: int) -> list[Row]:
-    """The rows of one file."""
+    """Read the rows of one file."""
     path = os.path.join(folder, file[0])
 
     def parse(line: int, content: str) -> Row | None:

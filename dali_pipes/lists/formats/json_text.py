@@ -1,4 +1,4 @@
-"""Parse JSON of lists: an object of a line, and the items of a whole file, each with its line."""
+"""Parse the JSON of lists: an object on one line, or the items of a whole file with their lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXAMPLE = "a JSON object such as {'path': ..., 'label': ...}"
 
 
 def json_object(line: str) -> dict:
-    """Parse the JSON object of a line. Raises ValueError."""
+    """Parse the JSON object on a line. Raises ValueError."""
     try:
         value = _DECODER.decode(line)
     except (ValueError, RecursionError) as error:
@@ -24,7 +24,7 @@ def json_object(line: str) -> dict:
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Make the pairs of a JSON object a dictionary. Raises ValueError if a key occurs twice."""
+    """Convert the pairs of a JSON object to a dictionary. Raises ValueError if a key occurs twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError(f"a key occurs twice among {', '.join(key for key, _ in pairs)}")
@@ -32,14 +32,14 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character beyond 16 bits; alone it is no text
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # a lone surrogate is not valid text
 _DECODER = json.JSONDecoder(object_pairs_hook=_distinct)
 
 
 def items(source: Source) -> Iterator[tuple[int, object]]:
     """Yield (line, value) for each item of the source's array, or (line, (key, value)) for its object.
 
-    Raises DataError with the line if the JSON is cut off or invalid.
+    Raises DataError with the line if the JSON is truncated or invalid.
     """
     line, counted = 1, 0
     has_halves = _HALF.search(source.text) is not None

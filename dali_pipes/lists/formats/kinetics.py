@@ -1,8 +1,8 @@
 """Kinetics-400, -600 and -700: CSV or text with and without a header, and JSON, as DeepMind and CVDF publish them.
 
-A clip is `ID_START_END.mp4`, the times in seconds with six digits. CVDF's archives hold all clips of a split in one
-folder, its repairs for Kinetics-400 in another; other mirrors have a folder for each class, with blanks or underscores
-in the names.
+A clip is `ID_START_END.mp4`, with the times in seconds and six digits. CVDF's archives have all clips of a split in one
+folder, and replacements of damaged files for Kinetics-400 in another. Other mirrors have one folder per class, with
+blanks or underscores in the names.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def is_json(source: Source) -> bool:
 
 
 def read_table(source: Source) -> Annotation:
-    """Rows of CSV or text."""
+    """Read the rows of CSV or text."""
     if _CLIP.match(source.first_line):
         return Annotation(read_rows(source.path, source.lines(), lambda *line: _clip(source, *line)))
     if _is_plain(source):
@@ -47,7 +47,7 @@ def read_table(source: Source) -> Annotation:
 
 
 def read_json(source: Source) -> Annotation:
-    """Rows of `{id: {"annotations": {"label": ..., "segment": [start, end]}, "subset": ...}, ...}`."""
+    """Read the rows of `{id: {"annotations": {"label": ..., "segment": [start, end]}, "subset": ...}, ...}`."""
 
     def parse(line: int, item: object) -> Row:
         match item:
@@ -61,7 +61,7 @@ def read_json(source: Source) -> Annotation:
 
 
 def places(row: Row) -> Places:
-    """Repairs before what they repair, then class folders, then the rest."""
+    """Return the folders of replacements first, then class folders, then the others."""
     return _places(row.split, str(row.label))
 
 
@@ -73,12 +73,12 @@ def _places(subset: str, label: str) -> Places:
 
 
 def origin(path: str) -> str:
-    """The YouTube id: clips cut from one upload have the same."""
+    """Return the YouTube id, which all clips of one upload share."""
     return path.rpartition("/")[2][:11]
 
 
 def _is_plain(source: Source) -> bool:
-    """Tell whether the first line is one of a table without a header."""
+    """Return True if the first line belongs to a table without a header."""
     try:
         fields = split(source.first_line, ",")
     except ValueError:
@@ -87,7 +87,7 @@ def _is_plain(source: Source) -> bool:
 
 
 def _plain_fields(line: str) -> dict[str, str]:
-    """The fields of a line in a table without a header; those beyond the split are of no use here."""
+    """Return the fields of a line in a table without a header, up to the split."""
     return dict(zip(_PLAIN, split(line, ","), strict=False))
 
 

@@ -1,4 +1,4 @@
-"""Recognise videos and archives by their first bytes, for files whose names do not tell."""
+"""Recognise videos and archives by their first bytes, if the file name does not tell."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _STARTS = (
     *(b"\x00\x00\x01" + unit for unit in (b"\x67", b"\x27", b"\x40\x01", b"\x42\x01")),
 )
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # mp4, mov, 3gp
-_STILLS = (b"heic", b"heix", b"mif1", b"avif", b"crx ", b"M4A ", b"M4B ")  # brands of files with these boxes: no videos
+_STILLS = (b"heic", b"heix", b"mif1", b"avif", b"crx ", b"M4A ", b"M4B ")  # brands of still images with these boxes
 _ARCHIVES = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7z archive"}
 _OGG_VIDEO = (b"\x80theora", b"BBCD\x00", b"\x01video\x00")
 
 
 def is_video_content(path: str) -> bool:
-    """Tell whether a regular file begins as a video does; False if it cannot be read."""
+    """Return True if a regular file begins like a video; False if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return _is_video(file.read(_HEAD))
@@ -33,9 +33,9 @@ def is_video_content(path: str) -> bool:
 
 
 def no_text(content: bytes) -> str:
-    """Return what the content of a file is, if its first bytes tell that it is an archive or a video; else empty."""
+    """Return the kind of a file that begins like an archive or a video, and is no list; otherwise an empty string."""
     head = content[:_HEAD]
-    if b"\0" not in head:  # a list may begin with the letters of a signature
+    if b"\0" not in head:  # a text list may begin with the letters of a signature
         return ""
     archive = next((name for start, name in _ARCHIVES.items() if head.startswith(start)), "")
     return archive or ("a video" if _is_video(head) else "")
@@ -50,7 +50,7 @@ def _is_video(head: bytes) -> bool:
 
 
 def _is_transport_stream(head: bytes) -> bool:
-    """Look for the sync byte of MPEG transport packets: 188 bytes, or 192 with a time stamp before each."""
+    """Check for the sync bytes of MPEG transport packets of 188 bytes, or 192 with a timestamp before each."""
     return any(
         len(head) >= start + 4 * size and all(head[start + size * number] == 0x47 for number in range(4))
         for start, size in ((0, 188), (4, 192))

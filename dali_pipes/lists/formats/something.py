@@ -1,7 +1,7 @@
 """Something-Something V1 and Jester (`id;label`, with a file of labels), and V2 (JSON, with `labels.json`).
 
-V1 and Jester are folders of frames, V2 is `id.webm`. Where the file of labels gives no numbers, they follow the
-alphabet, as in the lists that TSM was trained on.
+Videos of V1 and Jester are folders of frames, of V2 `id.webm`. If the file of labels has no numbers, classes are
+numbered alphabetically, as in the lists that TSM was trained on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SPLIT = re.compile(r"(?<![a-z])(train|validation|val|test)", re.IGNORECASE)
 
 
 def is_csv(source: Source) -> bool:
-    """Recognise a list whose every line is an id and a label."""
+    """Recognise a list in which every line is an id and a label."""
     return bool(_LINE.match(source.first_line)) and all(_LINE.match(line) for _, line in source.lines())
 
 
@@ -30,7 +30,7 @@ def is_json(source: Source) -> bool:
 
 
 def read_csv(source: Source) -> Annotation:
-    """Rows of V1 or Jester, labelled with names."""
+    """Read the rows of V1 or Jester, labelled with names."""
     class_names = tuple(sorted(read_class_names(_labels(source))))
 
     def parse(line: int, content: str) -> Row:
@@ -43,7 +43,7 @@ def read_csv(source: Source) -> Annotation:
 
 
 def read_json(source: Source) -> Annotation:
-    """Rows of V2, numbered by `labels.json`."""
+    """Read the rows of V2, numbered by `labels.json`."""
     labels = _labels(source)
     numbers = _read_numbers(labels)
 
@@ -62,14 +62,14 @@ def read_json(source: Source) -> Annotation:
 
 
 def _labels(source: Source) -> str:
-    """Return the file of labels of a list: `...-v2-train.json` has `...-v2-labels.json`, any other `labels.json`."""
+    """Return the path of a list's labels: `...-v2-labels.json` for `...-v2-train.json`, otherwise `labels.json`."""
     name = os.path.basename(source.path)
     labels = _SPLIT.sub("labels", name)
     return companion(source, labels if labels != name else f"labels{os.path.splitext(name)[1]}")
 
 
 def _read_numbers(path: str) -> dict[str, int]:
-    """`{label: "number"}`, the numbers being 0 to K-1."""
+    """Read `{label: "number"}` with the numbers 0 to K-1."""
     pairs = [item for _, item in items(Source(path, read_text(path)))]
     names = {name: str(number) for name, number in filter(lambda pair: isinstance(pair, tuple), pairs)}
     if not names or set(names.values()) != set(map(str, range(len(names)))) or len(names) < len(pairs):

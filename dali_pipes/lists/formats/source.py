@@ -1,6 +1,6 @@
 """A source of rows: a list file with its text, or a folder, from a path or a URL.
 
-`source:train` means one split of a source that holds several.
+`source:train` selects one split of a source that contains several.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Source:
 
     path: str  # absolute
     text: str | None  # None: a folder
-    split: str = ""  # the one that is meant of several; empty where none is named
+    split: str = ""  # the selected one of several splits; empty if none is selected
 
     @classmethod
     def open(cls, place: str) -> Source:
-        """Open a list or a folder by its path or URL, which a split may follow. Raises DataError."""
+        """Open a list or a folder by its path or URL, optionally with `:split` at the end. Raises DataError."""
         path, split = split_of(absolute(place))
         split = split_name(split) or split
         if is_url(path):
@@ -45,23 +45,25 @@ class Source:
 
     @property
     def split_in_name(self) -> str:
-        """The split that the name of its file tells; empty if it tells none, and for a folder."""
+        """Return the split according to the file name; empty if it names none, and for a folder."""
         return "" if self.text is None else split_name(os.path.basename(self.path))
 
     @property
     def folder(self) -> str:
-        """The folder of its companion files, such as a file of class names."""
+        """Return the folder of its companion files, such as a file of class names."""
         return self.path if self.text is None else os.path.dirname(self.path)
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Yield (number, line) of the lines that are not blank. Only line feeds end one: names may hold others."""
+        """Yield (number, line) of the lines that are not blank. Only line feeds end a line: names may contain other
+        separators.
+        """
         for number, line in enumerate((self.text or "").split("\n"), start=1):
             if line and not line.isspace():
                 yield number, line
 
     @cached_property
     def first_line(self) -> str:
-        """The first line that is not blank, without the blanks around it; empty where there is none."""
+        """Return the first line that is not blank, stripped; empty if there is none."""
         found = re.search(r"\S[^\n]*", self.text or "")
         return found[0].strip() if found else ""
 
@@ -74,9 +76,10 @@ def _read_object(url: str) -> bytes:
 
 
 def split_of(source: str) -> tuple[str, str]:
-    """Return a source without its split, and the split: the text after the last colon, if only that before exists.
+    """Return a source without its split, and the split: the text after the last colon, if only the text before it
+    exists.
 
-    In the URL of a list each colon in the last part is followed by a split.
+    In the URL of a list, a colon in the last component always precedes a split.
     """
     whole, colon, last = source.rpartition(":")
     if is_url(source):
@@ -87,23 +90,23 @@ def split_of(source: str) -> tuple[str, str]:
 
 
 def split_name(text: str) -> str:
-    """Return the usual name (train, val, test) of a split or of the file that holds it; empty if it has none."""
+    """Return the standard name (train, val, test) of a split or its file; empty if there is none."""
     found = _SPLIT.search(text.lower())
     return found[1] + (found[2] or "") if found else ""
 
 
 def _missing(source: str) -> str:
-    """Return the reason for a list that does not exist, with similar names that do."""
+    """Return the error text for a list that does not exist, with similar existing names."""
     folder, name = os.path.split(source)
     if not os.path.isdir(folder):
         return f"no such list or folder; {folder} does not exist either"
     others = [other for other in os.listdir(folder) if not other.endswith(".scan")]  # what a scan leaves beside lists
     near = difflib.get_close_matches(name, others, n=3)
-    return "no such list or folder" + (f"; {folder} holds {', '.join(near)}" if near else "")
+    return "no such list or folder" + (f"; {folder} contains {', '.join(near)}" if near else "")
 
 
 def companion(source: Source, name: str) -> str:
-    """Return the path of a file that must be in the folder of a list. Raises DataError if it is not there."""
+    """Return the path of a required file in the folder of a list. Raises DataError if it is missing."""
     path = os.path.join(source.folder, name)
     if not os.path.isfile(path):
         raise DataError(f"{source.path}:1", f"needs {name} in the same folder, where it is not")
@@ -111,8 +114,8 @@ def companion(source: Source, name: str) -> str:
 
 
 def read_text(path: str) -> str:
-    """Read a list or a companion file of one. Raises DataError if it is no file, or not text."""
-    if not os.path.isfile(path):  # a device or a pipe might never end
+    """Read a list or one of its companion files. Raises DataError if it is not a text file."""
+    if not os.path.isfile(path):  # a device or a pipe may never end
         raise DataError(path, "neither a file nor a folder" if os.path.lexists(path) else "no such file")
     try:
         with open(path, "rb") as file:
@@ -123,9 +126,9 @@ def read_text(path: str) -> str:
 
 
 def text_of(path: str, content: bytes) -> str:
-    """Return the text of a list with this content. Raises DataError if it is not text."""
+    """Decode the content of a list. Raises DataError if it is not text."""
     if what := no_text(content):
-        raise DataError(path, f"is {what}, and not a list; name a list, or a folder with one sub-folder a class")
+        raise DataError(path, f"is {what}, and not a list; name a list, or a folder with one sub-folder per class")
     try:
         text = decoded(content)
     except UnicodeDecodeError as error:
@@ -135,14 +138,14 @@ def text_of(path: str, content: bytes) -> str:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         cause = "it is damaged, or UTF-16 without the byte order mark that says so"
-        raise DataError(f"{path}:{line}", f"holds NUL characters: {cause}; save it as UTF-8")
+        raise DataError(f"{path}:{line}", f"contains NUL characters: {cause}; save it as UTF-8")
     return text
 
 
 def decoded(content: bytes) -> str:
-    """Decode UTF-8, or UTF-16 with a byte order mark. Other bytes are kept as Python keeps them in names of files.
+    """Decode UTF-8, or UTF-16 with a byte order mark. Undecodable bytes are kept as in Python's file names.
 
-    Lines end with line feeds in the result, also those of a file that has none but carriage returns.
+    Lines of the result end with line feeds, also if the file has only carriage returns.
     """
     if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         text = content.decode("utf-16")

@@ -1,8 +1,8 @@
 """Tables: CSV or TSV with a header, our own JSON lines, and arrays of the same JSON objects.
 
-Columns or keys: `path` and `label`; if known `frames` and `split`; for a part of a video `start` and `end`, in seconds,
-of which either may be empty. Other projects' names for them are in `_OTHER_NAMES`. Labels are numbers or names, and the
-first row says which. `read_paths` reads the same tables for predictions, which need no labels.
+Columns or keys are `path` and `label`; optionally `frames` and `split`; for a part of a video `start` and `end` in
+seconds, each of which may be empty. `_OTHER_NAMES` has the names that other projects use. Labels are numbers or names;
+the first row decides. `read_paths` reads the same tables for predictions, which need no labels.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 def standard_names(names: tuple[str, ...]) -> dict[str, str]:
     """Map the columns or keys that are read to their standard names.
 
-    Another name counts if the standard one is not there. Raises ValueError if two have the same meaning.
+    Another name is used if the standard one is missing. Raises ValueError if two names have the same meaning.
     """
     found = {}
     for standard, others in _OTHER_NAMES.items():
@@ -62,17 +62,17 @@ def standard_names(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def _meanings(names: Iterable[str]) -> set[str]:
-    """Return the standard names of the columns or keys that have one."""
+    """Return the standard names of the known columns or keys."""
     return {_MEANING[name.lower()] for name in names if name.lower() in _MEANING}
 
 
 def is_csv(source: Source) -> bool:
-    """Recognise a header that names a path and a label."""
+    """Recognise a header with a path and a label."""
     return {"path", "label"} <= _meanings(header(source).names)
 
 
 def is_jsonl(source: Source) -> bool:
-    """Recognise a JSON object with a path in the first line."""
+    """Recognise a JSON object with a path on the first line."""
     try:
         return "path" in _meanings(json.loads(source.first_line).keys())
     except (ValueError, AttributeError, RecursionError):
@@ -91,24 +91,24 @@ def is_json(source: Source) -> bool:
 
 
 def read_csv(source: Source) -> Annotation:
-    """Read rows of lines below a header."""
+    """Read the rows below a header."""
     return _with_one_label(_of_csv(source, _labelled(source)))
 
 
 def read_jsonl(source: Source) -> Annotation:
-    """Read rows of one JSON object a line."""
+    """Read rows from one JSON object per line."""
     return _with_one_label(_of_jsonl(source, _labelled(source)))
 
 
 def read_json(source: Source) -> Annotation:
-    """Read rows of an array of JSON objects."""
+    """Read rows from an array of JSON objects."""
     return _with_one_label(_of_json(source, _labelled(source)))
 
 
 def read_paths(source: Source) -> Annotation | None:
-    """Read the rows of a table or of JSON, whose labels may be missing; None for a list that is neither.
+    """Read the rows of a table or of JSON, without requiring labels; None for a list that is neither.
 
-    Raises DataError for bad rows, as for training, and for a CSV file without a column of paths.
+    Raises DataError for bad rows, as in training, and for a CSV file without a column of paths.
     """
     if is_jsonl(source):
         return _of_jsonl(source, _unlabelled(source))
@@ -122,7 +122,7 @@ def read_paths(source: Source) -> Annotation | None:
     return None
 
 
-ToRow = Callable[[int, Mapping[str, object]], Row]  # of the number of a line and its fields
+ToRow = Callable[[int, Mapping[str, object]], Row]  # (line number, fields) -> row
 
 
 def _of_csv(source: Source, row: ToRow) -> Annotation:
@@ -145,7 +145,7 @@ def _of_json(source: Source, row: ToRow) -> Annotation:
 
 
 def _named(found: object, unread: dict[str, None]) -> dict:
-    """Return a JSON object with the names that are read for its keys; other keys go to `unread`. Raises ValueError."""
+    """Return a JSON object with standard keys; add unknown keys to `unread`. Raises ValueError."""
     if not isinstance(found, dict):
         raise ValueError(f"expected {EXAMPLE}, got {json.dumps(found)[:40]}")
     standard = standard_names(tuple(found))
@@ -154,14 +154,14 @@ def _named(found: object, unread: dict[str, None]) -> dict:
 
 
 def _annotation(rows: list[Row], unread: Iterable[str]) -> Annotation:
-    """Make rows an annotation, which names the columns or keys that were not read."""
+    """Return an annotation of the rows, with a note about columns or keys that were not read."""
     names = ", ".join(filter(None, unread))
     return Annotation(rows, notes=(f"not used for its rows: {names}",) if names else ())
 
 
 def _with_one_label(annotation: Annotation) -> Annotation:
-    """Return it. Raises DataError if a label is a series of numbers, or of other labels of the table."""
-    first = {row.label: row for row in reversed(annotation.rows)}  # row with each label
+    """Return the annotation. Raises DataError if a label is a series of numbers, or of other labels of the table."""
+    first = {row.label: row for row in reversed(annotation.rows)}  # a row for each label
     for label, row in reversed(first.items()):
         parts = [part.strip() for part in _BETWEEN_LABELS.split(str(label))]
         if len(parts) > 1 and (all(map(str.isdecimal, parts)) or first.keys() >= set(parts)):
@@ -170,7 +170,7 @@ def _with_one_label(annotation: Annotation) -> Annotation:
 
 
 def column(source: Source, name: str) -> list[str]:
-    """Return a column of a table, one value for each row that is read of it. Raises DataError if there is none."""
+    """Return a column of a table, one value per row. Raises DataError if there is no such column."""
     if source.text is None:
         raise DataError(source.path, f"is a folder, which has no column {name}; data.group_regex finds groups in names")
     if is_jsonl(source):
@@ -201,12 +201,14 @@ def text(fields: Mapping[str, object], name: str) -> str:
     if isinstance(value, bool) or not (value is None or isinstance(value, str | int)):
         raise ValueError(f"{name} is {json.dumps(value)[:40]}, neither text nor a whole number")
     value = "" if value is None else str(value)
-    value.encode("utf-8", "surrogateescape")  # JSON can spell half of a character
+    value.encode("utf-8", "surrogateescape")  # JSON may contain a lone surrogate
     return value
 
 
 def span(fields: Mapping[str, object]) -> Span:
-    """Return the part of a video that `start` and `end` name. Raises ValueError if it is none, or has no length."""
+    """Return the part of a video from `start` to `end`. Raises ValueError if these are invalid, or the part is
+    empty.
+    """
     found = Span(_seconds(fields, "start", WHOLE.start), _seconds(fields, "end", WHOLE.end))
     if found.start >= found.end:
         raise ValueError(f"the part from {found} is empty: its end must be greater than its start")
@@ -227,7 +229,7 @@ def _seconds(fields: Mapping[str, object], name: str, default: float) -> float:
 
 
 def _unlabelled(source: Source) -> ToRow:
-    """Return a function that makes rows without labels of fields."""
+    """Return a function that makes rows without labels from fields."""
 
     def row(line: int, fields: Mapping[str, object]) -> Row:
         if not (path := text(fields, "path")):
@@ -238,7 +240,7 @@ def _unlabelled(source: Source) -> ToRow:
 
 
 def _labelled(source: Source) -> ToRow:
-    """Return a function that makes rows of fields, and requires all labels to be of the kind of the first."""
+    """Return a function that makes rows from fields, and requires all labels to be of the same type as the first."""
     named: bool | None = None
 
     def row(line: int, fields: Mapping[str, object]) -> Row:
@@ -249,7 +251,7 @@ def _labelled(source: Source) -> ToRow:
         is_whole = label.isascii() and label.isdigit()
         if named is None:
             named = not is_whole
-        is_name = named and (is_whole or not _NUMBER.fullmatch(label))  # 1.0 and -1 are no names
+        is_name = named and (is_whole or not _NUMBER.fullmatch(label))  # 1.0 and -1 are not class names
         numbered = label if is_name else number(label, "label")
         count = number(frames, "frame count", FRAMES_LIMIT) if frames else 0
         split = text(fields, "split")
@@ -265,7 +267,7 @@ class Header(NamedTuple):
     delimiter: str
 
     def fields(self, line: str) -> dict[str, str]:
-        """Return the fields of a later line, stripped. Raises ValueError if their number is not that of the header."""
+        """Return the stripped fields of a line below the header. Raises ValueError if the number of fields differs."""
         values = split(line, self.delimiter)
         if len(values) != len(self.names):
             raise ValueError(f"{len(values)} fields, but the header names {len(self.names)}")
@@ -273,7 +275,7 @@ class Header(NamedTuple):
 
 
 def header(source: Source) -> Header:
-    """Parse the first line of a source as a header; without one the names are meaningless."""
+    """Parse the first line of a source as a header, even if it is none."""
     line = source.first_line
     delimiter = max(",\t;", key=line.count)
     try:
@@ -284,7 +286,7 @@ def header(source: Source) -> Header:
 
 
 def _standard_header(source: Source) -> Header:
-    """Return the header with the names that are read. Raises DataError if two columns have one meaning."""
+    """Return the header with standard names. Raises DataError if two columns have the same meaning."""
     columns = header(source)
     try:
         standard = standard_names(tuple(columns.names))

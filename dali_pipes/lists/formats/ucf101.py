@@ -1,7 +1,7 @@
 """UCF101: `trainlist01.txt` and `testlist01.txt` with `classInd.txt`, which numbers the classes from 1.
 
-Test lists have no labels, so the class is always that of the folder. One class is spelled both `HandstandPushups` and
-`HandStandPushups`, so case is ignored here.
+Test lists have no labels, so the class is always taken from the folder. One class is spelled both `HandstandPushups`
+and `HandStandPushups`, so case is ignored here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CLASSES = "classInd.txt"
 
 
 def recognises(source: Source) -> bool:
-    """Recognise a line of UCF101 whose label, if it has one, counts from 1 as `classInd.txt` does."""
+    """Recognise a line of UCF101; its label, if any, counts from 1 as in `classInd.txt`."""
     found = _LINE.match(source.first_line)
     classes = os.path.join(source.folder, _CLASSES)
     if not found or not os.path.isfile(classes):
@@ -28,7 +28,7 @@ def recognises(source: Source) -> bool:
 
 
 def read(source: Source) -> Annotation:
-    """Read a train or test list. Raises DataError where `classInd.txt` is missing or contradicts a label."""
+    """Read a train or test list. Raises DataError if `classInd.txt` is missing or contradicts a label."""
     class_names = read_class_names(companion(source, _CLASSES))
     numbers = Numbers(class_names)
 
@@ -45,10 +45,10 @@ def read(source: Source) -> Annotation:
 
 
 def places(row: Row) -> Places:
-    """Return the class folder, then the root, for sets with all videos in one folder."""
+    """Return the class folder, then the root, for copies with all videos in one folder."""
     return (row.path.partition("/")[0],), ()
 
 
 def origin(path: str) -> str:
-    """Return the group of clips that were cut from one recording: class and `g01`."""
+    """Return the recording from which a clip was cut: class and group, such as `g01`."""
     return re.sub(r"_c[0-9]+\.\w+$", "", os.path.basename(path)).casefold()

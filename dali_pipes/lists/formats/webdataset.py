@@ -1,7 +1,7 @@
-"""Folders of tar shards in the form of WebDataset: a sample is the members whose names are equal up to the first point.
+"""Folders of WebDataset shards: a sample consists of the members whose names are equal up to the first dot.
 
-The video of a sample is the member with the ending of one. Its label is the text of the member `.cls`, a number or a
-name, or else `cls` or `label` in the member `.json`. Splits are those that the names of the shards begin with.
+The video of a sample is the member with a video's extension. Its label is the text of the member `.cls`, a number or a
+name, or `cls` or `label` in the member `.json`. The names of the shards begin with their split.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dali_pipes.storage.sources import ByteSource
 
 _LABEL_KEYS = ("cls", "label")
 
-Sample = dict[str, tuple[str, Place]]  # what follows the first point, in lower case -> the member's name and place
+Sample = dict[str, tuple[str, Place]]  # text after the first dot, in lower case -> name and byte range of the member
 
 
 def recognises(source: Source) -> bool:
-    """Recognise a folder with shards, and without folders of classes."""
+    """Recognise a folder with shards and without class folders."""
     with os.scandir(source.path) as found:
         entries = [entry for entry in found if not entry.name.startswith(".")]
     folders = [entry for entry in entries if entry.is_dir() and not entry.name.endswith(".scan")]
@@ -33,7 +33,7 @@ def recognises(source: Source) -> bool:
 
 
 def read(source: Source) -> Annotation:
-    """Read the samples of all shards, in the order of the names of shards and of their members."""
+    """Read the samples of all shards, sorted by shard, in the order of the members."""
     rows = []
     for shard in _shards(source):
         path = os.path.join(source.path, shard)
@@ -54,7 +54,7 @@ def _shards(source: Source) -> list[str]:
 
 
 def _samples(members: dict[str, Place]) -> Iterator[Sample]:
-    """Yield the samples of a shard. Members of one sample need not follow each other."""
+    """Yield the samples of a shard. Members of a sample need not be adjacent."""
     samples: dict[str, Sample] = {}
     for name, place in members.items():
         folder, base = posixpath.split(name)
@@ -82,7 +82,7 @@ def _label(shard: ByteSource, sample: Sample, video: str) -> int | str:
             found = json.loads(_text(shard, sample["json"]))
             text = str(next(found[key] for key in _LABEL_KEYS if key in found))
         except (ValueError, TypeError, StopIteration) as error:
-            raise ValueError(f"the .json of {video} holds no {' and no '.join(_LABEL_KEYS)}") from error
+            raise ValueError(f"the .json of {video} contains no {' and no '.join(_LABEL_KEYS)}") from error
     else:
         raise ValueError(f"{video} has no label: its sample has neither a .cls nor a .json")
     return number(text, "label", LABEL_LIMIT) if text.isascii() and text.isdigit() else text

@@ -1,4 +1,6 @@
-"""Turn a compressed packet into what its headers say: where decoding can start, what is shown, and in which order."""
+"""Parse the headers of compressed packets: where decoding can start, which pictures are displayed, and in which
+order.
+"""
 
 from dali_pipes.video.bitstream.parameter_sets import CHROMA, PictureFormat, may_reorder, picture_format
 from dali_pipes.video.bitstream.picture import Picture

@@ -9,9 +9,9 @@ from dali_pipes.video.bitstream.picture import DecodeOrder, Picture, picture_of
 
 _SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILES, _METADATA, _FRAME, _PADDING = 1, 2, 3, 4, 5, 6, 15
 _KEY, _SWITCH = 0, 3
-_SELECT = 2  # a tool is chosen by each frame
-_CONFIGURATION = 4  # bytes of an av1C box before the units in it
-_HEADER = 32  # bytes of a frame header that hold what is read of it
+_SELECT = 2  # each frame selects the tool
+_CONFIGURATION = 4  # bytes of an av1C box before its units
+_HEADER = 32  # bytes of a frame header that contain all parsed fields
 
 
 class Sequence(NamedTuple):
@@ -19,7 +19,7 @@ class Sequence(NamedTuple):
 
     still: bool
     size: tuple[int, int]
-    time_bits: int  # of frame_presentation_time; 0 if frames do not have it
+    time_bits: int  # bits of frame_presentation_time; 0 if frames do not have it
     frame_id_bits: int
     screen_content: int
     integer_motion: int
@@ -66,7 +66,7 @@ class Av1:
 
 
 def units(data: bytes) -> list[tuple[int, int, int]]:
-    """Return (type, start, end) of the content of each unit (OBU, 5.3)."""
+    """Return (type, start, end) of the payload of each unit (OBU, 5.3)."""
     found, at = [], 0
     while at < len(data):
         header = data[at]
@@ -118,7 +118,9 @@ def sequence(unit: bytes) -> Sequence:
 
 
 def _operating_points(bits: Bits) -> tuple[int, bool]:
-    """Parse times and operating points of a sequence header; return bits of a frame's time, and if there are layers."""
+    """Parse timing and operating points of a sequence header; return the bits of a frame's time, and True if there are
+    layers.
+    """
     time_bits = delay_bits = 0
     model = False
     if bits.take(1):
@@ -145,11 +147,11 @@ def _operating_points(bits: Bits) -> tuple[int, bool]:
 
 
 def frame(header: bytes, of: Sequence) -> tuple[bool, bool, str]:
-    """Parse a frame header (5.9.2) up to its size: is the frame shown, is it a keyframe, and a doubt."""
+    """Parse a frame header (5.9.2) up to the frame size; return (is it shown, is it a keyframe, a doubt)."""
     if of.still:
         return True, True, ""
     bits = Bits(header)
-    if bits.take(1):  # it shows an older frame again
+    if bits.take(1):  # show_existing_frame
         return True, False, ""
     kind, visible = bits.take(2), bool(bits.take(1))
     if visible:

@@ -1,4 +1,4 @@
-"""`Bits`: read fixed-length and Exp-Golomb numbers of headers."""
+"""`Bits`: read fixed-length and Exp-Golomb coded numbers of headers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _START = re.compile(rb"\0\0(?=[\0-\3])")
 
 
 class Bits:
-    """The bits of some bytes, from the first on. Raises ValueError behind the end."""
+    """A bit reader over bytes. Raises ValueError beyond the end."""
 
     __slots__ = ("_left", "_value")
 
@@ -18,18 +18,18 @@ class Bits:
 
     @property
     def left(self) -> int:
-        """Bits that have not been read."""
+        """Return the number of bits that have not been read."""
         return self._left
 
     @classmethod
     def of(cls, value: int, left: int) -> Bits:
-        """Make a reader of the last `left` bits of a number."""
+        """Make a reader of the lowest `left` bits of a number."""
         bits = cls(b"")
         bits._value, bits._left = value, left
         return bits
 
     def take(self, count: int) -> int:
-        """Read a number of `count` bits."""
+        """Read an unsigned number of `count` bits, u(n)."""
         self._left -= count
         if self._left < 0:
             raise ValueError("a header is cut short")
@@ -38,8 +38,8 @@ class Bits:
         return taken
 
     def number(self) -> int:
-        """Read an unsigned number in Exp-Golomb code (ITU-T H.264 9.1)."""
-        left = 2 * self._value.bit_length() - self._left - 1  # as many zeros come first as bits follow the first 1
+        """Read an unsigned Exp-Golomb coded number, ue(v) (ITU-T H.264 9.1)."""
+        left = 2 * self._value.bit_length() - self._left - 1  # as many leading zeros as bits after the first 1
         if left < 0:
             raise ValueError("a header is cut short")
         taken = self._value >> left
@@ -48,16 +48,16 @@ class Bits:
         return taken - 1
 
     def signed(self) -> int:
-        """Read a signed number in Exp-Golomb code."""
+        """Read a signed Exp-Golomb coded number, se(v)."""
         number = self.number()
         return (number + 1) // 2 if number % 2 else -(number // 2)
 
 
 def unescape(data: bytes) -> bytes:
-    """Remove the bytes that keep start codes out of an H.264 or HEVC unit (emulation prevention)."""
+    """Remove the emulation prevention bytes of an H.264 or HEVC unit."""
     return data.replace(b"\0\0\3", b"\0\0") if b"\0\0\3" in data else data
 
 
 def escape(data: bytes) -> bytes:
-    """Insert those bytes."""
+    """Insert emulation prevention bytes."""
     return _START.sub(b"\0\0\3", data)

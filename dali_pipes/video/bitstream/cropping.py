@@ -1,8 +1,8 @@
-"""Cropping: a stream whose decoder gives pictures as they are coded, with the padding that its header hides.
+"""Remove the cropping from a stream's header, so that its decoder outputs pictures with their padding.
 
-Codecs code blocks: of 340x256 pixels H.264 makes 352x256, and its parameter set says what to cut off. DALI finds an
-NVDEC decoder again in its cache only if nothing is cut off. So the header is copied without that, and the graph crops
-the pictures to the size that the scan saw.
+Codecs code whole blocks: H.264 codes 340x256 as 352x256, and the parameter set contains the cropping. DALI reuses an
+NVDEC decoder of its cache only without cropping. So the header is copied without it, and the graph crops the pictures
+to the size that the scan found.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dali_pipes.video.bitstream.parameter_sets import read_h264_sps, read_hevc_s
 from dali_pipes.video.bitstream.units import parameter_units
 
 _BOX = {"h264": b"avcC", "hevc": b"hvcC"}
-_HEADER = {"h264": 4, "hevc": 2}  # bytes of a sequence parameter set before those that are read as bits
+_HEADER = {"h264": 4, "hevc": 2}  # bytes of a sequence parameter set before those that are parsed as bits
 
 
 class Uncropped(NamedTuple):
-    """A sample description without cropping, and the size of its pictures."""
+    """A sample description without cropping, and the coded size."""
 
     description: bytes
     width: int
@@ -29,8 +29,8 @@ class Uncropped(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def uncropped(codec: str, description: bytes) -> Uncropped | None:
-    """Take the cropping out of a `stsd` box. Returns None if there is none at the right and at the bottom alone, or if
-    the box does not have exactly one sequence parameter set that can be read.
+    """Remove the cropping from a `stsd` box. Returns None if there is none, if it is not at the right and bottom only,
+    or if the box does not have exactly one readable sequence parameter set.
     """
     if codec not in _BOX:
         return None
@@ -50,7 +50,7 @@ def uncropped(codec: str, description: bytes) -> Uncropped | None:
 
 
 def is_sequence_set(codec: str, header: int) -> bool:
-    """Tell from the first byte of a unit if it is a sequence parameter set."""
+    """Return True if the first byte of a unit is that of a sequence parameter set."""
     return header & 31 == 7 if codec == "h264" else header >> 1 & 63 == 33
 
 
@@ -69,6 +69,6 @@ def _without_cropping(codec: str, unit: bytes) -> tuple[bytes, int, int] | None:
     if left or top:
         return None
     text = "".join(f"{byte:08b}" for byte in body)
-    text = (text[:flag] + "0" + text[8 * len(body) - bits.left :]).rstrip("0")  # the last 1 ends the set
+    text = (text[:flag] + "0" + text[8 * len(body) - bits.left :]).rstrip("0")  # rbsp_stop_one_bit
     text += "0" * (-len(text) % 8)
     return unit[:header] + escape(int(text, 2).to_bytes(len(text) // 8, "big")), start.width, start.height

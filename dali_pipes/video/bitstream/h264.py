@@ -1,4 +1,4 @@
-"""`H264`: read the packets of an H.264 stream (ITU-T H.264). What is not understood here becomes a doubt."""
+"""`H264`: parse the packets of an H.264 stream (ITU-T H.264). Features that are not understood here become doubts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _HARMLESS = (9, 10, 11, 12)  # delimiters, ends and filler
 _SLICE, _IDR, _SEI, _SPS, _PPS = 1, 5, 6, 7, 8
 _X264 = re.compile(rb"x264 - core (\d+)")
 _INTRA_SLICES = (2, 7)
-_HEADER = 24  # bytes of a slice header that hold what is read of it
+_HEADER = 24  # bytes of a slice header that contain all parsed fields
 _MISSING = "it has pictures whose parameter sets are missing"
 
 
 class SliceForm(NamedTuple):
-    """Form of slice headers, given by the parameter sets."""
+    """The format of slice headers, which the parameter sets define."""
 
     frame_num_bits: int
     frame_num_mask: int
@@ -33,10 +33,10 @@ class SliceForm(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """The header of a slice up to frame_num, and what the header of its unit says."""
+    """The header of a slice up to frame_num, and the fields of its unit header."""
 
     form: SliceForm
-    bits: int  # behind the header of the unit
+    bits: int  # position after the unit header
     idr: bool
     referenced: bool
     intra: bool
@@ -63,7 +63,7 @@ def _form(sps: H264Sps, pps: H264Pps) -> SliceForm:
 
 
 class H264:
-    """A reader of H.264 packets. It keeps the parameter sets and the picture order count of the stream."""
+    """A parser of H.264 packets, with the parameter sets and the picture order count of the stream."""
 
     def __init__(self, extradata: bytes):
         self._prefix = length_size(extradata, "h264")
@@ -90,7 +90,7 @@ class H264:
                 raise ValueError("a unit's forbidden bit is set")
             kind = header & 31
             if kind in (_SLICE, _IDR):
-                resets |= kind == _IDR  # after an I picture that is no IDR, older pictures may be referred to
+                resets |= kind == _IDR  # after a non-IDR I picture, older pictures may be referenced
                 referenced |= header & 0x60 != 0
                 if starts == 0:
                     beginning = self._beginning(packet, start)
@@ -112,14 +112,14 @@ class H264:
         return Picture(min(starts, 1), resets, referenced, 0, parameters, order, None, doubt)
 
     def _parameters(self, unit: bytes) -> bytes:
-        """Store a parameter set; return it if the extradata does not have it."""
+        """Store a parameter set; return it if it is not in the extradata."""
         if unit in self._known:
             return b""
         self._sets = self._sets.replaced(unit)
         return unit
 
     def _beginning(self, packet: bytes, start: int) -> Beginning | None:
-        """Read a slice header (7.3.3) up to frame_num. Returns None if a parameter set is missing."""
+        """Parse a slice header (7.3.3) up to frame_num. Returns None if a parameter set is missing."""
         if known := self._sets.beginnings.get(packet[start : start + 2]):
             return known
         bits = Bits(unescape(packet[start + 1 : start + 1 + _HEADER]))
@@ -141,10 +141,10 @@ class H264:
         return beginning
 
     def _slice(self, packet: bytes, start: int, beginning: Beginning) -> tuple[int, bool, str]:
-        """Read the rest of the header: the picture's order, whether it is a field, and a doubt.
+        """Parse the rest of the header; return (picture order, is it a field, a doubt).
 
-        This takes most of the time of a scan, so numbers are read in place, not by `Bits`. A header that is cut short
-        makes a negative shift, which raises ValueError.
+        This takes most of the time of a scan, so numbers are read inline, not with `Bits`. A truncated header leads to
+        a negative shift, which raises ValueError.
         """
         head = packet[start + 1 : start + 1 + _HEADER]
         if b"\0\0\3" in head:
@@ -155,7 +155,7 @@ class H264:
         number, last = value >> left & form.frame_num_mask, 0 if idr else self._last_frame_num
         doubt = ""
         if number != last and number != last + 1 & form.frame_num_mask:
-            doubt = "it has pictures that refer to missing ones"  # the numbers of reference pictures have a gap (7.4.3)
+            doubt = "it has pictures that refer to missing ones"  # a gap in frame_num (7.4.3)
         if beginning.referenced:
             self._last_frame_num = number
         field = False
@@ -189,7 +189,7 @@ class H264:
         return self._period + order + min(bottom, 0), field, doubt
 
     def _sei(self, packet: bytes, start: int, stop: int) -> str:
-        """Return a doubt if FFmpeg decodes this or later pictures otherwise because of this unit."""
+        """Return a doubt if this unit changes how FFmpeg decodes this or later pictures."""
         if FILM_GRAIN in sei_types(packet, start + 1, stop):
             return "FFmpeg adds film grain to it"
         if (build := _X264.search(packet, start, stop)) is None:

@@ -1,4 +1,4 @@
-"""`Hevc`: read the packets of an HEVC stream (ITU-T H.265). What is not understood here becomes a doubt."""
+"""`Hevc`: parse the packets of an HEVC stream (ITU-T H.265). Features that are not understood here become doubts."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dali_pipes.video.bitstream.parameter_sets import HevcPps, HevcSps, extradat
 from dali_pipes.video.bitstream.picture import PERIOD, Picture, near, picture_of
 from dali_pipes.video.bitstream.units import FILM_GRAIN, is_one_unit, length_size, sei_types, units
 
-_BLA, _IDR, _CRA = 16, (19, 20), 21  # random access starts at kinds from the first to the last of these
+_BLA, _IDR, _CRA = 16, (19, 20), 21  # unit types in this range are random access points
 _LEADING = (6, 7, 8, 9)
 _VPS, _SPS, _PPS = 32, 33, 34
 _SEI = (39, 40)
 _RESERVED = (*range(10, 16), *range(22, 32))  # of slices
-_HARMLESS = (35, 38, *range(48, 64))  # delimiters and filler; unspecified ones, which FFmpeg leaves out
-_HEADER = 32  # bytes of a slice header that hold what is read of it
+_HARMLESS = (35, 38, *range(48, 64))  # delimiters and filler; unspecified types, which FFmpeg ignores
+_HEADER = 32  # bytes of a slice header that contain all parsed fields
 _MISSING = "it has pictures whose parameter sets are missing"
 
 
 class SliceForm(NamedTuple):
-    """Form of slice headers, given by the parameter sets."""
+    """The format of slice headers, which the parameter sets define."""
 
     sps: HevcSps
     extra_bits: int
@@ -33,16 +33,16 @@ class SliceForm(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """The header of a slice up to its picture order, and what the type of its unit says."""
+    """The header of a slice up to its picture order count, and the properties of its unit type."""
 
     form: SliceForm
-    bits: int  # behind the header of the unit
+    bits: int  # position after the unit header
     layer: int
     referenced: bool
     random_access: bool
     starts_sequence: bool
     ordered: bool  # the picture order follows
-    counted_from: bool  # picture orders of later pictures are given relative to this one
+    counted_from: bool  # later picture order counts are relative to this one
     doubt: str
 
 
@@ -56,13 +56,13 @@ def _form(sps: HevcSps, pps: HevcPps) -> SliceForm:
 
 
 class Hevc:
-    """A reader of HEVC packets. It keeps the parameter sets and the picture order count of the stream."""
+    """A parser of HEVC packets, with the parameter sets and the picture order count of the stream."""
 
     def __init__(self, extradata: bytes):
         self._prefix = length_size(extradata, "hevc")
         self._known, self._sets = extradata_sets(extradata, "hevc", _parse, _form)
         self._period = self._last_order = 0
-        self._orders: set[int] = set()  # of the pictures of this coded sequence
+        self._orders: set[int] = set()  # picture orders of this coded sequence
 
     def read(self, packet: bytes) -> Picture:
         """Read a packet's headers."""
@@ -104,14 +104,14 @@ class Hevc:
         return Picture(min(slices, 1), resets, referenced, layer, parameters, order, None, doubt)
 
     def _parameters(self, unit: bytes) -> bytes:
-        """Store a parameter set; return it if the extradata does not have it."""
+        """Store a parameter set; return it if it is not in the extradata."""
         if unit in self._known:
             return b""
         self._sets = self._sets.replaced(unit)
         return unit
 
     def _beginning(self, packet: bytes, start: int, kind: int, layer: int) -> Beginning | None:
-        """Read the header of a picture's first slice (7.3.6.1) up to the picture order.
+        """Parse the header of a picture's first slice (7.3.6.1) up to the picture order count.
 
         Returns None if a parameter set is missing.
         """
@@ -149,10 +149,10 @@ class Hevc:
         return beginning
 
     def _slice(self, packet: bytes, start: int, beginning: Beginning) -> tuple[int, str]:
-        """Read the rest of the header up to the reference pictures: the picture's order, and a doubt.
+        """Parse the rest of the header up to the reference pictures; return (picture order, a doubt).
 
-        This takes much of the time of a scan, so numbers are read in place, not by `Bits`. A header that is cut short
-        makes a negative shift, which raises ValueError.
+        This takes much of the time of a scan, so numbers are read inline, not with `Bits`. A truncated header leads to
+        a negative shift, which raises ValueError.
         """
         head = packet[start + 2 : start + 2 + _HEADER]
         if b"\0\0\3" in head:
@@ -177,7 +177,7 @@ class Hevc:
         return self._period + order, doubt
 
     def _references(self, form: SliceForm, value: int, left: int) -> tuple[int, ...]:
-        """Return the distances of the pictures to which a picture refers, from the last `left` bits of a number."""
+        """Return the distances to a picture's reference pictures, from the lowest `left` bits of a number."""
         for length, known in form.references.items():
             if length <= left and (distances := known.get(value >> left - length)) is not None:
                 return distances

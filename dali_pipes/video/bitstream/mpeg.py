@@ -1,4 +1,4 @@
-"""`Mpeg4` (part 2), `Mpeg2` (and 1), `Mjpeg` and `FixedHeader`: read packets of older and of intra-only codecs."""
+"""`Mpeg4` (part 2), `Mpeg2` (and 1), `Mjpeg` and `FixedHeader`: parse packets of older and of intra-only codecs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _VOP, _GROUP_OF_VOPS, _USER_DATA = b"\0\0\1\xb6", b"\0\0\1\xb3", b"\0\0\1\xb2"
 _LAYER = re.compile(b"\0\0\1[\x20-\x2f]")  # a video object layer
 _PICTURE, _GROUP, _SEQUENCE, _EXTENSION = b"\0\0\1\0", b"\0\0\1\xb8", b"\0\0\1\xb3", b"\0\0\1\xb5"
 _FRAME = 3  # MPEG-2's picture_structure
-_SHORTEST = 10  # bytes; a stand-in for a picture packed into an earlier packet has 1 to 8
+_SHORTEST = 10  # bytes; a placeholder for a picture packed into an earlier packet has 1 to 8
 _TAGS_OF_ENCODERS = ("XVID", "XVIX", "RMP4", "ZMP4", "SIPP", "DIVX", "DX50", "UMP4")
 
 
 class Mpeg4:
-    """A reader of MPEG-4 part 2 packets (ISO/IEC 14496-2).
+    """A parser of MPEG-4 part 2 packets (ISO/IEC 14496-2).
 
-    FFmpeg works around errors of encoders, which it knows by user data in the headers or by the stream's tag.
+    FFmpeg works around bugs of encoders, which it recognises by user data in the headers or by the stream's tag.
     """
 
     def __init__(self, extradata: bytes, tag: str):
@@ -52,16 +52,16 @@ class Mpeg4:
 
 
 class _Times:
-    """Times of MPEG-4 pictures (6.2.5): FFmpeg leaves out B-pictures that are not between their references."""
+    """Times of MPEG-4 pictures (6.2.5): FFmpeg drops B-pictures that are not between their references."""
 
     def __init__(self, extradata: bytes):
         self._resolution = self._bits = 0
-        self._second = self._second_before = 0  # of the last two references
-        self._last = self._distance = 0  # ticks of the last reference, and from the one before it
+        self._second = self._second_before = 0  # times of the last two references
+        self._last = self._distance = 0  # ticks of the last reference, and its distance to the previous one
         self.read_layer(extradata)
 
     def read_layer(self, header: bytes) -> None:
-        """Read the ticks of a second from the header of a video object layer (6.2.3), if there is one."""
+        """Read the ticks per second from the header of a video object layer (6.2.3), if there is one."""
         found = _LAYER.search(header)
         if not found:
             return
@@ -74,20 +74,20 @@ class _Times:
         if bits.take(1):
             bits.take(2 + 1)
             if bits.take(1):
-                bits.take(79)  # of the buffer of a reference decoder
+                bits.take(79)  # VBV parameters
         bits.take(2 + 1)
         self._resolution = bits.take(16)
         self._bits = max(1, (self._resolution - 1).bit_length())
 
     def read_group(self, header: bytes) -> None:
-        """Read the time code of a group of pictures (6.2.4), from which seconds are counted."""
+        """Read the time code of a group of pictures (6.2.4), the origin of the following seconds."""
         bits = Bits(header)
         minutes = 60 * bits.take(5) + bits.take(6)
         bits.take(1)
         self._second = 60 * minutes + bits.take(6)
 
     def next(self, header: bytes, *, between: bool) -> str:
-        """Read the time of a picture, whose header follows its start code; return a doubt."""
+        """Read the time of a picture from its header after the start code; return a doubt."""
         bits, seconds = Bits(header), 0
         bits.take(2)
         while bits.take(1):
@@ -108,7 +108,7 @@ class _Times:
 
 
 class Mpeg2:
-    """A reader of MPEG-1 and MPEG-2 packets (ITU-T H.262)."""
+    """A parser of MPEG-1 and MPEG-2 packets (ITU-T H.262)."""
 
     def __init__(self, extradata: bytes, tag: str):
         self._extradata = extradata
@@ -137,14 +137,14 @@ class Mpeg2:
 
 
 def structure(packet: bytes, picture: int) -> int:
-    """Return the picture_structure of the picture whose start code is at `picture`; MPEG-1 has frames only."""
+    """Return picture_structure of the picture with its start code at `picture`; MPEG-1 has only frames."""
     at = packet.find(_EXTENSION, picture, picture + 64)
     extension = packet[at + 4 : at + 7] if at >= 0 else b""
     return extension[2] & 3 if len(extension) == 3 and extension[0] >> 4 == 8 else _FRAME
 
 
 def has_fields(data: bytes) -> bool:
-    """Return whether MPEG-2 data has a picture that is coded as two fields."""
+    """Return True if MPEG-2 data has a picture that is coded as two fields."""
     at = data.find(_PICTURE)
     while at >= 0:
         if structure(data, at) != _FRAME:
@@ -154,20 +154,20 @@ def has_fields(data: bytes) -> bool:
 
 
 class Mjpeg:
-    """A reader of JPEG pictures. They may rely on tables of earlier packets, which a cut leaves out."""
+    """A parser of JPEG pictures. They may depend on tables of earlier packets, which a cut omits."""
 
     def __init__(self) -> None:
         self._order = DecodeOrder()
         self._first: tuple | None = None
         self._fields = True
-        self._segments = b""  # of the last picture, with the marker of the scan: encoders mostly repeat them
+        self._segments = b""  # segments of the last picture, with the scan marker: encoders mostly repeat them
         self._size, self._doubt = (0, 0), ""
 
     def read(self, packet: bytes) -> Picture:
         """Read a packet's headers."""
         if not self._segments or not packet.startswith(self._segments):
             self._read_segments(packet)
-        # Two pictures in a packet are fields of half the height. After a first frame a field is seen by that alone.
+        # Two pictures in a packet are fields of half the height. After the first frame, only the height shows a field.
         if self._fields:
             self._fields = packet.find(b"\xff\xd8\xff", 2) > 0
         size = None if self._fields else self._size
@@ -186,7 +186,7 @@ class Mjpeg:
 
 
 def _jpeg_segments(packet: bytes) -> tuple[bytes, bytes, set[int]]:
-    """Return the segments of a JPEG picture before its scan, if there is one, its frame header, and their kinds."""
+    """Return the segments of a JPEG picture before its scan, the frame header, and the marker codes."""
     frame, kinds, at = b"", set(), packet.find(b"\xff\xd8") + 2
     while 1 < at < len(packet) - 4 and packet[at] == 0xFF and packet[at + 1] != 0xDA:
         kind, length = packet[at + 1], int.from_bytes(packet[at + 2 : at + 4], "big")
@@ -201,7 +201,7 @@ def _jpeg_segments(packet: bytes) -> tuple[bytes, bytes, set[int]]:
 
 
 class FixedHeader:
-    """A reader of pictures that stand alone and have a mark and their size at fixed places of the packet."""
+    """A parser of intra-only pictures with a signature and their size at fixed offsets of the packet."""
 
     def __init__(self, mark: bytes, mark_at: int, size_at: slice) -> None:
         self._order = DecodeOrder()

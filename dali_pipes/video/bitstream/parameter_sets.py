@@ -1,4 +1,4 @@
-"""Parameter sets of H.264 and HEVC: the fields that reading slice headers, and choosing a decoder, need."""
+"""Parse the parameter sets of H.264 and HEVC: the fields for parsing slice headers and choosing a decoder."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dali_pipes.video import mp4
 from dali_pipes.video.bitstream.bits import Bits, unescape
 from dali_pipes.video.bitstream.units import parameter_units
 
-_WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)  # H.264 profiles that give more
-_BASELINE = 66  # an H.264 profile without B-pictures
-_DECODE_ORDER = 2  # a type of picture order in H.264 (8.2.1.3)
-_ENOUGH = 256  # bytes of a parameter set that hold all of these fields
+_WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)  # H.264 profiles with chroma_format_idc
+_BASELINE = 66  # Baseline, an H.264 profile without B-pictures
+_DECODE_ORDER = 2  # pic_order_cnt_type 2 of H.264 (8.2.1.3)
+_ENOUGH = 256  # bytes of a parameter set that contain all of these fields
 CHROMA = ("4:0:0", "4:2:0", "4:2:2", "4:4:4")
 
 
 class PictureFormat(NamedTuple):
-    """Bits of a sample, subsampling of chroma, and whether pictures may be coded as two fields."""
+    """Bit depth, chroma subsampling, and True if pictures may be coded as two fields."""
 
     bits: int = 8
     chroma: str = "4:2:0"
@@ -34,7 +34,7 @@ class H264Sps(NamedTuple):
     frame_num_bits: int
     order_type: int
     order_bits: int
-    width: int  # pixels as coded, before any cropping
+    width: int  # coded size in pixels, before cropping
     height: int
 
 
@@ -43,8 +43,8 @@ class H264Pps(NamedTuple):
 
     number: int
     sps: int
-    bottom_order: bool  # slice headers give the order of bottom fields
-    redundant: bool  # slice headers give a redundant_pic_cnt
+    bottom_order: bool  # slice headers contain the order of bottom fields
+    redundant: bool  # slice headers contain redundant_pic_cnt
 
 
 References = tuple[tuple[int, bool], ...]
@@ -59,10 +59,10 @@ class HevcSps(NamedTuple):
     separate_planes: bool
     order_bits: int
     format: PictureFormat
-    width: int  # pixels as coded, before any cropping
+    width: int  # coded size in pixels, before cropping
     height: int
     references: tuple[References, ...] = ()
-    reordered: int = 0  # pictures that may be decoded before one that is shown before them
+    reordered: int = 0  # sps_max_num_reorder_pics
 
 
 class HevcPps(NamedTuple):
@@ -70,18 +70,18 @@ class HevcPps(NamedTuple):
 
     number: int
     sps: int
-    output_flag: bool  # slice headers say if a picture is shown
+    output_flag: bool  # slice headers contain pic_output_flag
     extra_bits: int
 
 
 class ParameterSets:
-    """The parameter sets of a stream, and what slice headers under them mean.
+    """The parameter sets of a stream, with a cache of parsed slice headers.
 
-    Files of the same encoder have the same sets, so what is found for one of them holds for the next.
+    Files of the same encoder have the same sets, so they share the cache.
     """
 
     def __init__(self, parse: Callable[[bytes], NamedTuple | None], make_form: Callable, sets: Iterable[bytes] = ()):
-        """Parse sets. `make_form`: returns the form of slice headers from a sequence's and a picture's set."""
+        """Parse sets. `make_form` returns the format of slice headers from a sequence and a picture parameter set."""
         self._parse, self._make_form = parse, make_form
         self.sps: dict[int, NamedTuple] = {}
         self._pps: dict[int, NamedTuple] = {}
@@ -98,22 +98,22 @@ class ParameterSets:
             kind[found.number] = found
 
     def replaced(self, unit: bytes) -> ParameterSets:
-        """Return these sets with another one, which may replace one of them."""
+        """Return these sets with `unit` added or replaced."""
         sets = ParameterSets(self._parse, self._make_form)
         sets.sps, sets._pps = {**self.sps}, {**self._pps}
         sets._store(unit)
         return sets
 
     def form(self, number: int) -> NamedTuple | None:
-        """Return the form of slice headers that refer to a picture parameter set; None if it is missing."""
+        """Return the format of slice headers that refer to a picture parameter set; None if it is missing."""
         if number not in self._forms and (pps := self._pps.get(number)) and (sps := self.sps.get(pps.sps)):
             self._forms[number] = self._make_form(sps, pps)
         return self._forms.get(number)
 
     def add_beginning(self, unit: bytes, header: int, bits: int, beginning: NamedTuple) -> None:
-        """Keep what the first `bits` bits behind a unit's header mean, if they lie in one byte.
+        """Cache the meaning of the first `bits` bits after a unit header, if they lie in one byte.
 
-        All bytes that begin with these bits mean the same.
+        All bytes that begin with these bits have the same meaning.
         """
         spare = 8 - bits
         if spare >= 0:
@@ -126,7 +126,7 @@ class ParameterSets:
 def extradata_sets(
     extradata: bytes, codec: str, parse: Callable[[bytes], NamedTuple | None], make_form: Callable
 ) -> tuple[frozenset[bytes], ParameterSets]:
-    """Return the parameter sets in a stream's extradata, and all of its units."""
+    """Return all units in a stream's extradata, and its parameter sets."""
     found = parameter_units(extradata, codec)
     return frozenset(found), ParameterSets(parse, make_form, found)
 
@@ -148,7 +148,7 @@ def picture_format(codec: str, description: bytes) -> PictureFormat:
 
 
 def may_reorder(codec: str, extradata: bytes) -> bool:
-    """Return False only if pictures of a stream are certainly shown in the order in which they are decoded.
+    """Return False only if display order certainly equals decode order.
 
     Raises ValueError or IndexError if the extradata is malformed.
     """
@@ -166,7 +166,7 @@ def h264_sps(unit: bytes) -> H264Sps:
 
 
 def read_h264_sps(unit: bytes, bits: Bits) -> H264Sps:
-    """Parse a sequence parameter set of H.264 up to frame_mbs_only_flag; `bits` start behind the level."""
+    """Parse a sequence parameter set of H.264 up to frame_mbs_only_flag; `bits` start after the level."""
     profile, chroma, depth, separate = unit[1], 1, (0, 0), False
     number = bits.number()
     if profile in _WITH_CHROMA:
@@ -187,7 +187,7 @@ def read_h264_sps(unit: bytes, bits: Bits) -> H264Sps:
             bits.signed()
     bits.number()  # reference pictures
     bits.take(1)
-    columns, rows = bits.number() + 1, bits.number() + 1  # of macroblocks, or of pairs of them
+    columns, rows = bits.number() + 1, bits.number() + 1  # rows of macroblocks, or of pairs of them
     if chroma >= len(CHROMA) or max(frame_num_bits, order_bits) > 16:
         raise ValueError("a sequence parameter set has numbers that are not allowed")
     fields = not bits.take(1)
@@ -197,7 +197,9 @@ def read_h264_sps(unit: bytes, bits: Bits) -> H264Sps:
 
 
 def h264_pps(unit: bytes) -> H264Pps:
-    """Parse a picture parameter set of H.264. Raises ValueError if it has slice groups, which FFmpeg does not know."""
+    """Parse a picture parameter set of H.264. Raises ValueError if it has slice groups, which FFmpeg does not
+    support.
+    """
     bits = Bits(unescape(unit[1:_ENOUGH]))
     number, sps = bits.number(), bits.number()
     bits.take(1)
@@ -218,10 +220,10 @@ def hevc_sps(unit: bytes) -> HevcSps:
     if bits.take(1):
         for _ in range(4):
             bits.number()
-    bits.number(), bits.number()  # bits of a sample
+    bits.number(), bits.number()  # bit depth
     order_bits = bits.number() + 4
     layers = (unit[2] >> 1 & 7) + 1
-    for _ in range(layers if bits.take(1) else 1):  # the last is about all layers
+    for _ in range(layers if bits.take(1) else 1):  # the last one applies to all layers
         _, reordered, _ = bits.number(), bits.number(), bits.number()
     for _ in range(6):  # sizes of blocks
         bits.number()
@@ -239,7 +241,7 @@ def hevc_sps(unit: bytes) -> HevcSps:
 
 
 def read_hevc_sps(bits: Bits) -> HevcSps:
-    """Parse a sequence parameter set of HEVC up to its cropping flag; `bits` start behind the unit's header."""
+    """Parse a sequence parameter set of HEVC up to its cropping flag; `bits` start after the unit header."""
     bits.take(4)
     layers = bits.take(3)
     bits.take(1 + 88 + 8)  # profile, tier and level
@@ -256,7 +258,9 @@ def read_hevc_sps(bits: Bits) -> HevcSps:
 
 
 def references(bits: Bits, sets: Sequence[References], *, of_slice: bool = False) -> References:
-    """Parse a short-term reference picture set (7.3.7), given those before it; `of_slice`: in a slice header."""
+    """Parse a short-term reference picture set (7.3.7), given the previous ones; `of_slice`: it is in a slice
+    header.
+    """
     if sets and bits.take(1):  # predicted from another set
         base = sets[-1 - (bits.number() if of_slice else 0)]
         sign = bits.take(1)

@@ -1,4 +1,4 @@
-"""`Picture`, what the headers of one packet say, and the protocol of the readers that find it."""
+"""`Picture`, the content of one packet's headers, and the interface of the parsers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PERIOD = 1 << 40
 
 
 def near(last: int, low_bits: int, mask: int) -> int:
-    """Return the picture order count that has these low bits and is nearest to the last reference picture's.
+    """Return the picture order count with these low bits that is nearest to that of the last reference picture.
 
     This is the arithmetic of ITU-T H.264 8.2.1.1 and H.265 8.3.1.
     """
@@ -19,16 +19,16 @@ def near(last: int, low_bits: int, mask: int) -> int:
 
 
 class Picture(NamedTuple):
-    """Content of one packet: the picture in it, and its place in the stream."""
+    """The picture in a packet, and its position in the stream."""
 
-    pictures: int = 1  # frames shown from this packet: 1, or 0 for a mere reference, or 2 with a packed B-picture
-    resets: bool = True  # if the container marks a keyframe: decoding from here needs nothing older
-    referenced: bool = True  # another picture of the same or a higher temporal layer may refer to it
+    pictures: int = 1  # displayed frames of this packet: 1; 0 for a hidden reference; 2 with a packed B-picture
+    resets: bool = True  # if the container marks a keyframe: decoding can start here
+    referenced: bool = True  # a picture of the same or a higher temporal layer may refer to it
     layer: int = 0  # temporal layer
-    parameters: bytes = b""  # headers for later pictures that the stream's extradata does not have
-    order: int = 0  # pictures are shown by ascending order
-    size: tuple[int, int] | None = None  # width and height, if this packet's headers give them
-    doubt: str = ""  # a trait that is not understood here
+    parameters: bytes = b""  # parameter sets for later pictures that are not in the extradata
+    order: int = 0  # display order
+    size: tuple[int, int] | None = None  # width and height, if this packet's headers have them
+    doubt: str = ""  # a feature that is not understood here
 
 
 picture_of = partial(tuple.__new__, Picture)
@@ -36,14 +36,14 @@ picture_of = partial(tuple.__new__, Picture)
 
 
 class Reader(Protocol):
-    """Reads the packets of one stream in decode order."""
+    """Parses the packets of one stream in decode order."""
 
     def read(self, packet: bytes) -> Picture:
         """Read a packet's headers. Raises ValueError or IndexError if they are malformed."""
 
 
 class DecodeOrder:
-    """Numbers pictures that are shown in the order in which they are decoded."""
+    """Numbers the pictures of a stream in which display order equals decode order."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -55,7 +55,9 @@ class DecodeOrder:
 
 
 class DelayedReferences:
-    """Numbers pictures of MPEG-1, 2 and 4: B-pictures are shown at once, others when the next other one is decoded."""
+    """Numbers pictures of MPEG-1, 2 and 4: B-pictures are displayed at once, a reference when the next one is
+    decoded.
+    """
 
     def __init__(self) -> None:
         self._references = self._between = 0

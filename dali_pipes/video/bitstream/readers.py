@@ -1,4 +1,4 @@
-"""Choose the reader of a stream's packets by its codec."""
+"""Choose the parser of a stream's packets by its codec."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ READERS: dict[str, Callable[[bytes, str], Reader]] = {
 
 
 def make_reader(codec: str, extradata: bytes, tag: str) -> Reader | None:
-    """Return a reader for a stream; None if the codec is not read here.
+    """Return a parser for a stream; None if the codec is not supported here.
 
     Raises ValueError or IndexError if the extradata is malformed.
     """
@@ -39,7 +39,7 @@ def make_reader(codec: str, extradata: bytes, tag: str) -> Reader | None:
 
 
 def may_turn(codec: str, extradata: bytes, packet: bytes) -> bool:
-    """Return False only if the headers of a stream's first packet certainly do not say how its picture is turned."""
+    """Return False only if the headers of a stream's first packet certainly contain no display orientation."""
     if codec == "mjpeg":
         return b"Exif" in packet
     if codec not in _SEI:
@@ -54,8 +54,10 @@ def may_turn(codec: str, extradata: bytes, packet: bytes) -> bool:
         return True
 
 
-_parameter_units = lru_cache(maxsize=256)(parameter_units)  # many files have the same
-_SEI: dict[str, tuple[int, Callable[[int], bool]]] = {  # bytes of a unit's header; if its first byte is that of SEI
+_parameter_units = lru_cache(maxsize=256)(parameter_units)  # many files have the same extradata
+_SEI: dict[
+    str, tuple[int, Callable[[int], bool]]
+] = {  # (bytes of a unit header, is its first byte that of an SEI unit?)
     "h264": (1, lambda first: first & 31 == 6),
     "hevc": (2, lambda first: first >> 1 & 63 in (39, 40)),
 }

@@ -1,4 +1,4 @@
-"""Units (NAL units) of H.264 and HEVC packets: their form, finding them, and the marks that a cut changes."""
+"""Units (NAL units) of H.264 and HEVC packets: find them, convert them, and change the types that a cut needs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from dali_pipes.video.bitstream.bits import unescape
 
-FILM_GRAIN = 19  # a SEI message for which FFmpeg changes pixels
-DISPLAY_ORIENTATION = 47  # one that says how pictures are turned
+FILM_GRAIN = 19  # an SEI message for which FFmpeg changes pixels
+DISPLAY_ORIENTATION = 47  # the SEI message with the display orientation
 _START_CODE = re.compile(rb"\x00*\x00\x00\x01")
 _HEVC_CRA, _HEVC_BLA_N_LP = 21, 18
 
 
 def length_size(extradata: bytes, codec: str) -> int:
-    """Return the bytes of the length before each unit (avcC, hvcC), or 0 if units follow start codes (Annex B)."""
+    """Return the size of the length field before each unit (avcC, hvcC), or 0 for start codes (Annex B)."""
     if codec == "h264" and len(extradata) > 6 and extradata[0] == 1:
         return (extradata[4] & 3) + 1
     if codec == "hevc" and len(extradata) > 22 and extradata[:3] not in (b"\0\0\0", b"\0\0\1"):
@@ -40,12 +40,12 @@ def units(packet: bytes, prefix: int, start: int = 0, end: int | None = None) ->
 
 
 def is_one_unit(packet: bytes, prefix: int) -> bool:
-    """Tell whether a packet is one unit behind its length, as most are. Takes less time than `units`."""
+    """Return True if a packet is a single unit after its length, like most. Faster than `units`."""
     return 0 < prefix < len(packet) == prefix + int.from_bytes(packet[:prefix], "big")
 
 
 def as_stored_in_mp4(codec: str, extradata: bytes) -> Callable[[bytes], bytes]:
-    """Return a function that converts packets to the form of mp4: a length before each unit, not a start code."""
+    """Return a function that converts packets to the mp4 format: a length before each unit instead of a start code."""
     return _with_lengths if codec in ("h264", "hevc") and not length_size(extradata, codec) else bytes
 
 
@@ -54,11 +54,11 @@ def _with_lengths(packet: bytes) -> bytes:
 
 
 def break_link(body: bytearray, prefix: int, start: int, end: int) -> None:
-    """Turn an HEVC clean-random-access picture into a broken-link one, in place (ITU-T H.265 7.4.2.2).
+    """Turn an HEVC clean random access picture (CRA) into a broken-link access picture (BLA), in place (ITU-T H.265
+    7.4.2.2).
 
-    In a cut it does not follow the picture that it followed in the file, and its leading pictures are left out. A
-    broken link starts a new sequence, so that picture numbers of the two sides, of which only the low bits are stored,
-    cannot collide.
+    In a cut, the preceding pictures and its leading pictures are missing. A broken link starts a new sequence, so that
+    picture order counts before and after it, of which only the low bits are stored, cannot collide.
     """
     for first, _ in units(body, prefix, start, end):
         if body[first] >> 1 & 0x3F == _HEVC_CRA:
@@ -66,7 +66,7 @@ def break_link(body: bytearray, prefix: int, start: int, end: int) -> None:
 
 
 def parameter_units(extradata: bytes, codec: str) -> list[bytes]:
-    """Return the units in a stream's extradata: of an avcC or hvcC box, or with start codes. Raises ValueError."""
+    """Return the units in a stream's extradata (an avcC or hvcC box, or start codes). Raises ValueError."""
     if not length_size(extradata, codec):
         return [extradata[start:stop].rstrip(b"\0") for start, stop in units(extradata, 0)]
     found: list[bytes] = []
@@ -93,7 +93,7 @@ def _read_units(extradata: bytes, at: int, count: int, found: list[bytes]) -> in
 
 
 def sei_types(packet: bytes, start: int, stop: int) -> set[int]:
-    """Return the types of the messages in an SEI unit (ITU-T H.264 7.3.2.3) of which the header is left out."""
+    """Return the types of the messages in an SEI unit (ITU-T H.264 7.3.2.3); `start` is after the unit header."""
     unit = unescape(packet[start:stop])
     found, at, stop = set(), 0, len(unit)
     while at + 2 < stop:

@@ -1,4 +1,4 @@
-"""`Vp8` and `Vp9`: read packets of VP8 (RFC 6386) and VP9 (its bitstream specification, section 6)."""
+"""`Vp8` and `Vp9`: parse packets of VP8 (RFC 6386) and VP9 (bitstream specification, section 6)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dali_pipes.video.bitstream.picture import DecodeOrder, Picture, picture_of
 
 _SYNC = 0x498342
 _RGB = 7  # color_space
-_HEADER = 80  # bytes that hold an uncompressed header
+_HEADER = 80  # bytes that contain an uncompressed header
 _FEATURES = (9, 7, 2, 0)  # bits of a segment's features
 
 
 class Vp8:
-    """A reader of VP8 packets."""
+    """A parser of VP8 packets."""
 
     def __init__(self) -> None:
         self._order = DecodeOrder()
@@ -40,11 +40,11 @@ class Frame(NamedTuple):
 
     visible: bool
     keyframe: bool
-    again: bool  # it shows an older frame again, and has nothing else
+    again: bool  # show_existing_frame: it has nothing else
 
 
 class Vp9:
-    """A reader of VP9 packets."""
+    """A parser of VP9 packets."""
 
     def __init__(self) -> None:
         self._order = DecodeOrder()
@@ -54,7 +54,7 @@ class Vp9:
         """Parsed headers, by the number of their bits and the bits: a prefix code, and most come again."""
 
     def read(self, packet: bytes) -> Picture:
-        """Read a packet's headers: those of one frame, or of all frames of a superframe."""
+        """Parse the headers of a packet: of one frame, or of all frames of a superframe."""
         shown, resets, doubt = 0, False, ""
         self._doubt = ""
         for number, (start, stop) in enumerate(frames(packet)):
@@ -65,7 +65,7 @@ class Vp9:
         return picture_of((shown, resets, True, 0, b"", self._order.next(), self._size, doubt))
 
     def _frame(self, header: bytes, size: int) -> tuple[bool, bool]:
-        """Read the uncompressed header (6.2) of a frame of `size` bytes: is the frame shown, is it a keyframe."""
+        """Parse the uncompressed header (6.2) of a frame of `size` bytes; return (is it shown, is it a keyframe)."""
         value, total = int.from_bytes(header, "big"), 8 * len(header)
         for length, known in self._known.items():
             if length <= total and (seen := known.get(value >> total - length)):
@@ -81,7 +81,7 @@ class Vp9:
         return seen.visible, seen.keyframe
 
     def _fields(self, bits: Bits) -> Frame:
-        """Read the header up to the size of the compressed one."""
+        """Parse the header up to the size of the compressed header."""
         if bits.take(2) != 2:
             raise ValueError("its frame marker is missing")
         profile = bits.take(1) + 2 * bits.take(1)
@@ -101,7 +101,7 @@ class Vp9:
         return Frame(visible, keyframe=not inter, again=False)
 
     def _read_references(self, bits: Bits, profile: int, visible: bool, resilient: int) -> None:
-        """Read what a frame that is no keyframe says of the frames that it refers to, and its size."""
+        """Parse the reference frames and the size of an inter frame."""
         intra_only = not visible and bits.take(1)
         if not resilient:
             bits.take(2)
@@ -113,11 +113,11 @@ class Vp9:
             self._read_size(bits)
             return
         bits.take(8 + 3 * 4)
-        if bits.take(1) or bits.take(1) or bits.take(1):  # of the size of a reference
+        if bits.take(1) or bits.take(1) or bits.take(1):  # frame_size_with_refs
             _read_shown_size(bits)
         else:
             self._read_size(bits)
-        if not bits.take(2) & 1:  # precision of motion; a filter for each block
+        if not bits.take(2) & 1:  # allow_high_precision_mv; is_filter_switchable
             bits.take(2)
 
     def _read_parameters(self, bits: Bits) -> None:
@@ -163,7 +163,8 @@ class Vp9:
 
 
 def _check_compressed(header: bytes, length: int, compressed: int, size: int) -> None:
-    """Raise ValueError unless `length` bits of a header are followed by the size of a compressed header, and by it.
+    """Raise ValueError unless a header of `length` bits is followed by the size of a compressed header and the header
+    itself.
 
     `size`: bytes of the frame.
     """
@@ -185,7 +186,7 @@ def _read_shown_size(bits: Bits) -> None:
 
 
 def _take_if_set(bits: Bits, count: int, width: int) -> None:
-    """Read `count` numbers of `width` bits, each behind a bit that says whether it is there."""
+    """Skip `count` optional numbers of `width` bits, each after a bit that says if it is present."""
     for _ in range(count):
         if bits.take(1):
             bits.take(width)
@@ -193,11 +194,11 @@ def _take_if_set(bits: Bits, count: int, width: int) -> None:
 
 def _read_segments(bits: Bits) -> None:
     """Read the parameters of segments (6.2.11)."""
-    if bits.take(1):  # a new map
+    if bits.take(1):  # update_map
         _take_if_set(bits, 7, 8)
         if bits.take(1):
             _take_if_set(bits, 3, 8)
-    if bits.take(1):  # new features
+    if bits.take(1):  # update_data
         bits.take(1)
         for width in 8 * _FEATURES:
             if bits.take(1):
@@ -205,7 +206,7 @@ def _read_segments(bits: Bits) -> None:
 
 
 def frames(packet: bytes) -> list[tuple[int, int]]:
-    """Return (start, end) of the frames of a VP9 packet, of which a superframe has several (annex B)."""
+    """Return (start, end) of each frame of a VP9 packet; a superframe has several (annex B)."""
     marker = packet[-1]
     if marker >> 5 == 6:
         count, width = (marker & 7) + 1, (marker >> 3 & 3) + 1

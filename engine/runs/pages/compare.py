@@ -1,4 +1,4 @@
-"""Compare runs on one page: their results, the settings that differ, curves, and the accuracy of each class."""
+"""Compare runs on one page: results, differing settings, curves, and accuracy per class."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from engine.runs.pages import html, plots
 from engine.runs.pages.html import Share, Table
 from engine.runs.pages.run_files import RunFiles, read_run
 
-MOST_CLASSES = 30  # with the largest differences
+MOST_CLASSES = 30  # most classes, those with the largest differences
 
 
 def write(folders: Sequence[Path], outputs: Outputs | None = None) -> Path:
     """Write the comparison next to the first run's folder and return its path.
 
-    Raises ConfigError if a folder holds no run, or another file is in the way.
+    Raises ConfigError if a folder contains no run, or another file is in the way.
     """
     runs = {_name(folder, folders): read_run(folder) for folder in folders}
     path = folders[0].resolve().parent / f"compare-{'-'.join(folder.resolve().name for folder in folders)}.html"
@@ -43,14 +43,14 @@ def _name(folder: Path, folders: Sequence[Path]) -> str:
 
 
 def _totals(runs: dict[str, RunFiles]) -> Table:
-    """Return the facts of each run in a column; facts that no run has are left out."""
+    """Return the facts of the runs, one column per run; facts that no run has are omitted."""
     columns = [{name: value for name, value, _ in run.facts()} for run in runs.values()]
     names = list(dict.fromkeys(name for column in columns for name in column))
     return Table(["", *runs], ([name, *(column.get(name, "") for column in columns)] for name in names))
 
 
 def _settings(runs: dict[str, RunFiles]) -> Table:
-    """Return the settings that differ between the runs; not those that differ only in the name of the run's folder."""
+    """Return the settings that differ between the runs by more than the name of the run's folder."""
     every = [_without_name(run.settings) for run in runs.values()]
     keys = dict.fromkeys(key for settings in every for key in settings)
     rows = ([key, *(settings.get(key, "") for settings in every)] for key in keys)
@@ -58,7 +58,7 @@ def _settings(runs: dict[str, RunFiles]) -> Table:
 
 
 def _without_name(settings: dict) -> dict:
-    """Return settings without the name of the run, also in paths."""
+    """Return settings with the name of the run removed, also in paths."""
     own = f"{settings.get('train.runs')}/{settings.get('train.name')}/"
     return {
         key: value.replace(own, "its folder/") if isinstance(value, str) else value
@@ -68,7 +68,7 @@ def _without_name(settings: dict) -> dict:
 
 
 def _classes(runs: dict[str, RunFiles]) -> Table:
-    """Return top-1 of the classes by name in each run's best evaluation, the largest differences first."""
+    """Return top-1 per class in each run's best evaluation, by class name, the largest differences first."""
     columns = [dict(_top1(run.best)) for run in runs.values()]
     common = [name for name in columns[0] if all(name in column for column in columns)]
     rows = [(name, [column[name] for column in columns]) for name in common]

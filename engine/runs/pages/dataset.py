@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def tables(recipe: Path) -> list[tuple[str, Table]]:
-    """Return (title, table) for the training and the validation list; lists without a catalogue are left out."""
+    """Return (title, table) for the training and the validation list; lists without a catalogue are omitted."""
     try:
         config = configs.load(recipe)
     except ConfigError as error:
@@ -35,7 +35,7 @@ def tables(recipe: Path) -> list[tuple[str, Table]]:
 
 
 def describe(catalog: Catalog) -> Table:
-    """Return what a list holds."""
+    """Return a table that describes a list."""
     usable = catalog.usable
     label_U, frames_U, fps_U = catalog.label_N[usable], catalog.frames_N[usable], catalog.fps_N[usable]
     rows: list[tuple[str, object]] = [("list", catalog.source), ("videos", f"{len(usable)} of {len(catalog)} readable")]
@@ -62,7 +62,7 @@ def _spread(value_U: np.ndarray) -> str:
 
 
 def _most_common(catalog: Catalog) -> str:
-    """Return the three most frequent sizes of pictures with their counts."""
+    """Return the three most frequent frame sizes with their counts."""
     size_U2 = np.stack([catalog.width_N[catalog.usable], catalog.height_N[catalog.usable]], axis=1)
     sizes, counts = np.unique(size_U2, axis=0, return_counts=True)
     shown = [f"{sizes[at][0]}x{sizes[at][1]} {counts[at]}" for at in np.argsort(-counts, kind="stable")[:3]]

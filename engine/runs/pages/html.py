@@ -1,6 +1,6 @@
-"""Render pages from the templates in this folder: text is escaped, and characters that cannot be printed are replaced.
+"""Render pages from the templates in this folder, with text escaped and unprintable characters replaced.
 
-Class names, paths and settings may hold anything; only `Markup` is inserted unescaped.
+Class names, paths and settings may contain anything; only `Markup` is inserted unescaped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from engine.console import printable
 
-MOST_OPEN = 20  # rows of a folded table that is shown unfolded
+MOST_OPEN = 20  # tables up to this many rows are shown unfolded
 
 
 class Number(str):
@@ -46,7 +46,7 @@ class Table:
 
 
 def render(template: str, **values: object) -> str:
-    """Return a page made from a template of this folder."""
+    """Render a template of this folder."""
     return _environment().get_template(template).render(values)
 
 

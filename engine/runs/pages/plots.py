@@ -1,4 +1,4 @@
-"""Curves of a run as SVG: loss, accuracy, learning rate, gradient norm, speed, time spent waiting for data."""
+"""Draw curves of a run as SVG: loss, accuracy, learning rate, gradient norm, speed, time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from matplotlib.colors import TABLEAU_COLORS
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-MOST_POINTS = 300  # of a curve: longer ones show means of groups of lines, in a band from lowest to highest
-COLORS = tuple(TABLEAU_COLORS.values())  # of curves, in turn
-FEW_POINTS = 30  # of a curve: each point gets a marker, so that a single one is visible
+MOST_POINTS = 300  # points per curve: longer ones show means of groups of lines, in a band from minimum to maximum
+COLORS = tuple(TABLEAU_COLORS.values())  # colours of curves
+FEW_POINTS = 30  # curves up to this many points get markers, so that a single point is visible
 
 STYLE = {
     "grid.color": "black",
@@ -43,9 +43,9 @@ def draw(train: Lines, val: Lines) -> Iterator[tuple[str, Markup]]:
 
 
 def draw_runs(runs: dict[str, tuple[Lines, Lines]]) -> Iterator[tuple[str, Markup]]:
-    """Yield (caption, SVG element) for numbers of several runs, given as (training, evaluation) lines by name.
+    """Yield (caption, SVG element) for the numbers of several runs, given as (training, evaluation) lines by name.
 
-    The pictures have no legend, which would hide curves: `legend` returns one for all of them.
+    The plots have no legend, which would hide curves: `legend` returns one for all of them.
     """
     train, val = ({name: lines[place] for name, lines in runs.items()} for place in (0, 1))
     yield from _picture("training loss", "loss", train, legend=False)
@@ -56,7 +56,7 @@ def draw_runs(runs: dict[str, tuple[Lines, Lines]]) -> Iterator[tuple[str, Marku
 
 
 def legend(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return (name, colour of its curves) of each run that `draw_runs` draws."""
+    """Return (name, colour) of each run of `draw_runs`."""
     return list(zip(names, cycle(COLORS)))
 
 
@@ -68,7 +68,7 @@ def _picture(
     bottom: float | None = None,
     legend: bool = True,
 ) -> Iterator[tuple[str, Markup]]:
-    """Draw one number over epochs, a curve for each label; yields nothing if it was never recorded."""
+    """Plot one number over epochs, one curve per label; yield nothing if it was never recorded."""
     known = {label: lines for label, lines in curves.items() if any(line.get(name) is not None for line in lines)}
     if not known:
         return
@@ -89,7 +89,7 @@ def _picture(
 
 
 def _curve(axes: Axes, lines: Lines, name: str, scale: float, label: str) -> None:
-    """Draw one number over epochs, with gaps where it was not recorded."""
+    """Plot one number over epochs, with gaps where it was not recorded."""
     each = np.ma.masked_invalid([(line["epoch"], scale * _known(line.get(name))) for line in lines])
     step = -(-len(each) // MOST_POINTS)
     groups = [each[at : at + step] for at in range(0, len(each), step)]
@@ -108,8 +108,8 @@ def _known(number: float | None) -> float:
 def _svg(figure: Figure) -> Markup:
     """Return the figure as one SVG element without declarations and metadata, which hold URLs.
 
-    Ids (`xtick_1`, `patch_3`) are removed, since they would repeat on a page with several pictures. What is drawn in
-    black gets the colour of the page's text by its style sheet.
+    Ids (`xtick_1`, `patch_3`) are removed, since they would repeat on a page with several plots. Black elements get the
+    page's text colour from its style sheet.
     """
     content = io.StringIO()
     figure.savefig(content, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

@@ -1,6 +1,6 @@
-"""The report of a run as one page, `runs/NAME/report.html`, made from the files of its folder alone.
+"""Write the report of a run as one page, `runs/NAME/report.html`, from the files of its folder.
 
-`python tools/report.py runs/NAME` makes it at any time, also while the run is in progress.
+`python tools/report.py runs/NAME` writes it at any time, also during the run.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from engine.runs.pages.run_files import RunFiles, flattened, moment, read_run
 from engine.runs.pages.strips import data_uri, film_strip
 
 logger = logging.getLogger(__name__)
-MOST_NAMED = 100  # unreadable videos
-MOST_IN_MATRIX = 30  # classes of a confusion matrix that is shown whole
+MOST_NAMED = 100  # most unreadable videos in the report
+MOST_IN_MATRIX = 30  # most classes of a whole confusion matrix
 STRIPS = {MISTAKE: "Most confident mistakes", HARD: "Hardest videos", RIGHT: "Most confident right predictions"}
 
 
 def write(folder: Path, outputs: Outputs | None = None) -> Path:
     """Write the report of a run's folder and return its path.
 
-    Raises ConfigError if the folder holds no run, or another report.html is in the way.
+    Raises ConfigError if the folder contains no run, or another report.html is in the way.
     """
     path = folder / "report.html"
     page = html.render("report.html.j2", title=folder.resolve().name, **_content(read_run(folder)))
@@ -42,7 +42,7 @@ def write(folder: Path, outputs: Outputs | None = None) -> Path:
 
 
 def write_if_possible(folder: Path) -> None:
-    """Write the report of a finished run; an error costs a warning, never the run."""
+    """Write the report of a finished run; errors are only warnings."""
     try:
         logger.info(f"report: {write(folder)}")
     except Exception as error:
@@ -73,7 +73,7 @@ def _content(run: RunFiles) -> dict:
 
 
 def _times(train: list[dict]) -> Table:
-    """Return how the time of training was spent, as far as it was recorded."""
+    """Return a table of how training spent its time, if recorded."""
     timed = [line for line in train if line["clips_per_s"]]
     if not timed:
         return Table([], [])
@@ -97,7 +97,7 @@ def _next_commands(folder: Path) -> Table:
 
 
 def _evaluations(run: RunFiles) -> Iterator[dict]:
-    """Yield the evaluation of best.pt, and the newest one if that is another."""
+    """Yield the evaluation of best.pt, and the newest one if it differs."""
     best, last = run.best, run.last
     if best:
         yield _evaluation("Evaluation of best.pt", best)
@@ -106,7 +106,7 @@ def _evaluations(run: RunFiles) -> Iterator[dict]:
 
 
 def _evaluation(title: str, content: dict) -> dict:
-    """Return totals, the classes, and the matrix of few classes or the confused pairs of many."""
+    """Return totals, per-class results, and the confusion matrix or, for many classes, the confused pairs."""
     result, names = Result.from_json(content), content["class_names"]
     confusion_KK = result.confusion_KK.tolist()
     confused = results.most_confused(result, names)
@@ -129,7 +129,7 @@ def _evaluation(title: str, content: dict) -> dict:
 
 
 def _matrix(confusion_KK: list[list[int]], names: list[str]) -> list[tuple[str, list[tuple[int, Share]]]]:
-    """Return the rows of the confusion matrix: the class, and for each predicted class the count and its share."""
+    """Return the rows of the confusion matrix: the class, and (count, share) for each predicted class."""
     return [
         (name, [(count, Share(count / max(sum(count_K), 1))) for count in count_K])
         for name, count_K in zip(names, confusion_KK, strict=True)
@@ -137,7 +137,7 @@ def _matrix(confusion_KK: list[list[int]], names: list[str]) -> list[tuple[str, 
 
 
 def _strips(found: list[dict], names: Sequence[str]) -> Iterator[tuple[str, list[dict]]]:
-    """Yield (title, film strips) for each kind of example videos; a video that cannot be read has no picture."""
+    """Yield (title, film strips) for each kind of examples; an unreadable video has no picture."""
 
     def name(label: int) -> str:
         return names[label] if label < len(names) else str(label)
@@ -163,7 +163,7 @@ def _strips(found: list[dict], names: Sequence[str]) -> Iterator[tuple[str, list
 
 
 def _part(example: Example) -> str:
-    """Return the part of its video that an example shows, in words; nothing for a whole video."""
+    """Describe the part of its video that an example shows; empty for a whole video."""
     span = Span(example.start, math.inf if example.end is None else example.end)
     return "" if span == WHOLE else f", {span}"
 
@@ -176,12 +176,12 @@ def _settings(settings: dict) -> Table:
 
 
 def _plain(value: object) -> object:
-    """Return a setting as YAML reads it."""
+    """Return a setting as YAML would load it."""
     return list(value) if isinstance(value, tuple) else value
 
 
 def _environment(found: dict) -> Iterator[tuple[str, object]]:
-    """Yield names and values of env.json."""
+    """Yield (name, value) of env.json."""
     words = {None: "none", True: "yes", False: "no"}
     return (
         (name, words.get(value, value) if isinstance(value, bool | None) else value) for name, value in flattened(found)

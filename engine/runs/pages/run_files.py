@@ -12,7 +12,7 @@ from statistics import median
 import yaml
 
 from configs import ConfigError
-from configs.progress import digits
+from configs.progress import format_rate
 from engine.console import duration
 from engine.files import read_json, read_lines
 from engine.runs.condition import read_starts
@@ -57,9 +57,9 @@ class RunFiles:
 
 
 def read_run(folder: Path) -> RunFiles:
-    """Read the files of a run's folder. Raises ConfigError if the folder holds no run."""
+    """Read the files of a run's folder. Raises ConfigError if the folder contains no run."""
     if not (folder / "status.json").exists():
-        raise ConfigError(f"{folder}: holds no run; name a folder such as runs/NAME, which train.py writes")
+        raise ConfigError(f"{folder}: contains no run; name a folder such as runs/NAME, which train.py writes")
     lines = list(read_lines(folder / "metrics.jsonl"))
     path = folder / "config.yaml"
     return RunFiles(
@@ -125,7 +125,7 @@ def _totals(train: list[dict], val: list[dict], kind: str) -> Iterator[Fact]:
         yield "newest top-1", Share(val[-1]["top1"]), f"in epoch {val[-1]['epoch']}"
     timed = [line for line in train if line["clips_per_s"] is not None]
     if timed:
-        yield "median speed", f"{digits(median(line['clips_per_s'] for line in timed))} clips/s", ""
+        yield "median speed", f"{format_rate(median(line['clips_per_s'] for line in timed))} clips/s", ""
         yield "median wait for data", Share(median(line["data_fraction"] for line in timed)), "of time"
     if train:
         yield "peak memory (worst rank)", f"{max(line['memory'] for line in train) / 2**30:.1f} GiB", ""

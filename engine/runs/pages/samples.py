@@ -1,4 +1,4 @@
-"""Show what the network is given: the clips of a batch as film strips, each with the class that it counts as."""
+"""Show the inputs of the network: the clips of a batch as film strips, each with its class."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from dali_pipes.views.draw import clip_numbers
 from dali_pipes.views.plans import TrainPlan
 from engine.runs.pages.strips import data_uri, join
 
-OF_A_RUN = 4  # clips of its first batch that a run keeps
+OF_A_RUN = 4  # number of clips of its first batch that a run stores
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One view of a video as the network gets it."""
+    """One view of a video as the network receives it."""
 
-    picture: str  # a film strip, as a data URI
+    picture: str  # film strip as a data URI
     label: str
     path: str
-    note: str = ""  # which frames it shows, and what was done to them
+    note: str = ""  # its frames, crop and augmentation
 
 
 def of_batch(batch: Batch, loader: Loader, clip: Clip, most: int = OF_A_RUN) -> list[Sample]:
-    """Show the first clips of a batch that can be read, one view of each video. Waits for the device."""
+    """Return the first readable clips of a batch, one view of each video. Waits for the device."""
     rows = batch.index_B.tolist()
     places = [place for place, row in enumerate(rows) if row >= 0][:most]
     labels = batch.label_B.tolist()
@@ -43,7 +43,7 @@ def of_batch(batch: Batch, loader: Loader, clip: Clip, most: int = OF_A_RUN) -> 
 
 
 def of_loader(loader: VideoLoader, epoch: int, most: int) -> Iterator[Sample]:
-    """Show the first `most` views of an epoch, with the frames, the crop and the augmentation of each."""
+    """Yield the first `most` views of an epoch, with frames, crop and augmentation of each."""
     clip = loader.config.clip
     found = (
         Sample(_strip(batch, place, view, clip), _name(loader, label), loader.path(row), note)
@@ -54,7 +54,7 @@ def of_loader(loader: VideoLoader, epoch: int, most: int) -> Iterator[Sample]:
 
 
 def _views(loader: VideoLoader, batch: Batch, epoch: int, step: int) -> Iterator[tuple[int, int, int, int, str]]:
-    """Yield (place in the batch, view, row, label, note) of each view of a batch that could be read."""
+    """Yield (index in the batch, view, row, label, note) of each readable view of a batch."""
     drawn = loader.plan.draw(epoch, step)
     frames_NT = drawn.frames_BVT.reshape(-1, drawn.frames_BVT.shape[2])
     box_N4, mirror_N = drawn.box_BV4.reshape(-1, 4), drawn.mirror_BV.ravel()
@@ -69,7 +69,7 @@ def _views(loader: VideoLoader, batch: Batch, epoch: int, step: int) -> Iterator
 
 
 def _augmentations(loader: VideoLoader, epoch: int, step: int, count: int) -> list[str]:
-    """Return the operations on the pixels of each view, in words."""
+    """Describe the pixel augmentations of each view."""
     config = loader.config
     if not isinstance(loader.plan, TrainPlan) or not augment.augments(config.clip):
         return [""] * count
@@ -98,7 +98,7 @@ def _note(frames_T: np.ndarray, fps: float, box_4: np.ndarray, mirrored: bool, a
 
 
 def _strip(batch: Batch, place: int, view: int, clip: Clip) -> str:
-    """Return the frames of a view in the colours that they had before normalisation."""
+    """Return the film strip of a view, with the normalisation inverted."""
     clip_TCHW = batch.clips_BVTCHW[place, view].detach().float().cpu()
     std_311, mean_311 = (torch.tensor(values).view(3, 1, 1) for values in (clip.std, clip.mean))
     pixels_TCHW = ((clip_TCHW * std_311 + mean_311) * 255).round().clamp(0, 255).byte()

@@ -1,4 +1,4 @@
-"""Draw film strips: a few frames of a video, side by side, as an image for a page."""
+"""Make film strips: a few frames of a video, side by side, as an image for a page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from dali_pipes.video.frame_folders import upright
 
-FRAMES, HEIGHT, GAP = 6, 90, 2  # of a strip; pixels
+FRAMES, HEIGHT, GAP = 6, 90, 2  # height of a strip in pixels
 PICTURES = {".jpg", ".jpeg", ".png"}
 
 
@@ -55,7 +55,7 @@ def _of_folder(folder: Path) -> Iterator[Image.Image]:
 
 
 def _of_video(path: str, start: float, end: float | None) -> Iterator[Image.Image]:
-    """Yield evenly spread frames of a part, upright; of a video without known length its first frames."""
+    """Yield evenly spaced upright frames of a part; for a video of unknown length, its first frames."""
     with av.open(path) as file:
         stream = file.streams.video[0]
         stream.thread_type = "AUTO"
@@ -82,5 +82,5 @@ def _upright(frame: av.VideoFrame) -> Image.Image:
 
 
 def _spread(count: int) -> list[int]:
-    """Return FRAMES evenly spread places among `count`, or all if there are fewer."""
+    """Return FRAMES evenly spaced indices below `count`, or all if there are fewer."""
     return sorted({(2 * part + 1) * count // (2 * FRAMES) for part in range(FRAMES)}) if count else []

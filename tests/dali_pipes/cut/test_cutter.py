@@ -349,7 +349,7 @@ def test_a_stream_that_holds_fewer_packets_than_when_scanned_is_an_error(tmp_pat
     packets = np.concatenate([video.packets, video.packets[-1:]])
     packets["order"][-1] += 1
     longer = replace(video, packets=packets, frames=video.frames + 1)
-    with pytest.raises(DataError, match=r"clip.ts: holds fewer packets than when scanned; scan the list again"):
+    with pytest.raises(DataError, match=r"clip.ts: contains fewer packets than when scanned; scan the list again"):
         cut(longer, np.array([video.frames]))
 
 

@@ -12,7 +12,7 @@ from dali_pipes import Shard
 from dali_pipes.feed import choice as choices
 from dali_pipes.feed.choice import Choice, Share
 from dali_pipes.feed.dali_runner import GraphRunner
-from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, on_threads
+from dali_pipes.feed.decoders import DALI_CPU, JPEG, NVDEC, thread_decoder
 from dali_pipes.scan.build import open_catalog
 from dali_pipes.video.frame_folders import read_pictures
 from dali_pipes.views.plans import EvalPlan
@@ -68,7 +68,7 @@ def clips_of(config, catalog, batch, decoders=None):
 
 def test_every_mixture_of_decoders_gives_each_sample_what_its_decoder_gives_alone(config, catalog):
     rows = range(len(MIXED_KINDS) + 1)  # and a folder of pictures
-    threads = {row: on_threads(catalog.video(row)) for row in range(len(catalog))}
+    threads = {row: thread_decoder(catalog.video(row)) for row in range(len(catalog))}
     either = [row for row in rows if not DALI_CPU.refusal(catalog.video(row))]
     assert len(either) == 5
     alone = {

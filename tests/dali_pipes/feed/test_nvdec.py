@@ -242,7 +242,7 @@ def test_no_video_is_blamed_for_memory_that_does_not_suffice(tmp_path, monkeypat
         return build(self, source, batch)
 
     monkeypatch.setattr(GraphRunner, "_build", build_or_fail)
-    with pytest.raises(DataError, match=r"Can't allocate 400 bytes; if memory is short, take a smaller"):
+    with pytest.raises(DataError, match=r"Can't allocate 400 bytes; if memory is short, use a smaller"):
         list(videos.epoch(0))
     assert videos.unreadable == []
     videos.close()

@@ -121,7 +121,7 @@ def test_other_forms_of_kinetics_say_the_same(tree, content):
 def test_a_file_of_several_splits_is_read_one_at_a_time(tree):
     both = KINETICS + "air drumming,bbbbbbbbbbb,1,11,validate\n"
     source = str(tree({"all.csv": both}) / "all.csv")
-    with pytest.raises(DataError, match=r"all.csv: holds train, val; say which, as in .*all.csv:val"):
+    with pytest.raises(DataError, match=r"all.csv: contains train, val; say which, as in .*all.csv:val"):
         read_list(source)
     with pytest.raises(DataError, match="has no split test; it has train, val"):
         read_list(f"{source}:test")
@@ -243,7 +243,7 @@ def test_hmdb51_splits_leave_out_what_is_for_neither(tree):
 
 
 def test_hmdb51_asks_which_split(tree):
-    with pytest.raises(DataError, match="holds test1, test2, train1; say which"):
+    with pytest.raises(DataError, match="contains test1, test2, train1; say which"):
         read_list(str(tree(HMDB) / "splits"))
 
 

@@ -270,7 +270,9 @@ def test_a_number_that_is_no_label_is_no_name_either(tree, label):
 @pytest.mark.parametrize("content", ["a.mp4 0\n".encode("utf-16-le"), b"a.mp4 0\n\0\0\0", "a 0\n".encode("utf-32")])
 def test_a_list_with_nul_characters_is_refused_with_the_cause(tmp_path, content):
     (tmp_path / "a.list").write_bytes(content)
-    with pytest.raises(DataError, match="holds NUL characters: it is damaged, or UTF-16 without the byte order mark"):
+    with pytest.raises(
+        DataError, match="contains NUL characters: it is damaged, or UTF-16 without the byte order mark"
+    ):
         read_list(f"{tmp_path}/a.list")
 
 
@@ -289,7 +291,7 @@ def test_class_names_may_be_json(tree, content):
         ('{"run": 0, "jump": "lie"}', "names to numbers, or numbers to names"),
         ('{"0": "run", "1": "run"}', "'run' names two classes"),
         ('{"run": 0,\n "run": 1}', "'run' names two classes"),
-        ('["run", 1]', "texts alone"),
+        ('["run", 1]', "only texts"),
         ('{\n"run": 0', "begins as JSON, but is none"),
     ],
 )

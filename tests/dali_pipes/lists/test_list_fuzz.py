@@ -97,7 +97,7 @@ def test_a_damaged_list_is_read_within_the_root_or_refused_by_line(folder, damag
         for line in str(refusal).split("\n"):
             assert re.match(rf"{folder}/?\S*: \S|\.\.\. and \d+ more such lines$|\(read as ", line), str(refusal)
         of_lines = form == "auto" and "hmdb" not in name
-        assert not of_lines or re.match(rf"{folder}/\S+:\d+: |{folder}/\S+: holds ", str(refusal))
+        assert not of_lines or re.match(rf"{folder}/\S+:\d+: |{folder}/\S+: contains ", str(refusal))
     else:
         assert listing.paths and listing.label_N.min() >= 0
         assert not listing.class_names or listing.label_N.max() < len(listing.class_names)

@@ -146,7 +146,7 @@ def test_inside_follows_links(tmp_path):
 
 def test_a_missing_list_is_answered_with_names_like_it(tmp_path):
     (tmp_path / "train.list").touch()
-    with pytest.raises(DataError, match=r"trian.list: no such list or folder; .* holds train.list"):
+    with pytest.raises(DataError, match=r"trian.list: no such list or folder; .* contains train.list"):
         read_list(str(tmp_path / "trian.list"))
     with pytest.raises(DataError, match="does not exist either"):
         read_list(str(tmp_path / "nowhere" / "train.list"))
@@ -193,7 +193,7 @@ def test_classes_that_may_lie_deeper_are_pointed_out(tmp_path):
 def test_a_catalogue_is_no_suggestion_for_a_missing_folder(tmp_path):
     (tmp_path / "my_videos").mkdir()
     (tmp_path / "my_videos.scan").mkdir()
-    with pytest.raises(DataError, match=r"holds my_videos$"):
+    with pytest.raises(DataError, match=r"contains my_videos$"):
         read_list(str(tmp_path / "my_video"))
 
 

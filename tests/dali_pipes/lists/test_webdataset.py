@@ -27,7 +27,7 @@ def test_names_of_classes_are_numbered_and_splits_are_those_of_the_shards(tmp_pa
     held_out = read_list(f"{tmp_path}:val", Data(train=f"{tmp_path}:train"))
     assert held_out.class_names == ("run", "walk")
     np.testing.assert_array_equal(held_out.label_N, [0])
-    with pytest.raises(DataError, match="holds train, val; say which"):
+    with pytest.raises(DataError, match="contains train, val; say which"):
         read_list(str(tmp_path))
 
 
@@ -36,8 +36,8 @@ def test_names_of_classes_are_numbered_and_splits_are_those_of_the_shards(tmp_pa
     [
         ({"a.mp4": VIDEO}, "a.mp4 has no label: its sample has neither a .cls nor a .json"),
         ({"a.mp4": VIDEO, "a.avi": VIDEO, "a.cls": b"0"}, "sample 1 has several videos: a.avi, a.mp4"),
-        ({"a.mp4": VIDEO, "a.json": b"{}"}, "the .json of a.mp4 holds no cls and no label"),
-        ({"a.mp4": VIDEO, "a.json": b"[1"}, "the .json of a.mp4 holds no cls and no label"),
+        ({"a.mp4": VIDEO, "a.json": b"{}"}, "the .json of a.mp4 contains no cls and no label"),
+        ({"a.mp4": VIDEO, "a.json": b"[1"}, "the .json of a.mp4 contains no cls and no label"),
         ({"a.mp4": VIDEO, "a.cls": b" "}, "a.cls is empty"),
         ({"a.txt": b"0"}, "the list is empty"),
     ],

@@ -164,7 +164,7 @@ def test_files_that_crash_or_hang_the_scanner_are_quarantined(listed, probed, mo
 @pytest.mark.parametrize("kind", ["TypeError", "AttributeError", "NameError", "KeyError", "ValueError", "RuntimeError"])
 def test_a_mistake_of_the_reader_stops_the_scan_and_quarantines_nothing(listed, probed, capfd, kind):
     source = listed({"a.mp4": "1", "b.mp4": f"mistake {kind}"})
-    with pytest.raises(RuntimeError, match="made a mistake"):
+    with pytest.raises(RuntimeError, match="failed with a bug"):
         load(source, max_bad_fraction=1.0)
     assert f"{kind}: nobody expected this" in capfd.readouterr().err.replace("'", "")
     assert not Path(f"{source}.scan/catalog").exists()
@@ -174,7 +174,7 @@ def test_a_mistake_of_the_reader_stops_the_scan_and_quarantines_nothing(listed, 
 @pytest.mark.processes
 def test_a_scan_that_a_mistake_stopped_goes_on_where_it_was(listed, probed, tmp_path, capfd):
     source = listed({"a.mp4": "1", "b.mp4": "bad", "c.mp4": "mistake TypeError"})
-    with pytest.raises(RuntimeError, match="made a mistake"):
+    with pytest.raises(RuntimeError, match="failed with a bug"):
         load(source, max_bad_fraction=0.9)
     probed()
     (tmp_path / "c.mp4").write_text("3")
@@ -253,7 +253,7 @@ def test_what_is_no_readable_file_is_quarantined_without_being_opened(listed, pr
         "~/a.mp4": "no such file; write the folder itself: lists are no shell, which would know ~ and $",
         "run\\a.mp4": "no such file; write / in place of \\",
         '"quoted.mp4"': "no such file; write the path without the quotation marks around it",
-        "folder.mp4": "holds no img_00001.jpg; is data.frame_pattern=img_{:05}.jpg right?",
+        "folder.mp4": "contains no img_00001.jpg; is data.frame_pattern=img_{:05}.jpg right?",
         "pipe.mp4": "a pipe, not a file",
         "socket.mp4": "a socket, not a file",
         "/dev/zero": "a device, not a file",

@@ -212,13 +212,13 @@ def test_text_is_refused(tmp_path):
 
 
 def test_sound_alone_is_refused(tmp_path):
-    assert refusal(write_sound(tmp_path / "sound.mp4")) == "holds no video, only audio"
+    assert refusal(write_sound(tmp_path / "sound.mp4")) == "contains no video, only audio"
 
 
 def test_a_file_of_unknown_tracks_is_not_a_video(tmp_path):
     path = write_video(tmp_path / "a.avi", "mpeg4", 4)
     path.write_bytes(path.read_bytes().replace(b"strf", b"JUNK"))
-    assert refusal(path) == "holds no video, only something unknown"
+    assert refusal(path) == "contains no video, only something unknown"
 
 
 def test_a_decoder_that_does_not_start_is_a_reason_to_refuse_a_file(clip, tmp_path):
@@ -242,7 +242,7 @@ def test_colours_that_ffmpeg_cannot_change_are_a_reason_to_refuse_a_file(clip, m
 def test_a_cover_picture_is_not_a_video(tmp_path):
     still = write_video(tmp_path / "still.jpg", "mjpeg", 1).read_bytes()
     path = write_sound(tmp_path / "covered.mkv", cover=still)
-    assert refusal(path) == "holds no video, only a cover picture and audio"
+    assert refusal(path) == "contains no video, only a cover picture and audio"
 
 
 def write_sound(path: Path, cover: bytes = b"") -> Path:

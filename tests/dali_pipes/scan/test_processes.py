@@ -104,7 +104,7 @@ def test_no_calls_start_no_process():
 
 def test_processes_that_cannot_start_are_an_error_not_an_answer(monkeypatch):
     monkeypatch.setattr("sys.path", ["/nowhere"])
-    with pytest.raises(RuntimeError, match="did not come up"):
+    with pytest.raises(RuntimeError, match="did not start"):
         answers(("a", 1))
 
 

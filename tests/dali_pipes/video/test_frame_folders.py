@@ -124,7 +124,7 @@ def cut_short(number):
             0,
             "4 of 12 pictures are missing, such as img_00002.jpg, img_00003.jpg, img_00004.jpg",
         ),
-        (drop(*range(1, 13)), "demux", 12, "holds no img_00001.jpg; is data.frame_pattern=img_{:05}.jpg right?"),
+        (drop(*range(1, 13)), "demux", 12, "contains no img_00001.jpg; is data.frame_pattern=img_{:05}.jpg right?"),
         (overwrite(1, b"no picture"), "demux", 0, "img_00001.jpg is damaged, or not a JPEG picture"),
         (overwrite(12, b""), "ends", 0, "img_00012.jpg is empty, or not a file"),
         (

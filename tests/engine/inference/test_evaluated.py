@@ -60,12 +60,12 @@ def test_pictures_in_folders_stay_that(tmp_path):
 
 def test_weights_without_settings_need_a_recipe_and_weights_without_names_are_said_to_have_none(tmp_path, caplog):
     path, recipe = saved(tmp_path, config=None, class_names=()), tiny.config()
-    with pytest.raises(ConfigError, match=r"best\.pt: holds no settings of its network; name its recipe"):
+    with pytest.raises(ConfigError, match=r"best\.pt: contains no settings of its network; name its recipe"):
         open_evaluated(path, None, [])
     network = open_evaluated(path, recipe, [])
     assert (network.config, network.class_names) == (recipe, ())
-    assert "holds no settings: evaluating with those of the recipe" in caplog.text
-    assert "holds no class names, so its classes and those of the list cannot be compared" in caplog.text
+    assert "contains no settings: using those of the recipe" in caplog.text
+    assert "contains no class names, so classes cannot be compared with those of the list" in caplog.text
 
 
 def test_another_list_is_read_without_the_root_of_the_trained_one_unless_it_is_given(tmp_path, caplog):

@@ -49,7 +49,7 @@ def test_an_exported_program_scores_videos_as_its_weights_do(tmp_path, monkeypat
         open_network(str(file), overrides=["eval.size=32", "eval.short_side=32"])
     with pytest.raises(ConfigError, match="was exported for clips"):
         open_network(str(file)).open_stream()
-    with pytest.raises(ConfigError, match="leave the recipe out"):
+    with pytest.raises(ConfigError, match="omit --config"):
         open_network(str(file), "demo")
 
 

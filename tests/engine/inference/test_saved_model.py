@@ -78,8 +78,8 @@ def test_bare_weights_need_a_recipe(tmp_path):
             {"model.backbone": ["a"]},
             r"its settings cannot be used: Invalid value '\('a',\)', expected one of \['resnet18'",
         ),
-        ({"model.width": 6400}, "its settings ask for a network of [0-9,]+ bytes, far more than it has"),
-        ({"model.num_classes": 2**15}, "its settings ask for a network of [0-9,]+ bytes, far more than it has"),
+        ({"model.width": 6400}, "its settings describe a network of [0-9,]+ bytes, far more than the file has"),
+        ({"model.num_classes": 2**15}, "its settings describe a network of [0-9,]+ bytes, far more than the file has"),
     ],
 )
 def test_settings_of_a_stranger_are_not_trusted(tmp_path, change, seen):

@@ -9,7 +9,7 @@ import torch
 
 import configs
 from configs import ConfigError
-from configs.progress import digits
+from configs.progress import format_rate
 from dali_pipes import DataError
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
@@ -121,6 +121,6 @@ def test_a_timeline_comes_with_its_speed(folder, tmp_path, monkeypatch, capfd):
     assert answer["segments"][0]["start"] == 0
     assert answer["segments"][-1]["end"] == pytest.approx(FRAMES / 30, abs=1e-3)
     assert (
-        f"{digits(answer['frames_per_s'])} frames/s, latency p50 {answer['latency_ms']['p50']:.2f} ms"
+        f"{format_rate(answer['frames_per_s'])} frames/s, latency p50 {answer['latency_ms']['p50']:.2f} ms"
         in capfd.readouterr().out
     )

@@ -93,7 +93,7 @@ def test_an_engine_is_given_any_number_of_clips_in_parts_that_it_takes(engine, c
 
 def test_an_engine_refuses_clips_of_another_shape_and_says_when_it_fails(engine, called):
     run = load_engine(engine, "cpu")
-    with pytest.raises(ValueError, match=r"takes no clip of shape \[1, 8, 3, 16, 16\]"):
+    with pytest.raises(ValueError, match=r"does not accept clip of shape \[1, 8, 3, 16, 16\]"):
         run(torch.zeros(1, 8, 3, 16, 16))
     called.execute_async_v3 = lambda stream: False
     with pytest.raises(RuntimeError, match="TensorRT could not run it"):
@@ -144,7 +144,7 @@ def test_an_engine_needs_its_metadata_a_gpu_and_tensorrt(engine, monkeypatch):
         open_engine(engine, "cuda")
     beside = engine.with_name("best.engine.json")
     beside.write_text("[]")
-    with pytest.raises(CheckpointError, match=r"best\.engine\.json: holds no metadata"):
+    with pytest.raises(CheckpointError, match=r"best\.engine\.json: contains no metadata"):
         open_engine(engine, "cuda")
     beside.unlink()
     with pytest.raises(CheckpointError, match=r"its metadata best\.engine\.json is missing; copy both files"):
@@ -202,5 +202,5 @@ def test_a_setting_asks_for_tensorrt_and_a_session_without_it_is_an_error(onnx_f
         network.open_network(str(onnx_file), overrides=["runtime.onnx_provider=tensorrt"])
     assert tried == [{"tensorrt": True}]
     (tmp_path / "best.pt2").touch()
-    with pytest.raises(ConfigError, match=r"tensorrt is for ONNX files, and .*best\.pt2 is none"):
+    with pytest.raises(ConfigError, match=r"tensorrt is for ONNX files, and .*best\.pt2 is not one"):
         network.open_network(str(tmp_path / "best.pt2"), overrides=["runtime.onnx_provider=tensorrt"])

@@ -178,7 +178,7 @@ def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning(tmp_path, monkeyp
 def test_weights_that_are_not_finite_are_not_written(tmp_path, value):
     content = payload(1)
     content["model"]["weight"][5] = value
-    with pytest.raises(CheckpointError, match="weight holds values that are not finite"):
+    with pytest.raises(CheckpointError, match="weight contains values that are not finite"):
         checkpoint.save(checkpoint.step_file(tmp_path, 1), content)
     assert list(tmp_path.iterdir()) == []
 
@@ -239,7 +239,7 @@ def test_a_checkpoint_that_would_grow_or_is_text_is_refused_though_its_sidecar_f
     with pytest.raises(CheckpointError, match=r"bytes that unpack to \d+, .*; resume from another checkpoint"):
         checkpoint.load(path)
     path = vouched_for(checkpoint.step_file(tmp_path, 3), b"404 not found\n" * 100)
-    with pytest.raises(CheckpointError, match="is no file of weights: it begins with '404 not found"):
+    with pytest.raises(CheckpointError, match="is not a file of weights: it begins with '404 not found"):
         checkpoint.load(path)
 
 

@@ -15,7 +15,7 @@ def test_a_file_is_itself_and_must_exist(tmp_path):
 
 def test_a_run_is_its_best_weights_else_its_last_else_its_newest_checkpoint(tmp_path, caplog):
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(ConfigError, match="holds no network; name a file of weights, or a run's folder"):
+    with pytest.raises(ConfigError, match="contains no network; name a file of weights, or a run's folder"):
         network_file(tmp_path)
     (tmp_path / "status.json").touch()
     with pytest.raises(ConfigError, match="this run has saved no network yet"):
@@ -25,7 +25,7 @@ def test_a_run_is_its_best_weights_else_its_last_else_its_newest_checkpoint(tmp_
     assert network_file(tmp_path).name == "step-00000012.pt"
     (tmp_path / "last.pt").touch()
     assert network_file(tmp_path).name == "last.pt"
-    assert "has no best.pt, which needs data.val in training; taking" in caplog.text
+    assert "has no best.pt, which needs data.val in training; using" in caplog.text
     caplog.clear()
     (tmp_path / "best.pt").touch()
     assert network_file(tmp_path).name == "best.pt" and not caplog.text

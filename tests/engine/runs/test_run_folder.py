@@ -76,7 +76,7 @@ def test_a_run_that_has_begun_is_only_opened_to_go_on(tmp_path):
     run.status.update(state="running", step=3)
     (run.checkpoints / "step-00000003.pt").write_text("weights")
     del run  # and with it the lock
-    with pytest.raises(ConfigError, match="already holds a run; go on with --resume"):
+    with pytest.raises(ConfigError, match="already contains a run; continue it with --resume"):
         RunFolder(tmp_path)
     RunFolder(tmp_path, resume=True)
 
@@ -176,7 +176,7 @@ def test_fresh_removes_no_run_of_another_name(tmp_path):
     write_run(tmp_path / "a")
     (tmp_path / "b").symlink_to("a")
     before = content(tmp_path / "a")
-    with pytest.raises(ConfigError, match="holds the run a; --fresh removes only a run of its name"):
+    with pytest.raises(ConfigError, match="contains the run a; --fresh removes only a run of its name"):
         RunFolder(tmp_path / "b", fresh=True)
     assert content(tmp_path / "a") == before | {Path(LOCK): (tmp_path / "a" / LOCK).read_bytes()}
 

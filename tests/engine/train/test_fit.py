@@ -443,10 +443,10 @@ def test_a_last_checkpoint_that_cannot_be_written_is_an_error(trainer, monkeypat
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"model": {"frames": 1}}, "model.frames: 2 -> 1: a run keeps these"),
-        ({"train": {"seed": 5}}, "train.seed: 0 -> 5: a run keeps these"),
-        ({"train": {"batch": 2}}, "train.batch: 4 -> 2: a run keeps these"),
-        ({"clip": {"repeats": 2}}, "clip.repeats: 1 -> 2: a run keeps these"),
+        ({"model": {"frames": 1}}, "model.frames: 2 -> 1: these must not change during a run"),
+        ({"train": {"seed": 5}}, "train.seed: 0 -> 5: these must not change during a run"),
+        ({"train": {"batch": 2}}, "train.batch: 4 -> 2: these must not change during a run"),
+        ({"clip": {"repeats": 2}}, "clip.repeats: 1 -> 2: these must not change during a run"),
     ],
 )
 def test_a_run_is_not_resumed_as_another(trainer, changed, message):

@@ -97,7 +97,7 @@ def test_names_classes_and_both_sides_come_from_the_list(own, tmp_path):
     chosen = from_data.choose(own(), ranks=1)
     chosen.write_lists(keep=False)
     config = chosen.config
-    assert (config.train.name, config.model.num_classes, config.left_to_data()) == ("mine", 2, [])
+    assert (config.train.name, config.model.num_classes, config.derived_from_data()) == ("mine", 2, [])
     sides = [read_list(source, config.data) for source in (config.data.train, config.data.val)]
     assert [len(side.paths) for side in sides] == [80, 20]
     every = read_list("mine.list")

@@ -51,7 +51,7 @@ def test_a_run_makes_its_statistics_precise_when_due(tmp_path, ema, caplog):
     under_way = run(tmp_path, epochs=3, ema=ema)
     epochs = under_way.train_loader.epochs
     assert epochs == [(0, 0), (1, 0), (1, 0), (2, 0), (2, 0)]
-    assert sum("computed anew over 2 batches a rank" in line for line in caplog.messages) == 2
+    assert sum("computed over 2 batches per rank" in line for line in caplog.messages) == 2
     plain = run(tmp_path / "plain", epochs=3, ema=ema, precise_bn=0)
     evaluated, without = under_way.eval_model, plain.eval_model
     assert not torch.allclose(evaluated.bn1.running_mean, without.bn1.running_mean)

@@ -29,7 +29,7 @@ from tests.support.loading import VIDEOS, build_loader, make_config, write_set
 def test_shifts_in_the_same_blocks_are_the_same_setting_however_it_is_written():
     before, after = ({"model.backbone": "resnet50", "model.shift_every": every} for every in (0, 1))
     assert resume.changed_settings(before, after) == []
-    with pytest.raises(ConfigError, match="a run keeps these"):
+    with pytest.raises(ConfigError, match="these must not change during a run"):
         resume.changed_settings(before | {"model.backbone": "resnet101"}, after | {"model.backbone": "resnet101"})
 
 
@@ -251,7 +251,7 @@ def test_there_is_a_checkpoint_of_an_earlier_version():
 
 
 def test_a_run_that_has_nothing_to_resume_says_so(tmp_path, caplog):
-    said = f"{tmp_path / 'tiny'} holds no checkpoint to resume; the run starts from the beginning"
+    said = f"{tmp_path / 'tiny'} contains no checkpoint to resume; the run starts from the beginning"
     tiny.finished_run(tmp_path, epochs=1)
     assert caplog.messages.count(said) == 1
     tiny.finished_run(tmp_path, epochs=2)

@@ -90,7 +90,7 @@ def test_a_file_that_was_put_in_place_is_verified(hub):
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
 def test_weights_that_torchvision_does_not_have_are_refused(backbone):
-    with pytest.raises(ConfigError, match=f"torchvision has no imagenet_v2 weights of {backbone}; take `imagenet`"):
+    with pytest.raises(ConfigError, match=f"torchvision has no imagenet_v2 weights of {backbone}; use `imagenet`"):
         imagenet.weights_file(backbone, "imagenet_v2")
 
 

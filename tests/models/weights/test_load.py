@@ -224,7 +224,7 @@ def test_a_truncated_file_is_refused(tmp_path, keep, archive):
 def test_a_download_that_went_wrong_is_described(tmp_path, content, seen):
     path = tmp_path / "page.pt"
     path.write_bytes(content)
-    assert refusal(load_weights, small(), path).startswith(f"{path}: is no file of weights: it {seen}; ")
+    assert refusal(load_weights, small(), path).startswith(f"{path}: is not a file of weights: it {seen}; ")
 
 
 def named(cause, **changes):
@@ -277,7 +277,7 @@ def test_a_start_for_a_training_is_not_asked_for_the_same_classes(tmp_path):
 def test_half_a_network_is_called_so(tmp_path):
     weights = {key: value for key, value in tensors(small()).items() if not key.startswith("layer4.1.conv2")}
     said = refusal(load_weights, small(), saved(tmp_path / "cut.pt", weights))
-    assert said.endswith("; it does not hold a whole network of model.backbone and model.width")
+    assert said.endswith("; it does not contain a whole network of model.backbone and model.width")
 
 
 @pytest.mark.parametrize(

@@ -303,9 +303,9 @@ def foreign_program(path):
         ("x.onnx", lambda path: None, "there is no such file"),
         ("x.onnx", lambda path: path.write_bytes(b"no graph"), "not an ONNX graph, or damaged; write it again"),
         ("x.onnx", Path.touch, "not an ONNX graph, or damaged; write it again"),
-        ("x.onnx", foreign_onnx, "holds no metadata of this project; write it with tools/export.py"),
+        ("x.onnx", foreign_onnx, "contains no metadata of this project; write it with tools/export.py"),
         ("x.pt2", lambda path: path.write_bytes(b"no archive"), "not an archive of PyTorch, or damaged"),
-        ("x.pt2", foreign_program, "holds no metadata of this project; write it with tools/export.py"),
+        ("x.pt2", foreign_program, "contains no metadata of this project; write it with tools/export.py"),
         ("x.pt2", lambda path: torch.save({}, path), "PyTorch cannot open it on cpu: "),
     ],
 )

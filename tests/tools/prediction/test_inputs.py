@@ -130,7 +130,7 @@ def test_what_leads_to_nothing_is_named(here, monkeypatch):
     (here / "hollow").mkdir()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
     assert find(["-"]) == ([], {"-": "stdin was empty; write a path a line to it"})
-    assert find(["hollow", "*.avi"]) == ([], {"hollow": "holds no videos", "*.avi": "nothing has such a name"})
+    assert find(["hollow", "*.avi"]) == ([], {"hollow": "contains no videos", "*.avi": "nothing has such a name"})
 
 
 def test_a_link_in_a_circle_ends(here):

@@ -193,7 +193,7 @@ def test_what_cannot_be_read_is_named_and_the_exit_code_says_so(folder, run, tmp
     assert errors == {
         "b\udcffd [x].mp4": "is damaged, or not a video",
         "gone.mp4": "no such file",
-        "hollow": "holds no videos",
+        "hollow": "contains no videos",
     }
     assert "gone.mp4: no such file" in err and str(good) in out
     assert run(*sources, "--strict")[0] == 2
@@ -377,7 +377,7 @@ def test_class_names_in_another_order_are_refused_and_other_names_are_said(folde
 
 def test_each_video_takes_the_decoder_that_it_is_for_and_all_come_in_order(folder, tmp_path, monkeypatch):
     expected = predicted(folder, ["eval.batch=2"], tmp_path)
-    monkeypatch.setattr(choice, "wanted_in_graph", lambda asked, device: (DALI_CPU, ""))  # VP9 and MJPEG
+    monkeypatch.setattr(choice, "choose_graph_decoder", lambda asked, device: (DALI_CPU, ""))  # VP9 and MJPEG
     found = predicted(folder, ["eval.batch=2"], tmp_path)
     assert list(found) == list(expected) == [0, 1, 2, 3, 4]
     for row, scores in found.items():

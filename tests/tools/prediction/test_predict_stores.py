@@ -69,4 +69,4 @@ def test_predictions_are_those_of_files(folder, store, run, tmp_path):  # noqa: 
 
 def test_videos_of_two_places_are_refused(folder, store, run, capfd):  # noqa: F811
     code, _, err = run(folder / "videos/a.mp4", f"{store.url}/videos/a.mp4")
-    assert code == 2 and "take one store at a time" in err
+    assert code == 2 and "use one store at a time" in err

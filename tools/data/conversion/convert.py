@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from configs.progress import watched
+from configs.progress import with_progress
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import WHOLE, Span
@@ -162,7 +162,7 @@ def _run(
 ) -> Iterator[tuple[str, dict | Failure]]:
     """Yield (key, record with the temporary path `at`, or Failure) in the order in which they finish."""
     results = call_all(conversion.function, calls, min(workers, count))
-    for (key, at), made in watched(results, count, "converting"):
+    for (key, at), made in with_progress(results, count, "converting"):
         reason = made.reason if isinstance(made, Failure) else ""
         if full := next((text for text in map(os.strerror, exits.DISK_FULL) if text in reason), None):
             out = Path(at).parents[1]  # `at` is in a folder that is gone when this is read

@@ -68,5 +68,5 @@ def test_the_page_shows_both_runs_and_escapes_their_names(runs):
 
 
 def test_a_folder_without_a_run_is_named(runs, tmp_path):
-    with pytest.raises(ConfigError, match="holds no run"):
+    with pytest.raises(ConfigError, match="contains no run"):
         compare.write([runs[0], tmp_path])

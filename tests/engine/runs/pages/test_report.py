@@ -211,7 +211,7 @@ def test_the_column_of_counts_of_a_table_stands_right(folder, page):
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="holds no run; name a folder such as runs/NAME"):
+    with pytest.raises(ConfigError, match="contains no run; name a folder such as runs/NAME"):
         report.write(tmp_path)
 
 

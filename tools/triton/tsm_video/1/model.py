@@ -1,6 +1,6 @@
-"""Model of Triton's Python backend: decodes, samples and crops a video with the code of evaluation, and scores it.
+"""A model for Triton's Python backend: decodes, samples and crops a video with the code of evaluation, and scores it.
 
-Not the Triton that compiles GPU kernels. `triton_python_backend_utils` exists only inside the server.
+This is Triton Inference Server, not the Triton compiler. `triton_python_backend_utils` exists only in the server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from engine.inference.predict import predict_video
 
 
 class TritonPythonModel:
-    """Answers requests with one video each; the interface is the server's."""
+    """Responds to requests with one video each; the server defines the interface."""
 
     def initialize(self, args: dict) -> None:
         """Open the network that config.pbtxt names."""
@@ -28,7 +28,7 @@ class TritonPythonModel:
         self.top_k = int(parameters["top_k"]["string_value"])
 
     def execute(self, requests: list) -> list:
-        """Return a response for each request; a video that cannot be read is an error of its request alone."""
+        """Return a response for each request; an unreadable video is an error of its request only."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request):
