@@ -86,7 +86,7 @@ def test_an_exception_that_an_input_can_be_to_blame_for_is_answered_with_its_tex
 
 
 def test_a_mistake_of_the_function_is_a_traceback_and_nobodys_answer(capfd):
-    with pytest.raises(RuntimeError, match="made a mistake; its own message is above"):
+    with pytest.raises(RuntimeError, match="failed with a bug; its message is above"):
         answers(("a", 1), ("mistake", 0), ("b", 1), count=1)
     said = capfd.readouterr().err
     assert "TypeError: echo_or_die() got an unexpected keyword argument" in said
