@@ -11,6 +11,7 @@ from engine import exits
 if __name__ == "__main__":
     exits.exit_quietly_until_started()
 
+import os
 import sys
 from argparse import Namespace
 from dataclasses import replace
@@ -51,10 +52,13 @@ def train(settings: Config, args: Namespace) -> None:
     """Run, dry-run or profile a training."""
     from dali_pipes.lists.listing import videos_of
     from engine.outputs import Outputs
+    from engine.runs.find import network_file
     from engine.train.dry_run import dry_run
     from engine.train.profile import profile_steps
     from engine.train.run import run
 
+    if args.weights and os.path.isdir(args.weights):
+        args.weights = str(network_file(args.weights))
     if args.weights and "model.num_classes" in settings.derived_from_data():  # the classes come from the data
         settings = replace(settings, model=replace(settings.model, pretrained=args.weights))
         args.weights = None

@@ -31,7 +31,7 @@ def report(catalog: Catalog, listing: Listing, data: Data, scanned: int, seconds
     Raises DataError if the list contradicts its videos, or if more than data.max_bad_fraction of them are unreadable.
     """
     logger.info(f"{listing.source}: {'; '.join([_line(catalog, scanned, seconds), *listing.notes])}")
-    _check_bad_fraction(catalog, data.max_bad_fraction, data.root)
+    _check_bad_fraction(catalog, data)
     if listing.format == "path_frames_label" and data.format == "auto":
         _check_frame_counts(catalog, listing.num_frames_N)
 
@@ -139,26 +139,32 @@ def keyframe_interval(video: Video) -> float:
     return max(1, len(video.packets)) / max(1, np.count_nonzero(video.packets["flags"] & KEYFRAME))
 
 
-def _check_bad_fraction(catalog: Catalog, max_bad_fraction: float, root: str) -> None:
+def _check_bad_fraction(catalog: Catalog, data: Data) -> None:
     """Raise DataError if more than a fraction of the files, or all of them, are unreadable."""
     bad = bad_files(catalog)
     total = _distinct(catalog) if catalog.span_N2 is None else len(catalog)
     if len(bad) == total and all(file.reason == NO_SUCH_FILE for file in bad):
-        cause = (
-            f"data.root={root} is probably wrong"
-            if root
-            else "set data.root (--root of prepare.py) to the folder that their paths start in"
-        )
+        cause = _why_none_exists(bad[0].path, data)
         raise DataError(catalog.source, f"none of its {total} files exists; {cause}; tried {bad[0].path}")
-    if len(bad) < total and len(bad) <= max_bad_fraction * total:
+    if len(bad) < total and len(bad) <= data.max_bad_fraction * total:
         return
     shown = [f"  {file.path}: {file.reason}" for file in bad[:SHOWN_FILES]]
-    limit = f"more than data.max_bad_fraction={max_bad_fraction:g} allows" if len(bad) < total else "so nothing is left"
+    allowed = f"more than data.max_bad_fraction={data.max_bad_fraction:g} allows"
+    limit = allowed if len(bad) < total else "so nothing is left"
     raise DataError(
         catalog.source,
         f"{len(bad)} of {total} videos cannot be read, {limit}; "
         f"all are in {catalog.file.with_name(QUARANTINE)}, the first are\n" + "\n".join(shown),
     )
+
+
+def _why_none_exists(path: str, data: Data) -> str:
+    """Return the probable reason if none of the paths of a list, such as `path`, exists."""
+    if data.suffix and os.path.exists(path.removesuffix(data.suffix)):
+        return f"their paths need no data.suffix={data.suffix}, so set data.suffix="
+    if data.root:
+        return f"data.root={data.root} is probably wrong"
+    return "set data.root (--root of prepare.py) to the folder that their paths start in"
 
 
 def _check_frame_counts(catalog: Catalog, num_frames_N: np.ndarray) -> None:

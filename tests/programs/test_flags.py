@@ -136,6 +136,16 @@ def test_an_output_that_a_disk_would_refuse_is_refused_before_the_work(tmp_path,
     )
 
 
+def test_the_weights_to_start_from_may_be_those_of_a_run(monkeypatch, tmp_path):
+    runs = []
+    monkeypatch.setattr("engine.train.run.run", lambda settings, **more: runs.append(more["weights"]))
+    (tmp_path / "best.pt").touch()
+    monkeypatch.setattr(sys, "argv", ["train.py", "-c", "demo", "--weights", str(tmp_path)])
+    args = train.arguments()
+    train.train(configs.load(args.config, args.overrides), args)
+    assert runs == [str(tmp_path / "best.pt")]
+
+
 @pytest.mark.parametrize("recipe, as_start", [("finetune", True), ("demo", False)])
 def test_weights_are_a_start_where_the_classes_are_those_of_the_data(monkeypatch, recipe, as_start):
     runs = []

@@ -367,6 +367,8 @@ def test_a_wrong_root_is_suspected_when_no_file_exists(listed, probed, tmp_path)
     source = listed({"a.mp4": "1"})
     with pytest.raises(DataError, match=r"none of its 1 files exists; data.root=/wrong is .*; tried /wrong/a.mp4"):
         load(source, root="/wrong")
+    with pytest.raises(DataError, match=r"their paths need no data\.suffix=\.mp4, so set data\.suffix=; tried "):
+        load(source, suffix=".mp4")
 
 
 @pytest.mark.processes
