@@ -15,9 +15,10 @@ import torch
 from omegaconf.errors import OmegaConfBaseException
 
 import configs
-from configs import Config
+from configs import Config, ConfigError
 from models import CheckpointError, build_model
 from models.weights import zoo
+from models.weights.formats import own_settings
 
 logger = logging.getLogger(__name__)
 LARGEST = 4  # bytes of a network per byte of its file: half precision explains 2
@@ -32,15 +33,16 @@ def stored_settings(content: object, overrides: Sequence[str], path: Path) -> Co
     The file need not be trustworthy. Raises CheckpointError for settings that cannot be used, and for those of a
     network that is much larger than the file.
     """
-    settings = content.get("config") if isinstance(content, dict) else None
-    if not isinstance(settings, dict):
+    settings = own_settings(content)
+    if settings is None or "model.num_classes" not in settings:
         entry = zoo.entry_of(path)
         return configs.override(entry.config(), overrides) if entry else None
     try:
-        config = configs.override(configs.from_flat(settings), overrides)
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        trained = configs.override(configs.from_flat(settings), ())
+    except (ConfigError, OmegaConfBaseException, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: its settings cannot be used: {reason}{_ADVICE}") from error
+    config = configs.override(trained, overrides)
     with torch.device("meta"):  # shapes without numbers
         needed = sum(tensor.nbytes for tensor in build_model(config.model).state_dict().values())
     if needed > LARGEST * path.stat().st_size:

@@ -109,12 +109,19 @@ def recognise(content: object, path: Path) -> Found:
                 found = replace(found, converted=(remark, *found.converted))
             if found.format == "mmaction2":
                 mmaction.refuse_other_attention(found.weights, entries.get("meta"), path)
-            if isinstance(settings := entries.get("config"), dict):
+            if (settings := own_settings(content)) is not None:
                 found = replace(found, format="checkpoint of a run", settings=settings)
             return found
     seen = f"a dictionary of {some(entries)}" if entries else f"a {printable(content)}"
     known = ", ".join(dict.fromkeys(row.name for row in FORMATS))
     raise CheckpointError(f"{path}: contains {seen}; formats that can be read: {known}")
+
+
+def own_settings(content: object) -> dict | None:
+    """Return the settings in a file of this project; None for others, which may have something else of that name."""
+    settings = content.get("config") if isinstance(content, dict) else None
+    ours = isinstance(settings, dict) and any(isinstance(key, str) and key.startswith("model.") for key in settings)
+    return settings if ours else None
 
 
 def _tensors(state: object) -> Weights | None:

@@ -45,6 +45,17 @@ def test_settings_of_a_checkpoint_replace_those_of_a_recipe_and_each_is_said(tmp
     assert "settings that differ from training: eval.clips=3 (trained with 1)" in caplog.text
 
 
+@pytest.mark.parametrize("foreign", [{"lr": 0.1, "model": {"depth": 50}}, {}, {1: 2}, {"args": None}])
+def test_settings_of_another_project_in_a_file_are_none(tmp_path, caplog, foreign):
+    _, config, path = saved_file(tmp_path)
+    saved_file(tmp_path, config=foreign)
+    with pytest.raises(ConfigError, match=r"best\.pt: contains no settings of its network; name its recipe"):
+        load_saved_model(path)
+    (tmp_path / "recipe.yaml").write_text(configs.to_yaml(config))
+    assert load_saved_model(path, str(tmp_path / "recipe.yaml")).info.config.model == config.model
+    assert load_weights(build_model(config.model), path).format == "torchvision"
+
+
 def test_a_recipe_stands_in_for_settings_that_cannot_be_used(tmp_path, caplog):
     _, config, path = saved_file(tmp_path)
     saved_file(tmp_path, config=configs.flat(config) | {"model.width": "x"})
@@ -78,6 +89,7 @@ def test_bare_weights_need_a_recipe(tmp_path):
             {"model.backbone": ["a"]},
             r"its settings cannot be used: Invalid value '\('a',\)', expected one of \['resnet18'",
         ),
+        ({"model.num_classes": 1}, "its settings cannot be used: model.num_classes: 1 is below 2; name a recipe"),
         ({"model.width": 6400}, "its settings describe a network of [0-9,]+ bytes, far more than the file has"),
         ({"model.num_classes": 2**15}, "its settings describe a network of [0-9,]+ bytes, far more than the file has"),
     ],

@@ -96,7 +96,7 @@ def test_a_checkpoint_gives_its_averaged_weights_before_its_last_ones(tmp_path):
 
 def test_a_checkpoint_without_averaging_gives_its_last_weights(tmp_path):
     last, model = small(), small()
-    content = {"model": last.state_dict(), "ema": None, "step": 7, "config": {}}
+    content = {"model": last.state_dict(), "ema": None, "step": 7, "config": {"model.frames": 4}}
     report = load_weights(model, saved(tmp_path / "last.pt", content))
     torch.testing.assert_close(tensors(model), tensors(last), atol=0, rtol=0)
     assert report.format == "checkpoint of a run"
