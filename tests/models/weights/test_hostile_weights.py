@@ -144,7 +144,10 @@ def array_of(*state):
         (np.zeros(1, dtype=[("a", "f4")]), "array of V4, where numbers are expected"),
         (np.array(["2020-01-01"], dtype="datetime64[D]"), "array of M8, where numbers are expected"),
         (Ask(np.dtype, ["f4"]), "array of list, where numbers are expected"),
-        (Ask(np.dtype, "f4", state=(3, {"a": 1}, None, None, None, -1, -1, 0)), "holds a dictionary of conv1.weight; "),
+        (
+            Ask(np.dtype, "f4", state=(3, {"a": 1}, None, None, None, -1, -1, 0)),
+            "contains a dictionary of conv1.weight; ",
+        ),
         (Ask(pickle.codecs.encode, "text", "rot13"), "asks for 4 letters in rot13"),
         (Ask(pickle.codecs.encode, b"text", "latin1"), DAMAGED),
     ],
@@ -173,7 +176,7 @@ def test_a_high_memo_index_takes_no_memory(tmp_path):
     path = tmp_path / "hostile.pdparams"
     path.write_bytes(b"\x80\x02Nr\xff\xff\xff\x7f.")  # pickle.Unpickler would write zeros over 32 GiB
     before = resident_bytes()
-    assert "holds a NoneType; " in refusal(path)
+    assert "contains a NoneType; " in refusal(path)
     assert resident_bytes() < before + 2**26
 
 
