@@ -95,7 +95,7 @@ def test_lists_keeps_frame_counts(tmp_path):
         (["{0}/val.csv", "--root", "{0}/videos"], "would number them; set data.train"),
         (["{0}/train.csv", "{0}/train.csv", "--root", "{0}/videos"], "train: two sources have this name"),
         (["{0}/train.csv", "--root", "{0}/videos", "--split", "test"], "has no split test; it has train"),
-        (["{0}/tran.csv"], "no such list or folder; .* holds train.csv"),
+        (["{0}/tran.csv"], "no such list or folder; .* contains train.csv"),
     ],
 )
 def test_lists_that_cannot_be_made_are_refused_in_a_line(kinetics, capsys, words, reason):
