@@ -55,7 +55,7 @@ class Bench:
     def __init__(self, backbone: str, size: int, streams: int):
         self.device, self.dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
         self.offline = network(backbone)
-        prove(self.offline)
+        check_results(self.offline)
         self.offline.to(self.device, self.dtype, memory_format=torch.channels_last)
         self.streaming = Streaming(self.offline)
         self.caches = self.streaming.initial_caches(streams, size)
@@ -110,7 +110,7 @@ def network(backbone: str) -> Recognizer:
 
 
 @torch.inference_mode()
-def prove(model: Recognizer) -> None:
+def check_results(model: Recognizer) -> None:
     """Raise RuntimeError unless streams of the clips' frames give the clips' logits."""
     clips_BTCHW = noise(2, PROVED_AT)
     streaming, caches, answers = Streaming(model), (), []

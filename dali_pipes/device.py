@@ -37,7 +37,7 @@ def pick_device(asked: str) -> str:
     if not reason.startswith(_NO_GPU):
         raise ConfigError(
             f"runtime.device: there is a GPU, and torch, built for CUDA {torch.version.cuda}, cannot use it "
-            f"({reason}); mend that, or set it to cpu"
+            f"({reason}); fix that, or set it to cpu"
         )
     return "cpu"
 

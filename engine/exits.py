@@ -31,7 +31,7 @@ def exit_quietly_until_started() -> None:
 
 
 def run_to_exit_code(name: str, work: Callable[[], int]) -> int:
-    """Run `work` and return its exit code: 130 with a line after Ctrl-C, 141 silently if nobody reads the output.
+    """Run `work` and return its exit code: 130 with a line after Ctrl-C, 141 silently if the output's reader is gone.
 
     Return 2 with a line if a file cannot be created or read, or a disk is full. Other errors are bugs.
     """

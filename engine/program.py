@@ -48,7 +48,7 @@ def _exit_code(name: str, work: Callable[[], int | None]) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return RETRY if isinstance(error, PeerLost) else 2
     except StorageFault as error:
-        advice = "; starting again with --resume goes on" if error.passes else ""
+        advice = "; start it again with --resume to continue" if error.passes else ""
         print(f"{name}: {error.filename}: {error.strerror}{advice}", file=sys.stderr)
         return RETRY if error.passes else 2
     except torch.OutOfMemoryError as error:

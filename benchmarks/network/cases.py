@@ -126,7 +126,7 @@ def folded(of: Example, tiles: Tiles) -> dict[str, Work]:
     }
 
 
-def prove(scale: Scale, layer: Layer, precision: Precision, tiles: Tiles) -> None:
+def check_results(scale: Scale, layer: Layer, precision: Precision, tiles: Tiles) -> None:
     """Raise ValueError if the folded form differs from fp64 by more than rounding."""
     of = example(scale, layer, precision, PROVED)
     exact = of.x_NCHW.double().requires_grad_(), of.weight_OC11.double().requires_grad_()

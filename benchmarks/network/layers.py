@@ -16,7 +16,7 @@ import torch
 from benchmarks.harness.measure import spread
 from benchmarks.harness.session import Probe
 from benchmarks.network import tiles
-from benchmarks.network.cases import PASSES, WAYS, Layer, Tiles, Work, example, layers, prove, work
+from benchmarks.network.cases import PASSES, WAYS, Layer, Tiles, Work, check_results, example, layers, work
 from benchmarks.network.scale import Precision, Scale
 from engine.runtime import HALF
 from models.shift import measured
@@ -57,7 +57,7 @@ def measure(scale: Scale, layer: Layer, precision: Precision, tuned: Tiles, way:
 def _ready(scale: Scale, layer: Layer, precision: Precision, tuned: Tiles) -> dict[tuple[str, str], Work]:
     """Prepare all implementations of a layer once: checked and warmed up."""
     torch.backends.cudnn.benchmark = True  # as training has it
-    prove(scale, layer, precision, tuned)
+    check_results(scale, layer, precision, tuned)
     ready = work(example(scale, layer, precision, scale.clips), tuned)
     for call in ready.values():
         scale.clock.time(call, 3)

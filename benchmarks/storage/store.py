@@ -46,7 +46,7 @@ from dali_pipes.lists import store_status
 from dali_pipes.scan.probe import probe, scan_file
 from dali_pipes.storage.cache import VideoCache
 from dali_pipes.storage.fetch import AT_ONCE
-from dali_pipes.storage.room import Room
+from dali_pipes.storage.memory_budget import MemoryBudget
 from dali_pipes.video.packet_table import Video
 from tools import prepare
 from tools.data.stats import drawn_clips
@@ -213,7 +213,7 @@ def fetched_and_cut(
     parts: list[tuple[list[Video], list[np.ndarray]]], cache: VideoCache | None = None
 ) -> Iterator[Cut | DataError]:
     """Cut parts, with as many under way ahead as in training."""
-    room, under_way = Room(MOST_BYTES), deque()
+    room, under_way = MemoryBudget(MOST_BYTES), deque()
     for videos, frames in parts:
         part = FetchedPart(dict(enumerate(videos)), dict(enumerate(frames)), room, cache)
         under_way.append((part, videos, frames))

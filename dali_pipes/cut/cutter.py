@@ -26,7 +26,7 @@ from dali_pipes.cut.reading import (
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.storage import fetch
 from dali_pipes.storage.cache import CHANGED_NS, CachedVideo
-from dali_pipes.storage.fetch import Fetched, Wanted
+from dali_pipes.storage.fetch import Fetched, RangeRequest
 from dali_pipes.storage.objects import is_url
 from dali_pipes.video import bitstream, container, mp4
 from dali_pipes.video.packet_table import Video
@@ -86,10 +86,10 @@ def cut_all(
         return [attempt(_cut, *job) for job in jobs]
 
 
-def ranges_of_cuts(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> dict[int, Wanted]:
+def ranges_of_cuts(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> dict[int, RangeRequest]:
     """Return the byte ranges that the cuts of videos in a store need, by the index of the video."""
     return {
-        place: Wanted(
+        place: RangeRequest(
             video.path,
             video.start_byte,
             video.size,
@@ -101,10 +101,10 @@ def ranges_of_cuts(videos: Sequence[Video], frames: Sequence[np.ndarray]) -> dic
     }
 
 
-def ranges_of_whole_videos(videos: Sequence[Video]) -> dict[int, Wanted]:
+def ranges_of_whole_videos(videos: Sequence[Video]) -> dict[int, RangeRequest]:
     """Return the range of the whole file for videos in a store, by the index of the video."""
     return {
-        place: Wanted(video.path, video.start_byte, video.size, video.mtime_ns, [(0, video.size)])
+        place: RangeRequest(video.path, video.start_byte, video.size, video.mtime_ns, [(0, video.size)])
         for place, video in enumerate(videos)
         if is_url(video.path)
     }

@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 
 from dali_pipes.errors import DataError, attempt
 from dali_pipes.storage.cache import CachedVideo
-from dali_pipes.storage.faults import StorageFault, patiently
+from dali_pipes.storage.faults import StorageFault, with_retries
 from dali_pipes.storage.fetch import Fetched
 from dali_pipes.storage.open_shards import OpenShards
 from dali_pipes.storage.opening import split_member
@@ -122,7 +122,7 @@ def _take_shard(video: Video) -> int:
 def _open_unchanged(video: Video) -> int:
     """Open the file and check that it has not changed since the scan."""
     try:
-        descriptor = patiently(video.path, nullcontext, os.open, video.path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = with_retries(video.path, nullcontext, os.open, video.path, os.O_RDONLY | os.O_CLOEXEC)
     except StorageFault:
         raise
     except OSError as error:
@@ -172,9 +172,9 @@ def read_range(
         return descriptor.read(offset, size)
     waiting = releasing_read_lock if read is read_cached else nullcontext
     try:
-        data = patiently(video.path, waiting, read, descriptor, size, offset)
+        data = with_retries(video.path, waiting, read, descriptor, size, offset)
         while len(data) < size:
-            more = patiently(video.path, waiting, read, descriptor, size - len(data), offset + len(data))
+            more = with_retries(video.path, waiting, read, descriptor, size - len(data), offset + len(data))
             if not more:
                 break
             data += more

@@ -86,7 +86,7 @@ class Choice:
             return decoders
         return [
             thread_decoder(self.catalog.video(row))
-            if row >= 0 and decoder.in_graph and self.share.takes(number + place)
+            if row >= 0 and decoder.in_graph and self.share.is_for_threads(number + place)
             else decoder
             for place, (row, decoder) in enumerate(zip(row_B.tolist(), decoders, strict=True))
         ]
@@ -173,7 +173,7 @@ class Share:
         self.part = self.START if part == "auto" else float(part)
         self._waits: list[tuple[float, float]] = []
 
-    def takes(self, number: int) -> bool:
+    def is_for_threads(self, number: int) -> bool:
         """Return True if threads decode the video with this number: the fraction of all videos so far reaches the next
         integer.
         """

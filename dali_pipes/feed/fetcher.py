@@ -15,9 +15,9 @@ from dali_pipes.feed.samples import distinct
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.storage import fetch
 from dali_pipes.storage.cache import VideoCache
-from dali_pipes.storage.fetch import Fetched, Wanted
+from dali_pipes.storage.fetch import Fetched, RangeRequest
+from dali_pipes.storage.memory_budget import MemoryBudget
 from dali_pipes.storage.objects import is_url
-from dali_pipes.storage.room import Room
 from dali_pipes.video.packet_table import Video
 from dali_pipes.views.draw import Views
 
@@ -30,11 +30,15 @@ class FetchedPart:
     """Running requests for the frames of some videos, by the index of their view."""
 
     def __init__(
-        self, videos: Mapping[int, Video], frames: Mapping[int, np.ndarray], room: Room, cache: VideoCache | None
+        self,
+        videos: Mapping[int, Video],
+        frames: Mapping[int, np.ndarray],
+        budget: MemoryBudget,
+        cache: VideoCache | None,
     ):
         self._cache = cache
         self._found: dict[int, FromStore] = {}
-        self._to_keep: dict[int, Wanted] = {}
+        self._to_keep: dict[int, RangeRequest] = {}
         if cache:
             self._ask_cache(cache, videos)
         others = [place for place in videos if place not in self._found and place not in self._to_keep]
@@ -44,7 +48,7 @@ class FetchedPart:
             self._wanted |= {others[number]: wanted for number, wanted in planned.items()}
         self._begun = None
         if self._wanted:
-            room.take(sum(map(fetch.bytes_of, self._wanted.values())), self)
+            budget.reserve(sum(map(fetch.bytes_of, self._wanted.values())), self)
             self._begun = fetch.begin(list(self._wanted.values()))
             weakref.finalize(self, fetch.cancel, self._begun)  # if the part is dropped unfinished
 
@@ -57,7 +61,7 @@ class FetchedPart:
             self._found |= zip(self._wanted, fetched, strict=True)
         for place, wanted in self._to_keep.items():
             if isinstance(content := self._found[place], Fetched):
-                self._found[place] = self._cache.keep(wanted, content) or content
+                self._found[place] = self._cache.store(wanted, content) or content
         return [self._found.get(place) for place in places]
 
     def _ask_cache(self, cache: VideoCache, videos: Mapping[int, Video]) -> None:
@@ -66,10 +70,10 @@ class FetchedPart:
         for number, wanted in ranges_of_whole_videos(list(videos.values())).items():
             if file := cache.find(wanted):
                 self._found[places[number]] = file
-            elif cache.takes(wanted):
+            elif cache.reserve(wanted):
                 self._to_keep[places[number]] = wanted
         if self._to_keep:
-            weakref.finalize(self, cache.forget, list(self._to_keep.values()))
+            weakref.finalize(self, cache.cancel_reservations, list(self._to_keep.values()))
 
 
 class Fetcher:
@@ -77,7 +81,7 @@ class Fetcher:
 
     def __init__(self, catalog: Catalog, cache: VideoCache | None = None, most_bytes: int = MOST_BYTES):
         self._catalog, self._cache = catalog, cache
-        self._room = Room(most_bytes)
+        self._budget = MemoryBudget(most_bytes)
         self._pool = ThreadPoolExecutor(1, "fetch")  # one thread: memory is reserved in batch order
 
     @classmethod
@@ -96,7 +100,7 @@ class Fetcher:
     def _begin(self, views: Views, places: list[int]) -> FetchedPart:
         frames, _ = distinct(views.frames_BVT)
         videos = {place: self._catalog.video(row) for place, row in zip(places, views.row_B.tolist(), strict=True)}
-        return FetchedPart(videos, dict(zip(places, frames, strict=True)), self._room, self._cache)
+        return FetchedPart(videos, dict(zip(places, frames, strict=True)), self._budget, self._cache)
 
     def close(self) -> None:
         """Stop the thread after its current step."""

@@ -1,6 +1,6 @@
-"""The class names of a list, by label: its own, those of its training list, of data.class_names, or of a network.
+"""Find the class names of a list, by label: its own, those of the training list, of data.class_names, or of a network.
 
-Commands that write lists leave names beside a numbered list, which must not contradict those that it is read with.
+Commands that write lists store the names next to a numbered list. They must not contradict the names in use.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import read
 from dali_pipes.lists.formats.annotation import Annotation, Row
-from dali_pipes.lists.formats.class_names import Numbers, asked_for, class_numbers, read_class_names
+from dali_pipes.lists.formats.class_names import Numbers, class_numbers, read_class_names, read_configured
 from dali_pipes.lists.formats.source import Source
 
 CLASSES = "classes.txt"
 
 
 def file_beside(path: str) -> str:
-    """Return the file of class names beside a list, `NAME.classes.txt` or `classes.txt`; empty if there is none."""
+    """Return the file of class names next to a list, `NAME.classes.txt` or `classes.txt`; empty if there is none."""
     stem, _ = os.path.splitext(path)
     files = (f"{stem}.classes.txt", os.path.join(os.path.dirname(path), CLASSES))
     return next(filter(os.path.isfile, files), "")
@@ -29,10 +29,10 @@ def file_beside(path: str) -> str:
 def names_by_label(
     annotation: Annotation, rows: list[Row], source: Source, data: Data, network: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return the class names by which `rows` are numbered: those of a network if there is one and rows have names.
+    """Return the class names that number `rows`; those of `network` if it is given and rows have names.
 
     Empty if rows have numbers, and neither the source nor data.class_names has names. Raises DataError if the training
-    list is needed and not known, a network lacks a class, or names beside a numbered list have other numbers.
+    list is needed but unknown, if the network lacks a class, or if names next to a numbered list have other numbers.
     """
     named = list(dict.fromkeys(row.label for row in rows if isinstance(row.label, str)))
     if not named or not network:
@@ -46,14 +46,14 @@ def names_by_label(
 
 
 def _of_source(annotation: Annotation, source: Source, data: Data) -> tuple[str, ...]:
-    """Return the names by label; none if the source has numbers, and neither it nor data.class_names has names.
+    """Return the names by label; empty if the source has numbers, and neither it nor data.class_names has names.
 
-    If the source does not order its classes, they are sorted by name over the training split: the same numbers for
-    every split, even if classes are missing in it. Raises DataError if the training split is not known.
+    If the source does not order its classes, those of the training split are sorted by name: every split gets the same
+    numbers, even if classes are missing in it. Raises DataError if the training split is unknown.
     """
     named = isinstance(annotation.rows[0].label, str)
     if data.class_names and (named or not annotation.class_names):
-        return asked_for(data.class_names)
+        return read_configured(data.class_names)
     if not named or (annotation.class_names and annotation.for_all_splits):
         return annotation.class_names
     training = Source.open(data.train) if data.train else source
@@ -72,22 +72,22 @@ def _of_source(annotation: Annotation, source: Source, data: Data) -> tuple[str,
 
 
 def _is_held_out(annotation: Annotation, source: Source) -> bool:
-    """Tell whether the rows or the name of their file say that they are for validation or test."""
+    """Return True if the rows or the name of their file say that they are for validation or test."""
     stated = source.split or annotation.rows[0].split or source.split_in_name
     return stated.startswith(("val", "test"))
 
 
 def _refuse_other_numbers(path: str, labels: Iterable[int], names: Sequence[str], origin: str) -> None:
-    """Raise DataError if the file beside a numbered list gives the names that `labels` have there other numbers.
+    """Raise DataError if the file next to a numbered list numbers the names of `labels` differently.
 
-    `names` are those that the list is read with, by label, and `origin` is where they are from. Names that are only
-    spelled otherwise, or translated, are no other numbers.
+    `names` are the names in use, by label, and `origin` is their source. Other spellings or translations of a name are
+    no difference.
     """
     beside = file_beside(path)
     if not beside or not names or (os.path.exists(origin) and os.path.samefile(beside, origin)):
         return
     theirs: tuple[str, ...] = ()
-    with suppress(DataError):  # what is no file of class names says nothing of the list
+    with suppress(DataError):  # a file without class names has no information about the list
         theirs = read_class_names(beside)
     numbers = Numbers(names)
     for label in sorted(labels):

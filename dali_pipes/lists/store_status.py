@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 from dali_pipes.errors import DataError, attempt
-from dali_pipes.storage.faults import patiently
+from dali_pipes.storage.faults import with_retries
 from dali_pipes.storage.objects import list_objects, look_at_object
 from dali_pipes.storage.opening import index_of, split_member
 from dali_pipes.storage.shards import Index
@@ -31,10 +31,10 @@ def look_in_store(urls: Sequence[str], folder: str) -> list[Look]:
 def _sizes(folder: str, urls: Iterable[str], pool: ThreadPoolExecutor) -> dict[str, tuple[int, int]]:
     """Return size and stamp of the existing objects."""
     try:
-        found = patiently(folder, nullcontext, lambda: list(list_objects(folder)))
+        found = with_retries(folder, nullcontext, lambda: list(list_objects(folder)))
         return {url: (size, stamp) for url, size, stamp in found}
     except NotImplementedError:
-        answers = pool.map(lambda url: attempt(patiently, url, nullcontext, look_at_object, url), urls)
+        answers = pool.map(lambda url: attempt(with_retries, url, nullcontext, look_at_object, url), urls)
         return {url: answer for url, answer in zip(urls, answers, strict=True) if not isinstance(answer, DataError)}
 
 

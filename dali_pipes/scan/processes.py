@@ -31,7 +31,7 @@ _NOTED = 300  # most characters of the arguments in a traceback
 
 
 class Call(NamedTuple):
-    """One input: the caller's key, the function's arguments, and the time limit, which `go_on` restarts."""
+    """One input: the caller's key, the function's arguments, and the time limit (see `restart_time_limit`)."""
 
     key: Any
     arguments: tuple
@@ -136,7 +136,7 @@ class _Worker:
 _limit = 0.0  # time limit of the current call; 0 outside a worker process
 
 
-def go_on() -> None:
+def restart_time_limit() -> None:
     """Restart the time limit of the current call, after a step of finite length such as a decoded packet.
 
     So a long video may take long. Outside worker processes, this does nothing.
@@ -161,7 +161,7 @@ def _guarded(function: Callable, arguments: tuple, seconds: float) -> Any:
     """Return the `outcome` of a call. An alarm kills the process at the time limit, even inside a library."""
     global _limit
     _limit = seconds
-    go_on()
+    restart_time_limit()
     try:
         return outcome(function, arguments)
     finally:

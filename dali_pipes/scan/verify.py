@@ -104,7 +104,7 @@ def _each_frame(video: Video) -> Iterator[tuple[int, av.VideoFrame | None]]:
 def _each(items: Iterable[Item]) -> Iterator[Item]:
     """Yield decoded items; each one restarts the time limit."""
     for item in items:
-        processes.go_on()
+        processes.restart_time_limit()
         yield item
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from dali_pipes.errors import DataError
-from dali_pipes.storage.fetch import Fetched, Wanted
+from dali_pipes.storage.fetch import Fetched, RangeRequest
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _MARK = ".tsm-dali-set"  # marks a folder as a dataset; its users lock this file
@@ -43,7 +43,7 @@ class CachedVideo(NamedTuple):
 
     def lost(self) -> None:
         """Tell the cache that the file is unusable."""
-        self.cache.lose(self.path)
+        self.cache.discard(self.path)
 
 
 class VideoCache:
@@ -65,7 +65,7 @@ class VideoCache:
                 folder, f"{error.strerror}; set data.cache_dir to a folder that can be written to"
             ) from error
 
-    def find(self, wanted: Wanted) -> CachedVideo | None:
+    def find(self, wanted: RangeRequest) -> CachedVideo | None:
         """Return the file of a video, even if this process has yet to write it; None if there is none."""
         path = self._path(wanted)
         if path not in self._known and path not in self._coming:  # checked only once per file
@@ -77,12 +77,12 @@ class VideoCache:
             self._known.add(path)
         return CachedVideo(path, self)
 
-    def lose(self, path: str) -> None:
+    def discard(self, path: str) -> None:
         """Forget an unusable file, so that it is checked again."""
         self._known.discard(path)
 
-    def takes(self, wanted: Wanted) -> bool:
-        """Reserve space for a video; return False if the cache is full. Call `keep` or `forget` afterwards.
+    def reserve(self, wanted: RangeRequest) -> bool:
+        """Reserve space for a video; return False if the cache is full. Then call `store` or `cancel_reservations`.
 
         After the first refusal, every reservation is refused.
         """
@@ -100,11 +100,11 @@ class VideoCache:
             self._coming.add(self._path(wanted))
         return self._open
 
-    def forget(self, videos: Iterable[Wanted]) -> None:
+    def cancel_reservations(self, videos: Iterable[RangeRequest]) -> None:
         """Cancel the reservations of these videos."""
         self._coming.difference_update(map(self._path, videos))
 
-    def keep(self, wanted: Wanted, content: Fetched) -> CachedVideo | None:
+    def store(self, wanted: RangeRequest, content: Fetched) -> CachedVideo | None:
         """Write a whole video to its file; return it, or None if that is not possible."""
         path = Path(self._path(wanted))
         unfinished = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
@@ -126,7 +126,7 @@ class VideoCache:
                 raise
             return None
 
-    def _path(self, wanted: Wanted) -> str:
+    def _path(self, wanted: RangeRequest) -> str:
         version = f"{wanted.start_byte} {wanted.size} {wanted.stamp} {wanted.path}"
         name = hashlib.sha256(version.encode("utf-8", "surrogateescape")).hexdigest()
         return f"{self._set}{os.sep}{name[:2]}{os.sep}{name[2:32]}"

@@ -34,7 +34,7 @@ class StorageFault(OSError):
         return self.errno in FAULTS
 
 
-def patiently(
+def with_retries(
     path: str, waiting: Callable[[], AbstractContextManager], call: Callable[..., Result], *arguments: object
 ) -> Result:
     """Return `call(*arguments)`; if storage fails, retry with growing pauses inside `waiting()`.

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from dali_pipes.errors import DataError
 from dali_pipes.storage.ending import program_ends
-from dali_pipes.storage.faults import StorageFault, patiently
+from dali_pipes.storage.faults import StorageFault, with_retries
 from dali_pipes.storage.objects import CHANGED, answer_to, library, open_store, stamp_of_object
 from dali_pipes.storage.opening import split_member
 from dali_pipes.storage.shards import index_path, stamp_of
@@ -30,7 +30,7 @@ AT_ONCE = 192  # videos in flight: some requests are slow, and others continue m
 Ranges = Sequence[tuple[int, int]]  # (offset in the video, bytes), ascending
 
 
-class Wanted(NamedTuple):
+class RangeRequest(NamedTuple):
     """Byte ranges of a video to fetch, and its state at the scan."""
 
     path: str
@@ -61,7 +61,7 @@ class Fetched:
 Outcome = Fetched | DataError | OSError  # OSError: a temporary error
 
 
-def begin(wanted: Sequence[Wanted]) -> list[Future[Outcome]]:
+def begin(wanted: Sequence[RangeRequest]) -> list[Future[Outcome]]:
     """Start fetching the ranges of videos."""
     return [_pool(os.getpid()).submit(_fetch, one) for one in wanted]
 
@@ -72,7 +72,7 @@ def cancel(begun: Sequence[Future[Outcome]]) -> None:
         future.cancel()
 
 
-def finish(wanted: Sequence[Wanted], begun: Sequence[Future[Outcome]]) -> list[Fetched | DataError]:
+def finish(wanted: Sequence[RangeRequest], begun: Sequence[Future[Outcome]]) -> list[Fetched | DataError]:
     """Wait for fetches that `begin` started. Failed requests are retried with growing pauses.
 
     Raises StorageFault if the store refuses, or all retries fail.
@@ -82,19 +82,19 @@ def finish(wanted: Sequence[Wanted], begun: Sequence[Future[Outcome]]) -> list[F
         if isinstance(outcome, StorageFault):
             raise outcome
         if isinstance(outcome, OSError):
-            found[place] = patiently(wanted[place].path, nullcontext, _fetch_again, wanted[place])
+            found[place] = with_retries(wanted[place].path, nullcontext, _fetch_again, wanted[place])
     return found
 
 
-def _fetch_again(wanted: Wanted) -> Fetched | DataError:
+def _fetch_again(wanted: RangeRequest) -> Fetched | DataError:
     outcome = _fetch(wanted)
     if isinstance(outcome, OSError):
         raise outcome
     return outcome
 
 
-def _fetch(wanted: Wanted) -> Outcome:
-    if program_ends.is_set():  # drop queued fetches, nobody waits for them
+def _fetch(wanted: RangeRequest) -> Outcome:
+    if program_ends.is_set():  # drop queued fetches, they are no longer needed
         return InterruptedError()
     ranges = [(wanted.start_byte + offset, size) for offset, size in joined(wanted.ranges, wanted.size)]
     member = split_member(wanted.path) if wanted.start_byte else None
@@ -143,7 +143,7 @@ def _stamp_of_shard(url: str, meta: dict[str, Any]) -> int:
         return _shard_stamps[key]
 
 
-def bytes_of(wanted: Wanted) -> int:
+def bytes_of(wanted: RangeRequest) -> int:
     """Return the number of bytes that are fetched of a video."""
     return sum(size for _, size in joined(wanted.ranges, wanted.size))
 

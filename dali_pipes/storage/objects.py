@@ -1,7 +1,7 @@
 """Access objects of stores (s3, gs, az, http, https) with obstore, which is an optional dependency.
 
 Errors are classified here. A missing or changed object is a DataError about its video. Denied access and a wrong bucket
-are a StorageFault. Temporary errors, such as timeouts and server errors, are OSErrors, which `faults.patiently`
+are a StorageFault. Temporary errors, such as timeouts and server errors, are OSErrors, which `faults.with_retries`
 retries. Messages never contain the library's text, which may include a signed query.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CHANGED = "changed since the scan; scan the list again"
 GONE = "is gone; it was there when scanned"
 _MARK = "://"
-_RETRIES = {  # retries of the library, before those of `patiently`
+_RETRIES = {  # retries of the library, before those of `with_retries`
     "max_retries": 3,
     "retry_timeout": timedelta(seconds=10),
     "backoff": {"init_backoff": timedelta(milliseconds=50), "max_backoff": timedelta(seconds=1), "base": 2},

@@ -7,7 +7,7 @@ import threading
 from contextlib import nullcontext
 
 from dali_pipes.errors import DataError
-from dali_pipes.storage.faults import patiently
+from dali_pipes.storage.faults import with_retries
 from dali_pipes.storage.objects import CHANGED
 from dali_pipes.storage.opening import index_of
 from dali_pipes.storage.sources import LocalFile
@@ -20,7 +20,7 @@ class _OpenShard:
 
     def __init__(self, path: str):
         self.path, self.users = path, 0
-        self.file = patiently(path, nullcontext, LocalFile, path)
+        self.file = with_retries(path, nullcontext, LocalFile, path)
         self.state = _state(os.fstat(self.file.descriptor))
         self.stamp = index_of(path, self.file.stamp, self.file.size).stamp
 
@@ -40,7 +40,7 @@ class OpenShards:
         The path is checked, because an open file does not show that it was replaced. Raises DataError if the shard
         changed since the scan, OSError if it cannot be opened.
         """
-        state = _state(patiently(path, nullcontext, os.stat, path))
+        state = _state(with_retries(path, nullcontext, os.stat, path))
         with self._lock:
             shard = self._newest.pop(path, None)
             if shard and shard.state != state:

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import BinaryIO
 
 from dali_pipes.errors import DataError
-from dali_pipes.storage.faults import patiently
+from dali_pipes.storage.faults import with_retries
 from dali_pipes.storage.objects import CHANGED, read_range, stamp_of_object
 from dali_pipes.storage.sources import SourceFile
 
@@ -26,7 +26,7 @@ class RemoteObject:
         self.path = url
         self._blocks: list[tuple[int, bytes]] = []  # (offset, content), the newest first
         self._ahead = FIRST
-        block, meta = patiently(url, nullcontext, read_range, url, 0, FIRST)
+        block, meta = with_retries(url, nullcontext, read_range, url, 0, FIRST)
         self.size, self.stamp = meta["size"], stamp_of_object(meta)
         self._blocks.insert(0, (0, block))
 
@@ -44,7 +44,7 @@ class RemoteObject:
         return content[:size]
 
     def _request(self, offset: int, size: int) -> bytes:
-        block, meta = patiently(self.path, nullcontext, read_range, self.path, offset, size)
+        block, meta = with_retries(self.path, nullcontext, read_range, self.path, offset, size)
         if stamp_of_object(meta) != self.stamp:
             raise DataError(self.path, CHANGED)
         return block

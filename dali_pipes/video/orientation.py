@@ -39,7 +39,7 @@ def stream_orientation(stream: VideoStream, first: av.Packet, form: str, moov: b
     """
     context = stream.codec_context
     codec, extradata = context.codec.canonical_name, context.extradata or b""
-    if not (_container_may_turn(form, moov, first, source) or bitstream.may_turn(codec, extradata, bytes(first))):
+    if not (_container_may_turn(form, moov, first, source) or bitstream.may_be_rotated(codec, extradata, bytes(first))):
         return UPRIGHT
     try:
         frames = [*context.decode(first), *context.decode(None)]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import configs
 from configs import Config, ConfigError
-from dali_pipes.lists.formats.class_names import asked_for
+from dali_pipes.lists.formats.class_names import read_configured
 from engine.classes import stored_names
 from engine.inference import settings
 from engine.inference.metadata import NetworkInfo
@@ -67,7 +67,7 @@ def class_names(own: tuple[str, ...], config: Config, overrides: Sequence[str] =
     if own and "data.class_names" not in configs.overridden(overrides):
         return own
     path, classes = config.data.class_names, config.model.num_classes
-    names = asked_for(path) if path else ()
+    names = read_configured(path) if path else ()
     if path and len(names) != classes:
         raise ConfigError(
             f"data.class_names: {path}: {len(names)} names for a network of {classes} classes; "

@@ -1,7 +1,7 @@
-"""Settings that a network is used with: those of its training from its file, data and machine from a recipe.
+"""Determine the settings for using a network: those of its training from its file, data and machine from a recipe.
 
-Settings of the network, of clips and of views (TRAINED) come from the file; the command line replaces all of them.
-Every difference that changes a result is logged.
+Settings of the network, clips and views (TRAINED) come from the file; the command line overrides all of them. Every
+difference that may change a result is logged.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from models.weights import zoo
 from models.weights.formats import own_settings
 
 logger = logging.getLogger(__name__)
-LARGEST = 4  # bytes of a network per byte of its file: half precision explains 2
+LARGEST = 4  # bytes of a network per byte of its file: 2 for half precision, with a margin
 TRAINED = ("model", "clip", "eval")
-NO_EFFECT = ("model.pretrained", "model.shift", "eval.batch")  # on the scores of a video
+NO_EFFECT = ("model.pretrained", "model.shift", "eval.batch")  # do not influence the scores of a video
 _ADVICE = "; name a recipe with --config"
 
 
 def stored_settings(content: object, overrides: Sequence[str], path: Path) -> Config | None:
-    """Return the settings in the content of a file, or of its entry in the zoo, under `overrides`; None without any.
+    """Return the settings of a file, or of its entry in the zoo, with `overrides` applied; None if there are none.
 
-    The file need not be trustworthy. Raises CheckpointError for settings that cannot be used, and for those of a
-    network that is much larger than the file.
+    The file may be untrusted. Raises CheckpointError for unusable settings, and for settings of a network that is much
+    larger than the file.
     """
     settings = own_settings(content)
     if settings is None or "model.num_classes" not in settings:
@@ -53,7 +53,7 @@ def stored_settings(content: object, overrides: Sequence[str], path: Path) -> Co
 
 
 def trained_settings(content: object, recipe: Config | None, path: Path) -> Config | None:
-    """Return the settings in the content of a file, None if it has none, or none that can be used beside a recipe."""
+    """Return the settings of a file, or None if it has none, or if they are unusable and there is a recipe."""
     try:
         return stored_settings(content, (), path)
     except CheckpointError as error:
@@ -66,9 +66,9 @@ def trained_settings(content: object, recipe: Config | None, path: Path) -> Conf
 def combined(
     path: Path, trained: Config, base: Config, overrides: Sequence[str], recipe: Config | None = None
 ) -> Config:
-    """Return `base` with the settings that a network was trained with, under `overrides`.
+    """Return `base` with the training settings of a network, and `overrides` applied.
 
-    Logs what differs from training, and from the `recipe` if one was named.
+    Log the differences from training, and from the `recipe` if there is one.
     """
     kept = replace(trained.model, pretrained=base.model.pretrained, shift=base.model.shift)
     config = configs.override(replace(base, model=kept, clip=trained.clip, eval=trained.eval), overrides)
@@ -94,5 +94,5 @@ def combined(
 
 
 def _text(value: object) -> str:
-    """Write a value as in a recipe."""
+    """Format a value as in a recipe."""
     return str(list(value)) if isinstance(value, tuple) else str(value)

@@ -32,7 +32,7 @@ class DiskFaults:
                 first = path not in self._failing
                 self._failing.add(path)
             if first:
-                logger.warning(f"{describe(path, error)}; training goes on and tries again")
+                logger.warning(f"{describe(path, error)}; training continues and tries again")
         else:
             with self._lock:
                 self._failing.discard(path)

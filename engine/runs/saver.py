@@ -52,7 +52,7 @@ class Saver:
             checkpoint.save(path, state, step=step)
             checkpoint.tidy(self._folder, self._keep)
         except (CheckpointError, ConfigError, OSError) as error:
-            logger.warning(f"{error}; training goes on and tries again")
+            logger.warning(f"{error}; training continues and tries again")
             return
         self._saved = step
         seconds = time.perf_counter() - began

@@ -29,7 +29,7 @@ from engine import distributed, loaders, watch
 from engine.output_record import is_result
 from engine.outputs import Outputs
 from engine.runs import checkpoint
-from models.weights.load import holds_actions
+from models.weights.load import has_video_classes
 
 logger = logging.getLogger(__name__)
 BATCHES = (32, 16, 8)  # the first that leaves enough steps in an epoch
@@ -234,7 +234,7 @@ def _with_schedule(config: Config, videos: int, recordings: int, ranks: int, sta
 def starts_from(model: Model, weights: str | None) -> str:
     """Return what the network starts from: `scratch`, a `backbone` trained on ImageNet, or a whole `network`."""
     source = weights or model.pretrained
-    if holds_actions(source):
+    if has_video_classes(source):
         return "network"
     return "scratch" if source == "none" else "backbone"
 

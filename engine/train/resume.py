@@ -95,7 +95,7 @@ def changed_list(state: dict, loader: Loader) -> list[str]:
         return [f"{change}: the rest of the epoch takes them in another order"]
     lines = [f"{change}: all others keep their places"] if state["videos"] != loader.num_videos else []
     replaced = now.other_sizes(before) if before and now else ""
-    return [*lines, f"{replaced}: the run goes on with other videos than it was started with"] if replaced else lines
+    return [*lines, f"{replaced}: the run continues with other videos than at its start"] if replaced else lines
 
 
 def changed_settings(before: dict, after: dict) -> list[str]:

@@ -20,7 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one training. `run` is its folder on rank 0, None on the other ranks, which all call along."""
+    """Writes the checkpoints of a training. `run` is its folder on rank 0, None on other ranks; all ranks call its
+    methods.
+    """
 
     def __init__(self, training: Training, run: RunFolder | None):
         self.training, self.run = training, run
@@ -30,11 +32,11 @@ class Checkpoints:
 
     @property
     def last_good(self) -> Path | None:
-        """Return the name of the newest checkpoint, None on ranks other than 0."""
+        """Return the newest checkpoint, None on ranks other than 0."""
         return self.run and checkpoint.step_file(self.run.checkpoints, self.saved)
 
     def save_in_background(self) -> None:
-        """Start to write a checkpoint, on rank 0, if train.checkpoint_minutes have passed and no other one is due."""
+        """Start writing a checkpoint, on rank 0, if train.checkpoint_minutes have passed and no other one is due."""
         training, minutes = self.training, self.training.config.train.checkpoint_minutes
         if not self._saver or not minutes or training.at_epoch_end or self._saver.busy:
             return
@@ -45,7 +47,7 @@ class Checkpoints:
                 self._saver.start(training.step, training.state())
 
     def save(self, final: bool) -> None:
-        """Write a checkpoint of this step, unless there is one."""
+        """Write a checkpoint of this step, unless it exists."""
         self._saved_at = time.monotonic()
         if self.saved != self.training.step and self._try_on_rank_zero(self._write_checkpoint, final):
             self.saved = self.training.step
@@ -56,16 +58,16 @@ class Checkpoints:
             self._saver.finish()
 
     def keep_result(self, result: Result) -> None:
-        """Keep the result of an evaluation, and the weights if they are the best so far."""
+        """Write the result of an evaluation, and the weights if they are the best so far."""
         final = self.training.step == self.training.total_steps
         self._try_on_rank_zero(lambda: self._keep_best(result), final)
         if self.run:
             self.run.result("last", self._described(result))
 
     def _keep_best(self, result: Result) -> None:
-        """Keep the weights in best.pt, and then their result, if no evaluation before was as good.
+        """Save the weights as best.pt, and then their result, if no earlier evaluation was as good.
 
-        An evaluation that is repeated, because a kill came in between, writes the result that is missing.
+        If a kill came in between, the repeated evaluation writes the missing result.
         """
         best, kind = self.run.best, self.training.config.train.best
         damaged = checkpoint.damage(best)
@@ -79,7 +81,7 @@ class Checkpoints:
         self.run.result("best", self._described(result))
 
     def _described(self, result: Result) -> dict:
-        """Return what val_last.json or val_best.json holds."""
+        """Return the content of val_last.json or val_best.json."""
         about = {"step": self.training.step, "class_names": self.training.train_loader.class_names}
         return {**about, **result.to_json(), "examples": [example._asdict() for example in result.examples]}
 
@@ -91,13 +93,13 @@ class Checkpoints:
         checkpoint.tidy(path.parent, self.training.config.train.keep)
 
     def _try_on_rank_zero(self, write: Callable[[], None], final: bool) -> bool:
-        """Call `write` on rank 0. If it fails, warn and return False, or re-raise if it was the `final` one."""
+        """Call `write` on rank 0. If it fails, warn and return False, or re-raise if it is the `final` one."""
         try:
             with watch.doing("writing a checkpoint"):
                 distributed.on_rank_zero(write if self.run else lambda: None)
         except (CheckpointError, ConfigError, OSError, distributed.PeerFailed) as error:
             if final:
                 raise
-            logger.warning(f"{error}; training goes on and tries again")
+            logger.warning(f"{error}; training continues and tries again")
             return False
         return True

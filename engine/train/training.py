@@ -168,7 +168,7 @@ def build(
     val_loader = open_loader(config, "val", device, names) if loaders.has_val(config) else None
     if val_loader:
         loaders.warn_of_overlap(config.data, val_loader)
-    if loaded and loaded.holds_actions:
+    if loaded and loaded.has_video_classes:
         distributed.on_every_rank(lambda: fit_classifier(model, loaded, names, whole=bool(weights)))
     model, norm_counts = _placed(model, config, device)
     average = EmaWeights(model, config.train.ema) if config.train.ema else None

@@ -107,7 +107,7 @@ def _complete(url: str, file: BinaryIO) -> None:
 
 
 def _receive(url: str, file: BinaryIO) -> None:
-    """Append what one connection brings; begin anew if the server has another file or cannot continue."""
+    """Append the data of one connection; start again if the server has another file or cannot continue."""
     done = os.fstat(file.fileno()).st_size
     request = urllib.request.Request(url)
     if done:

@@ -47,7 +47,7 @@ class LoadReport:
         return self.found.format
 
     @property
-    def holds_actions(self) -> bool:
+    def has_video_classes(self) -> bool:
         """True if the file holds classes of videos, False for ImageNet's."""
         return _holds_actions(self.found, self.path)
 
@@ -83,7 +83,7 @@ def load_pretrained(model: Recognizer, source: str) -> LoadReport | None:
     return _load(model, path, read_file(path), whole=False)
 
 
-def holds_actions(source: str) -> bool:
+def has_video_classes(source: str) -> bool:
     """Return True if the file that a training starts from holds classes of videos, False for ImageNet's and `none`.
 
     A file of ImageNet's is told by its 1,000 classes, which no published set of videos has. A missing file counts as
@@ -268,7 +268,7 @@ def likely_cause(weights: Weights, unexpected: list[str], settings: Model, path:
             return cause
     found = {key: value for key, value in settings_of(weights).items() if getattr(settings, key) != value}
     if not whole:
-        found.pop("num_classes", None)  # the classifier starts anew in any case
+        found.pop("num_classes", None)  # the classifier is initialised randomly in any case
     changes = " ".join(f"model.{key}={str(value).lower()}" for key, value in found.items())
     if found.keys() == {"num_classes"}:
         return f"it has other classes: set {changes}, or {as_a_start(path)}"

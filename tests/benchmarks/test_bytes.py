@@ -60,7 +60,7 @@ def test_norms_read_their_input_twice_and_convolutions_gradients_that_of_their_o
     assert counted(gradients, (2, 5, 4, 4), (2, 3, 4, 4), (5, 3, 1, 1)) == 4 * (2 * dy + x + w + x + w)
 
 
-def test_a_compiler_fuses_what_stands_next_to_a_batch_norm():
+def test_a_compiler_fuses_operations_next_to_a_batch_norm():
     assert traffic.fused({"relu_": 30, "add_": 30, "threshold_backward": 30, "convolution": 30}) == 0 + 10 + 20 + 30
 
 

@@ -162,7 +162,7 @@ def test_awkward_videos_are_asked_for_and_why_they_are_doubted_is_recorded(rehea
 
 
 @pytest.mark.slow
-def test_the_range_of_colours_is_told_apart(rehearsal):
+def test_full_and_limited_range_are_distinguished(rehearsal):
     name = f"colours/{CPU.usual.name}"
     assert rehearsal[name]["nearest"] == "bt601-limited"
     assert rehearsal[f"{name}-full_range"]["nearest"] == "bt601-full"

@@ -25,7 +25,7 @@ def test_the_convolutions_that_are_measured_are_those_of_resnet_50():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_all_ways_of_a_convolution_are_the_same_convolution_but_plain(precision):
     layer = cases.Layer(16, 8, 3)
-    cases.prove(SMALL, layer, precision, cases.Tiles())
+    cases.check_results(SMALL, layer, precision, cases.Tiles())
     torch.manual_seed(0)
     work = cases.work(cases.example(SMALL, layer, precision, 2), cases.Tiles())
     for name in cases.PASSES:
@@ -38,7 +38,7 @@ def test_a_wrong_kernel_is_not_timed(monkeypatch):
     right = cpu_products.input_grad
     monkeypatch.setattr(cpu_products, "input_grad", lambda *args: right(*args).roll(1, 0))
     with pytest.raises(ValueError, match=r"input_grad of 16to8at3 in fp32 is .* from fp64"):
-        cases.prove(SMALL, cases.Layer(16, 8, 3), "fp32", cases.Tiles())
+        cases.check_results(SMALL, cases.Layer(16, 8, 3), "fp32", cases.Tiles())
 
 
 def test_rows_of_this_device_take_the_place_of_older_ones(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ def test_a_line_for_each_network_says_what_a_frame_takes(tmp_path):
 
 def test_a_network_that_says_other_things_of_a_stream_is_not_measured():
     model = streaming.network("mobilenet_v2")
-    streaming.prove(model)
+    streaming.check_results(model)
     model.features[3].conv[0][0].after = 1  # now its clips look ahead
     with pytest.raises(RuntimeError, match="differ from its clip's by"):
-        streaming.prove(model)
+        streaming.check_results(model)

@@ -54,6 +54,6 @@ def test_a_protocol_sets_all_that_another_one_sets():
 
 
 @pytest.mark.parametrize("words", [["--clips", "2"], ["eval.clips=2"], ["eval.clips=2", "--crops", "three"]])
-def test_what_is_asked_for_beside_a_protocol_wins(monkeypatch, words):
+def test_settings_override_those_of_a_protocol(monkeypatch, words):
     assert asked_for(monkeypatch, *words, "--protocol", "dense").eval.clips == 2
     assert asked_for(monkeypatch, "--protocol", "dense", *words).eval.clips == 2

@@ -56,7 +56,7 @@ def asked_for(name, program, monkeypatch):
 
 
 @pytest.mark.parametrize("name", COMPLETE)
-def test_the_first_command_of_a_header_trains_the_recipe_as_it_stands(name, monkeypatch):
+def test_the_first_command_of_a_header_trains_the_unchanged_recipe(name, monkeypatch):
     first, *others = asked_for(name, "train.py", monkeypatch)
     assert first == configs.load(name)
     assert all(other.train.name != name for other in others)

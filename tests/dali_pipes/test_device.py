@@ -36,17 +36,15 @@ def test_a_machine_without_a_gpu_computes_on_its_cpu(monkeypatch):
         host.pick_device("cuda")
 
 
-def test_a_gpu_that_torch_cannot_use_is_no_reason_to_train_beside_it(monkeypatch):
+def test_a_gpu_that_torch_cannot_use_is_an_error_and_does_not_train_on_the_cpu(monkeypatch):
     without_gpu(monkeypatch, TOO_OLD)
-    with pytest.raises(
-        ConfigError, match=r"there is a GPU, and .* \(.*driver on your system is too old.*\); mend that"
-    ):
+    with pytest.raises(ConfigError, match=r"there is a GPU, and .* \(.*driver on your system is too old.*\); fix that"):
         host.pick_device("auto")
     assert host.pick_device("cpu") == "cpu"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_torch_says_that_there_is_none_in_the_words_that_are_looked_for():
+def test_torchs_text_for_no_gpu_is_the_expected_one():
     assert host._why_no_gpu().startswith(host._NO_GPU)
 
 

@@ -51,7 +51,7 @@ def test_the_next_epoch_is_in_preparation_before_it_is_asked_for_and_prepared_on
     assert {drawn[epoch, step] for epoch in range(2) for step in range(STEPS)} == {1}
 
 
-def test_an_epoch_that_was_left_goes_on_where_it_was_left(config, loader, drawn):
+def test_an_interrupted_epoch_continues_at_the_same_step(config, loader, drawn):
     first = take(loader.epoch(0), 1)
     assert_same(first + take(loader.epoch(0, start=1)), read(config))
     assert drawn[0, 0] == 2  # here and in the loader that it is compared with

@@ -230,7 +230,7 @@ def test_labels_beyond_the_networks_classes_are_refused(config):
         build_loader(with_section(config, "model", num_classes=2), "train")
 
 
-def test_an_epoch_whose_decoding_failed_goes_on_at_the_step_that_is_asked_for(config, monkeypatch):
+def test_an_epoch_with_failed_decoding_continues_at_the_requested_step(config, monkeypatch):
     loader = build_loader(config, "train")
     plain = loader._runner.next
 

@@ -175,7 +175,7 @@ def test_no_clip_of_an_unreadable_video_is_trained_on(tmp_path):
     assert bad and good == 3 * len(plan_of(config)) * BATCH - bad
 
 
-def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_weights(config, tmp_path):
+def test_a_run_stopped_within_an_epoch_resumes_to_the_same_weights(config, tmp_path):
     """With clips mixed and gradients accumulated."""
 
     def weights(name, *stops):

@@ -101,7 +101,7 @@ def test_a_rank_that_needs_longer_for_its_part_of_an_evaluation_is_waited_for(tm
     assert found_by(2, tmp_path, "late")["late"] == 11
 
 
-def test_a_rank_that_has_died_is_told_of_in_a_sentence(tmp_path):
+def test_a_dead_rank_is_reported_in_a_sentence(tmp_path):
     assert "rank 1 died without a message: rank 1 was starting, step 0" in found_by(2, tmp_path, "lost")["lost"]
 
 

@@ -62,13 +62,13 @@ def unread():
 
 
 @pytest.mark.parametrize("command", ["eval.py --help", "train.py -c demo --print-config", "tools/prepare.py --help"])
-def test_a_program_whose_output_nobody_reads_ends_without_a_word(unread, command):
+def test_a_program_with_a_closed_output_pipe_ends_silently(unread, command):
     done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, stdout=unread, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
 
 
 @pytest.mark.parametrize("to_stderr", [False, True])
-def test_work_whose_output_nobody_reads_any_more_ends_without_a_word(unread, to_stderr):
+def test_work_with_a_closed_output_pipe_ends_silently(unread, to_stderr):
     script = f"""
 import sys
 from engine import exits
@@ -95,7 +95,7 @@ def test_a_broken_pipe_that_is_not_the_output_is_a_mistake_of_ours(unread, capfd
         exits.run_to_exit_code("x.py", lambda: os.write(unread, b"to a process that has died"))
 
 
-def test_training_goes_on_when_nobody_reads_its_lines_any_more(unread, monkeypatch, tmp_path):
+def test_training_continues_after_its_output_pipe_is_closed(unread, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdout", os.fdopen(os.dup(unread), "w"))
     logs.start_logging(sys.stdout)
     with logs.copied_to(tmp_path / "log.txt"):

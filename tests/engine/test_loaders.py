@@ -33,7 +33,7 @@ def test_classes_without_a_training_video_are_named(tmp_path, caplog, labels, cl
     ("listed", "names", "warned"),
     [("numbers", "", True), ("numbers", "names.txt", False), ("names", "", False), ("no network's", "", False)],
 )
-def test_numbers_that_are_taken_for_the_classes_of_a_network_are_said_to_be(tmp_path, caplog, listed, names, warned):
+def test_numbers_used_as_labels_of_a_network_with_names_are_reported(tmp_path, caplog, listed, names, warned):
     write_video(tmp_path / "a.mp4", "mpeg4", 4)
     (tmp_path / "names.txt").write_text("up\ndown\nleft\nright\n")
     (tmp_path / "val.list").write_text("path,label\na.mp4,down\n" if listed == "names" else "a.mp4 1\n")

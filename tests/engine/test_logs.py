@@ -139,11 +139,11 @@ def told_of(monkeypatch, stream, seconds, age):
 
 
 @pytest.mark.parametrize("kind, lines", [(Terminal, [5, 10, 15, 20, 25, 30, 35, 40]), (io.StringIO, [5, 10, 20, 40])])
-def test_a_long_silence_is_told_with_the_activity(monkeypatch, kind, lines):
+def test_a_long_silence_is_logged_with_the_activity(monkeypatch, kind, lines):
     assert told_of(monkeypatch, kind(), 44, lambda second: second) == lines
 
 
 @pytest.mark.parametrize("kind", [Terminal, io.StringIO])
-def test_waits_of_the_same_length_are_told_of_once(monkeypatch, kind):
+def test_waits_of_the_same_length_are_logged_once(monkeypatch, kind):
     """So slow steps do not fill the log: sixteen waits of 7 s, then one of 12."""
     assert told_of(monkeypatch, kind(), 124, lambda second: second % 7 if second < 112 else second - 112) == [5, 10]

@@ -11,7 +11,7 @@ from engine.output_record import RECORD
 from engine.outputs import Outputs
 
 
-def test_a_record_that_is_none_of_ours_stays_as_it_is(tmp_path):
+def test_a_foreign_record_is_not_changed(tmp_path):
     (tmp_path / RECORD).write_text("mine\n")
     for text in ("one", "one"):
         Outputs().write({tmp_path / "file": text})

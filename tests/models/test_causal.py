@@ -52,7 +52,7 @@ def test_clips_of_other_lengths_are_evaluated_where_a_tsm_is_causal(tmp_path, mo
 def test_a_tsn_cannot_be_causal(tmp_path, monkeypatch):
     recipe = recipes.writer(tmp_path, monkeypatch)(recipes.RECIPE)
     (problem,) = recipes.errors(recipe, "model.causal=true", "model.name=tsn")
-    assert "a tsn looks at single frames, so it has no direction; set model.name=tsm" in problem
+    assert "a tsn processes frames independently, so it has no direction; set model.name=tsm" in problem
 
 
 def test_weights_of_a_shift_that_looks_both_ways_can_start_a_training_only(tmp_path):

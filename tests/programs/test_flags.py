@@ -157,7 +157,7 @@ def test_weights_are_a_start_where_the_classes_are_those_of_the_data(monkeypatch
     assert (settings.model.pretrained == "k400.pdparams", weights is None) == (as_start, as_start)
 
 
-def test_a_name_that_begins_with_a_dash_stands_behind_two_dashes(monkeypatch):
+def test_a_name_that_begins_with_a_dash_follows_two_dashes(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["scores.py", "--per-class", "--", "-a.npz", "b.npz"])
     args = importlib.import_module("tools.scores").arguments()
     assert ([*map(str, args.files)], args.per_class) == (["-a.npz", "b.npz"], True)

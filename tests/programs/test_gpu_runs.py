@@ -22,7 +22,7 @@ def run_in(folder, stop_before=None, **runtime):
     return tiny.go_on(settings, {name: tiny.on(loader, HOW["device"]) for name, loader in loaders.items()})
 
 
-def test_a_run_goes_on_from_what_it_saved_and_in_another_memory_format_too(tmp_path):
+def test_a_run_resumes_from_its_checkpoint_also_in_another_memory_format(tmp_path):
     _, stopped = run_in(tmp_path, stop_before=3)
     saved = checkpoint.load(checkpoint.latest(tmp_path / "tiny" / "checkpoints"))
     for part, module in (("model", stopped.model), ("ema", stopped.average.model)):

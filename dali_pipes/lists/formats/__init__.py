@@ -5,10 +5,10 @@ from __future__ import annotations
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import folders, hmdb51, kinetics, path_label, something, tables, ucf101, webdataset
 from dali_pipes.lists.formats.annotation import Annotation, Format, nfc_caseless
-from dali_pipes.lists.formats.class_names import squeeze
+from dali_pipes.lists.formats.class_names import letters_and_digits
 from dali_pipes.lists.formats.source import Source
 
-_KINETICS = {"suffix": ".mp4", "places": kinetics.places, "folder_key": squeeze, "origin": kinetics.origin}
+_KINETICS = {"suffix": ".mp4", "places": kinetics.places, "folder_key": letters_and_digits, "origin": kinetics.origin}
 _CASELESS = {"folder_key": nfc_caseless, "name_key": nfc_caseless}
 
 FORMATS = {  # in the order in which they are tried

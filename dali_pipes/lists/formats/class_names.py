@@ -111,7 +111,7 @@ def _distinct(path: str, lines: list[tuple[int, str]]) -> tuple[str, ...]:
     return tuple(line_of)
 
 
-def asked_for(path: str) -> tuple[str, ...]:
+def read_configured(path: str) -> tuple[str, ...]:
     """Read the file of data.class_names. Raises DataError about the setting."""
     try:
         return read_class_names(path)
@@ -127,13 +127,13 @@ class Numbers:
         self._names = names
         self._unknown: dict[str, str] = {}  # error messages by name
         self._exact = {name: number for number, name in enumerate(names)}
-        squeezed = [squeeze(name) for name in names]
+        squeezed = [letters_and_digits(name) for name in names]
         uses = Counter(squeezed)
         self._squeezed = {key: number for number, key in enumerate(squeezed) if key and uses[key] == 1}
 
     def get(self, name: str) -> int | None:
         """Return the number of a class, or None if there is no such class."""
-        return self._exact.get(name, self._squeezed.get(squeeze(name)))
+        return self._exact.get(name, self._squeezed.get(letters_and_digits(name)))
 
     def of(self, name: str) -> int:
         """Return the number of a class. Raises ValueError if there is no such class."""
@@ -154,7 +154,7 @@ class Numbers:
 
 
 @lru_cache(maxsize=4096)
-def squeeze(name: str) -> str:
+def letters_and_digits(name: str) -> str:
     """Return the letters and digits of a name, without case: equal for `air drumming` and `Air_Drumming`."""
     return "".join(filter(str.isalnum, nfc_caseless(name)))
 
@@ -194,7 +194,7 @@ def alike(names: Sequence[str]) -> list[str]:
     """Return the first names that differ only in case, Unicode form, blanks or punctuation; empty if there are none."""
     same: dict[str, list[str]] = {}
     for name in names:
-        same.setdefault(squeeze(name) or name, []).append(name)
+        same.setdefault(letters_and_digits(name) or name, []).append(name)
     return next((group for group in same.values() if len(group) > 1), [])
 
 

@@ -32,7 +32,7 @@ def is_video_content(path: str) -> bool:
         return False
 
 
-def no_text(content: bytes) -> str:
+def binary_kind(content: bytes) -> str:
     """Return the kind of a file that begins like an archive or a video, and is no list; otherwise an empty string."""
     head = content[:_HEAD]
     if b"\0" not in head:  # a text list may begin with the letters of a signature

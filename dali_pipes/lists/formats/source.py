@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats.signatures import no_text
+from dali_pipes.lists.formats.signatures import binary_kind
 from dali_pipes.storage.objects import GONE, absolute, is_url
 from dali_pipes.storage.opening import read_all
 
@@ -100,7 +100,7 @@ def _missing(source: str) -> str:
     folder, name = os.path.split(source)
     if not os.path.isdir(folder):
         return f"no such list or folder; {folder} does not exist either"
-    others = [other for other in os.listdir(folder) if not other.endswith(".scan")]  # what a scan leaves beside lists
+    others = [other for other in os.listdir(folder) if not other.endswith(".scan")]  # folders of scans
     near = difflib.get_close_matches(name, others, n=3)
     return "no such list or folder" + (f"; {folder} contains {', '.join(near)}" if near else "")
 
@@ -127,7 +127,7 @@ def read_text(path: str) -> str:
 
 def text_of(path: str, content: bytes) -> str:
     """Decode the content of a list. Raises DataError if it is not text."""
-    if what := no_text(content):
+    if what := binary_kind(content):
         raise DataError(path, f"is {what}, and not a list; name a list, or a folder with one sub-folder per class")
     try:
         text = decoded(content)

@@ -4,7 +4,7 @@ order.
 
 from dali_pipes.video.bitstream.parameter_sets import CHROMA, PictureFormat, may_reorder, picture_format
 from dali_pipes.video.bitstream.picture import Picture
-from dali_pipes.video.bitstream.readers import READERS, make_reader, may_turn
+from dali_pipes.video.bitstream.readers import READERS, make_reader, may_be_rotated
 from dali_pipes.video.bitstream.units import as_stored_in_mp4, break_link, length_size, units
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "break_link",
     "length_size",
     "make_reader",
+    "may_be_rotated",
     "may_reorder",
-    "may_turn",
     "picture_format",
     "units",
 ]

@@ -92,28 +92,28 @@ def units(data: bytes) -> list[tuple[int, int, int]]:
 def sequence(unit: bytes) -> Sequence:
     """Parse a sequence header."""
     bits = Bits(unit)
-    bits.take(3)
-    still, reduced = bits.take(1), bits.take(1)
+    bits.u(3)
+    still, reduced = bits.u(1), bits.u(1)
     time_bits, layers = 0, False
     if reduced:
-        bits.take(5)
+        bits.u(5)
     else:
         time_bits, layers = _operating_points(bits)
-    width_bits, height_bits = bits.take(4) + 1, bits.take(4) + 1
-    size = bits.take(width_bits) + 1, bits.take(height_bits) + 1
+    width_bits, height_bits = bits.u(4) + 1, bits.u(4) + 1
+    size = bits.u(width_bits) + 1, bits.u(height_bits) + 1
     id_bits = 0
-    if not reduced and bits.take(1):
-        id_bits = bits.take(4) + 2
-        id_bits += bits.take(3) + 1
-    bits.take(3)
+    if not reduced and bits.u(1):
+        id_bits = bits.u(4) + 2
+        id_bits += bits.u(3) + 1
+    bits.u(3)
     screen_content = integer_motion = _SELECT
     if not reduced:
-        bits.take(4)
-        if bits.take(1):
-            bits.take(2)
-        screen_content = _SELECT if bits.take(1) else bits.take(1)
+        bits.u(4)
+        if bits.u(1):
+            bits.u(2)
+        screen_content = _SELECT if bits.u(1) else bits.u(1)
         if screen_content:
-            integer_motion = _SELECT if bits.take(1) else bits.take(1)
+            integer_motion = _SELECT if bits.u(1) else bits.u(1)
     return Sequence(bool(still or reduced), size, time_bits, id_bits, screen_content, integer_motion, layers)
 
 
@@ -123,26 +123,26 @@ def _operating_points(bits: Bits) -> tuple[int, bool]:
     """
     time_bits = delay_bits = 0
     model = False
-    if bits.take(1):
-        bits.take(64)
-        equal = bits.take(1)
+    if bits.u(1):
+        bits.u(64)
+        equal = bits.u(1)
         if equal:
-            bits.number()
-        model = bool(bits.take(1))
+            bits.ue()
+        model = bool(bits.u(1))
         if model:
-            delay_bits = bits.take(5) + 1
-            bits.take(32 + 5)
-            time_bits = bits.take(5) + 1
+            delay_bits = bits.u(5) + 1
+            bits.u(32 + 5)
+            time_bits = bits.u(5) + 1
             time_bits = 0 if equal else time_bits
-    delays, layers = bits.take(1), False
-    for _ in range(bits.take(5) + 1):
-        layers |= bits.take(12) > 0
-        if bits.take(5) > 7:
-            bits.take(1)
-        if model and bits.take(1):
-            bits.take(2 * delay_bits + 1)
-        if delays and bits.take(1):
-            bits.take(4)
+    delays, layers = bits.u(1), False
+    for _ in range(bits.u(5) + 1):
+        layers |= bits.u(12) > 0
+        if bits.u(5) > 7:
+            bits.u(1)
+        if model and bits.u(1):
+            bits.u(2 * delay_bits + 1)
+        if delays and bits.u(1):
+            bits.u(4)
     return time_bits, layers
 
 
@@ -151,19 +151,19 @@ def frame(header: bytes, of: Sequence) -> tuple[bool, bool, str]:
     if of.still:
         return True, True, ""
     bits = Bits(header)
-    if bits.take(1):  # show_existing_frame
+    if bits.u(1):  # show_existing_frame
         return True, False, ""
-    kind, visible = bits.take(2), bool(bits.take(1))
+    kind, visible = bits.u(2), bool(bits.u(1))
     if visible:
-        bits.take(of.time_bits)
+        bits.u(of.time_bits)
     else:
-        bits.take(1)
+        bits.u(1)
     if kind != _SWITCH and not (kind == _KEY and visible):
-        bits.take(1)
-    bits.take(1)
-    tools = bits.take(1) if of.screen_content == _SELECT else of.screen_content
+        bits.u(1)
+    bits.u(1)
+    tools = bits.u(1) if of.screen_content == _SELECT else of.screen_content
     if tools and of.integer_motion == _SELECT:
-        bits.take(1)
-    bits.take(of.frame_id_bits)
-    overrides = kind == _SWITCH or bits.take(1)
+        bits.u(1)
+    bits.u(of.frame_id_bits)
+    overrides = kind == _SWITCH or bits.u(1)
     return visible, kind == _KEY, "its pictures may change size" if overrides else ""

@@ -28,7 +28,7 @@ class Bits:
         bits._value, bits._left = value, left
         return bits
 
-    def take(self, count: int) -> int:
+    def u(self, count: int) -> int:
         """Read an unsigned number of `count` bits, u(n)."""
         self._left -= count
         if self._left < 0:
@@ -37,7 +37,7 @@ class Bits:
         self._value &= (1 << self._left) - 1
         return taken
 
-    def number(self) -> int:
+    def ue(self) -> int:
         """Read an unsigned Exp-Golomb coded number, ue(v) (ITU-T H.264 9.1)."""
         left = 2 * self._value.bit_length() - self._left - 1  # as many leading zeros as bits after the first 1
         if left < 0:
@@ -47,9 +47,9 @@ class Bits:
         self._left = left
         return taken - 1
 
-    def signed(self) -> int:
+    def se(self) -> int:
         """Read a signed Exp-Golomb coded number, se(v)."""
-        number = self.number()
+        number = self.ue()
         return (number + 1) // 2 if number % 2 else -(number // 2)
 
 

@@ -61,11 +61,11 @@ def _without_cropping(codec: str, unit: bytes) -> tuple[bytes, int, int] | None:
     bits = Bits(body)
     start = read_h264_sps(unit, bits) if codec == "h264" else read_hevc_sps(bits)
     if codec == "h264":
-        bits.take(1 + start.format.fields)
+        bits.u(1 + start.format.fields)
     flag = 8 * len(body) - bits.left
-    if not bits.take(1):
+    if not bits.u(1):
         return None
-    left, _, top, _ = (bits.number() for _ in range(4))
+    left, _, top, _ = (bits.ue() for _ in range(4))
     if left or top:
         return None
     text = "".join(f"{byte:08b}" for byte in body)

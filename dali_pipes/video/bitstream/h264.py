@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dali_pipes.video.bitstream.bits import Bits, unescape
 from dali_pipes.video.bitstream.parameter_sets import H264Pps, H264Sps, extradata_sets, h264_pps, h264_sps
-from dali_pipes.video.bitstream.picture import PERIOD, Picture, near, picture_of
+from dali_pipes.video.bitstream.picture import PERIOD, Picture, nearest_picture_order, picture_of
 from dali_pipes.video.bitstream.units import FILM_GRAIN, is_one_unit, length_size, sei_types, units
 
 _HARMLESS = (9, 10, 11, 12)  # delimiters, ends and filler
@@ -124,11 +124,11 @@ class H264:
             return known
         bits = Bits(unescape(packet[start + 1 : start + 1 + _HEADER]))
         total = bits.left
-        first, kind = bits.number(), bits.number()
-        form = self._sets.form(bits.number())
+        first, kind = bits.ue(), bits.ue()
+        form = self._sets.form(bits.ue())
         if form is None:
             return None
-        bits.take(2 * form.separate_planes)
+        bits.u(2 * form.separate_planes)
         beginning = Beginning(
             form=form,
             bits=total - bits.left,
@@ -170,20 +170,20 @@ class H264:
         left -= form.order_bits
         lsb = value >> left & form.order_mask
         bits = Bits.of(value & (1 << left) - 1, left) if idr or form.bottom_order else None
-        bottom = bits.signed() if form.bottom_order and not field else 0
+        bottom = bits.se() if form.bottom_order and not field else 0
         if beginning.inside:
             doubt = "it has packets that start inside a picture"
         if form.order_type == 1:
             doubt = "its pictures are ordered in a way that is not understood here"
         elif idr and beginning.intra:
             if form.redundant:
-                bits.number()
-            if bits.take(1):
+                bits.ue()
+            if bits.u(1):
                 doubt = "it has keyframes that drop the pictures before them"
         if form.order_type:
             self._count += 1
             return self._period + self._count, field, doubt
-        order = near(0 if idr else self._last_order, lsb, form.order_mask)
+        order = nearest_picture_order(0 if idr else self._last_order, lsb, form.order_mask)
         if beginning.referenced:
             self._last_order = order
         return self._period + order + min(bottom, 0), field, doubt

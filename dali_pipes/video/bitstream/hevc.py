@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dali_pipes.video.bitstream.bits import Bits, unescape
 from dali_pipes.video.bitstream.parameter_sets import HevcPps, HevcSps, extradata_sets, hevc_pps, hevc_sps, references
-from dali_pipes.video.bitstream.picture import PERIOD, Picture, near, picture_of
+from dali_pipes.video.bitstream.picture import PERIOD, Picture, nearest_picture_order, picture_of
 from dali_pipes.video.bitstream.units import FILM_GRAIN, is_one_unit, length_size, sei_types, units
 
 _BLA, _IDR, _CRA = 16, (19, 20), 21  # unit types in this range are random access points
@@ -119,20 +119,20 @@ class Hevc:
             return known
         bits = Bits(unescape(packet[start + 2 : start + 2 + _HEADER]))
         total, doubt = bits.left, ""
-        bits.take(1)  # first_slice_segment_in_pic_flag
-        if _BLA <= kind <= 23 and bits.take(1):
+        bits.u(1)  # first_slice_segment_in_pic_flag
+        if _BLA <= kind <= 23 and bits.u(1):
             doubt = "it has keyframes that drop the pictures before them"
         if kind in _RESERVED:
             doubt = f"it has units of type {kind}"
-        number = bits.number()
+        number = bits.ue()
         form = self._sets.form(number)
         if form is None:
             return None
-        bits.take(form.extra_bits)
-        bits.number()  # slice_type
-        if form.output_flag and not bits.take(1):
+        bits.u(form.extra_bits)
+        bits.ue()  # slice_type
+        if form.output_flag and not bits.u(1):
             doubt = "it has pictures that are not shown"
-        bits.take(2 * form.sps.separate_planes)
+        bits.u(2 * form.sps.separate_planes)
         referenced = kind > 15 or kind % 2 == 1  # even kinds below 16: not referred to within their layer
         beginning = Beginning(
             form=form,
@@ -166,7 +166,7 @@ class Hevc:
             left -= form.order_bits
             order = value >> left & form.order_mask
             if not beginning.starts_sequence:
-                order = near(self._last_order, order, form.order_mask)
+                order = nearest_picture_order(self._last_order, order, form.order_mask)
             if not beginning.random_access:
                 for distance in self._references(form, value & (1 << left) - 1, left):
                     if order + distance not in self._orders:
@@ -183,12 +183,12 @@ class Hevc:
                 return distances
         bits = Bits.of(value, left)
         sets = form.sps.references
-        if not bits.take(1):
+        if not bits.u(1):
             found = references(bits, sets, of_slice=True)
         elif not sets:
             raise ValueError("its reference pictures are missing")
         else:
-            found = sets[bits.take((len(sets) - 1).bit_length())]
+            found = sets[bits.u((len(sets) - 1).bit_length())]
         length = left - bits.left
         distances = tuple(distance for distance, used in found if used)
         form.references.setdefault(length, {})[value >> bits.left] = distances

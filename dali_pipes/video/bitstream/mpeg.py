@@ -66,36 +66,36 @@ class _Times:
         if not found:
             return
         bits = Bits(header[found.end() : found.end() + 32])
-        bits.take(1 + 8)
-        if bits.take(1):
-            bits.take(4 + 3)  # verid and priority
-        if bits.take(4) == 15:
-            bits.take(2 * 8)  # aspect ratio
-        if bits.take(1):
-            bits.take(2 + 1)
-            if bits.take(1):
-                bits.take(79)  # VBV parameters
-        bits.take(2 + 1)
-        self._resolution = bits.take(16)
+        bits.u(1 + 8)
+        if bits.u(1):
+            bits.u(4 + 3)  # verid and priority
+        if bits.u(4) == 15:
+            bits.u(2 * 8)  # aspect ratio
+        if bits.u(1):
+            bits.u(2 + 1)
+            if bits.u(1):
+                bits.u(79)  # VBV parameters
+        bits.u(2 + 1)
+        self._resolution = bits.u(16)
         self._bits = max(1, (self._resolution - 1).bit_length())
 
     def read_group(self, header: bytes) -> None:
         """Read the time code of a group of pictures (6.2.4), the origin of the following seconds."""
         bits = Bits(header)
-        minutes = 60 * bits.take(5) + bits.take(6)
-        bits.take(1)
-        self._second = 60 * minutes + bits.take(6)
+        minutes = 60 * bits.u(5) + bits.u(6)
+        bits.u(1)
+        self._second = 60 * minutes + bits.u(6)
 
     def next(self, header: bytes, *, between: bool) -> str:
         """Read the time of a picture from its header after the start code; return a doubt."""
         bits, seconds = Bits(header), 0
-        bits.take(2)
-        while bits.take(1):
+        bits.u(2)
+        while bits.u(1):
             seconds += 1
-        if not bits.take(1):
+        if not bits.u(1):
             return "it has pictures without a time"
-        ticks = bits.take(self._bits)
-        if not bits.take(1) or not bits.take(1):
+        ticks = bits.u(self._bits)
+        if not bits.u(1) or not bits.u(1):
             return "it has pictures that are not coded"
         if between:
             time = (self._second_before + seconds) * self._resolution + ticks

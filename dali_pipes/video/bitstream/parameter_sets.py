@@ -168,29 +168,29 @@ def h264_sps(unit: bytes) -> H264Sps:
 def read_h264_sps(unit: bytes, bits: Bits) -> H264Sps:
     """Parse a sequence parameter set of H.264 up to frame_mbs_only_flag; `bits` start after the level."""
     profile, chroma, depth, separate = unit[1], 1, (0, 0), False
-    number = bits.number()
+    number = bits.ue()
     if profile in _WITH_CHROMA:
-        chroma = bits.number()
+        chroma = bits.ue()
         if chroma == 3:
-            separate = bool(bits.take(1))
-        depth = bits.number(), bits.number()
-        bits.take(1)
+            separate = bool(bits.u(1))
+        depth = bits.ue(), bits.ue()
+        bits.u(1)
         _skip_scaling(bits, 12 if chroma == 3 else 8)
-    frame_num_bits = bits.number() + 4
-    order_type, order_bits = bits.number(), 0
+    frame_num_bits = bits.ue() + 4
+    order_type, order_bits = bits.ue(), 0
     if order_type == 0:
-        order_bits = bits.number() + 4
+        order_bits = bits.ue() + 4
     elif order_type == 1:
-        bits.take(1)
-        bits.signed(), bits.signed()
-        for _ in range(bits.number()):
-            bits.signed()
-    bits.number()  # reference pictures
-    bits.take(1)
-    columns, rows = bits.number() + 1, bits.number() + 1  # rows of macroblocks, or of pairs of them
+        bits.u(1)
+        bits.se(), bits.se()
+        for _ in range(bits.ue()):
+            bits.se()
+    bits.ue()  # reference pictures
+    bits.u(1)
+    columns, rows = bits.ue() + 1, bits.ue() + 1  # rows of macroblocks, or of pairs of them
     if chroma >= len(CHROMA) or max(frame_num_bits, order_bits) > 16:
         raise ValueError("a sequence parameter set has numbers that are not allowed")
-    fields = not bits.take(1)
+    fields = not bits.u(1)
     format_ = PictureFormat(8 + max(depth), CHROMA[chroma], fields)
     size = 16 * columns, 16 * rows * (1 + fields)
     return H264Sps(number, format_, separate, frame_num_bits, order_type, order_bits, *size)
@@ -201,112 +201,112 @@ def h264_pps(unit: bytes) -> H264Pps:
     support.
     """
     bits = Bits(unescape(unit[1:_ENOUGH]))
-    number, sps = bits.number(), bits.number()
-    bits.take(1)
-    bottom_order = bool(bits.take(1))
-    if bits.number():
+    number, sps = bits.ue(), bits.ue()
+    bits.u(1)
+    bottom_order = bool(bits.u(1))
+    if bits.ue():
         raise ValueError("it has slice groups")
-    bits.number(), bits.number()
-    bits.take(3)
-    bits.signed(), bits.signed(), bits.signed()
-    bits.take(2)
-    return H264Pps(number, sps, bottom_order, bool(bits.take(1)))
+    bits.ue(), bits.ue()
+    bits.u(3)
+    bits.se(), bits.se(), bits.se()
+    bits.u(2)
+    return H264Pps(number, sps, bottom_order, bool(bits.u(1)))
 
 
 def hevc_sps(unit: bytes) -> HevcSps:
     """Parse a sequence parameter set of HEVC."""
     bits = Bits(unescape(unit[2:]))
     start = read_hevc_sps(bits)
-    if bits.take(1):
+    if bits.u(1):
         for _ in range(4):
-            bits.number()
-    bits.number(), bits.number()  # bit depth
-    order_bits = bits.number() + 4
+            bits.ue()
+    bits.ue(), bits.ue()  # bit depth
+    order_bits = bits.ue() + 4
     layers = (unit[2] >> 1 & 7) + 1
-    for _ in range(layers if bits.take(1) else 1):  # the last one applies to all layers
-        _, reordered, _ = bits.number(), bits.number(), bits.number()
+    for _ in range(layers if bits.u(1) else 1):  # the last one applies to all layers
+        _, reordered, _ = bits.ue(), bits.ue(), bits.ue()
     for _ in range(6):  # sizes of blocks
-        bits.number()
-    if bits.take(1) and bits.take(1):
+        bits.ue()
+    if bits.u(1) and bits.u(1):
         _skip_hevc_scaling(bits)
-    bits.take(2)
-    if bits.take(1):  # PCM
-        bits.take(8)
-        bits.number(), bits.number()
-        bits.take(1)
+    bits.u(2)
+    if bits.u(1):  # PCM
+        bits.u(8)
+        bits.ue(), bits.ue()
+        bits.u(1)
     sets: list[References] = []
-    for _ in range(bits.number()):
+    for _ in range(bits.ue()):
         sets.append(references(bits, sets))
     return start._replace(order_bits=order_bits, references=tuple(sets), reordered=reordered)
 
 
 def read_hevc_sps(bits: Bits) -> HevcSps:
     """Parse a sequence parameter set of HEVC up to its cropping flag; `bits` start after the unit header."""
-    bits.take(4)
-    layers = bits.take(3)
-    bits.take(1 + 88 + 8)  # profile, tier and level
-    present = [(bits.take(1), bits.take(1)) for _ in range(layers)]
+    bits.u(4)
+    layers = bits.u(3)
+    bits.u(1 + 88 + 8)  # profile, tier and level
+    present = [(bits.u(1), bits.u(1)) for _ in range(layers)]
     if layers:
-        bits.take(2 * (8 - layers))
+        bits.u(2 * (8 - layers))
     for profile, level in present:
-        bits.take(88 * profile + 8 * level)
-    number, chroma = bits.number(), bits.number()
-    separate = chroma == 3 and bool(bits.take(1))
+        bits.u(88 * profile + 8 * level)
+    number, chroma = bits.ue(), bits.ue()
+    separate = chroma == 3 and bool(bits.u(1))
     if chroma >= len(CHROMA):
         raise ValueError("a sequence parameter set has numbers that are not allowed")
-    return HevcSps(number, separate, 0, PictureFormat(chroma=CHROMA[chroma]), bits.number(), bits.number())
+    return HevcSps(number, separate, 0, PictureFormat(chroma=CHROMA[chroma]), bits.ue(), bits.ue())
 
 
 def references(bits: Bits, sets: Sequence[References], *, of_slice: bool = False) -> References:
     """Parse a short-term reference picture set (7.3.7), given the previous ones; `of_slice`: it is in a slice
     header.
     """
-    if sets and bits.take(1):  # predicted from another set
-        base = sets[-1 - (bits.number() if of_slice else 0)]
-        sign = bits.take(1)
-        shift = (bits.number() + 1) * (1 - 2 * sign)
+    if sets and bits.u(1):  # predicted from another set
+        base = sets[-1 - (bits.ue() if of_slice else 0)]
+        sign = bits.u(1)
+        shift = (bits.ue() + 1) * (1 - 2 * sign)
         found = []
         for distance in (*(distance for distance, _ in base), 0):
-            used = bits.take(1)
-            if used or bits.take(1):
+            used = bits.u(1)
+            if used or bits.u(1):
                 found.append((distance + shift, bool(used)))
     else:
         found = []
-        for sign, count in zip((-1, 1), (bits.number(), bits.number()), strict=True):
+        for sign, count in zip((-1, 1), (bits.ue(), bits.ue()), strict=True):
             distance = 0
             for _ in range(count):
-                distance += sign * (bits.number() + 1)
-                found.append((distance, bool(bits.take(1))))
+                distance += sign * (bits.ue() + 1)
+                found.append((distance, bool(bits.u(1))))
     return tuple(sorted(found, key=lambda entry: (entry[0] > 0, abs(entry[0]))))
 
 
 def hevc_pps(unit: bytes) -> HevcPps:
     """Parse a picture parameter set of HEVC."""
     bits = Bits(unescape(unit[2:_ENOUGH]))
-    number, sps = bits.number(), bits.number()
-    bits.take(1)
-    return HevcPps(number, sps, bool(bits.take(1)), bits.take(3))
+    number, sps = bits.ue(), bits.ue()
+    bits.u(1)
+    return HevcPps(number, sps, bool(bits.u(1)), bits.u(3))
 
 
 def _skip_hevc_scaling(bits: Bits) -> None:
     for size in range(4):
         for _ in range(2 if size == 3 else 6):
-            if not bits.take(1):
-                bits.number()
+            if not bits.u(1):
+                bits.ue()
                 continue
             if size > 1:
-                bits.signed()
+                bits.se()
             for _ in range(min(64, 16 << 2 * size)):
-                bits.signed()
+                bits.se()
 
 
 def _skip_scaling(bits: Bits, lists: int) -> None:
-    if not bits.take(1):
+    if not bits.u(1):
         return
     for index in range(lists):
-        if bits.take(1):
+        if bits.u(1):
             last = following = 8
             for _ in range(16 if index < 6 else 64):
                 if following:
-                    following = (last + bits.signed()) % 256
+                    following = (last + bits.se()) % 256
                 last = following or last

@@ -9,7 +9,7 @@ PERIOD = 1 << 40
 """Distance between the orders of two coded sequences: all pictures of one are shown before those of the next."""
 
 
-def near(last: int, low_bits: int, mask: int) -> int:
+def nearest_picture_order(last: int, low_bits: int, mask: int) -> int:
     """Return the picture order count with these low bits that is nearest to that of the last reference picture.
 
     This is the arithmetic of ITU-T H.264 8.2.1.1 and H.265 8.3.1.

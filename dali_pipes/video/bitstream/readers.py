@@ -38,7 +38,7 @@ def make_reader(codec: str, extradata: bytes, tag: str) -> Reader | None:
     return make(extradata, tag) if make else None
 
 
-def may_turn(codec: str, extradata: bytes, packet: bytes) -> bool:
+def may_be_rotated(codec: str, extradata: bytes, packet: bytes) -> bool:
     """Return False only if the headers of a stream's first packet certainly contain no display orientation."""
     if codec == "mjpeg":
         return b"Exif" in packet

@@ -82,80 +82,80 @@ class Vp9:
 
     def _fields(self, bits: Bits) -> Frame:
         """Parse the header up to the size of the compressed header."""
-        if bits.take(2) != 2:
+        if bits.u(2) != 2:
             raise ValueError("its frame marker is missing")
-        profile = bits.take(1) + 2 * bits.take(1)
+        profile = bits.u(1) + 2 * bits.u(1)
         if profile == 3:
-            bits.take(1)
-        if bits.take(1):
+            bits.u(1)
+        if bits.u(1):
             return Frame(visible=True, keyframe=False, again=True)
-        inter, visible, resilient = bits.take(1), bool(bits.take(1)), bits.take(1)
+        inter, visible, resilient = bits.u(1), bool(bits.u(1)), bits.u(1)
         if not inter:
             self._synchronise(bits)
             self._read_colours(bits, profile)
             self._read_size(bits)
         else:
             self._read_references(bits, profile, visible, resilient)
-        bits.take(2 + 2 * (not resilient))  # frame contexts
+        bits.u(2 + 2 * (not resilient))  # frame contexts
         self._read_parameters(bits)
         return Frame(visible, keyframe=not inter, again=False)
 
     def _read_references(self, bits: Bits, profile: int, visible: bool, resilient: int) -> None:
         """Parse the reference frames and the size of an inter frame."""
-        intra_only = not visible and bits.take(1)
+        intra_only = not visible and bits.u(1)
         if not resilient:
-            bits.take(2)
+            bits.u(2)
         if intra_only:
             self._synchronise(bits)
             if profile:
                 self._read_colours(bits, profile)
-            bits.take(8)
+            bits.u(8)
             self._read_size(bits)
             return
-        bits.take(8 + 3 * 4)
-        if bits.take(1) or bits.take(1) or bits.take(1):  # frame_size_with_refs
+        bits.u(8 + 3 * 4)
+        if bits.u(1) or bits.u(1) or bits.u(1):  # frame_size_with_refs
             _read_shown_size(bits)
         else:
             self._read_size(bits)
-        if not bits.take(2) & 1:  # allow_high_precision_mv; is_filter_switchable
-            bits.take(2)
+        if not bits.u(2) & 1:  # allow_high_precision_mv; is_filter_switchable
+            bits.u(2)
 
     def _read_parameters(self, bits: Bits) -> None:
         """Read the loop filter, quantisation, segments and tiles (6.2.8 to 6.2.13)."""
-        if bits.take(6 + 3 + 1) & 1 and bits.take(1):
+        if bits.u(6 + 3 + 1) & 1 and bits.u(1):
             _take_if_set(bits, 4 + 2, 7)
-        bits.take(8)
+        bits.u(8)
         _take_if_set(bits, 3, 5)
-        if bits.take(1):
+        if bits.u(1):
             _read_segments(bits)
         columns, most = (self._size[0] + 63) // 64 if self._size else 1, 1
         while columns >> most >= 4:
             most += 1
         for _ in range(max(0, (columns - 1).bit_length() - 6), most - 1):
-            if not bits.take(1):
+            if not bits.u(1):
                 break
-        if bits.take(1):
-            bits.take(1)
+        if bits.u(1):
+            bits.u(1)
 
     def _synchronise(self, bits: Bits) -> None:
-        if bits.take(24) != _SYNC:
+        if bits.u(24) != _SYNC:
             raise ValueError("its sync code is missing")
 
     def _read_colours(self, bits: Bits, profile: int) -> None:
-        deep, space = bits.take(1) if profile >= 2 else 0, bits.take(3)
+        deep, space = bits.u(1) if profile >= 2 else 0, bits.u(3)
         chroma = 0
         if space != _RGB:
-            bits.take(1)
-            chroma = bits.take(3) if profile in (1, 3) else 0
+            bits.u(1)
+            chroma = bits.u(3) if profile in (1, 3) else 0
         elif profile in (1, 3):
-            bits.take(1)
+            bits.u(1)
         seen = profile, deep, space, chroma
         self._colours = self._colours or seen
         if seen != self._colours:
             self._doubt = "its pixel format changes"
 
     def _read_size(self, bits: Bits) -> None:
-        seen = bits.take(16) + 1, bits.take(16) + 1
+        seen = bits.u(16) + 1, bits.u(16) + 1
         if self._size not in (None, seen):
             self._doubt = "its pictures may change size"
         self._size = self._size or seen
@@ -181,28 +181,28 @@ def _check_compressed(header: bytes, length: int, compressed: int, size: int) ->
 
 
 def _read_shown_size(bits: Bits) -> None:
-    if bits.take(1):
-        bits.take(2 * 16)
+    if bits.u(1):
+        bits.u(2 * 16)
 
 
 def _take_if_set(bits: Bits, count: int, width: int) -> None:
     """Skip `count` optional numbers of `width` bits, each after a bit that says if it is present."""
     for _ in range(count):
-        if bits.take(1):
-            bits.take(width)
+        if bits.u(1):
+            bits.u(width)
 
 
 def _read_segments(bits: Bits) -> None:
     """Read the parameters of segments (6.2.11)."""
-    if bits.take(1):  # update_map
+    if bits.u(1):  # update_map
         _take_if_set(bits, 7, 8)
-        if bits.take(1):
+        if bits.u(1):
             _take_if_set(bits, 3, 8)
-    if bits.take(1):  # update_data
-        bits.take(1)
+    if bits.u(1):  # update_data
+        bits.u(1)
         for width in 8 * _FEATURES:
-            if bits.take(1):
-                bits.take(width)
+            if bits.u(1):
+                bits.u(width)
 
 
 def frames(packet: bytes) -> list[tuple[int, int]]:

@@ -1,1 +1,1 @@
-"""Turn the files of a run into pages: the report, the comparison of runs, film strips and plots."""
+"""Write pages about runs: the report, the comparison of runs, film strips and plots."""

@@ -1,4 +1,4 @@
-"""The content of a run's folder, as its pages need it, and the facts that matter most."""
+"""Read the files of a run's folder for its pages, and extract the main facts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.files import read_json, read_lines
 from engine.runs.condition import read_starts
 from engine.runs.pages.html import Share
 
-LARGEST_RESULT = 2**28  # bytes of val_best.json: the confusions of 10,000 classes
+LARGEST_RESULT = 2**28  # bytes of val_best.json: enough for the confusion matrix of 10,000 classes
 
 Fact = tuple[str, object, object]  # name, value, note
 
@@ -37,15 +37,15 @@ class RunFiles:
     best: dict  # val_best.json
     last: dict  # val_last.json
     inputs: dict  # inputs.json
-    starts: list[tuple[str, str]]  # time and command of each
+    starts: list[tuple[str, str]]  # (time, command) of each start
 
     @property
     def lines(self) -> list[dict]:
-        """Lines of metrics.jsonl, in the order of their steps."""
+        """Return the lines of metrics.jsonl, in the order of their steps."""
         return sorted([*self.train, *self.val], key=itemgetter("step"))
 
     def facts(self) -> list[Fact]:
-        """Return (name, value, note) of what matters most."""
+        """Return the main facts as (name, value, note)."""
         return [
             *_progress(self.status, self.lines, self.settings.get("train.epochs")),
             *_time(self.starts, self.lines),
@@ -78,12 +78,12 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def _read(path: Path) -> dict:
-    """Read a JSON file; an empty dictionary if it does not exist yet."""
+    """Read a JSON file; return an empty dictionary if it does not exist yet."""
     return read_json(path, most=LARGEST_RESULT) if path.exists() else {}
 
 
 def flattened(content: dict, prefix: str = "") -> list[tuple[str, object]]:
-    """Return dotted names and values of nested objects."""
+    """Return (dotted name, value) of nested objects."""
     rows = []
     for name, value in content.items():
         rows += flattened(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
@@ -91,7 +91,7 @@ def flattened(content: dict, prefix: str = "") -> list[tuple[str, object]]:
 
 
 def _progress(status: dict, lines: list[dict], epochs: int | None) -> Iterator[Fact]:
-    """Yield state, step and epochs. The files of a run that was killed still say `running`."""
+    """Yield state, step and epochs. The files of a killed run still say `running`."""
     running = status["state"] == "running" and lines
     yield "state", status["state"], f"at {moment(lines[-1]['time'])}" if running else ""
     yield "step", lines[-1]["step"] if running else status["step"], Path(status.get("checkpoint") or "").name
@@ -100,7 +100,7 @@ def _progress(status: dict, lines: list[dict], epochs: int | None) -> Iterator[F
 
 
 def _time(starts: list[tuple[str, str]], lines: list[dict]) -> Iterator[Fact]:
-    """Yield the time from each start to the last line that it wrote, added up."""
+    """Yield the total time of all starts, each up to its last line."""
     times = sorted(datetime.fromisoformat(line["time"]) for line in lines)
     if not times:
         return
@@ -115,7 +115,7 @@ def _time(starts: list[tuple[str, str]], lines: list[dict]) -> Iterator[Fact]:
 
 
 def _totals(train: list[dict], val: list[dict], kind: str) -> Iterator[Fact]:
-    """Yield accuracy, speed and memory, as far as they were recorded; `kind` is the accuracy that chose best.pt."""
+    """Yield accuracy, speed and memory, if recorded; `kind` is the accuracy that chose best.pt."""
     if val:
         best = max(val, key=itemgetter(kind))
         if kind == "mean_class":
@@ -132,7 +132,7 @@ def _totals(train: list[dict], val: list[dict], kind: str) -> Iterator[Fact]:
 
 
 def _hardware(environment: dict) -> Iterator[Fact]:
-    """Yield the precision and the device that the run used."""
+    """Yield the precision and the device of the run."""
     if used := environment.get("used"):
         device = environment.get("gpu") if used["device"] == "cuda" else environment.get("cpu")
         yield "precision", used["precision"], "channels last" if used["channels_last"] else ""
@@ -140,7 +140,7 @@ def _hardware(environment: dict) -> Iterator[Fact]:
 
 
 def _decoders(counts: dict[str, int]) -> Iterator[Fact]:
-    """Yield the decoder of most training videos, and the others."""
+    """Yield the most frequent decoder of training videos, and the others."""
     if counts:
         first, *others = sorted(counts, key=lambda name: -counts[name])
         yield (
@@ -151,5 +151,5 @@ def _decoders(counts: dict[str, int]) -> Iterator[Fact]:
 
 
 def moment(time: str) -> str:
-    """Format a time stamp of the run's files."""
+    """Format a timestamp of the run's files."""
     return f"{datetime.fromisoformat(time):%F %T %Z}"

@@ -268,7 +268,7 @@ def test_what_comes_in_small_parts_is_put_together(tmp_path, monkeypatch, access
 
 
 @pytest.mark.parametrize("access", ["demux", "whole"])
-def test_others_go_on_while_a_whole_file_is_read(tmp_path, monkeypatch, access):
+def test_other_threads_continue_while_a_whole_file_is_read(tmp_path, monkeypatch, access):
     video = replace(probe(str(write_video(tmp_path / "clip.mp4", "libx264"))), access=access)
     pread, taken = os.pread, []
 

@@ -35,7 +35,7 @@ def test_one_works_at_a_time():
     assert max(most) == 1
 
 
-def test_who_waits_lets_another_go_on():
+def test_a_waiting_thread_releases_the_read_lock():
     other_worked = threading.Event()
 
     def other() -> None:

@@ -72,7 +72,7 @@ def test_what_is_dropped_is_not_prepared_to_its_end(config, monkeypatch):
     assert len(calls) < ahead, "of two parts for each batch"
 
 
-def test_a_mistake_in_one_thread_is_told_when_the_others_have_ended_their_work(loader, monkeypatch):
+def test_an_error_in_one_thread_is_raised_after_the_other_threads_have_finished(loader, monkeypatch):
     *_, last_row = loader.plan.draw(0, 0).row_B
     begun, ended = threading.Event(), threading.Event()
 

@@ -19,7 +19,7 @@ from dali_pipes.feed.fetcher import Fetcher
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.storage import fetch
 from dali_pipes.storage.faults import StorageFault
-from dali_pipes.storage.room import Room
+from dali_pipes.storage.memory_budget import MemoryBudget
 from tests.support.loading import build_loader
 from tests.support.paths import ROOT
 from tests.support.videos import write_video
@@ -102,10 +102,10 @@ def test_an_abandoned_epoch_leaves_nothing_taken(folder, store):
     there.pause()
     fetcher: Fetcher = there._runner._feeder._fetcher
     for _ in range(500):
-        if not fetcher._room.taken:
+        if not fetcher._budget.reserved:
             break
         threading.Event().wait(0.01)
-    assert fetcher._room.taken == 0
+    assert fetcher._budget.reserved == 0
     there.close()
 
 
@@ -149,8 +149,8 @@ _IN_AN_EPOCH = """
 import sys
 from pathlib import Path
 from dali_pipes.feed import fetcher
-small = fetcher.Room(1)
-fetcher.Room = lambda most: small
+small = fetcher.MemoryBudget(1)
+fetcher.MemoryBudget = lambda most: small
 from tests.dali_pipes.feed.test_fetcher import loader
 list_file = Path(sys.argv[1])
 epoch = loader(list_file.parent / "videos", sys.argv[2], list_file.name).epoch(0)
@@ -162,7 +162,7 @@ _LEAVES = """
 import sys, time
 from dali_pipes.storage import fetch
 fetch.AT_ONCE = 8
-fetch.begin([fetch.Wanted(sys.argv[1], 0, 50000, 1, [(0, 1000), (30000, 10)])] * 512)
+fetch.begin([fetch.RangeRequest(sys.argv[1], 0, 50000, 1, [(0, 1000), (30000, 10)])] * 512)
 time.sleep(float(sys.argv[2]))
 """
 
@@ -171,15 +171,15 @@ def test_room_is_waited_for_and_given_back_with_its_owner():
     class Owner:
         pass
 
-    room, first, second = Room(10), Owner(), Owner()
-    room.take(25, first)  # more than all, but alone
-    waiting = threading.Thread(target=room.take, args=(4, second), daemon=True)
+    budget, first, second = MemoryBudget(10), Owner(), Owner()
+    budget.reserve(25, first)  # more than all, but alone
+    waiting = threading.Thread(target=budget.reserve, args=(4, second), daemon=True)
     waiting.start()
     waiting.join(0.05)
-    assert waiting.is_alive() and room.taken == 25
+    assert waiting.is_alive() and budget.reserved == 25
     del first
     waiting.join(10)
-    assert not waiting.is_alive() and room.taken == 4
+    assert not waiting.is_alive() and budget.reserved == 4
 
 
 def test_the_second_epoch_comes_from_the_cache_without_a_request(folder, store, tmp_path):

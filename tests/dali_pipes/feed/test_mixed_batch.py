@@ -137,10 +137,10 @@ def test_one_bad_file_in_64_costs_at_most_8_pipelines(tmp_path, monkeypatch, bad
 @pytest.mark.parametrize("part", [0.0, 0.3, 0.5, 1.0])
 def test_a_fixed_share_takes_the_same_videos_of_every_run(part):
     share = Share(part)
-    taken = [share.takes(number) for number in range(1000)]
+    taken = [share.is_for_threads(number) for number in range(1000)]
     assert sum(taken) == pytest.approx(1000 * part, abs=1)
     share.observe(9.0, 0.0)
-    assert [share.takes(number) for number in range(1000)] == taken
+    assert [share.is_for_threads(number) for number in range(1000)] == taken
 
 
 @pytest.mark.parametrize(("waits", "moves"), [((1.0, 0.1), -1), ((0.1, 1.0), 1), ((0.0, 0.0), 0)])

@@ -146,7 +146,7 @@ def test_where_nvdec_does_not_work_asking_for_it_is_answered_in_a_line(tmp_path,
 
 
 @without_gpu
-def test_a_gpu_that_dali_cannot_use_is_told_in_a_line_with_the_driver_that_it_needs(tmp_path):
+def test_a_gpu_that_dali_cannot_use_is_a_one_line_error_with_the_required_driver(tmp_path):
     config = make_config(write_set(tmp_path))
     with pytest.raises(DataError, match=r"DALI cannot work on cuda:0: You are trying to .*driver 580 or newer") as info:
         build_loader(config, "train", device=GPU)
@@ -204,7 +204,7 @@ def test_where_a_decoder_takes_nothing_any_more_no_video_is_blamed(tmp_path, mon
     videos.close()
 
 
-def test_memory_that_does_not_suffice_is_told_with_what_takes_less(tmp_path):
+def test_out_of_memory_is_an_error_with_settings_that_need_less(tmp_path):
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
     videos = build_loader(config, "val")
     memory = RuntimeError("encountered:\n\nCUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory")

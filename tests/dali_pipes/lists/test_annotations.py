@@ -210,7 +210,7 @@ def test_a_label_that_contradicts_classind_is_refused(tree):
         read_list(f"{root}/trainlist01.txt")
 
 
-def test_a_zero_based_list_beside_classind_is_taken_as_it_is(tree):
+def test_a_zero_based_list_next_to_classind_keeps_its_labels(tree):
     root = tree({**UCF, "ucf101_train.txt": "Archery/v_Archery_g09_c02.avi 1\n"})
     assert rows(read_list(f"{root}/ucf101_train.txt")) == [("Archery/v_Archery_g09_c02.avi", 1)]
 

@@ -249,7 +249,7 @@ def test_a_hundred_thousand_rows_are_read_in_order(listed):
     assert listing.paths[-1] == os.path.join("class 399", "99999.mp4")
 
 
-def test_class_names_that_are_not_there_are_told_by_the_setting(tmp_path):
+def test_missing_class_names_are_an_error_about_the_setting(tmp_path):
     (tmp_path / "train.csv").write_text("path,label\na.mp4,up\n")
     with pytest.raises(
         DataError, match=r"data\.class_names: /nope: no such file; name a text file with a class name a"

@@ -49,7 +49,7 @@ def test_a_sample_that_cannot_be_used_is_named(tmp_path, members, reason):
     assert f"{tmp_path}/a.tar:1: {reason}" in str(error.value)
 
 
-def test_an_archive_beside_folders_of_classes_is_no_shard(tmp_path):
+def test_an_archive_next_to_class_folders_is_no_shard(tmp_path):
     write_tar(tmp_path / "all.tar", {"a.mp4": VIDEO})
     (tmp_path / "walk").mkdir()
     (tmp_path / "walk" / "a.mp4").write_bytes(VIDEO)

@@ -172,7 +172,7 @@ def test_a_mistake_of_the_reader_stops_the_scan_and_quarantines_nothing(listed, 
 
 
 @pytest.mark.processes
-def test_a_scan_that_a_mistake_stopped_goes_on_where_it_was(listed, probed, tmp_path, capfd):
+def test_a_scan_that_a_bug_stopped_continues_where_it_stopped(listed, probed, tmp_path, capfd):
     source = listed({"a.mp4": "1", "b.mp4": "bad", "c.mp4": "mistake TypeError"})
     with pytest.raises(RuntimeError, match="failed with a bug"):
         load(source, max_bad_fraction=0.9)
@@ -230,7 +230,7 @@ def test_the_quarantine_names_files_whose_names_are_no_text(probed, tmp_path):
     assert quarantined(str(tmp_path / "set")) == [{"path": str(bad), "label": 0, "reason": reason}]
 
 
-def test_the_quarantine_goes_when_the_last_bad_file_is_mended(listed, probed, tmp_path):
+def test_the_quarantine_is_removed_when_the_last_bad_file_is_repaired(listed, probed, tmp_path):
     source = listed({"a.mp4": "1", "b.mp4": "bad"})
     load(source, max_bad_fraction=0.9)
     (tmp_path / "b.mp4").write_text("25")
@@ -284,7 +284,7 @@ def test_forbidden_links_out_of_the_root_are_quarantined_without_being_opened(li
 
 
 @pytest.mark.processes
-def test_a_killed_scan_goes_on_where_it_was(listed, probed, tmp_path):
+def test_a_killed_scan_continues_where_it_stopped(listed, probed, tmp_path):
     names = [f"{n:03d}.mp4" for n in range(120)]
     source = listed({name: "7" for name in names})
     before = []
@@ -497,7 +497,7 @@ def test_real_videos_are_scanned_by_the_real_probe(shared, tmp_path):
     assert "cut short" in catalog.reason(3)
 
 
-def test_two_labels_a_line_are_not_taken_for_frames_unless_the_format_is_named(tmp_path):
+def test_two_labels_per_line_are_not_read_as_frames_unless_the_format_is_set(tmp_path):
     for number in range(3):
         write_video(tmp_path / f"{number}.mp4", "libx264", 10)
     lists = {"two.list": "0.mp4 1 0\n1.mp4 2 1\n2.mp4 1 2\n", "frames.list": "0.mp4 10 0\n1.mp4 9 1\n2.mp4 1 2\n"}

@@ -189,7 +189,7 @@ def test_many_videos_open_at_once_and_take_no_memory(tmp_path, count):
 @pytest.mark.parametrize(
     "footer", [b"[" * 100_000, b"[]", b"{}", b"7", b'{"source": 1, "arrays": {"label": [0, 1000000000000, "<i4"]}}']
 )
-def test_a_footer_that_is_none_is_no_catalogue_though_its_checksum_fits(tmp_path, footer):
+def test_an_invalid_footer_is_refused_even_if_its_checksum_fits(tmp_path, footer):
     header = struct.pack("<8sQI4x", MAGIC, 24, zlib.crc32(footer))
     (tmp_path / "catalog").write_bytes(header + footer)
     with pytest.raises(DataError, match="catalog: not a whole catalogue of this version"):

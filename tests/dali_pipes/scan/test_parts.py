@@ -131,7 +131,7 @@ def test_clips_of_a_part_are_those_of_the_same_frames_of_the_whole_video(config,
     assert np.array_equal(every_frame("part.csv", 30), every_frame("whole.csv", 60)[30:])
 
 
-def test_rows_are_told_apart_by_their_parts(folder):
+def test_rows_of_different_parts_are_distinguished(folder):
     """A run that was started with other parts is not resumed, see engine/train/resume.py."""
     assert scanned(folder, "a.mp4,0,1.5,0\na.mp4,2,,0\n").names() == ["a.mp4#t=0.0,1.5", "a.mp4#t=2.0,inf"]
 

@@ -377,7 +377,7 @@ def test_a_full_check_of_a_sound_file_changes_nothing(clip):
     np.testing.assert_array_equal(full.packets, quick.packets)
 
 
-def test_a_packet_marked_as_keyframe_that_is_none_is_found_out(tmp_path):
+def test_a_packet_wrongly_marked_as_keyframe_is_detected(tmp_path):
     path = write_video(tmp_path / "clip.mp4", "mpeg4")
     content = path.read_bytes()
     sync = mp4.find_box(content, (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stss"))

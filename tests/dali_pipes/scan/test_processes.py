@@ -66,14 +66,14 @@ def test_time_is_counted_while_a_call_is_worked_on_and_not_while_its_answer_wait
     assert seconds_left() == 0
 
 
-def test_a_call_that_goes_on_has_its_time_anew():
+def test_progress_restarts_the_time_limit_of_a_call():
     def seconds_left_after_progress() -> float:
         signal.setitimer(signal.ITIMER_REAL, 300)  # as after as long a time
-        processes.go_on()
+        processes.restart_time_limit()
         return signal.getitimer(signal.ITIMER_REAL)[0]
 
     assert 300 < processes._guarded(seconds_left_after_progress, (), 600.0) <= 600
-    processes.go_on()
+    processes.restart_time_limit()
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0, "a program has no limit"
 
 
@@ -85,7 +85,7 @@ def test_an_exception_that_an_input_can_be_to_blame_for_is_answered_with_its_tex
     }
 
 
-def test_a_mistake_of_the_function_is_a_traceback_and_nobodys_answer(capfd):
+def test_a_bug_in_the_function_is_a_traceback_and_no_result(capfd):
     with pytest.raises(RuntimeError, match="failed with a bug; its message is above"):
         answers(("a", 1), ("mistake", 0), ("b", 1), count=1)
     said = capfd.readouterr().err

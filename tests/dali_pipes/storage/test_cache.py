@@ -11,14 +11,14 @@ import pytest
 
 from dali_pipes.errors import DataError
 from dali_pipes.storage.cache import VideoCache
-from dali_pipes.storage.fetch import Fetched, Wanted
+from dali_pipes.storage.fetch import Fetched, RangeRequest
 from tests.support.paths import ROOT
 
 SIZE = 100
 
 
 def wanted(number, stamp=7):
-    return Wanted(f"s3://bucket/{number}.mp4", 512, SIZE, stamp, [(0, SIZE)])
+    return RangeRequest(f"s3://bucket/{number}.mp4", 512, SIZE, stamp, [(0, SIZE)])
 
 
 def content(number):
@@ -31,15 +31,15 @@ def cache(folder, most=10 * SIZE, root="s3://bucket"):
 
 def test_a_video_is_found_once_it_is_kept_and_another_version_is_not(tmp_path):
     mine = cache(tmp_path)
-    assert mine.find(wanted(1)) is None and mine.takes(wanted(1))
-    kept = mine.keep(wanted(1), content(1))
+    assert mine.find(wanted(1)) is None and mine.reserve(wanted(1))
+    kept = mine.store(wanted(1), content(1))
     assert kept.path == mine.find(wanted(1)).path == cache(tmp_path).find(wanted(1)).path
     assert Path(kept.path).read_bytes() == bytes([1]) * SIZE
     assert mine.find(wanted(1, stamp=8)) is None
 
 
 def test_a_file_is_looked_at_once_until_it_is_lost(tmp_path, monkeypatch):
-    cache(tmp_path).keep(wanted(1), content(1))
+    cache(tmp_path).store(wanted(1), content(1))
     mine = cache(tmp_path)
     found = mine.find(wanted(1))
     Path(found.path).unlink()
@@ -53,14 +53,14 @@ def test_a_file_is_looked_at_once_until_it_is_lost(tmp_path, monkeypatch):
 def test_a_full_cache_takes_no_more_and_keeps_what_it_has(tmp_path, caplog):
     mine, other_rank = cache(tmp_path, most=3 * SIZE), cache(tmp_path, most=3 * SIZE)
     for number in range(3):
-        assert (mine, other_rank)[number % 2].takes(wanted(number))
-        mine.keep(wanted(number), content(number))
-    assert not mine.takes(wanted(3)) and not other_rank.takes(wanted(4)) and not mine.takes(wanted(5))
+        assert (mine, other_rank)[number % 2].reserve(wanted(number))
+        mine.store(wanted(number), content(number))
+    assert not mine.reserve(wanted(3)) and not other_rank.reserve(wanted(4)) and not mine.reserve(wanted(5))
     assert len([message for message in caplog.messages if "full" in message]) == 2  # once for each rank
-    assert mine.find(wanted(0)) and not cache(tmp_path, most=3 * SIZE).takes(wanted(3))
+    assert mine.find(wanted(0)) and not cache(tmp_path, most=3 * SIZE).reserve(wanted(3))
 
 
-def test_sets_that_nobody_uses_make_room_and_those_in_use_stay(tmp_path):
+def test_unused_datasets_are_removed_for_space_and_used_ones_stay(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLD.format(folder=str(tmp_path))],
         cwd=ROOT,
@@ -69,13 +69,13 @@ def test_sets_that_nobody_uses_make_room_and_those_in_use_stay(tmp_path):
     )
     holder.stdout.readline()
     mine = cache(tmp_path, most=SIZE, root="s3://other")
-    assert not mine.takes(wanted(2))
+    assert not mine.reserve(wanted(2))
     used = cache(tmp_path)  # another process holds it, too, and goes
     holder.communicate()
     assert used.find(wanted(1))
     del used
     mine = cache(tmp_path, most=SIZE, root="s3://other")
-    assert mine.takes(wanted(2)) and mine.keep(wanted(2), content(2))
+    assert mine.reserve(wanted(2)) and mine.store(wanted(2), content(2))
     assert cache(tmp_path).find(wanted(1)) is None
 
 
@@ -84,8 +84,8 @@ def test_making_room_removes_nothing_that_the_cache_did_not_write(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"a user's" * SIZE)
     old = cache(tmp_path, most=SIZE)
-    assert old.takes(wanted(1)), "a user's files are not counted"
-    old.keep(wanted(1), content(1))
+    assert old.reserve(wanted(1)), "a user's files are not counted"
+    old.store(wanted(1), content(1))
     (the_set,) = tmp_path.glob("*/.tsm-dali-set")
     (the_set.parent / "notes.txt").write_text("a user's")
     (tmp_path / "link").symlink_to(the_set.parent)
@@ -94,7 +94,7 @@ def test_making_room_removes_nothing_that_the_cache_did_not_write(tmp_path):
         path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "user" in str(path.read_bytes())
     }
     new = cache(tmp_path, most=SIZE, root="s3://other")
-    assert new.takes(wanted(2)) and new.keep(wanted(2), content(2))
+    assert new.reserve(wanted(2)) and new.store(wanted(2), content(2))
     assert len(before) == 6 and all(path.read_bytes() == kept for path, kept in before.items())
     assert not [*the_set.parent.glob("??/*")]
 
@@ -112,13 +112,13 @@ def test_a_set_that_is_removed_while_it_is_opened_is_made_again(tmp_path, monkey
     monkeypatch.setattr(fcntl, "flock", remove_first)
     mine = cache(tmp_path)
     assert removed and removed[0].is_file()
-    assert mine.takes(wanted(1)) and mine.keep(wanted(1), content(1))
+    assert mine.reserve(wanted(1)) and mine.store(wanted(1), content(1))
 
 
 _HOLD = """
 from tests.dali_pipes.storage.test_cache import cache, content, wanted
 mine = cache({folder!r})
-mine.takes(wanted(1)), mine.keep(wanted(1), content(1))
+mine.reserve(wanted(1)), mine.store(wanted(1), content(1))
 print(flush=True)
 input()
 """
@@ -127,8 +127,8 @@ input()
 def test_a_full_disk_is_said_once_and_ends_the_keeping(tmp_path, monkeypatch, caplog):
     mine = cache(tmp_path)
     monkeypatch.setattr(Fetched, "read", fail(errno.ENOSPC))
-    assert mine.takes(wanted(1)) and mine.keep(wanted(1), content(1)) is None
-    assert mine.keep(wanted(2), content(2)) is None and not mine.takes(wanted(3))
+    assert mine.reserve(wanted(1)) and mine.store(wanted(1), content(1)) is None
+    assert mine.store(wanted(2), content(2)) is None and not mine.reserve(wanted(3))
     assert len([message for message in caplog.messages if "No space left on device" in message]) == 1
     assert not list(tmp_path.glob("*/*/*"))
 
@@ -142,7 +142,7 @@ def fail(number):
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     mine = cache(tmp_path)
-    mine.keep(wanted(1), content(1))
+    mine.store(wanted(1), content(1))
     (folder,) = tmp_path.glob("*/*/")
     (folder / ".tmp-0123456789abcdef").write_bytes(b"half")
     cache(tmp_path)  # another process may be writing it

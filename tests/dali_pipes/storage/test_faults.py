@@ -9,7 +9,7 @@ import pytest
 from dali_pipes.cut import reading
 from dali_pipes.errors import DataError
 from dali_pipes.storage import faults
-from dali_pipes.storage.faults import StorageFault, patiently
+from dali_pipes.storage.faults import StorageFault, with_retries
 
 
 @pytest.fixture(autouse=True)
@@ -36,29 +36,29 @@ def failing(times, number=errno.EIO):
 
 @pytest.mark.parametrize("number", faults.FAULTS)
 def test_a_fault_that_passes_is_waited_for_and_said_once(pauses, caplog, number):
-    assert patiently("a.mp4", nullcontext, failing(3, number)) == 7
+    assert with_retries("a.mp4", nullcontext, failing(3, number)) == 7
     assert pauses == [0.5, 1.0, 2.0]
     assert caplog.messages == [f"a.mp4: {os.strerror(number)}; trying again for 60 s"]
 
 
 def test_other_errors_are_not_waited_for(pauses):
     with pytest.raises(OSError, match="Permission denied"):
-        patiently("a.mp4", nullcontext, failing(1, errno.EACCES))
+        with_retries("a.mp4", nullcontext, failing(1, errno.EACCES))
     assert pauses == []
 
 
 def test_few_files_that_fail_throughout_are_given_up_and_many_at_once_are_a_fault_of_the_storage(pauses, monkeypatch):
     for path in ("a.mp4", "b.mp4", "c.mp4"):
         with pytest.raises(OSError) as one:
-            patiently(path, nullcontext, failing(99))
+            with_retries(path, nullcontext, failing(99))
         assert not isinstance(one.value, StorageFault)
     assert sum(pauses) == 3 * 60.5
     with pytest.raises(StorageFault, match="and so for 3 other files: storage fails"):
-        patiently("d.mp4", nullcontext, failing(99))
+        with_retries("d.mp4", nullcontext, failing(99))
     later = faults.time.monotonic() + 3600
     monkeypatch.setattr(faults.time, "monotonic", lambda: later)
     with pytest.raises(OSError) as alone:
-        patiently("e.mp4", nullcontext, failing(99))
+        with_retries("e.mp4", nullcontext, failing(99))
     assert not isinstance(alone.value, StorageFault)
 
 

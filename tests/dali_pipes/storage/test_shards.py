@@ -139,7 +139,7 @@ def test_a_shard_is_opened_once_and_looked_at_each_time(folder, tmp_path, monkey
         cut(videos[0], FRAMES)
 
 
-def test_shards_that_nobody_reads_are_closed_when_there_are_many(tmp_path):
+def test_idle_shards_are_closed_when_too_many_are_open(tmp_path):
     paths = [str(write_tar(tmp_path / f"{number}.tar", {"a": b"x"})) for number in range(5)]
     opened = OpenShards(most=2)
     before = len(os.listdir("/proc/self/fd"))

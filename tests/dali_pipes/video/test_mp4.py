@@ -89,7 +89,7 @@ def test_a_box_is_found_by_its_path_whatever_form_its_size_has():
     assert ends == [13, 13 + len(long_form), len(data)]
 
 
-def test_a_box_that_is_not_there_is_none():
+def test_a_missing_box_gives_none():
     assert mp4.find_box(mp4.box(b"moov", mp4.box(b"trak")), (b"moov", b"udta")) is None
 
 

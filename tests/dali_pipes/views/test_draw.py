@@ -206,7 +206,7 @@ def test_other_crops_are_never_mirrored(cropping):
     assert not draw.eval_views(config, *catalogue(3)).mirror_BV.any()
 
 
-def test_padding_is_harmless_whatever_stands_beside_it():
+def test_padding_gets_valid_views_for_any_values():
     nonsense = [np.array([0, 0, 999]), np.array([0, 7, 1]), np.array([0, -3, 0])]
     row_B = np.array([-1, -1, -1])
     for batch in (

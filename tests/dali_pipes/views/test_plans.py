@@ -65,7 +65,7 @@ def test_a_video_with_more_pixels_than_32_bits_can_count_is_large():
 
 
 @pytest.mark.parametrize("overrides", [[], ["eval.batch=4"]])
-def test_a_list_of_which_nothing_can_be_read_has_no_evaluation(overrides):
+def test_a_list_without_readable_videos_cannot_be_evaluated(overrides):
     with pytest.raises(DataError, match=r"a\.list: none of the videos can be read"):
         plan_of([], *overrides)
 
@@ -112,6 +112,6 @@ def test_lost_videos_leave_their_places_empty_and_move_no_other(lost):
             np.testing.assert_array_equal(getattr(before, name)[~lost_B], getattr(after, name)[~lost_B])
 
 
-def test_a_list_of_which_nothing_can_be_read_trains_nothing():
+def test_a_list_without_readable_videos_cannot_be_trained_on():
     with pytest.raises(DataError, match=r"a\.list: none of the videos can be read"):
         draws_of(catalog_of(SIZES, range(50)))

@@ -99,7 +99,7 @@ def test_a_plan_feeds_the_frames_of_its_windows_and_pads_the_last_batch(two_vide
     assert shown[:3] == [[22, 26, 30, 34], [5, 15, 25, 35], [34, 36, 38, 40]]
 
 
-def test_frames_in_a_row_are_fed_in_chunks_of_which_the_last_repeats_its_last_frame(two_videos, monkeypatch):
+def test_consecutive_frames_are_fed_in_chunks_and_the_last_chunk_repeats_its_last_frame(two_videos, monkeypatch):
     catalog, config = two_videos
     monkeypatch.setattr(windows, "CHUNK", 8)
     plan = FramePlan.of(config, catalog, row=1, every=2)

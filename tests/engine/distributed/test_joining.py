@@ -44,7 +44,7 @@ def test_rank_0_names_the_ranks_that_do_not_start():
     assert found[0] == "rank 1, 3 did not start within 0.5 s (twice runtime.timeout)"
 
 
-def test_a_store_that_nobody_serves_is_a_lost_rank(monkeypatch):
+def test_a_store_without_a_server_is_a_lost_rank(monkeypatch):
     for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setitem(os.environ, name, value)
     with pytest.raises(PeerLost, match=r"not all ranks started within 0\.2 s"):

@@ -37,7 +37,7 @@ def ended(folder, store, run):
 
 
 @pytest.mark.parametrize("video", [1, 7])
-def test_a_store_that_fails_for_one_rank_stops_all_at_one_step_and_they_go_on_exactly(folder, video):
+def test_a_store_that_fails_for_one_rank_stops_all_at_the_same_step_and_they_resume_exactly(folder, video):
     with serving(folder / "videos") as store:
         load_catalog(str(folder / "all.list"), Data(root=store.url), workers=1)
         whole = ended(folder, store, f"whole-{video}")

@@ -244,7 +244,7 @@ def test_a_checkpoint_that_would_grow_or_is_text_is_refused_though_its_sidecar_f
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "7", "[7]", " " * 2**21])
-def test_a_sidecar_that_is_none_is_damage(tmp_path, content):
+def test_an_invalid_sidecar_is_damage(tmp_path, content):
     (path,) = saved(tmp_path, 1)
     checkpoint.sidecar(path).write_text(content)
     assert "its sidecar step-00000001.pt.json is missing or unreadable" in checkpoint.damage(path)

@@ -71,7 +71,7 @@ def test_a_fresh_run_removes_nothing_if_a_changed_file_is_in_its_way(tmp_path):
     assert (tmp_path / "val_best.json").exists()
 
 
-def test_a_run_that_has_begun_is_only_opened_to_go_on(tmp_path):
+def test_a_started_run_is_only_opened_to_resume(tmp_path):
     run = RunFolder(tmp_path)
     run.status.update(state="running", step=3)
     (run.checkpoints / "step-00000003.pt").write_text("weights")
@@ -291,7 +291,7 @@ def test_metrics_are_tagged_lines_and_a_line_cut_short_is_passed_over(tmp_path):
     assert [(entry["_type"], entry["step"]) for entry in entries] == [("train", 10), ("val", 10)]
 
 
-def test_what_is_added_behind_a_line_cut_short_stands_on_its_own(tmp_path):
+def test_text_appended_after_a_truncated_line_starts_on_a_new_line(tmp_path):
     run = RunFolder(tmp_path)
     run.quarantine("train", [(1, "a.mp4", "is damaged")])
     with (tmp_path / "quarantine.jsonl").open("a") as file:

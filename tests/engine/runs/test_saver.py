@@ -40,7 +40,7 @@ def test_one_that_fails_is_a_warning_and_the_next_one_is_written(tmp_path, monke
         patch.setattr(checkpoint, "save", lambda *given, **how: (_ for _ in ()).throw(CheckpointError("disk full")))
         saver.start(1, state(1))
         assert saver.finish() is None
-    assert "disk full; training goes on and tries again" in caplog.messages
+    assert "disk full; training continues and tries again" in caplog.messages
     saver.start(2, state(2))
     assert saver.finish() == 2
     assert checkpoint.save is save

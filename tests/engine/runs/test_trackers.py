@@ -140,7 +140,7 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch, caplog)
     assert "wandb gets no more data: import of wandb halted" in caplog.text
 
 
-def test_no_tracker_is_asked_for_pictures_that_nobody_gets(tmp_path, evaluated, monkeypatch):
+def test_no_pictures_are_drawn_without_trackers(tmp_path, evaluated, monkeypatch):
     run = run_of(tmp_path)
     evaluated(run)
     monkeypatch.setattr("engine.runs.trackers.confusion_picture", SimpleNamespace())

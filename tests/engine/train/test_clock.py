@@ -79,7 +79,7 @@ def test_an_epoch_left_early_counts_its_last_step(hands):
     assert watch.read() == Times(data=1, step=2, steps=1, clips=1)
 
 
-def test_reading_starts_over_but_the_total_goes_on(hands):
+def test_reading_restarts_the_interval_but_not_the_total(hands):
     watch = Clock(torch.device("cpu"), clips_per_step=1, warmup=0)
     reads = []
     for _ in watch.fetch(batches(hands, [1, 1])):

@@ -202,9 +202,7 @@ def test_a_run_whose_folder_is_deleted_trains_to_its_end_and_fails_with_what_it_
     assert len([line for line in caplog.messages if "metrics.jsonl: cannot be written" in line]) == 1
 
 
-def test_a_run_goes_on_while_its_disk_is_read_only_and_writes_again_afterwards(
-    trainer, uninterrupted, monkeypatch, caplog
-):
+def test_a_run_continues_on_a_read_only_disk_and_writes_again_afterwards(trainer, uninterrupted, monkeypatch, caplog):
     open_file, refusals = Path.open, iter(range(4))
 
     def refuse(self, mode="r", *how, **more):
@@ -305,7 +303,7 @@ def test_what_a_step_draws_follows_from_the_seed_and_the_step(trainer, monkeypat
     assert seeded == [(7, step, 0) for step in range(STEPS * EPOCHS)]
 
 
-def test_the_average_is_told_each_step(trainer, monkeypatch):
+def test_the_average_is_updated_at_each_step(trainer, monkeypatch):
     told = []
     monkeypatch.setattr("engine.train.optim.EmaWeights.update", lambda average, step: told.append(step))
     trainer.settings = {"train": {"runs": str(trainer.folder), "ema": 0.5}}
@@ -362,7 +360,7 @@ def test_checkpoints_by_the_clock_resume_to_the_same_end(trainer):
     assert all(torch.equal(whole[name], weights[name]) for name in whole)
 
 
-def test_a_resumed_run_counts_its_steps_and_checkpoints_from_where_it_goes_on(trainer):
+def test_a_resumed_run_counts_its_steps_and_checkpoints_from_the_step_of_the_resumption(trainer):
     trainer(before=3, act=terminate)
     with pytest.raises(
         FloatingPointError, match=r"the loss is not finite, first in step 5, .* last good .*step-00000004\.pt"
@@ -398,7 +396,7 @@ def fail_to_save(monkeypatch, failing_step, name="step"):
     monkeypatch.setattr(checkpoint, "save", saving)
 
 
-def test_training_goes_on_where_a_checkpoint_cannot_be_written(trainer, monkeypatch):
+def test_training_continues_if_a_checkpoint_cannot_be_written(trainer, monkeypatch):
     fail_to_save(monkeypatch, STEPS)
     finished, _ = trainer()
     assert finished
@@ -464,7 +462,7 @@ def test_other_settings_may_change_and_are_listed(trainer, caplog):
     assert trainer.metrics("train")[-1]["lr"] == pytest.approx(0.001)
 
 
-def test_a_resumed_run_decays_and_multiplies_as_it_is_told_now(trainer):
+def test_a_resumed_run_uses_its_new_decay_and_factors(trainer):
     trainer(before=1, act=terminate)
     trainer.settings = {"optim": {"weight_decay": 0.03, "fc_lr_mult": (2.0, 3.0)}}
     trainer(before=3, act=terminate)
@@ -474,7 +472,7 @@ def test_a_resumed_run_decays_and_multiplies_as_it_is_told_now(trainer):
     assert (groups["fc weight"]["lr_mult"], groups["fc bias"]["lr_mult"]) == (2.0, 3.0)
 
 
-def test_a_run_may_go_on_in_fp16_that_began_without(trainer, monkeypatch):
+def test_a_run_may_resume_in_fp16(trainer, monkeypatch):
     """As one that began on a CPU and goes on on a GPU."""
     trainer(before=1, act=terminate)
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu"))
@@ -569,7 +567,7 @@ def test_a_run_ends_when_it_has_not_become_better_for_long_enough(trainer, monke
     assert plateau(trainer, monkeypatch, (9, 1, 1, 1), patience=3) == [1, 2, 3, 4, 5, 6, 7, 8], "goes on, with more"
 
 
-def test_without_patience_a_run_goes_on_to_its_last_epoch(trainer, monkeypatch):
+def test_without_patience_a_run_continues_to_its_last_epoch(trainer, monkeypatch):
     assert plateau(trainer, monkeypatch, (5,) * 8, patience=0) == list(range(1, 9))
 
 

@@ -100,7 +100,7 @@ def fail(batch):
 
 
 @pytest.mark.parametrize("step", [0, 4, 6])
-def test_a_run_stops_at_the_step_that_storage_fails_and_goes_on_exactly(tmp_path, step):
+def test_a_run_stops_at_the_step_of_a_storage_failure_and_resumes_exactly(tmp_path, step):
     settings = tiny.config(train={"runs": str(tmp_path / "whole")})
     _, whole = tiny.go_on(settings, tiny_loaders())
     settings = tiny.config(train={"runs": str(tmp_path / "stopped")})

@@ -59,7 +59,7 @@ def test_a_run_makes_its_statistics_precise_when_due(tmp_path, ema, caplog):
     assert plain.model.bn1.num_batches_tracked == under_way.model.bn1.num_batches_tracked == plain.step
 
 
-def test_a_run_that_goes_on_has_the_same_statistics(tmp_path):
+def test_a_resumed_run_has_the_same_statistics(tmp_path):
     whole = run(tmp_path / "whole", epochs=4)
     run(tmp_path / "parts", epochs=2)
     resumed = run(tmp_path / "parts", epochs=4)

@@ -80,7 +80,7 @@ def test_lost_and_found_videos_are_counted_and_change_nothing_else():
 def test_videos_that_were_replaced_since_are_named():
     before, now = (replace(LIST, sizes=sizes) for sizes in ((5, 6, 7, 8), (5, 6, 9, 8)))
     (line,) = resume.changed_list(state_of(before), loader_of(now))
-    assert line.startswith("1 file has another size, such as c.mp4 (7 -> 9 bytes): the run goes on with other videos")
+    assert line.startswith("1 file has another size, such as c.mp4 (7 -> 9 bytes): the run continues with other videos")
 
 
 def test_a_list_that_changed_is_refused_with_the_difference():
@@ -98,7 +98,7 @@ def of_older_version(**how):
     return {name: value for name, value in state_of(**how).items() if name != "rows"}
 
 
-def test_checkpoints_of_older_versions_go_on_where_their_set_was_whole():
+def test_checkpoints_of_older_versions_resume_if_no_video_was_unreadable():
     assert resume.changed_list(of_older_version(), loader_of()) == []
     assert resume.changed_list(of_older_version(), loader_of(readable=3)) == [
         "4 -> 3 readable videos: all others keep their places"
@@ -170,7 +170,7 @@ def damage(file):
 
 
 @pytest.mark.parametrize("harm", [lose, damage])
-def test_a_run_goes_on_without_a_video_that_was_lost_while_it_was_stopped(whole, videos, harm, tmp_path):
+def test_a_run_resumes_without_a_video_that_was_lost_while_it_was_stopped(whole, videos, harm, tmp_path):
     _, uninterrupted = whole
     finished, first = train(videos, at=1, act=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     assert not finished
@@ -186,7 +186,7 @@ def test_a_run_goes_on_without_a_video_that_was_lost_while_it_was_stopped(whole,
     assert "13 -> 12 readable videos: all others keep their places" in (tmp_path / "run" / "log.txt").read_text()
 
 
-def test_a_run_on_class_folders_goes_on_without_a_file_that_was_lost(whole, tmp_path):
+def test_a_run_on_class_folders_resumes_without_a_lost_file(whole, tmp_path):
     for number in range(VIDEOS):
         (tmp_path / "set" / f"class {number % 3}").mkdir(parents=True, exist_ok=True)
         shutil.copy(whole[0].parent / f"{number}.mp4", tmp_path / "set" / f"class {number % 3}")
@@ -237,7 +237,7 @@ def test_tensors_that_do_not_fit_are_refused_in_a_line(part):
 
 
 @pytest.mark.parametrize("file", sorted(old_runs.FILES.glob("*.pt.xz")), ids=lambda file: file.name)
-def test_a_checkpoint_of_every_version_goes_on_to_the_same_numbers(file, tmp_path):
+def test_a_checkpoint_of_every_version_resumes_to_the_same_numbers(file, tmp_path):
     old_runs.unpack(file, tmp_path)
     numbers = old_runs.go_on(tmp_path)
     expected = json.loads(file.with_name(file.name.replace(".pt.xz", ".json")).read_text())

@@ -134,7 +134,7 @@ def test_a_network_says_what_becomes_of_its_shifts(table):
     assert said(name="tsn") == "no temporal shift"
 
 
-def test_a_gpu_without_rows_is_told_how_to_get_them(table, monkeypatch):
+def test_for_a_gpu_without_rows_the_line_says_how_to_measure_them(table, monkeypatch):
     monkeypatch.setattr(measured, "device_name", lambda device: "a GPU")
     cuda, advice = torch.device("cuda"), "benchmarks/shift.py layers --device gpu --keep"
 

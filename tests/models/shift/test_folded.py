@@ -69,7 +69,7 @@ def test_folded_is_shifted_and_convolved_with_its_gradients(case):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("reads", [(True, True), (True, False), (False, True)])
 @pytest.mark.parametrize("layout", [NHWC, torch.contiguous_format])
-def test_who_reads_the_input_beside_the_convolution_has_a_part_in_its_gradient(dtype, reads, layout):
+def test_the_skip_connection_contributes_to_the_gradient_of_the_input(dtype, reads, layout):
     inputs = [value.detach().to(dtype).requires_grad_() for value in random_inputs()]
     inputs[0] = inputs[0].detach().to(memory_format=layout).requires_grad_()
     dx_NCHW = random_inputs(height=5, width=3)[0].detach().transpose(2, 3).to(dtype)  # of strides of its own

@@ -249,7 +249,7 @@ def test_the_settings_that_a_file_would_fit_are_named(tmp_path, theirs):
     assert re.search(named("it is another network", **wanted), refusal(load_weights, small(), path))
 
 
-def test_a_mobilenet_is_told_from_a_resnet(tmp_path):
+def test_a_mobilenet_is_distinguished_from_a_resnet(tmp_path):
     path = saved(tmp_path / "other.pt", small(backbone="mobilenet_v2", width=64).state_dict())
     said = refusal(load_weights, small(), path)
     assert said.endswith("; it is another network: set model.backbone=mobilenet_v2")

@@ -251,7 +251,7 @@ def test_mits_mobilenet_gives_the_same_logits_here(tmp_path):
     assert report.format == "MIT TSM"
 
 
-def test_mits_shifted_mobilenet_is_told_from_one_that_is_not_shifted(tmp_path):
+def test_mits_shifted_mobilenet_is_distinguished_from_an_unshifted_one(tmp_path):
     parts = skeleton(backbone="mobilenet_v2").named_modules()
     places = {name.replace("conv.0.0", "conv.0") for name, part in parts if isinstance(part, ShiftedConv2d)}
     state = {}
@@ -302,7 +302,7 @@ def history_buffer(monkeypatch):
     return buffer
 
 
-def test_logs_beside_the_weights_of_mmaction2_are_passed_over(tmp_path, history_buffer, monkeypatch):
+def test_training_logs_in_mmaction2_checkpoints_are_ignored(tmp_path, history_buffer, monkeypatch):
     log = history_buffer()
     log.values = np.arange(3.0)
     path = mmaction_file(tmp_path / "net.pth", model().state_dict(), message_hub={"loss": log}, best=np.float64(0.7))

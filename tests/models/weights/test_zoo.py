@@ -17,7 +17,7 @@ from engine.inference.saved_model import load_saved_model
 from engine.runs.find import network_file
 from models import CheckpointError, build_model, load_pretrained
 from models.weights import zoo
-from models.weights.load import holds_actions
+from models.weights.load import has_video_classes
 from tests.support.files.site import serving
 from tests.support.paths import ROOT
 from tools import zoo as tool
@@ -141,7 +141,7 @@ def test_classes_of_kinetics_are_found_by_name_at_the_start_of_a_training(publis
     monkeypatch.setattr(zoo, "entries", lambda: {"small": entry})
     model = build_model(Model(backbone="resnet18", width=8, num_classes=2))
     loaded = load_pretrained(model, "zoo:small")
-    assert loaded.holds_actions
+    assert loaded.has_video_classes
     fit_classifier(model, loaded, ("Air_drumming", "something new"), whole=False)
     assert torch.equal(model.fc.weight[0], published[0]["fc.weight"][1])
 
@@ -177,7 +177,7 @@ def test_imagenet_weights_are_only_a_start(published, tmp_path):
         zoo.entry_of(path).config()
     assert zoo.entry_of(tmp_path / path.name) is None
     starts = ["none", "imagenet", "zoo:imagenet_r50", "zoo:tsm_r50_k400_8f_mit", "best.pt"]
-    assert [holds_actions(source) for source in starts] == [False, False, False, True, True]
+    assert [has_video_classes(source) for source in starts] == [False, False, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_imagenet_weights_are_only_a_start(published, tmp_path):
 def test_a_file_with_imagenets_number_of_classes_is_only_a_start(tmp_path, classes, name, more, holds):
     weights = {"conv1.weight": torch.zeros(8, 3, 7, 7), f"{name}.weight": torch.zeros(classes, 8)}
     torch.save({"state_dict": weights, **more}, tmp_path / "file.pth")
-    assert holds_actions(str(tmp_path / "file.pth")) is holds
+    assert has_video_classes(str(tmp_path / "file.pth")) is holds
 
 
 def test_the_tool_lists_downloads_and_names_what_it_lacks(published, capsys):

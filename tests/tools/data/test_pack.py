@@ -42,7 +42,7 @@ def test_a_packed_set_is_the_set_and_needs_no_scan_also_elsewhere(packed, tmp_pa
         assert_cuts_equal(catalog, plain)
 
 
-def test_a_disk_without_room_is_said_with_the_shard_and_the_next_start_goes_on(tmp_path, capsys):
+def test_a_full_disk_is_reported_with_the_shard_and_the_next_start_continues(tmp_path, capsys):
     source, out = write_set(tmp_path), tmp_path / "out"
     load_catalog(str(source), Data(max_bad_fraction=1))
     with little_room(1 << 13):

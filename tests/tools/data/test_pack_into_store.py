@@ -70,7 +70,7 @@ def test_what_is_there_is_not_written_again(packed, store, caplog):
     assert content(store.folder / "out") == content(folder)
 
 
-def test_a_store_that_fails_loses_nothing_and_the_next_run_goes_on(packed, store, monkeypatch, capsys):
+def test_a_failing_store_loses_nothing_and_the_next_run_continues(packed, store, monkeypatch, capsys):
     source, folder = packed
     second = "PUT", "out/train-000001.tar"
     store.fault = lambda number: FORBIDDEN if store.requests[number][:2] == second else None

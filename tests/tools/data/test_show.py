@@ -57,7 +57,7 @@ def test_a_video_is_never_replaced(source, capsys):
     assert video.read_bytes() == content
 
 
-def test_a_long_wait_is_told_of(source, tmp_path, monkeypatch):
+def test_a_long_wait_is_logged(source, tmp_path, monkeypatch):
     told = threading.Event()
 
     class Listener(logging.Handler):

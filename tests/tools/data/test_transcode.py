@@ -72,7 +72,7 @@ def test_every_frame_comes_out_once_and_in_order(tmp_path, codec):
 
 def test_each_frame_is_progress_so_that_a_long_video_may_take_its_time(tmp_path, monkeypatch):
     steps = []
-    monkeypatch.setattr("dali_pipes.scan.processes.go_on", lambda: steps.append(1))
+    monkeypatch.setattr("dali_pipes.scan.processes.restart_time_limit", lambda: steps.append(1))
     source = probe(str(write_video(tmp_path / "source.mkv", "libx264", FRAMES)))
     probe(source.path, "full")
     checked, steps[:] = len(steps), []
@@ -324,7 +324,7 @@ def test_videos_whose_folders_of_frames_would_lie_in_each_other_keep_their_endin
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_a_full_disk_stops_the_work_and_leaves_nobody_out(tmp_path, monkeypatch, capsys, number):
+def test_a_full_disk_stops_the_work_and_omits_no_video(tmp_path, monkeypatch, capsys, number):
     source = write_set(tmp_path)
     full = Failure(f"cannot be transcoded ({os.strerror(number)})")
     monkeypatch.setattr(convert_module, "call_all", lambda function, calls, count: [(call.key, full) for call in calls])
@@ -368,7 +368,7 @@ def test_the_settings_that_read_the_new_set_are_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["classes.txt", "train.classes.txt"])
-def test_names_beside_a_numbered_list_are_kept(tmp_path, capsys, name):
+def test_names_next_to_a_numbered_list_are_kept(tmp_path, capsys, name):
     write_video(tmp_path / "a.mp4", "mpeg4", 4)
     (tmp_path / "train.list").write_text("a.mp4 1\n")
     (tmp_path / name).write_text("jump\nrun\n")
@@ -385,7 +385,7 @@ def test_names_beside_a_numbered_list_are_kept(tmp_path, capsys, name):
     assert (some / "classes.txt").read_text() == "jump\nrun\n"
 
 
-def test_names_beside_a_list_that_lack_a_label_are_not_taken(tmp_path, capsys):
+def test_names_next_to_a_list_that_lack_a_label_are_not_used(tmp_path, capsys):
     write_video(tmp_path / "a.mp4", "mpeg4", 4)
     (tmp_path / "train.list").write_text("a.mp4 7\n")
     (tmp_path / "classes.txt").write_text("jump\nrun\n")

@@ -280,7 +280,7 @@ def test_an_earlier_file_stays_until_the_new_one_has_been_checked(tmp_path, monk
     assert (tmp_path / "best.pt2").read_text() == "the last export"
 
 
-def test_differences_are_told_in_a_line():
+def test_differences_are_reported_in_a_line():
     line = str(Difference(batch=5, largest=1.2e-6, scale=3.25, agreeing=0.8))
     assert line == "batch 5: differs by at most 1.2e-06, logits up to 3.25, same top-1 in 80 %"
 
@@ -332,7 +332,7 @@ def test_half_a_file_is_refused(form, cut, tmp_path, request):
     [
         ("--format onnx --online", "model.causal: this tsm needs whole clips"),
         ("--format onnx --out x.pt2", "--out: x.pt2 does not end in .onnx, as files of --format onnx do"),
-        ("--format safetensors --uint8", "--format safetensors: holds weights alone"),
+        ("--format safetensors --uint8", "--format safetensors: contains only weights"),
         ("--format tensorrt", "tensorrt: needed for this, and cannot be imported"),
         ("--format onnx eval.sise=64", "'eval.sise=64': no such key; did you mean eval.size?"),
     ],

@@ -53,7 +53,7 @@ def test_records_that_go_to_a_file_are_not_taken_to_the_terminal(written):
     assert "jump" in file and "jump" not in terminal
 
 
-def test_records_that_nobody_reads_end_the_program_as_any_output_does(monkeypatch):
+def test_a_closed_pipe_of_records_ends_the_program_like_any_output(monkeypatch):
     """And not with 1, as rich would."""
     theirs, ours = os.pipe()
     os.close(theirs)

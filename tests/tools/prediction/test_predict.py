@@ -411,7 +411,7 @@ def damaged(path):
     return path
 
 
-def test_a_video_of_which_a_part_cannot_be_read_has_no_timeline(folder, run, tmp_path):
+def test_a_video_with_an_unreadable_part_has_no_timeline(folder, run, tmp_path):
     half, good = damaged(tmp_path / "half.mp4"), folder / "videos" / "e.mov"
     code, _, _ = run(half, good, "--sliding", 0.3, "--json", tmp_path / "o.jsonl")
     answer, failure = map(json.loads, (tmp_path / "o.jsonl").open())

@@ -103,7 +103,7 @@ def _write(video: Video, frames: Iterator[av.VideoFrame], count: int, target: st
         stream = _add_stream(out, first, video.orientation, rate, settings)
         reformatter = VideoReformatter()
         for frame in chain([first], frames):
-            processes.go_on()
+            processes.restart_time_limit()
             stored = _converted(frame, video.orientation, stream, reformatter)
             stored.pts, stored.time_base = len(times), 1 / rate
             times.append(frame.pts)

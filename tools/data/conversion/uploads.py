@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from configs import ConfigError
 from dali_pipes.lists.store_status import look_in_store
-from dali_pipes.storage.faults import patiently
+from dali_pipes.storage.faults import with_retries
 from dali_pipes.storage.objects import look_at_object
 from dali_pipes.storage.opening import read_all
 from dali_pipes.storage.uploads import Upload, new_object
@@ -65,7 +65,7 @@ class StoredResults:
     def write(self, name: str, source: Shard, write: Callable[[Upload], Result]) -> Result:
         """Write a result as `write` does, anew if the store fails for a while, and record it."""
         result = self._put(name, write)
-        self._there[name] = [*patiently(f"{self.out}/{name}", nullcontext, look_at_object, f"{self.out}/{name}")]
+        self._there[name] = [*with_retries(f"{self.out}/{name}", nullcontext, look_at_object, f"{self.out}/{name}")]
         self._lines[name] = {"result": name, "source": identity(source), "seen": self._there[name]}
         self._save()
         return result
@@ -79,7 +79,7 @@ class StoredResults:
             with new_object(f"{self.out}/{name}") as upload:
                 return write(upload)
 
-        return patiently(f"{self.out}/{name}", nullcontext, whole)
+        return with_retries(f"{self.out}/{name}", nullcontext, whole)
 
     def _save(self) -> None:
         self.put(DONE, "".join(f"{json.dumps(line)}\n" for line in self._lines.values()).encode())

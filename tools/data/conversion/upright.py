@@ -24,7 +24,7 @@ def decoded(path: str) -> Iterator[av.VideoFrame]:
     with container.open_video(path) as (source, stream):
         decode.configure(stream.codec_context)
         for packet in chain(container.packets(source, stream), [None]):
-            processes.go_on()
+            processes.restart_time_limit()
             for frame in stream.codec_context.decode(packet):
                 if frame.is_corrupt:
                     raise DataError(path, "one of its pictures is damaged")

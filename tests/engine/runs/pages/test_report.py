@@ -205,7 +205,7 @@ def test_a_column_of_numbers_is_numeric_and_short_tables_are_open():
     assert not html.Table([], rows * 20).short
 
 
-def test_the_column_of_counts_of_a_table_stands_right(folder, page):
+def test_columns_of_numbers_are_aligned_to_the_right(folder, page):
     number_cells = [tag for tag, attributes in page.elements if attributes.get("class", "").startswith("number")]
     assert {"td", "th"} == set(number_cells)
 
