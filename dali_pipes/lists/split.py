@@ -35,7 +35,6 @@ class HeldOut(NamedTuple):
 
     data: Data  # settings that read the two sides
     rows: list[int]  # to train on
-    recordings: int  # that they are of
     texts: dict[Path, str]  # the lists of both sides and the names of the classes, by file
     notes: list[str]  # messages for the user
 
@@ -57,8 +56,7 @@ def hold_out(listing: Listing, data: Data, seed: int, folder: Path) -> HeldOut:
         names = {"class_names": str(folder / CLASSES)}
     train, val = (str(files[name]) for name in ("train", "val"))
     data = replace(data, **names, root=root, train=train, val=val, format="auto", prefix="", suffix="")
-    recordings = len({groups[row] for row in sides["train"]})
-    return HeldOut(data, sides["train"], recordings, texts, notes)
+    return HeldOut(data, sides["train"], texts, notes)
 
 
 def _notes(listing: Listing, data: Data, sides: dict[str, list[int]], groups: Sequence[str]) -> list[str]:

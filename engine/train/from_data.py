@@ -23,7 +23,7 @@ import configs
 from configs import Config, ConfigError
 from configs.schema import Clip, Data, Model
 from dali_pipes.lists.listing import Listing, read_list
-from dali_pipes.lists.split import groups_of, hold_out
+from dali_pipes.lists.split import hold_out
 from dali_pipes.scan.build import scan_divided
 from engine import distributed, loaders, watch
 from engine.output_record import is_result
@@ -42,7 +42,6 @@ RATES = {"scratch": 0.2, "backbone": 0.04, "network": 0.001}
 """Learning rate for 64 clips: of the small networks that this project trains from nothing (configs/pan4.yaml), from
 ImageNet weights as measured on two small sets (docs/decisions.md), and of MIT's fine-tuning from weights of a whole
 network."""
-RATE_OF_FEW_RECORDINGS = 0.015  # from ImageNet weights, if videos show one recording in twos or more, on average
 
 
 DROPOUTS = {"scratch": 0.2, "backbone": 0.5, "network": 0.5}
@@ -109,16 +108,15 @@ def choose(
     texts: dict[Path, str] = {}
     notes: list[str] = []
     if config.data.val == "auto":
-        held_out = hold_out(listing, config.data, config.train.seed, folder or config.train.folder / "data")
-        data, rows, recordings, texts, notes = held_out
+        data, rows, texts, notes = hold_out(
+            listing, config.data, config.train.seed, folder or config.train.folder / "data"
+        )
         config = replace(config, data=data)
-    else:
-        recordings = len(set(groups_of(listing)))
     notes = [*notes, *_balance_notes(config.data, listing, rows), *_flip_notes(config.clip, listing.class_names)]
     model = _with_classes(config.model, listing, given.train)
     start = starts_from(model, weights)
     config = replace(config, model=_with_regularisation(model, start))
-    config = _with_schedule(config, len(rows), recordings, ranks, start)
+    config = _with_schedule(config, len(rows), ranks, start)
     config = _as_before(config, before, open_keys) if before else config
     if problems := [f"{key}: {problem}" for key, problem in config.problems()]:
         raise ConfigError("\n".join(problems))
@@ -218,13 +216,13 @@ def _with_classes(model: Model, listing: Listing, source: str) -> Model:
     return replace(model, num_classes=classes)
 
 
-def _with_schedule(config: Config, videos: int, recordings: int, ranks: int, start: str) -> Config:
-    """Choose the batch, the rate and the length of the training from the size of the set and the starting weights."""
+def _with_schedule(config: Config, videos: int, ranks: int, start: str) -> Config:
+    """Choose the batch, the rate and the length of the training from the number of videos and the starting weights."""
     train, optim = config.train, config.optim
     unit = ranks * config.clip.repeats  # what a batch is a multiple of
     batch = train.batch or unit * max(1, pick_batch(videos) // unit)
     if not optim.lr:
-        optim = replace(optim, lr=pick_rate(start, videos, recordings), lr_for_batch=64)
+        optim = replace(optim, lr=RATES[start], lr_for_batch=64)
         optim = replace(optim, fc_lr_mult=(1.0, 1.0)) if start == "scratch" else optim
     steps_per_epoch = max(1, videos * config.clip.repeats // batch)
     epochs = train.epochs or min(max(math.ceil(STEPS[start] / steps_per_epoch), SHORTEST), LONGEST[start])
@@ -237,12 +235,6 @@ def starts_from(model: Model, weights: str | None) -> str:
     if has_video_classes(source):
         return "network"
     return "scratch" if source == "none" else "backbone"
-
-
-def pick_rate(start: str, videos: int, recordings: int) -> float:
-    """Return the rate for 64 clips. It is lower for videos of few recordings: a network soon knows those by heart."""
-    few = start == "backbone" and videos >= 2 * recordings
-    return RATE_OF_FEW_RECORDINGS if few else RATES[start]
 
 
 def pick_batch(videos: int) -> int:

@@ -54,19 +54,6 @@ def test_weights_given_on_the_command_line_count_as_those_of_the_recipe(own, tmp
         assert from_data.choose(own(*start), ranks=1, weights=weights).config.optim.lr == 0.04
 
 
-def test_videos_of_few_recordings_are_trained_on_from_imagenet_at_a_lower_rate(own):
-    def rate(*words, **names):
-        return from_data.choose(own(*words, **names), ranks=1).config.optim.lr
-
-    pairs, tens = r"data.group_regex=take\d+", r"data.group_regex=take\d\d"  # over both classes
-    assert rate(pairs) == rate(tens) == 0.015
-    assert rate("data.group_regex=.*") == 0.04  # single videos
-    assert rate(tens, "model.pretrained=none") == 0.2
-    assert rate(tens, "optim.lr=0.03") == 0.03
-    assert rate("data.val=mine.list", name="v_{label}_g{n:03}_c01.mp4") == 0.04  # UCF101's names tell recordings
-    assert rate("data.val=mine.list", name="{label}/v_x_g{n:03}_c01.mp4") == 0.015
-
-
 def test_a_batch_is_no_larger_than_a_small_set(own):
     """Six videos, of which one of each class is held out: a batch of 8 would never be full."""
     assert from_data.choose(own(count=3), ranks=1).config.train.batch == 4
