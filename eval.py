@@ -42,7 +42,7 @@ def arguments() -> Namespace:
     if not args.network and not args.config:
         parser.error("no network given; name a run's folder such as runs/NAME, a file of weights, or --config RECIPE")
     if args.scores_per_view and not args.scores:
-        parser.error("--scores-per-view: there is no file for them; name one with --scores")
+        parser.error("--scores-per-view: needs --scores FILE.npz")
     crops = "ten" if args.tencrop else args.crops
     if args.protocol:
         args.overrides[:0] = protocols.overrides(args.protocol)

@@ -94,6 +94,6 @@ class Config:
     def _flipping_problems(self) -> Iterator[Problem]:
         pairs = self.clip.flip_pairs
         if pairs and 0 < self.model.num_classes <= max(pairs):  # 0: not counted yet
-            yield "clip.flip_pairs", f"{max(pairs)} is no label of model.num_classes={self.model.num_classes}"
+            yield "clip.flip_pairs", f"{max(pairs)} is not a label below model.num_classes={self.model.num_classes}"
         if pairs and self.eval.crops == "ten":
             yield "eval.crops", "five of the ten are mirrored, which clip.flip_pairs says changes labels; use three"

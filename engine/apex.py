@@ -30,7 +30,7 @@ def problems(config: Config) -> list[str]:
     if config.optim.impl == "apex" and runtime.device != "cuda":
         found.append("optim.impl: apex computes on a GPU; use torch")
     if config.optim.impl == "apex" and config.train.on_nonfinite == "skip" and runtime.precision != "fp16":
-        found.append("train.on_nonfinite: apex's SGD leaves steps out in fp16 alone; use optim.impl=torch, or stop")
+        found.append("train.on_nonfinite: apex's SGD skips steps only in fp16; use optim.impl=torch, or stop")
     if runtime.batchnorm == "apex":
         needs = {
             "runtime.device=cuda": runtime.device == "cuda",

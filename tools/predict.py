@@ -95,7 +95,7 @@ def _problems(args: Namespace) -> Iterator[str]:
     if not args.sources:
         yield "no video given; name files, folders, globs or lists of paths, or give paths on stdin with -"
     if args.live and len(args.sources) > 1:
-        yield f"{masked(args.live)}: a camera or a stream is followed alone; name it without other sources"
+        yield f"{masked(args.live)}: a camera or stream cannot be combined with other sources"
     if args.live and not args.online and args.sliding is None:
         yield f"{masked(args.live)}: a camera or a stream needs --online (a causal network) or --sliding SECONDS"
     for flag in ("save_video", "explain", "features"):

@@ -184,7 +184,7 @@ class GraphRunner:
         if refused != 1:  # no single sample fails
             reason = self._refusal(samples[low:high])
         if not reason:
-            raise self._failure(f"{dali_reason(error)}; each of {len(samples)} videos alone decodes") from error
+            raise self._failure(f"{dali_reason(error)}; each of {len(samples)} videos decodes separately") from error
         if not decodes:
             working = placeholder(self.plan.views, self.plan.frames, example(self._form.decoder))
             if broken := self._refusal([working]):

@@ -96,7 +96,7 @@ class JpegDecoder:
     in_graph = ""
 
     def refusal(self, video: Video) -> Refusal | None:
-        return None if video.access == "frames" else Refusal("video files", "is no folder of pictures")
+        return None if video.access == "frames" else Refusal("video files", "is not a folder of frames")
 
     def content(self, video: Video, frames_U: np.ndarray, cut: Cut | None, allocate: Allocate | None) -> Content:
         files = read_pictures(video, frames_U)

@@ -108,7 +108,7 @@ def _missing(listed: str) -> str:
     if len(listed) > 1 and listed[0] in "\"'" and listed[-1] == listed[0]:
         return f"{NO_SUCH_FILE}; write the path without the quotation marks around it"
     if listed.startswith(("~", "$")):
-        return f"{NO_SUCH_FILE}; write the folder itself: lists are no shell, which would know ~ and $"
+        return f"{NO_SUCH_FILE}; write the folder itself: ~ and $ are not expanded in lists"
     if "\\" in listed:
         return f"{NO_SUCH_FILE}; write / in place of \\"
     return NO_SUCH_FILE

@@ -174,7 +174,7 @@ def _probe_all(request: ScanRequest, todo: list[int], journal: Journal, most_wor
         entry = Entry(int(size_D[number]), int(mtime_ns_D[number]), check, outcome)
         journal.add(request.journal_key(number), entry)
     for reason, count in unsettled.most_common():
-        logger.info(f"{request.listing.source}: {count} read whole, not by the index alone: {reason}")
+        logger.info(f"{request.listing.source}: {count} read completely, not only the index: {reason}")
 
 
 def publish(folder: Path, listing: Listing, entries: Iterable[Entry], parts: Parts | None) -> None:

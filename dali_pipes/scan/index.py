@@ -35,7 +35,7 @@ class Excerpt:
         self.path, self.start, self.size, self.stamp = source.path, source.start, source.size, source.stamp
         self._source = source
         if source.read(4, 4) not in mp4.STARTS:
-            raise Unsettled("it is no mp4 or mov file")
+            raise Unsettled("it is not an mp4 or mov file")
         self._blocks = _Blocks(self.path, self.size, [(0, source.read(0, FIRST))])
         for kind, _, start, end in mp4.walk_source(source):
             if kind == b"moof":

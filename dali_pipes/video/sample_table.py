@@ -43,7 +43,7 @@ def picture_times(source: ByteSource) -> tuple[np.ndarray, float]:
     They are in decode order, with an arbitrary origin. Raises Unsettled.
     """
     if source.read(4, 4) not in mp4.STARTS:
-        raise Unsettled("it is no mp4 or mov file")
+        raise Unsettled("it is not an mp4 or mov file")
     boxes = ((start, end) for kind, _, start, end in mp4.walk_source(source) if kind == b"moov")
     start, end = next(boxes, (0, 0))
     moov = source.read(start, end - start)

@@ -244,7 +244,7 @@ def _in_class_order(scores: Scores, first: Scores) -> Scores:
     new, absent = only_in(names, wanted), only_in(wanted, names)
     if new or absent:
         one, other = (some(classes) if classes else "none more" for classes in (new, absent))
-        raise DataError("score files", f"of different classes: one alone has {one}, the other alone {other}")
+        raise DataError("score files", f"of different classes: only one has {one}, only the other {other}")
     number_K = class_numbers("score files", names, range(len(names)), wanted)
     order_K = np.argsort(number_K)
     return replace(

@@ -75,7 +75,7 @@ def class_names(own: tuple[str, ...], config: Config, overrides: Sequence[str] =
         )
     if own and names and names != own and set(names) == set(own):
         raise ConfigError(
-            f"data.class_names: {path}: has the network's classes in another order; leave it out, the network has names"
+            f"data.class_names: {path}: has the network's classes in another order; omit it, the network has names"
         )
     if own and names and names != own:
         logger.warning(f"data.class_names: {path} renames classes of the network, such as {_first_change(own, names)}")

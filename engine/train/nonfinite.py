@@ -51,9 +51,9 @@ def check(training: Training, found: Found, own: list[LeftOut], last_good: Path 
         if train.on_nonfinite == "stop":
             _end(seen, _locate(training, max(steps)), last_good, training.config)
         if training.skipped > train.max_nonfinite:
-            seen += f"; {training.skipped} steps were left out, more than train.max_nonfinite={train.max_nonfinite}"
+            seen += f"; {training.skipped} steps were skipped, more than train.max_nonfinite={train.max_nonfinite}"
             _end(seen, _locate(training, max(steps)), last_good, training.config)
-        logger.warning(f"{seen}; left out, {training.skipped} of at most {train.max_nonfinite}")
+        logger.warning(f"{seen}; skipped, {training.skipped} of at most {train.max_nonfinite}")
     if found.broken:
         seen = f"weights, statistics or momenta are not finite after steps {found.first + 1} to {training.step}"
         _end(seen, f"the first tensor that is not finite: {found.broken}", last_good, training.config)

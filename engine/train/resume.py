@@ -47,7 +47,9 @@ def saved_state(folder: Path) -> dict | None:
     entries = state if isinstance(state, dict) else {}
     wrong = [name for name, kind in KINDS.items() if not isinstance(entries.get(name), kind)]
     if wrong:
-        raise CheckpointError(f"{path}: is no checkpoint of a run: it has no {', '.join(wrong)}; resume from another")
+        raise CheckpointError(
+            f"{path}: is not a checkpoint of a run: it has no {', '.join(wrong)}; resume from another"
+        )
     return state
 
 

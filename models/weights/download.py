@@ -53,8 +53,7 @@ def download(url: str, path: Path, sha256: str = "", instead: str = "") -> Path:
             if not part.stat().st_size:
                 part.unlink()
         raise CheckpointError(
-            f"{url}: cannot be downloaded ({error}); where there is no network, put {path.name} into {path.parent}"
-            f"{instead}"
+            f"{url}: cannot be downloaded ({error}); without a network, put {path.name} into {path.parent}{instead}"
         ) from error
     found = digest(part)
     if not found.startswith(sha256):

@@ -73,7 +73,7 @@ MISTAKES_IN_A_RECIPE = [
         "clip: {flip_pairs: [1, 2, 2, 3]}",
         "clip.flip_pairs: [1, 2, 2, 3] is not made of pairs; write each label once, pair after pair",
     ),
-    ("clip: {flip_pairs: [0, 4]}", "clip.flip_pairs: 4 is no label of model.num_classes=4"),
+    ("clip: {flip_pairs: [0, 4]}", "clip.flip_pairs: 4 is not a label below model.num_classes=4"),
     ("runtime: {threads: many}", "runtime.threads: expected a whole number or auto, got 'many'"),
     ("runtime: {threads: 0}", "runtime.threads: 0 is too small; the smallest allowed is 1"),
     ("data: {root: ''}", "data: already written in line 3; keep one"),

@@ -29,7 +29,9 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", "-c", metavar="RECIPE", help="work on all lists of this recipe")
     add_reading_arguments(parser)
-    parser.add_argument("--cache", default="", help="data.cache: the folder of the catalogues (beside each list)")
+    parser.add_argument(
+        "--cache", default="", help="data.cache: folder for the catalogues (default: next to each list)"
+    )
     checks = get_args(get_type_hints(Data)["check"])
     parser.add_argument("--check", default=Data.check, choices=checks, help="data.check: how thoroughly (%(default)s)")
     parser.add_argument(

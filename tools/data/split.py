@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         re.compile(arguments.group_regex)
     except re.error as error:
-        raise ConfigError(f"--group-regex: {arguments.group_regex!r} is no regular expression ({error})") from None
+        raise ConfigError(f"--group-regex: {arguments.group_regex!r} is not a regular expression ({error})") from None
     data = with_names_beside(arguments.source, reading(arguments, [arguments.source]))
     listing = read_list(arguments.source, data)
     groups = groups_of(listing, arguments.group, arguments.group_regex)

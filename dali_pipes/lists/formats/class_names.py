@@ -72,7 +72,7 @@ def _json_names(source: Source) -> list[tuple[int, str]]:
         parsed = json.loads(source.text, object_pairs_hook=list)
     except (ValueError, RecursionError) as error:
         if source.first_line in ("[", "{"):
-            raise DataError(f"{source.path}:1", f"begins as JSON, but is none: {error}") from error
+            raise DataError(f"{source.path}:1", f"begins like JSON, but is not valid: {error}") from error
         return []
     found = list(enumerate(parsed, start=2))  # as this project writes it, one line per name
     if source.first_line.startswith("["):
@@ -107,7 +107,7 @@ def _distinct(path: str, lines: list[tuple[int, str]]) -> tuple[str, ...]:
             raise DataError(f"{path}:{line}", f"{name!r} names two classes, here and in line {line_of[name]}")
         line_of[name] = line
     if not line_of:
-        raise DataError(f"{path}:1", "no class names; expected one a line")
+        raise DataError(f"{path}:1", "no class names; expected one per line")
     return tuple(line_of)
 
 

@@ -209,7 +209,7 @@ def test_out_of_memory_is_an_error_with_settings_that_need_less(tmp_path):
     videos = build_loader(config, "val")
     memory = RuntimeError("encountered:\n\nCUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory")
     next(videos.epoch(0))
-    with pytest.raises(DataError, match=r"on cpu failed: .*out of memory.*alone decodes; .*smaller train.batch"):
+    with pytest.raises(DataError, match=r"on cpu failed: .*out of memory.*decodes separately; .*smaller train.batch"):
         videos._runner._replace_undecodable_video(memory)
     assert_same(list(map(arrays, videos.epoch(0))), read(config, "val"))  # with what takes its place
     videos.close()

@@ -292,7 +292,7 @@ def test_class_names_may_be_json(tree, content):
         ('{"0": "run", "1": "run"}', "'run' names two classes"),
         ('{"run": 0,\n "run": 1}', "'run' names two classes"),
         ('["run", 1]', "only texts"),
-        ('{\n"run": 0', "begins as JSON, but is none"),
+        ('{\n"run": 0', "begins like JSON, but is not valid"),
     ],
 )
 def test_json_that_does_not_number_classes_is_refused(tree, content, reason):

@@ -250,7 +250,7 @@ def test_what_is_no_readable_file_is_quarantined_without_being_opened(listed, pr
     reasons = {
         "missing.mp4": "no such file",
         "#was.mp4": "no such file; if its line is a comment, remove it: lists have none",
-        "~/a.mp4": "no such file; write the folder itself: lists are no shell, which would know ~ and $",
+        "~/a.mp4": "no such file; write the folder itself: ~ and $ are not expanded in lists",
         "run\\a.mp4": "no such file; write / in place of \\",
         '"quoted.mp4"': "no such file; write the path without the quotation marks around it",
         "folder.mp4": "contains no img_00001.jpg; is data.frame_pattern=img_{:05}.jpg right?",

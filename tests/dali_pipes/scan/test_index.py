@@ -101,7 +101,7 @@ def test_a_turned_video_is_seen_to_be_turned(tmp_path):
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        (Case("h264", "mkv", "as it is"), "it is no mp4 or mov file"),
+        (Case("h264", "mkv", "as it is"), "it is not an mp4 or mov file"),
         (Case("vp9", "mp4", "as it is"), "packets of vp9 may hold more or fewer pictures than one"),
         (Case("h264 interlaced", "mp4", "as it is"), "its packets may hold one field or two"),
         (Case("h264 pyramid", "mp4", "as it is"), "pictures of a group are shown before its keyframe"),
@@ -180,7 +180,7 @@ def test_a_catalogue_knows_which_files_were_scanned_by_packets(clip, tmp_path, c
     source = str(tmp_path / "train.list")
     catalog = load_catalog(source, Data(check="index"))
     assert [CHECKS[check] for check in catalog.check_N] == ["index", "demux"]
-    assert "1 read whole, not by the index alone: it is no mp4 or mov file" in caplog.text
+    assert "1 read completely, not only the index: it is not an mp4 or mov file" in caplog.text
     caplog.clear()
     load_catalog(source, Data(check="index"))
     assert "none new or changed" in caplog.text

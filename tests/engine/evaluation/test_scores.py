@@ -182,7 +182,7 @@ def test_files_that_number_the_same_classes_otherwise_are_fused_by_name():
 
 
 def test_files_of_other_classes_are_refused_though_there_are_as_many():
-    with pytest.raises(DataError, match="of different classes: one alone has 'd', the other alone 'c'"):
+    with pytest.raises(DataError, match="of different classes: only one has 'd', only the other 'c'"):
         scores.count([named("abc"), named("abd", "abc")], [1.0, 1.0], "logits")
 
 

@@ -210,7 +210,7 @@ def test_mirrored_clips_of_left_and_right_are_pointed_out(own, tmp_path, names, 
 
 def test_labels_that_a_flip_exchanges_are_checked_once_the_classes_are_counted(own):
     assert from_data.choose(own("clip.flip_pairs=[0,1]"), ranks=1).config.clip.flip_pairs == (0, 1)
-    with pytest.raises(ConfigError, match=r"clip\.flip_pairs: 2 is no label of model\.num_classes=2"):
+    with pytest.raises(ConfigError, match=r"clip\.flip_pairs: 2 is not a label below model\.num_classes=2"):
         from_data.choose(own("clip.flip_pairs=[1,2]"), ranks=1)
 
 

@@ -129,14 +129,14 @@ def test_a_step_that_is_skipped_leaves_no_trace_but_its_number(tmp_path, caplog)
     assert (under_way.step, under_way.skipped) == (STEPS, 1)
     assert trainer.metrics("left_out") == [0, 1]  # no line for a step without a clip that counts
     assert all(loss is not None for loss in trainer.metrics("loss"))
-    assert any("left out, 1 of at most 2" in line for line in caplog.messages)
+    assert any("skipped, 1 of at most 2" in line for line in caplog.messages)
 
 
 def test_a_run_ends_after_the_most_steps_that_it_may_leave_out_counted_over_all_its_starts(tmp_path):
     trainer = Trainer(tmp_path, on_nonfinite="skip", max_nonfinite=2, log_every=1, epochs=1)
     trainer(poisoned=[0, 2])
     trainer.settings = Trainer(tmp_path, on_nonfinite="skip", max_nonfinite=2, log_every=1).settings
-    with pytest.raises(FloatingPointError, match=r"3 steps were left out, more than train\.max_nonfinite=2"):
+    with pytest.raises(FloatingPointError, match=r"3 steps were skipped, more than train\.max_nonfinite=2"):
         trainer(poisoned=[4])
 
 

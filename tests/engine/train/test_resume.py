@@ -214,10 +214,10 @@ def test_a_run_is_not_resumed_with_a_list_that_changed(videos):
 
 def test_a_file_that_is_no_state_of_a_run_is_refused_with_what_it_lacks(tmp_path):
     checkpoint.save(checkpoint.step_file(tmp_path, 1), {"model": {}, "step": "one"}, step=1)
-    with pytest.raises(CheckpointError, match=r"is no checkpoint of a run: it has no optimizer, .*step, "):
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint of a run: it has no optimizer, .*step, "):
         resume.saved_state(tmp_path)
     checkpoint.save(checkpoint.step_file(tmp_path, 2), [1, 2], step=2)
-    with pytest.raises(CheckpointError, match="is no checkpoint of a run"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint of a run"):
         resume.saved_state(tmp_path)
 
 

@@ -97,14 +97,16 @@ def test_a_server_that_lacks_the_file_is_quoted_with_the_place_to_put_it(site, p
     with pytest.raises(CheckpointError) as refused:
         download(site.url("gone.pth"), path.with_name("gone.pth"), instead=", or do without")
     assert str(refused.value) == (
-        f"{site.url('gone.pth')}: cannot be downloaded (HTTP Error 404: File not found); where there is no network, "
+        f"{site.url('gone.pth')}: cannot be downloaded (HTTP Error 404: File not found); without a network, "
         f"put gone.pth into {path.parent}, or do without"
     )
     assert list(path.parent.iterdir()) == []
 
 
 def test_without_a_network_it_is_said_where_the_file_belongs(path, impatient):
-    with pytest.raises(CheckpointError, match=rf"cannot be downloaded .*; where .*, put net.pth into {path.parent}$"):
+    with pytest.raises(
+        CheckpointError, match=rf"cannot be downloaded .*; without a network, put net.pth into {path.parent}$"
+    ):
         download("http://127.0.0.1:9/net.pth", path)
 
 

@@ -67,7 +67,8 @@ def test_a_server_that_lacks_the_file_is_quoted(published):
     _, file = published
     file.unlink()
     with pytest.raises(
-        CheckpointError, match=r"cannot be downloaded \(HTTP Error 404: File not found\); where .*, put resnet18-"
+        CheckpointError,
+        match=r"cannot be downloaded \(HTTP Error 404: File not found\); without a network, put resnet18-",
     ):
         load_pretrained(small(), "imagenet")
 

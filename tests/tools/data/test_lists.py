@@ -163,7 +163,7 @@ def test_a_split_of_kinetics_keeps_recordings_together(tmp_path):
     [
         (["--group", "year"], "clips.csv:1: has no column year; it has path, label, film"),
         (["--group", "film"], "1 groups of videos are too few to divide"),
-        (["--group-regex", "("], "--group-regex: '(' is no regular expression (missing ), unterminated subpattern"),
+        (["--group-regex", "("], "--group-regex: '(' is not a regular expression (missing ), unterminated subpattern"),
         (["--held-out", "1.5"], "--held-out: 1.5 is not between 0 and 1"),
     ],
 )

@@ -160,7 +160,7 @@ def test_a_stream_that_brings_nothing_is_an_error(run, address, monkeypatch):
     "arguments, answer",
     [
         (("0",), "0: a camera or a stream needs --online (a causal network) or --sliding SECONDS"),
-        (("0", "a.mp4", "--online"), "0: a camera or a stream is followed alone; name it without other sources"),
+        (("0", "a.mp4", "--online"), "0: a camera or stream cannot be combined with other sources"),
         (
             ("rtsp://me:pa55@x/y?a=b",),
             "rtsp://***@x/y?***: a camera or a stream needs --online (a causal network) or --sliding SECONDS",
