@@ -62,7 +62,7 @@ BROKEN = {  # name: how it is made of a whole file, and part of the reason that 
     "head.mp4": (lambda path, whole: path.write_bytes(whole.read_bytes()[3000:]), "not a video"),
     "tail.mp4": (lambda path, whole: path.write_bytes(whole.read_bytes()[:3000]), "is cut short"),
     "audio.mp4": (lambda path, whole: write_audio(path), "only audio"),
-    "pictureless.mp4": (write_trackless, "holds no"),
+    "pictureless.mp4": (write_trackless, "contains no video"),
     "flipped.mp4": (flip_bits, "damaged"),
 }
 

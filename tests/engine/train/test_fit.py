@@ -530,7 +530,7 @@ def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned():
 def test_a_resumed_run_says_that_it_does_not_read_other_weights(caplog):
     state = build().state()
     build(weights="/nope.pth", state=state)
-    assert any(line.startswith("--weights: /nope.pth is not read") for line in caplog.messages)
+    assert any(line.startswith("--weights: /nope.pth is not used") for line in caplog.messages)
 
 
 def result_of(correct, wrong):

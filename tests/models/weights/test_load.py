@@ -178,7 +178,7 @@ def test_a_missing_file_is_named():
 def test_a_file_of_something_else_is_described(tmp_path):
     path = saved(tmp_path / "mit.pt", {"epoch": 3, "arch": "resnet50", "state_dict": {}})
     said = refusal(load_weights, small(), path)
-    assert "holds a dictionary of epoch, arch, state_dict; formats that can be read: " in said
+    assert "contains a dictionary of epoch, arch, state_dict; formats that can be read: " in said
 
 
 @pytest.mark.parametrize("kind", [torch.int8, torch.complex64])
@@ -200,7 +200,7 @@ def test_tensors_without_plain_numbers_are_refused(tmp_path, change):
 
 @pytest.mark.parametrize("content", [[1, 2], {}, torch.zeros(3)], ids=["list", "empty", "tensor"])
 def test_a_file_without_named_tensors_is_refused(tmp_path, content):
-    assert f"holds a {type(content).__name__}; " in refusal(load_weights, small(), saved(tmp_path / "odd.pt", content))
+    assert f"contains a {type(content).__name__}; " in refusal(load_weights, small(), saved(tmp_path / "odd.pt", content))
 
 
 @pytest.mark.parametrize("archive", [True, False], ids=["archive", "legacy"])
