@@ -43,6 +43,8 @@ def probe_folder(path: str, check: Check, pattern: str, frames: int) -> Video:
     there = {number for number in there if number <= count}
     if not there:
         raise DataError(path, f"contains no {picture_name(pattern, 0)}; is data.frame_pattern={pattern} right?")
+    if not frames and (first := pattern.format(FIRST - 1)) in present:
+        raise DataError(path, f"contains {first}, which would be lost: number its pictures from {FIRST}")
     if len(there) < count:
         missing = (
             picture_name(pattern, number - FIRST) for number in range(FIRST, count + FIRST) if number not in there

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,14 @@ def test_frames_are_counted_where_the_list_does_not_say(tmp_path):
 
 def test_a_list_may_use_fewer_frames_than_there_are(tmp_path):
     assert probe(write_folder(tmp_path / "clip"), frames=5).frames == 5
+
+
+def test_a_folder_numbered_from_0_is_refused_unless_the_list_counts_its_frames(tmp_path):
+    folder = write_folder(tmp_path / "clip", 7)
+    shutil.copy(folder / "img_00001.jpg", folder / "img_00000.jpg")
+    with pytest.raises(DataError, match=r"contains img_00000\.jpg, which would be lost: number its pictures from 1"):
+        probe(folder)
+    assert probe(folder, frames=7).frames == 7
 
 
 def test_frame_k_is_the_picture_of_number_k_plus_one(tmp_path):
