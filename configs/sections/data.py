@@ -82,7 +82,7 @@ class Data:
     balance: Literal["none", "classes"] = "none"
     """`classes`: training uses videos of every class equally often, those of small classes several times per epoch."""
     overlap: Literal["path", "content"] = "path"
-    """Which videos of the held-out list are reported as training videos: the same files, or also copies."""
+    """Report held-out videos that are also training videos: the same files, or also copies of them."""
     max_bad_fraction: float = 0.01
     """Training and scanning stop if more than this fraction of the videos is unreadable."""
 

@@ -100,7 +100,7 @@ class Train:
     seed: int = 0
     """Seed of all randomness: order, views, augmentation, initial weights, dropout."""
     trackers: tuple[str, ...] = ("tensorboard",)
-    """Where to send curves and pictures, in addition to metrics.jsonl: tensorboard, wandb, mlflow."""
+    """Send curves and pictures to these, in addition to metrics.jsonl: tensorboard, wandb, mlflow."""
     log_every: int = 20
     """Steps between log lines; training reads numbers from the device only there."""
     eval_every: int = 1

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.support.paths import ROOT
@@ -70,13 +72,25 @@ def long_functions() -> list[str]:
 
 
 def docstrings() -> list[Docstring]:
-    """List the docstrings of all modules, classes and functions."""
+    """List the docstrings of all modules, classes and functions, and of attributes, such as the settings."""
     return [
-        Docstring(f"{_name(path)}:{getattr(node, 'lineno', 1)}", text)
+        Docstring(f"{_name(path)}:{line}", text)
         for path in source_files()
         for node in _walk(path)
-        if isinstance(node, Function | ast.ClassDef | ast.Module) and (text := ast.get_docstring(node))
+        for line, text in _docstrings_of(node)
     ]
+
+
+def _docstrings_of(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of a definition's own docstring, and of those that follow the attributes in its body."""
+    if not isinstance(node, Function | ast.ClassDef | ast.Module):
+        return
+    if own := ast.get_docstring(node):
+        yield getattr(node, "lineno", 1), own
+    for before, after in pairwise(node.body):
+        follows = isinstance(before, ast.Assign | ast.AnnAssign) and isinstance(after, ast.Expr)
+        if follows and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
+            yield after.lineno, after.value.value
 
 
 def public_documented() -> tuple[int, int]:
