@@ -39,9 +39,8 @@ from engine.evaluation.evaluate import average
 from engine.files import parse_json
 from engine.outputs import Outputs
 
-Name = (
-    tuple  # of a video: (its file's name without ending,), and for a part of it (..., start, end or None), in seconds
-)
+# of a video: the name of its file without ending; for a part of it also start and end, or None, in seconds
+Name = tuple[str] | tuple[str, float, float | None]
 MOST_ON_DEVICE = 2**28  # bytes of scores kept on the device before they are copied to the host
 
 

@@ -38,7 +38,8 @@ class Trainer:
         self.clock = Clock(training.device, training.config.train.batch)
         self.display = Display(training, self.clock)
         self.tally = Tally(training.device)
-        self.started = self.ticked = training.step  # the second: step of the last log line
+        self.started = training.step
+        self.ticked = training.step  # at the last log line
         self.checkpoints = Checkpoints(training, run)
         self.reason: str | None = None  # reason for ending before the last epoch, other than a signal
         self.bad, self.bad_reports = 0, -1  # unreadable videos, and the number of reports by all ranks

@@ -35,8 +35,8 @@ from dali_pipes.storage.shards import Index, parse_index, stamp_of
 from engine.files import named
 from engine.output_record import RECORD
 from engine.outputs import Outputs, add_force_argument, refuse_inside
-from tools.data.arguments import add_dataset_arguments, datasets, with_names_beside
-from tools.data.conversion.convert import DONE, LEFT_OUT, classes_file, names_of, workplace
+from tools.data.arguments import add_dataset_arguments
+from tools.data.conversion.convert import DONE, LEFT_OUT, classes_file, names_of, sets_to_convert, workplace
 from tools.data.conversion.files import LOCK, FinishedResults, list_name, refuse_conflicts
 from tools.data.conversion.shards import MB, Shard, plan_shards
 from tools.data.conversion.uploads import StoredResults
@@ -67,9 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if arguments.shard_size < 1:
         raise ConfigError(f"--shard-size: {arguments.shard_size} is too small; 1 is the least")
-    sets = [
-        (source, with_names_beside(source, replace(data, max_bad_fraction=1.0))) for source, data in datasets(arguments)
-    ]
+    sets = sets_to_convert(arguments)
     catalogs = [load_catalog(source, data) for source, data in sets]
     for catalog in catalogs:
         _refuse_folders_of_frames(catalog)

@@ -7,11 +7,11 @@ clips of a YouTube video (Kinetics), of a group (UCF101), of a film (HMDB51). Ot
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from configs import ConfigError
+from configs.schema import Data
 from dali_pipes.lists.listing import Listing, read_list
 from dali_pipes.lists.split import counted, divide, divided_recordings, groups_of, lacking
 from engine.outputs import add_force_argument
@@ -35,10 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.held_out < 1:
         raise ConfigError(f"--held-out: {arguments.held_out:g} is not between 0 and 1")
-    try:
-        re.compile(arguments.group_regex)
-    except re.error as error:
-        raise ConfigError(f"--group-regex: {arguments.group_regex!r} is not a regular expression ({error})") from None
+    if problem := dict(Data(group_regex=arguments.group_regex).problems()).get("group_regex"):
+        raise ConfigError(f"--group-regex: {problem}")
     data = with_names_beside(arguments.source, reading(arguments, [arguments.source]))
     listing = read_list(arguments.source, data)
     groups = groups_of(listing, arguments.group, arguments.group_regex)

@@ -25,6 +25,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from configs.progress import with_progress
+from configs.schema import Data
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import WHOLE, Span
@@ -216,10 +217,7 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def convert_datasets(arguments: argparse.Namespace, conversion: Conversion) -> Outcome:
     """Scan and convert the datasets that the arguments name, and print a summary."""
-    # Unreadable videos are left out and reported, however many there are.
-    sets = [
-        (source, with_names_beside(source, replace(data, max_bad_fraction=1.0))) for source, data in datasets(arguments)
-    ]
+    sets = sets_to_convert(arguments)
     catalogs = [load_catalog(source, data, workers=arguments.workers) for source, data in sets]
     recipe = [arguments.config, *(data.class_names for _, data in sets)]
     outcome = convert_all(catalogs, arguments.out, conversion, arguments.workers, arguments.force, recipe)
@@ -230,6 +228,16 @@ def convert_datasets(arguments: argparse.Namespace, conversion: Conversion) -> O
     words += [*gone, *conversion.reading]
     logger.info(f"for a recipe: {shlex.join(words)}")
     return outcome
+
+
+def sets_to_convert(arguments: argparse.Namespace) -> list[tuple[str, Data]]:
+    """Return each list that the arguments name, with the settings to read it and the class names next to it.
+
+    Unreadable videos are left out and reported, however many there are.
+    """
+    return [
+        (source, with_names_beside(source, replace(data, max_bad_fraction=1.0))) for source, data in datasets(arguments)
+    ]
 
 
 def names_of(catalogs: Sequence[Catalog], lists: Sequence[Path]) -> list[str]:
