@@ -112,7 +112,7 @@ def test_imports_point_down_inside_a_package(package):
 
 
 @pytest.mark.parametrize("package", FLOORS)
-def test_every_room_named_on_a_floor_exists(package):
+def test_every_module_named_in_the_layers_exists(package):
     named = set().union(*FLOORS[package])
     assert all(is_room(package, room) for room in named), named
 

@@ -16,7 +16,7 @@ def test_the_documented_table_is_the_measured_one():
     assert table(records()) in (ROOT / "docs" / "data.md").read_text()
 
 
-def test_what_the_document_concludes_holds_in_every_video():
+def test_the_documented_conclusions_hold_in_every_video():
     of = {(record["video"], record["version"]): record for record in records()}
     for video in {video for video, _ in of}:
         original, sixteen, eight, intra = (

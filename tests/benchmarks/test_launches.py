@@ -21,7 +21,7 @@ CONVOLUTIONS, IN_STAGES, STAGES = 53, 52, 4  # each with a batch norm
         (lambda x: torch._foreach_add_([x, x.clone()], 1), 2),  # the clone, and one for both
     ],
 )
-def test_what_writes_something_is_one_launch(operation, expected):
+def test_each_operation_that_writes_counts_as_one_launch(operation, expected):
     x = torch.ones(2, 3)
     with launches.Launches() as seen:
         operation(x)

@@ -26,7 +26,7 @@ def broken():
     raise RuntimeError("lost")
 
 
-def test_a_case_that_dies_or_fails_costs_itself_alone():
+def test_a_case_that_crashes_or_fails_affects_no_other():
     words = ["a", "die", "b", "fail", "c"]
     answers = dict(isolated([Call(place, (act, word), 60) for place, word in enumerate(words)]))
     assert [answers[place] for place in (0, 2, 4)] == ["a", "b", "c"]
@@ -34,7 +34,7 @@ def test_a_case_that_dies_or_fails_costs_itself_alone():
     assert answers[3] == Failure("no")
 
 
-def test_after_the_gpu_is_lost_the_rest_is_asked_of_a_fresh_process():
+def test_after_a_lost_gpu_the_other_cases_run_in_a_new_process():
     words = ["a", "lose", "fresh", "b"]
     answers = dict(isolated([Call(place, (act, word), 60) for place, word in enumerate(words)]))
     assert answers == {0: "a", 1: GpuLost("lost"), 2: True, 3: "b"}

@@ -29,7 +29,7 @@ from tests.support.paths import ROOT
         ("print('done')", 4, "skipped: no time was left"),
     ],
 )
-def test_a_part_says_how_it_ended_and_keeps_its_output(tmp_path, program, seconds, end):
+def test_a_part_reports_how_it_ended_and_keeps_its_output(tmp_path, program, seconds, end):
     log = tmp_path / "log.txt"
     assert run(["-c", program], seconds, log, {}) == end
     assert not log.exists() if seconds == 4 else ("done" in log.read_text().split()) == (end == "well")
@@ -70,7 +70,7 @@ def test_parts_follow_the_order_of_the_questions(tmp_path):
     assert list(default_parts(tmp_path, rehearse=False)) == list(default_parts(tmp_path, rehearse=True)) == order
 
 
-def test_the_frames_asked_about_are_those_of_the_question(tmp_path):
+def test_the_frame_cases_cover_both_codecs_and_all_keyframe_intervals(tmp_path):
     """H.264 and HEVC with a keyframe every 1, 8 and 16, with B-frames, and with sides that NVDEC stores larger."""
     named = {spec.name for spec in GPU.all_videos if any(f"frames/{spec.name}".startswith(word) for word in FRAMES)}
     assert {f"{codec}-i{interval}-b0-{size}" for codec in ("h264", "hevc") for interval in (1, 8, 16)

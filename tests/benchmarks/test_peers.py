@@ -38,7 +38,7 @@ def test_every_way_to_decode_gives_the_frames_of_a_whole_decode(video, name):
 
 
 @pytest.mark.slow
-def test_all_contenders_are_recorded_with_their_distance_and_ours_over_theirs(video, tmp_path):
+def test_all_contenders_are_recorded_with_difference_and_speed_ratio(video, tmp_path):
     how = ["--clips", "2", "--rounds", "2", "--threads", "2", "--out", str(tmp_path)]
     subprocess.run(
         [sys.executable, "benchmarks/peers.py", "decode", str(video), *how], cwd=ROOT, check=True, capture_output=True

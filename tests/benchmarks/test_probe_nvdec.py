@@ -42,7 +42,7 @@ def shown_numbers(data: bytes) -> list[int]:
     [(codec, "plain") for codec in ("h264", "hevc", "vp9", "mjpeg", "mpeg4")]
     + [("h264", "interlaced"), ("h264", "10bit"), ("hevc", "10bit"), ("vp9", "hidden")],
 )
-def test_every_encoded_picture_still_says_its_number(folder, codec, kind):
+def test_every_encoded_picture_shows_its_number(folder, codec, kind):
     spec = VideoSpec(codec, interval=8, width=160, height=96, frames=20, kind=kind)
     streams.scanned(folder, spec)
     assert shown_numbers(spec.path(folder).read_bytes()) == list(range(20))
@@ -55,7 +55,7 @@ def test_hidden_references_share_packets_with_pictures_that_are_shown(folder):
     assert [place for place, byte in enumerate(last_bytes) if byte >> 5 == 6] == video.groups.tolist() == [0, 8, 16]
 
 
-def test_training_gives_nvdec_what_the_probe_tries_but_what_is_awkward(folder):
+def test_training_gives_nvdec_all_probed_videos_but_the_awkward_ones(folder):
     given = {
         spec.name: nvdec.refusal(streams.scanned(folder, replace(spec, frames=9))) is None
         for spec in (*GPU.awkward, *(spec for spec in GPU.all_videos if spec.interval == 8))
@@ -155,7 +155,7 @@ def test_cut_and_whole_files_give_the_same_right_frames(rehearsal):
 
 
 @pytest.mark.slow
-def test_awkward_videos_are_asked_for_and_why_they_are_doubted_is_recorded(rehearsal):
+def test_awkward_videos_are_decoded_and_the_reason_for_doubt_is_recorded(rehearsal):
     record = rehearsal[f"awkward/{CPU.awkward[0].name}/cut"]
     assert record["wrong"] == 0  # on a CPU, by another decoder
     assert record["refusal"].startswith("is vp9")
@@ -190,7 +190,7 @@ def test_every_record_says_what_it_was_measured_with(rehearsal):
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without an NVIDIA GPU")
-def test_what_cannot_be_asked_is_recorded_with_its_reason_and_the_command_that_shows_it(rehearsal):
+def test_an_impossible_case_is_recorded_with_its_reason_and_a_command(rehearsal):
     record = rehearsal["library/h264-8bit"]
     assert "libnvcuvid.so.1" in record["error"]
     assert record["reproduce"].endswith("--device cpu --only library/h264-8bit")

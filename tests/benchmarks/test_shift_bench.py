@@ -23,7 +23,7 @@ def test_the_convolutions_that_are_measured_are_those_of_resnet_50():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_all_ways_of_a_convolution_are_the_same_convolution_but_plain(precision):
+def test_copied_and_folded_convolutions_agree_and_the_plain_one_differs(precision):
     layer = cases.Layer(16, 8, 3)
     cases.check_results(SMALL, layer, precision, cases.Tiles())
     torch.manual_seed(0)
@@ -63,7 +63,7 @@ def test_every_form_that_is_measured_is_the_same_network(form):
     torch.testing.assert_close(model(clips_BTCHW), expected)
 
 
-def test_auto_goes_by_what_was_just_measured(tmp_path, monkeypatch):
+def test_auto_uses_the_table_just_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(measured, "FILE", measured.FILE)
     row = {
         "device": measured.processor(),
@@ -81,7 +81,7 @@ def test_auto_goes_by_what_was_just_measured(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_rehearsal_answers_every_question(tmp_path):
+def test_a_rehearsal_on_a_cpu_records_every_case(tmp_path):
     command = ["benchmarks/shift.py", "--device", "small", "--out", str(tmp_path), "--seconds", "120"]
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
     records = {

@@ -11,7 +11,7 @@ from tests.support.paths import ROOT
 
 
 @pytest.mark.slow
-def test_a_line_for_each_network_says_what_a_frame_takes(tmp_path):
+def test_each_network_has_a_line_with_its_time_per_frame(tmp_path):
     brief = ["--size", "32", "--rounds", "2", "--threads", "1", "--out", str(tmp_path)]
     words = ["benchmarks/streaming.py", "resnet18", "mobilenet_v2", *brief]
     subprocess.run([sys.executable, *words], cwd=ROOT, check=True, capture_output=True)
@@ -26,7 +26,7 @@ def test_a_line_for_each_network_says_what_a_frame_takes(tmp_path):
         assert record["env"]["packages"]["torch"]
 
 
-def test_a_network_that_says_other_things_of_a_stream_is_not_measured():
+def test_a_network_whose_stream_differs_from_its_clip_is_not_measured():
     model = streaming.network("mobilenet_v2")
     streaming.check_results(model)
     model.features[3].conv[0][0].after = 1  # now its clips look ahead

@@ -15,7 +15,7 @@ def test_the_tables_of_the_document_are_those_of_the_results():
 
 
 @pytest.mark.parametrize("name", tables.TABLES)
-def test_every_table_has_its_place_and_something_in_it(name):
+def test_every_table_has_a_marker_in_the_document_and_rows(name):
     assert f"<!-- table {name} -->" in tables.DOCUMENT.read_text()
     head, *body = tables.TABLES[name]()
     assert body and all(len(row) == len(head) for row in body)

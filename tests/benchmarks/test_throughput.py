@@ -60,7 +60,7 @@ def test_computing_waits_for_no_data(records):
 
 
 @pytest.mark.slow
-def test_what_is_not_hidden_follows_from_the_rates(records):
+def test_loading_time_not_hidden_is_computed_from_the_rates(records):
     seconds = {stage: 1 / records[stage]["clips_per_s"] for stage in ("feed", "compute", "train")}
     expected = min(max((seconds["train"] - seconds["compute"]) / seconds["feed"], 0), 1)
     assert records["hidden"]["feed_not_hidden"] == pytest.approx(expected)
@@ -82,7 +82,7 @@ def test_a_property_of_the_videos_is_varied_on_sets_made_for_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_person_gets_a_table_and_a_sentence(tmp_path):
+def test_without_json_a_table_and_a_conclusion_are_printed(tmp_path):
     command = ["benchmarks/throughput.py", "feed", "compute", *BRIEF, *SMALL, "runtime.device=cpu", "train.batch=2"]
     command += ["data.train=missing.list", "video.frames=16", "video.count=8", "video.width=96", "video.height=64"]
     done = subprocess.run(
@@ -126,7 +126,7 @@ def config_of(*overrides):
         ({"train": 5.0}, 1.0, "Measure feed and compute"),
     ],
 )
-def test_the_stage_that_is_short_is_named_with_what_helps(medians, dense, sentence):
+def test_the_bottleneck_is_named_with_a_remedy(medians, dense, sentence):
     assert verdict(medians, {"decoded_per_used": dense}, config_of()).startswith(sentence)
 
 
@@ -136,7 +136,7 @@ def test_on_a_gpu_the_cpus_threads_are_offered_where_decoding_is_short():
     assert said.endswith("data.decoder=hybrid lets CPU threads decode a part.")
 
 
-def test_videos_of_ones_own_are_measured_by_the_recipe_that_chooses_from_them(tmp_path):
+def test_own_videos_are_measured_with_the_finetune_recipe(tmp_path):
     own = listed(tmp_path, "mpeg4")
     words = ["cut", "--config", "finetune.yaml", *own, "model.backbone=resnet18", "model.pretrained=none"]
     assert measured(tmp_path, *words)["cut"]["clips_per_s"] > 0

@@ -117,7 +117,7 @@ MISTAKEN_ARGUMENTS = [
 
 
 @pytest.mark.parametrize("argument, answer", MISTAKEN_ARGUMENTS)
-def test_a_mistaken_argument_is_answered_in_its_own_words(write, argument, answer):
+def test_an_error_about_an_argument_quotes_the_argument(write, argument, answer):
     assert errors(write(RECIPE), argument) == [f"argument {argument!r}: {answer}"]
 
 
@@ -177,7 +177,7 @@ def typing_errors(word: str) -> set[str]:
     return (swapped | dropped | doubled) - {word}
 
 
-def test_every_typing_error_is_refused_and_nearly_all_are_understood(write):
+def test_every_misspelt_key_is_refused_and_95_percent_get_the_right_suggestion(write):
     recipe = write(RECIPE)
     corpus = [(key, f"{key.split('.')[0]}.{name}") for key in KINDS for name in typing_errors(key.split(".")[1])]
     lines = errors(recipe, *(f"{typed}=1" for _, typed in corpus))
@@ -186,7 +186,7 @@ def test_every_typing_error_is_refused_and_nearly_all_are_understood(write):
     assert sum(understood) >= 0.95 * len(corpus)
 
 
-def test_every_typing_error_in_a_section_is_refused_and_nearly_all_are_understood(write):
+def test_every_misspelt_section_is_refused_and_95_percent_get_the_right_suggestion(write):
     corpus = [(section, typed) for section in SECTIONS for typed in typing_errors(section)]
     lines = errors(write(RECIPE + "".join(f"{typed}: {{}}\n" for _, typed in corpus)))
     assert all("no such section" in line for line in lines) and len(lines) == len(corpus)

@@ -102,7 +102,7 @@ def test_a_shipped_recipe_written_out_loads_back_equal(write, name):
     assert configs.load(write(configs.to_yaml(config))) == config
 
 
-def test_text_that_looks_like_something_else_is_written_out_so_that_it_loads_back(write):
+def test_text_that_looks_like_another_yaml_type_survives_a_round_trip(write):
     config = configs.load("demo", ["train.name=null", "data.root=[a]: #b", "data.cache= yes ", "optim.lr=1e-5"])
     assert configs.load(write(configs.to_yaml(config))) == config
 
@@ -129,7 +129,7 @@ def test_flat_holds_every_setting_once(write):
     assert list(configs.flat(configs.load(write(RECIPE)))) == list(KINDS)
 
 
-def test_describe_marks_what_departs_from_the_default(write):
+def test_describe_marks_non_default_settings(write):
     lines = configs.describe(configs.load(write(RECIPE), ["clip.flip=0", "clip.antialias=true"])).splitlines()
     assert {"* clip.flip = 0.0", "* train.batch = 64", "  clip.antialias = true", '  data.root = ""'} <= set(lines)
 

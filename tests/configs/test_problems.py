@@ -74,7 +74,7 @@ def recipe(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("rule", "settings"), BROKEN_AND_KEPT.items(), ids=BROKEN_AND_KEPT)
-def test_a_rule_is_broken_by_one_value_and_kept_by_the_next(recipe, rule, settings):
+def test_each_rule_refuses_an_invalid_value_and_accepts_a_valid_one(recipe, rule, settings):
     broken, kept = settings
     key = rule.split()[0]
     (answer,) = errors(recipe, *broken.split(" "))
@@ -82,7 +82,7 @@ def test_a_rule_is_broken_by_one_value_and_kept_by_the_next(recipe, rule, settin
     assert errors(recipe, *kept.split(" ")) == []
 
 
-def test_every_rule_has_a_row():
+def test_every_rule_of_the_settings_is_tested():
     """Rules with the same key are told apart by their number; those whose key is a formula have rows of each key."""
     written = Counter()
     for file in (ROOT / "configs/schema.py", *sorted((ROOT / "configs/sections").glob("*.py"))):

@@ -7,7 +7,7 @@ from configs.read import KINDS
 from configs.reference import _sentences, reference
 
 
-def test_every_setting_has_a_sentence():
+def test_every_setting_has_a_description():
     sentences = dict(_sentences())
     assert sentences.keys() == KINDS.keys()
     assert not [key for key, text in sentences.items() if len(text.split()) < 3 and not text.endswith(".")]

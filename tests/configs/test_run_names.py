@@ -47,7 +47,7 @@ def test_a_run_is_resumed_by_its_name(run, monkeypatch):
     assert config.train.epochs == 7
 
 
-def test_a_run_that_is_not_there_is_not_called_a_recipe(monkeypatch, capsys):
+def test_a_missing_run_is_not_reported_as_a_recipe(monkeypatch, capsys):
     with pytest.raises(SystemExit) as leaving:
         asked_for(monkeypatch, "--resume", "runs/frist")
     assert leaving.value.code == 2

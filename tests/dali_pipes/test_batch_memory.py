@@ -13,7 +13,7 @@ GROWTH = 0.01  # of the process
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("decoder", "codec"), [("pyav", "libx264"), ("dali_cpu", "libvpx-vp9")])
-def test_five_thousand_batches_leave_nothing_behind(tmp_path, decoder, codec):
+def test_five_thousand_batches_leak_no_memory_and_no_descriptor(tmp_path, decoder, codec):
     config = with_section(make_config(write_set(tmp_path, codec)), "data", decoder=decoder)
     config = with_section(with_section(config, "train", batch=2), "model", frames=2)
     (tmp_path / "3.mp4").unlink()  # what cannot be read leaves nothing behind either

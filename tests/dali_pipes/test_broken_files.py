@@ -117,7 +117,7 @@ def test_each_broken_file_is_named_once_with_its_reason(sets):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_broken_files_leave_their_places_in_training_empty_and_change_no_other(sets, ranks):
+def test_broken_files_leave_empty_places_in_training_and_move_no_other_video(sets, ranks):
     for rank in range(ranks):
         good, mixed = (samples(source, "train", Shard(rank, ranks)) for source in sets)
         assert len(good) == len(mixed) > 0
@@ -128,7 +128,7 @@ def test_broken_files_leave_their_places_in_training_empty_and_change_no_other(s
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_the_whole_files_are_evaluated_as_without_the_broken_ones(sets, ranks):
+def test_broken_files_do_not_change_the_evaluation_of_readable_files(sets, ranks):
     def evaluated(source):
         everything = [sample for rank in range(ranks) for sample in samples(source, "val", Shard(rank, ranks))]
         whole = [sample for sample in everything if sample[0] and not sample[0].startswith(WAS_WHOLE)]
@@ -140,14 +140,14 @@ def test_the_whole_files_are_evaluated_as_without_the_broken_ones(sets, ranks):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_class_counts_are_the_truth(sets, ranks):
+def test_evaluation_yields_each_readable_video_of_a_class_once(sets, ranks):
     config = config_of(sets[1])
     labels = [label_B for rank in range(ranks) for _, label_B, _ in read(config, "val", shard=Shard(rank, ranks))]
     counted = np.concatenate(labels)
     assert np.bincount(counted[counted >= 0]).tolist() == [WHOLE // CLASSES] * CLASSES
 
 
-def test_no_batch_shows_a_blank_for_a_broken_file(sets):
+def test_the_place_of_a_broken_file_repeats_a_readable_clip(sets):
     """Batch norms count all clips of a batch."""
     filled = 0
     for clip_B, _, row_B in read(config_of(sets[1]), "train"):
@@ -191,7 +191,7 @@ def test_damage_that_only_decoding_finds_is_named_when_it_is_met(sets):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_training_ends(sets, tmp_path, ranks):
+def test_training_with_broken_files_finishes(sets, tmp_path, ranks):
     settings = {
         "model": {"backbone": "resnet18", "width": 8, "num_classes": CLASSES, "frames": 4, "pretrained": "none"},
         "data": {"train": str(sets[1]), "val": str(sets[1]), "decoder": "pyav", "max_bad_fraction": 0.2},

@@ -44,7 +44,7 @@ def test_a_gpu_that_torch_cannot_use_is_an_error_and_does_not_train_on_the_cpu(m
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_torchs_text_for_no_gpu_is_the_expected_one():
+def test_torchs_message_for_a_missing_gpu_is_recognised():
     assert host._why_no_gpu().startswith(host._NO_GPU)
 
 
@@ -57,12 +57,12 @@ def test_torchs_text_for_no_gpu_is_the_expected_one():
         ("cpu", "amx_bf16 amx_tile", "bf16"),
     ],
 )
-def test_precision_follows_what_multiplies_fast(monkeypatch, device, flags, precision):
+def test_auto_precision_is_the_fastest_that_the_device_supports(monkeypatch, device, flags, precision):
     monkeypatch.setattr(host, "_cpu_flags", lambda: set(flags.split()))
     assert host.pick_precision(device) == precision
 
 
-def test_this_processor_says_what_it_can_do():
+def test_cpu_flags_of_this_processor_are_read():
     assert "fpu" in host._cpu_flags()
 
 
@@ -123,7 +123,7 @@ def test_clips_are_half_precision_where_the_network_is_and_a_gpu_computes(device
 
 
 @pytest.mark.gpu
-def test_lent_memory_is_kept_until_the_gpu_has_read_it():
+def test_pinned_memory_is_held_until_the_gpu_has_read_it():
     in_use = KeepAlive(torch.device("cuda"))
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
@@ -146,7 +146,7 @@ def test_threads_that_compute_sleep_while_they_wait():
     assert asked.stdout.split() == ["PASSIVE", "False"]
 
 
-def test_a_thread_that_computes_alone_stays_alone_and_changes_no_other():
+def test_a_pool_thread_set_to_one_torch_thread_keeps_it_and_changes_no_other_thread():
     """Whatever training asked for: torch applies that in each thread, when the thread first computes."""
 
     def threads_after_computing() -> int:

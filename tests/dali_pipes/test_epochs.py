@@ -58,7 +58,7 @@ def test_an_interrupted_epoch_continues_at_the_same_step(config, loader, drawn):
 
 
 @pytest.mark.parametrize("place", [(5, 0), (0, 0), (1, 2)])
-def test_another_place_than_the_next_drops_what_was_prepared(config, loader, place):
+def test_an_epoch_out_of_order_discards_prepared_batches(config, loader, place):
     take(loader.epoch(0))
     assert_same(take(loader.epoch(*place)), read(config, epoch=place[0], start=place[1]))
 

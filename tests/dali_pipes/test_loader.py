@@ -36,7 +36,7 @@ def config(source):
 
 
 @pytest.mark.parametrize("runtime", [{"threads": 1, "prefetch": 1}, {"threads": 4, "prefetch": 3}])
-def test_threads_and_prefetch_do_not_change_a_bit(config, runtime):
+def test_threads_and_prefetch_do_not_change_batches(config, runtime):
     assert_same(read(config), read(with_section(config, "runtime", **runtime)))
 
 
@@ -54,7 +54,7 @@ def test_an_epoch_can_start_at_any_step(config, split):
         assert_same(whole[start:], read(config, split, epoch=3, start=start))
 
 
-def test_an_epoch_left_early_leaves_nothing_behind(config):
+def test_an_epoch_left_early_does_not_change_the_next_epoch(config):
     loader = build_loader(config, "train")
     for _ in islice(loader.epoch(0), 1):
         pass
@@ -189,7 +189,7 @@ def test_a_video_that_changed_since_the_scan_is_left_out_and_named_once(tmp_path
         np.testing.assert_array_equal(row_B[good], same_row_B[good])
 
 
-def test_a_video_that_dali_cannot_decode_costs_only_itself(tmp_path):
+def test_a_video_that_dali_cannot_decode_changes_no_other_clip(tmp_path):
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
     whole = read(config, "val")
     path = tmp_path / "6.mp4"
@@ -280,7 +280,7 @@ def test_the_synthetic_loader_evaluates_each_row_once_and_pads_with_minus_one(co
 
 
 @pytest.mark.parametrize(("waited", "slow"), [(9.0, "the threads that read and decode"), (0.0, "DALI's graph")])
-def test_the_part_that_was_waited_for_is_named(config, monkeypatch, waited, slow):
+def test_the_slowest_part_of_the_loader_is_named(config, monkeypatch, waited, slow):
     loader = build_loader(with_section(config, "clip", antialias=False), "train")
     runner = loader._runner
     monkeypatch.setattr(runner, "_run", lambda: setattr(runner, "_waited_for_threads", waited) or 0)

@@ -77,7 +77,7 @@ def test_training_evaluation_prediction_export_and_tools_work_on_a_cpu(folder):
 
 
 @pytest.mark.slow
-def test_where_a_graph_is_needed_dali_is_asked_for_in_a_line(folder, tmp_path):
+def test_a_decoder_that_needs_a_missing_dali_is_refused_in_one_line(folder, tmp_path):
     for number in range(2):  # DALI decodes no H.264 on a CPU
         write_video(tmp_path / f"{number}.mp4", "libvpx-vp9", 12, gop=6, size=(48, 64))
     shutil.copy(folder / "a.list", tmp_path)

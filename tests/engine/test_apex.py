@@ -89,7 +89,7 @@ def test_apexs_sgd_gets_the_groups_and_the_settings(monkeypatch):
     assert {group["weight_decay"] for group in made.param_groups} == {0.5, 0}
 
 
-def test_the_apex_of_pypi_is_not_taken_for_nvidias(monkeypatch):
+def test_the_unrelated_apex_package_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "apex", SimpleNamespace(__name__="apex"))
     with pytest.raises(ConfigError, match=r"optim\.impl: .*another project.*APEX_CUDA_EXT=1"):
         optim.make_optimizer(network("resnet18"), Optim(lr=0.1, impl="apex"))

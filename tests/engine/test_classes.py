@@ -44,7 +44,7 @@ def test_known_classes_keep_their_rows_where_the_counts_differ(fitted):
     assert fitted(("a", "b", "c"), ("d", "c", "b", "a"))[0] == [0, 3, 2, 1]
 
 
-def test_equal_names_change_nothing_and_say_nothing(fitted):
+def test_equal_class_names_keep_the_classifier_silently(fitted):
     assert fitted(("a", "b", "c"), ("a", "b", "c")) == ([1, 2, 3], "")
 
 

@@ -30,16 +30,16 @@ def on(monkeypatch, tmp_path):
     return choose
 
 
-def test_a_card_with_rows_goes_by_its_own(on):
+def test_a_gpu_with_rows_uses_its_own_measurements(on):
     assert on("H200", "9.0") == (True, "7 ms a step compiled, 8 eager, measured on H200")
     assert not on("H100", "9.0").compiled
 
 
-def test_a_card_without_rows_goes_by_those_of_its_capability(on):
+def test_a_gpu_without_rows_uses_those_of_its_compute_capability(on):
     assert on("GH200", "9.0") == (True, "7 ms a step compiled, 8 eager, measured on H200")
 
 
-def test_where_nothing_was_measured_the_count_decides_and_says_so(on):
+def test_a_gpu_without_measurements_uses_the_counted_traffic(on):
     counted = (True, "400 MB a frame compiled, 480 eager, by count, not measured")
     assert on("B200", "10.0") == on("H200", "9.0", "bf16") == counted
     assert not on("B200", "10.0", "fp32").compiled
@@ -50,7 +50,7 @@ def test_other_devices_compute_eagerly():
     assert compile_table.choose("cpu", "bf16") == (False, "nothing is known of this device")
 
 
-def test_the_counted_row_that_ships_is_that_of_the_recorded_count():
+def test_the_shipped_counted_row_equals_the_recorded_count():
     (row,) = [row for row in compile_table.read(compile_table.FILE) if row["device"] == compile_table.ANY_GPU]
     records = map(json.loads, (RESULTS / "bytes.jsonl").read_text().splitlines())
     *_, newest = (record for record in records if record["case"] == traffic.WITHOUT)

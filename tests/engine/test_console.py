@@ -26,7 +26,7 @@ def test_the_first_tick_knows_no_speed_yet():
     ("seconds", "text"),
     [(0, "0s"), (59.4, "59s"), (59.6, "1m00"), (200, "3m20"), (3600, "1h00"), (172799, "47h59"), (172800, "2d00h")],
 )
-def test_times_are_short(seconds, text):
+def test_durations_have_at_most_two_units(seconds, text):
     assert console.duration(seconds) == text
 
 

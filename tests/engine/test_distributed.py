@@ -56,7 +56,7 @@ def test_all_ranks_get_rank_zeros_value(found):
     assert found["exchange"]["from_zero"] == 10
 
 
-def test_rank_zero_is_done_before_the_others_begin(found):
+def test_rank_zero_finishes_its_turn_before_the_others_begin(found):
     assert found["exchange"]["turns"] == [["turn-0"], ["turn-0", "turn-1"]]
 
 
@@ -97,7 +97,7 @@ def test_two_ranks_resume_to_identical_weights(found):
 
 
 @pytest.mark.slow
-def test_a_rank_that_needs_longer_for_its_part_of_an_evaluation_is_waited_for(tmp_path):
+def test_a_slow_rank_of_an_evaluation_is_waited_for(tmp_path):
     assert found_by(2, tmp_path, "late")["late"] == 11
 
 

@@ -27,7 +27,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.parametrize("name", [*PROGRAMS, "tools/prepare"])
-def test_ctrl_c_while_libraries_are_imported_ends_a_program_without_a_word(name):
+def test_ctrl_c_during_imports_ends_a_program_silently(name):
     command = [sys.executable, "-c", INTERRUPT_IMPORTS, f"{name}.py"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
@@ -46,7 +46,7 @@ def test_ctrl_c_ends_a_command_of_prepare_with_a_line(monkeypatch, capfd):
     assert capfd.readouterr().err == "prepare.py stats: interrupted\n"
 
 
-def test_a_program_that_was_started_without_ctrl_c_stays_so():
+def test_a_program_started_with_sigint_ignored_keeps_ignoring_it():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exits.exit_quietly_until_started()
     assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 0
@@ -90,7 +90,7 @@ def test_a_full_disk_ends_a_program_with_a_line(monkeypatch, capfd):
     assert capfd.readouterr().err == f"x.py: No space left on device; make room and start again\n{no_place}\n"
 
 
-def test_a_broken_pipe_that_is_not_the_output_is_a_mistake_of_ours(unread, capfd):
+def test_a_broken_pipe_other_than_the_output_is_raised(unread, capfd):
     with pytest.raises(BrokenPipeError):
         exits.run_to_exit_code("x.py", lambda: os.write(unread, b"to a process that has died"))
 
@@ -105,7 +105,7 @@ def test_training_continues_after_its_output_pipe_is_closed(unread, monkeypatch,
     assert [line.split()[-1] for line in (tmp_path / "log.txt").read_text().splitlines()] == ["one", "two"]
 
 
-def test_a_program_leaves_with_its_code_and_its_words_whatever_would_hold_up_the_interpreter():
+def test_exit_now_flushes_output_and_waits_for_no_thread_or_exit_handler():
     script = """
 import atexit, sys, threading, time
 from engine import exits

@@ -21,12 +21,12 @@ from engine.files import (
 from tests.support.files.moments import call_killed_at
 
 
-def test_lines_end_where_they_were_written_to_end_and_one_cut_short_is_passed_over(tmp_path):
+def test_lines_end_only_at_newlines_and_a_truncated_one_is_skipped(tmp_path):
     (tmp_path / "lines").write_text('{"name": "a\u2028b"}\n{"name": "c"}\n{"na', encoding="utf-8")
     assert list(read_lines(tmp_path / "lines")) == [{"name": "a\u2028b"}, {"name": "c"}]
 
 
-def test_a_file_of_lines_that_is_not_there_has_none(tmp_path):
+def test_a_missing_file_has_no_lines(tmp_path):
     assert list(read_lines(tmp_path / "lines")) == []
 
 
@@ -39,7 +39,7 @@ def test_brackets_without_an_end_are_no_json(tmp_path):
     assert list(read_lines(tmp_path / "lines")) == [{"a": 1}]
 
 
-def test_a_file_too_large_for_what_it_is_is_not_read(tmp_path):
+def test_a_json_file_over_the_size_limit_is_not_read(tmp_path):
     with (tmp_path / "large").open("wb") as file:
         file.truncate(2**40)  # a hole
     with pytest.raises(ValueError, match=f"more than {SMALL_JSON} bytes"):
@@ -66,14 +66,14 @@ def test_a_folder_that_cannot_be_written_is_named_and_not_what_it_would_have_hel
     assert refusal.value.filename == str(tmp_path / "gone")
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed_by_the_next_writer(tmp_path):
     left = left_behind(tmp_path)
     with temporary_path(tmp_path) as path:
         assert list(tmp_path.iterdir()) == [path]
     assert not any(map(os.path.lexists, left))
 
 
-def test_what_a_living_process_writes_and_what_others_made_stays(tmp_path):
+def test_temporary_files_of_living_processes_and_foreign_files_are_kept(tmp_path):
     names = [".tmp-0123456789abcdef", ".tmp-" + "0" * 24, ".tmp-notes", "notes.txt"]
     for name in names:
         (tmp_path / name).write_text("mine")
@@ -85,7 +85,7 @@ def test_what_a_living_process_writes_and_what_others_made_stays(tmp_path):
     assert all((tmp_path / name).read_text() == "mine" for name in names)
 
 
-def test_without_locks_only_what_is_a_day_old_is_removed(tmp_path):
+def test_without_locks_only_leftovers_older_than_a_day_are_removed(tmp_path):
     new, old = left_behind(tmp_path)
     os.utime(old, (1e9, 1e9))
     with mock.patch("engine.locks.fcntl.flock", side_effect=OSError(errno.ENOSYS, "Function not implemented")):
@@ -95,9 +95,7 @@ def test_without_locks_only_what_is_a_day_old_is_removed(tmp_path):
 
 @pytest.mark.parametrize("moment", ["while it is opened", "before it is opened", "before it is locked"])
 @pytest.mark.parametrize("temporary", [temporary_path, temporary_folder])
-def test_what_another_process_takes_for_a_leftover_before_it_is_locked_is_made_anew(
-    tmp_path, monkeypatch, temporary, moment
-):
+def test_a_temporary_file_removed_before_it_is_locked_is_created_again(tmp_path, monkeypatch, temporary, moment):
     open_descriptor, left = os.open, [moment]
 
     def open_late(path, *how, **more):

@@ -134,7 +134,7 @@ def test_a_kill_before_a_file_is_in_place_leaves_it_a_result(tmp_path, monkeypat
     assert names(tmp_path) == [RECORD, "file"]
 
 
-def test_a_device_is_written_to_and_stays_one(tmp_path):
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

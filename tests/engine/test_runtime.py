@@ -52,7 +52,7 @@ def test_memory_that_does_not_suffice_names_the_setting_that_needs_less(capfd):
 
 
 @pytest.mark.gpu
-def test_torch_tells_of_memory_that_does_not_suffice_in_the_words_that_are_looked_for():
+def test_torchs_out_of_memory_message_is_recognised():
     with pytest.raises(torch.OutOfMemoryError, match=" Of the allocated memory"):
         torch.empty(1 << 50, dtype=torch.uint8, device="cuda")
 

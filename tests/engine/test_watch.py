@@ -73,7 +73,7 @@ def test_a_rank_that_waits_for_others_names_the_one_that_does_not_answer(ended, 
     assert store["failed"].startswith("no progress")
 
 
-def test_two_ranks_that_look_for_silent_ones_at_once_hear_each_other(ended, monkeypatch):
+def test_two_ranks_that_check_each_other_at_once_both_answer(ended, monkeypatch):
     monkeypatch.setattr(watch, "ANSWER", 0.8)
     monkeypatch.setattr(watch, "BEAT", 0.2)
     store = Store()
@@ -81,7 +81,7 @@ def test_two_ranks_that_look_for_silent_ones_at_once_hear_each_other(ended, monk
         assert "does not answer" not in ended()
 
 
-def test_a_rank_waits_as_long_as_another_gets_further(ended, monkeypatch):
+def test_a_rank_waits_while_another_makes_progress(ended, monkeypatch):
     monkeypatch.setattr(watch, "ANSWER", 0.2)
     looks, stall = [], Watch._stall
 
@@ -107,7 +107,7 @@ def test_what_another_rank_reports_ends_this_one_too(ended, monkeypatch):
         assert ended() == "rank 1: ValueError: no"
 
 
-def test_the_first_report_counts_and_is_heard_once(monkeypatch):
+def test_only_the_first_report_is_delivered_and_only_once(monkeypatch):
     heard, store = [], Store()
     told = threading.Event()
     with Watch(4.0, 0, 2, store) as watcher:

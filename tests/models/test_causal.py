@@ -11,7 +11,7 @@ ROUNDING = 1e-10  # of logits of the order of 1, in double precision
 
 
 @torch.no_grad()
-def test_a_frame_changes_what_is_said_of_itself_and_of_those_after_it():
+def test_a_frame_changes_only_its_own_and_later_logits():
     model, clips_BTCHW = slim.network(causal=True), slim.clips(2, 6)
     changed_BTCHW = clips_BTCHW.clone()
     changed_BTCHW[:, 3] += 1

@@ -97,7 +97,7 @@ def mirrored(x_NCHW, frames, after, before):
 
 @torch.no_grad()
 @pytest.mark.parametrize("mistake, name", [(no_shift, "no_shift"), (mirrored, "reversed")])
-def test_a_wrong_shift_moves_mits_logits_as_far_as_mit_saw_it_move_them(mit_tsm, mit_clips, monkeypatch, mistake, name):
+def test_a_wrong_shift_changes_the_logits_as_much_as_in_mits_code(mit_tsm, mit_clips, monkeypatch, mistake, name):
     for module in mit_tsm.modules():
         if isinstance(module, ShiftedConv2d):
             monkeypatch.setattr(module, "form", partial(shift_then_conv, mistake))

@@ -16,7 +16,7 @@ def test_the_table_of_costs_is_the_one_that_is_printed():
     assert costs.table() in DOCUMENT
 
 
-def test_the_example_of_a_stream_runs_and_ends_with_what_it_says():
+def test_the_documented_example_of_a_stream_runs():
     (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     names = {}
     with torch.inference_mode():
@@ -25,7 +25,7 @@ def test_the_example_of_a_stream_runs_and_ends_with_what_it_says():
     assert len(names["caches"]) == 16
 
 
-def test_what_a_stream_keeps_is_what_the_text_says():
+def test_the_documented_cache_size_of_a_stream_is_the_computed_one():
     with torch.device("meta"):
         streaming = Streaming(build_model(Model(num_classes=400, causal=True)))
     megabytes = streaming.cache_bytes(224) / 1e6

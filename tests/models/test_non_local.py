@@ -84,7 +84,7 @@ def test_a_block_keeps_channels_last_both_ways(block):
 
 @pytest.mark.parametrize("name", ["tsm", "tsn"])
 @pytest.mark.parametrize("backbone", ["resnet50", "resnet101"])
-def test_five_blocks_have_mits_places_and_names_and_the_rest_keeps_torchvisions(backbone, name):
+def test_five_blocks_have_mits_places_and_names_and_other_names_are_torchvisions(backbone, name):
     wanted = {"backbone": backbone, "name": name}
     with_blocks, without = skeleton(**wanted).state_dict(), skeleton(**wanted, non_local=False).state_dict()
     added = {key.rpartition(".")[0] for key in with_blocks.keys() - without.keys()}
@@ -165,7 +165,7 @@ def test_parameter_groups_are_mits():
             assert kinds[f"{place}.nl.{layer}.bias"] == ("norm" if norm else "bias")
 
 
-def test_blocks_cost_what_arithmetic_says():
+def test_macs_and_parameters_of_non_local_blocks_equal_a_formula():
     def block(channels, frames, side):
         positions = frames * side**2
         convolutions, products = 4 * positions * channels * channels // 2, positions * positions // 4 * channels
@@ -195,11 +195,11 @@ def test_blocks_start_new_where_pretrained_weights_have_none(tmp_path):
         (["clip.size=24"], "24 px leave the non-local blocks nothing to pool; they need at least 32"),
     ],
 )
-def test_what_cannot_have_them_is_refused(settings, problem, tmp_path, monkeypatch):
+def test_networks_that_cannot_have_non_local_blocks_are_refused(settings, problem, tmp_path, monkeypatch):
     recipe = recipes.writer(tmp_path, monkeypatch)(recipes.RECIPE)
     assert problem in "\n".join(recipes.errors(recipe, "model.non_local=true", *settings))
 
 
-def test_deep_networks_shift_in_every_second_block_with_them_too():
+def test_deep_networks_with_non_local_blocks_shift_in_every_second_block():
     model = skeleton(backbone="resnet101")
     assert [isinstance(block.conv1, ShiftedConv2d) for block in model.layer3] == [n % 2 == 0 for n in range(23)]

@@ -72,7 +72,7 @@ def test_a_frame_without_caches_begins_a_stream():
     assert torch.equal(actual_TBK, expected_TBK)
 
 
-def test_all_that_a_stream_knows_is_in_its_caches():
+def test_a_stream_has_no_state_outside_its_caches():
     """Two streams take turns on one network, and one starts over; neither notices."""
     streaming, frames_TBCHW = Streaming(slim.network(causal=True)), slim.clips(8, 2)
     alone_TBK, _ = slim.streamed(streaming, frames_TBCHW, streaming.initial_caches(2, 32))
@@ -83,7 +83,7 @@ def test_all_that_a_stream_knows_is_in_its_caches():
     assert torch.equal(torch.cat([first_TBK, rest_TBK]), alone_TBK)
 
 
-def test_streams_side_by_side_do_not_see_each_other():
+def test_streams_in_a_batch_are_independent():
     streaming, frames_TBCHW = Streaming(slim.network(causal=True)), slim.clips(4, 3)
     together_TBK, _ = slim.streamed(streaming, frames_TBCHW, streaming.initial_caches(3, 32))
     for stream in range(3):
@@ -125,7 +125,7 @@ def test_caches_of_the_published_networks_are_as_large_as_arithmetic_says(backbo
     assert streaming.half().cache_bytes(224) == 2 * values
 
 
-def test_a_frame_of_a_stream_costs_what_a_frame_of_a_clip_costs():
+def test_a_frame_of_a_stream_takes_the_flops_of_a_frame_of_a_clip():
     model = slim.network(causal=True)
     work = []
     for module, x in ((model, slim.clips(1, 4)), (Streaming(model), slim.clips(1, 1)[0])):
@@ -135,7 +135,7 @@ def test_a_frame_of_a_stream_costs_what_a_frame_of_a_clip_costs():
     assert work[0] == 4 * work[1]
 
 
-def test_the_network_that_it_was_made_of_stays_as_it_was():
+def test_streaming_does_not_change_its_network():
     model = slim.network(causal=True).train()
     state = {key: value.clone() for key, value in model.state_dict().items()}
     streaming = Streaming(model)

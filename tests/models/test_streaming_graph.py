@@ -52,7 +52,7 @@ def test_a_compiled_stream_is_one_graph_and_equals_the_eager_one(case):
 
 
 @pytest.mark.parametrize("case", [QUICK, *SLOW])
-def test_an_onnx_runtime_takes_streams_as_they_are(case, tmp_path):
+def test_onnxruntime_runs_an_exported_stream(case, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     streaming, frames_TBCHW = Streaming(slim.steady(**case)), slim.clips(5, 2).float()

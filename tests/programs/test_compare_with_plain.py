@@ -10,7 +10,7 @@ from tests.support.videos import write_video
 
 
 @pytest.mark.parametrize("orientation", range(8))
-def test_a_prediction_is_given_the_frames_of_a_plain_decode(tmp_path, orientation):
+def test_a_prediction_gets_the_frames_of_a_plain_decode(tmp_path, orientation):
     path = write_video(tmp_path / "a.mp4", "libx264", 20, gop=4, b_frames=2, orientation=orientation)
     assert compare_with_plain.compare_prediction(path).outcome == "identical"
 
@@ -27,7 +27,7 @@ def test_files_are_compared_at_every_check_and_for_a_prediction(tmp_path, capsys
     ]
 
 
-def test_a_frame_that_differs_is_found(tmp_path, monkeypatch):
+def test_a_frame_that_differs_is_reported(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", "libx264", 20, gop=4)
     frames = plain.plain_frames
     for module in (compare_with_plain, plain):

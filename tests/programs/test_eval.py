@@ -62,7 +62,7 @@ def test_a_video_that_is_evaluated_is_never_replaced(run, monkeypatch):
     assert video.read_bytes() == content
 
 
-def test_videos_that_are_in_the_training_list_too_are_said(run, monkeypatch, caplog):
+def test_evaluating_the_training_list_is_warned_about(run, monkeypatch, caplog):
     evaluate(monkeypatch, "run", "data.train=val")
     assert "is both the training list and the held-out list" in caplog.text
 
@@ -70,7 +70,7 @@ def test_videos_that_are_in_the_training_list_too_are_said(run, monkeypatch, cap
 @pytest.mark.parametrize(
     "words, seen", [((), "no network given"), (("run", "--weights", "x.pt"), "run, x.pt: name one network")]
 )
-def test_one_network_has_to_be_named(run, monkeypatch, capsys, words, seen):
+def test_eval_refuses_no_network_and_two_networks(run, monkeypatch, capsys, words, seen):
     with pytest.raises(SystemExit):
         evaluate(monkeypatch, *words)
     assert seen in capsys.readouterr().err

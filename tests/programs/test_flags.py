@@ -45,7 +45,7 @@ def said(monkeypatch, capsys, command):
         ("tools/scores.py a.npz --weights=-1", "scores.py: argument --weights: -1: a weight must be above 0"),
     ],
 )
-def test_a_command_line_that_makes_no_sense_is_answered_in_a_line(monkeypatch, capsys, command, answer):
+def test_an_invalid_command_line_is_answered_in_one_line(monkeypatch, capsys, command, answer):
     assert said(monkeypatch, capsys, command) == answer + "\n"
 
 
@@ -136,7 +136,7 @@ def test_an_output_that_a_disk_would_refuse_is_refused_before_the_work(tmp_path,
     )
 
 
-def test_the_weights_to_start_from_may_be_those_of_a_run(monkeypatch, tmp_path):
+def test_weights_may_name_the_folder_of_a_run(monkeypatch, tmp_path):
     runs = []
     monkeypatch.setattr("engine.train.run.run", lambda settings, **more: runs.append(more["weights"]))
     (tmp_path / "best.pt").touch()
@@ -147,7 +147,7 @@ def test_the_weights_to_start_from_may_be_those_of_a_run(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("recipe, as_start", [("finetune", True), ("demo", False)])
-def test_weights_are_a_start_where_the_classes_are_those_of_the_data(monkeypatch, recipe, as_start):
+def test_weights_become_model_pretrained_if_the_recipe_takes_its_classes_from_the_data(monkeypatch, recipe, as_start):
     runs = []
     monkeypatch.setattr("engine.train.run.run", lambda settings, **more: runs.append((settings, more["weights"])))
     monkeypatch.setattr(sys, "argv", ["train.py", "-c", recipe, "data.train=videos", "--weights", "k400.pdparams"])
@@ -163,7 +163,7 @@ def test_a_name_that_begins_with_a_dash_follows_two_dashes(monkeypatch):
     assert ([*map(str, args.files)], args.per_class) == (["-a.npz", "b.npz"], True)
 
 
-def test_a_current_folder_that_was_removed_is_said(tmp_path, monkeypatch, capsys):
+def test_a_removed_current_folder_is_reported_in_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()

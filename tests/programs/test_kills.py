@@ -47,7 +47,7 @@ def results(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_command_killed_at_any_moment_and_started_again_ends_the_same(tmp_path, videos, command):
+def test_a_command_killed_at_any_file_change_and_rerun_gives_the_same_results(tmp_path, videos, command):
     whole = tmp_path / "whole"
     assert run_until(0, command, videos, whole) == 0
     for moment in itertools.count(1):

@@ -16,7 +16,7 @@ def program(folder, *words):
 
 
 @pytest.mark.slow
-def test_a_folder_of_videos_is_all_that_training_asks_for(tmp_path):
+def test_training_needs_only_a_folder_of_videos(tmp_path):
     for name in ("jump", "walk", "wave"):
         (tmp_path / "mine" / name).mkdir(parents=True)
         for take in range(10):

@@ -26,7 +26,7 @@ def test_a_signal_ends_a_run_cleanly_in_any_phase():
 
 
 @pytest.mark.slow
-def test_half_a_minute_without_storage_costs_no_video():
+def test_half_a_minute_without_storage_quarantines_no_video_and_changes_no_weight():
     found = fault_loops.outages(2, random.Random(0))
     assert found == {"outages": 2, "noticed": 2, "survived_bit_identical": 2, "with_a_quarantine": 0}
 
@@ -46,7 +46,7 @@ def test_steps_are_timed_during_saves_and_without():
     assert len(found["step_during_a_save_over_one_without"]) == 3
 
 
-def test_figures_of_several_goes_are_counted_together():
+def test_figures_of_several_runs_are_merged():
     some = {"kills": 3, "slowest_s": 1.5, "missed": ["a"]}
     assert together({}, some) == some
     assert together(some, {"kills": 2, "slowest_s": 0.5, "missed": ["b"]}) == {

@@ -41,7 +41,7 @@ def run(tmp_path, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize("name", ["best.pt", "new/best.safetensors"])
-def test_what_is_written_needs_no_recipe_and_gives_the_same_logits(network, run, tmp_path, name):
+def test_imported_weights_need_no_recipe_and_give_the_same_logits(network, run, tmp_path, name):
     code, said = run("--out", name, "--class-names", "names.txt")
     assert code == 0
     assert said.splitlines() == [

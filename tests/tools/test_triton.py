@@ -73,6 +73,6 @@ def test_the_configuration_declares_the_tensors_of_the_model():
     assert 'name: "tsm_video"' in CONFIG and 'backend: "python"' in CONFIG
 
 
-def test_the_image_asks_for_the_capability_that_nvdec_needs():
+def test_the_image_requests_the_video_capability_for_nvdec():
     text = (ROOT / "Dockerfile").read_text()
     assert re.search(r"NVIDIA_DRIVER_CAPABILITIES=\S*\bvideo\b", text) and re.search(r"\bcompute\b", text)

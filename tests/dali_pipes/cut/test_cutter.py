@@ -222,7 +222,7 @@ def test_videos_cut_together_are_cut_as_each_alone_and_a_bad_one_harms_no_other(
         np.testing.assert_array_equal(one.positions, other.positions)
 
 
-def test_a_one_frame_video_is_cut_whatever_is_asked_of_it_how_often(tmp_path):
+def test_a_one_frame_video_can_be_asked_for_its_frame_many_times(tmp_path):
     path = write_video(tmp_path / "clip.mp4", "libx264", 1)
     video = probe(str(path))
     result = cut(video, np.zeros(8, int))
@@ -258,7 +258,7 @@ def test_packets_of_a_transport_stream_are_stored_with_lengths_as_mp4_wants_them
 
 
 @pytest.mark.parametrize("access", ["ranged", "demux", "whole"])
-def test_what_comes_in_small_parts_is_put_together(tmp_path, monkeypatch, access):
+def test_short_reads_are_completed(tmp_path, monkeypatch, access):
     video = replace(probe(str(write_video(tmp_path / "clip.mp4", "libx264", gop=8))), access=access)
     frames = np.array([3, 20, 40])
     expected, pread = cut(video, frames).data, os.pread

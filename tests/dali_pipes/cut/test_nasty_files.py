@@ -40,12 +40,12 @@ def nasty(shared):
 
 
 @pytest.mark.parametrize("name", [name for name, outcome in TELLING.items() if outcome in ("ranged", "demux", "whole")])
-def test_a_telling_file_gives_the_frames_of_a_full_decode(nasty, name):
+def test_a_nasty_file_gives_the_frames_of_a_full_decode(nasty, name):
     assert compare(str(nasty / name), "demux", draws=4) == ("identical", TELLING[name])
 
 
 @pytest.mark.parametrize("name", [name for name, outcome in TELLING.items() if " " in outcome])
-def test_a_telling_file_is_refused_with_a_reason(nasty, name):
+def test_an_unusable_nasty_file_is_refused_with_a_reason(nasty, name):
     with pytest.raises(DataError, match=TELLING[name]) as refusal:
         probe(str(nasty / name))
     assert str(refusal.value).startswith(f"{nasty / name}: ")

@@ -23,7 +23,7 @@ def closure(references: list[set[int]], wanted: list[int]) -> list[int]:
 
 @settings(max_examples=300)
 @given(GROUPS, st.data())
-def test_what_is_kept_is_all_that_the_wanted_pictures_refer_to_and_nothing_else(groups, data):
+def test_a_cut_keeps_exactly_the_pictures_that_the_wanted_ones_refer_to(groups, data):
     video, references = stream(groups)
     frames = data.draw(st.lists(st.integers(0, video.frames - 1), min_size=1, max_size=8))
     wanted = video.decode_position[frames].tolist()

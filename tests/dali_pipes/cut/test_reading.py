@@ -20,7 +20,7 @@ def descriptor(tmp_path):
     os.close(descriptor)
 
 
-def test_one_works_at_a_time():
+def test_the_read_lock_is_held_by_one_thread_at_a_time():
     working, most = [], []
 
     def work(_) -> None:
@@ -50,7 +50,7 @@ def test_a_waiting_thread_releases_the_read_lock():
 
 
 @pytest.mark.parametrize("error", [BlockingIOError(), OSError(95, "not supported")])
-def test_what_is_not_in_the_cache_is_read_out_of_turn(descriptor, monkeypatch, error):
+def test_reads_outside_the_page_cache_release_the_read_lock(descriptor, monkeypatch, error):
     def refuse(*_):
         raise error
 
@@ -67,7 +67,7 @@ def test_what_is_not_in_the_cache_is_read_out_of_turn(descriptor, monkeypatch, e
     assert taken == [False]
 
 
-def test_only_what_is_in_the_cache_is_asked_for_in_turn(descriptor, monkeypatch):
+def test_reads_under_the_read_lock_use_nowait(descriptor, monkeypatch):
     preadv, flags = os.preadv, []
 
     def watched(*arguments):
@@ -80,14 +80,14 @@ def test_only_what_is_in_the_cache_is_asked_for_in_turn(descriptor, monkeypatch)
     assert flags == [os.RWF_NOWAIT]
 
 
-def test_a_part_of_it_is_what_there_is_up_to_the_end(descriptor):
+def test_a_read_beyond_the_end_returns_the_bytes_up_to_the_end(descriptor):
     with holding_read_lock():
         assert read_cached(descriptor, 100, len(CONTENT) - 7) == CONTENT[-7:]
         assert read_cached(descriptor, 100, len(CONTENT)) == b""
         assert read_cached(descriptor, 0, 3) == b""
 
 
-def test_what_cannot_be_read_is_an_error(tmp_path):
+def test_a_read_error_is_raised(tmp_path):
     descriptor = os.open(tmp_path, os.O_RDONLY)
     with holding_read_lock(), pytest.raises(IsADirectoryError):
         read_cached(descriptor, 10, 0)

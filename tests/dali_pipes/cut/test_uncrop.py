@@ -42,13 +42,13 @@ def test_the_shown_part_keeps_every_pixel(tmp_path, codec, form, size):
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9", "mpeg4"])
-def test_what_has_no_cropping_or_no_header_for_it_stays_as_it_is(tmp_path, codec):
+def test_streams_without_cropping_in_their_headers_are_unchanged(tmp_path, codec):
     video = probe(str(write_video(tmp_path / "a.mp4", codec, 6, gop=3, size=(64, 96))))
     small = cut(video, np.array([1, 4]))
     assert uncrop(small) is small.data
 
 
-def test_parameter_sets_among_the_packets_forbid_it(tmp_path):
+def test_parameter_sets_among_the_packets_prevent_uncropping(tmp_path):
     options = {"x264-params": "repeat-headers=1"}
     video = probe(str(write_video(tmp_path / "a.mkv", "libx264", 6, gop=3, size=(70, 100), options=options)))
     small = cut(video, np.array([1, 4]))
@@ -68,7 +68,7 @@ def test_1000_sizes_of_kinetics_need_few_decoders(tmp_path):
     assert len(coded) == 15
 
 
-def test_no_padding_is_seen_at_the_rim(tmp_path):
+def test_clips_contain_no_padding_at_the_edge(tmp_path):
     """VP9 stands in for H.264, which DALI cannot decode on a CPU; its padding is what lies beyond the shown size."""
     whole, shown = (256, 352), (256, 340)
     path = tmp_path / "a.mp4"

@@ -78,7 +78,7 @@ def test_a_clip_is_augmented_as_torchvision_does_with_the_same_draws(dtype):
         torch.testing.assert_close(found.float(), expected, atol=ROUNDING, rtol=0)
 
 
-def test_all_frames_get_the_same(monkeypatch):
+def test_all_frames_of_a_clip_get_the_same_augmentation(monkeypatch):
     """Frames that are alike stay alike."""
     still = normalised(pixels(1).repeat(4, 1, 1, 1)).repeat(8, 1, 1, 1, 1)
     found = augmenter(ALL)(still, 0, np.arange(8))
@@ -86,7 +86,7 @@ def test_all_frames_get_the_same(monkeypatch):
     assert len({clip.numpy().tobytes() for clip in found}) == 8
 
 
-def test_a_draw_follows_from_the_number_of_its_clip_alone():
+def test_an_augmentation_draw_depends_only_on_seed_epoch_and_clip_number():
     whole = augment.draw(ALL, 3, 1, np.arange(100))
     assert whole[37:60] == augment.draw(ALL, 3, 1, np.arange(37, 60))
     assert whole != augment.draw(ALL, 3, 2, np.arange(100)) != augment.draw(ALL, 4, 2, np.arange(100))

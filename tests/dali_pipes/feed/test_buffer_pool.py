@@ -11,7 +11,7 @@ from dali_pipes.feed.buffers import BufferPool, rounded
 SHAPE = (4, 1000)
 
 
-def test_memory_is_lent_again_when_its_tensor_is_gone():
+def test_memory_is_reused_after_its_tensor_is_deleted():
     memory = BufferPool()
     tensor = memory.tensor(SHAPE, torch.float32).fill_(7)
     place = tensor.data_ptr()
@@ -21,7 +21,7 @@ def test_memory_is_lent_again_when_its_tensor_is_gone():
     assert (again == 7).all(), "the memory itself, and not some that happens to lie there"
 
 
-def test_memory_that_a_view_or_an_array_still_shows_is_not_lent_again():
+def test_memory_with_a_live_view_or_array_is_not_reused():
     memory = BufferPool()
     for keep in (lambda t: t[1:, ::2], lambda t: t.numpy()[2], lambda t: t.detach().permute(1, 0)):
         kept = keep(memory.tensor(SHAPE, torch.float32).fill_(7))
@@ -29,7 +29,7 @@ def test_memory_that_a_view_or_an_array_still_shows_is_not_lent_again():
         assert (kept == 7).all()
 
 
-def test_another_size_or_type_gets_what_it_asked_for():
+def test_the_pool_gives_the_shape_and_type_asked_for():
     memory = BufferPool()
     for shape, dtype in ((SHAPE, torch.float32), (SHAPE, torch.float16), ((5, 1000), torch.float32)):
         tensor = memory.tensor(shape, dtype)
@@ -37,13 +37,13 @@ def test_another_size_or_type_gets_what_it_asked_for():
         del tensor
 
 
-def test_what_an_evaluation_asks_for_can_be_written_by_other_threads():
+def test_tensors_made_in_inference_mode_can_be_written_outside_it():
     with torch.inference_mode():
         tensor = BufferPool().tensor(SHAPE, torch.float32)[:2]
     tensor.fill_(1)
 
 
-def test_an_array_is_not_lent_again_while_a_view_of_a_view_is_held():
+def test_an_array_with_a_live_view_of_a_view_is_not_reused():
     memory = BufferPool()
     kept = memory.array((3, 40, 50, 3))[1][:, 2:]
     kept[:] = 7
@@ -57,7 +57,7 @@ def test_sizes_are_rounded_up_by_a_quarter_at_most(count):
     assert rounded(rounded(count)) == rounded(count)
 
 
-def test_threads_may_lend_from_one_pool_at_once():
+def test_threads_can_use_one_pool_at_once():
     memory = BufferPool()
 
     def use(value: int) -> bool:

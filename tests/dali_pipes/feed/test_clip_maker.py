@@ -43,12 +43,12 @@ def test_a_box_on_whole_pixels_is_resized_as_by_pillow(data, width, height, size
 @pytest.mark.parametrize(
     "box", [(0, 0, 256, 256), (84, 0, 340, 256), (29, 8, 253, 232), (50, 60, 218, 228), (116, 32, 340, 256)]
 )
-def test_the_usual_crops_leave_nothing_to_pillow(box):
+def test_usual_crops_are_resized_without_pillow(box):
     left, top, right, bottom = map(float, box)
     assert _Axis.fit(left, right, 340, 224) and _Axis.fit(top, bottom, 256, 224)
 
 
-def test_boxes_with_fractions_and_boxes_without_a_place_to_begin_are_pillows():
+def test_fractional_and_unaligned_boxes_are_resized_by_pillow():
     assert _Axis.fit(0.5, 240.5, 340, 224) is None
     assert _Axis.fit(3.0, 243.0, 340, 224) is None
     frames_THWC = pictures(2, 44, 60)
@@ -95,7 +95,7 @@ def test_loaders_with_and_without_a_graph_give_the_same_clips(config, monkeypatc
         assert apart.mean() < 0.5
 
 
-def test_what_cannot_be_read_is_blank(config, tmp_path):
+def test_clips_of_unreadable_videos_are_blank(config, tmp_path):
     config = make_config(write_set(tmp_path))
     (tmp_path / "5.mp4").unlink()
     batches = read(config, "val")

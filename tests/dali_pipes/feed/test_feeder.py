@@ -31,14 +31,14 @@ def test_threads_share_a_batch_in_parts_that_are_not_too_large(config, monkeypat
     assert sorted(seen) == sizes
 
 
-def test_samples_whose_clips_are_made_keep_no_frames(loader):
+def test_samples_release_their_frames_after_the_clip_is_made(loader):
     loader._runner.begin(loader.plan.places(0, 0))
     prepared, clips_BVTHWC = loader._runner.next()
     assert prepared.clips_BVTHWC is clips_BVTHWC
     assert all(sample.content is BLANK for sample in prepared.samples)
 
 
-def test_threads_that_make_clips_compute_alone_whatever_training_asked_for(loader):
+def test_clip_threads_use_one_torch_thread_whatever_training_uses(loader):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -48,7 +48,7 @@ def test_threads_that_make_clips_compute_alone_whatever_training_asked_for(loade
         torch.set_num_threads(before)
 
 
-def test_what_is_dropped_is_not_prepared_to_its_end(config, monkeypatch):
+def test_preparation_of_dropped_batches_stops_early(config, monkeypatch):
     calls, dropped = [], threading.Event()
     ahead = 10
     loader = build_loader(with_section(config, "runtime", prefetch=ahead), "train")

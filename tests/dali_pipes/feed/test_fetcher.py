@@ -95,7 +95,7 @@ def test_a_refusal_of_the_store_stops_the_epoch_and_blames_no_video(folder, stor
     there.close()
 
 
-def test_an_abandoned_epoch_leaves_nothing_taken(folder, store):
+def test_an_abandoned_epoch_returns_its_memory_budget(folder, store):
     store.reset()
     there = loader(folder, store.url, "there.list")
     next(iter(there.epoch(0)))
@@ -110,7 +110,7 @@ def test_an_abandoned_epoch_leaves_nothing_taken(folder, store):
 
 
 @pytest.mark.parametrize("end", ["pause", "close"])
-def test_requests_end_with_what_they_are_for(folder, store, end, monkeypatch):
+def test_pausing_or_closing_a_loader_cancels_its_waiting_requests(folder, store, end, monkeypatch):
     store.reset()
     store.delay = 0.05
     monkeypatch.setattr(fetch, "_pool", cache(lambda process: ThreadPoolExecutor(2)))  # so that most have to wait
@@ -125,7 +125,7 @@ def test_requests_end_with_what_they_are_for(folder, store, end, monkeypatch):
     there.close()
 
 
-def test_a_program_that_ends_during_requests_is_quiet_and_does_not_wait_for_those_behind(folder, store):
+def test_a_program_that_ends_during_requests_prints_nothing_and_cancels_waiting_ones(folder, store):
     store.reset()
     store.delay = 0.1
     command = [sys.executable, "-c", _LEAVES, f"{store.url}/0.mp4"]
@@ -136,7 +136,7 @@ def test_a_program_that_ends_during_requests_is_quiet_and_does_not_wait_for_thos
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_a_program_ends_during_an_epoch_also_if_room_is_short_or_the_store_is_gone(folder, store, failing):
+def test_a_program_can_end_during_an_epoch_with_a_full_budget_or_a_failing_store(folder, store, failing):
     store.reset()
     if failing:
         store.fault = lambda number: 503 if number > 12 else None
@@ -167,7 +167,7 @@ time.sleep(float(sys.argv[2]))
 """
 
 
-def test_room_is_waited_for_and_given_back_with_its_owner():
+def test_the_memory_budget_blocks_and_is_returned_when_its_owner_is_deleted():
     class Owner:
         pass
 

@@ -76,7 +76,7 @@ def test_evaluation_pixels_are_paddlevideos_within_one_grey_level(shared, refere
 
 
 @pytest.mark.parametrize("decoder", ["mixed", ""])
-def test_the_graph_for_a_gpu_is_one_that_dali_knows_all_operators_and_arguments_of(decoder):
+def test_dali_accepts_all_operators_and_arguments_of_the_gpu_graph(decoder):
     """DALI refuses a misspelt one when the graph is written down, which takes no GPU."""
     sizes = {"views": 2, "size": 32, "batch_size": 2, "num_threads": 1, "device_id": None}
     how = {"antialias": True, "mean": (0, 0, 0), "std": (1, 1, 1), "half": True}

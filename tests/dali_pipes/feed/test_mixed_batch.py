@@ -89,7 +89,7 @@ def test_decoders_are_counted_with_the_reasons_why_not_the_fast_one(config, cata
     assert choice.note == f"{catalog.source}: dali_cpu 7 · cpu 6: 3 H264, 1 HEVC, 1 frame folders, 1 MPEG4"
 
 
-def test_a_set_with_one_odd_video_in_a_hundred_is_left_to_nvdec_but_for_that_one(tmp_path, monkeypatch):
+def test_one_video_that_nvdec_refuses_leaves_the_other_99_to_nvdec(tmp_path, monkeypatch):
     monkeypatch.setattr("dali_pipes.feed.dali_errors.why_nvdec_fails", lambda device: "")
     write_video(tmp_path / "usual.mp4", "libx264", 6, gop=4)
     names = [f"{number}.mp4" for number in range(100)]
@@ -116,7 +116,7 @@ def test_videos_of_one_coded_size_share_a_decoder(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [0, 37, 63])
-def test_one_bad_file_in_64_costs_at_most_8_pipelines(tmp_path, monkeypatch, bad):
+def test_one_bad_file_in_64_builds_at_most_8_pipelines(tmp_path, monkeypatch, bad):
     usual = write_video(tmp_path / "usual.mp4", "libvpx-vp9", 4, gop=4).read_bytes()
     for row in range(64):
         (tmp_path / f"{row}.mp4").write_bytes(usual)
@@ -144,7 +144,7 @@ def test_a_fixed_share_takes_the_same_videos_of_every_run(part):
 
 
 @pytest.mark.parametrize(("waits", "moves"), [((1.0, 0.1), -1), ((0.1, 1.0), 1), ((0.0, 0.0), 0)])
-def test_an_automatic_share_moves_away_from_the_side_that_is_waited_for(waits, moves):
+def test_the_automatic_cpu_share_moves_load_away_from_the_slower_side(waits, moves):
     share = Share("auto")
     for _ in range(Share.BATCHES):
         share.observe(*waits)

@@ -55,7 +55,7 @@ def stored_as(path, codec, pixels="yuv420p", options=None, size=(48, 96)):
         ("libx265", "yuv444p", {"x265-params": "log-level=none"}, PictureFormat(chroma="4:4:4")),
     ],
 )
-def test_a_stream_says_how_its_pictures_are_stored(tmp_path, codec, pixels, options, expected):
+def test_the_picture_format_is_read_from_the_stream_headers(tmp_path, codec, pixels, options, expected):
     video = stored_as(tmp_path / "a.mp4", codec, pixels, options)
     assert picture_format(video.codec, video.description) == expected
     usual = expected == PictureFormat() and codec == "libx264"
@@ -81,14 +81,14 @@ def parameter_set(progressive: str) -> bytes:
 
 
 @pytest.mark.parametrize("progressive", ["0", "1"])
-def test_a_parameter_set_is_read_to_its_end_whatever_it_holds(progressive):
+def test_a_parameter_set_with_every_optional_field_is_read_to_its_end(progressive):
     entry = mp4.box(b"avc1", bytes(78), mp4.box(b"avcC", parameter_set(progressive)))
     description = mp4.box(b"stsd", bytes(7) + b"\1", entry)
     assert picture_format("h264", description) == PictureFormat(fields=progressive == "0")
 
 
 @pytest.mark.parametrize("cut_to", [0, 8, 11, 13])
-def test_a_stream_that_does_not_say_how_its_pictures_are_stored_is_not_left_to_nvdec(tmp_path, cut_to):
+def test_nvdec_refuses_a_stream_whose_headers_are_truncated(tmp_path, cut_to):
     video = probe(str(write_video(tmp_path / "a.mp4", "libx264", 6)))
     start = video.description.index(b"avcC") - 4
     box = video.description[start : start + 8 + cut_to]
@@ -107,7 +107,7 @@ def test_a_stream_that_does_not_say_how_its_pictures_are_stored_is_not_left_to_n
         ({"width": 46}, "too small"),
     ],
 )
-def test_what_nvdec_would_decode_wrong_or_not_at_all_is_not_left_to_it(tmp_path, change, reason):
+def test_videos_that_nvdec_decodes_wrong_or_not_at_all_are_refused(tmp_path, change, reason):
     video = probe(str(write_video(tmp_path / "a.mp4", "libx264", 6)))
     assert nvdec.refusal(video) is None
     assert reason in nvdec.refusal(replace(video, **change)).reason
@@ -154,13 +154,13 @@ def test_a_gpu_that_dali_cannot_use_is_a_one_line_error_with_the_required_driver
 
 
 @without_gpu
-def test_the_trial_of_a_gpu_gives_what_dali_says(monkeypatch):
+def test_the_reason_why_nvdec_fails_quotes_dali(monkeypatch):
     monkeypatch.setattr(nvdec, "library", lambda: None)
     reason = dali_errors.why_nvdec_fails.__wrapped__(GPU)
     assert reason.startswith("NVDEC does not work here: You are trying to create a GPU DALI pipeline")
 
 
-def test_what_no_decoder_takes_is_named_with_the_reason_of_the_last_that_tried(tmp_path, caplog):
+def test_a_video_that_no_decoder_reads_has_the_reason_of_the_last_decoder(tmp_path, caplog):
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
     spoil(tmp_path / "6.mp4")
     videos = build_loader(config, "val")
@@ -173,7 +173,7 @@ def test_what_no_decoder_takes_is_named_with_the_reason_of_the_last_that_tried(t
     assert f"{path}: dali_cpu cannot decode it (Failed to send packet to decoder" in caplog.text
 
 
-def test_what_dalis_decoder_refuses_is_decoded_by_threads(tmp_path, monkeypatch):
+def test_videos_that_dali_refuses_are_decoded_by_cpu_threads(tmp_path, monkeypatch):
     """As a decoder may that is told less of a stream, or can do less."""
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
     as_ever, broken = DALI_CPU.content, str(tmp_path / "6.mp4")
@@ -191,7 +191,7 @@ def test_what_dalis_decoder_refuses_is_decoded_by_threads(tmp_path, monkeypatch)
     assert videos.choice.of(6) is PYAV
 
 
-def test_where_a_decoder_takes_nothing_any_more_no_video_is_blamed(tmp_path, monkeypatch):
+def test_a_decoder_that_fails_on_its_example_stops_the_epoch_and_marks_no_video(tmp_path, monkeypatch):
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
     nothing = Content(encoded=np.zeros(9, np.uint8), position_U=np.zeros(1, np.int32))
     monkeypatch.setattr(DALI_CPU, "content", lambda *_: nothing)
@@ -217,7 +217,7 @@ def test_out_of_memory_is_an_error_with_settings_that_need_less(tmp_path):
 
 @pytest.mark.parametrize("decoder", ["pyav", "dali_cpu"])
 @pytest.mark.parametrize("kind", [TypeError, AttributeError, NameError, KeyError, ValueError, RuntimeError])
-def test_a_mistake_of_ours_blames_no_video(tmp_path, monkeypatch, decoder, kind):
+def test_a_bug_in_the_feeder_is_raised_and_marks_no_video(tmp_path, monkeypatch, decoder, kind):
     """DALI's own errors are RuntimeErrors, too."""
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder=decoder)
     videos = build_loader(config, "val")
@@ -230,7 +230,7 @@ def test_a_mistake_of_ours_blames_no_video(tmp_path, monkeypatch, decoder, kind)
     videos.close()
 
 
-def test_no_video_is_blamed_for_memory_that_does_not_suffice(tmp_path, monkeypatch):
+def test_running_out_of_memory_marks_no_video(tmp_path, monkeypatch):
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
     spoil(tmp_path / "6.mp4")
     videos = build_loader(config, "val")

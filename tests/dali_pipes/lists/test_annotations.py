@@ -58,14 +58,14 @@ def test_kinetics_clips_are_found_wherever_mirrors_put_them(tree, folder):
     assert listing.paths[3] == name and listing.label_N.tolist() == [3, 2, 1, 0]
 
 
-def test_a_repaired_clip_of_kinetics_goes_before_the_broken_one(tree):
+def test_a_repaired_kinetics_clip_is_preferred_to_the_broken_one(tree):
     clip = "-0H3T2B9PH4_000025_000035.mp4"
     repaired = f"replacement/replacement_for_corrupted_k400/{clip}"
     root = tree({"train.csv": KINETICS, f"train/{clip}": "", repaired: ""})
     assert read_list(f"{root}/train.csv").paths[3] == repaired
 
 
-def test_class_folders_hide_no_clip_when_two_spellings_exist(tree):
+def test_clips_are_found_in_class_folders_of_either_spelling(tree):
     root = tree({"train.csv": KINETICS, "air_drumming/x.mp4": "", "air drumming/-0H3T2B9PH4_000025_000035.mp4": ""})
     assert read_list(f"{root}/train.csv").paths[3] == "air drumming/-0H3T2B9PH4_000025_000035.mp4"
 
@@ -88,7 +88,7 @@ def test_held_out_lists_take_their_numbers_from_a_file_of_names(tree):
     assert listing.label_N.tolist() == [4, 3, 2, 1]
 
 
-def test_held_out_lists_with_nothing_to_number_them_are_refused(tree):
+def test_held_out_lists_without_class_numbers_are_refused(tree):
     root = tree({"val.csv": KINETICS.replace("train", "val"), "train.list": "a.mp4 0\n"})
     with pytest.raises(DataError, match=r"set data.train to it, or data.class_names"):
         read_list(f"{root}/val.csv")
@@ -113,7 +113,7 @@ def test_a_class_that_the_training_list_lacks_is_refused(tree):
     ],
     ids=["no header", "no header, more columns", "licence", "paths", "json"],
 )
-def test_other_forms_of_kinetics_say_the_same(tree, content):
+def test_other_forms_of_kinetics_lists_give_the_same_rows(tree, content):
     listing = read_list(str(tree({"train.txt": content}) / "train.txt"))
     assert rows(listing) == [("---QUuC4vJs_000084_000094.mp4", 0)] and listing.class_names == ("testifying",)
 
@@ -164,7 +164,7 @@ def test_broken_json_is_refused_at_the_line_where_it_breaks(tree, ending, line):
         read_list(f"{root}/train.json")
 
 
-def test_half_a_character_in_json_is_refused(tree):
+def test_a_lone_surrogate_in_json_is_refused(tree):
     root = tree({"train.json": kinetics_json("training").replace("testifying", "testifying\\ud800")})
     with pytest.raises(DataError, match=r"train.json:1: .*surrogates not allowed"):
         read_list(f"{root}/train.json")
@@ -192,14 +192,14 @@ def test_ucf101_lists_are_numbered_from_0_by_classind(tree):
     assert train.class_names == test.class_names == ("ApplyEyeMakeup", "Archery", "HandstandPushups")
 
 
-def test_ucf101_videos_are_found_in_any_case_and_that_is_said(tree):
+def test_ucf101_videos_are_found_in_any_case_with_a_note(tree):
     root = tree({**UCF, "videos/HandStandPushups/v_HandstandPushups_g01_c01.avi": ""})
     listing = read_list(f"{root}/testlist01.txt", Data(root=f"{root}/videos"))
     assert listing.paths[0] == "HandStandPushups/v_HandstandPushups_g01_c01.avi"
     assert "1 file is spelled otherwise than listed" in listing.notes[0]
 
 
-def test_case_counts_in_other_formats(tree):
+def test_names_are_case_sensitive_in_other_formats(tree):
     root = tree({"train.list": "Run/é.mp4 0\n", "run/é.mp4": "", "Run/É.mp4": ""})
     assert read_list(f"{root}/train.list").paths == ["Run/é.mp4"]
 
@@ -215,7 +215,7 @@ def test_a_zero_based_list_next_to_classind_keeps_its_labels(tree):
     assert rows(read_list(f"{root}/ucf101_train.txt")) == [("Archery/v_Archery_g09_c02.avi", 1)]
 
 
-def test_a_ucf101_test_list_without_classind_says_so(tree):
+def test_a_ucf101_test_list_without_classind_is_refused(tree):
     root = tree({"testlist01.txt": UCF["testlist01.txt"]})
     with pytest.raises(DataError, match=r"testlist01.txt:1: needs classInd.txt in the same folder"):
         read_list(f"{root}/testlist01.txt")
@@ -231,7 +231,7 @@ HMDB = {
 }
 
 
-def test_hmdb51_splits_leave_out_what_is_for_neither(tree):
+def test_hmdb51_splits_leave_out_videos_of_neither_side(tree):
     root = tree(HMDB)
     train, test = read_list(f"{root}/splits:train1"), read_list(f"{root}/splits:test1")
     assert rows(train) == [
@@ -242,7 +242,7 @@ def test_hmdb51_splits_leave_out_what_is_for_neither(tree):
     assert train.class_names == ("brush_hair", "clap")
 
 
-def test_hmdb51_asks_which_split(tree):
+def test_an_hmdb51_folder_without_a_split_is_refused_with_the_splits(tree):
     with pytest.raises(DataError, match="contains test1, test2, train1; say which"):
         read_list(str(tree(HMDB) / "splits"))
 
@@ -318,7 +318,7 @@ def test_ids_with_labels_are_folders_of_frames_numbered_by_the_alphabet(tree, da
     assert read_list(source, Data(suffix=".webm")).paths == ["34870.webm", "56557.webm"]
 
 
-def test_a_file_of_names_can_number_jester_otherwise(tree):
+def test_a_file_of_class_names_overrides_the_numbers_of_jester(tree):
     root = tree(
         {
             "jester-v1-labels.csv": "Swiping Left\nThumb Up\n",

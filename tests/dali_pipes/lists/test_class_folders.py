@@ -53,7 +53,7 @@ def test_what_is_left_out_of_a_class_folder_is_counted_by_reason_and_empty_class
     [{"set/run/x.mp4": "x.mp4"}, {"set/run/on": "../jump", "set/jump/on": "../run"}],
     ids=["itself", "in turns"],
 )
-def test_links_that_lead_in_circles_end(tmp_path, links):
+def test_circular_links_are_followed_once(tmp_path, links):
     for name in ("set/jump/c.mp4", "set/run/a.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -63,7 +63,7 @@ def test_links_that_lead_in_circles_end(tmp_path, links):
     assert {("jump/c.mp4", 0), ("run/a.mp4", 1)} <= set(rows(listing)) and len(listing.paths) <= 4
 
 
-def test_classes_that_may_be_meant_as_one_are_named(tmp_path):
+def test_classes_that_differ_only_in_spelling_are_reported(tmp_path):
     for name in ("Run", "run", "tai chi", "jump"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.mp4").touch()

@@ -25,7 +25,7 @@ def test_spelling_may_differ_in_case_blanks_and_punctuation():
     assert class_numbers("x", ["Sky_Blue", "red"], [0, 1], ["red", "sky blue"]).tolist() == [1, 0]
 
 
-def test_two_classes_that_would_be_one_of_the_network_are_refused():
+def test_two_classes_that_match_one_class_of_the_network_are_refused():
     with pytest.raises(DataError, match="its classes 'Red' and 'red' are one of the network; give them one name"):
         class_numbers("x", ["Red", "blue", "red"], [0, 1, 2], ["red", "blue"])
     assert class_numbers("x", ["Red", "blue", "red"], [1, 2], ["red", "blue"]).tolist() == [0, 1, 0]
@@ -38,7 +38,7 @@ def test_a_label_beyond_the_class_names_is_refused(tmp_path):
         read_list(f"{tmp_path}/a.list", Data(class_names=f"{tmp_path}/names.txt"))
 
 
-def test_a_class_without_rows_may_be_unknown_to_the_network():
+def test_a_class_without_rows_need_not_be_known_to_the_network():
     assert class_numbers("x", ["a", "new"], [0], ["b", "a"]).tolist() == [1, -1]
 
 
@@ -75,7 +75,7 @@ def test_a_renamed_class_folder_is_refused_though_the_counts_are_equal(folder):
         read_list(str(folder), Data(), ("blue", "green", "red"))
 
 
-def test_labels_that_are_numbers_stay_what_they_are(tmp_path):
+def test_numeric_labels_are_not_renumbered(tmp_path):
     (tmp_path / "x.list").write_text("1.mp4 2\n2.mp4 0\n")
     listing = read_list(str(tmp_path / "x.list"), Data(), ("a", "b", "c"))
     assert (listing.class_names, listing.label_N.tolist()) == ((), [2, 0])

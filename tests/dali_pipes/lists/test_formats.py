@@ -102,7 +102,7 @@ def test_a_bad_line_of_a_table_is_named(tree, line, reason):
         read_list(f"{root}/train.csv")
 
 
-def test_rows_may_be_about_parts_of_a_video(tree):
+def test_rows_may_name_parts_of_a_video(tree):
     content = "video,start,end,label\na.mp4,0,2.5,run\na.mp4,2.5,,jump\na.mp4,,,run\na.mp4,0,2.5,run\n"
     listing = read_list(str(tree({"train.csv": content}) / "train.csv"))
     assert rows(listing) == [("a.mp4", 1), ("a.mp4", 0), ("a.mp4", 1), ("a.mp4", 1)]
@@ -178,7 +178,7 @@ def test_class_names_may_be_numbered(tree, content):
     ("content", "reason"),
     [("a\n\nb\na\n", "4: 'a' names two classes, here and in line 1"), ("\n", "1: no class names")],
 )
-def test_class_names_are_each_of_one_class(tree, content, reason):
+def test_repeated_class_names_and_an_empty_file_are_refused(tree, content, reason):
     with pytest.raises(DataError, match=f"names.txt:{reason}"):
         read_class_names(str(tree({"names.txt": content}) / "names.txt"))
 
@@ -260,7 +260,7 @@ def test_json_of_another_form_is_refused_with_the_form_that_is_read(tree, conten
 
 
 @pytest.mark.parametrize("label", ["-1", "1.0", "1e3", "+1", ".5"])
-def test_a_number_that_is_no_label_is_no_name_either(tree, label):
+def test_a_number_that_is_no_valid_label_is_not_taken_as_a_class_name(tree, label):
     for content in (f"path,label\na.mp4,{label}\nb.mp4,{label}\n", f"path,label\na.mp4,run\nb.mp4,{label}\n"):
         root = tree({"a.csv": content})
         with pytest.raises(DataError, match=r"is not a whole number of at least 0"):

@@ -84,7 +84,7 @@ def outside(opened, world):
     return {path for path in opened if path.startswith(watched) and not path.startswith((root, lists))}
 
 
-def test_honest_names_are_found_and_traps_are_not_opened(world, opened):
+def test_valid_names_are_found_and_hostile_ones_are_never_opened(world, opened):
     lines = [*HONEST, COMPOSED, "Zoe/naïve.mp4", *DISHONEST]
     plant(world, {"lists/train.list": "\ufeff" + "".join(f"{line} 0\r\n" for line in lines)})
     listing = read_list(f"{world}/lists/train.list", Data(root=f"{world}/root", follow_links=False))
@@ -102,7 +102,7 @@ def test_honest_names_are_found_and_traps_are_not_opened(world, opened):
     ["{path} 0", '{{"path": "{path}", "label": 0}}', "path,label\n{path},0", "{path} 30 0"],
     ids=["plain", "json", "table", "frames"],
 )
-def test_a_path_that_leads_out_is_refused_as_it_is_written(world, opened, path, line):
+def test_a_path_that_leaves_the_root_is_refused_at_its_line(world, opened, path, line):
     written = line.format(path=path.replace("\0", "\\u0000") if line.startswith("{{") else path)
     plant(world, {"lists/train.list": f"{written}\n"})
     with pytest.raises(DataError, match=r"train.list:\d: .*(leads out of|lies outside|NUL)"):
@@ -110,7 +110,7 @@ def test_a_path_that_leads_out_is_refused_as_it_is_written(world, opened, path, 
     assert not outside(opened, world)
 
 
-def test_a_class_that_is_called_like_a_way_out_leads_nowhere(world, opened):
+def test_a_class_named_dot_dot_does_not_leave_the_root(world, opened):
     (world / "root" / "...").symlink_to("..")
     plant(world, {"---QUuC4vJs_000084_000094.mp4": "", "lists/train.csv": "..,---QUuC4vJs,84,94,train\n"})
     opened.clear()
@@ -130,7 +130,7 @@ def test_lists_and_their_companions_are_regular_files(world, name):
         read_list(str(trap))
 
 
-def test_lists_are_made_of_what_is_honest_alone(world, opened, capsys):
+def test_written_lists_contain_only_valid_names(world, opened, capsys):
     lines = [*HONEST, *DISHONEST, "two words.mp4"]
     plant(world, {"lists/train.list": "".join(f"{line} 0\n" for line in lines)})
     words = [

@@ -108,5 +108,5 @@ def test_a_damaged_list_is_read_within_the_root_or_refused_by_line(folder, damag
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_the_samples_are_sound(folder, name):
+def test_undamaged_samples_are_read(folder, name):
     assert read_list(str(folder / source_of(name)), Data(root=str(folder))).paths

@@ -50,7 +50,7 @@ def test_a_list_is_read_however_its_editor_wrote_it(listed, content):
     assert rows(listed(content)) == [("a.mp4", 0), ("b.mp4", 12)]
 
 
-def test_odd_names_come_through_unchanged(listed):
+def test_unusual_file_names_are_read_unchanged(listed):
     listing = listed("".join(f"{name} {label}\n" for label, name in enumerate(ODD_NAMES)))
     assert rows(listing) == [(name, label) for label, name in enumerate(ODD_NAMES)]
 
@@ -190,7 +190,7 @@ def test_classes_that_may_lie_deeper_are_pointed_out(tmp_path):
     assert read_list(str(tmp_path)).notes == ("4 videos in sub-folders of their class",)
 
 
-def test_a_catalogue_is_no_suggestion_for_a_missing_folder(tmp_path):
+def test_a_catalogue_is_not_suggested_for_a_missing_folder(tmp_path):
     (tmp_path / "my_videos").mkdir()
     (tmp_path / "my_videos.scan").mkdir()
     with pytest.raises(DataError, match=r"contains my_videos$"):
@@ -237,7 +237,7 @@ def test_any_bytes_are_either_rows_or_a_refusal_that_names_lines(fuzz_file, cont
     ),
     label=st.integers(0, 2**31 - 1),
 )
-def test_any_file_name_comes_through(fuzz_file, name, label):
+def test_any_file_name_is_read_unchanged(fuzz_file, name, label):
     fuzz_file.write_text(f"{name} {label}\n", encoding="utf-8", newline="")
     assert rows(read_list(str(fuzz_file), Data(format="path_label"))) == [(name, label)]
 
@@ -257,7 +257,7 @@ def test_missing_class_names_are_an_error_about_the_setting(tmp_path):
         read_list(str(tmp_path / "train.csv"), Data(class_names="/nope"))
 
 
-def test_a_name_as_it_is_spelled_goes_before_others_with_its_key_and_of_those_the_first_in_order(tmp_path):
+def test_an_exact_spelling_is_preferred_then_the_first_match_in_order(tmp_path):
     for name in ("Run.mp4", "RUN.mp4", "walk.mp4", "WALK.mp4"):
         (tmp_path / name).touch()
     finder = Finder(str(tmp_path), "", str.lower, str.lower)
@@ -303,7 +303,7 @@ def test_a_class_name_may_hold_a_comma(tmp_path):
         (b"\0\0\0\x18ftypisom\n1\n", "a video"),
     ],
 )
-def test_an_archive_or_a_video_in_place_of_a_list_is_one_error(tmp_path, content, what):
+def test_an_archive_or_a_video_given_as_a_list_is_one_error(tmp_path, content, what):
     (tmp_path / "mine").write_bytes(content)
     with pytest.raises(DataError, match=f"mine: is {what}, and not a list; name a list, or a folder"):
         read_list(str(tmp_path / "mine"))

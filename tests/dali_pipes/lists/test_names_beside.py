@@ -35,7 +35,7 @@ def test_names_that_number_the_classes_otherwise_are_refused(numbered, name):
     "beside",
     ["up\ndown\n", "Up\nDOWN\nleft\nright\n", "haut\nbas\n", "up\ndown\nup_2\n", "up\nup\n", "\n", "left\ndown\n"],
 )
-def test_the_same_numbers_other_words_and_other_files_are_no_contradiction(numbered, beside):
+def test_name_files_with_the_same_numbers_or_unrelated_words_are_accepted(numbered, beside):
     (numbered.parent / "classes.txt").write_text(beside)
     data = Data(class_names=str(numbered.parents[1] / "names.txt"))
     if beside.startswith("left"):

@@ -48,7 +48,7 @@ def test_a_set_that_moved_has_the_same_rows():
         (["a/1.mp4", "a/2.mp4", "b/3.mp4", "b/3.mp4"], [0, 0, 1, 1], "other places, from b/3.mp4 on"),
     ],
 )
-def test_what_differs_is_counted_and_named(paths, labels, said):
+def test_differences_between_lists_are_counted_with_an_example(paths, labels, said):
     assert Rows.of(paths, labels).difference(BEFORE) == said
 
 
@@ -72,7 +72,7 @@ def test_a_file_that_is_lost_from_a_class_folder_keeps_its_row(folders):
     assert kept.path(1) == f"{folders}/down/2.mp4" and "1 files are gone since the run was started" in kept.notes
 
 
-def test_a_new_file_or_a_line_less_is_another_list(folders):
+def test_a_new_file_or_a_missing_line_is_a_changed_list(folders):
     before = rows_of(read_list(str(folders)))
     (folders / "down" / "2.mp4").rename(folders / "down" / "4.mp4")
     listing = read_list(str(folders))

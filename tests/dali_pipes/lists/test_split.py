@@ -81,11 +81,11 @@ def test_another_seed_is_another_split(listed):
     ],
     ids=["UCF101", "Kinetics", "not all"],
 )
-def test_names_as_in_a_published_dataset_tell_the_recording(listed, names, groups):
+def test_file_names_of_published_datasets_give_the_recording(listed, names, groups):
     assert groups_of(listed([(f"x/{name}", 0) for name in names])) == groups
 
 
-def test_one_group_cannot_be_divided(listed):
+def test_a_list_of_one_group_cannot_be_split(listed):
     listing = listed([("seq1_a.mp4", 0), ("seq1_b.mp4", 1)])
     with pytest.raises(DataError, match="1 groups of videos are too few to divide"):
         divide(listing, groups_of(listing, pattern=r"seq\d+"), 0.5, 0)
@@ -97,12 +97,12 @@ def test_two_classes_of_one_video_cannot_be_divided(listed):
         divide(listing, groups_of(listing), 0.5, 0)
 
 
-def test_what_trains_without_a_held_out_part_is_said(listed, tmp_path):
+def test_a_list_too_small_to_hold_out_names_the_setting_that_trains_on_all(listed, tmp_path):
     with pytest.raises(DataError, match=r"a class needs two; data\.val= holds none out and trains on all"):
         hold_out(listed([("a.mp4", 0), ("b.mp4", 1)]), Data(), 0, tmp_path)
 
 
-def test_an_expression_that_finds_nothing_is_refused(listed):
+def test_a_group_pattern_that_matches_no_path_is_refused(listed):
     listing = listed([("take1_a.mp4", 0), ("take1_b.mp4", 1)])
     with pytest.raises(DataError, match=r"seq\\d\+ of the groups is found in none of its 2 paths, such as take1_a"):
         groups_of(listing, pattern=r"seq\d+")
@@ -116,7 +116,7 @@ def test_names_that_differ_in_their_last_part_are_pointed_out_across_sides(liste
     assert divided_recordings(listing, {"train": list(range(2, 12)), "val": [0, 1]}) == []
 
 
-def test_names_that_only_number_a_set_are_not_pointed_out(listed):
+def test_plain_numbered_names_are_not_reported_as_recordings(listed):
     listing = listed([(f"clip_{n:03}.mp4", 0) for n in range(20)])
     assert divided_recordings(listing, {"train": list(range(10)), "val": list(range(10, 20))}) == []
 
@@ -131,7 +131,7 @@ def test_groups_of_a_split_of_a_table_are_those_of_its_rows(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "json"])
-def test_a_key_of_json_tells_what_stays_on_one_side(tmp_path, ending):
+def test_a_json_key_defines_the_groups_of_a_split(tmp_path, ending):
     rows = [{"path": f"{number}.mp4", "label": number % 2, "Cam": number // 4} for number in range(16)]
     lines = list(map(json.dumps, rows))
     (tmp_path / "a.list").write_text("\n".join(lines) if ending == "jsonl" else f"[{','.join(lines)}]")

@@ -100,7 +100,7 @@ def test_odd_names_are_scanned(listed, probed):
     assert [os.path.basename(catalog.video(row).path) for row in range(len(catalog))] == names
 
 
-def test_a_second_scan_looks_into_no_file(listed, probed):
+def test_a_second_scan_reads_no_file(listed, probed):
     source = listed({"a.mp4": "1", "b.mp4": "bad", "c.mp4": "3"})
     first = load(source, max_bad_fraction=0.5)
     assert probed() == ["a.mp4", "b.mp4", "c.mp4"]
@@ -109,7 +109,7 @@ def test_a_second_scan_looks_into_no_file(listed, probed):
     assert second.unreadable == first.unreadable and second.frames_N.tolist() == [1, 0, 3]
 
 
-def test_only_what_is_new_or_changed_is_looked_into(listed, probed, tmp_path):
+def test_only_new_or_changed_files_are_scanned(listed, probed, tmp_path):
     load(listed({"a.mp4": "1", "b.mp4": "2", "c.mp4": "3"}))
     probed()
     catalog = load(listed({"c.mp4": "3", "d.mp4": "40", "b.mp4": "20"}))
@@ -126,7 +126,7 @@ def test_only_what_is_new_or_changed_is_looked_into(listed, probed, tmp_path):
     assert catalog.frames_N.tolist() == [20, 40] and catalog.label_N.tolist() == [7, 7]
 
 
-def test_a_folder_that_moved_is_not_looked_into_again(listed, probed, tmp_path):
+def test_a_moved_folder_is_not_scanned_again(listed, probed, tmp_path):
     (tmp_path / "here").mkdir()
     source = listed({"here/a.mp4": "1", "here/b.mp4": "2"})
     (tmp_path / "train.list").write_text("a.mp4 0\nb.mp4 1\n")
@@ -162,7 +162,7 @@ def test_files_that_crash_or_hang_the_scanner_are_quarantined(listed, probed, mo
 
 @pytest.mark.processes
 @pytest.mark.parametrize("kind", ["TypeError", "AttributeError", "NameError", "KeyError", "ValueError", "RuntimeError"])
-def test_a_mistake_of_the_reader_stops_the_scan_and_quarantines_nothing(listed, probed, capfd, kind):
+def test_a_bug_in_the_reader_stops_the_scan_and_quarantines_nothing(listed, probed, capfd, kind):
     source = listed({"a.mp4": "1", "b.mp4": f"mistake {kind}"})
     with pytest.raises(RuntimeError, match="failed with a bug"):
         load(source, max_bad_fraction=1.0)
@@ -182,7 +182,7 @@ def test_a_scan_that_a_bug_stopped_continues_where_it_stopped(listed, probed, tm
     assert probed() == ["c.mp4"]
 
 
-def test_what_another_version_found_is_looked_at_again_once(listed, probed, monkeypatch, caplog):
+def test_another_version_of_the_reader_scans_again_once(listed, probed, monkeypatch, caplog):
     source = listed({"a.mp4": "1", "b.mp4": "bad", "c.mp4": "3"})
     with monkeypatch.context() as older:
         older.setattr(build, "reader", lambda: "an older one")
@@ -238,7 +238,7 @@ def test_the_quarantine_is_removed_when_the_last_bad_file_is_repaired(listed, pr
     assert not os.path.exists(f"{source}.scan/quarantine.jsonl")
 
 
-def test_what_is_no_readable_file_is_quarantined_without_being_opened(listed, probed, tmp_path, monkeypatch):
+def test_unreadable_files_are_quarantined_without_being_opened(listed, probed, tmp_path, monkeypatch):
     source = listed({"a.mp4": "1"})
     (tmp_path / "folder.mp4").mkdir()
     os.mkfifo(tmp_path / "pipe.mp4")
@@ -320,7 +320,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_catalogue_is_made_again_and_that_is_said(listed, probed, damage, caplog):
+def test_a_damaged_catalogue_is_rebuilt_with_a_message(listed, probed, damage, caplog):
     source = listed({"a.mp4": "1", "b.mp4": "2"})
     file = load(source).file
     file.write_bytes(damage(file.read_bytes()))
@@ -329,14 +329,14 @@ def test_a_damaged_catalogue_is_made_again_and_that_is_said(listed, probed, dama
     assert f"{file}: damaged, or of another version; scanning again" in caplog.text
 
 
-def test_a_damaged_journal_only_costs_what_it_held(listed, probed):
+def test_a_damaged_journal_is_replaced(listed, probed):
     source = listed({"a.mp4": "1"})
     os.mkdir(f"{source}.scan")
     Path(f"{source}.scan/journal.sqlite").write_bytes(b"this is no database, whatever its name says" * 100)
     assert load(source).frames_N.tolist() == [1]
 
 
-def test_a_scan_that_cannot_be_kept_stops_with_a_sentence(listed, probed, tmp_path):
+def test_a_scan_without_a_writable_folder_stops_with_a_reason(listed, probed, tmp_path):
     source = listed({"a.mp4": "1"})
     (tmp_path / "full" / "journal.sqlite").mkdir(parents=True)
     os.symlink("full", f"{source}.scan")
@@ -358,12 +358,12 @@ def test_too_many_bad_files_are_refused_with_their_count_and_the_first_five(list
     assert shown == [f"  {os.path.dirname(source)}/{n}.mp4: scripted to be bad" for n in range(5)]
 
 
-def test_nothing_readable_is_refused_whatever_is_allowed(listed, probed):
+def test_a_set_without_a_readable_video_is_refused_at_any_max_bad_fraction(listed, probed):
     with pytest.raises(DataError, match="2 of 2 videos cannot be read, so nothing is left"):
         load(listed({"a.mp4": "bad", "b.mp4": "bad"}), max_bad_fraction=1.0)
 
 
-def test_a_wrong_root_is_suspected_when_no_file_exists(listed, probed, tmp_path):
+def test_a_wrong_root_or_suffix_is_suggested_if_no_file_exists(listed, probed, tmp_path):
     source = listed({"a.mp4": "1"})
     with pytest.raises(DataError, match=r"none of its 1 files exists; data.root=/wrong is .*; tried /wrong/a.mp4"):
         load(source, root="/wrong")
@@ -372,7 +372,7 @@ def test_a_wrong_root_is_suspected_when_no_file_exists(listed, probed, tmp_path)
 
 
 @pytest.mark.processes
-def test_the_summary_says_what_there_is_in_one_line(listed, probed, monkeypatch, caplog):
+def test_the_summary_describes_the_set_in_one_line(listed, probed, monkeypatch, caplog):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     source = listed({f"{n}.mp4": "bad" if n < 3 else "300" for n in range(100)})
     load(source, max_bad_fraction=0.03)
@@ -440,7 +440,7 @@ def test_class_folders_are_scanned_with_their_names(probed, tmp_path):
     assert catalog.file.parent == tmp_path / "set.scan"  # inside, it would be a class
 
 
-def test_what_a_scan_of_their_folder_found_is_not_looked_into_again(listed, probed, tmp_path):
+def test_a_list_reuses_the_scan_of_its_folder(listed, probed, tmp_path):
     """As of the lists of a split, which lie in another folder than the videos."""
     for name in ("set/run/a.mp4", "set/lie/b.mp4", "set/lie/bad.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -458,7 +458,7 @@ def test_what_a_scan_of_their_folder_found_is_not_looked_into_again(listed, prob
     assert probed() == ["a.mp4"]
 
 
-def test_what_another_list_of_the_folder_found_is_not_looked_into_again(listed, probed, tmp_path):
+def test_a_list_reuses_the_scan_of_another_list_in_its_folder(listed, probed, tmp_path):
     load(listed({"a.mp4": "1", "b.mp4": "2"}))
     probed()
     (tmp_path / "part.list").write_text("b.mp4 0\n")

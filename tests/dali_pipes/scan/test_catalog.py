@@ -69,7 +69,7 @@ def test_bytes_of_videos_are_those_of_readable_files_and_not_of_folders(file, tm
     assert Catalog(tmp_path / "folders").video_bytes().tolist() == [0]
 
 
-def test_videos_come_out_as_they_went_in(file):
+def test_videos_are_read_back_equal(file):
     catalog = Catalog(file)
     assert all(same(catalog.video(row), video) for row, video in VIDEOS.items())
     assert same(catalog.video(3), VIDEOS[0])
@@ -168,7 +168,7 @@ def test_class_folders_must_be_as_many_as_classes(tmp_path):
 
 
 @pytest.mark.parametrize("count", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
-def test_many_videos_open_at_once_and_take_no_memory(tmp_path, count):
+def test_a_catalogue_of_many_videos_opens_fast_and_takes_no_memory(tmp_path, count):
     (tmp_path / "train.list").write_text("".join(f"class {n % 400}/{n}.mp4 {n % 400}\n" for n in range(count)))
     video = make_video("", 24)
     write_catalog(
@@ -196,7 +196,7 @@ def test_an_invalid_footer_is_refused_even_if_its_checksum_fits(tmp_path, footer
         Catalog(tmp_path / "catalog")
 
 
-def test_arrays_that_claim_more_than_the_file_has_are_no_catalogue(file):
+def test_a_catalogue_whose_arrays_exceed_the_file_is_refused(file):
     content = file.read_bytes()
     start = int.from_bytes(content[8:16], "little")
     footer = json.loads(content[start:])

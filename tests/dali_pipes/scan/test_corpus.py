@@ -37,7 +37,7 @@ def test_a_sample_of_the_corpus_is_identical_or_refused(case, tmp_path):
     assert compare(str(path), "demux").outcome in ("identical", "refused")
 
 
-def test_the_reason_for_an_encrypted_file_is_that_it_is(tmp_path):
+def test_an_encrypted_file_is_refused_as_encrypted(tmp_path):
     path = Case("h264 no B", "mp4", "encrypted").write(tmp_path)
     assert compare(str(path), "demux") == ("refused", "is encrypted")
 

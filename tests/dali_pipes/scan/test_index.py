@@ -57,12 +57,12 @@ SAMPLE = [
 
 
 @pytest.mark.parametrize("case", SAMPLE, ids=str)
-def test_ordinary_files_are_found_to_be_what_a_scan_of_their_packets_finds(case, tmp_path):
+def test_an_index_scan_of_ordinary_files_equals_their_packet_scan(case, tmp_path):
     assert assert_same(case.write(tmp_path))
 
 
 @pytest.mark.slow
-def test_the_whole_corpus_is_found_to_be_the_same_or_scanned_by_packets(tmp_path):
+def test_an_index_scan_of_the_corpus_equals_the_packet_scan_or_falls_back(tmp_path):
     by_index = 0
     for case in cases():
         path = case.write(tmp_path) if case.trait not in DAMAGED else None
@@ -77,7 +77,7 @@ def test_the_whole_corpus_is_found_to_be_the_same_or_scanned_by_packets(tmp_path
     assert by_index >= 100
 
 
-def test_real_files_are_found_to_be_the_same_or_scanned_by_packets(shared):
+def test_an_index_scan_of_real_files_equals_the_packet_scan_or_falls_back(shared):
     damaged = {"decord__corrupted.mp4", "derived__bitflips_200_kinetics.mp4"}
     files = [path for path in (shared / "data" / "nasty").iterdir() if path.suffix in (".mp4", ".mov")]
     by_index = 0
@@ -93,7 +93,7 @@ def test_real_files_are_found_to_be_the_same_or_scanned_by_packets(shared):
     assert by_index >= 40
 
 
-def test_a_turned_video_is_seen_to_be_turned(tmp_path):
+def test_an_index_scan_reads_the_rotation(tmp_path):
     found = scan_file(str(Case("h264", "mp4", "turned").write(tmp_path)), "index")
     assert (found.check, found.video.orientation > 0) == ("index", True)
 
@@ -110,7 +110,7 @@ def test_a_turned_video_is_seen_to_be_turned(tmp_path):
     ],
     ids=str,
 )
-def test_what_an_index_does_not_settle_is_scanned_by_packets(case, reason, tmp_path):
+def test_files_with_an_ambiguous_index_are_scanned_by_packets(case, reason, tmp_path):
     path = case.write(tmp_path)
     found = scan_file(str(path), "index")
     assert (found.check, found.reason) == ("demux", reason)

@@ -22,7 +22,7 @@ def journal(tmp_path):
         yield journal
 
 
-def test_a_video_comes_out_as_it_went_in_also_after_a_restart(tmp_path):
+def test_a_video_is_read_back_equal_also_after_a_restart(tmp_path):
     for kept in (False, True):
         with closing(Journal(tmp_path / "journal.sqlite", "reader")) as journal:
             if not kept:
@@ -33,7 +33,7 @@ def test_a_video_comes_out_as_it_went_in_also_after_a_restart(tmp_path):
                 np.testing.assert_array_equal(getattr(video, field.name), getattr(VIDEO, field.name))
 
 
-def test_a_reason_and_a_name_that_is_no_text_come_out_as_they_went_in(journal):
+def test_a_reason_and_a_non_utf8_name_are_read_back_equal(journal):
     entry = Entry(3, -5, 0, "is damaged")
     journal.add("/a/\udcff.mp4", entry)
     assert journal.find("/a/\udcff.mp4", 3, -5, 0) == entry
@@ -46,12 +46,12 @@ def test_another_file_size_or_time_is_not_found(journal, asked):
 
 
 @pytest.mark.parametrize(("check", "found"), [(0, True), (1, True), (2, False)])
-def test_what_was_looked_at_less_thoroughly_is_not_found(journal, check, found):
+def test_a_less_thorough_check_is_not_reused(journal, check, found):
     journal.add(VIDEO.path, Entry(100, 7, 1, VIDEO))
     assert (journal.find(VIDEO.path, 100, 7, check) is not None) == found
 
 
-def test_what_another_reader_found_is_not_found_and_can_be_found_anew(tmp_path):
+def test_results_of_another_reader_version_are_not_reused_and_can_be_replaced(tmp_path):
     for reader in ("an older one", "a newer one"):
         with closing(Journal(tmp_path / "journal.sqlite", reader)) as journal:
             assert journal.find("/a/b.mp4", 3, 5, 0) is None
@@ -67,7 +67,7 @@ def test_a_removed_journal_leaves_no_file(tmp_path):
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(0.0, 0), (0.9 * SECONDS_AT_RISK, 0), (1.1 * SECONDS_AT_RISK, 2)])
-def test_a_kill_loses_the_results_of_a_second(tmp_path, monkeypatch, seconds, kept):
+def test_a_kill_loses_at_most_a_second_of_results(tmp_path, monkeypatch, seconds, kept):
     monkeypatch.setattr(journal_module, "time", clock := Mock(monotonic=Mock(return_value=100.0)))
     killed = Journal(tmp_path / "journal.sqlite", "reader")  # left open: what is not committed is lost
     killed.add("/a/1.mp4", Entry(3, 5, 0, "is damaged"))

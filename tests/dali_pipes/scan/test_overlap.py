@@ -25,7 +25,7 @@ def test_shared_videos_are_found_by_path_by_link_and_on_request_by_content(tmp_p
     assert shared_videos(training, held_out, by_content=True) == [1, 2, 3]
 
 
-def test_a_link_to_a_video_with_another_label_is_said(tmp_path, caplog):
+def test_a_link_to_a_video_with_another_label_is_reported(tmp_path, caplog):
     caplog.set_level("INFO")
     write_video(tmp_path / "a.mp4", "mpeg4", 4)
     write_video(tmp_path / "b.mp4", "mpeg4", 6)

@@ -40,14 +40,14 @@ COLOURS = {
 
 
 @pytest.mark.parametrize("name", COLOURS)
-def test_notes_of_colours_are_read_as_ffmpeg_reads_them(plain_mp4, tmp_path, name):
+def test_colour_tags_are_read_as_ffmpeg_reads_them(plain_mp4, tmp_path, name):
     if name == "two" and av.__version__.startswith("17."):
         pytest.skip("PyAV 17 refuses to convert these colours by itself")
     (tmp_path / "clip.mp4").write_bytes(add_to_entry(plain_mp4, *COLOURS[name]))
     expect_identical(tmp_path / "clip.mp4")
 
 
-def test_a_range_that_matroska_notes_without_a_matrix_is_kept(tmp_path):
+def test_a_matroska_colour_range_without_a_matrix_is_kept(tmp_path):
     path = write_video(tmp_path / "clip.mp4", "libx264", 12, gop=4)
     with av.open(str(path)) as source, av.open(str(tmp_path / "clip.mkv"), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -90,7 +90,7 @@ def write_y4m(path) -> None:
     [("raw.y4m", write_y4m), ("flash.swf", lambda path: write_video(path, "flv", 12, gop=4))],
     ids=["y4m", "swf"],
 )
-def test_formats_that_hold_all_in_one_file_are_read(tmp_path, name, write):
+def test_self_contained_formats_are_read(tmp_path, name, write):
     write(tmp_path / name)
     assert compare(str(tmp_path / name), "demux").outcome == "identical"
 
@@ -106,7 +106,7 @@ def test_a_keyframe_that_is_damaged_after_the_scan_is_refused_when_it_is_cut(tmp
         cut(video, np.array([int(np.flatnonzero(video.decode_position == video.groups[1])[0])]))
 
 
-def test_a_still_picture_is_called_one(tmp_path):
+def test_a_still_picture_is_refused_as_one(tmp_path):
     path = tmp_path / "photo.mp4"
     path.write_bytes(mp4.box(b"ftyp", b"heic", bytes(4), b"mif1heic") + mp4.box(b"meta", bytes(40)))
     assert compare(str(path), "demux") == ("refused", "is a still picture (HEIF), not a video")

@@ -40,7 +40,7 @@ def refusal(path, check="demux") -> str:
     return message.removeprefix(f"{path}: ")
 
 
-def test_a_video_is_described_as_it_is(clip):
+def test_a_probe_gives_size_frames_rate_codec_and_packets(clip):
     video = probe(str(clip))
     assert (video.width, video.height, video.frames, video.fps, video.codec) == (96, 48, 48, 30.0, "h264")
     assert (video.size, video.mtime_ns) == (clip.stat().st_size, clip.stat().st_mtime_ns)
@@ -67,13 +67,13 @@ def test_tags_may_be_in_any_encoding(tmp_path):
         "scan.verify.verify_cuts",
     ],
 )
-def test_a_mistake_of_ours_is_no_reason_to_refuse_a_file(clip, monkeypatch, kind, place):
+def test_a_bug_in_the_probe_is_raised_and_is_no_refusal(clip, monkeypatch, kind, place):
     monkeypatch.setattr(f"dali_pipes.{place}", Mock(side_effect=kind("ours")))
     with pytest.raises(kind, match="ours"):
         probe(str(clip), "full")
 
 
-def test_the_version_of_the_reader_names_ffmpegs(monkeypatch):
+def test_the_reader_version_includes_the_ffmpeg_version(monkeypatch):
     before = reader()
     monkeypatch.setitem(av.library_versions, "libavcodec", (99, 1, 2))
     assert "libavcodec 99.1.2" in reader() and reader() != before
@@ -166,14 +166,14 @@ def with_edit_list(content: bytes, first_shown: int) -> bytes:
 @pytest.mark.parametrize(
     "name", ["%03d.mp4", "concat:a|b.mp4", "http:x.mp4", "a,b 'c' #?*.mp4", "näme 手.mp4", "-i.mp4"]
 )
-def test_no_name_means_anything_to_the_reader(tmp_path, clip, name, monkeypatch):
+def test_file_names_are_not_interpreted_by_ffmpeg(tmp_path, clip, name, monkeypatch):
     (tmp_path / name).write_bytes(clip.read_bytes())
     monkeypatch.chdir(tmp_path)
     video = probe(name)
     assert number_in(decode_frames(cut(video, np.array([9])), name)[0]) == 9
 
 
-def test_a_name_that_is_no_text_can_be_read(tmp_path, clip):
+def test_a_file_with_a_non_utf8_name_is_read(tmp_path, clip):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.mp4")
     Path(path).write_bytes(clip.read_bytes())
     assert probe(path).frames == 48
@@ -189,7 +189,7 @@ def test_a_playlist_does_not_open_other_files(tmp_path, clip, playlist):
     assert refusal(path) in ("is damaged, or not a video", "is not in a format that is read as video")
 
 
-def test_what_is_not_a_file_is_never_opened(tmp_path):
+def test_a_path_that_is_no_regular_file_is_never_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     assert refusal(tmp_path / "pipe.mp4") == "is not a file"
     assert refusal(tmp_path) == "is not a file"
@@ -258,13 +258,13 @@ def write_sound(path: Path, cover: bytes = b"") -> Path:
 
 
 @pytest.mark.parametrize("part", [0.2, 0.6, 0.99])
-def test_a_file_cut_short_says_so(tmp_path, clip, part):
+def test_a_truncated_file_is_refused_as_cut_short(tmp_path, clip, part):
     path = tmp_path / "short.mp4"
     path.write_bytes(clip.read_bytes()[: int(part * clip.stat().st_size)])
     assert "is cut short" in refusal(path)
 
 
-def test_a_file_without_an_index_says_so(tmp_path, clip):
+def test_a_file_without_an_index_is_refused_as_such(tmp_path, clip):
     content = clip.read_bytes()
     (tmp_path / "raw.mp4").write_bytes(content[: content.index(b"moov") - 4])
     assert "has no index (moov box)" in refusal(tmp_path / "raw.mp4")

@@ -40,11 +40,11 @@ def test_every_call_is_answered_once():
     assert answers(*[("ab", number) for number in range(200)]) == {number: "ab" * number for number in range(200)}
 
 
-def test_answers_larger_than_a_pipe_come_whole():
+def test_results_larger_than_a_pipe_buffer_are_complete():
     assert answers(("x", 10_000_000))[0] == "x" * 10_000_000
 
 
-def test_a_crash_costs_only_its_own_call():
+def test_a_crash_fails_only_its_own_call():
     found = answers(("a", 1), ("die", 0), ("b", 1), ("exit", 3), ("c", 1), ("die", 0))
     assert [found[key] for key in (0, 2, 4)] == ["a", "b", "c"]
     assert [found[key] for key in (1, 3, 5)] == [
@@ -77,7 +77,7 @@ def test_progress_restarts_the_time_limit_of_a_call():
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0, "a program has no limit"
 
 
-def test_an_exception_that_an_input_can_be_to_blame_for_is_answered_with_its_text():
+def test_an_error_that_an_input_can_cause_becomes_the_failure_of_its_call():
     assert answers(("fail", 0), ("fail", 1), ("fail", 2)) == {
         0: Failure("no 0", "a.mp4"),
         1: Failure("no 1"),
@@ -123,7 +123,7 @@ def child_processes() -> list[str]:
         return children.read().split()
 
 
-def test_a_fault_of_the_storage_is_raised_and_no_input_blamed_for_it():
+def test_a_storage_fault_is_raised_and_is_not_the_failure_of_an_input():
     with pytest.raises(StorageFault, match="storage fails") as raised:
         answers(("a", 1), ("storage", 0))
     assert (raised.value.errno, raised.value.filename) == (errno.EIO, "a.mp4")

@@ -38,7 +38,7 @@ def test_a_video_is_found_once_it_is_kept_and_another_version_is_not(tmp_path):
     assert mine.find(wanted(1, stamp=8)) is None
 
 
-def test_a_file_is_looked_at_once_until_it_is_lost(tmp_path, monkeypatch):
+def test_a_cached_file_is_checked_once_until_it_is_lost(tmp_path, monkeypatch):
     cache(tmp_path).store(wanted(1), content(1))
     mine = cache(tmp_path)
     found = mine.find(wanted(1))
@@ -79,7 +79,7 @@ def test_unused_datasets_are_removed_for_space_and_used_ones_stay(tmp_path):
     assert cache(tmp_path).find(wanted(1)) is None
 
 
-def test_making_room_removes_nothing_that_the_cache_did_not_write(tmp_path):
+def test_making_room_removes_only_files_that_the_cache_wrote(tmp_path):
     for name in ("mine/lock", "mine/a.mp4", "bytes", "a/.tsm-dali-bytes", "linked/b.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"a user's" * SIZE)
@@ -124,7 +124,7 @@ input()
 """
 
 
-def test_a_full_disk_is_said_once_and_ends_the_keeping(tmp_path, monkeypatch, caplog):
+def test_a_full_disk_is_logged_once_and_stops_caching(tmp_path, monkeypatch, caplog):
     mine = cache(tmp_path)
     monkeypatch.setattr(Fetched, "read", fail(errno.ENOSPC))
     assert mine.reserve(wanted(1)) and mine.store(wanted(1), content(1)) is None
@@ -140,7 +140,7 @@ def fail(number):
     return read
 
 
-def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+def test_half_written_files_of_a_killed_process_are_removed(tmp_path):
     mine = cache(tmp_path)
     mine.store(wanted(1), content(1))
     (folder,) = tmp_path.glob("*/*/")

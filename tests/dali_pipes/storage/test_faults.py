@@ -35,7 +35,7 @@ def failing(times, number=errno.EIO):
 
 
 @pytest.mark.parametrize("number", faults.FAULTS)
-def test_a_fault_that_passes_is_waited_for_and_said_once(pauses, caplog, number):
+def test_a_temporary_fault_is_retried_and_logged_once(pauses, caplog, number):
     assert with_retries("a.mp4", nullcontext, failing(3, number)) == 7
     assert pauses == [0.5, 1.0, 2.0]
     assert caplog.messages == [f"a.mp4: {os.strerror(number)}; trying again for 60 s"]
@@ -47,7 +47,7 @@ def test_other_errors_are_not_waited_for(pauses):
     assert pauses == []
 
 
-def test_few_files_that_fail_throughout_are_given_up_and_many_at_once_are_a_fault_of_the_storage(pauses, monkeypatch):
+def test_a_few_failing_files_are_given_up_and_many_at_once_are_a_storage_fault(pauses, monkeypatch):
     for path in ("a.mp4", "b.mp4", "c.mp4"):
         with pytest.raises(OSError) as one:
             with_retries(path, nullcontext, failing(99))

@@ -142,14 +142,14 @@ def test_ranges_are_joined_over_small_gaps_and_the_whole_is_fetched_where_nearly
     assert joined([(0, 40), (40 + gap + 1, 60 * gap)], 61 * gap + 41) == [(0, 61 * gap + 41)]
 
 
-def test_errors_of_the_server_and_cut_bodies_cost_no_video_and_no_byte(videos, store):
+def test_server_errors_and_truncated_responses_are_retried_without_loss(videos, store):
     in_store, in_files = videos
     store.fault = lambda number: {3: 503, 5: CUT}.get(number % 7)
     made = cut_all(in_store * 5, FRAMES * 5)
     assert [cut.data for cut in made] == [cut.data for cut in cut_all(in_files, FRAMES)] * 5
 
 
-def test_a_store_that_comes_back_is_waited_for_and_said_once(videos, store, pauses, caplog, monkeypatch):
+def test_a_temporary_outage_of_a_store_is_retried_and_logged_once(videos, store, pauses, caplog, monkeypatch):
     in_store, in_files = videos
     down = iter(range(len(in_store) + 2))
     monkeypatch.setitem(objects._RETRIES, "max_retries", 0)
@@ -162,7 +162,7 @@ def test_a_store_that_comes_back_is_waited_for_and_said_once(videos, store, paus
     assert len([message for message in caplog.messages if "does not answer" in message]) == 1
 
 
-def test_a_store_that_stays_away_stops_the_work_and_blames_no_video(videos, store, pauses, monkeypatch):
+def test_a_lasting_outage_of_a_store_raises_a_storage_fault(videos, store, pauses, monkeypatch):
     monkeypatch.setitem(objects._RETRIES, "max_retries", 0)
     objects._opened.cache_clear()
     store.fault = lambda number: 500
@@ -199,7 +199,7 @@ def test_an_object_that_is_gone_or_was_replaced_is_named_and_others_are_cut(
     assert not any(isinstance(cut, DataError) for cut in made[1:])
 
 
-def test_a_list_says_what_is_not_in_the_store(folder, store, tmp_path):
+def test_the_scan_gives_a_reason_for_each_missing_object(folder, store, tmp_path):
     (tmp_path / "some.list").write_text("long.mp4 0\nnone.mp4 0\na.tar/none.mp4 0\nb.tar/none.mp4 0\n")
     catalog = load_catalog(str(tmp_path / "some.list"), Data(root=f"{store.url}/", max_bad_fraction=1), workers=1)
     assert [bad.reason for bad in catalog.unreadable] == [
@@ -213,14 +213,14 @@ def test_a_list_says_what_is_not_in_the_store(folder, store, tmp_path):
     assert {request.method for request in store.requests[before:]} == {"HEAD"}
 
 
-def test_rows_do_not_lead_out_of_a_store(tmp_path):
+def test_rows_that_lead_out_of_a_store_are_refused(tmp_path):
     for row in ("../x.mp4", "/etc/x.mp4"):
         (tmp_path / "bad.list").write_text(f"{row} 0\n")
         with pytest.raises(DataError, match=r"leads out of data.root|lies outside data.root"):
             read_list(str(tmp_path / "bad.list"), Data(root="s3://bucket/videos"))
 
 
-def test_a_fork_is_refused_the_stores_of_its_parent(store, videos):
+def test_a_forked_process_cannot_use_the_stores_of_its_parent(store, videos):
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -233,7 +233,7 @@ def test_a_fork_is_refused_the_stores_of_its_parent(store, videos):
     assert os.read(read, 1000) == b"a store that was opened before a fork cannot be used after it"
 
 
-def test_messages_hold_nothing_that_the_library_says():
+def test_error_messages_contain_no_text_of_the_storage_library():
     for kind in ("GenericError", "PermissionDeniedError", "NotFoundError", "PreconditionError", "ValueError"):
         error = type(kind, (Exception,), {})("GET https://host/key?X-Amz-Signature=secret")
         assert "secret" not in str(objects.answer_to("s3://bucket/key", error))

@@ -101,7 +101,7 @@ def test_an_index_that_is_damaged_or_of_another_shard_is_not_used(tmp_path, dama
     assert read_all(f"{shard}/a.mp4") == b"content"
 
 
-def test_what_is_no_tar_file_is_refused_in_a_line(tmp_path):
+def test_a_file_that_is_no_tar_is_refused_in_one_line(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"no archive" * 100)
     with pytest.raises(DataError, match=r"a\.tar: is not a tar file that can be read"):
         read_all(str(tmp_path / "a.tar/x.mp4"))
@@ -120,7 +120,7 @@ def test_copies_of_a_shard_and_its_index_have_the_same_stamp_and_other_content_a
         assert member.stamp not in stamps
 
 
-def test_a_shard_is_opened_once_and_looked_at_each_time(folder, tmp_path, monkeypatch):
+def test_a_shard_is_opened_once_and_its_status_is_checked_each_time(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "_shards", OpenShards())
     shard = shutil.copy(folder / "a.tar", tmp_path)
     videos = [probe(f"{shard}/sub/{name}") for name in ("ranged.mp4", "demux.ts")]

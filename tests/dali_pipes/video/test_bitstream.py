@@ -184,7 +184,7 @@ def test_parameter_sets_are_found_in_every_form_of_extradata():
         (stored(b"\x06\x04\x01x\x80", avc_slice(1, 2)), (1, False, True, "")),
     ],
 )
-def test_an_h264_packet_is_what_its_slices_are(packet, expected):
+def test_the_slices_of_an_h264_packet_give_its_pictures_and_references(packet, expected):
     found = h264().read(packet)
     assert (found.pictures, found.resets, found.referenced, found.doubt) == expected
 
@@ -242,7 +242,7 @@ def test_only_parameter_sets_that_the_extradata_lacks_are_reported():
         (stored(hevc_unit(39) + b"\x13\x01x\x80"), (0, False, False, 0, "FFmpeg adds film grain to it")),
     ],
 )
-def test_an_hevc_packet_is_what_its_slices_are(packet, expected):
+def test_the_slices_of_an_hevc_packet_give_its_pictures_and_references(packet, expected):
     found = hevc().read(packet)
     assert (found.pictures, found.resets, found.referenced, found.layer, found.doubt) == expected
 
@@ -350,7 +350,7 @@ VP9_INTER = f"10 0 0 0 1 1 0 00 00000000 000000000000 1 {VP9_SHOWN} {VP9_MOTION}
         (VP9_KEYFRAME.replace(VP9_SIZE, "0" * 32), (1, True, "its pictures may change size")),
     ],
 )
-def test_a_vp9_packet_is_what_its_first_bits_say(bits, expected):
+def test_the_header_of_a_vp9_packet_gives_its_pictures_and_references(bits, expected):
     reader = make_reader("vp9", b"", "VP90")
     assert reader.read(vp9(VP9_KEYFRAME)).size == (96, 48)
     found = reader.read(vp9(bits))
@@ -540,14 +540,14 @@ def test_the_messages_of_an_sei_unit_are_found_behind_escaped_bytes():
     assert sei_types(unit, 1, len(unit)) == {5, 19}
 
 
-def test_slices_mean_something_else_after_another_parameter_set():
+def test_a_new_parameter_set_changes_how_slices_are_read():
     reader, slice_ = h264(), stored(avc_slice(1, 1, slices=5, field="1"))
     assert [reader.read(slice_).doubt for _ in range(2)] == ["", ""], "frames only, so the bit belongs to the order"
     reader.read(stored(avc_sps(frames_only=False)))
     assert "one of two fields" in reader.read(slice_).doubt
 
 
-def test_what_one_stream_taught_changes_no_other():
+def test_readers_of_two_streams_share_no_state():
     configuration = (
         AVC_CONFIGURATION[:5]
         + b"\xe1"

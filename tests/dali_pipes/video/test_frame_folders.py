@@ -38,7 +38,7 @@ def probe(folder: Path, check="demux", pattern=PATTERN, frames=0):
 
 
 @pytest.mark.parametrize("check", ["demux", "ends", "full"])
-def test_a_whole_folder_is_a_video(tmp_path, check):
+def test_a_folder_of_frames_is_probed_as_a_video(tmp_path, check):
     video = probe(write_folder(tmp_path / "clip"), check, frames=12)
     assert (video.frames, video.width, video.height, video.access) == (12, WIDTH, HEIGHT, "frames")
 
@@ -179,7 +179,7 @@ def test_a_scan_names_missing_folders_and_files_in_their_place(tmp_path):
     }
 
 
-def test_a_list_that_counts_otherwise_is_scanned_again(tmp_path):
+def test_a_changed_frame_count_in_the_list_is_scanned_again(tmp_path):
     write_folder(tmp_path / "one")
     write_folder(tmp_path / "two")
     assert reasons(write_list(tmp_path, ["one 12 0", "two 12 1"])) == {}
@@ -237,7 +237,7 @@ def test_the_command_writes_every_frame_once_and_lists_to_match(tmp_path):
     assert [number_in(picture_HWC) for picture_HWC in pictures] == list(range(9))
 
 
-def test_what_lies_on_its_side_is_extracted_upright(shared, tmp_path):
+def test_frames_of_a_rotated_video_are_extracted_upright(shared, tmp_path):
     source = write_list(tmp_path, [f"{shared}/data/nasty/torchcodec__nasa_13013_rotated.mp4 0"])
     assert prepare.main(["frames", source, "--out", str(tmp_path / "new"), "--workers", "1"]) == 0
     assert probe(tmp_path / "new" / "torchcodec__nasa_13013_rotated").width == 270

@@ -68,7 +68,7 @@ def test_a_file_says_the_size_of_its_pictures_whatever_the_description_says(tmp_
     assert [number_in(picture) for picture in decoded] == [1, 6]
 
 
-def test_boxes_say_what_the_standard_has_them_say_where_ffmpeg_would_forgive_more(tmp_path):
+def test_written_boxes_follow_the_standard_where_ffmpeg_is_lenient(tmp_path):
     small = rewritten(write_video(tmp_path / "source.mp4", "libx264", b_frames=3))
     kinds, _, starts, ends = zip(*mp4.walk_boxes(small), strict=True)
     assert kinds == (b"ftyp", b"moov", b"mdat")
@@ -94,11 +94,11 @@ def test_a_missing_box_gives_none():
 
 
 @pytest.mark.parametrize("junk", [b"", b"\0\0\0", b"\0\0\0\x10abc", b"\0\0\0\3moov", b"\0\0\0\1moov\0\0\0\0\0\0\0\1"])
-def test_junk_ends_the_walk(junk):
+def test_junk_after_a_box_ends_the_walk(junk):
     assert list(mp4.walk_boxes(mp4.box(b"free") + junk)) == [(b"free", 8, 0, 8)]
 
 
-def test_walking_a_file_is_walking_its_bytes(tmp_path):
+def test_walking_a_file_gives_the_boxes_of_its_bytes(tmp_path):
     source = write_video(tmp_path / "source.mp4", "libx264")
     with open_source(str(source)) as opened:
         assert list(mp4.walk_source(opened)) == list(mp4.walk_boxes(source.read_bytes()))

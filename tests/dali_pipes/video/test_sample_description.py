@@ -42,7 +42,7 @@ def test_a_description_of_several_kinds_of_samples_describes_none_of_them():
 
 
 @pytest.mark.parametrize(("codec", "kind"), [("libvpx", b"vp08"), ("libsvtav1", b"av01")])
-def test_what_the_muxer_cannot_write_is_put_together(tmp_path, codec, kind):
+def test_a_sample_description_that_the_muxer_cannot_write_is_assembled(tmp_path, codec, kind):
     options = {"preset": "10", "svtav1-params": "lp=1"} if codec == "libsvtav1" else {}
     path = write_video(tmp_path / "clip.mkv", codec, 4, size=(64, 96), options=options)
     with av.open(str(path)) as container:

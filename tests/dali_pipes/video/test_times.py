@@ -58,7 +58,7 @@ def test_times_of_the_index_are_those_of_the_packets_in_the_whole_corpus(tmp_pat
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_uneven_times_are_read_without_the_packets(tmp_path, codec, monkeypatch):
+def test_uneven_frame_times_are_read_from_the_index(tmp_path, codec, monkeypatch):
     ticks = np.cumsum([0, 1, 5, 1, 1, 9, 2, 2, 3, 30, 1, 1])
     path = tmp_path / "uneven.mp4"
     with av.open(str(path), "w") as out:
@@ -75,7 +75,7 @@ def test_uneven_times_are_read_without_the_packets(tmp_path, codec, monkeypatch)
     np.testing.assert_allclose(times.frame_times(video), ticks / 100, atol=1e-9)
 
 
-def test_pictures_without_a_length_leave_a_doubt(tmp_path, monkeypatch):
+def test_an_index_with_frames_of_no_duration_is_unsettled(tmp_path, monkeypatch):
     path = Case("h264", "mp4", "as it is").write(tmp_path)
     content = path.read_bytes()
     at = content.index(b"stts")
@@ -85,7 +85,7 @@ def test_pictures_without_a_length_leave_a_doubt(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("edit", [lambda box: b"free" + box[4:], lambda box: box[:16] + bytes(4) + box[20:]])
-def test_times_without_a_unit_leave_a_doubt(tmp_path, edit):
+def test_an_index_without_a_time_scale_is_unsettled(tmp_path, edit):
     path = Case("h264", "mp4", "as it is").write(tmp_path)
     before, name, after = path.read_bytes().partition(b"mdhd")
     path.write_bytes(before + edit(name + after))

@@ -121,7 +121,7 @@ def test_each_multiscale_position_is_equally_likely(positions):
     assert surprise(times) < SURPRISING
 
 
-def test_pp_tsm_squashes_crops_at_multiple_scales_and_takes_every_square_of_these_alike():
+def test_pp_tsm_squashes_then_draws_multiscale_crops_and_every_square_in_them_equally_often():
     """1280 x 720 becomes 341 x 256; its largest crop has 256 pixels a side, with 33 x 33 places for one of 224."""
     box_B4 = drawn(configs.load("pptsm_k400").clip, (1280, 720)).box_BV4[:, 0] * np.tile((341 / 1280, 256 / 720), 2)
     sizes, times = np.unique(np.rint(box_B4[:, 2:] - box_B4[:, :2]).astype(int), axis=0, return_counts=True)

@@ -90,7 +90,7 @@ def draws_of(catalog, ranks=2, epochs=2):
 SIZES = [(340 + number % 7, 256 + number % 5) for number in range(50)]
 
 
-def test_a_set_without_a_lost_video_is_drawn_as_it_always_was():
+def test_draws_of_a_complete_set_match_those_of_earlier_versions():
     """The numbers are those of the version that took readable rows alone, so its checkpoints go on with them."""
     draws = draws_of(catalog_of(SIZES))
     assert len(draws) == 2 * 4
@@ -104,7 +104,7 @@ def test_a_set_without_a_lost_video_is_drawn_as_it_always_was():
 
 
 @pytest.mark.parametrize("lost", [[3], [0, 49], range(25), range(1, 50)])
-def test_lost_videos_leave_their_places_empty_and_move_no_other(lost):
+def test_lost_videos_leave_empty_places_and_move_no_other_video(lost):
     for before, after in zip(draws_of(catalog_of(SIZES)), draws_of(catalog_of(SIZES, lost)), strict=True):
         lost_B = np.isin(before.row_B, lost)
         assert (after.row_B == np.where(lost_B, -1, before.row_B)).all()

@@ -140,12 +140,12 @@ def generated(tmp_path_factory):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_generated_videos_are_seen_and_scored_as_the_slow_way_does(tmp_path, generated, protocol):
+def test_views_and_scores_of_generated_videos_match_the_plain_implementation(tmp_path, generated, protocol):
     compare(tmp_path, generated, protocol, short_side=36, size=32)
 
 
 @pytest.mark.parametrize("protocol", ["center", "dense"])
-def test_squashed_videos_are_seen_and_scored_as_the_slow_way_does(tmp_path, generated, protocol):
+def test_views_and_scores_of_squashed_videos_match_the_plain_implementation(tmp_path, generated, protocol):
     compare(tmp_path, generated, protocol, short_side=36, size=32, squash=True)
 
 
@@ -166,7 +166,7 @@ def test_scores_do_not_depend_on_how_many_videos_are_in_a_batch(tmp_path, genera
 
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_real_videos_are_seen_and_scored_as_the_slow_way_does(tmp_path, shared, protocol):
+def test_views_and_scores_of_real_videos_match_the_plain_implementation(tmp_path, shared, protocol):
     nasty = [shared / "data" / "nasty" / name for name in REAL]
     pan4 = [shared / "data" / "pan4" / name / "fi001.mp4" for name in ("pan_up", "pan_left")]
     compare(tmp_path, [*nasty, *pan4], protocol, short_side=256, size=224)

@@ -23,7 +23,7 @@ def test_the_hash_is_splitmix64_as_published():
     assert randomness._mix(states).tolist() == published
 
 
-def test_an_upgrade_never_reshuffles_in_silence():
+def test_random_numbers_and_orders_match_recorded_values():
     drawn = randomness.uniform(seed=7, epoch=3, position_B=np.array([0, 1, 10**12]), stream=randomness.CROP)
     order = randomness.permute(seed=7, epoch=3, position_B=np.arange(10), count=10)
     assert [number.hex() for number in drawn.tolist()] == [
@@ -74,12 +74,12 @@ def test_numbers_of_one_position_are_independent():
         assert surprise(joint_counts(one, next_one)) < SURPRISING
 
 
-def test_seed_and_epoch_do_not_trade_places():
+def test_swapping_seed_and_epoch_gives_other_numbers():
     draw = {"position_B": np.arange(8), "stream": randomness.CROP}
     assert not np.any(randomness.uniform(seed=1, epoch=2, **draw) == randomness.uniform(seed=2, epoch=1, **draw))
 
 
-def test_asking_for_more_numbers_keeps_those_already_drawn():
+def test_drawing_more_numbers_keeps_the_first_ones():
     few, many = (randomness.uniform(5, 2, np.arange(9), randomness.FRAMES, count=count) for count in (3, 8))
     np.testing.assert_array_equal(few, many[:, :3])
 
@@ -91,14 +91,14 @@ def test_an_order_holds_every_video_once(seed, epoch, count):
 
 
 @given(SEEDS, COUNTS, st.data())
-def test_a_part_of_an_order_needs_no_other_part(seed, count, data):
+def test_a_part_of_an_order_equals_that_part_of_the_whole_order(seed, count, data):
     part = np.array(data.draw(st.lists(st.integers(0, count - 1), max_size=20)), np.int64)
     whole = randomness.permute(seed, 0, np.arange(count), count)
     np.testing.assert_array_equal(randomness.permute(seed, 0, part, count), whole[part])
 
 
 @pytest.mark.parametrize("count", [2**40 + 1, 2**40])
-def test_an_order_of_any_length_costs_no_memory(count):
+def test_an_order_of_a_million_million_positions_takes_no_memory(count):
     position = np.array([0, 1, count - 1])
     order = randomness.permute(0, 0, position, count)
     assert len(set(order.tolist())) == 3
@@ -132,7 +132,7 @@ def test_orders_of_two_epochs_are_independent():
 
 
 @pytest.mark.parametrize("position", [-1, 5])
-def test_a_position_outside_the_epoch_is_our_mistake(position):
+def test_a_position_outside_the_epoch_is_an_assertion_error(position):
     with pytest.raises(AssertionError, match=r"outside range\(5\)"):
         randomness.permute(0, 0, np.array([position]), 5)
 

@@ -82,7 +82,7 @@ def test_ranks_snap_alike(config):
         np.testing.assert_array_equal(one.frames_BVT, np.concatenate([share.frames_BVT for share in shares]))
 
 
-def test_videos_that_are_read_whole_keep_their_frames_and_change_nothing_for_others(config, tmp_path):
+def test_videos_that_are_read_whole_do_not_snap_and_others_do(config, tmp_path):
     """Their packets and frames may differ in number, as where pictures are packed together."""
     usual = open_catalog(config.data.train, config.data)
     videos = [usual.video(row) for row in range(len(usual))]

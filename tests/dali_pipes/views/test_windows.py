@@ -43,7 +43,7 @@ def test_windows_are_seconds_not_frames_where_the_rate_changes():
     assert [frames for _, _, frames in found] == [5, 5, 20, 20]
 
 
-def test_a_stretch_without_frames_makes_no_window():
+def test_a_gap_without_frames_has_no_window():
     time_F = np.array([0.0, 0.1, 5.0, 5.1])
     assert sliding(0, time_F, 5.2, seconds=1, stride=1) == [Window(0, 0, 2), Window(0, 2, 2)]
 
@@ -109,7 +109,7 @@ def test_consecutive_frames_are_fed_in_chunks_and_the_last_chunk_repeats_its_las
     assert list(plan.at(2)) == [32, 34, 36, 38, 40]
 
 
-def test_a_batch_is_no_larger_than_evaluations_than_what_there_is_and_than_memory_holds(two_videos, monkeypatch):
+def test_a_batch_of_windows_is_limited_by_eval_batch_window_count_and_memory(two_videos, monkeypatch):
     catalog, config = two_videos
     evaluation = config.train.batch  # as many frames as a training batch
     many = [Window(0, 0, 40)] * 100
@@ -123,7 +123,7 @@ def test_a_batch_is_no_larger_than_evaluations_than_what_there_is_and_than_memor
     assert WindowPlan(asked, catalog, Shard(), many[:3]).batch == 6
 
 
-def test_neighbours_that_say_the_same_are_one_segment_and_segments_fill_the_video():
+def test_neighbouring_windows_of_one_class_merge_and_segments_fill_the_video():
     edge_W1 = answer.edges(np.array([[0, 4], [2, 6], [4, 8], [5, 9.0]]))
     assert edge_W1.tolist() == [0, 3, 5, 6.5, 9]
     found = answer.segments(edge_W1, [7, 7, 2, 7], [0.5, 0.7, 0.9, 0.4])

@@ -86,12 +86,12 @@ def test_the_loss_is_the_mean_over_the_videos_that_could_be_read():
     assert run(loader).loss == pytest.approx(np.delete(loss_N, [2, 7]).mean(), rel=1e-5)
 
 
-def test_nothing_readable_is_an_error_not_a_division_by_zero():
+def test_evaluating_no_readable_video_is_a_data_error():
     with pytest.raises(DataError, match=r"none of 3 videos could be evaluated: 0\.mp4: is empty"):
         run(RowLoader(3, 4, train=False, bad=[0, 1, 2]), 3)
 
 
-def test_a_loader_that_repeats_a_video_is_found_out():
+def test_a_loader_that_repeats_a_video_is_an_error():
     loader = RowLoader(4, 4, train=False)
     loader._order = lambda epoch: [0, 1, 2, 2]
     with pytest.raises(RuntimeError, match="2 videos were not evaluated exactly once"):
@@ -151,7 +151,7 @@ def test_a_video_whose_scores_are_no_numbers_is_of_no_class_and_named(average, v
     assert {example.path for example in result.examples} == {example.path for example in readable.examples}
 
 
-def test_a_network_that_gives_no_numbers_at_all_has_no_accuracy():
+def test_a_network_without_finite_scores_is_a_data_error():
     with pytest.raises(DataError, match=r"none of 3 videos could be evaluated: 0\.mp4: the scores .* are not finite"):
         run(without_scores(RowLoader(3, 4, train=False), range(3)))
 

@@ -33,7 +33,7 @@ def test_each_video_is_chosen_once_mistakes_first():
     assert [(one.start, one.end) for one in examples[:2]] == [(0, None), (2, None)]
 
 
-def test_right_ones_are_the_most_confident_of_those_not_shown_as_hard():
+def test_right_examples_are_the_most_confident_not_shown_as_hard():
     examples = chosen([0.5 + number / 100 for number in range(1, 15)], [1] * 14)
     by_kind = {kind: [one.path for one in examples if one.kind == kind] for kind in (HARD, RIGHT)}
     assert by_kind == {HARD: [str(row) for row in range(MOST)], RIGHT: ["13", "12", "11", "10", "9", "8"]}

@@ -23,7 +23,7 @@ def test_classes_come_worst_first_and_those_without_videos_not_at_all():
     assert found == [("b", 1, 4), ("c", 5, 10), ("a", 3, 4)]
 
 
-def test_of_equally_good_classes_the_larger_comes_first():
+def test_equally_good_classes_are_ordered_by_size():
     result = Result(torch.diag(torch.tensor([2, 9, 4])), None, 0.0, 15, [])
     assert [one.videos for one in results.worst_first(result, ())] == [9, 4, 2]
 
@@ -35,7 +35,7 @@ def test_pairs_come_most_confused_first_and_say_of_how_many(monkeypatch):
     assert len(results.most_confused(RESULT, "abcd")) == 2
 
 
-def test_lines_show_both():
+def test_lines_show_worst_classes_and_confused_pairs():
     text = list(results.lines(RESULT, ["juggling", "diving", "surfing", "skiing"]))
     assert text[0].split() == ["top1", "videos", "class"]
     assert text[1].split() == ["25.00", "4", "diving"]
@@ -55,7 +55,7 @@ def test_without_names_classes_go_by_their_numbers():
     assert [one.name for one in results.worst_first(RESULT, ())] == ["1", "2", "0"]
 
 
-def test_what_a_terminal_would_obey_is_not_printed():
+def test_control_characters_in_names_are_not_printed():
     text = "\n".join(results.lines(RESULT, HOSTILE))
     assert "\x1b" not in text and "\udcff" not in text
     assert "�[2Jb��" in text
@@ -70,7 +70,7 @@ def test_a_table_holds_the_whole_matrix_under_its_names(tmp_path):
     assert [[int(count) for count in row[1:]] for row in rows] == RESULT.confusion_KK.tolist()
 
 
-def test_no_name_in_a_table_is_a_formula_to_a_spreadsheet(tmp_path):
+def test_class_names_in_a_csv_are_no_spreadsheet_formulas(tmp_path):
     results.save_confusion(tmp_path / "confusion.csv", RESULT, ["=1+1", "+a", "-b", "@c"])
     header, *rows = csv.reader((tmp_path / "confusion.csv").open(encoding="utf-8"))
     assert header == ["class", "'=1+1", "'+a", "'-b", "'@c"]
@@ -78,7 +78,7 @@ def test_no_name_in_a_table_is_a_formula_to_a_spreadsheet(tmp_path):
 
 
 @pytest.mark.parametrize("class_names", [HOSTILE, ()])
-def test_a_picture_is_dark_where_videos_are(tmp_path, class_names):
+def test_the_confusion_picture_is_dark_where_videos_are(tmp_path, class_names):
     results.save_confusion(tmp_path / "confusion.png", RESULT, class_names)
     picture = np.asarray(Image.open(tmp_path / "confusion.png").convert("L"))
     assert min(picture.shape) > 300

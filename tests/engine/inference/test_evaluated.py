@@ -39,7 +39,7 @@ def test_the_command_line_wins_and_what_differs_from_training_is_said(tmp_path, 
     assert "of the recipe" not in caplog.text
 
 
-def test_without_a_recipe_all_settings_are_the_files_but_those_of_its_machine(tmp_path, caplog):
+def test_without_a_recipe_all_settings_but_machine_ones_come_from_the_file(tmp_path, caplog):
     path = saved(tmp_path)
     content = torch.load(path)
     content["config"] |= {"runtime.device": "cuda", "data.decoder": "nvdec", "runtime.threads": 64}
@@ -50,7 +50,7 @@ def test_without_a_recipe_all_settings_are_the_files_but_those_of_its_machine(tm
     assert "settings" not in caplog.text
 
 
-def test_pictures_in_folders_stay_that(tmp_path):
+def test_evaluation_keeps_the_jpeg_decoder_of_a_checkpoint(tmp_path):
     path = saved(tmp_path)
     content = torch.load(path)
     content["config"] |= {"data.decoder": "jpeg"}
@@ -100,7 +100,7 @@ def test_an_exported_network_is_evaluated_with_the_same_settings_as_its_weights(
         assert said[path] == said[file] and said[path][0]
 
 
-def test_what_is_fixed_in_an_exported_network_cannot_be_set(tmp_path):
+def test_settings_fixed_in_an_exported_network_cannot_be_overridden(tmp_path):
     path, file = saved(tmp_path, class_names=("a", "b", "c")), tmp_path / "best.pt2"
     assert exporting.run(path, "--format", "export", "--uint8", "--out", str(file)) == 0
     for override in ("model.shift_div=4", "clip.mean=[0.5,0.5,0.5]", "clip.std=[1,1,1]"):

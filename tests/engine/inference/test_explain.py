@@ -37,6 +37,6 @@ def test_a_frame_that_decides_has_the_largest_share():
     assert found.weight_T.argmax() == 2 and abs(found.weight_T.sum() - 1) < 1e-6
 
 
-def test_without_any_heat_all_frames_have_the_same_share():
+def test_a_heat_map_of_zeros_gives_all_frames_the_same_share():
     found = Explanation(0, None, None, torch.zeros(4, 2, 2).numpy())
     assert found.weight_T.tolist() == [0.25] * 4

@@ -57,7 +57,7 @@ def test_an_exported_program_scores_videos_as_its_weights_do(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("words", "mode"), [(["--uint8"], []), (["--online"], ["--online"]), (["--online", "--uint8"], ["--online"])]
 )
-def test_onnx_files_say_of_videos_what_their_weights_say(tmp_path, monkeypatch, words, mode):
+def test_onnx_files_predict_what_their_weights_predict(tmp_path, monkeypatch, words, mode):
     weights, file = weights_file(tmp_path), tmp_path / "best.onnx"
     write_video(tmp_path / "a.mp4", "libx264", 20)
     export_file.export(export.arguments(["--weights", str(weights), "--format", "onnx", "--out", str(file), *words]))

@@ -46,7 +46,7 @@ def test_settings_of_a_checkpoint_replace_those_of_a_recipe_and_each_is_said(tmp
 
 
 @pytest.mark.parametrize("foreign", [{"lr": 0.1, "model": {"depth": 50}}, {}, {1: 2}, {"args": None}])
-def test_settings_of_another_project_in_a_file_are_none(tmp_path, caplog, foreign):
+def test_settings_of_another_project_are_not_read(tmp_path, caplog, foreign):
     _, config, path = saved_file(tmp_path)
     saved_file(tmp_path, config=foreign)
     with pytest.raises(ConfigError, match=r"best\.pt: contains no settings of its network; name its recipe"):
@@ -94,7 +94,7 @@ def test_bare_weights_need_a_recipe(tmp_path):
         ({"model.num_classes": 2**15}, "its settings describe a network of [0-9,]+ bytes, far more than the file has"),
     ],
 )
-def test_settings_of_a_stranger_are_not_trusted(tmp_path, change, seen):
+def test_invalid_settings_in_a_checkpoint_are_refused(tmp_path, change, seen):
     _, config, path = saved_file(tmp_path)
     saved_file(tmp_path, config=configs.flat(config) | change)
     with pytest.raises(CheckpointError, match=seen):
@@ -102,7 +102,7 @@ def test_settings_of_a_stranger_are_not_trusted(tmp_path, change, seen):
 
 
 @pytest.mark.parametrize("names", [5, "abc", [1, 2], {"a": 1}])
-def test_class_names_that_are_none_are_refused(tmp_path, names):
+def test_class_names_that_are_no_list_of_texts_are_refused(tmp_path, names):
     with pytest.raises(CheckpointError, match=r"best\.pt: its class_names are not a list of texts; write it again"):
         load_saved_model(saved_file(tmp_path, class_names=names)[2])
 

@@ -67,7 +67,7 @@ def offline(network, catalog, every):
 
 
 @pytest.mark.parametrize("every", [1, 4])
-def test_each_frame_gets_what_the_offline_network_says_of_it(folder, catalog, every):
+def test_stream_scores_equal_offline_frame_logits(folder, catalog, every):
     network = open_network(folder / "causal.pt", overrides=["runtime.device=cpu"])
     moments = stream.predict_stream(network, network.open_stream(), catalog, 0, every, smooth=1)
     logits_TK = offline(network, catalog, every)

@@ -185,7 +185,9 @@ def test_onnxruntime_tries_tensorrt_then_cuda_then_the_cpu(onnx_file, tmp_path, 
         ("cuda", ALL, None, "tensorrt: needed for this, and cannot be imported .* pip install tensorrt"),
     ],
 )
-def test_what_tensorrt_lacks_is_said_in_a_line(onnx_file, monkeypatch, device, available, module, problem):
+def test_a_missing_requirement_of_tensorrt_is_named_in_one_line(
+    onnx_file, monkeypatch, device, available, module, problem
+):
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     with pytest.raises(ConfigError, match=problem):
         backends.onnx_providers(onnx_file, device, available, tensorrt=True)

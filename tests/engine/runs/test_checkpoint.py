@@ -35,7 +35,7 @@ def saved(folder, *steps):
     return paths
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path):
+def test_a_checkpoint_is_loaded_equal_to_what_was_saved(tmp_path):
     content = payload(7) | {"nested": [{"lr": 0.1, "name": "sgd", "none": None}, (1, 2)]}
     path = checkpoint.step_file(tmp_path, 7)
     checkpoint.save(path, content, step=7, top1=0.5)
@@ -91,7 +91,7 @@ def test_a_damaged_checkpoint_is_never_loaded(tmp_path):
         checkpoint.load(path)
 
 
-def test_no_checkpoints_are_no_error_but_only_damaged_ones_are(tmp_path):
+def test_no_checkpoints_give_none_and_only_damaged_ones_an_error(tmp_path):
     assert checkpoint.latest(tmp_path) is None
     for path in saved(tmp_path, 1, 2):
         truncate(path)
@@ -123,7 +123,7 @@ def test_a_kill_while_saving_costs_no_acknowledged_checkpoint_and_leaves_nothing
     assert (found["lost"], found["files_left"]) == (0, 0) and found["with_an_unfinished_file"] > 0
 
 
-def test_every_kind_of_damage_is_stepped_over():
+def test_checkpoints_with_any_kind_of_damage_are_skipped():
     assert kill_loops.damage(8, random.Random(0)) == {"damaged": 8, "stepped_over": 8}
 
 
@@ -209,7 +209,7 @@ def test_a_disk_that_fills_up_while_writing_leaves_the_older_checkpoint_and_no_h
     assert checkpoint.latest(tmp_path) == older and not list(tmp_path.glob(".tmp-*"))
 
 
-def test_hostile_content_is_not_run(tmp_path):
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
     class Canary:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "canary"),)
@@ -251,7 +251,7 @@ def test_an_invalid_sidecar_is_damage(tmp_path, content):
     assert checkpoint.note(path) == {}
 
 
-def test_the_sidecar_is_for_people(tmp_path):
+def test_the_sidecar_records_step_and_size(tmp_path):
     (path,) = saved(tmp_path, 4)
     facts = json.loads(path.with_name("step-00000004.pt.json").read_text())
     assert facts["step"] == 4 and facts["bytes"] == path.stat().st_size

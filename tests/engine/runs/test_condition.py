@@ -25,7 +25,7 @@ def written(run, seconds_ago):
     file.write_text(json.dumps({**json.loads(file.read_text()), "time": time}))
 
 
-def test_a_run_whose_heart_beats_is_alive(run):
+def test_a_run_with_a_recent_heartbeat_is_alive(run):
     found = condition(run.folder)
     assert found.state == "alive" and "step 7, training" in found.text
 
@@ -45,7 +45,7 @@ def test_a_run_whose_lock_is_free_is_dead_with_the_command_that_continues_it(run
     assert found.text.endswith("continue: train.py --config 'my recipe.yaml' --resume")
 
 
-def test_a_run_that_failed_says_why_and_one_that_finished_that_it_did(run):
+def test_a_failed_run_has_its_reason_and_a_finished_one_its_step(run):
     run.status.update(state="failed", reason="rank 1: no")
     run.close()
     assert condition(run.folder).text.startswith("failed (rank 1: no); ")

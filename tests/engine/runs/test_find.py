@@ -6,7 +6,7 @@ from configs import ConfigError
 from engine.runs.find import network_file
 
 
-def test_a_file_is_itself_and_must_exist(tmp_path):
+def test_the_path_of_a_weights_file_is_returned_if_it_exists(tmp_path):
     (tmp_path / "x.pt").touch()
     assert network_file(tmp_path / "x.pt") == tmp_path / "x.pt"
     with pytest.raises(ConfigError, match="there is neither a run nor a file of weights with this name"):

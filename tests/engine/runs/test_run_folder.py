@@ -28,7 +28,7 @@ from engine.runs.run_folder import GROWING, LOCK, WHOLE, RunFolder
 from tests.support.files.trees import plant
 
 
-def test_folder_says_how_the_run_came_about(tmp_path, monkeypatch):
+def test_a_run_folder_records_config_command_and_environment(tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder.sys, "argv", ["train.py", "--config", "demo.yaml", "train.name=my run"])
     config = load("demo.yaml", [f"train.runs={tmp_path}", "train.name=one"])
     run = run_folder.open_run(config)
@@ -81,7 +81,7 @@ def test_a_started_run_is_only_opened_to_resume(tmp_path):
     RunFolder(tmp_path, resume=True)
 
 
-def test_a_folder_in_which_nothing_has_begun_is_taken(tmp_path):
+def test_a_folder_without_a_started_run_can_be_used(tmp_path):
     RunFolder(tmp_path)
     RunFolder(tmp_path)
 
@@ -255,7 +255,7 @@ def try_to_open(folder, barrier, release, won):
         del run
 
 
-def test_of_trainers_that_start_at_once_one_wins(tmp_path):
+def test_only_one_of_several_simultaneous_trainers_gets_the_folder(tmp_path):
     fork = multiprocessing.get_context("fork")
     barrier, release, won = fork.Barrier(4), fork.Event(), fork.Queue()
     trainers = [fork.Process(target=try_to_open, args=(tmp_path, barrier, release, won)) for _ in range(4)]
@@ -301,7 +301,7 @@ def test_text_appended_after_a_truncated_line_starts_on_a_new_line(tmp_path):
     assert [entry["row"] for entry in read_lines(tmp_path / "quarantine.jsonl")] == [1, 2]
 
 
-def test_rewinding_forgets_what_came_after_the_checkpoint(tmp_path):
+def test_rewinding_drops_metrics_after_the_checkpoint(tmp_path):
     run = RunFolder(tmp_path)
     for step in (5, 10, 15):
         run.metrics("train", step=step)
@@ -349,7 +349,7 @@ def test_a_number_that_json_cannot_hold_is_null(tmp_path):
     assert json.loads(text, parse_constant=pytest.fail)["grad_norm"] is None
 
 
-def test_a_full_disk_costs_a_line_not_the_run(tmp_path, caplog):
+def test_a_full_disk_loses_a_metrics_line_and_does_not_stop_the_run(tmp_path, caplog):
     run = RunFolder(tmp_path)
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     run.metrics("train", 1, loss=2.0)
@@ -369,7 +369,7 @@ def write_until_full(folder, told):
         run.close()
 
 
-def test_a_disk_that_takes_no_more_costs_curves_not_the_run(tmp_path):
+def test_a_disk_that_fills_up_loses_curves_and_does_not_stop_the_run(tmp_path):
     heard, told = os.pipe()
     writer = multiprocessing.get_context("fork").Process(target=write_until_full, args=(tmp_path, told))
     writer.start()

@@ -14,7 +14,7 @@ def state(value):
     return {"model": {"weight": torch.full((4,), float(value))}, "step": value}
 
 
-def test_a_checkpoint_holds_what_was_there_when_it_was_started(tmp_path, monkeypatch):
+def test_a_checkpoint_holds_the_state_at_the_start_of_its_saving(tmp_path, monkeypatch):
     go, save = threading.Event(), checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda *given, **how: go.wait() and save(*given, **how))
     saver, content = Saver(tmp_path, keep=2), state(1)
@@ -34,7 +34,7 @@ def test_only_the_newest_are_kept(tmp_path):
     assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-00000003.pt", "step-00000002.pt"]
 
 
-def test_one_that_fails_is_a_warning_and_the_next_one_is_written(tmp_path, monkeypatch, caplog):
+def test_a_failed_save_is_a_warning_and_the_next_one_succeeds(tmp_path, monkeypatch, caplog):
     saver, save = Saver(tmp_path, keep=2), checkpoint.save
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", lambda *given, **how: (_ for _ in ()).throw(CheckpointError("disk full")))

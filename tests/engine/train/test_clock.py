@@ -29,7 +29,7 @@ def batches(hands, waits):
         yield wait
 
 
-def test_waiting_is_data_and_the_rest_is_step(hands):
+def test_waiting_counts_as_data_and_the_rest_as_step(hands):
     watch = Clock(torch.device("cpu"), clips_per_step=10, warmup=0)
     for _ in watch.fetch(batches(hands, [1, 2, 3])):
         hands.now += 4
@@ -91,7 +91,7 @@ def test_reading_restarts_the_interval_but_not_the_total(hands):
 
 
 @pytest.mark.gpu
-def test_waiting_that_a_busy_gpu_does_not_feel_is_not_data():
+def test_waiting_while_the_gpu_is_busy_does_not_count_as_data():
     """The host waits 20 ms for each batch, but has given the GPU more than that to do."""
     import time
 

@@ -122,7 +122,7 @@ def on_gpu(ranks=1, train=None, **runtime):
         ({"recompute": True}, "runtime.recompute saves"),
     ],
 )
-def test_what_cannot_be_recorded_is_refused_with_the_reason(how, reason):
+def test_settings_that_cannot_be_recorded_in_a_cuda_graph_are_refused_with_the_reason(how, reason):
     assert on_gpu() == []
     (problem,) = on_gpu(**how)
     assert problem.startswith(f"runtime.cuda_graph: {reason}") and problem.endswith("set it to false")

@@ -151,7 +151,7 @@ def test_averaged_weights_are_what_is_evaluated_and_kept_as_the_best(trainer, mo
     assert torch.equal(model.fc.weight, seen[0])
 
 
-def test_an_average_without_memory_is_the_last_weights(trainer):
+def test_an_average_with_no_memory_equals_the_last_weights(trainer):
     trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 1, "ema": 1e-12}}
     _, weights = trainer()
     torch.testing.assert_close(weights["average.fc.weight"], weights["fc.weight"])
@@ -225,7 +225,7 @@ def test_resuming_a_finished_run_changes_nothing(trainer):
     assert (trainer.folder / "tiny" / "metrics.jsonl").read_text() == before
 
 
-def test_an_evaluation_that_a_kill_prevented_is_made_up_for(trainer, uninterrupted):
+def test_a_resumed_run_repeats_the_evaluation_that_a_kill_prevented(trainer, uninterrupted):
     trainer()
     metrics = trainer.folder / "tiny" / "metrics.jsonl"
     metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-1]))
@@ -295,7 +295,7 @@ def scored(hits):
     return Result(torch.tensor([[hits, 5 - hits], [0, 0]]), None, 1.0, 5, [])
 
 
-def test_what_a_step_draws_follows_from_the_seed_and_the_step(trainer, monkeypatch):
+def test_each_step_is_seeded_by_seed_step_and_rank(trainer, monkeypatch):
     seeded = []
     monkeypatch.setattr(runtime, "seed_step", lambda *of: seeded.append(of))
     trainer.settings = {"train": {"runs": str(trainer.folder), "seed": 7}}
@@ -376,7 +376,7 @@ def test_too_many_unreadable_videos_stop_the_run_with_their_names(trainer):
         trainer()
 
 
-def test_as_many_unreadable_videos_as_are_allowed_are_named_once_and_trained_around(trainer):
+def test_an_allowed_number_of_unreadable_videos_is_quarantined_once_and_skipped(trainer):
     trainer.train_bad = (2, 9)
     trainer.settings = {"data": {"max_bad_fraction": 2 / 14}, "train": {"runs": str(trainer.folder), "epochs": 4}}
     finished, weights = trainer()
@@ -415,7 +415,7 @@ def test_the_result_of_best_weights_is_that_of_those_which_could_be_written(trai
     assert json.loads((best.parent / "val_best.json").read_text())["step"] == STEPS
 
 
-def test_a_result_that_a_kill_kept_from_being_written_after_the_best_weights_is_made_up_for(trainer, monkeypatch):
+def test_a_resumed_run_writes_the_best_result_that_a_kill_prevented(trainer, monkeypatch):
     place, result = trainer.folder / "tiny" / "val_best.json", RunFolder.result
 
     def killed(run, which, content):
@@ -447,7 +447,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_an_error(trainer, monkeypat
         ({"clip": {"repeats": 2}}, "clip.repeats: 1 -> 2: these must not change during a run"),
     ],
 )
-def test_a_run_is_not_resumed_as_another(trainer, changed, message):
+def test_a_run_is_not_resumed_with_other_training_settings(trainer, changed, message):
     trainer(before=1, act=terminate)
     trainer.settings = changed | {"train": {"runs": str(trainer.folder), **changed.get("train", {})}}
     with pytest.raises(ConfigError, match=message):
@@ -508,7 +508,7 @@ def test_losses_are_means_over_the_steps_between_two_lines(trainer):
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_clips_that_the_weights_know_otherwise_are_named(tmp_path, caplog, whole):
+def test_clip_settings_that_differ_from_those_of_the_weights_are_logged(tmp_path, caplog, whole):
     trained = tiny.config(clip={"mean": (0.5, 0.5, 0.5), "flip": 0.1}, model={"frames": 4})
     path = str(tmp_path / "best.pt")
     torch.save({"model": build_model(trained.model).state_dict(), "config": configs.flat(trained)}, path)
@@ -520,7 +520,7 @@ def test_clips_that_the_weights_know_otherwise_are_named(tmp_path, caplog, whole
     assert "trained with" not in caplog.messages[-1]
 
 
-def test_weights_that_cannot_be_had_end_a_run_before_its_lists_are_scanned():
+def test_missing_weights_stop_a_run_before_its_lists_are_scanned():
     with pytest.raises(CheckpointError, match="there is no such file of weights"):
         training.build(
             tiny.config(model={"pretrained": "/nope.pth"}), open_loader=lambda *_, **__: pytest.fail("scanned")
@@ -540,7 +540,7 @@ def result_of(correct, wrong):
 
 
 @pytest.mark.parametrize(("kind", "kept"), [("top1", 1), ("mean_class", 2)])
-def test_the_best_is_chosen_by_the_accuracy_that_is_asked_for(trainer, monkeypatch, kind, kept):
+def test_the_best_weights_are_chosen_by_the_accuracy_that_is_set(trainer, monkeypatch, kind, kept):
     """The first epoch is better in all videos, the second in the mean of its classes, 90 videos and 10."""
     results = iter([result_of((90, 0), (0, 10)), result_of((70, 9), (20, 1))])
     monkeypatch.setattr(fit, "evaluate", lambda *_: next(results))
@@ -571,5 +571,5 @@ def test_without_patience_a_run_continues_to_its_last_epoch(trainer, monkeypatch
     assert plateau(trainer, monkeypatch, (5,) * 8, patience=0) == list(range(1, 9))
 
 
-def test_a_run_that_becomes_better_does_not_end(trainer, monkeypatch):
+def test_a_run_that_keeps_improving_is_not_stopped_by_patience(trainer, monkeypatch):
     assert plateau(trainer, monkeypatch, (1, 0, 2, 1, 3, 2, 4, 3), patience=2) == list(range(1, 9))

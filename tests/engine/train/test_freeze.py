@@ -26,7 +26,7 @@ def start():
         ("layer4", {"fc"}),
     ],
 )
-def test_just_the_stages_after_it_move_weights_and_statistics(start, tmp_path, last, trained):
+def test_only_stages_after_the_frozen_one_change(start, tmp_path, last, trained):
     under_way = tiny.finished_run(tmp_path, freeze=last, ema=0.5)
     assert moved(under_way.model, start) == trained == moved(under_way.eval_model, start)
 
@@ -38,7 +38,7 @@ def test_frozen_stages_have_no_momentum_and_stay_in_evaluation_mode(tmp_path):
     assert model.training and model.layer4.training and not model.layer3.training and not model.bn1.training
 
 
-def test_stages_may_be_freed_when_a_run_is_resumed(tmp_path, caplog):
+def test_frozen_stages_can_be_unfrozen_by_a_resumed_run(tmp_path, caplog):
     before = tiny.finished_run(tmp_path, epochs=1, freeze="layer4").model.state_dict()
     caplog.clear()
     after = tiny.finished_run(tmp_path, epochs=2, freeze="layer1").model
@@ -58,6 +58,6 @@ def test_recomputing_activations_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("setting", ["model.backbone=mobilenet_v2", "runtime.batchnorm=apex"])
-def test_what_it_cannot_go_with_is_named(setting):
+def test_settings_that_conflict_with_freeze_are_named(setting):
     with pytest.raises(ConfigError, match=r"train\.freeze"):
         load("tsm_k400_nhwc", ["train.freeze=layer1", setting])

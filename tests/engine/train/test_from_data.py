@@ -72,7 +72,7 @@ def test_repeated_clips_make_an_epoch_longer_and_a_batch_whole_videos(own, ranks
     assert (config.train.batch, config.train.epochs) == (batch, epochs)
 
 
-def test_what_is_given_is_kept(own):
+def test_settings_given_by_the_user_are_kept(own):
     given = ["model.num_classes=5", "train.name=me", "train.epochs=3", "train.batch=4", "optim.lr=0.5", "data.val="]
     given += ["model.dropout=0.3", "model.fc_std=0.02"]
     config = own(*given)
@@ -221,12 +221,12 @@ def test_one_class_is_refused(own, tmp_path):
         from_data.choose(config, ranks=1)
 
 
-def test_other_programs_ask_for_what_only_training_chooses(own):
+def test_programs_other_than_training_refuse_settings_chosen_from_data(own):
     with pytest.raises(ConfigError, match=r"model\.num_classes: train.py chooses it from the data; set it here"):
         runtime.resolve(own())
 
 
-def test_synthetic_clips_leave_nothing_to_choose_from(own):
+def test_synthetic_clips_cannot_choose_settings_from_data(own):
     config = own()
     config = replace(config, data=replace(config.data, source="synthetic"))
     with pytest.raises(ConfigError, match=r"train\.batch: is chosen from data.train, which synthetic clips lack"):

@@ -72,14 +72,14 @@ def test_repeated_clips_are_mixed_with_clips_of_other_videos(repeats):
     torch.testing.assert_close(part, part.mean().expand_as(part), rtol=0, atol=1e-5)
 
 
-def test_of_two_ways_each_batch_takes_one():
+def test_each_batch_uses_either_mixup_or_cutmix():
     parts = [own_part(mixed(batch_of([0, 1, 2, 0]), WAYS[2], step)[0].clips_BTCHW) for step in range(20)]
     boxes = [bool(((part == 0) | (part == 1)).all()) for part in parts]
     assert 3 < sum(boxes) < 17
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_what_is_mixed_follows_from_seed_step_and_rank_alone(way):
+def test_mixing_depends_only_on_seed_step_and_rank(way):
     batch = batch_of([0, 1, 2, 0])
     torch.testing.assert_close(mixed(batch, way, step=5)[1], mixed(batch, way, step=5)[1], rtol=0, atol=0)
     assert not torch.equal(mixed(batch, way, step=5)[1], mixed(batch, way, step=6)[1])
@@ -99,7 +99,7 @@ def test_clips_keep_their_memory_layout_and_type_and_the_given_batch_its_content
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("labels", [[0, -1, 2, 1], [-1, -1, 2, 2], [-1, -1, -1, -1]])
-def test_every_readable_clip_weighs_one_over_the_batch_whomever_it_is_mixed_with(way, labels):
+def test_every_readable_clip_has_a_total_weight_of_one_over_the_batch(way, labels):
     for step in range(5):
         mixed_batch, share_BK = mixed(batch_of(labels), way, step)
         weights_K = torch.tensor([labels.count(label) for label in range(K)]).float()

@@ -106,7 +106,7 @@ def test_precise_statistics_that_are_no_numbers_stop_the_run_before_they_are_sav
     assert trainer.saved() == [] and not (trainer.run / "best.pt").exists()
 
 
-def test_a_step_that_is_skipped_leaves_no_trace_but_its_number(tmp_path, caplog):
+def test_a_skipped_step_changes_nothing_but_its_number(tmp_path, caplog):
     trainer = Trainer(tmp_path, on_nonfinite="skip", max_nonfinite=2, ema=0.5, log_every=1, epochs=1)
     seen = {}
     take = training.Training.take_step

@@ -47,7 +47,7 @@ def run(folder, **train):
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.5])
-def test_a_run_makes_its_statistics_precise_when_due(tmp_path, ema, caplog):
+def test_a_run_computes_precise_statistics_before_each_evaluation(tmp_path, ema, caplog):
     under_way = run(tmp_path, epochs=3, ema=ema)
     epochs = under_way.train_loader.epochs
     assert epochs == [(0, 0), (1, 0), (1, 0), (2, 0), (2, 0)]
@@ -76,7 +76,7 @@ def test_a_resumed_run_has_the_same_statistics(tmp_path):
         ["runtime.recompute=true", "runtime.compile=on"],
     ],
 )
-def test_what_does_not_go_together_is_named(settings):
+def test_conflicting_norm_settings_are_named(settings):
     with pytest.raises(ConfigError, match=settings[0].partition("=")[0].replace(".", r"\.")):
         load("tsm_k400_nhwc", settings)
 
@@ -108,7 +108,7 @@ def test_only_the_first_batch_norm_moves_also_after_evaluations(start, tmp_path)
     assert not torch.equal(under_way.model.layer4[1].conv2.weight, start["layer4.1.conv2.weight"])
 
 
-def test_without_it_all_of_them_move(start, tmp_path):
+def test_without_partial_bn_all_batch_norms_move(start, tmp_path):
     under_way = run_frozen(tmp_path, partial_bn=False)
     assert len(moved(under_way.model, start)) == 20 * len(FIRST)
 
@@ -120,7 +120,7 @@ def test_a_network_is_evaluated_as_ever_and_goes_back_to_training_with_its_norms
     assert not any(part.training for part in model.eval().modules())
 
 
-def test_it_may_be_switched_on_and_off_again_in_one_run(tmp_path, caplog):
+def test_partial_bn_can_be_switched_on_and_off_in_one_run(tmp_path, caplog):
     before = run_frozen(tmp_path, epochs=1, partial_bn=False).model.state_dict()
     caplog.clear()
     between = run_frozen(tmp_path, epochs=2).model
@@ -133,6 +133,6 @@ def test_it_may_be_switched_on_and_off_again_in_one_run(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("setting", ["model.non_local=true", "runtime.batchnorm=apex"])
-def test_what_it_cannot_go_with_is_named(setting):
+def test_settings_that_conflict_with_partial_bn_are_named(setting):
     with pytest.raises(ConfigError, match=r"train\.partial_bn"):
         load("tsm_k400_nhwc", ["train.partial_bn=true", setting])

@@ -35,7 +35,7 @@ def our_name(mit_name):
 @pytest.mark.parametrize(
     ("variant", "fc_lr_mult"), [("tsm_npb", (1, 2)), ("tsm_npb_fc_lr5", (5, 10)), ("tsn_npb", (1, 2))]
 )
-def test_groups_are_mits(variant, fc_lr_mult):
+def test_parameter_groups_equal_mits(variant, fc_lr_mult):
     model = build_model(tiny.config(model={"name": variant[:3], "backbone": "resnet50", "width": 64}).model)
     expected = {
         our_name(name): (group["lr_mult"], group["decay_mult"])
@@ -67,7 +67,7 @@ def test_the_first_convolution_is_a_group_of_its_own():
         ("classifier", {"fc weight"}),
     ],
 )
-def test_what_decays_is_what_was_asked_for(decay, decaying):
+def test_weight_decay_applies_to_the_chosen_kinds_of_parameters(decay, decaying):
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))
     groups = optim.parameter_groups(model, Optim(lr=0.1, decay=decay))
     assert {group["kind"] for group in groups if group["weight_decay"] == 1e-4} == decaying
@@ -207,7 +207,7 @@ def dirty_memory(monkeypatch):
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_a_first_step_that_overflows_leaves_no_trace(device, nesterov, dirty_memory):
+def test_a_first_step_that_overflows_changes_no_weight_and_no_momentum(device, nesterov, dirty_memory):
     """In fp16 the first steps do, until the scaler has found its scale."""
     settings, weights = Optim(lr=0.01, nesterov=nesterov), []
     for fused in (False, True):
@@ -255,7 +255,7 @@ def test_weights_and_statistics_follow_the_recurrence_written_out(decay):
             torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_the_network_itself_is_left_alone():
+def test_averaging_does_not_change_the_network():
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     average = EmaWeights(model, 0.9)
@@ -266,7 +266,7 @@ def test_the_network_itself_is_left_alone():
     torch.testing.assert_close(model.state_dict(), before)
 
 
-def test_loading_into_the_network_or_the_average_does_not_part_them():
+def test_an_average_keeps_following_its_network_after_either_is_loaded():
     """A resumed run loads both; later updates must still read the one and write the other."""
     model = network()
     average = EmaWeights(model, 0.0)

@@ -12,7 +12,7 @@ from engine.train.clock import Times
 from tests.support import tiny
 
 
-def test_a_profile_is_a_trace_and_a_table_and_keeps_nothing_else(tmp_path, monkeypatch, caplog):
+def test_a_profile_writes_a_trace_and_a_table_and_no_other_file(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     settings = tiny.config(data={"max_bad_fraction": 1.0})
     profile.profile_steps(settings, None, tmp_path / "trace.json", Outputs())
@@ -25,7 +25,7 @@ def test_a_profile_is_a_trace_and_a_table_and_keeps_nothing_else(tmp_path, monke
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["trace.json"]
 
 
-def test_a_file_in_the_way_is_refused_before_the_work(tmp_path):
+def test_an_existing_trace_is_refused_before_profiling(tmp_path):
     (tmp_path / "trace.json").write_text("mine")
     with pytest.raises(ConfigError, match=r"trace\.json: "):
         profile.profile_steps(tiny.config(), None, tmp_path / "trace.json", Outputs())

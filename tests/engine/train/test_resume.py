@@ -69,7 +69,7 @@ def state_of(rows=LIST, readable=4, steps=2):
     return {"rows": rows.to_state(), "videos": readable, "steps_per_epoch": steps}
 
 
-def test_lost_and_found_videos_are_counted_and_change_nothing_else():
+def test_lost_and_recovered_videos_are_counted():
     assert resume.changed_list(state_of(), loader_of()) == []
     assert resume.changed_list(state_of(), loader_of(readable=1)) == [
         "4 -> 1 readable videos: all others keep their places"
@@ -250,7 +250,7 @@ def test_there_is_a_checkpoint_of_an_earlier_version():
     assert list(old_runs.FILES.glob("*.pt.xz"))
 
 
-def test_a_run_that_has_nothing_to_resume_says_so(tmp_path, caplog):
+def test_a_run_with_nothing_to_resume_logs_a_message_once(tmp_path, caplog):
     said = f"{tmp_path / 'tiny'} contains no checkpoint to resume; the run starts from the beginning"
     tiny.finished_run(tmp_path, epochs=1)
     assert caplog.messages.count(said) == 1

@@ -60,7 +60,7 @@ def test_a_row_that_could_not_be_read_contributes_nothing(smoothing):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_a_batch_of_unreadable_rows_moves_nothing(smoothing):
+def test_a_batch_of_unreadable_rows_changes_no_weight(smoothing):
     assert movement(batch_of([-1, -1, -1]), smoothing=smoothing).abs().max() == 0
 
 
@@ -119,7 +119,7 @@ def test_gradient_is_clipped_to_its_largest_norm_and_reported_unclipped():
     assert reported.item() == pytest.approx(free_norm.item())
 
 
-def test_tally_counts_readable_clips_and_hits_and_starts_over_after_a_read():
+def test_tally_counts_readable_clips_and_hits_and_resets_after_a_read():
     tally = Tally(torch.device("cpu"))
     logits_BK = torch.tensor([[9.0, 0, 0], [0, 9, 0], [9, 0, 0]])
     tally.add(torch.tensor(1.5), logits_BK, torch.tensor([0, 2, -1]))

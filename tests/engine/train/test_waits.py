@@ -39,7 +39,7 @@ RULES = [{}, {"clip_norm": 0.0}, {"label_smoothing": 0.1}, {"nesterov": True}, {
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_more_steps_between_two_log_ticks_are_no_more_waits(monkeypatch, rule):
+def test_more_steps_between_log_lines_wait_no_more_often(monkeypatch, rule):
     few = waits(run_of(2, monkeypatch, **sections(rule)))
     many = waits(run_of(5, monkeypatch, **sections(rule)))
     assert few and few == many

@@ -68,7 +68,7 @@ def folds(form="auto", **sizes):
     return any(event.key == "ShiftConv1x1" for event in profile.key_averages())
 
 
-def test_auto_folds_where_that_was_measured_to_be_no_slower_than_copying(table):
+def test_auto_folds_if_folding_was_measured_to_be_no_slower_than_copying(table):
     assert not folds()
     table(row(folded_ms=1.1))
     assert folds()
@@ -77,7 +77,7 @@ def test_auto_folds_where_that_was_measured_to_be_no_slower_than_copying(table):
 
 
 @pytest.mark.parametrize("other", [{"device": "NVIDIA H200"}, {"dtype": "bfloat16"}, {"channels": 16}, {"filters": 8}])
-def test_auto_folds_nothing_that_was_not_measured(table, other):
+def test_auto_does_not_fold_unmeasured_layers(table, other):
     table(row(**other))
     assert not folds()
 
@@ -121,7 +121,7 @@ def test_an_exported_auto_needs_no_operator_of_ours(table):
     assert not any("tsm" in str(node.target) for node in program.graph.nodes)
 
 
-def test_a_network_says_what_becomes_of_its_shifts(table):
+def test_describe_shift_counts_folded_and_copied_layers(table):
     table(row(filters=8), row(channels=32, filters=8))
 
     def said(**settings):

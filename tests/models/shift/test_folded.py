@@ -83,13 +83,13 @@ def test_the_skip_connection_contributes_to_the_gradient_of_the_input(dtype, rea
     torch.testing.assert_close(actual, gradients(separately(*inputs, 3, 2, 1), inputs[0]))
 
 
-def test_an_input_that_wants_no_gradient_wants_none_behind_the_fork_either():
+def test_the_skip_output_needs_no_gradient_if_the_input_needs_none():
     x_NCHW, *weights = random_inputs()
     _, same_NCHW = shift_conv1x1_with_skip(x_NCHW.detach(), *weights, 3, 2, 1)
     assert not same_NCHW.requires_grad
 
 
-def test_the_input_handed_on_is_the_one_given_and_not_what_autocast_makes_of_it():
+def test_the_skip_output_is_the_input_before_autocast():
     x_NCHW, *weights = random_inputs(dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         _, same_NCHW = shift_conv1x1_with_skip(x_NCHW, *weights, 3, 2, 1)
@@ -220,7 +220,7 @@ def test_a_compiler_for_gpus_sees_the_kernels_and_what_each_one_writes(h100):
     assert (dweight_OC11.stride(), dweight_OC11.dtype) == (weight_OC11.stride(), torch.float32)
 
 
-def test_a_kernel_is_launched_as_it_is_unless_a_compiler_looks_on():
+def test_a_kernel_is_wrapped_only_for_a_compiler():
     with FakeTensorMode():
         fake = torch.empty(1, device="cuda")
     assert gpu_kernels.launcher(gpu_kernels.forward_kernel, torch.empty(1)) is gpu_kernels.forward_kernel

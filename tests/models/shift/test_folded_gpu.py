@@ -55,7 +55,7 @@ def test_kernels_are_right_at_every_width_of_resnets(dtype, causal):
         assert_rounded(with_gradients(shift_conv1x1, *tensors, *shift), exact, dtype)
 
 
-def test_tensors_that_start_anywhere_are_read_right():
+def test_unaligned_tensors_are_read_correctly():
     x_NCHW, *rest = example(64, 64, torch.float16)
     room = torch.empty(x_NCHW.numel() + 1, device="cuda", dtype=torch.float16)
     odd_NCHW = room[1:].as_strided(x_NCHW.shape, x_NCHW.stride(), 1).copy_(x_NCHW)
@@ -64,7 +64,7 @@ def test_tensors_that_start_anywhere_are_read_right():
     assert all(torch.equal(*pair) for pair in zip(actual, expected, strict=True))
 
 
-def test_the_same_gives_the_same_to_the_bit():
+def test_folded_results_are_deterministic():
     tensors = example(256, 64, torch.bfloat16, clips=8, side=28)
     first, second = (with_gradients(shift_conv1x1, *tensors, 32, 32) for _ in range(2))
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))

@@ -44,13 +44,13 @@ def test_the_first_fold_shows_the_next_frame_and_the_second_fold_the_previous_on
 
 
 @pytest.mark.parametrize("shift", FORMS)
-def test_nothing_comes_from_the_future_where_no_channel_shows_it(shift):
+def test_a_shift_without_backward_channels_uses_no_future_frame(shift):
     shifted_TC = shift(numbered_frames(1, 3, 4), 3, 0, 1)[:, :, 0, 0]
     assert shifted_TC.tolist() == [[0, 1, 1, 1], [1, 2, 2, 2], [2, 3, 3, 3]]
 
 
 @pytest.mark.parametrize("shift", FORMS)
-def test_clips_of_a_batch_do_not_see_each_other(shift):
+def test_clips_of_a_batch_are_shifted_independently(shift):
     two_NCHW = numbered_frames(2, 3, 4)
     two_NCHW[3:] += 10
     alone = [shift(clip_TCHW, 3, 1, 1) for clip_TCHW in two_NCHW.split(3)]
@@ -72,7 +72,7 @@ def cases(draw):
 
 
 @given(cases())
-def test_the_reference_is_the_definition(case):
+def test_the_reference_shift_equals_a_shift_by_hand(case):
     assert torch.equal(temporal_shift(*case), shift_by_hand(*case))
 
 

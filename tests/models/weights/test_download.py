@@ -66,7 +66,7 @@ def test_a_download_that_was_given_up_is_continued_by_the_next_command(site, pat
 
 
 @pytest.mark.parametrize("how", ["another date", "no ranges"])
-def test_what_cannot_be_continued_begins_anew(site, path, impatient, how):
+def test_a_download_that_cannot_be_continued_restarts(site, path, impatient, how):
     site.breaks_after = [300_000]
     os.makedirs(path.parent)
     part = path.with_name("net.pth.part")
@@ -103,7 +103,7 @@ def test_a_server_that_lacks_the_file_is_quoted_with_the_place_to_put_it(site, p
     assert list(path.parent.iterdir()) == []
 
 
-def test_without_a_network_it_is_said_where_the_file_belongs(path, impatient):
+def test_offline_the_error_names_the_path_of_the_file(path, impatient):
     with pytest.raises(
         CheckpointError, match=rf"cannot be downloaded .*; without a network, put net.pth into {path.parent}$"
     ):
@@ -124,7 +124,7 @@ def test_a_full_disk_is_seen_before_the_download(site, path, monkeypatch):
         download(site.url("net.pth"), path)
 
 
-def test_a_log_line_tells_how_far_it_is(site, path, monkeypatch, caplog):
+def test_progress_of_a_download_is_logged(site, path, monkeypatch, caplog):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level(logging.INFO):
         download(site.url("net.pth"), path)

@@ -67,7 +67,7 @@ WRAPPINGS = {
 wrapped = pytest.mark.parametrize("wrap", WRAPPINGS.values(), ids=WRAPPINGS)
 
 
-def test_what_these_files_ask_for_would_be_done_by_a_careless_reader(tmp_path):
+def test_the_hostile_files_run_code_in_plain_pickle(tmp_path):
     pickle.loads(pickle.dumps(write_a_file(tmp_path / "canary")))
     assert (tmp_path / "canary").exists()
 
@@ -101,7 +101,7 @@ def test_a_pickle_that_asks_for_code_is_refused(tmp_path, canary, wrap, protocol
     ids=["eval", "subprocess", "getattr", "numpy"],
 )
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_no_function_but_those_of_arrays_is_given(tmp_path, canary, ask, protocol):
+def test_only_array_functions_are_allowed_in_a_pickle(tmp_path, canary, ask, protocol):
     assert "; nothing was run" in refusal(pickled(tmp_path, {"conv1.weight": ask(canary)}, protocol))
     torch.save({"conv1.weight": ask(canary)}, tmp_path / "hostile.pt")
     refusal(tmp_path / "hostile.pt")
@@ -152,13 +152,13 @@ def array_of(*state):
         (Ask(pickle.codecs.encode, b"text", "latin1"), DAMAGED),
     ],
 )
-def test_what_arrays_are_made_of_is_checked(tmp_path, value, seen):
+def test_invalid_states_of_arrays_in_a_pickle_are_refused(tmp_path, value, seen):
     assert seen in refusal(pickled(tmp_path, {"conv1.weight": value}))
 
 
 @pytest.mark.parametrize("name", [*pickles.ALLOWED, "_codecs.encode"])
 @pytest.mark.parametrize("state", [b"(N(S'__module__'\nS'changed'\ndt", b"(S'__doc__'\nS'changed'\nd"])
-def test_what_a_pickle_is_given_to_call_cannot_be_changed(tmp_path, name, state):
+def test_a_pickle_cannot_modify_the_allowed_functions(tmp_path, name, state):
     """A pickle may set the state of any object, also of the functions and classes that it is given."""
     module, _, function = name.rpartition(".")
     (tmp_path / "hostile.pdparams").write_bytes(b"\x80\x02" + f"c{module}\n{function}\n".encode() + state + b"b.")
@@ -201,7 +201,7 @@ def test_a_pickle_that_declares_more_bytes_than_it_has_is_refused(tmp_path, opco
 @pytest.mark.parametrize(
     "note", [5, {"a": 5}, {"a": {"OriginShape": (2,), "slices": ["b", "b"]}}, {"a": {"slices": []}}]
 )
-def test_a_note_of_cut_arrays_that_does_not_fit_is_refused(tmp_path, note):
+def test_an_invalid_record_of_split_arrays_is_refused(tmp_path, note):
     content = {"b": np.zeros(1, np.float32), "UnpackBigParamInfor@@": note}
     assert "cannot be read (" in refusal(pickled(tmp_path, content))
 
@@ -223,12 +223,12 @@ def test_names_that_a_file_asks_for_are_shown_on_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["conv1.weight", "fc.weight", "backbone.conv._conv.weight", "head.fc.weight"])
-def test_a_number_that_claims_to_be_many_is_refused(tmp_path, key):
+def test_a_tensor_expanded_from_one_number_is_refused(tmp_path, key):
     torch.save({key: torch.zeros(1).expand(2**20, 2**20)}, tmp_path / "hostile.pt")
     assert "does not fit the model; " in refusal(tmp_path / "hostile.pt")
 
 
-def test_a_dictionary_of_itself_is_refused(tmp_path):
+def test_a_dictionary_that_contains_itself_is_refused(tmp_path):
     content = {"model": {}}
     content["model"]["state_dict"] = content
     refusal(pickled(tmp_path, content))

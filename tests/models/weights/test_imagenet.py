@@ -76,7 +76,7 @@ def test_a_server_that_lacks_the_file_is_quoted(published):
 @pytest.mark.parametrize(
     "source, name", [("imagenet", "resnet50-0676ba61.pth"), ("imagenet_v2", "resnet50-11ad3fa6.pth")]
 )
-def test_without_a_network_it_is_said_which_file_belongs_where(hub, source, name):
+def test_offline_the_error_names_the_weights_file_and_its_folder(hub, source, name):
     with pytest.raises(CheckpointError, match=f"put {name} into {hub}, or set model.pretrained=none"):
         imagenet.weights_file("resnet50", source)
 

@@ -56,7 +56,7 @@ def test_tsm_and_tsn_weights_are_the_same_file(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["tsm", "tsn"])
-def test_a_file_that_does_not_tell_whether_it_shifts_is_said_to(tmp_path, name):
+def test_weights_without_a_record_of_their_shift_are_reported(tmp_path, name):
     path = saved(tmp_path / "bare.pt", small().state_dict())
     assert f"taken as those of a {name.upper()}, which the file" in load_weights(small(name=name), path).summary()
     assert "does not tell" not in load_pretrained(small(name=name), str(path)).summary()
@@ -175,7 +175,7 @@ def test_a_missing_file_is_named():
     assert said == "no/such.pt: there is no such file of weights; check the path"
 
 
-def test_a_file_of_something_else_is_described(tmp_path):
+def test_the_contents_of_an_unknown_file_are_described(tmp_path):
     path = saved(tmp_path / "mit.pt", {"epoch": 3, "arch": "resnet50", "state_dict": {}})
     said = refusal(load_weights, small(), path)
     assert "contains a dictionary of epoch, arch, state_dict; formats that can be read: " in said
@@ -222,7 +222,7 @@ def test_a_truncated_file_is_refused(tmp_path, keep, archive):
         (b"version https://git-lfs.github.com/spec/v1", "begins with 'version https://git-lfs.github...'"),
     ],
 )
-def test_a_download_that_went_wrong_is_described(tmp_path, content, seen):
+def test_a_file_of_a_failed_download_is_described(tmp_path, content, seen):
     path = tmp_path / "page.pt"
     path.write_bytes(content)
     assert refusal(load_weights, small(), path).startswith(f"{path}: is not a file of weights: it {seen}; ")
@@ -275,7 +275,7 @@ def test_a_start_for_a_training_is_not_asked_for_the_same_classes(tmp_path):
     assert re.search(named("it is another network", width=16), said)
 
 
-def test_half_a_network_is_called_so(tmp_path):
+def test_an_incomplete_network_is_reported_as_such(tmp_path):
     weights = {key: value for key, value in tensors(small()).items() if not key.startswith("layer4.1.conv2")}
     said = refusal(load_weights, small(), saved(tmp_path / "cut.pt", weights))
     assert said.endswith("; it does not contain a whole network of model.backbone and model.width")

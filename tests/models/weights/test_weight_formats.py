@@ -144,7 +144,7 @@ def test_layers_of_non_local_blocks_are_named_as_mmaction2_names_them():
         ("non_local_cfg=dict(sub_sample=True)", "divide by the square root of their channels"),  # mmcv's default
     ],
 )
-def test_non_local_blocks_that_compute_something_else_are_refused(tmp_path, cfg, said):
+def test_non_local_blocks_of_another_kind_are_refused(tmp_path, cfg, said):
     state = with_attention("mmaction2", model(non_local=True).state_dict())
     path = mmaction_file(tmp_path / "net.pth", state, meta={"epoch": 50, "cfg": cfg})
     with pytest.raises(CheckpointError, match=f"its non-local blocks {said}"):
@@ -344,7 +344,7 @@ def test_a_safetensors_file_loads(tmp_path):
     torch.testing.assert_close(net.state_dict(), given.state_dict(), atol=0, rtol=0)
 
 
-def test_two_tensors_for_one_place_are_refused(tmp_path):
+def test_two_tensors_with_the_same_target_name_are_refused(tmp_path):
     state = {f"base_model.{key}": value for key, value in model().state_dict().items()}
     torch.save(state | {"new_fc.weight": torch.zeros(5, 256)}, tmp_path / "net.pth")
     with pytest.raises(CheckpointError, match=r"has two tensors named fc\.weight"):

@@ -95,7 +95,7 @@ def test_a_name_is_a_network_with_the_settings_of_its_entry(published):
     assert len(site.asked) == 1
 
 
-def test_a_name_is_a_start_of_a_training(published):
+def test_a_zoo_name_can_start_a_training(published):
     state, *_ = published
     model = build_model(Model(backbone="resnet18", width=8, num_classes=3))
     with mock.patch.object(hashlib, "file_digest", wraps=hashlib.file_digest) as hashed:
@@ -171,7 +171,7 @@ def test_a_name_without_a_file_is_answered_with_one_that_has(name, answer):
         zoo.local(f"zoo:{name}")
 
 
-def test_imagenet_weights_are_only_a_start(published, tmp_path):
+def test_imagenet_weights_can_only_start_a_training(published, tmp_path):
     path = zoo.find("imagenet_r50").path
     with pytest.raises(ConfigError, match=r"model\.pretrained=zoo:imagenet_r50"):
         zoo.entry_of(path).config()
@@ -190,7 +190,7 @@ def test_imagenet_weights_are_only_a_start(published, tmp_path):
         (1000, "another", {}, True),  # no classifier that is known
     ],
 )
-def test_a_file_with_imagenets_number_of_classes_is_only_a_start(tmp_path, classes, name, more, holds):
+def test_a_file_with_imagenets_number_of_classes_can_only_start_a_training(tmp_path, classes, name, more, holds):
     weights = {"conv1.weight": torch.zeros(8, 3, 7, 7), f"{name}.weight": torch.zeros(classes, 8)}
     torch.save({"state_dict": weights, **more}, tmp_path / "file.pth")
     assert has_video_classes(str(tmp_path / "file.pth")) is holds

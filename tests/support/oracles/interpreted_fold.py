@@ -137,7 +137,7 @@ def test_kernels_are_right_at_every_width_of_resnets(case):
 
 
 @pytest.mark.parametrize("after, before", [(9, 9), (0, 8), (3, 20)])
-def test_what_no_frame_has_read_gets_a_gradient_of_exactly_zero(after, before):
+def test_channels_that_no_frame_reads_get_a_gradient_of_zero(after, before):
     case = Case(64, 40, after, before, tile=SMALL)
     _, weight_OC, _, dy_NOHW = made(case)
     dx_NCHW = gpu_kernels.input_grad(dy_NOHW, weight_OC, None, case.frames, after, before, case.tile)

@@ -52,7 +52,7 @@ def test_a_set_of_a_version_without_records_is_kept_and_completed(tmp_path):
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_another_list_in_the_way_is_named_before_any_video_is_made(tmp_path):
+def test_an_existing_list_is_refused_before_any_video_is_made(tmp_path):
     (tmp_path / "train.list").write_text("mine")
     with pytest.raises(ConfigError, match=r"train.list: is in the way: .* kept no record; move it"):
         write_demo_set(tmp_path, {"train": 1})

@@ -39,7 +39,7 @@ def made(kinetics, capsys):
     return kinetics / "out", capsys.readouterr().out
 
 
-def test_lists_counts_what_is_annotated_found_missing_twice_and_shared(made):
+def test_lists_counts_annotated_found_missing_duplicate_and_shared_videos(made):
     _, said = made
     assert "train: 3 annotated, 2 found, 1 missing, 0 not to be used, 0 duplicate\n" in said
     assert "val: 3 annotated, 1 found, 1 missing, 0 not to be used, 1 duplicate\n" in said
@@ -57,7 +57,7 @@ def test_lists_writes_what_a_recipe_reads(made, kinetics):
     assert f"{recipe} data.class_names={out}/classes.txt model.num_classes=2\n" in said
 
 
-def test_lists_says_of_every_row_that_is_left_out_why(made, kinetics):
+def test_lists_gives_a_reason_for_every_row_left_out(made, kinetics):
     left_out = [json.loads(line) for line in (made[0] / "left_out.jsonl").read_text().splitlines()]
     assert [(row["list"], row["path"].rpartition("/")[2][:3], row["label"], row["reason"]) for row in left_out] == [
         ("val", "bbb", 1, "named before"),

@@ -30,7 +30,7 @@ def packed(tmp_path_factory):
     return packed_set(tmp_path_factory.mktemp("pack"))
 
 
-def test_a_packed_set_is_the_set_and_needs_no_scan_also_elsewhere(packed, tmp_path, monkeypatch):
+def test_a_packed_set_equals_its_source_and_needs_no_scan_after_moving(packed, tmp_path, monkeypatch):
     source, out = packed
     plain = load_catalog(str(source), Data(max_bad_fraction=1))
     moved = shutil.copytree(out, tmp_path / "moved", copy_function=shutil.copyfile)  # with new times
@@ -103,7 +103,7 @@ def test_tar_and_dali_read_the_shards_by_their_index(packed):
     assert sorted(map(tuple, seen)) == sorted(wanted)
 
 
-def test_packing_again_keeps_what_is_there_and_makes_what_is_gone_or_changed(packed, tmp_path, caplog):
+def test_packing_again_writes_only_missing_or_changed_shards(packed, tmp_path, caplog):
     source, out = packed
     out = Path(shutil.copytree(out, tmp_path / "again"))
     before = {path.name: path.read_bytes() for path in out.glob("*.tar")}
@@ -127,7 +127,7 @@ def test_a_file_of_the_user_is_not_replaced(packed, tmp_path, capsys):
     assert shard.read_bytes() != b"mine"
 
 
-def test_a_large_shard_is_known_by_its_ends(packed, tmp_path, monkeypatch, capsys):
+def test_a_large_shard_is_recognised_by_its_first_and_last_bytes(packed, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(files, "_LARGE", 1000)
     monkeypatch.setattr(files, "_END", 100)
     source, _ = packed

@@ -43,7 +43,7 @@ def written(store):
     return [request.path.removeprefix("out/") for request in store.requests if request.method == "PUT"]
 
 
-def test_a_store_gets_what_a_folder_gets_and_needs_no_scan(packed, store, tmp_path, monkeypatch):
+def test_packing_into_a_store_equals_packing_into_a_folder(packed, store, tmp_path, monkeypatch):
     source, folder = packed
     assert pack(source, f"{store.url}/out") == 0
     assert content(store.folder / "out") == content(folder)
@@ -55,7 +55,7 @@ def test_a_store_gets_what_a_folder_gets_and_needs_no_scan(packed, store, tmp_pa
     assert_cuts_equal(there, here)
 
 
-def test_what_is_there_is_not_written_again(packed, store, caplog):
+def test_shards_already_in_the_store_are_not_written_again(packed, store, caplog):
     source, folder = packed
     assert pack(source, f"{store.url}/out") == 0
     shards = len(list(folder.glob("*.tar")))
@@ -83,7 +83,7 @@ def test_a_failing_store_loses_nothing_and_the_next_run_continues(packed, store,
     assert content(store.folder / "out") == content(folder)
 
 
-def test_answers_that_are_lost_are_asked_for_again(packed, store, monkeypatch):
+def test_lost_responses_of_the_store_are_retried(packed, store, monkeypatch):
     monkeypatch.setattr(faults, "PAUSES", (0.01,) * 20)
     source, folder = packed
     store.fault = lambda number: {1: 503, 2: CUT}.get(number % 4)

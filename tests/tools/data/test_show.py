@@ -36,14 +36,14 @@ def test_a_page_has_a_strip_of_each_clip_and_the_settings_that_made_it(source, t
     assert f"{out}: {clips} clips of data.{split}" in printed and "/show-" not in printed + page
 
 
-def test_a_file_in_the_way_is_refused_before_the_work(source, tmp_path, capsys):
+def test_an_existing_page_is_refused_before_the_scan(source, tmp_path, capsys):
     out = tmp_path / "clips.html"
     out.write_text("kept")
     assert show(source, out) == 2
     assert str(out) in capsys.readouterr().err and out.read_text() == "kept"
 
 
-def test_what_its_scan_finds_is_there_for_the_training(source, tmp_path):
+def test_the_scan_of_show_is_reused_by_training(source, tmp_path):
     assert show(source, tmp_path / "clips.html") == 0
     assert Path(f"{source}.scan/catalog").exists()
 

@@ -16,7 +16,7 @@ from tools.data.stats import after_transcoding, decoded_per_used, quantiles
 
 
 @pytest.mark.parametrize("gop", [16, 8, 1])
-def test_the_work_foretold_of_transcoding_is_the_work_afterwards(tmp_path, gop):
+def test_the_predicted_decoding_work_after_transcoding_is_the_real_one(tmp_path, gop):
     source = probe(str(write_video(tmp_path / "source.mp4", "libx264", 75, gop=75, b_frames=2)))
     transcode(source, str(tmp_path / "new.mp4"), vars(Settings(gop=gop)))
     new = probe(str(tmp_path / "new.mp4"))
@@ -28,7 +28,7 @@ def test_one_frame_of_intra_video_costs_one_frame(tmp_path):
     assert decoded_per_used(video, clip_frames=8) == 1
 
 
-def test_work_is_what_cuts_hold(tmp_path):
+def test_decoding_work_per_frame_is_below_that_of_the_last_frame(tmp_path):
     video = probe(str(write_video(tmp_path / "long.mp4", "libx264", 64, gop=64)))
     last = cut(video, np.array([63])).packets
     assert 1 < decoded_per_used(video, clip_frames=1) < last
@@ -39,7 +39,7 @@ def test_quantiles_are_values_that_occur_without_an_exponent():
     assert quantiles([1, 3, *[30] * 10, 108_000]) == "30 (1 to 108,000)"
 
 
-def test_stats_say_what_is_in_a_set(tmp_path, shared, capsys):
+def test_stats_describe_a_set(tmp_path, shared, capsys):
     write_video(tmp_path / "a.mp4", "libx264", 20, gop=10)
     write_video(tmp_path / "b.mp4", "mpeg4", 40, gop=10)
     (tmp_path / "c.mp4").write_text("no video")

@@ -63,7 +63,7 @@ def write_set(folder: Path, videos: int = 4) -> Path:
 
 
 @pytest.mark.parametrize("codec", ENCODERS)
-def test_every_frame_comes_out_once_and_in_order(tmp_path, codec):
+def test_every_frame_is_transcoded_once_and_in_order(tmp_path, codec):
     source = probe(str(write_video(tmp_path / "source.mkv", "libx264", FRAMES, gop=100, b_frames=3)))
     made = transcode(source, str(tmp_path / "new.mp4"), settings(codec))
     assert made["frames"] == FRAMES
@@ -129,7 +129,7 @@ def test_sizes_are_multiples_of_sixteen_near_the_short_side(size, upscale, store
 
 
 @pytest.mark.parametrize("angle", [90, 180, 270])
-def test_what_a_phone_noted_as_turned_is_stored_as_a_person_sees_it(shared, tmp_path, angle):
+def test_rotated_phone_videos_are_transcoded_upright(shared, tmp_path, angle):
     """The files show one scene, held in different ways: FFmpeg's own reading of the note is in `rotation`."""
     path = shared / "data" / "nasty" / f"decord__video_{angle}.mov"
     made = transcode(probe(str(path)), str(tmp_path / "new.mp4"), settings(crf=10))
@@ -163,7 +163,7 @@ def jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_set_is_stored_again_with_its_lists(tmp_path):
+def test_a_set_is_transcoded_with_its_lists(tmp_path):
     source = write_set(tmp_path)
     assert convert(source, tmp_path / "new") == 0
     assert (tmp_path / "new" / "all.list").read_text() == "0.mp4 0\n1.mp4 1\n2.mp4 1\n3.mp4 0\n0.mp4 0\n"
@@ -178,7 +178,7 @@ def test_a_set_is_stored_again_with_its_lists(tmp_path):
         )
 
 
-def test_what_is_done_is_not_done_again_until_its_source_or_a_setting_changes(tmp_path):
+def test_a_video_is_transcoded_again_only_if_its_source_or_a_setting_changed(tmp_path):
     source, new = write_set(tmp_path), tmp_path / "new"
 
     def made_again(*flags: str) -> set[str]:
@@ -194,7 +194,7 @@ def test_what_is_done_is_not_done_again_until_its_source_or_a_setting_changes(tm
     assert len(made_again("--crf", "30")) == 4
 
 
-def test_files_that_differ_in_their_suffix_alone_do_not_meet(tmp_path):
+def test_files_that_differ_only_in_their_suffix_get_different_names(tmp_path):
     for name in ("a.avi", "a.mp4", "b.mkv"):
         write_video(tmp_path / name, "mpeg4", 4)
     (tmp_path / "all.list").write_text("a.avi 0\na.mp4 1\nb.mkv 2\n")
@@ -240,7 +240,7 @@ def transcode_until(moment: int, source: Path, out: Path) -> int:
     return call_killed_at(moment, out, prepare.main, command)
 
 
-def test_killed_twice_and_started_again_it_ends_the_same(tmp_path):
+def test_transcoding_killed_twice_and_rerun_gives_the_same_files(tmp_path):
     source = write_set(tmp_path, videos=3)
     assert transcode_until(0, source, tmp_path / "whole") == 0
     assert transcode_until(10, source, tmp_path / "killed") == -signal.SIGKILL
@@ -301,7 +301,7 @@ def test_results_of_another_source_are_not_replaced(tmp_path, capsys):
     assert (new / "0.mp4").read_bytes() == before
 
 
-def test_a_result_that_links_to_another_file_leaves_that_alone(tmp_path, capsys):
+def test_a_result_that_is_a_link_does_not_change_its_target(tmp_path, capsys):
     source, new = write_set(tmp_path, videos=1), tmp_path / "new"
     assert convert(source, new) == 0
     (new / "0.mp4").rename(tmp_path / "kept.mp4")
@@ -355,7 +355,7 @@ def test_a_split_of_a_table_keeps_its_name(tmp_path):
     assert (tmp_path / "new" / "table-train.list").read_text() == "a.mp4 0\n"
 
 
-def test_the_settings_that_read_the_new_set_are_said(tmp_path, capsys):
+def test_the_settings_for_the_new_set_are_printed(tmp_path, capsys):
     write_video(tmp_path / "a.mp4", "mpeg4", 4)
     (tmp_path / "train.list").write_text("a 0\n")
     new = tmp_path / "new"

@@ -48,7 +48,7 @@ def psnr_of_clip(source: Video, new: Video) -> float:
     return 10 * np.log10(255**2 / max(1e-3, np.mean((stored.astype(float) - scaled) ** 2)))
 
 
-def test_every_file_comes_out_whole_and_alike_or_is_left_out_by_name(shared, tmp_path):
+def test_every_nasty_file_is_transcoded_faithfully_or_left_out_with_a_reason(shared, tmp_path):
     source, names = link_set(shared / "data" / "nasty", tmp_path)
     assert prepare.main(["transcode", str(source), "--out", str(tmp_path / "new"), "--workers", "1"]) == 0
     assert prepare.main(["verify", str(tmp_path / "new" / "nasty.list"), "--full"]) == 0

@@ -83,7 +83,7 @@ def online_file(tmp_path_factory):
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 @pytest.mark.parametrize("form", ["onnx_file", "program_file"])
-def test_a_file_answers_as_the_network_does_for_any_batch(form, batch, request):
+def test_an_exported_file_gives_the_networks_logits_for_any_batch(form, batch, request):
     out = request.getfixturevalue(form)
     clips_BTCHW, expected_BK = answers(out, batch)
     assert_near(open_exported(out).scores(clips_BTCHW), expected_BK, CLOSE)
@@ -136,13 +136,13 @@ def test_a_program_has_no_norms_and_no_example_clips(program_file):
 
 
 @pytest.mark.parametrize("form", ["onnx_file", "program_file"])
-def test_a_file_tells_nothing_of_the_machine_that_wrote_it(form, request):
+def test_an_exported_file_contains_no_path_of_its_machine(form, request):
     content = request.getfixturevalue(form).read_bytes()
     assert str(ROOT).encode() not in content
 
 
 @pytest.mark.parametrize("form", ["onnx_file", "program_file", "pixels_file", "online_file"])
-def test_a_file_brings_its_settings_its_class_names_and_where_it_comes_from(form, request):
+def test_an_exported_file_contains_settings_class_names_and_provenance(form, request):
     out = request.getfixturevalue(form)
     saved, metadata = load_saved_model(out.parent / "best.pt"), open_exported(out).metadata
     assert (metadata.config, metadata.class_names) == (saved.info.config, NAMES)
@@ -192,7 +192,7 @@ def test_a_stream_s_caches_go_in_and_come_out_by_name(online_file):
     assert [node.name for node in graph.output] == ["logits", *(f"next_cache_{index}" for index in range(8))]
 
 
-def test_what_the_documentation_says_of_onnxruntime_runs(onnx_file, online_file, tmp_path, monkeypatch):
+def test_the_documented_onnxruntime_examples_run(onnx_file, online_file, tmp_path, monkeypatch):
     text = (ROOT / "docs/deploy.md").read_text()
     _, with_clips, with_frames, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
@@ -230,7 +230,7 @@ def test_a_file_of_paddlevideo_is_exported_under_its_recipe(tmp_path):
 
 
 @pytest.mark.parametrize("looks_like", [b"\x80\x02", b"PK", b"\x88\x00"])
-def test_weights_are_known_for_what_they_are_whatever_the_length_of_their_header(tmp_path, looks_like):
+def test_safetensors_are_recognised_with_any_header_length(tmp_path, looks_like):
     def header(padding):
         save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors", metadata={"padding": "x" * padding})
         return (tmp_path / "a.safetensors").read_bytes()[:2]
@@ -253,7 +253,7 @@ def broken(saved):
     return replace(saved, model=model)
 
 
-def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch, capfd):
+def test_an_exported_file_with_other_logits_is_not_kept(tmp_path, monkeypatch, capfd):
     def write(saved, metadata, path, device):
         write_program(broken(saved), metadata, path, device)
 
@@ -263,7 +263,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch, capfd)
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
 
 
-def test_a_file_that_answers_nan_is_not_kept(tmp_path, program_file):
+def test_an_exported_file_with_nan_logits_is_not_kept(tmp_path, program_file):
     exported = replace(open_exported(program_file), run=lambda clip: (torch.full((len(clip), 3), torch.nan),))
     with pytest.raises(CheckpointError, match="not kept"):
         check(exported, load_saved_model(program_file.parent / "best.pt"))
@@ -319,7 +319,7 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, name, wri
 
 @pytest.mark.parametrize("cut", [0.3, 0.9])
 @pytest.mark.parametrize("form", ["onnx_file", "program_file"])
-def test_half_a_file_is_refused(form, cut, tmp_path, request):
+def test_a_truncated_exported_file_is_refused(form, cut, tmp_path, request):
     content = request.getfixturevalue(form).read_bytes()
     half = tmp_path / request.getfixturevalue(form).name
     half.write_bytes(content[: int(cut * len(content))])
@@ -337,14 +337,14 @@ def test_half_a_file_is_refused(form, cut, tmp_path, request):
         ("--format onnx eval.sise=64", "'eval.sise=64': no such key; did you mean eval.size?"),
     ],
 )
-def test_what_cannot_be_exported_is_said_in_a_line(tmp_path, monkeypatch, capfd, words, problem):
+def test_exports_that_are_impossible_are_refused_in_one_line(tmp_path, monkeypatch, capfd, words, problem):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     assert run(weights_file(tmp_path), *words.split()) == 2
     assert problem in capfd.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
 
 
-def test_weights_are_not_replaced_by_what_is_made_of_them(tmp_path, capfd):
+def test_an_export_never_replaces_its_source_weights(tmp_path, capfd):
     out = exported(tmp_path, "--format", "safetensors")
     assert run(out, "--format", "safetensors") == 2
     assert "is a source of this command, which is never replaced" in capfd.readouterr().err
@@ -357,12 +357,12 @@ def test_weights_are_not_replaced_by_what_is_made_of_them(tmp_path, capfd):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_not_exported_for(tmp_path, capfd):
+def test_export_for_a_missing_gpu_is_refused(tmp_path, capfd):
     assert run(weights_file(tmp_path), "--format", "aoti", "--device", "cuda") == 2
     assert "--device: cuda, but torch sees no GPU" in capfd.readouterr().err
 
 
-def test_a_compiler_that_is_not_there_is_asked_for(tmp_path, monkeypatch, capfd):
+def test_a_missing_compiler_is_reported(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
     assert run(weights_file(tmp_path), "--format", "aoti") == 2
     assert (

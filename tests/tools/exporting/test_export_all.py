@@ -45,7 +45,7 @@ def test_a_graph_in_bf16_is_checked_in_fp32_where_it_cannot_be_run(tmp_path, cap
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [[], ["--uint8", "--precision", "bf16"], ["--online"]])
-def test_a_compiled_package_answers_as_the_network_does(words, tmp_path):
+def test_a_compiled_package_gives_the_networks_logits(words, tmp_path):
     out = exported(tmp_path, "--format", "aoti", *words, causal="--online" in words)
     opened, saved = open_exported(out), load_saved_model(tmp_path / "best.pt")
     assert (opened.metadata.config, opened.metadata.class_names) == (saved.info.config, saved.info.class_names)

@@ -25,7 +25,7 @@ def test_a_folder_is_all_videos_below_it_in_order_but_no_hidden_ones(here):
     assert find(["."]) == (["./a.mkv", "./b.mp4", "./odd name=[1].mp4", "./sub/c.webm"], {})
 
 
-def test_a_file_is_meant_whatever_it_is_called_and_whether_it_exists(here):
+def test_a_path_is_kept_whatever_its_suffix_and_whether_it_exists(here):
     assert find(["notes.md", "gone.mp4", "odd name=[1].mp4"]) == (["notes.md", "gone.mp4", "odd name=[1].mp4"], {})
 
 
@@ -47,7 +47,7 @@ def test_a_list_of_a_split_is_read_from_its_root_with_frames_labels_or_as_json(h
     assert find(["lists/json.list"], str(here))[0] == [f"{here}/sub/c.webm", f"{here}/b.mp4"]
 
 
-def test_only_numbers_behind_a_path_are_no_part_of_it(here):
+def test_only_numbers_after_a_path_are_labels(here):
     plant(here, {"some.list": "b.mp4 a.mkv\na.mkv\t12\t0\nsub/c.webm run\nb.mp4\n"})
     assert [os.path.normpath(path) for path in find(["some.list"])[0]] == [
         *("b.mp4 a.mkv", "a.mkv", "sub/c.webm run", "b.mp4"),
@@ -72,14 +72,14 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_ask_for_parts_under_all_names_that_training_reads_with_or_without_labels(here, name):
+def test_tables_may_name_parts_in_all_columns_that_training_reads(here, name):
     plant(here, {name: TABLES[name]})
     parts = {}
     assert find([name], parts=parts) == (["a.mkv", "sub/c.webm"], {})
     assert parts == {f"{here}/a.mkv": [(0.5, 2.0), (2.0, math.inf)]}
 
 
-def test_a_table_of_stdin_asks_for_parts(here, monkeypatch):
+def test_a_table_on_stdin_may_name_parts(here, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"path,start,end\nb.mp4,1,2\n")))
     parts = {}
     assert find(["-"], parts=parts)[0] == ["b.mp4"] and parts == {f"{here}/b.mp4": [(1.0, 2.0)]}
@@ -117,7 +117,7 @@ def test_a_list_that_is_not_there_is_a_mistake(here):
         find(["gone.txt"])
 
 
-def test_stdin_has_a_path_a_line_which_need_not_be_text(here, monkeypatch):
+def test_stdin_has_one_path_per_line_in_any_bytes(here, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"b.mp4\nsub/c.webm\n\xff.mp4\n")))
     assert find(["-"])[0] == ["b.mp4", "sub/c.webm", "\udcff.mp4"]
 
@@ -126,7 +126,7 @@ def test_each_video_comes_once_in_the_order_it_was_first_named(here):
     assert find(["sub/c.webm", ".", "b.mp4"])[0] == ["sub/c.webm", "./a.mkv", "./b.mp4", "./odd name=[1].mp4"]
 
 
-def test_what_leads_to_nothing_is_named(here, monkeypatch):
+def test_inputs_without_videos_are_named(here, monkeypatch):
     (here / "hollow").mkdir()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
     assert find(["-"]) == ([], {"-": "stdin was empty; write a path a line to it"})

@@ -137,7 +137,7 @@ def test_secrets_of_an_address_are_neither_shown_nor_recorded(run, address, tmp_
         assert shown in text and "pa55" not in text + said
 
 
-def test_what_was_seen_before_an_interruption_is_kept(run, address, monkeypatch, tmp_path):
+def test_predictions_before_an_interruption_are_kept(run, address, monkeypatch, tmp_path):
     def interrupted(source):
         for seconds, picture in live_frames(source):
             if seconds > 1:
@@ -150,7 +150,7 @@ def test_what_was_seen_before_an_interruption_is_kept(run, address, monkeypatch,
     assert json.loads((tmp_path / "out.jsonl").read_text())["predictions"] == FPS + 1
 
 
-def test_a_stream_that_brings_nothing_is_an_error(run, address, monkeypatch):
+def test_a_stream_without_frames_is_an_error(run, address, monkeypatch):
     monkeypatch.setattr("tools.prediction.live.live_frames", lambda source: iter(()))
     code, _, said = run(address, "--online")
     assert code == 2 and "ended before there was anything to predict" in said
@@ -168,13 +168,13 @@ def test_a_stream_that_brings_nothing_is_an_error(run, address, monkeypatch):
         (("rtsp://x/y", "--sliding", "2", "--explain", "z"), "--explain: needs a file; record the stream first"),
     ],
 )
-def test_what_a_stream_cannot_be_asked_for_is_refused(run, capfd, arguments, answer):
+def test_options_that_a_stream_does_not_support_are_refused(run, capfd, arguments, answer):
     with pytest.raises(SystemExit) as left:
         run(*arguments)
     assert left.value.code == 2 and capfd.readouterr().err == f"predict.py: {answer}\n"
 
 
-def test_a_broken_stream_gives_what_it_brought(run, folder, monkeypatch, tmp_path):
+def test_predictions_before_a_stream_breaks_are_kept(run, folder, monkeypatch, tmp_path):
     def broken(source):
         yield from list(live_frames(str(folder / "a.mp4")))[:5]
         raise DataError(source, "cannot be read (Input/output error)")

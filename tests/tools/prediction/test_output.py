@@ -40,7 +40,7 @@ def written(monkeypatch):
     return write
 
 
-def test_the_bar_of_a_terminal_gives_way_to_a_record(written):
+def test_the_progress_bar_is_erased_before_a_record_is_printed(written):
     """Its line is erased before the record is written, and drawn again below it."""
     terminal, shown = written(Terminal(), Terminal())
     assert terminal == "" and "jump" in shown

@@ -30,7 +30,7 @@ def uneven_video(path, height=96, width=160):
     return probe(str(path))
 
 
-def test_every_picture_comes_once_at_its_time_with_the_words_of_that_time(tmp_path):
+def test_every_frame_is_written_once_with_its_time_and_caption(tmp_path):
     video = uneven_video(tmp_path / "a.mkv")
     write(video, tmp_path / "out.mp4", [Caption(0, "first"), Caption(TICKS[5] / 100, "something else")])
     labelled, plain = decode_whole(tmp_path / "out.mp4"), decode_whole(tmp_path / "a.mkv")
@@ -59,7 +59,7 @@ def test_odd_sides_grow_by_one_and_the_longest_words_fit(tmp_path):
     assert decode_whole(tmp_path / "out.mp4")[0].shape == (50, 98, 3)
 
 
-def test_damage_leaves_no_file(tmp_path):
+def test_a_damaged_video_leaves_no_output_file(tmp_path):
     path = write_video(tmp_path / "a.mp4", "libx264", 30, gop=30)
     video = probe(str(path))
     content = bytearray(path.read_bytes())

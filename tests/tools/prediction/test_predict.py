@@ -173,7 +173,7 @@ def test_a_disk_too_full_for_an_answer_is_named(form):
         write({"path": "a.mp4", "error": "is empty"})
 
 
-def test_nothing_in_a_table_is_a_formula_to_a_spreadsheet(tmp_path):
+def test_fields_of_a_csv_are_no_spreadsheet_formulas(tmp_path):
     with output.table(tmp_path / "o.csv") as write:
         write({"path": "=a.mp4", "top": [{"label": 0, "name": "@c", "probability": 0.5}]})
         write({"path": "-b.mp4", "error": "+1"})
@@ -257,7 +257,7 @@ def test_an_interrupted_job_keeps_what_it_has_answered(folder, run, tmp_path, mo
     assert [Path(json.loads(line)["path"]).name for line in (tmp_path / "o.jsonl").open()] == ["a.mp4"]
 
 
-def test_what_no_class_reaches_is_no_action(folder, run, tmp_path):
+def test_scores_below_min_score_are_no_action(folder, run, tmp_path):
     video, json_file = folder / "videos" / "c.avi", tmp_path / "o.jsonl"
     certain = json.loads(json_file.read_text())["top"][0] if run(video, "--json", json_file)[0] == 0 else None
     code, shown, _ = run(video, "--json", json_file, "--csv", tmp_path / "o.csv", "--min-score", "1")

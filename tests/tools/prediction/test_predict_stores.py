@@ -42,7 +42,7 @@ def scores(folder, source, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("place", ["{folder}/packed/all.list", "{url}/all.list", "{url}/packed/all.list"])
-def test_evaluation_is_that_of_files(folder, store, tmp_path, place):  # noqa: F811
+def test_evaluation_from_a_store_equals_that_of_files(folder, store, tmp_path, place):  # noqa: F811
     source = place.format(folder=folder, url=store.url)
     plain = scores(folder, str(folder / "all.list"), tmp_path)
     np.testing.assert_array_equal(scores(folder, source, tmp_path), plain)
@@ -55,7 +55,7 @@ def answers(run, tmp_path, *sources):  # noqa: F811
     return [{key: value for key, value in line.items() if key not in ("path", "ms")} for line in lines]
 
 
-def test_predictions_are_those_of_files(folder, store, run, tmp_path):  # noqa: F811
+def test_predictions_from_a_store_equal_those_of_files(folder, store, run, tmp_path):  # noqa: F811
     names = [f"videos/{name}" for name in VIDEOS]
     plain = answers(run, tmp_path, *(folder / name for name in names))
     assert answers(run, tmp_path, *(f"{store.url}/{name}" for name in names)) == plain

@@ -63,7 +63,7 @@ def metrics(folder, kind):
     return [line for line in read_lines(folder / "metrics.jsonl") if line["_type"] == kind]
 
 
-def test_it_says_how_far_the_run_came_and_how_good_it_got(folder, page):
+def test_the_report_shows_progress_and_best_accuracy(folder, page):
     assert page.after("state") == "finished"
     assert page.after("step") == "24"
     best = max(metrics(folder, "val"), key=lambda line: line["top1"])
@@ -88,7 +88,7 @@ def test_the_best_evaluation_is_the_one_that_chose_the_best_weights(folder, tmp_
     assert "best top-1" not in facts and facts["newest top-1"] == ("80.00 %", "in epoch 3")
 
 
-def test_it_shows_the_first_clips_and_says_what_decoded_them(folder, page):
+def test_the_report_shows_the_first_clips_and_their_decoder(folder, page):
     kept = json.loads((folder / "inputs.json").read_text())
     assert len(kept["clips"]) == 4 and all(clip["label"] in HOSTILE for clip in kept["clips"])
     strips = [attributes["src"] for tag, attributes in page.elements if tag == "img"]
@@ -121,7 +121,7 @@ def test_many_lines_become_a_curve_of_their_means_in_a_band():
     assert drawn.count("fill-opacity: 0.25") == 1
 
 
-def test_a_single_line_can_be_seen():
+def test_a_curve_of_a_single_point_is_drawn():
     ((_, drawn),) = plots.draw([{"epoch": 1, "loss": 2.0}], [])
     assert len(re.findall('<use [^>]*style="fill: #1f77b4', drawn)) == 1
 
@@ -134,7 +134,7 @@ def test_axes_take_the_colour_of_the_pages_text_light_or_dark(folder):
     assert not re.search("(fill|stroke): (#fff|white|black|#000;)", drawn)
 
 
-def test_it_lists_the_classes_and_the_non_default_settings(page):
+def test_the_report_lists_classes_and_non_default_settings(page):
     assert "All 3 classes, worst first" in page.texts
     settings = page.texts[page.texts.index("Non-default settings") :]
     assert settings[settings.index("model.width") + 1 :][:2] == ["8", "64"]
@@ -142,7 +142,7 @@ def test_it_lists_the_classes_and_the_non_default_settings(page):
     assert any("pytest" in text for text in page.texts)  # the command
 
 
-def test_names_are_shown_as_they_are_and_never_obeyed(page):
+def test_hostile_names_are_escaped_in_the_report(page):
     assert HOSTILE[0] in page.texts and HOSTILE[1] in page.texts
     assert "�[2J�" in page.texts
     assert "�<img src=x onerror=alert(2)>.mp4" in page.texts
@@ -152,7 +152,7 @@ def test_names_are_shown_as_they_are_and_never_obeyed(page):
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
 
 
-def test_it_needs_nothing_from_elsewhere(folder, page):
+def test_the_report_refers_to_no_external_resource(folder, page):
     references = [
         value
         for _, attributes in page.elements
@@ -170,7 +170,7 @@ def test_a_run_that_has_just_begun_has_a_report(tmp_path):
     assert "running" in Page(report.write(tmp_path)).texts
 
 
-def test_a_run_under_way_is_as_far_as_its_newest_line(tmp_path):
+def test_a_running_run_is_reported_at_the_step_of_its_newest_line(tmp_path):
     run = run_folder.RunFolder(tmp_path)
     run.rewind(0)
     run.status.update(state="running", step=0)
@@ -193,7 +193,7 @@ def test_the_time_of_a_run_is_that_of_its_starts_and_not_between_them(tmp_path):
     assert page.after("time") == "5m30" and page.after("5m30") == "since 2026-01-01 00:00:00 UTC, 2 starts"
 
 
-def test_why_a_run_failed_is_said_in_full(tmp_path):
+def test_the_report_gives_the_full_reason_of_a_failed_run(tmp_path):
     run_folder.RunFolder(tmp_path).status.update(state="failed", step=3, reason="loss became nan")
     assert "Failed: loss became nan" in Page(report.write(tmp_path)).texts
 
@@ -215,7 +215,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         report.write(tmp_path)
 
 
-def test_a_report_that_fails_costs_a_line(tmp_path, caplog):
+def test_a_report_that_fails_is_logged(tmp_path, caplog):
     (tmp_path / "status.json").write_text("{")
     report.write_if_possible(tmp_path)
     assert caplog.messages[0].startswith("no report: JSONDecodeError")
@@ -274,7 +274,7 @@ def test_videos_are_shown_as_film_strips_or_named_if_they_are_gone(folder, tmp_p
     assert "with 75.0 %; its class: 12.5 %" in page.texts
 
 
-def test_it_says_what_the_run_used_and_how_to_use_the_run(folder, page):
+def test_the_report_shows_the_environment_and_the_next_commands(folder, page):
     assert page.after("precision") == "fp32" and page.after("device") == "cpu"
     assert page.after("resume") == f"python train.py --resume {folder}"
     assert page.after("evaluate") == f"python eval.py {folder} --per-class"

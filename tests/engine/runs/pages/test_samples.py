@@ -36,7 +36,7 @@ def test_a_strip_has_the_pixels_that_the_loader_gives(config):
         assert abs(middle_HWC.mean() - frame_HWC[7:25, 7:25].mean()) < 6
 
 
-def test_it_is_said_which_frames_are_shown_and_how_they_are_cropped(config):
+def test_a_strip_names_its_frames_times_and_crop(config):
     with closing(build_loader(config, "train")) as loader:
         drawn = loader.plan.draw(0, 0)
         (first, *_) = samples.of_loader(loader, 0, 3)

@@ -44,7 +44,7 @@ def test_a_folder_of_pictures_has_a_strip(tmp_path):
     assert numbers(film_strip(str(tmp_path))) == [1, 3, 5, 7, 9, 11]
 
 
-def test_what_cannot_be_read_has_none(tmp_path):
+def test_an_unreadable_video_has_no_strip(tmp_path):
     (tmp_path / "bad.mp4").write_text("no video")
     assert film_strip(str(tmp_path / "bad.mp4")) is None
 
