@@ -55,12 +55,12 @@ def arguments() -> Namespace:
 def score(recipe: Config | None, args: Namespace) -> None:
     """Evaluate the network, print and write the result."""
     from dali_pipes.device import pick_device
-    from dali_pipes.lists.listing import videos_of
     from engine import distributed, loaders
     from engine.evaluation.evaluate import evaluate
-    from engine.evaluation.results import outputs_of, publish, writing
+    from engine.evaluation.results import publish, writing
     from engine.evaluation.scores import ScoreCollector
     from engine.inference.evaluated import open_evaluated
+    from engine.outputs import Outputs
     from engine.runs.environment import environment
     from engine.runs.find import network_file
 
@@ -72,12 +72,12 @@ def score(recipe: Config | None, args: Namespace) -> None:
         if args.print_config:
             print(describe(config))
             return
-        data = config.data
-        sources = [weights, args.config, data.train, data.val, data.test, data.class_names]
-        outputs = outputs_of(args, sources, videos_of(data, network.class_names))
+        outputs = Outputs([weights, args.config], args.force)
+        outputs.add_lists(config.data, network.class_names)
+        outputs.check(args.json, args.confusion, args.scores)
         keeper = ScoreCollector(views=args.scores_per_view) if args.scores else None
         with closing(loaders.open_loader(config, "test", network.device, network.class_names)) as loader:
-            loaders.warn_of_overlap(data, loader)
+            loaders.warn_of_overlap(config.data, loader)
             result = evaluate(network.model, loader, config, keep=keeper and keeper.add)
         about = {"weights": str(weights), "settings": flat(config), "env": environment()}
         kept = keeper and keeper.gather(loader, result, about)

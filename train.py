@@ -50,8 +50,6 @@ def arguments() -> Namespace:
 
 def train(settings: Config, args: Namespace) -> None:
     """Run, dry-run or profile a training."""
-    from dali_pipes.lists.listing import videos_of
-    from engine.outputs import Outputs
     from engine.runs.find import network_file
     from engine.train.dry_run import dry_run
     from engine.train.profile import profile_steps
@@ -65,10 +63,7 @@ def train(settings: Config, args: Namespace) -> None:
     if args.dry_run:
         dry_run(settings, args.weights)
     elif args.profile:
-        sources = [args.config, args.weights, settings.data.train, settings.data.val]
-        outputs = Outputs(filter(None, sources))
-        outputs.add_sources(videos_of(settings.data))
-        profile_steps(settings, args.weights, args.profile, outputs)
+        profile_steps(settings, args.weights, args.profile, recipe=args.config)
     else:
         run(settings, resume=bool(args.resume), fresh=args.fresh, weights=args.weights, recipe=args.config)
 

@@ -11,12 +11,15 @@ import argparse
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from configs import ConfigError
+from configs.schema import Data
+from dali_pipes.lists.formats.source import split_of
+from dali_pipes.lists.listing import videos_of
 from engine.files import end_last_line, ignores_case, named, temporary_file, temporary_path
 from engine.output_record import (
     digest,
@@ -41,18 +44,19 @@ def add_force_argument(parser: argparse.ArgumentParser) -> None:
 class Outputs:
     """The files that one command writes.
 
-    `sources` are the files that the command reads, including links and other spellings. `force` allows overwriting
-    other files; None if the command has no `--force`.
+    `sources` are what the command reads: files, maybe by links or other spellings, and lists, maybe with `:split`.
+    `force` allows overwriting other files; None if the command has no `--force`.
     """
 
-    def __init__(self, sources: Iterable[str | os.PathLike] = (), force: bool | None = None):
+    def __init__(self, sources: Iterable[str | os.PathLike | None] = (), force: bool | None = None):
         self._sources = _identities(sources)
-        self._more_sources: list[Iterable[str | os.PathLike]] = []
+        self._videos: list[Iterable[str]] = []  # of lists that have not been read yet
         self._force = force
         self._growing: set[tuple[int, int]] = set()  # files that `append` has checked
 
-    def check(self, *paths: Path) -> None:
+    def check(self, *files: Path | None) -> None:
         """Raise ConfigError if one of these files must not be written. Call it before the work."""
+        paths = [path for path in files if path]
         for path in paths:
             if problem := "named twice" if paths.count(path) > 1 else self.problem(path):
                 raise ConfigError(f"{path}: {problem}")
@@ -63,9 +67,13 @@ class Outputs:
                     if ignores_case(probe):
                         raise ConfigError(f"{path}: named twice, as its disk ignores the case of letters")
 
-    def add_sources(self, sources: Iterable[str | os.PathLike]) -> None:
-        """Add sources, maybe all videos of a list: they are only read if a file is in the way."""
-        self._more_sources.append(sources)
+    def add_lists(self, data: Data, class_names: Sequence[str] = ()) -> None:
+        """Add the lists, class names and videos of `data` to the sources; lists are only read if a file is in the way.
+
+        `class_names` are those of a network, as for `read_list`.
+        """
+        self._sources |= _identities([data.train, data.val, data.test, data.class_names])
+        self._videos.append(videos_of(data, class_names))
 
     def refuse_source(self, path: Path) -> None:
         """Raise ConfigError if a file is a source of the command."""
@@ -75,8 +83,8 @@ class Outputs:
     def _is_source(self, path: Path) -> bool:
         if not os.path.lexists(path):
             return False
-        while self._more_sources:
-            self._sources |= _identities(self._more_sources.pop())
+        while self._videos:
+            self._sources |= _identities(self._videos.pop())
         return _identity(path) in self._sources
 
     def problem(self, path: Path) -> str | None:
@@ -195,7 +203,7 @@ def refuse_inside(folder: Path, sources: Iterable[str | os.PathLike | None], *, 
     folder are allowed, if they are neither.
     """
     place = folder.resolve()
-    for source in map(Path, filter(None, sources)):
+    for source in (Path(split_of(os.fspath(source))[0]) for source in sources if source):
         inside = place.parent if strictly else place
         if source.is_dir() and inside.is_relative_to(source.resolve()):
             raise ConfigError(
@@ -204,9 +212,10 @@ def refuse_inside(folder: Path, sources: Iterable[str | os.PathLike | None], *, 
             )
 
 
-def _identities(files: Iterable[str | os.PathLike]) -> set[tuple[int, int]]:
-    """Return the identities of the existing files."""
-    return {identity for file in files if file and (identity := _identity(file))}
+def _identities(sources: Iterable[str | os.PathLike | None]) -> set[tuple[int, int]]:
+    """Return the identities of the existing sources; that of a list with `:split` is its file's."""
+    files = (split_of(os.fspath(source))[0] for source in sources if source)
+    return {identity for file in files if (identity := _identity(file))}
 
 
 def _identity(file: str | os.PathLike | int) -> tuple[int, int] | None:

@@ -47,9 +47,11 @@ def arguments() -> Namespace:
 def score(args: Namespace) -> None:
     """Fuse the files, then print and write the result."""
     from engine.evaluation import scores
-    from engine.evaluation.results import outputs_of, publish
+    from engine.evaluation.results import publish
+    from engine.outputs import Outputs
 
-    outputs = outputs_of(args, args.files)
+    outputs = Outputs(args.files, args.force)
+    outputs.check(args.json, args.confusion)
     files = [scores.load(path) for path in args.files]
     weights = args.weights or [1.0] * len(files)
     if len(weights) != len(files):

@@ -10,10 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import warnings
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,17 +128,6 @@ def confusion_picture(confusion_KK: np.ndarray, names: list[str]) -> bytes:
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # letters missing from the font
         figure.savefig(content, format="png")
     return content.getvalue()
-
-
-def outputs_of(args: Namespace, sources: Iterable[str | os.PathLike | None], videos: Iterable[str] = ()) -> Outputs:
-    """Return what the command line writes to. Raises ConfigError if a file is in the way, or is one of the sources.
-
-    `videos` are sources, too, and need not be looked at unless a file is in the way.
-    """
-    outputs = Outputs(filter(None, sources), args.force)
-    outputs.add_sources(videos)
-    outputs.check(*filter(None, (args.json, args.confusion, getattr(args, "scores", None))))
-    return outputs
 
 
 def publish(

@@ -26,7 +26,6 @@ from typing import IO
 import configs
 from configs import Config, ConfigError
 from dali_pipes.errors import Unreadable
-from dali_pipes.lists.formats.source import split_of
 from engine.files import read_lines
 from engine.locks import LOCK, InUse, take_lock
 from engine.output_record import is_result
@@ -61,12 +60,12 @@ def open_run(
     sources = [*sources, data.train, data.val, data.test, data.class_names, config.model.pretrained]
     folder = config.train.folder
     if not resume:
-        refuse_inside(folder, (split_of(source)[0] for source in sources if source), strictly=True)
+        refuse_inside(folder, sources, strictly=True)
     run = RunFolder(
         folder,
         resume=resume,
         fresh=fresh,
-        outputs=Outputs(filter(None, sources)),
+        outputs=Outputs(sources),
         trackers=config.train.trackers,
         settings=configs.flat(config),
     )

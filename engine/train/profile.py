@@ -23,11 +23,13 @@ WARMUP, STEPS = 3, 5  # the first steps select kernels, fill buffers and compile
 LARGEST = 10
 
 
-def profile_steps(config: Config, weights: str | None, path: Path, outputs: Outputs) -> None:
+def profile_steps(config: Config, weights: str | None, path: Path, recipe: str | None = None) -> None:
     """Train for a few steps, write their trace to `path` (chrome://tracing, Perfetto) and log the largest costs.
 
-    Nothing else is stored. Raises ConfigError if another file is in the way.
+    Nothing else is stored. Raises ConfigError if another file is in the way; `recipe` and what it reads never give way.
     """
+    outputs = Outputs([recipe, weights, config.model.pretrained])
+    outputs.add_lists(config.data)
     outputs.check(path)
     with trial(config, weights) as run:
         with watch.doing("profiling steps"):

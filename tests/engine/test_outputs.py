@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs import ConfigError
+from configs.schema import Data
 from engine import outputs
 from engine.output_record import RECORD, is_result
 from engine.outputs import Outputs
@@ -206,22 +207,31 @@ def test_a_file_that_a_disk_shows_under_another_case_is_in_the_way(tmp_path):
     assert (tmp_path / "Notes.json").read_text() == "mine"
 
 
-def test_videos_that_a_command_reads_are_looked_at_only_if_a_file_is_in_the_way_and_never_replaced(tmp_path):
+def test_lists_their_videos_and_class_names_are_never_replaced_and_read_only_if_a_file_is_in_the_way(
+    tmp_path, monkeypatch
+):
     asked = []
-
-    def videos():
-        asked.append(1)
-        yield tmp_path / "a.mp4"
-
+    monkeypatch.setattr(outputs, "videos_of", lambda data, names: (asked.append(1) or path for path in ["a.mp4"]))
+    monkeypatch.chdir(tmp_path)
     results = Outputs(force=True)
-    results.add_sources(videos())
-    results.write({tmp_path / "new": "text"})
+    for name in ("a.mp4", "train.csv", "val.csv", "test.csv", "names.txt"):
+        Path(name).write_text("input")
+    Path("b.mp4").hardlink_to("a.mp4")
+    results.add_lists(Data(train="train.csv:train", val="val.csv", test="test.csv:test2", class_names="names.txt"))
+    results.write({Path("new"): "text"})
     assert not asked
-    (tmp_path / "a.mp4").write_text("video")
-    (tmp_path / "b.mp4").hardlink_to(tmp_path / "a.mp4")
-    for name in ("a.mp4", "b.mp4"):
+    for name in ("a.mp4", "b.mp4", "train.csv", "val.csv", "test.csv", "names.txt"):
         with pytest.raises(ConfigError, match="is a source of this command, which is never replaced"):
-            results.write({tmp_path / name: "result"})
+            results.write({Path(name): "result"})
+
+
+def test_a_source_may_name_a_split_of_its_file(tmp_path):
+    (tmp_path / "all.csv").write_text("input")
+    with pytest.raises(ConfigError, match="is a source of this command, which is never replaced"):
+        Outputs([f"{tmp_path}/all.csv:val"], force=True).write({tmp_path / "all.csv": "result"})
+    (tmp_path / "set").mkdir()
+    with pytest.raises(ConfigError, match="would be read with the results"):
+        outputs.refuse_inside(tmp_path / "set" / "new", [f"{tmp_path}/set:val"])
 
 
 @pytest.mark.parametrize("place", ["set", "set/new", "link/new", "set/a/../new", "other/../set/"])

@@ -26,6 +26,7 @@ from configs import ConfigError, load
 from dali_pipes import DataError
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
+from engine.outputs import Outputs
 from engine.runs import checkpoint, run_folder
 from engine.runs.pages import report
 from models import CheckpointError, build_model
@@ -219,7 +220,13 @@ class Lost(RuleBasedStateMachine):
         confusion = confusion and Path(confusion)
         args = Namespace(json=Path(json), confusion=confusion, scores=None, per_class=False, force=False)
         result = Result(torch.eye(3, dtype=torch.int64), torch.ones(3, dtype=torch.int64), 0.5, 3 + self.steps, [])
-        self.do("eval", lambda: results.publish(result, (), args, {}, results.outputs_of(args, [source, "net.pt"])))
+        outputs = Outputs([source, "net.pt"], args.force)
+
+        def work():
+            outputs.check(args.json, args.confusion)
+            results.publish(result, (), args, {}, outputs)
+
+        self.do("eval", work)
 
     @rule(source=SOURCES, flag=st.sampled_from(["--json", "--csv"]), out=OUTPUTS, folder=st.none() | FOLDERS)
     def predict(self, source, flag, out, folder):

@@ -21,7 +21,6 @@ from configs.progress import with_progress
 from configs.schema import Data
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
-from dali_pipes.lists.formats.source import split_of
 from dali_pipes.lists.listing import read_list
 from dali_pipes.lists.split import counted
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
@@ -78,8 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     if is_url(out):
         made = _pack_into_store(out, jobs, arguments.force)
     else:
-        sources = [arguments.config, *(data.class_names for _, data in sets)]
-        sources += [split_of(catalog.source)[0] for catalog in catalogs]
+        sources = [arguments.config, *(data.class_names for _, data in sets), *(catalog.source for catalog in catalogs)]
         refuse_inside(Path(out), sources)
         sources += [member.source.path for shard in _shards(jobs) for member in shard.members]
         made = _pack_into_folder(Path(out), jobs, Outputs(sources, arguments.force))

@@ -13,7 +13,6 @@ from contextlib import closing
 from pathlib import Path
 
 from configs import Config, cli
-from dali_pipes.lists.listing import videos_of
 from engine.outputs import Outputs, add_force_argument
 from engine.runs.pages import html
 from engine.runs.pages.html import Table
@@ -35,8 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
     from engine import runtime  # with torch, which help and mistakes do not wait for
     from engine.train import from_data
 
-    outputs = Outputs([arguments.config, config.data.train, config.data.val, config.data.test], arguments.force)
-    outputs.add_sources(videos_of(config.data))
+    outputs = Outputs([arguments.config], arguments.force)
+    outputs.add_lists(config.data)
     outputs.check(arguments.out)
     with tempfile.TemporaryDirectory(prefix="show-") as folder:  # for the lists of a split
         chosen = from_data.choose(config, ranks=1, folder=Path(folder))

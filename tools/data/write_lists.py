@@ -12,7 +12,7 @@ import numpy as np
 
 from dali_pipes import DataError
 from dali_pipes.lists.classes import CLASSES
-from dali_pipes.lists.formats.source import split_name, split_of
+from dali_pipes.lists.formats.source import split_name
 from dali_pipes.lists.listing import Listing
 from dali_pipes.lists.writing import classes_text, list_text, root_of, rows_of
 from engine.outputs import Outputs, refuse_inside
@@ -35,8 +35,7 @@ def common_class_names(listings: Iterable[Listing]) -> tuple[str, ...]:
 
 def command_outputs(arguments: argparse.Namespace, sources: Iterable[str]) -> Outputs:
     """Return the outputs of a command that reads these sources and `--class-names`."""
-    files = [split_of(source)[0] for source in (*sources, arguments.class_names)]
-    return Outputs(filter(None, files), arguments.force)
+    return Outputs([*sources, arguments.class_names], arguments.force)
 
 
 def write_lists(
@@ -56,7 +55,7 @@ def write_lists(
     texts = {file: list_text(file, rows_of(listing, rows, root)) for file, (listing, rows) in files.items()}
     texts |= {out / CLASSES: classes_text(names)} if names else {}
     texts |= {out / name: text for name, text in (more or {}).items()}
-    refuse_inside(out, (split_of(listing.source)[0] for listing, _ in listings.values()), strictly=True)
+    refuse_inside(out, (listing.source for listing, _ in listings.values()), strictly=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
         outputs.write(texts)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 def follow(args: Namespace) -> None:
     """Follow a camera or a stream, and write its record."""
     outputs = Outputs([args.weights, args.config], args.force)
-    outputs.check(*filter(None, (args.json, args.csv)))
+    outputs.check(args.json, args.csv)
     network = open_network(str(args.weights), args.config, args.overrides)
     with writer(args.json, args.csv, outputs) as write:
         write({"path": args.live, **answer(network, args.live, args)})

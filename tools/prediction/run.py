@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import time
 from argparse import Namespace
@@ -47,8 +46,8 @@ def run(args: Namespace) -> int:
     parts: inputs.Parts = {}
     paths, failures = inputs.find(args.sources, str(configs.overridden(args.overrides).get("data.root", "")), parts)
     _refuse_parts(args, parts)
-    outputs = Outputs([*filter(os.path.isfile, args.sources), *paths, args.weights, args.config], args.force)
-    outputs.check(*filter(None, (args.json, args.csv, args.features)))
+    outputs = Outputs([*args.sources, *paths, args.weights, args.config], args.force)
+    outputs.check(args.json, args.csv, args.features)
     for folder in filter(None, (args.save_video, args.explain)):
         refuse_inside(folder, args.sources)
     labelled = LabelledVideos(args.save_video, outputs) if args.save_video else None

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 
 from configs import ConfigError
-from engine.outputs import Outputs
 from engine.train import profile
 from engine.train.clock import Times
 from tests.support import tiny
@@ -15,7 +14,7 @@ from tests.support import tiny
 def test_a_profile_writes_a_trace_and_a_table_and_no_other_file(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     settings = tiny.config(data={"max_bad_fraction": 1.0})
-    profile.profile_steps(settings, None, tmp_path / "trace.json", Outputs())
+    profile.profile_steps(settings, None, tmp_path / "trace.json")
     trace = json.loads((tmp_path / "trace.json").read_text())
     assert any("conv" in event.get("name", "") for event in trace["traceEvents"])
     assert "ms a step" in caplog.text and "% of them waiting for data" in caplog.text
@@ -28,7 +27,7 @@ def test_a_profile_writes_a_trace_and_a_table_and_no_other_file(tmp_path, monkey
 def test_an_existing_trace_is_refused_before_profiling(tmp_path):
     (tmp_path / "trace.json").write_text("mine")
     with pytest.raises(ConfigError, match=r"trace\.json: "):
-        profile.profile_steps(tiny.config(), None, tmp_path / "trace.json", Outputs())
+        profile.profile_steps(tiny.config(), None, tmp_path / "trace.json")
 
 
 def test_on_a_gpu_the_time_of_its_kernels_counts():

@@ -29,7 +29,6 @@ from configs.schema import Data
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import WHOLE, Span
-from dali_pipes.lists.formats.source import split_of
 from dali_pipes.lists.writing import ListedRow, as_json_lines, classes_text, list_text
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.catalog import Catalog
@@ -102,8 +101,8 @@ def convert_all(
     }
     reasons: dict[str, str] = {}
     sources = {catalog.path(row) for catalog in catalogs for row in range(len(catalog))}
-    outputs = Outputs([*sources, *(split_of(name)[0] for name in lists), *more_sources], force)
-    refuse_inside(out, (split_of(name)[0] for name in lists))
+    outputs = Outputs([*sources, *lists, *more_sources], force)
+    refuse_inside(out, lists)
     with workplace(out) as unfinished:
         files = [file for new in lists.values() for file in (new, classes_file(new))]
         refuse_conflicts(results.values(), [*files, out / DONE, out / LEFT_OUT, out / LOCK, out / RECORD], out)
