@@ -85,6 +85,10 @@ class Data:
     """Report held-out videos that are also training videos: the same files, or also copies of them."""
     max_bad_fraction: float = 0.01
     """Training and scanning stop if more than this fraction of the videos is unreadable."""
+    divided: int = 0
+    """Number of videos that data.val=auto divided into two lists, chosen by train.py: `max_bad_fraction` is a fraction
+    of them, not of the videos of one side; 0: the lists are not divided.
+    """
 
     @property
     def in_store(self) -> bool:
@@ -99,7 +103,7 @@ class Data:
                 f"{self.frame_pattern!r} is no pattern for the number of a frame, such as img_{{:05}}.jpg",
             )
         yield from self._problems_of_urls()
-        yield from check_minimums(self, cache_gb=0)
+        yield from check_minimums(self, cache_gb=0, divided=0)
         if not 0 < self.held_out < 1:
             yield "held_out", f"{self.held_out:g} is not between 0 and 1"
         try:

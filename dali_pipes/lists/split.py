@@ -56,6 +56,7 @@ def hold_out(listing: Listing, data: Data, seed: int, folder: Path) -> HeldOut:
         names = {"class_names": str(folder / CLASSES)}
     train, val = (str(files[name]) for name in ("train", "val"))
     data = replace(data, **names, root=root, train=train, val=val, format="auto", prefix="", suffix="")
+    data = replace(data, divided=len(listing.samples))
     return HeldOut(data, sides["train"], texts, notes)
 
 

@@ -146,7 +146,7 @@ def _check_bad_fraction(catalog: Catalog, data: Data) -> None:
     if len(bad) == total and all(file.reason == NO_SUCH_FILE for file in bad):
         cause = _why_none_exists(bad[0].path, data)
         raise DataError(catalog.source, f"none of its {total} files exists; {cause}; tried {bad[0].path}")
-    if len(bad) < total and len(bad) <= data.max_bad_fraction * total:
+    if len(bad) < total and len(bad) <= data.max_bad_fraction * max(total, data.divided):
         return
     shown = [f"  {file.path}: {file.reason}" for file in bad[:SHOWN_FILES]]
     allowed = f"more than data.max_bad_fraction={data.max_bad_fraction:g} allows"

@@ -24,7 +24,7 @@ from engine.inference.settings import combined, trained_settings
 from models import build_model, load_weights, read_file
 
 logger = logging.getLogger(__name__)
-OF_A_LIST = ("root", "prefix", "suffix", "format")  # data settings that belong to one list
+OF_A_LIST = ("root", "prefix", "suffix", "format", "divided")  # data settings that belong to one list
 OF_A_MACHINE = ("device", "threads", "onnx_provider")  # runtime settings that also apply to exported networks
 
 

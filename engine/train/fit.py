@@ -206,13 +206,14 @@ class Trainer:
         self.bad = len(unreadable)
         if self.run:
             self.run.quarantine("train", unreadable)
-        allowed = self.training.config.data.max_bad_fraction
-        if self.bad > allowed * loader.num_rows:
+        data = self.training.config.data
+        if self.bad > data.max_bad_fraction * max(loader.num_rows, data.divided):
+            first = describe_bad(unreadable[:FIRST_BAD])
             distributed.raise_everywhere(
                 DataError(
                     "data.train",
                     f"{self.bad} of {loader.num_rows} training videos cannot be read, more than "
-                    f"data.max_bad_fraction={allowed:g}; the first: {describe_bad(unreadable[:FIRST_BAD])}",
+                    f"data.max_bad_fraction={data.max_bad_fraction:g} allows; the first: {first}",
                 )
             )
 

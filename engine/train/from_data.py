@@ -146,7 +146,9 @@ def settings_before(config: Config) -> Config | None:
 
 
 TOGETHER = {
-    "data.val": ("data.train", "data.root", "data.class_names", "data.format", "data.prefix", "data.suffix"),
+    "data.val": tuple(
+        f"data.{name}" for name in ("train", "root", "class_names", "format", "prefix", "suffix", "divided")
+    ),
     "optim.lr": ("optim.lr_for_batch", "optim.fc_lr_mult"),
 }
 """Settings that are chosen together with another one."""

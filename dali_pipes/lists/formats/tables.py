@@ -1,8 +1,9 @@
 """Tables: CSV or TSV with a header, our own JSON lines, and arrays of the same JSON objects.
 
 Columns or keys are `path` and `label`; optionally `frames` and `split`; for a part of a video `start` and `end` in
-seconds, each of which may be empty. `_OTHER_NAMES` has the names that other projects use. Labels are numbers or names;
-the first row decides. `read_paths` reads the same tables for predictions, which need no labels.
+seconds, each of which may be empty, or `start` and `duration`. `_OTHER_NAMES` has the names that other projects use.
+Labels are numbers or names; the first row decides. `read_paths` reads the same tables for predictions, which need no
+labels.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ _OTHER_NAMES = {
     "split": ("subset", "set", "partition"),
     "start": ("start_time", "time_start", "start_sec", "start_seconds", "t_start"),
     "end": ("end_time", "time_end", "end_sec", "end_seconds", "t_end", "stop"),
+    "duration": ("duration_sec", "duration_seconds", "clip_duration"),
 }
-
 
 _MEANING = {name: standard for standard, others in _OTHER_NAMES.items() for name in (standard, *others)}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -49,10 +50,13 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 def standard_names(names: tuple[str, ...]) -> dict[str, str]:
     """Map the columns or keys that are read to their standard names.
 
-    Another name is used if the standard one is missing. Raises ValueError if two names have the same meaning.
+    Another name is used if the standard one is missing. A duration is read only for parts that have a start and no end;
+    otherwise, it is that of the video. Raises ValueError if two names have the same meaning.
     """
-    found = {}
+    found: dict[str, str] = {}
     for standard, others in _OTHER_NAMES.items():
+        if standard == "duration" and ("start" not in found.values() or "end" in found.values()):
+            continue
         same = [name for name in names if name.lower() == standard]
         same = same or [name for name in names if name.lower() in others]
         if len(same) > 1:
@@ -126,10 +130,11 @@ ToRow = Callable[[int, Mapping[str, object]], Row]  # (line number, fields) -> r
 
 
 def _of_csv(source: Source, row: ToRow) -> Annotation:
-    columns = _standard_header(source)
+    columns, names = _standard_header(source), header(source).names
     lines = islice(source.lines(), 1, None)
     rows = read_rows(source.path, lines, lambda line, content: row(line, columns.fields(content)))
-    return _annotation(rows, (name for name in columns.names if name not in _OTHER_NAMES))
+    read = standard_names(tuple(names))
+    return _annotation(rows, (name for name in names if name not in read))
 
 
 def _of_jsonl(source: Source, row: ToRow) -> Annotation:
@@ -206,10 +211,13 @@ def text(fields: Mapping[str, object], name: str) -> str:
 
 
 def span(fields: Mapping[str, object]) -> Span:
-    """Return the part of a video from `start` to `end`. Raises ValueError if these are invalid, or the part is
-    empty.
+    """Return the part of a video from `start` to `end`, or of a `duration` from `start` on. Raises ValueError if these
+    are invalid, or the part is empty.
     """
-    found = Span(_seconds(fields, "start", WHOLE.start), _seconds(fields, "end", WHOLE.end))
+    start, end = _seconds(fields, "start", WHOLE.start), _seconds(fields, "end", WHOLE.end)
+    if "start" in fields and "end" not in fields:
+        end = round(start + _seconds(fields, "duration", WHOLE.end), 9)  # 0.1 + 0.2 is 0.3, as an end would be given
+    found = Span(start, end)
     if found.start >= found.end:
         raise ValueError(f"the part from {found} is empty: its end must be greater than its start")
     return found

@@ -110,6 +110,29 @@ def test_rows_may_name_parts_of_a_video(tree):
     assert listing.distinct.tolist() == [0] and listing.samples.tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label,start,duration\na.mp4,0,0.1,0.2\na.mp4,0,,2\nb.mp4,1,3,\n",
+        "path,label,t_start,Duration_Sec\na.mp4,0,0.1,0.2\na.mp4,0,,2\nb.mp4,1,3,\n",
+        '{"path": "a.mp4", "label": 0, "start": 0.1, "duration": 0.2}\n{"path": "a.mp4", "label": 0, "start": 0, '
+        '"duration": 2}\n{"path": "b.mp4", "label": 1, "start": 3}\n',
+    ],
+)
+def test_a_duration_after_a_start_gives_the_end_of_a_part(tree, text):
+    listing = read_list(str(tree({"parts": text}) / "parts"))
+    assert [listing.span(row) for row in range(3)] == [(0.1, 0.3), (0, 2), (3, math.inf)]
+    assert listing.notes == ()
+
+
+@pytest.mark.parametrize(
+    "columns", ["path,label,duration\na.mp4,0,2\n", "path,label,start,end,duration\na.mp4,0,,,2\n"]
+)
+def test_a_duration_of_whole_videos_is_not_read(tree, columns):
+    listing = read_list(str(tree({"all.csv": columns}) / "all.csv"))
+    assert listing.span_N2 is None and listing.notes == ("not used for its rows: duration",)
+
+
 def test_a_list_of_whole_videos_has_no_spans(tree):
     listing = read_list(str(tree({"train.csv": "path,label,start,end\na.mp4,0,0,\n"}) / "train.csv"))
     assert listing.span_N2 is None and listing.span(0) == WHOLE

@@ -484,6 +484,14 @@ def test_a_list_that_is_divided_is_scanned_once_for_both_sides_of_every_run(list
         assert probed() == (["a.mp4", "b.mp4"] if run == "one" else [])
 
 
+def test_the_bad_fraction_of_a_side_is_that_of_the_list_that_was_divided(listed, probed):
+    """One bad video in 20 is one in 4 on the held-out side."""
+    side = listed({"a.mp4": "bad", "b.mp4": "2", "c.mp4": "3", "d.mp4": "4"})
+    assert load(side, max_bad_fraction=0.05, divided=20).usable.tolist() == [1, 2, 3]
+    with pytest.raises(DataError, match=r"1 of 4 videos cannot be read, more than .*=0\.05 allows"):
+        load(side, max_bad_fraction=0.05, divided=19)
+
+
 @pytest.mark.processes
 def test_real_videos_are_scanned_by_the_real_probe(shared, tmp_path):
     clips = sorted((shared / "data" / "pan4" / "pan_left").glob("*.mp4"))[:3]

@@ -371,7 +371,7 @@ def test_a_resumed_run_counts_its_steps_and_checkpoints_from_the_step_of_the_res
 def test_too_many_unreadable_videos_stop_the_run_with_their_names(trainer):
     trainer.train_bad = (2, 9)
     with pytest.raises(
-        DataError, match=r"2 of 14 training videos cannot be read, more than .*0\.01; the first: 2\.mp4"
+        DataError, match=r"2 of 14 training videos cannot be read, more than .*0\.01 allows; the first: 2\.mp4"
     ):
         trainer()
 
@@ -383,6 +383,14 @@ def test_an_allowed_number_of_unreadable_videos_is_quarantined_once_and_skipped(
     entries = read_lines(trainer.folder / "tiny" / "quarantine.jsonl")
     assert finished and sorted(entry["row"] for entry in entries) == [2, 9]
     assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_a_divided_list_allows_its_training_side_what_it_allows_the_whole(trainer):
+    trainer.train_bad = (2, 9)
+    data = {"max_bad_fraction": 0.1, "divided": 20}  # 14 of the 20 videos are trained on
+    trainer.settings = {"data": data, "train": {"runs": str(trainer.folder), "epochs": 1}}
+    finished, _ = trainer()
+    assert finished
 
 
 def fail_to_save(monkeypatch, failing_step, name="step"):

@@ -92,6 +92,7 @@ def test_names_classes_and_both_sides_come_from_the_list(own, tmp_path):
         map(every.path, range(100))
     )
     assert config.data.train == "runs/mine/data/train.list"
+    assert config.data.divided == 100
 
 
 def test_a_resumed_run_keeps_its_split_though_the_list_has_grown(own):
