@@ -1,10 +1,12 @@
 """Draw views: frames, crop box and mirroring of every clip. All randomness of the data is decided here.
 
-    seed      `train.seed`: one number for the whole run epoch     one pass over the training list, counted from 0
-    position a position in the order of an epoch, counted from 0 over all ranks and steps number    a training clip
-    within its epoch: position * clip.repeats + index among the video's clips row       a row of the list and catalogue;
-    -1 is padding, which fills a batch and is never counted view      one way to take a clip from a video: its frames,
-    its box, its mirroring draw      a number in [0, 1) that decides something
+    seed      `train.seed`: one number for the whole run
+    epoch     one pass over the training list, counted from 0
+    position  a position in the order of an epoch, counted from 0 over all ranks and steps
+    number    a training clip within its epoch: position * clip.repeats + index among the video's clips
+    row       a row of the list and catalogue; -1 is padding, which fills a batch and is never counted
+    view      one way to take a clip from a video: its frames, its box, its mirroring
+    draw      a number in [0, 1) that decides something
 
 A training view depends only on (seed, epoch, position, number) and the video's size, not on the rank, the batch, or
 earlier draws. `randomness.permute` gives the row at a position. Evaluation views are fixed.

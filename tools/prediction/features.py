@@ -2,8 +2,10 @@
 
 A .npz of plain arrays, one row per window (per video without --sliding), in the order of the predictions:
 
-    path            text [N] start, end      float64 [N], seconds clip            float32 [N, C], the mean over the
-    views and frames of a window frame           float32 [N, V, T, C], of each frame of each view, averaged over H and W
+    path            text [N]
+    start, end      float64 [N], seconds
+    clip            float32 [N, C], the mean over the views and frames of a window
+    frame           float32 [N, V, T, C], of each frame of each view, averaged over H and W
     frame_numbers   int64 [N, clips, T]; all crops of a clip have the same
 
 Shapes: N windows, V views, T frames, C channels before the classifier.
