@@ -120,12 +120,12 @@ def measure(path: str, clips: int, rounds: int) -> dict:
             for name, job in jobs.items():
                 times[name].append(job())
     median = {name: spread(values)[0] for name, values in times.items()}
-    needed = [int(video.sizes[needed(video, frames_T)].sum()) for frames_T in drawn_clips(video.frames, T, clips)]
+    least = [int(video.sizes[needed(video, frames_T)].sum()) for frames_T in drawn_clips(video.frames, T, clips)]
     planning, reading = (median[name] / median["1 thread"] for name in ("planning", "reading"))
     return {
         "decoded_per_clip": float(np.mean([cut.packets for cut in cuts])),
         "bytes_per_clip": float(np.mean([sum(size for _, size in clip) for part in runs for clip in part])),
-        "bytes_needed_per_clip": float(np.mean(needed)),
+        "bytes_needed_per_clip": float(np.mean(least)),
         "ms_per_clip": median,
         "ms_quartiles": {name: spread(values)[1] for name, values in times.items()},
         "two_threads_over_one": median["1 thread"] / median["2 threads"],
