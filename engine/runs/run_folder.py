@@ -53,8 +53,9 @@ def open_run(
 ) -> RunFolder:
     """Open the run's folder, given by `config`, and write settings and command into it.
 
-    `sources` are files that the command reads in addition to those of `config`; `used` is the configuration resolved on
-    this machine. Raises as `RunFolder` does.
+    Those of a run that continues stay until the new ones are accepted and the caller calls `describe`. `sources` are
+    files that the command reads in addition to those of `config`; `used` is the configuration resolved on this machine.
+    Raises as `RunFolder` does.
     """
     data = config.data
     sources = [*sources, data.train, data.val, data.test, data.class_names, config.model.pretrained]
@@ -69,8 +70,15 @@ def open_run(
         trackers=config.train.trackers,
         settings=configs.flat(config),
     )
-    run.describe(configs.to_yaml(config), settings=configs.fingerprint(config), used=asdict((used or config).runtime))
+    run.begin_log()
+    if not checkpoint.steps(run.checkpoints):
+        describe(run, config, used or config)
     return run
+
+
+def describe(run: RunFolder, config: Config, used: Config) -> None:
+    """Write the settings of a run, `used` as they are resolved on this machine."""
+    run.describe(configs.to_yaml(config), settings=configs.fingerprint(config), used=asdict(used.runtime))
 
 
 class RunFolder:
@@ -118,6 +126,7 @@ class RunFolder:
             )
         self._refuse_in_the_way()
         self.checkpoints.mkdir(exist_ok=True)
+        self.described = False  # its settings are still those of an earlier start, if there was one
         self._faults = DiskFaults()
         self.status = RunStatus(folder / "status.json", self.checkpoints, self.outputs, self._faults)
         self.trackers = Trackers(trackers, folder, settings or {})
@@ -156,13 +165,18 @@ class RunFolder:
                     f"that kept no record; move {self.folder} away, or choose another train.name"
                 )
 
+    def begin_log(self) -> None:
+        """Append the command to log.txt."""
+        with _writable(self.folder):
+            self.outputs.append(self.folder / "log.txt", _command())
+
     def describe(self, config_yaml: str, **more: object) -> None:
         """Write settings, environment and command; those of the last start replace earlier ones."""
         with _writable(self.folder):
             texts = {"config.yaml": config_yaml, "env.json": json.dumps({**environment(), **more}, indent=1) + "\n"}
             self.outputs.write({self.folder / name: text for name, text in texts.items()})
-            for name in (COMMANDS, "log.txt"):
-                self.outputs.append(self.folder / name, f"{now()}  {command_line(sys.argv)}")
+            self.outputs.append(self.folder / COMMANDS, _command())
+        self.described = True
 
     def metrics(self, kind: str, step: int, **numbers: object) -> None:
         """Add a line to metrics.jsonl. JSON has no infinity: numbers that are not finite become null."""
@@ -234,6 +248,10 @@ class RunFolder:
     def _replace(self, name: str, content: dict) -> None:
         with self._faults.tolerated(self.folder / name):
             self.outputs.write({self.folder / name: json.dumps(content) + "\n"})
+
+
+def _command() -> str:
+    return f"{now()}  {command_line(sys.argv)}"
 
 
 def _unwritable(number: object) -> bool:

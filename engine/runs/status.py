@@ -26,6 +26,7 @@ class RunStatus:
 
     def __init__(self, file: Path, checkpoints: Path, outputs: Outputs, faults: DiskFaults):
         self._file, self._checkpoints, self._outputs, self._faults = file, checkpoints, outputs, faults
+        self._before = file.read_text() if file.is_file() else None
         self._content: dict = {"state": "running", "step": 0}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -38,6 +39,12 @@ class RunStatus:
             process = {"checkpoint": newest and str(newest), "pid": os.getpid(), "host": platform.node(), "time": now()}
             content = {name: value for name, value in {**self._content, **process}.items() if value is not None}
             self._outputs.write({self._file: json.dumps(content) + "\n"})
+
+    def put_back(self) -> None:
+        """Write the file again as it was before this start, if there was one."""
+        with self._lock, self._faults.tolerated(self._file):
+            if self._before is not None:
+                self._outputs.write({self._file: self._before})
 
     def start_heartbeat(self, describe: Callable[[], dict]) -> None:
         """Write the fields that `describe` returns once a minute, in a thread."""

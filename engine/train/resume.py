@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ FIXED = ("model.", "train.batch", "train.seed", "clip.repeats")
 FREE = ("model.pretrained", "model.shift")  # exceptions among them: they have no effect any more, or only on speed
 JUDGED = ("eval.", "data.val", "clip.mean", "clip.std", "clip.size", "clip.antialias", "clip.squash", "train.best")
 """Settings that the result of an evaluation during training depends on."""
+LEARNED = ("clip.", "optim.", "data.balance", "train.mixup", "train.cutmix", "train.ema", "train.precise_bn")
+"""Settings that the weights depend on, and that may change during a run."""
 
 KINDS = {
     "model": dict,
@@ -70,6 +73,8 @@ def changes(state: dict, settings: dict, loader: Loader) -> list[str]:
     allowed.
     """
     lines = changed_settings(state["config"], settings) + changed_list(state, loader)
+    if state["step"] >= settings["train.epochs"] * state["steps_per_epoch"]:
+        _refuse_without_effect(state["config"], settings)
     if state["ranks"] != distributed.world_size():
         change = f"{state['ranks']} -> {distributed.world_size()} ranks"
         lines.append(f"{change}: the same clips, but batch norms see others together")
@@ -110,10 +115,26 @@ def changed_settings(before: dict, after: dict) -> list[str]:
             f"{'; '.join(refused)}: these must not change during a run; set them back, or choose another train.name"
         )
     lines = list(changes.values())
-    if judged := [key for key in changes if key.startswith(JUDGED) and key != "eval.batch"]:
+    if judged := [key for key in changes if _is_of(key, JUDGED)]:
         keys = ", ".join(judged)
         lines.append(f"{keys}: best.pt was chosen before this change, and gives way only to a higher result after it")
     return lines
+
+
+def _refuse_without_effect(before: dict, after: dict) -> None:
+    """Raise ConfigError for settings of a run without steps left that would differ from those of its results."""
+    keys = [key for key in after if key in before and _is_of(key, (*JUDGED, *LEARNED)) and _differs(key, before, after)]
+    if keys:
+        found = "; ".join(f"{key}: {before[key]} -> {after[key]}" for key in keys)
+        raise ConfigError(
+            f"{found}: without effect, because this run has finished its {after['train.epochs']} epochs; evaluate it "
+            f"with other settings by `python eval.py {os.path.join(after['train.runs'], after['train.name'])} "
+            f"{keys[0]}=...`, train on with a larger train.epochs, or train anew with --fresh"
+        )
+
+
+def _is_of(key: str, beginnings: tuple[str, ...]) -> bool:
+    return key.startswith(beginnings) and key != "eval.batch"
 
 
 def _differs(key: str, before: dict, after: dict) -> bool:

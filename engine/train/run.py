@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 
-from configs import Config
+from configs import Config, ConfigError
 from dali_pipes import Loader
 from dali_pipes.device import pick_device
 from engine import distributed, loaders, logs, runtime, watch
@@ -70,6 +70,8 @@ def run(
                     f"{chosen.config.train.folder} contains no checkpoint to resume; the run starts from the beginning"
                 )
             with closing(training.build(config, weights=weights, state=state, open_loader=open_loader)) as built:
+                if folder and not folder.described:  # only now: refused settings do not replace those of the run
+                    run_folder.describe(folder, chosen.config, config)
                 finished = Trainer(built, folder).fit(interrupt)
             if folder and finished:
                 with watch.doing("writing the report"):
@@ -97,6 +99,8 @@ def _recorded(folder: RunFolder | None, watcher: Watch) -> Iterator[Interrupt]:
             yield interrupt
         except BaseException as error:
             end("failed", str(error) or type(error).__name__)
+            if folder and not folder.described and isinstance(error, ConfigError):
+                folder.status.put_back()  # not the run failed, but a command to continue it
             raise
         finally:
             interrupt.close()

@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 import torch
 
+import configs
 from configs import ConfigError
 from configs.schema import Model, Optim, Train
 from dali_pipes.lists.rows import Rows
@@ -248,6 +249,27 @@ def test_a_checkpoint_of_every_version_resumes_to_the_same_numbers(file, tmp_pat
 
 def test_there_is_a_checkpoint_of_an_earlier_version():
     assert list(old_runs.FILES.glob("*.pt.xz"))
+
+
+@pytest.mark.parametrize("other", [{"eval": {"clips": 3}}, {"clip": {"flip": 0.25}}, {"train": {"batch": 2}}])
+def test_settings_that_a_resumed_run_refuses_do_not_replace_those_of_its_results(tmp_path, other):
+    """Neither settings without a further epoch that could use them, nor another batch."""
+    settings = {"runs": str(tmp_path), "epochs": 1}
+    loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
+    tiny.go_on(tiny.config(train=settings), loaders)
+    files = {name: (tmp_path / "tiny" / name).read_text() for name in ("config.yaml", "env.json", "status.json")}
+    changed = {**other, "train": settings | other.get("train", {})}
+    with pytest.raises(ConfigError, match=r"^\w+\.\w+: \S+ -> \S+: "):
+        tiny.go_on(tiny.config(**changed), loaders)
+    assert {name: (tmp_path / "tiny" / name).read_text() for name in files} == files
+
+
+def test_settings_of_further_epochs_replace_those_of_the_finished_ones(tmp_path):
+    tiny.finished_run(tmp_path, epochs=1)
+    settings = tiny.config(train={"runs": str(tmp_path), "epochs": 2}, clip={"flip": 0.25})
+    loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
+    assert tiny.go_on(settings, loaders)[0]
+    assert configs.load(tmp_path / "tiny/config.yaml").clip.flip == 0.25
 
 
 def test_a_run_with_nothing_to_resume_logs_a_message_once(tmp_path, caplog):
