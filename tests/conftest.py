@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the folder of large reference data, and GPU tests on machines without one."""
+"""Fixtures of all tests: the folder of large reference data, and GPU tests on machines without a GPU."""
 
 import gc
 import logging
@@ -38,7 +38,7 @@ ASKED = os.environ.get(VISIBLE)
 
 @pytest.fixture(scope="session")
 def shared():
-    """Folder of reference data and videos too large for the repository."""
+    """Return the folder of reference data and videos that are too large for the repository."""
     if not SHARED.is_dir():
         pytest.skip("the folder of large reference data is not here")
     return SHARED
@@ -49,8 +49,8 @@ def _refuse():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def gpu_out_of_sight():
-    """On a machine with a GPU, too, tests that are not about one find what they find without."""
+def hide_gpu():
+    """Hide the GPU from tests without the marker `gpu`, so that they give the same results on every machine."""
     with pytest.MonkeyPatch.context() as patch:
         if GPU:
             patch.setattr(torch.cuda, "is_available", lambda: False)
@@ -60,7 +60,7 @@ def gpu_out_of_sight():
 
 
 @pytest.fixture(autouse=True)
-def gpu_in_sight_of_its_tests(request, monkeypatch, gpu_out_of_sight):
+def show_gpu_to_gpu_tests(request, monkeypatch, hide_gpu):
     if GPU and request.node.get_closest_marker("gpu"):
         for name, function in GPU.items():
             monkeypatch.setattr(torch.cuda, name, function)
@@ -69,10 +69,9 @@ def gpu_in_sight_of_its_tests(request, monkeypatch, gpu_out_of_sight):
 
 @pytest.fixture(scope="module", autouse=True)
 def one_core(request):
-    """Tests run side by side, one for each core: they train in one thread, and read and convert videos without
-    starting processes.
+    """Limit each test to one core: train in one thread, and read and convert videos without starting processes.
 
-    Modules and tests that are marked `processes` do so as users do.
+    Tests run in parallel, one for each core. Modules and tests marked `processes` start processes as users do.
     """
     torch.set_num_threads(1)  # a module before may have changed it
     with pytest.MonkeyPatch.context() as patch:
@@ -84,15 +83,15 @@ def one_core(request):
 
 
 @pytest.fixture(autouse=True)
-def work_in_processes(request, monkeypatch, one_core):
+def start_processes_if_marked(request, monkeypatch, one_core):
     if request.node.get_closest_marker("processes"):
         for name in CALLERS:
             monkeypatch.setattr(name, call_all)
 
 
 @pytest.fixture(autouse=True)
-def signals_as_before():
-    """Undo what a program that a test calls does to SIGINT and SIGPIPE: its process is to end of them, ours is not."""
+def restore_signals():
+    """Restore the handlers of SIGINT and SIGPIPE, which a program that a test calls sets to end its process."""
     before = {number: signal.getsignal(number) for number in exits.HANDLED}
     for number, handler in exits.HANDLED.items():
         signal.signal(number, handler)
@@ -102,8 +101,8 @@ def signals_as_before():
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before():
-    """Undo what a program that a test calls has set up: its streams close with the test."""
+def restore_logging():
+    """Remove the log handlers that a program under test has added: their streams close with the test."""
     handlers = logging.root.handlers[:]
     yield
     logging.root.handlers[:] = [handler for handler in logging.root.handlers if handler in handlers]
@@ -111,26 +110,26 @@ def logging_as_before():
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_of_silence(monkeypatch):
-    """On a busy machine anything may take long, and tests compare what programs print."""
+def no_lines_about_long_waits(monkeypatch):
+    """Suppress the log lines about long waits: tests compare what programs print, and a busy machine waits for long."""
     monkeypatch.setattr(logs, "SILENCE", 1e6)
 
 
 def pytest_ignore_collect(collection_path):
-    """With REQUIRE_GPU=1 read only files that have a GPU test: a machine lent for those may lack what others import."""
+    """Collect only files with a GPU test if REQUIRE_GPU=1: a machine for these may lack the imports of other files."""
     if os.environ.get("REQUIRE_GPU") == "1" and collection_path.suffix == ".py":
         return "mark.gpu" not in collection_path.read_text() or None
     return None
 
 
 def pytest_collection_finish():
-    """What has been imported stays: the garbage collector need not look through it again and again."""
+    """Exclude all imported objects from garbage collection, which would visit them again and again."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
-    """Skip GPU tests where there is no GPU, unless REQUIRE_GPU=1 asks for them: then they fail."""
+    """Skip GPU tests on machines without a GPU, unless REQUIRE_GPU=1: then they fail."""
     if os.environ.get("REQUIRE_GPU") == "1":
         return
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]

@@ -1,4 +1,4 @@
-"""The code of docs/api.md runs."""
+"""The examples of docs/api.md run."""
 
 import re
 
@@ -23,7 +23,7 @@ SLOW = ["An exported network"]  # half a minute of exporting
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The files that the document names."""
+    """Return a folder with the files that the document names."""
     folder = tmp_path_factory.mktemp("api")
     write_video(folder / "video.mp4", "libx264", 48, gop=12, size=(64, 96))
     (folder / "my.list").write_text("".join(f"video{number}.mp4 {number % 2}\n" for number in range(4)))

@@ -1,4 +1,4 @@
-"""The commands of the documents run, on tiny videos and a tiny network: names and sizes are replaced, and no flag."""
+"""The commands of the documents run, on tiny videos and a tiny network; names and sizes are replaced, flags are not."""
 
 import shutil
 
@@ -51,7 +51,7 @@ ONCE = {TRAIN}  # it makes the run that the others use
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with the files that the documents name, and the run of the documented training."""
+    """Return a folder with the files that the documents name, and the run of the documented training."""
     folder = tmp_path_factory.mktemp("documents")
     for number, label in enumerate(("jump", "walk", "wave")):
         for take in range(10):

@@ -29,7 +29,7 @@ BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def text_of(name):
-    """Return a document without what it quotes from other projects."""
+    """Return a document without its quotes from other projects."""
     text = DOCUMENTS[name].read_text()
     return FOREIGN_CELL.sub("|", text) if name.startswith("from_") else text
 
@@ -140,7 +140,7 @@ def test_settings_of_the_pages_that_are_replaced_are_those_of_the_recipes(networ
 
 @pytest.fixture
 def dataset(tmp_path, monkeypatch):
-    """A folder in which the names of docs/data.md stand for a small list and small videos."""
+    """Return a folder with the names of docs/data.md for a small list and small videos."""
     monkeypatch.chdir(tmp_path)
     for label in range(2):
         for number in range(2):

@@ -1,4 +1,4 @@
-"""Imports point down: between the packages, and between the floors inside each of them."""
+"""Imports point down: between the packages, and between the layers inside each of them."""
 
 import ast
 from pathlib import Path

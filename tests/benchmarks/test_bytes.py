@@ -1,4 +1,4 @@
-"""The count of memory traffic: single operators by arithmetic, and what each form of the shift adds to a step."""
+"""Counted memory traffic: single operators against arithmetic, and what each form of the shift adds to a step."""
 
 from collections import defaultdict
 
@@ -65,7 +65,7 @@ def test_a_compiler_fuses_operations_next_to_a_batch_norm():
 
 
 def step(form):
-    """Bytes of a step of a small network with a form of the shift, or with none."""
+    """Count the bytes of a step of a small network with a form of the shift, or with none."""
     return traffic.count(Model(name="tsm" if form else "tsn", **SETTINGS), form, CLIPS, SIZE).total()
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of the cut, run as a user would on one small video."""
+"""The benchmark of cutting, run on one small video."""
 
 import json
 import subprocess

@@ -20,7 +20,7 @@ def line(name, setting, correct, seed=0, **more):
 
 
 def first_seed(chosen, *random):
-    """Lines of the first seed of both sets, with these videos recognised."""
+    """Return result lines of the first seed of both sets, with these videos recognised."""
     found = zip(
         (finetune.CHOSEN, *(f"random {number}" for number in range(len(random)))), (chosen, *random), strict=True
     )

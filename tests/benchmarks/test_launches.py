@@ -1,4 +1,4 @@
-"""The count of launches: what counts as one, what training saves, and who writes decoded frames."""
+"""Counted kernel launches: which operations count, which ones training saves, and who writes decoded frames."""
 
 import pytest
 import torch

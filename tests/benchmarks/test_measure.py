@@ -1,4 +1,4 @@
-"""Measuring in turns, in a process that may die."""
+"""Measurements in rounds, in a process that may crash."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from dali_pipes.scan.processes import Call, Failure
 
 
 def act(word: str):
-    """What the measuring process runs in these tests."""
+    """Do what `do` says; the measuring process runs it."""
     if word == "die":
         os.abort()
     if word == "fail":

@@ -1,4 +1,4 @@
-"""The one command for a GPU: its parts fail alone, and fit into eight minutes; in small it runs here."""
+"""The single command for a GPU machine: parts fail alone and fit into eight minutes; a small version runs on a CPU."""
 
 import ctypes
 import json
@@ -71,7 +71,7 @@ def test_parts_follow_the_order_of_the_questions(tmp_path):
 
 
 def test_the_frame_cases_cover_both_codecs_and_all_keyframe_intervals(tmp_path):
-    """H.264 and HEVC with a keyframe every 1, 8 and 16, with B-frames, and with sides that NVDEC stores larger."""
+    """H.264 and HEVC have a keyframe every 1, 8 and 16 frames; some have B-frames or a size that NVDEC pads."""
     named = {spec.name for spec in GPU.all_videos if any(f"frames/{spec.name}".startswith(word) for word in FRAMES)}
     assert {f"{codec}-i{interval}-b0-{size}" for codec in ("h264", "hevc") for interval in (1, 8, 16)
             for size in ("352x256", "340x256")} <= named  # fmt: skip
@@ -123,7 +123,7 @@ def test_every_part_is_rehearsed_on_a_cpu(tmp_path):
 
 
 def test_a_case_that_hangs_ends_with_the_time_of_the_whole_run(tmp_path):
-    """However patient the probe: what was measured before and comes after is kept."""
+    """Measurements before the hanging case are kept, and those after it are made."""
     recorder = Recorder("hang", tmp_path / "hang.jsonl")
     probe = Probe(SimpleNamespace(rounds=1), tmp_path, recorder, [], "python hang.py", patience=600)
     probe.section_end, probe.end = time.monotonic() + 600, time.monotonic() + 2
@@ -135,7 +135,7 @@ def test_a_case_that_hangs_ends_with_the_time_of_the_whole_run(tmp_path):
 
 
 def answer(word: str) -> dict:
-    """What the probe asks for here; in native code no exception of Python's ends a hang."""
+    """Answer a case as the probe would; one case hangs in native code, which no Python exception interrupts."""
     if word == "hang":
         ctypes.CDLL(None).sleep(600)
     return {"word": word}

@@ -1,4 +1,4 @@
-"""The comparison with peers, run as a user would on one small video."""
+"""The comparison with other libraries, run on one small video."""
 
 import json
 import subprocess
@@ -54,7 +54,7 @@ def test_all_contenders_are_recorded_with_difference_and_speed_ratio(video, tmp_
 
 @pytest.mark.slow
 def test_dalis_decoders_are_compared_by_their_pixels_before_they_are_timed(tmp_path):
-    """The whole file holds what the cut has; the reader takes evenly spread frames, and is given the same."""
+    """The reader is given a whole file with the content of the cut, because it takes evenly spaced frames."""
     video = write_video(tmp_path / "a.mp4", "libvpx-vp9", 24, gop=8)
     how = ["--clips", "2", "--rounds", "1", "--threads", "1", "--out", str(tmp_path)]
     subprocess.run(

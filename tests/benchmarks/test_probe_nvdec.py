@@ -1,4 +1,4 @@
-"""The probe of the GPU's decoder: its own tools against PyAV and arithmetic, and a rehearsal on DALI's CPU decoder."""
+"""The probe of NVDEC: its tools against PyAV and arithmetic, and a rehearsal with DALI's CPU decoder."""
 
 import ctypes
 import io
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 
 def shown_numbers(data: bytes) -> list[int]:
-    """The numbers on the pictures of a file, as PyAV shows them."""
+    """Return the numbers on the pictures of a file, in the order in which PyAV shows them."""
     with av.open(io.BytesIO(data)) as container:
         container.streams.video[0].codec_context.thread_count = 1
         return [number_in(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
@@ -126,7 +126,7 @@ def test_no_two_cases_of_a_group_have_the_same_name(scale):
 
 
 def run_probe(out: Path, device: str, *only: str) -> list[dict]:
-    """The probe as a user runs it: its records by the file; those on stdout are the same."""
+    """Run the probe as a command; return the records of its file, which must equal those on stdout."""
     places = ["--out", str(out), "--videos", str(out / "videos")]
     command = [sys.executable, "benchmarks/probe_nvdec.py", "--device", device, *places, "--only", *only]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -137,7 +137,7 @@ def run_probe(out: Path, device: str, *only: str) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory):
-    """What DALI's CPU decoder answers to a part of every question that it can be asked."""
+    """Run a part of every group of cases on DALI's CPU decoder; return the records by case."""
     usual = CPU.usual.name
     only = ["library/h264-8bit", "awkward/", f"frames/{usual}", f"colours/{usual}", f"speed/interval/dali/{usual}"]
     records = run_probe(tmp_path_factory.mktemp("rehearsal"), "cpu", *only, f"feed/{usual}", "feed/step")

@@ -1,4 +1,4 @@
-"""Benchmark of the shift: results are compared before they are timed, and a rehearsal answers every question."""
+"""The benchmark of the shift: results are compared before they are timed, and a rehearsal records every case."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The streaming benchmark, run as a user would, on small frames."""
+"""The benchmark of streaming networks, run on small frames."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Documents show what the results say."""
+"""Tables and figures of the documents equal the recorded results."""
 
 import json
 from statistics import mean
@@ -28,12 +28,12 @@ def test_later_runs_take_the_place_of_earlier_ones(tmp_path, monkeypatch):
 
 
 def ratios(*files, case):
-    """The speed-up of ours over the peers of these cases."""
+    """Return the speed-up of this project over others in these cases."""
     return [record["ours_over_it"] for file in files for record in tables.records(file, case)]
 
 
 def figures():
-    """Every measured figure of the README, made from the results."""
+    """Yield every measured figure of the README, computed from the results."""
     decoded = {}
     for line in (tables.RESULTS / "gop.jsonl").read_text().splitlines():
         record = json.loads(line)

@@ -1,4 +1,4 @@
-"""The throughput benchmark, run as a user would on a few small videos."""
+"""The throughput benchmark, run on a few small videos."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ BRIEF = ["--rounds", "2", "--steps", "2"]
 
 
 def measured(folder, *words, launcher=()):
-    """The records of a run of the benchmark, by case."""
+    """Run the benchmark; return its records by case."""
     command = ["benchmarks/throughput.py", *words, *BRIEF, "--json", "--out", str(folder), *SMALL, "runtime.device=cpu"]
     command = [*launcher, *command]
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)

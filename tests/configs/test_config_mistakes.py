@@ -169,7 +169,7 @@ def test_every_mistake_is_named_at_once(write):
 
 
 def typing_errors(word: str) -> set[str]:
-    """`word` with two letters swapped, one dropped, or one doubled, in every way."""
+    """Return all misspellings of `word` with two letters swapped, one dropped or one doubled."""
     halves = [(word[:place], word[place:]) for place in range(len(word))]
     swapped = {start + end[1:2] + end[0] + end[2:] for start, end in halves}
     dropped = {start + end[1:] for start, end in halves}

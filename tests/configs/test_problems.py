@@ -1,4 +1,4 @@
-"""Every rule on values of settings: one choice that breaks it, and the nearest one that does not."""
+"""Every rule on the values of settings: one value that breaks it, and the nearest one that does not."""
 
 import ast
 from collections import Counter
@@ -83,7 +83,7 @@ def test_each_rule_refuses_an_invalid_value_and_accepts_a_valid_one(recipe, rule
 
 
 def test_every_rule_of_the_settings_is_tested():
-    """Rules with the same key are told apart by their number; those whose key is a formula have rows of each key."""
+    """Rules with the same key have a number; a rule whose key is computed has a row for each key."""
     written = Counter()
     for file in (ROOT / "configs/schema.py", *sorted((ROOT / "configs/sections").glob("*.py"))):
         for part in ast.parse(file.read_text()).body:

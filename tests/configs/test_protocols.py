@@ -1,4 +1,4 @@
-"""Published protocols by name: which views they are, and what wins where a person asks for something else as well."""
+"""Published evaluation protocols by name: their views, and the precedence of other settings on the command line."""
 
 import importlib
 import sys
@@ -14,7 +14,7 @@ program = importlib.import_module("eval")  # eval.py at the top, not Python's fu
 
 
 def asked_for(monkeypatch, *words, recipe="tsm_k400_videos.yaml"):
-    """The configuration of a command line."""
+    """Return the configuration that a command line gives."""
     monkeypatch.setattr(sys, "argv", ["eval.py", "--config", recipe, *words])
     args = program.arguments()
     return configs.load(args.config, args.overrides)

@@ -102,7 +102,7 @@ def kind_of(module, name):
 
 
 def movements(recipe, value, gradient):
-    """How far each kind of parameter moves from `value` at a rate of 1."""
+    """Return how far each kind of parameter moves from `value` at a learning rate of 1."""
     settings = configs.load(recipe, ["model.pretrained=none"])
     slim = {} if settings.model.backbone == "mobilenet_v2" else {"width": 8}
     model = build_model(replace(settings.model, **slim)).double()

@@ -31,7 +31,7 @@ SMALL = [
 
 @dataclass(frozen=True)
 class Rules:
-    """What a recipe does with a gradient. The rate falls tenfold at `milestones`; without them, along a cosine."""
+    """The use of a gradient by a recipe. The rate falls tenfold at `milestones`; without them, along a cosine."""
 
     rate: float
     for_batch: int
@@ -105,7 +105,7 @@ RULES = {
 
 
 def rules_of(name):
-    """Those of the longest beginning of a recipe's name."""
+    """Return the rules whose name is the longest prefix of the recipe's name."""
     return RULES[max((beginning for beginning in RULES if name.startswith(beginning)), key=len)]
 
 
@@ -144,7 +144,7 @@ class Reference:
             self.average[name] = kept * self.average[name] + (1 - kept) * weight.detach()
 
     def gradients(self, batch):
-        """Of the mean cross-entropy, spread over all classes by `smoothing`."""
+        """Return the gradients of the mean cross-entropy with label smoothing."""
         logits_BK = functional_call(self.model, (self.weights, self.buffers), (batch.clips_BTCHW,)).float()
         log_p_BK = logits_BK.log_softmax(1)
         hit_B = log_p_BK[torch.arange(BATCH), batch.label_B]
@@ -154,7 +154,7 @@ class Reference:
 
 
 def in_double(config, *_):
-    """The network that a run starts from, with weights that give large gradients."""
+    """Return the network that a run starts from in double precision, with weights that give large gradients."""
     torch.manual_seed(0)
     model = build_model(config.model).double()
     torch.nn.init.normal_(model.fc.weight, std=20)
@@ -164,7 +164,7 @@ def in_double(config, *_):
 
 @pytest.fixture
 def run_of(monkeypatch):
-    """A function that builds the run of a recipe in small, in double precision."""
+    """Return a function that builds a small run of a recipe in double precision."""
     monkeypatch.setattr(training, "build_network", lambda *given: (in_double(*given), None))
 
     def build(name):

@@ -1,4 +1,4 @@
-"""Every recipe that ships trains and evaluates in small, and its header's commands are understood."""
+"""Every shipped recipe trains and evaluates in a small version, and the commands in its header are valid."""
 
 import re
 import shlex
@@ -32,7 +32,7 @@ ARGUMENTS = {"train.py": training.arguments, "eval.py": evaluation.arguments}
 
 
 def small(name):
-    """Overrides that make a recipe small. MobileNetV2 has one width only."""
+    """Return overrides that make a recipe small. MobileNetV2 has one width only."""
     fixed = configs.load(name).model.backbone == "mobilenet_v2"
     return [change for change in SMALL if not (fixed and change.startswith("model.width"))]
 
@@ -45,7 +45,7 @@ def test_a_shipped_recipe_trains_and_evaluates_in_small(name, tmp_path, caplog):
 
 
 def asked_for(name, program, monkeypatch):
-    """What the commands of a recipe's header ask `program` for: a configuration for each."""
+    """Yield the configuration of each command for `program` in the header of a recipe."""
     header = SHIPPED[name].read_text().partition("\n\n")[0]
     commands = [line.partition(program)[2].partition("  (")[0] for line in header.splitlines() if program in line]
     for command in commands:

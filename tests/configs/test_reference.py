@@ -1,4 +1,4 @@
-"""--help-config: every setting with its sentence, default and choices."""
+"""The output of --help-config: every setting with its description, default and choices."""
 
 import pytest
 

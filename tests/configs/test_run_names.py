@@ -1,4 +1,4 @@
-"""A run named by its folder, or by a file in it: as a recipe, to resume, and to evaluate or export."""
+"""Runs named by their folder, or by a file in it: as a recipe, for --resume, for evaluation and for export."""
 
 import shutil
 import sys

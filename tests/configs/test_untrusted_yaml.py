@@ -1,4 +1,4 @@
-"""Recipes that cannot be read, or mean harm: each is refused in a line, soon, and nothing in it happens."""
+"""Broken and hostile recipes: each is refused quickly, in one line, and no code in it runs."""
 
 import subprocess
 import sys
@@ -119,7 +119,7 @@ def test_lists_nested_too_deeply_are_refused(write):
 
 
 def test_hostile_recipes_take_little_memory(write):
-    """Each in a process of its own would take minutes; one process reads them all, and its peak is the largest's."""
+    """One process reads all recipes and its peak is checked: a process for each would take minutes."""
     for name, (content, _) in HARMFUL.items():
         Path(f"{name}.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
     program = f"""

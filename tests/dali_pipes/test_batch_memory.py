@@ -1,4 +1,4 @@
-"""A loader that has read for long contains no more than one that has begun."""
+"""A loader that has read thousands of batches occupies no more than one that has begun."""
 
 import os
 

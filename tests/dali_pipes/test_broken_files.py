@@ -1,4 +1,4 @@
-"""Broken files in a set change nothing but the report of them: the same clips in the same order, and training ends."""
+"""Broken files in a set change nothing but the report: the same clips in the same order, and training finishes."""
 
 import json
 import shutil
@@ -32,14 +32,14 @@ def write_audio(path: Path) -> None:
 
 
 def write_trackless(path: Path, whole: Path) -> None:
-    """A video track with no picture in it."""
+    """Write a video track without pictures."""
     with av.open(str(whole)) as source, av.open(str(path), "w") as container:
         container.add_stream_from_template(source.streams.video[0])
         container.start_encoding()
 
 
 def flip_bits(path: Path, whole: Path) -> None:
-    """Damage the pictures and leave the index as it is, so that only decoding finds out."""
+    """Damage the pictures and keep the index, so that only decoding detects it."""
     content = bytearray(whole.read_bytes())
     start, end = content.index(b"mdat") + 100, len(content) - 10
     for place in np.random.default_rng(0).integers(start, end, 60):
@@ -48,7 +48,7 @@ def flip_bits(path: Path, whole: Path) -> None:
 
 
 def damage_end(path: Path) -> None:
-    """Damage the last keyframe behind its header."""
+    """Damage the last keyframe after its header."""
     with av.open(str(path)) as source:
         *_, last = (packet for packet in source.demux(video=0) if packet.is_keyframe)
         start, stop = last.pos + 40, last.pos + last.size
@@ -69,7 +69,7 @@ BROKEN = {  # name: how it is made of a whole file, and part of the reason that 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """Lists of the same rows: one of whole files, and one in which a tenth of them are broken."""
+    """Return two lists of the same rows: one of whole files, and one in which a tenth of them are broken."""
     folder = tmp_path_factory.mktemp("broken")
     for number in range(WHOLE):
         write_video(folder / f"{number}.mp4", "libx264", 10 + number % 7, gop=4, options={"movflags": "faststart"})
@@ -148,7 +148,7 @@ def test_evaluation_yields_each_readable_video_of_a_class_once(sets, ranks):
 
 
 def test_the_place_of_a_broken_file_repeats_a_readable_clip(sets):
-    """Batch norms count all clips of a batch."""
+    """Batch norms use all clips of a batch, so none may be blank."""
     filled = 0
     for clip_B, _, row_B in read(config_of(sets[1]), "train"):
         readable = [clip.tobytes() for clip in clip_B[row_B >= 0]]
@@ -158,7 +158,7 @@ def test_the_place_of_a_broken_file_repeats_a_readable_clip(sets):
 
 
 def test_a_batch_does_not_depend_on_what_was_found_broken_before_it(tmp_path):
-    """A resumed run does not know it, and of some videos a few clips can be read."""
+    """A resumed run does not know earlier failures, and some clips of a broken video can be read."""
     lines = [f"{number}.mp4 {number % CLASSES}" for number in range(6)]
     for number in range(6):
         write_video(tmp_path / f"{number}.mp4", "libx264", 48, gop=4, options={"movflags": "faststart"})

@@ -20,7 +20,7 @@ NONE_HERE = "Found no NVIDIA driver on your system. Please check that you have a
 
 
 def without_gpu(monkeypatch, reason):
-    """torch as it is where it sees no GPU for this reason."""
+    """Let torch see no GPU for this reason."""
 
     def refuse():
         raise RuntimeError(reason)
@@ -147,7 +147,7 @@ def test_threads_that_compute_sleep_while_they_wait():
 
 
 def test_a_pool_thread_set_to_one_torch_thread_keeps_it_and_changes_no_other_thread():
-    """Whatever training asked for: torch applies that in each thread, when the thread first computes."""
+    """torch applies set_num_threads in each thread when the thread first computes."""
 
     def threads_after_computing() -> int:
         torch.ones(1 << 20).add_(1)

@@ -1,4 +1,4 @@
-"""From epoch to epoch without a stop: the first batches of the next are prepared early, and are the right ones."""
+"""Consecutive epochs: the first batches of the next epoch are prepared early, and are correct."""
 
 import itertools
 import threading
@@ -18,7 +18,7 @@ config, loader = loading.config, loading.loader
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """How often the views of each place were drawn."""
+    """Return the count of draws of each place."""
     count = Counter()
     for plan in (TrainPlan, EvalPlan):
 
@@ -31,7 +31,7 @@ def drawn(monkeypatch):
 
 
 def take(batches, count=None):
-    """The next `count` batches, or all that are left, as arrays."""
+    """Return the next `count` batches, or all that are left, as arrays."""
     return list(map(arrays, itertools.islice(batches, count)))
 
 

@@ -1,4 +1,4 @@
-"""The error a user sees when data cannot be used."""
+"""The error that a user sees if data cannot be used."""
 
 import pickle
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Clips made on a GPU equal those of a CPU: frames, boxes, mirrors and rows; pixels up to rounding.
+"""Clips made on a GPU equal those of a CPU: frames, boxes, mirroring and rows; pixels up to rounding.
 
-One case of each decoder runs on a CPU, so that the test itself is tried where there is no GPU.
+One case of each decoder runs on a CPU, so that the test itself runs without a GPU.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ CODECS = {"dali_cpu": "libvpx-vp9"}  # DALI's own decoder takes no H.264
 
 @pytest.fixture(scope="module")
 def config_for(tmp_path_factory):
-    """The recipe of a list that a decoder takes."""
+    """Return a function that gives the recipe of a list for a decoder."""
     made = {}
 
     def config(decoder, turned=False):
@@ -57,7 +57,7 @@ def test_clips_are_those_of_a_cpu(config_for, decoder, device, precision, split,
 
 
 def assert_like_a_cpu(on_cpu, decoder, device, precision, split):
-    """Clips of this decoder on this device equal those that CPU threads make."""
+    """Compare the clips of this decoder on this device with those of CPU threads."""
     config = with_section(with_section(on_cpu, "data", decoder=decoder), "runtime", precision=precision, device=device)
     expected = read(on_cpu, split)
     loader = build_loader(config, split)

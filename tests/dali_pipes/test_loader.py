@@ -1,4 +1,4 @@
-"""The loader's contract: the same batches whatever the threads, ranks and first step; bad videos named, never fatal."""
+"""The loader's contract: the same batches for any threads, ranks and first step; bad videos named, never fatal."""
 
 import os
 from itertools import islice, pairwise
@@ -64,7 +64,7 @@ def test_an_epoch_left_early_does_not_change_the_next_epoch(config):
 
 
 def test_just_the_mirrored_clips_show_the_other_label_of_their_pair(config):
-    """Whether a clip is mirrored shows in its pixels."""
+    """The pixels show which clips are mirrored."""
     straight, label_N = clips_and_labels(with_section(config, "clip", flip=0.0))
     flipping, shown_N = clips_and_labels(with_section(config, "clip", flip=0.5, flip_pairs=(2, 0)))
     seen = set()
@@ -77,7 +77,7 @@ def test_just_the_mirrored_clips_show_the_other_label_of_their_pair(config):
 
 
 def clips_and_labels(config):
-    """Of two epochs, one after the other."""
+    """Return the clips and labels of two epochs, one after the other."""
     clips, labels, _ = zip(*read(config, epoch=0), *read(config, epoch=1), strict=True)
     return np.concatenate(clips), np.concatenate(labels)
 

@@ -1,4 +1,4 @@
-"""Repeated augmentation (clip.repeats): several clips of a video for one cut and one decoding."""
+"""Repeated augmentation (clip.repeats): several clips of a video from one cut and one decoding."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def plan_of(config, shard=None):
 
 @pytest.mark.parametrize("clip", [{}, {"sampling": "dense"}, {"snap": 4}, {"train_crop": "resized"}], ids=str)
 def test_clips_of_a_video_show_its_frames_in_the_crops_of_as_many_clips_in_a_row(config, clip):
-    """The clip of number n is cropped and flipped as that of position n is where videos are not repeated."""
+    """Clip n has the crop and flip that position n has without repeats."""
     config = with_section(config, "clip", **clip)
     once = plan_of(with_section(config, "clip", repeats=1))
     for step in range(len(plan_of(config))):
@@ -87,7 +87,7 @@ class OneView(TrainPlan):
 
 @pytest.mark.parametrize("decoder", ["pyav", "dali_cpu"])
 def test_each_clip_is_that_of_its_view_alone(tmp_path, decoder, monkeypatch):
-    """With and without DALI's graph."""
+    """This holds with and without DALI's graph."""
     kind = ("libvpx-vp9", ".mp4") if decoder == "dali_cpu" else ("libx264", ".mp4")
     config = repeated(with_section(make_config(write_set(tmp_path, *kind)), "data", decoder=decoder))
     whole = read(config)
@@ -176,7 +176,7 @@ def test_no_clip_of_an_unreadable_video_is_trained_on(tmp_path):
 
 
 def test_a_run_stopped_within_an_epoch_resumes_to_the_same_weights(config, tmp_path):
-    """With clips mixed and gradients accumulated."""
+    """Clips are mixed and gradients accumulated."""
 
     def weights(name, *stops):
         model = replace(tiny.CONFIG.model, frames=config.model.frames)

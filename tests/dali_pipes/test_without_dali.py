@@ -1,4 +1,4 @@
-"""DALI is imported only where a graph is built: everything else works without it."""
+"""Only the modules of the graph import DALI; everything else works without it."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""apex: asked for without need or without being there, and the network around it, with a stand-in for its kernels."""
+"""apex: needless or impossible requests, and a network with a stand-in for its kernels."""
 
 import copy
 import sys
@@ -18,7 +18,7 @@ from tests.support import tiny
 
 
 class BatchNorm2d_NHWC(nn.BatchNorm2d):
-    """What apex's promises, computed by torch: x_NHWC, and what is added before the ReLU, both contiguous."""
+    """A stand-in, computed by torch, for apex's norm over x_NHWC and a summand before the ReLU, both contiguous."""
 
     def __init__(self, num_features, fuse_relu=False):
         super().__init__(num_features)

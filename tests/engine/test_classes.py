@@ -1,4 +1,4 @@
-"""The classifier of a file of weights, fitted to the classes of the data by name."""
+"""The classifier of a weights file, matched to the classes of the data by name."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.support import tiny
 
 @pytest.fixture
 def fitted(tmp_path, caplog):
-    """Loads a file whose classifier rows are 0, 1, ... into a network, fits it, and returns the rows and the log."""
+    """Return a function that loads a classifier with rows 0, 1, ..., fits it, and returns the rows and the log."""
 
     def fit(in_file, names, *, whole=False):
         classes = max(3, len(in_file))

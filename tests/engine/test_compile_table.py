@@ -1,4 +1,4 @@
-"""The choice between an eager and a compiled step: by the card, by its capability, by count, and how it is told."""
+"""The choice between an eager and a compiled step: by GPU, by compute capability, or by counted traffic."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The line of a log tick, and times as people read them."""
+"""The log line of training, and durations as people read them."""
 
 import pytest
 

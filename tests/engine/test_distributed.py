@@ -1,4 +1,4 @@
-"""Several ranks against one: what `two_ranks` finds on ranks that are forked or started by torchrun, and alone."""
+"""Several ranks against one: the results of `two_ranks` in forked ranks, under torchrun, and in one process."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.support.ranks import two_ranks
 
 
 def torchrun(ranks, *command, options=("--standalone",)):
-    """What some ranks on this machine print and how they end."""
+    """Run ranks on this machine under torchrun; return their output and exit code."""
     launcher = [sys.executable, "-m", "torch.distributed.run", *options, "--nproc-per-node", str(ranks)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run([*launcher, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
@@ -27,7 +27,7 @@ SCRIPT = "tests/support/ranks/two_ranks.py"
 
 
 def found_by(ranks, folder, *names, options=()):
-    """What the functions of `two_ranks` with these names find, under torchrun if that is given options."""
+    """Return the results of the functions of `two_ranks` with these names, under torchrun if it has options."""
     if options:
         ended = torchrun(ranks, SCRIPT, str(folder), *names, options=options)
     else:
@@ -38,13 +38,16 @@ def found_by(ranks, folder, *names, options=()):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where two ranks leave files."""
+    """Return the folder in which two ranks leave files."""
     return tmp_path_factory.mktemp("ranks")
 
 
 @pytest.fixture(scope="module")
 def found(folder):
-    """What two ranks find. (TORCH_DISTRIBUTED_DEBUG=DETAIL would compare all exchanges, but torch 2.15 dies of it.)"""
+    """Return the results of two ranks.
+
+    TORCH_DISTRIBUTED_DEBUG=DETAIL would compare all exchanges, but torch 2.15 crashes with it.
+    """
     return found_by(2, folder, "exchange", "evaluation", "steps", "sync_norms", "resumption")
 
 
@@ -78,7 +81,7 @@ def test_two_ranks_in_two_parts_each_take_the_steps_of_one(found):
 
 
 def test_synchronized_batch_norms_train_on_two_ranks_as_on_one(found):
-    """Of one rank they are torch's own."""
+    """On one rank they are torch's own."""
     alone, both = two_ranks.sync_norms(), found["sync_norms"]
     for name, value in alone["stepped"].items():
         torch.testing.assert_close(

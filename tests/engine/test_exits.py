@@ -1,4 +1,4 @@
-"""Programs that are left early: by Ctrl-C at any time, and by a reader that goes away; and how they end otherwise."""
+"""Programs that end early: by Ctrl-C at any time, or because the reader of their output is gone; and other ends."""
 
 import logging
 import os
@@ -54,7 +54,7 @@ def test_a_program_started_with_sigint_ignored_keeps_ignoring_it():
 
 @pytest.fixture
 def unread():
-    """The writing end of a pipe that nobody reads from."""
+    """Yield the writing end of a pipe whose reading end is closed."""
     theirs, ours = os.pipe()
     os.close(theirs)
     yield ours

@@ -1,4 +1,4 @@
-"""Temporary files, files of lines that are read again after a kill, and JSON files that others may have written."""
+"""Temporary files, files of lines that are read after a kill, and JSON files that other programs may have written."""
 
 import errno
 import fcntl

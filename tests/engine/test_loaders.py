@@ -1,4 +1,4 @@
-"""What is said of the lists when loaders are opened."""
+"""Log messages about the lists when loaders are opened."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Log lines on a terminal, in a pipe and in a run's log.txt; a bar under them."""
+"""Log lines on a terminal, in a pipe and in log.txt of a run, and the bar below them."""
 
 import io
 import logging
@@ -117,7 +117,7 @@ def test_a_bar_takes_no_output_that_goes_to_a_file_to_the_terminal(terminal, cap
 
 
 class Waits:
-    """An event that is set after some seconds, which pass as fast as they are asked for."""
+    """An event that is set after some seconds; they pass when it is asked."""
 
     def __init__(self, seconds):
         self.seconds, self.last = 0, seconds
@@ -145,5 +145,5 @@ def test_a_long_silence_is_logged_with_the_activity(monkeypatch, kind, lines):
 
 @pytest.mark.parametrize("kind", [Terminal, io.StringIO])
 def test_waits_of_the_same_length_are_logged_once(monkeypatch, kind):
-    """So slow steps do not fill the log: sixteen waits of 7 s, then one of 12."""
+    """Slow steps must not fill the log: here sixteen waits of 7 s, then one of 12 s."""
     assert told_of(monkeypatch, kind(), 124, lambda second: second % 7 if second < 112 else second - 112) == [5, 10]

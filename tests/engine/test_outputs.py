@@ -1,4 +1,4 @@
-"""Results replace nothing but results that nobody has changed."""
+"""Results replace only earlier results that nobody has changed."""
 
 import os
 import tempfile
@@ -197,7 +197,7 @@ def test_names_that_a_disk_takes_for_the_same_are_named_twice(tmp_path, monkeypa
 
 
 def test_a_file_that_a_disk_shows_under_another_case_is_in_the_way(tmp_path):
-    """A link has the two names that such a disk gives to one file."""
+    """A link stands for the second name of a file on such a disk."""
     (tmp_path / "Notes.json").write_text("mine")
     (tmp_path / "notes.json").hardlink_to(tmp_path / "Notes.json")
     with pytest.raises(ConfigError, match="in the way"):

@@ -1,4 +1,4 @@
-"""Device, precision and compilation of a run, and errors if they are not available."""
+"""Device, precision and compilation of a run, and the errors if they are not available."""
 
 import shutil
 import sysconfig
@@ -59,7 +59,7 @@ def test_torchs_out_of_memory_message_is_recognised():
 
 @pytest.fixture
 def bare_machine(monkeypatch):
-    """No compiler, and a Python without headers."""
+    """Hide the compiler and Python's headers."""
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(sysconfig, "get_path", lambda *which: "/nowhere")

@@ -1,4 +1,4 @@
-"""The watch of a rank: what it is doing, whether it gets further, and whom it names if not."""
+"""The watch of a rank: its activity, its progress, and the rank that it names if there is none."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ class Store(dict):
 
 @pytest.fixture
 def ended(monkeypatch):
-    """The reason for which the watch ends the process, once it does."""
+    """Return a function that waits until the watch ends the process, and returns the reason."""
     reasons, happened = [], threading.Event()
 
     def end(self, reason):

@@ -9,7 +9,7 @@ from models import build_model, casting
 
 
 def step(shift, **settings):
-    """Logits, gradients and launches of a pass of a small network in bf16."""
+    """Return logits, gradients and launches of a pass of a small network in bf16."""
     torch.manual_seed(0)
     model = build_model(Model(backbone="resnet50", width=8, num_classes=3, frames=2, shift=shift, dropout=0.0))
     for name, value in settings.items():

@@ -1,4 +1,4 @@
-"""Causal TSMs: what a frame may see, clips of any length, and that they learn like any other."""
+"""Causal TSMs: which frames each logit depends on, clips of any length, and training."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_a_tsn_cannot_be_causal(tmp_path, monkeypatch):
 
 
 def test_weights_of_a_shift_that_looks_both_ways_can_start_a_training_only(tmp_path):
-    """In the form of MIT's checkpoints, whose names say what is shifted."""
+    """The weights are named as in MIT's checkpoints, so that the shifted layers are known."""
     state = slim.network(backbone="resnet18").float().state_dict()
     wrapped = {key: key.replace("conv1.", "conv1.net.") if key.startswith("layer") else key for key in state}
     torch.save(

@@ -1,4 +1,4 @@
-"""Frames stay in NHWC memory from the loader to the last convolution and back: no layout is ever changed."""
+"""Frames stay in NHWC memory from the loader to the last convolution and back; no layout is ever changed."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ CLIPS, FRAMES, SIZE = 2, 4, 64  # large enough that the last stage has more than
 
 
 class Watch(TorchDispatchMode):
-    """Notes every call that works on frames in another layout than channels_last, or changes a layout."""
+    """A mode that notes calls on frames in another layout than channels_last, and calls that change a layout."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ class Watch(TorchDispatchMode):
 
 
 def frames_among(tree):
-    """The tensors that are frames of the batch, at whatever resolution: no weight has 8 filters."""
+    """Return the tensors that are frames of the batch, at any resolution: no weight has 8 filters."""
     tensors = (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
     return [tensor for tensor in tensors if tensor.ndim == 4 and len(tensor) == CLIPS * FRAMES]
 
@@ -46,12 +46,12 @@ def is_nhwc(tensor):
 
 
 def order(tensor, axes):
-    """These axes as they lie in memory, the widest strides first. Axes of one element, or repeated, lie anywhere."""
+    """Return these axes in memory order, widest strides first. Axes of one element, or repeated, may be anywhere."""
     return sorted(axes, key=tensor.stride().__getitem__, reverse=True)
 
 
 def step(form, backbone="resnet50", layout=torch.channels_last):
-    """What was seen in a forward and backward pass over clips as a loader hands them over."""
+    """Return what was noted in a forward and backward pass over clips in the loader's layout."""
     model = build_model(Model(backbone=backbone, width=16, num_classes=2, frames=FRAMES, shift=form))
     clips_BTHWC = torch.randn(CLIPS, FRAMES, SIZE, SIZE, 3)
     model.to(memory_format=layout).train()

@@ -1,4 +1,4 @@
-"""TSM and TSN as whole networks: MIT's numbers, torchvision's names, clips in, logits out."""
+"""TSM and TSN as whole networks: MIT's logits, torchvision's names, shapes and costs."""
 
 import json
 from functools import partial
@@ -29,14 +29,14 @@ def assert_close(actual, expected, rtol=0.0):
 
 
 def small(**changes):
-    """A slim network of 4 frames, filled so that its logits depend on everything."""
+    """Return a slim network of 4 frames with weights that make its logits depend on all inputs."""
     settings = {"backbone": "resnet18", "width": 8, "num_classes": 5, "frames": 4, "fc_std": 0.5} | changes
     torch.manual_seed(0)
     return build_model(Model(**settings)).eval()
 
 
 def skeleton(**changes):
-    """A network of shapes alone, at no cost."""
+    """Return a network of shapes alone, without memory."""
     with torch.device("meta"):
         return build_model(Model(**({"num_classes": 7} | changes)))
 
@@ -46,7 +46,7 @@ def small_clips(*sizes):
 
 
 def as_fed(clips_BTCHW):
-    """The same clips in NHWC memory, as the loader hands them over."""
+    """Return the same clips in NHWC memory, as the loader gives them."""
     return clips_BTCHW.movedim(2, -1).contiguous().movedim(-1, 2)
 
 
@@ -89,7 +89,7 @@ def no_shift(x_NCHW, frames, after, before):
 
 
 def mirrored(x_NCHW, frames, after, before):
-    """As PaddleVideo shifts: the same as MIT's shift of a reversed clip."""
+    """Shift as PaddleVideo does, which is MIT's shift of a reversed clip."""
     x_BTCHW = x_NCHW.unflatten(0, (-1, frames)).flip(1)
     shifted_NCHW = temporal_shift(x_BTCHW.flatten(0, 1), frames, after, before)
     return shifted_NCHW.unflatten(0, (-1, frames)).flip(1).flatten(0, 1)

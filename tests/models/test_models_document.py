@@ -1,4 +1,4 @@
-"""docs/models.md says what is: its table is the program's, its example runs, its numbers follow from the code."""
+"""docs/models.md is up to date: its table is the program's output, its example runs, its numbers are computed."""
 
 import re
 

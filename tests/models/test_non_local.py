@@ -1,4 +1,4 @@
-"""Non-local blocks: MIT's arithmetic in three dimensions, its places and names, and how they train."""
+"""Non-local blocks: MIT's arithmetic in three dimensions, places and names, and their training."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ LAYERS = ["theta", "phi.0", "g.0", "W.0", "W.1"]
 
 
 def network(**changes):
-    """A slim network of non-local blocks that say something."""
+    """Return a slim network whose non-local blocks change the logits."""
     model = slim.network(non_local=True, **changes)
     for name, part in model.named_modules():
         if name.endswith(".nl.W.1"):
@@ -32,7 +32,7 @@ def skeleton(**changes):
 
 
 def in_three_dimensions(block, x_BCTHW):
-    """The block's definition, with the whole matrix of weights, in convolutions over time, height and width."""
+    """Compute a block by its definition: the whole attention matrix, convolutions over time, height and width."""
 
     def conv(name, x_BCTHW):
         layer = block.get_submodule(name)
@@ -150,7 +150,7 @@ def test_a_compiled_network_is_one_graph_and_equals_the_eager_one():
 
 
 def test_parameter_groups_are_mits():
-    """Convolutions as all others, their biases at twice the rate and without decay, norms without decay."""
+    """Convolutions are as all others, their biases at twice the rate and without decay, norms without decay."""
     model = skeleton()
     names = {parameter: name for name, parameter in model.named_parameters()}
     kinds = {

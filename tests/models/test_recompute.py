@@ -1,4 +1,4 @@
-"""Activation checkpointing: the same results, gradients and statistics, with fewer activations in memory."""
+"""Activation checkpointing: the same results, gradients and statistics, with less memory for activations."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ KINDS = [
 
 
 def step(model, clips_BTCHW, recompute):
-    """Logits, gradients and buffers of a step, and the bytes kept for its backward pass."""
+    """Return logits, gradients and buffers of a step, and the bytes kept for its backward pass."""
     model.recompute_blocks = recompute
     model.zero_grad()
     kept = {}

@@ -1,4 +1,4 @@
-"""A causal TSM frame by frame: the same answers as over the whole clip, however it is run."""
+"""A causal TSM frame by frame: the same logits as over the whole clip."""
 
 import pytest
 import torch
@@ -73,7 +73,7 @@ def test_a_frame_without_caches_begins_a_stream():
 
 
 def test_a_stream_has_no_state_outside_its_caches():
-    """Two streams take turns on one network, and one starts over; neither notices."""
+    """Two streams take turns on one network, and one starts again; neither changes."""
     streaming, frames_TBCHW = Streaming(slim.network(causal=True)), slim.clips(8, 2)
     alone_TBK, _ = slim.streamed(streaming, frames_TBCHW, streaming.initial_caches(2, 32))
     first_TBK, caches = slim.streamed(streaming, frames_TBCHW[:5], streaming.initial_caches(2, 32))

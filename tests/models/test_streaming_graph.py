@@ -1,4 +1,4 @@
-"""A stream's network as a graph: exported, compiled, in another runtime; it adds nothing that those could not take."""
+"""The graph of a streaming network: exported, compiled and in onnxruntime, with operations that these support."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def in_place(operation):
 
 
 def exported(module, *inputs, strict):
-    """The module as a graph without in-place operations, and the names of what it computes with; views left out."""
+    """Return the module as a graph without in-place operations, and the names of its operations except views."""
     program = torch.export.export(module, inputs, strict=strict).run_decompositions()
     operations = {node.target for node in program.graph.nodes if node.op == "call_function"}
     assert not any(map(in_place, operations))

@@ -1,4 +1,4 @@
-"""Every kind of network there is, trained by the same optimizer."""
+"""Every kind of network, trained by the same optimizer."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ IDLE = (".nl.phi.0.bias", ".nl.g.0.bias", ".nl.W.0.bias")  # move what a softmax
 
 
 def losses(model, clips_BTCHW, label_B, steps):
-    """The mean loss before each of `steps` steps on one batch."""
+    """Yield the mean loss before each of `steps` steps on one batch."""
     optimizer = optim.make_optimizer(model, Optim(lr=0.01))
     for _ in range(steps):
         loss = F.cross_entropy(model(clips_BTCHW), label_B)

@@ -1,9 +1,9 @@
-"""Compare files with a plain sequential decode by the same FFmpeg, frame by frame and at every thoroughness of a scan.
+"""Compare files with a plain sequential decode by the same FFmpeg, frame by frame and at every check of a scan.
 
     python tests/programs/compare_with_plain.py FILE...|FOLDER... [--draws N]
 
-One line a file and check, and one for the clips that a prediction gives a network; exits with 1 if a frame differs, or
-a video that the scan accepted cannot be read.
+Prints one line a file and check, and one for the clips that a prediction gives a network. Exits with 1 if a frame
+differs, or a video that the scan accepted cannot be read.
 """
 
 from __future__ import annotations

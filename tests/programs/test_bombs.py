@@ -1,4 +1,4 @@
-"""Small files that claim, or unpack to, far more than they have: refused in a line, a second and a gigabyte."""
+"""Small files that declare, or unpack to, far more than they contain: refused quickly and in little memory."""
 
 import io
 import pickle
@@ -39,7 +39,7 @@ for path in map(Path, sys.argv[1:]):
 
 
 def rewritten(path, change, compression=zipfile.ZIP_STORED):
-    """A checkpoint of four numbers, with other bytes in its entries."""
+    """Return a checkpoint of four numbers with other bytes in its entries."""
     plain = io.BytesIO()
     torch.save({"model": {"conv1.weight": torch.zeros(4)}}, plain)
     with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w", compression) as target:
@@ -52,7 +52,7 @@ def in_pickle(change):
 
 
 def write_bombs(folder):
-    """Checkpoints that compress, claim large storages or tensors, nest without an end, or refer to themselves."""
+    """Write checkpoints that compress, declare large storages or tensors, nest without end, or refer to themselves."""
     grown = lambda name, content: bytes(2**28) if "/data/" in name else content  # noqa: E731
     rewritten(folder / "packed.pt", grown, zipfile.ZIP_DEFLATED)
     rewritten(folder / "storage.pt", in_pickle(lambda content: content.replace(b"K\x04", BIG)))

@@ -1,4 +1,4 @@
-"""The comparison with a plain decode: it finds what is the same, what is refused, and what differs."""
+"""The comparison with a plain decode: it reports equal, refused and different files."""
 
 from itertools import islice
 

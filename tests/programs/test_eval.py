@@ -1,4 +1,4 @@
-"""eval.py names a network in one way, numbers classes as the network does, and needs no training list for that."""
+"""eval.py accepts one network, numbers classes as the network does, and needs no training list for that."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from tests.support.videos import write_video
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A run's folder with a network of the classes red, green, blue, and class folders of videos."""
+    """Return the folder of a run with a network of the classes red, green, blue, and class folders of videos."""
     monkeypatch.chdir(tmp_path)
     config = tiny.config(data={"source": "video", "train": "gone", "val": "val"})
     (tmp_path / "run").mkdir()
@@ -32,7 +32,7 @@ def run(tmp_path, monkeypatch):
 
 
 def evaluate(monkeypatch, *words):
-    """The JSON result of eval.py."""
+    """Return the JSON result of eval.py."""
     monkeypatch.setattr(sys, "argv", ["eval.py", *words, "--json", "out.json", "runtime.device=cpu"])
     args = evaluation.arguments()
     evaluation.score(cli.recipe_of(args), args)

@@ -1,4 +1,4 @@
-"""Flags of the programs that contradict each other, or make no sense: answered in a line, before any work is done."""
+"""Contradictory or invalid flags: one line of error before any work."""
 
 import errno
 import importlib
@@ -97,7 +97,7 @@ for words in map(str.split, json.loads(sys.argv[1])):
 
 
 def test_help_and_mistakes_are_answered_before_torch_is_loaded():
-    """All in one process: what it has imported for one command hides no import of another, as that would fail."""
+    """All run in one process: an import by one command cannot hide that of another, because torch's import fails."""
     lines = [f"{command} {flag}" for command in COMMANDS for flag in ("--help", "--no-such-flag")]
     lines += [f"{command} --help" for command in MEASUREMENTS]
     ran = subprocess.run(

@@ -1,4 +1,4 @@
-"""Whole runs on a GPU: what they save is what they go on from."""
+"""Whole runs on a GPU resume from their checkpoints."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ HOW = {"device": "cuda", "precision": "fp16"}
 
 
 def run_in(folder, stop_before=None, **runtime):
-    """A run of two epochs of three steps that goes on where it was stopped; whether it ended, and the training."""
+    """Start or resume a run of two epochs of three steps; return whether it finished, and the training."""
     settings = tiny.config(train={"runs": str(folder), "ema": 0.9, "mixup": 0.2}, runtime={**HOW, **runtime})
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
     tiny.before_step(loaders["train"], stop_before, lambda batch: os.kill(os.getpid(), signal.SIGTERM))

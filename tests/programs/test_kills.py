@@ -1,4 +1,4 @@
-"""Commands that are killed at any moment and started again end with the files of a run without a kill."""
+"""Commands that are killed at any file change and run again end with the files of an uninterrupted run."""
 
 import itertools
 from pathlib import Path
@@ -23,7 +23,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Path:
-    """Six videos of two classes, a list of them, a list of their parts, and folders of classes."""
+    """Return a folder with six videos of two classes, their list, a list of their parts, and folders of classes."""
     folder = tmp_path_factory.mktemp("set")
     for number in range(6):
         write_video(folder / f"{number}.mp4", "mpeg4", 20 + number)

@@ -1,6 +1,4 @@
-"""A network's whole life, by the commands that a person types: trained, interrupted, resumed, fine-tuned on other
-classes, evaluated, exported, put to use.
-"""
+"""All commands in sequence: train, interrupt, resume, fine-tune on other classes, evaluate, export, predict."""
 
 import json
 from pathlib import Path
@@ -28,13 +26,13 @@ class Life:
         (folder / "demo" / "axes.txt").write_text("\n".join(self.axes) + "\n")
 
     def do(self, program: str, *arguments: object, code: int = 0) -> str:
-        """Run a program; returns what it prints."""
+        """Run a program; return its output."""
         ran = programs.run(program, *arguments, OMP_NUM_THREADS="1")
         assert ran.returncode == code, ran.stderr
         return ran.stdout
 
     def settings(self, name: str, lists: str = "", names: str = "classes.txt") -> list[str]:
-        """A run called `name`, on the directions or on the axes alone."""
+        """Return the settings of a run called `name`, on the directions or on the axes alone."""
         demo = self.folder / "demo"
         data = [f"data.root={demo}", f"data.train={demo}/train{lists}.list", f"data.val={demo}/val{lists}.list"]
         run = [f"train.name={name}", f"train.runs={self.folder}/runs", f"data.class_names={demo}/{names}"]

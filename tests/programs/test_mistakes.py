@@ -1,4 +1,4 @@
-"""Each mistake of `support.mistakes` is answered as docs/mistakes.md says: in a few lines, never by a traceback."""
+"""Each mistake of `support.mistakes` gives the answer in docs/mistakes.md: a few lines, never a traceback."""
 
 import pytest
 

@@ -1,7 +1,7 @@
-"""Random sequences of commands, and of what a user does between them, change and remove no file of the user's.
+"""Random sequences of commands and user actions never change or remove a file of the user.
 
-Every command runs in this process. A user writes, copies, renames and links files under the names that commands give
-to their results, changes results by hand, and names anything as a source or as an output.
+Every command runs in this process. The user writes, copies, renames and links files under the names that commands give
+to their results, changes results by hand, and names any file as a source or as an output.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ OUTPUTS = st.sampled_from(
 
 @pytest.fixture(scope="module")
 def user_files(tmp_path_factory):
-    """Two classes of two short videos, a list, a table and a network."""
+    """Return two classes of two short videos, a list, a table and a network."""
     folder = tmp_path_factory.mktemp("user")
     for name in ("set/a/x.mp4", "set/a/y.mp4", "set/b/x.mp4", "set/b/y.mp4"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def import_config(lr):
 
 
 class Lost(RuleBasedStateMachine):
-    """`mine` holds what the user has: the content of each file, or the target of each link, by path."""
+    """The state of the user's files: `mine` has the content of each file, or the target of each link, by path."""
 
     source: Path  # of the user's files
     succeeded: Counter[str]  # commands that were not refused
@@ -108,7 +108,7 @@ class Lost(RuleBasedStateMachine):
     # What a user does
 
     def take(self, path):
-        """Note that a path is now the user's."""
+        """Note that a path now belongs to the user."""
         self.mine[path] = content(path)
 
     @rule(name=PATHS, text=st.sampled_from(["mine", "", "a.mp4 0\n", "{}\n", "mine too"]))

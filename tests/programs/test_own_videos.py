@@ -1,4 +1,4 @@
-"""Own videos in one line: a folder of class folders is split, trained, resumed and evaluated."""
+"""Own videos with one command: a folder of class folders is split, trained, resumed and evaluated."""
 
 import json
 
@@ -9,7 +9,7 @@ from tests.support.videos import write_video
 
 
 def program(folder, *words):
-    """Run a program in `folder`; returns what it printed."""
+    """Run a program in `folder`; return its output."""
     ended = programs.run(*words, folder=folder)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout

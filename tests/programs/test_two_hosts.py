@@ -1,4 +1,4 @@
-"""Two hosts with own addresses, one of which is cut off in mid-run: nobody waits for the other for ever."""
+"""Two hosts with separate addresses, one of which is cut off during a run: both runs end."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Improbability of a count, for tests of randomness. Every test draws fixed numbers, so it passes always or never."""
+"""A chi-square statistic for tests of randomness. Every test draws fixed numbers, so it passes always or never."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ SURPRISING = 4.5  # standard deviations: far above what a fair draw shows, far b
 
 
 def surprise(counts: np.ndarray) -> float:
-    """Standard deviations by which the chi-square of these counts departs from that of equally likely outcomes."""
+    """Return the standard deviations between the chi-square of these counts and that of equally likely outcomes."""
     expected = counts.sum() / counts.size
     chi_square = ((counts - expected) ** 2 / expected).sum()
     degrees = counts.size - 1

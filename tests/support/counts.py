@@ -1,4 +1,4 @@
-"""Counts of the source tree that a test holds: folders, short modules, long functions, docstrings and their wording.
+"""Counts of the source tree for test_shape.py: folders, short modules, long functions, docstrings and their wording.
 
 python -m tests.support.counts            # the figures
 python -m tests.support.counts --list     # with the docstrings that begin with a question word
@@ -34,26 +34,30 @@ class Docstring:
 
     @property
     def is_a_question(self) -> bool:
-        """True if it begins with a question word or a bare `of`, so that it says nothing without the name."""
+        """True if it begins with a question word or `of`, so that it has no meaning without the name."""
         return self.text.split(maxsplit=1)[0].rstrip(",.:") in QUESTION_WORDS if self.text.strip() else False
 
 
 def source_files() -> list[Path]:
-    """The Python files of the project, without its tests."""
+    """Return the Python files of the project, without its tests."""
     folders = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
     return sorted([*folders, *(ROOT / program for program in PROGRAMS)])
 
 
+def files_of_tests() -> list[Path]:
+    """Return the Python files of the tests."""
+    return sorted((ROOT / "tests").rglob("*.py"))
+
+
 def largest_folder() -> tuple[str, int]:
     """Return the folder with the most modules directly in it, tests included, and their number."""
-    tests = (ROOT / "tests").rglob("*.py")
-    modules = [path for path in (*source_files(), *tests) if path.name != "__init__.py"]
+    modules = [path for path in (*source_files(), *files_of_tests()) if path.name != "__init__.py"]
     counts = Counter(path.parent.relative_to(ROOT).as_posix() for path in modules)
     return counts.most_common(1)[0]
 
 
 def short_modules() -> list[str]:
-    """List the modules of fewer than 40 lines; the door of a package, `__init__.py`, is none."""
+    """List the modules of fewer than 40 lines, except `__init__.py`."""
     return [
         _name(path)
         for path in source_files()
@@ -72,10 +76,10 @@ def long_functions() -> list[str]:
 
 
 def docstrings() -> list[Docstring]:
-    """List the docstrings of all modules, classes and functions, and of attributes, such as the settings."""
+    """List the docstrings of all modules, classes, functions and attributes (such as the settings), tests included."""
     return [
         Docstring(f"{_name(path)}:{line}", text)
-        for path in source_files()
+        for path in (*source_files(), *files_of_tests())
         for node in _walk(path)
         for line, text in _docstrings_of(node)
     ]
@@ -100,7 +104,7 @@ def public_documented() -> tuple[int, int]:
 
 
 def _public(parent: ast.Module | ast.ClassDef) -> list[Function | ast.ClassDef]:
-    """The public members of a module or class, and those of its public classes."""
+    """Return the public members of a module or class, and those of its public classes."""
     found = []
     for node in parent.body:
         if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):

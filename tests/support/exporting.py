@@ -1,4 +1,4 @@
-"""Tiny networks put into deployment files by export.py, as a person would."""
+"""Tiny networks exported by export.py."""
 
 import torch
 
@@ -14,7 +14,7 @@ NAMES = ("left", 'a "quoted" one', "économiser")
 
 
 def weights_file(folder, **model):
-    """A checkpoint of a tiny network whose logits are of the order of 1."""
+    """Write a checkpoint of a tiny network whose logits are of the order of 1."""
     torch.manual_seed(0)
     config = tiny.config(model={"fc_std": 0.1, **model}, clip={"size": 32}, eval={"short_side": 32, "clips": 3})
     weights = build_model(config.model).state_dict()
@@ -27,12 +27,12 @@ def weights_file(folder, **model):
 
 
 def run(weights, *words):
-    """The exit code of export.py."""
+    """Run export.py; return its exit code."""
     return program.run("export.py", lambda: export_file.export(export.arguments(["--weights", str(weights), *words])))
 
 
 def exported(folder, *words, **model):
-    """The file that export.py makes of a tiny network."""
+    """Export a tiny network; return the file."""
     out = folder / f"out{ENDINGS[words[1]]}"
     assert run(weights_file(folder, **model), "--out", str(out), *words) == 0
     return out

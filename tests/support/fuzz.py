@@ -1,4 +1,4 @@
-"""Edit boxes, unit headers, times and flags of small videos at random, and compare each with a plain decode."""
+"""Random edits of boxes, unit headers, times and flags of small videos, compared with a plain decode."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def unit_headers(path: str) -> list[range]:
 
 
 def packet_places(path: str) -> list[int]:
-    """Return where the packets of a file start, as far as the container says."""
+    """Return where the packets of a file start, if the container says so."""
     with av.open(path) as container:
         return [packet.pos for packet in container.demux(video=0) if packet.size and packet.pos is not None]
 

@@ -1,6 +1,6 @@
-"""A list of small videos, a recipe that loads it, and what a loader gives, as arrays.
+"""A list of small videos, its recipe, and the batches of a loader as arrays.
 
-`config` and `loader` are fixtures; a module has them by naming them: `config, loader = loading.config, loading.loader`.
+`config` and `loader` are fixtures; a module names them to use them: `config, loader = loading.config, loading.loader`.
 """
 
 from dataclasses import replace
@@ -26,7 +26,7 @@ STD, LUMA = np.array((0.229, 0.224, 0.225)), np.array((0.299, 0.587, 0.114))
 
 
 def write_set(folder, codec="libx264", suffix=".mp4"):
-    """VIDEOS videos with a list; returns the list."""
+    """Write VIDEOS videos with a list; return the list."""
     for number in range(VIDEOS):
         write_video(folder / f"{number}{suffix}", codec, FRAMES + number, gop=4)
     lines = [f"{number}{suffix} {number % 3}" for number in range(VIDEOS)]
@@ -35,7 +35,7 @@ def write_set(folder, codec="libx264", suffix=".mp4"):
 
 
 def call_here(function, calls, count):
-    """Do what `call_all` of `dali_pipes.scan.processes` does, without processes, which take long to start."""
+    """Do what `call_all` of `dali_pipes.scan.processes` does, without processes, which are slow to start."""
     for call in calls:
         found = outcome(function, call.arguments)
         if isinstance(found, StorageFault):
@@ -44,7 +44,7 @@ def call_here(function, calls, count):
 
 
 def make_config(source):
-    """Settings for a scanned list: batches of 4 clips of 4 frames, decoded by `pyav` in two threads."""
+    """Scan a list; return its settings: batches of 4 clips of 4 frames, decoded by `pyav` in two threads."""
     config = Config(
         model=Model(num_classes=3, frames=4),
         data=Data(train=source, val=source, decoder="pyav", max_bad_fraction=0.5),
@@ -59,12 +59,12 @@ def make_config(source):
 
 
 def with_section(config, section, **settings):
-    """`config` with some settings of a section replaced."""
+    """Return `config` with some settings of a section replaced."""
     return replace(config, **{section: replace(getattr(config, section), **settings)})
 
 
 def build_loader(config, split="train", shard=None, device=None, class_names=()):
-    """A loader of a list that has been scanned, or of synthetic clips."""
+    """Return a loader of a scanned list, or of synthetic clips."""
     shard, device = shard or Shard(), torch.device(device or pick_device(config.runtime.device))
     if config.data.source == "synthetic":
         return SyntheticLoader(config, split, shard, device)
@@ -74,25 +74,25 @@ def build_loader(config, split="train", shard=None, device=None, class_names=())
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """Settings for a set of this module's own."""
+    """Return settings for a set of this module."""
     return make_config(write_set(tmp_path_factory.mktemp("videos")))
 
 
 @pytest.fixture
 def loader(config):
-    """A loader for training on it."""
+    """Yield a loader that trains on it."""
     loader = build_loader(config, "train")
     yield loader
     loader.close()
 
 
 def arrays(batch):
-    """A batch as (clips, labels, rows): arrays of its own, which stay when the loader goes on."""
+    """Return a batch as (clips, labels, rows) in new arrays, which stay valid when the loader continues."""
     return batch.clips_BVTCHW.cpu().numpy().copy(), batch.label_B.cpu().numpy(), batch.index_B.cpu().numpy()
 
 
 def read(config, split="train", epoch=0, start=0, shard=None):
-    """The `arrays` of all batches of an epoch, from a loader of their own."""
+    """Return the `arrays` of all batches of an epoch, from a new loader."""
     loader = build_loader(config, split, shard)
     try:
         return list(map(arrays, loader.epoch(epoch, start)))
@@ -101,7 +101,7 @@ def read(config, split="train", epoch=0, start=0, shard=None):
 
 
 def assert_same(some, others):
-    """Batches, as `arrays` gives them, are equal to the bit; there is one at least."""
+    """Compare batches, as `arrays` gives them, bit for bit; there must be at least one."""
     assert len(some) == len(others) > 0
     for one, other in zip(some, others, strict=True):
         for a, b in zip(one, other, strict=True):

@@ -1,4 +1,4 @@
-"""The memory that this process occupies, and a limit to the files that it writes."""
+"""The memory of this process, and a limit on the files that it writes."""
 
 import os
 import resource
@@ -6,14 +6,14 @@ from contextlib import contextmanager
 
 
 def resident_bytes() -> int:
-    """Return the bytes of this process that lie in memory (Linux)."""
+    """Return the resident memory of this process in bytes (Linux)."""
     with open("/proc/self/statm") as status:
         return int(status.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 @contextmanager
 def little_room(most: int):
-    """Let no file grow beyond `most` bytes as long as the block runs: what a full disk does to one."""
+    """Limit the size of written files to `most` bytes while the block runs: writes fail as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
     try:

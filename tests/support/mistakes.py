@@ -55,7 +55,7 @@ MISTAKES = {
 
 
 def write_data(folder: Path) -> None:
-    """A recipe's worth of small videos, and lists, recipes and weights with something wrong in each."""
+    """Write small videos, and lists, recipes and weights with one error in each."""
     good = [write_video(folder / f"{number}.mp4", "libx264", 12).name for number in range(8)]
 
     def write(name: str, paths: list[str], label: str = " 0") -> None:
@@ -81,7 +81,7 @@ def write_data(folder: Path) -> None:
 
 
 def answer(command: str, folder: Path) -> tuple[int, str]:
-    """Exit code and what the program prints to stderr, with the folder's name taken out."""
+    """Return the exit code, and stderr without the folder's name."""
     program, *arguments = shlex.split(command)
     named = {argument.split("=")[0] for argument in arguments if "=" in argument}
     small = {"data.root": folder, "data.train": "train.list", "data.val": "val.list", "data.class_names": ""}

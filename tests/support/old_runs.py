@@ -1,6 +1,6 @@
 """Checkpoints of earlier versions, which every later version resumes: `tests/data/checkpoints/VERSION.pt.xz`.
 
-`VERSION.json` has what the run went on to. `python -m tests.support.old_runs VERSION` writes both files.
+`VERSION.json` has the numbers of the run after it. `python -m tests.support.old_runs VERSION` writes both files.
 """
 
 import json
@@ -24,9 +24,9 @@ NUMBERS = ("step", "loss", "top1", "lr", "grad_norm", "mean_class")
 
 
 def go_on(folder: Path, stop: bool = False) -> list[dict]:
-    """Train the run in a folder to its end, or to STEP; return the numbers of what came after STEP.
+    """Train the run in a folder to its end, or to STEP; return the numbers of the steps after STEP.
 
-    The run has everything that has a state, and as few weights as there can be.
+    The run has everything that has a state, and very few weights.
     """
     train = {"runs": str(folder), "ema": 0.9, "mixup": 0.2, "accumulate": 2, "log_every": 1, "on_nonfinite": "skip"}
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
@@ -48,7 +48,7 @@ def unpack(file: Path, folder: Path) -> None:
 
 
 def write(version: str) -> None:
-    """Write the checkpoint of this version, less what it says of the machine, and what its run goes on to."""
+    """Write the checkpoint of this version, without facts about the machine, and the numbers of the steps after it."""
     FILES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""Compare the frames that the project reads with those of a plain sequential decode by the same FFmpeg."""
+"""Comparison of the frames that the project reads with a plain sequential decode by the same FFmpeg."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def digest(picture_HWC: np.ndarray) -> bytes:
 
 
 class Plain(NamedTuple):
-    """What a plain decode of a file gives."""
+    """The result of a plain decode of a file."""
 
     frames: list[bytes]  # a digest of each frame
     clean: bool  # FFmpeg reported no error, no frame is marked as damaged, all have one size, and there is one

@@ -1,6 +1,6 @@
-"""Programs in processes of their own, forked from one that has torch already: its import takes longer than most runs.
+"""Programs in processes forked from one that has imported torch: the import takes longer than most runs.
 
-What depends on the start of a Python process is tested with a process that is started, as by `test_exits.py`.
+Tests of the start of a Python process start one themselves, as `test_exits.py` does.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FORKS.set_forkserver_preload(["engine", "engine.evaluation.evaluate", "tests.sup
 
 @dataclass
 class Ended:
-    """How a program ended, and what it printed."""
+    """The exit code and the output of a program."""
 
     returncode: int
     stdout: str

@@ -1,4 +1,4 @@
-"""A small recipe, written where errors name it in one word, and the errors that loading it raises."""
+"""A small recipe, written to a short path for error messages, and the errors that loading it raises."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ train:
 
 
 def writer(folder, monkeypatch):
-    """A function that writes `recipe.yaml` into `folder`, from now on the current one, and returns its name."""
+    """Change to `folder`; return a function that writes `recipe.yaml` there and returns its name."""
     monkeypatch.chdir(folder)
 
     def write(content: str | bytes) -> str:
@@ -41,7 +41,7 @@ def writer(folder, monkeypatch):
 
 
 def errors(recipe: str, *overrides: str) -> list[str]:
-    """The lines of the ConfigError that loading raises; none where it loads."""
+    """Return the lines of the ConfigError that loading raises; empty if it loads."""
     try:
         configs.load(recipe, overrides)
     except configs.ConfigError as error:

@@ -1,4 +1,4 @@
-"""Networks in which everything matters: each layer's output has the spread that training would give it."""
+"""Slim networks whose layers all affect the logits: each layer's output has the spread of a trained network."""
 
 import torch
 from torch import nn
@@ -9,10 +9,10 @@ from tests.support.oracles.detfill import fill_by_name
 
 
 def network(**changes) -> Recognizer:
-    """A ResNet-50 of width 8 and 4 frames, or what `changes` make of it, whose logits are of the order of 1.
+    """Return a ResNet-50 of width 8 and 4 frames, changed by `changes`, whose logits are of the order of 1.
 
-    Its norms take the statistics of one batch of `clips`; with those of a new network signals grow or die on the way.
-    In double precision, so that what differs at all differs by mistake: rounding grows a hundredfold on the way.
+    Its norms have the statistics of one batch of `clips`; with those of a new network signals grow or vanish. It is in
+    double precision, because rounding errors grow a hundredfold through the layers.
     """
     settings = {"backbone": "resnet50", "width": 8, "num_classes": 5, "frames": 4, "fc_std": 0.05} | changes
     torch.manual_seed(0)
@@ -28,14 +28,14 @@ def network(**changes) -> Recognizer:
 
 
 def steady(**changes) -> Recognizer:
-    """A network in single precision through which rounding hardly grows; logits may be of any size."""
+    """Return a network in single precision in which rounding errors hardly grow; logits may have any size."""
     model = build_model(Model(**({"backbone": "resnet50", "num_classes": 5} | changes))).eval()
     fill_by_name(model)
     return model
 
 
 def clips(count: int, frames: int, size: int = 32, seed: int = 1) -> torch.Tensor:
-    """clips_BTCHW of noise."""
+    """Return clips_BTCHW of noise."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, frames, 3, size, size, generator=generator, dtype=torch.float64)
 

@@ -1,4 +1,4 @@
-"""The smallest run there is, for tests of training: a loader whose clips follow from their row, and settings for it."""
+"""The smallest possible run for tests of training: settings, and a loader whose clips follow from their row."""
 
 from contextlib import ExitStack
 from dataclasses import replace
@@ -30,7 +30,7 @@ CONFIG = Config(
 
 
 def config(**sections) -> Config:
-    """CONFIG resolved, with some settings replaced: `config(train={"epochs": 1})`."""
+    """Return CONFIG resolved, with some settings replaced: `config(train={"epochs": 1})`."""
     changed = {name: replace(getattr(CONFIG, name), **values) for name, values in sections.items()}
     return runtime.resolve(replace(CONFIG, **changed))
 
@@ -100,7 +100,7 @@ class RowLoader:
 
 
 def on(loader, device):
-    """`loader` with its batches on the device, all there before the first is asked for."""
+    """Return `loader` with its batches on the device; all are copied before the first is used."""
     read_epoch = loader.epoch
 
     def epoch(number, start=0):
@@ -117,8 +117,8 @@ def on(loader, device):
 def go_on(settings, loaders, *, pictures=False):
     """Run `train.py --resume` over loaders by split; return (finished, training).
 
-    One thread: threads that wait for each other make a tiny network many times slower on a busy machine. Without the
-    `pictures` of its report, which take most of the time.
+    Uses one thread: threads that wait for each other make a tiny network many times slower on a busy machine. Leaves
+    out the `pictures` of the report, which take most of the time.
     """
 
     def open_loader(config, split, device, class_names=(), before=None):
@@ -148,14 +148,14 @@ def initial_weights():
 
 
 def weights_of(under_way):
-    """All tensors of the model and of its average, if any, and all momenta in one."""
+    """Return all tensors of the model and of its average, if any, and all momenta in one tensor."""
     momenta = [entry["momentum_buffer"].flatten() for entry in under_way.optimizer.state_dict()["state"].values()]
     average = {f"average.{name}": tensor for name, tensor in under_way.eval_model.state_dict().items()}
     return under_way.model.state_dict() | average | {"momentum": torch.cat(momenta)}
 
 
 def before_step(loader, step, act):
-    """`loader`, calling `act(batch)` before it gives the batch of that step of the run."""
+    """Return `loader`, which calls `act(batch)` before it gives the batch of that step of the run."""
     read_epoch = loader.epoch
 
     def epoch(number, start=0):

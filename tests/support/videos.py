@@ -1,4 +1,4 @@
-"""Small clips written with PyAV for tests; each picture carries its number, so a decoded frame says which it is."""
+"""Small videos written with PyAV; each picture carries its number, so that a decoded frame can be identified."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OPTIONS = {  # fast rather than small; a keyframe where it is asked for and now
 
 
 def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """[H, W, 3] uint8: a moving grey texture with `number` in its top rows."""
+    """Return [H, W, 3] uint8: a moving grey texture with `number` in its top rows."""
     y, x = np.mgrid[:height, :width]
     grey = (96 + 48 * np.sin((x + 2 * number) / 7) + 48 * np.sin((y + x - number) / 5)).astype(np.uint8)
     picture_HWC = np.repeat(grey[:, :, None], 3, axis=2)
@@ -48,8 +48,9 @@ def write_video(
     pixel_format: str = "",
     orientation: int = 0,
 ) -> Path:
-    """Encode pictures 0 to frames - 1, the container by the suffix of `path`; returns `path`. `tint`: of the grey.
-    `orientation`: turns the pictures before they are encoded.
+    """Encode pictures 0 to frames - 1, the container by the suffix of `path`; return `path`.
+
+    `tint` colours the grey, `orientation` turns the pictures before they are encoded.
     """
     with av.open(str(path), "w") as container:
         container.metadata.update(tags or {})
@@ -70,7 +71,7 @@ def write_video(
 
 
 def remuxed(path: Path, target: Path, **options: str) -> Path:
-    """Write the video of a file to another, with options of the muxer; returns `target`."""
+    """Write the video of a file to another, with options of the muxer; return `target`."""
     with av.open(str(path)) as source, av.open(str(target), "w", options=options) as out:
         stream = out.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
@@ -81,14 +82,14 @@ def remuxed(path: Path, target: Path, **options: str) -> Path:
 
 
 def decode_whole(path: Path) -> list[np.ndarray]:
-    """[H, W, 3] of every frame, by a plain decode of the whole file: what a cut is compared with."""
+    """Decode a whole file; return [H, W, 3] of every frame."""
     with av.open(str(path), **LENIENT_TAGS) as container:
         container.streams.video[0].codec_context.thread_count = 1
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 def decode_upright(path: Path) -> list[np.ndarray]:
-    """Do the same, with each picture rotated as its file says; mirrors are not followed."""
+    """Decode a whole file, with each picture rotated as its file says; mirrors are not applied."""
     with av.open(str(path), **LENIENT_TAGS) as container:
         container.streams.video[0].codec_context.thread_count = 1
         turned = [(frame.to_ndarray(format="rgb24"), frame.rotation) for frame in container.decode(video=0)]
@@ -96,7 +97,7 @@ def decode_upright(path: Path) -> list[np.ndarray]:
 
 
 def with_matrix(path: Path, *matrix: int) -> Path:
-    """Put a display matrix (its a, b, c, d) into the header of an mp4 file; returns `path`."""
+    """Put a display matrix (its a, b, c, d) into the header of an mp4 file; return `path`."""
 
     def boxed(*numbers: int) -> bytes:
         a, b, c, d = (number << 16 for number in numbers)
@@ -128,7 +129,7 @@ SPOILED, GONE = "spoiled.mp4", "gone.mp4"  # a packet that no decoder takes; a f
 
 
 def write_mixed_set(folder: Path) -> str:
-    """Write a video of each kind, and two more that are to be made unreadable after the scan; returns the list."""
+    """Write a video of each kind, and two more that are made unreadable after the scan; return the list."""
     for name, (codec, settings) in MIXED_KINDS.items():
         write_video(folder / name, codec, MIXED_FRAMES, **settings)
     with_matrix(folder / "rotated.mp4", 0, 1, -1, 0)

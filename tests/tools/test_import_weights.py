@@ -17,7 +17,7 @@ SETTINGS = ["model.width=16", "model.num_classes=3", "model.pretrained=none"]
 
 @pytest.fixture
 def network(tmp_path):
-    """A network of PaddleVideo; its weights and its class names lie in the folder."""
+    """Return a network of PaddleVideo; its weights and its class names are in the folder."""
     net = SlimResNet(Bottleneck, [3, 4, 6, 3], 16, 3).eval()
     fill_by_name(net)
     paddle_files.write(tmp_path / "TSM.pdparams", paddle_files.paddle_state(net))
@@ -27,7 +27,7 @@ def network(tmp_path):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
-    """Run the tool in the folder; its exit code and all that it printed."""
+    """Return a function that runs the tool in the folder and returns its exit code and output."""
 
     def run(*words):
         command = ["import_weights.py", "TSM.pdparams", "--config", "tsm_k400_videos.yaml", *SETTINGS, *words]

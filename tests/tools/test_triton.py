@@ -1,4 +1,4 @@
-"""The example for Triton's server answers as predict_video does; the server's own module is made up here."""
+"""The example for Triton Inference Server gives the results of predict_video; the server's module is a stand-in."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ class Tensor:
 
 @pytest.fixture
 def model(tmp_path, monkeypatch):
-    """The model, opened as the server does, and its weights."""
+    """Return the model, opened as the server does, and its weights."""
     utils = SimpleNamespace(
         Tensor=Tensor,
         TritonError=str,

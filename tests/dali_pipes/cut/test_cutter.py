@@ -1,4 +1,4 @@
-"""The cut: the right frames, from as few packets as can be, in a file that any decoder takes."""
+"""Cutting: the right frames from as few packets as possible, in a file that any decoder reads."""
 
 import errno
 import os
@@ -53,7 +53,7 @@ TELLING = [
 
 
 def assert_frames_equal_a_full_decode(path, draws: int = 40):
-    """Every frame alone, and random clips of 8 in any order with repeats, come out of a cut as out of the file."""
+    """Compare every frame alone, and random clips of 8 in any order with repeats, with a decode of the whole file."""
     video, whole = probe(str(path)), decode_whole(path)
     assert video.frames == len(whole)
     rng = np.random.default_rng(0)
@@ -146,13 +146,13 @@ def test_positions_count_the_frames_of_the_cut_in_the_order_they_are_shown(tmp_p
 
 
 def shown_by(result: cutter.Cut, folder) -> list[np.ndarray]:
-    """All pictures that a plain decoder shows of a cut, written to a file."""
+    """Write a cut to a file; return all pictures that a plain decoder shows of it."""
     (folder / "small.mp4").write_bytes(result.data)
     return decode_whole(folder / "small.mp4")
 
 
 def with_colours(description: bytes, colours: bytes) -> bytes:
-    """A `stsd` box whose entry has one more box, with this content."""
+    """Return a `stsd` box whose entry has one more box with this content."""
     entry = mp4.box(description[20:24], description[24:], mp4.box(b"colr", colours))
     return mp4.box(b"stsd", description[8:16], entry)
 
@@ -188,7 +188,7 @@ def test_dali_decodes_the_same_frames_from_a_cut_as_pyav(tmp_path, codec, contai
 
 
 def dali_frames(result: cutter.Cut) -> np.ndarray:
-    """What DALI's own CPU decoder makes of a cut."""
+    """Decode a cut with DALI's CPU decoder."""
     from nvidia.dali import fn, pipeline_def
 
     @pipeline_def(batch_size=1, num_threads=1, device_id=None)

@@ -1,4 +1,4 @@
-"""Decoding cuts: what the decoder is given."""
+"""Decoding of cuts: the bytes that the decoder is given."""
 
 import ctypes
 from types import SimpleNamespace

@@ -1,6 +1,6 @@
-"""Every awkward file: each frame of a full decode comes out of a cut, every pixel, or it is refused with a reason.
+"""Every nasty file: each frame of a full decode comes out of a cut, bit for bit, or the file is refused with a reason.
 
-The sweep takes many minutes; a sample of telling files runs by default. Both skip where the files are not.
+The sweep takes many minutes; a sample of files runs by default. Both are skipped without the files.
 """
 
 from collections import Counter

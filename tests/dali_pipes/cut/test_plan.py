@@ -1,4 +1,4 @@
-"""The plan of a cut: which packets are needed, on streams made up for the purpose."""
+"""The plan of a cut: the needed packets of generated streams."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.support.videos import write_video
 
 
 def closure(references: list[set[int]], wanted: list[int]) -> list[int]:
-    """All that the wanted packets refer to, directly or not, themselves included."""
+    """Return all packets that the wanted ones refer to, directly or not, with the wanted ones."""
     found, open_ends = set(), set(wanted)
     while open_ends:
         found |= open_ends
@@ -81,7 +81,7 @@ def test_invisible_pictures_are_kept_and_not_counted():
 
 
 def segments(rng: np.random.Generator, frames: int, count: int = 8) -> np.ndarray:
-    """One random frame of each of `count` equal segments, as TSN draws them."""
+    """Return one random frame of each of `count` equal segments, as TSN draws them."""
     return np.arange(count) * (frames // count) + rng.integers(0, frames // count, count)
 
 

@@ -1,4 +1,4 @@
-"""Taking turns: one at a time, but nobody waits for another's disk."""
+"""The read lock: one thread works at a time, and none waits for the disk of another."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Cuts without cropping: the same pixels inside, the coded size outside, and no padding in a clip."""
+"""Cuts without cropping: the same pixels, the coded size as the file's size, and no padding in a clip."""
 
 import io
 
@@ -56,7 +56,7 @@ def test_parameter_sets_among_the_packets_prevent_uncropping(tmp_path):
 
 
 def test_1000_sizes_of_kinetics_need_few_decoders(tmp_path):
-    """Short side 256 and even long sides, as scaling gives: DALI keeps a decoder for each coded size."""
+    """Scaled sizes have a short side of 256 and an even long side; DALI keeps a decoder for each coded size."""
     descriptions = {}
     for width in range(256, 480, 2):
         video = probe(str(write_video(tmp_path / "a.mp4", "libx264", 2, size=(256, width))))
@@ -96,7 +96,7 @@ def test_clips_contain_no_padding_at_the_edge(tmp_path):
 
 
 def run(columns, decoder):
-    """The clips of one batch, in grey levels."""
+    """Return the clips of one batch, in grey levels."""
     batch = iter([columns])
     pipeline = clip_graph(
         lambda: next(batch),

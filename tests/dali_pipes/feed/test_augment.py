@@ -1,4 +1,4 @@
-"""Augmentation of pixels: torchvision's v2 transforms on the same draws, alike for all frames, drawn without state."""
+"""Augmentation of pixels: equal to torchvision's v2 transforms with the same draws, and to itself in all frames."""
 
 from dataclasses import replace
 
@@ -24,14 +24,14 @@ ALL = Clip(size=SIZE, color_jitter=(0.4, 0.4, 0.4, 0.1), randaugment=2, erase=0.
 
 
 def pixels(frames=3):
-    """[T, 3, H, W] bytes of coarse noise."""
+    """Return [T, 3, H, W] bytes of coarse noise."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randint(0, 256, (frames, 3, SIZE // 4, SIZE // 4), generator=generator, dtype=torch.uint8)
     return coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)
 
 
 def normalised(pixels_TCHW, dtype=torch.float32):
-    """clips_BTHWC: one clip."""
+    """Return clips_BTHWC of one clip."""
     clip_TCHW = F.normalize(pixels_TCHW.float() / 255, ALL.mean, ALL.std)
     return clip_TCHW.permute(0, 2, 3, 1)[None].to(dtype)
 
@@ -79,7 +79,7 @@ def test_a_clip_is_augmented_as_torchvision_does_with_the_same_draws(dtype):
 
 
 def test_all_frames_of_a_clip_get_the_same_augmentation(monkeypatch):
-    """Frames that are alike stay alike."""
+    """Frames that are equal stay equal."""
     still = normalised(pixels(1).repeat(4, 1, 1, 1)).repeat(8, 1, 1, 1, 1)
     found = augmenter(ALL)(still, 0, np.arange(8))
     assert torch.equal(found, found[:, :1].expand_as(found))

@@ -1,4 +1,4 @@
-"""Memory that is lent again: only when nobody can see it any more."""
+"""The buffer pool: memory is reused only when no tensor, array or view refers to it."""
 
 from concurrent.futures import ThreadPoolExecutor
 

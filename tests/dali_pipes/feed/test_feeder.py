@@ -1,4 +1,4 @@
-"""The threads that prepare batches: how work is shared among them, what they leave, and how they end."""
+"""The threads that prepare batches: the division of work, the memory they keep, and how they end."""
 
 import itertools
 import threading
@@ -91,7 +91,7 @@ def test_an_error_in_one_thread_is_raised_after_the_other_threads_have_finished(
 
 
 def test_an_iterator_that_outlives_the_threads_ends_at_once(loader):
-    """As one does that is only dropped when the interpreter exits: what was cancelled is not waited for."""
+    """An iterator may be deleted only when the interpreter exits; it must not wait for cancelled work."""
     feeder = loader._runner._feeder
     batches = feeder.batches(itertools.islice(loader.plan.places(0, 0), 12), 8)
     next(batches)

@@ -1,4 +1,4 @@
-"""Batches from a store: those from files, with requests far ahead and a limit of memory."""
+"""Batches from a store: equal to those from files, with requests far ahead and a limit on memory."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The DALI graph, fed by hand: pixels against Pillow's and PaddleVideo's, frames, mirrors and layouts."""
+"""The DALI graph: pixels against Pillow's and PaddleVideo's, frames, mirroring and layouts."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from dali_pipes.views import draw
 
 
 def run_graph(frames_UHWC, order_VT, box_V4, mirror_V, *, size=32, antialias=True, mean=(0, 0, 0), std=(1 / 255,) * 3):
-    """One video through the graph on the CPU: float32 [V, T, size, size, 3], in grey levels unless normalised."""
+    """Run the graph on the CPU for a video; return float32 [V, T, size, size, 3], in grey levels if not normalised."""
     inputs = np.int32(order_VT), np.float32(box_V4), np.int32(mirror_V), frames_UHWC
     batch = iter([[[each] for each in inputs]])
     pipeline = clip_graph(
@@ -77,7 +77,7 @@ def test_evaluation_pixels_are_paddlevideos_within_one_grey_level(shared, refere
 
 @pytest.mark.parametrize("decoder", ["mixed", ""])
 def test_dali_accepts_all_operators_and_arguments_of_the_gpu_graph(decoder):
-    """DALI refuses a misspelt one when the graph is written down, which takes no GPU."""
+    """DALI checks names when the graph is serialised, which needs no GPU."""
     sizes = {"views": 2, "size": 32, "batch_size": 2, "num_threads": 1, "device_id": None}
     how = {"antialias": True, "mean": (0, 0, 0), "std": (1, 1, 1), "half": True}
     text = clip_graph(

@@ -1,4 +1,4 @@
-"""Decoders mixed in one batch: each sample is what its decoder gives alone, to the bit, in the order of the list."""
+"""Decoders mixed in one batch: each sample equals that of its decoder alone, bit for bit, in the order of the list."""
 
 import itertools
 import os
@@ -45,7 +45,7 @@ def catalog(config):
 
 
 def clips_of(config, catalog, batch, decoders=None):
-    """Row -> clips, as the graph makes them in batches of `batch`; `decoders`: of some rows, instead of the chosen."""
+    """Return the clips by row, made in batches of `batch`; `decoders` replaces the decoder of some rows."""
     config = with_section(config, "eval", batch=batch)
     plan, choice = EvalPlan(config, catalog, Shard()), Choice(catalog, config.data, CPU)
     chosen = choice.of_batch

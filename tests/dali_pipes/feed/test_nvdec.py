@@ -1,4 +1,4 @@
-"""Choice of the videos for NVDEC, and messages if it or DALI does not work: all of it without a GPU."""
+"""The choice of videos for NVDEC, and the messages if NVDEC or DALI does not work; needs no GPU."""
 
 import os
 import re
@@ -27,7 +27,7 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a mach
 
 
 def stored_as(path, codec, pixels="yuv420p", options=None, size=(48, 96)):
-    """A video with pixels of another format."""
+    """Write and probe a video with another pixel format."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=30, options=options or {})
         stream.height, stream.width = size
@@ -63,13 +63,13 @@ def test_the_picture_format_is_read_from_the_stream_headers(tmp_path, codec, pix
 
 
 def coded(number: int) -> str:
-    """Exp-Golomb code."""
+    """Return a number in Exp-Golomb code."""
     bits = f"{number + 1:b}"
     return "0" * (len(bits) - 1) + bits
 
 
 def parameter_set(progressive: str) -> bytes:
-    """An avcC box whose parameter set has everything that may stand before what is looked for."""
+    """Return an avcC box whose parameter set has every optional field before those that are read."""
     zero, one, end_of_list = coded(0), coded(1), coded(16)  # 16 stands for −8: back to no scaling
     lists = "1" + end_of_list + "1" + 16 * zero + 5 * "0" + "1" + 64 * one  # of 8
     order = one + "0" + coded(2**24) + coded(2) + coded(2) + coded(4) + coded(7)  # kind 1, two offsets, two pictures
@@ -114,7 +114,7 @@ def test_videos_that_nvdec_decodes_wrong_or_not_at_all_are_refused(tmp_path, cha
 
 
 def spoil(path):
-    """All packets gone bad, the scan none the wiser."""
+    """Overwrite all packets, without a trace for the scan."""
     status, content = path.stat(), path.read_bytes()
     start = content.index(b"mdat") + 4
     path.write_bytes(content[:start] + bytes(len(content) - start))
@@ -174,7 +174,7 @@ def test_a_video_that_no_decoder_reads_has_the_reason_of_the_last_decoder(tmp_pa
 
 
 def test_videos_that_dali_refuses_are_decoded_by_cpu_threads(tmp_path, monkeypatch):
-    """As a decoder may that is told less of a stream, or can do less."""
+    """A truncated input stands for a stream that DALI does not support."""
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
     as_ever, broken = DALI_CPU.content, str(tmp_path / "6.mp4")
 

@@ -1,4 +1,4 @@
-"""Samples that threads prepare: each frame is read once, each view gets its own, and placeholders."""
+"""Samples of a batch: each frame is read once, each view has its own frames, and placeholders are blank."""
 
 import io
 

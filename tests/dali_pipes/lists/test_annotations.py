@@ -1,4 +1,4 @@
-"""Annotations of published datasets, on small samples in the form in which they are published."""
+"""Annotations of published datasets, on small samples in the published format."""
 
 import json
 
@@ -12,7 +12,7 @@ from tests.support.files.trees import plant, rows
 
 @pytest.fixture
 def tree(tmp_path):
-    """Writes files of the given texts below a folder, and returns that folder."""
+    """Write files of the given texts below a folder, and returns that folder."""
     return lambda files: plant(tmp_path, files)
 
 

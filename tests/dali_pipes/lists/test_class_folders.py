@@ -1,4 +1,4 @@
-"""Class folders: nested videos, endings decided by content, what is left out, empty classes, links."""
+"""Class folders: nested videos, recognition by content, files left out, empty classes, links."""
 
 import os
 
@@ -12,7 +12,7 @@ MP4, MKV, TS = b"\0\0\0\x18ftypisom", b"\x1a\x45\xdf\xa3....", (b"\x47" + b"." *
 
 
 def class_folder(root):
-    """A folder of classes as people have them: with nested videos, files of other kinds and of the system."""
+    """Write a class folder as users have them: with nested videos, other files and system files."""
     files = {
         "run/a.mp4": b"", "run/day1/b.mp4": b"", "run/day1/cam2/c.MKV": b"", "run/notes.txt": b"text", "run/n.txt": b"",
         "run/.hidden.mp4": b"", "run/Thumbs.db": b"x", "run/c.jpg": b"\xff\xd8", "run/sound.wav": b"RIFF....WAVEfmt",

@@ -1,4 +1,4 @@
-"""Numbers of classes by name: lists and networks that name the same classes in another order, more, fewer or others."""
+"""Class numbers by name: lists and networks whose classes differ in order, number or names."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from dali_pipes.lists.listing import read_list
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Class folders with one (empty) video each."""
+    """Return class folders with one empty video each."""
     for name in ("green", "red", "sky_blue"):
         (tmp_path / "set" / name).mkdir(parents=True)
         (tmp_path / "set" / name / "1.mp4").touch()

@@ -1,4 +1,4 @@
-"""Formats of lists that anyone may write: plain lists, tables, JSON lines, class folders."""
+"""General list formats: plain lists, tables, JSON lines, class folders."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from tests.support.files.trees import plant, rows
 
 @pytest.fixture
 def tree(tmp_path):
-    """Writes files of the given texts below a folder, and returns that folder."""
+    """Write files of the given texts below a folder, and returns that folder."""
     return lambda files: plant(tmp_path, files)
 
 

@@ -1,4 +1,4 @@
-"""A hostile list opens nothing outside its root, and keeps nobody from the videos that are named honestly."""
+"""A hostile list opens nothing outside its root and does not hide the videos with valid names."""
 
 import os
 import sys
@@ -38,7 +38,7 @@ _watched: list[set[str]] = []
 
 
 def _note(event, arguments):
-    """Audit hooks stay for good, so there is one, which notes while somebody watches."""
+    """Note an opened path while a test watches; there is one audit hook, because hooks cannot be removed."""
     if (
         _watched
         and event in ("open", "os.listdir", "os.scandir")
@@ -52,7 +52,7 @@ sys.addaudithook(_note)
 
 @pytest.fixture
 def opened():
-    """The real paths of all files and folders that are opened during a test."""
+    """Yield the real paths of all files and folders that are opened during a test."""
     _watched.append(set())
     yield _watched[-1]
     _watched.pop()
@@ -60,7 +60,7 @@ def opened():
 
 @pytest.fixture
 def world(tmp_path):
-    """A folder with a secret, and within it the root, full of traps."""
+    """Return a folder with a secret file and, below it, a root full of traps."""
     plant(tmp_path, {"secret.mp4": "secret", "secrets/naïve.mp4": "", "root/is-folder.mp4/x": ""})
     root = plant(tmp_path / "root", dict.fromkeys([*HONEST[:-1], DECOMPOSED], "video"))
     for link, target in {

@@ -1,4 +1,4 @@
-"""Malformed lists of every format: rows inside the root, or one error that names file and line; never anything else."""
+"""Malformed lists of every format: rows inside the root, or one error with file and line, and nothing else."""
 
 import json
 import re
@@ -58,13 +58,13 @@ FRAGMENTS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Intact samples and what must lie beside them."""
+    """Return a folder of intact samples and their companion files."""
     return plant(tmp_path_factory.mktemp("fuzz"), {**SAMPLES, **COMPANIONS})
 
 
 @st.composite
 def damaged(draw):
-    """(name, bytes): a sample or a companion with a few cuts, copies and insertions."""
+    """Draw (name, bytes) of a sample or companion file with a few cuts, copies and insertions."""
     name = draw(st.sampled_from([*SAMPLES, "classInd.txt", "something-labels.json", "jester-labels.csv"]))
     content = {**SAMPLES, **COMPANIONS}[name].encode()
     for _ in range(draw(st.integers(1, 4))):
@@ -76,7 +76,7 @@ def damaged(draw):
 
 
 def source_of(name):
-    """The list to read when a file is damaged: itself, or the list that it lies beside."""
+    """Return the list to read if a file is damaged: the file itself, or the list that it accompanies."""
     lists = {
         "classInd.txt": "trainlist01.txt",
         "something-labels.json": "something-train.json",

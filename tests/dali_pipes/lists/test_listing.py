@@ -1,4 +1,4 @@
-"""Lists: what is a row, what is refused and how that is said."""
+"""Lists: accepted rows, refusals and their messages."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from tests.support.files.odd_names import ODD_NAMES
 
 @pytest.fixture
 def listed(tmp_path):
-    """Writes a list of the given text or bytes and reads it."""
+    """Write a list of the given text or bytes and reads it."""
 
     def read(content, root=""):
         file = tmp_path / "train.list"

@@ -1,4 +1,4 @@
-"""Class names beside a numbered list: they are not read unasked, but never contradicted without a word."""
+"""Class names in the folder of a numbered list: they are not used, but a contradiction is an error."""
 
 import pytest
 
@@ -11,7 +11,7 @@ NAMES = ("up", "down", "left")
 
 @pytest.fixture
 def numbered(tmp_path):
-    """A numbered list; its classes 0 and 1 have names in a file of another folder."""
+    """Return a numbered list whose classes 0 and 1 have names in a file of another folder."""
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "a.list").write_text("a.mp4 0\nb.mp4 1\n")
     (tmp_path / "names.txt").write_text("\n".join(NAMES))

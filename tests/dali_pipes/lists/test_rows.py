@@ -1,4 +1,4 @@
-"""Rows of a list as a checkpoint keeps them, and the words for what differs between two starts."""
+"""Rows of a list as a checkpoint stores them, and the messages about differences between two starts."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def test_differences_between_lists_are_counted_with_an_example(paths, labels, sa
 
 @pytest.fixture
 def folders(tmp_path):
-    """Class folders."""
+    """Return class folders."""
     return plant(tmp_path / "set", {f"{label}/{name}.mp4": "" for label in ("down", "up") for name in ("1", "2", "3")})
 
 

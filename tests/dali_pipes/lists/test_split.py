@@ -1,4 +1,4 @@
-"""Splits: stratified, whole recordings, the same every time, and what is said of names that look alike."""
+"""Splits: stratified, deterministic, with whole recordings on one side, and messages about similar names."""
 
 import json
 from collections import Counter
@@ -15,7 +15,7 @@ from dali_pipes.lists.split import divide, divided_recordings, groups_of, hold_o
 
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory):
-    """Writes a list of (path, label) rows and reads it."""
+    """Write a list of (path, label) rows and reads it."""
     folder = tmp_path_factory.mktemp("lists")
 
     def write(rows):

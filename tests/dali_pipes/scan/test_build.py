@@ -1,4 +1,4 @@
-"""Scanning: what is looked at, what is kept, and that neither bad files nor kills do harm."""
+"""Scanning: which files are read, what is stored, and that bad files and kills do no harm."""
 
 import io
 import json
@@ -41,7 +41,7 @@ with scripted.scanning():
 
 @pytest.fixture
 def probed(tmp_path, monkeypatch):
-    """The names of the files probed since the last question."""
+    """Return a function that lists the files probed since its last call."""
     log = tmp_path / "probe.log"
     log.touch()
     monkeypatch.setenv("PROBE_LOG", str(log))
@@ -56,7 +56,7 @@ def probed(tmp_path, monkeypatch):
 
 @pytest.fixture
 def listed(tmp_path):
-    """Writes scripted files (name to what the probe is to do) and a list that gives the n-th of them label n."""
+    """Return a function that writes scripted files (name: content) and a list that gives the n-th of them label n."""
 
     def write(scripts: dict[str, str]) -> str:
         for name, script in scripts.items():
@@ -219,7 +219,7 @@ def test_the_quarantine_names_each_bad_file_once(listed, probed, tmp_path):
 
 
 def test_the_quarantine_names_files_whose_names_are_no_text(probed, tmp_path):
-    """A list is text, but a class folder may hold any name."""
+    """A list is text, but a class folder may contain any name."""
     bad = tmp_path / "set" / "lie" / os.fsdecode(b"\xff.mp4")
     for folder in ("run", "lie"):
         (tmp_path / "set" / folder).mkdir(parents=True)
@@ -441,7 +441,7 @@ def test_class_folders_are_scanned_with_their_names(probed, tmp_path):
 
 
 def test_a_list_reuses_the_scan_of_its_folder(listed, probed, tmp_path):
-    """As of the lists of a split, which lie in another folder than the videos."""
+    """The lists of a split are in another folder than the videos."""
     for name in ("set/run/a.mp4", "set/lie/b.mp4", "set/lie/bad.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("bad" if "bad" in name else "4")
@@ -467,7 +467,7 @@ def test_a_list_reuses_the_scan_of_another_list_in_its_folder(listed, probed, tm
 
 
 def test_a_list_that_is_divided_is_scanned_once_for_both_sides_of_every_run(listed, probed, tmp_path):
-    """Whether its videos lie beside it or elsewhere."""
+    """The videos may be in the folder of the list or elsewhere."""
     (tmp_path / "lists").mkdir()
     given = tmp_path / "lists" / "all.list"
     given.write_text(Path(listed({"a.mp4": "1", "b.mp4": "2"})).read_text())

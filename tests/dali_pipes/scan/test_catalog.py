@@ -1,4 +1,4 @@
-"""The catalogue's file: what goes in comes out, at once, and damage is seen."""
+"""The catalogue file: written and read back equal, opened fast, and damage is detected."""
 
 import json
 import os
@@ -51,7 +51,7 @@ VIDEOS = {
 
 @pytest.fixture
 def file(tmp_path):
-    """A catalogue of six rows: three videos, a bad file, and a repetition of a video and of the bad file."""
+    """Return a catalogue of six rows: three videos, a bad file, and one of each again."""
     listing = make_listing(["a.mp4", "bad.mp4", ODD_NAME, "a.mp4", "/elsewhere/c.mp4", "bad.mp4"], [3, 1, 0, 3, 2, 1])
     entries = [
         Entry(5010, 7, 0, VIDEOS[0]),

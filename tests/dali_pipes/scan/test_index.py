@@ -1,4 +1,4 @@
-"""The scan of an index alone: the frames that a scan of the packets finds, or a reason why it cannot tell."""
+"""The scan of an index alone: the frames that a scan of the packets finds, or the reason why it is ambiguous."""
 
 import random
 import struct
@@ -26,12 +26,12 @@ FIELDS = ("width", "height", "frames", "fps", "codec", "access", "description", 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """H.264 in mp4, B-frames, the index at the end."""
+    """Return H.264 in mp4, with B-frames and the index at the end."""
     return write_video(tmp_path_factory.mktemp("index") / "clip.mp4", "libx264", 48, b_frames=2)
 
 
 def assert_same(path) -> bool:
-    """Return whether the index is enough for a file; then all that cuts are made of is what a scan of packets finds."""
+    """Return True if the index of a file suffices; then its scan must equal a scan of the packets."""
     found = scan_file(str(path), "index")
     assert (found.check == "index") == (not found.reason)
     if found.reason:

@@ -1,4 +1,4 @@
-"""Journal of an unfinished scan: answers are found for the same file and check, and for no other."""
+"""The journal of an unfinished scan: results are reused for the same file and check only."""
 
 import sqlite3
 from contextlib import closing

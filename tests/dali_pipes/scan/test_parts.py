@@ -1,4 +1,4 @@
-"""Rows about parts of videos: files are scanned once, parts that have no frames are named, clips stay inside."""
+"""Rows that are parts of videos: files are scanned once, parts without frames are named, clips stay inside."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ ROWS = "a.mp4,0,1,0\na.mp4,1,,1\nb.mp4,0.5,0.7,2\nb.mp4,,,0\n"  # videos of 60 f
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with two videos of 60 frames in 2 seconds, of one with B-frames, and a list of parts of them."""
+    """Return a folder with two videos of 60 frames in 2 seconds, one with B-frames, and a list of their parts."""
     folder = tmp_path_factory.mktemp("parts")
     write_video(folder / "a.mp4", "libx264", 60, gop=8)
     write_video(folder / "b.mp4", "libx264", 60, gop=30, b_frames=2)

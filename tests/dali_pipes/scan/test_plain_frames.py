@@ -1,4 +1,4 @@
-"""Every frame is that of a plain decode, or the file is refused: files with traits that once led to other frames."""
+"""Files with traits that once gave wrong frames: every frame is that of a plain decode, or the file is refused."""
 
 import os
 import struct
@@ -18,7 +18,7 @@ from tests.support.videos import write_video
 
 @pytest.fixture(scope="module")
 def plain_mp4(tmp_path_factory) -> bytes:
-    """H.264 without notes of its colours; 96x62 pixels, of which the last two rows are cropped away."""
+    """Return H.264 without colour tags, of 96x62 pixels, with two cropped rows."""
     path = write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", "libx264", 12, gop=4, size=(62, 96))
     return path.read_bytes()
 
@@ -60,7 +60,7 @@ def test_a_matroska_colour_range_without_a_matrix_is_kept(tmp_path):
 
 
 def test_pictures_that_only_the_container_crops_are_cropped(tmp_path):
-    """Cameras write a sequence parameter set without cropping, and the size without padding into the container."""
+    """Cameras write a parameter set without cropping, and the size without padding into the container."""
     content = write_video(tmp_path / "clip.mp4", "libx264", 12, gop=4, size=(64, 96)).read_bytes()
     cropped = edit_entry(content, lambda entry: entry[:34] + struct.pack(">H", 56) + entry[36:])
     (tmp_path / "clip.mp4").write_bytes(cropped)
@@ -68,7 +68,7 @@ def test_pictures_that_only_the_container_crops_are_cropped(tmp_path):
 
 
 def test_empty_packets_are_passed_over(tmp_path):
-    """Theora writes a picture that does not change as an empty packet; here in a stream that is read whole."""
+    """Theora writes an unchanged picture as an empty packet; here in a stream that is read whole."""
     path = write_video(tmp_path / "clip.asf", "wmv2", 12, gop=4)
     with av.open(str(path)) as source, av.open(str(tmp_path / "empty.nut"), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])

@@ -1,4 +1,4 @@
-"""The scan of one file: what it sees, what it refuses and in which words, and what more thorough checks add."""
+"""The scan of one file: what it finds, what it refuses with which message, and what more thorough checks add."""
 
 import errno
 import io
@@ -28,7 +28,7 @@ from tests.support.videos import decode_whole, number_in, write_video
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Path:
-    """H.264 in mp4, a keyframe every 16 pictures, B-frames."""
+    """Return H.264 in mp4, with a keyframe every 16 pictures and B-frames."""
     return write_video(tmp_path_factory.mktemp("clips") / "clip.mp4", "libx264", b_frames=2, options={"crf": "4"})
 
 
@@ -109,7 +109,7 @@ def test_b_pictures_that_nothing_refers_to_are_disposable(tmp_path, codec, conta
 
 
 def decoded_kinds(path) -> list[str]:
-    """I, P or B of each frame as shown."""
+    """Return I, P or B of each frame, in the order in which they are shown."""
     with av.open(str(path)) as container:
         return [av.video.frame.PictureType(frame.pict_type).name for frame in container.decode(video=0)]
 
@@ -152,7 +152,7 @@ def test_an_edit_list_hides_pictures(clip, tmp_path):
 
 
 def with_edit_list(content: bytes, first_shown: int) -> bytes:
-    """The mp4 with its edit list changed to leave out the first pictures; its moov has to be the last box."""
+    """Change the edit list of an mp4 so that it hides the first pictures; its moov must be the last box."""
     at = content.index(b"elst")
     (media_time,) = struct.unpack_from(">i", content, at + 16)
     scale = struct.unpack_from(">I", content, content.index(b"mdhd") + 16)[0]
@@ -222,7 +222,7 @@ def test_a_file_of_unknown_tracks_is_not_a_video(tmp_path):
 
 
 def test_a_decoder_that_does_not_start_is_a_reason_to_refuse_a_file(clip, tmp_path):
-    """PyAV 19 says of the second packet that the codec is unknown, by a ValueError."""
+    """PyAV 19 raises ValueError at the second packet: the codec is unknown."""
     content = bytearray(clip.read_bytes())
     content[content.index(b"avcC") + 9] ^= 0xFF  # the number of parameter sets
     (tmp_path / "a.mp4").write_bytes(content)
@@ -329,7 +329,7 @@ def test_pictures_that_are_not_shown_stand_behind_the_one_decoded_before_them():
 
 
 def without_start(path: Path, packets: int) -> Path:
-    """A copy of the stream without its first packets."""
+    """Copy a stream without its first packets."""
     copy = path.with_stem("late")
     with av.open(str(path)) as source, av.open(str(copy), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -344,7 +344,7 @@ def without_start(path: Path, packets: int) -> Path:
 
 
 def damaged(path: Path, clip: Path, packet: int) -> Path:
-    """The clip with the second half of one packet overwritten."""
+    """Copy the clip with the second half of one packet overwritten."""
     video, content = probe(str(clip)), bytearray(clip.read_bytes())
     end = int(video.offsets[packet] + video.sizes[packet])
     half = int(video.sizes[packet]) // 2

@@ -1,4 +1,4 @@
-"""Processes that survive what they run."""
+"""Worker processes: crashes, hangs, errors and signals in what they run."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from dali_pipes.storage.faults import StorageFault
 
 
 def echo_or_die(word: str, number: int) -> str | int:
-    """What the processes run; it lives in a module that they can import."""
+    """Do what the arguments say; worker processes import it from this module."""
     if word == "fail":
         raise (DataError("a.mp4", "no 0"), OSError("no 1"), MemoryError("no 2"))[number]
     if word == "storage":
@@ -94,7 +94,7 @@ def test_a_bug_in_the_function_is_a_traceback_and_no_result(capfd):
 
 
 def test_ctrl_c_reaches_no_process_not_even_one_that_has_just_been_started():
-    """It would say so, with a traceback, while it imports what it needs."""
+    """A process that is still importing would print a traceback."""
     assert answers(("group", 0))[0] != os.getpgid(0)
 
 

@@ -1,4 +1,4 @@
-"""The local cache of a store: whole videos, shared, bounded, and nothing half written."""
+"""The local cache of a store: whole videos, shared between processes, with a limit, and never half written."""
 
 import errno
 import fcntl

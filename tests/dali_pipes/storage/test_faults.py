@@ -1,4 +1,4 @@
-"""Storage that fails for a while, for ever, for one file and for many."""
+"""Storage that fails temporarily, permanently, for one file and for many."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from dali_pipes.storage.faults import StorageFault, with_retries
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch):
-    """The pauses that were made, without the time that they take."""
+    """Return the list of pauses between retries, which take no time."""
     made = []
     monkeypatch.setattr(faults.program_ends, "wait", made.append)
     monkeypatch.setattr(faults, "_failing", set())
@@ -23,7 +23,7 @@ def pauses(monkeypatch):
 
 
 def failing(times, number=errno.EIO):
-    """A function that fails so many times, then returns 7."""
+    """Return a function that fails so many times, then returns 7."""
     left = iter(range(times))
 
     def call():

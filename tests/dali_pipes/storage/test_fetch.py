@@ -1,4 +1,4 @@
-"""Videos in stores: the bytes that cuts of files have, in few requests, and faults told apart."""
+"""Videos in stores: the bytes of local cuts, in few requests, and the distinction of faults."""
 
 import errno
 import os
@@ -31,7 +31,7 @@ FRAMES = [np.array([3, 200, 401, 595]), *[np.array([3, 40, 17, 17])] * 3, np.arr
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder of videos and a shard, with a list of them."""
+    """Return a folder of videos and a shard, with a list of them."""
     folder = tmp_path_factory.mktemp("store") / "videos"
     (folder / "sub").mkdir(parents=True)
     for name, codec in NAMES.items():
@@ -58,7 +58,7 @@ def store(serving_folder):
 
 @pytest.fixture(scope="module")
 def videos(folder, serving_folder):
-    """The videos of the list in the store, scanned; and the same in files."""
+    """Scan the videos of the list, in the store and in files; return both."""
     return [scanned(folder, root) for root in (serving_folder.url, str(folder))]
 
 
@@ -70,7 +70,7 @@ def scanned(folder, root):
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """The pauses that were made, without the time that they take."""
+    """Return the list of pauses between retries, which take no time."""
     made = []
     monkeypatch.setattr(faults.program_ends, "wait", made.append)
     monkeypatch.setattr(faults, "_failing", set())

@@ -1,4 +1,4 @@
-"""Objects of a store as sources: what a scan asks for."""
+"""Objects of a store as sources: the requests of a scan."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.support.videos import remuxed, write_video
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A video whose index comes last, and one for the web, whose index comes first and is long."""
+    """Return a folder with a video whose index comes last, and one whose long index comes first."""
     folder = tmp_path_factory.mktemp("remote")
     clip = write_video(folder / "last.mp4", "libx264", 100, b_frames=2, size=(240, 320), options={"crf": "4"})
     remuxed(repeated(clip, folder / "long.mp4"), folder / "web.mp4", movflags="faststart")

@@ -1,4 +1,4 @@
-"""A set in an S3 bucket, served by moto: scanned by LIST, cut as files are, alone and in shards; packed and read."""
+"""A set in an S3 bucket (moto): scanned by LIST, cut like files, as single objects and in shards; packed and read."""
 
 import json
 import random
@@ -35,7 +35,7 @@ SERVER = "import sys; from moto.server import main; main(['-H', '127.0.0.1', '-p
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
-    """An empty bucket `videos` of a server on this machine, and the environment that leads to it."""
+    """Yield an empty bucket `videos` of a server on this machine, with the environment that leads to it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -82,7 +82,7 @@ def upload(folder, bucket, prefix):
 
 @pytest.fixture(scope="module")
 def uploaded(bucket, tmp_path_factory):
-    """A folder with a list of videos, and the folder that it was packed to; both are in the bucket, too."""
+    """Return a folder with a list of videos, and the folder it was packed to; both are in the bucket, too."""
     folder = tmp_path_factory.mktemp("s3")
     for name, codec in {"one.mp4": "libx264", "sub/two.mp4": "mpeg4"}.items():
         (folder / "set" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def test_a_packed_set_needs_no_scan_in_a_bucket(uploaded, caplog):
 
 @pytest.fixture
 def keys_of_a_user(uploaded, bucket):
-    """The keys of the only user whose signatures the server accepts."""
+    """Yield the keys of the only user whose signatures the server accepts."""
     import boto3
 
     endpoint = bucket.removesuffix("/videos")
@@ -161,7 +161,7 @@ def test_a_wrong_bucket_is_named_and_no_secret_is(uploaded, caplog):
 
 
 def test_a_set_is_packed_into_a_bucket_in_parts_that_appear_as_a_whole(uploaded, tmp_path, capsys):
-    """Behind the pictures of a video lies a box of junk, so that its shard is sent in several parts."""
+    """A junk box after the pictures of a video makes its shard large enough for several parts."""
     content = (uploaded / "set" / "one.mp4").read_bytes()
     (tmp_path / "large.mp4").write_bytes(content + mp4.box(b"free", random.Random(0).randbytes(20_000_000)))
     (tmp_path / "large.list").write_text("large.mp4 0\n")

@@ -1,4 +1,4 @@
-"""Members of tar shards: found by an index or by headers, and read as files are."""
+"""Members of tar shards: found by an index or by headers, and read like files."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ FRAMES = np.array([3, 40, 17, 17])
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a video of each kind, and with a shard that holds them."""
+    """Return a folder with a video of each kind, and with a shard that contains them."""
     folder = tmp_path_factory.mktemp("shards")
     for name, (codec, settings) in KINDS.items():
         write_video(folder / name, codec, **settings)
@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 
 
 def with_index(shard):
-    """Write the index of a shard beside it, as DALI's `wds2idx` does."""
+    """Write the index of a shard next to it, as DALI's `wds2idx` does."""
     with open_source(str(shard)) as opened:
         text = shards.write_index([member] for member in shards.walk(opened))
     shard.with_suffix(".idx").write_text(text)

@@ -1,4 +1,4 @@
-"""Headers of packets: units put together by hand, bit by bit as the standards number them."""
+"""Packet headers: units assembled by hand, bit by bit as the standards define them."""
 
 import pytest
 
@@ -13,24 +13,24 @@ ANNEX_B = b"\0\0\0\1\x67sps\0\0\1\x65slice\0\0\0\1\x41more"
 
 
 def ue(number: int) -> str:
-    """A number in Exp-Golomb code (ITU-T H.264 9.1)."""
+    """Return a number in Exp-Golomb code (ITU-T H.264 9.1)."""
     return "0" * ((number + 1).bit_length() - 1) + f"{number + 1:b}"
 
 
 def packed(*fields: str) -> bytes:
-    """Bits as bytes, with a stop bit and padding at the end."""
+    """Return bits as bytes, with a stop bit and padding at the end."""
     bits = "".join(fields).replace(" ", "") + "1"
     bits += "0" * (-len(bits) % 8)
     return int(bits, 2).to_bytes(len(bits) // 8, "big")
 
 
 def stored(*all_units: bytes) -> bytes:
-    """Units as mp4 stores them."""
+    """Return units as mp4 stores them."""
     return b"".join(len(unit).to_bytes(4, "big") + unit for unit in all_units)
 
 
 def avc_sps(*, frames_only: bool = True, order_type: int = 0) -> bytes:
-    """A sequence parameter set (7.3.2.1.1): 4 bits of frame_num, 4 of the picture order, 6 x 3 macroblocks."""
+    """Return a sequence parameter set (7.3.2.1.1): 4 bits of frame_num, 4 of the picture order, 6 x 3 macroblocks."""
     order = ue(0) if order_type == 0 else ""
     rest = ue(1) + "0" + ue(5) + ue(2) + ("1" if frames_only else "00") + "0000"
     return b"\x67\x42\0\x1e" + packed(ue(0), ue(0), ue(order_type), order, rest)
@@ -50,8 +50,10 @@ def avc_slice(
     field: str = "",
     drop: str = "0",
 ) -> bytes:
-    """A slice (7.3.3) of an I picture. `slices`: slice_type; of 7, the beginning takes more bits than a byte has.
-    `field`: field_pic_flag and bottom_field_flag, if the sequence has fields.
+    """Return a slice (7.3.3) of an I picture.
+
+    `slices`: slice_type; 7 takes more bits than a byte has. `field`: field_pic_flag and bottom_field_flag, if the
+    sequence has fields.
     """
     idr = ue(0) if kind == 5 else ""
     marking = f"{drop}0" if kind == 5 else ""
@@ -60,7 +62,7 @@ def avc_slice(
 
 
 def h264(*sets: bytes):
-    """A reader that has seen these parameter sets."""
+    """Return a reader that has seen these parameter sets."""
     reader = make_reader("h264", AVC_CONFIGURATION, "avc1")
     reader.read(stored(*(sets or (avc_sps(), AVC_PPS))))
     return reader
@@ -87,21 +89,21 @@ HEVC_PPS = b"\x44\1" + packed(ue(0), ue(0), "0 0 000")
 
 
 def hevc_unit(kind: int, layer: int = 0, forbidden: int = 0, scalable: int = 0) -> bytes:
-    """A unit header (ITU-T H.265 7.3.1.2) of a temporal layer."""
+    """Return a unit with its header (ITU-T H.265 7.3.1.2), of a temporal layer."""
     return bytes((forbidden << 7 | kind << 1 | scalable >> 5, (scalable & 31) << 3 | layer + 1))
 
 
 def hevc_slice(
     kind: int, order: int = 0, *, layer: int = 0, first: str = "1", drop: str = "0", refers: str = "1"
 ) -> bytes:
-    """A slice (7.3.6.1) of a picture whose order has 4 bits. `refers`: its reference pictures, by default none."""
+    """Return a slice (7.3.6.1) of a picture whose order has 4 bits. `refers`: its reference pictures."""
     access = drop if 16 <= kind <= 23 else ""
     bits = packed(first, access, ue(0), ue(2), "" if kind in (19, 20) else f"{order:04b}{refers}")
     return hevc_unit(kind, layer) + bits + b"rest"
 
 
 def hevc():
-    """A reader that has seen the parameter sets."""
+    """Return a reader that has seen the parameter sets."""
     reader = make_reader("hevc", HEVC_CONFIGURATION, "hvc1")
     reader.read(stored(HEVC_SPS, HEVC_PPS))
     return reader
@@ -281,7 +283,7 @@ def test_a_forbidden_bit_is_an_error(reader, unit):
 
 
 def test_broken_links_are_marked_where_they_are_asked_for_and_nothing_else_is_touched():
-    """Of the two header bytes only the kind changes: 21, clean random access, to 18, broken link without leading."""
+    """Only the kind in the two header bytes changes: 21 (clean random access) to 18 (broken link without leading)."""
     cra, of_layer = (hevc_unit(21, layer, scalable=scalable) + b"rest" for layer, scalable in ((0, 0), (1, 33)))
     bla, bla_of_layer = (hevc_unit(18, layer, scalable=scalable) + b"rest" for layer, scalable in ((0, 0), (1, 33)))
     others = hevc_unit(32) + b"rest", hevc_unit(19) + b"rest"
@@ -322,9 +324,9 @@ def test_pictures_that_stand_alone_have_a_mark_and_one_size(codec, first, resize
 
 
 def vp9(bits: str, parameters: str = VP9_PARAMETERS, size: int = 8, compressed: int = 0) -> bytes:
-    """A frame with the first part of its header in bits, and 8 bytes behind its header; it says that they are `size`.
+    """Return a frame with the first part of its header in bits, and 8 bytes after its header, which gives their `size`.
 
-    `compressed`: the first of them.
+    `compressed`: the first of these bytes.
     """
     bits = f"{bits} {parameters} {size:016b}".replace(" ", "")
     return int(bits + "0" * (-len(bits) % 8), 2).to_bytes((len(bits) + 7) // 8, "big") + bytes((compressed, *[0] * 7))
@@ -446,13 +448,13 @@ def test_encoders_of_mpeg4_that_only_a_tag_names_are_a_doubt():
 
 
 def vol(resolution: int) -> bytes:
-    """The header of a video object layer with so many ticks a second (ISO/IEC 14496-2 6.2.3)."""
+    """Return the header of a video object layer with so many ticks a second (ISO/IEC 14496-2 6.2.3)."""
     bits = f"0 {1:08b} 1 0001 001  {1:04b} 1 01 1 1 {'1' * 79}  00 1 {resolution:016b} 1"
     return b"\0\0\1\x20" + packed(bits)
 
 
 def vop(kind: str, ticks: int, seconds: int = 0, coded: str = "1", marker: str = "1") -> bytes:
-    """A picture at so many ticks, in 5 bits, behind the second of the reference before it, or of its group (6.2.5)."""
+    """Return a picture at so many ticks, in 5 bits, after the second of the last reference or of its group (6.2.5)."""
     bits = f"{'IPBS'.index(kind):02b} {'1' * seconds}0 {marker} {ticks:05b} 1 {coded}"
     return b"\0\0\1\xb6" + packed(bits) + bytes(9)
 
@@ -486,7 +488,7 @@ def test_pictures_of_mpeg4_that_ffmpeg_leaves_out_are_a_doubt(packets, doubt):
 
 
 def mpeg2(*structures: int) -> bytes:
-    """An I picture of MPEG-2 for each structure: 1 and 2 are fields, 3 is a frame (ITU-T H.262 6.2.3)."""
+    """Return an I picture of MPEG-2 for each structure: 1 and 2 are fields, 3 is a frame (ITU-T H.262 6.2.3)."""
     return b"".join(b"\0\0\1\0\0\x08\0\0" + b"\0\0\1\xb5" + bytes((0x8F, 0xFF, 0xF0 | s, 0)) for s in structures)
 
 

@@ -1,4 +1,4 @@
-"""Colours: what DALI makes of what a file notes of them, and that transcoding leaves it nothing to mistake."""
+"""Colours: how DALI reads the colour tags of a file, and that transcoding makes them unambiguous."""
 
 import av
 import numpy as np
@@ -18,7 +18,7 @@ SIDE = 64
 
 
 def rgb(frame: av.VideoFrame, matrix: int, *, full: bool) -> np.ndarray:
-    """[H, W, 3] float64: a 4:2:0 frame by the textbook, its samples taken for those of a matrix and range."""
+    """Return [H, W, 3] float64 of a 4:2:0 frame by the textbook, for a matrix and a range."""
     bits = frame.format.components[0].bits
     planes = [
         np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16).reshape(plane.height, -1)[:, : plane.width]
@@ -35,7 +35,7 @@ def rgb(frame: av.VideoFrame, matrix: int, *, full: bool) -> np.ndarray:
 
 
 def write_gradient(path, matrix: int, range_: ColorRange) -> None:
-    """One picture of many colours as VP9, which DALI decodes on a CPU, in a matrix and range that the file notes."""
+    """Write one picture of many colours as VP9, which DALI decodes on a CPU, with tags for matrix and range."""
     y, x = np.mgrid[:SIDE, :SIDE]
     picture_HWC = np.stack([4 * x, 4 * y, 255 - 2 * x - 2 * y], axis=-1).clip(0, 255).astype(np.uint8)
     frame = av.VideoFrame.from_ndarray(picture_HWC, format="rgb24")
@@ -109,7 +109,7 @@ def test_a_correction_leads_from_bt601_to_the_colours_of_the_textbook(matrix):
     ],
 )
 def test_colours_are_right_where_bt601_is_assumed(shared, tmp_path, name, before, after):
-    """Mean distance from the true picture in grey levels: read as DALI reads (BT.601 always), before and after."""
+    """Distances are the mean from the true picture in grey levels, read as BT.601, as DALI always does."""
     path = shared / "data" / "nasty" / f"torchcodec__{name}.mp4"
     write_video(probe(str(path)), str(tmp_path / "new.mp4"), vars(Settings(crf=6, short_side=2000)))
     with av.open(str(path)) as old, av.open(str(tmp_path / "new.mp4")) as new:

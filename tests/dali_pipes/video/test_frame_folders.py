@@ -1,4 +1,4 @@
-"""Folders of JPEG frames: what a scan says of them, and that they give the same clips as the videos they came from."""
+"""Folders of JPEG frames: their scan, and that they give the same clips as the videos they came from."""
 
 import json
 import os
@@ -23,7 +23,7 @@ PATTERN = "img_{:05}.jpg"
 
 
 def write_folder(folder: Path, frames: int = 12, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Path:
-    """Pictures 0 to frames - 1 as img_00001.jpg and so on."""
+    """Write pictures 0 to frames - 1 as img_00001.jpg and so on."""
     folder.mkdir(parents=True)
     for number in range(frames):
         Image.fromarray(picture(number, *size)).save(folder / PATTERN.format(number + 1), quality=95)
@@ -161,7 +161,7 @@ def write_list(folder: Path, lines: list[str]) -> str:
 
 
 def reasons(source: str, **data) -> dict[str, str]:
-    """Folder to reason, of what a scan refuses."""
+    """Return the reason of each folder that a scan refuses."""
     catalog = load_catalog(source, replace(make_data(source), **data))
     return {Path(path).name: reason for _, path, reason in catalog.unreadable}
 
@@ -213,7 +213,7 @@ def test_a_list_may_mix_videos_and_folders(tmp_path):
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """The same set as videos and as folders of frames: two configs."""
+    """Return the configs of one set as videos and as folders of frames."""
     folder = tmp_path_factory.mktemp("both")
     source = write_set(folder)
     assert prepare.main(["frames", source, "--out", str(folder / "frames"), "--workers", "1"]) == 0
@@ -247,7 +247,7 @@ def test_frames_of_a_rotated_video_are_extracted_upright(shared, tmp_path):
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize(("split", "crops"), [("train", "center"), ("val", "center"), ("val", "ten")])
 def test_frames_and_videos_give_the_same_clips(both, split, crops, device):
-    """JPEG of quality 95, decoded by DALI, against H.264 decoded by PyAV: the same views, nearly the same pixels."""
+    """JPEG of quality 95, decoded by DALI, has nearly the pixels of H.264, decoded by PyAV."""
     videos, frames = (with_section(config, "eval", crops=crops) for config in both)
     frames = with_section(frames, "runtime", device=device)
     distances = []

@@ -1,4 +1,4 @@
-"""The few boxes: what is written reads back as it was meant, and what is found is what was asked for."""
+"""Boxes of mp4 files: written ones are read back, and boxes are found by their path."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ TABLE = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 
 
 def stored(path) -> tuple[list[bytes], list[bool], np.ndarray]:
-    """Packets in decode order, which are keyframes, and each one's place in presentation order."""
+    """Return packets in decode order, which of them are keyframes, and the place of each in presentation order."""
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
         shown = np.argsort(np.argsort([packet.pts for packet in packets]))
@@ -25,7 +25,7 @@ def stored(path) -> tuple[list[bytes], list[bool], np.ndarray]:
 
 
 def rewritten(path) -> bytes:
-    """The same packets in a file of ours."""
+    """Write the same packets into a file of this project."""
     data, keyframes, shown = stored(path)
     description = mp4.find_box(path.read_bytes(), TABLE)
     sizes = np.array([len(packet) for packet in data])

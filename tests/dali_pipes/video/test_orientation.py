@@ -1,4 +1,4 @@
-"""Display matrices: read from files, followed by every decoder, and by the boxes of every view."""
+"""Display matrices: read from files, and applied by every decoder and by the boxes of every view."""
 
 import struct
 from dataclasses import asdict, replace
@@ -42,14 +42,14 @@ RIGHT = TRANSPOSED | MIRRORED  # a quarter turn to the right, as a phone held up
 
 
 def display_orientation_sei(header: bytes) -> bytes:
-    """An SEI unit: 270 degrees anticlockwise, no flips, for all pictures that follow (ITU-T H.264 D.1.27)."""
+    """Return an SEI unit: 270 degrees anticlockwise, no flips, for all later pictures (ITU-T H.264 D.1.27)."""
     bits = "000" + f"{0xC000:016b}" + "1" + "0" + "100"
     content = int(bits, 2).to_bytes(3, "big")
     return header + bytes([47, len(content)]) + content + b"\x80"
 
 
 def exif(orientation: int) -> bytes:
-    """The segment of a JPEG with an orientation (tag 0x112 of Exif)."""
+    """Return the segment of a JPEG with an orientation (tag 0x112 of Exif)."""
     entry = struct.pack(">HHIHH", 0x112, 3, 1, orientation, 0)
     content = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + entry + bytes(4)
     return b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content
@@ -131,7 +131,7 @@ def test_a_box_of_the_upright_picture_shows_the_same_pixels_in_the_stored_one(or
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """A list of videos in all orientations, and one of the same scenes that are stored upright."""
+    """Return a list of videos in all orientations, and one of the same scenes stored upright."""
     noted, upright = tmp_path_factory.mktemp("noted"), tmp_path_factory.mktemp("upright")
     form = {"codec": "libvpx-vp9", "frames": 12, "gop": 4, "size": (80, 112), "options": {"lossless": "1"}}
     for number, (matrix, orientation) in enumerate(MATRICES.items()):

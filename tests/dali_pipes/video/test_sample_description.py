@@ -1,4 +1,4 @@
-"""The sample description of a stream: that of its own track, and only one that says one thing."""
+"""The sample description of a stream: that of its own track, if it is unambiguous."""
 
 import struct
 from types import SimpleNamespace
@@ -12,14 +12,14 @@ from tests.support.videos import write_video
 
 
 def track(number: int, description: bytes, *, long_times: bool = False) -> bytes:
-    """A `trak` box as ISO/IEC 14496-12 8.3 has it, with times of 32 or 64 bits in its header."""
+    """Return a `trak` box as in ISO/IEC 14496-12 8.3, with times of 32 or 64 bits in its header."""
     header = struct.pack(">B3xQQI60x", 1, 7, 8, number) if long_times else struct.pack(">B3xIII60x", 0, 7, 8, number)
     tables = mp4.box(b"mdia", mp4.box(b"minf", mp4.box(b"stbl", description)))
     return mp4.box(b"trak", mp4.box(b"tkhd", header), tables)
 
 
 def entries(*names: bytes) -> bytes:
-    """A `stsd` box of these sample entries."""
+    """Return a `stsd` box of these sample entries."""
     return mp4.box(b"stsd", struct.pack(">II", 0, len(names)), *(mp4.box(name, bytes(78)) for name in names))
 
 

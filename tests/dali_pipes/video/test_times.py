@@ -1,4 +1,4 @@
-"""Times of frames: by the index of a file where it settles them, and then the same as by its packets."""
+"""Frame times from the index of a file: equal to those of its packets, or the index is unsettled."""
 
 from fractions import Fraction
 
@@ -36,7 +36,7 @@ def refuse(source):
 
 
 def compare(case, folder, monkeypatch):
-    """Return whether the times of a file's index are those of its packets; None if it is not accepted."""
+    """Return True if the times of a file's index are those of its packets; None if the scan refuses the file."""
     path = case.write(folder)
     try:
         video = probe(str(path)) if path else None

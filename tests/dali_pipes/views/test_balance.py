@@ -1,4 +1,4 @@
-"""The balanced order: equal shares of the classes, turns within a class, and nothing but arithmetic."""
+"""The class-balanced order: equal shares of the classes, and turns within a class, by arithmetic alone."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Crop boxes, against MIT TSM's and PaddleVideo's own answers."""
+"""Crop boxes, against the output of MIT TSM and PaddleVideo."""
 
 import json
 
@@ -20,12 +20,12 @@ targets = st.integers(16, 512)
 
 
 def picture(name: str) -> np.ndarray:
-    """`340x256`, as the references write a size -> [[340, 256]]."""
+    """Return `340x256`, as the references write a size, as [[340, 256]]."""
     return np.array([name.split("x")], np.int64)
 
 
 def all_multiscale(size_12: np.ndarray, target: int) -> np.ndarray:
-    """[10, 13, 4]: every multi-scale crop of a picture."""
+    """Return every multi-scale crop of a picture, [10, 13, 4]."""
     pair, position = np.indices((len(crops.PAIRS), NUM_POSITIONS)).reshape(2, -1)
     sizes_B2 = np.repeat(size_12, len(pair), axis=0)
     return crops.multiscale(sizes_B2, target, pair, position).reshape(len(crops.PAIRS), NUM_POSITIONS, 4)
@@ -85,7 +85,7 @@ def test_a_picture_of_the_right_short_side_is_not_scaled():
 
 
 def test_a_square_within_a_resized_box_lies_on_whole_pixels_of_it_and_reaches_its_edges():
-    """A box of 192 x 224 pixels that is resized to 256 x 256, of which 224 x 224 are taken: 33 places a side."""
+    """A box of 192 x 224 pixels is resized to 256 x 256, of which 224 x 224 are taken: 33 places a side."""
     draws = np.array([(0.0, 0.0), (1 - 1e-9, 1 - 1e-9), (0.5, 0.25)])
     found = crops.within(np.tile((10, 20, 202, 244), (3, 1)), 256, 224, draws)
     size = np.array((192, 224)) * 224 / 256

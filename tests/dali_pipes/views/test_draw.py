@@ -1,4 +1,4 @@
-"""Views: the same for any way of asking, equally likely where chance decides, harmless where there is no video."""
+"""Views: reproducible, uniformly random, and valid for rows without a video."""
 
 from dataclasses import replace
 
@@ -37,18 +37,18 @@ videos = st.lists(st.tuples(st.integers(1, 1000), sides, sides), min_size=1, max
 
 
 def catalogue(count: int) -> tuple[np.ndarray, ...]:
-    """Rows, frames, widths and heights of `count` videos, no two alike."""
+    """Return rows, frames, widths and heights of `count` different videos."""
     row_B = np.arange(count)
     return row_B, 5 + row_B * 7 % 300, 300 + row_B * 13 % 200, 200 + row_B * 17 % 150
 
 
 def alike(count: int, width: int, height: int) -> tuple[np.ndarray, ...]:
-    """The same for `count` videos of 300 frames and one size."""
+    """Return the same for `count` videos of 300 frames and one size."""
     return np.arange(count), np.full(count, 300), np.full(count, width), np.full(count, height)
 
 
 def drawn(clip: Clip, size: tuple[int, int]) -> draw.Views:
-    """One epoch's views of many videos of one size."""
+    """Return the views of one epoch for many videos of one size."""
     return draw.train_views(replace(CONFIG, clip=clip), 0, np.arange(DRAWS), *alike(DRAWS, *size))
 
 

@@ -1,4 +1,4 @@
-"""Frames of a clip, against MIT TSM's and PaddleVideo's own answers."""
+"""Frames of a clip, against the output of MIT TSM and PaddleVideo."""
 
 import json
 

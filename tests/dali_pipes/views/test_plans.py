@@ -1,4 +1,4 @@
-"""Plans: the videos of each batch, by arithmetic alone; test_loader.py tests the batches made from them."""
+"""Plans: the videos of each batch, by arithmetic; test_loader.py tests the batches themselves."""
 
 import hashlib
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ class Rows(SimpleNamespace):
 
 
 def catalog_of(sizes, lost=()):
-    """A catalogue of videos of 300 frames and these sizes, in pixels; the rows in `lost` cannot be read."""
+    """Return a catalogue of videos of 300 frames and these sizes in pixels; the rows in `lost` cannot be read."""
     width_N, height_N = np.array(sizes, np.int32).reshape(-1, 2).T.copy()
     frames_N = np.full(len(sizes), 300)
     for column_N in (frames_N, width_N, height_N):
@@ -36,7 +36,7 @@ def catalog_of(sizes, lost=()):
 
 
 def plan_of(sizes, *overrides):
-    """The evaluation plan of such videos."""
+    """Return the evaluation plan of such videos."""
     return EvalPlan(configs.load("tsm_k400_nhwc", list(overrides)), catalog_of(sizes), Shard())
 
 
@@ -81,7 +81,7 @@ def test_too_few_videos_for_a_batch_are_refused_with_what_would_work(videos, ran
 
 
 def draws_of(catalog, ranks=2, epochs=2):
-    """The views of every step of the last rank."""
+    """Return the views of every step of the last rank."""
     config = configs.load("tsm_k400_nhwc", ["train.batch=12", "train.seed=7"])
     plan = TrainPlan(config, catalog, Shard(ranks - 1, ranks))
     return [plan.draw(epoch, step) for epoch in range(epochs) for step in range(len(plan))]
@@ -91,7 +91,7 @@ SIZES = [(340 + number % 7, 256 + number % 5) for number in range(50)]
 
 
 def test_draws_of_a_complete_set_match_those_of_earlier_versions():
-    """The numbers are those of the version that took readable rows alone, so its checkpoints go on with them."""
+    """The numbers are those of a version without empty places; its checkpoints resume with them."""
     draws = draws_of(catalog_of(SIZES))
     assert len(draws) == 2 * 4
     assert draws[6].row_B.tolist() == [24, 3, 14, 27, 47, 39]

@@ -1,8 +1,8 @@
-"""Published protocols through the real loader, against decoding, resizing and cropping everything the slow way.
+"""Published protocols through the real loader, against a plain implementation that decodes, resizes and crops.
 
-The loader crops and resizes in one resampling, the slow way resizes whole pictures and crops after that. What differs:
-Pillow rounds to grey levels between its two passes; and at the edge of a picture its filter ends, where DALI's goes on
-over the repeated last pixel. So a crop that touches the picture's edge has other pixels in its outermost row or column.
+The loader crops and resizes in one resampling; the plain implementation resizes whole pictures and crops them. They
+differ in two ways: Pillow rounds to grey levels between its two passes, and its filter ends at the edge of a picture,
+where DALI repeats the last pixel. So a crop at the picture's edge has other pixels in its outermost row or column.
 """
 
 from dataclasses import replace
@@ -42,7 +42,7 @@ REAL = [
 
 
 def settings(folder, paths, protocol, **clip):
-    """A recipe for these videos. Ten crops are of 25 frames and TSN, as published; other clips of 4 and TSM."""
+    """Return a recipe for these videos: ten crops with 25 frames and TSN, as published; other clips with 4 and TSM."""
     source = str(folder / "all.list")
     (folder / "all.list").write_text("".join(f"{path} {number % 5}\n" for number, path in enumerate(paths)))
     ten = protocol == "tencrop"
@@ -67,25 +67,25 @@ def network(config):
 
 
 def levels(config, clips_BVTCHW):
-    """Pixels as they were before normalisation, [B, V, T, H, W, C]."""
+    """Return pixels before normalisation, [B, V, T, H, W, C]."""
     return 255 * (clips_BVTCHW.permute(0, 1, 2, 4, 5, 3).numpy() * config.clip.std + config.clip.mean)
 
 
 @torch.no_grad()
 def slow_logits(model, config, pixels_VTHWC):
-    """[V, K]: one view after the other."""
+    """Return [V, K], computed one view after the other."""
     clips = (pixels_VTHWC / 255 - config.clip.mean) / config.clip.std
     return torch.cat([model(clip[None]) for clip in torch.from_numpy(np.float32(clips)).permute(0, 1, 4, 2, 3)]).numpy()
 
 
 def averages(logits_VK):
-    """Mean logits, and the logarithm of mean probabilities."""
+    """Return the mean of the logits, and the logarithm of mean probabilities."""
     log_probs_VK = logits_VK - np.logaddexp.reduce(logits_VK, axis=1, keepdims=True)
     return logits_VK.mean(0), np.logaddexp.reduce(log_probs_VK, axis=0) - np.log(len(logits_VK))
 
 
 def allowed(side):
-    """[side, side, 1]: by how many grey levels pixels may differ."""
+    """Return [side, side, 1]: the allowed difference of pixels in grey levels."""
     return np.pad(np.full((side - 2, side - 2), ROUNDING), 1, constant_values=EDGE)[..., None]
 
 
@@ -96,7 +96,7 @@ def assert_pixels_agree(pixels_VTHWC, expected_VTHWC):
 
 
 def assert_scores_agree(scored, model, config, expected_VTHWC):
-    """To within what it does to them to change pixels at random by what is allowed, the same in all frames."""
+    """Compare scores; they may differ as if pixels changed randomly by what is allowed, equally in all frames."""
     found = averages(slow_logits(model, config, expected_VTHWC))
     most_HW1 = allowed(config.eval_size)
     noise_HW1 = np.random.default_rng(0).integers(-most_HW1, most_HW1 + 1)
@@ -106,7 +106,7 @@ def assert_scores_agree(scored, model, config, expected_VTHWC):
 
 
 def compare(folder, paths, protocol, **clip):
-    """Every video's pixels, and the scores that an evaluation keeps of it."""
+    """Compare every video's pixels, and the scores that an evaluation keeps of it."""
     config = settings(folder, paths, protocol, **clip)
     model, loader, keeper = network(config), build_loader(config, "test"), ScoreCollector()
     view = PROTOCOLS[protocol]
@@ -133,7 +133,7 @@ def compare(folder, paths, protocol, **clip):
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
-    """Wide and tall videos, long and short ones."""
+    """Return wide and tall videos, long and short ones."""
     folder = tmp_path_factory.mktemp("generated")
     shapes = [((48, 96), 90), ((96, 48), 40), ((40, 60), 3)]
     return [write_video(folder / f"{number}.mp4", "libx264", n, size=size) for number, (size, n) in enumerate(shapes)]
@@ -151,7 +151,7 @@ def test_views_and_scores_of_squashed_videos_match_the_plain_implementation(tmp_
 
 @pytest.mark.parametrize("protocol", ["tencrop", "dense"])
 def test_scores_do_not_depend_on_how_many_videos_are_in_a_batch(tmp_path, generated, protocol):
-    """Beyond rounding, that is: a convolution may add up in another order."""
+    """They are equal up to rounding: a convolution may add in another order."""
     found = []
     for batch in (0, 1, 2, 3):
         config = settings(tmp_path, generated, protocol, short_side=36, size=32)

@@ -1,4 +1,4 @@
-"""Numbers and orders that depend on where they are used, and on nothing else."""
+"""Random numbers and orders: functions of seed, epoch, position and stream alone."""
 
 from itertools import pairwise, permutations
 
@@ -138,5 +138,5 @@ def test_a_position_outside_the_epoch_is_an_assertion_error(position):
 
 
 def joint_counts(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How often each pair of sixteenths occurs."""
+    """Count how often each pair of sixteenths occurs."""
     return np.bincount((one * 16).astype(int) * 16 + (other * 16).astype(int), minlength=256)

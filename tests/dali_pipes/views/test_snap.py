@@ -1,4 +1,4 @@
-"""Draws moved towards keyframes: never out of their segment, never to a dearer frame, the same on any rank."""
+"""Draws moved towards keyframes: within their segment, never to a more expensive frame, equal on all ranks."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from tests.support.videos import write_video
 
 
 def moved(video, frame: int, lowest: int, most: int) -> int:
-    """The rule, said frame by frame: back to a keyframe if one is near enough, else as far as may be."""
+    """Apply the rule frame by frame: back to a keyframe if one is near enough, else as far as allowed."""
     for earlier in range(frame, max(lowest, frame - most) - 1, -1):
         if video.decode_position[earlier] in video.groups:
             return earlier
@@ -83,7 +83,7 @@ def test_ranks_snap_alike(config):
 
 
 def test_videos_that_are_read_whole_do_not_snap_and_others_do(config, tmp_path):
-    """Their packets and frames may differ in number, as where pictures are packed together."""
+    """Their packets and frames may differ in number, for example in packed streams."""
     usual = open_catalog(config.data.train, config.data)
     videos = [usual.video(row) for row in range(len(usual))]
     videos[5] = replace(videos[5], access="whole", frames=videos[5].frames + 7)

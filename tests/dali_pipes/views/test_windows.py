@@ -1,4 +1,4 @@
-"""Windows of a video: which frames, shown when, and that they are fed as they are drawn."""
+"""Windows of a video: their frames and times, and how they are fed."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -73,7 +73,7 @@ def test_times_of_a_steady_video_follow_from_its_rate(tmp_path, name):
 
 @pytest.fixture
 def two_videos(tmp_path):
-    """A catalogue of two square videos, of 40 and 41 frames, and settings that show them whole."""
+    """Return a catalogue of two square videos, of 40 and 41 frames, and settings that show them whole."""
     paths = [write_video(tmp_path / f"{n}.mp4", "libx264", 40 + n, gop=8, size=(96, 96)) for n in range(2)]
     config = tiny.config(
         model={"frames": 4},

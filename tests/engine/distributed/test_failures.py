@@ -1,4 +1,4 @@
-"""A rank that fails, however and wherever: its reason is in the log and the status of rank 0, and no rank is left."""
+"""A rank that fails in any way and phase: the log and status of rank 0 have its reason, and no rank is left running."""
 
 from functools import partial
 

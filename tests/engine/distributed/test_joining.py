@@ -1,4 +1,4 @@
-"""Ranks find each other in a store that may hold entries of an earlier start."""
+"""Ranks join through a store that may contain entries of an earlier start."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from engine.distributed.joining import PeerLost
 
 
 def start(store, ranks, limit=60.0, dead=()):
-    """The number of the start that each living rank learns, or its error."""
+    """Return the number of the start that each living rank learns, or its error."""
 
     def run(rank):
         try:

@@ -1,4 +1,4 @@
-"""Ranks whose store fails for one of them stop together, at a step that all have a checkpoint of, and go on exactly."""
+"""A store that fails for one rank: all ranks stop at the same step, which has a checkpoint, and resume exactly."""
 
 import json
 
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 
 def ended(folder, store, run):
-    """How two ranks end a run of this name, started or resumed."""
+    """Run two ranks under this run name, started or resumed; return the results of both."""
     place = {"list": str(folder / "all.list"), "root": store.url, "run": run}
     (folder / "place.json").write_text(json.dumps(place))
     process = programs.run(two_ranks.__file__, folder, "from_a_store", ranks=2)

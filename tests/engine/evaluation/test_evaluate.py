@@ -134,7 +134,7 @@ def test_equal_scores_rank_by_label():
 
 
 def without_scores(loader, rows, value=np.nan):
-    """The loader; the clips of these rows make the network's scores overflow, or are no numbers."""
+    """Return the loader with clips of these rows that make scores overflow, or are not finite."""
     clip = loader._clip
     loader._clip = lambda row: torch.full_like(clip(row), value) if row in rows else clip(row)
     return loader

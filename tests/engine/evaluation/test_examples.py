@@ -1,4 +1,4 @@
-"""Example videos of an evaluation: confident mistakes, hard videos, confident right ones, each once."""
+"""Example videos of an evaluation: confident mistakes, hard videos and confident right ones, each video once."""
 
 import torch
 
@@ -10,7 +10,7 @@ from tests.support.oracles.by_mean import ByMean
 
 
 def chosen(probability, label_B):
-    """The examples of videos with these probabilities of class 1 of two, in two batches."""
+    """Return the examples of videos with these probabilities of class 1 of two, in two batches."""
     one_B = torch.tensor(probability)
     score_BK = torch.stack([1 - one_B, one_B], 1).log()
     guesses = Guesses(len(one_B), torch.device("cpu"))

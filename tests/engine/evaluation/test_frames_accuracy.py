@@ -1,4 +1,4 @@
-"""A network trained on videos scores the same on the pictures that were extracted from them."""
+"""A network trained on videos has the same accuracy on frames extracted from them."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Printing and writing of results, and the error if a file cannot be written."""
+"""Printed and written results, and the error if a file cannot be written."""
 
 import json
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""Results class by class, from a matrix small enough to read."""
+"""Per-class results of a small confusion matrix."""
 
 import csv
 

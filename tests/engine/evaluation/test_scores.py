@@ -1,4 +1,4 @@
-"""Score files: counted again they give what the evaluation gave, and fused what NumPy gives."""
+"""Score files: they contain every digit of the evaluation, and fusion equals NumPy's."""
 
 import io
 import tracemalloc
@@ -20,7 +20,7 @@ from tests.support.tiny import RowLoader
 
 
 def evaluated(loader, *, classes=8, average="logits", views=False, model=None):
-    """What an evaluation finds, and the scores that it keeps."""
+    """Return the result of an evaluation and the scores that it keeps."""
     config = tiny.config(model={"num_classes": classes}, eval={"average": average})
     keeper = scores.ScoreCollector(views)
     result = evaluate(model or ByMean(classes), loader, config, keeper.add)
@@ -28,7 +28,7 @@ def evaluated(loader, *, classes=8, average="logits", views=False, model=None):
 
 
 def saved(folder, kept):
-    """The scores, written and read."""
+    """Return the scores, written and read back."""
     kept.save(folder / "scores.npz")
     return scores.load(folder / "scores.npz")
 
@@ -132,7 +132,7 @@ def test_lists_in_different_orders_are_not_fused_though_their_labels_agree():
 
 
 def of_parts(spans):
-    """Scores of a list whose rows are parts of one video, of class 0 each."""
+    """Return scores of a list whose rows are parts of one video, all of class 0."""
     loader = RowLoader(len(spans), 4, train=False, classes=1)
     loader.path, loader.span = (lambda row: "match.mp4"), spans.__getitem__
     return evaluated(loader, classes=8)[1]
@@ -162,7 +162,7 @@ def test_videos_of_other_folders_endings_or_names_are_fused(form):
 
 
 def named(names, order=None):
-    """Scores of a network with class names, of a list whose row r has class r % 3 of a, b, c."""
+    """Return scores of a network with class names, for a list whose row r has class r % 3 of a, b, c."""
     kept = evaluated(RowLoader(7, 4, train=False, classes=3), classes=3)[1]
     label_K = np.array(["abc".index(name) for name in order or names])
     return replace(
@@ -255,7 +255,7 @@ def test_a_file_with_scores_that_are_not_finite_is_refused_with_a_video(tmp_path
 
 
 def archive_of(path, kept, compression=zipfile.ZIP_STORED, **replaced):
-    """A score file, some of whose arrays are other bytes."""
+    """Return a score file with other bytes in some of its arrays."""
     kept.save(path)
     with zipfile.ZipFile(path) as whole:
         members = {name: whole.read(name) for name in whole.namelist()} | replaced
@@ -265,7 +265,7 @@ def archive_of(path, kept, compression=zipfile.ZIP_STORED, **replaced):
 
 
 def npy(shape, data=b""):
-    """An array file that claims a shape, whatever its data."""
+    """Return an array file whose header gives this shape, whatever its data."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
     return header.getvalue() + data

@@ -1,4 +1,4 @@
-"""A network is evaluated with the settings that it was trained with, and what differs is said."""
+"""A network is evaluated with the settings of its training, and differences are logged."""
 
 import pytest
 import torch

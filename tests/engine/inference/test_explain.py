@@ -1,4 +1,4 @@
-"""Grad-CAM: the heat of a class is where the clip speaks for it, and follows from the textbook's sum."""
+"""Grad-CAM: the heat of a class is where the clip supports it, and equals the textbook's sum."""
 
 import torch
 
@@ -15,7 +15,7 @@ def network(**settings):
 
 
 def test_heat_is_the_positive_part_of_features_weighted_by_the_classifier():
-    """After an average over places and frames, a channel's gradient is its classifier weight, up to a factor."""
+    """After an average over places and frames, the gradient of a channel is its classifier weight, up to a factor."""
     model, clip_TCHW = network(name="tsn"), torch.randn(2, 3, 64, 64)
     kept = []
     handle = getattr(model, model.trunk[-1]).register_forward_hook(lambda *call: kept.append(call[2]))

@@ -1,4 +1,4 @@
-"""Deployed files say of videos what the weights say that they were made from, whole, as pixels and as streams."""
+"""Exported files predict what their weights predict: whole clips, pixels and streams."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from tools.predict import main
 
 
 def weights_file(folder):
-    """Weights of a causal network, which serves clips and streams."""
+    """Return weights of a causal network, which accepts clips and streams."""
     config = tiny.config(model={"causal": True}, data={"source": "video", "train": "unknown"})
     torch.manual_seed(1)
     model = build_model(config.model)
@@ -29,7 +29,7 @@ def weights_file(folder):
 
 
 def answer(monkeypatch, folder, weights, *mode):
-    """What predict.py writes about a video."""
+    """Return the JSON record that predict.py writes about a video."""
     arguments = folder / "a.mp4", "--weights", weights, "--json", folder / "o.jsonl", *mode
     monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
     assert main() == 0

@@ -1,4 +1,4 @@
-"""A saved network comes back as it was, and says what is missing where it cannot."""
+"""A saved network is opened as it was saved, or the error names what is missing."""
 
 from dataclasses import replace
 

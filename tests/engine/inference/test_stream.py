@@ -1,4 +1,4 @@
-"""A video followed frame by frame: each frame once, in order, and said of it what the offline network says."""
+"""Frame-by-frame prediction of a video: each frame once, in order, with the scores of the offline network."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ def chunks_of_eight(monkeypatch):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A video, and weights of a causal network and of one that is not."""
+    """Return a folder with a video, weights of a causal network, and weights of one that is not causal."""
     folder = tmp_path_factory.mktemp("online")
     write_video(folder / "a.mp4", "libx264", FRAMES, gop=6)
     for name, causal in (("causal", True), ("whole", False)):
@@ -54,7 +54,7 @@ def catalog(folder, tmp_path):
 
 
 def offline(network, catalog, every):
-    """[T, K] logits of each frame by the network over the whole clip."""
+    """Return the [T, K] logits of each frame by the network over the whole clip."""
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(windows, "CHUNK", 1000)
         plan = FramePlan.of(network.info.config, catalog, 0, every)

@@ -1,4 +1,4 @@
-"""TensorRT up to the calls of the libraries: engines, and ONNX files by onnxruntime's TensorRT provider."""
+"""TensorRT up to the calls of the library: engines, and ONNX files with onnxruntime's TensorRT provider."""
 
 import ctypes
 import math
@@ -62,7 +62,7 @@ class Context:
 
 
 def fake_tensorrt():
-    """A module that loads any bytes as an engine of one input and one output."""
+    """Return a module that loads any bytes as an engine of one input and one output."""
     names, context = ["clip", "logits"], Context()
     engine = mock.Mock(num_io_tensors=2, get_tensor_name=names.__getitem__)
     engine.get_tensor_mode = lambda name: "in" if name == "clip" else "out"
@@ -76,7 +76,7 @@ def fake_tensorrt():
 
 @pytest.fixture
 def called(monkeypatch):
-    """The context of a fake TensorRT that is called as on a GPU."""
+    """Return the context of a fake TensorRT that is called as on a GPU."""
     module, _, context = fake_tensorrt()
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     monkeypatch.setattr(torch.cuda, "current_stream", mock.Mock())
@@ -101,7 +101,7 @@ def test_an_engine_refuses_clips_of_another_shape_and_says_when_it_fails(engine,
 
 
 def test_predict_takes_an_engine_whose_batch_counts_clips(tmp_path, called, monkeypatch):
-    """PaddleVideo's counts frames: clips times segments."""
+    """The batch of PaddleVideo's engine counts frames: clips times segments."""
     settings = tiny.config(data={"source": "video", "train": "unknown"}, eval={"clips": 4})
     metadata = replace(METADATA, config=settings, precision="fp32")
     (tmp_path / "best.engine").write_bytes(b"an engine")
@@ -194,7 +194,7 @@ def test_a_missing_requirement_of_tensorrt_is_named_in_one_line(
 
 
 def test_a_setting_asks_for_tensorrt_and_a_session_without_it_is_an_error(onnx_file, tmp_path, monkeypatch):
-    """onnxruntime goes on without a provider that it cannot load."""
+    """onnxruntime continues without a provider that it cannot load."""
     tried = []
     monkeypatch.setattr(backends, "onnx_providers", lambda *a, **options: tried.append(options) or [CPU])
     for asked in ([], ["runtime.onnx_provider=cuda"]):

@@ -1,4 +1,4 @@
-"""Checkpoints against what happens to files: kills, bit rot, full disks, hostile content."""
+"""Checkpoints after kills, bit errors, full disks and hostile edits."""
 
 import errno
 import hashlib
@@ -107,7 +107,7 @@ def test_damaged_newer_checkpoints_are_set_aside(tmp_path):
 
 
 def forked(function, *arguments):
-    """A child process, started at once, in which torch works without threads: those do not survive a fork."""
+    """Start a child process in which torch works without threads, which do not survive a fork."""
 
     def work():
         torch.set_num_threads(1)
@@ -191,7 +191,7 @@ def test_a_disk_with_too_little_room_is_an_error_before_anything_is_written(tmp_
 
 
 def test_a_disk_that_fills_up_while_writing_leaves_the_older_checkpoint_and_no_half_one(tmp_path):
-    """RLIMIT_FSIZE stands in for a full disk: the write itself fails."""
+    """RLIMIT_FSIZE stands for a full disk: the write itself fails."""
 
     def save_under_limit():
         import resource
@@ -222,7 +222,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 
 def vouched_for(path, content):
-    """A checkpoint of these bytes with a sidecar that fits."""
+    """Write a checkpoint of these bytes with a valid sidecar."""
     path.write_bytes(content)
     facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     checkpoint.sidecar(path).write_text(json.dumps(facts))

@@ -1,4 +1,4 @@
-"""Runs that are alive, stalled, dead, finished, and folders that hold none."""
+"""The condition of a run: alive, stalled, dead or finished, and folders without a run."""
 
 import json
 import re
@@ -19,7 +19,7 @@ def run(tmp_path):
 
 
 def written(run, seconds_ago):
-    """Date the status of a run back."""
+    """Change the time of a run's status to an earlier one."""
     file = run.folder / "status.json"
     time = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat(timespec="seconds")
     file.write_text(json.dumps({**json.loads(file.read_text()), "time": time}))

@@ -1,4 +1,4 @@
-"""The file of a network, by the name of a run's folder or its own."""
+"""The weights file of a run or a path."""
 
 import pytest
 

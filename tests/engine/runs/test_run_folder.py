@@ -1,4 +1,4 @@
-"""The run folder: what is in it, and that two trainers never share one."""
+"""The run folder: its files, and that two trainers never share one."""
 
 import errno
 import json
@@ -148,7 +148,7 @@ RUN_FILES = [*WHOLE, *GROWING, "best.pt", "best.pt.json", "checkpoints/step-0000
 @pytest.mark.parametrize("name", RUN_FILES)
 @pytest.mark.parametrize("how", [{}, {"fresh": True}, {"resume": True}], ids=str)
 def test_a_users_file_with_the_name_of_a_runs_file_stays(tmp_path, name, how):
-    """Before the first run, and in place of a file of the run."""
+    """The file is there before the first run, or replaces a file of the run."""
     for folder, written in ((tmp_path / "new", False), (tmp_path / "old", True)):
         folder.mkdir()
         if written:
@@ -357,7 +357,7 @@ def test_a_full_disk_loses_a_metrics_line_and_does_not_stop_the_run(tmp_path, ca
 
 
 def write_until_full(folder, told):
-    """Record into files that the kernel refuses to let grow beyond 2000 bytes; `told` takes what stderr would."""
+    """Record into files that the kernel limits to 2000 bytes; `told` receives what stderr would."""
     with os.fdopen(told, "w") as stderr:
         start_logging(stderr)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))

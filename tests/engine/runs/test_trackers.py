@@ -1,4 +1,4 @@
-"""Curves and pictures of a run at TensorBoard, Weights & Biases and MLflow; the last two are made up here."""
+"""Curves and pictures of a run in TensorBoard, Weights & Biases and MLflow; the last two are stand-ins."""
 
 import json
 import sys

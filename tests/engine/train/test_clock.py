@@ -1,4 +1,4 @@
-"""The clock, on a time that the tests move by hand."""
+"""The clock of a training, with a time that the tests set."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from engine.train.clock import Clock, Times
 
 
 class Hands:
-    """Stands in for the module `time`."""
+    """A stand-in for the module `time`."""
 
     now = 100.0
 
@@ -92,7 +92,7 @@ def test_reading_restarts_the_interval_but_not_the_total(hands):
 
 @pytest.mark.gpu
 def test_waiting_while_the_gpu_is_busy_does_not_count_as_data():
-    """The host waits 20 ms for each batch, but has given the GPU more than that to do."""
+    """The host waits 20 ms for each batch, but the GPU has work for longer than that."""
     import time
 
     device = torch.device("cuda")

@@ -1,4 +1,4 @@
-"""Compiling: one graph for training, one for evaluation, and none for whatever happens to a batch."""
+"""Compilation: one graph for training, one for evaluation, and no further one for any batch."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from tests.support import tiny
 
 @pytest.fixture
 def graphs(monkeypatch):
-    """Counts what is compiled; runs it as it is, since only the number of graphs is looked at."""
+    """Count compiled graphs; they run uncompiled, because only their number is tested."""
     torch._dynamo.reset()
     counter, compile_module = CompileCounter(), nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda self, **how: compile_module(self, backend=counter, **how))

@@ -1,4 +1,4 @@
-"""A recorded step, with a graph for CPUs: fixed memory for inputs, eager steps first, the same weights, refusals."""
+"""A step in a CUDA graph (on a CPU: a stand-in): fixed input memory, eager steps first, equal weights, refusals."""
 
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ STEPS = 8
 
 
 class CpuGraph:
-    """Repeats work on a CPU. What is recorded is done at once, and the first `replay` finds it done."""
+    """A stand-in that repeats work on a CPU. Recorded work is done at once, so the first `replay` does nothing."""
 
     def __init__(self):
         self.calls = []
@@ -48,7 +48,7 @@ def tensors_of(tree):
 
 
 def batches(clips=4):
-    """Batches of small clips; the memory of one is overwritten for the next, as a loader does."""
+    """Yield batches of small clips; each overwrites the memory of the one before, as a loader does."""
     generator = torch.Generator().manual_seed(1)
     clips_BVTHWC = torch.empty(clips, 1, 2, 16, 16, 3)
     for _ in range(STEPS):
@@ -58,7 +58,7 @@ def batches(clips=4):
 
 
 def trained(recorded, mixed=False):
-    """Weights, statistics, momenta and sums after STEPS steps with falling rates."""
+    """Return weights, statistics, momenta and sums after STEPS steps with falling rates."""
     torch.manual_seed(0)
     model = build_model(Model(backbone="resnet18", width=8, num_classes=3, frames=2))
     optimizer = optim.make_optimizer(model, Optim(lr=1.0))
@@ -106,7 +106,7 @@ def test_a_batch_of_another_shape_or_type_is_refused():
 
 
 def on_gpu(ranks=1, train=None, **runtime):
-    """Problems of a config that was resolved on a GPU."""
+    """Return the problems of a config that was resolved on a GPU."""
     config = tiny.config(train=train or {})
     runtime = {"device": "cuda", "cuda_graph": True, **runtime}
     return problems(replace(config, runtime=replace(config.runtime, **runtime)), ranks)

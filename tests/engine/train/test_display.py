@@ -1,4 +1,4 @@
-"""The display of a training: the line of an epoch, the label of the bar, the time that is left."""
+"""The display of a training: the line of an epoch, the label of the bar, the remaining time."""
 
 import re
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from tests.support import tiny
 
 @pytest.fixture
 def shown(monkeypatch):
-    """The display of a training of 4 epochs of 10 steps, at its 20th, after 2 s a step and 30 s after each epoch."""
+    """Return the display at step 20 of 4 epochs of 10 steps, with 2 s a step and 30 s after each epoch."""
     training = SimpleNamespace(step=20, steps_per_epoch=10, total_steps=40, config=tiny.config(train={"epochs": 4}))
     clock = Clock(tiny.torch.device("cpu"), 4)
     clock.total, clock.paused = Times(data=5, step=35, steps=20, clips=80), 60.0

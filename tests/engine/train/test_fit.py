@@ -1,4 +1,4 @@
-"""Whole runs in small: stopped and resumed anywhere, interrupted, diverging, on bad data, on a full disk."""
+"""Whole small runs: stopped and resumed anywhere, interrupted, diverging, with bad data, on a full disk."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ STEPS, EPOCHS = 3, 2  # 14 rows in batches of 4
 
 @dataclass
 class Trainer:
-    """Starts and resumes the tiny run in a folder."""
+    """The tiny run in a folder, started or resumed by each call."""
 
     folder: Path
     rows: int = 14
@@ -50,7 +50,7 @@ class Trainer:
         return json.loads((self.folder / "tiny" / "status.json").read_text())
 
     def metrics(self, kind):
-        """The recorded numbers that do not depend on the machine's mood."""
+        """Return the recorded numbers that do not depend on the speed of the machine."""
         names = ("step", "loss", "top1", "lr", "grad_norm")
         lines = read_lines(self.folder / "tiny" / "metrics.jsonl")
         return [{name: line.get(name) for name in names} for line in lines if line["_type"] == kind]
@@ -68,7 +68,7 @@ def terminate(batch):
 
 
 def poison(batch):
-    """What a broken file, or too high a rate, does."""
+    """Fill a batch with NaN, as a broken file or too high a rate would."""
     batch.clips_BVTCHW[:] = float("nan")
 
 
@@ -84,7 +84,7 @@ def trainer(tmp_path):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """A run that nothing disturbed, and its `weights`."""
+    """Return a run without interruption, with its `weights`."""
     whole = Trainer(tmp_path_factory.mktemp("uninterrupted"))
     finished, whole.weights = whole()
     assert finished
@@ -291,7 +291,7 @@ def test_best_weights_that_are_damaged_are_replaced_by_the_next(trainer, monkeyp
 
 
 def scored(hits):
-    """What an evaluation of five videos of one class finds where `hits` of them are right."""
+    """Return the result of an evaluation of five videos of one class, `hits` of them right."""
     return Result(torch.tensor([[hits, 5 - hits], [0, 0]]), None, 1.0, 5, [])
 
 
@@ -481,7 +481,7 @@ def test_a_resumed_run_uses_its_new_decay_and_factors(trainer):
 
 
 def test_a_run_may_resume_in_fp16(trainer, monkeypatch):
-    """As one that began on a CPU and goes on on a GPU."""
+    """A run may begin on a CPU and continue on a GPU."""
     trainer(before=1, act=terminate)
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu"))
     finished, _ = trainer()
@@ -542,14 +542,14 @@ def test_a_resumed_run_says_that_it_does_not_read_other_weights(caplog):
 
 
 def result_of(correct, wrong):
-    """A result of two classes: right and wrong videos of each, as (class 0, class 1)."""
+    """Return a result of two classes: right and wrong videos of each, as (class 0, class 1)."""
     confusion_KK = torch.tensor([[correct[0], wrong[0]], [wrong[1], correct[1]]])
     return Result(confusion_KK, confusion_KK.sum(1), 0.5, int(confusion_KK.sum()), [])
 
 
 @pytest.mark.parametrize(("kind", "kept"), [("top1", 1), ("mean_class", 2)])
 def test_the_best_weights_are_chosen_by_the_accuracy_that_is_set(trainer, monkeypatch, kind, kept):
-    """The first epoch is better in all videos, the second in the mean of its classes, 90 videos and 10."""
+    """The first epoch is better over all videos, the second in the mean of its classes, with 90 and 10 videos."""
     results = iter([result_of((90, 0), (0, 10)), result_of((70, 9), (20, 1))])
     monkeypatch.setattr(fit, "evaluate", lambda *_: next(results))
     trainer.settings = {"train": {"runs": str(trainer.folder), "best": kind}}
@@ -558,7 +558,7 @@ def test_the_best_weights_are_chosen_by_the_accuracy_that_is_set(trainer, monkey
 
 
 def plateau(trainer, monkeypatch, hits, patience=2):
-    """Run 8 epochs whose evaluations hit so many of 10 videos; the epochs that were evaluated."""
+    """Run 8 epochs whose evaluations hit so many of 10 videos; return the epochs that were evaluated."""
     results = (result_of((hit, 0), (10 - hit, 0)) for hit in hits)
     monkeypatch.setattr(fit, "evaluate", lambda *_: next(results))
     trainer.settings = {"train": {"runs": str(trainer.folder), "epochs": 8, "patience": patience}}

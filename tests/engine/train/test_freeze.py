@@ -1,4 +1,4 @@
-"""Stages that keep their weights while those after them are trained (train.freeze)."""
+"""Stages with frozen weights, while those after them are trained (train.freeze)."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from tests.support import tiny
 
 
 def moved(model, others):
-    """Names of the parts of the network of which a tensor is not as in `others`."""
+    """Return the names of the parts of the network with a tensor that differs from `others`."""
     return {name.split(".")[0] for name, tensor in model.state_dict().items() if not torch.equal(tensor, others[name])}
 
 
@@ -48,7 +48,7 @@ def test_frozen_stages_can_be_unfrozen_by_a_resumed_run(tmp_path, caplog):
 
 
 def test_recomputing_activations_changes_nothing(tmp_path):
-    """Stages that keep their weights need no activations, and so none again."""
+    """Frozen stages need no activations, so they recompute none."""
     plain = tiny.finished_run(tmp_path / "plain", freeze="layer2").model.state_dict()
     settings = {"runtime": {"recompute": True}}
     config = tiny.config(train={"runs": str(tmp_path / "again"), "epochs": 2, "freeze": "layer2"}, **settings)

@@ -1,4 +1,4 @@
-"""Settings that a recipe leaves to the data: what is chosen, what is kept, and the lists of the split."""
+"""Settings that a recipe leaves to the data: the choices, the settings that are kept, and the lists of the split."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from engine.train import from_data
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A list of 2 classes x `count` videos, and `finetune.yaml` for it under overrides."""
+    """Return a function that writes a list of 2 classes x `count` videos and gives `finetune.yaml` for it."""
     monkeypatch.chdir(tmp_path)
 
     def config(*overrides, count=50, name="{label}/take{n:03}.mp4"):
@@ -55,7 +55,7 @@ def test_weights_given_on_the_command_line_count_as_those_of_the_recipe(own, tmp
 
 
 def test_a_batch_is_no_larger_than_a_small_set(own):
-    """Six videos, of which one of each class is held out: a batch of 8 would never be full."""
+    """One video of each class is held out of six: a batch of 8 would never be full."""
     assert from_data.choose(own(count=3), ranks=1).config.train.batch == 4
 
 
@@ -67,7 +67,7 @@ def test_a_batch_splits_over_the_ranks(own, ranks):
 
 @pytest.mark.parametrize(("ranks", "batch", "epochs"), [(1, 6, 18), (2, 6, 18), (4, 12, 35)])
 def test_repeated_clips_make_an_epoch_longer_and_a_batch_whole_videos(own, ranks, batch, epochs):
-    """80 videos, so 240 clips: 40 or 20 steps. Otherwise a batch has 8 clips and an epoch 10 steps."""
+    """80 videos give 240 clips: 40 or 20 steps. Without repeats a batch has 8 clips and an epoch 10 steps."""
     config = from_data.choose(own("clip.repeats=3", "model.pretrained=none", count=50), ranks=ranks).config
     assert (config.train.batch, config.train.epochs) == (batch, epochs)
 

@@ -1,4 +1,4 @@
-"""When training is asked to stop, when it is not, and when its storage fails."""
+"""Signals to a training, signals to other processes, and storage that fails during training."""
 
 import errno
 import os
@@ -46,7 +46,7 @@ with Interrupt(lambda state, reason: print(state, reason, flush=True)):
 
 
 def test_a_signal_ends_a_run_that_does_not_train_though_its_main_thread_hangs():
-    """The main thread waits in C, as in a collective: Python's own handlers do not run then."""
+    """The main thread waits in C, as in a collective, so Python's signal handlers do not run."""
     command = [sys.executable, "-c", HANGING, "evaluating"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "hangs\n"
@@ -74,7 +74,7 @@ def test_a_parent_that_ends_stops_training_only_where_it_is_torchrun(monkeypatch
 
 
 def test_an_interrupted_evaluation_leaves_its_loader_closed(monkeypatch, tmp_path):
-    """Threads would go on decoding what is in preparation, and the program would wait for them."""
+    """Otherwise threads continue to decode, and the program waits for them."""
     loader, closed = tiny.RowLoader(5, 4, train=False), mock.Mock()
     monkeypatch.setattr(loader, "close", closed)
     tiny.before_step(loader, 1, mock.Mock(side_effect=KeyboardInterrupt))

@@ -1,4 +1,4 @@
-"""Mixed clips: what is mixed with what, in which proportion, and what a clip that cannot be read adds."""
+"""Mixed clips: their partners, their proportions, and the weight of unreadable clips."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ B, T, SIZE, K = 4, 2, 12, 3
 
 
 def batch_of(labels, dtype=torch.float32):
-    """Clips whose pixels all say which row they are, as the loader lays them out in memory."""
+    """Return clips whose pixels are all the number of their row, in the memory layout of the loader."""
     value_B = torch.arange(len(labels), dtype=dtype) * 8 + 1
     clips_BVTHWC = value_B.view(-1, 1, 1, 1, 1, 1).expand(-1, 1, T, SIZE, SIZE, 3).contiguous()
     label_B = torch.tensor(labels)
@@ -27,7 +27,7 @@ def mixed(batch, way, step=0):
 
 
 def own_part(clips_BTCHW):
-    """[B, T, C, H, W]: how much of each pixel is the row's own; the rest is that of the row before it."""
+    """Return [B, T, C, H, W]: the share of the row itself in each pixel; the rest is of the row before it."""
     own_B = batch_of([0] * B).clips_BTCHW
     other_B = own_B.roll(1, 0)
     return (clips_BTCHW - other_B) / (own_B - other_B)
@@ -57,7 +57,7 @@ def test_cutmix_takes_one_box_for_all_clips_and_frames_and_its_area_for_the_shar
 
 @pytest.mark.parametrize("repeats", [2, 3])
 def test_repeated_clips_are_mixed_with_clips_of_other_videos(repeats):
-    """Six clips; `index_B` stays with its clip."""
+    """There are six clips; `index_B` stays with its clip."""
     videos = [row // repeats for row in range(6)]
     batch = batch_of([0] * 6)
     mixture = targets.Mixture(0.2, 0.0, K, repeats)

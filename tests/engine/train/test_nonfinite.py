@@ -1,4 +1,4 @@
-"""Values that are not finite: found at a log line, never saved, named with their videos and module; stop or skip."""
+"""Values that are not finite: detected at a log line, never saved, named with videos and module; stop or skip."""
 
 import json
 import math
@@ -23,7 +23,7 @@ class Trainer:
         self.settings = tiny.config(train={"runs": str(folder), **train})
 
     def __call__(self, poisoned=(), row=slice(None)):
-        """Train to the end; the clips of some steps are no numbers. Returns the training."""
+        """Train to the end with NaN clips in some steps; return the training."""
         loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
         for step in poisoned:
             tiny.before_step(loaders["train"], step, lambda batch: batch.clips_BVTCHW[row].fill_(math.nan))
@@ -71,7 +71,7 @@ def test_the_first_module_is_named_where_the_clips_are_finite(tmp_path, monkeypa
 
 @pytest.mark.parametrize("where", ["running_var", "momentum", "average"])
 def test_a_tensor_that_is_no_number_stops_the_run_at_the_next_log_line_though_the_loss_is_one(tmp_path, where):
-    """Running statistics, momenta and the average are not read by the step that follows."""
+    """The next step does not read running statistics, momenta and the average."""
     trainer, seen = Trainer(tmp_path, ema=0.5), []
     take = training.Training.take_step
 

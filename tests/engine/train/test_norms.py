@@ -1,4 +1,4 @@
-"""Batch norms in training: precise statistics before an evaluation, and norms that stay as they are.
+"""Batch norms in training: precise statistics before an evaluation, and frozen norms (train.partial_bn).
 
 For several ranks see test_distributed.py.
 """
@@ -87,7 +87,7 @@ def run_frozen(folder, **train):
 
 
 def moved(model, others):
-    """Names of the batch norms' tensors that are not as in `others`, counts of batches included."""
+    """Return the names of the batch norms' tensors that differ from `others`, counts of batches included."""
     norms = {name for name, part in model.named_modules() if isinstance(part, nn.BatchNorm2d)}
     tensors = {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[0] in norms}
     return {name for name, tensor in tensors.items() if not torch.equal(tensor, others[name])}

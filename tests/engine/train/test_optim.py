@@ -19,7 +19,7 @@ MIT_GROUPS = json.loads((DATA / "mit_optim_groups.json").read_text())
 
 
 def shares_by_name(model, settings):
-    """{parameter name: (multiple of lr, multiple of weight decay)}."""
+    """Return {parameter name: (multiple of lr, multiple of weight decay)}."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     return {
         names[parameter]: (group["lr_mult"], group["weight_decay"] / settings.weight_decay)
@@ -127,7 +127,7 @@ def test_cosine_starts_at_lr_and_is_half_way_down_in_the_middle():
 
 
 def test_warm_up_is_paddlevideos_and_ends_on_the_cosine():
-    """PP-TSM's schedule: from 0.005 in 10 epochs to the cosine of base 0.01 over 80."""
+    """PP-TSM's schedule rises from 0.005 in 10 epochs to the cosine of base 0.01 over 80."""
     settings = Optim(lr=0.01, schedule="cosine", warmup_epochs=10, warmup_start=0.5)
     lr_at = optim.make_schedule(settings, steps_per_epoch=100, epochs=80)
     top = 0.5 * 0.01 * (1 + math.cos(math.pi * 10 / 80))
@@ -142,7 +142,7 @@ def test_warm_up_of_a_step_schedule_ends_on_lr():
 
 @pytest.mark.parametrize("saved_as", [torch.channels_last, torch.contiguous_format])
 def test_fused_steps_over_channels_last_weights_equal_plain_ones_after_resuming_too(saved_as):
-    """Momenta in another format than their weights are what torch's fused SGD gets wrong on a CPU."""
+    """torch's fused SGD is wrong on a CPU if momenta have another memory format than their weights."""
     settings = Optim(lr=0.1, momentum=0.9, weight_decay=1e-3)
     models = [build_model(tiny.config(model={"backbone": "resnet50", "width": 8}).model) for _ in range(2)]
     fused, plain = (model.to(memory_format=torch.channels_last) for model in models)
@@ -181,13 +181,13 @@ def test_a_group_takes_its_multiple_of_the_rate():
 
 
 def convolutions(layout=torch.contiguous_format, device="cpu"):
-    """The same two every time: weights, which have a memory format, and biases, which share a group."""
+    """Return two fixed convolutions: weights have a memory format, and biases share a group."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 2)).to(device=device, memory_format=layout)
 
 
 def steps(model, optimizer, scales):
-    """A step for each number that the gradient is multiplied by, under a gradient scaler; the weights in the end."""
+    """Take a step for each factor of the gradient, under a gradient scaler; return the final weights."""
     device = next(model.parameters()).device.type
     scaler, x_NCHW = torch.amp.GradScaler(device), torch.linspace(-1, 1, 2 * 3 * 5 * 5, device=device).view(2, 3, 5, 5)
     for scale in scales:
@@ -200,7 +200,7 @@ def steps(model, optimizer, scales):
 
 @pytest.fixture
 def dirty_memory(monkeypatch):
-    """New tensors are full of NaN, as memory that is used again may be."""
+    """Fill new tensors with NaN, as reused memory may be."""
     empty_like = torch.empty_like
     monkeypatch.setattr(torch, "empty_like", lambda *args, **kwargs: empty_like(*args, **kwargs).fill_(torch.nan))
 
@@ -208,7 +208,7 @@ def dirty_memory(monkeypatch):
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_a_first_step_that_overflows_changes_no_weight_and_no_momentum(device, nesterov, dirty_memory):
-    """In fp16 the first steps do, until the scaler has found its scale."""
+    """In fp16 the first steps overflow until the scaler has found its scale."""
     settings, weights = Optim(lr=0.01, nesterov=nesterov), []
     for fused in (False, True):
         model = convolutions(torch.channels_last, device)
@@ -219,7 +219,7 @@ def test_a_first_step_that_overflows_changes_no_weight_and_no_momentum(device, n
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_momenta_of_another_memory_format_and_missing_ones_are_taken_over(device):
-    """As of a run that goes on with runtime.channels_last or train.partial_bn changed."""
+    """A resumed run may have changed runtime.channels_last or train.partial_bn."""
     weights = []
     for layout in (torch.contiguous_format, torch.channels_last):
         before, after = convolutions(device=device), convolutions(layout, device)
@@ -267,7 +267,7 @@ def test_averaging_does_not_change_the_network():
 
 
 def test_an_average_keeps_following_its_network_after_either_is_loaded():
-    """A resumed run loads both; later updates must still read the one and write the other."""
+    """A resumed run loads both; later updates must still read the network and write the average."""
     model = network()
     average = EmaWeights(model, 0.0)
     other = network()

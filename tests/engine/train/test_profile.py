@@ -1,4 +1,4 @@
-"""train.py --profile: a trace, and the largest costs."""
+"""train.py --profile: a trace and a table of the largest costs."""
 
 import json
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Changes between two starts of a run: videos may be lost and settings may differ, but the list may not."""
+"""Changes between two starts of a run: videos may be lost and settings may change, but not the list."""
 
 import json
 import os
@@ -55,7 +55,7 @@ LIST = Rows(("a.mp4", "b.mp4", "c.mp4", "d.mp4"), (0, 1, 0, 1))
 
 
 class Listed(SimpleNamespace):
-    """The part of a loader that resuming uses."""
+    """The part of a loader that resuming reads."""
 
     def __len__(self):
         return self.steps
@@ -66,7 +66,7 @@ def loader_of(rows=LIST, readable=4, steps=2):
 
 
 def state_of(rows=LIST, readable=4, steps=2):
-    """The part of a checkpoint that tells of its list."""
+    """Return the part of a checkpoint that describes its list."""
     return {"rows": rows.to_state(), "videos": readable, "steps_per_epoch": steps}
 
 
@@ -116,7 +116,7 @@ def test_checkpoints_of_older_versions_without_some_videos_say_what_differs():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The list of a set of 13 videos, and the rows of each step of a run that nothing disturbed."""
+    """Return the list of a set of 13 videos, and the rows of each step of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "set"
     folder.mkdir()
     videos = Path(write_set(folder))
@@ -127,12 +127,12 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def videos(whole, tmp_path):
-    """The list of a copy of that set."""
+    """Return the list of a copy of that set."""
     return Path(shutil.copytree(whole[0].parent, tmp_path / "set"), "all.list")
 
 
 def train(videos, *, at=None, act=None, runs=None):
-    """Train on a set, or go on; act on the batch of step `at` first. Returns (finished, rows of each step)."""
+    """Train on a set, or resume; act on the batch of step `at` first. Return (finished, rows of each step)."""
     config = make_config(str(videos))
     settings = replace(
         config,

@@ -1,4 +1,4 @@
-"""One step: what contributes to it and what does not, and what it reports."""
+"""One step: which clips contribute to it, and the numbers that it reports."""
 
 import copy
 import math
@@ -17,13 +17,13 @@ from engine.train.step import LeftOut, StepSettings, Tally, label_loss, no_mixin
 
 
 def linear_model():
-    """Clips of 1 frame of 3x2x2 -> 3 classes, without the batch norms that would let rows see each other."""
+    """Return a network for clips of 1 frame of 3x2x2; batch norms would make rows depend on each other."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).double()
 
 
 def batch_of(labels):
-    """A clip for each label; −1 marks one that could not be read."""
+    """Return a clip for each label; −1 marks an unreadable one."""
     label_B = torch.tensor(labels)
     generator = torch.Generator().manual_seed(1)
     clips_BVTCHW = torch.randn(len(labels), 1, 1, 3, 2, 2, generator=generator, dtype=torch.float64)
@@ -34,7 +34,7 @@ PLAIN = StepSettings(lambda step: 0.1, no_mixing, partial(label_loss, smoothing=
 
 
 def step_on(model, batch, *, lr=1.0, smoothing=0.0, max_norm=math.inf, tally=None, **how):
-    """One step without momentum or decay, so that weights move by minus lr times the gradient; returns its norm."""
+    """Take one step without momentum or decay, so weights move by minus lr times the gradient; return its norm."""
     optimizer = optim.make_optimizer(model, Optim(lr=lr, momentum=0, weight_decay=0))
     how = {"loss": partial(label_loss, smoothing=smoothing), "lr_at": lambda step: lr, "max_norm": max_norm, **how}
     scaler, tally = torch.amp.GradScaler("cpu", enabled=False), tally or Tally(torch.device("cpu"))
@@ -42,7 +42,7 @@ def step_on(model, batch, *, lr=1.0, smoothing=0.0, max_norm=math.inf, tally=Non
 
 
 def movement(batch, **how):
-    """How far the weights move in one step."""
+    """Return the movement of the weights in one step."""
     model = linear_model()
     before = model[1].weight.detach().clone()
     step_on(model, batch, **how)
@@ -160,7 +160,7 @@ def test_a_gradient_that_is_not_finite_moves_no_weight_and_no_momentum(momentum)
 @pytest.mark.parametrize("loss_scale", [None, 1024.0])
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_three_steps_are_clipping_then_decay_then_momentum_written_out(nesterov, loss_scale):
-    """g <- clip(g) + wd w; v <- 0.9 v + g; w <- w - lr mult (v, or with Nesterov g + 0.9 v): MIT's, PaddleVideo's."""
+    """g <- clip(g) + wd w; v <- 0.9 v + g; w <- w - lr mult (v, or with Nesterov g + 0.9 v), as in MIT's code."""
     settings = Optim(lr=0.1, weight_decay=0.01, fc_lr_mult=(5, 10), nesterov=nesterov)
     model = linear_model()
     weight, bias = (p.detach().numpy().copy() for p in model[1].parameters())

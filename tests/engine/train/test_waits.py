@@ -1,4 +1,4 @@
-"""Nothing in a step makes the host wait for the device: proved by an audit of the profile here, on a GPU by torch."""
+"""A step never makes the host wait for the device: by an audit of the profile on a CPU, by torch on a GPU."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ WAITS = {
 
 
 def run_of(steps, monkeypatch, device="cpu", **sections):
-    """A tiny run of one epoch of `steps` steps with one log tick at its end, with a scaled loss, as on a GPU."""
+    """Return a tiny run of one epoch of `steps` steps with one log line at its end and a scaled loss, as on a GPU."""
     train = sections.pop("train", {})
     config = tiny.config(train={"log_every": steps, "epochs": 1, "eval_every": 0, **train}, **sections)
     loader = tiny.RowLoader(4 * steps, 4)
@@ -29,7 +29,7 @@ def run_of(steps, monkeypatch, device="cpu", **sections):
 
 
 def waits(run):
-    """How often a whole run waits, by operation."""
+    """Count the waits of a whole run, by operation."""
     with Interrupt() as interrupt, profile(activities=[ProfilerActivity.CPU]) as profiled:
         Trainer(run, None).fit(interrupt)
     return {event.key: event.count for event in profiled.key_averages() if event.key in WAITS}
@@ -46,7 +46,7 @@ def test_more_steps_between_log_lines_wait_no_more_often(monkeypatch, rule):
 
 
 def sections(settings):
-    """Settings of training and of the optimizer by their sections."""
+    """Return settings of training and of the optimizer by their sections."""
     training = {name: value for name, value in settings.items() if hasattr(tiny.CONFIG.train, name)}
     return {"train": training, "optim": {name: settings[name] for name in settings.keys() - training.keys()}}
 
@@ -54,7 +54,7 @@ def sections(settings):
 @pytest.mark.gpu
 @pytest.mark.parametrize("train", [{}, {"ema": 0.9, "accumulate": 2}, {"mixup": 0.2}, {"cutmix": 1.0}], ids=str)
 def test_torch_finds_no_wait_in_a_run_on_a_gpu(monkeypatch, train):
-    """Mixing draws on the host: the audit above takes its numbers for the device's, torch does not."""
+    """Mixing draws on the host: the audit above takes its numbers for numbers of the device, torch does not."""
     sections = {"model": {"backbone": "resnet50"}, "runtime": {"device": "cuda", "precision": "fp16"}, "train": train}
     run = run_of(6, monkeypatch, device="cuda", **sections)
     steps = iter(run.train_loader.epoch(0))

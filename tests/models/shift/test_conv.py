@@ -1,4 +1,4 @@
-"""Convolutions that shift their own input: every form is the same convolution, and `auto` takes the faster one."""
+"""Convolutions that shift their input: all forms are the same convolution, and `auto` takes the faster one."""
 
 import json
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
-    """A table of measurements to write rows into."""
+    """Return a function that writes rows into a table of measurements."""
     monkeypatch.setattr(measured, "FILE", tmp_path / "table.jsonl")
     monkeypatch.setattr(measured, "rows", measured.rows.__wrapped__)
 
@@ -61,7 +61,7 @@ def test_only_plain_matrix_products_are_foldable(sizes):
 
 
 def folds(form="auto", **sizes):
-    """Whether a convolution calls the folded shift."""
+    """Return True if a convolution calls the folded shift."""
     _, conv = shifted(form, **sizes)
     with torch.profiler.profile() as profile:
         conv(torch.randn(6, 8, 5, 5))

@@ -21,7 +21,7 @@ NHWC = torch.channels_last
 
 
 def separately(x_NCHW, weight_OC11, bias_O, frames, after, before):
-    """The definition."""
+    """Compute the definition: shift, then convolve."""
     return F.conv2d(temporal_shift(x_NCHW, frames, after, before), weight_OC11, bias_O)
 
 
@@ -35,7 +35,7 @@ def random_inputs(count=6, channels=8, filters=4, height=3, width=5, dtype=torch
 
 
 def with_gradients(convolve, inputs, *shift):
-    """The result and the gradients of all inputs, for a gradient of the result that is the same every time."""
+    """Return the result and the gradients of all inputs, for a fixed gradient of the result."""
     y_NOHW = convolve(*inputs, *shift)
     dy_NOHW = torch.randn(y_NOHW.shape, generator=torch.Generator().manual_seed(1)).to(y_NOHW)
     return y_NOHW, *torch.autograd.grad(y_NOHW, inputs, dy_NOHW)
@@ -43,7 +43,7 @@ def with_gradients(convolve, inputs, *shift):
 
 @st.composite
 def cases(draw):
-    """Inputs of any size and layout, with a bias or without, and a shift from none to all of the channels."""
+    """Draw inputs of any size and layout, with or without a bias, and a shift of none to all of the channels."""
     frames, channels = draw(st.integers(1, 5)), draw(st.integers(1, 9))
     sizes = (draw(st.integers(1, 3)) * frames, channels, *(draw(st.integers(1, 4)) for _ in range(3)))
     after = draw(st.integers(0, channels))
@@ -153,7 +153,7 @@ def test_compiled_in_one_graph_it_computes_the_same(backend):
 
 
 class OnClips(torch.nn.Module):
-    """clips_BTCHW -> y_NOHW."""
+    """A module from clips_BTCHW to y_NOHW."""
 
     def __init__(self, weight_OC11):
         super().__init__()
@@ -190,7 +190,7 @@ def test_shapes_that_do_not_fit_are_refused(count, weight, shift, message):
 
 @pytest.fixture
 def h100(monkeypatch):
-    """Triton's compiler in the belief that there is an H100."""
+    """Let Triton's compiler compile for an H100."""
 
     class Driver:
         def get_current_target(self):

@@ -1,4 +1,4 @@
-"""The kernels of the folded shift as machine code, compiled without a GPU: no spills, and bytes moved by sixteen."""
+"""The kernels of the folded shift as machine code, compiled without a GPU: no spills, and 16 bytes a move."""
 
 import re
 import subprocess
@@ -28,7 +28,7 @@ SHARED = {
 
 
 class Recorder:
-    """Takes the place of a kernel: keeps what it is launched with."""
+    """A stand-in for a kernel that keeps its launch arguments."""
 
     def __init__(self, kernel):
         self.kernel = kernel
@@ -41,7 +41,7 @@ class Recorder:
         self.options = {"num_warps": num_warps, "num_stages": num_stages}
 
     def compiled(self, capability, aligned=True):
-        """The kernel as Triton would compile it for these arguments, their addresses being multiples of 16 or not."""
+        """Compile the kernel as Triton would for these arguments, with addresses that are multiples of 16 or not."""
         names = self.kernel.arg_names
         given = dict(zip(names, self.arguments, strict=False))
         constants = self.constants | {name: None for name, value in given.items() if value is None}
@@ -57,7 +57,7 @@ class Recorder:
 
 
 def launched(monkeypatch, channels, filters, dtype, after, before, bias=False, added=True):
-    """The three kernels, as launched for 8 clips of 8 frames of 14 px squares in a network that is trained."""
+    """Return the three kernels as launched for 8 clips of 8 frames of 14 px squares in training."""
     made = []
     monkeypatch.setattr(gpu_kernels, "launcher", lambda kernel, _: made.append(Recorder(kernel)) or made[-1])
     with torch.device("meta"):
@@ -74,7 +74,7 @@ def launched(monkeypatch, channels, filters, dtype, after, before, bias=False, a
 
 
 def stack_bytes(binary):
-    """Bytes of a thread's stack, which is where registers spill to."""
+    """Return the bytes of a thread's stack, to which registers spill."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary.asm["cubin"])
         file.flush()
@@ -83,7 +83,7 @@ def stack_bytes(binary):
 
 
 def narrow(binary):
-    """Instructions that move less than 16 bytes between registers or shared memory and the GPU's memory."""
+    """Return the instructions that move less than 16 bytes between registers or shared memory and the GPU's memory."""
     moves = re.findall(r".*(?:ld\.global|st\.global|cp\.async\.c[ag]).*", binary.asm["ptx"])
     assert moves
     return [move for move in moves if not re.search(r"v4\.b32|cp\.async.*, 0x10", move)]

@@ -103,7 +103,7 @@ def test_a_folded_network_gives_the_logits_of_the_reference():
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_compiled_in_one_graph_a_folded_network_is_as_near_to_fp32_as_eager(dtype):
-    """Both round in each of fifty layers, and in different places."""
+    """Both round in each of fifty layers, at different places."""
     model, clips_BTCHW = network("folded")
     model.fc = torch.nn.Identity()  # new classifiers answer next to nothing: the features tell more
     with exact_fp32():

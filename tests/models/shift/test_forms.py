@@ -1,4 +1,4 @@
-"""The temporal shift: what it does, and that its fast forms do exactly the same."""
+"""The temporal shift: its definition, and that its fast forms equal it exactly."""
 
 import pytest
 import torch
@@ -21,13 +21,13 @@ FORMS = [temporal_shift, *OTHERS]
 
 
 def numbered_frames(clips, frames, channels):
-    """One pixel a frame, all channels of which hold the frame's number, counted from 1."""
+    """Return one pixel a frame, whose channels all hold the frame's number, counted from 1."""
     numbers_T111 = torch.arange(1.0, frames + 1).view(-1, 1, 1, 1)
     return numbers_T111.repeat(clips, channels, 1, 1)
 
 
 def shift_by_hand(x_NCHW, frames, after, before):
-    """The definition, one channel of one frame at a time."""
+    """Shift one channel of one frame at a time, by the definition."""
     out_NCHW = torch.zeros_like(x_NCHW)
     for n in range(len(x_NCHW)):
         for c in range(x_NCHW.shape[1]):
@@ -59,7 +59,7 @@ def test_clips_of_a_batch_are_shifted_independently(shift):
 
 @st.composite
 def cases(draw):
-    """x_NCHW of any size, type and layout, with its frames and two folds, of which each may be empty."""
+    """Draw x_NCHW of any size, type and layout, with its frames and two folds, which may be empty."""
     frames = draw(st.integers(1, 6))
     channels = draw(st.integers(1, 12))
     shape = (draw(st.integers(1, 3)) * frames, channels, draw(st.integers(1, 5)), draw(st.integers(1, 5)))

@@ -1,4 +1,4 @@
-"""The kernels of the folded shift: their arithmetic in Triton's interpreter, in a process of its own."""
+"""The arithmetic of the folded shift's kernels in Triton's interpreter, in a separate process."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Rows of the shift's table: by name, by compute capability, and measured once on a GPU that has none."""
+"""Rows of the shift's table: by GPU name, by compute capability, and measured once on an unknown GPU."""
 
 import json
 
@@ -16,7 +16,7 @@ ROW = {"dtype": "float16", "channels": 8, "filters": 4, "plain_ms": 1.0, "copied
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
-    """A function that ships rows, on a machine with a GPU of capability 9.0 and an empty cache."""
+    """Yield a function that ships rows, on a machine with a GPU of capability 9.0 and an empty cache."""
     monkeypatch.setattr(measured, "FILE", tmp_path / "shipped.jsonl")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(measured, "device_name", lambda device: "A New Card")

@@ -1,4 +1,4 @@
-"""Downloads: interrupted, continued, verified, refused; from a server on this machine."""
+"""Downloads: interrupted, continued, verified and refused, from a server on this machine."""
 
 import fcntl
 import hashlib
@@ -34,7 +34,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """No pause between attempts."""
+    """Remove the pauses between attempts."""
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
 
 

@@ -1,4 +1,4 @@
-"""Files made to do harm: nothing of them is run, nothing grows, and one line says what was wrong."""
+"""Hostile weights files: nothing in them runs, memory does not grow, and the error is one line."""
 
 import pickle
 import re
@@ -18,7 +18,7 @@ PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
 
 class Ask:
-    """An object that has a function called when it is read, and then asks for a state to be put into the result."""
+    """An object that calls a function when it is read, and then sets a state on the result."""
 
     def __init__(self, function, *arguments, state=None):
         self.asked = (function, arguments, state) if state is not None else (function, arguments)
@@ -31,7 +31,7 @@ MODEL = build_model(Model(backbone="resnet18", width=8, num_classes=3))
 
 
 def refusal(path):
-    """The one line that a refused file is answered with."""
+    """Return the one-line error of a refused file."""
     with pytest.raises(CheckpointError) as caught:
         load_weights(MODEL, path)
     said = str(caught.value)
@@ -43,7 +43,7 @@ def refusal(path):
 
 @pytest.fixture
 def canary(tmp_path):
-    """A path that nothing may be written to."""
+    """Yield a path that no test may write to."""
     path = tmp_path / "canary"
     yield path
     assert not path.exists()
@@ -111,7 +111,7 @@ RECONSTRUCT = np.empty(0).__reduce__()[0]
 
 
 class Sneaky(np.ndarray):
-    """A class that is no ndarray, where NumPy's function expects one."""
+    """A class that is no ndarray, in a place where NumPy's function expects one."""
 
 
 OBJECTS = np.empty(1, dtype=object)
@@ -123,7 +123,7 @@ FLOATS = np.dtype("f4")
 
 
 def array_of(*state):
-    """An array whose state is (version, shape, dtype, order, bytes)."""
+    """Return an array whose state is (version, shape, dtype, order, bytes)."""
     return Ask(RECONSTRUCT, np.ndarray, (0,), b"b", state=state)
 
 
@@ -159,7 +159,7 @@ def test_invalid_states_of_arrays_in_a_pickle_are_refused(tmp_path, value, seen)
 @pytest.mark.parametrize("name", [*pickles.ALLOWED, "_codecs.encode"])
 @pytest.mark.parametrize("state", [b"(N(S'__module__'\nS'changed'\ndt", b"(S'__doc__'\nS'changed'\nd"])
 def test_a_pickle_cannot_modify_the_allowed_functions(tmp_path, name, state):
-    """A pickle may set the state of any object, also of the functions and classes that it is given."""
+    """A pickle may set the state of any object, including the functions and classes that it is allowed to use."""
     module, _, function = name.rpartition(".")
     (tmp_path / "hostile.pdparams").write_bytes(b"\x80\x02" + f"c{module}\n{function}\n".encode() + state + b"b.")
 

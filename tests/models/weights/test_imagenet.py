@@ -1,4 +1,4 @@
-"""torchvision's ImageNet weights: fetched once, kept whole, and asked for by name where there is no network."""
+"""torchvision's ImageNet weights: downloaded once, kept whole, and named in the error without a network."""
 
 import hashlib
 
@@ -19,7 +19,7 @@ def small(**changes):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """torch.hub's folder of downloads, empty, on a machine that reaches nothing outside."""
+    """Return torch.hub's folder of downloads, empty, on a machine without a network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     return tmp_path / "hub" / "checkpoints"
@@ -35,7 +35,7 @@ def site(tmp_path):
 
 @pytest.fixture
 def published(site, hub, monkeypatch):
-    """Weights of a small network with 1000 classes, which torchvision's address now means; and their file."""
+    """Publish weights of a small network with 1000 classes at torchvision's address; return them and their file."""
     net = small(num_classes=1000)
     torch.save(net.state_dict(), site.folder / "net.pth")
     digest = hashlib.sha256((site.folder / "net.pth").read_bytes()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""Weights from files: loaded whole or refused in a line that says why."""
+"""Weights from files: loaded whole, or refused in one line with the reason."""
 
 import re
 
@@ -25,7 +25,7 @@ def tensors(model):
 
 
 def refusal(load, model, *arguments):
-    """What a refused file is said to be; the model must be as it was."""
+    """Return the error of a refused file; the model must be unchanged."""
     before = tensors(model)
     with pytest.raises(CheckpointError) as caught:
         load(model, *arguments)
@@ -229,7 +229,7 @@ def test_a_file_of_a_failed_download_is_described(tmp_path, content, seen):
 
 
 def named(cause, **changes):
-    """A pattern for a refusal that ends by naming settings."""
+    """Return a pattern for an error that ends by naming settings."""
     return f"; {cause}: set " + " ".join(f"model.{key}={value}" for key, value in changes.items()) + "$"
 
 

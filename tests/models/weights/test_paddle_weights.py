@@ -1,4 +1,4 @@
-"""PaddleVideo's weights: read without Paddle, and the same network although ours shifts the other way round."""
+"""PaddleVideo's weights: read without Paddle, with the same logits although its shift has the other direction."""
 
 import pickle
 import warnings
@@ -22,7 +22,7 @@ SLIM = {"width": 16, "frames": 8}
 
 
 def network(layers=(3, 4, 6, 3), width=64, classes=11):
-    """A bottleneck ResNet with weights drawn from their names."""
+    """Return a bottleneck ResNet with weights drawn from their names."""
     net = SlimResNet(Bottleneck, list(layers), width, classes).eval()
     fill_by_name(net)
     return net
@@ -37,7 +37,7 @@ def ours(**changes):
 
 
 def slim_file(folder, protocol=4, **changes):
-    """A slim network, and its file."""
+    """Return a slim network and its file."""
     net = network(**({"width": 16} | changes))
     return net, paddle_files.write(folder / "net.pdparams", paddle_files.paddle_state(net), protocol)
 
@@ -122,7 +122,7 @@ def test_paddles_imagenet_weights_start_a_training(tmp_path, head):
 @pytest.mark.parametrize("kind", ["plain", "nested"])
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_files_that_paddle_itself_wrote_are_read(kind, protocol):
-    """By paddle.save of Paddle 3.3.1; nested ones hold {"model": state, "epoch": 3, "lr": 0.1}."""
+    """They were written by paddle.save of Paddle 3.3.1; nested ones hold {"model": state, "epoch": 3, "lr": 0.1}."""
     path = DATA / f"{kind}{protocol}.pdparams"
     with warnings.catch_warnings(action="error"):  # such as torch's, of arrays that must not be written to
         found = recognise(read_file(path), path)

@@ -41,7 +41,7 @@ def filled(settings, **changes):
 
 
 def clips(seed, count, frames):
-    """Coarse noise that differs from frame to frame, and a little fine noise; 96 px."""
+    """Return coarse noise that differs from frame to frame, and a little fine noise; 96 px."""
     draw = np.random.RandomState(seed)
     coarse = draw.standard_normal((count, frames, 3, 6, 6)).repeat(16, axis=3).repeat(16, axis=4)
     return torch.from_numpy((coarse + 0.25 * draw.standard_normal((count, frames, 3, 96, 96))).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Other projects' files: their names become ours, and their networks become ours, with the same logits."""
+"""Weights of other projects: their names and layouts are converted, with the same logits."""
 
 import json
 import re
@@ -38,13 +38,13 @@ def layers(net):
 
 
 def mit_name(key, shift=True):
-    """What MIT calls a tensor of a ResNet."""
+    """Return MIT's name of a tensor of a ResNet."""
     key = SHIFTED.sub(r"\1.net.", key) if shift else key
     return "module.new_fc." + key.removeprefix("fc.") if key.startswith("fc.") else "module.base_model." + key
 
 
 def mmaction_name(key, shift=True):
-    """What mmaction2 calls a tensor of a ResNet."""
+    """Return mmaction2's name of a tensor of a ResNet."""
     key = SHIFTED.sub(r"\1.net.", key) if shift else key
     key = re.sub(r"\bconv(\d)\.", r"conv\1.conv.", key)
     key = re.sub(r"\bbn(\d)\.", r"conv\1.bn.", key)
@@ -53,7 +53,7 @@ def mmaction_name(key, shift=True):
 
 
 def mit_file(path, state, shift=True):
-    """As MIT's training writes it, in the container of the torch of its time."""
+    """Write a file as MIT's training does, in the container of that version of torch."""
     content = {"epoch": 50, "arch": "resnet50", "state_dict": {mit_name(key, shift): state[key] for key in state}}
     content |= {"optimizer": {"state": {}, "param_groups": [{"lr": 0.02}]}, "best_prec1": torch.tensor(71.16)}
     torch.save(content, path, _use_new_zipfile_serialization=False)
@@ -101,7 +101,7 @@ ATTENDING = re.compile(r"(layer2\.[02]|layer3\.[024])\.(?!nl\.)")
 
 
 def with_attention(name, state):
-    """A state of non-local blocks as they write it: 1x1x1 convolutions, and blocks in modules of their own."""
+    """Return a state with non-local blocks in their form: 1x1x1 convolutions, and blocks in separate modules."""
     written = {}
     for key, value in state.items():
         if ".nl." in key and value.ndim == 4:
@@ -209,7 +209,7 @@ def test_weights_of_another_project_give_mits_logits(tmp_path, name, kind, frame
 
 
 def flat_block(channels, out, stride, widen):
-    """An inverted residual block as MIT has it: all layers in a row."""
+    """Return an inverted residual block in MIT's form: all layers in a row."""
     inner = channels * widen
     first = [nn.Conv2d(channels, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU6()] if widen > 1 else []
     middle = [nn.Conv2d(inner, inner, 3, stride, 1, groups=inner, bias=False), nn.BatchNorm2d(inner), nn.ReLU6()]
@@ -221,7 +221,7 @@ def flat_block(channels, out, stride, widen):
 
 
 def flat_mobilenet(classes):
-    """MobileNetV2 with MIT's names."""
+    """Return MobileNetV2 with MIT's names."""
     net = nn.Module()
     blocks, channels = [nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6())], 32
     table = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
@@ -293,7 +293,7 @@ def test_weights_that_were_shifted_elsewhere_only_start_a_training(tmp_path, nam
 
 @pytest.fixture
 def history_buffer(monkeypatch):
-    """A class that mmengine's training logs are pickled as; gone once the test has written its file."""
+    """Return the class of mmengine's training logs; it is removed after the test has written its file."""
     module = ModuleType("mmengine.logging.history_buffer")
     buffer = type("HistoryBuffer", (), {"__module__": module.__name__})
     module.HistoryBuffer = buffer

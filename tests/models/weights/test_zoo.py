@@ -1,4 +1,4 @@
-"""Published weights by name: the table, the names, and a file of it in every program's hands."""
+"""Published weights by name: the table, the names, and their use by every program."""
 
 import hashlib
 from dataclasses import replace
@@ -28,7 +28,7 @@ SMALL = ["model.backbone=resnet18", "model.width=8", "model.num_classes=5", "mod
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """A small network in MIT's layout, published as `small`, and its file on the server."""
+    """Yield a small network in MIT's layout, published as `small`, and its file on the server."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "site"
     folder.mkdir()

@@ -1,1 +1,1 @@
-"""Turn promises of docs/reliability.md into figures: loops of kills, stalls, signals and outages, and long runs."""
+"""Measurements for docs/reliability.md: loops of kills, stalls, signals and outages, and long runs."""

@@ -1,9 +1,9 @@
-"""Measure what docs/reliability.md promises, and keep the figures of each part with machine, commit and time.
+"""Measure the promises of docs/reliability.md, and store the figures of each part with machine, commit and time.
 
     python -m tests.programs.reliability --out benchmarks/results/reliability.json [PART ...]
 
 All parts take hours. A part replaces only its own figures in the file, so parts may run one after the other; with
---more it adds to those that the same commit has left there.
+--more it adds to those that the same commit has stored there.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ PARTS: dict[str, tuple[Callable[[int, random.Random], dict], int]] = {
 
 
 def figures_of(file: Path, part: str) -> dict:
-    """Return the figures that this commit has left in a file for a part; empty if there are none."""
+    """Return the figures that this commit has stored in a file for a part; empty if there are none."""
     known = json.loads(file.read_text()).get(part, {}) if file.exists() else {}
     same = known.get("environment", {}).get("commit") == environment()["commit"]
     return {name: value for name, value in known.items() if name not in ("time", "environment")} if same else {}
 
 
 def together(some: dict, more: dict) -> dict:
-    """Add counts and lists of figures; of seconds take the most."""
+    """Add counts and lists of figures; take the maximum of seconds."""
     return {
         name: max(value, some.get(name, 0.0)) if isinstance(value, float) else some.get(name, type(value)()) + value
         for name, value in more.items()

@@ -1,6 +1,6 @@
-"""Loops that make runs of two ranks over real videos stall, stop and lose their storage; they count what went wrong.
+"""Loops that stall, stop or cut the storage of two-rank runs over real videos, and count the failures.
 
-Parts of `python -m tests.programs.reliability`. Each takes a number of times and a source of chance.
+Parts of `python -m tests.programs.reliability`. Each takes a number of repetitions and a random generator.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def settings(folder: Path, source: str) -> Config:
 
 
 def write_set(folder: Path) -> str:
-    """Write thirteen small videos; returns their list."""
+    """Write thirteen small videos; return their list."""
     folder.mkdir()
     return loading.write_set(folder, "libvpx-vp9")
 
 
 def stalls(times: int, chance: random.Random) -> dict:
-    """Let rank 0, or rank 1, stall for ever in each phase; `times` is the number of rounds over all of them."""
+    """Let rank 0, or rank 1, hang for ever in each phase; `times` is the number of rounds over all of them."""
     named, slowest, orphans, missed = 0, 0.0, 0, []
     cases = list(product(PHASES, (0, 1))) * times
     for phase, rank in cases:

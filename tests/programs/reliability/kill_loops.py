@@ -1,6 +1,6 @@
-"""Loops that kill whole runs and their saves at random moments and damage checkpoints; they count what was lost.
+"""Loops that kill whole runs and their saves at random moments or damage checkpoints, and count the losses.
 
-Parts of `python -m tests.programs.reliability`. Each takes a number of times and a source of chance.
+Parts of `python -m tests.programs.reliability`. Each takes a number of repetitions and a random generator.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def settings(folder: str, ranks: int) -> Config:
     """Return two epochs of six steps, with a checkpoint at each log line, every second step.
 
     Three ranks need a network whose gradients travel in two buckets: there the order of a sum matters. A rank whose
-    peer is killed before they have joined waits for it as long as `timeout` says.
+    peer is killed before they have joined waits for `timeout` seconds.
     """
     train = {"runs": folder, "batch": 12, "ema": 0.9, "mixup": 0.2, "checkpoint_minutes": 1e-9}
     model = {"width": 32 if ranks > 2 else 8}
@@ -100,7 +100,7 @@ def kill_saves(kills: int, chance: random.Random) -> dict:
 
 
 def damage(times: int, chance: random.Random) -> dict:
-    """Damage the newest of two checkpoints in four ways; it must be stepped over."""
+    """Damage the newest of two checkpoints in four ways; it must be skipped."""
     stepped_over = 0
     with tempfile.TemporaryDirectory() as name:
         for number in range(times):

@@ -1,6 +1,6 @@
-"""A run of thousands of steps, and steps beside saves: what they take of memory and of time.
+"""A run of thousands of steps, and steps next to saves: their memory and time.
 
-Parts of `python -m tests.programs.reliability`. Each takes a number of steps and a source of chance.
+Parts of `python -m tests.programs.reliability`. Each takes a number of steps and a random generator.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def memory(steps: int, chance: random.Random) -> dict:
 def saves(steps: int, chance: random.Random) -> dict:
     """Train a ResNet-50; compare the time of steps that a save begins before with the time of as many others.
 
-    One thread computes, so that the one that writes has a core, as on a host with more cores than GPUs. How much of the
-    difference is the machine's, whose cores share caches and power, is shown by steps beside a process that hashes.
+    One thread computes, so that the one that writes has a core, as on a host with more cores than GPUs. Steps next to a
+    process that hashes show how much of the difference is due to the machine, whose cores share caches and power.
     """
     torch.set_num_threads(1)
     times: dict[str, list[float]] = {"alone": [], "saving": [], "beside": []}

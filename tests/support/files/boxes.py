@@ -1,4 +1,4 @@
-"""Edit boxes of an mp4 file whose pictures come before its index, so that nothing that is edited moves them."""
+"""Editing of boxes in an mp4 file whose pictures come before its index, so that no edit moves them."""
 
 from __future__ import annotations
 

@@ -256,11 +256,11 @@ class Case:
 
     @property
     def checks(self) -> tuple[str, ...]:
-        """The checks at which the scan can see the trait."""
+        """Return the checks at which the scan can see the trait."""
         return ("full",) if (self.codec, self.trait) in ONLY_BY_DECODING else ("demux", "full")
 
     def _source(self) -> str:
-        """Return the container to remux from: headers are in the packets of an AVI, and beside those of Matroska."""
+        """Return the container to remux from: an AVI has headers in its packets, Matroska outside them."""
         in_band = self.container == "avi" or self.codec in ("flv1", "wmv2")
         return "avi" if in_band or (self.container == "ts" and self.codec.startswith("mpeg4")) else "mkv"
 

@@ -1,4 +1,4 @@
-"""Videos that have packets but no file, for tests of what is needed of them.
+"""Videos that have packets but no file, for tests of plans.
 
 In a `stream` each reference picture refers to the one before it, B-pictures to the two references around them, leading
 pictures to the last reference of the group before and to their keyframe.
@@ -14,7 +14,7 @@ GROUPS = st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 3), max_s
 
 
 def stream(groups: list[tuple[int, list[int]]]) -> tuple[Video, list[set[int]]]:
-    """A video, and for each packet what it refers to. A group: its leading pictures, and the B-pictures of each P."""
+    """Return a video and the references of each packet. A group: its leading pictures and the B-pictures of each P."""
     flags, order, references, shown, last = [], [], [], 0, None
 
     def add(flag: int, place: int, refers_to: set):
@@ -38,7 +38,7 @@ def stream(groups: list[tuple[int, list[int]]]) -> tuple[Video, list[set[int]]]:
 
 
 def made_up(flags: list[int], order: list[int]) -> Video:
-    """A video of these packets, which has no file."""
+    """Return a video of these packets, which has no file."""
     packets = np.zeros(len(flags), PACKET)
     packets["flags"], packets["order"] = flags, order
     frames = sum(not flag & HIDDEN for flag in flags)

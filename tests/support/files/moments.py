@@ -1,4 +1,4 @@
-"""Kill a process at its n-th change of a folder, so that a kill comes at the same moment on every machine."""
+"""Kill a process at its n-th change of a folder, so that the kill comes at the same point on every machine."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 def call_killed_at(moment: int, folder: Path, function: Callable[..., int], *arguments: object) -> int:
     """Call a function in a process that is killed right before its n-th change of a folder, if it makes so many.
 
-    Returns the exit code: the function's own, or -SIGKILL. What other processes change for it is not counted.
+    Returns the exit code: the function's own, or -SIGKILL. Changes by processes that it starts are not counted.
     """
     process = programs.process(_call, moment, str(folder), function, arguments)
     process.start()

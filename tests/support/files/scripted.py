@@ -1,4 +1,4 @@
-"""A probe that does what its files say, for tests of the scan. It appends each path to the file named by PROBE_LOG."""
+"""A probe that acts as its files say, for tests of the scan. It appends each path to the file named by PROBE_LOG."""
 
 import builtins
 import itertools
@@ -28,7 +28,7 @@ def scanning() -> Iterator[None]:
 
 
 def probe(path: str, check: str, *of_folder) -> Found:
-    """A video with as many frames as the file's first word says, unless that word is another one."""
+    """Return a video with as many frames as the file's first word says, or do what the word says."""
     if of_folder:
         return Found(probe_folder(path, check, *of_folder), check)
     with open(os.environ["PROBE_LOG"], "a") as log:
@@ -48,7 +48,7 @@ def probe(path: str, check: str, *of_folder) -> Found:
 
 
 def die_at_result(count: int) -> None:
-    """Let this process keep each result of a scan at once, and kill it when it has kept so many."""
+    """Let this process store each result of a scan at once, and kill it after so many."""
     add, added = journal.Journal.add, itertools.count(1)
 
     def add_or_die(self: journal.Journal, key: str, entry: Entry) -> None:
@@ -60,7 +60,7 @@ def die_at_result(count: int) -> None:
 
 
 def video(path: str, frames: int, size: int, mtime_ns: int) -> Video:
-    """A video with a keyframe every four frames."""
+    """Return a video with a keyframe every four frames."""
     packets = np.zeros(frames, PACKET)
     packets["size"] = frames
     packets["order"] = np.arange(frames)

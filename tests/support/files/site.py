@@ -1,4 +1,4 @@
-"""A web server on this machine for tests of downloads; it knows ranges, and can be told to break off."""
+"""A web server on this machine for tests of downloads, with ranges and connections that break off."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path):
-    """Serve a folder as long as the block runs; yields the Site."""
+    """Serve a folder while the block runs; yield the Site."""
     site = Site(folder)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, site)) as server:
         site.address = f"http://127.0.0.1:{server.server_port}"

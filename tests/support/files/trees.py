@@ -1,4 +1,4 @@
-"""Small trees of files for tests of lists, and a listing's rows in short."""
+"""Small trees of files, and the rows of a listing as pairs."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tools.data.conversion.files import LOCK
 
 
 def plant(root: Path, files: dict[str, str]) -> Path:
-    """Write files of the given texts below a folder; returns the folder."""
+    """Write files with these texts below a folder; return the folder."""
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -18,11 +18,11 @@ def plant(root: Path, files: dict[str, str]) -> Path:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Return every file of a tree of results, but the records of a conversion, which hold times."""
+    """Return every file of a tree of results, except the records of a conversion, which contain times."""
     files = [path for path in root.rglob("*") if path.is_file() and path.name not in (DONE, RECORD, LOCK)]
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
 def rows(listing: Listing) -> list[tuple[str, int]]:
-    """(path, label) of each row."""
+    """Return (path, label) of each row."""
     return list(zip(listing.paths, listing.label_N.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""A network that is a formula, so that NumPy can say what an evaluation must find."""
+"""A network that is a formula, which NumPy can compute, too."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 
 
 class ByMean(nn.Module):
-    """clips_BTCHW -> logits_BK: some fixed function of each clip's mean, so that NumPy can do it again."""
+    """clips_BTCHW -> logits_BK: a fixed function of each clip's mean."""
 
     def __init__(self, classes):
         super().__init__()
@@ -21,7 +21,7 @@ class ByMean(nn.Module):
 
 
 def logits_NVK(loader, classes):
-    """Every row's logits, one row at a time."""
+    """Return the logits of every row, computed one row at a time."""
     model = ByMean(classes).eval()
     with torch.no_grad():
         return np.stack([model(loader._clip(row)).double().numpy() for row in range(loader.num_rows)])

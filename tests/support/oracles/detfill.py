@@ -1,4 +1,4 @@
-"""Weights and inputs drawn from names and seeds alone, as the reference numbers in tests/data were made with them."""
+"""Weights and inputs drawn from names and seeds alone; the reference numbers in tests/data were made with them."""
 
 import math
 import zlib
@@ -27,7 +27,7 @@ def fill_by_name(model: nn.Module) -> None:
 
 
 def make_clips(seed: int, clips: int, frames: int) -> Tensor:
-    """clips_BTCHW of 224 px: coarse noise that differs from frame to frame, and a little fine noise."""
+    """Return clips_BTCHW of 224 px: coarse noise that differs from frame to frame, and a little fine noise."""
     draw = np.random.RandomState(seed)
     coarse = draw.standard_normal((clips, frames, 3, 7, 7)).repeat(32, axis=3).repeat(32, axis=4)
     fine = draw.standard_normal((clips, frames, 3, 224, 224))

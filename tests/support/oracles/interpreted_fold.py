@@ -1,6 +1,7 @@
-"""The kernels of the folded shift, run by Triton's interpreter: tests for a process of their own.
+"""The kernels of the folded shift in Triton's interpreter: tests for a separate process.
 
-`test_fold_kernels.py` runs them. The interpreter is chosen when kernels are imported, for the whole process.
+`tests/models/shift/test_gpu_kernels.py` runs them. The interpreter is chosen for the whole process when the kernels are
+imported.
 """
 
 import os
@@ -67,14 +68,14 @@ RESNETS = [
 
 @pytest.fixture(autouse=True)
 def poisoned_memory(monkeypatch):
-    """New tensors are full of NaN, so that whatever a kernel does not write shows."""
+    """Fill new tensors with NaN, so that an element that a kernel does not write is found."""
     empty = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: empty(*args, **kwargs).fill_(torch.nan))
 
 
 @pytest.fixture(autouse=True)
 def numbers_in_bf16(monkeypatch):
-    """The interpreter keeps bf16 as integers, and would multiply those."""
+    """Convert bf16 before products: the interpreter keeps it as integers and would multiply those."""
 
     def as_numbers(factor: TensorHandle) -> TensorHandle:
         if factor.dtype.scalar != tl.bfloat16:
@@ -88,7 +89,7 @@ def numbers_in_bf16(monkeypatch):
 
 
 def made(case):
-    """x_NCHW, weight_OC, bias_O and dy_NOHW: the same for the same case. A bias is in fp32, as it may be."""
+    """Return x_NCHW, weight_OC, bias_O and dy_NOHW, the same for the same case. The bias is in fp32, as it may be."""
     generator = torch.Generator().manual_seed(0)
     count, size = case.clips * case.frames, (case.height, case.width)
 
@@ -101,7 +102,7 @@ def made(case):
 
 
 def by_definition(case, x_NCHW, weight_OC, bias_O, dy_NOHW):
-    """y_NOHW, dx_NCHW and dweight_OC in fp64."""
+    """Return y_NOHW, dx_NCHW and dweight_OC in fp64."""
     inputs = x_NCHW.double().requires_grad_(), weight_OC.double().requires_grad_()
     shifted_NCHW = temporal_shift(inputs[0], case.frames, case.after, case.before)
     y_NOHW = F.conv2d(shifted_NCHW, inputs[1][:, :, None, None], bias_O.double())
@@ -109,7 +110,7 @@ def by_definition(case, x_NCHW, weight_OC, bias_O, dy_NOHW):
 
 
 def assert_rounded(actual, expected):
-    """What was added up in fp32 and rounded once lies so near."""
+    """Compare with a sum in fp32 that is rounded once."""
     rounding = torch.finfo(actual.dtype).eps / 2 if actual.dtype in HALF else 1e-6
     assert (actual.double() - expected).norm() <= rounding * expected.norm()
 
@@ -165,7 +166,7 @@ def test_outputs_are_channels_last():
 
 
 def on_kernels():
-    """The operator as a GPU runs it, for the rest of this process."""
+    """Register the kernels as the operator's CPU implementation for the rest of this process; return the operator."""
     folded._conv.register_kernel("cpu")(
         lambda x, weight, *rest: gpu_kernels.forward(x, folded._matrix(weight, x), *rest)
     )

@@ -1,4 +1,4 @@
-"""Files as PaddleVideo and Paddle write them, from torchvision's networks: the key table read from the other side."""
+"""Files as PaddleVideo and Paddle write them, made from torchvision's networks."""
 
 import pickle
 
@@ -9,13 +9,13 @@ BATCH_NORM = {"weight": "weight", "bias": "bias", "running_mean": "_mean", "runn
 
 
 def block_name(stage, block, blocks):
-    """`res2a` for the first block of the first stage; `res4b7` where a stage has more blocks than letters."""
+    """Return `res2a` for the first block of the first stage; `res4b7` if a stage has more blocks than letters."""
     name = "res" + str(stage + 1)
     return name + (chr(ord("a") + block) if blocks < 23 else "b" + str(block) if block else "a")
 
 
 def paddle_state(net, prefix="backbone.", head="head."):
-    """A torchvision ResNet's numbers under PaddleVideo's names, as arrays."""
+    """Return a torchvision ResNet's tensors under PaddleVideo's names, as arrays."""
     state = {}
 
     def put(name, conv, norm):
@@ -38,7 +38,7 @@ def paddle_state(net, prefix="backbone.", head="head."):
 
 
 def vd_state(net, prefix="backbone.", head="head."):
-    """The numbers of a ResNet-D under PaddleVideo's names for PP-TSM and PP-TSN, as arrays."""
+    """Return the tensors of a ResNet-D under PaddleVideo's names for PP-TSM and PP-TSN, as arrays."""
     state = {}
 
     def put(name, conv, norm):
@@ -66,16 +66,16 @@ def vd_state(net, prefix="backbone.", head="head."):
 
 
 def write(path, state, protocol=4):
-    """What paddle.save writes for a state_dict: the arrays, and a table of other names for them."""
+    """Write what paddle.save writes for a state_dict: the arrays, and a table of other names for them."""
     table = {name: name.replace(".", "_") for name in state}
     path.write_bytes(pickle.dumps({**state, "StructuredToParameterName@@": table}, protocol=protocol))
     return path
 
 
 def mirrored_tsm_logits(net, clips_BTCHW):
-    """PaddleVideo's TSM: a torchvision network whose blocks first look at the frame before, and then at the one after.
+    """Return the logits of PaddleVideo's TSM: a torchvision network whose channels show the frame before first.
 
-    Of C channels C/T show the frame before and C/T the one after.
+    Of C channels the first C/T show the frame before and the next C/T the one after.
     """
     frames = clips_BTCHW.shape[1]
 

@@ -1,6 +1,6 @@
-"""The views of published protocols the slow way: decode the whole file, resize whole pictures with Pillow, then crop.
+"""A plain implementation of the published views: decode the whole file, resize whole pictures with Pillow, then crop.
 
-Written after MIT's TSM and PaddleVideo, and from nothing of this project: see the tests that compare.
+It follows MIT's TSM and PaddleVideo and shares no code with this project.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ SHORT_CLIP = "frames evenly repeated"  # of a video shorter than a clip, under e
 
 
 def clips_of(path, *, rule, clips, crops, T, short_side, side, squash=False):
-    """uint8 [V, T, side, side, 3]: every crop of the first clip, then of the next; and how often each was mirrored."""
+    """Return uint8 [V, T, side, side, 3]: every crop of the first clip, then of the next."""
     pictures = [resized(Image.fromarray(picture), short_side, squash) for picture in decode_upright(path)]
     views = [
         [cropped(pictures[frame], box, mirrored) for frame in frames]
@@ -23,7 +23,7 @@ def clips_of(path, *, rule, clips, crops, T, short_side, side, squash=False):
 
 
 def resized(picture, short_side, squash):
-    """The picture with that short side; the long one rounded down, or 4/3 of it. Pillow's bilinear is antialiased."""
+    """Resize to that short side; the long side is rounded down, or 4/3 of it. Pillow's bilinear is antialiased."""
     width, height = picture.size
     if squash and min(picture.size) != short_side:
         long_side = int(short_side * 4 / 3)
@@ -35,7 +35,7 @@ def resized(picture, short_side, squash):
 
 
 def frames_of(n, rule, clips, T):
-    """The frames of each clip of a video of n."""
+    """Return the frames of each clip of a video of n frames."""
     centers = [int(n / T / 2 + n / T * i) for i in range(T)]
     lefts = [int(n / T * i) for i in range(T)]
     if rule == "uniform":
@@ -45,7 +45,7 @@ def frames_of(n, rule, clips, T):
 
 
 def boxes_of(size, crops, side):
-    """(left, top, right, bottom) and whether mirrored, of every crop of a picture of this size."""
+    """Return (left, top, right, bottom) and whether it is mirrored, for every crop of a picture of this size."""
     width, height = size
     x, y = (width - side) // 4, (height - side) // 4
     if crops == "center":
@@ -61,6 +61,6 @@ def boxes_of(size, crops, side):
 
 
 def cropped(picture, box, mirrored):
-    """[side, side, 3]: a part of a picture."""
+    """Return a part of a picture, [side, side, 3]."""
     part = np.asarray(picture.crop(box))
     return part[:, ::-1] if mirrored else part

@@ -1,6 +1,6 @@
 """Faults at a chosen moment of a run: on one rank, from one step on, in one phase, of one kind.
 
-They replace functions of the process that they are made in, for good: call `fail_at` in a forked rank.
+They replace functions of their process permanently: call `fail_at` in a forked rank.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ def fail_at(rank: int, step: int, phase: str, how: str) -> None:
     """Let this process fail once, if it has this rank: at the first moment of `phase` after `step` steps.
 
     `how`: raise, kill (SIGKILL), stop (SIGSTOP), nan (in the weights), eio (an OSError), stall (for ever, in C), or
-    nothing. A line in stderr, MARK and the time, tells of it.
-    `phase`: one of PHASES, or `any` for whatever the process does 0 to 0.2 s after that step, which only kill and
-    stop can interrupt.
+    nothing. A line in stderr, MARK and the time, reports it.
+    `phase`: one of PHASES, or `any` for a moment 0 to 0.2 s after that step, which only kill and stop can interrupt.
     """
     if rank != int(os.environ.get("RANK", 0)):
         return

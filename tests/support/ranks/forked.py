@@ -1,7 +1,7 @@
-"""Whole runs of the trainer in forked ranks, without their reports: torchrun would import torch for each of them.
+"""Whole runs of the trainer in forked ranks, without their reports: torchrun would import torch in each of them.
 
-Ranks are forked from the process that `programs` keeps for it: in one that has computed a gradient, autograd would not
-work after a fork.
+Ranks are forked from the process of `programs`: autograd does not work after a fork of a process that has computed a
+gradient.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ Arm = Callable[[], None]
 
 
 def start(config: Config, ranks: int, arm: Arm | None = None, address: str = "127.0.0.1") -> list[BaseProcess]:
-    """Fork the ranks of a run, started or resumed. Each calls `arm` first, and prints to stderr-RANK beside the run.
-    `address` is that of rank 0.
+    """Fork the ranks of a run, started or resumed; `address` is that of rank 0.
 
-    Rank 0 of a finished run leaves a digest of its weights in the file `digest`.
+    Each rank calls `arm` first, and prints to stderr-RANK in the folder of runs. Rank 0 of a finished run writes a
+    digest of its weights to the file `digest`.
     """
     Path(config.train.runs).mkdir(exist_ok=True)
     with socket.socket() as free:
@@ -87,7 +87,7 @@ def status(config: Config) -> dict:
 
 
 def wait_for_fault(config: Config, rank: int) -> float:
-    """Wait until a rank tells of its fault (`faults.fail_at`); return the time of it, in seconds since the epoch."""
+    """Wait until a rank reports its fault (`faults.fail_at`); return the time of it, in seconds since the epoch."""
     end = time.monotonic() + PATIENCE
     while not (found := re.search(f"{MARK} (.*)\n", stderr(config, rank))):
         if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""Two hosts as network namespaces with own addresses and a cable between them, which can be pulled."""
+"""Two hosts as network namespaces with separate addresses and a cable between them, which can be pulled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ADDRESSES = ("10.213.77.1", "10.213.77.2")
 
 
 class Hosts:
-    """Names of the two namespaces, and of the end of the cable in each."""
+    """The names of the two namespaces, and of the end of the cable in each."""
 
     def __init__(self):
         self.names = [f"tsm-{os.getpid()}-{number}" for number in (0, 1)]
@@ -28,14 +28,14 @@ class Hosts:
         os.environ["GLOO_SOCKET_IFNAME"] = self.cables[number]
 
     def pull_the_cable(self) -> None:
-        """Let no packet pass any more; neither host is told."""
+        """Stop all packets; neither host is told."""
         for name, cable in zip(self.names, self.cables, strict=True):
             _ip("-n", name, "link", "set", cable, "down")
 
 
 @contextmanager
 def two_hosts() -> Iterator[Hosts]:
-    """Make two hosts for the block. Raises OSError where namespaces are not allowed."""
+    """Make two hosts for the block. Raises OSError if namespaces are not allowed."""
     hosts = Hosts()
     try:
         for name in hosts.names:

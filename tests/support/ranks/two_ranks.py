@@ -1,6 +1,6 @@
-"""Cases that `test_distributed` runs under torchrun: ranks work together, and rank 0 writes the results to a file.
+"""Cases for `test_distributed`: several ranks work together, and rank 0 writes the results to a file.
 
-Each function needs no second rank, so that the tests can call it alone and compare.
+Each function also works in one process, so that the tests can call it alone and compare.
 """
 
 import json
@@ -37,7 +37,7 @@ def shard():
 
 
 def exchange(folder):
-    """What the ranks tell each other."""
+    """Return the results of the collectives on all ranks."""
     rank = distributed.rank()
 
     def take_a_turn():
@@ -54,7 +54,7 @@ def exchange(folder):
 
 
 def fate_in(meeting):
-    """How this rank leaves a meeting in which rank 1 fails."""
+    """Return the result or the name of the error of a collective in which rank 1 fails."""
     try:
         return meeting(lambda: 1 // (1 - distributed.rank()))
     except Exception as error:
@@ -62,9 +62,9 @@ def fate_in(meeting):
 
 
 def evaluation(folder):
-    """11 videos, of which one is found unreadable by the rank that reads it; rank 1's batch norms have drifted.
+    """Evaluate 11 videos, one of them unreadable; rank 1's batch norms have drifted. Leaves a score file.
 
-    Batches of a rank are alike for any number of ranks, and so are scores, to the bit. Leaves a score file.
+    Batches of a rank are equal for any number of ranks, so scores are equal bit for bit.
     """
     torch.manual_seed(0)
     model = build_model(tiny.config().model)
@@ -79,7 +79,7 @@ def evaluation(folder):
 
 
 def late(folder):
-    """An evaluation for which rank 1 needs longer than the limit of ten seconds, but less for each of its batches."""
+    """Evaluate while rank 1 needs longer than the limit of ten seconds in all, but less for each of its batches."""
     distributed.common_watch().limit = 10.0
     loader = tiny.RowLoader(11, 2, shard=shard(), train=False)
     if distributed.rank() == 1:
@@ -89,7 +89,7 @@ def late(folder):
 
 
 def lost(folder):
-    """What rank 0 learns of rank 1, which has died."""
+    """Write the error that rank 0 gets after rank 1 has died."""
     if distributed.rank() == 1:
         os._exit(0)
     try:
@@ -101,7 +101,7 @@ def lost(folder):
 
 
 def stalled(folder):
-    """Rank 1 hangs while it reads its third batch; rank 0 waits for it in a step. The limit is three seconds."""
+    """Train while rank 1 hangs as it reads its third batch; rank 0 waits in a step. The limit is three seconds."""
     train = {"runs": str(folder), "batch": 6, "log_every": 50}
     settings = tiny.config(train=train, runtime={"timeout": 3.0})
     distributed.common_watch().limit = 3.0
@@ -112,7 +112,7 @@ def stalled(folder):
 
 
 def failing(folder):
-    """Rank 1 fails in its third step while rank 0 waits for its gradients."""
+    """Train while rank 1 fails in its third step and rank 0 waits for its gradients."""
     settings = tiny.config(train={"runs": str(folder), "batch": 6, "log_every": 50})
     loaders = {"train": tiny.RowLoader(62, 6 // distributed.world_size(), shard=shard()), "val": None}
     if distributed.rank() == 1:
@@ -121,7 +121,7 @@ def failing(folder):
 
 
 def steps(folder=None, parts=2):
-    """Three steps of a network without batch norms, a row unreadable, in parts; the weights it ends with."""
+    """Take three steps of a network without batch norms, in parts, with an unreadable row; return its weights."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(2 * 3 * 16 * 16, 3))
     wrapped = distributed.wrap(model)
@@ -146,9 +146,9 @@ def steps(folder=None, parts=2):
 
 
 def sync_norms(folder=None):
-    """Two steps of a network whose batch norms see the clips of all ranks; then precise statistics; what it ends with.
+    """Take two steps with synchronised batch norms, then compute precise statistics; return the tensors of both.
 
-    Clips of a rank are its share of the same four.
+    The clips of a rank are its share of the same four.
     """
     torch.manual_seed(0)
     model = norms.synchronize(build_model(replace(tiny.config().model, dropout=0)), CPU).train()
@@ -167,7 +167,7 @@ def sync_norms(folder=None):
 
 
 def run(folder, *, terminated_before=None, killed_before=None, **train):
-    """A run of two epochs of ten steps; rank 1 may get a signal. Where it ended, and its weights.
+    """Run two epochs of ten steps, with signals to rank 1 if wanted; return where it ended, and its weights.
 
     The network is wide enough for DDP to send its gradients in two buckets.
     """
@@ -185,7 +185,7 @@ def run(folder, *, terminated_before=None, killed_before=None, **train):
 
 
 def run_on_gpus(folder, **runtime):
-    """A run whose ranks have a GPU each: what it counted at its end, and whether all ranks have the same weights."""
+    """Run with a GPU for each rank; return the final counts, and whether all ranks have the same weights."""
     device = torch.device("cuda", distributed.local_rank())
     settings = tiny.config(
         train={"runs": str(folder), "batch": 8, "ema": 0.9, "epochs": 1}, runtime={"device": "cuda", **runtime}
@@ -211,7 +211,7 @@ def compiled_on_gpus(folder):
 
 
 def resumption(folder):
-    """A run that is stopped by a signal to rank 1 alone and resumed, and one that is not; statistics of all ranks."""
+    """Compare a run that a signal to rank 1 stops and that is resumed with an uninterrupted one."""
     norms = {"sync_bn": True, "precise_bn": 2, "precise_bn_every": 1}
     _, whole = run(folder / "whole", **norms)
     stopped, _ = run(folder / "stopped", terminated_before=2, **norms)
@@ -221,9 +221,9 @@ def resumption(folder):
 
 
 def from_a_store(folder):
-    """A run over the list in `place.json` whose videos are in a store, started or resumed: how it ends, and where.
+    """Start or resume a run over the list in `place.json` whose videos are in a store; return how and where it ends.
 
-    The store is given up after a moment, and not after a minute.
+    It retries for a moment only, and not for a minute.
     """
     place = json.loads((folder / "place.json").read_text())
     faults.PAUSES = (0.01,) * 3
@@ -242,7 +242,7 @@ def from_a_store(folder):
 
 
 def restart(folder):
-    """Rank 1 of the first attempt is killed at step 13 of 20; the second attempt resumes after step 10 by itself."""
+    """Kill rank 1 at step 13 of 20 in the first attempt; the second resumes after step 10 by itself."""
     if distributed.restarts() == 0:
         run(folder / "stopped", killed_before=12)
     settings, weights = run(folder / "stopped")
@@ -252,7 +252,7 @@ def restart(folder):
 
 
 def is_read(name):
-    """Whether anything reads this tensor of this rank: rank 0's batch norms stand for those of all."""
+    """Return True if a run reads this tensor of this rank: it uses the batch norms of rank 0 alone."""
     return distributed.rank() == 0 or name.startswith("average.") or "running_" not in name
 
 

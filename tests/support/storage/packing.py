@@ -1,4 +1,4 @@
-"""A small set of videos that is packed into shards."""
+"""A small set of videos, packed into shards."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def packed_set(folder: Path) -> tuple[Path, Path]:
 
 
 def refuse_to_scan(function, calls, count):
-    """Take the place of `call_all` where nothing may be scanned."""
+    """Replace `call_all` in a test in which nothing may be scanned."""
     assert not list(calls), "nothing is to be scanned"
     return iter(())
 

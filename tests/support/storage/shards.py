@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def write_tar(path: Path, members: Mapping[str, bytes], **options) -> Path:
-    """Write a tar file with members of these names and contents; returns `path`."""
+    """Write a tar file with members of these names and contents; return `path`."""
     with tarfile.open(path, "w", **options) as archive:
         for name, content in members.items():
             member = tarfile.TarInfo(name)

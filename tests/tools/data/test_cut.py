@@ -1,4 +1,4 @@
-"""`prepare cut`: a file of each part of a video, with exactly its frames, and a list of them."""
+"""`prepare cut`: a file for each part of a video, with exactly its frames, and a list of them."""
 
 import json
 
@@ -17,7 +17,7 @@ ON_SIDE = 0, 1, -1, 0  # a quarter turn clockwise
 
 @pytest.fixture
 def folder(tmp_path):
-    """A list of parts of a video of 40 frames with B-frames and one keyframe, and of a whole one of 10."""
+    """Return a list of parts of a video of 40 frames with B-frames and one keyframe, and of a whole one of 10."""
     write_video(tmp_path / "a.mp4", "libx264", 40, gop=40, b_frames=2)
     write_video(tmp_path / "b.avi", "mpeg4", 10)
     return plant(tmp_path, {"parts.csv": ROWS})

@@ -1,4 +1,4 @@
-"""The generated set: its lists, its bytes, its exact frames, and what stands where it is to be written."""
+"""The generated set: its lists, bytes and exact frames, and files that are in its way."""
 
 import hashlib
 from fractions import Fraction
@@ -13,7 +13,7 @@ from tools.data.demo import CLASSES, write_demo_set
 
 
 def digests(folder):
-    """The hash of each file below a folder, by its relative path."""
+    """Return the hash of each file below a folder, by its relative path."""
     files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -27,7 +27,7 @@ def test_two_runs_write_the_same_bytes_with_any_number_of_processes(tmp_path):
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_pixel_is_the_exact_mean_of_what_it_covers_rounded_half_to_even(axis):
-    """A twentieth of the means lie halfway between two grey levels, where a sum of floats may fall to either side."""
+    """A twentieth of the means are halfway between two grey levels, where a sum of floats may round to either side."""
     scene = demo.draw_scene(np.random.default_rng(0), demo.FINE * (demo.SIDE + 2 * demo.FRAMES))
     frames_THWC, speed = demo.pan(scene, 1.3, axis), 1.3
     middle = (len(scene) - demo.FINE * demo.SIDE) // 2

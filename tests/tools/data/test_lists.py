@@ -1,4 +1,4 @@
-"""`prepare lists`, `subset` and `split`: from annotations to lists, and what is said on the way."""
+"""`prepare lists`, `subset` and `split`: from annotations to lists, with their messages."""
 
 import json
 import os
@@ -21,7 +21,7 @@ VAL = ["run,bbbbbbbbbbb,20,30,val", "run,bbbbbbbbbbb,20,30,val", "run,dddddddddd
 
 @pytest.fixture
 def kinetics(tmp_path):
-    """A small Kinetics: of three and three rows one is missing each, one recording is in both splits."""
+    """Return a small Kinetics: of three and three rows one is missing each, one recording is in both splits."""
     lists = {"train.csv": HEADER + "\n".join(TRAIN), "val.csv": HEADER + "\n".join(VAL)}
     videos = [
         "train/aaaaaaaaaaa_000000_000010.mp4",
@@ -33,7 +33,7 @@ def kinetics(tmp_path):
 
 @pytest.fixture
 def made(kinetics, capsys):
-    """Makes the lists of `kinetics`; the folder and what was printed."""
+    """Make the lists of `kinetics`; return the folder and the output."""
     sources = [f"{kinetics}/val.csv", f"{kinetics}/train.csv"]
     assert prepare.main(["lists", *sources, "--root", f"{kinetics}/videos", "--out", f"{kinetics}/out"]) == 0
     return kinetics / "out", capsys.readouterr().out
@@ -241,7 +241,7 @@ HARD_NAMES = [
 @pytest.mark.parametrize("names", [[name] for name in HARD_NAMES] + [HARD_NAMES], ids=ascii)
 @pytest.mark.parametrize("classes", [["a", "b"], ["1 a", "2 b"], [os.fsdecode(b"\xff"), "b\nc"], ["[", "]"]], ids=ascii)
 def test_lists_of_any_names_are_read_back(tmp_path, names, classes):
-    """Names of videos and classes that file systems allow, some of which no `path label` line can hold."""
+    """Names of videos and classes may be any that file systems allow; no `path label` line can hold some of them."""
     for label, folder in enumerate(classes):
         plant(tmp_path, {f"set/{folder}/{label}{name}{'' if name.endswith('.mp4') else '.mp4'}": "x" for name in names})
     assert prepare.main(["subset", f"{tmp_path}/set", "--per-class", "99", "--out", f"{tmp_path}/out"]) == 0

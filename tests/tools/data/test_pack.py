@@ -1,4 +1,4 @@
-"""Packing: shards that other programs read, lists and catalogues that need no scan, and nothing lost in a kill."""
+"""Packing: shards that other programs read, lists and catalogues that need no scan, and no loss after a kill."""
 
 import json
 import os
@@ -157,7 +157,7 @@ def test_a_video_that_changes_after_the_scan_stops_the_work(packed, tmp_path, mo
 
 @pytest.mark.slow
 def test_packing_survives_twenty_kills(tmp_path):
-    """Each kill comes a little later than the one before; in the end the shards are those of a run without kills."""
+    """Each kill comes a little later than the one before; the final shards are those of a run without kills."""
     folder = tmp_path / "set"
     folder.mkdir()
     write_video(folder / "0.mp4", "mpeg4", 200, size=(240, 320))

@@ -1,4 +1,4 @@
-"""Packing into a store: the shards of a folder, nothing half written, and nothing written twice."""
+"""Packing into a store: the shards of a folder, no partial objects, and nothing written twice."""
 
 import shutil
 import signal
@@ -33,13 +33,13 @@ def store(tmp_path):
 
 
 def content(folder):
-    """The content of the shards, indices and lists of a folder, by name."""
+    """Return the content of the shards, indices and lists of a folder, by name."""
     kinds = (".tar", ".idx", ".list")
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in kinds}
 
 
 def written(store):
-    """The names of the objects written since the server was reset."""
+    """Return the names of the objects written since the server was reset."""
     return [request.path.removeprefix("out/") for request in store.requests if request.method == "PUT"]
 
 

@@ -1,4 +1,4 @@
-"""The survey of a set: the work that it foretells is the work that cuts make."""
+"""`prepare stats`: the predicted decoding work is the work of real cuts."""
 
 import argparse
 
@@ -35,7 +35,7 @@ def test_decoding_work_per_frame_is_below_that_of_the_last_frame(tmp_path):
 
 
 def test_quantiles_are_values_that_occur_without_an_exponent():
-    """The numbers of frames of a few short videos and of one of an hour."""
+    """The values are the frames of a few short videos and of one of an hour."""
     assert quantiles([1, 3, *[30] * 10, 108_000]) == "30 (1 to 108,000)"
 
 

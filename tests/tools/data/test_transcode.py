@@ -1,4 +1,4 @@
-"""Transcoding: every frame once, upright, in plain colours, in groups that cut well; resumable; sources stay."""
+"""Transcoding: every frame once, upright, in plain colours, in short groups; resumable; sources are kept."""
 
 import errno
 import json
@@ -39,7 +39,7 @@ def settings(codec="h264", **changes):
 
 
 def psnr(some: np.ndarray, others: np.ndarray) -> float:
-    """In decibels, over all values of two uint8 arrays."""
+    """Return the PSNR in decibels over all values of two uint8 arrays."""
     return float(10 * np.log10(255**2 / np.mean((some.astype(float) - others) ** 2)))
 
 
@@ -49,7 +49,7 @@ def cut_decode(path, numbers):
 
 
 def write_set(folder: Path, videos: int = 4) -> Path:
-    """Videos of two classes, one of them unreadable; returns the list."""
+    """Write videos of two classes, one of them unreadable; return the list."""
     for number in range(videos):
         write_video(folder / f"{number}.avi", "mpeg4", FRAMES + number)
     (folder / "bad.mp4").write_text("no video")
@@ -130,7 +130,7 @@ def test_sizes_are_multiples_of_sixteen_near_the_short_side(size, upscale, store
 
 @pytest.mark.parametrize("angle", [90, 180, 270])
 def test_rotated_phone_videos_are_transcoded_upright(shared, tmp_path, angle):
-    """The files show one scene, held in different ways: FFmpeg's own reading of the note is in `rotation`."""
+    """The files show one scene, filmed in different orientations; `rotation` is FFmpeg's reading of their matrix."""
     path = shared / "data" / "nasty" / f"decord__video_{angle}.mov"
     made = transcode(probe(str(path)), str(tmp_path / "new.mp4"), settings(crf=10))
     assert "turned upright" in made["changes"]

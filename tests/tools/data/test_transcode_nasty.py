@@ -1,4 +1,4 @@
-"""Transcoding every awkward file: its frames come out whole and near to the source, or it is left out by name."""
+"""Transcoding of every nasty file: all frames, close to the source, or the file is left out with a reason."""
 
 import json
 from collections import Counter
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def link_set(nasty, folder):
-    """A list of all files, linked."""
+    """Write a list of links to all files."""
     names = sorted(path.name for path in nasty.iterdir() if path.suffix not in (".md", ".txt"))
     for name in names:
         (folder / name).symlink_to(nasty / name)
@@ -33,13 +33,13 @@ def link_set(nasty, folder):
 
 
 def rotation(path: str) -> int:
-    """Quarter turns to the left that make a file's pictures upright, as FFmpeg reads it."""
+    """Return the quarter turns to the left that make a file's pictures upright, as FFmpeg reads it."""
     with av.open(path, **LENIENT_TAGS) as container:
         return next(container.decode(video=0)).rotation // 90
 
 
 def psnr_of_clip(source: Video, new: Video) -> float:
-    """In decibels: random frames of the new file against those of the source, scaled by Pillow."""
+    """Return the PSNR in decibels of random frames of the new file against the source, scaled by Pillow."""
     frames = np.random.default_rng(0).integers(0, source.frames, CLIP)
     stored = decode_frames(cut(new, frames), new.path)
     turns = rotation(source.path)

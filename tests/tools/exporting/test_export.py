@@ -1,4 +1,4 @@
-"""Exported files answer as the network does that they were made from, and say what they are."""
+"""Exported files: the logits of their network, metadata, and refusals."""
 
 import copy
 import json
@@ -38,7 +38,7 @@ HALF = 1e-2  # the same in fp16
 
 
 def answers(out, batch, frames=2):
-    """Clips, and what the network of the weights beside an exported file makes of them."""
+    """Return clips, and the logits of the weights next to an exported file."""
     clips_BTCHW = torch.randn(batch, frames, 3, 32, 32, generator=torch.Generator().manual_seed(batch))
     with torch.no_grad():
         return clips_BTCHW, load_saved_model(out.parent / "best.pt").model(clips_BTCHW)
@@ -246,7 +246,7 @@ def test_a_program_in_bf16_keeps_within_the_tolerance_of_bf16(tmp_path, capfd):
 
 
 def broken(saved):
-    """The network with one filter turned over."""
+    """Return the network with one filter negated."""
     model = copy.deepcopy(saved.model)
     with torch.no_grad():
         model.layer2[0].conv2.weight[0].neg_()

@@ -1,4 +1,4 @@
-"""Every kind of network in every format; the full ResNet-50; on a GPU, what only a GPU has."""
+"""Every kind of network in every format; the full ResNet-50; and exports that need a GPU."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def test_a_compiled_package_gives_the_networks_logits(words, tmp_path):
 
 
 def full_weights(folder):
-    """A TSM ResNet-50 for 400 classes and 8 frames of 224 px, with weights of the spread that training gives."""
+    """Write a TSM ResNet-50 for 400 classes and 8 frames of 224 px, with weights of the spread of a trained one."""
     model = slim.steady(num_classes=400, frames=8)
     settings = {"backbone": "resnet50", "width": 64, "num_classes": 400, "frames": 8}
     config = tiny.config(model=settings, clip={"size": 224}, eval={"short_side": 256})

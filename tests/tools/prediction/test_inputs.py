@@ -1,4 +1,4 @@
-"""Command-line sources lead to videos, each once."""
+"""The sources on a command line, and the videos that they stand for, each once."""
 
 import io
 import math

@@ -1,4 +1,4 @@
-"""tools/predict.py follows streams: an address on this machine, a camera that is not there, an interruption."""
+"""tools/predict.py on streams: an address on this machine, a missing camera, an interruption."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ FPS = 30  # of write_video
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A video of two seconds, and a causal network that tells its frames apart."""
+    """Return a folder with a video of two seconds, and a causal network whose logits differ between its frames."""
     folder = tmp_path_factory.mktemp("live")
     write_video(folder / "a.mp4", "libx264", 2 * FPS, gop=6, size=(48, 96))
     config = tiny.config(model={"causal": True}, data={"source": "video", "train": "unknown"})

@@ -1,4 +1,4 @@
-"""Records of predictions, and records on the screen."""
+"""Records of predictions in files and on the screen."""
 
 import io
 import os
@@ -25,7 +25,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def written(monkeypatch):
-    """Writes a record while a bar is on the terminal; returns what went to the two streams."""
+    """Return a function that writes a record while a bar is on the terminal, and returns the two streams."""
 
     def write(stdout, stderr):
         monkeypatch.setenv("TERM", "xterm")
@@ -41,7 +41,7 @@ def written(monkeypatch):
 
 
 def test_the_progress_bar_is_erased_before_a_record_is_printed(written):
-    """Its line is erased before the record is written, and drawn again below it."""
+    """The bar is drawn again below the record."""
     terminal, shown = written(Terminal(), Terminal())
     assert terminal == "" and "jump" in shown
     before = shown[: shown.index("a.mp4")]
@@ -54,7 +54,7 @@ def test_records_that_go_to_a_file_are_not_taken_to_the_terminal(written):
 
 
 def test_a_closed_pipe_of_records_ends_the_program_like_any_output(monkeypatch):
-    """And not with 1, as rich would."""
+    """rich would exit with 1."""
     theirs, ours = os.pipe()
     os.close(theirs)
     monkeypatch.setattr(sys, "stdout", os.fdopen(ours, "w", buffering=1))

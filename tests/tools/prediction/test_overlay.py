@@ -1,4 +1,4 @@
-"""Labelled videos show every picture once, at its time and upright, with the words of that time."""
+"""Labelled videos show every picture once, at its time and upright, with the caption of that time."""
 
 from fractions import Fraction
 
@@ -18,7 +18,7 @@ TICKS = np.cumsum([0, 1, 5, 1, 1, 9, 2, 2, 3, 30, 1, 1])  # hundredths of a seco
 
 
 def uneven_video(path, height=96, width=160):
-    """A video whose pictures come at changing intervals."""
+    """Write a video with changing intervals between its pictures."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=30, options={"preset": "veryfast", "bf": "2", "crf": "10"})
         stream.height, stream.width, stream.codec_context.time_base = height, width, Fraction(1, 100)

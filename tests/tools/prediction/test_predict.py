@@ -1,4 +1,4 @@
-"""tools/predict.py gives the scores of evaluation, and predicts or names every video."""
+"""tools/predict.py gives the scores of evaluation, and predicts every video or names the reason."""
 
 import csv
 import itertools
@@ -45,7 +45,7 @@ NAMES = ("up", "down", "[left] or right")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Videos of several codecs and lengths, and the weights of a network that tells them apart."""
+    """Return videos of several codecs and lengths, and weights of a network whose scores differ between them."""
     folder = tmp_path_factory.mktemp("predict")
     (folder / "videos").mkdir()
     for number, (name, codec) in enumerate(VIDEOS.items()):
@@ -61,7 +61,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def run(folder, monkeypatch, capfd):
-    """Calls predict.py with these arguments and the weights; returns exit code, stdout and stderr."""
+    """Return a function that calls predict.py with the weights; it returns exit code, stdout and stderr."""
 
     def run(*arguments, weights=folder / "best.pt"):
         monkeypatch.setattr(sys, "argv", ["predict.py", "--weights", str(weights), *map(str, arguments)])
@@ -72,7 +72,7 @@ def run(folder, monkeypatch, capfd):
 
 
 def evaluated(folder, overrides, device="cpu"):
-    """{row: [K]}: the scores that `eval.py --scores` keeps of the videos that it can read."""
+    """Return {row: [K]}: the scores that `eval.py --scores` keeps of the videos that it can read."""
     saved = load_saved_model(folder / "best.pt", overrides=[f"runtime.device={device}", *overrides])
     (folder / "all.list").write_text("".join(f"videos/{name} 0\n" for name in VIDEOS))
     listed = replace(saved.info.config.data, train=str(folder / "all.list"), val=str(folder / "all.list"))
@@ -91,7 +91,7 @@ def scanned(folder, catalog_folder):
 
 
 def predicted(folder, overrides, catalog_folder, device="cpu"):
-    """{row: [K]}: the scores of predictions; of every video."""
+    """Return {row: [K]}: the scores of predictions, for every video."""
     network = open_network(folder / "best.pt", overrides=[f"runtime.device={device}", *overrides])
     catalog = scanned(folder, catalog_folder)
     found = [prediction for (prediction,) in predict.predict(network, catalog, whole_windows(catalog), {})]
@@ -403,7 +403,7 @@ def test_a_timeline_covers_the_video_and_its_windows_are_scored_as_videos_of_the
 
 
 def damaged(path):
-    """A video of 30 frames in groups of 10, of which the second is damaged, which a scan does not see."""
+    """Write a video of 30 frames in groups of 10, of which the second is damaged; a scan does not see it."""
     write_video(path, "libx264", 30, gop=10)
     content, offset = bytearray(path.read_bytes()), int(probe(str(path)).offsets[15])
     content[offset + 8 : offset + 60] = bytes(52)

@@ -1,4 +1,4 @@
-"""Every awkward file is answered, followed and labelled, or named with a reason: never a traceback, none left out."""
+"""Every nasty file is predicted, followed and labelled, or named with a reason: no traceback, none omitted."""
 
 import json
 import sys

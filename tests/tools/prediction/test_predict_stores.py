@@ -1,4 +1,4 @@
-"""Evaluation and predictions of videos in shards and stores: those of the same videos in files, to the bit."""
+"""Evaluation and prediction of videos in shards and stores, bit for bit as of the same videos in files."""
 
 import json
 from dataclasses import replace
@@ -20,7 +20,7 @@ from tools import prepare
 
 @pytest.fixture(scope="module")
 def store(folder):  # noqa: F811
-    """A store of the videos, of a list of them, and of the shards to which they were packed."""
+    """Yield a store of the videos, of a list of them, and of the shards to which they were packed."""
     (folder / "all.list").write_text("".join(f"videos/{name} 0\n" for name in VIDEOS))
     assert prepare.main(["pack", str(folder / "all.list"), "--out", str(folder / "packed")]) == 0
     with serving(folder) as store:
@@ -28,7 +28,7 @@ def store(folder):  # noqa: F811
 
 
 def scores(folder, source, tmp_path):  # noqa: F811
-    """[N, K]: the scores that `eval.py` gives the videos of a list."""
+    """Return [N, K]: the scores that `eval.py` gives the videos of a list."""
     saved = load_saved_model(folder / "best.pt", overrides=["runtime.device=cpu"])
     data = replace(saved.info.config.data, train=source, val=source, cache=str(tmp_path))
     config = runtime.resolve(replace(saved.info.config, data=data))

@@ -1,4 +1,4 @@
-"""Several runs on one page: what differs between them, and nothing that is the same."""
+"""The page that compares runs: it shows the differences only."""
 
 import json
 from unittest import mock
@@ -12,7 +12,7 @@ from engine.runs.pages import compare, html, plots
 
 @pytest.fixture
 def runs(tmp_path):
-    """Two runs' folders, as far as a comparison reads them, by name."""
+    """Return the folders of two runs by name, with the files that a comparison reads."""
 
     def write(name, epochs, loss, confusion):
         folder = tmp_path / name

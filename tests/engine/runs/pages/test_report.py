@@ -1,4 +1,4 @@
-"""The report of a run: what it tells, that it needs nothing else, and that names in it are text and nothing more."""
+"""The report of a run: its contents, that it is self-contained, and that names in it are escaped."""
 
 import json
 import re
@@ -21,7 +21,7 @@ HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}$ & \"quotes'", "\x1b[2J\udcf
 
 
 class Page(HTMLParser):
-    """What a browser sees: elements with their attributes, and pieces of text."""
+    """A page as a browser sees it: elements with their attributes, and pieces of text."""
 
     def __init__(self, path):
         super().__init__()
@@ -36,13 +36,13 @@ class Page(HTMLParser):
         self.texts += [data.strip()] if data.strip() else []
 
     def after(self, text):
-        """The text that follows another one."""
+        """Return the text that follows another one."""
         return self.texts[self.texts.index(text) + 1]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A tiny run with two unreadable videos, and names that mean harm."""
+    """Return the folder of a tiny run with two unreadable videos and hostile names."""
     root = tmp_path_factory.mktemp("runs")
     settings = tiny.config(train={"runs": str(root), "epochs": 4}, data={"max_bad_fraction": 0.2})
     loaders = {"train": tiny.RowLoader(26, 4, bad=(2,)), "val": tiny.RowLoader(7, 4, train=False, bad=(4,))}

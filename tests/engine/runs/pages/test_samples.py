@@ -1,4 +1,4 @@
-"""Film strips of what the network is given: the loader's own pixels, and what is said about them."""
+"""Film strips of the network's input: the loader's pixels, and the notes about them."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ config = loading.config
 
 
 def strip_of(sample):
-    """The picture of a sample, [H, W, 3]."""
+    """Return the picture of a sample, [H, W, 3]."""
     content = base64.b64decode(sample.picture.removeprefix("data:image/jpeg;base64,"))
     return np.asarray(Image.open(io.BytesIO(content)), np.float32)
 

@@ -12,7 +12,7 @@ from tests.support.videos import HEIGHT, WIDTH, number_in, picture, write_video
 
 
 def numbers(strip):
-    """The numbers that the frames of a strip carry."""
+    """Return the numbers on the frames of a strip."""
     width = round(WIDTH * strip.height / HEIGHT)
     frames = [strip.crop((left, 0, left + width, strip.height)) for left in range(0, strip.width, width + 2)]
     return [number_in(np.asarray(frame.resize((WIDTH, HEIGHT)))) for frame in frames]
