@@ -21,18 +21,18 @@ from tests.support.paths import ROOT
 
 CONVERSION = "tools.data.conversion.convert"
 
-with suppress(ImportError):  # a machine that runs only the GPU tests may lack it
+with suppress(ImportError):  # a machine for GPU tests may lack hypothesis
     from hypothesis import HealthCheck, settings
 
     settings.register_profile("no time limits", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.load_profile("no time limits")  # a busy machine is slow, which is no fault of the code
+    settings.load_profile("no time limits")  # a busy machine is slow without a fault in the code
 
-torch.set_num_threads(1)  # the tests' networks are too small to share out, and waiting threads spin
+torch.set_num_threads(1)  # the tests' networks are too small for several threads, and waiting threads spin
 
 CALLERS = [f"{module}.call_all" for module in ("dali_pipes.scan.build", "dali_pipes.scan.parts", CONVERSION)]
 SHARED = ROOT.parent / "shared"
 GPU = {"is_available": torch.cuda.is_available, "init": torch.cuda.init} if torch.cuda.is_available() else {}
-VISIBLE = "CUDA_VISIBLE_DEVICES"  # of programs that tests start, too
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # also for programs that tests start
 ASKED = os.environ.get(VISIBLE)
 
 
@@ -73,7 +73,7 @@ def one_core(request):
 
     Tests run in parallel, one for each core. Modules and tests marked `processes` start processes as users do.
     """
-    torch.set_num_threads(1)  # a module before may have changed it
+    torch.set_num_threads(1)  # an earlier module may have changed it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dali_pipes.device.cores_of_rank", lambda: 1)
         if not request.node.get_closest_marker("processes"):

@@ -46,7 +46,7 @@ NOT_RUN = {
 """Commands by the reason why they are not run here. Those of torchrun, Docker and trtexec are not looked for."""
 SKIPPED = {command for of_reason in NOT_RUN.values() for command in of_reason}
 ALL = {(program, *words) for name in DOCUMENTS for program, words in commands(text_of(name))}
-ONCE = {TRAIN}  # it makes the run that the others use
+ONCE = {TRAIN}  # it makes the run for the others
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ DOCUMENTS = {
 }
 OURS = ("configs", "dali_pipes", "models", "engine", "tools", "benchmarks", "tests", "docs")
 PROGRAM = re.compile(r"(?:^|\s)((?:tools/|benchmarks/)?\w+\.py)\b")
-FOREIGN_CELL = re.compile(r"^\| [^|]* \|", re.MULTILINE)  # of from_*.md: what another project calls it
+FOREIGN_CELL = re.compile(r"^\| [^|]* \|", re.MULTILINE)  # the first column of from_*.md: the other project's name
 OPTIONAL = re.compile(r"\[[^\]\s]*[^\]]*\]")
 SHELL = {"|", ">", "<", ">/dev/null", "&&", "..."}
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -100,7 +100,9 @@ def test_recipes_and_settings_of_a_documented_command_load(command):
     recipe = words[words.index("--config") + 1]
     varied = [word for before, word in pairwise(words) if before == "--vary"]
     settings = [word for word in words if re.match(r"[a-z]+\.[a-z_]+=\S", word) and word not in varied]
-    overrides = [word for word in settings if not word.startswith("video.")]  # of a set that the benchmark makes
+    overrides = [
+        word for word in settings if not word.startswith("video.")
+    ]  # settings of the set that the benchmark makes
     assert recipe.removesuffix(".yaml") in SHIPPED
     configs.load(recipe, overrides)
     for key, values in (word.split("=") for word in varied):

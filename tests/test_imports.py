@@ -18,7 +18,8 @@ BELOW = {
     "eval.py": {"configs", "dali_pipes", "models", "engine"},
 }
 
-FLOORS = {  # inside a package, lowest first: a floor imports from those below it, and its rooms do not know each other
+# Layers of a package, lowest first. A layer imports from those below it, and its modules do not import each other.
+LAYERS = {
     "dali_pipes": (
         {"errors"},
         {"device", "storage"},
@@ -77,44 +78,44 @@ def test_imports_point_down(place):
     assert not wrong, "\n".join(wrong)
 
 
-def floor_of(package: str, room: str) -> int:
-    """Return the number of a room's floor, counted from the lowest; a room that is named on none is above all."""
-    return next((number for number, rooms in enumerate(FLOORS[package]) if room in rooms), len(FLOORS[package]))
+def layer_of(package: str, module: str) -> int:
+    """Return the number of a module's layer, counted from the lowest; a module in none is above all."""
+    return next((number for number, layer in enumerate(LAYERS[package]) if module in layer), len(LAYERS[package]))
 
 
-def rooms_imported(package: str, path: Path):
-    """Yield (line, room) of each import from the file's own package; `from package import name` names a room, too."""
+def siblings_imported(package: str, path: Path):
+    """Yield (line, module) of each import from the file's own package, also by `from package import module`."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == package:
-            yield from ((node.lineno, alias.name) for alias in node.names if is_room(package, alias.name))
+            yield from ((node.lineno, alias.name) for alias in node.names if is_module(package, alias.name))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
             yield node.lineno, node.module.split(".")[1]
 
 
-def is_room(package: str, name: str) -> bool:
+def is_module(package: str, name: str) -> bool:
     return (ROOT / package / name).is_dir() or (ROOT / package / f"{name}.py").is_file()
 
 
-@pytest.mark.parametrize("package", FLOORS)
+@pytest.mark.parametrize("package", LAYERS)
 def test_imports_point_down_inside_a_package(package):
     wrong = []
     for path in sources(package):
         if path == ROOT / package / "__init__.py":
-            continue  # it hands out the names of all floors
-        room = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
-        for line, other in rooms_imported(package, path):
-            above = floor_of(package, other) >= floor_of(package, room)
-            if other != room and above and floor_of(package, room) < len(FLOORS[package]):
+            continue  # it re-exports names of all layers
+        module = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
+        for line, other in siblings_imported(package, path):
+            above = layer_of(package, other) >= layer_of(package, module)
+            if other != module and above and layer_of(package, module) < len(LAYERS[package]):
                 wrong.append(
-                    f"{path.relative_to(ROOT)}:{line} imports {other}, which FLOORS does not have below {room}"
+                    f"{path.relative_to(ROOT)}:{line} imports {other}, which LAYERS does not have below {module}"
                 )
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("package", FLOORS)
+@pytest.mark.parametrize("package", LAYERS)
 def test_every_module_named_in_the_layers_exists(package):
-    named = set().union(*FLOORS[package])
-    assert all(is_room(package, room) for room in named), named
+    named = set().union(*LAYERS[package])
+    assert all(is_module(package, module) for module in named), named
 
 
 def test_only_one_folder_imports_torch_distributed():

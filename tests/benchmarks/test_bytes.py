@@ -79,7 +79,7 @@ def test_the_folded_shift_moves_no_frame_of_its_own_and_spares_the_addition_of_t
             conv.form = lambda conv, x_NCHW: (read.append(x_NCHW.numel()), conv.convolve(x_NCHW), x_NCHW)[1:]
         model(torch.empty(CLIPS, model.settings.frames, 3, SIZE, SIZE))
     weights = sum(conv.weight.numel() for conv in shifted)
-    casts = 2 * weights  # bytes: autocast's copies of weights in half precision, less what the operator reads of them
+    casts = 2 * weights  # bytes: autocast's copies of weights in half precision, minus those that the operator reads
     additions = 2 * 2 * sum(read)  # the gradient of the convolution's input is not written and read to be added
     assert step(traffic.SHIFTS["folded into conv1"]) == step(None) - casts - additions
 

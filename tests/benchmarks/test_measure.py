@@ -14,7 +14,7 @@ def act(word: str):
         os.abort()
     if word == "fail":
         raise ValueError("no")
-    if word == "lose":  # leaves behind what a GPU's error leaves behind: nothing works in this process any more
+    if word == "lose":  # as after a GPU error: nothing works in this process any more
         sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True, synchronize=broken))
         broken()
     if word == "fresh":

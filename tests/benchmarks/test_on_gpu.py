@@ -107,7 +107,7 @@ def test_the_faster_mode_of_the_step_is_kept_for_the_device(tmp_path):
     cases = {"fp16/eager/tsn": 1.0, "fp16/eager/auto": 9.0, "fp16/eager/folded": 8.0, "fp16/compiled/folded": 7.0}
     record = [{"case": f"steps/{case}", "ms": ms} for case, ms in (cases | {"bf16/eager/auto": 5.0}).items()]
     records.write_text("".join(json.dumps(line) + "\n" for line in [*record, {"case": "steps/fp16/eager/over tsn"}]))
-    for _ in range(2):  # a second time it takes its own place
+    for _ in range(2):  # a second run replaces its own row
         compile_choice.write(records, "H200", "9.0", table)
     assert compile_table.read(table)[1:] == [
         {"device": "H200", "capability": "9.0", "precision": "fp16", "eager_ms": 8.0, "compiled_ms": 7.0}

@@ -25,9 +25,9 @@ SOURCES = {
     "mmaction2's TSM on Something-Something": (5e-4, 0, 0, 5 * 5e-4, 0),
     # weight_decay 1e-4 in the YAML; BN with L2Decay(0.0); tsm_head.py: learning_rate=5.0 with L2Decay(1e-4)
     "PaddleVideo's TSM on Kinetics": (1e-4, 0, 0, 5 * 1e-4, 0),
-    # no weight_decay in the YAML, so only what the head brings along
+    # no weight_decay in the YAML, so only the head's
     "PaddleVideo's TSM on UCF101": (0, 0, 0, 5 * 1e-4, 0),
-    # weight_decay 1e-4 in the YAML, and nothing else says otherwise
+    # weight_decay 1e-4 in the YAML, without exceptions
     "PaddleVideo's TSN": (1e-4, 1e-4, 1e-4, 1e-4, 1e-4),
     # weight_decay 1e-4 in the YAML; norms with L2Decay(0.0); heads as tsm_head.py
     "PP-TSM and PP-TSN": (1e-4, 0, 0, 5 * 1e-4, 0),

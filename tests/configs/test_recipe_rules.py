@@ -19,8 +19,8 @@ from engine.train.step import Tally
 from models import build_model
 from tests.support.recipes import RECIPES
 
-BATCH = 4  # of the tests; rates follow it from the batch that they are meant for
-CLOSE = 1e-6  # of how far a tensor has moved, by norm
+BATCH = 4  # batch of the tests; rates are scaled to it
+CLOSE = 1e-6  # relative to the norm of a tensor's movement
 SMALL = [
     "data.source=synthetic", "model.pretrained=none", "model.backbone=resnet18", "model.width=8", "model.dropout=0",
     "clip.size=16", "clip.short_side=0", "eval.short_side=16", f"train.batch={BATCH}", "runtime.device=cpu",
@@ -39,10 +39,10 @@ class Rules:
     milestones: tuple[int, ...] = ()
     constant: bool = False
     warmup: int = 0  # epochs
-    warmup_start: float = 0.1  # of the rate
+    warmup_start: float = 0.1  # shape of the rate
     decay: float = 1e-4
     decaying: tuple[str, ...] = ("conv", "fc weight")
-    fc: tuple[float, float] = (5, 10)  # times the rate: weight and bias
+    fc: tuple[float, float] = (5, 10)  # multiples of the rate: weight and bias
     largest_norm: float = 20
     nesterov: bool = False
     smoothing: float = 0
@@ -73,7 +73,7 @@ PP_TSM = Rules(  # PaddleVideo
     rate=0.01, for_batch=128, epochs=80, warmup=10, warmup_start=0.5, largest_norm=math.inf, nesterov=True,
     smoothing=0.1,
 )  # fmt: skip
-PAN = Rules(rate=0.05, for_batch=16, epochs=15, warmup=1, decay=5e-4, fc=(1, 1))  # ours
+PAN = Rules(rate=0.05, for_batch=16, epochs=15, warmup=1, decay=5e-4, fc=(1, 1))  # this project
 RULES = {
     "demo": PAN,
     "pan4": replace(PAN, epochs=24),
@@ -81,7 +81,7 @@ RULES = {
     "tsm_k400_dense": replace(TSM, epochs=100, milestones=(40, 80)),  # mmaction2 0.x
     "tsm_k400_modern": replace(
         TSM, epochs=80, milestones=(), warmup=5, nesterov=True, smoothing=0.1, ema=0.999
-    ),  # ours
+    ),  # this project
     "pptsm_k400": PP_TSM,
     "pptsm_k400_dense": replace(PP_TSM, rate=0.02),
     "pptsn_k400": replace(PP_TSM, for_batch=256, epochs=100),

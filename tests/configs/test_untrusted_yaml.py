@@ -132,7 +132,7 @@ for path in pathlib.Path().glob("*.yaml"):
     except configs.ConfigError:
         continue
     raise SystemExit(f"{{path}} was loaded")
-# not getrusage: its peak counts the process that this one was forked from
+# not getrusage: its peak includes the process that this one was forked from
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
     peak_kib = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -16,7 +16,7 @@ GROWTH = 0.01  # of the process
 def test_five_thousand_batches_leak_no_memory_and_no_descriptor(tmp_path, decoder, codec):
     config = with_section(make_config(write_set(tmp_path, codec)), "data", decoder=decoder)
     config = with_section(with_section(config, "train", batch=2), "model", frames=2)
-    (tmp_path / "3.mp4").unlink()  # what cannot be read leaves nothing behind either
+    (tmp_path / "3.mp4").unlink()  # unreadable videos must leak nothing either
     loader = build_loader(config, "train")
     batches = (batch for epoch in range(BATCHES) for batch in loader.epoch(epoch))
     for _, _ in zip(range(WARM), batches, strict=False):

@@ -19,7 +19,7 @@ from tests.support.videos import write_video
 pytestmark = pytest.mark.processes
 
 WHOLE, CLASSES = 63, 3
-WAS_WHOLE = "whole-"  # how the name of a whole file begins that stands for a broken one
+WAS_WHOLE = "whole-"  # prefix of a whole file that a broken one replaces
 
 
 def write_audio(path: Path) -> None:
@@ -56,7 +56,7 @@ def damage_end(path: Path) -> None:
     path.write_bytes(content[:start] + bytes(byte ^ 0xFF for byte in content[start:stop]) + content[stop:])
 
 
-BROKEN = {  # name: how it is made of a whole file, and part of the reason that is given
+BROKEN = {  # name: how it is made from a whole file, and part of the reason
     "empty.mp4": (lambda path, whole: path.write_bytes(b""), "is empty"),
     "text.mp4": (lambda path, whole: path.write_text("404 not found"), "not a video"),
     "head.mp4": (lambda path, whole: path.write_bytes(whole.read_bytes()[3000:]), "not a video"),

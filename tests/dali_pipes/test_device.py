@@ -127,13 +127,13 @@ def test_pinned_memory_is_held_until_the_gpu_has_read_it():
     in_use = KeepAlive(torch.device("cuda"))
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
-        in_use.hold(torch.ones(1, device="cuda"))  # what is used for the first time is loaded first, which may wait
+        in_use.hold(torch.ones(1, device="cuda"))  # the first use of an operation loads it, which may wait
         torch.cuda._sleep(1)
         stream.synchronize()
         torch.cuda._sleep(200_000_000)  # cycles: a tenth of a second
         in_use.hold(torch.ones(1, device="cuda"))
         in_use.hold(torch.ones(1, device="cuda"))
-        assert len(in_use._held) == 2  # the one of before is gone
+        assert len(in_use._held) == 2  # the earlier one is released
         stream.synchronize()
         in_use.hold(torch.ones(1, device="cuda"))
         assert len(in_use._held) <= 1

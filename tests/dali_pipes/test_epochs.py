@@ -10,7 +10,7 @@ from dali_pipes.views.plans import EvalPlan, TrainPlan
 from tests.support import loading
 from tests.support.loading import arrays, assert_same, build_loader, read
 
-STEPS = 3  # of an epoch: 13 videos in batches of 4
+STEPS = 3  # steps of an epoch: 13 videos in batches of 4
 
 
 config, loader = loading.config, loading.loader
@@ -83,7 +83,7 @@ def test_an_epoch_never_asked_for_leaves_no_thread_and_is_not_prepared_to_its_en
     take(loader.epoch(0))
     loader.close()
     assert set(threading.enumerate()) <= before
-    ahead = config.runtime.prefetch + 1 + 2  # of the threads, the one that they have ready, and DALI's
+    ahead = config.runtime.prefetch + 1 + 2  # those of the threads, the one that they have ready, and DALI's
     assert sum(drawn.values()) <= STEPS + ahead
 
 
@@ -91,7 +91,7 @@ def test_a_paused_loader_prepares_nothing_and_gives_the_same_batches_when_asked_
     take(loader.epoch(0))
     loader.pause()
     before, threads = drawn.copy(), loader._runner._feeder._pool
-    threads.submit(int).result()  # behind what was cancelled, which the threads have yet to take out
+    threads.submit(int).result()  # behind cancelled work, which the threads have not removed yet
     assert threads._work_queue.empty()
     again = take(loader.epoch(1))
     assert drawn[1, 0] == before[1, 0] + 1, "what was prepared is dropped"

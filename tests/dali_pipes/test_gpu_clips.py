@@ -72,6 +72,6 @@ def assert_like_a_cpu(on_cpu, decoder, device, precision, split):
         np.testing.assert_array_equal(batch.index_B.cpu(), row_B)
         real = row_B >= 0
         apart = np.moveaxis(batch.clips_BVTCHW.float().cpu().numpy() - clips, 3, -1)[real] * STD * 255
-        assert np.abs(apart @ LUMA).max() < 5  # as between the heads of a CPU: tests/dali_pipes/test_loader.py
+        assert np.abs(apart @ LUMA).max() < 5  # as between the decoders of a CPU: tests/dali_pipes/test_loader.py
         assert np.abs(apart).mean() < 4
     loader.close()

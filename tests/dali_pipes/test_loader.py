@@ -195,7 +195,9 @@ def test_a_video_that_dali_cannot_decode_changes_no_other_clip(tmp_path):
     path = tmp_path / "6.mp4"
     status, content = path.stat(), path.read_bytes()
     start = content.index(b"mdat") + 4
-    path.write_bytes(content[:start] + bytes(len(content) - start))  # all packets gone bad, the scan none the wiser
+    path.write_bytes(
+        content[:start] + bytes(len(content) - start)
+    )  # damages all packets; size and time stay, so the scan is still valid
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     loader = build_loader(config, "val")

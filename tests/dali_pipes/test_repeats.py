@@ -21,7 +21,7 @@ from tests.support import tiny
 from tests.support.loading import VIDEOS, arrays, assert_same, build_loader, make_config, read, with_section, write_set
 
 REPEATS = 2
-BATCH = 6  # clips, of 3 videos
+BATCH = 6  # clips of 3 videos
 
 
 def repeated(config, repeats=REPEATS, **clip):

@@ -37,7 +37,7 @@ def test_ctrl_c_in_the_work_is_answered_with_a_line(capfd):
     exits.exit_quietly_until_started()
     assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 130
     assert capfd.readouterr().err == "train.py: interrupted\n"
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # what is left is taking the interpreter apart
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL  # only the interpreter's shutdown is left
 
 
 def test_ctrl_c_ends_a_command_of_prepare_with_a_line(monkeypatch, capfd):

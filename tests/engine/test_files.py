@@ -41,7 +41,7 @@ def test_brackets_without_an_end_are_no_json(tmp_path):
 
 def test_a_json_file_over_the_size_limit_is_not_read(tmp_path):
     with (tmp_path / "large").open("wb") as file:
-        file.truncate(2**40)  # a hole
+        file.truncate(2**40)  # a sparse file
     with pytest.raises(ValueError, match=f"more than {SMALL_JSON} bytes"):
         read_json(tmp_path / "large")
 

@@ -28,7 +28,7 @@ def ended(monkeypatch):
     reasons, happened = [], threading.Event()
 
     def end(self, reason):
-        if not (self._stopped.is_set() or happened.is_set()):  # a thread of the test before may still be looking
+        if not (self._stopped.is_set() or happened.is_set()):  # a thread of the test before may still be running
             reasons.append(reason)
             happened.set()
 

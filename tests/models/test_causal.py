@@ -7,7 +7,7 @@ from models import CheckpointError, load_pretrained, load_weights
 from models.shift.conv import FORMS
 from tests.support import recipes, slim
 
-ROUNDING = 1e-10  # of logits of the order of 1, in double precision
+ROUNDING = 1e-10  # for logits of the order of 1, in double precision
 
 
 @torch.no_grad()

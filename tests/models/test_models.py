@@ -19,7 +19,7 @@ from models.shift.forms import temporal_shift
 from tests.support.oracles.detfill import fill_by_name, make_clips
 from tests.support.paths import DATA
 
-ROUNDING = 1e-4  # of logits that spread by 1 to 5, between two orders of summation in fp32
+ROUNDING = 1e-4  # for logits that spread by 1 to 5, between two orders of summation in fp32
 SENSITIVITY = json.loads((DATA / "mit_sensitivity.json").read_text())
 BACKBONES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet50_vd", "mobilenet_v2"]
 
@@ -261,7 +261,7 @@ def test_channels_last_and_contiguous_networks_agree():
 
 @pytest.mark.parametrize("fast, backbone", [("auto", "resnet18"), ("where", "resnet18"), ("folded", "resnet50")])
 def test_gradients_are_the_same_with_each_form_of_the_shift(fast, backbone):
-    clips_BTCHW = small_clips(2, 4).double()  # norms over few pixels make much of rounding
+    clips_BTCHW = small_clips(2, 4).double()  # norms over few pixels amplify rounding
     gradients = []
     for shift in ("reference", fast):
         model = small(backbone=backbone, shift=shift, dropout=0).double().train()

@@ -10,8 +10,8 @@ from models import build_model
 from models.streaming import Streaming
 from tests.support import slim
 
-ROUNDING = 1e-10  # of logits of the order of 1, in double precision
-SINGLE = 1e-5  # of the largest logit, in single precision, between convolutions over one frame and over many
+ROUNDING = 1e-10  # for logits of the order of 1, in double precision
+SINGLE = 1e-5  # relative to the largest logit, in single precision, between convolutions over one frame and over many
 RESNETS = [{"backbone": "resnet18"}, {"backbone": "resnet50"}]
 CASES = [*RESNETS, {"backbone": "mobilenet_v2", "width": 64}]
 
@@ -113,7 +113,7 @@ def test_caches_have_the_type_of_the_weights():
 @pytest.mark.parametrize(
     "backbone, values",
     [
-        # By hand: of each block that shifts, an eighth of its input's channels times its height times its width.
+        # By hand: for each block that shifts, an eighth of its input's channels times its height times its width.
         ("resnet50", (8 + 3 * 32) * 56**2 + 4 * 64 * 28**2 + 6 * 128 * 14**2 + 2 * 256 * 7**2),
         ("mobilenet_v2", 3 * 56**2 + 2 * 4 * 28**2 + (3 * 8 + 2 * 12) * 14**2 + 2 * 20 * 7**2),
     ],

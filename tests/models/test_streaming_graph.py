@@ -6,8 +6,8 @@ import torch
 from models.streaming import Streaming
 from tests.support import slim
 
-ROUNDING = 1e-10  # of logits of the order of 1, in double precision
-SINGLE = 1e-5  # of the largest logit, in single precision
+ROUNDING = 1e-10  # for logits of the order of 1, in double precision
+SINGLE = 1e-5  # relative to the largest logit, in single precision
 QUICK = {"backbone": "resnet18", "width": 8, "causal": True}
 SLOW = [
     pytest.param(QUICK | {"backbone": "resnet50"}, marks=pytest.mark.slow),

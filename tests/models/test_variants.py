@@ -19,7 +19,7 @@ KINDS = [
     pytest.param({"backbone": "resnet101", "non_local": True}, marks=pytest.mark.slow),
     pytest.param({"backbone": "resnet34"}, marks=pytest.mark.slow),
 ]
-IDLE = (".nl.phi.0.bias", ".nl.g.0.bias", ".nl.W.0.bias")  # move what a softmax or a norm takes away again
+IDLE = (".nl.phi.0.bias", ".nl.g.0.bias", ".nl.W.0.bias")  # a softmax or a norm removes the effect of these
 
 
 def losses(model, clips_BTCHW, label_B, steps):

@@ -11,8 +11,8 @@ import torch
 
 from tests.support.paths import ROOT
 
-BIG = pickle.dumps(2**36, 2)[2:-1]  # the opcode of a number
-HARMLESS = {("laughs.pt", "0"), ("deep.pt", "0")}  # as long as nobody walks through what was read
+BIG = pickle.dumps(2**36, 2)[2:-1]  # the opcode of an integer
+HARMLESS = {("laughs.pt", "0"), ("deep.pt", "0")}  # harmless until the result is traversed
 OPEN = """
 import resource, sys, time
 from pathlib import Path

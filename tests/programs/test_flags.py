@@ -49,7 +49,7 @@ def test_an_invalid_command_line_is_answered_in_one_line(monkeypatch, capsys, co
     assert said(monkeypatch, capsys, command) == answer + "\n"
 
 
-OF_PADDLEVIDEO = {  # what its pages say to type, and the part of the command that is answered
+OF_PADDLEVIDEO = {  # the documented word of PaddleVideo, and the part of the command that the error quotes
     "train.py --test -c tsm.yaml -w TSM_best.pdparams": "--test: no such flag; to test, run eval.py",
     "train.py -c tsm_ucf101_frames.yaml -o train.epochs=3": "-o: no such flag; settings are written without a flag",
     "tools/export.py -c tsm_k400_frames.yaml -p TSM.pdparams -o inference/TSM": "-p: no such flag; name the network by",
@@ -75,7 +75,7 @@ def test_flags_that_paddlevideo_has_too_mean_the_same(monkeypatch):
     assert (args.config, args.weights) == ("tsm_ucf101_frames.yaml", "TSM.pdparams")
 
 
-SCREEN = 40  # lines, of 100 columns
+SCREEN = 40  # lines of 100 columns
 COMMANDS = [f"{name}.py" for name in PROGRAMS] + [f"tools/prepare.py {name}" for name in prepare.COMMANDS]
 COMMANDS += ["benchmarks/throughput.py"]
 MEASUREMENTS = [f"benchmarks/{name}.py" for name in ("on_gpu", "probe_nvdec", "scan", "snap", "tables")]

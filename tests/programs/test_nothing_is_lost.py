@@ -39,7 +39,7 @@ from tools.prediction.run import run as run_predict
 REFUSALS = ConfigError, DataError, CheckpointError, OSError, SystemExit
 STEPS = [f"checkpoints/step-0000000{step}.pt" for step in (1, 2)]
 RUN_FILES = [*run_folder.WHOLE, *run_folder.GROWING, "best.pt", "best.pt.json", "last.pt", *STEPS]
-GROWS = {*run_folder.GROWING, "done.jsonl"}  # a line that a user adds to these cannot be told from one of ours
+GROWS = {*run_folder.GROWING, "done.jsonl"}  # a line that a user adds to these looks like one of the commands
 
 FOLDERS = st.sampled_from([".", "out", "set", "new", "linked"])
 LISTS = [*(f"{folder}{name}" for folder in ("", "out/", "set/") for name in ("train.list", "val.list", "set.list"))]
@@ -89,8 +89,8 @@ def import_config(lr):
 class Lost(RuleBasedStateMachine):
     """The state of the user's files: `mine` has the content of each file, or the target of each link, by path."""
 
-    source: Path  # of the user's files
-    succeeded: Counter[str]  # commands that were not refused
+    source: Path  # the user's files
+    succeeded: Counter[str]  # accepted commands
 
     def __init__(self):
         super().__init__()
@@ -105,7 +105,7 @@ class Lost(RuleBasedStateMachine):
     def at(self, name):
         return self.root / name
 
-    # What a user does
+    # Actions of the user
 
     def take(self, path):
         """Note that a path now belongs to the user."""
@@ -153,7 +153,7 @@ class Lost(RuleBasedStateMachine):
             path.unlink()
             self.mine.pop(path, None)
 
-    # What commands do
+    # Commands
 
     def do(self, command, work):
         with (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SURPRISING = 4.5  # standard deviations: far above what a fair draw shows, far below what a slip in the hash does
+SURPRISING = 4.5  # standard deviations: far above those of a fair draw, far below those of an error in the hash
 
 
 def surprise(counts: np.ndarray) -> float:

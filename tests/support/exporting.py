@@ -19,7 +19,7 @@ def weights_file(folder, **model):
     config = tiny.config(model={"fc_std": 0.1, **model}, clip={"size": 32}, eval={"short_side": 32, "clips": 3})
     weights = build_model(config.model).state_dict()
     for name, tensor in weights.items():
-        if "running" in name:  # the statistics of a new network, 0 and 1, would hide what is done to them
+        if "running" in name:  # the statistics of a new network, 0 and 1, would hide errors
             tensor.add_(torch.empty_like(tensor).uniform_(-0.2, 0.2))
     content = {"model": weights, "config": configs.flat(config), "class_names": NAMES}
     torch.save(content, folder / "best.pt")

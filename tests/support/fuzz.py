@@ -16,12 +16,12 @@ from dali_pipes.scan.processes import Call, Failure, call_all
 from tests.support.files.corpus import CODECS, Case
 from tests.support.plain import compare
 
-SECONDS = 60.0  # after which a file hangs
+SECONDS = 60.0  # after which a file counts as a hang
 MEMORY = 4 << 30  # bytes of address space of a process
 _BOXES = (b"stts", b"ctts", b"stss", b"elst", b"stsz", b"stsc", b"stsd", b"avcC", b"hvcC", b"colr", b"tkhd", b"mdhd")
-_REACH = 48  # bytes of a box, or of the start of a packet, that are edited
+_REACH = 48  # edited bytes of a box, or of the start of a packet
 _BLOCK_HEADER = 4  # bytes before a packet in Matroska
-_COUNTS = (1, 1, 1, 2, 4)  # bytes that are changed in a file
+_COUNTS = (1, 1, 1, 2, 4)  # changed bytes in a file
 EDITS = ("anywhere", "headers")
 
 

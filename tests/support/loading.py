@@ -21,7 +21,7 @@ from engine.loaders import list_of
 from tests.support.videos import write_video
 
 VIDEOS = 13
-FRAMES = 10  # of the shortest video; each further one has one more
+FRAMES = 10  # frames of the shortest video; each further one has one more
 STD, LUMA = np.array((0.229, 0.224, 0.225)), np.array((0.299, 0.587, 0.114))
 
 

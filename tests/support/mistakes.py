@@ -96,7 +96,7 @@ def answer(command: str, folder: Path) -> tuple[int, str]:
         timeout=600,
     )
     lines = done.stderr.replace(f"{folder}/", "").replace(str(folder), ".").splitlines()
-    passing = re.compile(r": scanned |none new| INFO .*, for \d+ s$")  # what a scan and a slow machine say
+    passing = re.compile(r": scanned |none new| INFO .*, for \d+ s$")  # lines of a scan, and of a slow machine
     return done.returncode, "\n".join(line for line in lines if not passing.search(line))
 
 

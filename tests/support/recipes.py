@@ -7,8 +7,8 @@ import pytest
 import configs
 from configs.read import SHIPPED
 
-COMPLETE = [name for name in SHIPPED if name != "finetune"]  # that leave nothing to the data
-VARIANTS = (  # of recipes that are tested in full by default
+COMPLETE = [name for name in SHIPPED if name != "finetune"]  # recipes without settings that are chosen from the data
+VARIANTS = (  # variants of recipes that are tested by default
     "pptsm_k400_dense", "tsm_hmdb51_16f", "tsm_k400_mobilenet", "tsm_k400_nl_dense", "tsm_sthv1_16f", "tsm_sthv1_r101",
     "tsm_sthv1_randaugment",
     "tsm_sthv2_16f", "tsm_sthv2_r101", "tsm_ucf101_frames_nhwc", "tsn_k400_r101", "tsn_sthv2", "tsn_sthv2_16f",

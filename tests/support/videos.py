@@ -18,7 +18,7 @@ __all__ = ["HEIGHT", "WIDTH", "decode_whole", "number_in", "picture", "write_vid
 
 HEIGHT, WIDTH = 48, 96
 
-_OPTIONS = {  # fast rather than small; a keyframe where it is asked for and nowhere else
+_OPTIONS = {  # fast rather than small; keyframes at the given interval only
     "libx264": {"preset": "veryfast", "sc_threshold": "0"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:scenecut=0"},
     "libvpx-vp9": {"cpu-used": "8", "deadline": "realtime"},
@@ -124,8 +124,8 @@ MIXED_KINDS: dict[str, tuple[str, dict]] = {  # file -> encoder, and settings of
     "rotated.mp4": ("libvpx-vp9", {"gop": 4}),
     "mpeg4.avi": ("mpeg4", {"gop": 4}),
 }
-FOLDER = "folder"  # of JPEG pictures
-SPOILED, GONE = "spoiled.mp4", "gone.mp4"  # a packet that no decoder takes; a file that goes after the scan
+FOLDER = "folder"  # a folder of JPEG pictures
+SPOILED, GONE = "spoiled.mp4", "gone.mp4"  # a packet that no decoder reads; a file that is deleted after the scan
 
 
 def write_mixed_set(folder: Path) -> str:

@@ -98,7 +98,7 @@ def test_unusual_references_between_pictures_are_respected(tmp_path, codec, opti
 
 @pytest.mark.parametrize("suffix", [".webm", ".mp4"])
 def test_reference_pictures_inside_vp9_superframes_do_not_shift_the_count(tmp_path, suffix):
-    options = {"error-resilient": "default", "cpu-used": "8", "deadline": "realtime"}  # needs no shown picture before
+    options = {"error-resilient": "default", "cpu-used": "8", "deadline": "realtime"}  # needs no earlier shown picture
     plain = write_video(tmp_path / "plain.webm", "libvpx-vp9", 40, gop=8, options=options)
     path = tmp_path / f"clip{suffix}"
     hide_keyframes(plain, path, suffix[1:])
@@ -234,7 +234,7 @@ def test_packets_beyond_4_gib_are_found(tmp_path):
     path = write_video(tmp_path / "clip.mp4", "libx264", b_frames=2)
     video, beyond = probe(str(path)), 5 << 30
     with (tmp_path / "long.mp4").open("wb") as file:
-        file.seek(beyond)  # what is left out takes no room
+        file.seek(beyond)  # a sparse file
         file.write(path.read_bytes())
     packets, status = video.packets.copy(), (tmp_path / "long.mp4").stat()
     packets["offset"] += beyond
@@ -254,7 +254,7 @@ def test_packets_of_a_transport_stream_are_stored_with_lengths_as_mp4_wants_them
         assert list(bitstream.units(result.data, 4, start, start + size))  # which raises where lengths do not add up
 
 
-# Reading: whatever the kernel hands over at a time, and while others go on.
+# Reading in parts of any size, and in parallel.
 
 
 @pytest.mark.parametrize("access", ["ranged", "demux", "whole"])
@@ -281,7 +281,7 @@ def test_other_threads_continue_while_a_whole_file_is_read(tmp_path, monkeypatch
     assert taken == [False]
 
 
-# Files that are no longer what they were.
+# Files that changed after the scan.
 
 
 def test_no_file_stays_open_however_cutting_ends(tmp_path, monkeypatch):
@@ -291,7 +291,7 @@ def test_no_file_stays_open_however_cutting_ends(tmp_path, monkeypatch):
     frames, before = [np.array([3])] * 3, os.listdir("/proc/self/fd")
     cutter.cut_all(videos, frames)
     assert os.listdir("/proc/self/fd") == before
-    monkeypatch.setattr(mp4, "write", None)  # a mistake of our own
+    monkeypatch.setattr(mp4, "write", None)  # a bug
     with pytest.raises(TypeError):
         cutter.cut_all(videos, frames)
     assert os.listdir("/proc/self/fd") == before

@@ -11,7 +11,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.scan.probe import probe
 from tests.support.plain import compare
 
-TELLING = {  # file: how it is cut, or why it is refused
+TELLING = {  # file: its access, or the reason for the refusal
     "accvlab__moving_shape_open_gop_h265.mp4": "ranged",
     "torchcodec__discard_first_keyframe.mp4": "ranged",
     "torchcodec__test_non_zero_start.mp4": "ranged",

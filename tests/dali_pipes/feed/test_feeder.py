@@ -62,7 +62,7 @@ def test_preparation_of_dropped_batches_stops_early(config, monkeypatch):
         return unpatched_prepare(videos, decoders, views, *more)
 
     def wait(running):
-        dropped.set()  # what could be cancelled has been
+        dropped.set()  # all waiting work is cancelled
         unpatched_wait(running)
 
     monkeypatch.setattr(feed, "prepare", prepare)

@@ -113,11 +113,11 @@ def test_an_abandoned_epoch_returns_its_memory_budget(folder, store):
 def test_pausing_or_closing_a_loader_cancels_its_waiting_requests(folder, store, end, monkeypatch):
     store.reset()
     store.delay = 0.05
-    monkeypatch.setattr(fetch, "_pool", cache(lambda process: ThreadPoolExecutor(2)))  # so that most have to wait
+    monkeypatch.setattr(fetch, "_pool", cache(lambda process: ThreadPoolExecutor(2)))  # so that most requests wait
     there = loader(folder, store.url, "there.list")
     next(iter(there.epoch(0)))
     queue = fetch._pool(os.getpid())._work_queue
-    assert queue.qsize() > 8  # those of the epochs ahead
+    assert queue.qsize() > 8  # the requests of the epochs ahead
     getattr(there, end)()
     made = len(store.requests)
     fetch._pool(os.getpid()).shutdown(wait=True)
@@ -172,7 +172,7 @@ def test_the_memory_budget_blocks_and_is_returned_when_its_owner_is_deleted():
         pass
 
     budget, first, second = MemoryBudget(10), Owner(), Owner()
-    budget.reserve(25, first)  # more than all, but alone
+    budget.reserve(25, first)  # more than the budget, allowed for a single owner
     waiting = threading.Thread(target=budget.reserve, args=(4, second), daemon=True)
     waiting.start()
     waiting.join(0.05)

@@ -42,7 +42,7 @@ def test_crop_and_resize_are_pillows_antialiased_bilinear_over_a_fractional_box(
     clips = run_graph(frames_UHWC, [[0, 4]], [box], [0])
     for frame, place in ((0, 0), (4, 1)):
         expected = Image.fromarray(frames_UHWC[frame]).resize((32, 32), Image.Resampling.BILINEAR, box=box)
-        inner = np.s_[1:-1, 1:-1]  # Pillow's filter stops at the box, DALI's at the picture: the rim differs
+        inner = np.s_[1:-1, 1:-1]  # Pillow's filter stops at the box, DALI's at the picture: the edge differs
         assert np.abs(clips[0, place] - np.asarray(expected, np.float32))[inner].max() <= 1
 
 

@@ -70,8 +70,8 @@ def coded(number: int) -> str:
 
 def parameter_set(progressive: str) -> bytes:
     """Return an avcC box whose parameter set has every optional field before those that are read."""
-    zero, one, end_of_list = coded(0), coded(1), coded(16)  # 16 stands for −8: back to no scaling
-    lists = "1" + end_of_list + "1" + 16 * zero + 5 * "0" + "1" + 64 * one  # of 8
+    zero, one, end_of_list = coded(0), coded(1), coded(16)  # 16 means −8 as a signed code, which ends the list
+    lists = "1" + end_of_list + "1" + 16 * zero + 5 * "0" + "1" + 64 * one  # three of 8
     order = one + "0" + coded(2**24) + coded(2) + coded(2) + coded(4) + coded(7)  # kind 1, two offsets, two pictures
     bits = zero + one + zero + zero + "0" + "1" + lists + zero + order + one + "0" + coded(20) + coded(15) + progressive
     body = bytes([0x67, 100, 0, 30]) + int(bits.ljust(-(-len(bits) // 8) * 8, "1"), 2).to_bytes(-(-len(bits) // 8))
@@ -211,7 +211,7 @@ def test_out_of_memory_is_an_error_with_settings_that_need_less(tmp_path):
     next(videos.epoch(0))
     with pytest.raises(DataError, match=r"on cpu failed: .*out of memory.*decodes separately; .*smaller train.batch"):
         videos._runner._replace_undecodable_video(memory)
-    assert_same(list(map(arrays, videos.epoch(0))), read(config, "val"))  # with what takes its place
+    assert_same(list(map(arrays, videos.epoch(0))), read(config, "val"))  # decoded by the pipelines that replace it
     videos.close()
 
 

@@ -217,7 +217,7 @@ def test_a_class_is_found_however_a_mirror_spells_it():
 
 def test_a_file_too_large_for_class_names_is_not_read(tmp_path):
     with (tmp_path / "classes.txt").open("wb") as file:
-        file.truncate(2**40)  # a hole
+        file.truncate(2**40)  # a sparse file
     with pytest.raises(DataError, match="too many for a file of class names"):
         read_class_names(str(tmp_path / "classes.txt"))
 

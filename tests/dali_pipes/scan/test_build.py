@@ -113,7 +113,7 @@ def test_only_new_or_changed_files_are_scanned(listed, probed, tmp_path):
     load(listed({"a.mp4": "1", "b.mp4": "2", "c.mp4": "3"}))
     probed()
     catalog = load(listed({"c.mp4": "3", "d.mp4": "40", "b.mp4": "20"}))
-    assert probed() == ["b.mp4", "c.mp4", "d.mp4"]  # c was written anew, and so has another time
+    assert probed() == ["b.mp4", "c.mp4", "d.mp4"]  # c was written again, so its time has changed
 
     os.utime(tmp_path / "b.mp4", ns=(1, 1))
     load(catalog.source)
@@ -297,7 +297,7 @@ def test_a_killed_scan_continues_where_it_stopped(listed, probed, tmp_path):
     after = probed()
     assert catalog.frames_N.tolist() == [7] * 120
     assert sorted({*before, *after}) == names
-    assert len(before) + len(after) <= 120 + 2 * 3  # one that is not kept yet, one in each process
+    assert len(before) + len(after) <= 120 + 2 * 3  # one that is not stored yet, and one in each process
     assert sorted(os.listdir(f"{source}.scan")) == ["catalog", "lock"]
 
 
@@ -315,7 +315,9 @@ DAMAGES = {
     "empty": lambda content: b"",
     "cut short": lambda content: content[:-9],
     "reversed": lambda content: content[::-1],
-    "a label changed": lambda content: content[:128] + bytes([content[128] ^ 1]) + content[129:],  # columns start there
+    "a label changed": lambda content: (
+        content[:128] + bytes([content[128] ^ 1]) + content[129:]
+    ),  # the columns start at byte 128
 }
 
 
@@ -437,7 +439,7 @@ def test_class_folders_are_scanned_with_their_names(probed, tmp_path):
         (tmp_path / "set" / name).write_text("4")
     catalog = load(str(tmp_path / "set") + "/")
     assert catalog.class_names == ("lie", "run") and catalog.label_N.tolist() == [0, 1, 1]
-    assert catalog.file.parent == tmp_path / "set.scan"  # inside, it would be a class
+    assert catalog.file.parent == tmp_path / "set.scan"  # inside the folder it would be a class
 
 
 def test_a_list_reuses_the_scan_of_its_folder(listed, probed, tmp_path):

@@ -124,7 +124,7 @@ def decoded_kinds(path) -> list[str]:
         ("mpeg4", "avi", "ranged"),
         ("mjpeg", "avi", "ranged"),
         ("mpeg2video", "mpg", "demux"),
-        ("wmv2", "wmv", "whole"),  # no mp4 holds it
+        ("wmv2", "wmv", "whole"),  # mp4 cannot hold it
     ],
 )
 def test_packets_are_read_as_ranges_wherever_the_file_holds_them_so(tmp_path, codec, container, access):
@@ -160,7 +160,7 @@ def with_edit_list(content: bytes, first_shown: int) -> bytes:
     return content[: at + 16] + changed + content[at + 20 :]
 
 
-# Names and files that are not what they seem.
+# Misleading names and files.
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def without_start(path: Path, packets: int) -> Path:
     return copy
 
 
-# How thorough a check is.
+# Thoroughness of checks.
 
 
 def damaged(path: Path, clip: Path, packet: int) -> Path:

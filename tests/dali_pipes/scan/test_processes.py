@@ -68,7 +68,7 @@ def test_time_is_counted_while_a_call_is_worked_on_and_not_while_its_answer_wait
 
 def test_progress_restarts_the_time_limit_of_a_call():
     def seconds_left_after_progress() -> float:
-        signal.setitimer(signal.ITIMER_REAL, 300)  # as after as long a time
+        signal.setitimer(signal.ITIMER_REAL, 300)  # as if as much time had passed
         processes.restart_time_limit()
         return signal.getitimer(signal.ITIMER_REAL)[0]
 

@@ -70,7 +70,7 @@ def test_unused_datasets_are_removed_for_space_and_used_ones_stay(tmp_path):
     holder.stdout.readline()
     mine = cache(tmp_path, most=SIZE, root="s3://other")
     assert not mine.reserve(wanted(2))
-    used = cache(tmp_path)  # another process holds it, too, and goes
+    used = cache(tmp_path)  # another process that used it, too, ends
     holder.communicate()
     assert used.find(wanted(1))
     del used

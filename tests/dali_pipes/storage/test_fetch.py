@@ -183,7 +183,7 @@ def test_denied_access_stops_the_work_at_once(videos, store, pauses):
 def test_an_object_that_is_gone_or_was_replaced_is_named_and_others_are_cut(
     folder, videos, serving_folder, tmp_path, damage
 ):
-    copy = shutil.copytree(folder, tmp_path / "copy")  # with the times, and so with the ETags
+    copy = shutil.copytree(folder, tmp_path / "copy")  # with the times, and so the ETags
     (videos, _), before = videos, serving_folder.url
     with serving(copy) as store:
         videos = [replace(video, path=video.path.replace(before, store.url)) for video in videos]

@@ -211,7 +211,7 @@ def test_two_fields_in_a_packet_are_a_picture_and_one_is_a_doubt():
 
 def test_h264_pictures_are_ordered_by_their_count_and_after_those_of_earlier_sequences():
     reader = h264()
-    sent = [(5, 0), (1, 6), (1, 4), (1, 12), (1, 2), (5, 0), (1, 4)]  # 2 stands for 18: the count has 4 bits
+    sent = [(5, 0), (1, 6), (1, 4), (1, 12), (1, 2), (5, 0), (1, 4)]  # 2 means 18: the count has 4 bits
     orders = [reader.read(stored(avc_slice(kind, order))).order for kind, order in sent]
     assert sorted(range(7), key=lambda place: orders[place]) == [0, 2, 1, 3, 4, 5, 6]
 
@@ -261,7 +261,7 @@ def test_hevc_pictures_that_refer_to_missing_ones_are_a_doubt(distance, doubt):
     reader = hevc()
     for kind, order in ((19, 0), (1, 4)):
         reader.read(stored(hevc_slice(kind, order)))
-    back = "0 0" + ue(1) + ue(0) + ue(distance - 1) + "1"  # its own set, not predicted, of one picture before it
+    back = "0 0" + ue(1) + ue(0) + ue(distance - 1) + "1"  # a set of its own, not predicted, with one earlier picture
     assert reader.read(stored(hevc_slice(1, 6, refers=back))).doubt == doubt
 
 
@@ -341,7 +341,7 @@ VP9_INTER = f"10 0 0 0 1 1 0 00 00000000 000000000000 1 {VP9_SHOWN} {VP9_MOTION}
     [
         (VP9_KEYFRAME, (1, True, "")),  # marker, profile, not again, key, shown
         (f"10 0 0 0 0 0 0 {VP9_SYNC} 000 0 {VP9_SIZE} {VP9_SHOWN} {VP9_CONTEXTS}", (0, True, "")),
-        (VP9_INTER, (1, False, "")),  # of the size of its first reference
+        (VP9_INTER, (1, False, "")),  # with the size of its first reference
         ("10 0 0 1 000", (1, False, "")),  # shows an older picture again
         (
             f"10 1 1 0 0 0 1 0 {VP9_SYNC} 0 000 0 000 {VP9_SIZE} {VP9_SHOWN} {VP9_CONTEXTS}",  # profile 3

@@ -69,7 +69,7 @@ def test_frame_k_is_the_picture_of_number_k_plus_one(tmp_path):
 def test_pictures_are_turned_as_their_exif_notes_say(tmp_path, orientation):
     shown, note = Image.fromarray(picture(5)), Image.Exif()
     note[ExifTags.Base.Orientation] = orientation
-    undo = {6: 8, 8: 6}.get(orientation, orientation)  # the note of the turn back
+    undo = {6: 8, 8: 6}.get(orientation, orientation)  # the orientation that undoes it
     back = Image.Exif()
     back[ExifTags.Base.Orientation] = undo
     stored = shown.copy()
@@ -126,7 +126,7 @@ def cut_short(number):
     [
         (drop(5), "demux", 0, "1 of 12 pictures are missing, such as img_00005.jpg"),
         (drop(12), "demux", 12, "1 of 12 pictures are missing, such as img_00012.jpg"),
-        (drop(5), "demux", 8, "1 of 8 pictures are missing, such as img_00005.jpg"),  # though there are 8 and more
+        (drop(5), "demux", 8, "1 of 8 pictures are missing, such as img_00005.jpg"),  # although there are 8 and more
         (
             drop(2, 3, 4, 5),
             "demux",

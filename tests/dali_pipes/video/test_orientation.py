@@ -38,7 +38,7 @@ def test_the_scan_reads_the_display_matrix(tmp_path, codec, matrix, expected):
     assert (video.width, video.height) == (96, 48)  # as stored
 
 
-RIGHT = TRANSPOSED | MIRRORED  # a quarter turn to the right, as a phone held upright notes it
+RIGHT = TRANSPOSED | MIRRORED  # a quarter turn to the right, as a phone held upright records it
 
 
 def display_orientation_sei(header: bytes) -> bytes:

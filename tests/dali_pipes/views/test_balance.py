@@ -11,7 +11,7 @@ from dali_pipes.views.balance import BalancedOrder
 from dali_pipes.views.plans import TrainPlan
 from tests.support.loading import make_config, with_section, write_set
 
-LABELS = np.array([0] * 20 + [2] * 3 + [7] * 7)  # of classes without a video, like 1, none is shown
+LABELS = np.array([0] * 20 + [2] * 3 + [7] * 7)  # class 1 has no videos, so none is shown
 
 
 def epochs(order, number, count=30):

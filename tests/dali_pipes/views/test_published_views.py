@@ -22,8 +22,8 @@ from tests.support.loading import build_loader
 from tests.support.oracles.published_views import clips_of
 from tests.support.videos import write_video
 
-# Grey levels by which pixels may differ, inside of a crop and in its outermost rows and columns. Pillow rounds to bytes
-# after each axis, and so does what makes clips on a CPU, in another order: one level each.
+# Grey levels by which pixels may differ, inside a crop and in its outermost rows and columns. Pillow rounds to bytes
+# after each axis, and so does the clip maker of the CPU, in another order: one level each.
 ROUNDING, EDGE = 2, 16
 REAL = [
     "decord__flipping_a_pancake.mkv",

@@ -19,7 +19,7 @@ CASES = [  # phase, how rank 1 fails, what rank 0 waits in meanwhile
     ("evaluation", "kill", DIED),
     ("buffers", "raise", MADE),  # the broadcast of buffers
     ("buffers", "kill", DIED),
-    ("start-up", "raise", MADE),  # what all ranks do at once
+    ("start-up", "raise", MADE),  # a collective of all ranks
     ("start-up", "kill", DIED),
     ("save", "raise", MADE),
     ("joining", "raise", MADE),  # the second group

@@ -185,7 +185,7 @@ def test_falling_back_to_an_older_checkpoint_gives_the_same_end(trainer, uninter
 
 def test_tensorboard_shows_what_metrics_hold_also_of_a_run_that_went_back_to_its_last_checkpoint(trainer):
     with pytest.raises(ZeroDivisionError):
-        trainer(before=5, act=lambda batch: 1 / 0)  # noticed at step 5, begun again at step 3
+        trainer(before=5, act=lambda batch: 1 / 0)  # stopped at step 5, resumed at step 3
     trainer()
     board = EventAccumulator(str(trainer.folder / "tiny" / "tb")).Reload()
     lines = list(read_lines(trainer.folder / "tiny" / "metrics.jsonl"))

@@ -127,7 +127,7 @@ def test_a_skipped_step_changes_nothing_but_its_number(tmp_path, caplog):
     network = len(under_way.model.state_dict()) - sum("num_batches" in name for name in under_way.model.state_dict())
     assert all(seen[2][:network]) and not any(seen[3][:network])
     assert (under_way.step, under_way.skipped) == (STEPS, 1)
-    assert trainer.metrics("left_out") == [0, 1]  # no line for a step without a clip that counts
+    assert trainer.metrics("left_out") == [0, 1]  # no line for a step without a readable clip
     assert all(loss is not None for loss in trainer.metrics("loss"))
     assert any("skipped, 1 of at most 2" in line for line in caplog.messages)
 
@@ -145,7 +145,7 @@ def test_a_run_whose_every_gradient_overflows_in_fp16_is_stopped(scale, stops):
     under_way = SimpleNamespace(
         device=torch.device("cpu"), config=tiny.config(), step=5, scaler=torch.amp.GradScaler("cpu", init_scale=scale)
     )
-    under_way.scaler.scale(torch.ones(()))  # before that it has no scale yet
+    under_way.scaler.scale(torch.ones(()))  # earlier it has no scale
     expected = pytest.raises(FloatingPointError, match="fp16 gradients overflow at every step up to 5")
     with expected if stops else nullcontext():
         nonfinite.check(under_way, nonfinite.Found(3, 0, None), [], None)

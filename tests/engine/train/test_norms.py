@@ -19,7 +19,7 @@ def test_precise_statistics_are_the_mean_over_the_batches():
     model = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3))
     nn.init.constant_(model[0].running_mean, 7)
     batches = [torch.randn(4, 2, 5, 5) * number for number in (1, 2, 3)]
-    seen = [model[0](batch) for batch in batches]  # leaves running averages behind
+    seen = [model[0](batch) for batch in batches]  # changes the running averages
     counted = model[0].num_batches_tracked.clone()
     assert make_precise(model, iter(batches), nullcontext) == 3
     for norm, inputs in ((model[0], batches), (model[2], [model[1](x) for x in seen])):

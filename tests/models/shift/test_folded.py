@@ -72,7 +72,7 @@ def test_folded_is_shifted_and_convolved_with_its_gradients(case):
 def test_the_skip_connection_contributes_to_the_gradient_of_the_input(dtype, reads, layout):
     inputs = [value.detach().to(dtype).requires_grad_() for value in random_inputs()]
     inputs[0] = inputs[0].detach().to(memory_format=layout).requires_grad_()
-    dx_NCHW = random_inputs(height=5, width=3)[0].detach().transpose(2, 3).to(dtype)  # of strides of its own
+    dx_NCHW = random_inputs(height=5, width=3)[0].detach().transpose(2, 3).to(dtype)  # with other strides
 
     def gradients(y_NOHW, x_NCHW):
         answers = [value for value, read in zip((y_NOHW, x_NCHW), reads, strict=True) if read]

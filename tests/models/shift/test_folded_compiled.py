@@ -24,7 +24,7 @@ SHARED = {
     90: 227,
     100: 227,
     120: 99,
-}  # KiB that a program may have: A100, L4 and RTX 40, H100, B200, RTX 50
+}  # KiB of shared memory for a program: A100, L4 and RTX 40, H100, B200, RTX 50
 
 
 class Recorder:

@@ -15,10 +15,10 @@ from models.shift.forms import temporal_shift
 pytestmark = pytest.mark.gpu
 
 WIDTHS = [(64, 64), (256, 64), (256, 128), (512, 128), (512, 256), (1024, 256), (1024, 512), (2048, 512)]
-# Of the norm: of one rounding; in fp32 of adding up to 2048 terms one after the other, which comes to 8e-7.
+# Relative to the norm: one rounding; in fp32 the sum of up to 2048 terms in sequence, which gives 8e-7.
 ROUNDING = {torch.float32: 2e-6, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 FRAMES = 8
-LARGE = 24 << 30  # bytes that a test of large tensors takes
+LARGE = 24 << 30  # bytes that the test of large tensors needs
 
 
 def example(channels, filters, dtype, clips=2, side=7):
@@ -105,7 +105,7 @@ def test_a_folded_network_gives_the_logits_of_the_reference():
 def test_compiled_in_one_graph_a_folded_network_is_as_near_to_fp32_as_eager(dtype):
     """Both round in each of fifty layers, at different places."""
     model, clips_BTCHW = network("folded")
-    model.fc = torch.nn.Identity()  # new classifiers answer next to nothing: the features tell more
+    model.fc = torch.nn.Identity()  # the logits of a new classifier are nearly 0, so features are compared
     with exact_fp32():
         exact = model(clips_BTCHW).detach()
     compiled = torch.compile(model, fullgraph=True)

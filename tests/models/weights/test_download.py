@@ -70,7 +70,7 @@ def test_a_download_that_cannot_be_continued_restarts(site, path, impatient, how
     site.breaks_after = [300_000]
     os.makedirs(path.parent)
     part = path.with_name("net.pth.part")
-    part.write_bytes(b"x" * 1000)  # of today: a part that a killed process left, or of an older file
+    part.write_bytes(b"x" * 1000)  # dated today: left by a killed process, or part of an older file
     if how == "no ranges":
         os.utime(part, (1_700_000_000, 1_700_000_000))
         site.knows_ranges = False

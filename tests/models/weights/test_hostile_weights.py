@@ -78,7 +78,7 @@ def test_a_torch_file_that_asks_for_code_is_refused(tmp_path, canary, wrap, arch
     path = tmp_path / "hostile.pt"
     content = wrap(write_a_file(canary))
     if isinstance(content, dict):
-        content["state_dict"] = MODEL.state_dict()  # which would load
+        content["state_dict"] = MODEL.state_dict()  # which would load if it were trusted
     torch.save(content, path, _use_new_zipfile_serialization=archive)
     refusal(path)
 

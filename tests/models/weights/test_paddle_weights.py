@@ -17,7 +17,7 @@ from tests.support.oracles.detfill import fill_by_name
 from tests.support.paths import DATA
 
 DATA = DATA / "paddle"
-ROUNDING = 1e-4  # of logits that spread by 1 to 5, between two orders of summation in fp32
+ROUNDING = 1e-4  # for logits that spread by 1 to 5, between two orders of summation in fp32
 SLIM = {"width": 16, "frames": 8}
 
 
@@ -124,7 +124,7 @@ def test_paddles_imagenet_weights_start_a_training(tmp_path, head):
 def test_files_that_paddle_itself_wrote_are_read(kind, protocol):
     """They were written by paddle.save of Paddle 3.3.1; nested ones hold {"model": state, "epoch": 3, "lr": 0.1}."""
     path = DATA / f"{kind}{protocol}.pdparams"
-    with warnings.catch_warnings(action="error"):  # such as torch's, of arrays that must not be written to
+    with warnings.catch_warnings(action="error"):  # such as torch's warning about read-only arrays
         found = recognise(read_file(path), path)
     numbers = torch.arange(6.0).reshape(2, 3)
     expected = {"a": numbers, "half": numbers.half(), "brain": numbers.bfloat16(), "count": torch.tensor([3])}

@@ -27,7 +27,7 @@ from tests.support.paths import DATA
 
 PP_TSM = {"name": "tsm", "backbone": "resnet50_vd", "leaky_slope": 0.01, "frames": 8, "consensus": "logits"}
 PP_TSN = {"name": "tsn", "backbone": "resnet50_vd", "frames": 3, "consensus": "features"}
-ROUNDING = 1e-4  # of logits that spread by 1 to 15
+ROUNDING = 1e-4  # for logits that spread by 1 to 15
 
 
 def network(settings, **changes):
@@ -115,6 +115,6 @@ def test_three_steps_of_the_recipe_move_every_tensor_as_paddles_do(pp_tsm_file):
     moved, _ = swap_folds({name: value - start[name] for name, value in model.state_dict().items()}, 8)
     for name, distance, along in zip(*(reference[key].tolist() for key in ("names", "moved", "along")), strict=True):
         change = moved[name].double().numpy()
-        stored = 6e-8 * float(start[name].norm())  # the weights' own rounding, in fp32
+        stored = 6e-8 * float(start[name].norm())  # the rounding of the fp32 weights
         assert np.linalg.norm(change) == pytest.approx(distance, abs=2e-3 * distance + 2 * stored), name
         assert (change * direction(name, change.shape)).sum() == pytest.approx(along, abs=0.03 * distance + 3 * stored)

@@ -19,9 +19,9 @@ from models.weights.formats import recognise
 from tests.support.oracles.detfill import fill_by_name, make_clips
 from tests.support.paths import DATA
 
-ROUNDING = 1e-4  # of logits that spread by 1 to 5, between two orders of summation in fp32
-LAYER_NAMES = json.loads((DATA / "layer_names.json").read_text())  # of the libraries named, in the order of their use
-SHIFTED = re.compile(r"(layer\d\.\d+\.(?:block\.)?conv1)\.")  # of a ResNet with fewer than 23 blocks a stage
+ROUNDING = 1e-4  # for logits that spread by 1 to 5, between two orders of summation in fp32
+LAYER_NAMES = json.loads((DATA / "layer_names.json").read_text())  # libraries, in the order of their use
+SHIFTED = re.compile(r"(layer\d\.\d+\.(?:block\.)?conv1)\.")  # a ResNet with fewer than 23 blocks a stage
 
 
 def model(**changes):

@@ -187,7 +187,7 @@ def test_imagenet_weights_can_only_start_a_training(published, tmp_path):
         (1000, "classifier.1", {}, False),
         (400, "fc", {}, True),
         (1000, "fc", {"config": {"model.num_classes": 1000}}, True),  # a run of this project with as many classes
-        (1000, "another", {}, True),  # no classifier that is known
+        (1000, "another", {}, True),  # no known classifier
     ],
 )
 def test_a_file_with_imagenets_number_of_classes_can_only_start_a_training(tmp_path, classes, name, more, holds):

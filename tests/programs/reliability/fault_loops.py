@@ -23,10 +23,10 @@ from configs import Config
 from configs.schema import Data
 
 LIMIT = 5.0  # runtime.timeout
-SLACK = 10.0  # seconds after the limit in which all ranks are to have ended
+SLACK = 10.0  # seconds after the limit within which all ranks must end
 LONGER = {"start-up": 2.0, "scan": 10.0}  # of the phases whose limit is a multiple of runtime.timeout
-LEAVE = 5.0  # seconds in which a run is to end after a signal
-OUTAGE, SPEED = 30.0, 30.0  # seconds without storage, of a clock that is so many times faster
+LEAVE = 5.0  # seconds within which a run must end after a signal
+OUTAGE, SPEED = 30.0, 30.0  # seconds without storage, and the speed of the clock that counts them
 
 
 def settings(folder: Path, source: str) -> Config:

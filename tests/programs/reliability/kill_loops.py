@@ -13,7 +13,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from tests.support import programs, tiny  # before torch: engine says how threads are to wait
+from tests.support import programs, tiny  # before torch: engine sets how threads wait
 from tests.support.ranks import forked
 
 # isort: split

@@ -35,7 +35,7 @@ from engine.train.step import Tally
 from engine.train.training import Training, build
 
 CPU = torch.device("cpu")
-SAMPLES = 20  # of memory, over a run
+SAMPLES = 20  # memory samples in a run
 
 
 def memory(steps: int, chance: random.Random) -> dict:

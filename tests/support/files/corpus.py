@@ -20,7 +20,7 @@ from tests.support.videos import picture
 
 FRAMES, GOP, SIZE = 24, 8, (48, 64)
 _TIME_BASE = Fraction(1, 1000)
-_TICKS = 40  # of a frame
+_TICKS = 40  # ticks of a frame
 
 _LENGTHS = ("mp4", "mov", "mkv")
 CODECS = {  # name: encoder, its options, pixel format, containers
@@ -56,7 +56,7 @@ CODECS = {  # name: encoder, its options, pixel format, containers
     "flv1": ("flv", {}, "yuv420p", ("flv", "avi")),
     "msmpeg4": ("msmpeg4", {}, "yuv420p", ("avi", "mkv")),
 }
-_MUXERS = {"m2v": "mpeg2video"}  # if the suffix does not say
+_MUXERS = {"m2v": "mpeg2video"}  # muxers that are not named by the suffix
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _second(name: str, size: tuple[int, int]) -> Change:
     return lambda clip: _after(clip, encoded(name, size))
 
 
-CHANGES: dict[str, Callable[[str], Change]] = {  # by the codec's name: what is done to the packets
+CHANGES: dict[str, Callable[[str], Change]] = {  # by the codec's name: a change of the packets
     "as it is": lambda name: lambda clip: clip,
     "without its first packet": lambda name: _units(lambda units: units[1:]),
     "from inside a group": lambda name: _units(lambda units: units[GOP // 2 :]),
@@ -214,7 +214,7 @@ _STREAMS = ("ts", "mpg", "h264", "hevc", "m2v")  # formats that do not keep pack
 _OF_PACKETS = ("an empty packet", "a packet of a byte", "a picture shown again", "two packets in one")
 
 _NCLX = b"colr", b"nclx"
-BOXES: dict[str, Callable[[bytes], bytes]] = {  # what is done to an mp4 file
+BOXES: dict[str, Callable[[bytes], bytes]] = {  # changes of an mp4 file
     "colours after a profile": lambda file: add_to_entry(
         file, mp4.box(b"colr", b"prof", bytes(20)), mp4.box(*_NCLX, struct.pack(">HHHB", 1, 1, 1, 128))
     ),

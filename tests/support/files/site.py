@@ -59,7 +59,7 @@ def serving(folder: Path):
     site = Site(folder)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, site)) as server:
         site.address = f"http://127.0.0.1:{server.server_port}"
-        server.handle_error = lambda *_: None  # a client that hangs up is what is tested
+        server.handle_error = lambda *_: None  # clients that hang up are part of the tests
         Thread(target=server.serve_forever, daemon=True).start()
         yield site
         server.shutdown()

@@ -22,7 +22,7 @@ from models.shift.forms import temporal_shift
 from models.shift.gpu_kernels import Tile
 
 HALF = (torch.float16, torch.bfloat16)
-SMALL = Tile(32, 16, 16, warps=4, stages=1)  # many of them, and folds that end within one
+SMALL = Tile(32, 16, 16, warps=4, stages=1)  # several tiles, and folds that end inside one
 
 
 class Case(NamedTuple):
@@ -49,7 +49,7 @@ QUICK = [
 ]
 SEVERAL_TILES = [  # each takes Triton's interpreter seconds
     Case(64, 32, 8, 8, tile=SMALL),
-    Case(72, 40, 9, 9, tile=SMALL),  # nothing is a multiple of anything
+    Case(72, 40, 9, 9, tile=SMALL),  # no size is a multiple of another
     Case(64, 20, 0, 8, tile=SMALL),  # causal
     Case(64, 20, 8, 0, tile=SMALL),
     Case(64, 20, 5, 12, tile=SMALL),

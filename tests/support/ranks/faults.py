@@ -25,7 +25,7 @@ from engine.runs import checkpoint
 from engine.train import training
 from engine.train.fit import Trainer
 
-PLACES = {  # phase -> the functions that a fault is put in front of
+PLACES = {  # phase -> the functions before which the fault happens
     "start-up": [(training, "build")],
     "scan": [(build, "load_catalog"), (build, "open_catalog")],
     "training": [(training.Training, "take_step")],

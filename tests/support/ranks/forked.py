@@ -22,7 +22,7 @@ from pathlib import Path
 import engine  # noqa: F401  before torch, because it says how threads are to wait
 
 # isort: split
-import tensorboard.compat.proto.summary_pb2  # now, and not in each rank
+import tensorboard.compat.proto.summary_pb2  # imported here, and not in each rank
 import tensorboard.summary.writer.record_writer  # noqa: F401
 import torch
 
@@ -36,7 +36,7 @@ from tests.support.programs import process
 from tests.support.ranks.faults import MARK
 
 ROWS = 74  # imaginary training videos: six steps an epoch for batches of twelve
-PATIENCE = 120.0  # seconds after which a rank is counted as one that does not end by itself
+PATIENCE = 120.0  # seconds after which a rank counts as one that does not end
 Arm = Callable[[], None]
 
 
@@ -105,7 +105,7 @@ def _rank(config: Config, rank: int, ranks: int, port: int, arm: Arm | None, add
     os.dup2(said, 2)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     report.write_if_possible = lambda folder: None
-    logging.disable(logging.NOTSET)  # what the parent does not log
+    logging.disable(logging.NOTSET)  # which the parent disables
     if arm:
         arm()
     code = program.run("train.py", lambda: _train(config))

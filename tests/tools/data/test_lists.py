@@ -214,7 +214,7 @@ def test_a_users_class_file_and_held_out_list_are_refused_and_replaced_by_force(
     assert not (tmp_path / "train.list").exists()
     assert prepare.main(["split", "mine.csv", "--out", ".", "--force"]) == 0
     assert (tmp_path / "classes.txt").read_text() == "blue\ngreen\nred\n"
-    assert prepare.main(["split", "mine.csv", "--out", ".", "--seed", "1"]) == 0  # a list that it wrote itself
+    assert prepare.main(["split", "mine.csv", "--out", ".", "--seed", "1"]) == 0  # a list that the command wrote
 
 
 def test_two_lists_of_one_name_are_refused_by_subset(tmp_path, capsys):

@@ -173,7 +173,7 @@ def test_packing_survives_twenty_kills(tmp_path):
         while process.poll() is None and len(list(out.glob("*.tar"))) == begun and not list(out.glob(".tmp-*/*.tar")):
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.02))
-        if process.poll() is not None:  # all is packed: begin anew
+        if process.poll() is not None:  # everything is packed: start again
             shutil.rmtree(out)
             continue
         os.killpg(process.pid, signal.SIGKILL)

@@ -47,7 +47,7 @@ def test_packing_into_a_store_equals_packing_into_a_folder(packed, store, tmp_pa
     source, folder = packed
     assert pack(source, f"{store.url}/out") == 0
     assert content(store.folder / "out") == content(folder)
-    assert written(store)[-1] == "train.list"  # once it is there, so is what it names
+    assert written(store)[-1] == "train.list"  # written last, when all files that it names exist
     monkeypatch.setattr(build, "call_all", refuse_to_scan)
     there = load_catalog(f"{store.url}/out/train.list", Data(cache=str(tmp_path / "cache")))
     here = load_catalog(str(folder / "train.list"), Data())

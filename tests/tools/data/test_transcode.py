@@ -120,8 +120,8 @@ def test_the_index_comes_first_and_there_is_no_sound(shared, tmp_path):
         ((340, 256), False, (336, 256)),
         ((320, 240), False, (320, 240)),
         ((320, 240), True, (336, 256)),
-        ((175, 143), False, (160, 128)),  # never more than there is
-        ((7, 5), False, (16, 16)),  # but there is no smaller block
+        ((175, 143), False, (160, 128)),  # never larger than the source
+        ((7, 5), False, (16, 16)),  # 16 is the smallest size
     ],
 )
 def test_sizes_are_multiples_of_sixteen_near_the_short_side(size, upscale, stored):

@@ -17,8 +17,8 @@ from dali_pipes.video.pyav import LENIENT_TAGS
 from tools import prepare
 
 CLIP = 8
-FLOOR = 22  # decibels, of every file, at the default settings; small drawn test pictures are the hardest to scale
-TYPICAL = 33  # of the median file
+FLOOR = 22  # decibels, for every file, at the default settings; small drawn test pictures are the hardest to scale
+TYPICAL = 33  # for the median file
 
 pytestmark = pytest.mark.slow
 

@@ -33,7 +33,7 @@ from tools.exporting.check import Difference, check
 from tools.exporting.formats import write_program
 from tools.exporting.network import DTYPES
 
-CLOSE = 1e-4  # of logits of the order of 1, in fp32: the order of sums differs
+CLOSE = 1e-4  # for logits of the order of 1, in fp32: the order of sums differs
 HALF = 1e-2  # the same in fp16
 
 
@@ -222,7 +222,7 @@ def test_a_file_of_paddlevideo_is_exported_under_its_recipe(tmp_path):
     fill_by_name(net)
     paddle_files.write(tmp_path / "TSM.pdparams", paddle_files.paddle_state(net))
     settings = ["model.width=16", "model.num_classes=3", "clip.size=32", "eval.short_side=32", "model.pretrained=none"]
-    out = tmp_path / "TSM.safetensors"  # the format that takes no time to trace; it is checked as all are
+    out = tmp_path / "TSM.safetensors"  # the fastest format to trace; all are checked alike
     words = ["--config", "tsm_k400_frames.yaml", *settings, "--format", "safetensors", "--out", str(out)]
     assert run(tmp_path / "TSM.pdparams", *words) == 0
     saved = load_saved_model(out)

@@ -37,9 +37,9 @@ from tools.prediction import output
 from tools.prediction import run as answering
 
 VIDEOS = {"a.mp4": "libx264", "b.webm": "libvpx-vp9", "c.avi": "mpeg4", "d.mkv": "libx265", "e.mov": "mjpeg"}
-SCORES = {"logits": "logits", "probs": "log_probs"}  # what a score file calls the average
-ROUNDING = 1e-5  # of logits of the order of 1: libraries sum in another order for another batch
-ON_GPU = 1e-2  # TF32; cuDNN chooses its kernels anew in every process
+SCORES = {"logits": "logits", "probs": "log_probs"}  # the name of the average in a score file
+ROUNDING = 1e-5  # for logits of the order of 1: libraries sum in another order for another batch
+ON_GPU = 1e-2  # TF32; cuDNN chooses its kernels in every process
 NAMES = ("up", "down", "[left] or right")
 
 

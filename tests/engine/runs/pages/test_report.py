@@ -92,14 +92,14 @@ def test_the_report_shows_the_first_clips_and_their_decoder(folder, page):
     kept = json.loads((folder / "inputs.json").read_text())
     assert len(kept["clips"]) == 4 and all(clip["label"] in HOSTILE for clip in kept["clips"])
     strips = [attributes["src"] for tag, attributes in page.elements if tag == "img"]
-    assert strips == [clip["picture"] for clip in kept["clips"]]  # none of the videos exists, so no example has one
+    assert strips == [clip["picture"] for clip in kept["clips"]]  # the videos do not exist, so no example has a strip
     assert page.after("decoder") == "pyav" and page.after("pyav") == "25 videos, nvdec 1"
 
 
 def test_a_curve_has_a_point_for_every_line(folder, page):
     curves = [attributes["d"] for tag, attributes in page.elements if tag == "path" and "fill: none" in str(attributes)]
     points = [curve.count("M") + curve.count("L") for curve in curves]
-    assert points.count(len(metrics(folder, "train"))) == 4  # loss, top-1, rate, gradient; speed is not known at first
+    assert points.count(len(metrics(folder, "train"))) == 4  # loss, top-1, rate, gradient; there is no speed yet
     assert points.count(len(metrics(folder, "val"))) == 2  # loss, top-1
 
 
@@ -114,10 +114,10 @@ def test_epochs_are_counted_in_whole_numbers_once_there_is_one(epochs, ticks):
 def test_many_lines_become_a_curve_of_their_means_in_a_band():
     lines = [{"epoch": at, "loss": at % 2 + 4 * (at // 4 % 2), "lr": None} for at in range(4 * plots.MOST_POINTS)]
     captions, (drawn,) = zip(*plots.draw(lines, []), strict=True)
-    assert captions == ("loss",)  # of what is not known there is no picture
+    assert captions == ("loss",)  # unknown values have no curve
     (curve,) = re.findall(r'<path d="([^"z]*)" clip-path="[^"]*" style="fill: none; stroke: #1f77b4', drawn)
     heights = [float(point.split()[2]) for point in curve.strip().split("\n")]
-    assert len(heights) == plots.MOST_POINTS and len(set(heights)) == 2  # 0.5 and 4.5 in turns
+    assert len(heights) == plots.MOST_POINTS and len(set(heights)) == 2  # alternating 0.5 and 4.5
     assert drawn.count("fill-opacity: 0.25") == 1
 
 
