@@ -48,6 +48,10 @@ class DataError(Exception):
         return self.reason if self.path == masked(path) else str(self)
 
 
+class Inaccessible(DataError):
+    """A file that the system does not give now, for example for lack of a permission. Its content is not the cause."""
+
+
 class Unreadable(NamedTuple):
     """A video that could not be read, with the reason. The reason does not repeat the path."""
 

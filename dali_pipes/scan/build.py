@@ -3,10 +3,11 @@
 This module decides if a scan is needed. `place.py` gives the place of its files, `probe.py` scans one file, and
 `summary.py` writes the messages.
 
-A file is scanned if it is new or its size or time has changed. All files are scanned again if a more thorough check is
-requested, or the version of the reader or of FFmpeg has changed. Results of scans of the videos' folder, and of other
-lists in it, are reused. A scan that was killed continues where it stopped. If two processes scan the same list, the
-second waits and uses the result of the first.
+A file is scanned if it is new, its size or time has changed, or the system refused it to the last scan. Unreadable
+files are scanned again if the code of the scan has changed, and all files if a more thorough check is requested, or the
+version of the reader or of FFmpeg has changed. Results of scans of the videos' folder, and of other lists in it, are
+reused. A scan that was killed continues where it stopped. If two processes scan the same list, the second waits and
+uses the result of the first.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
 from dali_pipes.scan.journal import Journal
 from dali_pipes.scan.parts import Parts, find_parts
 from dali_pipes.scan.place import CATALOG, ScanPlace
-from dali_pipes.scan.probe import reader
+from dali_pipes.scan.probe import code, reader
 from dali_pipes.scan.processes import Call, Failure, call_all, seconds_for
 from dali_pipes.scan.request import CHECKS, ScanRequest, probe_path
 
 logger = logging.getLogger(__name__)
+NO_TIME = -1  # unlike the time of any file
 FILES_PER_WORKER = 16  # for fewer files per process, starting it takes longer than it saves
 
 
@@ -126,9 +128,13 @@ def _scan(folder: Path, request: ScanRequest, known: Sequence[Catalog], workers:
             entry = _known_results(request, known, journal)
             numbers = range(len(request.listing.distinct))
             todo = [number for number in numbers if entry(number) is None]
-            _probe_all(request, todo, journal, workers or usable_cores())
-            parts = find_parts(request.listing, lambda number: entry(number).outcome, workers or usable_cores())
-            publish(folder, request.listing, map(entry, numbers), parts)
+            refused = _probe_all(request, todo, journal, workers or usable_cores())
+
+            def result(number: int) -> Entry:
+                return refused.get(number) or entry(number)
+
+            parts = find_parts(request.listing, lambda number: result(number).outcome, workers or usable_cores())
+            publish(folder, request.listing, map(result, numbers), parts)
         journal.remove()
     except (OSError, sqlite3.Error) as error:
         raise DataError(
@@ -158,16 +164,23 @@ def _known_results(request: ScanRequest, known: Sequence[Catalog], journal: Jour
     return entry
 
 
-def _probe_all(request: ScanRequest, todo: list[int], journal: Journal, most_workers: int) -> None:
-    """Probe the distinct files of these numbers in parallel, and add the results to the journal."""
+def _probe_all(request: ScanRequest, todo: list[int], journal: Journal, most_workers: int) -> dict[int, Entry]:
+    """Probe the distinct files of these numbers in parallel, and add the results to the journal.
+
+    Return those of files that the system refused: they are no properties of the files, so the next scan tries again.
+    """
     size_D, mtime_ns_D = request.files.size_D, request.files.mtime_ns_D
     calls = (Call(number, request.arguments(number), seconds_for(size_D[number])) for number in todo)
     results = call_all(probe_path, calls, min(most_workers, -(-len(todo) // FILES_PER_WORKER)))
     title = f"scanning {os.path.basename(request.listing.source)}"
     unsettled: Counter[str] = Counter()
+    refused: dict[int, Entry] = {}
     for number, found in with_progress(results, len(todo), title):
         if isinstance(found, Failure):
             check, outcome = request.check, found.reason_for(request.path(number))
+            if found.may_pass:
+                refused[number] = Entry(int(size_D[number]), NO_TIME, check, outcome)
+                continue
         else:
             check, outcome = CHECKS.index(found.check), found.video
             unsettled.update([found.reason] if found.reason else [])
@@ -175,11 +188,12 @@ def _probe_all(request: ScanRequest, todo: list[int], journal: Journal, most_wor
         journal.add(request.journal_key(number), entry)
     for reason, count in unsettled.most_common():
         logger.info(f"{request.listing.source}: {count} read completely, not only the index: {reason}")
+    return refused
 
 
 def publish(folder: Path, listing: Listing, entries: Iterable[Entry], parts: Parts | None) -> None:
     """Write quarantine and catalogue. The catalogue is written last: if it exists, the scan is complete."""
     unfinished = folder / f"{CATALOG}.unfinished"
-    write_catalog(unfinished, listing, entries, reader(), parts)
+    write_catalog(unfinished, listing, entries, reader(), parts, code())
     summary.write_quarantine(folder, Catalog(unfinished))
     os.replace(unfinished, folder / CATALOG)

@@ -89,6 +89,7 @@ class Catalog:
         self.base: str = footer["base"]  # the base of its relative paths
         self.digest: str = footer["digest"]  # `Listing.digest` of the list
         self.reader: str = footer["reader"]  # the version that scanned the files, see `probe.reader`
+        self.code: str = footer.get("code", "")  # that refused files, see `probe.code`
         self.class_names = tuple(footer["class_names"])
         self._codecs: list[str] = footer["codecs"]
         self._reasons: dict[str, str] = footer["reasons"]  # by row; JSON keys are strings
@@ -231,11 +232,11 @@ class Catalog:
 
 
 def write_catalog(
-    file: Path, listing: Listing, entries: Iterable[Entry], reader: str, parts: Parts | None = None
+    file: Path, listing: Listing, entries: Iterable[Entry], reader: str, parts: Parts | None = None, code: str = ""
 ) -> None:
     """Write the catalogue of a list from one entry for each row of `listing.distinct`, in that order.
 
-    `reader`: the version that scanned the files, see `probe.reader`. `parts`: the frames of rows that describe parts.
+    `reader` and `code`: the version that scanned the files, see `probe`. `parts`: the frames of rows about parts.
     """
     with open(file, "wb") as out:
         out.write(bytes(_HEADER.size))
@@ -250,6 +251,7 @@ def write_catalog(
         footer_start = _pad(out)
         out.flush()
         about = {"source": listing.source, "base": listing.base, "digest": listing.digest, "reader": reader}
+        about["code"] = code
         columns = columns_start, footer_start, _checksum(file, columns_start, footer_start)
         footer = {**about, "class_names": listing.class_names, **texts, "arrays": places, "columns": columns}
         content = json.dumps(footer).encode()

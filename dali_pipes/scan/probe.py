@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from zlib import crc32
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, Inaccessible
 from dali_pipes.scan import verify
 from dali_pipes.scan.index import Excerpt, packets_of_index
 from dali_pipes.scan.packets import Packets, collect, doubts, table
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from configs.sections.data import Check
 
 Result = TypeVar("Result")
-READER = 10  # increase it if the result of a scan changes for any file
+READER = 11  # increase it if the result of a scan changes for any file
 
 _PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # of HEIF (ISO/IEC 23008-12)
 # Formats that store presentation timestamps; for others FFmpeg guesses them.
@@ -71,7 +74,7 @@ def scan_file(path: str, check: Check) -> Found:
                 reason = "its index alone cannot be read"
             return Found(_probe(source, "demux"), "demux", reason)
     except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})") from error
+        raise Inaccessible(path, f"cannot be read ({error.strerror})") from error
 
 
 def _probe(source: ByteSource, check: Check) -> Video:
@@ -87,6 +90,17 @@ def reader() -> str:
     """Return the versions of this reader and of FFmpeg; results of other versions are not valid."""
     libraries = (f"{name} {'.'.join(map(str, numbers))}" for name, numbers in sorted(av.library_versions.items()))
     return f"{READER}, PyAV {av.__version__}, {', '.join(libraries)}"
+
+
+@cache
+def code() -> str:
+    """Return a checksum of the code that scans files; with other code, unreadable files are scanned again.
+
+    So they get the reason of this version, or turn out to be readable, though the reader has no other version.
+    """
+    folder = Path(__file__).parents[1]
+    files = sorted(file for part in ("cut", "scan", "storage", "video") for file in (folder / part).rglob("*.py"))
+    return f"{crc32(b''.join(file.read_bytes() for file in files)):08x}"
 
 
 def _scan(source: ByteSource, scan_stream: Callable[..., Result]) -> Result:

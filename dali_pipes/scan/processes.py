@@ -17,7 +17,7 @@ from itertools import islice
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, NamedTuple
 
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, Inaccessible
 from dali_pipes.storage.faults import StorageFault
 
 ANSWERS = (DataError, OSError, MemoryError)  # exceptions that an input may cause; any other is a bug in this project
@@ -44,6 +44,7 @@ class Failure:
 
     reason: str
     path: str = ""  # the path of the DataError
+    may_pass: bool = False  # the input is not the cause, so another attempt may succeed
 
     def reason_for(self, path: str) -> str:
         """Return the reason; with its path if that differs from `path`."""
@@ -177,11 +178,11 @@ def outcome(function: Callable, arguments: tuple) -> Any:
     try:
         return function(*arguments)
     except DataError as error:
-        return Failure(error.reason, error.path)
+        return Failure(error.reason, error.path, may_pass=isinstance(error, Inaccessible))
     except StorageFault as fault:
         return fault
     except ANSWERS as error:
-        return Failure(str(error) or type(error).__name__)
+        return Failure(str(error) or type(error).__name__, may_pass=isinstance(error, OSError))
     except Exception as error:
         error.add_note(f"asked for {arguments}"[:_NOTED])
         raise

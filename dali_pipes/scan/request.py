@@ -13,7 +13,7 @@ from configs.sections.data import Check
 from dali_pipes.lists.file_status import look
 from dali_pipes.lists.listing import Listing
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.scan.probe import Found, reader, scan_file
+from dali_pipes.scan.probe import Found, code, reader, scan_file
 from dali_pipes.video.frame_folders import probe_folder
 
 CHECKS = get_args(Check)  # from the least to the most thorough
@@ -45,6 +45,7 @@ class ScanRequest:
             and np.array_equal(catalog.mtime_ns_N[rows], self.files.mtime_ns_D)
             and bool((catalog.check_N[rows] >= self.check).all())
             and catalog.reader == reader()
+            and (catalog.code == code() or not bool(self._refused(catalog, rows).any()))
         )
 
     def path(self, number: int) -> str:
@@ -67,12 +68,19 @@ class ScanRequest:
         )
         if not same_file or catalog.check_N[row] < self.check:
             return False
+        if catalog.code != code() and self._refused(catalog, row):
+            return False
         if not (of_folder := self._of_folder(number)):
             return True
         if not catalog.file_frames_N[row]:  # a catalogue does not store the arguments of an unreadable folder
             return False
         pattern, frames = of_folder
         return catalog.video(row).description.decode() == pattern and frames in (0, catalog.file_frames_N[row])
+
+    @staticmethod
+    def _refused(catalog: Catalog, rows: np.ndarray | int) -> np.ndarray:
+        """Return True for rows of files that could be opened, but not used."""
+        return (catalog.file_frames_N[rows] == 0) & (catalog.size_N[rows] >= 0)
 
     def _of_folder(self, number: int) -> tuple[()] | tuple[str, int]:
         """Return the name pattern and the number of frames of a folder (0 if the list does not give it); () for a

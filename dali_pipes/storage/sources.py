@@ -7,7 +7,7 @@ import os
 import stat
 from typing import BinaryIO, Protocol
 
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, Inaccessible
 
 _BLOCK = 1 << 20  # bytes per read of a file object
 
@@ -52,7 +52,7 @@ def _regular_file(path: str) -> os.stat_result:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise DataError(path, error.strerror) from error
+        raise Inaccessible(path, error.strerror) from error
     except ValueError as error:
         raise DataError(path, "no file can have such a name") from error  # the name contains a zero byte
     if not stat.S_ISREG(status.st_mode):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, Inaccessible
 from dali_pipes.video.packet_table import PACKET, Video
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def probe_folder(path: str, check: Check, pattern: str, frames: int) -> Video:
         status = os.stat(path)
         present = set(os.listdir(path))
     except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})") from error
+        raise Inaccessible(path, f"cannot be read ({error.strerror})") from error
     there = _numbers(present, pattern)
     count = frames or max(there, default=0)
     there = {number for number in there if number <= count}
@@ -110,7 +110,7 @@ def _read(folder: str, name: str) -> bytes:
         with open(descriptor, "rb") as file:
             content = file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
     except OSError as error:
-        raise DataError(folder, f"{name} cannot be read ({error.strerror})") from error
+        raise Inaccessible(folder, f"{name} cannot be read ({error.strerror})") from error
     if not content:
         raise DataError(folder, f"{name} is empty, or not a file")
     return content

@@ -17,7 +17,7 @@ import rich
 from configs import progress
 from configs.schema import Data
 from dali_pipes.errors import DataError
-from dali_pipes.scan import build, processes
+from dali_pipes.scan import build, processes, request
 from dali_pipes.scan.build import load_catalog, open_catalog, scan_divided
 from tests.support.files import scripted
 from tests.support.files.odd_names import ODD_NAMES
@@ -228,6 +228,32 @@ def test_the_quarantine_names_files_whose_names_are_no_text(probed, tmp_path):
     load(str(tmp_path / "set"), max_bad_fraction=0.9)
     reason = "a link to a file that does not exist"
     assert quarantined(str(tmp_path / "set")) == [{"path": str(bad), "label": 0, "reason": reason}]
+
+
+def test_a_file_that_the_system_refused_is_tried_again(listed, probed):
+    """A permission changes neither size nor time of a file."""
+    source = listed({"a.mp4": "1", "b.mp4": "refused", "c.mp4": "bad"})
+    assert load(source, max_bad_fraction=0.9).usable.tolist() == [0]
+    assert [line["reason"] for line in quarantined(source)] == ["cannot be read (scripted)", "scripted to be bad"]
+    assert probed() == ["a.mp4", "b.mp4", "c.mp4"]
+    with pytest.MonkeyPatch.context() as allowed:
+        allowed.setenv("PROBE_ALLOWED", "7")
+        assert load(source, max_bad_fraction=0.9).frames_N.tolist() == [1, 7, 0]
+    assert probed() == ["b.mp4"]
+    load(source, max_bad_fraction=0.9)
+    assert probed() == []
+
+
+def test_unreadable_files_are_scanned_again_by_other_code_and_readable_ones_are_not(listed, probed, monkeypatch):
+    source = listed({"a.mp4": "1", "b.mp4": "bad", "c.mp4": "2"})
+    load(source, max_bad_fraction=0.9)
+    probed()
+    monkeypatch.setattr(build, "code", lambda: "other")
+    monkeypatch.setattr(request, "code", lambda: "other")
+    load(source, max_bad_fraction=0.9)
+    assert probed() == ["b.mp4"]
+    load(source, max_bad_fraction=0.9)
+    assert probed() == []
 
 
 def test_the_quarantine_is_removed_when_the_last_bad_file_is_repaired(listed, probed, tmp_path):

@@ -4,6 +4,7 @@ import errno
 import io
 import logging
 import os
+import shutil
 import struct
 from pathlib import Path
 from unittest.mock import Mock
@@ -16,13 +17,15 @@ from configs.schema import Data
 from dali_pipes.cut import decode
 from dali_pipes.cut.cutter import cut
 from dali_pipes.cut.decode import decode_frames
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, Inaccessible
+from dali_pipes.scan import probe as probe_module
 from dali_pipes.scan import verify
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.probe import probe, reader
 from dali_pipes.video import mp4
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, KEYFRAME, PACKET
 from dali_pipes.video.times import frame_times
+from tests.support.paths import ROOT
 from tests.support.videos import decode_whole, number_in, write_video
 
 
@@ -79,6 +82,25 @@ def test_the_reader_version_includes_the_ffmpeg_version(monkeypatch):
     assert "libavcodec 99.1.2" in reader() and reader() != before
     monkeypatch.setattr("dali_pipes.scan.probe.READER", 99)
     assert reader().startswith("99, PyAV ")
+
+
+@pytest.mark.parametrize("called", ["os.open", "os.pread", "os.stat"])
+def test_a_file_that_the_system_refuses_is_not_called_damaged(clip, monkeypatch, called):
+    monkeypatch.setattr(
+        f"dali_pipes.storage.sources.{called}", Mock(side_effect=PermissionError(13, "Permission denied"))
+    )
+    with pytest.raises(Inaccessible, match="Permission denied"):
+        probe(str(clip))
+
+
+def test_a_scan_knows_the_code_that_made_it(monkeypatch, tmp_path):
+    code = probe_module.code.__wrapped__
+    before = code()
+    shutil.copytree(ROOT / "dali_pipes", tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(probe_module, "__file__", str(tmp_path / "scan/probe.py"))
+    assert code() == before
+    (tmp_path / "video/bitstream/bits.py").write_text("# another word")
+    assert code() != before
 
 
 def test_the_packet_table_says_where_each_packet_lies(clip):

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, Inaccessible
 from dali_pipes.scan import processes
 from dali_pipes.scan.processes import Call, Failure, call_all
 from dali_pipes.storage.faults import StorageFault
@@ -15,7 +15,7 @@ from dali_pipes.storage.faults import StorageFault
 def echo_or_die(word: str, number: int) -> str | int:
     """Do what the arguments say; worker processes import it from this module."""
     if word == "fail":
-        raise (DataError("a.mp4", "no 0"), OSError("no 1"), MemoryError("no 2"))[number]
+        raise (DataError("a.mp4", "no 0"), OSError("no 1"), MemoryError("no 2"), Inaccessible("b.mp4", "no 3"))[number]
     if word == "storage":
         raise StorageFault(errno.EIO, "storage fails", "a.mp4")
     if word == "mistake":
@@ -78,10 +78,11 @@ def test_progress_restarts_the_time_limit_of_a_call():
 
 
 def test_an_error_that_an_input_can_cause_becomes_the_failure_of_its_call():
-    assert answers(("fail", 0), ("fail", 1), ("fail", 2)) == {
+    assert answers(*(("fail", number) for number in range(4))) == {
         0: Failure("no 0", "a.mp4"),
-        1: Failure("no 1"),
+        1: Failure("no 1", may_pass=True),
         2: Failure("no 2"),
+        3: Failure("no 3", "b.mp4", may_pass=True),
     }
 
 

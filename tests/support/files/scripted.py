@@ -12,7 +12,7 @@ from unittest import mock
 
 import numpy as np
 
-from dali_pipes.errors import DataError
+from dali_pipes.errors import DataError, Inaccessible
 from dali_pipes.scan import build, journal
 from dali_pipes.scan.catalog import Entry
 from dali_pipes.scan.probe import Found
@@ -36,6 +36,9 @@ def probe(path: str, check: str, *of_folder) -> Found:
     word, *more = Path(path).read_text().split()
     if word == "bad":
         raise DataError(path, "scripted to be bad")
+    if word == "refused" and "PROBE_ALLOWED" not in os.environ:
+        raise Inaccessible(path, "cannot be read (scripted)")
+    word = os.environ["PROBE_ALLOWED"] if word == "refused" else word
     if word == "mistake":
         raise getattr(builtins, more[0])("nobody expected this")
     if word == "crash":
