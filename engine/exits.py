@@ -23,11 +23,27 @@ HANDLED = {signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG
 
 def exit_quietly_until_started() -> None:
     """Let SIGINT and SIGPIPE end the process silently until `run_to_exit_code` is called, because imports take
-    seconds.
+    seconds. Replace standard streams that are closed.
     """
+    _replace_closed_streams()
     for number, handler in HANDLED.items():
         if signal.getsignal(number) is handler:  # if Ctrl-C is ignored at the start, keep ignoring it
             signal.signal(number, signal.SIG_DFL)
+
+
+def _replace_closed_streams() -> None:
+    """Open /dev/null as each standard stream that was closed at the start, as some schedulers and `2>&-` do.
+
+    Otherwise, a file that is opened later gets its descriptor, and the messages of libraries are written to that file.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+        setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115 - open to the end
 
 
 def run_to_exit_code(name: str, work: Callable[[], int]) -> int:

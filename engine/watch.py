@@ -26,6 +26,7 @@ RETRY = 75  # exit code EX_TEMPFAIL: the settings are right, and starting again 
 BEAT = 1.0  # seconds between exchanges with the other ranks
 ANSWER = 2.5  # seconds within which a living rank must update its shared activity
 GRACE = 4.0  # seconds for the main thread to end by itself after a rank has failed
+PAUSED = 5.0  # seconds by which a beat is late if the whole process was stopped, and not only busy
 
 Item = TypeVar("Item")
 
@@ -120,6 +121,12 @@ def progress(step: int | None = None) -> None:
     global _progress, _step
     _progress = time.monotonic()
     _step = _step if step is None else step
+
+
+def leave_out(seconds: float) -> None:
+    """Do not count the last `seconds` as a time without progress, because the whole process was stopped."""
+    global _progress
+    _progress = min(_progress + seconds, time.monotonic())
 
 
 listeners.append(progress)
@@ -221,8 +228,14 @@ class Watch:
         return describe(rank, self._others().get(rank))
 
     def _run(self) -> None:
-        while not self._stopped.wait(min(BEAT, self.limit / 4)):
+        interval = min(BEAT, self.limit / 4)
+        begun = time.monotonic()
+        while not self._stopped.wait(interval):
             mine = self._share()
+            late, begun = time.monotonic() - begun - interval, time.monotonic()
+            if late > PAUSED:  # SIGSTOP, Ctrl-Z, or a suspended job or container
+                leave_out(late)
+                continue
             for key in [key for key in self.on_report if self.reported(key)]:
                 self.on_report.pop(key)(self.reported(key))
             if failure := self.reported("failed"):
@@ -231,6 +244,7 @@ class Watch:
             elif mine["age"] > self.limit * mine["factor"] and (reason := self._stall(mine)):
                 self.report("failed", reason)
                 self._end(self.reported("failed") or reason)
+            begun = time.monotonic()
 
     def _share(self) -> dict:
         """Share this rank's activity, which shows that it is alive; return the activity."""

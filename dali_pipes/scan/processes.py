@@ -27,6 +27,9 @@ ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_":
 system, page by page, costs more than to read the headers of a short video (mallopt(3); these are the largest values to
 which glibc adapts by itself)."""
 PATIENCE = 60.0  # time limit without progress: this many seconds, plus one per MB of the file
+REPEATED = (signal.SIGALRM, signal.SIGKILL, signal.SIGTERM)
+"""Signals that need not be caused by the input. A process reaches its time limit also if it is paused, by a scheduler
+or in a container; and the kernel, if memory is short, or a user may end it."""
 _NOTED = 300  # most characters of the arguments in a traceback
 
 
@@ -36,6 +39,7 @@ class Call(NamedTuple):
     key: Any
     arguments: tuple
     seconds: float
+    is_second: bool = False  # whether its first process was ended by a signal in REPEATED
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def seconds_for(size: int) -> float:
 def call_all(function: Callable, calls: Iterable[Call], count: int) -> Iterator[tuple[Any, Any]]:
     """Yield (key, result or Failure) of every call, as they finish, with at most `count` processes.
 
+    A call whose process is ended by a signal in REPEATED is made once more.
     `function` must be importable by its name. Raises RuntimeError if a process does not start, or if the function
     raises an exception not in ANSWERS. A StorageFault is raised, too, since it is not caused by an input.
     """
@@ -79,12 +84,14 @@ def call_all(function: Callable, calls: Iterable[Call], count: int) -> Iterator[
                 if isinstance(answer, StorageFault):
                     raise answer
                 del workers[connection]
-                call = next(waiting, None)
+                second = worker.second_call()
+                call = second or next(waiting, None)
                 if call is None:
                     worker.end()
                 else:
                     assign(_Worker(function) if worker.ended else worker, call)
-                yield key, answer
+                if not second:
+                    yield key, answer
     finally:
         for worker in workers.values():
             worker.end()
@@ -123,6 +130,11 @@ class _Worker:
             return Failure(f"no progress for {self.call.seconds:.0f} s")
         name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         return Failure(f"crashed the scanner ({name})")
+
+    def second_call(self) -> Call | None:
+        """Return the last call if it is to be made once more, otherwise None."""
+        by_signal = self.ended and -self.process.returncode in REPEATED
+        return self.call._replace(is_second=True) if by_signal and not self.call.is_second else None
 
     @property
     def ended(self) -> bool:

@@ -41,6 +41,7 @@ TRAINING = "training"  # the stage of `watch.doing` in which a signal waits for 
 class Interrupt:
     """Handles signals of a run, as a context manager. A second signal ends the process at once, without a checkpoint.
 
+    Signals that were ignored at the start, as SIGHUP after `nohup`, remain ignored.
     `on_end(state, reason)` writes the status before this object ends the process.
     """
 
@@ -55,7 +56,10 @@ class Interrupt:
         self._launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
 
     def __enter__(self) -> Interrupt:
-        self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+        for number in self._before:
+            signal.signal(number, self._receive)
         # Python runs handlers in the main thread, when it is back in Python; the wake-up descriptor gets the signal at
         # once
         self._read, self._write = os.pipe()
@@ -118,7 +122,7 @@ class Interrupt:
     def _listen(self) -> None:
         """Receive the signals in a thread; end the process if the main thread has nothing to save."""
         while received := os.read(self._read, 1):
-            if received[0] in SIGNALS:
+            if received[0] in self._before:
                 self._receive(received[0], None)
                 distributed.report(self._key, self.reason)
                 threading.Thread(target=self._end_unless_training, daemon=True).start()

@@ -105,6 +105,27 @@ def test_training_continues_after_its_output_pipe_is_closed(unread, monkeypatch,
     assert [line.split()[-1] for line in (tmp_path / "log.txt").read_text().splitlines()] == ["one", "two"]
 
 
+def test_closed_standard_streams_are_replaced_and_no_file_gets_their_output(tmp_path):
+    script = """
+from engine import exits
+exits.exit_quietly_until_started()
+import faulthandler, os, signal, sys
+def work():
+    faulthandler.register(signal.SIGUSR2)
+    with open(sys.argv[1], "w") as file:
+        print("an answer")
+        print(sys.stdin.read(), file=sys.stderr)
+        os.write(2, b"a message of a library")
+        file.write("content")
+    return 0
+sys.exit(exits.run_to_exit_code("x.py", work))
+"""
+    written = tmp_path / "written.txt"
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", script, str(written)]
+    assert subprocess.run(command, cwd=ROOT).returncode == 0
+    assert written.read_text() == "content"
+
+
 def test_exit_now_flushes_output_and_waits_for_no_thread_or_exit_handler():
     script = """
 import atexit, sys, threading, time

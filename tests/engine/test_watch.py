@@ -2,6 +2,8 @@
 
 import json
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,6 +65,30 @@ def test_a_wait_that_lasts_too_long_is_named_with_its_file(ended):
         assert ended().startswith(
             "no progress for 0.2 s (runtime.timeout): rank 0 was waiting for data (/videos/a.mp4), step 3, for "
         )
+
+
+def test_time_in_which_the_process_was_stopped_does_not_count(monkeypatch):
+    """As by SIGSTOP, Ctrl-Z, or the suspension of a job or a container."""
+    monkeypatch.setattr(watch, "BEAT", 0.05)
+    reasons, stopped, looks, looked = [], [0.0], [], threading.Event()
+    share = Watch._share
+
+    def look(self):
+        looks.append(self)
+        if len(looks) == 2:
+            stopped[0] += 1000.0
+        if len(looks) == 6:
+            looked.set()
+        return share(self)
+
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + stopped[0], sleep=time.sleep)
+    monkeypatch.setattr(watch, "time", clock)
+    monkeypatch.setattr(Watch, "_share", look)
+    monkeypatch.setattr(Watch, "_end", lambda self, reason: reasons.append(reason))
+    with watch.doing("waiting for data"), Watch(500.0):
+        assert looked.wait(60)
+    watch.progress()
+    assert not reasons
 
 
 def test_a_rank_that_waits_for_others_names_the_one_that_does_not_answer(ended, monkeypatch):

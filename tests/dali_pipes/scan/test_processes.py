@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,23 @@ def test_a_crash_fails_only_its_own_call():
 
 def test_an_endless_loop_is_ended_after_its_time():
     assert answers(("loop", 0), ("a", 1), count=1, seconds=1.0) == {0: Failure("no progress for 1 s"), 1: "a"}
+
+
+def die_at_first(marker: str, number: int) -> int:
+    """Get a signal in the first call with this marker, not in the second."""
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), number)
+    return number
+
+
+def test_a_call_is_made_once_more_if_its_process_was_paused_or_ended_from_outside(tmp_path):
+    """A paused process reaches its time limit; the kernel sends SIGKILL if memory is short."""
+    numbers = [signal.SIGALRM, signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV]
+    calls = [Call(number, (str(tmp_path / str(number)), int(number)), 60.0) for number in numbers]
+    found = dict(call_all(die_at_first, calls, 2))
+    assert found.pop(signal.SIGSEGV) == Failure("crashed the scanner (SIGSEGV)")
+    assert found == {number: number for number in numbers[:-1]}
 
 
 def test_time_is_counted_while_a_call_is_worked_on_and_not_while_its_answer_waits():

@@ -33,6 +33,19 @@ def test_a_signal_stops_training_at_the_next_step(capfd, number):
     assert said.startswith(f"{number.name}: stopping after this step, ") and said.count("\n") == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name)
+def test_signals_that_were_ignored_at_the_start_remain_ignored(number):
+    """`nohup` ignores SIGHUP; shells ignore SIGINT and SIGQUIT for jobs in the background of a script."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with watch.doing(TRAINING, stage=True), Interrupt() as interrupt:
+            os.kill(os.getpid(), number)
+            assert not interrupt.agreed(1)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
 HANGING = """
 import ctypes, sys
 from engine import watch
