@@ -14,9 +14,9 @@ import pytest
 import rich
 import torch
 
-from dali_pipes.scan.processes import call_all
+from dali_pipes.scan.processes import call_all, outcome
+from dali_pipes.storage.faults import StorageFault
 from engine import exits, logs
-from tests.support.loading import call_here
 from tests.support.paths import ROOT
 
 CONVERSION = "tools.data.conversion.convert"
@@ -42,6 +42,15 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("the folder of large reference data is not here")
     return SHARED
+
+
+def call_here(function, calls, count):
+    """Do what `call_all` of `dali_pipes.scan.processes` does, without processes, which are slow to start."""
+    for call in calls:
+        found = outcome(function, call.arguments)
+        if isinstance(found, StorageFault):
+            raise found
+        yield call.key, found
 
 
 def _refuse():

@@ -7,12 +7,10 @@ import pytest
 import configs
 from configs import cli
 from configs.read import KINDS, SECTIONS
-from tests.support.recipes import RECIPE, errors, writer
+from tests.support import recipes
+from tests.support.recipes import RECIPE, errors
 
-
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    return writer(tmp_path, monkeypatch)
+write = recipes.write
 
 
 RUNTIME_KEYS = (

@@ -11,14 +11,11 @@ import pytest
 import configs
 from configs import ConfigError
 from configs.read import KINDS, SHIPPED
-from tests.support import tiny
+from tests.support import recipes, tiny
 from tests.support.paths import ROOT
-from tests.support.recipes import COMPLETE, RECIPE, writer
+from tests.support.recipes import COMPLETE, RECIPE
 
-
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    return writer(tmp_path, monkeypatch)
+write = recipes.write
 
 
 REQUIRED = {

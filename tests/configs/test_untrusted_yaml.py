@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 
 import configs
 from configs.read import KINDS, SECTIONS
+from tests.support import recipes
 from tests.support.paths import ROOT
-from tests.support.recipes import RECIPE, errors, writer
+from tests.support.recipes import RECIPE, errors
 
-
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    return writer(tmp_path, monkeypatch)
+write = recipes.write
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -1,7 +1,5 @@
 """Repeated augmentation (clip.repeats): several clips of a video from one cut and one decoding."""
 
-import os
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -191,17 +189,12 @@ def test_a_run_stopped_within_an_epoch_resumes_to_the_same_weights(config, tmp_p
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def terminate(batch):
-    """Send the signal by which a scheduler stops a run."""
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def run_until(settings, stop):
     """Train on, to the end or until a signal before the batch of a step of the run."""
     loaders = {split: build_loader(settings, split) for split in ("train", "val")}
     if stop is not None:
-        loaders["train"] = tiny.before_step(loaders["train"], stop, terminate)
-    return tiny.go_on(settings, loaders)
+        loaders["train"] = tiny.before_step(loaders["train"], stop, tiny.terminate)
+    return tiny.resume(settings, loaders)
 
 
 def test_too_few_videos_are_refused_with_the_largest_batch_of_clips(config):

@@ -18,7 +18,7 @@ from engine.files import (
     temporary_folder,
     temporary_path,
 )
-from tests.support.files.moments import call_killed_at
+from tests.support.files.kills import call_killed_at
 
 
 def test_lines_end_only_at_newlines_and_a_truncated_one_is_skipped(tmp_path):

@@ -11,7 +11,7 @@ from configs.schema import Data
 from engine import outputs
 from engine.output_record import RECORD, is_result
 from engine.outputs import Outputs
-from tests.support.memory import little_room
+from tests.support.memory import limited_file_size
 
 
 def names(folder):
@@ -28,7 +28,7 @@ def test_a_result_is_replaced_by_the_next_one(tmp_path):
 
 def test_a_file_for_which_there_is_no_room_is_named_and_leaves_nothing(tmp_path):
     file = tmp_path / "page.html"
-    with little_room(1 << 12), pytest.raises(OSError, match=r"page\.html"):
+    with limited_file_size(1 << 12), pytest.raises(OSError, match=r"page\.html"):
         Outputs().write({file: "x" * (1 << 14)})
     assert not names(tmp_path)
 

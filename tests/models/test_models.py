@@ -16,7 +16,7 @@ from models import build_model, describe
 from models.cost import count_macs, count_parameters
 from models.shift.conv import FORMS, ShiftedConv2d, shift_then_conv
 from models.shift.forms import temporal_shift
-from tests.support.oracles.detfill import fill_by_name, make_clips
+from tests.support.oracles.weights import fill_by_name, make_clips
 from tests.support.paths import DATA
 
 ROUNDING = 1e-4  # for logits that spread by 1 to 5, between two orders of summation in fp32

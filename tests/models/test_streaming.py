@@ -46,7 +46,8 @@ def test_a_stream_of_64_frames_gives_the_logits_of_the_whole_clip(case, channels
     ],
 )
 def test_in_single_precision_a_stream_differs_by_rounding_only(backbone, width, size):
-    model, clips_BTCHW = slim.steady(causal=True, backbone=backbone, width=width), slim.clips(1, 64, size).float()
+    model = slim.stable_network(causal=True, backbone=backbone, width=width)
+    clips_BTCHW = slim.clips(1, 64, size).float()
     streaming = Streaming(model)
     logits_TBK, _ = slim.streamed(streaming, clips_BTCHW.unbind(1), streaming.initial_caches(1, size))
     expected_BTK = model.frame_logits(clips_BTCHW)
@@ -57,7 +58,8 @@ def test_in_single_precision_a_stream_differs_by_rounding_only(backbone, width, 
 @pytest.mark.gpu
 @torch.no_grad()
 def test_on_a_gpu_a_stream_in_fp16_differs_by_rounding_only():
-    model, clips_BTCHW = slim.steady(causal=True, num_classes=400).cuda().half(), slim.clips(2, 64, 112).cuda().half()
+    model = slim.stable_network(causal=True, num_classes=400).cuda().half()
+    clips_BTCHW = slim.clips(2, 64, 112).cuda().half()
     streaming = Streaming(model.to(memory_format=torch.channels_last))
     logits_TBK, _ = slim.streamed(streaming, clips_BTCHW.unbind(1), streaming.initial_caches(2, 112))
     expected_BTK = model.frame_logits(clips_BTCHW)

@@ -55,7 +55,7 @@ def test_a_compiled_stream_is_one_graph_and_equals_the_eager_one(case):
 def test_onnxruntime_runs_an_exported_stream(case, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    streaming, frames_TBCHW = Streaming(slim.steady(**case)), slim.clips(5, 2).float()
+    streaming, frames_TBCHW = Streaming(slim.stable_network(**case)), slim.clips(5, 2).float()
     caches = streaming.initial_caches(2, 32)
     torch.onnx.export(streaming, (frames_TBCHW[0], *caches), tmp_path / "stream.onnx", dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(tmp_path / "stream.onnx")

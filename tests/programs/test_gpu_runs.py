@@ -19,7 +19,7 @@ def run_in(folder, stop_before=None, **runtime):
     settings = tiny.config(train={"runs": str(folder), "ema": 0.9, "mixup": 0.2}, runtime={**HOW, **runtime})
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
     tiny.before_step(loaders["train"], stop_before, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
-    return tiny.go_on(settings, {name: tiny.on(loader, HOW["device"]) for name, loader in loaders.items()})
+    return tiny.resume(settings, {name: tiny.on_device(loader, HOW["device"]) for name, loader in loaders.items()})
 
 
 def test_a_run_resumes_from_its_checkpoint_also_in_another_memory_format(tmp_path):

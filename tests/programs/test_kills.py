@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.files.moments import EQUAL_BYTES, call_killed_at
+from tests.support.files.kills import EQUAL_BYTES, call_killed_at
 from tests.support.files.trees import contents
 from tests.support.videos import write_video
 from tools import prepare

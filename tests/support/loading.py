@@ -14,8 +14,6 @@ from dali_pipes import Shard
 from dali_pipes import build_loader as build
 from dali_pipes.device import pick_device
 from dali_pipes.scan.build import load_catalog, open_catalog
-from dali_pipes.scan.processes import outcome
-from dali_pipes.storage.faults import StorageFault
 from dali_pipes.synthetic import SyntheticLoader
 from engine.loaders import list_of
 from tests.support.videos import write_video
@@ -32,15 +30,6 @@ def write_set(folder, codec="libx264", suffix=".mp4"):
     lines = [f"{number}{suffix} {number % 3}" for number in range(VIDEOS)]
     (folder / "all.list").write_text("\n".join(lines))
     return str(folder / "all.list")
-
-
-def call_here(function, calls, count):
-    """Do what `call_all` of `dali_pipes.scan.processes` does, without processes, which are slow to start."""
-    for call in calls:
-        found = outcome(function, call.arguments)
-        if isinstance(found, StorageFault):
-            raise found
-        yield call.key, found
 
 
 def make_config(source):

@@ -12,7 +12,7 @@ def resident_bytes() -> int:
 
 
 @contextmanager
-def little_room(most: int):
+def limited_file_size(most: int):
     """Limit the size of written files to `most` bytes while the block runs: writes fail as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))

@@ -5,8 +5,6 @@
 
 import json
 import lzma
-import os
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +21,7 @@ STEP, STEPS = 4, 6  # in the middle of the second of two epochs
 NUMBERS = ("step", "loss", "top1", "lr", "grad_norm", "mean_class")
 
 
-def go_on(folder: Path, stop: bool = False) -> list[dict]:
+def resume(folder: Path, stop: bool = False) -> list[dict]:
     """Train the run in a folder to its end, or to STEP; return the numbers of the steps after STEP.
 
     The run has everything that has a state, and very few weights.
@@ -31,8 +29,8 @@ def go_on(folder: Path, stop: bool = False) -> list[dict]:
     train = {"runs": str(folder), "ema": 0.9, "mixup": 0.2, "accumulate": 2, "log_every": 1, "on_nonfinite": "skip"}
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
     if stop:
-        tiny.before_step(loaders["train"], STEP - 1, lambda _: os.kill(os.getpid(), signal.SIGTERM))
-    tiny.go_on(tiny.config(model={"width": 2, "shift_div": 2}, train=train), loaders)
+        tiny.before_step(loaders["train"], STEP - 1, tiny.terminate)
+    tiny.resume(tiny.config(model={"width": 2, "shift_div": 2}, train=train), loaders)
     lines = read_lines(folder / "tiny" / "metrics.jsonl")
     return [{name: line[name] for name in NUMBERS if name in line} for line in lines if line["step"] > STEP]
 
@@ -52,7 +50,7 @@ def write(version: str) -> None:
     FILES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        go_on(folder, stop=True)
+        resume(folder, stop=True)
         state = checkpoint.load(checkpoint.step_file(folder / "tiny" / "checkpoints", STEP))
         state["environment"], state["config"]["train.runs"] = {}, "runs"
         for _, tensor in checkpoint.named_tensors(state):
@@ -61,7 +59,7 @@ def write(version: str) -> None:
         torch.save(state, folder / "plain")
         (FILES / f"{version}.pt.xz").write_bytes(lzma.compress((folder / "plain").read_bytes(), preset=9))
         unpack(FILES / f"{version}.pt.xz", folder / "again")
-        (FILES / f"{version}.json").write_text(json.dumps(go_on(folder / "again"), indent=1) + "\n")
+        (FILES / f"{version}.json").write_text(json.dumps(resume(folder / "again"), indent=1) + "\n")
 
 
 if __name__ == "__main__":

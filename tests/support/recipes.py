@@ -1,5 +1,6 @@
 """A small recipe, written to a short path for error messages, and the errors that loading it raises."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,12 @@ def writer(folder, monkeypatch):
         return "recipe.yaml"
 
     return write
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str | bytes], str]:
+    """Return the `writer` of the test's folder; a module names the fixture to use it."""
+    return writer(tmp_path, monkeypatch)
 
 
 def errors(recipe: str, *overrides: str) -> list[str]:

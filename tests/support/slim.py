@@ -5,7 +5,7 @@ from torch import nn
 
 from configs.schema import Model
 from models import Recognizer, build_model
-from tests.support.oracles.detfill import fill_by_name
+from tests.support.oracles.weights import fill_by_name
 
 
 def network(**changes) -> Recognizer:
@@ -27,7 +27,7 @@ def network(**changes) -> Recognizer:
     return model.eval()
 
 
-def steady(**changes) -> Recognizer:
+def stable_network(**changes) -> Recognizer:
     """Return a network in single precision in which rounding errors hardly grow; logits may have any size."""
     model = build_model(Model(**({"backbone": "resnet50", "num_classes": 5} | changes))).eval()
     fill_by_name(model)

@@ -1,5 +1,7 @@
 """The smallest possible run for tests of training: settings, and a loader whose clips follow from their row."""
 
+import os
+import signal
 from contextlib import ExitStack
 from dataclasses import replace
 from unittest import mock
@@ -99,7 +101,7 @@ class RowLoader:
         return torch.randn(self._shape, generator=torch.Generator().manual_seed(row + 1)) + row % self._classes
 
 
-def on(loader, device):
+def on_device(loader, device):
     """Return `loader` with its batches on the device; all are copied before the first is used."""
     read_epoch = loader.epoch
 
@@ -114,7 +116,7 @@ def on(loader, device):
     return loader
 
 
-def go_on(settings, loaders, *, pictures=False):
+def resume(settings, loaders, *, pictures=False):
     """Run `train.py --resume` over loaders by split; return (finished, training).
 
     Uses one thread: threads that wait for each other make a tiny network many times slower on a busy machine. Leaves
@@ -135,7 +137,7 @@ def go_on(settings, loaders, *, pictures=False):
 def finished_run(folder, *, epochs=2, **train):
     """Train a run of four steps an epoch that evaluates after each epoch; return it at its end."""
     settings = config(train={"runs": str(folder), "epochs": epochs, **train})
-    finished, under_way = go_on(settings, {"train": RowLoader(14, 4), "val": RowLoader(5, 4, train=False)})
+    finished, under_way = resume(settings, {"train": RowLoader(14, 4), "val": RowLoader(5, 4, train=False)})
     assert finished
     return under_way
 
@@ -152,6 +154,11 @@ def weights_of(under_way):
     momenta = [entry["momentum_buffer"].flatten() for entry in under_way.optimizer.state_dict()["state"].values()]
     average = {f"average.{name}": tensor for name, tensor in under_way.eval_model.state_dict().items()}
     return under_way.model.state_dict() | average | {"momentum": torch.cat(momenta)}
+
+
+def terminate(batch):
+    """Send the signal by which a scheduler stops a run."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def before_step(loader, step, act):

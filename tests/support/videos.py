@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
 
 from benchmarks.harness.numbered_videos import number_in, stamp
 from dali_pipes.video.orientation import turned
@@ -88,12 +88,12 @@ def decode_whole(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def decode_upright(path: Path) -> list[np.ndarray]:
-    """Decode a whole file, with each picture rotated as its file says; mirrors are not applied."""
-    with av.open(str(path), **LENIENT_TAGS) as container:
-        container.streams.video[0].codec_context.thread_count = 1
-        turned = [(frame.to_ndarray(format="rgb24"), frame.rotation) for frame in container.decode(video=0)]
-        return [np.rot90(picture, rotation // 90) for picture, rotation in turned]
+def damage_packets(path: Path) -> None:
+    """Overwrite all packets; size and time stay, so that a scan of the file remains valid."""
+    status, content = path.stat(), path.read_bytes()
+    start = content.index(b"mdat") + 4
+    path.write_bytes(content[:start] + bytes(len(content) - start))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def with_matrix(path: Path, *matrix: int) -> Path:
@@ -107,37 +107,3 @@ def with_matrix(path: Path, *matrix: int) -> Path:
     track = content.index(b"tkhd")
     path.write_bytes(content[:track] + content[track:].replace(boxed(1, 0, 0, 1), boxed(*matrix), 1))
     return path
-
-
-MIXED_FRAMES = 12
-_INTERLACED = {"x264-params": "interlaced=1"}
-
-MIXED_KINDS: dict[str, tuple[str, dict]] = {  # file -> encoder, and settings of `write_video`
-    "h264.mp4": ("libx264", {"gop": 4, "b_frames": 2}),
-    "hevc.mp4": ("libx265", {"gop": 4}),
-    "vp9.mp4": ("libvpx-vp9", {"gop": 4}),
-    "vp9.webm": ("libvpx-vp9", {"gop": 6, "size": (64, 80)}),
-    "mjpeg.avi": ("mjpeg", {}),
-    "ten_bit.mp4": ("libx264", {"gop": 4, "pixel_format": "yuv420p10le"}),
-    "odd.mp4": ("libvpx-vp9", {"gop": 4, "size": (51, 97)}),
-    "interlaced.mp4": ("libx264", {"gop": 4, "options": _INTERLACED}),
-    "rotated.mp4": ("libvpx-vp9", {"gop": 4}),
-    "mpeg4.avi": ("mpeg4", {"gop": 4}),
-}
-FOLDER = "folder"  # a folder of JPEG pictures
-SPOILED, GONE = "spoiled.mp4", "gone.mp4"  # a packet that no decoder reads; a file that is deleted after the scan
-
-
-def write_mixed_set(folder: Path) -> str:
-    """Write a video of each kind, and two more that are made unreadable after the scan; return the list."""
-    for name, (codec, settings) in MIXED_KINDS.items():
-        write_video(folder / name, codec, MIXED_FRAMES, **settings)
-    with_matrix(folder / "rotated.mp4", 0, 1, -1, 0)
-    for name in (SPOILED, GONE):
-        write_video(folder / name, "libvpx-vp9", MIXED_FRAMES, gop=4)
-    (folder / FOLDER).mkdir()
-    for number in range(MIXED_FRAMES):
-        Image.fromarray(picture(number)).save(folder / FOLDER / f"img_{number + 1:05}.jpg")
-    lines = [f"{name} {number % 3}" for number, name in enumerate([*MIXED_KINDS, FOLDER, SPOILED, GONE])]
-    (folder / "all.list").write_text("\n".join(lines))
-    return str(folder / "all.list")

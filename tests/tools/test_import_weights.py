@@ -9,7 +9,7 @@ from engine.inference.saved_model import load_saved_model
 from engine.runs import checkpoint
 from models.resnets import SlimResNet
 from tests.support.oracles import paddle_files
-from tests.support.oracles.detfill import fill_by_name
+from tests.support.oracles.weights import fill_by_name
 from tools import import_weights
 
 SETTINGS = ["model.width=16", "model.num_classes=3", "model.pretrained=none"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dali_pipes.cut.plan import _shown, needed, plan_together
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.packet_table import DISPOSABLE, HIDDEN, INVISIBLE, KEYFRAME
-from tests.support.files.made_up import GROUPS, made_up, stream
+from tests.support.files.packet_tables import GROUPS, stream, video_of
 from tests.support.videos import write_video
 
 
@@ -56,26 +56,26 @@ def test_neighbouring_packets_of_two_clips_are_two_reads(tmp_path):
 
 
 def test_a_keyframe_needs_what_is_before_it_only_for_leading_pictures_that_are_wanted():
-    video = made_up([KEYFRAME, DISPOSABLE, 0, KEYFRAME, DISPOSABLE, 0], [1, 0, 2, 4, 3, 5])
+    video = video_of([KEYFRAME, DISPOSABLE, 0, KEYFRAME, DISPOSABLE, 0], [1, 0, 2, 4, 3, 5])
     for frames, sync in (([2, 4], [0, 2]), ([2, 3], [0]), ([0, 5], [0, 2]), ([0], [0])):
         (plan,) = plan_together([video], [np.array(frames)])
         assert plan.sync.tolist() == sync
 
 
 def test_hidden_pictures_have_no_number_but_keep_their_place():
-    video = made_up([KEYFRAME | HIDDEN, HIDDEN, 0, KEYFRAME, 0], [0, 1, 2, 3, 4])
+    video = video_of([KEYFRAME | HIDDEN, HIDDEN, 0, KEYFRAME, 0], [0, 1, 2, 3, 4])
     assert video.decode_position.tolist() == [2, 3, 4]
     assert needed(video, np.array([0, 2])).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_keyframe_that_its_container_calls_disposable_is_kept_for_what_follows():
-    video = made_up([KEYFRAME | DISPOSABLE, 0, KEYFRAME | DISPOSABLE, 0, DISPOSABLE], [0, 1, 3, 4, 2])
+    video = video_of([KEYFRAME | DISPOSABLE, 0, KEYFRAME | DISPOSABLE, 0, DISPOSABLE], [0, 1, 3, 4, 2])
     assert needed(video, np.array([1])).tolist() == [0, 1]
     assert needed(video, np.array([2])).tolist() == [0, 1, 2, 3, 4], "a leading picture, which needs both groups"
 
 
 def test_invisible_pictures_are_kept_and_not_counted():
-    video = made_up([KEYFRAME, HIDDEN | INVISIBLE, 0, 0], [0, 1, 2, 3])
+    video = video_of([KEYFRAME, HIDDEN | INVISIBLE, 0, 0], [0, 1, 2, 3])
     keep = needed(video, np.array([1]))
     assert (keep.tolist(), _shown(video, keep).tolist()) == ([0, 1, 2], [0, 1, 1])
 

@@ -2,11 +2,13 @@
 
 import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from nvidia.dali import fn, pipeline_def, types
+from PIL import Image
 
 from dali_pipes import Shard
 from dali_pipes.feed import choice as choices
@@ -17,17 +19,39 @@ from dali_pipes.scan.build import open_catalog
 from dali_pipes.video.frame_folders import read_pictures
 from dali_pipes.views.plans import EvalPlan
 from tests.support.loading import build_loader, make_config, with_section, write_set
-from tests.support.videos import GONE, MIXED_KINDS, SPOILED, write_mixed_set, write_video
+from tests.support.videos import damage_packets, picture, with_matrix, write_video
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
+FRAMES = 12
+KINDS: dict[str, tuple[str, dict]] = {  # file -> encoder, and settings of `write_video`
+    "h264.mp4": ("libx264", {"gop": 4, "b_frames": 2}),
+    "hevc.mp4": ("libx265", {"gop": 4}),
+    "vp9.mp4": ("libvpx-vp9", {"gop": 4}),
+    "vp9.webm": ("libvpx-vp9", {"gop": 6, "size": (64, 80)}),
+    "mjpeg.avi": ("mjpeg", {}),
+    "ten_bit.mp4": ("libx264", {"gop": 4, "pixel_format": "yuv420p10le"}),
+    "odd.mp4": ("libvpx-vp9", {"gop": 4, "size": (51, 97)}),
+    "interlaced.mp4": ("libx264", {"gop": 4, "options": {"x264-params": "interlaced=1"}}),
+    "rotated.mp4": ("libvpx-vp9", {"gop": 4}),
+    "mpeg4.avi": ("mpeg4", {"gop": 4}),
+}
+FOLDER = "folder"  # a folder of JPEG pictures
+SPOILED, GONE = "spoiled.mp4", "gone.mp4"  # a packet that no decoder reads; a file that is deleted after the scan
 
 
-def spoil(path):
-    """Overwrite all packets, without a trace for the scan."""
-    status, content = path.stat(), path.read_bytes()
-    start = content.index(b"mdat") + 4
-    path.write_bytes(content[:start] + bytes(len(content) - start))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+def write_mixed_set(folder: Path) -> str:
+    """Write a video of each kind, and two more that are made unreadable after the scan; return the list."""
+    for name, (codec, settings) in KINDS.items():
+        write_video(folder / name, codec, FRAMES, **settings)
+    with_matrix(folder / "rotated.mp4", 0, 1, -1, 0)
+    for name in (SPOILED, GONE):
+        write_video(folder / name, "libvpx-vp9", FRAMES, gop=4)
+    (folder / FOLDER).mkdir()
+    for number in range(FRAMES):
+        Image.fromarray(picture(number)).save(folder / FOLDER / f"img_{number + 1:05}.jpg")
+    lines = [f"{name} {number % 3}" for number, name in enumerate([*KINDS, FOLDER, SPOILED, GONE])]
+    (folder / "all.list").write_text("\n".join(lines))
+    return str(folder / "all.list")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +59,7 @@ def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mixed")
     config = make_config(write_mixed_set(folder))
     (folder / GONE).unlink()
-    spoil(folder / SPOILED)
+    damage_packets(folder / SPOILED)
     return with_section(config, "data", decoder="dali_cpu")
 
 
@@ -67,7 +91,7 @@ def clips_of(config, catalog, batch, decoders=None):
 
 
 def test_every_mixture_of_decoders_gives_each_sample_what_its_decoder_gives_alone(config, catalog):
-    rows = range(len(MIXED_KINDS) + 1)  # and a folder of pictures
+    rows = range(len(KINDS) + 1)  # and a folder of pictures
     threads = {row: thread_decoder(catalog.video(row)) for row in range(len(catalog))}
     either = [row for row in rows if not DALI_CPU.refusal(catalog.video(row))]
     assert len(either) == 5
@@ -122,7 +146,7 @@ def test_one_bad_file_in_64_builds_at_most_8_pipelines(tmp_path, monkeypatch, ba
         (tmp_path / f"{row}.mp4").write_bytes(usual)
     (tmp_path / "all.list").write_text("\n".join(f"{row}.mp4 0" for row in range(64)))
     config = with_section(make_config(str(tmp_path / "all.list")), "data", decoder="dali_cpu")
-    spoil(tmp_path / f"{bad}.mp4")
+    damage_packets(tmp_path / f"{bad}.mp4")
     build, built = GraphRunner._build, []
     monkeypatch.setattr(GraphRunner, "_build", lambda self, *rest: built.append(1) or build(self, *rest))
     loader = build_loader(with_section(config, "eval", batch=64), "val")

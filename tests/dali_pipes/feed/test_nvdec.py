@@ -1,6 +1,5 @@
 """The choice of videos for NVDEC, and the messages if NVDEC or DALI does not work; needs no GPU."""
 
-import os
 import re
 from dataclasses import replace
 from unittest.mock import Mock
@@ -20,7 +19,7 @@ from dali_pipes.scan.probe import probe
 from dali_pipes.video import mp4
 from dali_pipes.video.bitstream import PictureFormat, picture_format
 from tests.support.loading import arrays, assert_same, build_loader, make_config, read, with_section, write_set
-from tests.support.videos import picture, write_video
+from tests.support.videos import damage_packets, picture, write_video
 
 GPU = torch.device("cuda", 0)
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without an NVIDIA GPU")
@@ -113,14 +112,6 @@ def test_videos_that_nvdec_decodes_wrong_or_not_at_all_are_refused(tmp_path, cha
     assert reason in nvdec.refusal(replace(video, **change)).reason
 
 
-def spoil(path):
-    """Overwrite all packets, without a trace for the scan."""
-    status, content = path.stat(), path.read_bytes()
-    start = content.index(b"mdat") + 4
-    path.write_bytes(content[:start] + bytes(len(content) - start))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
 @without_gpu
 def test_where_nvdec_does_not_work_auto_decodes_on_the_cpu_and_says_why(tmp_path):
     config = with_section(make_config(write_set(tmp_path)), "data", decoder="auto")
@@ -162,7 +153,7 @@ def test_the_reason_why_nvdec_fails_quotes_dali(monkeypatch):
 
 def test_a_video_that_no_decoder_reads_has_the_reason_of_the_last_decoder(tmp_path, caplog):
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
-    spoil(tmp_path / "6.mp4")
+    damage_packets(tmp_path / "6.mp4")
     videos = build_loader(config, "val")
     for _ in videos.epoch(0):
         pass
@@ -232,7 +223,7 @@ def test_a_bug_in_the_feeder_is_raised_and_marks_no_video(tmp_path, monkeypatch,
 
 def test_running_out_of_memory_marks_no_video(tmp_path, monkeypatch):
     config = with_section(make_config(write_set(tmp_path, "libvpx-vp9")), "data", decoder="dali_cpu")
-    spoil(tmp_path / "6.mp4")
+    damage_packets(tmp_path / "6.mp4")
     videos = build_loader(config, "val")
     build = GraphRunner._build
 

@@ -7,13 +7,10 @@ import pytest
 from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import read_list
-from tests.support.files.trees import plant, rows
+from tests.support.files import trees
+from tests.support.files.trees import rows
 
-
-@pytest.fixture
-def tree(tmp_path):
-    """Write files of the given texts below a folder, and returns that folder."""
-    return lambda files: plant(tmp_path, files)
+tree = trees.tree
 
 
 # Kinetics

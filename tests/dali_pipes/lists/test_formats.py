@@ -10,13 +10,10 @@ from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import WHOLE
 from dali_pipes.lists.formats.class_names import Numbers, read_class_names
 from dali_pipes.lists.listing import read_list
-from tests.support.files.trees import plant, rows
+from tests.support.files import trees
+from tests.support.files.trees import rows
 
-
-@pytest.fixture
-def tree(tmp_path):
-    """Write files of the given texts below a folder, and returns that folder."""
-    return lambda files: plant(tmp_path, files)
+tree = trees.tree
 
 
 # Lists of TSM, mmaction2 and PaddleVideo

@@ -12,7 +12,8 @@ from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import read_list
 from dali_pipes.lists.locate import Finder, inside
-from tests.support.files.odd_names import ODD_NAMES
+from tests.support.files.trees import rows
+from tests.support.files.unusual_names import UNUSUAL_NAMES
 
 
 @pytest.fixture
@@ -25,10 +26,6 @@ def listed(tmp_path):
         return read_list(str(file), Data(root=root))
 
     return read
-
-
-def rows(listing):
-    return list(zip(listing.paths, listing.label_N.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -51,8 +48,8 @@ def test_a_list_is_read_however_its_editor_wrote_it(listed, content):
 
 
 def test_unusual_file_names_are_read_unchanged(listed):
-    listing = listed("".join(f"{name} {label}\n" for label, name in enumerate(ODD_NAMES)))
-    assert rows(listing) == [(name, label) for label, name in enumerate(ODD_NAMES)]
+    listing = listed("".join(f"{name} {label}\n" for label, name in enumerate(UNUSUAL_NAMES)))
+    assert rows(listing) == [(name, label) for label, name in enumerate(UNUSUAL_NAMES)]
 
 
 @pytest.mark.parametrize(

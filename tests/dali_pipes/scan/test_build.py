@@ -20,8 +20,8 @@ from dali_pipes.errors import DataError
 from dali_pipes.scan import build, processes, request
 from dali_pipes.scan.build import load_catalog, open_catalog, scan_divided
 from tests.support.files import scripted
-from tests.support.files.odd_names import ODD_NAMES
 from tests.support.files.trees import plant
+from tests.support.files.unusual_names import UNUSUAL_NAMES
 from tests.support.paths import ROOT
 from tests.support.videos import write_video
 
@@ -95,7 +95,7 @@ def test_every_usable_row_keeps_its_own_label_whatever_was_bad(listed, probed):
 
 
 def test_odd_names_are_scanned(listed, probed):
-    names = [name for name in ODD_NAMES if "/" not in name]
+    names = [name for name in UNUSUAL_NAMES if "/" not in name]
     catalog = load(listed({name: "5" for name in names}))
     assert [os.path.basename(catalog.video(row).path) for row in range(len(catalog))] == names
 

@@ -15,7 +15,7 @@ from dali_pipes.scan.probe import probe, scan_file
 from dali_pipes.scan.request import CHECKS
 from dali_pipes.video import mp4
 from dali_pipes.video.packet_table import HIDDEN, KEYFRAME
-from tests.support.files.boxes import TABLE, edit, without
+from tests.support.files.boxes import TABLE, edit, sized, without
 from tests.support.files.corpus import Case, cases
 from tests.support.videos import remuxed, write_video
 
@@ -127,13 +127,9 @@ def edited(clip, target, path, change):
     return target
 
 
-def _sized(box):
-    return len(box).to_bytes(4, "big") + box[4:]
-
-
 def test_b_pictures_without_times_are_scanned_by_packets(clip, tmp_path):
-    unedited = edited(clip, tmp_path / "b.mp4", TABLE[:2], lambda box: _sized(without(box, b"edts")))
-    path = edited(unedited, tmp_path / "a.mp4", TABLE, lambda box: _sized(without(box, b"ctts")))
+    unedited = edited(clip, tmp_path / "b.mp4", TABLE[:2], lambda box: sized(without(box, b"edts")))
+    path = edited(unedited, tmp_path / "a.mp4", TABLE, lambda box: sized(without(box, b"ctts")))
     found = scan_file(str(path), "index")
     assert "its pictures may be shown in another order" in found.reason
     assert found.video.order.tolist() == probe(str(clip)).order.tolist()

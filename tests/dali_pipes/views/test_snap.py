@@ -15,7 +15,7 @@ from dali_pipes.scan.build import open_catalog
 from dali_pipes.scan.catalog import Catalog, Entry, write_catalog
 from dali_pipes.views.frames import towards_keyframes
 from dali_pipes.views.plans import TrainPlan
-from tests.support.files.made_up import GROUPS, stream
+from tests.support.files.packet_tables import GROUPS, stream
 from tests.support.loading import make_config, with_section, write_set
 from tests.support.videos import write_video
 

@@ -21,7 +21,7 @@ from engine.output_record import RECORD
 from engine.runs import checkpoint
 from models import CheckpointError
 from tests.programs.reliability import kill_loops
-from tests.support.files.moments import call_killed_at
+from tests.support.files.kills import call_killed_at
 
 
 def payload(step, size=2000):

@@ -53,7 +53,7 @@ def test_an_epoch_ends_in_a_line_of_its_means(shown):
 def test_a_run_marks_its_best_epochs(tmp_path, caplog):
     settings = tiny.config(train={"runs": str(tmp_path), "epochs": 3})
     loaders = {"train": tiny.RowLoader(12, 4), "val": tiny.RowLoader(5, 4, train=False)}
-    tiny.go_on(settings, loaders)
+    tiny.resume(settings, loaders)
     lines = [line for line in caplog.messages if " trained loss " in line]
     top1 = [float(re.search(r"val top1 ([\d.]+)", line)[1]) for line in lines]
     best = [max(top1[: place + 1]) > max(top1[:place], default=-1) for place in range(3)]

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import shutil
-import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,7 +42,7 @@ class Trainer:
         loaders = {"train": tiny.RowLoader(self.rows, 4, bad=self.train_bad), "val": tiny.RowLoader(5, 4, train=False)}
         self.starts = loaders["train"].epochs
         tiny.before_step(loaders["train"], before, act)
-        finished, under_way = tiny.go_on(settings, loaders)
+        finished, under_way = tiny.resume(settings, loaders)
         return finished, tiny.weights_of(under_way)
 
     def status(self):
@@ -60,11 +59,6 @@ def build(**how):
     """Build the tiny training."""
     opened = {"open_loader": lambda _, split, __, names=(), before=None: tiny.RowLoader(14, 4, train=split == "train")}
     return training.build(tiny.config(), **opened, **how)
-
-
-def terminate(batch):
-    """Send the signal by which a scheduler stops a run."""
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def poison(batch):
@@ -93,7 +87,7 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.mark.parametrize("step", range(STEPS * EPOCHS))
 def test_stopping_at_any_step_and_resuming_gives_the_same_weights_and_numbers(trainer, uninterrupted, step):
-    finished, _ = trainer(before=step, act=terminate)
+    finished, _ = trainer(before=step, act=tiny.terminate)
     assert not finished
     assert (trainer.status()["state"], trainer.status()["step"]) == ("preempted", step + 1)
     finished, weights = trainer()
@@ -131,7 +125,7 @@ def test_resuming_is_exact_whatever_is_set(tmp_path, name, step):
         folder = tmp_path / name
         one = Trainer(folder, settings=settings | {"train": {"runs": str(folder), **settings["train"]}})
         for stop in stops:
-            assert not one(before=stop, act=terminate)[0]
+            assert not one(before=stop, act=tiny.terminate)[0]
         return one()[1], one.metrics("val")
 
     (weights, accuracies), (others, expected) = trained("whole"), trained("parts", step)
@@ -158,7 +152,7 @@ def test_an_average_with_no_memory_equals_the_last_weights(trainer):
 
 
 def test_an_average_begins_where_a_run_is_resumed_with_one(trainer, caplog):
-    trainer(before=1, act=terminate)
+    trainer(before=1, act=tiny.terminate)
     trainer.settings = {"train": {"runs": str(trainer.folder), "ema": 0.9}}
     _, weights = trainer()
     assert any("train.ema: 0.0 -> 0.9" in line for line in caplog.messages)
@@ -167,13 +161,13 @@ def test_an_average_begins_where_a_run_is_resumed_with_one(trainer, caplog):
 
 
 def test_resuming_reads_no_batch_that_was_trained_on(trainer):
-    trainer(before=1, act=terminate)
+    trainer(before=1, act=tiny.terminate)
     trainer()
     assert trainer.starts == [(0, 2), (1, 0)]
 
 
 def test_falling_back_to_an_older_checkpoint_gives_the_same_end(trainer, uninterrupted, caplog):
-    trainer(before=4, act=terminate)
+    trainer(before=4, act=tiny.terminate)
     newest = checkpoint.steps(trainer.folder / "tiny" / "checkpoints")[0]
     os.truncate(newest, 100)
     _, weights = trainer()
@@ -361,7 +355,7 @@ def test_checkpoints_by_the_clock_resume_to_the_same_end(trainer):
 
 
 def test_a_resumed_run_counts_its_steps_and_checkpoints_from_the_step_of_the_resumption(trainer):
-    trainer(before=3, act=terminate)
+    trainer(before=3, act=tiny.terminate)
     with pytest.raises(
         FloatingPointError, match=r"the loss is not finite, first in step 5, .* last good .*step-00000004\.pt"
     ):
@@ -456,14 +450,14 @@ def test_a_last_checkpoint_that_cannot_be_written_is_an_error(trainer, monkeypat
     ],
 )
 def test_a_run_is_not_resumed_with_other_training_settings(trainer, changed, message):
-    trainer(before=1, act=terminate)
+    trainer(before=1, act=tiny.terminate)
     trainer.settings = changed | {"train": {"runs": str(trainer.folder), **changed.get("train", {})}}
     with pytest.raises(ConfigError, match=message):
         trainer()
 
 
 def test_other_settings_may_change_and_are_listed(trainer, caplog):
-    trainer(before=1, act=terminate)
+    trainer(before=1, act=tiny.terminate)
     trainer.settings = {"optim": {"lr": 0.01}}
     trainer()
     assert any("optim.lr: 0.05 -> 0.01" in line for line in caplog.messages)
@@ -471,9 +465,9 @@ def test_other_settings_may_change_and_are_listed(trainer, caplog):
 
 
 def test_a_resumed_run_uses_its_new_decay_and_factors(trainer):
-    trainer(before=1, act=terminate)
+    trainer(before=1, act=tiny.terminate)
     trainer.settings = {"optim": {"weight_decay": 0.03, "fc_lr_mult": (2.0, 3.0)}}
-    trainer(before=3, act=terminate)
+    trainer(before=3, act=tiny.terminate)
     state = checkpoint.load(checkpoint.latest(trainer.folder / "tiny" / "checkpoints"))
     groups = {group["kind"]: group for group in state["optimizer"]["param_groups"]}
     assert groups["weight"]["weight_decay"] == 0.03
@@ -482,7 +476,7 @@ def test_a_resumed_run_uses_its_new_decay_and_factors(trainer):
 
 def test_a_run_may_resume_in_fp16(trainer, monkeypatch):
     """A run may begin on a CPU and continue on a GPU."""
-    trainer(before=1, act=terminate)
+    trainer(before=1, act=tiny.terminate)
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler("cpu"))
     finished, _ = trainer()
     assert finished

@@ -53,7 +53,7 @@ def test_recomputing_activations_changes_nothing(tmp_path):
     settings = {"runtime": {"recompute": True}}
     config = tiny.config(train={"runs": str(tmp_path / "again"), "epochs": 2, "freeze": "layer2"}, **settings)
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
-    _, under_way = tiny.go_on(config, loaders)
+    _, under_way = tiny.resume(config, loaders)
     assert all(torch.equal(tensor, plain[name]) for name, tensor in under_way.model.state_dict().items())
 
 

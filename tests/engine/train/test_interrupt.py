@@ -115,13 +115,13 @@ def fail(batch):
 @pytest.mark.parametrize("step", [0, 4, 6])
 def test_a_run_stops_at_the_step_of_a_storage_failure_and_resumes_exactly(tmp_path, step):
     settings = tiny.config(train={"runs": str(tmp_path / "whole")})
-    _, whole = tiny.go_on(settings, tiny_loaders())
+    _, whole = tiny.resume(settings, tiny_loaders())
     settings = tiny.config(train={"runs": str(tmp_path / "stopped")})
     failing = tiny_loaders()
     tiny.before_step(failing["train"], step, fail)
     with pytest.raises(StorageFault):
-        tiny.go_on(settings, failing)
-    _, resumed = tiny.go_on(settings, tiny_loaders())
+        tiny.resume(settings, failing)
+    _, resumed = tiny.resume(settings, tiny_loaders())
     assert resumed.step == whole.step
     mine, wanted = tiny.weights_of(resumed), tiny.weights_of(whole)
     assert all(torch.equal(mine[name], wanted[name]) for name in wanted)

@@ -27,7 +27,7 @@ class Trainer:
         loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
         for step in poisoned:
             tiny.before_step(loaders["train"], step, lambda batch: batch.clips_BVTCHW[row].fill_(math.nan))
-        return tiny.go_on(self.settings, loaders)[1]
+        return tiny.resume(self.settings, loaders)[1]
 
     def metrics(self, name):
         lines = map(json.loads, (self.run / "metrics.jsonl").read_text().splitlines())

@@ -240,7 +240,7 @@ def test_tensors_that_do_not_fit_are_refused_in_a_line(part):
 @pytest.mark.parametrize("file", sorted(old_runs.FILES.glob("*.pt.xz")), ids=lambda file: file.name)
 def test_a_checkpoint_of_every_version_resumes_to_the_same_numbers(file, tmp_path):
     old_runs.unpack(file, tmp_path)
-    numbers = old_runs.go_on(tmp_path)
+    numbers = old_runs.resume(tmp_path)
     expected = json.loads(file.with_name(file.name.replace(".pt.xz", ".json")).read_text())
     assert len(numbers) == len(expected) == old_runs.STEPS - old_runs.STEP + 1
     for line, wanted in zip(numbers, expected, strict=True):
@@ -256,11 +256,11 @@ def test_settings_that_a_resumed_run_refuses_do_not_replace_those_of_its_results
     """Neither settings without a further epoch that could use them, nor another batch."""
     settings = {"runs": str(tmp_path), "epochs": 1}
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
-    tiny.go_on(tiny.config(train=settings), loaders)
+    tiny.resume(tiny.config(train=settings), loaders)
     files = {name: (tmp_path / "tiny" / name).read_text() for name in ("config.yaml", "env.json", "status.json")}
     changed = {**other, "train": settings | other.get("train", {})}
     with pytest.raises(ConfigError, match=r"^\w+\.\w+: \S+ -> \S+: "):
-        tiny.go_on(tiny.config(**changed), loaders)
+        tiny.resume(tiny.config(**changed), loaders)
     assert {name: (tmp_path / "tiny" / name).read_text() for name in files} == files
 
 
@@ -268,7 +268,7 @@ def test_settings_of_further_epochs_replace_those_of_the_finished_ones(tmp_path)
     tiny.finished_run(tmp_path, epochs=1)
     settings = tiny.config(train={"runs": str(tmp_path), "epochs": 2}, clip={"flip": 0.25})
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
-    assert tiny.go_on(settings, loaders)[0]
+    assert tiny.resume(settings, loaders)[0]
     assert configs.load(tmp_path / "tiny/config.yaml").clip.flip == 0.25
 
 

@@ -25,7 +25,7 @@ def run_of(steps, monkeypatch, device="cpu", **sections):
     loader = tiny.RowLoader(4 * steps, 4)
     monkeypatch.setattr(loaders, "has_val", lambda _: False)
     monkeypatch.setattr(runtime, "grad_scaler", lambda _: torch.amp.GradScaler(device, enabled=True))
-    return training.build(config, open_loader=lambda *_, **__: tiny.on(loader, device))
+    return training.build(config, open_loader=lambda *_, **__: tiny.on_device(loader, device))
 
 
 def waits(run):

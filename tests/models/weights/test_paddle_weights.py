@@ -13,7 +13,7 @@ from models import CheckpointError, build_model, load_pretrained, load_weights, 
 from models.resnets import SlimResNet
 from models.weights.formats import recognise
 from tests.support.oracles import paddle_files
-from tests.support.oracles.detfill import fill_by_name
+from tests.support.oracles.weights import fill_by_name
 from tests.support.paths import DATA
 
 DATA = DATA / "paddle"

@@ -22,7 +22,7 @@ from engine.train.step import share_loss
 from models import CheckpointError, build_model, load_pretrained, load_weights
 from models.weights.paddle import swap_folds
 from tests.support.oracles import paddle_files
-from tests.support.oracles.detfill import fill_by_name
+from tests.support.oracles.weights import fill_by_name
 from tests.support.paths import DATA
 
 PP_TSM = {"name": "tsm", "backbone": "resnet50_vd", "leaky_slope": 0.01, "frames": 8, "consensus": "logits"}

@@ -16,7 +16,7 @@ from configs.schema import Model
 from models import CheckpointError, build_model, load_pretrained, load_weights
 from models.shift.conv import ShiftedConv2d
 from models.weights.formats import recognise
-from tests.support.oracles.detfill import fill_by_name, make_clips
+from tests.support.oracles.weights import fill_by_name, make_clips
 from tests.support.paths import DATA
 
 ROUNDING = 1e-4  # for logits that spread by 1 to 5, between two orders of summation in fp32

@@ -21,14 +21,14 @@ def edit(content: bytes, path: tuple[bytes, ...], change: Callable[[bytes], byte
             else:
                 fixed = _FIXED.get(path[0], 8)
                 new = box[:fixed] + edit(box[fixed:], path[1:], change)
-                new = len(new).to_bytes(4, "big") + new[4:]
+                new = sized(new)
             return content[:start] + new + content[end:]
     raise LookupError(f"no box {path[0]}")
 
 
 def edit_entry(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
     """Change the first sample entry; `change` need not set its size."""
-    return edit(content, ENTRY, lambda box: _sized(change(box)))
+    return edit(content, ENTRY, lambda box: sized(change(box)))
 
 
 def add_to_entry(content: bytes, *boxes: bytes) -> bytes:
@@ -43,5 +43,6 @@ def without(box: bytes, kind: bytes, fixed: int = 8) -> bytes:
     return box[:fixed] + b"".join(kept)
 
 
-def _sized(box: bytes) -> bytes:
+def sized(box: bytes) -> bytes:
+    """Return a box with its real size in its header."""
     return len(box).to_bytes(4, "big") + box[4:]

@@ -15,7 +15,7 @@ import av
 
 from dali_pipes.video import mp4
 from dali_pipes.video.bitstream.units import length_size, parameter_units
-from tests.support.files.boxes import TABLE, add_to_entry, edit, edit_entry, without
+from tests.support.files.boxes import TABLE, add_to_entry, edit, edit_entry, sized, without
 from tests.support.videos import picture
 
 FRAMES, GOP, SIZE = 24, 8, (48, 64)
@@ -229,9 +229,7 @@ BOXES: dict[str, Callable[[bytes], bytes]] = {  # changes of an mp4 file
         file,
         lambda entry: entry[:4] + b"encv" + entry[8:] + mp4.box(b"sinf", mp4.box(b"frma", entry[4:8])),
     ),
-    "no sync table": lambda file: edit(
-        file, TABLE, lambda box: (fixed := without(box, b"stss"), len(fixed).to_bytes(4, "big") + fixed[4:])[1]
-    ),
+    "no sync table": lambda file: edit(file, TABLE, lambda box: sized(without(box, b"stss"))),
     "turned": lambda file: edit(
         file,
         (b"moov", b"trak", b"tkhd"),

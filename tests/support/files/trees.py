@@ -1,6 +1,9 @@
 """Small trees of files, and the rows of a listing as pairs."""
 
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from dali_pipes.lists.listing import Listing
 from engine.output_record import RECORD
@@ -15,6 +18,12 @@ def plant(root: Path, files: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8", newline="")
     return root
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
+    """Return a function that plants files in the folder of the test; a module names the fixture to use it."""
+    return lambda files: plant(tmp_path, files)
 
 
 def contents(root: Path) -> dict[str, bytes]:

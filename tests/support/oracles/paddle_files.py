@@ -1,6 +1,7 @@
 """Files as PaddleVideo and Paddle write them, made from torchvision's networks."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,15 +15,22 @@ def block_name(stage, block, blocks):
     return name + (chr(ord("a") + block) if blocks < 23 else "b" + str(block) if block else "a")
 
 
+def _put(state, prefix, name, conv, norm):
+    """Add the tensors of a convolution and its norm to a state."""
+    state[f"{prefix}{name}._conv.weight"] = conv.weight.detach().numpy()
+    for ours, theirs in BATCH_NORM.items():
+        state[f"{prefix}{name}._batch_norm.{theirs}"] = getattr(norm, ours).detach().numpy()
+
+
+def _put_classifier(state, head, fc):
+    state[f"{head}fc.weight"] = np.ascontiguousarray(fc.weight.detach().numpy().T)
+    state[f"{head}fc.bias"] = fc.bias.detach().numpy()
+
+
 def paddle_state(net, prefix="backbone.", head="head."):
     """Return a torchvision ResNet's tensors under PaddleVideo's names, as arrays."""
     state = {}
-
-    def put(name, conv, norm):
-        state[f"{prefix}{name}._conv.weight"] = conv.weight.detach().numpy()
-        for ours, theirs in BATCH_NORM.items():
-            state[f"{prefix}{name}._batch_norm.{theirs}"] = getattr(norm, ours).detach().numpy()
-
+    put = partial(_put, state, prefix)
     put("conv", net.conv1, net.bn1)
     for stage, layer in enumerate([net.layer1, net.layer2, net.layer3, net.layer4], 1):
         for number, block in enumerate(layer):
@@ -32,20 +40,14 @@ def paddle_state(net, prefix="backbone.", head="head."):
             put(f"{name}.conv2", block.conv3, block.bn3)
             if block.downsample:
                 put(f"{name}.short", *block.downsample)
-    state[f"{head}fc.weight"] = np.ascontiguousarray(net.fc.weight.detach().numpy().T)
-    state[f"{head}fc.bias"] = net.fc.bias.detach().numpy()
+    _put_classifier(state, head, net.fc)
     return state
 
 
 def vd_state(net, prefix="backbone.", head="head."):
     """Return the tensors of a ResNet-D under PaddleVideo's names for PP-TSM and PP-TSN, as arrays."""
     state = {}
-
-    def put(name, conv, norm):
-        state[f"{prefix}{name}._conv.weight"] = conv.weight.detach().numpy()
-        for ours, theirs in BATCH_NORM.items():
-            state[f"{prefix}{name}._batch_norm.{theirs}"] = getattr(norm, ours).detach().numpy()
-
+    put = partial(_put, state, prefix)
     put("conv1_1", net.conv1[0], net.conv1[1])
     put("conv1_2", net.conv1[3], net.conv1[4])
     put("conv1_3", net.conv1[6], net.bn1)
@@ -60,8 +62,7 @@ def vd_state(net, prefix="backbone.", head="head."):
             if block.downsample:
                 _, conv, norm = block.downsample
                 put(f"bb_{stage}_{number}.short", conv, norm)
-    state[f"{head}fc.weight"] = np.ascontiguousarray(net.fc.weight.detach().numpy().T)
-    state[f"{head}fc.bias"] = net.fc.bias.detach().numpy()
+    _put_classifier(state, head, net.fc)
     return state
 
 

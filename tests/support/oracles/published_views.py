@@ -3,12 +3,11 @@
 It follows MIT's TSM and PaddleVideo and shares no code with this project.
 """
 
+import av
 import numpy as np
 from PIL import Image
 
-from tests.support.videos import decode_upright
-
-SHORT_CLIP = "frames evenly repeated"  # of a video shorter than a clip, under every rule; MIT shows frame 0 only
+from dali_pipes.video.pyav import LENIENT_TAGS
 
 
 def clips_of(path, *, rule, clips, crops, T, short_side, side, squash=False):
@@ -20,6 +19,14 @@ def clips_of(path, *, rule, clips, crops, T, short_side, side, squash=False):
         for box, mirrored in boxes_of(pictures[0].size, crops, side)
     ]
     return np.array(views)
+
+
+def decode_upright(path):
+    """Decode a whole file, with each picture rotated as its file says; mirrors are not applied."""
+    with av.open(str(path), **LENIENT_TAGS) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        turned = [(frame.to_ndarray(format="rgb24"), frame.rotation) for frame in container.decode(video=0)]
+        return [np.rot90(picture, rotation // 90) for picture, rotation in turned]
 
 
 def resized(picture, short_side, squash):

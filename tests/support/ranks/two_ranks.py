@@ -108,7 +108,7 @@ def stalled(folder):
     loaders = {"train": tiny.RowLoader(62, 6 // distributed.world_size(), shard=shard()), "val": None}
     if distributed.rank() == 1:
         tiny.before_step(loaders["train"], 2, lambda batch: time.sleep(600))
-    tiny.go_on(settings, loaders)
+    tiny.resume(settings, loaders)
 
 
 def failing(folder):
@@ -117,7 +117,7 @@ def failing(folder):
     loaders = {"train": tiny.RowLoader(62, 6 // distributed.world_size(), shard=shard()), "val": None}
     if distributed.rank() == 1:
         tiny.before_step(loaders["train"], 2, lambda batch: 1 / 0)
-    tiny.go_on(settings, loaders)
+    tiny.resume(settings, loaders)
 
 
 def steps(folder=None, parts=2):
@@ -178,9 +178,9 @@ def run(folder, *, terminated_before=None, killed_before=None, **train):
         "val": tiny.RowLoader(5, 2, shard=shard(), train=False),
     }
     if distributed.rank() == 1:
-        tiny.before_step(loaders["train"], terminated_before, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
+        tiny.before_step(loaders["train"], terminated_before, tiny.terminate)
         tiny.before_step(loaders["train"], killed_before, lambda batch: os.kill(os.getpid(), signal.SIGKILL))
-    finished, under_way = tiny.go_on(settings, loaders)
+    finished, under_way = tiny.resume(settings, loaders)
     return {"finished": finished, "step": under_way.step}, tiny.weights_of(under_way)
 
 
@@ -191,10 +191,10 @@ def run_on_gpus(folder, **runtime):
         train={"runs": str(folder), "batch": 8, "ema": 0.9, "epochs": 1}, runtime={"device": "cuda", **runtime}
     )
     loaders = {
-        "train": tiny.on(tiny.RowLoader(62, 8 // distributed.world_size(), shard=shard()), device),
-        "val": tiny.on(tiny.RowLoader(5, 2, shard=shard(), train=False), device),
+        "train": tiny.on_device(tiny.RowLoader(62, 8 // distributed.world_size(), shard=shard()), device),
+        "val": tiny.on_device(tiny.RowLoader(5, 2, shard=shard(), train=False), device),
     }
-    finished, under_way = tiny.go_on(settings, loaders)
+    finished, under_way = tiny.resume(settings, loaders)
     weights = {name: tensor.cpu() for name, tensor in tiny.weights_of(under_way).items() if "running_" not in name}
     of_zero = distributed.from_rank_zero(weights)
     same = all(torch.equal(weights[name], of_zero[name]) for name in weights)
@@ -233,7 +233,7 @@ def from_a_store(folder):
     with closing(build_loader(settings, "train", shard())) as loader:
         reason = None
         try:
-            _, under_way = tiny.go_on(settings, {"train": loader, "val": None})
+            _, under_way = tiny.resume(settings, {"train": loader, "val": None})
         except StorageFault as fault:
             reason = fault.strerror
     saved = [int(path.stem.rpartition("-")[2]) for path in (folder / place["run"]).rglob("step-*.pt")]

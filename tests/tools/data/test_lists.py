@@ -10,8 +10,8 @@ from configs.schema import Data
 from dali_pipes.lists.listing import read_list
 from dali_pipes.scan.build import load_catalog, open_catalog
 from tests.support.files import scripted
-from tests.support.files.odd_names import ODD_NAMES
 from tests.support.files.trees import plant, rows
+from tests.support.files.unusual_names import UNUSUAL_NAMES
 from tools import prepare
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
@@ -234,7 +234,7 @@ HARD_NAMES = [
     '{"path": 1}.mp4',
     "v_Run_g01_c01.avi",
     "a;b",
-    *ODD_NAMES[:-2],
+    *UNUSUAL_NAMES[:-2],
 ]
 
 

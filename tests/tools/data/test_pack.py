@@ -18,7 +18,7 @@ from configs.schema import Data
 from dali_pipes.lists.listing import read_list
 from dali_pipes.scan import build
 from dali_pipes.scan.build import load_catalog
-from tests.support.memory import little_room
+from tests.support.memory import limited_file_size
 from tests.support.paths import ROOT
 from tests.support.storage.packing import NAMES, assert_cuts_equal, pack, packed_set, refuse_to_scan, write_set
 from tests.support.videos import write_video
@@ -45,7 +45,7 @@ def test_a_packed_set_equals_its_source_and_needs_no_scan_after_moving(packed, t
 def test_a_full_disk_is_reported_with_the_shard_and_the_next_start_continues(tmp_path, capsys):
     source, out = write_set(tmp_path), tmp_path / "out"
     load_catalog(str(source), Data(max_bad_fraction=1))
-    with little_room(1 << 13):
+    with limited_file_size(1 << 13):
         assert pack(source, out) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     (shard,) = [word for word in said.split(": ") if word.endswith(".tar")]

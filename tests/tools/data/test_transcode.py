@@ -18,7 +18,7 @@ from dali_pipes.cut.decode import decode_frames
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.scan.probe import probe
 from dali_pipes.scan.processes import Failure
-from tests.support.files.moments import EQUAL_BYTES, call_killed_at
+from tests.support.files.kills import EQUAL_BYTES, call_killed_at
 from tests.support.files.trees import contents
 from tests.support.videos import number_in, write_video
 from tools import prepare

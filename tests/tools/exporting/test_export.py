@@ -26,7 +26,7 @@ from models import CheckpointError, read_file
 from models.resnets import SlimResNet
 from tests.support.exporting import NAMES, exported, run, weights_file
 from tests.support.oracles import paddle_files
-from tests.support.oracles.detfill import fill_by_name
+from tests.support.oracles.weights import fill_by_name
 from tests.support.paths import ROOT
 from tools.exporting import export
 from tools.exporting.check import Difference, check

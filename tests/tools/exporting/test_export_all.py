@@ -60,7 +60,7 @@ def test_a_compiled_package_gives_the_networks_logits(words, tmp_path):
 
 def full_weights(folder):
     """Write a TSM ResNet-50 for 400 classes and 8 frames of 224 px, with weights of the spread of a trained one."""
-    model = slim.steady(num_classes=400, frames=8)
+    model = slim.stable_network(num_classes=400, frames=8)
     settings = {"backbone": "resnet50", "width": 64, "num_classes": 400, "frames": 8}
     config = tiny.config(model=settings, clip={"size": 224}, eval={"short_side": 256})
     torch.save({"model": model.state_dict(), "config": configs.flat(config)}, folder / "best.pt")

@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
     for loader in loaders.values():
         loader.class_names = HOSTILE
         loader.path = lambda row: f"\x1b<img src=x onerror=alert({row})>.mp4"
-    finished, _ = tiny.go_on(settings, loaders, pictures=True)
+    finished, _ = tiny.resume(settings, loaders, pictures=True)
     assert finished
     return root / "tiny"
 

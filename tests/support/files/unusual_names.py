@@ -2,7 +2,7 @@
 
 import unicodedata
 
-ODD_NAMES = [
+UNUSUAL_NAMES = [
     "with blanks in it.mp4",
     "tab\tinside.mp4",
     "hash#&(bang)!;.avi",

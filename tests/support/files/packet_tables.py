@@ -34,10 +34,10 @@ def stream(groups: list[tuple[int, list[int]]]) -> tuple[Video, list[set[int]]]:
             for number in range(b_pictures):
                 add(DISPOSABLE, shown + number, {before, last})
             shown += b_pictures + 1
-    return made_up(flags, order), references
+    return video_of(flags, order), references
 
 
-def made_up(flags: list[int], order: list[int]) -> Video:
+def video_of(flags: list[int], order: list[int]) -> Video:
     """Return a video of these packets, which has no file."""
     packets = np.zeros(len(flags), PACKET)
     packets["flags"], packets["order"] = flags, order
