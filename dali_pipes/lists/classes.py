@@ -1,6 +1,7 @@
 """Find the class names of a list, by label: its own, those of the training list, of data.class_names, or of a network.
 
-Commands that write lists store the names next to a numbered list. They must not contradict the names in use.
+Commands that write lists store the names next to a numbered list. They are used if nothing else names its classes and
+there is a name for each; they must not contradict the names in use.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import read
 from dali_pipes.lists.formats.annotation import Annotation, Row
 from dali_pipes.lists.formats.class_names import Numbers, class_numbers, read_class_names, read_configured
-from dali_pipes.lists.formats.source import Source
+from dali_pipes.lists.formats.source import Source, split_of
+from dali_pipes.storage.objects import absolute
 
 CLASSES = "classes.txt"
 
@@ -28,21 +30,45 @@ def file_beside(path: str) -> str:
 
 def names_by_label(
     annotation: Annotation, rows: list[Row], source: Source, data: Data, network: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Return the class names that number `rows`; those of `network` if it is given and rows have names.
+) -> tuple[tuple[str, ...], str]:
+    """Return the class names that number `rows`, those of `network` if it is given and rows have names; and a note.
 
-    Empty if rows have numbers, and neither the source nor data.class_names has names. Raises DataError if the training
-    list is needed but unknown, if the network lacks a class, or if names next to a numbered list have other numbers.
+    Empty if rows have numbers, and neither the source, data.class_names nor a file next to the source names them.
+    Raises DataError if the training list is needed but unknown, if the network lacks a class, or if names next to a
+    numbered list have other numbers.
     """
     named = list(dict.fromkeys(row.label for row in rows if isinstance(row.label, str)))
     if not named or not network:
         names = _of_source(annotation, source, data)
         if not named:
             origin = data.class_names or ("the network" if network else "the list")
-            _refuse_other_numbers(source.path, {row.label for row in rows}, names or network, origin)
-        return names
+            labels = {row.label for row in rows}
+            _refuse_other_numbers(source.path, labels, names or network, origin)
+            if not names:
+                return _beside(source.path, labels, data, network)
+        return names, ""
     class_numbers(source.path, named, range(len(named)), network)  # raises for classes that are not among them
-    return network
+    return network, ""
+
+
+def _beside(path: str, labels: set[int], data: Data, network: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """Return the class names next to a numbered list, and a note about them; empty names if they are not used.
+
+    They are used if they are those of the network. Without a network, they are used for a training list, if there is
+    one for each label: the labels of another list do not show the number of classes.
+    """
+    file = file_beside(path) if os.path.isfile(path) else ""
+    names: tuple[str, ...] = ()
+    with suppress(DataError):  # none of this project's commands wrote it
+        names = read_class_names(file) if file else ()
+    if network:
+        same = len(names) == len(network) and list(map(Numbers(network).get, names)) == list(range(len(names)))
+        return (network, "") if same else ((), "")
+    if not names or (data.train and split_of(absolute(data.train))[0] != path):
+        return (), ""
+    if len(names) != 1 + max(labels):
+        return (), f"class names in {file} not used: {len(names)} names, but labels up to {max(labels)}"
+    return names, f"class names of {file}"
 
 
 def _of_source(annotation: Annotation, source: Source, data: Data) -> tuple[str, ...]:

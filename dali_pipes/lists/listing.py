@@ -91,9 +91,9 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
     opened = Source.open(source)
     format_name, annotation = read(opened, data.format)
     rows = annotation.of_split(opened)
-    names = names_by_label(annotation, rows, opened, data, tuple(class_names))
+    names, note = names_by_label(annotation, rows, opened, data, tuple(class_names))
     listing = _listing(absolute(source), rows, names, VideoPaths(opened.folder, FORMATS[format_name], data))
-    notes = (*annotation.notes, *listing.notes)
+    notes = (*annotation.notes, *filter(None, [note]), *listing.notes)
     return replace(listing, format=format_name, frame_pattern=data.frame_pattern, notes=notes)
 
 

@@ -84,7 +84,10 @@ def with_names_beside(source: str, data: Data) -> Data:
     """
     path = split_of(source)[0]
     file = file_beside(path)
-    if not file or data.class_names or not os.path.isfile(path) or read_list(source, data).class_names:
+    if not file or data.class_names or not os.path.isfile(path):
+        return data
+    listing = read_list(source, data)
+    if listing.class_names and not any(file in note for note in listing.notes):  # it has names of its own
         return data
     named = replace(data, class_names=file)
     try:

@@ -1,4 +1,4 @@
-"""Class names in the folder of a numbered list: they are not used, but a contradiction is an error."""
+"""Class names in the folder of a numbered list: they are used if they name all classes; a contradiction is an error."""
 
 import pytest
 
@@ -28,7 +28,32 @@ def test_names_that_number_the_classes_otherwise_are_refused(numbered, name):
         read_list(str(numbered), Data(), NAMES)
     asked = Data(class_names=str(numbered.parent / name))
     assert read_list(str(numbered), asked, NAMES).class_names == ("down", "up")
-    assert read_list(str(numbered), Data()).class_names == ()
+
+
+@pytest.mark.parametrize("name", ["a.classes.txt", "classes.txt"])
+@pytest.mark.parametrize("train", ["", "a.list"])
+def test_a_name_for_each_class_of_a_training_list_names_them(numbered, monkeypatch, name, train):
+    monkeypatch.chdir(numbered.parent)
+    (numbered.parent / name).write_text("oben\nunten\n")
+    listing = read_list("a.list", Data(train=train))
+    assert listing.class_names == ("oben", "unten") and listing.notes == (f"class names of {numbered.parent / name}",)
+
+
+def test_fewer_or_more_names_than_classes_are_not_used(numbered):
+    for names in ("one\n", "one\ntwo\nthree\n"):
+        (numbered.parent / "classes.txt").write_text(names)
+        listing = read_list(str(numbered))
+        assert listing.class_names == () and "not used" in listing.notes[0]
+
+
+def test_names_next_to_a_held_out_list_are_used_if_they_are_those_of_the_network(numbered):
+    """Its labels do not show the number of classes."""
+    (numbered.parent / "classes.txt").write_text("Up\nDown\n")
+    (numbered.parent / "train.list").write_text("c.mp4 0\nc.mp4 1\n")
+    data = Data(train=str(numbered.parent / "train.list"))
+    assert read_list(str(numbered), data).class_names == ()
+    assert read_list(str(numbered), data, NAMES[:2]).class_names == NAMES[:2]
+    assert read_list(str(numbered), data, NAMES).class_names == ()
 
 
 @pytest.mark.parametrize(
