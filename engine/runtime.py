@@ -60,7 +60,8 @@ def prepare(runtime: Runtime, seed: int) -> torch.device:
     """Set up the process for a resolved `runtime`: seeds, threads, cuDNN benchmark. Return this rank's device."""
     torch.manual_seed(seed)
     if runtime.device == "cpu":
-        torch.set_num_threads(host.cores_of_rank())  # torchrun sets it to one
+        # torchrun sets one thread; more than the cores only wait for each other, though decoding may use them
+        torch.set_num_threads(min(runtime.threads, host.cores_of_rank()))
         return torch.device("cpu")
     torch.backends.cudnn.benchmark = True  # shapes are constant, so the search pays off
     torch.backends.cudnn.benchmark_limit = 0  # search all algorithms, not only the first ten

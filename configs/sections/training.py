@@ -172,7 +172,9 @@ class Runtime:
     cuda_graph: bool = False
     """Record the kernels of a step as a CUDA graph, for few clips on one GPU. Not yet measured."""
     threads: int | Literal["auto"] = "auto"
-    """Threads per rank for cutting and decoding; `auto`: this rank's share of the cores."""
+    """Threads per rank for cutting and decoding, and on a CPU also for computing, there at most this rank's share of
+    the cores; `auto`: that share.
+    """
     prefetch: int = 3
     """Batches to prepare in advance."""
     timeout: float = 300.0

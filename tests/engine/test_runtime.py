@@ -26,6 +26,19 @@ def test_fp32_can_be_exact_for_a_while_even_where_training_has_allowed_tf32(usua
     torch.set_float32_matmul_precision("highest")
 
 
+@pytest.mark.parametrize("threads, used", [(1, 1), (3, 3), (64, 4), ("auto", 4)])
+def test_a_cpu_computes_with_as_many_threads_as_asked_for_but_no_more_than_the_rank_has_cores(
+    monkeypatch, threads, used
+):
+    monkeypatch.setattr(host, "cores_of_rank", lambda: 4)
+    before = torch.get_num_threads()
+    try:
+        runtime.prepare(tiny.config(runtime={"device": "cpu", "threads": threads}).runtime, seed=0)
+        assert torch.get_num_threads() == used
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("local_rank, error", [(0, ConfigError), (1, distributed.PeerFailed)])
 def test_more_processes_than_gpus_are_refused_in_one_line_a_host(monkeypatch, local_rank, error):
     launched = dict.fromkeys(distributed.LAUNCH_VARIABLES, "0") | {
