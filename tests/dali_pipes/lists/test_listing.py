@@ -205,7 +205,14 @@ fragments = st.sampled_from(
     ["a.mp4", "..", "/", "/etc/passwd", " ", "\t", "\r", "0", "-1", "7", "1e3", "\0", "é", "\ufeff"]
 )
 fuzzed_lines = st.lists(st.one_of(fragments, st.text(max_size=5)), max_size=6).map("".join)
-fuzzed_lists = st.one_of(st.lists(fuzzed_lines, max_size=12).map(lambda lines: "\n".join(lines).encode()), st.binary())
+whole_lines = st.tuples(st.sampled_from(["a.mp4", "sub/é b.mp4", "../out.mp4", "/etc/out.mp4"]), st.integers(0, 3)).map(
+    lambda row: f"{row[0]} {row[1]}"
+)
+fuzzed_lists = st.one_of(
+    st.lists(fuzzed_lines, max_size=12).map(lambda lines: "\n".join(lines).encode()),
+    st.lists(whole_lines, min_size=1, max_size=3).map(lambda lines: "\n".join(lines).encode()),
+    st.binary(),
+)
 
 
 @pytest.fixture(scope="module")

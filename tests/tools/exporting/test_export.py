@@ -269,15 +269,18 @@ def test_an_exported_file_with_nan_logits_is_not_kept(tmp_path, program_file):
         check(exported, load_saved_model(program_file.parent / "best.pt"))
 
 
-def test_an_earlier_file_stays_until_the_new_one_has_been_checked(tmp_path, monkeypatch):
+def test_an_earlier_file_stays_until_the_new_one_has_been_checked(tmp_path, monkeypatch, capfd):
+    out = exported(tmp_path, "--format", "safetensors")
+    before = out.read_bytes()
+
     def write(saved, metadata, path, device):
-        assert (tmp_path / "best.pt2").read_text() == "the last export"
+        assert out.read_bytes() == before
         raise CheckpointError("the disk is full")
 
-    (tmp_path / "best.pt2").write_text("the last export")
-    monkeypatch.setitem(export.WRITERS, "export", write)
-    assert run(weights_file(tmp_path), "--format", "export") == 2
-    assert (tmp_path / "best.pt2").read_text() == "the last export"
+    monkeypatch.setitem(export.WRITERS, "safetensors", write)
+    assert run(tmp_path / "best.pt", "--format", "safetensors", "--out", str(out)) == 2
+    assert "the disk is full" in capfd.readouterr().err
+    assert out.read_bytes() == before
 
 
 def test_differences_are_reported_in_a_line():
