@@ -123,7 +123,7 @@ def test_every_part_is_rehearsed_on_a_cpu(tmp_path):
 
 
 def test_a_case_that_hangs_ends_with_the_time_of_the_whole_run(tmp_path):
-    """Measurements before the hanging case are kept, and those after it are made."""
+    """Measurements before the hanging case are kept, however patient the probe is."""
     recorder = Recorder("hang", tmp_path / "hang.jsonl")
     probe = Probe(SimpleNamespace(rounds=1), tmp_path, recorder, [], "python hang.py", patience=600)
     probe.section_end, probe.end = time.monotonic() + 600, time.monotonic() + 2

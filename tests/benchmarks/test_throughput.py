@@ -136,6 +136,7 @@ def test_on_a_gpu_the_cpus_threads_are_offered_where_decoding_is_short():
     assert said.endswith("data.decoder=hybrid lets CPU threads decode a part.")
 
 
+@pytest.mark.slow
 def test_own_videos_are_measured_with_the_finetune_recipe(tmp_path):
     own = listed(tmp_path, "mpeg4")
     words = ["cut", "--config", "finetune.yaml", *own, "model.backbone=resnet18", "model.pretrained=none"]

@@ -36,16 +36,29 @@ def ended(folder, store, run):
     return json.loads((folder / "found.json").read_text())["from_a_store"]
 
 
-@pytest.mark.parametrize("video", [1, 7])
-def test_a_store_that_fails_for_one_rank_stops_all_at_the_same_step_and_they_resume_exactly(folder, video):
+@pytest.fixture(scope="module")
+def store(folder):
     with serving(folder / "videos") as store:
         load_catalog(str(folder / "all.list"), Data(root=store.url), workers=1)
-        whole = ended(folder, store, f"whole-{video}")
-        assert (whole["reasons"], whole["step"]) == ([None, None], VIDEOS // 4)
-        store.fault = lambda number: UNAVAILABLE * (store.requests[number].path == f"{video}.mp4") or None
-        stopped = ended(folder, store, f"stopped-{video}")
-        assert all("the store does not answer" in reason for reason in stopped["reasons"])
-        assert stopped["step"] < VIDEOS // 4
-        store.reset()
-        resumed = ended(folder, store, f"stopped-{video}")
-    assert resumed == whole
+        yield store
+
+
+@pytest.fixture(scope="module")
+def whole(folder, store):
+    """Return the results of an uninterrupted run."""
+    whole = ended(folder, store, "whole")
+    assert (whole["reasons"], whole["step"]) == ([None, None], VIDEOS // 4)
+    return whole
+
+
+@pytest.mark.parametrize("video", [1, 7])
+def test_a_store_that_fails_for_one_rank_stops_all_at_the_same_step_and_they_resume_exactly(
+    folder, store, whole, video
+):
+    store.reset()
+    store.fault = lambda number: UNAVAILABLE * (store.requests[number].path == f"{video}.mp4") or None
+    stopped = ended(folder, store, f"stopped-{video}")
+    assert all("the store does not answer" in reason for reason in stopped["reasons"])
+    assert stopped["step"] < VIDEOS // 4
+    store.reset()
+    assert ended(folder, store, f"stopped-{video}") == whole

@@ -60,6 +60,6 @@ def serving(folder: Path):
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, site)) as server:
         site.address = f"http://127.0.0.1:{server.server_port}"
         server.handle_error = lambda *_: None  # clients that hang up are part of the tests
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield site
         server.shutdown()

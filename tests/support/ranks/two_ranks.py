@@ -18,6 +18,7 @@ from torch import nn
 
 from configs.schema import Optim
 from dali_pipes.batch import Batch, Shard
+from dali_pipes.feed import feeder
 from dali_pipes.storage import faults
 from dali_pipes.storage.faults import StorageFault
 from engine import distributed
@@ -223,10 +224,10 @@ def resumption(folder):
 def from_a_store(folder):
     """Start or resume a run over the list in `place.json` whose videos are in a store; return how and where it ends.
 
-    It retries for a moment only, and not for a minute.
+    It retries for a moment only, and not for a minute, and requests few clips of the epochs after its only one.
     """
     place = json.loads((folder / "place.json").read_text())
-    faults.PAUSES = (0.01,) * 3
+    faults.PAUSES, feeder.CLIPS_AHEAD = (0.01,) * 3, 32
     data = {"source": "video", "train": place["list"], "root": place["root"], "decoder": "pyav"}
     train = {"runs": str(folder / place["run"]), "epochs": 1, "batch": 2 * distributed.world_size()}
     settings = tiny.config(data=data, train=train, runtime={"threads": 1})
