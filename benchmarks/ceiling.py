@@ -23,6 +23,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    parser.add_argument("--seconds", type=float, default=100, help="start no other case after this time (%(default)s)")
+    parser.add_argument("--rehearse", action="store_true", help="run in small on a CPU, without compiling")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for ceiling.jsonl")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds: --help and mistakes are answered at once
+    ARGUMENTS = parse()
+
 import torch
 import torchvision
 from torch.nn import functional as F
@@ -147,13 +161,7 @@ GPU = Bench(torch.device("cuda"), side=224, copied_bytes=1 << 31)
 SMALL = Bench(torch.device("cpu"), side=32, copied_bytes=1 << 20, clips=1, repeats=1, warmup=1)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", metavar="CASE")
-    parser.add_argument("--seconds", type=float, default=100, help="start no other case after this time (%(default)s)")
-    parser.add_argument("--rehearse", action="store_true", help="run in small on a CPU, without compiling")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for ceiling.jsonl")
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     bench = SMALL if arguments.rehearse else GPU
     if arguments.rehearse:
@@ -186,4 +194,4 @@ def record(recorder: Recorder, name: str, call: Callable[[], dict]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(ARGUMENTS))

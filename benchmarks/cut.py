@@ -26,6 +26,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="*", metavar="VIDEO")
+    parser.add_argument("--clips", type=int, default=1024, help="clips per measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of each measurement, alternating (%(default)s)")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="only compare with another checkout")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for cut.jsonl")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds: --help and mistakes are answered at once
+    ARGUMENTS = parse()
+
 import numpy as np
 
 import configs
@@ -74,14 +89,7 @@ def task(part):
 Part = tuple[list[Video], list[np.ndarray]]  # videos cut together, and the frames of each
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="*", metavar="VIDEO")
-    parser.add_argument("--clips", type=int, default=1024, help="clips per measurement (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of each measurement, alternating (%(default)s)")
-    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="only compare with another checkout")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for cut.jsonl")
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder, folder = Recorder("cut", arguments.out / "cut.jsonl"), arguments.out / "made"
     if not arguments.videos:
@@ -194,4 +202,4 @@ def views_a_second(folder: Path, rounds: int) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    main(ARGUMENTS)

@@ -23,6 +23,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="*", metavar="VIDEO")
+    parser.add_argument("--clips", type=int, default=200, help="clips per video (%(default)s)")
+    parser.add_argument("--feed", action="store_true", help="also measure whole batches")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="print an earlier result as a table instead")
+    arguments = parser.parse_args()
+    if not arguments.videos and not arguments.table:
+        parser.error("no video to compare versions of; name some, or an earlier result with --table")
+    return arguments
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds: --help and mistakes are answered at once
+    ARGUMENTS = parse()
+
 import torch
 
 import configs
@@ -43,18 +60,10 @@ T = 8  # frames per clip
 FEED_BATCH, FEED_BATCHES, FEED_ROUNDS = 16, 8, 7
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="*", metavar="VIDEO")
-    parser.add_argument("--clips", type=int, default=200, help="clips per video (%(default)s)")
-    parser.add_argument("--feed", action="store_true", help="also measure whole batches")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="print an earlier result as a table instead")
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace) -> None:
     if arguments.table:
         print(table([json.loads(line) for line in arguments.table.read_text().splitlines()]))
         return
-    if not arguments.videos:
-        parser.error("no video to compare versions of; name some, or an earlier result with --table")
     for path in arguments.videos:
         for record in compare(path, arguments.clips, arguments.feed):
             print(json.dumps({"bench": "gop", **record, "env": environment()}), flush=True)
@@ -150,4 +159,4 @@ def table(records: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(ARGUMENTS)

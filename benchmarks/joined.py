@@ -16,6 +16,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each measurement, alternating (%(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="decoder threads (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for joined.jsonl")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds: --help and mistakes are answered at once
+    ARGUMENTS = parse()
+
 import numpy as np
 import torch
 
@@ -31,12 +44,7 @@ BATCH, T = 32, 8
 JOINED = (1, 2, 4, 8)  # clips in a stream
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of each measurement, alternating (%(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="decoder threads (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for joined.jsonl")
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace) -> None:
     (arguments.out / "made").mkdir(parents=True, exist_ok=True)
     recorder = Recorder("joined", arguments.out / "joined.jsonl")
     codec, head, device = ("h264", "nvdec", "gpu") if torch.cuda.is_available() else ("vp9", "dali_cpu", "cpu")
@@ -85,4 +93,4 @@ def joined(width: int, height: int, cuts: list[cutter.Cut]) -> Stream:
 
 
 if __name__ == "__main__":
-    main()
+    main(ARGUMENTS)

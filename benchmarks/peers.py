@@ -22,6 +22,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="PART or VIDEO")
+    parser.add_argument("--clips", type=int, default=64, help="clips per round and implementation (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each implementation (%(default)s)")
+    parser.add_argument("--threads", type=int, help="threads or workers (default: the cores)")
+    parser.add_argument("--batch", type=int, help="batch of `step` (default: 64, 2 on a CPU)")
+    parser.add_argument("--size", type=int, help="side of its clips in pixels (default: 224, 112 on a CPU)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for peers.jsonl")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds: --help and mistakes are answered at once
+    ARGUMENTS = parse()
+
 import numpy as np
 import torch
 
@@ -42,18 +59,11 @@ T = 8  # frames per clip
 PROVED = 8  # clips compared by their pixels before timing
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", metavar="PART or VIDEO")
-    parser.add_argument("--clips", type=int, default=64, help="clips per round and implementation (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of each implementation (%(default)s)")
-    parser.add_argument("--threads", type=int, default=cores_of_rank(), help="threads or workers (%(default)s)")
-    parser.add_argument("--batch", type=int, default=64 if torch.cuda.is_available() else 2, help="batch of `step`")
-    parser.add_argument(
-        "--size", type=int, default=224 if torch.cuda.is_available() else 112, help="side of its clips in pixels"
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for peers.jsonl")
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace) -> None:
+    on_gpu = torch.cuda.is_available()
+    arguments.threads = arguments.threads or cores_of_rank()
+    arguments.batch = arguments.batch or (64 if on_gpu else 2)
+    arguments.size = arguments.size or (224 if on_gpu else 112)
     asked = {word for word in arguments.words if word in (*PARTS, "all")} or {"all"}
     videos = [word for word in arguments.words if word not in asked]
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -208,4 +218,4 @@ def distance(found: list[np.ndarray], truth: list[np.ndarray]) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    main(ARGUMENTS)

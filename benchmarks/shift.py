@@ -20,19 +20,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.harness.record import Recorder
-from benchmarks.harness.session import Probe, run_sections
-from benchmarks.network.scale import SCALES
-from models.shift import measured
-
 SECTIONS = {"layers": 30, "steps": 45, "inference": 18, "kernels": 7}  # shares of the total time
-PATIENCE = 240  # seconds: a case may have to compile a whole network
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION")
-    parser.add_argument("--device", choices=SCALES, default="gpu")
+    parser.add_argument("--device", choices=("gpu", "cpu", "small"), default="gpu")
     parser.add_argument("--out", type=Path, default=Path("runs/shift"), help="folder of the records (%(default)s)")
     parser.add_argument("--seconds", type=float, default=560, help="total time limit (%(default)s)")
     parser.add_argument(
@@ -42,6 +37,21 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.sections) - SECTIONS.keys():
         parser.error(f"{sorted(unknown)[0]}: no such section; there are {', '.join(SECTIONS)}")
+    return arguments
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds: --help and mistakes are answered at once
+    ARGUMENTS = parse()
+
+from benchmarks.harness.record import Recorder
+from benchmarks.harness.session import Probe, run_sections
+from benchmarks.network.scale import SCALES
+from models.shift import measured
+
+PATIENCE = 240  # seconds: a case may have to compile a whole network
+
+
+def main(arguments: argparse.Namespace) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder = Recorder("shift", arguments.out / "shift.jsonl")
     command = f"python benchmarks/shift.py --device {arguments.device}"
@@ -57,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(ARGUMENTS)

@@ -15,6 +15,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("backbones", nargs="*", metavar="BACKBONE")
+    parser.add_argument("--size", type=int, default=224, help="side of a frame, in pixels (%(default)s)")
+    parser.add_argument("--streams", type=int, default=1, help="parallel streams (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=20, help="rounds of each, of 8 frames (%(default)s)")
+    parser.add_argument("--threads", type=int, help="threads on a CPU (default: the cores)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for streaming.jsonl")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds: --help and mistakes are answered at once
+    ARGUMENTS = parse()
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -31,19 +47,12 @@ PROVED_AT = 32  # px
 ROUNDING = 1e-4  # of the largest logit, in single precision
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("backbones", nargs="*", default=BACKBONES, metavar="BACKBONE")
-    parser.add_argument("--size", type=int, default=224, help="side of a frame, in pixels (%(default)s)")
-    parser.add_argument("--streams", type=int, default=1, help="parallel streams (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=20, help="rounds of each, of 8 frames (%(default)s)")
-    parser.add_argument("--threads", type=int, default=cores_of_rank(), help="threads on a CPU (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for streaming.jsonl")
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace) -> None:
+    arguments.threads = arguments.threads or cores_of_rank()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder = Recorder("streaming", arguments.out / "streaming.jsonl")
-    for backbone in arguments.backbones:
+    for backbone in arguments.backbones or BACKBONES:
         how = {"size": arguments.size, "streams": arguments.streams, "threads": arguments.threads}
         bench = Bench(backbone, arguments.size, arguments.streams)
         recorder.add(backbone, **bench.measure(arguments.rounds), **how)
@@ -129,4 +138,4 @@ def noise(streams: int, size: int) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    main(ARGUMENTS)

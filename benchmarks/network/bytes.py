@@ -25,6 +25,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="resnet50", help="backbone (%(default)s)")
+    parser.add_argument("--frames", type=int, default=8, help="frames per clip (%(default)s)")
+    parser.add_argument("--clips", type=int, default=64, help="clips per batch (%(default)s)")
+    parser.add_argument("--size", type=int, default=224, help="side of a frame, in pixels (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for bytes.jsonl")
+    parser.add_argument("--keep", action="store_true", help="write the row of engine/compile_table.jsonl")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds: --help and mistakes are answered at once
+    ARGUMENTS = parse()
+
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -160,15 +176,7 @@ def compare(backbone: str, frames: int, clips: int, size: int) -> Iterator[tuple
         yield name, about | counted
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="resnet50", help="backbone (%(default)s)")
-    parser.add_argument("--frames", type=int, default=8, help="frames per clip (%(default)s)")
-    parser.add_argument("--clips", type=int, default=64, help="clips per batch (%(default)s)")
-    parser.add_argument("--size", type=int, default=224, help="side of a frame, in pixels (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for bytes.jsonl")
-    parser.add_argument("--keep", action="store_true", help="write the row of engine/compile_table.jsonl")
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder = Recorder("bytes", arguments.out / "bytes.jsonl")
     for name, counted in compare(arguments.backbone, arguments.frames, arguments.clips, arguments.size):
@@ -182,4 +190,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(ARGUMENTS)

@@ -29,6 +29,25 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="section.key=value", help="settings of every run")
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="NAME=LIST")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    parser.add_argument("--seeds", type=int, default=4, help="with the first, which selects (%(default)s)")
+    parser.add_argument("--first-seed", type=int, default=0, help="further ones count from it (%(default)s)")
+    parser.add_argument("--random", type=int, default=10, metavar="N", help="random settings (%(default)s)")
+    parser.add_argument("--most", type=int, default=10, metavar="N", help="of them on further seeds (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--table", action="store_true", help="print the table of what --out holds, and stop")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds: --help and mistakes are answered at once
+    ARGUMENTS = parse()
+
 import configs
 from benchmarks.harness.record import environment
 from configs import Config
@@ -41,18 +60,7 @@ EPOCHS = (12, 60)
 SELECTED = 2  # random settings, at least, that are compared on further seeds
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", metavar="section.key=value", help="settings of every run")
-    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="NAME=LIST")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
-    parser.add_argument("--seeds", type=int, default=4, help="with the first, which selects (%(default)s)")
-    parser.add_argument("--first-seed", type=int, default=0, help="further ones count from it (%(default)s)")
-    parser.add_argument("--random", type=int, default=10, metavar="N", help="random settings (%(default)s)")
-    parser.add_argument("--most", type=int, default=10, metavar="N", help="of them on further seeds (%(default)s)")
-    parser.add_argument("--minutes", type=float, default=math.inf)
-    parser.add_argument("--table", action="store_true", help="print the table of what --out holds, and stop")
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace) -> None:
     if arguments.table:
         print("\n".join(table(read(arguments.out))))
         return
@@ -177,4 +185,4 @@ def accuracy(line: dict) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main(ARGUMENTS)

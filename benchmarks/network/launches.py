@@ -26,6 +26,21 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="resnet50", help="backbone (%(default)s)")
+    parser.add_argument("--frames", type=int, default=8, help="frames per clip (%(default)s)")
+    parser.add_argument("--clips", type=int, default=8, help="clips per batch (%(default)s)")
+    parser.add_argument("--size", type=int, default=224, help="side of a frame, in pixels (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for launches.jsonl")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds: --help and mistakes are answered at once
+    ARGUMENTS = parse()
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -163,14 +178,7 @@ def copied_frames(folder: Path) -> dict[str, int]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="resnet50", help="backbone (%(default)s)")
-    parser.add_argument("--frames", type=int, default=8, help="frames per clip (%(default)s)")
-    parser.add_argument("--clips", type=int, default=8, help="clips per batch (%(default)s)")
-    parser.add_argument("--size", type=int, default=224, help="side of a frame, in pixels (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for launches.jsonl")
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder = Recorder("launches", arguments.out / "launches.jsonl")
     for name, counted in compare(arguments.backbone, arguments.frames, arguments.clips, arguments.size):
@@ -181,4 +189,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(ARGUMENTS)

@@ -31,6 +31,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="more videos whose clips are counted")
+    parser.add_argument("--clips", type=int, default=4096, help="clips for each condition (%(default)s)")
+    parser.add_argument("--counts-only", action="store_true", help="measure no rates: what a busy machine can do, too")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the conditions, alternating (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for store.jsonl")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds: --help and mistakes are answered at once
+    ARGUMENTS = parse()
+
 import av
 import numpy as np
 
@@ -67,16 +82,9 @@ PACKED = 12  # times these, to measure packing: a gigabyte
 T = 8
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="more videos whose clips are counted")
-    parser.add_argument("--clips", type=int, default=4096, help="clips for each condition (%(default)s)")
-    parser.add_argument("--counts-only", action="store_true", help="measure no rates: what a busy machine can do, too")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of the conditions, alternating (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for store.jsonl")
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace) -> None:
     if arguments.clips <= AT_ONCE + CLIPS_AHEAD:
-        parser.error(f"--clips: {arguments.clips} is too few for a sustained rate; take some thousands")
+        sys.exit(f"store.py: --clips: {arguments.clips} is too few for a sustained rate; take some thousands")
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder, made = Recorder("store", arguments.out / "store.jsonl"), arguments.out / "made"
     write_videos(made, list(COUNTED.values()))
@@ -326,4 +334,4 @@ def pack_from_store(files: list[Video], folder: Path) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    main(ARGUMENTS)
