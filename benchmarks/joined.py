@@ -1,4 +1,4 @@
-"""Is it worth joining clips into one stream? python benchmarks/joined.py > benchmarks/results/joined.jsonl
+"""Measure the decoding of clips joined into one stream: python benchmarks/joined.py > benchmarks/results/joined.jsonl
 
 A decoder is set up for every sample. Clips of videos with the same sample description could share one, with their cuts
 concatenated, since each starts at a keyframe. Batches of 32 clips are decoded by DALI as 32, 16, 8 and 4 streams,

@@ -90,11 +90,11 @@ class Peers:
 
     def decode(self, videos: list[str]) -> None:
         """Compare threads that decode clip after clip."""
-        for path in videos or self._made([VideoSpec("h264", interval) for interval in INTERVALS]):
+        for path in videos or self._generated([VideoSpec("h264", interval) for interval in INTERVALS]):
             clips = draw_clips(path, self.clips)
             truth = [DECODERS["ours (cut, pyav)"]()(clip) for clip in clips[:PROVED]]
             group = f"decode/{Path(path).stem}"
-            decoders = {name: decoder for name in DECODERS if (decoder := self._there(name, group))}
+            decoders = {name: decoder for name in DECODERS if (decoder := self._decoder(name, group))}
             notes = {
                 name: distance([decoder(clip) for clip in clips[:PROVED]], truth) for name, decoder in decoders.items()
             }
@@ -103,12 +103,12 @@ class Peers:
                     name: partial(rounds.of_decoder, decoder, clips, threads) for name, decoder in decoders.items()
                 }
                 label = "1 thread" if threads == 1 else f"{threads} threads"
-                self.competition.hold(f"{group}, {label}", contenders, notes, threads)
+                self.competition.compare(f"{group}, {label}", contenders, notes, threads)
 
     def dali(self, videos: list[str]) -> None:
         """Compare DALI's decoders, from cut files, whole files and its own reader; on a GPU torchcodec's, too."""
         codec = "h264" if self.on_gpu else "vp9"
-        for path in videos or self._made([VideoSpec(codec, interval) for interval in INTERVALS]):
+        for path in videos or self._generated([VideoSpec(codec, interval) for interval in INTERVALS]):
             clips = draw_clips(path, self.clips)
             self._dali_against(f"dali/{Path(path).stem}", clips, whole=True)
             self._dali_against(f"dali even/{Path(path).stem}", [dali.evenly(clips[0])] * len(clips))
@@ -134,11 +134,11 @@ class Peers:
             truth = truth or frames
             notes[name] = distance(frames, truth)
             contenders[name] = partial(rounds.of_batches, run, len(clips) // batch, batch)
-        if self.on_gpu and whole and (decoder := self._there("torchcodec CUDA", group)):
+        if self.on_gpu and whole and (decoder := self._decoder("torchcodec CUDA", group)):
             contenders["torchcodec CUDA"] = partial(rounds.of_decoder, decoder, clips, self.threads)
             notes["torchcodec CUDA"] = distance([decoder(clip) for clip in clips[:batch]], truth)
         if contenders:
-            self.competition.hold(group, contenders, notes, self.threads)
+            self.competition.compare(group, contenders, notes, self.threads)
 
     def feed(self) -> None:
         """Compare whole batches of the recipe's size, with its full preprocessing."""
@@ -161,7 +161,7 @@ class Peers:
             notes[name] = {"mean_difference": (ours - theirs).abs().mean().item() * 255 * min(config.clip.std)}
             contenders[name] = partial(rounds.of_dataloader, loader, steps, self.threads)
             loader.pause()
-            self.competition.hold(f"feed/gop{interval}", contenders, notes, self.threads)
+            self.competition.compare(f"feed/gop{interval}", contenders, notes, self.threads)
             loader.close()
 
     def step(self, batch: int, size: int) -> None:
@@ -172,11 +172,11 @@ class Peers:
         how = {"steps": 2, "clips": batch, "device": device}
         contenders: Contenders = {"ours": partial(step.timed, ours.step, **how)}
         notes: dict[str, dict] = {"ours": {"precision": config.runtime.precision}}
-        for name, build in step.BEST.items():
-            for best in (True, False):
-                label = f"{name}, {'tuned' if best else 'as published'}"
+        for name, build in step.NETWORKS.items():
+            for tuned in (True, False):
+                label = f"{name}, {'tuned' if tuned else 'as published'}"
                 try:
-                    peer = step.Peer(build, ours, best)
+                    peer = step.Peer(build, ours, tuned)
                 except ImportError as error:
                     self.competition.skip(f"{group}/{label}", error)
                     continue
@@ -186,17 +186,17 @@ class Peers:
                 contenders[label] = partial(step.timed, peer.step, **how)
         for contender in contenders.values():
             contender()  # chooses kernels, allocates memory
-        self.competition.hold(group, contenders, notes, self.threads)
+        self.competition.compare(group, contenders, notes, self.threads)
 
-    def _there(self, name: str, group: str) -> Decoder | None:
-        """Return a decoder, or None with a record if it is not installed."""
+    def _decoder(self, name: str, group: str) -> Decoder | None:
+        """Return a decoder; None, with a record, if it is not installed."""
         try:
             return DECODERS[name]()
         except (ImportError, RuntimeError, OSError) as error:
             self.competition.skip(f"{group}/{name}", error)
             return None
 
-    def _made(self, specs: list[VideoSpec]) -> list[str]:
+    def _generated(self, specs: list[VideoSpec]) -> list[str]:
         write_videos(self.folder, specs)
         return [str(spec.path(self.folder)) for spec in specs]
 

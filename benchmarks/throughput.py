@@ -1,17 +1,17 @@
-"""Clips a second of each stage of training, and the stage that is short.
+"""Measure the clips per second of each stage of training, and name the bottleneck.
 
     python benchmarks/throughput.py [STAGE ...] [--config RECIPE] [--vary KEY=A,B] [section.key=value ...]
 
-Stages: cut, decode, feed, compute, train, or all: see benchmarks/stages/. All are measured in turns within one
+Stages: cut, decode, feed, compute, train, or all: see benchmarks/stages/. All are measured alternately in one
 process, and so are the values of --vary: `--vary train.batch=8,16`, `--vary runtime.threads=1,2,4`. Under torchrun the
 rates are those of all ranks together. No weights are downloaded.
 
 `--config finetune.yaml data.train=my_videos/` measures videos of your own. Without a list, as in a fresh clone, a set
-of videos is made. Words that begin with `video.` make another one:
+of videos is generated. Words that begin with `video.` generate another one:
 `video.interval=16 video.frames=300 video.count=64 video.codec=hevc`; they can be varied, too.
 
-A table and a sentence go to the terminal. `--json` prints a line of JSON a case instead, and `--out FOLDER` writes
-those lines to FOLDER/throughput.jsonl; counts that no noise touches come first.
+Prints a table and a conclusion. `--json` prints a JSON line per case instead, and `--out FOLDER` writes these lines to
+FOLDER/throughput.jsonl; counts, which noise does not affect, come first.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def main() -> int:
     cli.add_config_arguments(parser)
     parser.set_defaults(config="demo.yaml")
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=A,B", help="measure each of these values")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each stage is measured (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="one round, and more for so long")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each stage (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="one round, and more until this time is over")
     parser.add_argument("--steps", type=int, default=20, help="batches in one measurement (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print a line of JSON a case, and no table")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="gets throughput.jsonl")
+    parser.add_argument("--json", action="store_true", help="print a JSON line per case, and no table")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for throughput.jsonl")
     arguments = parser.parse_args()
     words, arguments.overrides = arguments.overrides, [word for word in arguments.overrides if "=" in word]
     arguments.stages = [word for word in words if "=" not in word] or ["all"]
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def measure(config: Config, arguments: argparse.Namespace) -> None:
-    """Measure the stages asked for; torch is imported only now, so that a mistake in the command shows at once."""
+    """Measure the requested stages; torch is imported here, so that an invalid command fails at once."""
     from benchmarks.stages import turns
 
     turns.run(config, arguments)

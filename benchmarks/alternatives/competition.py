@@ -18,7 +18,7 @@ class Competition:
         self._recorder = recorder
         self._rounds = rounds
 
-    def hold(self, group: str, contenders: Contenders, notes: dict[str, dict], threads: int) -> None:
+    def compare(self, group: str, contenders: Contenders, notes: dict[str, dict], threads: int) -> None:
         """Measure a group and record each implementation, with its `notes`."""
         rates: dict[str, list[float]] = {name: [] for name in contenders}
         names = list(contenders)

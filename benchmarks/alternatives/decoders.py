@@ -1,6 +1,6 @@
 """Decoders of a clip's frames: the project's and its alternatives.
 
-Each is a function clip -> [T, H, W, 3] uint8, RGB, that opens the file, since each clip of an epoch has another file.
+Each is a function clip -> [T, H, W, 3] uint8, RGB, that opens the file, since each clip of an epoch is in another file.
 Alternatives are imported on use; ImportError or RuntimeError means that one is not installed.
 """
 

@@ -1,6 +1,6 @@
 """TSM ResNet-50 of other projects with our weights: clips_BTCHW -> logits_BK.
 
-MIT's is written here with its operations in its order; mmaction2's is imported, where it is installed.
+MIT's is written here with the same operations in the same order; mmaction2's is imported if it is installed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class MitTsm(nn.Module):
 
 
 class MmactionTsm(nn.Module):
-    """mmaction2's backbone and head. ImportError where it is not installed."""
+    """mmaction2's backbone and head. ImportError if it is not installed."""
 
     def __init__(self, ours: Recognizer):
         super().__init__()

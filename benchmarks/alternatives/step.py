@@ -19,8 +19,8 @@ from engine import runtime
 from engine.train import optim, training
 from engine.train.step import Tally
 
-CLOSE = 1e-4  # of the largest logit: networks that add up in other orders, in fp32
-BEST = {"MIT": MitTsm, "mmaction2": MmactionTsm}
+CLOSE = 1e-4  # relative to the largest logit: other orders of summation, in fp32
+NETWORKS = {"MIT": MitTsm, "mmaction2": MmactionTsm}
 
 Step = Callable[[], None]
 
@@ -44,21 +44,21 @@ class Ours:
 
 
 class Peer:
-    """A plain training loop of another network with our weights. `best`: channels_last, autocast, fused SGD."""
+    """A plain training loop of another network with our weights. `tuned`: channels_last, autocast, fused SGD."""
 
-    def __init__(self, build: Callable[..., nn.Module], ours: Ours, best: bool):
+    def __init__(self, build: Callable[..., nn.Module], ours: Ours, tuned: bool):
         self.device = ours.training.device
         self.network = build(ours.training.model).to(self.device).train()
         self.batch: Batch = ours.batch
-        self.half = runtime.HALF.get(ours.training.config.runtime.precision) if best else None
-        if best:
+        self.half = runtime.HALF.get(ours.training.config.runtime.precision) if tuned else None
+        if tuned:
             self.network = self.network.to(memory_format=torch.channels_last)
         else:
             clips_BTCHW = self.batch.clips_BTCHW.float().contiguous()
             self.batch = replace(self.batch, clips_BVTCHW=clips_BTCHW[:, None])
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.half == torch.float16)
         self.optimizer = torch.optim.SGD(
-            self.network.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=best or None
+            self.network.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=tuned or None
         )
         optim.lay_out_momenta(self.optimizer)
 

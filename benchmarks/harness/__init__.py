@@ -1,1 +1,1 @@
-"""Turn a measurement into a record: repeated timing, made videos, the machine, one JSON line a case."""
+"""Repeated timing, generated videos, the machine, and one JSON line per case: shared by the benchmarks."""

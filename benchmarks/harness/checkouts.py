@@ -1,4 +1,4 @@
-"""Compare the processor time of a task in this checkout with that in another one, in turns."""
+"""Compare the CPU time of a task in this checkout with that in another one, alternately."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ for line in sys.stdin:
 
 
 class Worker:
-    """A process of a checkout that does a task for one video after the other.
+    """A process of a checkout that runs a task for one video after the other.
 
-    `script` defines `prepare`, a function of the path, and `task`, one of what that returned. Both are called `times`
-    times; each time the task does `each` things.
+    `script` defines `prepare`, a function of the path, and `task`, a function of the result of `prepare`. Both are
+    called `times` times; each call of the task processes `each` items.
     """
 
     def __init__(self, checkout: Path, script: str, environment: Mapping[str, str]):
@@ -43,7 +43,7 @@ class Worker:
         )
 
     def milliseconds(self, path: Path) -> float:
-        """Return the CPU time of one thing that the task does to a video."""
+        """Return the CPU time of one item of the task for a video."""
         self._process.stdin.write(f"{path}\n")
         self._process.stdin.flush()
         return float(self._process.stdout.readline())

@@ -63,7 +63,7 @@ def _gpu_is_usable() -> bool:
     return True
 
 
-def one_rank_first(
+def alternate(
     groups: list[dict[str, tuple]], *, seconds: float, most: int, patience: Callable[[], float]
 ) -> Iterator[dict[str, list | Failure]]:
     """Yield the results of up to `most` calls of each case, group by group as they finish.
@@ -100,6 +100,12 @@ def rotated(items: list, by: int) -> list:
     """Return `items` from index `by` on, followed by those before it."""
     by %= len(items) or 1
     return items[by:] + items[:by]
+
+
+def summary(answers: list[dict], name: str) -> dict:
+    """Return the median and the quartiles of a number over the repeats of a case."""
+    median, quartiles = spread([answer[name] for answer in answers])
+    return {name: median, f"{name}_iqr": quartiles, "repeats": len(answers)}
 
 
 def spread(values: list[float]) -> tuple[float, list[float]]:

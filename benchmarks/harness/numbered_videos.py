@@ -70,7 +70,7 @@ def _write(path: Path, spec: VideoSpec) -> None:
 
 
 def _encode(path: Path, spec: VideoSpec) -> None:
-    twice = spec.kind == "hidden"  # what a keyframe shows, since it will be hidden
+    twice = spec.kind == "hidden"  # the frame of a keyframe is encoded twice, since the keyframe will be hidden
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(ENCODERS[spec.codec], rate=30, options=_options(spec))
         stream.width, stream.height = spec.width, spec.height
@@ -100,7 +100,7 @@ def hide_keyframes(source: Path, target: Path, container: str) -> None:
                 index = struct.pack("<BIIB", 0xD9, len(hidden), len(data), 0xD9)
                 merged = av.Packet(hidden + data + index if hidden else data)
                 merged.stream, merged.pts, merged.dts, merged.is_keyframe = stream, shown, shown, bool(hidden)
-                merged.time_base, merged.duration = Fraction(1, 30), 1  # without, FFmpeg 9 drops the last
+                merged.time_base, merged.duration = Fraction(1, 30), 1  # FFmpeg 9 needs a duration
                 new.mux(merged)
                 hidden, shown = b"", shown + 1
 
@@ -108,7 +108,7 @@ def hide_keyframes(source: Path, target: Path, container: str) -> None:
 def _options(spec: VideoSpec) -> dict[str, str]:
     """Return encoder options that place keyframes and B-frames exactly as specified; groups are open, as by default."""
     exact = f"keyint={spec.interval}:min-keyint={spec.interval}:scenecut=0:bframes={spec.b_frames}:b-adapt=0"
-    resilient = {"error-resilient": "default"} if spec.kind == "hidden" else {}  # of whether a picture was shown
+    resilient = {"error-resilient": "default"} if spec.kind == "hidden" else {}  # of unshown frames
     if spec.kind == "interlaced":
         exact += ":interlaced=1"
     return {
@@ -152,9 +152,9 @@ def number_in(picture_HWC: np.ndarray) -> int:
     return int(((row > 128) << np.arange(BITS)).sum())
 
 
-SET = "video."  # begins the words that make a set of videos
+SET = "video."  # prefix of the words that describe a generated set
 KINDS = {"interval": int, "frames": int, "width": int, "height": int, "b_frames": int, "codec": str, "count": int}
-COUNT = 64  # files of a set; all show the same, since what is in a picture costs no decoder anything
+COUNT = 64  # files of a set; all are the same video, since the content does not change the cost of decoding
 
 
 def with_set(config: Config, folder: Path, words: dict[str, str]) -> Config:

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.measure import isolated, one_rank_first
+from benchmarks.harness.measure import alternate, isolated
 from benchmarks.harness.record import Recorder
 from dali_pipes.scan.processes import Call, Failure
 
@@ -48,14 +48,14 @@ class Probe:
         """Select the cases of this run by name: all, or those that contain a word of `--only`."""
         return {name: value for name, value in cases.items() if not self._only or any(w in name for w in self._only)}
 
-    def ask(self, cases: dict[str, tuple]) -> dict[str, dict]:
+    def run(self, cases: dict[str, tuple]) -> dict[str, dict]:
         """Run cases, each a function with its arguments that returns a record; record and return the results."""
-        cases, answers, asked = self.wanted(cases), {}, set()
+        cases, answers, begun = self.wanted(cases), {}, set()
 
         def calls() -> Iterator[Call]:
             for name, call in cases.items():
                 if self.left:
-                    asked.add(name)
+                    begun.add(name)
                     yield Call(name, call, self.patience())
 
         for name, answer in isolated(calls()):
@@ -65,15 +65,17 @@ class Probe:
                 answers[name] = answer
                 self.recorder.add(name, **answer)
         for name in cases:
-            if name not in asked:
+            if name not in begun:
                 self.skipped(name)
         return answers
 
-    def compete(self, groups: list[dict[str, tuple]], summarise: Callable[[list[dict]], dict]) -> dict[str, dict]:
-        """Run the cases of each group alternately while time is left; record and return a summary of each case."""
+    def run_alternately(
+        self, groups: list[dict[str, tuple]], summarise: Callable[[list[dict]], dict]
+    ) -> dict[str, dict]:
+        """Run the cases of each group alternately while time is left; record and return a summary of each."""
         summaries = {}
         wanted = [cases for cases in map(self.wanted, groups) if cases]
-        for group in one_rank_first(wanted, seconds=self.left, most=self.scale.rounds, patience=self.patience):
+        for group in alternate(wanted, seconds=self.left, most=self.scale.rounds, patience=self.patience):
             for name, answers in group.items():
                 if isinstance(answers, Failure):
                     self.failed(name, answers.reason)
@@ -85,18 +87,18 @@ class Probe:
         return summaries
 
     def skipped(self, case: str) -> None:
-        """Record that a case was not asked."""
+        """Record that a case did not run."""
         self.recorder.add(case, skipped="no time was left")
 
     def failed(self, case: str, reason: str) -> None:
-        """Record that a case failed, why, and how to see it again alone."""
+        """Record why a case failed, and the command that repeats it alone."""
         self.recorder.add(case, error=reason, reproduce=f"{self._command} --only {case}")
 
 
 def run_sections(probe: Probe, package: str, sections: dict[str, float], seconds: float) -> None:
-    """Ask module after module of `package`; each has to be done after its part of `seconds`, counted from the start.
+    """Run the sections, modules of `package`; each must end within its share of `seconds`, counted from the start.
 
-    A section that fails is recorded, and the others go on.
+    A section that fails is recorded, and the others continue.
     """
     began = time.monotonic()
     probe.end = began + seconds
@@ -104,7 +106,7 @@ def run_sections(probe: Probe, package: str, sections: dict[str, float], seconds
         probe.section_end = began + share * seconds
         started = time.monotonic()
         try:
-            import_module(f"{package}.{name}").ask(probe)
+            import_module(f"{package}.{name}").run_section(probe)
         except Exception as error:
             probe.failed(name, f"{type(error).__name__}: {error}")
         probe.recorder.add(f"{name}/done", seconds=time.monotonic() - started)

@@ -1,11 +1,11 @@
-"""A store for tests and measurements: a folder over HTTP with ranges, ETags and PUT, which is late, fails and counts.
+"""A store for tests and measurements: a folder over HTTP with ranges, ETags, PUT, delays, faults and counts.
 
     with serving(folder) as store:
         store.delay = 0.02  # seconds before each answer
         store.fault = lambda number: 503 if number % 20 == 0 else None
         ... store.url ... store.requests, store.sent
 
-One event loop in a thread answers all: thousands of requests may wait at once.
+One event loop in a thread answers all requests: thousands may wait at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-CUT = "cut"  # the fault of a body that ends in the middle
+CUT = "cut"  # the fault of a truncated body
 _REQUEST = re.compile(rb"(GET|HEAD|PUT) (\S+) HTTP/1.1\r\n")
 _RANGE = re.compile(rb"\r\nrange: bytes=(\d+)-(\d+)\r\n", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
@@ -47,8 +47,8 @@ class StoreServer:
         self.folder = folder
         self.url = ""
         self.delay: float  # seconds before each answer
-        self.lateness: Callable[[int], float]  # more of them, by the number of the request, from 0
-        self.fault: Callable[[int], int | str | None]  # status or CUT, likewise
+        self.lateness: Callable[[int], float]  # additional seconds, by the number of the request, from 0
+        self.fault: Callable[[int], int | str | None]  # status or CUT, by the number of the request
         self.requests: list[Request]
         self.sent: int  # bytes of bodies
         self.reset()
@@ -72,7 +72,7 @@ class StoreServer:
         return HTTPStatus.CREATED, _headers(status.st_size, status.st_mtime_ns) + b"Content-Length: 0\r\n", b"", False
 
     def answer(self, number: int, request: Request) -> tuple[int, bytes, bytes, bool]:
-        """Return status, headers and body of the answer to a request, and if the connection then ends."""
+        """Return status, headers and body of the answer to a request, and whether the connection then ends."""
         fault = self.fault(number)
         file = f"{self.folder}/{request.path}"
         if isinstance(fault, int) or not os.path.isfile(file):
@@ -103,11 +103,11 @@ def _headers(size: int, mtime_ns: int) -> bytes:
 
 
 class _Connection(asyncio.Protocol):
-    """A connection, on which requests follow each other."""
+    """A connection with a sequence of requests."""
 
     def __init__(self, server: StoreServer):
         self._server, self._received = server, bytearray()
-        self._head = b""  # of a request whose body is not there yet
+        self._head = b""  # of a request whose body has not arrived
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -150,7 +150,7 @@ class _Connection(asyncio.Protocol):
 
 @contextmanager
 def serving(folder: Path) -> Iterator[StoreServer]:
-    """Serve a folder for the block."""
+    """Serve a folder while the block runs."""
     server, loop, started = StoreServer(folder), asyncio.new_event_loop(), threading.Event()
 
     async def listen() -> asyncio.Server:

@@ -49,11 +49,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.harness.record import Recorder
+from benchmarks.network.scale import set_form
 from configs.schema import Model
 from engine import compile_table
-from models import Recognizer, build_model
+from models import build_model
 from models.shift import gpu_kernels
-from models.shift.conv import FORMS, Form, ShiftedConv2d, shift_then_conv
+from models.shift.conv import FORMS, Form, shift_then_conv
 from models.shift.forms import shift_copy
 
 WITHOUT = "no shift (TSN)"
@@ -147,13 +148,6 @@ def count(settings: Model, form: Form | None, clips: int, size: int) -> Counter[
 def fused(by_operator: Counter[str]) -> float:
     """Return the bytes that a compiled step moves, of the counts of an eager one."""
     return sum(count * FUSED.get(name, 1) for name, count in by_operator.items())
-
-
-def set_form(model: Recognizer, form: Form | None) -> None:
-    """Set the form of every shifted convolution of a TSM."""
-    for part in model.modules():
-        if isinstance(part, ShiftedConv2d):
-            part.form = form
 
 
 def compare(backbone: str, frames: int, clips: int, size: int) -> Iterator[tuple[str, dict]]:

@@ -1,4 +1,4 @@
-"""Turn measured training steps into a row of engine/compile_table.jsonl, by which `runtime.compile=auto` chooses."""
+"""Convert measured training steps into a row of engine/compile_table.jsonl, by which `runtime.compile=auto` chooses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare the rate and the length that finetune.yaml chooses with random ones, on sets of your own.
+"""Compare the rate and the length that finetune.yaml chooses with random ones, on your own sets.
 
     python -m benchmarks.network.finetune --set tennis=tennis.csv --set fights=fights.csv --out FILE.jsonl \\
         [section.key=value ...] [--minutes 15]
@@ -6,15 +6,15 @@
 
 A set is a list as data.train takes it. The words after the options are settings of every run: the network, the weights
 that it starts from, the size of clips, data.group. Rates for 64 clips are drawn from 0.005 to 0.5, lengths from 12 to
-60 epochs, both on a logarithmic scale. They do not depend on the rules, so that another rule needs no runs but its own.
-A seed also draws the split.
+60 epochs, both on a logarithmic scale. They do not depend on the rules, so a new rule needs only runs of its own. A
+seed also draws the split.
 
 The first seed only selects: the random settings that were better than the chosen one, and at least the best two. Their
-results of that seed are too good, because they were selected by them. So they are compared with the chosen setting on
-further seeds alone, each on the same splits: all of them, or the best (--most). --first-seed keeps these apart from the
-seeds that a rule was made with.
+results with that seed are biased by the selection, so they are compared with the chosen setting only on further seeds,
+with equal splits: all of them, or the best (--most). --first-seed separates these seeds from those with which a rule
+was found.
 
-What --out holds is not run again, and runs end when --minutes are over, so that several calls do the work in parts.
+Runs that --out contains are not repeated, and no run starts after --minutes, so several calls can share the work.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("words", nargs="*", metavar="section.key=value", help="settings of every run")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="NAME=LIST")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
-    parser.add_argument("--seeds", type=int, default=4, help="with the first, which selects (%(default)s)")
-    parser.add_argument("--first-seed", type=int, default=0, help="further ones count from it (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=4, help="seeds; the first one selects (%(default)s)")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="the first seed; further ones follow it (%(default)s)"
+    )
     parser.add_argument("--random", type=int, default=10, metavar="N", help="random settings (%(default)s)")
-    parser.add_argument("--most", type=int, default=10, metavar="N", help="of them on further seeds (%(default)s)")
+    parser.add_argument("--most", type=int, default=10, metavar="N", help="most of them on further seeds (%(default)s)")
     parser.add_argument("--minutes", type=float, default=math.inf)
-    parser.add_argument("--table", action="store_true", help="print the table of what --out holds, and stop")
+    parser.add_argument("--table", action="store_true", help="print the table of the runs in --out, and stop")
     return parser.parse_args()
 
 
@@ -53,11 +55,11 @@ from benchmarks.harness.record import environment
 from configs import Config
 from engine.train import from_data, run
 
-RUN = ["runtime.device=cpu", "runtime.threads=1", "train.eval_every=1000"]  # the last epoch alone is evaluated
+RUN = ["runtime.device=cpu", "runtime.threads=1", "train.eval_every=1000"]  # only the last epoch is evaluated
 CHOSEN = "chosen"
 RATES = (0.005, 0.5)  # for 64 clips, of random settings
 EPOCHS = (12, 60)
-SELECTED = 2  # random settings, at least, that are compared on further seeds
+SELECTED = 2  # minimum of random settings that are compared on further seeds
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -68,7 +70,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Train what --out does not hold yet, and add a line for each run."""
+    """Train the runs that --out does not contain, and add a line for each."""
     end = time.monotonic() + 60 * arguments.minutes
     sets = dict(word.split("=", 1) for word in arguments.sets)
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +119,7 @@ def first_seed(lines: list[dict], name: str) -> int:
 
 
 def train(folder: Path, name: str, setting: str, words: list[str]) -> dict:
-    """Train one run; returns its settings and how many of the held-out videos its last weights recognise."""
+    """Train one run; return its settings and the number of held-out videos that its last weights recognise."""
     started = time.process_time()
     with tempfile.TemporaryDirectory(dir=folder) as runs:
         config = settings(name, setting, [*words, f"train.runs={runs}", "train.name=run"])
@@ -134,7 +136,7 @@ def train(folder: Path, name: str, setting: str, words: list[str]) -> dict:
 
 
 def settings(name: str, setting: str, words: list[str]) -> Config:
-    """Return the configuration of a run. A random setting differs in nothing else, and is the same for each seed."""
+    """Return the configuration of a run. A random setting changes only rate and length, equally for each seed."""
     config = configs.load("finetune.yaml", words)
     if setting == CHOSEN:
         return config

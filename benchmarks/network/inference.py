@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.harness.measure import spread
+from benchmarks.harness.measure import summary
 from benchmarks.harness.session import Probe
 from benchmarks.network.scale import FORMS_MEASURED, Precision, Scale, set_form, use_table
 from models import build_model
@@ -22,7 +22,7 @@ WAYS = ("eager", "compiled", "aoti")
 NETWORKS = ("tsn", "tsn again", "auto", "folded")
 
 
-def ask(probe: Probe) -> None:
+def run_section(probe: Probe) -> None:
     scale = probe.scale
     groups = [
         {
@@ -32,13 +32,12 @@ def ask(probe: Probe) -> None:
         for precision in (scale.precisions[:1] if scale.compiles else scale.precisions)  # to compile takes minutes
         for way in (WAYS if scale.compiles else WAYS[:1])
     ]
-    probe.compete(groups, _summary)
+    probe.run_alternately(groups, _summary)
 
 
 def _summary(answers: list[dict]) -> dict:
-    median, quartiles = spread([answer["ms"] for answer in answers])
-    found = {"ms": median, "ms_iqr": quartiles, "clips_per_s": 1e3 * answers[0]["clips"] / median}
-    return found | {"repeats": len(answers)}
+    found = summary(answers, "ms")
+    return found | {"clips_per_s": 1e3 * answers[0]["clips"] / found["ms"]}
 
 
 def measure(scale: Scale, folder: Path, precision: Precision, way: str, network: str) -> dict:

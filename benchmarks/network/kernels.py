@@ -15,12 +15,12 @@ CONVERSION = re.compile(r"nchwToNhwc|nhwcToNchw|transpose|convertTensor", re.IGN
 LARGEST = 12
 
 
-def ask(probe: Probe) -> None:
+def run_section(probe: Probe) -> None:
     scale, precision = probe.scale, probe.scale.precisions[0]
     networks = [("eager", "tsn"), ("eager", "folded"), ("eager", "copied")]
     if scale.compiles:
         networks += [("compiled", "tsn"), ("compiled", "folded")]
-    probe.ask(
+    probe.run(
         {
             f"kernels/{precision}/{how}/{network}": (record, scale, probe.folder, precision, how, network)
             for how, network in networks

@@ -2,8 +2,8 @@
 
 A step with few clips on a GPU waits for the host, which launches kernels one by one. Each operator that writes
 something counts as one launch. The step is traced on fake tensors under autocast: forward and backward pass, clipping,
-SGD and the sums for the log. The operators of the folded shift count as the kernels that they
-launch on a GPU (`KERNELS`). Two cases of each network: `as autograd and autocast do it`, where each batch norm counts
+SGD and the sums for the log. The operators of the folded shift count as the kernels that they launch on a GPU
+(`KERNELS`). Two cases of each network: `as autograd and autocast do it`, where each batch norm counts
 its batches and each weight is cast alone, and `as trained`.
 
 `frames` counts the bytes of one batch of decoded frames that the thread which launches kernels copies, and those that
@@ -51,7 +51,8 @@ from torch.utils._pytree import tree_leaves
 import configs
 from benchmarks.harness.numbered_videos import with_set
 from benchmarks.harness.record import Recorder
-from benchmarks.network.bytes import SHIFTS, UNTOUCHED, WITHOUT, is_view, set_form
+from benchmarks.network.bytes import SHIFTS, UNTOUCHED, WITHOUT, is_view
+from benchmarks.network.scale import set_form
 from configs.schema import Model, Optim
 from dali_pipes import Batch, Shard
 from dali_pipes.feed.buffers import BufferPool
@@ -150,7 +151,7 @@ def compare(backbone: str, frames: int, clips: int, size: int) -> Iterator[tuple
 
 
 class _Lender(BufferPool):
-    """A pool that remembers what it has lent."""
+    """A pool that remembers the arrays it has given out."""
 
     def __init__(self):
         super().__init__()
@@ -162,7 +163,7 @@ class _Lender(BufferPool):
 
 
 def copied_frames(folder: Path) -> dict[str, int]:
-    """Count the bytes of a batch of decoded frames that threads wrote where DALI reads them, and of others."""
+    """Count the bytes of decoded frames that threads wrote into memory of the pool, which DALI reads, and of others."""
     words = ["data.val=", "model.pretrained=none", "data.decoder=pyav", "runtime.device=cpu", "train.batch=16"]
     config = with_set(configs.load("tsm_k400_nhwc.yaml", words), folder, {"count": "64", "frames": "64"})
     catalog, pool = load_catalog(config.data.train, config.data), _Lender()

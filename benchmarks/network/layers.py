@@ -8,12 +8,12 @@ folder of the records, together with the rows of models/shift/fold_table.jsonl.
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 
-from benchmarks.harness.measure import spread
+from benchmarks.harness.measure import summary
 from benchmarks.harness.session import Probe
 from benchmarks.network import tiles
 from benchmarks.network.cases import PASSES, WAYS, Layer, Tiles, Work, check_results, example, layers, work
@@ -22,7 +22,7 @@ from engine.runtime import HALF
 from models.shift import measured
 
 
-def ask(probe: Probe) -> None:
+def run_section(probe: Probe) -> None:
     scale, counts = probe.scale, layers(probe.scale)
     tuned = tiles.tuned(probe, counts) if scale.device == "cuda" else dict.fromkeys(counts, Tiles())
     wanted = [(precision, layer) for precision in scale.precisions for layer in tuned]
@@ -34,7 +34,7 @@ def ask(probe: Probe) -> None:
         }
         for precision, layer in wanted
     ]
-    found = probe.compete(groups, _summary)
+    found = probe.run_alternately(groups, partial(summary, name="ms"))
     rows = []
     for precision, layer in wanted:
         times = {way: [found.get(_name(precision, layer, way, name)) for name in PASSES] for way in WAYS}
@@ -62,11 +62,6 @@ def _ready(scale: Scale, layer: Layer, precision: Precision, tuned: Tiles) -> di
     for call in ready.values():
         scale.clock.time(call, 3)
     return ready
-
-
-def _summary(answers: list[dict]) -> dict:
-    median, quartiles = spread([answer["ms"] for answer in answers])
-    return {"ms": median, "ms_iqr": quartiles, "repeats": len(answers)}
 
 
 def _row(scale: Scale, precision: Precision, layer: Layer, tuned: Tiles, times: dict[str, list[dict]]) -> dict:

@@ -109,8 +109,8 @@ def use_table(folder: Path) -> None:
         measured.rows.cache_clear()
 
 
-def set_form(model: torch.nn.Module, form: Form) -> None:
-    """Set the form of every shifted convolution of a network."""
+def set_form(model: torch.nn.Module, form: Form | None) -> None:
+    """Set the form of every shifted convolution of a network, if it has any."""
     for part in model.modules():
         if isinstance(part, ShiftedConv2d):
             part.form = form

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from benchmarks.harness.measure import spread
+from benchmarks.harness.measure import summary
 from benchmarks.harness.session import Probe
 from benchmarks.network.scale import FORMS_MEASURED, Precision, Scale, set_form, use_table
 from dali_pipes import Batch
@@ -26,7 +26,7 @@ EAGER = ("tsn", "tsn again", "auto", "folded", "copied", "reference", "resnet50"
 COMPILED = ("tsn", "tsn again", "folded", "where", "resnet50")  # few, for each takes a minute to compile
 
 
-def ask(probe: Probe) -> None:
+def run_section(probe: Probe) -> None:
     scale = probe.scale
     groups = [
         {
@@ -38,7 +38,7 @@ def ask(probe: Probe) -> None:
         for compiled in ((False, True) if scale.compiles else (False,))
         for precision in scale.precisions
     ]  # fmt: skip
-    found = probe.compete(groups, _summary)
+    found = probe.run_alternately(groups, _summary)
     for group in groups:
         of_group = {name: found[name]["ms"] for name in group if name in found}
         base = next((ms for name, ms in of_group.items() if name.endswith("/tsn")), None)
@@ -48,9 +48,11 @@ def ask(probe: Probe) -> None:
 
 
 def _summary(answers: list[dict]) -> dict:
-    median, quartiles = spread([answer["ms"] for answer in answers])
-    found = {"ms": median, "ms_iqr": quartiles, "clips_per_s": 1e3 * answers[0]["clips"] / median}
-    return found | {"step_bytes": answers[-1]["step_bytes"], "repeats": len(answers)}
+    found = summary(answers, "ms")
+    return found | {
+        "clips_per_s": 1e3 * answers[0]["clips"] / found["ms"],
+        "step_bytes": answers[-1]["step_bytes"],
+    }
 
 
 def measure(scale: Scale, folder: Path, precision: Precision, compiled: bool, network: str) -> dict:

@@ -26,7 +26,7 @@ REPEATS = 5
 def tuned(probe: Probe, layers: Iterable[Layer]) -> dict[Layer, Tiles]:
     """Return the fastest tiles of every layer that time allowed."""
     cases = {f"tiles/{layer.name}": (search, probe.scale, layer) for layer in layers}
-    found = probe.ask(cases)
+    found = probe.run(cases)
     return {
         layer: Tiles(*(Tile(*found[name][kernel]) for kernel in Tiles._fields))
         for name, (_, _, layer) in cases.items()

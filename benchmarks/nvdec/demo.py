@@ -15,7 +15,7 @@ from tools.data.demo import write_demo_set
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def ask(probe: Probe) -> None:
+def run_section(probe: Probe) -> None:
     """Make the demo set, train its recipe with the decoder, and evaluate."""
     head = "nvdec" if probe.scale.device == "gpu" else "pyav"  # DALI's CPU decoder takes no H.264
     for name in probe.wanted({f"demo/{head}": ()}):

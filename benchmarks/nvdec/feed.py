@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import configs
-from benchmarks.harness.measure import spread
+from benchmarks.harness.measure import summary
 from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import watched_gpu
 from benchmarks.harness.session import Probe
@@ -31,7 +31,7 @@ SPARE = 0.03  # the share of time that a GPU may wait and still counts as fed
 BUSY = 0.9  # the utilisation from which something counts as the bottleneck
 
 
-def ask(probe: Probe) -> None:
+def run_section(probe: Probe) -> None:
     scale, folder = probe.scale, probe.folder
     specs = [replace(scale.usual, codec=codec) for codec in scale.codecs] + [replace(scale.usual, interval=1)]
     cases = {
@@ -39,17 +39,15 @@ def ask(probe: Probe) -> None:
     }
     cases["feed/step"] = (measure, scale, folder, scale.usual, "step")
     write_videos(folder, [case[3] for case in probe.wanted(cases).values()])
-    found = probe.compete([cases], _summary)
+    found = probe.run_alternately([cases], _summary)
     for video in (f"feed/{spec.name}" for spec in specs):
         if {f"{video}/feed", f"{video}/both", "feed/step"} <= found.keys():
             probe.recorder.add(video, **_judge(found["feed/step"], found[f"{video}/feed"], found[f"{video}/both"]))
 
 
 def _summary(answers: list[dict]) -> dict:
-    rate, quartiles = spread([answer["clips_per_s"] for answer in answers])
     others = {key: statistics.median(a[key] for a in answers) for key in ("data_fraction", "cores_busy")}
-    about = {"clips_per_s": rate, "clips_per_s_iqr": quartiles, "repeats": len(answers)}
-    return about | others | {"engines_busy": answers[0]["engines_busy"]}
+    return summary(answers, "clips_per_s") | others | {"engines_busy": answers[0]["engines_busy"]}
 
 
 def _judge(step: dict, feed: dict, both: dict) -> dict:

@@ -20,11 +20,11 @@ from dali_pipes.feed import nvdec
 from dali_pipes.video import container
 from dali_pipes.video.packet_table import Video
 
-MOST_SUSPECTS = 4  # videos that other ways of writing a cut are tried on
+MOST_SUSPECTS = 4  # maximum number of videos for which other ways of writing a cut are tried
 _LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}  # weights of red and blue
 
 
-def ask(probe: Probe) -> None:
+def run_section(probe: Probe) -> None:
     scale = probe.scale
     videos = {spec.name: spec for spec in scale.all_videos}
     awkward = {spec.name: spec for spec in scale.awkward}
@@ -38,11 +38,11 @@ def ask(probe: Probe) -> None:
     plain = compared("frames", product(videos, FORMS)) | compared("awkward", product(awkward, ["cut"]))
     coloured = {f"colours/{spec.name}": (compare_colours, scale, probe.folder, spec) for spec in scale.coloured}
     write_videos(probe.folder, [case[3] for case in probe.wanted(plain | coloured).values()])
-    answers = probe.ask(plain | coloured)
+    answers = probe.run(plain | coloured)
     wrong = [name for name in videos if answers.get(f"frames/{name}/cut", {}).get("wrong", 1)]
     usual = [name for name, spec in videos.items() if spec.interval == scale.usual.interval]
     suspects = _some(wrong or usual) if probe.wanted(plain) else videos  # a variant alone: of any video
-    probe.ask(compared("variants", ((name, form) for name in suspects for form in remux.variants(videos[name].codec))))
+    probe.run(compared("variants", ((name, form) for name in suspects for form in remux.variants(videos[name].codec))))
 
 
 def _some(names: list[str]) -> list[str]:

@@ -14,14 +14,14 @@ DEEP = ("h264", "hevc", "vp9", "av1")  # codecs that have pictures of 10 bits
 MOST_DECODERS, SECONDS = 256, 4.0  # DALI keeps at most 100
 
 
-def ask(probe: Probe) -> None:
+def run_section(probe: Probe) -> None:
     kinds = [(codec, bits) for codec in nvcuvid.CODECS for bits in ((8, 10) if codec in DEEP else (8,))]
     cases = {f"library/{codec}-{bits}bit": (capabilities, codec, bits) for codec, bits in kinds}
     height = probe.scale.base.height
     for width in (probe.scale.base.width, probe.scale.odd_width):
         for codec in ("h264", "hevc"):
             cases[f"library/create-{codec}-{width}x{height}"] = create, codec, width, height
-    probe.ask(cases)
+    probe.run(cases)
 
 
 def capabilities(codec: str, bits: int) -> dict:

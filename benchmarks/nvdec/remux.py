@@ -28,7 +28,7 @@ def join(video: Video, clips: list[np.ndarray]) -> Stream:
 
 
 def _packets(data: bytes) -> list[tuple[bytes, int, bool]]:
-    """Yield (content, presentation index, is keyframe) of each packet of a cut, in decode order."""
+    """Return (content, presentation index, is keyframe) of each packet of a cut, in decode order."""
     with av.open(io.BytesIO(data)) as container:
         return [(bytes(p), p.pts // mp4.DURATION, p.is_keyframe) for p in container.demux(video=0) if p.size]
 

@@ -18,9 +18,7 @@ class Scale:
     intervals: tuple[int, ...]  # frames from one keyframe to the next
     usual_interval: int
     b_frames: tuple[int, ...]
-    awkward: tuple[
-        VideoSpec, ...
-    ]  # what NVDEC is not given, for doubt that it comes out right (dali_pipes/feed/nvdec.py)
+    awkward: tuple[VideoSpec, ...]  # videos that training does not give to NVDEC (dali_pipes/feed/nvdec.py)
     base: VideoSpec  # what all videos have in common
     odd_width: int  # not a multiple of 16: coded wider than shown
     clip_frames: int

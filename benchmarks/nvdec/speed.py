@@ -12,17 +12,17 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from benchmarks.harness.measure import spread
+from benchmarks.harness.measure import summary
 from benchmarks.harness.numbered_videos import write_videos
 from benchmarks.harness.session import Probe
 from benchmarks.nvdec.contenders import Contender, Ready, make_ready
 from benchmarks.nvdec.scale import Scale
 from benchmarks.nvdec.streams import wrong_frames
 
-WHOLE_SHARE = 4  # of whole files so many times fewer clips are timed: they take so much longer
+WHOLE_SHARE = 4  # divides the number of clips for whole files, which take longer
 
 
-def ask(probe: Probe) -> None:
+def run_section(probe: Probe) -> None:
     scale, folder = probe.scale, probe.folder
     cases = [
         {f"speed/{group}/{member.name}": (time_once, scale, folder, member) for member in members}
@@ -30,12 +30,11 @@ def ask(probe: Probe) -> None:
     ]
     wanted = [contender for group in cases for *_, contender in probe.wanted(group).values()]
     write_videos(folder, [contender.video for contender in wanted])
-    probe.compete(cases, _summary)
+    probe.run_alternately(cases, _summary)
 
 
 def _summary(answers: list[dict]) -> dict:
-    median, quartiles = spread([answer["clips_per_s"] for answer in answers])
-    return answers[0] | {"clips_per_s": median, "clips_per_s_iqr": quartiles, "repeats": len(answers)}
+    return answers[0] | summary(answers, "clips_per_s")
 
 
 def groups(scale: Scale) -> dict[str, list[Contender]]:

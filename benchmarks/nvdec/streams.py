@@ -84,7 +84,7 @@ def open_decoder(streams: list[Stream], batch: int, head: str, device: str, thre
 
 
 def epoch(pipeline: Pipeline) -> Iterator:
-    """Return the outputs of all batches of an epoch, after waiting for the device."""
+    """Yield the outputs of all batches of an epoch, then wait for the device."""
     try:
         while True:
             yield pipeline.run()[0]

@@ -1,12 +1,12 @@
 """The stages of training, each measured alone: cut, decode, feed, compute, and all of them together as train.
 
-    cut       videos cut, in the loader's threads: bytes read and remuxed, nothing decoded
-    decode    videos cut and decoded, nothing more
-    feed      whole batches on the device, left there
-    compute   optimizer steps on one batch that is there
-    train     optimizer steps on what is fed
+    cut       cutting of videos in the loader's threads: bytes are read and remuxed, nothing is decoded
+    decode    cutting and decoding of videos
+    feed      whole batches on the device, without training
+    compute   optimizer steps on one batch that stays on the device
+    train     optimizer steps on loaded batches
 
-What `train` lacks to `compute` is the part of the feed that is not hidden. The clock is training's own.
+The difference between `train` and `compute` is the loading time that is not hidden. The clock is that of training.
 """
 
 OF_FILES = ("cut", "decode")  # stages that synthetic clips do not have

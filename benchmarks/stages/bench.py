@@ -1,4 +1,4 @@
-"""One run of a recipe, of which each stage can be measured alone (`benchmarks/stages/__init__.py` names them)."""
+"""One run of a recipe whose stages are measured separately (`benchmarks/stages/__init__.py` lists them)."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from engine.train.clock import Clock
 from engine.train.step import Tally
 from engine.train.training import Training
 
-COUNTED = 20  # batches whose views are cut to count what decoding them takes
+COUNTED = 20  # batches whose views are cut to count frames and bytes
 
 
 class Bench:
-    """A run of a recipe, built once, and its stages one by one. `config` is resolved, and names no data.val."""
+    """A run of a recipe, built once, and its stages. `config` is resolved and has no data.val."""
 
     def __init__(self, config: Config, steps: int):
         self.training: Training = training.build(config)
@@ -57,8 +57,9 @@ class Bench:
         self.training.close()
 
     def measure(self, stage: str) -> tuple[float, float]:
-        """Measure `steps` batches, less a warm-up: clips a second of all ranks together, and the part of the time spent
-        waiting for data on the rank that waited most.
+        """Measure `steps` batches after a warm-up; return (clips per second of all ranks, share of waiting).
+
+        The share is that of the rank that waited longest for data.
         """
         rate, waited = self._of_this_rank(stage)
         return sum(distributed.gather(rate)), max(distributed.gather(waited))
@@ -67,7 +68,7 @@ class Bench:
         if stage in ("cut", "decode"):
             return self._rate(self._prepared(self._cutter) if stage == "cut" else self._decoded()), 1.0
         source: Iterable[Batch] = itertools.repeat(self.resident) if stage == "compute" else self.batches()
-        full = 0 if stage == "compute" else self.training.config.runtime.prefetch + 1  # until the queue is as ever
+        full = 0 if stage == "compute" else self.training.config.runtime.prefetch + 1  # until the queue is full again
         for batch in itertools.islice(source, full):
             self._use(stage, batch)
         clips = self.training.config.train.batch // distributed.world_size()
@@ -76,7 +77,7 @@ class Bench:
             self._use(stage, batch)
         times = clock.read()
         if stage != "compute":
-            self.loader.pause()  # other stages and cases have the cores for themselves
+            self.loader.pause()  # so that other stages and cases can use all cores
         return times.clips_per_second, times.data_fraction
 
     def _use(self, stage: str, batch: Batch) -> None:
@@ -104,7 +105,7 @@ class Bench:
         }
 
     def memory(self) -> dict[str, int]:
-        """Most bytes held so far: of the host's memory by this process, and of the GPU's."""
+        """Return the peak bytes of this process in the memory of the host and of the GPU."""
         on_gpu = self.training.device.type == "cuda"
         return {
             "host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
@@ -112,7 +113,7 @@ class Bench:
         }
 
     def batches(self) -> Iterator[Batch]:
-        """Fed batches, epoch after epoch."""
+        """Yield loaded batches, epoch after epoch."""
         return itertools.chain.from_iterable(self.loader.epoch(epoch) for epoch in self.epochs)
 
     def _rate(self, batches: Iterator) -> float:
@@ -127,12 +128,12 @@ class Bench:
         return cutter.cut(self.loader.catalog.video(int(views.row_B[place])), np.unique(views.frames_BVT[place]))
 
     def _prepared(self, feeder: Feeder) -> Iterator[PreparedBatch]:
-        """Batches as a feeder's threads prepare them, from an epoch on."""
+        """Yield the batches that a feeder's threads prepare, for an epoch."""
         places = self.loader.plan.places(next(self.epochs), 0)
         return feeder.batches(places, self.training.config.runtime.prefetch)
 
     def _decoded(self) -> Iterator:
-        """Yield batches of decoded frames. A graph that does nothing else decodes what is DALI's to decode."""
+        """Yield batches of decoded frames. A graph that only decodes is used for the videos that DALI decodes."""
         prepared = self._prepared(self._feeder)
         if not self.loader.choice.in_graph:
             yield from prepared
@@ -156,15 +157,15 @@ class Bench:
 
 
 class Undecoded:
-    """Takes the place of every decoder: reads and decodes nothing."""
+    """A stand-in for every decoder that decodes nothing."""
 
     name, in_graph = "undecoded", ""
 
     def refusal(self, video: Video) -> None:
-        """Take every video."""
+        """Accept every video."""
 
     def content(self, video: Video, frames_U: np.ndarray, *_) -> Content:
-        """Read a folder's pictures; the file of a video has been cut already."""
+        """Read the pictures of a folder; the file of a video is already cut."""
         if video.access == "frames":
             read_pictures(video, frames_U)
         return BLANK
@@ -172,7 +173,7 @@ class Undecoded:
 
 @pipeline_def(enable_conditionals=True)
 def decode_graph(source, *, decoder: str, device: str):
-    """The decoding of `graph.clip_graph` alone."""
+    """Define a graph with the decoding of `graph.clip_graph` alone."""
     frames, *video = fn.external_source(
         source=source,
         num_outputs=5,

@@ -1,4 +1,4 @@
-"""Measure stages of a recipe in turns, and report them as a table and a sentence, or as lines of JSON."""
+"""Measure stages of a recipe alternately, and report them as a table with a conclusion, or as JSON lines."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from engine import distributed, runtime, watch
 from engine.train import from_data
 
 NAMES = {"cut": "Reading", "decode": "Decoding", "feed": "Making clips"}
-SAME = 1.25  # times the rate of the feed: a stage that is no faster than this is what the feed waits for
-DENSE = 3.0  # frames decoded for each that is used, above which transcoding helps most
+SAME = 1.25  # times the rate of the feed: a stage below this rate limits the feed
+DENSE = 3.0  # frames decoded per used frame, above which transcoding helps most
 
 
 @dataclass
 class Case:
-    """One setting of everything, its bench, and what was measured so far."""
+    """One configuration, its bench, and its measurements."""
 
-    label: str  # what distinguishes it from the others; empty where there are no others
+    label: str  # the settings that differ from other cases; empty for a single case
     config: configs.Config
     bench: Bench
     rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -42,7 +42,7 @@ class Case:
 
     @cached_property
     def counts(self) -> dict:
-        """Frames decoded and bytes read per clip; nothing for clips that come from no files."""
+        """Count frames decoded and bytes read per clip; empty for synthetic clips."""
         return self.bench.counts() if self.config.data.source == "video" else {}
 
     def measure(self, stage: str) -> None:
@@ -56,7 +56,7 @@ class Case:
 
 
 def run(config: configs.Config, arguments: argparse.Namespace) -> None:
-    """Measure the stages asked for, of every case in turns, and report them."""
+    """Measure the requested stages of every case alternately, and report them."""
     end = time.monotonic() + arguments.seconds
     stages = STAGES if "all" in arguments.stages else tuple(dict.fromkeys(arguments.stages))
     if config.data.source == "synthetic":
@@ -81,7 +81,7 @@ def run(config: configs.Config, arguments: argparse.Namespace) -> None:
 
 
 class Report:
-    """Print results as a table and a sentence on rank 0's terminal, and write them as JSON if that is asked for."""
+    """Prints results as a table and a conclusion on rank 0, and writes them as JSON if requested."""
 
     def __init__(self, arguments: argparse.Namespace, stages: tuple[str, ...]):
         self._stages = stages
@@ -93,12 +93,12 @@ class Report:
         self._recorder = Recorder("throughput", file, quiet=self._plain) if writes else None
 
     def counts(self, case: Case) -> None:
-        """Report what noise cannot touch."""
+        """Report the counts, which noise does not affect."""
         if self._recorder and case.counts:
             self._recorder.add(case.name("counts"), **case.counts, settings=settings_of(case.config))
 
     def rates(self, case: Case) -> None:
-        """Report the stages of a case and what they say together."""
+        """Report the stages of a case and the conclusion from them."""
         if not self._recorder:
             return
         ranks = {"ranks": distributed.world_size(), "settings": settings_of(case.config)}
@@ -116,7 +116,7 @@ class Report:
 
 
 def table(case: Case, stages: tuple[str, ...]) -> Table:
-    """Make the table of a case: clips/s with quartiles, and the share of the step that was waited for data."""
+    """Make the table of a case: clips/s with quartiles, and the share of the step spent waiting for data."""
     made = Table(title=case.label or None)
     for heading in ("stage", "clips/s", "quartiles", "waited"):
         made.add_column(heading, justify="left" if heading == "stage" else "right")
@@ -128,13 +128,13 @@ def table(case: Case, stages: tuple[str, ...]) -> Table:
 
 
 def shares(medians: dict[str, float]) -> dict[str, float]:
-    """Return training's speed as a fraction of computing's, and the fraction of the feed's time that is not hidden."""
+    """Return training's speed as a fraction of computing's, and the fraction of loading time that is not hidden."""
     feed, compute, train = (1 / medians[stage] for stage in ("feed", "compute", "train"))  # seconds a clip
     return {"train_over_compute": compute / train, "feed_not_hidden": min(max((train - compute) / feed, 0.0), 1.0)}
 
 
 def verdict(medians: dict[str, float], counts: dict, config: configs.Config) -> str:
-    """Say in a sentence what is short, by how much, and what would help most."""
+    """Name the bottleneck, its deficit, and the best remedy in a sentence."""
     if not {"feed", "compute"} <= medians.keys():
         return "Measure feed and compute as well to see which is short."
     feed, compute = medians["feed"], medians["compute"]
@@ -147,7 +147,7 @@ def verdict(medians: dict[str, float], counts: dict, config: configs.Config) -> 
 
 
 def remedy(stage: str, counts: dict, config: configs.Config) -> str:
-    """Name the setting or command that helps most where `stage` is short."""
+    """Name the setting or command that helps most if `stage` is the bottleneck."""
     if stage == "decode" and counts["decoded_per_used"] > DENSE:
         return f"`python tools/prepare.py transcode {config.data.train} --out FOLDER` makes decoding cheaper"
     if stage == "decode" and config.runtime.device == "cuda" and config.data.decoder != "hybrid":
@@ -158,13 +158,13 @@ def remedy(stage: str, counts: dict, config: configs.Config) -> str:
 
 
 def variants(varied: list[str]) -> list[dict[str, str]]:
-    """The values of each --vary, one key at a time; one case without any where there is none."""
+    """Return the values of each --vary, one key at a time; one case without changes if there is none."""
     pairs = [value.partition("=")[::2] for value in varied]
     return [{key: value} for key, values in pairs for value in values.split(",")] or [{}]
 
 
 def make_case(config: configs.Config, words: dict[str, str], arguments: argparse.Namespace) -> Case:
-    """Make a case under the values of `words`, on the set that it asks for, or on a made one where there is none."""
+    """Make a case with the values of `words`, on its generated set, or on the default one if there is no list."""
     settings = [f"{key}={value}" for key, value in words.items() if not key.startswith(SET)]
     made = dict(word.removeprefix(SET).split("=", 1) for word in arguments.set_words)
     made |= {key.removeprefix(SET): value for key, value in words.items() if key.startswith(SET)}

@@ -1,1 +1,1 @@
-"""Measurements of where videos are stored."""
+"""Measurements of stores of videos."""

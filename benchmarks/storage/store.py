@@ -1,16 +1,16 @@
 """Measure reading from a store: python benchmarks/storage/store.py [--out FOLDER] > benchmarks/results/store.jsonl
 
 A store on this machine (`harness/store_server.py`) serves generated videos. For clips of 8 frames, one random frame of
-each of 8 segments, the requests and bytes of a clip are counted, and the part of the video that its packets alone are.
-A VIDEO is counted as it is and repeated for ten minutes; so is what a scan of its index takes (data.check=index). Then
-clips of many copies are fetched and cut: with 20 and 50 ms a request, with 2 % of the requests 500 ms later, and with
-5 % of errors and 3 % of bodies cut short. Every cut is compared with that of the local file. The sustained rate is that
+each of 8 segments, the requests and bytes of a clip are counted, and the share of its packets in the video. Each VIDEO
+is counted unchanged and repeated for ten minutes; so are the requests of a scan of its index (data.check=index). Then
+clips of many copies are fetched and cut: with 20 and 50 ms per request, with 2 % of the requests 500 ms later, and with
+5 % of errors and 3 % of truncated bodies. Every cut is compared with that of the local file. The sustained rate is that
 between the first clips and the last requests: a training does not fill and empty its queue every few seconds. The last
 rows compare the second epoch of the local cache with local files, and `prepare.py pack` with a copy of the same bytes,
 and count how often packing reads videos in a store, after a scan of their packets or of their indices.
 
-Requests, bytes and the processor time of a clip are steady; clips a second depend on the machine and on the server that
-shares its cores, so compare them within one run.
+Requests, bytes and CPU time per clip are reproducible; clips per second depend on the machine and on the server, which
+uses the same cores, so compare them within one run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="more videos whose clips are counted")
     parser.add_argument("--clips", type=int, default=4096, help="clips for each condition (%(default)s)")
-    parser.add_argument("--counts-only", action="store_true", help="measure no rates: what a busy machine can do, too")
+    parser.add_argument("--counts-only", action="store_true", help="measure no rates, for a busy machine")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the conditions, alternating (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for store.jsonl")
     return parser.parse_args()
@@ -66,19 +66,19 @@ from dali_pipes.video.packet_table import Video
 from tools import prepare
 from tools.data.stats import drawn_clips
 
-COUNTED = {  # what one clip takes of a video
+COUNTED = {  # videos for the counts of one clip
     "10 s, keyframe every 8": VideoSpec("h264", 8),
     "10 s, keyframe every 16": VideoSpec("h264", 16),
     "10 s, as found on the web": VideoSpec("h264", 250, b_frames=3),
 }
-CONDITIONS = {  # seconds a request, part that is 500 ms late, part with status 503, part of cut bodies
+CONDITIONS = {  # seconds per request; shares of requests 500 ms late, with status 503, with truncated bodies
     "20 ms": (0.02, 0, 0, 0),
     "50 ms": (0.05, 0, 0, 0),
     "20 ms, 2 % late by 500 ms": (0.02, 0.02, 0, 0),
     "20 ms, 5 % of 503, 3 % cut": (0.02, 0, 0.05, 0.03),
 }
 COPIES = 128
-PACKED = 12  # times these, to measure packing: a gigabyte
+PACKED = 12  # times these copies are packed: a gigabyte
 T = 8
 
 
@@ -108,7 +108,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def repeated(source: Path, target: Path, seconds: float = 600) -> Path:
-    """Write a video that shows another one again and again for so long."""
+    """Write a video that repeats another one for so many seconds."""
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         length, time_base = old.streams.video[0].duration, old.streams.video[0].time_base
@@ -124,7 +124,7 @@ def repeated(source: Path, target: Path, seconds: float = 600) -> Path:
 
 
 def count(made: Path, path: Path) -> dict:
-    """Count what clips of a video take."""
+    """Count requests and bytes of the clips of a video."""
     video, clips = probe(str(path)), 64
     frames = list(drawn_clips(video.frames, T, clips))
     with serving(made) as store:
@@ -167,7 +167,7 @@ def in_store(videos: list[Video], folder: Path, url: str) -> list[Video]:
 
 
 def under_conditions(files: list[Video], clips: int, rounds: int) -> dict[str, dict]:
-    """Fetch and cut clips under each condition, in turns; return the medians of the rounds."""
+    """Fetch and cut clips under each condition, alternately; return the medians of the rounds."""
     folder = Path(files[0].path).parent
     frames = list(drawn_clips(files[0].frames, T, clips))
     parts = [slice(first, first + PART) for first in range(0, clips, PART)]
@@ -192,9 +192,9 @@ def under_conditions(files: list[Video], clips: int, rounds: int) -> dict[str, d
 
 
 def measured(cuts: Iterator[Cut | DataError], wanted: list[bytes], counts: Callable[[], dict]) -> dict:
-    """Take all cuts; return their rate and what they cost. `counts`: of the server.
+    """Consume all cuts; return their rate and cost. `counts` returns the counts of the server.
 
-    The sustained numbers are about the clips that were there while others were requested behind them.
+    The sustained numbers are those of the clips during which others were being requested.
     """
     began, spent, before = time.perf_counter(), time.process_time(), counts()
     bad, wrong, at = 0, 0, []
@@ -220,7 +220,7 @@ def measured(cuts: Iterator[Cut | DataError], wanted: list[bytes], counts: Calla
 def fetched_and_cut(
     parts: list[tuple[list[Video], list[np.ndarray]]], cache: VideoCache | None = None
 ) -> Iterator[Cut | DataError]:
-    """Cut parts, with as many under way ahead as in training."""
+    """Cut parts, with as many requested ahead as in training."""
     room, under_way = MemoryBudget(MOST_BYTES), deque()
     for videos, frames in parts:
         part = FetchedPart(dict(enumerate(videos)), dict(enumerate(frames)), room, cache)
@@ -255,7 +255,7 @@ def server_process(folder: Path, condition: tuple[float, float, float, float]) -
 
 
 def serve(folder: Path, condition: tuple[float, float, float, float], connection) -> None:
-    """Run in the other process: serve, and answer for the counts."""
+    """Serve a folder in the other process, and send the counts on request."""
     delay, late, failing, cut = condition
     chances = np.random.default_rng(0).random((2, 1 << 16))
 
@@ -273,7 +273,7 @@ def serve(folder: Path, condition: tuple[float, float, float, float], connection
 
 
 def from_cache(files: list[Video], folder: Path, rounds: int) -> dict:
-    """Compare cuts of cached videos with cuts of the same local files, in turns, by the processor time of both."""
+    """Compare cuts of cached videos with cuts of the same local files, alternately, by the CPU time of both."""
     frames = list(drawn_clips(files[0].frames, T, COPIES))
     parts = [slice(first, first + PART) for first in range(0, COPIES, PART)]
     times: dict[str, list[float]] = {"local": [], "cache": []}
@@ -298,7 +298,7 @@ def from_cache(files: list[Video], folder: Path, rounds: int) -> dict:
 
 
 def pack(files: list[Video], folder: Path, rounds: int) -> dict:
-    """Compare packing with a plain copy of the same bytes, in turns. The list is scanned before."""
+    """Compare packing with a plain copy of the same bytes, alternately. The list is scanned first."""
     source = folder / "to_pack"
     source.mkdir()
     for number, video in enumerate(files * PACKED):

@@ -4,7 +4,7 @@ import os
 import sys
 from types import SimpleNamespace
 
-from benchmarks.harness.measure import GpuLost, isolated, one_rank_first, spread
+from benchmarks.harness.measure import GpuLost, alternate, isolated, spread
 from dali_pipes.scan.processes import Call, Failure
 
 
@@ -42,12 +42,12 @@ def test_after_a_lost_gpu_the_other_cases_run_in_a_new_process():
 
 def test_groups_are_answered_in_order_each_case_in_every_round_but_those_that_fail():
     wanted = [{"x": (act, "a"), "y": (act, "fail")}, {"z": (act, "b")}]
-    answers = list(one_rank_first(wanted, seconds=60, most=3, patience=lambda: 60))
+    answers = list(alternate(wanted, seconds=60, most=3, patience=lambda: 60))
     assert answers == [{"x": ["a"] * 3, "y": Failure("no")}, {"z": ["b"] * 3}]
 
 
 def test_without_time_no_case_is_called():
-    assert list(one_rank_first([{"x": (act, "a")}], seconds=0, most=3, patience=lambda: 60)) == [{"x": []}]
+    assert list(alternate([{"x": (act, "a")}], seconds=0, most=3, patience=lambda: 60)) == [{"x": []}]
 
 
 def test_spread_is_the_median_and_the_quartiles_between_the_extremes():

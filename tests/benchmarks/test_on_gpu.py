@@ -127,7 +127,7 @@ def test_a_case_that_hangs_ends_with_the_time_of_the_whole_run(tmp_path):
     recorder = Recorder("hang", tmp_path / "hang.jsonl")
     probe = Probe(SimpleNamespace(rounds=1), tmp_path, recorder, [], "python hang.py", patience=600)
     probe.section_end, probe.end = time.monotonic() + 600, time.monotonic() + 2
-    answers = probe.ask({"well": (answer, "a"), "hangs": (answer, "hang")})
+    answers = probe.run({"well": (answer, "a"), "hangs": (answer, "hang")})
     recorder.close()
     assert answers == {"well": {"word": "a"}}
     *_, last = (tmp_path / "hang.jsonl").read_text().splitlines()

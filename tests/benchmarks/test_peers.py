@@ -67,7 +67,7 @@ def test_dalis_decoders_are_compared_by_their_pixels_before_they_are_timed(tmp_p
                      "dali even/a/DALI's reader": 0}  # fmt: skip
 
 
-@pytest.mark.parametrize("build", step.BEST.values(), ids=step.BEST)
+@pytest.mark.parametrize("build", step.NETWORKS.values(), ids=step.NETWORKS)
 def test_other_implementations_of_the_network_compute_the_same_from_our_weights(build):
     config = tiny.config(model={"backbone": "resnet50", "width": 64, "frames": 4}, train={"batch": 1})
     ours = build_model(config.model).eval()
@@ -83,7 +83,7 @@ def test_other_implementations_of_the_network_compute_the_same_from_our_weights(
 
 def test_networks_are_compared_in_an_fp32_that_a_gpu_does_not_shorten():
     ours = step.Ours(runtime.resolve(step.recipe(1, 32)))
-    peer, allowed = step.Peer(step.MitTsm, ours, best=True), []
+    peer, allowed = step.Peer(step.MitTsm, ours, tuned=True), []
     peer.network.register_forward_pre_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
     assert peer.distance(ours) < step.CLOSE
     assert allowed == [False] and torch.backends.cudnn.allow_tf32
