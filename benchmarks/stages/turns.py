@@ -136,14 +136,14 @@ def shares(medians: dict[str, float]) -> dict[str, float]:
 def verdict(medians: dict[str, float], counts: dict, config: configs.Config) -> str:
     """Name the bottleneck, its deficit, and the best remedy in a sentence."""
     if not {"feed", "compute"} <= medians.keys():
-        return "Measure feed and compute as well to see which is short."
+        return "Measure feed and compute as well to see which of them limits training."
     feed, compute = medians["feed"], medians["compute"]
     if feed >= compute:
-        available = format_rate(feed)
-        return f"The network limits: it takes {format_rate(compute)} of the {available} clips/s that can be fed."
+        takes, loaded = format_rate(compute), format_rate(feed)
+        return f"The network limits training: it takes {takes} of the {loaded} clips/s that can be loaded."
     slow = next((stage for stage in OF_FILES if medians.get(stage, math.inf) < SAME * feed), "feed")
     missing = f"it gives {format_rate(medians[slow])} clips/s, and the network takes {format_rate(compute)}"
-    return f"{NAMES[slow]} is short by {1 - feed / compute:.0%}: {missing}; {remedy(slow, counts, config)}."
+    return f"{NAMES[slow]} limits training by {1 - feed / compute:.0%}: {missing}; {remedy(slow, counts, config)}."
 
 
 def remedy(stage: str, counts: dict, config: configs.Config) -> str:

@@ -88,7 +88,7 @@ def test_without_json_a_table_and_a_conclusion_are_printed(tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / command[0], *command[1:]], cwd=tmp_path, check=True, capture_output=True, text=True
     )
-    assert "clips/s" in done.stdout and " is short" in done.stdout
+    assert "clips/s" in done.stdout and " limits training" in done.stdout
     assert "{" not in done.stdout
     assert not [*tmp_path.rglob("*.jsonl")]
 
@@ -115,14 +115,18 @@ def config_of(*overrides):
 @pytest.mark.parametrize(
     ("medians", "dense", "sentence"),
     [
-        ({"feed": 90.0, "compute": 60.0}, 1.0, "The network limits: it takes 60 of the 90 clips/s that can be fed."),
+        (
+            {"feed": 90.0, "compute": 60.0},
+            1.0,
+            "The network limits training: it takes 60 of the 90 clips/s that can be loaded.",
+        ),
         (
             {"cut": 500.0, "decode": 55.0, "feed": 50.0, "compute": 100.0},
             8.0,
-            "Decoding is short by 50%: it gives 55 clips/s, and the network takes 100; `python tools/prepare.py trans",
+            "Decoding limits training by 50%: it gives 55 clips/s, and the network takes 100; `python tools/prepare.py",
         ),
-        ({"cut": 52.0, "decode": 51.0, "feed": 50.0, "compute": 100.0}, 8.0, "Reading is short by 50%"),
-        ({"cut": 500.0, "decode": 400.0, "feed": 50.0, "compute": 100.0}, 1.0, "Making clips is short by 50%"),
+        ({"cut": 52.0, "decode": 51.0, "feed": 50.0, "compute": 100.0}, 8.0, "Reading limits training by 50%"),
+        ({"cut": 500.0, "decode": 400.0, "feed": 50.0, "compute": 100.0}, 1.0, "Making clips limits training by 50%"),
         ({"train": 5.0}, 1.0, "Measure feed and compute"),
     ],
 )
