@@ -105,8 +105,12 @@ def synchronize(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 @torch.no_grad()
-def make_precise(model: nn.Module, batches: Iterable[Tensor], autocast: Callable[[], AbstractContextManager]) -> int:
+def make_precise(
+    model: nn.Module, batches: Iterable[Tensor], autocast: Callable[[], AbstractContextManager], parts: int = 1
+) -> int:
     """Set the running statistics of `model` to their mean over `batches` of clips_BTCHW; return the number of batches.
+
+    Each batch goes through the network in `parts`, like in a training step, so that it needs no more memory.
 
     A running average contains statistics of earlier weights; these are of the current weights, which do not change. All
     ranks call this with the same number of batches, and get the mean over all of them. Source: Wu and Johnson, arXiv
@@ -123,8 +127,9 @@ def make_precise(model: nn.Module, batches: Iterable[Tensor], autocast: Callable
     for clips_BTCHW in batches:
         number += 1
         watch.progress()
-        with autocast():
-            model(clips_BTCHW)
+        for part_BTCHW in clips_BTCHW.chunk(parts):
+            with autocast():
+                model(part_BTCHW)
     for norm, momentum, count in zip(norms, momenta, counts, strict=True):
         norm.momentum = momentum
         norm.num_batches_tracked.copy_(count)

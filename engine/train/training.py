@@ -94,7 +94,8 @@ class Training:
             mixed = (self.step_settings.mix(batch)[0].clips_BTCHW for batch in batches)
             clips = islice(mixed, self.config.train.precise_bn)
             with watch.doing("computing the statistics of batch norms"):
-                number = norms.make_precise(self.eval_model, clips, self.step_settings.autocast)
+                settings = self.step_settings
+                number = norms.make_precise(self.eval_model, clips, settings.autocast, settings.parts)
         logger.info(f"batch-norm statistics computed over {number} batches per rank (train.precise_bn)")
 
     def learned(self) -> dict:

@@ -11,6 +11,7 @@ from torch import nn
 
 from configs import ConfigError, load
 from engine.train.norms import count_together, make_precise
+from models import Recognizer
 from tests.support import tiny
 
 
@@ -29,6 +30,20 @@ def test_precise_statistics_are_the_mean_over_the_batches():
         torch.testing.assert_close(norm.running_var, variances, atol=1e-5, rtol=1e-5)
         assert norm.momentum == 0.1
     assert model[0].num_batches_tracked == counted
+
+
+def test_precise_statistics_take_a_batch_in_as_many_parts_as_a_step(tmp_path, monkeypatch):
+    """So they need no more memory than a step."""
+    sizes, forward = [], Recognizer.forward
+
+    def seen(model, clips):
+        if model.training and not torch.is_grad_enabled():
+            sizes.append(len(clips))
+        return forward(model, clips)
+
+    monkeypatch.setattr(Recognizer, "forward", seen)
+    run(tmp_path, epochs=1, accumulate=2)
+    assert sizes == [2, 2, 2, 2]  # two batches of 4 clips
 
 
 def test_norms_that_do_not_count_are_torchs_in_everything_else():
