@@ -109,6 +109,7 @@ def recognise(content: object, path: Path) -> Found:
                 found = replace(found, converted=(remark, *found.converted))
             if found.format == "mmaction2":
                 mmaction.refuse_other_attention(found.weights, entries.get("meta"), path)
+                found = replace(found, settings=mmaction.settings_in(entries.get("meta")))
             if (settings := own_settings(content)) is not None:
                 found = replace(found, format="checkpoint of a run", settings=settings)
             return found

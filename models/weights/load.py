@@ -118,8 +118,16 @@ def _load(model: Recognizer, path: Path, content: object, *, whole: bool) -> Loa
         weights = _mirror_shift(weights, model.settings, report)
     _compare_shifts(model, found, report, whole)
     _compare_settings(model.settings, found, report, whole)
+    if found.shifts and found.format in ("MIT TSM", "mmaction2") and not _tells_share(found, path):
+        share = f"model.shift_div={model.settings.shift_div}"
+        report.converted.append(f"taken as trained with {share}, which the file does not tell")
     model.load_state_dict(weights, strict=False)
     return report
+
+
+def _tells_share(found: Found, path: Path) -> bool:
+    """Return True if the share of channels that a network shifts is known; its tensors do not show it."""
+    return "model.shift_div" in found.settings or zoo.entry_of(path) is not None
 
 
 def _compare(model: Recognizer, report: LoadReport) -> LoadReport:
@@ -274,6 +282,8 @@ def likely_cause(weights: Weights, unexpected: list[str], settings: Model, path:
         return f"it has other classes: set {changes}, or {as_a_start(path)}"
     if found:
         return f"it is another network: set {changes}"
+    if not any(key.endswith(".running_mean") for key in weights):
+        return "it has no statistics of batch norms, like averaged weights (EMA) alone: add those of the network"
     return "it does not contain a whole network of model.backbone and model.width"
 
 

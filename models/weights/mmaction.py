@@ -33,6 +33,13 @@ def absent_biases(weights: Weights) -> Iterator[tuple[str, Tensor]]:
             yield key.removesuffix("weight") + "bias", zeros
 
 
+def settings_in(meta: object) -> dict[str, object]:
+    """Return the share of channels that the network shifts, if the settings in `meta`, as text, contain it."""
+    texts = [text for text in meta.values() if isinstance(text, str)] if isinstance(meta, dict) else []
+    shares = {int(share) for text in texts for share in re.findall(r"shift_div\W{1,4}([0-9]{1,3})\b", text)}
+    return {"model.shift_div": shares.pop()} if len(shares) == 1 else {}
+
+
 def refuse_other_attention(weights: Weights, meta: object, path: Path) -> None:
     """Raise CheckpointError for non-local blocks that compute something other than ours.
 
