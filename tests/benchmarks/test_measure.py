@@ -40,7 +40,7 @@ def test_after_a_lost_gpu_the_other_cases_run_in_a_new_process():
     assert answers == {0: "a", 1: GpuLost("lost"), 2: True, 3: "b"}
 
 
-def test_groups_are_answered_in_order_each_case_in_every_round_but_those_that_fail():
+def test_groups_run_in_order_with_each_case_in_every_round_until_it_fails():
     wanted = [{"x": (act, "a"), "y": (act, "fail")}, {"z": (act, "b")}]
     answers = list(alternate(wanted, seconds=60, most=3, patience=lambda: 60))
     assert answers == [{"x": ["a"] * 3, "y": Failure("no")}, {"z": ["b"] * 3}]

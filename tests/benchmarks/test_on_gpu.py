@@ -35,7 +35,7 @@ def test_a_part_reports_how_it_ended_and_keeps_its_output(tmp_path, program, sec
     assert not log.exists() if seconds == 4 else ("done" in log.read_text().split()) == (end == "well")
 
 
-def test_what_a_stopped_part_has_started_is_stopped_with_it(tmp_path):
+def test_stopping_a_part_stops_its_child_processes(tmp_path):
     pid_file = tmp_path / "pid"
     program = f"""
 import pathlib, subprocess, sys

@@ -184,7 +184,7 @@ def test_the_feed_is_judged_against_the_step(rehearsal):
 
 
 @pytest.mark.slow
-def test_every_record_says_what_it_was_measured_with(rehearsal):
+def test_every_record_contains_its_environment(rehearsal):
     assert all({"commit", "dirty", "packages", "gpu", "driver", "cores"} <= r["env"].keys() for r in rehearsal.values())
 
 

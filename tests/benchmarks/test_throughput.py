@@ -67,7 +67,7 @@ def test_loading_time_not_hidden_is_computed_from_the_rates(records):
 
 
 @pytest.mark.slow
-def test_dalis_own_decoder_is_measured_alone(tmp_path):
+def test_the_decoder_of_dali_is_measured_separately(tmp_path):
     records = measured(tmp_path, "decode", "data.decoder=dali_cpu", *listed(tmp_path, "libvpx-vp9"))
     assert records["decode"]["clips_per_s"] > 0
 

@@ -79,7 +79,7 @@ MISTAKES_IN_A_RECIPE = [
 
 
 @pytest.mark.parametrize("addition, answer", MISTAKES_IN_A_RECIPE)
-def test_a_mistake_in_a_recipe_is_answered_with_its_line(write, addition, answer):
+def test_an_error_in_a_recipe_names_its_line(write, addition, answer):
     assert errors(write(RECIPE + addition)) == [f"recipe.yaml:11: {answer}"]
 
 
@@ -142,20 +142,20 @@ def test_crops_that_mirror_are_not_for_labels_that_mirroring_changes(write):
     assert errors(recipe, "eval.crops=ten") == [f"argument 'eval.crops=ten': {answer}"]
 
 
-def test_a_check_of_a_default_names_the_setting_alone(write):
+def test_a_failed_check_of_a_default_names_only_the_setting(write):
     assert errors(write(RECIPE), "model.width=16") == [
         "model.pretrained: ImageNet weights do not fit model.width=16; use `none`, or a width of 64"
     ]
 
 
-def test_required_settings_are_asked_for(write):
+def test_missing_required_settings_are_named(write):
     assert errors(write("data: {train: train.list}\n")) == [
         f"{key}: required, and the recipe does not set it"
         for key in ("model.num_classes", "optim.lr", "train.name", "train.epochs", "train.batch")
     ]
 
 
-def test_every_mistake_is_named_at_once(write):
+def test_all_errors_of_a_recipe_are_reported_together(write):
     recipe = write("model: {num_classes: 4, fraems: 8}\ndata: {train: a}\nclip: {flip: 2}\noptim: {lr: x}\ntrain: 3\n")
     assert errors(recipe, "train.keep=1", "train.batch=abc") == [
         "recipe.yaml:1: model.fraems: no such key; did you mean model.frames?",

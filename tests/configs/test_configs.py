@@ -155,7 +155,7 @@ def test_a_fingerprint_stays_and_changes_with_every_setting():
         (["eval.crops=ten", "eval.ten_crop_frames=25", "eval.frames=5"], 5),
     ],
 )
-def test_ten_crops_take_their_own_number_of_frames_unless_one_is_asked_for(write, overrides, frames):
+def test_ten_crops_use_their_own_number_of_frames_unless_one_is_given(write, overrides, frames):
     assert configs.load(write(RECIPE), ["model.name=tsn", *overrides]).eval_frames == frames
 
 
@@ -168,7 +168,7 @@ def test_a_batch_splits_evenly_over_the_ranks(batch, ranks, share):
     "batch, ranks, nearest",
     [(64, 6, "the nearest that do are 60 and 66"), (4, 8, "the nearest that does is 8")],
 )
-def test_a_batch_that_does_not_split_is_answered_with_those_that_do(batch, ranks, nearest):
+def test_a_batch_that_does_not_split_is_refused_with_batches_that_do(batch, ranks, nearest):
     with pytest.raises(configs.ConfigError) as error:
         configs.batch_per_rank(batch, ranks)
     assert str(error.value) == f"train.batch: {batch} clips do not split over {ranks} ranks; {nearest}"
@@ -181,7 +181,7 @@ def test_a_batch_that_does_not_split_is_answered_with_those_that_do(batch, ranks
         (4, 1, "4 clips are not a whole number of videos with clip.repeats=8; try 8"),
     ],
 )
-def test_a_share_that_is_not_made_of_whole_videos_is_answered_with_batches_that_are(batch, ranks, answer):
+def test_a_share_without_whole_videos_is_refused_with_batches_that_fit(batch, ranks, answer):
     config = configs.load("demo", [f"train.batch={batch}", "clip.repeats=8"])
     with pytest.raises(configs.ConfigError) as error:
         configs.clips_at_once(config, ranks)
@@ -195,7 +195,7 @@ def test_a_ranks_clips_pass_the_network_in_equal_parts(accumulate, at_once):
     assert configs.clips_at_once(config, ranks=4) == at_once
 
 
-def test_parts_that_are_not_equal_are_answered_with_those_that_are():
+def test_unequal_parts_of_a_batch_are_refused_with_equal_ones():
     config = configs.load("demo", ["train.batch=48", "train.accumulate=5"])
     with pytest.raises(configs.ConfigError) as error:
         configs.clips_at_once(config, ranks=4)

@@ -90,7 +90,7 @@ def test_the_last_command_of_a_header_is_the_test_that_results_are_published_for
 
 
 @pytest.mark.parametrize("name", COMPLETE)
-def test_validation_while_training_takes_one_clip_as_training_does(name):
+def test_validation_during_training_uses_one_clip_sampled_as_in_training(name):
     config = configs.load(name)
     assert (config.eval_frames, draw.num_views(config)) == (config.model.frames, 1)
 

@@ -31,7 +31,7 @@ def test_one_setting_can_be_asked_for():
 @pytest.mark.parametrize(
     "what, hint", [("optimm", "did you mean optim"), ("optim.lrr", "did you mean optim.lr"), ("x.y", "there are model")]
 )
-def test_an_unknown_name_is_answered_with_a_similar_one(what, hint):
+def test_an_unknown_setting_is_refused_with_a_similar_one(what, hint):
     with pytest.raises(ConfigError, match=f"--help-config: {what}: no such section or setting; {hint}"):
         reference(what)
 

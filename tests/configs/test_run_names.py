@@ -33,7 +33,7 @@ def test_a_runs_folder_is_a_recipe(run):
 
 
 @pytest.mark.parametrize("file", [".", "best.pt", "checkpoints/step-00000001.pt"])
-def test_a_run_is_resumed_by_its_folder_or_a_file_in_it_alone(run, monkeypatch, file):
+def test_a_run_can_be_resumed_by_its_folder_or_any_file_in_it(run, monkeypatch, file):
     (run / "checkpoints/step-00000001.pt").touch()
     config, args = asked_for(monkeypatch, "--resume", str(run / file), "train.batch=16")
     assert args.resume and (config.train.name, config.train.epochs, config.train.batch) == ("first", 7, 16)

@@ -157,7 +157,7 @@ def test_any_override_is_taken_or_a_config_error(key, text):
     assert all(line.startswith(("argument ", "demo.yaml:", *KINDS)) for line in errors("demo", f"{key}={text}"))
 
 
-def test_an_unknown_recipe_is_answered_with_the_nearest_or_with_all_that_ship():
+def test_an_unknown_recipe_is_refused_with_the_nearest_or_all_shipped_ones():
     shipped = ", ".join(sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")))
     assert errors("tsn_k400_video") == [
         "tsn_k400_video: no such file, nor a shipped recipe; did you mean tsn_k400_videos?"
@@ -170,7 +170,7 @@ def test_a_folder_or_a_device_is_not_a_recipe(tmp_path):
         assert [line.split(";")[0] for line in errors(path)] == [f"{path}: not a file"]
 
 
-def test_a_file_that_may_not_be_read_says_so(monkeypatch, write):
+def test_a_file_without_read_permission_is_reported_as_such(monkeypatch, write):
     recipe = write(RECIPE)
 
     def refuse(*_):

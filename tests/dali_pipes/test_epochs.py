@@ -44,7 +44,7 @@ def test_epochs_in_a_row_are_those_of_a_fresh_loader_whatever_is_evaluated_betwe
     evaluation.close()
 
 
-def test_the_next_epoch_is_in_preparation_before_it_is_asked_for_and_prepared_once(loader, drawn):
+def test_the_next_epoch_is_prepared_early_and_once(loader, drawn):
     take(loader.epoch(0))
     assert drawn[1, 0] == 1
     take(loader.epoch(1))
@@ -77,7 +77,7 @@ def test_nothing_is_prepared_behind_an_evaluation(config, drawn):
     assert dict(drawn) == {(0, step): 1 for step in range(count)}
 
 
-def test_an_epoch_never_asked_for_leaves_no_thread_and_is_not_prepared_to_its_end(config, drawn):
+def test_an_unused_prepared_epoch_stops_and_leaves_no_thread(config, drawn):
     before = set(threading.enumerate())
     loader = build_loader(config, "train")
     take(loader.epoch(0))

@@ -62,7 +62,7 @@ def test_an_epoch_left_early_does_not_change_the_next_epoch(config):
     assert_same(read(config, epoch=1), after)
 
 
-def test_just_the_mirrored_clips_show_the_other_label_of_their_pair(config):
+def test_only_mirrored_clips_have_the_other_label_of_their_pair(config):
     """The pixels show which clips are mirrored."""
     straight, label_N = clips_and_labels(with_section(config, "clip", flip=0.0))
     flipping, shown_N = clips_and_labels(with_section(config, "clip", flip=0.5, flip_pairs=(2, 0)))
@@ -215,7 +215,7 @@ def test_training_shows_each_video_that_the_scan_found_readable_once_an_epoch(tm
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_batch_of_evaluation_is_what_is_asked_for_over_all_ranks(config, ranks):
+def test_eval_batch_is_the_size_of_a_batch_over_all_ranks(config, ranks):
     config = with_section(config, "eval", batch=6)
     assert len(read(config, "val", shard=Shard(0, ranks))[0][2]) == 6 // ranks
 

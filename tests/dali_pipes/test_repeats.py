@@ -84,7 +84,7 @@ class OneView(TrainPlan):
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "dali_cpu"])
-def test_each_clip_is_that_of_its_view_alone(tmp_path, decoder, monkeypatch):
+def test_each_clip_equals_the_clip_of_its_single_view(tmp_path, decoder, monkeypatch):
     """This holds with and without DALI's graph."""
     kind = ("libvpx-vp9", ".mp4") if decoder == "dali_cpu" else ("libx264", ".mp4")
     config = repeated(with_section(make_config(write_set(tmp_path, *kind)), "data", decoder=decoder))
@@ -149,7 +149,7 @@ def test_each_clip_has_its_own_augmentation(config):
         assert not np.array_equal(after[0][0::2], after[0][1::2])
 
 
-def test_just_the_mirrored_clips_show_the_other_label_of_their_pair(config):
+def test_only_mirrored_repeats_have_the_other_label_of_their_pair(config):
     still = with_section(config, "clip", flip=0.0, train_crop="center")
     flipping = with_section(still, "clip", flip=0.5, flip_pairs=(2, 0))
     seen = set()

@@ -49,7 +49,7 @@ def test_equal_class_names_keep_the_classifier_silently(fitted):
 
 
 @pytest.mark.parametrize("in_file, names", [((), ("a", "b", "c")), (("a", "b", "c"), ())])
-def test_without_names_on_both_sides_the_classifier_is_kept_and_that_is_said(fitted, in_file, names):
+def test_without_names_on_both_sides_the_classifier_is_kept_with_a_log_line(fitted, in_file, names):
     rows, text = fitted(in_file, names)
     assert rows == [1, 2, 3] and "no class names" in text and "cannot be compared" in text
 

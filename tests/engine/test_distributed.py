@@ -151,7 +151,7 @@ def test_three_ranks_resume_to_identical_weights(tmp_path):
     assert found_by(3, tmp_path, "resumption")["resumption"]["equal"] == [True, True, True]
 
 
-def test_a_users_mistake_is_one_line_however_many_ranks(tmp_path):
+def test_an_error_of_the_user_is_one_line_for_any_number_of_ranks(tmp_path):
     (tmp_path / "train.list").write_text("nowhere.mp4 0\n" * 4)
     settings = [f"data.train={tmp_path}/train.list", "data.val=", f"train.runs={tmp_path}", "data.class_names="]
     ended = torchrun(2, "train.py", "--config", "demo.yaml", *settings)
@@ -174,7 +174,7 @@ def test_one_process_alone_raises_its_own_errors():
         distributed.one_rank_first(lambda: 1 / 0)
 
 
-def test_a_half_set_environment_is_an_error_that_says_what_is_missing(monkeypatch):
+def test_an_incomplete_environment_of_torchrun_is_an_error_with_the_missing_variables(monkeypatch):
     for name in distributed.LAUNCH_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RANK", "0")

@@ -33,7 +33,7 @@ def test_ctrl_c_during_imports_ends_a_program_silently(name):
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
-def test_ctrl_c_in_the_work_is_answered_with_a_line(capfd):
+def test_ctrl_c_during_the_work_prints_one_line(capfd):
     exits.exit_quietly_until_started()
     assert program.run("train.py", lambda: signal.raise_signal(signal.SIGINT)) == 130
     assert capfd.readouterr().err == "train.py: interrupted\n"

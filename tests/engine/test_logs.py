@@ -40,7 +40,7 @@ def test_a_terminal_gets_lines_above_a_bar(terminal):
     assert "2m10 left" in terminal.getvalue()
 
 
-def test_a_terminal_that_cannot_move_its_cursor_gets_lines_alone(terminal, monkeypatch):
+def test_a_terminal_without_cursor_control_gets_lines_without_a_bar(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     logs.start_logging(terminal)
     with logs.Bar() as bar:
@@ -51,7 +51,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines_alone(terminal, monke
     assert "a line" in line
 
 
-def test_other_ranks_show_their_errors_alone(terminal, monkeypatch):
+def test_other_ranks_log_only_errors(terminal, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     stream = io.StringIO()
     logs.start_logging(stream)
@@ -83,7 +83,7 @@ def test_lines_of_other_libraries_appear_from_warnings_on(caplog):
     assert [line.split(" ", 2)[2] for line in stream.getvalue().splitlines()] == ["WARNING look here", "INFO a line"]
 
 
-def test_a_log_file_that_cannot_be_written_loses_lines_alone(tmp_path):
+def test_an_unwritable_log_file_loses_only_its_lines(tmp_path):
     folder = tmp_path / "run"
     with logs.copied_to(folder / "log.txt"):
         engine_logger.info("lost")

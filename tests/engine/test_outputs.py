@@ -26,7 +26,7 @@ def test_a_result_is_replaced_by_the_next_one(tmp_path):
     assert names(file.parent) == [RECORD, "a.list"]
 
 
-def test_a_file_for_which_there_is_no_room_is_named_and_leaves_nothing(tmp_path):
+def test_a_full_disk_names_the_file_and_leaves_no_part_of_it(tmp_path):
     file = tmp_path / "page.html"
     with limited_file_size(1 << 12), pytest.raises(OSError, match=r"page\.html"):
         Outputs().write({file: "x" * (1 << 14)})
@@ -71,7 +71,7 @@ IN_THE_WAY = [value for name, value in list(globals().items()) if name.startswit
 
 
 @pytest.mark.parametrize("place", IN_THE_WAY)
-def test_what_is_in_the_way_is_refused_and_replaced_by_force_which_follows_no_link(tmp_path, place):
+def test_existing_files_are_refused_and_force_replaces_them_without_following_links(tmp_path, place):
     file = tmp_path / "file"
     place(file)
     link = os.readlink(file) if file.is_symlink() else None
@@ -100,7 +100,7 @@ def test_a_source_is_never_replaced_not_even_by_force_or_as_a_result(tmp_path, s
     Outputs([source]).write({spell(source): "rows"})  # nothing changes
 
 
-def test_another_name_of_a_result_keeps_its_content(tmp_path):
+def test_replacing_a_result_does_not_change_its_hard_links(tmp_path):
     file, kept = tmp_path / "file", tmp_path / "kept"
     Outputs().write({file: "old"})
     kept.hardlink_to(file)
@@ -184,7 +184,7 @@ def test_a_file_in_memory_is_a_file_and_not_a_device():
         assert is_result(file)
 
 
-def test_names_that_a_disk_takes_for_the_same_are_named_twice(tmp_path, monkeypatch):
+def test_outputs_that_a_disk_treats_as_one_file_are_refused(tmp_path, monkeypatch):
     texts = {tmp_path / "Cat.json": "1", tmp_path / "cat.json": "2"}
     monkeypatch.setattr(os.path, "samefile", lambda a, b: str(a).casefold() == str(b).casefold())  # as such a disk
     for force in (False, True):
@@ -235,7 +235,7 @@ def test_a_source_may_name_a_split_of_its_file(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["set", "set/new", "link/new", "set/a/../new", "other/../set/"])
-def test_a_folder_that_is_read_takes_no_results_that_would_be_read_with_it(tmp_path, monkeypatch, place):
+def test_results_are_not_written_into_a_folder_that_is_read_as_a_list(tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)
     for name in ("set/a", "other"):
         Path(name).mkdir(parents=True)

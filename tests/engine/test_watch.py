@@ -127,7 +127,7 @@ def test_a_rank_waits_while_another_makes_progress(ended, monkeypatch):
     assert found[:2] == [None, None]
 
 
-def test_what_another_rank_reports_ends_this_one_too(ended, monkeypatch):
+def test_a_report_of_another_rank_ends_this_rank(ended, monkeypatch):
     monkeypatch.setattr(watch, "GRACE", 0.1)
     with Watch(60.0, 0, 2, Store(failed="rank 1: ValueError: no")):
         assert ended() == "rank 1: ValueError: no"
@@ -144,7 +144,7 @@ def test_only_the_first_report_is_delivered_and_only_once(monkeypatch):
     assert heard == ["SIGTERM"]
 
 
-def test_a_store_that_does_not_answer_is_asked_only_once(monkeypatch):
+def test_a_store_that_does_not_answer_is_queried_once(monkeypatch):
     monkeypatch.setattr(watch, "ANSWER", 0.1)
     asked, never = [], threading.Event()
 

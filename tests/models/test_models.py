@@ -220,7 +220,7 @@ def test_dropout_is_drawn_by_frame_or_by_clip(consensus, masks):
 
 
 @pytest.mark.parametrize("std", [0.01, 0.001])
-def test_the_classifier_starts_as_small_as_was_asked_for_and_without_bias(std):
+def test_the_classifier_starts_with_fc_std_and_without_bias(std):
     fc = build_model(Model(num_classes=400, fc_std=std)).fc
     assert fc.weight.std().item() == pytest.approx(std, rel=0.01)
     assert not fc.bias.any()

@@ -120,7 +120,7 @@ def test_caches_have_the_type_of_the_weights():
         ("mobilenet_v2", 3 * 56**2 + 2 * 4 * 28**2 + (3 * 8 + 2 * 12) * 14**2 + 2 * 20 * 7**2),
     ],
 )
-def test_caches_of_the_published_networks_are_as_large_as_arithmetic_says(backbone, values):
+def test_cache_sizes_of_published_networks_equal_a_formula(backbone, values):
     with torch.device("meta"):
         streaming = Streaming(build_model(Model(backbone=backbone, num_classes=400, causal=True)))
     assert streaming.cache_bytes(224) == 4 * values

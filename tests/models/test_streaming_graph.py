@@ -32,7 +32,7 @@ def exported(module, *inputs, strict):
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
 @pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", [QUICK, *SLOW])
-def test_what_streaming_adds_to_a_network_are_slices_and_concatenations(case, strict):
+def test_streaming_adds_only_slices_and_concatenations_to_a_network(case, strict):
     streaming, frames_TBCHW = Streaming(slim.network(**case)), slim.clips(3, 2)
     caches = streaming.initial_caches(2, 32)
     graph, operations = exported(streaming, frames_TBCHW[0], *caches, strict=strict)

@@ -65,7 +65,7 @@ OF_PADDLEVIDEO = {  # the documented word of PaddleVideo, and the part of the co
 
 
 @pytest.mark.parametrize("command", OF_PADDLEVIDEO)
-def test_a_flag_of_paddlevideo_is_answered_with_what_to_write(monkeypatch, capsys, command):
+def test_a_flag_of_paddlevideo_is_refused_with_its_replacement(monkeypatch, capsys, command):
     assert OF_PADDLEVIDEO[command] in said(monkeypatch, capsys, command)
 
 
@@ -99,7 +99,7 @@ for words in map(str.split, json.loads(sys.argv[1])):
 """
 
 
-def test_help_and_mistakes_are_answered_before_torch_is_loaded():
+def test_help_and_usage_errors_are_printed_before_torch_is_loaded():
     """All run in one process: an import by one command cannot hide that of another, because torch's import fails."""
     lines = [f"{command} {flag}" for command in COMMANDS for flag in ("--help", "--no-such-flag")]
     lines += [f"{command} --help" for command in MEASUREMENTS if command not in COMMANDS]

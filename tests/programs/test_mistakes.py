@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_is_answered_as_documented(folder, command):
+def test_a_mistake_gives_the_documented_answer(folder, command):
     code, text = answer(command, folder)
     assert code == 2
     assert "Traceback" not in text

@@ -85,7 +85,7 @@ def test_the_checkpoint_is_verified_by_its_sidecar(network, run, tmp_path):
         (["--out", "a.pt", "--class-names", "two.txt"], "data.class_names: two.txt: 2 names for a network"),
     ],
 )
-def test_what_cannot_be_imported_is_answered_with_a_line(network, run, tmp_path, words, seen):
+def test_files_that_cannot_be_imported_are_refused_in_one_line(network, run, tmp_path, words, seen):
     (tmp_path / "two.txt").write_text("up\ndown\n")
     code, said = run(*words)
     assert code == 2

@@ -54,7 +54,7 @@ def request(content):
     return {"video": Tensor("video", np.array([content], np.object_))}
 
 
-def test_a_video_is_answered_as_by_predict_video(model, tmp_path):
+def test_the_triton_model_gives_the_result_of_predict_video(model, tmp_path):
     opened, weights = model
     write_video(tmp_path / "a.mp4", "libx264", 24, gop=12, size=(64, 96))
     good, bad = opened.execute([request((tmp_path / "a.mp4").read_bytes()), request(b"not a video")])

@@ -126,7 +126,7 @@ def test_groups_whose_picture_numbers_collide_after_a_jump_decode(tmp_path):
         assert [number_in(picture) for picture in decoded] == frames
 
 
-def test_a_plain_decoder_takes_open_groups_that_the_cut_brings_together(tmp_path):
+def test_a_plain_decoder_decodes_cuts_with_adjacent_open_groups(tmp_path):
     params = "log-level=none:keyint=20:min-keyint=2:bframes=4:b-adapt=0:open-gop=1"
     video = probe(str(write_video(tmp_path / "clip.mp4", "libx265", 340, options={"x265-params": params})))
     rng = np.random.default_rng(0)

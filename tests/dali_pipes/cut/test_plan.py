@@ -85,13 +85,13 @@ def segments(rng: np.random.Generator, frames: int, count: int = 8) -> np.ndarra
     return np.arange(count) * (frames // count) + rng.integers(0, frames // count, count)
 
 
-def test_a_clip_of_300_frames_costs_eight_packets_if_all_are_keyframes(tmp_path):
+def test_a_clip_of_300_frames_needs_eight_packets_if_all_are_keyframes(tmp_path):
     video = probe(str(write_video(tmp_path / "clip.mp4", "libx264", 300, gop=1)))
     rng = np.random.default_rng(0)
     assert {len(needed(video, segments(rng, 300))) for _ in range(100)} == {8}
 
 
-def test_a_clip_of_300_frames_costs_66_packets_if_every_sixteenth_is_a_keyframe(tmp_path):
+def test_a_clip_of_300_frames_needs_66_packets_if_every_sixteenth_is_a_keyframe(tmp_path):
     video = probe(str(write_video(tmp_path / "clip.mp4", "libx264", 300, gop=16)))
     rng = np.random.default_rng(0)
     cost = [len(needed(video, segments(rng, 300))) for _ in range(2000)]

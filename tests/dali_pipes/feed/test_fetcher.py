@@ -83,7 +83,7 @@ def test_requests_are_under_way_before_batches_are_asked_for(folder, store):
     there.close()
 
 
-def test_a_refusal_of_the_store_stops_the_epoch_and_blames_no_video(folder, store):
+def test_a_refusal_by_the_store_stops_the_epoch_and_marks_no_video(folder, store):
     store.reset()
     there = loader(folder, store.url, "there.list")
     store.fault = lambda number: 403 if number > 5 else None
@@ -182,7 +182,7 @@ def test_the_memory_budget_blocks_and_is_returned_when_its_owner_is_deleted():
     assert not waiting.is_alive() and budget.reserved == 4
 
 
-def test_the_second_epoch_comes_from_the_cache_without_a_request(folder, store, tmp_path):
+def test_the_second_epoch_is_read_from_the_cache_without_a_request(folder, store, tmp_path):
     here = loader(folder, str(folder), "here.list")
     with serving(folder) as quiet:  # requests of closed loaders are still under way to the other server
         (folder.parent / "quiet.list").write_text((folder.parent / "there.list").read_text())
@@ -197,7 +197,7 @@ def test_the_second_epoch_comes_from_the_cache_without_a_request(folder, store, 
         here.close(), there.close()
 
 
-def test_videos_for_which_the_cache_has_no_room_come_by_ranges(folder, store, tmp_path):
+def test_videos_that_do_not_fit_the_cache_are_read_by_ranges(folder, store, tmp_path):
     store.reset()
     there = loader(folder, store.url, "there.list", cache_dir=str(tmp_path), cache_gb=1e-5)
     for epoch in range(2):
@@ -207,9 +207,7 @@ def test_videos_for_which_the_cache_has_no_room_come_by_ranges(folder, store, tm
     there.close()
 
 
-def test_videos_whose_files_in_the_cache_are_removed_or_damaged_come_by_ranges_and_are_kept_again(
-    folder, store, tmp_path
-):
+def test_removed_or_damaged_cache_files_are_read_by_ranges_and_cached_again(folder, store, tmp_path):
     store.reset()
     here = loader(folder, str(folder), "here.list")
     there = loader(folder, store.url, "there.list", cache_dir=str(tmp_path), cache_gb=1)

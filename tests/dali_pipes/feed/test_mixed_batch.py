@@ -159,7 +159,7 @@ def test_one_bad_file_in_64_builds_at_most_8_pipelines(tmp_path, monkeypatch, ba
 
 
 @pytest.mark.parametrize("part", [0.0, 0.3, 0.5, 1.0])
-def test_a_fixed_share_takes_the_same_videos_of_every_run(part):
+def test_a_fixed_cpu_share_decodes_the_same_videos_in_every_run(part):
     share = Share(part)
     taken = [share.is_for_threads(number) for number in range(1000)]
     assert sum(taken) == pytest.approx(1000 * part, abs=1)

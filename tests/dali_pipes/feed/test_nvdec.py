@@ -113,7 +113,7 @@ def test_videos_that_nvdec_decodes_wrong_or_not_at_all_are_refused(tmp_path, cha
 
 
 @without_gpu
-def test_where_nvdec_does_not_work_auto_decodes_on_the_cpu_and_says_why(tmp_path):
+def test_auto_decodes_on_the_cpu_without_nvdec_and_logs_the_reason(tmp_path):
     config = with_section(make_config(write_set(tmp_path)), "data", decoder="auto")
     catalog = open_catalog(config.data.train, config.data)
     choice = Choice(catalog, config.data, GPU)
@@ -128,7 +128,7 @@ def test_where_nvdec_does_not_work_auto_decodes_on_the_cpu_and_says_why(tmp_path
 
 @without_gpu
 @pytest.mark.parametrize("decoder", ["nvdec", "hybrid"])
-def test_where_nvdec_does_not_work_asking_for_it_is_answered_in_a_line(tmp_path, decoder):
+def test_requesting_nvdec_without_nvdec_is_an_error_of_one_line(tmp_path, decoder):
     config = with_section(make_config(write_set(tmp_path)), "data", decoder=decoder)
     with pytest.raises(
         DataError, match=rf"^data.decoder: {decoder}: NVDEC does not work here: .*; or use pyav, or auto"

@@ -26,7 +26,7 @@ def test_each_frame_is_read_once_whatever_the_views_show(shape, data):
 
 
 @pytest.mark.parametrize("in_graph", ["", "cpu", "mixed"])
-def test_a_placeholder_is_one_blank_picture_that_its_box_lies_in(in_graph):
+def test_a_placeholder_is_one_blank_picture_that_contains_its_box(in_graph):
     content = example(in_graph) if in_graph else BLANK
     blank = placeholder(views=3, frames=4, content=content)
     (order_VT,), (box_V4,), (mirror_V,), (frames,), (by_graph,), (encoded,), (position_U,), (shown_HW,) = columns(

@@ -35,7 +35,7 @@ def test_a_class_has_the_videos_of_its_sub_folders_whatever_their_endings(tmp_pa
     ]
 
 
-def test_what_is_left_out_of_a_class_folder_is_counted_by_reason_and_empty_classes_are_named(tmp_path):
+def test_files_left_out_of_class_folders_are_counted_by_reason_and_empty_classes_named(tmp_path):
     left_out, empty, nested = read_list(str(class_folder(tmp_path))).notes
     counts = [
         *("2 .txt files", "2 hidden", "1 system (Thumbs.db)", "1 .jpg files", "1 .wav files", "1 .heic files"),

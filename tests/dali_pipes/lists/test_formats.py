@@ -248,7 +248,7 @@ def test_other_names_of_the_ends_of_a_part_are_read(tree):
         ('{"path": "a.mp4", "label": 0, "label": 1}\n', "a.csv:1: .*a key occurs twice among path, label, label"),
     ],
 )
-def test_of_two_columns_of_one_meaning_none_is_guessed(tree, content, twice):
+def test_two_columns_with_one_meaning_are_refused(tree, content, twice):
     root = tree({"a.csv": content})
     with pytest.raises(DataError, match=twice):
         read_list(f"{root}/a.csv")

@@ -97,7 +97,7 @@ def test_an_empty_list_is_refused(listed, content):
         listed(content)
 
 
-def test_of_many_bad_lines_ten_are_shown_and_the_rest_counted(listed):
+def test_ten_of_many_bad_lines_are_shown_and_the_rest_counted(listed):
     with pytest.raises(DataError) as refusal:
         listed("no-label.mp4\n" * 25)
     lines = str(refusal.value).split("\n")
@@ -141,7 +141,7 @@ def test_inside_follows_links(tmp_path):
     assert not inside(str(root), f"{root}-beside/a.mp4")
 
 
-def test_a_missing_list_is_answered_with_names_like_it(tmp_path):
+def test_a_missing_list_is_refused_with_similar_names(tmp_path):
     (tmp_path / "train.list").touch()
     with pytest.raises(DataError, match=r"trian.list: no such list or folder; .* contains train.list"):
         read_list(str(tmp_path / "trian.list"))
@@ -177,7 +177,7 @@ def test_a_folder_without_class_folders_is_refused(tmp_path):
     assert "\n" not in str(refusal.value)
 
 
-def test_classes_that_may_lie_deeper_are_pointed_out(tmp_path):
+def test_videos_in_sub_folders_of_classes_are_reported(tmp_path):
     for name in ("sport/run/a.mp4", "sport/jump/b.mp4", "rest/lie/c.mp4", "rest/lie/d.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

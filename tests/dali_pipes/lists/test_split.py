@@ -64,7 +64,7 @@ def test_a_new_video_leaves_the_others_on_their_side(listed):
     assert len(held ^ now) <= 2  # the new one may take the place of another
 
 
-def test_another_seed_is_another_split(listed):
+def test_another_seed_gives_another_split(listed):
     listing = listed([(f"{n}.mp4", n % 2) for n in range(40)])
     assert divide(listing, groups_of(listing), 0.2, 0) != divide(listing, groups_of(listing), 0.2, 1)
 

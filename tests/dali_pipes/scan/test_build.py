@@ -431,7 +431,7 @@ def test_other_processes_open_what_the_first_scanned(listed, probed):
     assert open_catalog(source, Data()).frames_N.tolist() == [1, 2]
 
 
-def test_the_catalogue_goes_to_the_cache_folder_that_is_asked_for(listed, probed, tmp_path):
+def test_the_catalogue_is_stored_in_data_cache(listed, probed, tmp_path):
     source = listed({"a.mp4": "1"})
     file = load(source, cache=str(tmp_path / "deep" / "cache")).file
     assert (tmp_path / "deep" / "cache") in file.parents
@@ -439,9 +439,7 @@ def test_the_catalogue_goes_to_the_cache_folder_that_is_asked_for(listed, probed
     assert not os.path.exists(f"{source}.scan")
 
 
-def test_where_the_lists_folder_cannot_be_written_to_the_users_cache_is_taken(
-    listed, probed, tmp_path, monkeypatch, caplog
-):
+def test_the_users_cache_folder_is_used_if_the_lists_folder_is_read_only(listed, probed, tmp_path, monkeypatch, caplog):
     source = listed({"a.mp4": "1"})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     writable = os.access

@@ -135,7 +135,7 @@ def test_b_pictures_without_times_are_scanned_by_packets(clip, tmp_path):
     assert found.video.order.tolist() == probe(str(clip)).order.tolist()
 
 
-def test_pictures_without_times_are_in_order_where_the_stream_says_so(tmp_path):
+def test_pictures_without_time_offsets_are_in_decode_order(tmp_path):
     path = write_video(tmp_path / "a.mp4", "libx264", 20)
     assert mp4.find_box(path.read_bytes(), (*TABLE, b"ctts")) is None
     assert assert_same(path)

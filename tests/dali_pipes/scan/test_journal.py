@@ -40,7 +40,7 @@ def test_a_reason_and_a_non_utf8_name_are_read_back_equal(journal):
 
 
 @pytest.mark.parametrize("asked", [("/a/b.mp4", 100, 7, 1), (VIDEO.path, 99, 7, 1), (VIDEO.path, 100, 8, 1)])
-def test_another_file_size_or_time_is_not_found(journal, asked):
+def test_a_changed_file_size_or_time_is_not_found_in_the_journal(journal, asked):
     journal.add(VIDEO.path, Entry(100, 7, 1, VIDEO))
     assert journal.find(*asked) is None
 

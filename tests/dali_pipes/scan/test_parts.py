@@ -61,7 +61,7 @@ def test_a_file_is_scanned_once_however_many_parts_it_has_and_not_again_for_othe
     assert "2 videos, none new or changed" in caplog.text and catalog.frames_N[2] == 12
 
 
-def test_the_scan_says_which_parts_end_late_overlap_or_are_short(folder, caplog):
+def test_the_scan_reports_parts_that_end_late_overlap_or_are_short(folder, caplog):
     caplog.set_level(logging.INFO)
     scanned(folder, "a.mp4,0,1,0\na.mp4,0.9,5,1\na.mp4,1.5,1.51,1\nb.mp4,0,2,0\nb.mp4,0.5,1,0\n")
     assert "5 of 5 parts of videos usable, the shortest of 1 frames, 1 end with their video" in caplog.text

@@ -103,7 +103,7 @@ def test_a_scan_knows_the_code_that_made_it(monkeypatch, tmp_path):
     assert code() != before
 
 
-def test_the_packet_table_says_where_each_packet_lies(clip):
+def test_the_packet_table_gives_the_place_of_each_packet(clip):
     video, content = probe(str(clip)), clip.read_bytes()
     with av.open(str(clip)) as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
@@ -333,7 +333,7 @@ def test_leading_pictures_of_a_first_group_which_no_decoder_can_show_are_not_cou
     np.testing.assert_array_equal(decode_frames(cut(video, np.arange(len(shown))), str(path)), shown)
 
 
-def test_times_that_repeat_say_nothing_of_the_order_so_decoding_does(tmp_path):
+def test_repeated_times_leave_the_order_to_decoding(tmp_path):
     path = write_video(tmp_path / "clip.mp4", "libx264", 20, gop=20, b_frames=2)
     right, content = probe(str(path)), bytearray(path.read_bytes())
     count, offset = struct.unpack_from(">Ii", content, third := content.index(b"ctts") + 12 + 8 * 2)

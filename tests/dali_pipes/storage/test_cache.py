@@ -50,7 +50,7 @@ def test_a_cached_file_is_checked_once_until_it_is_lost(tmp_path, monkeypatch):
     assert mine.find(wanted(1)) is None
 
 
-def test_a_full_cache_takes_no_more_and_keeps_what_it_has(tmp_path, caplog):
+def test_a_full_cache_accepts_no_more_and_keeps_its_files(tmp_path, caplog):
     mine, other_rank = cache(tmp_path, most=3 * SIZE), cache(tmp_path, most=3 * SIZE)
     for number in range(3):
         assert (mine, other_rank)[number % 2].reserve(wanted(number))

@@ -98,7 +98,7 @@ def test_a_list_in_a_store_is_read_as_in_a_file(folder, videos, store, tmp_path)
         load_catalog(f"{store.url}/none.list", Data(cache=str(tmp_path)))
 
 
-def test_the_list_of_a_packed_set_in_a_store_brings_its_catalogue(folder, store, tmp_path, caplog):
+def test_the_catalogue_of_a_packed_set_is_read_from_the_store(folder, store, tmp_path, caplog):
     packed = folder / "packed"
     assert prepare.main(["pack", str(folder.parent / "all.list"), "--root", str(folder), "--out", str(packed)]) == 0
     store.reset()

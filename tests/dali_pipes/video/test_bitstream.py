@@ -123,7 +123,7 @@ def hevc():
         ("vp9", AVC_CONFIGURATION, 0),
     ],
 )
-def test_the_configuration_says_how_long_lengths_are(codec, extradata, expected):
+def test_the_configuration_gives_the_size_of_unit_lengths(codec, extradata, expected):
     assert bitstream.length_size(extradata, codec) == expected
 
 
@@ -150,7 +150,7 @@ def test_lengths_that_do_not_add_up_are_an_error(packet):
         list(units(packet, 4))
 
 
-def test_what_has_start_codes_is_stored_with_lengths_and_all_else_as_it_is():
+def test_units_with_start_codes_are_stored_with_lengths_and_others_unchanged():
     with_lengths = stored(b"\x67sps", b"\x65slice", b"\x41more")
     for codec in ("h264", "hevc"):
         assert as_stored_in_mp4(codec, b"")(ANNEX_B) == with_lengths
@@ -282,7 +282,7 @@ def test_a_forbidden_bit_is_an_error(reader, unit):
         reader().read(stored(unit))
 
 
-def test_broken_links_are_marked_where_they_are_asked_for_and_nothing_else_is_touched():
+def test_only_requested_broken_links_are_marked_and_nothing_else_changes():
     """Only the kind in the two header bytes changes: 21 (clean random access) to 18 (broken link without leading)."""
     cra, of_layer = (hevc_unit(21, layer, scalable=scalable) + b"rest" for layer, scalable in ((0, 0), (1, 33)))
     bla, bla_of_layer = (hevc_unit(18, layer, scalable=scalable) + b"rest" for layer, scalable in ((0, 0), (1, 33)))
@@ -398,7 +398,7 @@ def test_a_vp9_header_is_read_to_its_end_where_the_compressed_one_begins(frame, 
         reader.read(frame)
 
 
-def test_a_vp8_packet_says_whether_it_is_shown_and_a_keyframe_its_size():
+def test_a_vp8_header_gives_visibility_and_the_size_of_a_keyframe():
     reader = make_reader("vp8", b"", "VP80")
     keyframe = b"\x10\0\0\x9d\x01\x2a" + (96 | 1 << 14).to_bytes(2, "little") + (48).to_bytes(2, "little")
     assert reader.read(keyframe)[:2] == (1, True) and reader.read(keyframe).size == (96, 48)
@@ -413,7 +413,7 @@ def test_a_vp8_packet_says_whether_it_is_shown_and_a_keyframe_its_size():
 
 
 @pytest.mark.parametrize(("kind", "resets", "referenced"), [(0, True, True), (1, False, True), (2, False, False)])
-def test_pictures_of_mpeg4_and_mpeg2_say_their_kind(kind, resets, referenced):
+def test_headers_of_mpeg4_and_mpeg2_pictures_give_their_kind(kind, resets, referenced):
     of_mpeg4 = b"\0\0\1\xb6" + bytes((kind << 6,)) + bytes(9)
     of_mpeg2 = b"\0\0\1\0\0" + bytes((kind + 1 << 3,)) + bytes(9)
     for codec, packet in (("mpeg4", of_mpeg4), ("mpeg2video", of_mpeg2)):

@@ -189,7 +189,7 @@ def test_a_changed_frame_count_in_the_list_is_scanned_again(tmp_path):
     assert reasons(write_list(tmp_path, ["one 12 0", "two 12 1"])) == {}
 
 
-def test_another_pattern_is_another_scan(tmp_path):
+def test_another_frame_pattern_scans_again(tmp_path):
     folder = write_folder(tmp_path / "one")
     write_folder(tmp_path / "two")
     for number in range(1, 13):
@@ -262,7 +262,7 @@ def test_frames_and_videos_give_the_same_clips(both, split, crops, device):
     assert mean < 1.2
 
 
-def test_a_damaged_picture_costs_only_its_own_video(both, tmp_path):
+def test_a_damaged_picture_makes_only_its_own_video_unreadable(both, tmp_path):
     _, config = both
     whole = read(config, "val")
     folder = Path(config.data.val).parent / "6"

@@ -56,7 +56,7 @@ def test_counters_in_the_header_count_all_pictures(tmp_path):
         assert (stream.frames, stream.duration, stream.width, stream.height) == (48, 48 * mp4.DURATION, 96, 48)
 
 
-def test_a_file_says_the_size_of_its_pictures_whatever_the_description_says(tmp_path):
+def test_the_picture_size_is_that_of_the_stream_not_of_its_description(tmp_path):
     source = write_video(tmp_path / "source.mp4", "libvpx-vp9", gop=4)
     content = source.read_bytes()
     sides = struct.pack(">HH", 96, 48)

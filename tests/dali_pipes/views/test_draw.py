@@ -57,7 +57,7 @@ def fields(batch: draw.Views) -> list[np.ndarray]:
 
 
 @given(clips, st.permutations(range(24)), st.integers(1, 24))
-def test_a_training_view_depends_on_its_position_alone(clip, order, size):
+def test_a_training_view_depends_only_on_its_position(clip, order, size):
     config, position_B = replace(CONFIG, clip=clip), 1000 + np.arange(24)
     whole = draw.train_views(config, 2, position_B, *catalogue(24))
     for first in range(0, 24, size):
@@ -68,7 +68,7 @@ def test_a_training_view_depends_on_its_position_alone(clip, order, size):
 
 
 @pytest.mark.parametrize("change", ["epoch", "position", "seed"])
-def test_another_epoch_position_or_seed_takes_other_views(change):
+def test_another_epoch_position_or_seed_gives_other_views(change):
     config, epoch, position_B = CONFIG, 0, np.arange(100)
     first = draw.train_views(config, epoch, position_B, *alike(100, 340, 256))
     if change == "epoch":

@@ -48,7 +48,7 @@ def test_a_gap_without_frames_has_no_window():
     assert sliding(0, time_F, 5.2, seconds=1, stride=1) == [Window(0, 0, 2), Window(0, 2, 2)]
 
 
-def test_times_are_those_of_the_file_where_frames_come_unevenly(tmp_path):
+def test_times_of_uneven_frames_are_those_of_the_file(tmp_path):
     ticks = np.cumsum([0, 1, 5, 1, 1, 9, 2, 2, 3, 30, 1, 1])
     with av.open(str(tmp_path / "uneven.mkv"), "w") as out:
         stream = out.add_stream("libx264", rate=30, options={"bf": "2", "preset": "veryfast"})

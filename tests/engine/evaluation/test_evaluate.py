@@ -112,7 +112,7 @@ def test_json_holds_counts_from_which_the_totals_follow():
 
 
 @pytest.mark.parametrize("train", [{"batch": 3}, {"batch": 6, "accumulate": 2}])
-def test_a_forward_pass_takes_no_more_frames_than_one_in_training(train):
+def test_a_forward_pass_of_evaluation_has_at_most_the_frames_of_a_training_batch(train):
     loader = RowLoader(3, 2, train=False, views=5)
     model = ByMean(3)
     result = evaluate(model, loader, settings(train=train))
@@ -120,7 +120,7 @@ def test_a_forward_pass_takes_no_more_frames_than_one_in_training(train):
     assert result.to_json() == run(loader).to_json()
 
 
-def test_a_clip_longer_than_a_training_batch_goes_alone():
+def test_a_clip_longer_than_a_training_batch_is_evaluated_alone():
     model = ByMean(3)
     evaluate(model, RowLoader(1, 1, train=False, views=2, frames=25), settings(train={"batch": 1}))
     assert model.sizes == [1, 1]

@@ -18,7 +18,7 @@ RESULT = Result(torch.tensor([[3, 1, 0, 0],
 HOSTILE = ["$\\frac{1}$", "<script>alert(1)</script>", "\x1b[2Jb\udcff\n", "手"]
 
 
-def test_classes_come_worst_first_and_those_without_videos_not_at_all():
+def test_classes_are_listed_worst_first_without_empty_ones():
     found = [(one.name, one.top1, one.videos) for one in results.worst_first(RESULT, "abcd")]
     assert found == [("b", 1, 4), ("c", 5, 10), ("a", 3, 4)]
 
@@ -28,7 +28,7 @@ def test_equally_good_classes_are_ordered_by_size():
     assert [one.videos for one in results.worst_first(result, ())] == [9, 4, 2]
 
 
-def test_pairs_come_most_confused_first_and_say_of_how_many(monkeypatch):
+def test_confused_pairs_are_listed_most_frequent_first_with_totals(monkeypatch):
     pairs = [(pair.name, pair.predicted, pair.times, pair.videos) for pair in results.most_confused(RESULT, "abcd")]
     assert pairs == [("c", "a", 5, 10), ("b", "c", 2, 4), ("a", "b", 1, 4), ("b", "d", 1, 4)]
     monkeypatch.setattr(results, "MOST_PAIRS", 2)
@@ -51,7 +51,7 @@ def test_with_more_than_five_classes_lines_show_the_best_five():
     assert text[6].split() == ["28.57", "57.14", "7", "a"]
 
 
-def test_without_names_classes_go_by_their_numbers():
+def test_classes_without_names_are_shown_by_number():
     assert [one.name for one in results.worst_first(RESULT, ())] == ["1", "2", "0"]
 
 

@@ -40,7 +40,7 @@ def test_a_score_file_counted_again_gives_every_digit_of_the_evaluation(tmp_path
     assert again.to_json() == result.to_json()
 
 
-def test_a_score_file_says_what_was_judged_and_how(tmp_path):
+def test_a_score_file_contains_rows_labels_paths_names_and_unreadable_videos(tmp_path):
     loader = RowLoader(11, 4, train=False, views=3, bad=[2], classes=8)
     loader.class_names = tuple("abcdefgh")
     kept = saved(tmp_path, evaluated(loader, views=True)[1])
@@ -57,7 +57,7 @@ def test_a_score_file_says_what_was_judged_and_how(tmp_path):
     assert kept.logits.dtype == kept.log_probs.dtype == kept.logits_of_views.dtype == np.float32
 
 
-def test_views_are_kept_only_where_asked_for(tmp_path):
+def test_scores_of_views_are_kept_only_on_request(tmp_path):
     assert saved(tmp_path, evaluated(RowLoader(3, 4, train=False, views=3))[1]).logits_of_views.shape == (3, 0, 8)
 
 
@@ -223,7 +223,7 @@ def test_scores_beyond_the_bound_are_on_the_host(monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04"])
-def test_another_file_is_no_score_file(tmp_path, content):
+def test_a_file_of_another_kind_is_refused_as_a_score_file(tmp_path, content):
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"x\.npz: not a file of scores"):
         scores.load(tmp_path / "x.npz")

@@ -19,7 +19,7 @@ def saved(folder, **content):
     return folder / "best.pt"
 
 
-def test_the_files_settings_replace_those_of_the_recipe_and_each_is_said(tmp_path, caplog):
+def test_the_files_settings_replace_those_of_the_recipe_with_a_log_line(tmp_path, caplog):
     recipe = tiny.config(data={"train": "other"}, clip={"flip": 0.0}, train={"batch": 2})
     network = open_evaluated(saved(tmp_path), recipe, [])
     assert network.config.clip == tiny.config(**TRAINED).clip
@@ -29,7 +29,7 @@ def test_the_files_settings_replace_those_of_the_recipe_and_each_is_said(tmp_pat
     assert "differ from training" not in caplog.text
 
 
-def test_the_command_line_wins_and_what_differs_from_training_is_said(tmp_path, caplog):
+def test_the_command_line_overrides_and_differences_from_training_are_logged(tmp_path, caplog):
     overrides = ["clip.mean=[0.5,0.5,0.5]", "eval.clips=2", "train.batch=2"]
     recipe = configs.override(tiny.config(), overrides)
     network = open_evaluated(saved(tmp_path), recipe, overrides)
@@ -58,7 +58,7 @@ def test_evaluation_keeps_the_jpeg_decoder_of_a_checkpoint(tmp_path):
     assert open_evaluated(path, None, ["runtime.device=cpu"]).config.data.decoder == "jpeg"
 
 
-def test_weights_without_settings_need_a_recipe_and_weights_without_names_are_said_to_have_none(tmp_path, caplog):
+def test_weights_without_settings_need_a_recipe_and_missing_names_are_logged(tmp_path, caplog):
     path, recipe = saved(tmp_path, config=None, class_names=()), tiny.config()
     with pytest.raises(ConfigError, match=r"best\.pt: contains no settings of its network; name its recipe"):
         open_evaluated(path, None, [])
@@ -68,7 +68,7 @@ def test_weights_without_settings_need_a_recipe_and_weights_without_names_are_sa
     assert "contains no class names, so classes cannot be compared with those of the list" in caplog.text
 
 
-def test_another_list_is_read_without_the_root_of_the_trained_one_unless_it_is_given(tmp_path, caplog):
+def test_another_list_does_not_use_the_root_of_the_training_list(tmp_path, caplog):
     path = saved(tmp_path)
     content = torch.load(path)
     content["config"] |= {"data.root": "videos", "data.suffix": ".mp4"}

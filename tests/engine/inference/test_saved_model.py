@@ -19,7 +19,7 @@ def saved_file(folder, **content):
     return model, config, folder / "best.pt"
 
 
-def test_a_checkpoint_brings_its_own_settings_and_class_names(tmp_path):
+def test_settings_and_class_names_are_read_from_a_checkpoint(tmp_path):
     model, config, path = saved_file(tmp_path, class_names=("up", "down", "left"))
     saved = load_saved_model(path)
     clips = torch.randn(2, 2, 3, 16, 16)
@@ -35,7 +35,7 @@ def test_settings_of_a_checkpoint_can_be_overridden(tmp_path):
     assert load_saved_model(saved_file(tmp_path)[2], overrides=["eval.clips=3"]).info.config.eval.clips == 3
 
 
-def test_settings_of_a_checkpoint_replace_those_of_a_recipe_and_each_is_said(tmp_path, caplog):
+def test_settings_of_a_checkpoint_replace_those_of_a_recipe_with_a_log_line(tmp_path, caplog):
     _, config, path = saved_file(tmp_path, class_names=("up", "down", "left"))
     saved = load_saved_model(path, "demo", ["eval.clips=3"])
     assert (saved.info.config.clip, saved.info.config.model.width) == (config.clip, config.model.width)

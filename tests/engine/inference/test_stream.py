@@ -101,7 +101,7 @@ def test_a_network_for_whole_clips_is_refused(folder):
         open_network(folder / "whole.pt").open_stream()
 
 
-def test_a_timeline_comes_with_its_speed(folder, tmp_path, monkeypatch, capfd):
+def test_a_timeline_reports_its_speed(folder, tmp_path, monkeypatch, capfd):
     arguments = (
         folder / "a.mp4",
         "--online",

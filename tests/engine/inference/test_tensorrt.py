@@ -193,7 +193,7 @@ def test_a_missing_requirement_of_tensorrt_is_named_in_one_line(
         backends.onnx_providers(onnx_file, device, available, tensorrt=True)
 
 
-def test_a_setting_asks_for_tensorrt_and_a_session_without_it_is_an_error(onnx_file, tmp_path, monkeypatch):
+def test_the_tensorrt_setting_is_an_error_if_the_session_lacks_tensorrt(onnx_file, tmp_path, monkeypatch):
     """onnxruntime continues without a provider that it cannot load."""
     tried = []
     monkeypatch.setattr(backends, "onnx_providers", lambda *a, **options: tried.append(options) or [CPU])

@@ -118,7 +118,7 @@ def forked(function, *arguments):
     return child
 
 
-def test_a_kill_while_saving_costs_no_acknowledged_checkpoint_and_leaves_nothing_behind():
+def test_a_kill_while_saving_loses_no_finished_checkpoint_and_leaves_no_file():
     found = kill_loops.kill_saves(20, random.Random(0))
     assert (found["lost"], found["files_left"]) == (0, 0) and found["with_an_unfinished_file"] > 0
 

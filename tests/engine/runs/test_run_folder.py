@@ -91,7 +91,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_can_simply_be_started_aga
     RunFolder(tmp_path)
 
 
-def test_a_disk_that_is_full_before_the_run_has_begun_is_said_in_a_line(tmp_path, monkeypatch):
+def test_a_full_disk_at_the_start_of_a_run_is_an_error_of_one_line(tmp_path, monkeypatch):
     config = load("demo.yaml", [f"train.runs={tmp_path}"])
     full = mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
     monkeypatch.setattr(run_folder.Outputs, "write", full)
@@ -211,7 +211,7 @@ def test_a_users_file_with_the_name_of_the_lock_stays(tmp_path):
     assert (tmp_path / LOCK).read_text() == "mine"
 
 
-def test_fresh_leaves_a_folder_that_is_no_run_alone(tmp_path):
+def test_fresh_does_not_touch_a_folder_without_a_run(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     RunFolder(tmp_path, fresh=True)
     assert (tmp_path / "thesis.txt").exists()

@@ -490,7 +490,7 @@ def test_the_scale_of_the_loss_is_what_it_was_when_a_run_was_stopped(monkeypatch
     assert resumed.scaler.get_scale() == 8
 
 
-def test_a_run_says_which_rate_it_takes_for_its_batch(trainer, caplog):
+def test_a_run_logs_the_rate_scaled_to_its_batch(trainer, caplog):
     trainer.settings = {"optim": {"lr": 0.1, "lr_for_batch": 8}}
     trainer()
     assert "learning rate 0.05 = 0.1 x 4 / 8" in caplog.messages
@@ -529,7 +529,7 @@ def test_missing_weights_stop_a_run_before_its_lists_are_scanned():
         )
 
 
-def test_a_resumed_run_says_that_it_does_not_read_other_weights(caplog):
+def test_a_resumed_run_logs_that_it_ignores_other_weights(caplog):
     state = build().state()
     build(weights="/nope.pth", state=state)
     assert any(line.startswith("--weights: /nope.pth is not used") for line in caplog.messages)

@@ -68,7 +68,7 @@ def test_a_signal_ends_a_run_that_does_not_train_though_its_main_thread_hangs():
     assert process.wait() == 0
 
 
-def test_only_the_first_rank_says_that_it_was_asked_to_stop(monkeypatch, capfd):
+def test_only_the_first_rank_logs_the_request_to_stop(monkeypatch, capfd):
     monkeypatch.setattr(distributed, "rank", lambda: 1)
     with watch.doing(TRAINING, stage=True), Interrupt():
         os.kill(os.getpid(), signal.SIGTERM)

@@ -128,7 +128,7 @@ def test_without_partial_bn_all_batch_norms_move(start, tmp_path):
     assert len(moved(under_way.model, start)) == 20 * len(FIRST)
 
 
-def test_a_network_is_evaluated_as_ever_and_goes_back_to_training_with_its_norms_kept(start, tmp_path):
+def test_a_network_with_frozen_norms_returns_to_training_after_an_evaluation(start, tmp_path):
     model = run_frozen(tmp_path).model
     assert model.training and model.bn1.training
     assert not any(norm.training for norm in model.frozen_norms) and len(model.frozen_norms) == 19

@@ -98,7 +98,7 @@ def test_description_counts_every_value():
     ("momentum", "nesterov", "moved"),
     [(0.0, False, 2), (0.5, False, 1 + 1.5), (0.9, False, 1 + 1.9), (0.5, True, 1.5 + (1 + 0.5 * 1.5))],
 )
-def test_two_steps_along_a_constant_gradient_go_as_far_as_momentum_says(momentum, nesterov, moved):
+def test_two_steps_along_a_constant_gradient_move_as_momentum_predicts(momentum, nesterov, moved):
     model = nn.Linear(1, 1, bias=False)
     rules = Optim(lr=1.0, momentum=momentum, nesterov=nesterov, weight_decay=0, fc_lr_mult=(1, 1))
     optimizer, before = optim.make_optimizer(model, rules), model.weight.item()
@@ -171,7 +171,7 @@ def test_fused_steps_over_channels_last_weights_equal_plain_ones_after_resuming_
         torch.testing.assert_close(weight, expected)
 
 
-def test_a_group_takes_its_multiple_of_the_rate():
+def test_a_parameter_group_uses_its_multiple_of_the_rate():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(4, 2))
     optimizer = optim.make_optimizer(model, Optim(lr=0.1, fc_lr_mult=(5, 10), bias_lr_mult=2))
     optim.set_lr(optimizer, 0.01)

@@ -106,7 +106,7 @@ def test_checkpoints_of_older_versions_resume_if_no_video_was_unreadable():
     ]
 
 
-def test_checkpoints_of_older_versions_without_some_videos_say_what_differs():
+def test_checkpoints_of_older_versions_with_unreadable_videos_report_the_difference():
     assert resume.changed_list(of_older_version(readable=3), loader_of(readable=3)) == [
         "3 -> 3 readable videos: the rest of the epoch takes them in another order"
     ]

@@ -115,7 +115,7 @@ def test_a_compiler_for_cpus_is_given_nothing_folded(table):
     assert "roll" in targets and not any("shift_conv1x1" in target for target in targets)
 
 
-def test_an_exported_auto_needs_no_operator_of_ours(table):
+def test_an_exported_auto_shift_needs_no_custom_operator(table):
     table(row())
     program = torch.export.export(shifted("auto")[1], (torch.randn(6, 8, 5, 5),))
     assert not any("tsm" in str(node.target) for node in program.graph.nodes)
@@ -134,7 +134,7 @@ def test_describe_shift_counts_folded_and_copied_layers(table):
     assert said(name="tsn") == "no temporal shift"
 
 
-def test_for_a_gpu_without_rows_the_line_says_how_to_measure_them(table, monkeypatch):
+def test_the_line_for_a_gpu_without_rows_names_the_benchmark(table, monkeypatch):
     monkeypatch.setattr(measured, "device_name", lambda device: "a GPU")
     cuda, advice = torch.device("cuda"), "benchmarks/shift.py layers --device gpu --keep"
 

@@ -36,14 +36,14 @@ def model():
     return build_model(Model(backbone="resnet50", width=8, num_classes=2))
 
 
-def test_a_card_without_rows_takes_those_of_its_capability(table):
+def test_a_gpu_without_rows_takes_rows_of_its_compute_capability(table):
     table(ROW | {"device": "Other", "capability": "8.0"}, ROW | {"device": "NVIDIA H200", "capability": "9.0"})
     assert measured.source(GPU, torch.float16) == "NVIDIA H200"
     assert measured.is_faster(GPU, torch.float16, 8, 4, compiled=False)
     assert measured.source(GPU, torch.bfloat16) == ""
 
 
-def test_a_cards_own_rows_come_before_those_of_its_capability(table):
+def test_a_gpus_own_rows_precede_those_of_its_compute_capability(table):
     mine = ROW | {"device": "A New Card", "capability": "9.0", "folded_ms": 2.0}
     table(ROW | {"device": "NVIDIA H200", "capability": "9.0"}, mine)
     assert measured.source(GPU, torch.float16) == "A New Card"

@@ -55,7 +55,7 @@ def test_weights_are_downloaded_once(published, hub, source, site):
     assert list(report.skipped) == ["fc.weight", "fc.bias"]
 
 
-def test_a_download_that_is_not_what_was_published_leaves_nothing(published, hub):
+def test_a_download_with_a_wrong_digest_is_deleted(published, hub):
     _, file = published
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="is not the file that was published: its sha256 begins with"):

@@ -81,7 +81,7 @@ def test_values_with_which_no_network_computes_a_number_are_refused(tmp_path, lo
         (lambda a, b: {"state_dict_ema": b, "state_dict": a}, "under 'state_dict_ema', not those under 'state_dict'"),
     ],
 )
-def test_of_several_networks_in_a_file_it_is_said_which_is_loaded(tmp_path, content, taken):
+def test_the_choice_among_several_networks_in_a_file_is_logged(tmp_path, content, taken):
     path = saved(tmp_path / "both.pt", content(tensors(small()), tensors(small())))
     assert taken in load_weights(small(), path).summary()
 
@@ -133,13 +133,13 @@ def test_a_refusal_names_five_missing_keys_and_counts_the_others(tmp_path):
     assert int(missing[2]) == len(list(small().parameters())) + 2 * 20 - 1 - 5  # 20 norms have two running statistics
 
 
-def test_another_number_of_classes_is_refused_outside_pretraining(tmp_path):
+def test_another_number_of_classes_is_refused_except_for_pretraining(tmp_path):
     path = saved(tmp_path / "seven.pt", small(num_classes=7).state_dict())
     said = refusal(load_weights, small(), path)
     assert "misfit: fc.weight ([7, 64] in the file, [5, 64] in the model), fc.bias" in said
 
 
-def test_pretraining_keeps_the_new_classifier_and_says_so(tmp_path):
+def test_pretraining_keeps_the_new_classifier_and_logs_it(tmp_path):
     given = small(num_classes=7)
     model = small()
     classifier = model.fc.weight.clone()
@@ -269,7 +269,7 @@ def test_other_classes_are_advised_to_start_a_training(tmp_path):
     )
 
 
-def test_a_start_for_a_training_is_not_asked_for_the_same_classes(tmp_path):
+def test_a_refused_start_of_a_training_names_settings_without_num_classes(tmp_path):
     path = saved(tmp_path / "wide.pt", small(num_classes=7, width=16).state_dict())
     said = refusal(load_pretrained, small(), str(path))
     assert re.search(named("it is another network", width=16), said)

@@ -349,7 +349,7 @@ def test_weights_are_found_under_the_usual_names(tmp_path, wrapper, prefix):
 
 
 @pytest.mark.parametrize("averaged, last", [("model_ema", "model"), ("state_dict_ema", "state_dict")])
-def test_averaged_weights_come_before_the_last_ones(tmp_path, averaged, last):
+def test_averaged_weights_are_preferred_to_the_last_ones(tmp_path, averaged, last):
     given, net = model(), model()
     torch.save({last: model().state_dict(), averaged: given.state_dict()}, tmp_path / "net.pth")
     load_weights(net, tmp_path / "net.pth")

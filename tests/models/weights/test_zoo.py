@@ -166,7 +166,7 @@ def test_a_file_that_changes_after_its_first_use_is_refused(published):
         ),
     ],
 )
-def test_a_name_without_a_file_is_answered_with_one_that_has(name, answer):
+def test_a_zoo_name_without_a_file_is_refused_with_one_that_has(name, answer):
     with pytest.raises(ConfigError, match=answer):
         zoo.local(f"zoo:{name}")
 

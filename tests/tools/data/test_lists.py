@@ -179,7 +179,7 @@ def test_a_folder_has_no_columns(tmp_path, capsys):
     assert f"{tmp_path}/set: is a folder, which has no column film; data.group_regex" in capsys.readouterr().err
 
 
-def test_a_wrong_command_is_answered_with_the_nearest(capsys):
+def test_an_unknown_command_is_refused_with_the_nearest(capsys):
     assert prepare.main(["list"]) == 2
     assert "list: no such command; did you mean lists?" in capsys.readouterr().err
 

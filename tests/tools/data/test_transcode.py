@@ -82,7 +82,7 @@ def test_each_frame_is_progress_so_that_a_long_video_may_take_its_time(tmp_path,
 
 
 @pytest.mark.parametrize(("codec", "gop", "groups"), [("h264", 8, 3), ("hevc", 8, 3), ("vp9", 8, 3), ("h264", 1, 20)])
-def test_groups_have_the_length_asked_for_and_stand_alone(tmp_path, codec, gop, groups):
+def test_transcoded_groups_have_the_requested_length_without_reordering(tmp_path, codec, gop, groups):
     source = probe(str(write_video(tmp_path / "source.mp4", "libx264", FRAMES)))
     transcode(source, str(tmp_path / "new.mp4"), settings(codec, gop=gop))
     new = probe(str(tmp_path / "new.mp4"))
@@ -312,7 +312,7 @@ def test_a_result_that_is_a_link_does_not_change_its_target(tmp_path, capsys):
     assert (tmp_path / "kept.mp4").read_bytes() == kept
 
 
-def test_videos_whose_folders_of_frames_would_lie_in_each_other_keep_their_endings(tmp_path):
+def test_videos_with_nested_frame_folders_keep_their_endings(tmp_path):
     (tmp_path / "a").mkdir()
     for name in ("a.mp4", "a/b.mp4", "all.list.mp4"):
         write_video(tmp_path / name, "mpeg4", 4)

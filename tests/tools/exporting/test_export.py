@@ -152,7 +152,7 @@ def test_an_exported_file_contains_settings_class_names_and_provenance(form, req
     assert len(metadata.sha256) == 64
 
 
-def test_what_is_needed_to_feed_a_file_can_be_read_without_this_project(onnx_file):
+def test_metadata_for_feeding_an_exported_file_can_be_read_without_this_project(onnx_file):
     said = {entry.key: json.loads(entry.value) for entry in onnx.load(onnx_file).metadata_props}
     config = load_saved_model(onnx_file.parent / "best.pt").info.config
     assert (said["frames"], said["size"], said["class_names"]) == (2, 32, list(NAMES))
@@ -177,7 +177,7 @@ def test_half_precision_halves_the_weights_and_keeps_fp32_outside(pixels_file, o
     assert pixels_file.stat().st_size < 0.6 * onnx_file.stat().st_size
 
 
-def test_a_stream_of_frames_is_answered_as_the_whole_clip(online_file):
+def test_an_exported_stream_gives_the_logits_of_the_whole_clip(online_file):
     exported, model = open_exported(online_file), load_saved_model(online_file.parent / "best.pt").model
     clips_BTCHW = torch.randn(3, 8, 3, 32, 32)
     with torch.no_grad():
@@ -186,7 +186,7 @@ def test_a_stream_of_frames_is_answered_as_the_whole_clip(online_file):
     assert_near(exported.scores(clips_BTCHW), expected_BK, CLOSE)
 
 
-def test_a_stream_s_caches_go_in_and_come_out_by_name(online_file):
+def test_caches_of_an_exported_stream_are_named_inputs_and_outputs(online_file):
     graph = onnx.load(online_file).graph
     assert [node.name for node in graph.input] == ["frame", *(f"cache_{index}" for index in range(8))]
     assert [node.name for node in graph.output] == ["logits", *(f"next_cache_{index}" for index in range(8))]

@@ -112,7 +112,7 @@ def test_a_list_in_a_run_is_read_from_the_root_of_the_run(here):
     assert find(["runs/mine/data/val.list"])[0] == [f"{here}/b.mp4"]
 
 
-def test_a_list_that_is_not_there_is_a_mistake(here):
+def test_a_missing_list_is_an_error_of_the_user(here):
     with pytest.raises(DataError, match=r"gone\.txt: no such file"):
         find(["gone.txt"])
 

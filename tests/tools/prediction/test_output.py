@@ -48,7 +48,7 @@ def test_the_progress_bar_is_erased_before_a_record_is_printed(written):
     assert before[before.rindex("predicting") :].rpartition("\x1b[2K")[1]
 
 
-def test_records_that_go_to_a_file_are_not_taken_to_the_terminal(written):
+def test_records_redirected_to_a_file_do_not_go_to_the_terminal(written):
     file, terminal = written(io.StringIO(), Terminal())
     assert "jump" in file and "jump" not in terminal
 

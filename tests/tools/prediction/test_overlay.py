@@ -89,7 +89,7 @@ def test_videos_of_one_name_do_not_overwrite_each_other(tmp_path):
     assert (tmp_path / "one" / "a-2.labelled.mp4").read_text() == "mine"
 
 
-def test_a_folder_that_cannot_be_made_is_a_mistake(tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_error_of_the_user(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"--save-video: .*file/below: cannot be made"):
         LabelledVideos(tmp_path / "file" / "below")

@@ -182,7 +182,7 @@ def test_fields_of_a_csv_are_no_spreadsheet_formulas(tmp_path):
     assert (failure["path"], failure["error"]) == ("'-b.mp4", "'+1")
 
 
-def test_what_cannot_be_read_is_named_and_the_exit_code_says_so(folder, run, tmp_path):
+def test_unreadable_videos_are_named_and_change_the_exit_code(folder, run, tmp_path):
     bad, good = tmp_path / "b\udcffd [x].mp4", folder / "videos" / "a.mp4"
     bad.write_bytes(b"not a video")
     (tmp_path / "hollow").mkdir()
@@ -215,7 +215,7 @@ def test_a_video_whose_scores_are_no_numbers_is_of_no_class_and_named(folder, tm
     assert unreadable == {1: NOT_FINITE}
 
 
-def test_mistakes_are_answered_in_a_line(folder, run, tmp_path, monkeypatch, capfd):
+def test_errors_of_the_user_are_one_line(folder, run, tmp_path, monkeypatch, capfd):
     video = folder / "videos" / "a.mp4"
     for arguments, words in [
         ([video, "evl.clips=3"], "did you mean eval.clips"),
@@ -246,7 +246,7 @@ def test_a_list_that_is_read_and_a_users_file_are_not_replaced_by_answers(folder
     assert (listed.read_bytes(), mine.read_text()) == (before, "mine")
 
 
-def test_an_interrupted_job_keeps_what_it_has_answered(folder, run, tmp_path, monkeypatch):
+def test_an_interrupted_job_keeps_its_finished_predictions(folder, run, tmp_path, monkeypatch):
     def one_answer(*arguments, **options):
         yield from itertools.islice(predict.predict(*arguments, **options), 1)
         raise KeyboardInterrupt
@@ -311,7 +311,7 @@ def test_each_window_has_features(folder, run, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])
-def test_parts_that_a_list_asks_for_get_a_record_each(folder, run, tmp_path, ending):
+def test_each_part_named_by_a_list_gets_a_record(folder, run, tmp_path, ending):
     name = folder / "videos" / "e.mov"
     rows = [{"path": str(name), "start": 0.2, "end": 0.5}, {"path": str(name), "start": 0.4, "end": None}]
     listed = tmp_path / f"parts.{ending}"
@@ -330,7 +330,7 @@ def test_parts_that_a_list_asks_for_get_a_record_each(folder, run, tmp_path, end
     assert np.load(tmp_path / "a.npz")["start"].tolist() == [first["start"], second["start"]]
 
 
-def test_a_part_that_a_video_lacks_is_named_and_what_takes_whole_videos_is_refused(folder, run, tmp_path):
+def test_a_missing_part_is_named_and_options_for_whole_videos_are_refused(folder, run, tmp_path):
     name = folder / "videos" / "e.mov"
     listed = tmp_path / "parts.jsonl"
     listed.write_text(json.dumps({"path": str(name), "start": 1000, "end": 1001}) + "\n")
@@ -365,7 +365,7 @@ def test_class_names_can_be_given_and_must_be_as_many_as_classes(folder, tmp_pat
         open_network(tmp_path / "bare.pt", overrides=[f"data.class_names={names}"])
 
 
-def test_class_names_in_another_order_are_refused_and_other_names_are_said(folder, tmp_path, caplog):
+def test_class_names_in_another_order_are_refused_and_renamed_ones_are_logged(folder, tmp_path, caplog):
     own, names = torch.load(folder / "best.pt")["class_names"], tmp_path / "names.txt"
     names.write_text("\n".join(reversed(own)))
     with pytest.raises(configs.ConfigError, match="has the network's classes in another order"):
@@ -375,7 +375,7 @@ def test_class_names_in_another_order_are_refused_and_other_names_are_said(folde
     assert f"renames classes of the network, such as {own[0]!r} to 'else'" in caplog.text
 
 
-def test_each_video_takes_the_decoder_that_it_is_for_and_all_come_in_order(folder, tmp_path, monkeypatch):
+def test_each_video_uses_its_decoder_and_results_are_in_order(folder, tmp_path, monkeypatch):
     expected = predicted(folder, ["eval.batch=2"], tmp_path)
     monkeypatch.setattr(choice, "choose_graph_decoder", lambda asked, device: (DALI_CPU, ""))  # VP9 and MJPEG
     found = predicted(folder, ["eval.batch=2"], tmp_path)
@@ -420,7 +420,7 @@ def test_a_video_with_an_unreadable_part_has_no_timeline(folder, run, tmp_path):
     assert "segments" in answer and "damaged" in failure["error"]
 
 
-def test_a_video_is_labelled_or_it_is_said_why_not(folder, run, tmp_path):
+def test_a_video_is_labelled_or_the_reason_is_printed(folder, run, tmp_path):
     good, half = tmp_path / "g\udcff.mp4", damaged(tmp_path / "half.mp4")  # in a group that no clip needs
     shutil.copy(folder / "videos" / "a.mp4", good)
     code, out, err = run(good, half, "--save-video", tmp_path / "new", "--json", tmp_path / "o.jsonl")

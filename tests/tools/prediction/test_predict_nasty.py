@@ -34,7 +34,7 @@ def readable(path):
 
 
 @pytest.mark.parametrize("mode", [(), ("--sliding", "2", "--save-video"), ("--online", "--every", "5")])
-def test_every_file_is_answered_or_named(shared, weights, tmp_path, monkeypatch, capfd, mode):
+def test_every_nasty_file_is_predicted_or_named_with_a_reason(shared, weights, tmp_path, monkeypatch, capfd, mode):
     files = sorted(path for path in (shared / "data" / "nasty").iterdir() if path.suffix not in (".md", ".txt"))
     arguments = [*map(str, files), "--weights", str(weights), "--json", str(tmp_path / "o.jsonl"), *mode]
     arguments += [str(tmp_path / "new")] if "--save-video" in mode else []
