@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import secrets
 import shutil
 import time
@@ -137,9 +138,13 @@ def ignores_case(file: Path) -> bool:
 
 
 def lack_of_room(folder: Path, need: int, what: str) -> str | None:
-    """Return an error text if `folder` lacks `need` free bytes, otherwise None: some libraries do not report a full
-    disk.
+    """Return an error text if `folder` lacks `need` free bytes, or if files may not be as large, otherwise None: some
+    libraries report neither.
     """
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit != resource.RLIM_INFINITY and limit < need:
+        limits = f"files may have at most {limit / 2**20:,.1f} MiB (ulimit -f)"
+        return f"{folder}: {limits}, but {what} needs {need / 2**20:,.1f} MiB; raise that limit"
     free = shutil.disk_usage(folder).free
     if free >= need:
         return None

@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 
+from engine import files
 from engine.files import (
     SMALL_JSON,
     parse_json,
@@ -121,3 +122,12 @@ def test_a_temporary_file_removed_before_it_is_locked_is_created_again(tmp_path,
     for descriptor in held:
         os.close(descriptor)
     assert not path.exists()
+
+
+def test_a_file_larger_than_the_limit_of_files_is_refused_with_the_limit(monkeypatch, tmp_path):
+    """torch's message for a file over `ulimit -f` is about its archives."""
+    assert files.lack_of_room(tmp_path, 3 << 20, "a checkpoint") is None
+    monkeypatch.setattr(files.resource, "getrlimit", lambda which: (2 << 20, -1))
+    limits = "files may have at most 2.0 MiB (ulimit -f), but a checkpoint needs 3.0 MiB; raise that limit"
+    assert files.lack_of_room(tmp_path, 3 << 20, "a checkpoint") == f"{tmp_path}: {limits}"
+    assert files.lack_of_room(tmp_path, 1 << 20, "a checkpoint") is None
