@@ -22,6 +22,7 @@ _SYSTEM_FOLDERS = frozenset(
     ("__macosx", "@eadir", "$recycle.bin", "#recycle", "#snapshot", "lost+found", "system volume information")
 )
 _SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini"))
+_PACKED = frozenset(f"{ending} files" for ending in (".gz", ".tgz", ".zip", ".zst", ".bz2", ".xz", ".rar", ".7z"))
 _SHOWN = 5  # most names of classes in a message
 
 
@@ -69,7 +70,8 @@ def _without_classes(found: Found) -> str:
     if not found.folders and not found.left_out:
         return "is empty; expected one sub-folder a class with its videos in it"
     left_out = f" ({_counted(found.left_out)} left out)" if found.left_out else ""
-    return f"no videos in sub-folders; expected one sub-folder a class with its videos in it{left_out}"
+    packed = "; unpack archives; shards are read as .tar" if found.left_out.keys() & _PACKED else ""
+    return f"no videos in sub-folders; expected one sub-folder a class with its videos in it{left_out}{packed}"
 
 
 def _counted(left_out: Counter[str]) -> str:

@@ -44,6 +44,8 @@ def _advice(line: str) -> str:
     """Return what else could be meant by a line that is not `path label`."""
     if line.lstrip().startswith(("#", "//")):
         return "; lists have no comments, so remove this line"
+    if is_video_name(line.split()[-1]) and len(line.split()) > 1:
+        return "; the label comes last, after the path"
     if line.split()[0].lower() in ("path", "video", "file", "filename", "name"):
         return "; if the line names the columns, remove it, or write a table with commas: `path,label`"
     if line.lstrip()[:1] in ("{", "["):

@@ -43,7 +43,7 @@ _OTHER_NAMES = {
 }
 
 _MEANING = {name: standard for standard, others in _OTHER_NAMES.items() for name in (standard, *others)}
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)  # 1.0 and -1 are not class names
 
 
 @lru_cache(maxsize=1024)
@@ -96,17 +96,17 @@ def is_json(source: Source) -> bool:
 
 def read_csv(source: Source) -> Annotation:
     """Read the rows below a header."""
-    return _with_one_label(_of_csv(source, _labelled(source)))
+    return with_one_label(_of_csv(source, _labelled(source)))
 
 
 def read_jsonl(source: Source) -> Annotation:
     """Read rows from one JSON object per line."""
-    return _with_one_label(_of_jsonl(source, _labelled(source)))
+    return with_one_label(_of_jsonl(source, _labelled(source)))
 
 
 def read_json(source: Source) -> Annotation:
     """Read rows from an array of JSON objects."""
-    return _with_one_label(_of_json(source, _labelled(source)))
+    return with_one_label(_of_json(source, _labelled(source)))
 
 
 def read_paths(source: Source) -> Annotation | None:
@@ -164,7 +164,7 @@ def _annotation(rows: list[Row], unread: Iterable[str]) -> Annotation:
     return Annotation(rows, notes=(f"not used for its rows: {names}",) if names else ())
 
 
-def _with_one_label(annotation: Annotation) -> Annotation:
+def with_one_label(annotation: Annotation) -> Annotation:
     """Return the annotation. Raises DataError if a label is a series of numbers, or of other labels of the table."""
     first = {row.label: row for row in reversed(annotation.rows)}  # a row for each label
     for label, row in reversed(first.items()):
@@ -259,7 +259,7 @@ def _labelled(source: Source) -> ToRow:
         is_whole = label.isascii() and label.isdigit()
         if named is None:
             named = not is_whole
-        is_name = named and (is_whole or not _NUMBER.fullmatch(label))  # 1.0 and -1 are not class names
+        is_name = named and (is_whole or not NUMBER.fullmatch(label))
         numbered = label if is_name else number(label, "label")
         count = number(frames, "frame count", FRAMES_LIMIT) if frames else 0
         split = text(fields, "split")

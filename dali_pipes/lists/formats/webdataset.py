@@ -15,6 +15,7 @@ from dali_pipes.errors import DataError
 from dali_pipes.lists.formats.annotation import LABEL_LIMIT, Annotation, Row, number, read_rows
 from dali_pipes.lists.formats.folders import is_video_name
 from dali_pipes.lists.formats.source import Source, split_name
+from dali_pipes.lists.formats.tables import NUMBER, text, with_one_label
 from dali_pipes.storage.opening import index_of, open_source
 from dali_pipes.storage.shards import Place
 from dali_pipes.storage.sources import ByteSource
@@ -46,7 +47,7 @@ def read(source: Source) -> Annotation:
             rows += read_rows(path, enumerate(samples, start=1), parse)
     if len({type(row.label) for row in rows}) > 1:
         raise DataError(source.path, "some of its labels are numbers and some are names")
-    return Annotation(rows, for_all_splits=False)
+    return with_one_label(Annotation(rows, for_all_splits=False))
 
 
 def _shards(source: Source) -> list[str]:
@@ -69,28 +70,36 @@ def _row(shard: ByteSource, line: int, sample: Sample, listed: str) -> Row | Non
     if not videos:
         return None
     if len(videos) > 1:
-        raise ValueError(f"sample {line} has several videos: {', '.join(sorted(videos))}")
+        raise ValueError(f"sample {line} has several videos: {', '.join(sorted(videos))}{_advice(videos)}")
     label = _label(shard, sample, videos[0])
     return Row(shard.path, line, f"{listed}/{videos[0]}", label, split=split_name(listed).rstrip("0123456789"))
 
 
 def _label(shard: ByteSource, sample: Sample, video: str) -> int | str:
     if "cls" in sample:
-        text = _text(shard, sample["cls"])
+        label = _text(shard, sample["cls"])
     elif "json" in sample:
         try:
             found = json.loads(_text(shard, sample["json"]))
-            text = str(next(found[key] for key in _LABEL_KEYS if key in found))
+            key = next(key for key in _LABEL_KEYS if key in found)
         except (ValueError, TypeError, StopIteration) as error:
             raise ValueError(f"the .json of {video} contains no {' and no '.join(_LABEL_KEYS)}") from error
+        if not (label := text(found, key)):
+            raise ValueError(f"the .json of {video} has no value for {key}")
     else:
-        raise ValueError(f"{video} has no label: its sample has neither a .cls nor a .json")
-    return number(text, "label", LABEL_LIMIT) if text.isascii() and text.isdigit() else text
+        raise ValueError(f"{video} has no label: its sample has neither a .cls nor a .json{_advice([video])}")
+    return number(label, "label", LABEL_LIMIT) if NUMBER.fullmatch(label) else label
+
+
+def _advice(videos: list[str]) -> str:
+    """Return how samples are divided, if the names of the videos have more dots than that of an ending."""
+    dotted = any(posixpath.basename(name).count(".") > 1 for name in videos)
+    return "; members whose names are equal up to the first dot are one sample" if dotted else ""
 
 
 def _text(shard: ByteSource, member: tuple[str, Place]) -> str:
     name, (start, size) = member
-    text = shard.read(start, size).decode("utf-8", "replace").strip()
-    if not text:
+    content = shard.read(start, size).decode("utf-8", "replace").strip()
+    if not content:
         raise ValueError(f"{name} is empty")
-    return text
+    return content

@@ -65,6 +65,7 @@ def test_unusual_file_names_are_read_unchanged(listed):
         ("video.mp4 1.0", "'1.0' is not a whole number"),
         ("video.mp4 １", "'１' is not a whole number"),
         ("video.mp4 abseiling", "names of classes need a table: `path,label` as its first line, then `a.mp4,jump`"),
+        ("1 video.mp4", "label 'video.mp4' is not a whole number of at least 0; the label comes last, after the path"),
         ("# my videos", "lists have no comments, so remove this line"),
         ("path label", "if the line names the columns, remove it, or write a table with commas: `path,label`"),
         ("video.mp4 2147483648", "too large"),
@@ -170,6 +171,9 @@ def test_a_folder_without_class_folders_is_refused(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b.jpg").touch()
     with pytest.raises(DataError, match=r"expected one sub-folder a class with its videos in it \(1 .jpg files left"):
+        read_list(str(tmp_path))
+    (tmp_path / "set-0.tar.gz").touch()
+    with pytest.raises(DataError, match=r"unpack archives; shards are read as \.tar"):
         read_list(str(tmp_path))
     (tmp_path / "a.mp4").touch()
     with pytest.raises(DataError, match="holds 1 video and no classes; put the videos of each class into") as refusal:

@@ -39,6 +39,17 @@ def test_names_of_classes_are_numbered_and_splits_are_those_of_the_shards(tmp_pa
         ({"a.mp4": VIDEO, "a.json": b"{}"}, "the .json of a.mp4 contains no cls and no label"),
         ({"a.mp4": VIDEO, "a.json": b"[1"}, "the .json of a.mp4 contains no cls and no label"),
         ({"a.mp4": VIDEO, "a.cls": b" "}, "a.cls is empty"),
+        ({"a.mp4": VIDEO, "a.cls": b"-1"}, "label '-1' is not a whole number of at least 0"),
+        ({"a.mp4": VIDEO, "a.cls": b"1.0"}, "label '1.0' is not a whole number of at least 0"),
+        ({"a.mp4": VIDEO, "a.cls": b"3,5"}, "several labels, '3,5': a video has one label here"),
+        ({"a.mp4": VIDEO, "a.json": b'{"label": 1.0}'}, "label is 1.0, neither text nor a whole number"),
+        ({"a.mp4": VIDEO, "a.json": b'{"label": [1]}'}, "label is [1], neither text nor a whole number"),
+        ({"a.mp4": VIDEO, "a.json": b'{"cls": null}'}, "the .json of a.mp4 has no value for cls"),
+        (
+            {"a.1.mp4": VIDEO, "a.1.cls": b"0"},
+            "a.1.mp4 has no label: its sample has neither a .cls nor a .json; members whose names are equal up to the "
+            "first dot are one sample",
+        ),
         ({"a.txt": b"0"}, "the list is empty"),
     ],
 )
