@@ -63,16 +63,6 @@ def test_a_download_with_a_wrong_digest_is_deleted(published, hub):
     assert list(hub.iterdir()) == []
 
 
-def test_a_server_that_lacks_the_file_is_quoted(published):
-    _, file = published
-    file.unlink()
-    with pytest.raises(
-        CheckpointError,
-        match=r"cannot be downloaded \(HTTP Error 404: File not found\); without a network, put resnet18-",
-    ):
-        load_pretrained(small(), "imagenet")
-
-
 @pytest.mark.parametrize(
     "source, name", [("imagenet", "resnet50-0676ba61.pth"), ("imagenet_v2", "resnet50-11ad3fa6.pth")]
 )
