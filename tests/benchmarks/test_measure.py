@@ -9,7 +9,7 @@ from dali_pipes.scan.processes import Call, Failure
 
 
 def act(word: str):
-    """Do what `do` says; the measuring process runs it."""
+    """Do what the word says; the measuring process runs it."""
     if word == "die":
         os.abort()
     if word == "fail":

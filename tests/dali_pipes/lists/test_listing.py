@@ -18,7 +18,7 @@ from tests.support.files.unusual_names import UNUSUAL_NAMES
 
 @pytest.fixture
 def listed(tmp_path):
-    """Write a list of the given text or bytes and reads it."""
+    """Return a function that writes a list of this text or bytes and reads it."""
 
     def read(content, root=""):
         file = tmp_path / "train.list"

@@ -15,7 +15,7 @@ from dali_pipes.lists.split import divide, divided_recordings, groups_of, hold_o
 
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory):
-    """Write a list of (path, label) rows and reads it."""
+    """Return a function that writes a list of (path, label) rows and reads it."""
     folder = tmp_path_factory.mktemp("lists")
 
     def write(rows):

@@ -107,7 +107,7 @@ def test_fresh_removes_what_the_run_has(tmp_path):
 
 
 def write_run(folder):
-    """Write all that a run writes into its folder, as train.py does; the name of the run is the folder's."""
+    """Write all files of a run into its folder, as train.py does; the name of the run is the folder's."""
     config = load("demo.yaml", [f"train.runs={folder.parent}", f"train.name={folder.name}"])
     run = run_folder.open_run(config)
     weights = {"model": {"weight": torch.zeros(3)}}

@@ -67,7 +67,7 @@ def vd_state(net, prefix="backbone.", head="head."):
 
 
 def write(path, state, protocol=4):
-    """Write what paddle.save writes for a state_dict: the arrays, and a table of other names for them."""
+    """Write a file as paddle.save does for a state_dict: the arrays, and a table of other names for them."""
     table = {name: name.replace(".", "_") for name in state}
     path.write_bytes(pickle.dumps({**state, "StructuredToParameterName@@": table}, protocol=protocol))
     return path
