@@ -161,12 +161,11 @@ def test_files_that_crash_or_hang_the_scanner_are_quarantined(listed, probed, mo
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("kind", ["TypeError", "AttributeError", "NameError", "KeyError", "ValueError", "RuntimeError"])
-def test_a_bug_in_the_reader_stops_the_scan_and_quarantines_nothing(listed, probed, capfd, kind):
-    source = listed({"a.mp4": "1", "b.mp4": f"mistake {kind}"})
+def test_a_bug_in_the_reader_stops_the_scan_and_quarantines_nothing(listed, probed, capfd):
+    source = listed({"a.mp4": "1", "b.mp4": "mistake KeyError"})
     with pytest.raises(RuntimeError, match="failed with a bug"):
         load(source, max_bad_fraction=1.0)
-    assert f"{kind}: nobody expected this" in capfd.readouterr().err.replace("'", "")
+    assert "KeyError: 'nobody expected this'" in capfd.readouterr().err
     assert not Path(f"{source}.scan/catalog").exists()
     assert quarantined(source) == []
 

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -102,6 +103,13 @@ def test_an_error_that_an_input_can_cause_becomes_the_failure_of_its_call():
         2: Failure("no 2"),
         3: Failure("no 3", "b.mp4", may_pass=True),
     }
+
+
+@pytest.mark.parametrize("kind", [TypeError, AttributeError, NameError, KeyError, ValueError, RuntimeError])
+def test_errors_that_only_a_bug_causes_are_raised_and_are_no_failure(kind):
+    with pytest.raises(kind, match="ours") as raised:
+        processes.outcome(Mock(side_effect=kind("ours")), ("a.mp4",))
+    assert raised.value.__notes__ == ["asked for ('a.mp4',)"]
 
 
 def test_a_bug_in_the_function_is_a_traceback_and_no_result(capfd):
