@@ -77,6 +77,7 @@ class Parser(argparse.ArgumentParser):
         except OSError:
             self.error("the current folder does not exist any more; change to one that does")
         words = _without_flags_after_dashes(sys.argv[1:] if args is None else args)
+        words = _resume_after_settings(words)
         self._refuse(word for word in words if word.partition("=")[0] in FOREIGN_FLAGS)
         parsed, unknown = self.parse_known_intermixed_args(words, namespace)
         self._refuse(unknown)
@@ -187,14 +188,22 @@ def take_network(parser: argparse.ArgumentParser, args: argparse.Namespace) -> s
     return networks[0] if networks else None
 
 
+def _resume_after_settings(words: Sequence[str]) -> list[str]:
+    """Move `--resume` behind the settings that follow it: `--resume train.epochs=9` names no run, and among several
+    values of a setting, the last one counts.
+    """
+    ordered = list(words)
+    for place, following in enumerate(ordered[1:]):
+        if ordered[place] == "--resume" and is_setting(following):
+            ordered[place : place + 2] = following, "--resume"
+    return ordered
+
+
 def resolve_resume(args: argparse.Namespace) -> None:
     """Set recipe, name and parent folder of the run from `--resume RUN`, where RUN is its folder, a file in it, or its
     name.
     """
     if not isinstance(args.resume, str):
-        return
-    if is_setting(args.resume):  # `--resume train.epochs=9`
-        args.overrides.insert(0, args.resume)
         return
     run = run_folder(Path(args.resume))
     if not (run / "config.yaml").is_file() and "/" not in args.resume:

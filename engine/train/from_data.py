@@ -25,6 +25,7 @@ from configs.schema import Clip, Data, Model
 from dali_pipes.lists.listing import Listing, read_list
 from dali_pipes.lists.split import hold_out
 from dali_pipes.scan.build import scan_divided
+from dali_pipes.storage.objects import is_url
 from engine import distributed, loaders, watch
 from engine.output_record import is_result
 from engine.outputs import Outputs
@@ -159,6 +160,8 @@ def _as_before(config: Config, before: Config, open_keys: Sequence[str]) -> Conf
     for key in itertools.chain(*((key, *TOGETHER.get(key, ())) for key in open_keys)):
         section, _, name = key.partition(".")
         value = getattr(getattr(before, section), name)
+        if key == "data.root" and value and not is_url(value) and not os.path.isdir(value):
+            continue  # the videos have moved: paths in the lists of the split start from the folder of the given list
         config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
     return config
 

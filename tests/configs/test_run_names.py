@@ -69,6 +69,12 @@ def test_resume_without_a_run_and_before_a_setting_is_a_flag(monkeypatch):
     assert not asked_for(monkeypatch, "--config", "demo")[1].resume
 
 
+def test_settings_around_resume_keep_their_order(monkeypatch):
+    words = ["train.epochs=5", "--resume", "train.epochs=7", "train.seed=1", "--config", "demo"]
+    config, args = asked_for(monkeypatch, *words)
+    assert args.resume is True and (config.train.epochs, config.train.seed) == (7, 1)
+
+
 def test_export_takes_a_network_as_a_word_or_by_a_flag(capsys):
     words = ["--format", "onnx", "model.frames=4"]
     for named in (["runs/first"], ["--weights", "runs/first"]):

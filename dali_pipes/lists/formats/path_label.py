@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from dali_pipes.errors import DataError
+from dali_pipes.lists.formats import tables
 from dali_pipes.lists.formats.annotation import FRAMES_LIMIT, Annotation, Row, number, read_rows
 from dali_pipes.lists.formats.folders import is_video_name
 from dali_pipes.lists.formats.source import Source
@@ -25,6 +26,7 @@ def has_frames(source: Source) -> bool:
 
 def read(source: Source) -> Annotation:
     """Read `path label` lines."""
+    _refuse_table(source)
 
     def parse(line: int, content: str) -> Row:
         words = content.rsplit(maxsplit=1)
@@ -38,6 +40,20 @@ def read(source: Source) -> Annotation:
     annotation = Annotation(read_rows(source.path, source.lines(), parse))
     _refuse_several_labels(annotation.rows)
     return annotation
+
+
+def _refuse_table(source: Source) -> None:
+    """Raise DataError for a table, by the ending of its name, whose columns have other names or none."""
+    line = source.first_line
+    if not source.path.lower().endswith(tables.CSV_ENDINGS) or not re.search(r"[,;\t]", line) or _NUMBERS.search(line):
+        return
+    columns = tables.header(source).names
+    if any(map(is_video_name, columns)):
+        reason = "is a table without names of its columns; add a first line such as `path,label`"
+    else:
+        names = ", ".join(columns)[:200]
+        reason = f"has the columns {names}; name that of the videos `path` and that of the classes `label`"
+    raise DataError(f"{source.path}:1", reason)
 
 
 def _advice(line: str) -> str:

@@ -42,6 +42,12 @@ _OTHER_NAMES = {
     "duration": ("duration_sec", "duration_seconds", "clip_duration"),
 }
 
+
+def _as_word(name: str) -> str:
+    """Return the name of a column in the form of the names above: `File Name` -> `file_name`."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
+
+
 _MEANING = {name: standard for standard, others in _OTHER_NAMES.items() for name in (standard, *others)}
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)  # 1.0 and -1 are not class names
 
@@ -57,8 +63,8 @@ def standard_names(names: tuple[str, ...]) -> dict[str, str]:
     for standard, others in _OTHER_NAMES.items():
         if standard == "duration" and ("start" not in found.values() or "end" in found.values()):
             continue
-        same = [name for name in names if name.lower() == standard]
-        same = same or [name for name in names if name.lower() in others]
+        same = [name for name in names if _as_word(name) == standard]
+        same = same or [name for name in names if _as_word(name) in others]
         if len(same) > 1:
             raise ValueError(f"{' and '.join(same)} may both be the {standard}; keep one, named {standard!r}")
         found |= dict.fromkeys(same, standard)
@@ -67,7 +73,7 @@ def standard_names(names: tuple[str, ...]) -> dict[str, str]:
 
 def _meanings(names: Iterable[str]) -> set[str]:
     """Return the standard names of the known columns or keys."""
-    return {_MEANING[name.lower()] for name in names if name.lower() in _MEANING}
+    return {_MEANING[word] for word in map(_as_word, names) if word in _MEANING}
 
 
 def is_csv(source: Source) -> bool:

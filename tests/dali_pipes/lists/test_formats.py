@@ -107,6 +107,27 @@ def test_rows_may_name_parts_of_a_video(tree):
     assert listing.distinct.tolist() == [0] and listing.samples.tolist() == [0, 1, 2]
 
 
+def test_columns_may_be_named_with_blanks(tree):
+    listing = read_list(str(tree({"all.csv": '"File Name";"Class-Name";"End Time"\na.mp4;run;2\n'}) / "all.csv"))
+    assert (listing.paths, listing.class_names, listing.span(0)) == (["a.mp4"], ("run",), (0, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "clip,verb\na.mp4,run\n",
+            "has the columns clip, verb; name that of the videos `path` and that of the classes",
+        ),
+        ("a.mp4,run\nb.mp4,walk\n", "is a table without names of its columns; add a first line such as `path,label`"),
+    ],
+)
+def test_a_table_whose_columns_are_not_known_is_refused_in_a_line(tree, text, reason):
+    with pytest.raises(DataError) as refused:
+        read_list(str(tree({"all.csv": text}) / "all.csv"))
+    assert refused.value.reason.startswith(reason)
+
+
 @pytest.mark.parametrize(
     "text",
     [

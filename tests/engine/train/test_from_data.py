@@ -112,6 +112,22 @@ def test_a_resumed_run_keeps_what_it_chose_though_videos_are_lost_or_ranks_diffe
     assert from_data.choose(own(count=31), ranks=3).config != first
 
 
+def test_a_resumed_run_reads_its_lists_from_the_folder_to_which_the_videos_have_moved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for label in "ab":
+        for take in range(3):
+            (tmp_path / "old" / label).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "old" / label / f"{take}.mp4").write_bytes(b"video")
+    before = from_data.choose(configs.load("finetune.yaml", ["data.train=old", "train.name=run"]), ranks=1)
+    before.write_lists(keep=False)
+    (tmp_path / "old").rename(tmp_path / "new")
+    given = configs.load("finetune.yaml", ["data.train=new", "train.name=run"])
+    data = from_data.choose(given, ranks=1, before=before.config).config.data
+    assert (data.train, data.root) == (before.config.data.train, str(tmp_path / "new"))
+    (tmp_path / "old").mkdir()
+    assert from_data.choose(given, ranks=1, before=before.config).config.data.root == str(tmp_path / "old")
+
+
 def test_a_run_that_has_saved_nothing_chooses_anew(own, tmp_path):
     config = from_data.choose(own(), ranks=1).config
     assert from_data.settings_before(own()) is None
