@@ -6,9 +6,11 @@ import argparse
 import errno
 import os
 import shlex
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -132,7 +134,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the outputs of `engine.evaluation.results`."""
     parser.add_argument("--force", action="store_true", help="overwrite files that this project did not write")
-    parser.add_argument("--json", type=output_file, metavar="FILE", help="write totals and counts per class")
+    parser.add_argument(
+        "--json", type=text_output, metavar="FILE", help="write totals and counts per class (-: stdout)"
+    )
     parser.add_argument("--per-class", action="store_true", help="print classes, worst first, and confused pairs")
     parser.add_argument(
         "--confusion",
@@ -149,9 +153,27 @@ def confusion_file(text: str) -> Path:
     return output_file(text)
 
 
+_STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")  # folders of paths that may be this process's standard output
+
+
+def is_stream(path: Path) -> bool:
+    """Return True if a path is written as a stream, such as /dev/null or a pipe."""
+    with suppress(OSError):
+        mode = os.stat(path).st_mode
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or os.path.dirname(os.path.abspath(path)) in _STREAMS
+    return False
+
+
+def text_output(text: str) -> Path:
+    """Check an argument that names a file for text; `-` is the standard output."""
+    return output_file("/dev/stdout" if text == "-" else text)
+
+
 def output_file(text: str) -> Path:
     """Check an argument that names a file to write, before any work is done."""
     path = Path(text)
+    if is_stream(path):
+        return path  # its folder need not be writable
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; create it, or name another file")
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import stat
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from configs import ConfigError
+from configs.cli import is_stream
 from configs.schema import Data
 from dali_pipes.lists.formats.source import split_of
 from dali_pipes.lists.listing import videos_of
@@ -32,7 +33,8 @@ from engine.output_record import (
 )
 
 _SOURCE = "is a source of this command, which is never replaced; name another file or folder"
-_STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")  # a path that may be this process's standard output
+STDOUT = 1
+_OPEN_FILE = re.compile(r"/dev/std(in|out|err)|(?:/dev/fd|/proc/self/fd)/([0-9]{1,9})")
 _TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # paths in it need not be UTF-8
 
 
@@ -89,7 +91,7 @@ class Outputs:
 
     def problem(self, path: Path) -> str | None:
         """Return the reason why a file must not be written, or None."""
-        if not os.path.lexists(path) or _is_device(path):
+        if not os.path.lexists(path) or is_stream(path):
             return None
         if self._is_source(path):
             return _SOURCE
@@ -120,8 +122,8 @@ class Outputs:
         `text` may have `encoding`, `errors` and `newline`, as for `open`.
         """
         self.check(path)
-        if _is_device(path):
-            with named(path), path.open(mode, **text) as file:
+        if is_stream(path):
+            with named(path), _open_stream(path, mode, **text) as file:
                 yield file
             return
         with named(path), temporary_file(path.parent, mode, **text) as (temporary, file):
@@ -132,6 +134,8 @@ class Outputs:
 
     def place(self, made: Path, path: Path, sha256: str | None = None) -> None:
         """Move a finished file to `path`; `sha256` is its hash, if known. Raises ConfigError."""
+        if is_stream(path):
+            raise ConfigError(f"{path}: is a device or a pipe; name a file")
         sha256 = sha256 or sha256_of(made)
         if sha256_of(path) == sha256:  # also a user's file: its content equals the result
             made.unlink()
@@ -142,8 +146,8 @@ class Outputs:
 
     def append(self, path: Path, line: str) -> None:
         """Append a line to a text file, which is created if necessary. Raises ConfigError if it is not a result."""
-        if _is_device(path):
-            with named(path), path.open("a", **_TEXT) as file:
+        if is_stream(path):
+            with named(path), _open_stream(path, "a", **_TEXT) as file:
                 file.write(f"{line}\n")
         elif not os.path.lexists(path):
             with named(path), temporary_file(path.parent, **_TEXT) as (made, file):
@@ -179,8 +183,8 @@ class Outputs:
     def growing(self, path: Path, **text: str) -> Iterator[IO]:
         """Open a new text file at `path`, readable while it is written. Raises ConfigError."""
         self.check(path)
-        if _is_device(path):
-            file = path.open("w", **text)
+        if is_stream(path):
+            file = _open_stream(path, "w", **text)
         else:
             with temporary_path(path.parent) as temporary:
                 file = temporary.open("w", **text)
@@ -226,9 +230,15 @@ def _identity(file: str | os.PathLike | int) -> tuple[int, int] | None:
     return None
 
 
-def _is_device(path: Path) -> bool:
-    """Return True if a path is written as a stream, such as /dev/null or a pipe."""
-    with suppress(OSError):
-        mode = os.stat(path).st_mode
-        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or os.path.dirname(os.path.abspath(path)) in _STREAMS
-    return False
+def descriptor(path: Path) -> int | None:
+    """Return the number of the open file of this process that a path names, such as 1 for /dev/stdout, or None."""
+    found = _OPEN_FILE.fullmatch(os.path.abspath(path))
+    return None if not found else int(found[2] or ("in", "out", "err").index(found[1]))
+
+
+def _open_stream(path: Path, mode: str, **text: str) -> IO:
+    """Open a device or a pipe. An open file of this process keeps its position: by its name, the file that the output
+    is redirected to would be emptied.
+    """
+    number = descriptor(path)
+    return path.open(mode, **text) if number is None else os.fdopen(os.dup(number), mode, **text)

@@ -49,8 +49,12 @@ def arguments() -> Namespace:
     parser.add_argument(
         "--min-score", type=float, default=0.0, metavar="P", help='classes less likely than P (0 to 1) are "no action"'
     )
-    parser.add_argument("--json", type=cli.output_file, metavar="FILE", help="write one line of JSON per video")
-    parser.add_argument("--csv", type=cli.output_file, metavar="FILE", help="write one line per predicted class")
+    parser.add_argument(
+        "--json", type=cli.text_output, metavar="FILE", help="write a line of JSON per video (-: stdout)"
+    )
+    parser.add_argument(
+        "--csv", type=cli.text_output, metavar="FILE", help="write a line per predicted class (-: stdout)"
+    )
     parser.add_argument(
         "--features", type=cli.array_file, metavar="FILE.npz", help="write features of clips and frames"
     )

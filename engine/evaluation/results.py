@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ import torch
 from dali_pipes import DataError
 from engine.console import cell, printable
 from engine.evaluation.accuracy import Result
-from engine.outputs import Outputs
+from engine.outputs import STDOUT, Outputs, descriptor
 
 MOST_PAIRS = 30
 MOST_NAMED = 50  # classes whose names fit on a picture
@@ -135,9 +136,10 @@ def publish(
 ) -> None:
     """Print and write a result as the arguments ask. `about` goes into the JSON file. Raises DataError."""
     outputs = outputs or Outputs()
-    print(result.summary())
+    out = sys.stderr if args.json and descriptor(args.json) == STDOUT else sys.stdout
+    print(result.summary(), file=out)
     if args.per_class:
-        print("\n".join(lines(result, class_names)))
+        print("\n".join(lines(result, class_names)), file=out)
     if args.confusion:
         with writing(args.confusion):
             save_confusion(args.confusion, result, class_names, outputs)

@@ -1,6 +1,8 @@
 """Results replace only earlier results that nobody has changed."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from engine import outputs
 from engine.output_record import RECORD, is_result
 from engine.outputs import Outputs
 from tests.support.memory import limited_file_size
+from tests.support.paths import ROOT
 
 
 def names(folder):
@@ -145,6 +148,32 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
         file.write("two")
     assert os.read(reader, 100) == b"onetwo" and pipe.is_fifo()
     os.close(reader)
+
+
+def test_what_is_appended_to_the_redirected_standard_output_keeps_what_is_there(tmp_path):
+    """`predict.py --json /dev/stdout >> all.jsonl`: opened by its name, the file would be emptied."""
+    file = tmp_path / "all.jsonl"
+    file.write_text("before\n")
+    script = """
+from pathlib import Path
+from engine.outputs import Outputs
+print("printed", flush=True)
+for name in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+    Outputs().write({Path(name): f"{name}\\n"})
+with Outputs().growing(Path("/dev/stdout")) as out:
+    out.write("growing\\n")
+"""
+    with file.open("a") as redirected:
+        subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=redirected, check=True)
+    expected = ["before", "printed", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "growing"]
+    assert file.read_text().splitlines() == expected
+
+
+def test_a_device_is_never_replaced_by_a_finished_file(tmp_path):
+    os.mkfifo(tmp_path / "device")
+    (tmp_path / "made").write_text("x")
+    with pytest.raises(ConfigError, match="is a device or a pipe; name a file"):
+        Outputs().place(tmp_path / "made", tmp_path / "device")
 
 
 def test_a_folder_in_the_way_is_refused_even_by_force(tmp_path):

@@ -7,12 +7,14 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 import pytest
 
 import configs
 import train
+from configs import cli
 from engine import program
 from tests.support.paths import PROGRAMS, ROOT
 from tools import prepare
@@ -138,6 +140,13 @@ def test_an_output_that_a_disk_would_refuse_is_refused_before_the_work(tmp_path,
     assert (
         said(monkeypatch, capsys, f"eval.py -c demo --json {tmp_path}/new") == f"eval.py: argument --json: {refusal}\n"
     )
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/null", "/dev/fd/1"])
+def test_the_standard_output_is_taken_though_its_folder_cannot_be_written(monkeypatch, name):
+    """Only root may create files in /dev."""
+    monkeypatch.setattr("tempfile.TemporaryFile", mock.Mock(side_effect=PermissionError(errno.EACCES, "denied")))
+    assert cli.text_output(name) == Path("/dev/stdout" if name == "-" else name)
 
 
 def test_weights_may_name_the_folder_of_a_run(monkeypatch, tmp_path):

@@ -24,7 +24,7 @@ from dali_pipes.errors import masked
 from dali_pipes.lists.split import counted
 from engine.console import cell
 from engine.evaluation.results import writing
-from engine.outputs import Outputs
+from engine.outputs import STDOUT, Outputs, descriptor
 
 Write = Callable[[dict], None]
 COLUMNS = ("path", "start", "end", "rank", "label", "name", "probability", "error")
@@ -41,7 +41,8 @@ class _Screen(Console):
 def writer(json_file: Path | None, csv_file: Path | None, outputs: Outputs) -> Iterator[Write]:
     """Yield a function that writes a record to the screen and the files, with addresses masked."""
     with ExitStack() as files:
-        writers: list[Write] = [partial(show, *_consoles())]
+        on_stdout = any(file and descriptor(file) == STDOUT for file in (json_file, csv_file))
+        writers: list[Write] = [partial(show, *_consoles(quiet=on_stdout))]
         for file, form in ((json_file, json_lines), (csv_file, table)):
             if file:
                 writers.append(files.enter_context(form(file, outputs)))
@@ -107,12 +108,12 @@ def _open(file: Path, outputs: Outputs, flag: str) -> Iterator[TextIO]:
         yield out
 
 
-def _consoles() -> tuple[Console, Console]:
-    """Return the consoles for records and errors; on a terminal, both are the progress bar's."""
+def _consoles(quiet: bool) -> tuple[Console, Console]:
+    """Return the consoles for records and errors; on a terminal, both are the progress bar's. `quiet`: no records."""
     shared = rich.get_console()
     if sys.stdout.isatty() and shared.is_terminal:
-        return shared, shared
-    return _Screen(), _Screen(stderr=True)
+        return (Console(quiet=True) if quiet else shared), shared
+    return _Screen(quiet=quiet), _Screen(stderr=True)
 
 
 BAR_WIDTH = 20

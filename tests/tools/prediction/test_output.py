@@ -1,13 +1,14 @@
 """Records of predictions in files and on the screen."""
 
 import io
+import json
 import os
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from configs import progress
+from configs import cli, progress
 from dali_pipes.scan.probe import probe
 from dali_pipes.video.orientation import TRANSPOSED, UPSIDE_DOWN
 from engine import exits, logs
@@ -61,6 +62,21 @@ def test_a_closed_pipe_of_records_ends_the_program_like_any_output(monkeypatch):
     with output.writer(None, None, Outputs()) as write, pytest.raises(BrokenPipeError):
         write(ANSWER)
     assert exits.silence_if_unread(sys.stdout)
+
+
+@pytest.mark.parametrize("flag", ["json", "csv"])
+def test_only_records_are_on_the_standard_output_if_they_are_asked_for_there(capfd, flag):
+    files = [cli.text_output("-"), None] if flag == "json" else [None, cli.text_output("-")]
+    with output.writer(*files, Outputs()) as write:
+        write(ANSWER)
+        write({"path": "b.mp4", "error": "is empty"})
+    printed, notes = capfd.readouterr()
+    assert notes == "b.mp4: is empty\n"
+    lines = printed.splitlines()
+    if flag == "json":
+        assert [json.loads(line)["path"] for line in lines] == ["a.mp4", "b.mp4"]
+    else:
+        assert [line.split(",")[0] for line in lines] == ["path", "a.mp4", "b.mp4"]
 
 
 @pytest.mark.parametrize(("turn", "size"), [(0, (64, 48)), (UPSIDE_DOWN, (64, 48)), (TRANSPOSED, (48, 64))])
