@@ -81,7 +81,7 @@ def test_flags_of_a_documented_command_exist(command):
         names = words[0].split("|")  # `prepare.py scan|verify` names several
         assert set(names) <= {*prepare.COMMANDS, "COMMAND"}
         parts += [ROOT / f"tools/data/{name}.py" for name in names if name != "COMMAND"] + [
-            ROOT / "tools/data/conversion/convert.py"
+            ROOT / "tools/data/conversion/command.py"
         ]
     source = "".join(path.read_text() for path in parts)
     flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)} - {"--help", "-h"}

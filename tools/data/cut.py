@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from tools.data.conversion.convert import Conversion, add_conversion_arguments, convert_datasets
+from tools.data.conversion.command import add_conversion_arguments, convert_datasets
+from tools.data.conversion.convert import Conversion
 from tools.data.conversion.reencode import write_part
 from tools.data.transcode import add_encoding_arguments, encoding
 

@@ -25,7 +25,8 @@ from dali_pipes.video.orientation import UPRIGHT, orientation, turned
 from dali_pipes.video.packet_table import Video
 from dali_pipes.video.pyav import reformat
 from tools.data.conversion import upright
-from tools.data.conversion.convert import Conversion, add_conversion_arguments, convert_datasets
+from tools.data.conversion.command import add_conversion_arguments, convert_datasets
+from tools.data.conversion.convert import Conversion
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ from engine.files import named
 from engine.output_record import RECORD
 from engine.outputs import Outputs, add_force_argument, refuse_inside
 from tools.data.arguments import add_dataset_arguments
-from tools.data.conversion.convert import DONE, LEFT_OUT, classes_file, names_of, sets_to_convert, workplace
+from tools.data.conversion.command import names_of, sets_to_convert
+from tools.data.conversion.convert import DONE, LEFT_OUT, classes_file, workplace
 from tools.data.conversion.files import LOCK, FinishedResults, list_name, refuse_conflicts
 from tools.data.conversion.shards import MB, Shard, plan_shards
 from tools.data.conversion.uploads import StoredResults

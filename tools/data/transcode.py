@@ -10,7 +10,8 @@ import argparse
 from dataclasses import asdict
 
 from configs import ConfigError
-from tools.data.conversion.convert import Conversion, add_conversion_arguments, convert_datasets
+from tools.data.conversion.command import add_conversion_arguments, convert_datasets
+from tools.data.conversion.convert import Conversion
 from tools.data.conversion.reencode import ENCODERS, Settings, frame_rate, write_video
 
 _QUALITIES = ", ".join(f"{codec} {encoder.quality}" for codec, encoder in ENCODERS.items())
