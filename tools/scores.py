@@ -47,6 +47,7 @@ def arguments() -> Namespace:
 def score(args: Namespace) -> None:
     """Fuse the files, then print and write the result."""
     from engine.evaluation import scores
+    from engine.evaluation.fusion import fuse
     from engine.evaluation.results import publish
     from engine.outputs import Outputs
 
@@ -60,7 +61,7 @@ def score(args: Namespace) -> None:
     if len(judged) > 1 and not args.average:
         raise ConfigError("--average: the files were evaluated with different eval.average; choose logits or probs")
     average = args.average or judged.pop()
-    result = scores.count(files, weights, average)
+    result = fuse(files, weights, average)
     about = {"files": [str(path) for path in args.files], "file_weights": weights, "average": average}
     publish(result, files[0].class_names.tolist(), args, about, outputs)
 

@@ -4,6 +4,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from engine.evaluation.evaluate import evaluate
+from engine.evaluation.scores import ScoreCollector
+from tests.support import tiny
+
 
 class ByMean(nn.Module):
     """clips_BTCHW -> logits_BK: a fixed function of each clip's mean."""
@@ -30,3 +34,11 @@ def logits_NVK(loader, classes):
 def softmax(x):
     e = np.exp(x - x.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
+
+
+def evaluated(loader, *, classes=8, average="logits", views=False, model=None):
+    """Return the result of an evaluation and the scores that it keeps."""
+    config = tiny.config(model={"num_classes": classes}, eval={"average": average})
+    keeper = ScoreCollector(views)
+    result = evaluate(model or ByMean(classes), loader, config, keeper.add)
+    return result, keeper.gather(loader, result, {"settings": {"eval.average": average}})
