@@ -21,6 +21,15 @@ from tests.support import tiny
 from tests.support.paths import ROOT
 
 
+@pytest.fixture(autouse=True)
+def signals_not_ignored():
+    """Let no signal be ignored, as some are in a background job or under nohup."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_signal_stops_training_at_the_next_step(capfd, number):
     with watch.doing(TRAINING, stage=True), Interrupt() as interrupt:
