@@ -260,13 +260,21 @@ def recipe_of(args: argparse.Namespace) -> Config | None:
         raise SystemExit(2) from None
 
 
+def _without_recipe(args: argparse.Namespace) -> str:
+    """Return the error for a command line without a recipe; a path on it is named in the advice."""
+    given = next((word for word in args.overrides if os.path.exists(word)), "")
+    if getattr(args, "resume", None):
+        run = given if Path(given, "config.yaml").is_file() else "runs/NAME"
+        return f"--resume: names no run; write --resume {shlex.quote(run)}, or name its recipe by --config"
+    own = f"for videos of your own, --config finetune.yaml data.train={shlex.quote(given or 'FOLDER')}"
+    return f"--config: required; {own}; else a recipe's path or name (docs/recipes.md lists them)"
+
+
 def from_arguments(args: argparse.Namespace) -> Config:
     """Load the configuration. Exits with code 2 if it is wrong, with 0 after --print-config."""
     try:
         if not args.config:
-            videos = next((word for word in args.overrides if os.path.exists(word)), "FOLDER")
-            own = f"for videos of your own, --config finetune.yaml data.train={shlex.quote(videos)}"
-            raise ConfigError(f"--config: required; {own}; else a recipe's path or name (docs/recipes.md lists them)")
+            raise ConfigError(_without_recipe(args))
         config = load(args.config, args.overrides)
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -21,7 +21,9 @@ def network_file(name: str | Path) -> Path:
     """
     path = zoo.local(name)
     if not path.exists():
-        raise ConfigError(f"{path}: there is neither a run nor a file of weights with this name; check the path")
+        near = Path("runs", path)
+        advice = f"did you mean {near}?" if near.exists() else "check the path"
+        raise ConfigError(f"{path}: there is neither a run nor a file of weights with this name; {advice}")
     if not path.is_dir():
         return path
     newest = checkpoint.steps(path / "checkpoints")[:1]

@@ -252,6 +252,7 @@ def test_print_config_shows_it_and_stops(capsys):
             "--config: required; for videos of your own, --config finetune.yaml data.train=/dev; "
             "else a recipe's path or name (docs/recipes.md lists them)",
         ),
+        (["--resume"], "--resume: names no run; write --resume runs/NAME, or name its recipe by --config"),
     ],
 )
 def test_a_wrong_command_line_leaves_with_one_line_and_code_2(capsys, words, answer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 import torch
@@ -95,7 +96,9 @@ def describe_file(path: Path, metadata: ExportMetadata) -> str:
         shape, values = f"float32 [{outer}, 3, {pictures}]", f"(RGB / 255 - {mean}) / {std}"
     kept = f", cache_0 to cache_{len(metadata.caches) - 1}, at first zeros" if metadata.online else ""
     given = ", next_cache_0 ..., the caches for the next frame" if metadata.online else ""
-    command = f"python tools/predict.py VIDEO --weights {path}{' --online' if metadata.online else ''}"
+    command = (
+        f"python tools/predict.py VIDEO --weights {shlex.quote(str(path))}{' --online' if metadata.online else ''}"
+    )
     return (
         f"{path}: {path.stat().st_size / 1e6:.1f} MB, {metadata.precision} inside\n"
         f"  in   {'frame' if metadata.online else 'clip'} {shape}, {values}{kept}\n"

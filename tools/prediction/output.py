@@ -120,6 +120,13 @@ BAR_WIDTH = 20
 SPEEDS = ("frames_per_s", "windows_per_s")
 
 
+def _part(answer: dict, video: dict) -> str:
+    """Describe the part of a video that a record is about; empty for whole videos, up to the length of a frame."""
+    if "end" not in answer or (answer["end"] - answer["start"]) * video["fps"] > video["frames"] - 1.5:
+        return ""
+    return f", {answer['start']:g} s to {answer['end']:g} s"
+
+
 def show(console: Console, notes: Console, answer: dict) -> None:
     """Print a record under the path of its video; errors go to `notes`."""
     if "error" in answer:
@@ -127,7 +134,8 @@ def show(console: Console, notes: Console, answer: dict) -> None:
         return
     path = Text(answer["path"], "bold")
     if video := answer.get("video"):  # a stream has none
-        path.append(f"  {video['width']}x{video['height']}, {counted(video['frames'], 'frame')}", "dim")
+        part = _part(answer, video)
+        path.append(f"  {video['width']}x{video['height']}, {counted(video['frames'], 'frame')}{part}", "dim")
     console.print(path, soft_wrap=True)
     if "latency_ms" in answer:
         p50, p99 = (f"{name} {ms:.2f} ms" for name, ms in answer["latency_ms"].items())

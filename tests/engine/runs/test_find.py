@@ -13,6 +13,13 @@ def test_the_path_of_a_weights_file_is_returned_if_it_exists(tmp_path):
         network_file(tmp_path / "gone.pt")
 
 
+def test_the_name_of_a_run_in_the_usual_folder_is_answered_with_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/first").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"with this name; did you mean runs/first\?"):
+        network_file("first")
+
+
 def test_a_run_is_its_best_weights_else_its_last_else_its_newest_checkpoint(tmp_path, caplog):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ConfigError, match="contains no network; name a file of weights, or a run's folder"):

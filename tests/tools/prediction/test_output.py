@@ -79,6 +79,14 @@ def test_only_records_are_on_the_standard_output_if_they_are_asked_for_there(cap
         assert [line.split(",")[0] for line in lines] == ["path", "a.mp4", "b.mp4"]
 
 
+@pytest.mark.parametrize(("span", "shown"), [((0.5, 1), "50 frames, 0.5 s to 1 s"), ((0, 2), "50 frames")])
+def test_a_record_of_a_part_shows_its_times(span, shown, capsys):
+    video = {"width": 64, "height": 48, "frames": 50, "fps": 25.0}
+    with output.writer(None, None, Outputs()) as write:
+        write({**ANSWER, "start": span[0], "end": span[1], "video": video})
+    assert capsys.readouterr().out.splitlines()[0].strip() == f"a.mp4  64x48, {shown}"
+
+
 @pytest.mark.parametrize(("turn", "size"), [(0, (64, 48)), (UPSIDE_DOWN, (64, 48)), (TRANSPOSED, (48, 64))])
 def test_the_size_of_a_video_is_that_of_its_upright_picture(tmp_path, turn, size):
     video = probe(str(write_video(tmp_path / "a.mp4", "mpeg4", 4, orientation=turn, size=(48, 64))))
