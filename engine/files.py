@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from engine.locks import lock_open_file
+from configs.locks import lock_open_file, open_to_lock
 
 _PREFIX = ".tmp-"
 _NAME = re.compile(rf"{re.escape(_PREFIX)}([0-9a-f]{{16}})([0-9a-f]{{8}})")
@@ -66,7 +66,7 @@ _remove_leftovers_once = cache(remove_leftovers)
 
 
 def _remove_unless_in_use(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    descriptor = open_to_lock(path)
     try:
         locked = lock_open_file(descriptor)
         if locked is None:  # no locks on this file system
@@ -92,7 +92,7 @@ def _new(parent: Path, suffix: str, make: Callable[[Path], object]) -> tuple[Pat
             error.filename = os.fspath(parent)  # which the user knows, unlike the name that it would have had
             raise
         with suppress(FileNotFoundError):
-            lock = os.open(path, os.O_RDONLY)
+            lock = open_to_lock(path)
             if lock_open_file(lock) is not False and os.path.lexists(path):
                 return path, lock
             os.close(lock)

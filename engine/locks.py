@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import platform
@@ -11,11 +10,12 @@ import re
 from pathlib import Path
 from typing import IO
 
+from configs.locks import lock_open_file
+
 logger = logging.getLogger(__name__)
 LOCK = ".tsm-dali.lock"
 """The lock of a folder that a command writes into."""
 _HOLDER = re.compile(r"process (\d+) on (.*)")
-_UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 
 
 class InUse(Exception):
@@ -47,22 +47,6 @@ def take_lock(path: Path) -> IO[str]:
         file.close()
         raise
     return file
-
-
-def lock_open_file(file: IO | int) -> bool | None:
-    """Lock an open file or folder until it is closed.
-
-    Returns False if another process holds the lock, None if the file system has no locks.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-        return None
 
 
 def _lives(holder: str) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 import filelock
 
 from configs import progress
+from configs.locks import UNSUPPORTED
 from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.scan.catalog import Catalog
@@ -95,14 +96,7 @@ class ScanPlace:
         folder = self._made()
         lock = filelock.FileLock(folder / "lock")
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            logger.info(f"{folder}: another process is scanning; waiting for it")
-            while not lock.is_locked:
-                progress.report()
-                with suppress(filelock.Timeout):
-                    lock.acquire(timeout=5.0)
-        try:
+            _take(lock, folder)
             if is_url(self.source) and self.intact_catalog() is None:
                 self._fetch_catalog(folder)
             yield folder
@@ -126,3 +120,19 @@ class ScanPlace:
             unfinished = folder / f"{CATALOG}.fetched"
             unfinished.write_bytes(content)
             unfinished.replace(folder / CATALOG)
+
+
+def _take(lock: filelock.BaseFileLock, folder: Path) -> None:
+    """Take the lock of a scan's folder, and wait while another process has it. Without locks there, warn."""
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        logger.info(f"{folder}: another process is scanning; waiting for it")
+        while not lock.is_locked:
+            progress.report()
+            with suppress(filelock.Timeout):
+                lock.acquire(timeout=5.0)
+    except (OSError, NotImplementedError) as error:  # NotImplementedError: before filelock 3.21, for ENOSYS
+        if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
+            raise
+        logger.warning(f"{folder}: this file system has no locks; do not scan the same list from two processes at once")

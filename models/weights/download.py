@@ -7,7 +7,6 @@ that only the same file is continued.
 from __future__ import annotations
 
 import email.utils
-import fcntl
 import hashlib
 import logging
 import os
@@ -21,6 +20,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO
 
+from configs.locks import lock_open_file
 from configs.progress import with_progress
 from models.errors import CheckpointError
 
@@ -79,10 +79,8 @@ def digest(path: Path) -> str:
 @contextmanager
 def _alone(file: BinaryIO) -> Iterator[None]:
     """Keep a second process from writing to the same part."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OSError("another process is downloading it; start again when it has finished") from None
+    if lock_open_file(file) is False:
+        raise OSError("another process is downloading it; start again when it has finished")
     yield
 
 

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 from pathlib import Path
 from unittest import mock
 
@@ -89,7 +90,7 @@ def test_temporary_files_of_living_processes_and_foreign_files_are_kept(tmp_path
 def test_without_locks_only_leftovers_older_than_a_day_are_removed(tmp_path):
     new, old = left_behind(tmp_path)
     os.utime(old, (1e9, 1e9))
-    with mock.patch("engine.locks.fcntl.flock", side_effect=OSError(errno.ENOSYS, "Function not implemented")):
+    with mock.patch("fcntl.flock", side_effect=OSError(errno.ENOSYS, "Function not implemented")):
         remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [new]
 
@@ -131,3 +132,23 @@ def test_a_file_larger_than_the_limit_of_files_is_refused_with_the_limit(monkeyp
     limits = "files may have at most 2.0 MiB (ulimit -f), but a checkpoint needs 3.0 MiB; raise that limit"
     assert files.lack_of_room(tmp_path, 3 << 20, "a checkpoint") == f"{tmp_path}: {limits}"
     assert files.lack_of_room(tmp_path, 1 << 20, "a checkpoint") is None
+
+
+def test_files_are_written_where_locks_need_an_open_for_writing(tmp_path, monkeypatch):
+    """NFS 4 refuses an exclusive lock of a file that is open for reading (EBADF); folders can be locked."""
+
+    def flock(file, how):
+        number = file if isinstance(file, int) else file.fileno()
+        reads_only = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        if reads_only and not stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real(file, how)
+
+    real = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", flock)
+    leftover = files._new_name("")
+    (tmp_path / leftover).touch()
+    with files.temporary_file(tmp_path, "w") as (made, file):
+        file.write("x")
+        files.remove_leftovers(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [made.name], "its own is locked, the leftover is not"

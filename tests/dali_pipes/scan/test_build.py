@@ -1,5 +1,6 @@
 """Scanning: which files are read, what is stored, and that bad files and kills do no harm."""
 
+import errno
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -334,6 +336,13 @@ def test_two_scans_at_once_look_into_each_file_once(listed, probed):
     assert [out for out, _ in answers] == ["60\n", "60\n"]
     assert probed() == names
     assert "another process is scanning; waiting" in "".join(error for _, error in answers)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_a_scan_works_on_a_file_system_without_locks(listed, probed, monkeypatch, number):
+    monkeypatch.setattr("fcntl.flock", mock.Mock(side_effect=OSError(number, os.strerror(number))))
+    assert load(listed({"a.mp4": "1", "b.mp4": "2"})).usable.tolist() == [0, 1]
 
 
 DAMAGES = {

@@ -192,7 +192,7 @@ def test_fresh_removes_no_source_of_its_command(tmp_path, source):
 
 def test_a_run_works_without_flock_and_is_locked_while_its_process_lives(tmp_path, monkeypatch, caplog):
     refuse = mock.Mock(side_effect=OSError(errno.ENOSYS, "Function not implemented"))
-    monkeypatch.setattr("engine.locks.fcntl.flock", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     RunFolder(tmp_path).status.update(state="running", step=3)
     assert "this file system has no locks" in caplog.text
     RunFolder(tmp_path, resume=True)
