@@ -90,6 +90,10 @@ class Data:
     of them, not of the videos of one side; 0: the lists are not divided.
     """
 
+    def allows_bad(self, bad: int, total: int) -> bool:
+        """Return True if `bad` of `total` videos of a list may be unreadable."""
+        return bad <= self.max_bad_fraction * max(total, self.divided) + 1e-6  # 0.29 * 100 is less than 29
+
     @property
     def in_store(self) -> bool:
         """Return True if videos or lists are in a store."""

@@ -146,10 +146,13 @@ def _check_bad_fraction(catalog: Catalog, data: Data) -> None:
     if len(bad) == total and all(file.reason == NO_SUCH_FILE for file in bad):
         cause = _why_none_exists(bad[0].path, data)
         raise DataError(catalog.source, f"none of its {total} files exists; {cause}; tried {bad[0].path}")
-    if len(bad) < total and len(bad) <= data.max_bad_fraction * max(total, data.divided):
+    if len(bad) < total and data.allows_bad(len(bad), total):
         return
     shown = [f"  {file.path}: {file.reason}" for file in bad[:SHOWN_FILES]]
-    allowed = f"more than data.max_bad_fraction={data.max_bad_fraction:g} allows"
+    enough = -(-100 * len(bad) // max(total, data.divided)) / 100
+    allowed = (
+        f"more than data.max_bad_fraction={data.max_bad_fraction:g} allows; repair or remove them, or set {enough:g}"
+    )
     limit = allowed if len(bad) < total else "so nothing is left"
     raise DataError(
         catalog.source,

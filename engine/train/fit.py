@@ -207,7 +207,7 @@ class Trainer:
         if self.run:
             self.run.quarantine("train", unreadable)
         data = self.training.config.data
-        if self.bad > data.max_bad_fraction * max(loader.num_rows, data.divided):
+        if not data.allows_bad(self.bad, loader.num_rows):
             first = describe_bad(unreadable[:FIRST_BAD])
             distributed.raise_everywhere(
                 DataError(

@@ -71,7 +71,9 @@ def _without_classes(found: Found) -> str:
         return "is empty; expected one sub-folder a class with its videos in it"
     left_out = f" ({_counted(found.left_out)} left out)" if found.left_out else ""
     packed = "; unpack archives; shards are read as .tar" if found.left_out.keys() & _PACKED else ""
-    return f"no videos in sub-folders; expected one sub-folder a class with its videos in it{left_out}{packed}"
+    frames = any(reason.removesuffix(" files") in _PICTURES for reason in found.left_out)
+    listed = "; videos that are folders of pictures need a list with a line `folder label` for each" if frames else ""
+    return f"no videos in sub-folders; expected one sub-folder a class with its videos in it{left_out}{packed}{listed}"
 
 
 def _counted(left_out: Counter[str]) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from dali_pipes.errors import DataError
 from dali_pipes.lists.listing import read_list
-from tests.support.files.trees import rows
+from tests.support.files.trees import plant, rows
 
 MP4, MKV, TS = b"\0\0\0\x18ftypisom", b"\x1a\x45\xdf\xa3....", (b"\x47" + b"." * 187) * 5
 
@@ -46,6 +46,14 @@ def test_files_left_out_of_class_folders_are_counted_by_reason_and_empty_classes
     assert sorted(left_out.removeprefix("left out: ").split(", ")) == sorted(counts)
     assert empty == "classes without a video: lie"
     assert nested == "2 videos in sub-folders of their class"
+
+
+def test_class_folders_of_frames_are_answered_with_the_list_that_they_need(tmp_path):
+    plant(tmp_path, {"run/a/img_00001.jpg": "", "sit/b/img_00001.jpg": ""})
+    with pytest.raises(
+        DataError, match=r"\(2 \.jpg files left out\); .* need a list with a line `folder label` for each"
+    ):
+        read_list(str(tmp_path))
 
 
 @pytest.mark.parametrize(

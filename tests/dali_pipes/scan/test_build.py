@@ -391,7 +391,15 @@ def test_too_many_bad_files_are_refused_with_their_count_and_the_first_five(list
         load(source, max_bad_fraction=0.34)
     head, *shown = str(refusal.value).split("\n")
     assert f"{source}: 7 of 20 videos cannot be read, more than data.max_bad_fraction=0.34 allows" in head
+    assert "or set 0.35; all are in" in head
     assert shown == [f"  {os.path.dirname(source)}/{n}.mp4: scripted to be bad" for n in range(5)]
+
+
+def test_the_fraction_that_a_refusal_names_is_enough(listed, probed):
+    source = listed({f"{n}.mp4": "bad" if n < 29 else "1" for n in range(100)})
+    with pytest.raises(DataError, match=r"or set 0\.29;"):
+        load(source, max_bad_fraction=0.28)
+    assert len(load(source, max_bad_fraction=0.29).unreadable) == 29
 
 
 def test_a_set_without_a_readable_video_is_refused_at_any_max_bad_fraction(listed, probed):
