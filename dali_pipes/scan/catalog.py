@@ -13,7 +13,9 @@ The header is written last, so an unfinished file is not valid.
 
 from __future__ import annotations
 
+import errno
 import json
+import mmap
 import os
 import struct
 import zlib
@@ -72,7 +74,7 @@ class Catalog:
         """Open a catalogue. Raises DataError if the file is not a complete catalogue of this version."""
         self.file = Path(file)
         try:
-            self._raw = np.asarray(np.memmap(self.file, dtype=np.uint8, mode="r"))
+            self._raw = _mapped(self.file)
             magic, footer_start, checksum = _HEADER.unpack_from(self._raw)
             footer = self._raw[footer_start:].tobytes()
             if magic != MAGIC or zlib.crc32(footer) != checksum:
@@ -229,6 +231,18 @@ class Catalog:
         """Return True if the checksum of the columns is correct. Reads all of them, but not the packets."""
         start, end, checksum = self._columns
         return _checksum(self.file, start, end) == checksum
+
+
+def _mapped(file: Path) -> np.ndarray:
+    """Return the bytes of a file, in the page cache if the file system can map files."""
+    with open(file, "rb") as opened:
+        try:  # private: some network and shared file systems (FUSE, 9p) refuse other mappings
+            content = mmap.mmap(opened.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        except OSError as error:
+            if error.errno not in (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            content = opened.read()
+    return np.frombuffer(content, np.uint8)
 
 
 def write_catalog(

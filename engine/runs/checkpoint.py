@@ -10,6 +10,7 @@ and dictionaries, lists and tuples of them.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -178,10 +179,13 @@ def sidecar(path: Path) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush the renames to the disk."""
+    """Flush the renames to the disk. Some network file systems (CIFS) cannot flush folders."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
     finally:
         os.close(descriptor)
 

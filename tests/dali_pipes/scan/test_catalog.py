@@ -1,6 +1,8 @@
 """The catalogue file: written and read back equal, opened fast, and damage is detected."""
 
+import errno
 import json
+import mmap
 import os
 import pickle
 import struct
@@ -92,6 +94,20 @@ def test_unreadable_rows_are_named_with_their_reason(file):
 def test_packets_are_views_of_the_file(file):
     packets = Catalog(file).video(4).packets
     assert packets.base is not None and not packets.flags.writeable
+
+
+@pytest.mark.parametrize("refuse", ["shared", "all"])
+def test_a_file_system_that_cannot_map_files_has_catalogues_too(file, monkeypatch, refuse):
+    whole = mmap.mmap
+
+    def refusing(descriptor, size, flags=mmap.MAP_SHARED, prot=0, access=mmap.ACCESS_READ, **more):
+        if refuse == "all" or not flags & mmap.MAP_PRIVATE:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return whole(descriptor, size, flags=flags, prot=prot, **more)
+
+    monkeypatch.setattr(mmap, "mmap", refusing)
+    catalog = Catalog(file)
+    assert same(catalog.video(4), VIDEOS[4]) and same(pickle.loads(pickle.dumps(catalog)).video(0), VIDEOS[0])
 
 
 def test_a_catalogue_is_sent_to_processes_by_name(file):

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +34,21 @@ def saved(folder, *steps):
     for path, step in zip(paths, steps, strict=True):
         checkpoint.save(path, payload(step), step=step)
     return paths
+
+
+@pytest.mark.parametrize("refused", [errno.EINVAL, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_that_cannot_flush_folders_has_checkpoints_too(tmp_path, monkeypatch, refused):
+    def flush(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(refused, os.strerror(refused))
+
+    monkeypatch.setattr(os, "fsync", flush)
+    if refused == errno.EIO:
+        with pytest.raises(CheckpointError):
+            saved(tmp_path, 7)
+        return
+    (path,) = saved(tmp_path, 7)
+    assert checkpoint.load(path)["step"] == 7
 
 
 def test_a_checkpoint_is_loaded_equal_to_what_was_saved(tmp_path):

@@ -1,5 +1,6 @@
 """Packing: shards that other programs read, lists and catalogues that need no scan, and no loss after a kill."""
 
+import errno
 import json
 import os
 import random
@@ -40,6 +41,23 @@ def test_a_packed_set_equals_its_source_and_needs_no_scan_after_moving(packed, t
         assert catalog.base == str(folder) and len(catalog.usable) == len(catalog) == 5
         assert catalog.label_N.tolist() == [0, 0, 0, 1, 0]
         assert_cuts_equal(catalog, plain)
+
+
+def test_a_file_system_without_sendfile_gets_the_same_shards(packed, tmp_path, monkeypatch):
+    def refused(out, source, offset, count):
+        if offset or (calls.append(source) or len(calls)) % 2:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return sendfile(out, source, offset, min(count, 1000))
+
+    calls, sendfile = [], os.sendfile
+    monkeypatch.setattr(os, "sendfile", refused)
+    source, out = write_set(tmp_path), tmp_path / "out"
+    load_catalog(str(source), Data(max_bad_fraction=1))
+    assert pack(source, out) == 0 and calls
+    shards = sorted(out.rglob("*.tar"))
+    assert [shard.read_bytes() for shard in shards] == [
+        shard.read_bytes() for shard in sorted(packed[1].rglob("*.tar"))
+    ]
 
 
 def test_a_full_disk_is_reported_with_the_shard_and_the_next_start_continues(tmp_path, capsys):

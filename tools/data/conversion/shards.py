@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -27,6 +28,7 @@ from tools.data.conversion.files import common_folder, list_name
 
 MB = 10**6
 _COPIED = 1 << 20  # bytes at once
+_NO_SENDFILE = (errno.EINVAL, errno.ENODATA, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network file systems
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,16 @@ def _add(file: BinaryIO | Upload, name: str, content: ByteSource | bytes) -> tup
 def _copy(source: ByteSource, file: BinaryIO | Upload) -> None:
     """Write all bytes of a source to the end of a file; those from file to file never pass through this process."""
     done = 0
+    direct = isinstance(source, LocalFile) and isinstance(file, io.FileIO)
     while done < source.size:
-        if isinstance(source, LocalFile) and isinstance(file, io.FileIO):
-            count = os.sendfile(file.fileno(), source.descriptor, done, source.size - done)
+        if direct:
+            try:
+                count = os.sendfile(file.fileno(), source.descriptor, done, source.size - done)
+            except OSError as error:
+                if error.errno not in _NO_SENDFILE:
+                    raise
+                direct = False
+                continue
         else:
             count = file.write(source.read(done, min(_COPIED, source.size - done)))
         if not count:
