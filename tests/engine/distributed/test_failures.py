@@ -47,3 +47,7 @@ def test_the_reason_of_a_rank_that_fails_is_in_the_status_and_in_the_log(tmp_pat
         status = forked.status(config)
         assert status["state"] == "failed" and reason in status["reason"]
         assert reason in (config.train.folder / "log.txt").read_text()
+
+
+def test_the_functions_that_faults_precede_exist():
+    assert all(callable(getattr(owner, name)) for places in faults.PLACES.values() for owner, name in places)

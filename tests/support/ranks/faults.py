@@ -23,14 +23,14 @@ from engine import watch
 from engine.evaluation import evaluate
 from engine.runs import checkpoint
 from engine.train import training
-from engine.train.fit import Trainer
+from engine.train.saving import Checkpoints
 
 PLACES = {  # phase -> the functions before which the fault happens
     "start-up": [(training, "build")],
     "scan": [(build, "load_catalog"), (build, "open_catalog")],
     "training": [(training.Training, "take_step")],
     "evaluation": [(evaluate, "logits_of_views")],
-    "save": [(checkpoint, "save"), (Trainer, "save")],  # ranks other than 0 have no file to write
+    "save": [(checkpoint, "save"), (Checkpoints, "save")],  # ranks other than 0 have no file to write
 }
 MARK = "a fault of the test, at"
 PHASES = ("start-up", "scan", "read", "training", "evaluation", "save")
