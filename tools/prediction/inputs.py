@@ -12,12 +12,13 @@ from pathlib import Path
 
 import configs
 from configs import cli
+from dali_pipes.errors import DataError
 from dali_pipes.lists.formats import tables
 from dali_pipes.lists.formats.annotation import WHOLE, Span
 from dali_pipes.lists.formats.folders import videos_below
 from dali_pipes.lists.formats.source import Source, read_text, text_of
 from dali_pipes.storage.objects import absolute, is_url
-from dali_pipes.storage.opening import read_all
+from dali_pipes.storage.opening import is_plain, open_source, read_all
 
 logger = logging.getLogger(__name__)
 _NUMBER_BEHIND = re.compile(r"(?<=\S)\s+[0-9]+$")
@@ -40,6 +41,9 @@ def find(words: Iterable[str], root: str = "", parts: Parts | None = None) -> tu
     for word in words:
         found = list(_paths_of(word, root))
         for path, span in found:
+            if path.endswith(".tar") and os.path.isfile(path):
+                failures[path] = "is a tar file; give a list of its members, or a member: FILE.tar/NAME"
+                continue
             paths.setdefault(absolute(path), path)
             spans.setdefault(absolute(path), {})[span] = None
         if not found:
@@ -104,8 +108,16 @@ def _listed(source: Source, folders: Sequence[str]) -> Iterator[tuple[str, Span]
 
 
 def _exists(path: str) -> bool:
-    """Return True if a file exists; for an object, if no label follows its extension."""
-    return " " not in os.path.splitext(path)[1] if is_url(path) else os.path.lexists(path)
+    """Return True if a file, or a member of a shard, exists; for an object, if no label follows its extension."""
+    if is_url(path):
+        return " " not in os.path.splitext(path)[1]
+    if is_plain(path):
+        return os.path.lexists(path)
+    try:
+        with open_source(path):
+            return True
+    except DataError:
+        return False
 
 
 def _spellings(line: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ import io
 import math
 import os
 import sys
+import tarfile
 
 import pytest
 
@@ -45,6 +46,18 @@ def test_a_list_of_a_split_is_read_from_its_root_with_frames_labels_or_as_json(h
     plant(here, {"lists/val.list": "sub/c.webm 1\nb.mp4 0\na.mkv 12 0\n", "lists/json.list": json_lines})
     assert find(["lists/val.list"], str(here))[0] == [f"{here}/sub/c.webm", f"{here}/b.mp4", f"{here}/a.mkv"]
     assert find(["lists/json.list"], str(here))[0] == [f"{here}/sub/c.webm", f"{here}/b.mp4"]
+
+
+def test_a_list_of_members_of_shards_may_have_labels_too(here):
+    with tarfile.open("x.tar", "w") as shard:
+        for name in ("a.mkv", "sub/plain", "plain 1"):
+            (here / "member").write_text("video")
+            shard.add("member", name)
+    plant(here, {"some.list": "x.tar/a.mkv 3\nx.tar/sub/plain 12 0\nx.tar/plain 1\nx.tar/gone.mkv 2\nx.tar/a.mkv\n"})
+    found = [os.path.normpath(path) for path in find(["some.list"])[0]]
+    assert found == ["x.tar/a.mkv", "x.tar/sub/plain", "x.tar/plain 1", "x.tar/gone.mkv 2"]
+    paths, failures = find(["*.tar", "x.tar/a.mkv"])
+    assert paths == ["x.tar/a.mkv"] and list(failures) == ["x.tar"] and "members" in failures["x.tar"]
 
 
 def test_only_numbers_after_a_path_are_labels(here):
