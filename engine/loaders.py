@@ -13,6 +13,7 @@ from configs import Config
 from configs.schema import Data
 from dali_pipes import DataError, Loader, Shard, build_loader
 from dali_pipes.lists.formats.class_names import some
+from dali_pipes.lists.formats.source import Source
 from dali_pipes.lists.rows import Rows
 from dali_pipes.loader import VideoLoader
 from dali_pipes.scan import build
@@ -53,6 +54,8 @@ def open_loader(
     shard = Shard(distributed.rank(), distributed.world_size())
     if config.data.source == "synthetic":
         return distributed.on_every_rank(lambda: SyntheticLoader(config, split, shard, device))
+    if split == "train" and has_val(config):  # a missing list is found before the scan, which may take hours
+        distributed.on_every_rank(lambda: Source.open(list_of(config.data, "val")))
     with watch.doing(f"scanning data.{split}", factor=SCAN):
         catalog = _catalog(config.data, split, class_names, before)
     loader = distributed.on_every_rank(lambda: build_loader(config, split, catalog, shard, device, class_names))

@@ -87,7 +87,9 @@ class Outputs:
             return False
         while self._videos:
             self._sources |= _identities(self._videos.pop())
-        return _identity(path) in self._sources
+        identity = _identity(path)
+        source = self._sources.get(identity) if identity else None
+        return source is not None and _identity(source) == identity  # a disk reuses the number of a replaced file
 
     def problem(self, path: Path) -> str | None:
         """Return the reason why a file must not be written, or None."""
@@ -216,10 +218,10 @@ def refuse_inside(folder: Path, sources: Iterable[str | os.PathLike | None], *, 
             )
 
 
-def _identities(sources: Iterable[str | os.PathLike | None]) -> set[tuple[int, int]]:
-    """Return the identities of the existing sources; that of a list with `:split` is its file's."""
+def _identities(sources: Iterable[str | os.PathLike | None]) -> dict[tuple[int, int], str]:
+    """Return the existing sources by their identities; that of a list with `:split` is its file's."""
     files = (split_of(os.fspath(source))[0] for source in sources if source)
-    return {identity for file in files if (identity := _identity(file))}
+    return {identity: file for file in files if (identity := _identity(file))}
 
 
 def _identity(file: str | os.PathLike | int) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from dali_pipes import DataError
 from engine import loaders
 from tests.support import tiny
 from tests.support.videos import write_video
@@ -43,3 +44,12 @@ def test_numbers_used_as_labels_of_a_network_with_names_are_reported(tmp_path, c
     loaders.open_loader(config, "val", torch.device("cpu"), network).close()
     seen = "val.list numbers its classes without names: its labels are taken as those of the network, 0 for 'up', 1 for"
     assert (seen in caplog.text) == warned
+
+
+def test_a_missing_validation_list_is_found_before_the_training_list_is_scanned(tmp_path):
+    write_video(tmp_path / "a.mp4", "mpeg4", 4)
+    (tmp_path / "train.list").write_text("a.mp4 0\n")
+    data = {"source": "video", "train": f"{tmp_path}/train.list", "val": f"{tmp_path}/val.list"}
+    with pytest.raises(DataError, match=r"val\.list: no such list or folder"):
+        loaders.open_loader(tiny.config(data=data), "train", torch.device("cpu"))
+    assert not (tmp_path / "train.list.scan").exists()

@@ -11,7 +11,7 @@ import pytest
 from configs import ConfigError
 from configs.schema import Data
 from engine import outputs
-from engine.output_record import RECORD, is_result
+from engine.output_record import RECORD, is_result, record
 from engine.outputs import Outputs
 from tests.support.memory import limited_file_size
 from tests.support.paths import ROOT
@@ -282,3 +282,17 @@ def test_lines_that_are_not_utf_8_are_appended(tmp_path):
     for line in ("\udcff.mp4", "b.mp4"):
         Outputs().append(tmp_path / "log", line)
     assert (tmp_path / "log").read_bytes() == b"\xff.mp4\nb.mp4\n"
+
+
+def test_a_result_with_the_number_of_a_replaced_source_is_none(tmp_path):
+    """A disk gives the number of a file that is gone to a new one."""
+    (tmp_path / "a.list").write_text("a.mp4 0\n")
+    outputs = Outputs([tmp_path / "a.list"])
+    os.link(tmp_path / "a.list", tmp_path / "status.json")  # the number, as a disk may give it again
+    record(tmp_path / "status.json", tmp_path / "status.json")
+    with pytest.raises(ConfigError, match="is a source of this command"):
+        outputs.write({tmp_path / "status.json": "{}"})
+    (tmp_path / "a.list").unlink()
+    (tmp_path / "a.list").write_text("b.mp4 0\n")
+    outputs.write({tmp_path / "status.json": "{}"})
+    assert (tmp_path / "status.json").read_text() == "{}"
