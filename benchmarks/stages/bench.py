@@ -128,8 +128,8 @@ class Bench:
         return cutter.cut(self.loader.catalog.video(int(views.row_B[place])), np.unique(views.frames_BVT[place]))
 
     def _prepared(self, feeder: Feeder) -> Iterator[PreparedBatch]:
-        """Yield the batches that a feeder's threads prepare, for an epoch."""
-        places = self.loader.plan.places(next(self.epochs), 0)
+        """Yield the batches that a feeder's threads prepare, epoch after epoch."""
+        places = ((epoch, step) for epoch in self.epochs for step in range(len(self.loader.plan)))
         return feeder.batches(places, self.training.config.runtime.prefetch)
 
     def _decoded(self) -> Iterator:

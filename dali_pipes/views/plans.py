@@ -5,7 +5,6 @@ Nothing is read or decoded here.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -78,8 +77,12 @@ class TrainPlan:
         return len(self.catalog) // (self.batch * self.shard.count)
 
     def places(self, epoch: int, step: int) -> Iterator[Place]:
-        """Yield this place and all following ones, across epochs, without an end."""
-        return (divmod(number, len(self)) for number in itertools.count(epoch * len(self) + step))
+        """Yield this place and all following ones, across epochs, to the end of the training.
+
+        Nothing after it is prepared, which would be read in vain. From later epochs on, it is the end of that epoch.
+        """
+        epochs = max(self.config.train.epochs, epoch + 1)
+        return (divmod(number, len(self)) for number in range(epoch * len(self) + step, epochs * len(self)))
 
     def position_B(self, step: int) -> np.ndarray:
         """Return the positions in an epoch's order of this rank's batch at `step`."""

@@ -8,7 +8,7 @@ import pytest
 
 from dali_pipes.views.plans import EvalPlan, TrainPlan
 from tests.support import loading
-from tests.support.loading import arrays, assert_same, build_loader, read
+from tests.support.loading import arrays, assert_same, build_loader, read, with_section
 
 STEPS = 3  # steps of an epoch: 13 videos in batches of 4
 
@@ -70,8 +70,9 @@ def test_two_iterators_at_once_give_each_its_own_batches(config, loader):
         assert_same([batch for batches in mine for batch in batches], read(config, epoch=epoch))
 
 
-def test_nothing_is_prepared_behind_an_evaluation(config, drawn):
-    loader = build_loader(config, "val")
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_nothing_is_prepared_behind_an_evaluation_or_the_last_epoch(config, drawn, split):
+    loader = build_loader(with_section(config, "train", epochs=1), split)
     count = len(take(loader.epoch(0)))
     loader.close()
     assert dict(drawn) == {(0, step): 1 for step in range(count)}

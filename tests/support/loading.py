@@ -40,7 +40,7 @@ def make_config(source):
         clip=Clip(size=32),
         eval=Eval(short_side=40, batch=4),
         optim=Optim(lr=0.1),
-        train=Train(name="test", epochs=1, batch=4),
+        train=Train(name="test", epochs=9, batch=4),
         runtime=Runtime(device="cpu", precision="fp32", threads=2),
     )
     load_catalog(source, config.data)

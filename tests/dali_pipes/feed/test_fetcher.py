@@ -52,7 +52,7 @@ def loader(folder, root, name, **data):
         model=Model(frames=4, num_classes=3),
         data=Data(train=str(folder.parent / name), root=root, decoder="pyav", **data),
         clip=Clip(size=32),
-        train=Train(name="x", batch=4),
+        train=Train(name="x", batch=4, epochs=9),
         runtime=Runtime(device="cpu", precision="fp32", threads=2),
     )
     return build_loader(config, "train")

@@ -115,3 +115,10 @@ def test_lost_videos_leave_empty_places_and_move_no_other_video(lost):
 def test_a_list_without_readable_videos_cannot_be_trained_on():
     with pytest.raises(DataError, match=r"a\.list: none of the videos can be read"):
         draws_of(catalog_of(SIZES, range(50)))
+
+
+def test_places_end_with_the_training_or_with_the_epoch_asked_for_beyond_it():
+    config = configs.load("tsm_k400_nhwc", ["train.batch=2", "train.epochs=3"])
+    plan = TrainPlan(config, catalog_of([(340, 256)] * 5), Shard())
+    assert [*plan.places(1, 1)] == [(1, 1), (2, 0), (2, 1)]
+    assert [*plan.places(3, 1)] == [(3, 1)]
