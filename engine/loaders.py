@@ -32,6 +32,14 @@ def has_val(config: Config) -> bool:
     return bool(config.data.val) or config.data.source == "synthetic"
 
 
+def check_val(config: Config) -> None:
+    """Raise DataError if the list to evaluate on during training cannot be read. Training lists may take hours to scan,
+    so this comes first.
+    """
+    if config.data.source != "synthetic" and has_val(config):
+        distributed.first_of_each_host(lambda: Source.open(list_of(config.data, "val")))
+
+
 def list_of(data: Data, split: str) -> str:
     """Return the list or folder of a split; `test` is data.val if data.test is empty. Raises DataError if there is
     none.
@@ -54,8 +62,6 @@ def open_loader(
     shard = Shard(distributed.rank(), distributed.world_size())
     if config.data.source == "synthetic":
         return distributed.on_every_rank(lambda: SyntheticLoader(config, split, shard, device))
-    if split == "train" and has_val(config):  # a missing list is found before the scan, which may take hours
-        distributed.on_every_rank(lambda: Source.open(list_of(config.data, "val")))
     with watch.doing(f"scanning data.{split}", factor=SCAN):
         catalog = _catalog(config.data, split, class_names, before)
     loader = distributed.on_every_rank(lambda: build_loader(config, split, catalog, shard, device, class_names))

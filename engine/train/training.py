@@ -163,6 +163,7 @@ def build(
         logger.warning(
             f"--weights: {weights} is not used: the run continues from its own checkpoint; --fresh starts it over"
         )
+    loaders.check_val(config)
     known = {"before": Rows.from_state(state["rows"])} if state and state.get("rows") else {}
     train_loader = open_loader(config, "train", device, state["class_names"] if state else (), **known)
     names = train_loader.class_names

@@ -1,10 +1,11 @@
-"""Log messages about the lists when loaders are opened."""
+"""Messages and errors about the lists when loaders are opened."""
 
 import pytest
 import torch
 
 from dali_pipes import DataError
 from engine import loaders
+from engine.train.training import build
 from tests.support import tiny
 from tests.support.videos import write_video
 
@@ -51,5 +52,5 @@ def test_a_missing_validation_list_is_found_before_the_training_list_is_scanned(
     (tmp_path / "train.list").write_text("a.mp4 0\n")
     data = {"source": "video", "train": f"{tmp_path}/train.list", "val": f"{tmp_path}/val.list"}
     with pytest.raises(DataError, match=r"val\.list: no such list or folder"):
-        loaders.open_loader(tiny.config(data=data), "train", torch.device("cpu"))
+        build(tiny.config(data=data))
     assert not (tmp_path / "train.list.scan").exists()
