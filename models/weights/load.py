@@ -282,7 +282,7 @@ def likely_cause(weights: Weights, unexpected: list[str], settings: Model, path:
         return f"it has other classes: set {changes}, or {as_a_start(path)}"
     if found:
         return f"it is another network: set {changes}"
-    if not any(key.endswith(".running_mean") for key in weights):
+    if "backbone" in settings_of(weights) and not any(key.endswith(".running_mean") for key in weights):
         return "it has no statistics of batch norms, like averaged weights (EMA) alone: add those of the network"
     return "it does not contain a whole network of model.backbone and model.width"
 

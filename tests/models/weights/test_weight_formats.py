@@ -160,6 +160,9 @@ def test_averaged_weights_without_statistics_are_called_so(tmp_path):
     path = mmaction_file(tmp_path / "net.pth", state, state_dict_ema=average)
     with pytest.raises(CheckpointError, match=r"missing: bn1\.running_mean, .*; it has no statistics of batch norms"):
         load_weights(model(), path)
+    torch.save({"layer1.0.conv1.weight": torch.ones(3, 3)}, tmp_path / "other.pt")  # nothing of a network
+    with pytest.raises(CheckpointError, match="it does not contain a whole network"):
+        load_weights(model(), tmp_path / "other.pt")
 
 
 @pytest.mark.parametrize("cfg", ["shift_div=4,", "'shift_div': 4", '{"shift_div": 4}'])
