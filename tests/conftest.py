@@ -110,6 +110,14 @@ def restore_signals():
 
 
 @pytest.fixture(autouse=True)
+def restore_scheduling():
+    """Give back the real-time priority that SVT-AV1 takes for root's process: all others would wait for the tests."""
+    yield
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+@pytest.fixture(autouse=True)
 def restore_logging():
     """Remove the log handlers that a program under test has added: their streams close with the test."""
     handlers = logging.root.handlers[:]
