@@ -51,16 +51,21 @@ def names_by_label(
     return network, ""
 
 
+def _read_beside(path: str) -> tuple[str, tuple[str, ...]]:
+    """Return the file next to a list and its class names; none if it is missing, or has no class names."""
+    file = file_beside(path)
+    with suppress(DataError):  # a file that no command of this project wrote
+        return file, read_class_names(file) if file else ()
+    return file, ()
+
+
 def _beside(path: str, labels: set[int], data: Data, network: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     """Return the class names next to a numbered list, and a note about them; empty names if they are not used.
 
     They are used if they are those of the network. Without a network, they are used for a training list, if there is
     one for each label: the labels of another list do not show the number of classes.
     """
-    file = file_beside(path) if os.path.isfile(path) else ""
-    names: tuple[str, ...] = ()
-    with suppress(DataError):  # none of this project's commands wrote it
-        names = read_class_names(file) if file else ()
+    file, names = _read_beside(path) if os.path.isfile(path) else ("", ())
     if network:
         same = len(names) == len(network) and list(map(Numbers(network).get, names)) == list(range(len(names)))
         return (network, "") if same else ((), "")
@@ -109,12 +114,9 @@ def _refuse_other_numbers(path: str, labels: Iterable[int], names: Sequence[str]
     `names` are the names in use, by label, and `origin` is their source. Other spellings or translations of a name are
     no difference.
     """
-    beside = file_beside(path)
-    if not beside or not names or (os.path.exists(origin) and os.path.samefile(beside, origin)):
+    beside, theirs = _read_beside(path) if names else ("", ())
+    if not theirs or (os.path.exists(origin) and os.path.samefile(beside, origin)):
         return
-    theirs: tuple[str, ...] = ()
-    with suppress(DataError):  # a file without class names has no information about the list
-        theirs = read_class_names(beside)
     numbers = Numbers(names)
     for label in sorted(labels):
         name = theirs[label] if label < len(theirs) else ""
