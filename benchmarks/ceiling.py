@@ -23,14 +23,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.harness.arguments import add_out, make_parser
+
 
 def parse() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE")
     parser.add_argument("--seconds", type=float, default=100, help="start no other case after this time (%(default)s)")
     parser.add_argument("--rehearse", action="store_true", help="run in small on a CPU, without compiling")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for ceiling.jsonl")
+    add_out(parser, "ceiling.jsonl")
     return parser.parse_args()
 
 

@@ -26,15 +26,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.harness.arguments import add_out, make_parser
+
 
 def parse() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("videos", nargs="*", metavar="VIDEO")
     parser.add_argument("--clips", type=int, default=1024, help="clips per measurement (%(default)s)")
     parser.add_argument("--rounds", type=int, default=9, help="rounds of each measurement, alternating (%(default)s)")
     parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="only compare with another checkout")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for cut.jsonl")
+    add_out(parser, "cut.jsonl")
     return parser.parse_args()
 
 

@@ -22,17 +22,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.harness.arguments import add_out, make_parser
+
 
 def parse() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("words", nargs="*", metavar="PART or VIDEO")
     parser.add_argument("--clips", type=int, default=64, help="clips per round and implementation (%(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each implementation (%(default)s)")
     parser.add_argument("--threads", type=int, help="threads or workers (default: the cores)")
     parser.add_argument("--batch", type=int, help="batch of `step` (default: 64, 2 on a CPU)")
     parser.add_argument("--size", type=int, help="side of its clips in pixels (default: 224, 112 on a CPU)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for peers.jsonl")
+    add_out(parser, "peers.jsonl")
     return parser.parse_args()
 
 

@@ -9,13 +9,13 @@ with B-frames and keyframe intervals as in unconverted files.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness import checkouts
+from benchmarks.harness.arguments import add_out, make_parser
 from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import Recorder
 from dali_pipes.scan.processes import ENVIRONMENT
@@ -44,12 +44,12 @@ def prepare(path):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO")
     parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another checkout to compare with")
     parser.add_argument("--cold", action="store_true", help="forget before each scan what earlier files have taught")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each checkout (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for scan.jsonl")
+    add_out(parser, "scan.jsonl")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     script = f"COLD = {arguments.cold}\n{_SCRIPT}"

@@ -7,7 +7,6 @@ and evaluated at each value and seed, which takes minutes per run. Writes one JS
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.harness.arguments import add_out, make_parser
 from benchmarks.harness.numbered_videos import VideoSpec, write_videos
 from benchmarks.harness.record import Recorder
 from dali_pipes.cut.plan import needed
@@ -29,14 +29,14 @@ T = 8  # frames per clip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("videos", nargs="*", metavar="VIDEO")
     parser.add_argument("--snap", type=int, nargs="+", default=[0, 2, 4, 8], help="values of clip.snap (%(default)s)")
     parser.add_argument("--clips", type=int, default=2000, help="clips to count (%(default)s)")
     parser.add_argument("--train", action="store_true", help="also train and evaluate")
     parser.add_argument("--config", default="demo.yaml", metavar="RECIPE", help="recipe to train (%(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of training (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for snap.jsonl")
+    add_out(parser, "snap.jsonl")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     recorder = Recorder("snap", arguments.out / "snap.jsonl")

@@ -15,16 +15,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.harness.arguments import add_out, make_parser
+
 
 def parse() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("backbones", nargs="*", metavar="BACKBONE")
     parser.add_argument("--size", type=int, default=224, help="side of a frame, in pixels (%(default)s)")
     parser.add_argument("--streams", type=int, default=1, help="parallel streams (%(default)s)")
     parser.add_argument("--rounds", type=int, default=20, help="rounds of each, of 8 frames (%(default)s)")
     parser.add_argument("--threads", type=int, help="threads on a CPU (default: the cores)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for streaming.jsonl")
+    add_out(parser, "streaming.jsonl")
     return parser.parse_args()
 
 

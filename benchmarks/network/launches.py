@@ -26,15 +26,14 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from benchmarks.harness.arguments import add_clips, add_out, make_parser
+
 
 def parse() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="resnet50", help="backbone (%(default)s)")
-    parser.add_argument("--frames", type=int, default=8, help="frames per clip (%(default)s)")
-    parser.add_argument("--clips", type=int, default=8, help="clips per batch (%(default)s)")
-    parser.add_argument("--size", type=int, default=224, help="side of a frame, in pixels (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for launches.jsonl")
+    parser = make_parser(__doc__)
+    add_clips(parser, 8)
+    add_out(parser, "launches.jsonl")
     return parser.parse_args()
 
 

@@ -31,15 +31,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from benchmarks.harness.arguments import add_out, make_parser
+
 
 def parse() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="more videos whose clips are counted")
     parser.add_argument("--clips", type=int, default=4096, help="clips for each condition (%(default)s)")
     parser.add_argument("--counts-only", action="store_true", help="measure no rates, for a busy machine")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the conditions, alternating (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="folder for store.jsonl")
+    add_out(parser, "store.jsonl")
     return parser.parse_args()
 
 

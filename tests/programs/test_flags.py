@@ -83,7 +83,7 @@ COMMANDS += ["benchmarks/throughput.py"]
 MEASUREMENTS = sorted(
     str(file.relative_to(ROOT))
     for file in (ROOT / "benchmarks").rglob("*.py")
-    if "argparse" in (text := file.read_text()) and '__name__ == "__main__"' in text
+    if ".parse_args(" in (text := file.read_text()) and '__name__ == "__main__"' in text
 )
 
 
