@@ -54,7 +54,7 @@ class Outputs:
         self._sources = _identities(sources)
         self._videos: list[Iterable[str]] = []  # of lists that have not been read yet
         self._force = force
-        self._growing: set[tuple[int, int]] = set()  # files that `append` has checked
+        self._growing: set[tuple[int, int]] = set()  # files that `append_line` has checked
 
     def check(self, *files: Path | None) -> None:
         """Raise ConfigError if one of these files must not be written. Call it before the work."""
@@ -146,7 +146,7 @@ class Outputs:
         record(made, path, sha256)
         made.replace(path)
 
-    def append(self, path: Path, line: str) -> None:
+    def append_line(self, path: Path, line: str) -> None:
         """Append a line to a text file, which is created if necessary. Raises ConfigError if it is not a result."""
         if is_stream(path):
             with named(path), _open_stream(path, "a", **_TEXT) as file:
@@ -166,7 +166,7 @@ class Outputs:
                 file.write(f"{line}\n")
 
     def rewrite(self, path: Path, text: str) -> None:
-        """Replace the content of a file of `append`. Raises ConfigError."""
+        """Replace the content of a file of `append_line`. Raises ConfigError."""
         self.write({path: text})
         record_growing(path)
 

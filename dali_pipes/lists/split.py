@@ -18,14 +18,14 @@ from typing import NamedTuple
 from configs.schema import Data
 from dali_pipes.errors import DataError
 from dali_pipes.lists.classes import CLASSES
-from dali_pipes.lists.formats import FORMATS, kinetics, read, tables, ucf101
+from dali_pipes.lists.formats import FORMATS, tables
 from dali_pipes.lists.formats.source import Source
 from dali_pipes.lists.listing import Listing
 from dali_pipes.lists.writing import classes_text, list_text, root_of, rows_of
 
 _NAMES = {  # pattern of file names, and the function from a path to the recording
-    r"v_\w+_g\d+_c\d+": ucf101.origin,
-    r"[\w-]{11}_\d{6}_\d{6}": kinetics.origin,
+    r"v_\w+_g\d+_c\d+": FORMATS["ucf101"].origin,
+    r"[\w-]{11}_\d{6}_\d{6}": FORMATS["kinetics"].origin,
 }
 _MANY = 0.25  # fraction of a list's videos with the same stem: such a stem names the dataset, not a recording
 
@@ -102,9 +102,9 @@ def groups_of(listing: Listing, column: str | None = None, pattern: str = "") ->
     """
     if column is not None:
         source = Source.open(listing.source)
-        _, annotation = read(source, listing.format)
+        annotation = FORMATS[listing.format].read(source)
         splits = {row.split for row in annotation.of_split(source)}
-        values = zip(tables.column(source, column), annotation.rows, strict=True)
+        values = zip(tables.column(source, listing.format, column), annotation.rows, strict=True)
         return [value for value, row in values if row.split in splits]
     if pattern:
         matches = [re.search(pattern, path) for path in listing.paths]

@@ -168,14 +168,14 @@ class RunFolder:
     def begin_log(self) -> None:
         """Append the command to log.txt."""
         with _writable(self.folder):
-            self.outputs.append(self.folder / "log.txt", _command())
+            self.outputs.append_line(self.folder / "log.txt", _command())
 
     def describe(self, config_yaml: str, **more: object) -> None:
         """Write settings, environment and command; those of the last start replace earlier ones."""
         with _writable(self.folder):
             texts = {"config.yaml": config_yaml, "env.json": json.dumps({**environment(), **more}, indent=1) + "\n"}
             self.outputs.write({self.folder / name: text for name, text in texts.items()})
-            self.outputs.append(self.folder / COMMANDS, _command())
+            self.outputs.append_line(self.folder / COMMANDS, _command())
         self.described = True
 
     def metrics(self, kind: str, step: int, **numbers: object) -> None:
@@ -243,7 +243,7 @@ class RunFolder:
 
     def _append(self, name: str, line: str) -> None:
         with self._faults.tolerated(self.folder / name):
-            self.outputs.append(self.folder / name, line)
+            self.outputs.append_line(self.folder / name, line)
 
     def _replace(self, name: str, content: dict) -> None:
         with self._faults.tolerated(self.folder / name):

@@ -25,10 +25,10 @@ def test_a_record_stays_short_and_knows_every_file(tmp_path, monkeypatch):
     Outputs().write({tmp_path / "once": "once"})
     for number in range(50):
         Outputs().write({tmp_path / "often": str(number)})
-        Outputs().append(tmp_path / "lines", str(number))
+        Outputs().append_line(tmp_path / "lines", str(number))
     assert len((tmp_path / RECORD).read_text().splitlines()) <= 12
     Outputs().write({tmp_path / "once": "twice"})
-    Outputs().append(tmp_path / "lines", "51")
+    Outputs().append_line(tmp_path / "lines", "51")
 
 
 def test_threads_that_write_at_once_lose_no_entry_of_the_record(tmp_path, monkeypatch):

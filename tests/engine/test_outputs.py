@@ -280,7 +280,7 @@ def test_results_are_not_written_into_a_folder_that_is_read_as_a_list(tmp_path, 
 
 def test_lines_that_are_not_utf_8_are_appended(tmp_path):
     for line in ("\udcff.mp4", "b.mp4"):
-        Outputs().append(tmp_path / "log", line)
+        Outputs().append_line(tmp_path / "log", line)
     assert (tmp_path / "log").read_bytes() == b"\xff.mp4\nb.mp4\n"
 
 

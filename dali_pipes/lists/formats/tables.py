@@ -180,13 +180,13 @@ def with_one_label(annotation: Annotation) -> Annotation:
     return annotation
 
 
-def column(source: Source, name: str) -> list[str]:
-    """Return a column of a table, one value per row. Raises DataError if there is no such column."""
+def column(source: Source, format_name: str, name: str) -> list[str]:
+    """Return a column of a table or a key of JSON objects, one value per row. Raises DataError if there is none."""
     if source.text is None:
         raise DataError(source.path, f"is a folder, which has no column {name}; data.group_regex finds groups in names")
-    if is_jsonl(source):
+    if format_name == "jsonl":
         return _json_column(source, ((line, json_object(text)) for line, text in source.lines()), name)
-    if is_json(source):
+    if format_name == "json":
         return _json_column(source, items(source), name)
     columns, wanted = header(source), name.lower()
     if wanted not in columns.names:

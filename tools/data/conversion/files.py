@@ -78,7 +78,7 @@ class FinishedResults:
         known = {"result": result, "source": identity(source), "seen": _seen(made), "content": _content(made)}
         known |= {"settings": self.settings, **record}
         self._known[result].append(known)
-        self._outputs.append(self._file, json.dumps(known))
+        self._outputs.append_line(self._file, json.dumps(known))
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         made.replace(path)
