@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import torch
 
+import configs
 from dali_pipes import Batch, DataError
 from dali_pipes.cut import reading
 from dali_pipes.storage.faults import StorageFault
@@ -21,6 +22,7 @@ from engine.train.clock import Clock
 from engine.train.display import Display
 from engine.train.interrupt import TRAINING, Interrupt
 from engine.train.nonfinite import ELSEWHERE, Found
+from engine.train.resume import evaluations_without_best
 from engine.train.saving import Checkpoints
 from engine.train.step import Tally
 from engine.train.training import COMPILING, Training
@@ -242,13 +244,13 @@ class Trainer:
 
         This depends only on metrics.jsonl, so a resumed run decides the same.
         """
-        train = self.training.config.train
-        if not train.patience:
+        settings = configs.flat(self.training.config)
+        if not settings["train.patience"]:
             return False
-        since = distributed.from_rank_zero(self.run and evaluations_since_best(self.run.evaluations(), train.best))
-        if since < train.patience:
+        since = distributed.from_rank_zero(self.run and evaluations_without_best(self.run.evaluations(), settings))
+        if not since:
             return False
-        self.reason = f"no better {train.best} in {since} evaluations (train.patience)"
+        self.reason = f"no better {settings['train.best']} in {since} evaluations (train.patience)"
         logger.info(f"stopping after step {self.training.step}: {self.reason}")
         self.checkpoints.save(final=True)
         return True
@@ -266,11 +268,3 @@ def _up_to_fault(batches: Iterator[Batch]) -> Iterator[Batch | StorageFault]:
         yield from batches
     except StorageFault as fault:
         yield fault
-
-
-def evaluations_since_best(evaluations: list[dict], kind: str) -> int:
-    """Return the number of evaluations after the first one with the highest accuracy; `kind` is the key of the
-    accuracy.
-    """
-    values = [numbers[kind] for numbers in evaluations]
-    return len(values) - 1 - values.index(max(values)) if values else 0

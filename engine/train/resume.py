@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,10 +36,11 @@ KINDS = {
 """Keys that the state of a run has in every version."""
 
 
-def saved_state(folder: Path) -> dict | None:
+def saved_state(folder: Path, evaluations: Sequence[dict] = ()) -> dict | None:
     """Load the newest undamaged checkpoint of a folder, or None if there is none. Damaged ones are renamed.
 
-    Raises CheckpointError if it does not contain the state of a run.
+    The run's `evaluations` up to its step are added to the state. Raises CheckpointError if the checkpoint does not
+    contain the state of a run.
     """
     checkpoint.remove_leftovers(folder)
     path = checkpoint.latest(folder)
@@ -53,7 +54,7 @@ def saved_state(folder: Path) -> dict | None:
         raise CheckpointError(
             f"{path}: is not a checkpoint of a run: it has no {', '.join(wrong)}; resume from another"
         )
-    return state
+    return {**state, "evaluations": [numbers for numbers in evaluations if numbers["step"] <= state["step"]]}
 
 
 @contextmanager
@@ -74,7 +75,11 @@ def changes(state: dict, settings: dict, loader: Loader) -> list[str]:
     """
     lines = changed_settings(state["config"], settings) + changed_list(state, loader)
     if state["step"] >= settings["train.epochs"] * state["steps_per_epoch"]:
-        _refuse_without_effect(state["config"], settings)
+        finished = f"this run has finished its {settings['train.epochs']} epochs"
+        _refuse_without_effect(state["config"], settings, finished, longer="train.epochs")
+    elif since := evaluations_without_best(state.get("evaluations", ()), settings):
+        finished = f"this run has ended after {since} evaluation{'s' * (since > 1)} without a new best"
+        _refuse_without_effect(state["config"], settings, finished, longer="train.patience")
     if state["ranks"] != distributed.world_size():
         change = f"{state['ranks']} -> {distributed.world_size()} ranks"
         lines.append(f"{change}: the same clips, but batch norms see others together")
@@ -121,15 +126,33 @@ def changed_settings(before: dict, after: dict) -> list[str]:
     return lines
 
 
-def _refuse_without_effect(before: dict, after: dict) -> None:
-    """Raise ConfigError for settings of a run without steps left that would differ from those of its results."""
+def evaluations_without_best(evaluations: Sequence[dict], settings: dict) -> int:
+    """Return the number of evaluations since the best one, if train.patience ends the run after as many; otherwise 0.
+
+    Of equal accuracies, the first is the best.
+    """
+    values = [numbers[settings["train.best"]] for numbers in evaluations]
+    since = len(values) - 1 - values.index(max(values)) if values else 0
+    return since if 0 < settings["train.patience"] <= since else 0
+
+
+def measured_with(settings: dict) -> dict:
+    """Return the settings that the results of evaluations depend on."""
+    return {key: value for key, value in settings.items() if _is_of(key, JUDGED)}
+
+
+def _refuse_without_effect(before: dict, after: dict, finished: str, longer: str) -> None:
+    """Raise ConfigError for settings of a run without steps left that would differ from those of its results.
+
+    It would continue with a larger value of the setting `longer`.
+    """
     keys = [key for key in after if key in before and _is_of(key, (*JUDGED, *LEARNED)) and _differs(key, before, after)]
     if keys:
         found = "; ".join(f"{key}: {before[key]} -> {after[key]}" for key in keys)
         raise ConfigError(
-            f"{found}: without effect, because this run has finished its {after['train.epochs']} epochs; evaluate it "
-            f"with other settings by `python eval.py {os.path.join(after['train.runs'], after['train.name'])} "
-            f"{keys[0]}=...`, train on with a larger train.epochs, or train anew with --fresh"
+            f"{found}: without effect, because {finished}; evaluate it with other settings by `python eval.py "
+            f"{os.path.join(after['train.runs'], after['train.name'])} {keys[0]}=...`, train on with a larger "
+            f"{longer}, or train anew with --fresh"
         )
 
 

@@ -63,7 +63,7 @@ def run(
                 logger.info(f"the lists of both sides are in {chosen.config.train.folder / 'data'}")
             if before is None:
                 chosen.scan()
-            state = distributed.on_rank_zero(lambda: saved_state(folder.checkpoints))
+            state = distributed.on_rank_zero(lambda: saved_state(folder.checkpoints, folder.evaluations()))
             state = distributed.from_rank_zero(state)
             if resume and state is None:
                 logger.info(

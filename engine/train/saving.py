@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import configs
 from configs import ConfigError
 from engine import distributed, watch
 from engine.evaluation.accuracy import Result
 from engine.runs import checkpoint
 from engine.runs.run_folder import RunFolder
 from engine.runs.saver import Saver
+from engine.train.resume import measured_with
 from engine.train.training import Training
 from models import CheckpointError
 
@@ -82,7 +84,9 @@ class Checkpoints:
 
     def _described(self, result: Result) -> dict:
         """Return the content of val_last.json or val_best.json."""
-        about = {"step": self.training.step, "class_names": self.training.train_loader.class_names}
+        training = self.training
+        about = {"step": training.step, "class_names": training.train_loader.class_names}
+        about["settings"] = measured_with(configs.flat(training.config))
         return {**about, **result.to_json(), "examples": [example._asdict() for example in result.examples]}
 
     def _write_checkpoint(self) -> None:

@@ -100,12 +100,19 @@ def _evaluations(run: RunFiles) -> Iterator[dict]:
     """Yield the evaluation of best.pt, and the newest one if it differs."""
     best, last = run.best, run.last
     if best:
-        yield _evaluation("Evaluation of best.pt", best)
+        yield _evaluation("Evaluation of best.pt", best, run.settings)
     if last and last.get("step") != best.get("step"):
-        yield _evaluation("Newest evaluation", last)
+        yield _evaluation("Newest evaluation", last, run.settings)
 
 
-def _evaluation(title: str, content: dict) -> dict:
+def _measured_with(content: dict, settings: dict) -> str:
+    """Name the settings of an evaluation that differ from those of the run, which was resumed with others since."""
+    measured = content.get("settings", {})
+    other = [f"{key}={value}" for key, value in measured.items() if key in settings and settings[key] != value]
+    return f"; measured with {', '.join(other)}" if other else ""
+
+
+def _evaluation(title: str, content: dict, settings: dict) -> dict:
     """Return totals, per-class results, and the confusion matrix or, for many classes, the confused pairs."""
     result, names = Result.from_json(content), content["class_names"]
     confusion_KK = result.confusion_KK.tolist()
@@ -115,7 +122,7 @@ def _evaluation(title: str, content: dict) -> dict:
         "title": title,
         "strips": list(_strips(content.get("examples", []), names)),
         "matrix": _matrix(confusion_KK, results.names(result, names)) if whole and confused else None,
-        "summary": f"Step {content['step']}: {result.summary()}",
+        "summary": f"Step {content['step']}: {result.summary()}{_measured_with(content, settings)}",
         "classes": Table(
             ["class", *(name.replace("top", "top-") for name in results.measures(result)), "videos"],
             ((one.name, *map(Share, one.shares), one.videos) for one in results.worst_first(result, names)),

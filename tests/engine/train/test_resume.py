@@ -17,10 +17,11 @@ from configs import ConfigError
 from configs.schema import Model, Optim, Train
 from dali_pipes.lists.rows import Rows
 from dali_pipes.scan.build import load_catalog
+from engine.evaluation.accuracy import Result
 from engine.files import read_lines
 from engine.runs import checkpoint
 from engine.runs.pages import report
-from engine.train import resume, training
+from engine.train import fit, resume, training
 from engine.train.run import run
 from models import CheckpointError
 from tests.support import old_runs, tiny
@@ -251,10 +252,22 @@ def test_there_is_a_checkpoint_of_an_earlier_version():
     assert list(old_runs.FILES.glob("*.pt.xz"))
 
 
+LAST_EPOCH = {"epochs": 1}
+EARLY = {"epochs": 8, "patience": 1}
+
+
+@pytest.fixture
+def no_better(monkeypatch):
+    """Give every evaluation the same result."""
+    confusion_KK = torch.diag(torch.tensor([2, 2, 1]))
+    monkeypatch.setattr(fit, "evaluate", lambda *_: Result(confusion_KK, None, 0.5, 5, []))
+
+
+@pytest.mark.parametrize("end", [LAST_EPOCH, EARLY], ids=["last epoch", "patience"])
 @pytest.mark.parametrize("other", [{"eval": {"clips": 3}}, {"clip": {"flip": 0.25}}, {"train": {"batch": 2}}])
-def test_settings_that_a_resumed_run_refuses_do_not_replace_those_of_its_results(tmp_path, other):
+def test_settings_that_a_resumed_run_refuses_do_not_replace_those_of_its_results(tmp_path, other, end, no_better):
     """Neither settings without a further epoch that could use them, nor another batch."""
-    settings = {"runs": str(tmp_path), "epochs": 1}
+    settings = {"runs": str(tmp_path), **end}
     loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
     tiny.resume(tiny.config(train=settings), loaders)
     files = {name: (tmp_path / "tiny" / name).read_text() for name in ("config.yaml", "env.json", "status.json")}
@@ -262,6 +275,17 @@ def test_settings_that_a_resumed_run_refuses_do_not_replace_those_of_its_results
     with pytest.raises(ConfigError, match=r"^\w+\.\w+: \S+ -> \S+: "):
         tiny.resume(tiny.config(**changed), loaders)
     assert {name: (tmp_path / "tiny" / name).read_text() for name in files} == files
+
+
+def test_a_run_that_patience_ended_continues_with_other_settings_and_more_patience(tmp_path, no_better):
+    settings = {"train": {"runs": str(tmp_path), **EARLY}}
+    loaders = {"train": tiny.RowLoader(14, 4), "val": tiny.RowLoader(5, 4, train=False)}
+    assert tiny.resume(tiny.config(**settings), loaders)[1].step == 2 * len(loaders["train"])
+    with pytest.raises(ConfigError, match=r"ended after 1 evaluation without a new best; .* with a larger train.pat"):
+        tiny.resume(tiny.config(**settings, eval={"clips": 3}), loaders)
+    settings["train"]["patience"] = 2
+    assert tiny.resume(tiny.config(**settings, eval={"clips": 3}), loaders)[1].step == 3 * len(loaders["train"])
+    assert configs.load(tmp_path / "tiny/config.yaml").eval.clips == 3
 
 
 def test_settings_of_further_epochs_replace_those_of_the_finished_ones(tmp_path):

@@ -1,7 +1,9 @@
 """The report of a run: its contents, that it is self-contained, and that names in it are escaped."""
 
 import json
+import os
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -57,6 +59,15 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(folder):
     return Page(report.write(folder))
+
+
+def test_settings_of_an_evaluation_that_the_run_no_longer_has_are_shown_next_to_it(folder, tmp_path):
+    for file in filter(os.path.isfile, folder.glob("*")):
+        shutil.copy(file, tmp_path)
+    assert not any("measured with" in text for text in Page(report.write(tmp_path)).texts)
+    settings = (tmp_path / "config.yaml").read_text().replace("crops: center", "crops: three")
+    (tmp_path / "config.yaml").write_text(settings)
+    assert any(text.endswith("; measured with eval.crops=center") for text in Page(report.write(tmp_path)).texts)
 
 
 def metrics(folder, kind):
