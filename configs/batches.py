@@ -5,6 +5,8 @@ from __future__ import annotations
 from configs.checks import ConfigError
 from configs.schema import Config
 
+STRIDE = 32  # pixels of a frame per position in the last features of every backbone
+
 
 def batch_per_rank(batch: int, ranks: int) -> int:
     """Return a rank's share of a global batch. Raises ConfigError, with the nearest valid batches, if it does not
@@ -36,7 +38,7 @@ def videos_per_rank(batch: int, repeats: int, ranks: int) -> int:
 
 def clips_at_once(config: Config, ranks: int) -> int:
     """Return the number of clips in one forward pass on one rank. Raises ConfigError if the rank's share is not a whole
-    number of videos, or if train.accumulate does not divide it.
+    number of videos, if train.accumulate does not divide it, or if it is too small for batch norms.
     """
     repeats, accumulate = config.clip.repeats, config.train.accumulate
     share = videos_per_rank(config.train.batch, repeats, ranks) * repeats
@@ -46,4 +48,20 @@ def clips_at_once(config: Config, ranks: int) -> int:
             f"train.accumulate: the {share} clips of a rank do not split into {accumulate} equal parts; "
             f"use one of {', '.join(possible)}"
         )
+    _check_norms(config, share // accumulate, ranks)
     return share // accumulate
+
+
+def _check_norms(config: Config, clips: int, ranks: int) -> None:
+    """Raise ConfigError if a batch norm would see a single value per channel, which has no variance: one frame, with
+    one position in the last features.
+    """
+    frozen = config.train.partial_bn or config.train.freeze == "layer4"
+    together = ranks if config.train.sync_bn else 1
+    if not frozen and clips * config.model.frames * together == 1 and config.clip.size <= STRIDE:
+        fewer = ", fewer parts (train.accumulate)" if config.train.accumulate > 1 else ""
+        raise ConfigError(
+            f"train.batch: one clip of one frame of {config.clip.size} px at a time leaves batch norms a single value "
+            f"per channel; use train.batch={2 * config.train.batch}{fewer}, model.frames=2, or clip.size={STRIDE + 1} "
+            "or more"
+        )

@@ -203,6 +203,43 @@ def test_unequal_parts_of_a_batch_are_refused_with_equal_ones():
     assert str(error.value) == f"train.accumulate: {answer}"
 
 
+TINY = ["model.name=tsn", "model.frames=1", "clip.size=32"]
+
+
+@pytest.mark.parametrize(
+    "ranks, settings, remedy",
+    [
+        (1, ["train.batch=1"], "train.batch=2, model.frames=2"),
+        (4, ["train.batch=8", "train.accumulate=2"], "train.batch=16, fewer parts (train.accumulate), model.frames=2"),
+        (1, ["train.batch=1", "train.freeze=layer3"], "train.batch=2, model.frames=2"),
+    ],
+)
+def test_a_pass_of_one_frame_that_batch_norms_cannot_train_on_is_refused_with_remedies(ranks, settings, remedy):
+    config = configs.load("demo", [*TINY, *settings])
+    with pytest.raises(configs.ConfigError) as error:
+        configs.clips_at_once(config, ranks)
+    assert str(error.value) == (
+        "train.batch: one clip of one frame of 32 px at a time leaves batch norms a single value per channel; use "
+        f"{remedy}, or clip.size=33 or more"
+    )
+
+
+@pytest.mark.parametrize(
+    "ranks, settings",
+    [
+        (1, ["train.batch=2"]),
+        (2, ["train.batch=2", "train.sync_bn=true"]),
+        (1, ["train.batch=1", "model.frames=2"]),
+        (1, ["train.batch=1", "clip.size=33"]),
+        (1, ["train.batch=1", "train.partial_bn=true"]),
+        (1, ["train.batch=1", "train.freeze=layer4"]),
+    ],
+)
+def test_a_pass_of_few_values_that_batch_norms_can_train_on_is_accepted(ranks, settings):
+    config = configs.load("demo", [*TINY, "eval.short_side=64", *settings])
+    assert configs.clips_at_once(config, ranks) == config.train.batch // ranks
+
+
 def test_importing_the_settings_is_quick_and_imports_nothing_heavy():
     program = """
 import sys, time

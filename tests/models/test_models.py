@@ -11,6 +11,7 @@ import torchvision
 from torch import nn
 
 from configs import ConfigError
+from configs.batches import STRIDE
 from configs.schema import Model
 from models import build_model, describe
 from models.cost import count_macs, count_parameters
@@ -186,6 +187,14 @@ def test_tsn_takes_any_number_of_frames():
     model, clips_BTCHW = small(name="tsn"), small_clips(2, 25)
     logits_of_frames_NK = model(clips_BTCHW.flatten(0, 1).unsqueeze(1))
     assert_close(model(clips_BTCHW), logits_of_frames_NK.unflatten(0, (2, 25)).mean(1))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_frame_has_one_position_in_the_last_features_up_to_the_stride(backbone):
+    model = build_model(Model(name="tsn", backbone=backbone, width=8, num_classes=5, frames=1, pretrained="none"))
+    model(torch.zeros(1, 1, 3, STRIDE + 1, STRIDE + 1))
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        model(torch.zeros(1, 1, 3, STRIDE, STRIDE))
 
 
 def test_tsm_names_the_frames_it_was_built_for():
