@@ -53,7 +53,7 @@ def _look(
         index = indices[whole]
         if isinstance(index, DataError):
             return index.reason
-        if member not in index.members:
-            return f"is not among the {len(index.members)} members of the shard"
+        if reason := index.fault(member):
+            return reason
         (_, size), stamp = index.members[member], index.stamp
     return (size, stamp, False) if size else "is empty (0 bytes)"

@@ -44,10 +44,9 @@ def open_source(path: str) -> Iterator[ByteSource]:
     shard_path, name = member
     with _open_whole(shard_path) as shard:
         index = index_of(shard_path, shard.stamp, shard.size)
-        start, size = index.members.get(name, (0, 0))
-        if not size:
-            reason = "is empty (0 bytes)" if start else f"is not among the {len(index.members)} members of the shard"
+        if reason := index.fault(name):
             raise DataError(path, reason)
+        start, size = index.members[name]
         yield Part(path, shard, start, size, index.stamp)
 
 
@@ -77,6 +76,6 @@ def index_of(path: str, stamp: int, size: int) -> Index:
     """
     with suppress(DataError, ValueError):
         text = read_all(index_path(path))
-        return Index(parse_index(text.decode("utf-8", "surrogateescape"), size), stamp_of(text, size))
+        return Index.of(parse_index(text.decode("utf-8", "surrogateescape"), size), stamp_of(text, size))
     with _open_whole(path) as shard:
-        return Index(dict(walk(shard)), stamp)
+        return Index.of(walk(shard), stamp)

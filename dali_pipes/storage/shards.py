@@ -25,6 +25,30 @@ class Index(NamedTuple):
 
     members: dict[str, Place]  # by name, a normalised path
     stamp: int  # `ByteSource.stamp` of all members
+    repeated: dict[str, Place]  # the first places of names that later members have again
+
+    @classmethod
+    def of(cls, members: Iterable[tuple[str, Place]], stamp: int) -> Index:
+        """Make the index of members in the order of their shard."""
+        last: dict[str, Place] = {}
+        repeated: dict[str, Place] = {}
+        for name, place in members:
+            if name in last:
+                repeated.setdefault(name, last[name])
+            last[name] = place
+        return cls(last, stamp, repeated)
+
+    def fault(self, name: str) -> str:
+        """Return the reason why a member cannot be read; empty if it can.
+
+        Of members with equal names, tar extracts the last, and other programs read each or none.
+        """
+        if name in self.repeated:
+            places = f"bytes {self.repeated[name][0]} and {self.members[name][0]}"
+            return f"is in the shard more than once, at {places}; unpack the shard, and pack it anew with one of them"
+        if name not in self.members:
+            return f"is not among the {len(self.members)} members of the shard"
+        return "" if self.members[name][1] else "is empty (0 bytes)"
 
 
 def index_path(shard: str) -> str:
@@ -48,8 +72,8 @@ def walk(shard: ByteSource) -> Iterator[tuple[str, Place]]:
         raise DataError(shard.path, f"is not a tar file that can be read ({error})") from error
 
 
-def parse_index(text: str, size: int) -> dict[str, Place]:
-    """Return the members of an index, for a shard of `size` bytes.
+def parse_index(text: str, size: int) -> list[tuple[str, Place]]:
+    """Return name and (offset, size) of each member in an index, for a shard of `size` bytes.
 
     Raises ValueError if the index is damaged, or is for another version or shard.
     """
@@ -57,11 +81,11 @@ def parse_index(text: str, size: int) -> dict[str, Place]:
     version, count = first.split()
     if version != _VERSION or int(count) != len(lines):
         raise ValueError(f"not a whole index of version {_VERSION}")
-    members = {}
+    members = []
     for words in map(str.split, lines):
         for start, length, name in zip(words[1::4], words[2::4], words[3::4], strict=True):
-            members[posixpath.normpath(name)] = int(start), int(length)
-    if any(start + length > size for start, length in members.values()):
+            members.append((posixpath.normpath(name), (int(start), int(length))))
+    if any(start + length > size for _, (start, length) in members):
         raise ValueError("names bytes beyond the end of the shard")
     return members
 

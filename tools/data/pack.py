@@ -174,7 +174,7 @@ def _stored_index(stored: StoredResults, shard: Shard) -> Index:
 
 
 def _index(text: bytes, size: int) -> Index:
-    return Index(parse_index(text.decode("utf-8", "surrogateescape"), size), stamp_of(text, size))
+    return Index.of(parse_index(text.decode("utf-8", "surrogateescape"), size), stamp_of(text, size))
 
 
 def _write_list(job: Job, folder: Path, out: str, indices: dict[str, Index], outputs: Outputs) -> None:

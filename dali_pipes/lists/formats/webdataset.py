@@ -17,12 +17,13 @@ from dali_pipes.lists.formats.folders import is_video_name
 from dali_pipes.lists.formats.source import Source, split_name
 from dali_pipes.lists.formats.tables import NUMBER, text, with_one_label
 from dali_pipes.storage.opening import index_of, open_source
-from dali_pipes.storage.shards import Place
+from dali_pipes.storage.shards import Index, Place
 from dali_pipes.storage.sources import ByteSource
 
 _LABEL_KEYS = ("cls", "label")
 
-Sample = dict[str, tuple[str, Place]]  # text after the first dot, in lower case -> name and byte range of the member
+Members = list[tuple[str, str, Place]]  # text after the first dot, in lower case; name and byte range of the member
+Sample = dict[str, tuple[str, Place]]  # the same, by that text
 
 
 def recognises(source: Source) -> bool:
@@ -39,10 +40,13 @@ def read(source: Source) -> Annotation:
     for shard in _shards(source):
         path = os.path.join(source.path, shard)
         with open_source(path) as opened:
-            samples = list(_samples(index_of(path, opened.stamp, opened.size).members))
+            index = index_of(path, opened.stamp, opened.size)
+            samples = list(_samples(index.members))
 
-            def parse(line: int, sample: Sample, opened: ByteSource = opened, shard: str = shard) -> Row | None:
-                return _row(opened, line, sample, shard)
+            def parse(
+                line: int, members: Members, opened: ByteSource = opened, index: Index = index, shard: str = shard
+            ) -> Row | None:
+                return _row(opened, line, members, index, shard)
 
             rows += read_rows(path, enumerate(samples, start=1), parse)
     if len({type(row.label) for row in rows}) > 1:
@@ -54,21 +58,34 @@ def _shards(source: Source) -> list[str]:
     return sorted(name for name in os.listdir(source.path) if name.endswith(".tar") and not name.startswith("."))
 
 
-def _samples(members: dict[str, Place]) -> Iterator[Sample]:
-    """Yield the samples of a shard. Members of a sample need not be adjacent."""
-    samples: dict[str, Sample] = {}
+def _samples(members: dict[str, Place]) -> Iterator[Members]:
+    """Yield the members of each sample of a shard. They need not be adjacent."""
+    samples: dict[str, Members] = {}
     for name, place in members.items():
         folder, base = posixpath.split(name)
         key, _, ending = base.partition(".")
-        samples.setdefault(posixpath.join(folder, key), {})[ending.lower()] = name, place
+        samples.setdefault(posixpath.join(folder, key), []).append((ending.lower(), name, place))
     yield from samples.values()
 
 
-def _row(shard: ByteSource, line: int, sample: Sample, listed: str) -> Row | None:
+def _sample(members: Members, index: Index) -> Sample:
+    """Return a sample. Raises ValueError if it has two members of a kind: which of them counts is left open."""
+    sample: Sample = {}
+    for ending, name, place in members:
+        if name in index.repeated:
+            raise ValueError(f"{name} {index.fault(name)}")
+        if ending in sample:
+            raise ValueError(f"{sample[ending][0]} and {name} are the same member of a sample; keep one of them")
+        sample[ending] = name, place
+    return sample
+
+
+def _row(shard: ByteSource, line: int, members: Members, index: Index, listed: str) -> Row | None:
     """Return the row of a sample; None if it has no video. Raises ValueError if it has no label, or several videos."""
-    videos = [name for name, _ in sample.values() if is_video_name(posixpath.basename(name))]
+    videos = [name for _, name, _ in members if is_video_name(posixpath.basename(name))]
     if not videos:
         return None
+    sample = _sample(members, index)
     if len(videos) > 1:
         raise ValueError(f"sample {line} has several videos: {', '.join(sorted(videos))}{_advice(videos)}")
     label = _label(shard, sample, videos[0])

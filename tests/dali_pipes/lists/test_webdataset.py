@@ -60,6 +60,26 @@ def test_a_sample_that_cannot_be_used_is_named(tmp_path, members, reason):
     assert f"{tmp_path}/a.tar:1: {reason}" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("again", "reason"),
+    [
+        ({"./a.mp4": VIDEO}, "a.mp4 is in the shard more than once, at bytes 512 and 2560; unpack the shard, and pack"),
+        ({"a.cls": b"1"}, "a.cls is in the shard more than once, at bytes 1536 and 2560; unpack the shard, and pack"),
+        ({"a.CLS": b"1"}, "a.cls and a.CLS are the same member of a sample; keep one of them"),
+    ],
+)
+def test_a_sample_with_two_members_of_a_kind_is_refused(tmp_path, again, reason):
+    write_tar(tmp_path / "a.tar", {"a.mp4": VIDEO, "a.cls": b"0"}, again)
+    with pytest.raises(DataError) as error:
+        read_list(str(tmp_path))
+    assert f"{tmp_path}/a.tar:1: {reason}" in str(error.value)
+
+
+def test_members_without_a_video_may_be_in_a_shard_twice(tmp_path):
+    write_tar(tmp_path / "a.tar", {"a.mp4": VIDEO, "a.cls": b"0", "about.txt": b"1"}, {"about.txt": b"2"})
+    assert read_list(str(tmp_path)).paths == ["a.tar/a.mp4"]
+
+
 def test_an_archive_next_to_class_folders_is_no_shard(tmp_path):
     write_tar(tmp_path / "all.tar", {"a.mp4": VIDEO})
     (tmp_path / "walk").mkdir()

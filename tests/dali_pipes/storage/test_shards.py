@@ -79,6 +79,22 @@ def test_members_are_found_in_a_list_and_missing_ones_have_a_reason(folder, tmp_
     assert cut(catalog.video(0), FRAMES).data == cut(probe(str(folder / "ranged.mp4")), FRAMES).data
 
 
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_member_whose_name_another_one_has_cannot_be_read(folder, tmp_path, indexed):
+    video = (folder / "ranged.mp4").read_bytes()
+    shard = write_tar(tmp_path / "a.tar", {"a.mp4": b"an earlier one", "b.mp4": video}, {"./a.mp4": video})
+    if indexed:
+        with_index(shard)
+    (tmp_path / "all.list").write_text("a.tar/a.mp4 0\na.tar/b.mp4 0\n")
+    catalog = load_catalog(str(tmp_path / "all.list"), Data(train="x", max_bad_fraction=1), workers=1)
+    second = 512 * (4 + -(-len(video) // 512))
+    (bad,) = catalog.unreadable
+    assert bad.reason.startswith(f"is in the shard more than once, at bytes 512 and {second}; unpack the shard, and")
+    with pytest.raises(DataError, match="is in the shard more than once"):
+        read_all(f"{shard}/a.mp4")
+    assert read_all(f"{shard}/b.mp4") == video
+
+
 def test_a_folder_may_have_the_name_of_a_shard(folder, tmp_path):
     (tmp_path / "b.tar").mkdir()
     video = probe(shutil.copy(folder / "ranged.mp4", tmp_path / "b.tar"))
