@@ -23,9 +23,10 @@ HANDLED = {signal.SIGINT: signal.default_int_handler, signal.SIGPIPE: signal.SIG
 
 def exit_quietly_until_started() -> None:
     """Let SIGINT and SIGPIPE end the process silently until `run_to_exit_code` is called, because imports take
-    seconds. Replace standard streams that are closed.
+    seconds. Replace standard streams that are closed, and restart in UTF-8 mode if the locale has another encoding.
     """
     _replace_closed_streams()
+    _use_utf8()
     for number, handler in HANDLED.items():
         if signal.getsignal(number) is handler:  # if Ctrl-C is ignored at the start, keep ignoring it
             signal.signal(number, signal.SIG_DFL)
@@ -44,6 +45,18 @@ def _replace_closed_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
         setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115 - open to the end
+
+
+def _use_utf8() -> None:
+    """Restart this process in Python's UTF-8 mode if the locale has another encoding for file names.
+
+    Lists name files in UTF-8, and folders name classes, which are compared with those of other machines. Python chooses
+    the encoding of names when it starts. It chooses UTF-8 in the C locale, too, unless told otherwise.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":  # `-X utf8=0` overrides it
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run_to_exit_code(name: str, work: Callable[[], int]) -> int:

@@ -126,6 +126,34 @@ sys.exit(exits.run_to_exit_code("x.py", work))
     assert written.read_text() == "content"
 
 
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("flags", [[], ["-X", "utf8=0"]], ids=["restarted", "overridden"])
+def test_a_program_in_a_locale_without_utf8_restarts_once_with_its_arguments(flags):
+    script = """
+from engine import exits
+exits.exit_quietly_until_started()
+import os, sys
+print(os.getpid(), sys.getfilesystemencoding(), ascii(sys.argv[1:]))
+"""
+    command = [sys.executable, *flags, "-c", script, "--name", "caf\u00e9 and \udcff"]
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | ASCII, stdout=subprocess.PIPE, text=True) as started:
+        answer = started.communicate()[0]
+    seen = r"'caf\xe9 and \udcff'" if not flags else r"'caf\udcc3\udca9 and \udcff'"
+    assert (started.returncode, answer) == (0, f"{started.pid} {'ascii' if flags else 'utf-8'} ['--name', {seen}]\n")
+
+
+def test_folders_name_classes_in_utf8_whatever_the_locale(tmp_path):
+    for name in ("b", "caf\u00e9"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "set" / name / f"{number}.mp4").write_bytes(b"not looked at")
+    command = [sys.executable, "tools/prepare.py", "split", tmp_path / "set", "--out", tmp_path]
+    subprocess.run(command, cwd=ROOT, env=os.environ | ASCII, check=True, capture_output=True)
+    assert (tmp_path / "classes.txt").read_bytes() == "b\ncaf\u00e9\n".encode()
+
+
 def test_exit_now_flushes_output_and_waits_for_no_thread_or_exit_handler():
     script = """
 import atexit, sys, threading, time
