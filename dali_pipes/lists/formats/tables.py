@@ -1,9 +1,9 @@
 """Tables: CSV or TSV with a header, our own JSON lines, and arrays of the same JSON objects.
 
-Columns or keys are `path` and `label`; optionally `frames` and `split`; for a part of a video `start` and `end` in
-seconds, each of which may be empty, or `start` and `duration`. `_OTHER_NAMES` has the names that other projects use.
-Labels are numbers or names; the first row decides. `read_paths` reads the same tables for predictions, which need no
-labels.
+Columns or keys are `path` and `label`; optionally `frames` and `split`; for a part of a video `start` and `end`, in
+seconds or as hours:minutes:seconds, each of which may be empty, or `start` and `duration`. `_OTHER_NAMES` has the names
+that other projects use. Labels are numbers or names; the first row decides. `read_paths` reads the same tables for
+predictions, which need no labels.
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ def _as_word(name: str) -> str:
 
 
 _MEANING = {name: standard for standard, others in _OTHER_NAMES.items() for name in (standard, *others)}
+_CLOCK = re.compile(
+    r"(?:(?P<hours>[0-9]{1,4}):(?=[0-5]?[0-9]:))?(?P<minutes>[0-9]{1,4}):(?P<seconds>[0-5]?[0-9](?:\.[0-9]*)?)"
+)  # minutes have more than 59 only without hours
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)  # 1.0 and -1 are not class names
 
 
@@ -233,12 +236,17 @@ def _seconds(fields: Mapping[str, object], name: str, default: float) -> float:
     value = fields.get(name)
     if value in (None, ""):
         return default
+    if isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
+        hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        return round(3600 * hours + 60 * minutes + seconds, 9)
     try:
         seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise ValueError(f"{name} {str(value)[:40]!r} is not a time in seconds, at least 0")
+        raise ValueError(
+            f"{name} {str(value)[:40]!r} is not a time in seconds, at least 0, as in 62.5, 1:02.5, 0:01:02.5"
+        )
     return seconds
 
 

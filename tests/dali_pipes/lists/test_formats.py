@@ -90,7 +90,11 @@ def test_a_table_with_numbers_keeps_them(tree):
         ("c.mp4,1,2,2", "the part from 2 s to 2 s is empty"),
         ("c.mp4,1,-1,2", "start '-1' is not a time in seconds"),
         ("c.mp4,1,,inf", "end 'inf' is not a time in seconds"),
-        ("c.mp4,1,0:30,", "start '0:30' is not a time in seconds"),
+        ("c.mp4,1,0:60,", "start '0:60' is not a time in seconds, at least 0, as in 62.5, 1:02.5, 0:01:02.5"),
+        ("c.mp4,1,1:60:00,", "start '1:60:00' is not a time in seconds"),
+        ("c.mp4,1,-0:30,", "start '-0:30' is not a time in seconds"),
+        ("c.mp4,1,0:00:01:12,", "start '0:00:01:12' is not a time in seconds"),
+        ("c.mp4,1,0:30,0:29.5", "the part from 30 s to 29.5 s is empty"),
     ],
 )
 def test_a_bad_line_of_a_table_is_named(tree, line, reason):
@@ -105,6 +109,24 @@ def test_rows_may_name_parts_of_a_video(tree):
     assert rows(listing) == [("a.mp4", 1), ("a.mp4", 0), ("a.mp4", 1), ("a.mp4", 1)]
     assert [listing.span(row) for row in range(4)] == [(0, 2.5), (2.5, math.inf), WHOLE, (0, 2.5)]
     assert listing.distinct.tolist() == [0] and listing.samples.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("0:01", 1), ("1:02.5", 62.5), ("1:02:03.1", 3723.1), ("00:00:09", 9), ("90:00", 5400), ("100:59:59", 363599),
+        ("0:1", 1), ("12.5", 12.5),
+    ],
+)  # fmt: skip
+def test_times_may_have_minutes_and_hours(tree, time, seconds):
+    root = tree(
+        {
+            "all.csv": f"path,label,start\na.mp4,0,{time}\n",
+            "all.jsonl": f'{{"path": "a.mp4", "label": 0, "start": "0:00", "duration": "{time}"}}\n',
+        }
+    )
+    assert read_list(f"{root}/all.csv").span(0) == (seconds, math.inf)
+    assert read_list(f"{root}/all.jsonl").span(0) == (0, seconds)
 
 
 def test_columns_may_be_named_with_blanks(tree):
