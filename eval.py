@@ -88,13 +88,26 @@ def score(recipe: Config | None, args: Namespace) -> None:
                 kept.save(args.scores, outputs)
 
 
+def check(recipe: Config | None, args: Namespace) -> None:
+    """Raise ConfigError or DataError if the network, or the list that the command line or the recipe names, is
+    missing.
+    """
+    from dali_pipes.lists.formats.source import refuse_missing
+
+    cli.refuse_missing_network(args.network or recipe.train.folder)
+    data = flat(recipe) if recipe else overridden(args.overrides)
+    place = data.get("data.test") or data.get("data.val")
+    if place and place != "auto":
+        refuse_missing(str(place))
+
+
 def main() -> None:
     exits.exit_quietly_until_started()
     args = arguments()
     recipe = cli.recipe_of(args)  # before torch is imported: errors are shown at once
     from engine import program
 
-    exits.exit_now(program.run("eval.py", lambda: score(recipe, args)))
+    exits.exit_now(program.run("eval.py", lambda: score(recipe, args), check=lambda: check(recipe, args)))
 
 
 if __name__ == "__main__":

@@ -68,13 +68,25 @@ def train(settings: Config, args: Namespace) -> None:
         run(settings, resume=bool(args.resume), fresh=args.fresh, weights=args.weights, recipe=args.config)
 
 
+def check(settings: Config, args: Namespace) -> None:
+    """Raise ConfigError or DataError if the initial network or a list is missing."""
+    from dali_pipes.lists.formats.source import refuse_missing
+
+    if args.weights and not args.resume:
+        cli.refuse_missing_network(args.weights)
+    data = settings.data
+    for place in (data.train, data.val):
+        if place and place != "auto" and data.source == "video":
+            refuse_missing(place)
+
+
 def main() -> None:
     exits.exit_quietly_until_started()
     args = arguments()
     config = cli.from_arguments(args)  # before torch is imported: errors are shown at once
     from engine import program
 
-    exits.exit_now(program.run("train.py", lambda: train(config, args), log_to=sys.stdout))
+    exits.exit_now(program.run("train.py", lambda: train(config, args), sys.stdout, check=lambda: check(config, args)))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from configs.load import load, overridden
 from configs.read import KINDS, SECTIONS, did_you_mean, example, likely
 from configs.reference import reference
 from configs.schema import Config
+from configs.sections.model import ZOO
 from configs.show import describe
 
 _SETTING = "settings are written without a flag, as in optim.lr=0.01; export.py writes to --out FILE"
@@ -208,6 +209,15 @@ def take_network(parser: argparse.ArgumentParser, args: argparse.Namespace) -> s
     if len(networks) > 1:
         parser.error(f"{', '.join(networks)}: name one network")
     return networks[0] if networks else None
+
+
+def refuse_missing_network(name: str | Path) -> None:
+    """Raise ConfigError if a network is neither a file nor a folder. Those of the zoo are downloaded when needed."""
+    path = Path(name)
+    if not str(name).startswith(ZOO) and not path.exists():
+        near = Path(Config().train.runs, path)
+        advice = f"did you mean {near}?" if near.exists() else "check the path"
+        raise ConfigError(f"{path}: there is neither a run nor a file of weights with this name; {advice}")
 
 
 def _resume_after_settings(words: Sequence[str]) -> list[str]:

@@ -20,21 +20,32 @@ LESS_MEMORY = (
 )
 
 
-def run(name: str, work: Callable[[], int | None], log_to: TextIO | None = None) -> int:
+def run(
+    name: str,
+    work: Callable[[], int | None],
+    log_to: TextIO | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> int:
     """Run a program and return its exit code: the result of `work` (None is 0), or 2 with one line on stderr for an
     error that the user can fix.
 
-    Only bugs end in a traceback, not files that cannot be created or read. Ctrl-C gives 130, as in shells. `kill -USR2`
-    prints the stack of every thread. Log lines go to `log_to`, or to stderr.
+    `check` raises such errors before torch is imported, which takes seconds. Only bugs end in a traceback, not files
+    that cannot be created or read. Ctrl-C gives 130, as in shells. `kill -USR2` prints the stack of every thread. Log
+    lines go to `log_to`, or to stderr.
     """
     faulthandler.register(signal.SIGUSR2)
     logs.start_logging(log_to or sys.stderr)
     with logs.telling_of_silence():
-        return exits.run_to_exit_code(name, lambda: _exit_code(name, work))
+        return exits.run_to_exit_code(name, lambda: _exit_code(name, work, check))
 
 
-def _exit_code(name: str, work: Callable[[], int | None]) -> int:
-    """Run `work` and map its exceptions to an exit code."""
+def _exit_code(name: str, work: Callable[[], int | None], check: Callable[[], None]) -> int:
+    """Run `check` and `work`, and map their exceptions to an exit code."""
+    try:
+        check()
+    except (ConfigError, DataError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
     import torch  # takes seconds; logging has been set up by now
 
     from engine.distributed import PeerFailed, PeerLost

@@ -66,7 +66,7 @@ def main() -> int:
 
         export(args)
 
-    return program.run("export.py", work)
+    return program.run("export.py", work, check=lambda: cli.refuse_missing_network(args.weights))
 
 
 if __name__ == "__main__":

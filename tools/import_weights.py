@@ -20,6 +20,7 @@ if __name__ == "__main__":
     exits.exit_quietly_until_started()
 
 import argparse
+from functools import partial
 
 from configs import Config, cli, override
 from engine.outputs import add_force_argument
@@ -67,7 +68,8 @@ def main() -> int:
     config = cli.from_arguments(args)  # before torch is imported: errors are shown at once
     from engine import program
 
-    return program.run("import_weights.py", lambda: import_weights(args, config))
+    work = partial(import_weights, args, config)
+    return program.run("import_weights.py", work, check=partial(cli.refuse_missing_network, args.weights))
 
 
 if __name__ == "__main__":

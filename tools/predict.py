@@ -129,7 +129,7 @@ def main() -> int:
 
         return run(args)
 
-    return program.run("predict.py", work)
+    return program.run("predict.py", work, check=lambda: cli.refuse_missing_network(args.weights))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from configs.checks import Problem, check_fractions, check_minimums
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet50_vd", "resnet101_vd", "mobilenet_v2"]
 
+ZOO = "zoo:"  # beginning of the names of published weights
 MOST_CLASSES = 32_768  # their confusion matrix takes 8 GiB
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from configs import ConfigError
+from configs import ConfigError, cli
 from engine.runs import checkpoint
 from models.weights import zoo
 
@@ -20,10 +20,7 @@ def network_file(name: str | Path) -> Path:
     network, and CheckpointError if the download fails.
     """
     path = zoo.local(name)
-    if not path.exists():
-        near = Path("runs", path)
-        advice = f"did you mean {near}?" if near.exists() else "check the path"
-        raise ConfigError(f"{path}: there is neither a run nor a file of weights with this name; {advice}")
+    cli.refuse_missing_network(path)
     if not path.is_dir():
         return path
     newest = checkpoint.steps(path / "checkpoints")[:1]

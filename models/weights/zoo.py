@@ -18,11 +18,12 @@ from torchvision.models.video import R3D_18_Weights
 
 import configs
 from configs import Config, ConfigError
+from configs.sections.model import ZOO
 from models.errors import CheckpointError
 from models.weights.download import digest, download
 
 TABLE = Path(__file__).with_name("zoo.jsonl")
-PREFIX = "zoo:"
+PREFIX = ZOO
 TORCHVISION = "torchvision:"
 IMAGENET = "ImageNet"
 ALPHABETICAL = ("mmaction2 1.x", "mmaction2 0.x", "PaddleVideo")

@@ -123,6 +123,36 @@ def test_help_and_usage_errors_are_printed_before_torch_is_loaded():
             assert code == 2 and err.count("\n") == 1, (line, err)
 
 
+WITHOUT_TORCH = """
+import runpy, sys
+sys.modules["torch"] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+NO_NETWORK = "gone: there is neither a run nor a file of weights with this name; check the path"
+NO_LIST = "/gone/a.list: no such list or folder; /gone does not exist either"
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("eval.py gone", NO_NETWORK),
+        ("eval.py -c demo train.name=gone train.runs=", NO_NETWORK),
+        (f"eval.py {ROOT}/eval.py data.test=/gone/a.list", NO_LIST),
+        ("tools/predict.py a.mp4 -w gone", NO_NETWORK),
+        ("tools/export.py gone --format onnx", NO_NETWORK),
+        ("tools/import_weights.py gone -c demo --out x.pt", NO_NETWORK),
+        (f"train.py -c finetune data.train={ROOT} -w gone", NO_NETWORK),
+        ("train.py -c finetune data.train=/gone/a.list", NO_LIST),
+        (f"train.py -c finetune data.train={ROOT} data.val=/gone/a.list", NO_LIST),
+    ],
+)
+def test_a_missing_network_or_list_is_named_before_torch_is_loaded(command, answer):
+    words = command.split()
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *words], cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (2, f"{Path(words[0]).name}: {answer}\n")
+
+
 def test_a_file_that_cannot_be_made_is_named_in_a_line(tmp_path, capfd):
     (tmp_path / "file").touch()
     assert program.run("export.py", lambda: (tmp_path / "file" / "best.onnx").write_bytes(b"")) == 2

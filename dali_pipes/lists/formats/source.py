@@ -33,14 +33,13 @@ class Source:
     @classmethod
     def open(cls, place: str) -> Source:
         """Open a list or a folder by its path or URL, optionally with `:split` at the end. Raises DataError."""
+        refuse_missing(place)
         path, split = split_of(absolute(place))
         split = split_name(split) or split
         if is_url(path):
             return cls(path, text_of(path, _read_object(path)), split)
         if os.path.isdir(path):
             return cls(path, None, split)
-        if not os.path.lexists(path):
-            raise DataError(path, _missing(path))
         return cls(path, read_text(path), split)
 
     @property
@@ -93,6 +92,13 @@ def split_name(text: str) -> str:
     """Return the standard name (train, val, test) of a split or its file; empty if there is none."""
     found = _SPLIT.search(text.lower())
     return found[1] + (found[2] or "") if found else ""
+
+
+def refuse_missing(place: str) -> None:
+    """Raise DataError if a list or folder does not exist. Those in a store are not looked up."""
+    path, _ = split_of(absolute(place))
+    if not is_url(path) and not os.path.lexists(path):
+        raise DataError(path, _missing(path))
 
 
 def _missing(source: str) -> str:
