@@ -38,17 +38,15 @@ def names_by_label(
     numbered list have other numbers.
     """
     named = list(dict.fromkeys(row.label for row in rows if isinstance(row.label, str)))
-    if not named or not network:
-        names = _of_source(annotation, source, data)
-        if not named:
-            origin = data.class_names or ("the network" if network else "the list")
-            labels = {row.label for row in rows}
-            _refuse_other_numbers(source.path, labels, names or network, origin)
-            if not names:
-                return _beside(source.path, labels, data, network)
-        return names, ""
-    class_numbers(source.path, named, range(len(named)), network)  # raises for classes that are not among them
-    return network, ""
+    names = network if named and network else _of_source(annotation, source, data)
+    if not named:
+        labels = {row.label for row in rows}
+        origin = data.class_names or ("the network" if network else "the list")
+        _refuse_other_numbers(source.path, labels, names or network, origin)
+        return (names, "") if names else _beside(source.path, labels, data, network)
+    if network:
+        class_numbers(source.path, named, range(len(named)), network)  # raises for classes that are not among them
+    return names, ""
 
 
 def _read_beside(path: str) -> tuple[str, tuple[str, ...]]:
