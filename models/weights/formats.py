@@ -103,7 +103,11 @@ def recognise(content: object, path: Path) -> Found:
     present = [wrapper for wrapper in WRAPPERS if entries.get(wrapper)]
     for wrapper in (*present, None):
         if weights := _tensors(entries.get(wrapper) if wrapper else entries):
-            found = _renamed(_format_of(weights), weights, path)
+            plain = mmaction.without_copies(weights)
+            found = _renamed(_format_of(plain), plain, path)
+            if copies := len(weights) - len(plain):
+                remark = f"without {copies} tensors ema_*, a second copy of the weights that mmcv does not test"
+                found = replace(found, converted=(remark, *found.converted))
             if wrapper and (others := [name for name in present if name != wrapper]):
                 remark = f"those under {wrapper!r}, not those under {', '.join(map(repr, others))}"
                 found = replace(found, converted=(remark, *found.converted))

@@ -25,6 +25,16 @@ RULES = (
 )
 
 
+def without_copies(weights: Weights) -> Weights:
+    """Return the weights without the second copy of each that mmcv 1.x stores as `ema_NAME`, with _ for dots.
+
+    One copy is averaged (EMA). mmcv exchanges both between epochs, and which of them is saved with the plain names
+    depends on the order of its hooks. It tests those.
+    """
+    copies = {f"ema_{name.replace('.', '_')}" for name in weights}
+    return {name: tensor for name, tensor in weights.items() if name not in copies}
+
+
 def absent_biases(weights: Weights) -> Iterator[tuple[str, Tensor]]:
     """Yield zeros for the biases before the last norm of non-local blocks, which mmaction2's do not have."""
     for key, tensor in weights.items():

@@ -165,6 +165,17 @@ def test_averaged_weights_without_statistics_are_called_so(tmp_path):
         load_weights(model(), tmp_path / "other.pt")
 
 
+def test_the_copies_of_weights_that_mmcv_keeps_for_an_average_are_left_out(tmp_path):
+    given, net = model(), model()
+    state = {mmaction_name(key): tensor for key, tensor in given.state_dict().items()}
+    copied = [mmaction_name(name) for name, _ in given.named_parameters()]
+    copies = {f"ema_{name.replace('.', '_')}": torch.zeros_like(state[name]) for name in copied}
+    torch.save({"state_dict": copies | state}, tmp_path / "net.pth")
+    remark = f"without {len(copies)} tensors ema_*, a second copy of the weights that mmcv does not test"
+    assert load_weights(net, tmp_path / "net.pth").converted[0] == remark
+    torch.testing.assert_close(net.state_dict(), given.state_dict(), atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("cfg", ["shift_div=4,", "'shift_div': 4", '{"shift_div": 4}'])
 def test_the_share_of_shifted_channels_in_mmaction2s_settings_is_compared(tmp_path, cfg):
     path = mmaction_file(tmp_path / "net.pth", model().state_dict(), meta={"cfg": cfg})
