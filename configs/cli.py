@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import shlex
 import stat
 import sys
@@ -154,14 +155,21 @@ def confusion_file(text: str) -> Path:
     return output_file(text)
 
 
-_STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")  # folders of paths that may be this process's standard output
+STDOUT = 1
+_OPEN_FILE = re.compile(r"/dev/std(in|out|err)|(?:/dev/fd|/proc/self/fd)/([0-9]{1,9})")
+
+
+def descriptor(path: Path) -> int | None:
+    """Return the number of the open file of this process that a path names, such as 1 for /dev/stdout, or None."""
+    found = _OPEN_FILE.fullmatch(os.path.abspath(path))
+    return None if not found else int(found[2] or ("in", "out", "err").index(found[1]))
 
 
 def is_stream(path: Path) -> bool:
-    """Return True if a path is written as a stream, such as /dev/null or a pipe."""
+    """Return True if a path is written as a stream: a device, a pipe, or an open file of this process."""
     with suppress(OSError):
         mode = os.stat(path).st_mode
-        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or os.path.dirname(os.path.abspath(path)) in _STREAMS
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or descriptor(path) is not None
     return False
 
 

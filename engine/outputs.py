@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from configs import ConfigError
-from configs.cli import is_stream
+from configs.cli import descriptor, is_stream
 from configs.schema import Data
 from dali_pipes.lists.formats.source import split_of
 from dali_pipes.lists.listing import videos_of
@@ -33,8 +32,6 @@ from engine.output_record import (
 )
 
 _SOURCE = "is a source of this command, which is never replaced; name another file or folder"
-STDOUT = 1
-_OPEN_FILE = re.compile(r"/dev/std(in|out|err)|(?:/dev/fd|/proc/self/fd)/([0-9]{1,9})")
 _TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # paths in it need not be UTF-8
 
 
@@ -230,12 +227,6 @@ def _identity(file: str | os.PathLike | int) -> tuple[int, int] | None:
         status = os.stat(file)
         return status.st_dev, status.st_ino
     return None
-
-
-def descriptor(path: Path) -> int | None:
-    """Return the number of the open file of this process that a path names, such as 1 for /dev/stdout, or None."""
-    found = _OPEN_FILE.fullmatch(os.path.abspath(path))
-    return None if not found else int(found[2] or ("in", "out", "err").index(found[1]))
 
 
 def _open_stream(path: Path, mode: str, **text: str) -> IO:

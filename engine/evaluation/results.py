@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from configs.cli import STDOUT, descriptor
 from dali_pipes import DataError
 from engine.console import cell, printable
 from engine.evaluation.accuracy import Result
-from engine.outputs import STDOUT, Outputs, descriptor
+from engine.outputs import Outputs
 
 MOST_PAIRS = 30
 MOST_NAMED = 50  # classes whose names fit on a picture

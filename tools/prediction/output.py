@@ -19,12 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from configs import ConfigError
+from configs.cli import STDOUT, descriptor
 from configs.progress import format_rate
 from dali_pipes.errors import masked
 from dali_pipes.lists.split import counted
 from engine.console import cell
 from engine.evaluation.results import writing
-from engine.outputs import STDOUT, Outputs, descriptor
+from engine.outputs import Outputs
 
 Write = Callable[[dict], None]
 COLUMNS = ("path", "start", "end", "rank", "label", "name", "probability", "error")
