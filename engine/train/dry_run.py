@@ -50,10 +50,13 @@ def dry_run(config: Config, weights: str | None) -> None:
 @contextmanager
 def trial(config: Config, weights: str | None) -> Iterator[Training]:
     """Yield the training of a temporary run; the lists of its split exist during the block."""
-    with distributed.processes(pick_device(config.runtime.device)), from_data.with_lists(config, weights) as config:
-        config = runtime.resolve(config)
-        with closing(training.build(config, weights=weights)) as built:
-            yield built
+    with (
+        distributed.processes(pick_device(config.runtime.device), config.runtime.timeout),
+        distributed.explained(),
+        from_data.with_lists(config, weights) as chosen,
+        closing(training.build(runtime.resolve(chosen), weights=weights)) as built,
+    ):
+        yield built
 
 
 def _two_steps(run: Training) -> float:

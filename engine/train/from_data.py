@@ -75,7 +75,15 @@ class Chosen:
             folder.mkdir(parents=True, exist_ok=True)
         outputs.write(missing)
 
-    def scan(self) -> None:
+    def prepare(self, resumed: bool = False) -> None:
+        """Write the lists of the split, log what was chosen, and scan. A resumed run has its lists and their scan."""
+        distributed.first_of_each_host(lambda: self.write_lists(keep=resumed))
+        for note in self.notes:
+            logger.info(note)
+        if not resumed:
+            self._scan()
+
+    def _scan(self) -> None:
         """Scan the list that was divided, if one was; another run that divides it takes what was found."""
         if not self.texts:
             return
@@ -132,10 +140,7 @@ def with_lists(config: Config, weights: str | None) -> Iterator[Config]:
         chosen = distributed.on_every_rank(
             lambda: choose(config, ranks=distributed.world_size(), weights=weights, folder=folder)
         )
-        distributed.first_of_each_host(lambda: chosen.write_lists(keep=False))
-        for note in chosen.notes:
-            logger.info(note)
-        chosen.scan()
+        chosen.prepare()
         yield chosen.config
 
 

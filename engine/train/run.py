@@ -55,14 +55,10 @@ def run(
                     chosen.config, resume=resume, fresh=fresh, sources=[recipe, weights, chosen.source], used=config
                 )
             )
-            distributed.first_of_each_host(lambda: chosen.write_lists(resume))
         with _recorded(folder, watcher) as interrupt, distributed.explained():
-            for note in chosen.notes:
-                logger.info(note)
+            chosen.prepare(resumed=before is not None)
             if chosen.texts:
                 logger.info(f"the lists of both sides are in {chosen.config.train.folder / 'data'}")
-            if before is None:
-                chosen.scan()
             state = distributed.on_rank_zero(lambda: saved_state(folder.checkpoints, folder.evaluations()))
             state = distributed.from_rank_zero(state)
             if resume and state is None:

@@ -39,10 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     outputs.check(arguments.out)
     with tempfile.TemporaryDirectory(prefix="show-") as folder:  # for the lists of a split
         chosen = from_data.choose(config, ranks=1, folder=Path(folder))
-        chosen.write_lists(keep=False)
-        for note in chosen.notes:
-            print(note)
-        chosen.scan()
+        chosen.prepare()
         listed = f"{arguments.split} side of {chosen.source}" if chosen.texts else ""
         page = make_page(runtime.resolve(chosen.config), arguments.split, arguments.epoch, arguments.clips, listed)
     outputs.write({arguments.out: page}, errors="replace")

@@ -1,4 +1,4 @@
-"""train.py --profile: a trace and a table of the largest costs."""
+"""train.py --profile: a trace and a table of the largest costs; and the temporary run that --dry-run has, too."""
 
 import json
 from types import SimpleNamespace
@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from configs import ConfigError
-from engine.train import profile
+from engine import distributed
+from engine.train import dry_run, profile
 from engine.train.clock import Times
 from tests.support import tiny
 
@@ -28,6 +29,11 @@ def test_an_existing_trace_is_refused_before_profiling(tmp_path):
     (tmp_path / "trace.json").write_text("mine")
     with pytest.raises(ConfigError, match=r"trace\.json: "):
         profile.profile_steps(tiny.config(), None, tmp_path / "trace.json")
+
+
+def test_a_temporary_run_is_watched_with_the_timeout_of_the_run():
+    with dry_run.trial(tiny.config(runtime={"timeout": 700.0}), None):
+        assert distributed.common_watch().limit == 700
 
 
 def test_on_a_gpu_the_time_of_its_kernels_counts():
