@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
+BEGAN = time.monotonic()
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.harness.record import Recorder
@@ -31,7 +33,7 @@ def main() -> None:
     videos = arguments.videos.absolute() / arguments.device
     command = f"python benchmarks/probe_nvdec.py --device {arguments.device}"
     probe = Probe(SCALES[arguments.device], videos, recorder, arguments.only, command)
-    run_sections(probe, "benchmarks.nvdec", SECTIONS, arguments.seconds)
+    run_sections(probe, "benchmarks.nvdec", SECTIONS, arguments.seconds, BEGAN)
     recorder.close()
     print(f"Everything is in {file}; what is worth keeping goes to benchmarks/results.", file=sys.stderr)
 

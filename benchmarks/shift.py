@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import time
 from itertools import accumulate
 from pathlib import Path
 
+BEGAN = time.monotonic()
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SECTIONS = {"layers": 30, "steps": 45, "inference": 18, "kernels": 7}  # shares of the total time
@@ -60,7 +62,7 @@ def main(arguments: argparse.Namespace) -> None:
     asked = [name for name in SECTIONS if name in (arguments.sections or SECTIONS)]
     ends = list(accumulate(SECTIONS[name] for name in asked))
     shares = {name: end / ends[-1] for name, end in zip(asked, ends, strict=True)}
-    run_sections(probe, "benchmarks.network", shares, arguments.seconds)
+    run_sections(probe, "benchmarks.network", shares, arguments.seconds, BEGAN)
     recorder.close()
     if arguments.keep:
         shutil.copy(folder / measured.FILE.name, measured.FILE)

@@ -14,6 +14,7 @@ from nvidia.dali.tensors import TensorListCPU, TensorListGPU
 
 from benchmarks.alternatives.decoders import Clip
 from dali_pipes.cut import cutter
+from dali_pipes.feed.graph import decode_video
 
 Source = Callable[[Clip], tuple[np.ndarray, np.ndarray]]
 Batches = Iterator[TensorListCPU | TensorListGPU]  # [T, H, W, 3] of each clip of a batch
@@ -64,8 +65,7 @@ def _decoder(source, *, mixed: bool):
     encoded, frames_T = fn.external_source(
         source=source, num_outputs=2, batch=False, dtype=[types.UINT8, types.INT32], ndim=[1, 1]
     )
-    device = "mixed" if mixed else "cpu"
-    return fn.decoders.video(encoded, frames=frames_T, pad_mode="edge", device=device)
+    return decode_video(encoded, frames_T, "mixed" if mixed else "cpu")
 
 
 @pipeline_def

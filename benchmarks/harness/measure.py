@@ -22,15 +22,16 @@ class GpuLost(Failure):
 def isolated(calls: Iterable[Call]) -> Iterator[tuple[Any, Any]]:
     """Make calls one after the other in another process; yield (key, result or Failure) of each.
 
-    A case that crashes, hangs or loses the GPU affects no other: those after it run in a new process.
+    A case that crashes, hangs or loses the GPU affects no other: those after it run in a new process. None is repeated,
+    as files are whose process reached its time limit: the case has had its time.
     """
     calls, unanswered = iter(calls), deque()
 
     def to_ask() -> Iterator[Call]:
         yield from list(unanswered)  # ran in the process that lost the GPU
         for call in calls:
-            unanswered.append(call)
-            yield call
+            unanswered.append(call._replace(is_second=True))
+            yield unanswered[-1]
 
     lost = True
     while lost:

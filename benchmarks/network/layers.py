@@ -78,6 +78,6 @@ def _row(scale: Scale, precision: Precision, layer: Layer, tuned: Tiles, times: 
 
 
 def _write_table(rows: list[dict], path: Path) -> None:
-    """Write the shipped table with `rows` in place of older rows of the same layers."""
-    known = measured.rows() | {measured.key(row): row for row in rows}
+    """Write the shipped table with `rows` in place of older rows of the same layers, each row once."""
+    known = {measured.key(row): row for row in [*measured.rows().values(), *rows]}
     path.write_text("".join(json.dumps(row) + "\n" for row in known.values()))

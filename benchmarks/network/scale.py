@@ -106,7 +106,7 @@ def use_table(folder: Path) -> None:
     table = folder / measured.FILE.name
     if table.exists():
         measured.FILE = table
-        measured.rows.cache_clear()
+        measured.forget()
 
 
 def set_form(model: torch.nn.Module, form: Form | None) -> None:

@@ -52,7 +52,10 @@ class CudaGraph:
         return result
 
     def record(self, work: Callable[[], Result]) -> Result:
-        with torch.cuda.graph(self._graph, stream=self._stream):
+        """Record the work, while other threads may use the GPU: the default mode makes their calls fail, among them
+        those of DALI, which prepares the next batches.
+        """
+        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
             return work()
 
     def replay(self) -> None:

@@ -220,8 +220,8 @@ class Mixture:
         """Reorder the batch: the first clip of each video, then the second, and so on; neighbours are mixed."""
         if self._repeats == 1:
             return batch
-        order_B = torch.arange(len(batch.label_B)).unflatten(0, (-1, self._repeats)).T.flatten()
-        order_B = order_B.to(batch.label_B.device)
+        count, device = len(batch.label_B), batch.label_B.device  # made there: to copy the order, the host would wait
+        order_B = torch.arange(count, device=device).unflatten(0, (-1, self._repeats)).T.flatten()
         return Batch(batch.clips_BVTCHW[order_B], batch.label_B[order_B], batch.index_B[order_B])
 
 

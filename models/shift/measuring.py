@@ -16,21 +16,25 @@ from models.shift.forms import shift_copy
 
 logger = logging.getLogger(__name__)
 SECONDS = 60.0  # seconds after which the remaining layers are not measured, and so not folded
-CLIPS, SIDE = 8, 28  # frames of the timed batch; all forms scale with them equally
+SIDE = 28  # of the timed frames
+VALUES = 1 << 26  # of the timed input, so that no cache holds it, as in training
 REPEATS = 10
+HIDDEN = 5_000_000  # cycles of the GPU, some milliseconds: longer than the host takes to launch a pass
 
 
 def measure_missing(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Time every shifting layer of `model` with the form `auto`, if the GPU has no rows, and store rows for this user.
+    """Time the shifting layers of `model` with the form `auto` that have no row for this GPU; store rows for this user.
 
     Takes less than a minute. With another model.shift, there is nothing to measure.
     """
     measured.forget()  # another rank may have measured
     layers = [part for part in model.modules() if isinstance(part, ShiftedConv2d) and part.form is auto_conv]
     shapes = {(part.in_channels, part.out_channels): part for part in layers if part.foldable}
-    if device.type != "cuda" or not shapes or measured.source(device, dtype):
+    shapes = {shape: part for shape, part in shapes.items() if measured.find(device, dtype, *shape) is None}
+    if device.type != "cuda" or not shapes:
         return
-    logger.info(f"{measured.device_name(device)} has no measurements of the shift: timing {len(shapes)} layers once")
+    name = measured.device_name(device)
+    logger.info(f"{name} has no measurements of the shift in {len(shapes)} layers: timing them once")
     measured.add(time_layers(shapes.values(), device, dtype))
 
 
@@ -60,28 +64,45 @@ def _work(layer: ShiftedConv2d, device: torch.device, dtype: torch.dtype) -> dic
     plain = nn.Conv2d(layer.in_channels, layer.out_channels, 1, bias=layer.bias is not None)
     conv = ShiftedConv2d(plain, layer.frames, layer.after, layer.before, layer.form)
     conv = conv.to(device, dtype, memory_format=torch.channels_last)
-    shape = CLIPS * layer.frames, layer.in_channels, SIDE, SIDE
+    clips = max(1, VALUES // (layer.frames * layer.in_channels * SIDE**2))
+    shape = clips * layer.frames, layer.in_channels, SIDE, SIDE
     x_NCHW = torch.randn(shape, device=device, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
     forms = {
         "plain": lambda: conv.convolve(x_NCHW),
         "copied": lambda: shift_then_conv(shift_copy, conv, x_NCHW)[0],
         "folded": lambda: folded_conv(conv, x_NCHW)[0],
     }
-    gradient = torch.randn_like(forms["plain"]())
+    gradient, inputs = torch.randn_like(forms["plain"]()), (x_NCHW, conv.weight)
 
     def both(forward: Callable[[], torch.Tensor]) -> Callable[[], None]:
-        return lambda: forward().backward(gradient)
+        return lambda: torch.autograd.grad(forward(), inputs, gradient)
 
     return {name: both(forward) for name, forward in forms.items()}
 
 
 def _milliseconds(work: Callable[[], None], device: torch.device) -> float:
     """Return the median time of a pass, after one pass that compiles kernels and one that warms up."""
-    times = []
-    for _ in range(2 + REPEATS):
-        began = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(1e3 * (time.perf_counter() - began))
+    once = _of_gpu if device.type == "cuda" else _of_host
+    times = [once(work) for _ in range(2 + REPEATS)]
     return statistics.median(times[2:])
+
+
+def _of_gpu(work: Callable[[], None]) -> float:
+    """Return the milliseconds of the GPU alone, which sleeps until the host has launched the work.
+
+    For a narrow layer, the host takes longer to launch a pass than the GPU to run it: its own clock would compare
+    launches, not kernels.
+    """
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(HIDDEN)
+    began.record()
+    work()
+    ended.record()
+    ended.synchronize()
+    return began.elapsed_time(ended)
+
+
+def _of_host(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - began)

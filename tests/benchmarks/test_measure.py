@@ -1,5 +1,6 @@
 """Measurements in rounds, in a process that may crash."""
 
+import ctypes
 import os
 import sys
 from types import SimpleNamespace
@@ -12,6 +13,10 @@ def act(word: str):
     """Do what the word says; the measuring process runs it."""
     if word == "die":
         os.abort()
+    if word.startswith("hang "):
+        with open(word.removeprefix("hang "), "a") as file:
+            file.write("called\n")
+        ctypes.CDLL(None).sleep(600)
     if word == "fail":
         raise ValueError("no")
     if word == "lose":  # as after a GPU error: nothing works in this process any more
@@ -32,6 +37,12 @@ def test_a_case_that_crashes_or_fails_affects_no_other():
     assert [answers[place] for place in (0, 2, 4)] == ["a", "b", "c"]
     assert answers[1] == Failure("crashed the scanner (SIGABRT)")
     assert answers[3] == Failure("no")
+
+
+def test_a_case_that_has_had_its_time_is_not_repeated(tmp_path):
+    calls = tmp_path / "calls"
+    assert dict(isolated([Call(0, (act, f"hang {calls}"), 1)])) == {0: Failure("no progress for 1 s")}
+    assert calls.read_text() == "called\n"
 
 
 def test_after_a_lost_gpu_the_other_cases_run_in_a_new_process():

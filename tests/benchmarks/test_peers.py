@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import configs
 from benchmarks.alternatives import step
 from benchmarks.alternatives.decoders import DECODERS
 from benchmarks.peers import draw_clips
@@ -92,7 +93,8 @@ def test_networks_are_compared_in_an_fp32_that_a_gpu_does_not_shorten():
 @pytest.mark.gpu
 @pytest.mark.parametrize("best", [True, False])
 def test_on_a_gpu_too_they_compute_the_same_and_learn(best):
-    ours = step.Ours(runtime.resolve(step.recipe(2, 64)))
+    config = configs.override(step.recipe(2, 64), ["runtime.compile=off"])  # compiling would take a minute
+    ours = step.Ours(runtime.resolve(config))
     peer = step.Peer(step.MitTsm, ours, best)
     assert peer.distance(ours) < step.CLOSE
     for take_step in (ours.step, peer.step) * 3:

@@ -43,11 +43,15 @@ def test_a_wrong_kernel_is_not_timed(monkeypatch):
 
 def test_rows_of_this_device_take_the_place_of_older_ones(tmp_path, monkeypatch):
     old = {"device": measured.processor(), "dtype": "float32", "channels": 16, "filters": 8, "folded_ms": 9.0}
-    other = old | {"device": "NVIDIA H200"}
-    monkeypatch.setattr(measured, "rows", lambda: {measured.key(row): row for row in (old, other)})
+    other = old | {"device": "NVIDIA H200", "capability": "9.0"}
+    (tmp_path / "shipped").write_text("".join(json.dumps(row) + "\n" for row in (old, other)))
+    monkeypatch.setattr(measured, "FILE", tmp_path / "shipped")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    measured.forget()
     times = {way: [{"ms": 1.0}, {"ms": 2.0}, {"ms": 3.5}] for way in cases.WAYS}
     row = layers._row(SMALL, "fp32", cases.Layer(16, 8, 3), cases.Tiles(), times)
     layers._write_table([row], tmp_path / "table.jsonl")
+    measured.forget()
     rows = [json.loads(line) for line in (tmp_path / "table.jsonl").read_text().splitlines()]
     assert rows == [row, other]
     assert row["plain_ms"] == row["copied_ms"] == row["folded_ms"] == 6.5

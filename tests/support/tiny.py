@@ -27,7 +27,7 @@ CONFIG = Config(
     eval=Eval(short_side=16),
     optim=Optim(lr=0.05, milestones=(1,), clip_norm=20.0, fc_lr_mult=(5.0, 10.0)),
     train=Train(name="tiny", epochs=2, batch=4, log_every=2),
-    runtime=Runtime(device="cpu", precision="fp32"),
+    runtime=Runtime(device="cpu", precision="fp32", compile="off"),  # on a GPU, compiling would take minutes
 )
 
 

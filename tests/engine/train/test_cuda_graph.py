@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from functools import partial
+from threading import Event, Thread
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -95,6 +97,13 @@ def test_inputs_are_copied_into_memory_that_stays():
     assert len(set(seen[WARMUP:])) == 1
 
 
+def test_other_threads_may_use_the_gpu_during_a_recording(monkeypatch):
+    for name in ("CUDAGraph", "Stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    CudaGraph().record(lambda: None)
+    assert torch.cuda.graph.call_args.kwargs["capture_error_mode"] == "thread_local"
+
+
 def test_a_batch_of_another_shape_or_type_is_refused():
     recorded = Recorded(CpuGraph())
     for _ in range(WARMUP + 1):
@@ -150,3 +159,25 @@ def test_a_step_recorded_by_cuda_trains_like_an_eager_one():
         return tally.read()
 
     torch.testing.assert_close(on_gpu(Recorded(CudaGraph())), on_gpu(None), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.gpu
+def test_a_step_is_recorded_while_another_thread_allocates_and_copies_as_dali_does():
+    done, sizes = Event(), []
+
+    def load():
+        stream = torch.cuda.Stream()
+        while not done.is_set():
+            with torch.cuda.stream(stream):
+                sizes.append(torch.empty(1 << 20, pin_memory=True).cuda(non_blocking=True).cpu().numel())
+
+    loading, graph, x = Thread(target=load), CudaGraph(), torch.ones(1000, device="cuda")
+    loading.start()
+    try:
+        graph.warm_up(lambda: x * 2)
+        result = graph.record(lambda: [x * number for number in range(1000)][-1])
+    finally:
+        done.set()
+        loading.join()
+    graph.replay()
+    assert set(sizes) == {1 << 20} and result.eq(999).all()

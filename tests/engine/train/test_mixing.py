@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dali_pipes.batch import Batch
 from engine import runtime
@@ -70,6 +73,22 @@ def test_repeated_clips_are_mixed_with_clips_of_other_videos(repeats):
     own_B = batch.clips_BTCHW[order]
     part = (mixed_batch.clips_BTCHW - own_B.roll(1, 0)) / (own_B - own_B.roll(1, 0))
     torch.testing.assert_close(part, part.mean().expand_as(part), rtol=0, atol=1e-5)
+
+
+def test_repeated_clips_are_reordered_without_a_copy_from_the_host_for_which_it_would_wait():
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            result = operator(*args, **(kwargs or {}))
+            devices.update(leaf.device.type for leaf in tree_leaves((args, result)) if isinstance(leaf, torch.Tensor))
+            return result
+
+    devices, mixture = set(), targets.Mixture(0.2, 0.0, K, 2)
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            batch = Batch(torch.empty(6, 1, T, 3, SIZE, SIZE), torch.empty(6).long(), torch.empty(6).long())
+        with Copies():
+            mixture._apart(batch)
+    assert devices == {"cuda"}
 
 
 def test_each_batch_uses_either_mixup_or_cutmix():

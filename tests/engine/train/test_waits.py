@@ -52,10 +52,12 @@ def sections(settings):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("repeats", [1, 2])
 @pytest.mark.parametrize("train", [{}, {"ema": 0.9, "accumulate": 2}, {"mixup": 0.2}, {"cutmix": 1.0}], ids=str)
-def test_torch_finds_no_wait_in_a_run_on_a_gpu(monkeypatch, train):
+def test_torch_finds_no_wait_in_a_run_on_a_gpu(monkeypatch, train, repeats):
     """Mixing draws on the host: the audit above takes its numbers for numbers of the device, torch does not."""
     sections = {"model": {"backbone": "resnet50"}, "runtime": {"device": "cuda", "precision": "fp16"}, "train": train}
+    sections["clip"] = {"size": 16, "repeats": repeats}
     run = run_of(6, monkeypatch, device="cuda", **sections)
     steps = iter(run.train_loader.epoch(0))
     tally = Tally(run.device)
