@@ -64,11 +64,12 @@ def score(recipe: Config | None, args: Namespace) -> None:
     from engine.runs.environment import environment
     from engine.runs.find import network_file
 
-    device = recipe.runtime.device if recipe else overridden(args.overrides).get("runtime.device", "auto")
-    with distributed.processes(pick_device(device)):
+    given = flat(recipe or Config()) | overridden(args.overrides)
+    with distributed.processes(pick_device(given["runtime.device"]), given["runtime.timeout"]) as watcher:
         weights = distributed.one_rank_first(lambda: network_file(args.network or recipe.train.folder))
         network = open_evaluated(weights, recipe, args.overrides)
         config = network.config
+        watcher.limit = config.runtime.timeout
         if args.print_config:
             print(describe(config))
             return

@@ -61,7 +61,11 @@ def run(config: configs.Config, arguments: argparse.Namespace) -> None:
     stages = STAGES if "all" in arguments.stages else tuple(dict.fromkeys(arguments.stages))
     if config.data.source == "synthetic":
         stages = tuple(stage for stage in stages if stage not in OF_FILES)
-    with distributed.processes(pick_device(config.runtime.device)), from_data.with_lists(config, None) as config:
+    asked = config.runtime
+    with (
+        distributed.processes(pick_device(asked.device), asked.timeout),
+        from_data.with_lists(config, None) as config,
+    ):
         report = Report(arguments, stages)
         cases = [make_case(config, words, arguments) for words in variants(arguments.vary)]
         for case in cases:

@@ -46,7 +46,7 @@ def common_watch() -> Watch | None:
 
 
 @contextmanager
-def processes(device: str, limit: float = 300.0) -> Iterator[Watch]:
+def processes(device: str, limit: float) -> Iterator[Watch]:
     """Join the processes that torchrun started, if any, and watch them during the block.
 
     A wait without progress for `limit` seconds ends all of them. Inside another such block, this does nothing.

@@ -181,7 +181,7 @@ def test_an_incomplete_environment_of_torchrun_is_an_error_with_the_missing_vari
     monkeypatch.setenv("WORLD_SIZE", "2")
     with (
         pytest.raises(ConfigError, match="RANK, WORLD_SIZE set but not LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
-        distributed.processes("cpu"),
+        distributed.processes("cpu", 300),
     ):
         pass
 
@@ -191,9 +191,9 @@ def test_several_tasks_without_torchrun_are_refused_with_the_command_that_works(
     monkeypatch.setenv(name, "4")
     with (
         pytest.raises(ConfigError, match=f"{name}=4: .* srun --ntasks-per-node 1 torchrun"),
-        distributed.processes("cpu"),
+        distributed.processes("cpu", 300),
     ):
         pass
     monkeypatch.setenv(name, "1")
-    with distributed.processes("cpu"):
+    with distributed.processes("cpu", 300):
         assert distributed.world_size() == 1

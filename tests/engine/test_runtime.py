@@ -48,7 +48,7 @@ def test_more_processes_than_gpus_are_refused_in_one_line_a_host(monkeypatch, lo
     for name, value in launched.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(error) as raised, distributed.processes("cuda"):
+    with pytest.raises(error) as raised, distributed.processes("cuda", 300):
         pass
     assert local_rank or "2 processes on a host where each sees 1 GPUs" in str(raised.value)
 

@@ -10,6 +10,8 @@ import configs
 import eval as evaluation
 from configs import cli
 from dali_pipes import DataError
+from engine import distributed
+from engine.evaluation.evaluate import evaluate as evaluate_all
 from models import build_model
 from tests.support import tiny
 from tests.support.videos import write_video
@@ -51,6 +53,21 @@ def test_other_classes_are_refused_though_there_are_as_many(run, monkeypatch):
     (run.parent / "val" / "blue").rename(run.parent / "val" / "sky_blue")
     with pytest.raises(DataError, match="'sky_blue', and lacks 'blue' of the network"):
         evaluate(monkeypatch, "run")
+
+
+@pytest.mark.parametrize(("words", "limit"), [([], 45), (["runtime.timeout=77"], 77)])
+def test_an_evaluation_waits_as_long_as_its_settings_say(run, monkeypatch, words, limit):
+    network = torch.load(run / "best.pt")
+    torch.save(network | {"config": network["config"] | {"runtime.timeout": 45.0}}, run / "best.pt")
+    limits = []
+
+    def recorded(*arguments, **named):
+        limits.append(distributed.common_watch().limit)
+        return evaluate_all(*arguments, **named)
+
+    monkeypatch.setattr("engine.evaluation.evaluate.evaluate", recorded)
+    evaluate(monkeypatch, "run", *words)
+    assert limits == [limit]
 
 
 def test_a_video_that_is_evaluated_is_never_replaced(run, monkeypatch):

@@ -25,6 +25,11 @@ def test_a_profile_writes_a_trace_and_a_table_and_no_other_file(tmp_path, monkey
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["trace.json"]
 
 
+def test_a_trial_waits_as_long_as_its_settings_say():
+    with dry_run.trial(tiny.config(runtime={"timeout": 77.0}), None):
+        assert distributed.common_watch().limit == 77
+
+
 def test_an_existing_trace_is_refused_before_profiling(tmp_path):
     (tmp_path / "trace.json").write_text("mine")
     with pytest.raises(ConfigError, match=r"trace\.json: "):

@@ -259,7 +259,7 @@ def is_read(name):
 
 def main(folder, *names):
     torch.set_num_threads(1)
-    with distributed.processes("cuda" if any("gpu" in name for name in names) else "cpu"):
+    with distributed.processes("cuda" if any("gpu" in name for name in names) else "cpu", 300):
         found = {name: globals()[name](folder) for name in names}
         if distributed.rank() == 0:
             (folder / "found.json").write_text(json.dumps(found))
