@@ -108,10 +108,11 @@ def videos_of(data: Data, class_names: Sequence[str] = ()) -> Iterator[str]:
             yield from map(listing.path, range(len(listing.paths)))
 
 
-def unlabelled(paths: Sequence[str]) -> Listing:
+def unlabelled(paths: Sequence[str], frame_pattern: str = "") -> Listing:
     """Make a listing of given videos: each absolute path or URL once, with label −1.
 
-    Raises DataError if some are in a store and others are not, or in another store.
+    With a `frame_pattern`, folders of frames are allowed. Raises DataError if some are in a store and others are not,
+    or in another store.
     """
     label_N, first_N = np.full(len(paths), -1, np.int32), np.arange(len(paths))
     base, listed = "/", list(paths)
@@ -120,7 +121,7 @@ def unlabelled(paths: Sequence[str]) -> Listing:
         if base.count("/") < len("//"):
             raise DataError(urls[0], "is not in the same store as the other videos; use one store at a time")
         listed = [path[len(base) + 1 :] for path in paths]
-    return Listing("videos", base, "", listed, label_N, first_N, class_names=())
+    return Listing("videos", base, "", listed, label_N, first_N, class_names=(), frame_pattern=frame_pattern)
 
 
 def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: VideoPaths) -> Listing:

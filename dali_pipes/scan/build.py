@@ -84,12 +84,13 @@ def scan_divided(source: str, data: Data, sides: Sequence[str], data_of_sides: D
         _up_to_date(ScanPlace.of(side, data_of_sides), request, None, [found])
 
 
-def scan_videos(paths: Sequence[str], folder: Path, check: Check) -> Catalog:
+def scan_videos(paths: Sequence[str], folder: Path, check: Check, frame_pattern: str = "") -> Catalog:
     """Scan videos given by distinct absolute paths, without a list, and write their catalogue to `folder`.
 
-    It contains unreadable files with the reason; their number is not limited.
+    It contains unreadable files with the reason; their number is not limited. With a `frame_pattern`, folders of frames
+    are videos, too.
     """
-    listing = unlabelled(paths)
+    listing = unlabelled(paths, frame_pattern)
     request = ScanRequest(listing, check)
     return _scan(folder, request, [], None)[0]
 

@@ -19,7 +19,10 @@ def frame_times(video: Video) -> np.ndarray:
     """Return the time of each frame in seconds from the first: [frames] float64, ascending. Raises DataError.
 
     If the file has no timestamps, or they contradict the order of its frames, times are computed from the frame rate.
+    Folders of frames have none, so USUAL_FPS is assumed.
     """
+    if video.access == "frames":
+        return np.arange(video.frames) / USUAL_FPS
     ticks_P, tick = _packet_times(video)
     if len(ticks_P) == len(video.packets) and len(video.decode_position) == video.frames:
         ticks_F = ticks_P[video.decode_position]

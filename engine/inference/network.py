@@ -68,8 +68,6 @@ def open_network(path: str, recipe: str | None = None, overrides: Sequence[str] 
 
 def _open_saved(path: str, recipe: str | None, overrides: Sequence[str]) -> Network:
     saved = load_saved_model(path, recipe, [*_HERE, *overrides])
-    if saved.info.config.data.decoder == "jpeg":
-        raise ConfigError("data.decoder: jpeg reads folders of frames, but the sources are videos; use auto")
     config = runtime.resolve(saved.info.config)
     device = runtime.prepare(config.runtime, config.train.seed)
     model = runtime.place(saved.model, config.runtime, device)

@@ -149,8 +149,8 @@ def predict_video(network: Network, path: str | Path, top_k: int = 5) -> list[tu
     """
     unreadable: dict[int, str] = {}
     with tempfile.TemporaryDirectory(prefix="predict-") as folder:
-        check = network.info.config.data.check
-        catalog = build.scan_videos([absolute(str(path))], Path(folder), check)
+        data = network.info.config.data
+        catalog = build.scan_videos([absolute(str(path))], Path(folder), data.check, data.frame_pattern)
         found = list(predict(network, catalog, whole_windows(catalog), unreadable))
     reasons = [*unreadable.values(), *(bad.reason for bad in catalog.unreadable)]
     if not found:

@@ -23,6 +23,7 @@ from configs.cli import STDOUT, descriptor
 from configs.progress import format_rate
 from dali_pipes.errors import masked
 from dali_pipes.lists.split import counted
+from dali_pipes.video.times import USUAL_FPS
 from engine.console import cell
 from engine.evaluation.results import writing
 from engine.outputs import Outputs
@@ -123,7 +124,8 @@ SPEEDS = ("frames_per_s", "windows_per_s")
 
 def _part(answer: dict, video: dict) -> str:
     """Describe the part of a video that a record is about; empty for whole videos, up to the length of a frame."""
-    if "end" not in answer or (answer["end"] - answer["start"]) * video["fps"] > video["frames"] - 1.5:
+    fps = video["fps"] or USUAL_FPS
+    if "end" not in answer or (answer["end"] - answer["start"]) * fps > video["frames"] - 1.5:
         return ""
     return f", {answer['start']:g} s to {answer['end']:g} s"
 

@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.cut import decode
+from dali_pipes.feed.decoders import JPEG
 from dali_pipes.video import times
 from dali_pipes.video.orientation import orientation, turned
 from dali_pipes.video.packet_table import Video
@@ -69,7 +70,7 @@ def write(
 def _write(out: OutputContainer, video: Video, captions: Sequence[Caption], draw: Draw | None) -> None:
     stream, reformatter = None, VideoReformatter()
     starts = [caption.start for caption in captions]
-    for second, picture_HWC in zip(times.frame_times(video).tolist(), _upright(video.path), strict=False):
+    for second, picture_HWC in zip(times.frame_times(video).tolist(), _upright(video), strict=False):
         stream = stream or _add_stream(out, picture_HWC, video.fps)
         caption = captions[max(0, bisect_right(starts, second + _MOMENT) - 1)]
         picture_HWC = draw(picture_HWC, second) if draw else picture_HWC
@@ -84,14 +85,23 @@ def _write(out: OutputContainer, video: Video, captions: Sequence[Caption], draw
     out.mux(stream.encode(None))
 
 
-def _upright(path: str) -> Iterator[np.ndarray]:
+def _upright(video: Video) -> Iterator[np.ndarray]:
     """Yield each frame as [H, W, 3] uint8, upright, with even sides."""
+    for picture_HWC in _of_folder(video) if video.access == "frames" else _of_file(video.path):
+        odd = [(0, side % 2) for side in picture_HWC.shape[:2]]
+        yield np.pad(picture_HWC, [*odd, (0, 0)], mode="edge")
+
+
+def _of_folder(video: Video) -> Iterator[np.ndarray]:
+    for frame in range(video.frames):
+        yield from JPEG.content(video, np.array([frame]), None, None).frames
+
+
+def _of_file(path: str) -> Iterator[np.ndarray]:
     reformatter, turn = VideoReformatter(), None
     for frame in upright.decoded(path):
         turn = orientation(frame) if turn is None else turn
-        picture_HWC = turned(decode.to_rgb(frame, reformatter), turn)
-        odd = [(0, side % 2) for side in picture_HWC.shape[:2]]
-        yield np.pad(picture_HWC, [*odd, (0, 0)], mode="edge")
+        yield turned(decode.to_rgb(frame, reformatter), turn)
 
 
 def _add_stream(out: OutputContainer, picture_HWC: np.ndarray, fps: float) -> VideoStream:

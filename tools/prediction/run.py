@@ -60,7 +60,8 @@ def run(args: Namespace) -> int:
     answering = Answering(network, args, features, parts)
     answered = incomplete = 0
     with writer(args.json, args.csv, outputs) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:
-        catalog = build.scan_videos([*map(absolute, paths)], Path(folder), network.info.config.data.check)
+        data = network.info.config.data
+        catalog = build.scan_videos([*map(absolute, paths)], Path(folder), data.check, data.frame_pattern)
         for row, answer in answering.all(catalog):
             if labelled:
                 answer |= labelled.write(catalog.video(row), answer)

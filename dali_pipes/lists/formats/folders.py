@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import PurePath
 from typing import NamedTuple
 
 from dali_pipes.errors import DataError
@@ -18,6 +20,7 @@ VIDEO_EXTENSIONS = (
     *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
 _PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")  # there may be millions of them, too many to check their content
+_FRAME = re.compile(r"[^.].*[0-9]\.jpe?g|[0-9]\.jpe?g", re.IGNORECASE)
 _SYSTEM_FOLDERS = frozenset(
     ("__macosx", "@eadir", "$recycle.bin", "#recycle", "#snapshot", "lost+found", "system volume information")
 )
@@ -149,8 +152,20 @@ def _is(kind: Callable[[], bool]) -> bool:
 
 
 def videos_below(folder: str) -> Iterator[str]:
-    """Yield the paths of all videos below a folder, sorted."""
-    return (os.path.join(folder, path) for path in find_videos(folder).videos)
+    """Yield the paths of all videos below a folder, and of folders of frames, sorted.
+
+    A folder of frames directly contains numbered JPEG pictures, and has no videos below it. It may be `folder` itself.
+    """
+    found = find_videos(folder)
+    above = {str(parent) for path in found.videos for parent in PurePath(path).parents}
+    inside = [path for path in (".", *found.folders) if path not in above and _has_frames(os.path.join(folder, path))]
+    for path in sorted([*found.videos, *inside], key=lambda path: path.split("/")):
+        yield folder if path == "." else os.path.join(folder, path)
+
+
+def _has_frames(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return any(_FRAME.fullmatch(entry.name) for entry in entries)
 
 
 def is_video_name(name: str) -> bool:

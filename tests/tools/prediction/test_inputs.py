@@ -146,6 +146,15 @@ def test_inputs_without_videos_are_named(here, monkeypatch):
     assert find(["hollow", "*.avi"]) == ([], {"hollow": "contains no videos", "*.avi": "nothing has such a name"})
 
 
+def test_a_folder_of_numbered_pictures_is_a_video_if_no_video_is_below_it(here):
+    pictures = ("sets/b/1.jpg", "sets/b/2.jpg", "sets/a/x/img_00001.JPEG", "sets/cover.jpg", "sets/png/1.png", "7.jpg")
+    plant(here, dict.fromkeys(pictures, ""))
+    assert find(["sets"]) == (["sets/a/x", "sets/b"], {})
+    assert find(["sets/b", "sets/*"])[0] == ["sets/b", "sets/a/x", "sets/cover.jpg"]
+    assert find(["sets/png"]) == ([], {"sets/png": "contains no videos"})
+    assert find([str(here)])[0][-3:] == [f"{here}/sets/a/x", f"{here}/sets/b", f"{here}/sub/c.webm"]
+
+
 def test_a_link_in_a_circle_ends(here):
     (here / "sub" / "up").symlink_to(here)
     assert find(["sub"])[0] == ["sub/c.webm"]
