@@ -70,14 +70,11 @@ def train(settings: Config, args: Namespace) -> None:
 
 def check(settings: Config, args: Namespace) -> None:
     """Raise ConfigError or DataError if the initial network or a list is missing."""
-    from dali_pipes.lists.formats.source import refuse_missing
+    from dali_pipes.lists.listing import refuse_missing_lists
 
     if args.weights and not args.resume:
         cli.refuse_missing_network(args.weights)
-    data = settings.data
-    for place in (data.train, data.val):
-        if place and place != "auto" and data.source == "video":
-            refuse_missing(place)
+    refuse_missing_lists(settings.data)
 
 
 def main() -> None:

@@ -266,6 +266,12 @@ def run_folder(path: Path) -> Path:
     return next((folder for folder in candidates if (folder / "config.yaml").is_file()), path).absolute()
 
 
+def refuse_missing_run(folder: Path) -> None:
+    """Raise ConfigError if a folder contains no run."""
+    if not (folder / "status.json").exists():
+        raise ConfigError(f"{folder}: contains no run; name a folder such as runs/NAME, which train.py writes")
+
+
 def recipe_of(args: argparse.Namespace) -> Config | None:
     """Load the recipe of --config, or return None without one. Exits with code 2 if it or an override is wrong."""
     try:

@@ -28,10 +28,15 @@ def main() -> int:
     args = parser.parse_args()
     from engine import program
 
+    folders = list(dict.fromkeys(cli.run_folder(path) for path in args.runs))
+
+    def check() -> None:
+        for folder in folders:
+            cli.refuse_missing_run(folder)
+
     def work() -> None:
         from engine.runs.pages import compare, report  # takes seconds; logging has been set up by now
 
-        folders = list(dict.fromkeys(cli.run_folder(path) for path in args.runs))
         with watch.doing("writing the report"):
             for folder in folders:
                 print(report.write(folder, outputs.Outputs(force=args.force)))
@@ -39,7 +44,7 @@ def main() -> int:
             if len(folders) > 1:
                 print(compare.write(folders, outputs.Outputs(force=args.force)))
 
-    return program.run("report.py", work)
+    return program.run("report.py", work, check=check)
 
 
 if __name__ == "__main__":

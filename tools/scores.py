@@ -71,7 +71,11 @@ def main() -> int:
     args = arguments()
     from engine import program
 
-    return program.run("scores.py", lambda: score(args))
+    def check() -> None:
+        for path in args.files:
+            path.open("rb").close()
+
+    return program.run("scores.py", lambda: score(args), check=check)
 
 
 if __name__ == "__main__":

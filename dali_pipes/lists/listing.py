@@ -25,7 +25,7 @@ from dali_pipes.lists.classes import names_by_label
 from dali_pipes.lists.formats import FORMATS, read
 from dali_pipes.lists.formats.annotation import WHOLE, Row, Span, refuse
 from dali_pipes.lists.formats.class_names import Numbers, alike, some
-from dali_pipes.lists.formats.source import Source
+from dali_pipes.lists.formats.source import Source, refuse_missing
 from dali_pipes.lists.locate import VideoPaths
 from dali_pipes.storage.objects import absolute, is_url
 
@@ -95,6 +95,13 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
     listing = _listing(absolute(source), rows, names, VideoPaths(opened.folder, FORMATS[format_name], data))
     notes = (*annotation.notes, *filter(None, [note]), *listing.notes)
     return replace(listing, format=format_name, frame_pattern=data.frame_pattern, notes=notes)
+
+
+def refuse_missing_lists(data: Data) -> None:
+    """Raise DataError if the training or the validation list does not exist."""
+    for place in (data.train, data.val):
+        if place and place != "auto" and data.source == "video":
+            refuse_missing(place)
 
 
 def videos_of(data: Data, class_names: Sequence[str] = ()) -> Iterator[str]:

@@ -143,11 +143,13 @@ NO_LIST = "/gone/a.list: no such list or folder; /gone does not exist either"
         ("tools/export.py gone --format onnx", NO_NETWORK),
         ("tools/import_weights.py gone -c demo --out x.pt", NO_NETWORK),
         (f"train.py -c finetune data.train={ROOT} -w gone", NO_NETWORK),
+        ("tools/report.py /gone", "/gone: contains no run; name a folder such as runs/NAME, which train.py writes"),
+        ("tools/scores.py /gone.npz", "/gone.npz: No such file or directory"),
         ("train.py -c finetune data.train=/gone/a.list", NO_LIST),
         (f"train.py -c finetune data.train={ROOT} data.val=/gone/a.list", NO_LIST),
     ],
 )
-def test_a_missing_network_or_list_is_named_before_torch_is_loaded(command, answer):
+def test_a_missing_network_list_or_run_is_named_before_torch_is_loaded(command, answer):
     words = command.split()
     ran = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *words], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (2, f"{Path(words[0]).name}: {answer}\n")

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from configs import Config, cli
+from dali_pipes.lists.listing import refuse_missing_lists
 from engine.outputs import Outputs, add_force_argument
 from engine.runs.pages import html
 from engine.runs.pages.html import Table
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     config = cli.from_arguments(arguments)
+    refuse_missing_lists(config.data)
     from engine import runtime  # with torch, which help and mistakes do not wait for
     from engine.train import from_data
 

@@ -11,7 +11,7 @@ from statistics import median
 
 import yaml
 
-from configs import ConfigError
+from configs.cli import refuse_missing_run
 from configs.progress import format_rate
 from engine.console import duration
 from engine.files import read_json, read_lines
@@ -58,8 +58,7 @@ class RunFiles:
 
 def read_run(folder: Path) -> RunFiles:
     """Read the files of a run's folder. Raises ConfigError if the folder contains no run."""
-    if not (folder / "status.json").exists():
-        raise ConfigError(f"{folder}: contains no run; name a folder such as runs/NAME, which train.py writes")
+    refuse_missing_run(folder)
     lines = list(read_lines(folder / "metrics.jsonl"))
     path = folder / "config.yaml"
     return RunFiles(
