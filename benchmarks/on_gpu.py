@@ -66,7 +66,8 @@ EAGER = "runtime.compile=off"  # by default a step is compiled, which takes long
 SMALL = ["clip.size=32", "model.width=8", "train.batch=4", "runtime.device=cpu", "video.count=8", "video.frames=24"]
 FRAMES = [f"frames/{codec}-i{interval}-" for codec in ("h264", "hevc") for interval in (16, 8, 1)]
 DECODERS = ["speed/interval", "speed/width", "speed/other/pyav"]
-TESTS = ["-m", "pytest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=30", "-rfE"]
+TESTS = ["-m", "pytest", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=30", "-rfE", "-vv"]  # the name of each
+HANGING = ["--timeout", "40", "--timeout-method", "thread"]  # a test that hangs takes no time of the others
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def parts(out: Path, rehearse: bool, stretch: float = 1.0) -> dict[str, Part]:
     on_gpu = "dali_cpu" if rehearse else "nvdec"
     gpu_tests = ["tests/test_imports.py"] if rehearse else ["-m", "gpu and not slow"]
     spread = ["-n", "6"] if find_spec("xdist") and not rehearse else []
+    spread += HANGING if find_spec("pytest_timeout") and not rehearse else []
     clips = ["--clips", "16", "--rounds", "1"] if rehearse else ["--rounds", "3"]
 
     def within(seconds: int) -> list[str]:

@@ -103,9 +103,9 @@ class Loader(Protocol):
 class KeepAlive:
     """Keeps memory alive as long as the GPU may still read it, without waiting for the GPU.
 
-    Memory that another library owns (DALI's clips, over DLPack; pinned frames that are copied to the GPU) returns to
-    its owner when the last reference dies. The host may drop that reference long before the GPU has finished its queued
-    work. torch's allocator tracks its streams, other owners do not. On a CPU there is nothing to keep.
+    Memory that another library owns (DALI's clips, over DLPack) returns to its owner when the last reference dies. The
+    host may drop that reference long before the GPU has finished its queued work. torch's allocator tracks its streams,
+    other owners do not. On a CPU there is nothing to keep.
     """
 
     def __init__(self, device: torch.device):

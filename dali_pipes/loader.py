@@ -129,7 +129,7 @@ class VideoLoader:
             try:
                 yield self._batch(prepared, clips_BVTHWC, epoch, step)
             finally:
-                self._in_use.hold(clips_BVTHWC, prepared)
+                self._in_use.hold(clips_BVTHWC)
 
     def pause(self) -> None:
         """Drop prepared batches, and prepare none until batches are requested again."""

@@ -1,4 +1,4 @@
-"""A pool of reusable memory: allocating a large array, or pinning it for a GPU, costs more than filling it."""
+"""A pool of reusable memory: allocating a large array costs more than filling it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from torch import Tensor
 class BufferPool:
     """Lends memory to any thread. Memory is reused when no array, tensor or view of it exists any more.
 
-    Sizes are rounded up by at most a quarter, so that videos of many sizes share memory. `pinned`: page-locked memory,
-    from which copies to a GPU are asynchronous.
+    Sizes are rounded up by at most a quarter, so that videos of many sizes share memory. It is not page-locked for a
+    GPU, as DALI would copy it into page-locked memory of its own all the same.
     """
 
-    def __init__(self, *, pinned: bool = False):
-        self._pinned = pinned
+    def __init__(self):
         self._free: dict[int, list[np.ndarray]] = defaultdict(list)  # by size
 
     def array(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -40,15 +39,10 @@ class BufferPool:
         try:
             whole = free.pop()
         except IndexError:
-            whole = self._new(size)
+            whole = np.empty(size, np.uint8)
         lent = np.frombuffer(memoryview(whole)[:count], np.uint8)  # views of whole[:count] would refer to `whole`
         weakref.finalize(lent, free.append, whole).atexit = False
         return lent
-
-    def _new(self, size: int) -> np.ndarray:
-        if self._pinned:
-            return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
-        return np.empty(size, np.uint8)
 
 
 def rounded(count: int) -> int:

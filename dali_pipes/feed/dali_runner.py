@@ -18,7 +18,6 @@ from nvidia.dali import Pipeline
 from torch import Tensor
 
 from dali_pipes.errors import DataError, Unreadable
-from dali_pipes.feed.buffers import BufferPool
 from dali_pipes.feed.choice import Choice
 from dali_pipes.feed.dali_errors import FAILURES, dali_reason
 from dali_pipes.feed.decoders import example
@@ -45,8 +44,7 @@ class GraphRunner:
         self._device = device
         self._threads = threads
         self._dtype = dtype
-        buffers = BufferPool(pinned=device.type == "cuda")
-        self._feeder = Feeder(plan, choice.of_batch, threads, buffers=buffers)
+        self._feeder = Feeder(plan, choice.of_batch, threads)
         self._prepared = self._feeder.batches(iter(()), 0)
         self._coming: Iterator[PreparedBatch] = iter(())
         self._in_flight: deque[PreparedBatch] = deque()

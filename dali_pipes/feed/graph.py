@@ -60,8 +60,8 @@ def clip_graph(
         int32 [U]       the positions of the wanted frames in it
         int32 [2]       height and width of its pictures without padding
 
-    It raises StopIteration at the end of an epoch. The arrays are not copied: they must stay alive until the graph has
-    returned their batch and the GPU has read it.
+    It raises StopIteration at the end of an epoch. The arrays are not copied here: they must stay alive until the graph
+    has returned their batch.
     """
     order_VT, box_V4, mirror_V, frames, *others = _inputs(source, form)
     turn, others = (others[:2], others[2:]) if form.turned else ([], others)

@@ -123,7 +123,7 @@ def test_clips_are_half_precision_where_the_network_is_and_a_gpu_computes(device
 
 
 @pytest.mark.gpu
-def test_pinned_memory_is_held_until_the_gpu_has_read_it():
+def test_memory_of_others_is_held_until_the_gpu_has_read_it():
     in_use = KeepAlive(torch.device("cuda"))
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
