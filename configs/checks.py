@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+SMALLEST = 16  # pixels of a side of a frame or clip
 Problem = tuple[str, str]  # (setting: its name within a section, or the dotted key; the error and a remedy)
 
 
@@ -18,12 +19,20 @@ def check_minimums(section: object, **lowest: float) -> Iterator[Problem]:
             yield name, f"{value} is too small; the smallest allowed is {low:g}"
 
 
-def check_fractions(section: object, *names: str) -> Iterator[Problem]:
-    """Yield a problem for each setting of `section` that is not between 0 and 1."""
+def check_fractions(section: object, *names: str, below_one: bool = False) -> Iterator[Problem]:
+    """Yield a problem for each setting of `section` that is not between 0 and 1, or that is 1 with `below_one`."""
     for name in names:
         value = getattr(section, name)
-        if not isinstance(value, str) and not 0 <= value <= 1:
-            yield name, f"{value:g} is not between 0 and 1"
+        if not isinstance(value, str) and not (0 <= value < 1 if below_one else 0 <= value <= 1):
+            yield name, f"{value:g} is not {'at least 0 and below 1' if below_one else 'between 0 and 1'}"
+
+
+def check_sides(section: object, *names: str) -> Iterator[Problem]:
+    """Yield a problem for each setting of `section` that is neither 0 nor a side of SMALLEST pixels or more."""
+    for name in names:
+        value = getattr(section, name)
+        if not isinstance(value, str) and value != 0 and value < SMALLEST:
+            yield name, f"{value} is too small; use 0, or at least {SMALLEST} pixels"
 
 
 def check_finite(section: Any) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from configs.checks import Problem, check_fractions, check_minimums
+from configs.checks import SMALLEST, Problem, check_fractions, check_minimums, check_sides
 
 SCHEMES = ("s3", "gs", "az", "http", "https")
 Check = Literal["index", "demux", "ends", "full"]  # from the least to the most thorough
@@ -193,7 +193,8 @@ class Clip:
     """Standard deviation of red, green and blue, the divisor."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from check_minimums(self, snap=0, size=16, short_side=0, repeats=1, flip_pairs=0, multiscale_size=0)
+        yield from check_minimums(self, snap=0, size=SMALLEST, repeats=1, flip_pairs=0, multiscale_size=0)
+        yield from check_sides(self, "short_side")
         yield from check_minimums(self, color_jitter=0, randaugment=0, randaugment_magnitude=0)
         yield from check_fractions(self, "flip", "erase")
         if self.color_jitter[3] > 0.5:
@@ -238,4 +239,5 @@ class Eval:
     """Videos per batch over all ranks; 0: as many as have the number of frames of a training batch."""
 
     def problems(self) -> Iterator[Problem]:
-        yield from check_minimums(self, clips=1, frames=0, ten_crop_frames=0, short_side=16, size=0, batch=0)
+        yield from check_minimums(self, clips=1, frames=0, ten_crop_frames=0, short_side=SMALLEST, batch=0)
+        yield from check_sides(self, "size")

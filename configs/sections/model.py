@@ -68,7 +68,8 @@ class Model:
 
     def problems(self) -> Iterator[Problem]:
         yield from check_minimums(self, width=8, num_classes=0, frames=1, shift_div=2, shift_every=0, fc_std=0)
-        yield from check_fractions(self, "dropout", "leaky_slope")
+        yield from check_fractions(self, "leaky_slope")
+        yield from check_fractions(self, "dropout", below_one=True)
         if self.num_classes > MOST_CLASSES:
             yield "num_classes", f"{self.num_classes} is above {MOST_CLASSES}; labels are numbers from 0, without gaps"
         if self.num_classes == 1:

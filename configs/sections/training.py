@@ -11,6 +11,8 @@ from omegaconf import MISSING
 
 from configs.checks import Problem, check_fractions, check_minimums
 
+LONGEST = 1e9  # seconds; clocks of libraries overflow at some larger number
+
 
 @dataclass(frozen=True)
 class Optim:
@@ -54,7 +56,8 @@ class Optim:
     def problems(self) -> Iterator[Problem]:
         yield from check_minimums(self, lr=0, weight_decay=0, milestones=1, gamma=0, warmup_epochs=0, clip_norm=0)
         yield from check_minimums(self, fc_lr_mult=0, bias_lr_mult=0, lr_for_batch=0)
-        yield from check_fractions(self, "momentum", "warmup_start", "label_smoothing")
+        yield from check_fractions(self, "warmup_start", "label_smoothing")
+        yield from check_fractions(self, "momentum", below_one=True)
         if list(self.milestones) != sorted(set(self.milestones)):
             yield "milestones", f"{list(self.milestones)} is not ascending; write each epoch once, in order"
         if self.schedule == "cosine" and self.milestones:
@@ -141,9 +144,17 @@ class Train:
             yield "trackers", f"{', '.join(sorted(unknown))}: expected tensorboard, wandb or mlflow"
         if self.sync_bn and self.partial_bn:
             yield "sync_bn", "train.partial_bn freezes the statistics that it would synchronize; set one to false"
-        if not 0 <= self.ema < 1:
-            yield "ema", f"{self.ema:g} is not at least 0 and below 1"
-        if self.name in ("", ".", "..") or "/" in str(self.name):
+        yield from check_fractions(self, "ema", below_one=True)
+        if len(set(self.trackers)) < len(self.trackers):
+            yield "trackers", f"{list(self.trackers)} names one twice; write each once"
+        if self.patience and not self.eval_every:
+            yield (
+                "patience",
+                "counts evaluations, and train.eval_every=0 leaves only the last; set one of them otherwise",
+            )
+        if self.seed >= 2**64:
+            yield "seed", f"{self.seed} is too large; the largest allowed is 2^64 - 1"
+        if self.name in ("", ".", "..") or "/" in str(self.name) or not str(self.name).isprintable():
             yield "name", f"{self.name!r} cannot name a folder; write a word, and set train.runs to move it elsewhere"
 
 
@@ -184,5 +195,7 @@ class Runtime:
 
     def problems(self) -> Iterator[Problem]:
         yield from check_minimums(self, threads=1, prefetch=1, timeout=1)
+        if self.timeout > LONGEST:
+            yield "timeout", f"{self.timeout:g} is too large; the largest allowed is {LONGEST:g}, about 30 years"
         if self.recompute and self.compile == "on":
             yield "recompute", "a compiled network chooses itself what to recompute; set runtime.compile=off"

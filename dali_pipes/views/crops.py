@@ -61,7 +61,7 @@ def multiscale(size_B2: np.ndarray, target: int, pair_B: np.ndarray, position_B:
     short_B1 = _short_side(size_B2)
     crop_B2 = (short_B1 * PAIRS[pair_B]).astype(np.int64)
     crop_B2[np.abs(crop_B2 - target) < SNAP] = target
-    crop_B2 = np.minimum(crop_B2, short_B1)  # snapping must not exceed a frame that is slightly smaller than the target
+    crop_B2 = np.clip(crop_B2, 1, short_B1)  # frames may be slightly smaller than the target, or of a single pixel
     return _at(size_B2, crop_B2, POSITIONS[position_B])
 
 

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from configs.schema import WINDOW
 from dali_pipes.video.packet_table import Joined, Video
-
-WINDOW = 64  # frames that a dense clip spans, for any T
 
 
 def uniform_draw(frames_B: np.ndarray, draw_BT: np.ndarray) -> np.ndarray:

@@ -69,6 +69,10 @@ def test_a_multiscale_side_within_two_pixels_of_the_target_snaps_to_it(base, exp
     assert seven_eighths.tolist() == [0, 0, expected, expected]
 
 
+def test_a_multiscale_crop_of_a_single_pixel_is_that_pixel():
+    assert (all_multiscale(np.array([[1, 1]]), target=224) == [0, 0, 1, 1]).all()
+
+
 def test_snapping_never_makes_a_crop_larger_than_the_picture():
     assert all_multiscale(np.array([[222, 222]]), target=224)[0, 0].tolist() == [0, 0, 222, 222]
 

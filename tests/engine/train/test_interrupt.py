@@ -142,6 +142,6 @@ def test_a_store_that_may_come_back_has_another_exit_code_than_one_that_refuses(
     def work():
         raise StorageFault(number, "the reason", "s3://bucket/a.mp4")
 
-    assert program._exit_code("train.py", work) == code
+    assert program._exit_code("train.py", work, check=lambda: None) == code
     *_, line = capsys.readouterr().err.splitlines()
     assert line.startswith("train.py: s3://bucket/a.mp4: the reason") and ("--resume" in line) == (code == RETRY)
