@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -44,7 +45,8 @@ def _exit_code(name: str, work: Callable[[], int | None], check: Callable[[], No
     try:
         check()
     except (ConfigError, DataError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # the ranks of a host see the same files
+            print(f"{name}: {error}", file=sys.stderr)
         return 2
     import torch  # takes seconds; logging has been set up by now
 

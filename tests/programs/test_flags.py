@@ -15,6 +15,7 @@ import pytest
 import configs
 import train
 from configs import cli
+from dali_pipes.lists.formats.source import refuse_missing
 from engine import program
 from tests.support.paths import PROGRAMS, ROOT
 from tools import prepare
@@ -153,6 +154,13 @@ def test_a_missing_network_list_or_run_is_named_before_torch_is_loaded(command, 
     words = command.split()
     ran = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *words], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (2, f"{Path(words[0]).name}: {answer}\n")
+
+
+@pytest.mark.parametrize(("rank", "answer"), [("0", f"x.py: {NO_LIST}\n"), ("1", "")])
+def test_one_rank_of_a_host_names_what_is_missing(monkeypatch, capfd, rank, answer):
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    code = program.run("x.py", lambda: 0, check=lambda: refuse_missing("/gone/a.list"))
+    assert (code, capfd.readouterr().err) == (2, answer)
 
 
 def test_a_file_that_cannot_be_made_is_named_in_a_line(tmp_path, capfd):
