@@ -19,7 +19,7 @@ class Optim:
     """SGD, its schedule, and weight decay."""
 
     lr: float = MISSING
-    """Base learning rate, for a global batch of lr_for_batch; 0: chosen by the initial weights."""
+    """Base learning rate, for a global batch of lr_for_batch; 0: chosen by the initial weights, for lr_for_batch=64."""
     lr_for_batch: int = 0
     """The learning rate is lr * train.batch / lr_for_batch; 0: lr, independent of the batch."""
     momentum: float = 0.9

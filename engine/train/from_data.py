@@ -48,6 +48,7 @@ network."""
 DROPOUTS = {"scratch": 0.2, "backbone": 0.5, "network": 0.5}
 FC_STDS = {"scratch": 0.01, "backbone": 0.001, "network": 0.001}
 """Dropout and the standard deviation of the classifier's first weights: of configs/pan4.yaml, and of MIT's TSM."""
+FASTER = (5.0, 10.0)  # optim.fc_lr_mult of configs/finetune.yaml, of MIT's TSM; from nothing, it gives way to 1
 _SIDE = re.compile("left|right")
 IMBALANCE = 5  # largest class / smallest class from which data.balance is pointed out
 
@@ -102,15 +103,17 @@ def choose(
     The lists of a split go to `folder`, by default `data` in the run's folder. `before` has the settings of a run that
     is resumed, which stay though videos are lost or the number of ranks differs. Raises DataError if data.train cannot
     be read or divided, CheckpointError if the file of weights cannot be read, and ConfigError if there is no list to
-    choose from.
+    choose from, or if a resumed run would be divided in another way.
     """
-    given, open_keys = config.data, config.derived_from_data()
+    asked, given, open_keys = config, config.data, config.derived_from_data()
     if not open_keys:
         return Chosen(config, {}, [], config.data)
     if config.data.source != "video":
         raise ConfigError(
             "\n".join(f"{key}: is chosen from data.train, which synthetic clips lack" for key in open_keys)
         )
+    if before and "data.val" in open_keys:
+        _refuse_other_division(given, before.data)
     config = _named(config)
     listing = read_list(config.data.train, config.data)
     rows: Sequence[int] = listing.samples.tolist()
@@ -126,10 +129,10 @@ def choose(
     start = starts_from(model, weights)
     config = replace(config, model=_with_regularisation(model, start))
     config = _with_schedule(config, len(rows), ranks, start)
-    config = _as_before(config, before, open_keys) if before else config
+    config = _as_before(config, before, open_keys, asked) if before else config
     if problems := [f"{key}: {problem}" for key, problem in config.problems()]:
         raise ConfigError("\n".join(problems))
-    return Chosen(config, texts, [*notes, _summary(config, len(rows))], given)
+    return Chosen(config, texts, [] if before else [*notes, _summary(config, len(rows))], given)
 
 
 @contextmanager
@@ -160,13 +163,26 @@ TOGETHER = {
 """Settings that are chosen together with another one."""
 
 
-def _as_before(config: Config, before: Config, open_keys: Sequence[str]) -> Config:
-    """Return the configuration with what a run chose at its first start."""
+def _refuse_other_division(data: Data, before: Data) -> None:
+    """Raise ConfigError for settings of the division that differ from those of a run, which keeps its lists."""
+    pairs = ((name, getattr(before, name), getattr(data, name)) for name in ("held_out", "group", "group_regex"))
+    changes = [f"data.{name}: {old or 'empty'} -> {new or 'empty'}" for name, old, new in pairs if old != new]
+    if changes:
+        raise ConfigError(
+            f"{'; '.join(changes)}: without effect, because a run keeps the division of its first start; set it back, "
+            "or choose another train.name"
+        )
+
+
+def _as_before(config: Config, before: Config, open_keys: Sequence[str], asked: Config) -> Config:
+    """Return the configuration with what a run chose at its first start; `asked` is what the user gave now."""
     for key in itertools.chain(*((key, *TOGETHER.get(key, ())) for key in open_keys)):
         section, _, name = key.partition(".")
         value = getattr(getattr(before, section), name)
         if key == "data.root" and value and not is_url(value) and not os.path.isdir(value):
             continue  # the videos have moved: paths in the lists of the split start from the folder of the given list
+        if key == "optim.fc_lr_mult" and asked.optim.fc_lr_mult != FASTER:
+            continue
         config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
     return config
 
@@ -233,7 +249,8 @@ def _with_schedule(config: Config, videos: int, ranks: int, start: str) -> Confi
     batch = train.batch or unit * max(1, pick_batch(videos) // unit)
     if not optim.lr:
         optim = replace(optim, lr=RATES[start], lr_for_batch=64)
-        optim = replace(optim, fc_lr_mult=(1.0, 1.0)) if start == "scratch" else optim
+        if start == "scratch" and optim.fc_lr_mult == FASTER:
+            optim = replace(optim, fc_lr_mult=(1.0, 1.0))
     steps_per_epoch = max(1, videos * config.clip.repeats // batch)
     epochs = train.epochs or min(max(math.ceil(STEPS[start] / steps_per_epoch), SHORTEST), LONGEST[start])
     return replace(config, train=replace(train, batch=batch, epochs=epochs), optim=optim)

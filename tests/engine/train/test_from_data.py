@@ -112,6 +112,31 @@ def test_a_resumed_run_keeps_what_it_chose_though_videos_are_lost_or_ranks_diffe
     assert from_data.choose(own(count=31), ranks=3).config != first
 
 
+def test_a_resumed_run_says_nothing_of_a_division_that_it_does_not_use(own):
+    first = from_data.choose(own(), ranks=1)
+    again = from_data.choose(own(count=60), ranks=1, before=first.config)
+    assert (len(first.notes), again.notes) == (2, [])
+
+
+@pytest.mark.parametrize(
+    ("setting", "change"),
+    [("data.held_out=0.5", "0.2 -> 0.5"), ("data.group_regex=take0", "empty -> take0"), ("data.group=x", "empty -> x")],
+)
+def test_a_resumed_run_refuses_to_be_divided_in_another_way(own, setting, change):
+    first = from_data.choose(own(), ranks=1).config
+    with pytest.raises(ConfigError, match=f"{setting.partition('=')[0]}: {change}: without effect"):
+        from_data.choose(own(setting), ranks=1, before=first)
+
+
+def test_factors_of_the_classifier_given_by_the_user_are_kept_at_the_first_start_and_later(own):
+    words = ["model.pretrained=none", "optim.fc_lr_mult=[3,3]"]
+    first = from_data.choose(own(*words), ranks=1).config
+    assert first.optim.fc_lr_mult == (3, 3)
+    words = ["model.pretrained=none", "optim.fc_lr_mult=[2,2]"]
+    assert from_data.choose(own(*words), ranks=1, before=first).config.optim.fc_lr_mult == (2, 2)
+    assert from_data.choose(own(words[0]), ranks=1, before=first).config.optim.fc_lr_mult == (3, 3)
+
+
 def test_a_resumed_run_reads_its_lists_from_the_folder_to_which_the_videos_have_moved(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for label in "ab":
