@@ -15,7 +15,7 @@ if __name__ == "__main__":
 from argparse import Namespace
 from contextlib import closing
 
-from configs import Config, cli, describe, flat, overridden, protocols
+from configs import Config, ConfigError, cli, describe, flat, overridden, protocols
 
 
 def arguments() -> Namespace:
@@ -95,6 +95,8 @@ def check(recipe: Config | None, args: Namespace) -> None:
     """
     from dali_pipes.lists.formats.source import refuse_missing
 
+    if not args.network and recipe.train.name == "auto":
+        raise ConfigError("train.name: auto stands for no run here; name one, such as runs/NAME")
     cli.refuse_missing_network(args.network or recipe.train.folder)
     data = flat(recipe) if recipe else overridden(args.overrides)
     place = data.get("data.test") or data.get("data.val")

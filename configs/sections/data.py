@@ -52,7 +52,7 @@ class Data:
     format: ListFormat = "auto"
     """Format of the lists; `auto` detects it from their content."""
     prefix: str = ""
-    """Folder to prepend to every path of the lists."""
+    """Folder to prepend to every relative path of the lists."""
     suffix: str = ""
     """Text to append to every path of the lists, such as `.mp4`."""
     class_names: str = ""
@@ -60,8 +60,8 @@ class Data:
     and numbers. It defines the labels of lists with class names; empty: classes of data.train in alphabetical order.
     """
     cache: str = ""
-    """Folder for the catalogues of scans; empty: next to each list, or for lists in a store in the user's cache
-    folder.
+    """Folder for the catalogues of scans; empty: next to each list, or in the user's cache folder for lists in a store
+    or in a folder that cannot be written to.
     """
     check: Check = "demux"
     """Thoroughness of the scan: `demux` only reads packets, `ends` also decodes the first and the last group of

@@ -39,7 +39,7 @@ class Optim:
     gamma: float = 0.1
     """Factor of the rate at a milestone (schedule: step)."""
     warmup_epochs: float = 0.0
-    """Epochs during which the rate rises linearly from warmup_start."""
+    """Epochs during which the rate rises linearly from warmup_start to the rate of the schedule at their end."""
     warmup_start: float = 0.1
     """First learning rate of the warm-up, as a fraction of lr."""
     clip_norm: float = 0.0
@@ -47,7 +47,7 @@ class Optim:
     fc_lr_mult: tuple[float, float] = (1.0, 1.0)
     """Factors of lr for the classifier's weight and bias."""
     bias_lr_mult: float = 1.0
-    """Factor of lr for all biases except the classifier's."""
+    """Factor of lr for the biases of convolutions, which only non-local blocks have."""
     label_smoothing: float = 0.0
     """Fraction of each label that is spread over all classes."""
     impl: Literal["torch", "apex"] = "torch"
@@ -91,8 +91,8 @@ class Train:
     sync_bn: bool = False
     """Synchronise batch-norm statistics over all ranks, for few clips per rank."""
     precise_bn: int = 0
-    """Batches per rank from which batch-norm statistics are recomputed before an evaluation, every precise_bn_every
-    epochs and at the end; 0: evaluate with the running averages.
+    """Batches per rank, at most an epoch, from which batch-norm statistics are recomputed before an evaluation, every
+    precise_bn_every epochs and at the end; 0: evaluate with the running averages.
     """
     precise_bn_every: int = 5
     """Epochs between recomputations for precise_bn."""
@@ -117,7 +117,9 @@ class Train:
     checkpoint_every: int = 1
     """Epochs between checkpoints."""
     checkpoint_minutes: float = 10.0
-    """Minutes between checkpoints within an epoch, written while training continues; 0: only at the ends of epochs."""
+    """Minutes between checkpoints within an epoch, written after a log line, while training continues; 0: only at the
+    ends of epochs.
+    """
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """If a loss or gradient is NaN or infinite: end the run, or skip the step and continue. Steps with an overflow of
     fp16 gradients are always skipped, and the loss scale is lowered.

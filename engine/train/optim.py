@@ -177,6 +177,15 @@ def make_schedule(optim: Optim, steps_per_epoch: int, epochs: int) -> Callable[[
     return lr_at
 
 
+def describe_unreached(optim: Optim, epochs: int) -> list[str]:
+    """Return a line for each part of the schedule that lies beyond the last epoch, such as after `train.epochs=1`."""
+    late = [str(milestone) for milestone in optim.milestones if milestone >= epochs]
+    lines = [f"the run ends before epoch {', '.join(late)} of optim.milestones"] if late else []
+    if optim.warmup_epochs >= epochs:
+        lines.append(f"the run ends within the {optim.warmup_epochs:g} epochs of warm-up (optim.warmup_epochs)")
+    return lines
+
+
 def _cosine(optim: Optim, epochs: int) -> Callable[[float], float]:
     return lambda epoch: 0.5 * optim.lr * (1 + math.cos(math.pi * epoch / epochs))
 

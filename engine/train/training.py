@@ -265,6 +265,7 @@ def describe_start(training: Training, changes: list[str] | None) -> list[str]:
         f"{_describe_videos(training.train_loader)}, {training.steps_per_epoch} steps an epoch, "
         f"{training.total_steps} in all",
         describe_rate(config),
+        *optim.describe_unreached(config.optim, config.train.epochs),
         *optim.describe_groups(training.optimizer),
     ]
     if config.train.partial_bn:

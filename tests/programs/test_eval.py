@@ -70,6 +70,15 @@ def test_an_evaluation_waits_as_long_as_its_settings_say(run, monkeypatch, words
     assert limits == [limit]
 
 
+def test_a_recipe_that_leaves_the_name_of_its_run_open_names_none(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["eval.py", "--config", "finetune", "data.train=mine"])
+    args = evaluation.arguments()
+    with pytest.raises(
+        configs.ConfigError, match=r"train\.name: auto stands for no run here; name one, such as runs/NAME"
+    ):
+        evaluation.check(cli.recipe_of(args), args)
+
+
 def test_a_video_that_is_evaluated_is_never_replaced(run, monkeypatch):
     video = run.parent / "val" / "red" / "0.mp4"
     content = video.read_bytes()

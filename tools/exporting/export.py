@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+import configs
 from configs import ConfigError
 from engine import watch
 from engine.files import lack_of_room, temporary_path
@@ -62,6 +63,10 @@ def refuse(args: argparse.Namespace, path: Path, suffix: str) -> None:
     ending = suffix[suffix.rindex(".") :]
     if path.suffix != ending:
         raise ConfigError(f"--out: {path.name} does not end in {ending}, as files of --format {args.format} do")
+    given = configs.overridden(args.overrides)
+    for flag in ("precision", "device"):
+        if f"runtime.{flag}" in given and args.format != "safetensors":
+            raise ConfigError(f"runtime.{flag}: does not change the exported file; write --{flag}")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device: cuda, but torch sees no GPU; use cpu, or check the driver")
     if args.format == "safetensors" and (args.uint8 or args.online):

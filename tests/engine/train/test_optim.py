@@ -140,6 +140,14 @@ def test_warm_up_of_a_step_schedule_ends_on_lr():
     assert [lr_at(0), lr_at(4), lr_at(8), lr_at(20)] == pytest.approx([0.01, 0.055, 0.1, 0.01])
 
 
+def test_parts_of_the_schedule_beyond_the_last_epoch_are_named():
+    settings = Optim(lr=0.1, warmup_epochs=2, milestones=(1, 3, 4))
+    late, warm = optim.describe_unreached(settings, epochs=2)
+    assert late == "the run ends before epoch 3, 4 of optim.milestones"
+    assert warm == "the run ends within the 2 epochs of warm-up (optim.warmup_epochs)"
+    assert optim.describe_unreached(settings, epochs=5) == []
+
+
 @pytest.mark.parametrize("saved_as", [torch.channels_last, torch.contiguous_format])
 def test_fused_steps_over_channels_last_weights_equal_plain_ones_after_resuming_too(saved_as):
     """torch's fused SGD is wrong on a CPU if momenta have another memory format than their weights."""

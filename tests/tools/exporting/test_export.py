@@ -335,6 +335,11 @@ def test_a_truncated_exported_file_is_refused(form, cut, tmp_path, request):
     [
         ("--format onnx --online", "model.causal: this tsm needs whole clips"),
         ("--format onnx --out x.pt2", "--out: x.pt2 does not end in .onnx, as files of --format onnx do"),
+        (
+            "--format onnx runtime.precision=fp16",
+            "runtime.precision: does not change the exported file; write --precision",
+        ),
+        ("--format onnx runtime.device=cuda", "runtime.device: does not change the exported file; write --device"),
         ("--format safetensors --uint8", "--format safetensors: contains only weights"),
         ("--format tensorrt", "tensorrt: needed for this, and cannot be imported"),
         ("--format onnx eval.sise=64", "'eval.sise=64': no such key; did you mean eval.size?"),
