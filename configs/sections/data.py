@@ -143,8 +143,8 @@ class Clip:
     frames.
     """
     snap: int = 0
-    """Maximum number of frames by which a drawn frame moves back to a keyframe within its segment: fewer frames to
-    decode, but draws are no longer uniform (sampling: uniform).
+    """Maximum number of frames by which a drawn frame moves back towards a keyframe, within its segment: fewer frames
+    to decode, but draws are no longer uniform (sampling: uniform).
     """
     size: int = 224
     """Height and width of the network's input, in pixels."""

@@ -92,7 +92,8 @@ def read_list(source: str, data: Data = _DEFAULTS, class_names: Sequence[str] = 
     format_name, annotation = read(opened, data.format)
     rows = annotation.of_split(opened)
     names, note = names_by_label(annotation, rows, opened, data, tuple(class_names))
-    listing = _listing(absolute(source), rows, names, VideoPaths(opened.folder, FORMATS[format_name], data))
+    found = VideoPaths(opened.folder, FORMATS[format_name], data)
+    listing = _listing(absolute(source), rows, names, found, "" if class_names else data.class_names)
     notes = (*annotation.notes, *filter(None, [note]), *listing.notes)
     return replace(listing, format=format_name, frame_pattern=data.frame_pattern, notes=notes)
 
@@ -131,12 +132,15 @@ def unlabelled(paths: Sequence[str], frame_pattern: str = "") -> Listing:
     return Listing("videos", base, "", listed, label_N, first_N, class_names=(), frame_pattern=frame_pattern)
 
 
-def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: VideoPaths) -> Listing:
-    """Make the listing of rows. Raises DataError with the rows that cannot be used."""
+def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: VideoPaths, names_file: str) -> Listing:
+    """Make the listing of rows. Raises DataError with the rows that cannot be used.
+
+    `names_file` has the class names if the user gave it.
+    """
     paths, labels, first, used, problems = [], [], [], [], []
     row_of: dict[str, int] = {}
     same_part: dict[tuple[str, Span], int] = {}
-    numbers = Numbers(class_names)
+    numbers = Numbers(class_names, names_file)
     for row in rows:
         try:
             label = numbers.of(row.label) if isinstance(row.label, str) else row.label
@@ -150,7 +154,8 @@ def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: 
                 line = used[same].line
                 raise ValueError(f"{path}{part} has label {label} here and label {labels[same]} in line {line}")
         except ValueError as problem:
-            problems.append(DataError(f"{row.file}:{row.line}", str(problem)))
+            place = f"{row.file}:{row.line}" if row.line else row.file  # a folder has no lines
+            problems.append(DataError(place, str(problem)))
             continue
         used.append(row)
         paths.append(path)

@@ -223,6 +223,9 @@ class Trackers:
     def _try(self, name: str, act: Callable[[], None]) -> None:
         try:
             act()
+        except ModuleNotFoundError as error:
+            self._open.pop(name, None)
+            logger.warning(f"{name} gets no data: {error}; pip install {name}")
         except Exception as error:  # errors of network, account or disk: each library has its own exceptions
             self._open.pop(name, None)
             logger.warning(f"{name} gets no more data: {error}")

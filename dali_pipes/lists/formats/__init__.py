@@ -51,5 +51,6 @@ def _format_of(source: Source, name: str) -> str:
     if name == "auto":
         return next(name for name in possible if FORMATS[name].recognises(source))
     if name not in possible:
-        raise DataError(source.path, f"{name} is a {'file' if source.text is None else 'folder'}, which this is not")
+        kinds = ("files", "a folder") if source.text is None else ("folders", "a file")
+        raise DataError(source.path, f"data.format={name} is for {kinds[0]}, and this is {kinds[1]}; use auto")
     return name

@@ -121,10 +121,10 @@ def read_configured(path: str) -> tuple[str, ...]:
 
 
 class Numbers:
-    """Maps class names to numbers, ignoring blanks, underscores, punctuation and case."""
+    """Maps class names to numbers, ignoring blanks, underscores, punctuation and case. Errors name their `file`."""
 
-    def __init__(self, names: Sequence[str]):
-        self._names = names
+    def __init__(self, names: Sequence[str], file: str = ""):
+        self._names, self._of_file = names, f" of {file}" if file else ""
         self._unknown: dict[str, str] = {}  # error messages by name
         self._exact = {name: number for number, name in enumerate(names)}
         squeezed = [letters_and_digits(name) for name in names]
@@ -149,7 +149,7 @@ class Numbers:
         if name not in self._unknown:
             near = get_close_matches(name, self._names, 1) if len(self._unknown) < SHOWN_PROBLEMS else []
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            self._unknown[name] = f"class {name!r} is not among the {len(self._names)} classes{hint}"
+            self._unknown[name] = f"class {name!r} is not among the {len(self._names)} classes{self._of_file}{hint}"
         return self._unknown[name]
 
 

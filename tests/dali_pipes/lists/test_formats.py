@@ -255,6 +255,24 @@ def test_a_class_is_found_however_a_mirror_spells_it():
         numbers.of("Tai Chi")
 
 
+def test_a_class_that_a_file_of_names_lacks_is_refused_with_the_file_and_without_a_line_of_the_folder(tree):
+    root = tree({"videos/run/a.mp4": "", "videos/walk/b.mp4": "", "names.txt": "run\nwolk\n"})
+    with pytest.raises(DataError) as refused:
+        read_list(str(root / "videos"), Data(class_names=str(root / "names.txt")))
+    reason = f"class 'walk' is not among the 2 classes of {root}/names.txt; did you mean 'wolk'?"
+    assert str(refused.value) == f"{root}/videos: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("source", "format", "reason"),
+    [("a.list", "folders", "folders, and this is a file"), (".", "table", "files, and this is a folder")],
+)
+def test_a_format_of_folders_is_refused_for_a_file_and_the_other_way_round(tree, source, format, reason):
+    root = tree({"a.list": "a.mp4 0\n"})
+    with pytest.raises(DataError, match=f"data.format={format} is for {reason}; use auto"):
+        read_list(str(root / source), Data(format=format))
+
+
 def test_a_file_too_large_for_class_names_is_not_read(tmp_path):
     with (tmp_path / "classes.txt").open("wb") as file:
         file.truncate(2**40)  # a sparse file
