@@ -228,6 +228,12 @@ def refuse_missing_network(name: str | Path) -> None:
         raise ConfigError(f"{path}: there is neither a run nor a file of weights with this name; {advice}")
 
 
+def names_run(words: Sequence[str], place: int) -> bool:
+    """Return True if the word at this place of a command line is a `--resume` that is followed by the name of a run."""
+    following = words[place + 1 : place + 2]
+    return words[place] == "--resume" and any(not word.startswith("-") and not is_setting(word) for word in following)
+
+
 def _resume_after_settings(words: Sequence[str]) -> list[str]:
     """Move `--resume` behind the settings that follow it: `--resume train.epochs=9` names no run, and among several
     values of a setting, the last one counts.

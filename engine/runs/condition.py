@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from configs import cli
 from engine import locks
 from engine.console import duration
 from engine.files import read_json
@@ -58,8 +59,9 @@ def resume_command(folder: Path) -> str:
         words = []
     if not words:
         return "train.py --config RECIPE --resume"
-    kept = [word for word in words if word not in ("--resume", "--fresh")]
-    return command_line([*kept, "--resume"])
+    kept = [word for word in words if word != "--fresh"]
+    named = any(word.startswith("--resume=") or cli.names_run(kept, place) for place, word in enumerate(kept))
+    return command_line(kept if named else [*(word for word in kept if word != "--resume"), "--resume"])
 
 
 def use_of(folder: Path) -> str:

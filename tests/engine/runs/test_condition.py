@@ -25,6 +25,23 @@ def written(run, seconds_ago):
     file.write_text(json.dumps({**json.loads(file.read_text()), "time": time}))
 
 
+@pytest.mark.parametrize(
+    ("words", "again"),
+    [
+        ("--config demo", "--config demo --resume"),
+        ("--fresh --config demo", "--config demo --resume"),
+        ("--resume --config demo", "--config demo --resume"),
+        ("--resume demo train.epochs=9", "--resume demo train.epochs=9"),
+        ("train.epochs=9 --resume runs/demo", "train.epochs=9 --resume runs/demo"),
+        ("--resume=demo train.epochs=9", "--resume=demo train.epochs=9"),
+        ("--resume train.epochs=9 --config demo", "train.epochs=9 --config demo --resume"),
+    ],
+)
+def test_a_run_continues_by_its_last_command_however_it_names_the_run(tmp_path, words, again):
+    (tmp_path / "command.txt").write_text(f"2026-01-01T00:00:00Z  train.py {words}\n")
+    assert resume_command(tmp_path) == f"train.py {again}"
+
+
 def test_a_run_with_a_recent_heartbeat_is_alive(run):
     found = condition(run.folder)
     assert found.state == "alive" and "step 7, training" in found.text
