@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import configs
 from configs import Config, ConfigError, cli
 from configs.schema import Data
+from dali_pipes.storage.objects import absolute
 from engine import distributed, runtime
 from engine.classes import stored_names
 from engine.inference.exported import OPENERS
@@ -96,8 +97,10 @@ def _settings(path: Path, trained: Config | None, recipe: Config | None, overrid
 
 
 def _for_other_list(config: Config, overrides: Sequence[str]) -> Config:
-    """Reset the settings that belong to the trained lists, if the command line names another list to evaluate."""
-    if configs.overridden(overrides).keys().isdisjoint(("data.test", "data.val")):
+    """Reset the settings that belong to the lists of a run, if the command line names another list to evaluate."""
+    data, given = config.data, configs.overridden(overrides)
+    test, val = (str(given.get(f"data.{name}", getattr(data, name))) for name in ("test", "val"))
+    if not (test or val) or absolute(test or val) in map(absolute, filter(None, (data.train, data.val, data.test))):
         return config
     defaults = Data()
     changed = [name for name in OF_A_LIST if getattr(config.data, name) != getattr(defaults, name)]

@@ -71,10 +71,17 @@ def test_weights_without_settings_need_a_recipe_and_missing_names_are_logged(tmp
 def test_another_list_does_not_use_the_root_of_the_training_list(tmp_path, caplog):
     path = saved(tmp_path)
     content = torch.load(path)
-    content["config"] |= {"data.root": "videos", "data.suffix": ".mp4"}
+    content["config"] |= {
+        "data.root": "videos",
+        "data.suffix": ".mp4",
+        "data.val": "val.list",
+        "data.test": "test.list",
+    }
     torch.save(content, path)
     cpu = "runtime.device=cpu"
     assert open_evaluated(path, None, [cpu]).config.data.root == "videos"
+    for own in ("data.test=", "data.test=val.list", "data.test=./unknown", "data.val=other data.test=val.list"):
+        assert open_evaluated(path, None, [cpu, *own.split()]).config.data.root == "videos"
     assert "trained lists" not in caplog.text
     data = open_evaluated(path, None, [cpu, "data.test=other"]).config.data
     assert (data.root, data.suffix, data.test) == ("", "", "other")
