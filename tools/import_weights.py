@@ -36,7 +36,10 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--class-names", metavar="FILE", help="one per line, by label; default: data.class_names")
     add_force_argument(parser)
     cli.add_config_arguments(parser)
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    if not args.config:
+        parser.error("--config: required; the recipe of the network, such as tsm_k400_videos.yaml (docs/weights.md)")
+    return args
 
 
 def import_weights(args: argparse.Namespace, config: Config) -> None:

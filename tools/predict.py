@@ -26,6 +26,8 @@ from configs.sections.data import SCHEMES
 from dali_pipes.errors import masked
 from engine.outputs import add_force_argument
 
+EVERY, SMOOTH = 1, 12  # frames
+
 
 def arguments() -> Namespace:
     """Parse the command line. Words with `=` that are not paths are settings, all others are sources."""
@@ -66,9 +68,9 @@ def arguments() -> Namespace:
     parser.add_argument("--sliding", type=float, metavar="SECONDS", help="score windows of this length: a timeline")
     parser.add_argument("--stride", type=float, metavar="SECONDS", help="distance of windows (default: half a window)")
     parser.add_argument("--online", action="store_true", help="process frames one by one (model.causal): a timeline")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="online: use every N-th frame (%(default)s)")
+    parser.add_argument("--every", type=int, metavar="N", help=f"online: use every N-th frame ({EVERY})")
     parser.add_argument(
-        "--smooth", type=int, default=12, metavar="N", help="online: average the newest N frames' logits (%(default)s)"
+        "--smooth", type=int, metavar="N", help=f"online: average the newest N frames' logits ({SMOOTH})"
     )
     parser.add_argument("--strict", action="store_true", help="exit with 2 if any video cannot be read")
     args = parser.parse_args()
@@ -78,6 +80,7 @@ def arguments() -> Namespace:
     args.live = next((word for word in args.sources if is_live(word, streams)), None)
     if problem := next(_problems(args), None):
         parser.error(problem)
+    args.every, args.smooth = args.every or EVERY, args.smooth or SMOOTH
     return args
 
 
@@ -107,6 +110,9 @@ def _problems(args: Namespace) -> Iterator[str]:
             yield f"--{flag.replace('_', '-')}: needs a file; record the stream first"
     if args.stride is not None and args.sliding is None:
         yield "--stride: is the distance between windows; give their length with --sliding"
+    for flag in ("every", "smooth"):
+        if getattr(args, flag) is not None and not args.online:
+            yield f"--{flag}: is for networks that take a stream frame by frame, with --online"
     if args.online and args.sliding is not None:
         yield "--online: predicts frame by frame, --sliding by windows; choose one"
     if args.online and args.features:

@@ -45,6 +45,16 @@ def said(monkeypatch, capsys, command):
             "tools/predict.py a.avi -w a.pt --features a",
             "predict.py: argument --features: a: expected a name that ends in .npz",
         ),
+        (
+            "tools/predict.py a.avi -w a.pt --every 2",
+            "predict.py: --every: is for networks that take a stream frame by frame, with --online",
+        ),
+        ("tools/predict.py a.avi -w a.pt --online --smooth 0", "predict.py: --smooth: 0 is not above 0"),
+        (
+            "tools/import_weights.py a.pt --out b.pt",
+            "import_weights.py: --config: required; the recipe of the network, such as tsm_k400_videos.yaml "
+            "(docs/weights.md)",
+        ),
         ("tools/scores.py a.npz --weights=-1", "scores.py: argument --weights: -1: a weight must be above 0"),
     ],
 )

@@ -73,7 +73,16 @@ def reading(arguments: argparse.Namespace, sources: Sequence[str]) -> Data:
     """Return the settings to read these sources with; the training list, if there is one, numbers the classes."""
     train = next((source for source in sources if split_name(os.path.basename(source)).startswith("train")), "")
     flags = ("root", "follow_links", "format", "prefix", "suffix", "decoder", "class_names")
-    return Data(train=train, **{name: getattr(arguments, name) for name in flags})
+    return _checked(Data(train=train), arguments, flags)
+
+
+def _checked(data: Data, arguments: argparse.Namespace, flags: Sequence[str]) -> Data:
+    """Return `data` with the settings of these flags. Raises ConfigError if a value is not allowed."""
+    data = replace(data, **{name: getattr(arguments, name) for name in flags})
+    problems = [f"--{name.replace('_', '-')}: {problem}" for name, problem in data.problems() if name in flags]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return data
 
 
 def with_names_beside(source: str, data: Data) -> Data:
@@ -107,7 +116,7 @@ def datasets(arguments: argparse.Namespace) -> Iterator[tuple[str, Data]]:
     else:
         sources = arguments.words
         flags = ("cache", "check", "max_bad_fraction")
-        data = replace(reading(arguments, sources), **{name: getattr(arguments, name) for name in flags})
+        data = _checked(reading(arguments, sources), arguments, flags)
     sources = [source for source in dict.fromkeys(sources) if source not in ("", "auto")]  # train.py makes that one
     if not sources:
         raise ConfigError("no list to work on; name one or more, or give a recipe that has some by --config")

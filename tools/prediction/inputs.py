@@ -104,13 +104,14 @@ def _listed(source: Source, folders: Sequence[str]) -> Iterator[tuple[str, Span]
             logger.info(f"{source.path}: {note}")
     for spellings, span in asked:
         places = [os.path.join(folder, path) for path in spellings for folder in folders]
-        yield next(filter(_exists, places), places[0]), span
+        missing = next(filter(_has_no_label, places), places[0])
+        yield next(filter(_exists, places), missing), span
 
 
 def _exists(path: str) -> bool:
     """Return True if a file, or a member of a shard, exists; for an object, if no label follows its extension."""
     if is_url(path):
-        return " " not in os.path.splitext(path)[1]
+        return _has_no_label(path)
     if is_plain(path):
         return os.path.lexists(path)
     try:
@@ -118,6 +119,11 @@ def _exists(path: str) -> bool:
             return True
     except DataError:
         return False
+
+
+def _has_no_label(path: str) -> bool:
+    """Return True if a path ends with an extension, not with a label behind it."""
+    return " " not in os.path.splitext(path)[1]
 
 
 def _spellings(line: str) -> Iterator[str]:

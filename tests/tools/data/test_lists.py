@@ -165,12 +165,20 @@ def test_a_split_of_kinetics_keeps_recordings_together(tmp_path):
         (["--group", "film"], "1 groups of videos are too few to divide"),
         (["--group-regex", "("], "--group-regex: '(' is not a regular expression (missing ), unterminated subpattern"),
         (["--held-out", "1.5"], "--held-out: 1.5 is not between 0 and 1"),
+        (["--root", "ftp://a"], "--root: cannot be read; a store begins with one of s3://, gs://"),
     ],
 )
 def test_a_split_that_cannot_be_made_is_refused(tmp_path, capsys, words, reason):
     plant(tmp_path, {"clips.csv": "path,label,film\na.mp4,run,x\nb.mp4,run,x\n"})
     assert prepare.main(["split", f"{tmp_path}/clips.csv", *words, "--out", f"{tmp_path}/out"]) == 2
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fraction", ["2", "-1", "nan"])
+def test_a_fraction_of_unreadable_videos_is_one(tmp_path, capsys, fraction):
+    plant(tmp_path, {"clips.csv": "path,label\na.mp4,run\n"})
+    assert prepare.main(["scan", f"{tmp_path}/clips.csv", f"--max-bad-fraction={fraction}"]) == 2
+    assert f"prepare.py scan: --max-bad-fraction: {fraction} is not between 0 and 1" in capsys.readouterr().err
 
 
 def test_a_folder_has_no_columns(tmp_path, capsys):
