@@ -68,13 +68,29 @@ def hide_gpu():
         yield
 
 
+def keep_short(monkeypatch):
+    """Leave out what takes seconds for each tiny network: the search of cuDNN, and timing the shift, which would also
+    write rows into the cache of the user.
+    """
+    from engine import runtime
+
+    prepare = runtime.prepare
+
+    def prepare_without_search(*settings):
+        device = prepare(*settings)
+        torch.backends.cudnn.benchmark = False
+        return device
+
+    monkeypatch.setattr(runtime, "prepare", prepare_without_search)
+    monkeypatch.setattr("engine.train.training.measure_missing", lambda *_: None)
+
+
 @pytest.fixture(autouse=True)
 def show_gpu_to_gpu_tests(request, monkeypatch, hide_gpu):
     if GPU and request.node.get_closest_marker("gpu"):
         for name, function in GPU.items():
             monkeypatch.setattr(torch.cuda, name, function)
-        # It would take seconds, and write rows of tiny networks into the cache of the user.
-        monkeypatch.setattr("engine.train.training.measure_missing", lambda *_: None)
+        keep_short(monkeypatch)
         monkeypatch.delenv(VISIBLE) if ASKED is None else monkeypatch.setenv(VISIBLE, ASKED)
 
 

@@ -51,9 +51,11 @@ def sections(settings):
     return {"train": training, "optim": {name: settings[name] for name in settings.keys() - training.keys()}}
 
 
+ON_GPU = [({}, 1), ({"ema": 0.9, "accumulate": 2}, 1), ({"mixup": 0.2}, 1), ({"cutmix": 1.0}, 2)]
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("repeats", [1, 2])
-@pytest.mark.parametrize("train", [{}, {"ema": 0.9, "accumulate": 2}, {"mixup": 0.2}, {"cutmix": 1.0}], ids=str)
+@pytest.mark.parametrize("train, repeats", ON_GPU, ids=str)
 def test_torch_finds_no_wait_in_a_run_on_a_gpu(monkeypatch, train, repeats):
     """Mixing draws on the host: the audit above takes its numbers for numbers of the device, torch does not."""
     sections = {"model": {"backbone": "resnet50"}, "runtime": {"device": "cuda", "precision": "fp16"}, "train": train}
