@@ -162,9 +162,16 @@ class VideoLoader:
             try:
                 from dali_pipes.feed.dali_runner import GraphRunner  # imports DALI, which may not be installed
             except ImportError as error:
-                raise DataError(self.device.type, NO_DALI.format(error)) from error
+                raise DataError(self._asked_for_dali, NO_DALI.format(error)) from error
             return GraphRunner(self.plan, self.choice, self.device, threads, self.clip_dtype)
         return CpuRunner(self.plan, self.choice, threads, self.clip_dtype)
+
+    @property
+    def _asked_for_dali(self) -> str:
+        """Return the setting because of which DALI makes the clips, or the GPU."""
+        if self.device.type == "cuda":
+            return "cuda"
+        return f"data.decoder={self.config.data.decoder}" if self.choice.in_graph else "clip.antialias=false"
 
     def _make_augment(self) -> Callable[[Tensor, int, int], Tensor] | None:
         """Return the function (clips_BTHWC, epoch, step) -> augmented clips, or None if the recipe has no

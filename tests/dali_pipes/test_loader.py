@@ -1,5 +1,6 @@
 """The loader's contract: the same batches for any threads, ranks and first step; bad videos named, never fatal."""
 
+import sys
 from itertools import islice, pairwise
 
 import numpy as np
@@ -272,6 +273,14 @@ def test_the_synthetic_loader_evaluates_each_row_once_and_pads_with_minus_one(co
     labels = np.concatenate([label_B for part in steps for _, label_B, _ in part])
     assert sorted(rows[rows >= 0]) == list(range(1024)) and (rows < 0).sum() == 2
     assert set(labels[rows < 0]) == {-1}
+
+
+def test_the_setting_that_needs_a_missing_dali_is_named(config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dali_pipes.feed.dali_runner", None)
+    with pytest.raises(
+        DataError, match=r"clip\.antialias=false: makes clips with NVIDIA DALI, which cannot be imported"
+    ):
+        build_loader(with_section(config, "clip", antialias=False), "train")
 
 
 @pytest.mark.parametrize(("waited", "slow"), [(9.0, "the threads that read and decode"), (0.0, "DALI's graph")])

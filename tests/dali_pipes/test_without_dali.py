@@ -85,5 +85,5 @@ def test_a_decoder_that_needs_a_missing_dali_is_refused_in_one_line(folder, tmp_
         tmp_path, "train.py", "--config", "demo.yaml", *SMALL, "train.name=y", "data.decoder=dali_cpu"
     )
     assert code == 2 and said.splitlines()[-1].startswith(
-        "train.py: cpu: makes clips with NVIDIA DALI, which cannot be"
+        "train.py: data.decoder=dali_cpu: makes clips with NVIDIA DALI, which cannot be"
     )
