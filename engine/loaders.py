@@ -20,7 +20,7 @@ from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
 from dali_pipes.scan.overlap import shared_videos
 from dali_pipes.synthetic import SyntheticLoader
-from engine import distributed, watch
+from engine import activity, distributed
 
 logger = logging.getLogger(__name__)
 FEW = 3  # classes named in a message
@@ -62,7 +62,7 @@ def open_loader(
     shard = Shard(distributed.rank(), distributed.world_size())
     if config.data.source == "synthetic":
         return distributed.on_every_rank(lambda: SyntheticLoader(config, split, shard, device))
-    with watch.doing(f"scanning data.{split}", factor=SCAN):
+    with activity.doing(f"scanning data.{split}", factor=SCAN):
         catalog = _catalog(config.data, split, class_names, before)
     loader = distributed.on_every_rank(lambda: build_loader(config, split, catalog, shard, device, class_names))
     seen = distributed.gather((loader.num_rows, loader.num_videos, len(loader)))

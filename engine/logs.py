@@ -17,7 +17,7 @@ from rich.logging import RichHandler
 from rich.progress import Progress
 
 from configs import progress
-from engine import exits, watch
+from engine import activity, exits
 
 PACKAGES = ("configs", "dali_pipes", "models", "engine", "tools", "benchmarks")
 SILENCE = 5.0  # seconds
@@ -87,7 +87,7 @@ def telling_of_silence() -> Iterator[None]:
     On a terminal every 5 s, otherwise after 5, 10, 20, 40 ... s. Later waits of the same activity are only logged
     beyond the longest one so far, so that steps of 6 s each are logged once.
     """
-    watch.progress()
+    activity.progress()
     stopped = threading.Event()
     thread = threading.Thread(target=_tell_of_silence, args=(stopped,), name="silence", daemon=True)
     thread.start()
@@ -100,7 +100,7 @@ def telling_of_silence() -> Iterator[None]:
 def _tell_of_silence(stopped: threading.Event) -> None:
     longest: dict[str, float] = {}  # longest logged wait of each activity, in seconds
     while not stopped.wait(SILENCE / 5):
-        seen = watch.activity()
+        seen = activity.current()
         told = longest.get(seen["name"], 0.0)
         due = told + SILENCE if rich.get_console().is_terminal else max(2 * told, SILENCE)
         if seen["age"] >= due:

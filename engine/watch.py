@@ -1,9 +1,9 @@
 """Share the activity of this process with the other ranks, and end waits that last too long.
 
-The main thread names its activity with `doing` and reports progress with `progress`. A thread of `Watch` compares the
-time since the last progress with runtime.timeout. If it has passed on this rank, or on all ranks while this one waits
-for them, the stalled rank is named, with its step, activity and file, and the process ends. The thread ends it, because
-the main thread may hang in a system call or a collective.
+The main thread names its activity and reports progress (`activity.py`). A thread of `Watch` compares the time since the
+last progress with runtime.timeout. If it has passed on this rank, or on all ranks while this one waits for them, the
+stalled rank is named, with its step, activity and file, and the process ends. The thread ends it, because the main
+thread may hang in a system call or a collective.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
 
-from configs.progress import listeners
+from engine import activity
 
 logger = logging.getLogger(__name__)
 RETRY = 75  # exit code EX_TEMPFAIL: the settings are right, and starting again resumes the run
@@ -27,8 +26,6 @@ BEAT = 1.0  # seconds between exchanges with the other ranks
 ANSWER = 2.5  # seconds within which a living rank must update its shared activity
 GRACE = 4.0  # seconds for the main thread to end by itself after a rank has failed
 PAUSED = 5.0  # seconds by which a beat is late if the whole process was stopped, and not only busy
-
-Item = TypeVar("Item")
 
 
 class Store(Protocol):
@@ -84,81 +81,6 @@ class BoundedStore:
         return answer
 
 
-@dataclass
-class _Activity:
-    name: str
-    joint: bool  # it may last because of other ranks
-    factor: float  # its time limit, as a multiple of runtime.timeout
-    detail: Callable[[], str]
-    stage: bool  # a stage of a run, not only a part of a step
-
-
-_activities = [_Activity("starting", False, 2.0, str, True)]
-_step = 0
-_progress = time.monotonic()
-
-
-@contextmanager
-def doing(
-    name: str, *, joint: bool = False, factor: float = 1.0, detail: Callable[[], str] = str, stage: bool = False
-) -> Iterator[None]:
-    """Name the activity of the main thread in the block. `detail` returns, for example, the file being read.
-
-    `joint`: it may last because of another rank. `factor`: its time limit as a multiple of runtime.timeout. `stage`: it
-    is a stage of the run that status.json shows.
-    """
-    _activities.append(_Activity(name, joint, factor, detail, stage))
-    progress()
-    try:
-        yield
-    finally:
-        _activities.pop()
-        progress()
-
-
-def progress(step: int | None = None) -> None:
-    """Record that this process has made progress, and its training step."""
-    global _progress, _step
-    _progress = time.monotonic()
-    _step = _step if step is None else step
-
-
-def leave_out(seconds: float) -> None:
-    """Do not count the last `seconds` as a time without progress, because the whole process was stopped."""
-    global _progress
-    _progress = min(_progress + seconds, time.monotonic())
-
-
-listeners.append(progress)
-
-
-def waiting_for(items: Iterable[Item], name: str, detail: Callable[[], str] = str) -> Iterator[Item]:
-    """Yield the items; the wait for each is an activity."""
-    iterator, end = iter(items), object()
-    while True:
-        with doing(name, detail=detail):
-            item = next(iterator, end)
-        if item is end:
-            return
-        yield item
-
-
-def activity() -> dict:
-    """Return the activity of this process, as shared with others."""
-    newest = _activities[-1]
-    detail = ""
-    with suppress(Exception):  # called from threads of other modules at any moment
-        detail = newest.detail()
-    return {
-        "name": newest.name + (f" ({detail})" if detail else ""),
-        "stage": next(entry.name for entry in reversed(_activities[:]) if entry.stage),
-        "joint": newest.joint,
-        "factor": newest.factor,
-        "step": _step,
-        "age": time.monotonic() - _progress,
-    }
-
-
 class Watch:
     """Watches this rank and the others during the block.
 
@@ -175,7 +97,7 @@ class Watch:
         self._stopped = threading.Event()
 
     def __enter__(self) -> Watch:
-        progress()
+        activity.progress()
         threading.Thread(target=self._run, name="watch", daemon=True).start()
         return self
 
@@ -234,7 +156,7 @@ class Watch:
             mine = self._share()
             late, begun = time.monotonic() - begun - interval, time.monotonic()
             if late > PAUSED:  # SIGSTOP, Ctrl-Z, or a suspended job or container
-                leave_out(late)
+                activity.leave_out(late)
                 continue
             for key in [key for key in self.on_report if self.reported(key)]:
                 self.on_report.pop(key)(self.reported(key))
@@ -248,7 +170,7 @@ class Watch:
 
     def _share(self) -> dict:
         """Share this rank's activity, which shows that it is alive; return the activity."""
-        mine = activity()
+        mine = activity.current()
         self._beats += 1
         if self._store is not None:
             with suppress(Exception):
@@ -259,7 +181,7 @@ class Watch:
         """Return a sentence with the stalled rank, or None if a rank that this one waits for makes progress."""
         others = self._others()
         silent = set(self.silent_ranks()) if self.ranks > 1 else set()
-        if time.monotonic() - _progress < ANSWER:
+        if activity.age() < ANSWER:
             return None
         busy = [rank for rank, its in others.items() if rank not in silent and its["age"] < self.limit * its["factor"]]
         if mine["joint"] and busy:

@@ -38,8 +38,8 @@ LAYERS = {
         {"cost", "streaming", "weights"},
     ),
     "engine": (
-        {"apex", "classes", "compile_table", "exits", "locks", "watch"},
-        {"files"},
+        {"activity", "apex", "classes", "compile_table", "exits", "locks"},
+        {"files", "watch"},
         {"logs", "output_record"},
         {"console", "distributed", "outputs"},
         {"loaders", "program", "runtime"},

@@ -22,7 +22,7 @@ from importlib import import_module
 
 from configs import ConfigError, cli
 from dali_pipes import DataError
-from engine import logs, watch
+from engine import activity, logs
 
 COMMANDS = {
     "lists": "make lists from published annotations; report missing, duplicate and overlapping videos",
@@ -68,7 +68,7 @@ def run(name: str, words: list[str]) -> int:
     arguments = parser.parse_args(words)
     logs.start_logging(sys.stderr)
     try:
-        with logs.telling_of_silence(), watch.doing(f"running {name}"):
+        with logs.telling_of_silence(), activity.doing(f"running {name}"):
             return exits.run_to_exit_code(parser.prog, lambda: command.run(arguments) or 0)
     except (DataError, ConfigError) as error:
         print(f"prepare.py {name}: {error}", file=sys.stderr)

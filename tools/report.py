@@ -17,7 +17,7 @@ if __name__ == "__main__":
     exits.exit_quietly_until_started()
 
 from configs import cli
-from engine import outputs, watch
+from engine import activity, outputs
 
 
 def main() -> int:
@@ -37,10 +37,10 @@ def main() -> int:
     def work() -> None:
         from engine.runs.pages import compare, report  # takes seconds; logging has been set up by now
 
-        with watch.doing("writing the report"):
+        with activity.doing("writing the report"):
             for folder in folders:
                 print(report.write(folder, outputs.Outputs(force=args.force)))
-                watch.progress()
+                activity.progress()
             if len(folders) > 1:
                 print(compare.write(folders, outputs.Outputs(force=args.force)))
 

@@ -22,7 +22,7 @@ from benchmarks.stages import OF_FILES, STAGES
 from benchmarks.stages.bench import Bench
 from configs.progress import format_rate
 from dali_pipes.device import pick_device
-from engine import distributed, runtime, watch
+from engine import activity, distributed, runtime
 from engine.train import from_data
 
 NAMES = {"cut": "Reading", "decode": "Decoding", "feed": "Making clips"}
@@ -46,7 +46,7 @@ class Case:
         return self.bench.counts() if self.config.data.source == "video" else {}
 
     def measure(self, stage: str) -> None:
-        with watch.doing(f"measuring {stage}"):
+        with activity.doing(f"measuring {stage}"):
             rate, waited = self.bench.measure(stage)
         self.rates[stage].append(rate)
         self.waits[stage].append(waited)
@@ -72,7 +72,7 @@ def run(config: configs.Config, arguments: argparse.Namespace) -> None:
             report.counts(case)
         turns = [(case, stage) for case in cases for stage in stages]
         for case, stage in turns:
-            with watch.doing(f"warming up {stage}"):
+            with activity.doing(f"warming up {stage}"):
                 case.bench.measure(stage)  # warm caches, compiled kernels, full queues
         for turn in range(arguments.rounds):
             first = turn % len(turns)

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from engine import watch
+from engine import activity
 from engine.distributed.group import host_group, local_rank, rank, world_size
 from engine.distributed.joining import PeerFailed, PeerLost
 
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 def _exchange(name: str) -> Iterator[None]:
     """Wrap an exchange over gloo. Raises PeerLost if a rank is gone."""
     try:
-        with watch.doing(f"waiting for the other ranks in {name}", joint=True):
+        with activity.doing(f"waiting for the other ranks in {name}", joint=True):
             yield
     except RuntimeError as error:
         raise PeerLost(str(error)) from error

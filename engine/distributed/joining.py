@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from configs import ConfigError
-from engine import watch
+from engine import activity
 from engine.watch import Watch
 
 ALL_STARTED = 2.0  # multiple of runtime.timeout within which all ranks have to start
@@ -81,7 +81,7 @@ def join(device: str, limit: float) -> Joined:
 
 def _make_groups(device: str, store: dist.Store, rank: int, ranks: int) -> dist.ProcessGroup:
     """Create the default group for gradients, and return a gloo group for numbers on the host."""
-    with watch.doing("joining the other ranks", joint=True):
+    with activity.doing("joining the other ranks", joint=True):
         backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=NO_LIMIT)
         return dist.new_group(backend="gloo", timeout=NO_LIMIT)

@@ -20,7 +20,7 @@ from configs import Config, progress
 from dali_pipes import Batch, Loader
 from dali_pipes.cut import reading
 from dali_pipes.errors import Unreadable
-from engine import distributed, runtime, watch
+from engine import activity, distributed, runtime
 from engine.evaluation.accuracy import NOT_FINITE, Counts, Result
 from engine.evaluation.examples import Guesses
 
@@ -38,7 +38,7 @@ def evaluate(
     counts, guesses = Counts(config.model.num_classes, loader.num_rows, device), Guesses(loader.num_rows, device)
     was_training = model.training
     model.eval()
-    batches = watch.waiting_for(loader.epoch(0), "waiting for a batch to evaluate", reading.in_progress)
+    batches = activity.waiting_for(loader.epoch(0), "waiting for a batch to evaluate", reading.in_progress)
     for batch in progress.with_progress(batches, len(loader), "evaluating (batches)"):
         logits_BVK = logits_of_views(model, batch, config)
         scores_BK = average(logits_BVK, config.eval.average)

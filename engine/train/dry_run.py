@@ -13,7 +13,7 @@ import torch
 
 from configs import Config
 from dali_pipes.device import pick_device
-from engine import distributed, runtime, watch
+from engine import activity, distributed, runtime
 from engine.console import duration
 from engine.evaluation.evaluate import logits_of_views
 from engine.files import temporary_folder
@@ -30,11 +30,11 @@ STEPS = 2  # the first one warms up, the second is timed
 def dry_run(config: Config, weights: str | None) -> None:
     """Open the lists, take two steps, score one batch, write a checkpoint and read it back."""
     with trial(config, weights) as run:
-        with watch.doing("taking two steps"):
+        with activity.doing("taking two steps"):
             seconds = _two_steps(run)
-        with watch.doing("scoring a batch"):
+        with activity.doing("scoring a batch"):
             _score_one_batch(run)
-        with watch.doing("writing a checkpoint and reading it back"):
+        with activity.doing("writing a checkpoint and reading it back"):
             size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
     memory, train = runtime.peak_memory(run.device), run.config.train
     copies = min(train.keep, math.ceil(train.epochs / train.checkpoint_every))

@@ -12,7 +12,7 @@ import configs
 from dali_pipes import Batch, DataError
 from dali_pipes.cut import reading
 from dali_pipes.storage.faults import StorageFault
-from engine import console, distributed, runtime, watch
+from engine import activity, console, distributed, runtime
 from engine.evaluation.evaluate import describe_bad, evaluate, unreadable_of_all_ranks
 from engine.runs import checkpoint
 from engine.runs.pages import samples
@@ -53,8 +53,8 @@ class Trainer:
         Raises FloatingPointError as `nonfinite.check` does, DataError if too many videos are unreadable, and
         CheckpointError if the last checkpoint cannot be written; ranks other than 0 raise PeerFailed instead.
         """
-        watch.progress(self.training.step)
-        with watch.doing(TRAINING, stage=True), self.display:
+        activity.progress(self.training.step)
+        with activity.doing(TRAINING, stage=True), self.display:
             self.write_status("running")
             try:
                 finished = self._train_epochs(interrupt)
@@ -87,7 +87,9 @@ class Trainer:
         """
         training = self.training
         epoch, start = divmod(training.step, training.steps_per_epoch)
-        batches = watch.waiting_for(training.train_loader.epoch(epoch, start), "waiting for data", reading.in_progress)
+        batches = activity.waiting_for(
+            training.train_loader.epoch(epoch, start), "waiting for data", reading.in_progress
+        )
         for batch in self.clock.fetch(_up_to_fault(batches)):
             failed = isinstance(batch, StorageFault)
             if failed:
@@ -115,9 +117,9 @@ class Trainer:
     def take_step(self, batch: Batch) -> None:
         """Train on a batch."""
         first = self.training.step == self.started  # convolution search, compilation of kernels
-        with watch.doing("in a training step", joint=True, factor=COMPILING if first else 1.0):
+        with activity.doing("in a training step", joint=True, factor=COMPILING if first else 1.0):
             self.grad_norm = self.training.take_step(batch, self.tally)
-        watch.progress(self.training.step)
+        activity.progress(self.training.step)
         self.display.step()
         if first and self.run:
             loader = self.training.train_loader
@@ -227,7 +229,7 @@ class Trainer:
         training = self.training
         if distributed.from_rank_zero(self.run and self.run.has_metrics("val", training.step)):
             return ""
-        with watch.doing("evaluating", stage=True):
+        with activity.doing("evaluating", stage=True):
             self.write_status("running")
             result = evaluate(training.eval_model, training.val_loader, training.config)
         self.write_status("running")
@@ -258,7 +260,7 @@ class Trainer:
     def write_status(self, state: str, **more: object) -> None:
         """Rewrite status.json."""
         if self.run:
-            phase = watch.activity()["stage"]
+            phase = activity.current()["stage"]
             self.run.status.update(state=state, phase=phase, activity=None, step=self.training.step, **more)
 
 

@@ -26,7 +26,7 @@ from dali_pipes.lists.listing import Listing, read_list
 from dali_pipes.lists.split import hold_out
 from dali_pipes.scan.build import scan_divided
 from dali_pipes.storage.objects import is_url
-from engine import distributed, loaders, watch
+from engine import activity, distributed, loaders
 from engine.output_record import is_result
 from engine.outputs import Outputs
 from engine.runs import checkpoint
@@ -89,7 +89,7 @@ class Chosen:
         if not self.texts:
             return
         data = self.config.data
-        with watch.doing("scanning data.train", factor=loaders.SCAN):
+        with activity.doing("scanning data.train", factor=loaders.SCAN):
             distributed.first_of_each_host(
                 lambda: scan_divided(self.source, self.given, [data.train, data.val], data),
             )

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from dali_pipes.storage.faults import StorageFault
-from engine import distributed, watch
+from engine import activity, distributed, watch
 
 logger = logging.getLogger(__name__)
 SIGNALS = tuple(
@@ -35,7 +35,7 @@ ECHO = 2.0  # seconds within which a repeated signal counts as the same: torchru
 GRACE = 20.0  # seconds to reach a step boundary; schedulers kill 30 s after a signal
 STDERR = 2
 PROMISE = "stopping after this step, or at once if the run does not train; once more ends without a checkpoint"
-TRAINING = "training"  # the stage of `watch.doing` in which a signal waits for a step boundary
+TRAINING = "training"  # the stage of `activity.doing` in which a signal waits for a step boundary
 
 
 class Interrupt:
@@ -136,7 +136,7 @@ class Interrupt:
 
     def _end_unless_training(self) -> None:
         deadline = time.monotonic() + GRACE
-        while watch.activity()["stage"] == TRAINING and time.monotonic() < deadline:
+        while activity.current()["stage"] == TRAINING and time.monotonic() < deadline:
             if self._over.wait(0.1):
                 return
         failure = distributed.failure(self._key)  # torchrun sends SIGTERM to the other ranks after one has failed

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from engine import distributed, watch
+from engine import activity, distributed
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
@@ -126,7 +126,7 @@ def make_precise(
     number = 0
     for clips_BTCHW in batches:
         number += 1
-        watch.progress()
+        activity.progress()
         for part_BTCHW in clips_BTCHW.chunk(parts):
             with autocast():
                 model(part_BTCHW)

@@ -10,7 +10,7 @@ from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile
 
 from configs import Config
-from engine import distributed, watch
+from engine import activity, distributed
 from engine.files import temporary_path
 from engine.outputs import Outputs
 from engine.train.clock import Clock, Times
@@ -32,7 +32,7 @@ def profile_steps(config: Config, weights: str | None, path: Path, recipe: str |
     outputs.add_lists(config.data)
     outputs.check(path)
     with trial(config, weights) as run:
-        with watch.doing("profiling steps"):
+        with activity.doing("profiling steps"):
             trace, times = traced_steps(run)
         if distributed.rank() == 0:
             with temporary_path(path.parent, ".json") as temporary:

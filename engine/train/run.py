@@ -10,7 +10,7 @@ from functools import partial
 from configs import Config, ConfigError
 from dali_pipes import Loader
 from dali_pipes.device import pick_device
-from engine import distributed, loaders, logs, runtime, watch
+from engine import activity, distributed, loaders, logs, runtime
 from engine.runs import condition, run_folder
 from engine.runs.pages import report
 from engine.runs.run_folder import RunFolder
@@ -70,9 +70,9 @@ def run(
                     run_folder.describe(folder, chosen.config, config)
                 finished = Trainer(built, folder).fit(interrupt)
             if folder and finished:
-                with watch.doing("writing the report"):
+                with activity.doing("writing the report"):
                     report.write_if_possible(folder.folder)
-                with watch.doing("drawing pictures for the trackers"):
+                with activity.doing("drawing pictures for the trackers"):
                     folder.send_pictures()
                 logger.info(condition.use_of(folder.folder))
     return finished, built
@@ -106,5 +106,5 @@ def _recorded(folder: RunFolder | None, watcher: Watch) -> Iterator[Interrupt]:
 
 def _now() -> dict:
     """Return the fields of status.json about the current activity."""
-    activity = watch.activity()
-    return {"phase": activity["stage"], "activity": activity["name"], "step": activity["step"]}
+    now = activity.current()
+    return {"phase": now["stage"], "activity": now["name"], "step": now["step"]}

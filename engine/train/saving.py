@@ -9,7 +9,7 @@ from pathlib import Path
 
 import configs
 from configs import ConfigError
-from engine import distributed, watch
+from engine import activity, distributed
 from engine.evaluation.accuracy import Result
 from engine.runs import checkpoint
 from engine.runs.run_folder import RunFolder
@@ -45,7 +45,7 @@ class Checkpoints:
         self.saved = max(self.saved, self._saver.finish() or 0)
         if time.monotonic() - self._saved_at >= 60 * minutes:
             self._saved_at = time.monotonic()
-            with watch.doing("copying a checkpoint"):
+            with activity.doing("copying a checkpoint"):
                 self._saver.start(training.step, training.state())
 
     def save(self, final: bool) -> None:
@@ -99,7 +99,7 @@ class Checkpoints:
     def _try_on_rank_zero(self, write: Callable[[], None], final: bool) -> bool:
         """Call `write` on rank 0. If it fails, warn and return False, or re-raise if it is the `final` one."""
         try:
-            with watch.doing("writing a checkpoint"):
+            with activity.doing("writing a checkpoint"):
                 distributed.on_rank_zero(write if self.run else lambda: None)
         except (CheckpointError, ConfigError, OSError, distributed.PeerFailed) as error:
             if final:

@@ -15,7 +15,7 @@ import configs
 from configs import Config, ConfigError
 from dali_pipes import Batch, Loader
 from dali_pipes.lists.rows import Rows
-from engine import distributed, loaders, runtime, watch
+from engine import activity, distributed, loaders, runtime
 from engine.classes import fit_classifier
 from engine.runs.environment import environment
 from engine.train import cuda_graph, norms, optim, resume
@@ -93,7 +93,7 @@ class Training:
         with closing(self.train_loader.epoch(epoch)) as batches:
             mixed = (self.step_settings.mix(batch)[0].clips_BTCHW for batch in batches)
             clips = islice(mixed, self.config.train.precise_bn)
-            with watch.doing("computing the statistics of batch norms"):
+            with activity.doing("computing the statistics of batch norms"):
                 settings = self.step_settings
                 number = norms.make_precise(self.eval_model, clips, settings.autocast, settings.parts)
         logger.info(f"batch-norm statistics computed over {number} batches per rank (train.precise_bn)")
@@ -193,7 +193,7 @@ def build(
         training.recorded = cuda_graph.Recorded(cuda_graph.CudaGraph())
         optim.keep_rates_on_device(training.optimizer, device)
     blank_BTCHW = _blank_clips(config, clips_at_once, train_loader.clip_dtype, device)
-    with watch.doing("compiling the network, and choosing buckets of gradients", factor=COMPILING):
+    with activity.doing("compiling the network, and choosing buckets of gradients", factor=COMPILING):
         distributed.fix_ddp_buckets(model, ddp_model, blank_BTCHW, training.step_settings.autocast)
     changes = training.restore(state) if state is not None else None
     for line in describe_start(training, changes):
@@ -217,7 +217,7 @@ def _placed(model: Recognizer, config: Config, device: torch.device) -> tuple[nn
     norm_counts = norms.count_together(model)
     if device.type == "cuda" and not missing_for_kernels():
         dtype = runtime.HALF.get(config.runtime.precision, torch.float32)
-        with watch.doing("timing the forms of the shift", factor=COMPILING):
+        with activity.doing("timing the forms of the shift", factor=COMPILING):
             distributed.one_rank_first(lambda: measure_missing(model, device, dtype))
     return model, norm_counts
 
@@ -232,7 +232,7 @@ def build_network(config: Config, weights: str | None) -> tuple[Recognizer, Load
             logger.info("; ".join([report.summary(), *_other_clips(report, config)]))
         return model, report
 
-    with watch.doing("loading weights"):
+    with activity.doing("loading weights"):
         return distributed.one_rank_first(work)
 
 

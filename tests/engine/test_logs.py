@@ -8,7 +8,7 @@ import pytest
 import rich
 
 from configs import progress
-from engine import logs, watch
+from engine import activity, logs
 
 engine_logger = logging.getLogger("engine.train.fit")
 
@@ -133,7 +133,7 @@ def told_of(monkeypatch, stream, seconds, age):
     logs.start_logging(stream)
     stopped = Waits(seconds)
     monkeypatch.setattr(logs, "SILENCE", 5.0)
-    monkeypatch.setattr(watch, "activity", lambda: {"name": "exporting to onnx", "age": age(stopped.seconds)})
+    monkeypatch.setattr(activity, "current", lambda: {"name": "exporting to onnx", "age": age(stopped.seconds)})
     logs._tell_of_silence(stopped)
     return [int(seconds) for seconds in re.findall(r"exporting to onnx, for (\d+) s", stream.getvalue())]
 

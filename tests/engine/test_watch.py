@@ -1,4 +1,4 @@
-"""The watch of a rank: its activity, its progress, and the rank that it names if there is none."""
+"""The watch of a rank: the rank that it names if there is no progress."""
 
 import json
 import threading
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine import watch
+from engine import activity, watch
 from engine.watch import Watch
 
 
@@ -49,19 +49,9 @@ def other(**its):
     )
 
 
-def test_activities_are_nested_and_name_the_stage_and_the_file():
-    with watch.doing("training", stage=True):
-        watch.progress(12)
-        with watch.doing("waiting for data", detail=lambda: "a.mp4"):
-            mine = watch.activity()
-            assert (mine["name"], mine["stage"], mine["step"]) == ("waiting for data (a.mp4)", "training", 12)
-        assert watch.activity()["name"] == "training"
-    assert watch.activity()["stage"] == "starting"
-
-
 def test_a_wait_that_lasts_too_long_is_named_with_its_file(ended):
-    with watch.doing("waiting for data", detail=lambda: "/videos/a.mp4"), Watch(0.2):
-        watch.progress(3)
+    with activity.doing("waiting for data", detail=lambda: "/videos/a.mp4"), Watch(0.2):
+        activity.progress(3)
         assert ended().startswith(
             "no progress for 0.2 s (runtime.timeout): rank 0 was waiting for data (/videos/a.mp4), step 3, for "
         )
@@ -83,18 +73,19 @@ def test_time_in_which_the_process_was_stopped_does_not_count(monkeypatch):
 
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() + stopped[0], sleep=time.sleep)
     monkeypatch.setattr(watch, "time", clock)
+    monkeypatch.setattr(activity, "time", clock)
     monkeypatch.setattr(Watch, "_share", look)
     monkeypatch.setattr(Watch, "_end", lambda self, reason: reasons.append(reason))
-    with watch.doing("waiting for data"), Watch(500.0):
+    with activity.doing("waiting for data"), Watch(500.0):
         assert looked.wait(60)
-    watch.progress()
+    activity.progress()
     assert not reasons
 
 
 def test_a_rank_that_waits_for_others_names_the_one_that_does_not_answer(ended, monkeypatch):
     monkeypatch.setattr(watch, "ANSWER", 0.2)
     store = Store({"activity-1": other()})
-    with watch.doing("in a training step", joint=True), Watch(0.2, 0, 2, store):
+    with activity.doing("in a training step", joint=True), Watch(0.2, 0, 2, store):
         assert "rank 1 does not answer; before, rank 1 was waiting for data, step 7" in ended()
     assert store["failed"].startswith("no progress")
 
@@ -103,7 +94,7 @@ def test_two_ranks_that_check_each_other_at_once_both_answer(ended, monkeypatch)
     monkeypatch.setattr(watch, "ANSWER", 0.8)
     monkeypatch.setattr(watch, "BEAT", 0.2)
     store = Store()
-    with watch.doing("in a training step", joint=True), Watch(0.2, 0, 2, store), Watch(0.2, 1, 2, store):
+    with activity.doing("in a training step", joint=True), Watch(0.2, 0, 2, store), Watch(0.2, 1, 2, store):
         assert "does not answer" not in ended()
 
 
@@ -122,7 +113,7 @@ def test_a_rank_waits_while_another_makes_progress(ended, monkeypatch):
 
     found = []
     monkeypatch.setattr(Watch, "_stall", lambda self, mine: found.append(stall(self, mine)) or found[-1])
-    with watch.doing("in a training step", joint=True), Watch(0.2, 0, 2, Working({"activity-1": ""})):
+    with activity.doing("in a training step", joint=True), Watch(0.2, 0, 2, Working({"activity-1": ""})):
         assert "rank 1 was waiting for data, step 7, for 9 s" in ended()
     assert found[:2] == [None, None]
 

@@ -10,7 +10,7 @@ import torch
 
 import configs
 from configs import ConfigError
-from engine import watch
+from engine import activity
 from engine.files import lack_of_room, temporary_path
 from engine.inference.metadata import ENDINGS, ExportMetadata
 from engine.inference.saved_model import SavedModel, load_saved_model
@@ -48,9 +48,9 @@ def export(args: argparse.Namespace) -> None:
         raise ConfigError(problem)
     metadata = make_metadata(saved, args)
     with temporary_path(path.parent, path.suffix) as temporary:
-        with watch.doing(f"exporting to {args.format}"):
+        with activity.doing(f"exporting to {args.format}"):
             WRITERS[args.format](saved, metadata, temporary, args.device)
-        with watch.doing("comparing the file with the network"):
+        with activity.doing("comparing the file with the network"):
             check(reopen(temporary, metadata, args.device), saved)
         if args.format == "tensorrt":
             outputs.write({metadata_file: metadata.to_json()})

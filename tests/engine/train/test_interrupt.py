@@ -12,7 +12,7 @@ import torch
 
 import eval as evaluation
 from dali_pipes.storage.faults import StorageFault
-from engine import distributed, loaders, program, watch
+from engine import activity, distributed, loaders, program
 from engine.inference.evaluated import EvaluatedNetwork
 from engine.train.interrupt import SIGNALS, TRAINING, Interrupt
 from engine.watch import RETRY
@@ -32,7 +32,7 @@ def signals_not_ignored():
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_signal_stops_training_at_the_next_step(capfd, number):
-    with watch.doing(TRAINING, stage=True), Interrupt() as interrupt:
+    with activity.doing(TRAINING, stage=True), Interrupt() as interrupt:
         assert not interrupt.agreed(1)
         os.kill(os.getpid(), number)
         assert interrupt.agreed(2)
@@ -47,7 +47,7 @@ def test_signals_that_were_ignored_at_the_start_remain_ignored(number):
     """`nohup` ignores SIGHUP; shells ignore SIGINT and SIGQUIT for jobs in the background of a script."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
-        with watch.doing(TRAINING, stage=True), Interrupt() as interrupt:
+        with activity.doing(TRAINING, stage=True), Interrupt() as interrupt:
             os.kill(os.getpid(), number)
             assert not interrupt.agreed(1)
         assert signal.getsignal(number) is signal.SIG_IGN
@@ -57,10 +57,10 @@ def test_signals_that_were_ignored_at_the_start_remain_ignored(number):
 
 HANGING = """
 import ctypes, sys
-from engine import watch
+from engine import activity
 from engine.train.interrupt import SIGNALS, TRAINING, Interrupt
 with Interrupt(lambda state, reason: print(state, reason, flush=True)):
-    with watch.doing(sys.argv[1], stage=True):
+    with activity.doing(sys.argv[1], stage=True):
         print("hangs", flush=True)
         while True:
             ctypes.CDLL(None).sleep(600)
@@ -79,7 +79,7 @@ def test_a_signal_ends_a_run_that_does_not_train_though_its_main_thread_hangs():
 
 def test_only_the_first_rank_logs_the_request_to_stop(monkeypatch, capfd):
     monkeypatch.setattr(distributed, "rank", lambda: 1)
-    with watch.doing(TRAINING, stage=True), Interrupt():
+    with activity.doing(TRAINING, stage=True), Interrupt():
         os.kill(os.getpid(), signal.SIGTERM)
     assert capfd.readouterr().err == ""
 

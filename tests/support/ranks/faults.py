@@ -19,7 +19,7 @@ import torch
 from dali_pipes.cut import reading
 from dali_pipes.scan import build
 from dali_pipes.storage import faults as storage
-from engine import watch
+from engine import activity
 from engine.evaluation import evaluate
 from engine.runs import checkpoint
 from engine.train import training
@@ -48,7 +48,7 @@ def fail_at(rank: int, step: int, phase: str, how: str) -> None:
     fail, left = WAYS[how], [True]
 
     def maybe_fail(*arguments: object) -> None:
-        if left and watch.activity()["step"] >= step:
+        if left and activity.current()["step"] >= step:
             left.clear()
             os.write(2, f"{MARK} {time.time():.3f}\n".encode())
             fail(*arguments)
@@ -99,7 +99,7 @@ def fail_reads_for(seconds: float, step: int, speed: float) -> None:
     end = []
 
     def fail() -> None:
-        if not end and watch.activity()["step"] >= step:
+        if not end and activity.current()["step"] >= step:
             end.append(clock.monotonic() + seconds)
         if end and clock.monotonic() < end[0]:
             _refuse()
@@ -117,7 +117,7 @@ def _preceded(function: Callable, before: Callable[..., None]) -> Callable:
 
 
 def _fail_soon(step: int, fail: Callable[[], None]) -> None:
-    while watch.activity()["step"] < step:
+    while activity.current()["step"] < step:
         time.sleep(0.001)
     time.sleep(int.from_bytes(os.urandom(1)) / 256 / 5)
     fail()
