@@ -73,9 +73,9 @@ class Config:
             )
         if self.clip.snap and self.data.decoder == "jpeg":
             yield "clip.snap", "pictures in folders cost the same, one as the other; leave it at 0"
-        for section, frames in (("clip", self.model.frames), ("eval", self.eval_frames)):
-            if getattr(self, section).sampling == "dense" and frames > WINDOW:
-                yield f"{section}.sampling", f"a dense clip has {WINDOW} frames at most, not {frames}; use uniform"
+        for name, frames in (("clip", self.model.frames), ("eval", self.eval_frames)):
+            if getattr(self, name).sampling == "dense" and frames > WINDOW:
+                yield f"{name}.sampling", f"a dense clip has {WINDOW} frames at most, not {frames}; use uniform"
         if self.train.patience and not self.data.val and self.data.source == "video":
             yield "train.patience", "counts evaluations, and there is no list for them; set data.val, or leave it at 0"
         yield from self._flipping_problems()
