@@ -32,7 +32,9 @@ class Data:
     cache_gb: float = 100.0
     """Maximum size of data.cache_dir, in 10^9 bytes; the ranks of a host share it."""
     follow_links: bool = True
-    """Follow links that lead out of `root`. `false` refuses them, as a protection against untrusted lists."""
+    """Follow links that lead out of `root`. `false` refuses them, and without a `root` absolute paths out of the folder
+    of the list, as a protection against untrusted lists.
+    """
     train: str = ""
     """A list (`path label` per line), a published annotation, or a folder with one sub-folder per class; the suffix
     `:train` selects one of several splits in a file. A list may be in a store, too.

@@ -84,7 +84,8 @@ def _look_at(listing: Listing, row: int, leads_out: Callable[[str], bool]) -> Lo
     path = listing.path(row)
     try:
         if leads_out(path):
-            return f"a link leads out of data.root to {os.path.realpath(path)}, which data.follow_links=false forbids"
+            target = os.path.realpath(path)
+            return f"a link leads out of {listing.confined_to} to {target}, which data.follow_links=false forbids"
         status = os.stat(path)
     except FileNotFoundError:
         return "a link to a file that does not exist" if os.path.islink(path) else _missing(listing.paths[row])

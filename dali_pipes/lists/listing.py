@@ -5,7 +5,8 @@ exist: a missing one keeps its row, and labels do not depend on files.
 
 Relative paths start at `root`, or at the list's folder without a root, and must stay inside. Absolute paths must lie
 inside `root`; without a root, any is allowed, which PaddleVideo's UCF101 lists need. Links are followed, unless
-data.follow_links forbids links out of `root`: `dali_pipes/lists/file_status.py` checks them.
+data.follow_links forbids links out of `root`: `dali_pipes/lists/file_status.py` checks them. Then the list's folder is
+the root if none is given.
 """
 
 from __future__ import annotations

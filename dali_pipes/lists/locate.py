@@ -13,7 +13,7 @@ from functools import cached_property
 
 from configs.schema import Data
 from dali_pipes.lists.formats.annotation import Format, Places, Row
-from dali_pipes.storage.objects import absolute
+from dali_pipes.storage.objects import absolute, is_url
 
 Key = Callable[[str], str]
 
@@ -29,6 +29,9 @@ class VideoPaths:
 
     def __init__(self, folder: str, format: Format, data: Data):
         self.root = absolute(data.root).rstrip("/") if data.root else ""
+        if not data.root and not data.follow_links and not is_url(folder):
+            self.root = folder.rstrip("/")
+        self._named = bool(data.root)
         self.base = self.root or folder
         self.confined_to = "" if data.follow_links else self.root
         self._format = format
@@ -45,7 +48,7 @@ class VideoPaths:
             raise ValueError("the path contains a NUL character, which no file name can")
         path = os.path.join(self._prefix, row.path) if self._prefix else row.path
         listed = os.path.normpath(path + self._suffix)
-        _refuse_outside(listed, self.base, self.root)
+        _refuse_outside(listed, self.base, self.root, self._named)
         as_written = self._format.places is None
         if listed.startswith("/") or (as_written and listed.isascii()):
             return listed
@@ -64,13 +67,14 @@ class VideoPaths:
         return tuple((*above, *place) for place in places) if above else places
 
 
-def _refuse_outside(path: str, base: str, root: str) -> None:
-    """Raise ValueError if a path as written leads out of the root or of the list's folder."""
+def _refuse_outside(path: str, base: str, root: str, named: bool) -> None:
+    """Raise ValueError if a path as written leads out of the root, `named` by the user, or of the list's folder."""
+    where = "data.root" if named else "the list's folder"
     if path.startswith("/"):
         if root and not path.startswith(f"{root}/") and not inside(root, path):
-            raise ValueError(f"{path} lies outside data.root, {root}; leave data.root empty to use absolute paths")
+            remedy = "leave data.root empty to use absolute paths" if named else "data.follow_links=true allows it"
+            raise ValueError(f"{path} lies outside {where}, {root}; {remedy}")
     elif path.startswith("..") and (path == ".." or path.startswith("../")):
-        where = "data.root" if root else "the list's folder"
         raise ValueError(f"{path} leads out of {where}, {base}; set data.root to a folder that contains all videos")
 
 

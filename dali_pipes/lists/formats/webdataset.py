@@ -30,7 +30,7 @@ def recognises(source: Source) -> bool:
     """Recognise a folder with shards and without class folders."""
     with os.scandir(source.path) as found:
         entries = [entry for entry in found if not entry.name.startswith(".")]
-    folders = [entry for entry in entries if entry.is_dir() and not entry.name.endswith(".scan")]
+    folders = [entry for entry in entries if os.path.isdir(entry.path) and not entry.name.endswith(".scan")]
     return bool(_shards(source)) and not folders
 
 

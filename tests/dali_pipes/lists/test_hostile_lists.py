@@ -27,9 +27,9 @@ HONEST = [
     "inner.mp4",  # a link within the root
 ]
 DISHONEST = {
-    "file.mp4": "a link leads out of data.root",
-    "folder/secret.mp4": "a link leads out of data.root",
-    "zero.mp4": "a link leads out of data.root",
+    "file.mp4": "a link leads out of /",
+    "folder/secret.mp4": "a link leads out of /",
+    "zero.mp4": "a link leads out of /",
     "pipe.mp4": "a pipe, not a file",
     "circle.mp4": "too many levels of symbolic links",
     "gone.mp4": "no such file",
@@ -155,4 +155,25 @@ def test_links_below_the_root_are_followed_unless_that_is_forbidden(world):
     assert not file_status.look(listing).problems
     listing = read_list(f"{world}/lists/train.list", Data(root=f"{world}/root", follow_links=False))
     for problem in file_status.look(listing).problems.values():
-        assert problem == f"a link leads out of data.root to {world}/secret.mp4, which data.follow_links=false forbids"
+        to = f"{world}/root to {world}/secret.mp4"
+        assert problem == f"a link leads out of {to}, which data.follow_links=false forbids"
+
+
+@pytest.mark.parametrize("source", ["root", "root/train.list"])
+def test_without_a_root_links_must_stay_in_the_folder_of_the_list(world, opened, source):
+    plant(world, {"root/train.list": "class/link.mp4 0\n", "root/class/good.mp4": "video"})
+    (world / "root/class/link.mp4").symlink_to("../../secret.mp4")
+    refusal = f"a link leads out of {world}/root to {world}/secret.mp4, which data.follow_links=false forbids"
+    assert refusal not in file_status.look(read_list(f"{world}/{source}")).problems.values()
+    opened.clear()
+    listing = read_list(f"{world}/{source}", Data(follow_links=False))
+    problems = {listing.paths[row]: reason for row, reason in file_status.look(listing).problems.items()}
+    assert problems["class/link.mp4"] == refusal
+    assert f"{os.path.realpath(world)}/secret.mp4" not in outside(opened, world)
+
+
+def test_without_a_root_absolute_paths_must_stay_in_the_folder_of_the_list(world):
+    plant(world, {"root/train.list": f"{world}/root/inner.mp4 0\n{world}/secret.mp4 0\n"})
+    assert len(read_list(f"{world}/root/train.list").paths) == 2
+    with pytest.raises(DataError, match=f"train.list:2: {world}/secret.mp4 lies outside the list's folder, "):
+        read_list(f"{world}/root/train.list", Data(follow_links=False))
