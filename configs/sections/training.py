@@ -101,7 +101,7 @@ class Train:
     freeze: Literal["none", "stem", "layer1", "layer2", "layer3", "layer4"] = "none"
     """Freeze weights and statistics of a ResNet up to this part; layer4: only the classifier is trained."""
     seed: int = 0
-    """Seed of all randomness: order, views, augmentation, initial weights, dropout."""
+    """Seed of all randomness: order, views, augmentation, initial weights, dropout, division by data.val=auto."""
     trackers: tuple[str, ...] = ("tensorboard",)
     """Send curves and pictures to these, in addition to metrics.jsonl: tensorboard, wandb, mlflow."""
     log_every: int = 20
@@ -127,7 +127,7 @@ class Train:
     max_nonfinite: int = 10
     """Maximum number of steps that a run may skip (on_nonfinite: skip)."""
     keep: int = 2
-    """Number of checkpoints to keep, in addition to best.pt."""
+    """Number of checkpoints to keep, at least 2, in addition to best.pt and last.pt."""
 
     @property
     def folder(self) -> Path:
