@@ -1,24 +1,27 @@
 """The TSM and TSN networks, their weights and their cost."""
 
-from models.backbones import shift_step
-from models.cost import describe
-from models.errors import CheckpointError
-from models.recognizer import Recognizer, build_model
-from models.shift.conv import describe_shift
-from models.streaming import Streaming
-from models.weights.load import LoadReport, load_pretrained, load_weights
-from models.weights.read import read_file
+from importlib import import_module
 
-__all__ = [
-    "CheckpointError",
-    "LoadReport",
-    "Recognizer",
-    "Streaming",
-    "build_model",
-    "describe",
-    "describe_shift",
-    "load_pretrained",
-    "load_weights",
-    "read_file",
-    "shift_step",
-]
+from models.errors import CheckpointError
+
+_HOME = {
+    "LoadReport": "weights.load",
+    "Recognizer": "recognizer",
+    "Streaming": "streaming",
+    "build_model": "recognizer",
+    "describe": "cost",
+    "describe_shift": "shift.conv",
+    "load_pretrained": "weights.load",
+    "load_weights": "weights.load",
+    "read_file": "weights.read",
+    "shift_step": "backbones",
+}
+
+__all__ = ["CheckpointError", *_HOME]
+
+
+def __getattr__(name: str):
+    """Import on first use: programs that only look at files start without torch."""
+    if name in _HOME:
+        return getattr(import_module(f"models.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'models' has no attribute {name!r}")

@@ -12,7 +12,7 @@ from configs import cli
 from engine import locks
 from engine.console import duration
 from engine.files import read_json
-from engine.runs import checkpoint
+from engine.runs import checkpoint_files
 
 COMMANDS = "command.txt"  # file in a run's folder with one line per start
 _LINE_BREAK = "'$'\\n''"  # quoting of special characters for common shells
@@ -66,7 +66,7 @@ def resume_command(folder: Path) -> str:
 
 def use_of(folder: Path) -> str:
     """Return a line with the network of a finished run, and the commands that use it."""
-    run, found = shlex.quote(str(folder)), checkpoint.note(folder / "best.pt")
+    run, found = shlex.quote(str(folder)), checkpoint_files.note(folder / "best.pt")
     predict = f"python tools/predict.py VIDEO --weights {run}"
     if "top1" not in found:
         return f"the network is {folder / 'last.pt'}; next: {predict}"

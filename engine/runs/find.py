@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from configs import ConfigError, cli
-from engine.runs import checkpoint
+from engine.runs import checkpoint_files
 from models.weights import zoo
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def network_file(name: str | Path) -> Path:
     cli.refuse_missing_network(path)
     if not path.is_dir():
         return path
-    newest = checkpoint.steps(path / "checkpoints")[:1]
+    newest = checkpoint_files.steps(path / "checkpoints")[:1]
     for candidate in (path / BEST, path / LAST, *newest):
         if candidate.is_file():
             if candidate.name != BEST:

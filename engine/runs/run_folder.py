@@ -30,7 +30,7 @@ from engine.files import read_lines
 from engine.locks import LOCK, InUse, take_lock
 from engine.output_record import is_result
 from engine.outputs import Outputs, refuse_inside
-from engine.runs import checkpoint
+from engine.runs import checkpoint_files
 from engine.runs.condition import COMMANDS, command_line
 from engine.runs.disk_faults import DiskFaults
 from engine.runs.environment import environment, now
@@ -71,7 +71,7 @@ def open_run(
         settings=configs.flat(config),
     )
     run.begin_log()
-    if not checkpoint.steps(run.checkpoints):
+    if not checkpoint_files.steps(run.checkpoints):
         describe(run, config, used or config)
     return run
 
@@ -115,7 +115,7 @@ class RunFolder:
         if fresh:
             self._refuse_in_the_way()
             self._remove_run()
-        begun = self.best.exists() or bool(checkpoint.steps(self.checkpoints))
+        begun = self.best.exists() or bool(checkpoint_files.steps(self.checkpoints))
         if begun and not resume:  # a run that failed before its first checkpoint may be overwritten
             raise ConfigError(
                 f"train.name: {folder} already contains a run; continue it with --resume, remove it with --fresh, "
@@ -147,14 +147,15 @@ class RunFolder:
             raise ConfigError(
                 f"train.name: {self.folder} contains the run {name}; --fresh removes only a run of its name"
             )
-        steps = [file for path in checkpoint.steps(self.checkpoints) for file in (path, checkpoint.sidecar(path))]
-        self.outputs.remove(*self._own_files(), *steps, *(self.folder / "tb").glob("events.*"))
+        steps = checkpoint_files.steps(self.checkpoints)
+        sidecars = map(checkpoint_files.sidecar, steps)
+        self.outputs.remove(*self._own_files(), *steps, *sidecars, *(self.folder / "tb").glob("events.*"))
         for folder in (self.checkpoints, self.folder / "tb"):
             with suppress(OSError):  # not empty, or missing
                 folder.rmdir()
 
     def _own_files(self) -> list[Path]:
-        weights = [file for path in (self.best, self.last) for file in (path, checkpoint.sidecar(path))]
+        weights = [file for path in (self.best, self.last) for file in (path, checkpoint_files.sidecar(path))]
         return [*(self.folder / name for name in (*WHOLE, *GROWING)), *weights]
 
     def _refuse_in_the_way(self) -> None:
@@ -199,7 +200,7 @@ class RunFolder:
 
     def best_step(self) -> int | None:
         """Return the step of best.pt, or None if there is none."""
-        return checkpoint.note(self.best).get("step")
+        return checkpoint_files.note(self.best).get("step")
 
     def rewind(self, step: int) -> None:
         """Remove the metrics after `step`, from which the run continues."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from configs import ConfigError
-from engine.runs import checkpoint
+from engine.runs import checkpoint, checkpoint_files
 from models import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ class Saver:
 
     def _write(self, step: int, state: dict, copied: float) -> None:
         began = time.perf_counter()
-        path = checkpoint.step_file(self._folder, step)
+        path = checkpoint_files.step_file(self._folder, step)
         try:
             checkpoint.save(path, state, step=step)
-            checkpoint.tidy(self._folder, self._keep)
+            checkpoint_files.tidy(self._folder, self._keep)
         except (CheckpointError, ConfigError, OSError) as error:
             logger.warning(f"{error}; training continues and tries again")
             return

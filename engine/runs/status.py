@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.outputs import Outputs
-from engine.runs import checkpoint
+from engine.runs import checkpoint_files
 from engine.runs.disk_faults import DiskFaults
 from engine.runs.environment import now
 
@@ -35,7 +35,7 @@ class RunStatus:
         """Change fields and rewrite the file. Fields that are None are omitted."""
         with self._lock, self._faults.tolerated(self._file):
             self._content |= changes
-            newest = next(iter(checkpoint.steps(self._checkpoints)), None)
+            newest = next(iter(checkpoint_files.steps(self._checkpoints)), None)
             process = {"checkpoint": newest and str(newest), "pid": os.getpid(), "host": platform.node(), "time": now()}
             content = {name: value for name, value in {**self._content, **process}.items() if value is not None}
             self._outputs.write({self._file: json.dumps(content) + "\n"})

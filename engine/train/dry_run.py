@@ -17,7 +17,7 @@ from engine import activity, distributed, runtime
 from engine.console import duration
 from engine.evaluation.evaluate import logits_of_views
 from engine.files import temporary_folder
-from engine.runs import checkpoint
+from engine.runs import checkpoint, checkpoint_files
 from engine.train import from_data, training
 from engine.train.clock import Clock
 from engine.train.step import Tally
@@ -83,7 +83,7 @@ def _checkpoint_and_back(run: Training) -> int:
     runs = Path(run.config.train.runs)
     runs.mkdir(parents=True, exist_ok=True)
     with temporary_folder(runs) as folder:
-        path = checkpoint.step_file(folder, run.step)
+        path = checkpoint_files.step_file(folder, run.step)
         checkpoint.save(path, run.state())
         run.restore(checkpoint.load(path))
         return path.stat().st_size

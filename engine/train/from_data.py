@@ -29,7 +29,7 @@ from dali_pipes.storage.objects import is_url
 from engine import activity, distributed, loaders
 from engine.output_record import is_result
 from engine.outputs import Outputs
-from engine.runs import checkpoint
+from engine.runs import checkpoint_files
 from models.weights.load import has_video_classes
 
 logger = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ def with_lists(config: Config, weights: str | None) -> Iterator[Config]:
 def settings_before(config: Config) -> Config | None:
     """Return the settings of the run that `config` would resume; None if it has not saved anything yet."""
     folder = _named(config).train.folder
-    begun = checkpoint.steps(folder / "checkpoints") and is_result(folder / "config.yaml")
+    begun = checkpoint_files.steps(folder / "checkpoints") and is_result(folder / "config.yaml")
     return configs.load(folder / "config.yaml") if begun else None
 
 

@@ -11,7 +11,7 @@ from configs import ConfigError
 from dali_pipes import Loader
 from dali_pipes.lists.rows import Rows
 from engine import distributed
-from engine.runs import checkpoint
+from engine.runs import checkpoint, checkpoint_files
 from models import CheckpointError, shift_step
 
 # These settings must not change during a run; all others may change when it is resumed.
@@ -42,11 +42,11 @@ def saved_state(folder: Path, evaluations: Sequence[dict] = ()) -> dict | None:
     The run's `evaluations` up to its step are added to the state. Raises CheckpointError if the checkpoint does not
     contain the state of a run.
     """
-    checkpoint.remove_leftovers(folder)
-    path = checkpoint.latest(folder)
+    checkpoint_files.remove_leftovers(folder)
+    path = checkpoint_files.latest(folder)
     if path is None:
         return None
-    checkpoint.set_aside_newer(path)
+    checkpoint_files.set_aside_newer(path)
     state = checkpoint.load(path)
     entries = state if isinstance(state, dict) else {}
     wrong = [name for name, kind in KINDS.items() if not isinstance(entries.get(name), kind)]

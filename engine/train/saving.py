@@ -11,7 +11,7 @@ import configs
 from configs import ConfigError
 from engine import activity, distributed
 from engine.evaluation.accuracy import Result
-from engine.runs import checkpoint
+from engine.runs import checkpoint, checkpoint_files
 from engine.runs.run_folder import RunFolder
 from engine.runs.saver import Saver
 from engine.train.resume import measured_with
@@ -35,7 +35,7 @@ class Checkpoints:
     @property
     def last_good(self) -> Path | None:
         """Return the newest checkpoint, None on ranks other than 0."""
-        return self.run and checkpoint.step_file(self.run.checkpoints, self.saved)
+        return self.run and checkpoint_files.step_file(self.run.checkpoints, self.saved)
 
     def save_in_background(self) -> None:
         """Start writing a checkpoint, on rank 0, if train.checkpoint_minutes have passed and no other one is due."""
@@ -72,11 +72,11 @@ class Checkpoints:
         If a kill came in between, the repeated evaluation writes the missing result.
         """
         best, kind = self.run.best, self.training.config.train.best
-        damaged = checkpoint.damage(best)
-        kept = {} if damaged else checkpoint.note(best)
+        damaged = checkpoint_files.damage(best)
+        kept = {} if damaged else checkpoint_files.note(best)
         if getattr(result, kind) > kept.get(kind, -1):
             if best.exists() and damaged:
-                checkpoint.set_aside(best)
+                checkpoint_files.set_aside(best)
             checkpoint.save(best, self.training.weights(), step=self.training.step, **result.numbers())
         elif (kept.get("step"), kept.get(kind)) != (self.training.step, getattr(result, kind)):
             return
@@ -91,10 +91,10 @@ class Checkpoints:
 
     def _write_checkpoint(self) -> None:
         self._saver.finish()
-        path = checkpoint.step_file(self.run.checkpoints, self.training.step)
+        path = checkpoint_files.step_file(self.run.checkpoints, self.training.step)
         checkpoint.save(path, self.training.state(), step=self.training.step)
         checkpoint.save(self.run.last, self.training.weights(), step=self.training.step)
-        checkpoint.tidy(path.parent, self.training.config.train.keep)
+        checkpoint_files.tidy(path.parent, self.training.config.train.keep)
 
     def _try_on_rank_zero(self, write: Callable[[], None], final: bool) -> bool:
         """Call `write` on rank 0. If it fails, warn and return False, or re-raise if it is the `final` one."""

@@ -166,6 +166,12 @@ def test_a_missing_network_list_or_run_is_named_before_torch_is_loaded(command, 
     assert (ran.returncode, ran.stderr) == (2, f"{Path(words[0]).name}: {answer}\n")
 
 
+def test_the_state_of_runs_is_printed_without_torch():
+    words = [sys.executable, "-c", WITHOUT_TORCH, "tools/status.py", "docs"]
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout == "docs: contains no run, or one that has not got as far as its first status\n", ran.stderr
+
+
 @pytest.mark.parametrize(("rank", "answer"), [("0", f"x.py: {NO_LIST}\n"), ("1", "")])
 def test_one_rank_of_a_host_names_what_is_missing(monkeypatch, capfd, rank, answer):
     monkeypatch.setenv("LOCAL_RANK", rank)

@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from engine.runs import checkpoint
+from engine.runs import checkpoint, checkpoint_files
 from tests.support import tiny
 
 pytestmark = pytest.mark.gpu
@@ -24,7 +24,7 @@ def run_in(folder, stop_before=None, **runtime):
 
 def test_a_run_resumes_from_its_checkpoint_also_in_another_memory_format(tmp_path):
     _, stopped = run_in(tmp_path, stop_before=3)
-    saved = checkpoint.load(checkpoint.latest(tmp_path / "tiny" / "checkpoints"))
+    saved = checkpoint.load(checkpoint_files.latest(tmp_path / "tiny" / "checkpoints"))
     for part, module in (("model", stopped.model), ("ema", stopped.average.model)):
         for name, tensor in module.state_dict().items():
             assert tensor.is_cuda and torch.equal(saved[part][name], tensor.cpu())

@@ -27,7 +27,7 @@ from dali_pipes import DataError
 from engine.evaluation import results
 from engine.evaluation.accuracy import Result
 from engine.outputs import Outputs
-from engine.runs import checkpoint, run_folder
+from engine.runs import checkpoint, checkpoint_files, run_folder
 from engine.runs.pages import report
 from models import CheckpointError, build_model
 from tests.support import tiny
@@ -203,8 +203,8 @@ class Lost(RuleBasedStateMachine):
             run.rewind(0)
             run.metrics("train", step=1, loss=1.0)
             run.quarantine("train", [(self.steps, "a.mp4", "is empty")])
-            checkpoint.save(checkpoint.step_file(run.checkpoints, self.steps), payload)
-            checkpoint.tidy(run.checkpoints, keep=1)
+            checkpoint.save(checkpoint_files.step_file(run.checkpoints, self.steps), payload)
+            checkpoint_files.tidy(run.checkpoints, keep=1)
             for which in ("last", "best"):
                 run.result(which, {"top1": self.steps})
             checkpoint.save(run.best, payload, top1=0.5)

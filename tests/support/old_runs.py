@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from engine.files import read_lines
-from engine.runs import checkpoint
+from engine.runs import checkpoint, checkpoint_files
 from tests.support import tiny
 from tests.support.paths import ROOT
 
@@ -41,7 +41,7 @@ def unpack(file: Path, folder: Path) -> None:
     checkpoints.mkdir(parents=True)
     plain = checkpoints / "plain"
     plain.write_bytes(lzma.decompress(file.read_bytes()))
-    checkpoint.save(checkpoint.step_file(checkpoints, STEP), checkpoint.read_file(plain), step=STEP)
+    checkpoint.save(checkpoint_files.step_file(checkpoints, STEP), checkpoint.read_file(plain), step=STEP)
     plain.unlink()
 
 
@@ -51,7 +51,7 @@ def write(version: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         resume(folder, stop=True)
-        state = checkpoint.load(checkpoint.step_file(folder / "tiny" / "checkpoints", STEP))
+        state = checkpoint.load(checkpoint_files.step_file(folder / "tiny" / "checkpoints", STEP))
         state["environment"], state["config"]["train.runs"] = {}, "runs"
         for _, tensor in checkpoint.named_tensors(state):
             if tensor.dtype == torch.float32:

@@ -6,7 +6,7 @@ from torchvision.models.resnet import Bottleneck
 
 from configs import load
 from engine.inference.saved_model import load_saved_model
-from engine.runs import checkpoint
+from engine.runs import checkpoint_files
 from models.resnets import SlimResNet
 from tests.support.oracles import paddle_files
 from tests.support.oracles.weights import fill_by_name
@@ -72,7 +72,7 @@ def test_a_file_of_this_project_keeps_its_settings_and_class_names(network, run,
 
 def test_the_checkpoint_is_verified_by_its_sidecar(network, run, tmp_path):
     run("--out", "best.pt")
-    assert checkpoint.damage(tmp_path / "best.pt") is None
+    assert checkpoint_files.damage(tmp_path / "best.pt") is None
     assert load_saved_model(tmp_path / "best.pt").info.name(1) == "1"
 
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from engine.output_record import RECORD
-from engine.runs import checkpoint
+from engine.runs import checkpoint, checkpoint_files
 from models import CheckpointError
 from tests.programs.reliability import kill_loops
 from tests.support.files.kills import call_killed_at
@@ -30,7 +30,7 @@ def payload(step, size=2000):
 
 
 def saved(folder, *steps):
-    paths = [checkpoint.step_file(folder, step) for step in steps]
+    paths = [checkpoint_files.step_file(folder, step) for step in steps]
     for path, step in zip(paths, steps, strict=True):
         checkpoint.save(path, payload(step), step=step)
     return paths
@@ -53,12 +53,12 @@ def test_a_file_system_that_cannot_flush_folders_has_checkpoints_too(tmp_path, m
 
 def test_a_checkpoint_is_loaded_equal_to_what_was_saved(tmp_path):
     content = payload(7) | {"nested": [{"lr": 0.1, "name": "sgd", "none": None}, (1, 2)]}
-    path = checkpoint.step_file(tmp_path, 7)
+    path = checkpoint_files.step_file(tmp_path, 7)
     checkpoint.save(path, content, step=7, top1=0.5)
     loaded = checkpoint.load(path)
     torch.testing.assert_close(loaded.pop("model"), content.pop("model"), rtol=0, atol=0)
     assert loaded == content
-    assert checkpoint.note(path)["top1"] == 0.5
+    assert checkpoint_files.note(path)["top1"] == 0.5
 
 
 def flip_a_bit(path):
@@ -96,7 +96,7 @@ def take_the_sidecar_of_another(path):
 def test_a_damaged_newest_checkpoint_is_passed_over_with_one_warning_that_names_both(tmp_path, harm, caplog):
     older, newest = saved(tmp_path, 1, 2)
     harm(newest)
-    assert checkpoint.latest(tmp_path) == older
+    assert checkpoint_files.latest(tmp_path) == older
     assert len(caplog.messages) == 1 and older.name in caplog.messages[0] and newest.name in caplog.messages[0]
 
 
@@ -108,17 +108,17 @@ def test_a_damaged_checkpoint_is_never_loaded(tmp_path):
 
 
 def test_no_checkpoints_give_none_and_only_damaged_ones_an_error(tmp_path):
-    assert checkpoint.latest(tmp_path) is None
+    assert checkpoint_files.latest(tmp_path) is None
     for path in saved(tmp_path, 1, 2):
         truncate(path)
     with pytest.raises(CheckpointError, match="no checkpoint is intact: step-00000002"):
-        checkpoint.latest(tmp_path)
+        checkpoint_files.latest(tmp_path)
 
 
 def test_damaged_newer_checkpoints_are_set_aside(tmp_path):
     older, newest = saved(tmp_path, 1, 2)
-    checkpoint.set_aside_newer(older)
-    assert checkpoint.steps(tmp_path) == [older]
+    checkpoint_files.set_aside_newer(older)
+    assert checkpoint_files.steps(tmp_path) == [older]
     assert newest.with_name("step-00000002.pt.damaged").exists()
 
 
@@ -156,11 +156,11 @@ def test_a_kill_between_the_two_renames_leaves_the_older_checkpoint_and_no_damag
     monkeypatch.setattr(Path, "replace", killed_before_the_second)
     with pytest.raises(KeyboardInterrupt):
         saved(tmp_path, 2)
-    assert checkpoint.latest(tmp_path) == older and not caplog.messages
+    assert checkpoint_files.latest(tmp_path) == older and not caplog.messages
 
 
 def save_one(folder: Path) -> None:
-    checkpoint.save(checkpoint.step_file(folder, 3), payload(3))
+    checkpoint.save(checkpoint_files.step_file(folder, 3), payload(3))
 
 
 def test_only_the_newest_are_kept_and_nothing_else_is_touched(tmp_path):
@@ -169,7 +169,7 @@ def test_only_the_newest_are_kept_and_nothing_else_is_touched(tmp_path):
         (tmp_path / mine).write_text("mine")
     assert call_killed_at(4, tmp_path, save_one, tmp_path) == -signal.SIGKILL
     assert len(list(tmp_path.glob(".tmp-*"))) > 1
-    checkpoint.tidy(tmp_path, keep=2)
+    checkpoint_files.tidy(tmp_path, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".tmp-0123456789abcdef",
         RECORD,
@@ -183,7 +183,7 @@ def test_only_the_newest_are_kept_and_nothing_else_is_touched(tmp_path):
 def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning(tmp_path, monkeypatch, caplog):
     saved(tmp_path, 1, 2, 3)
     monkeypatch.setattr(Path, "unlink", mock.Mock(side_effect=PermissionError(errno.EPERM, "Operation not permitted")))
-    checkpoint.tidy(tmp_path, keep=2)
+    checkpoint_files.tidy(tmp_path, keep=2)
     removal = "step-00000001.pt{} cannot be removed: Operation not permitted"
     assert [message.partition("/step")[2] for message in caplog.messages] == [
         removal.format(end).removeprefix("step") for end in ("", ".json")
@@ -195,14 +195,14 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path, value):
     content = payload(1)
     content["model"]["weight"][5] = value
     with pytest.raises(CheckpointError, match="weight contains values that are not finite"):
-        checkpoint.save(checkpoint.step_file(tmp_path, 1), content)
+        checkpoint.save(checkpoint_files.step_file(tmp_path, 1), content)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_with_too_little_room_is_an_error_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=5 * 2**20))
     with pytest.raises(CheckpointError, match=r"5\.0 MiB free, but a checkpoint needs"):
-        checkpoint.save(checkpoint.step_file(tmp_path, 1), payload(1, size=2_000_000))
+        checkpoint.save(checkpoint_files.step_file(tmp_path, 1), payload(1, size=2_000_000))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -216,14 +216,14 @@ def test_a_disk_that_fills_up_while_writing_leaves_the_older_checkpoint_and_no_h
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
         checkpoint.lack_of_room = lambda *_: None
         try:
-            checkpoint.save(checkpoint.step_file(tmp_path, 2), payload(2, size=500_000))
+            checkpoint.save(checkpoint_files.step_file(tmp_path, 2), payload(2, size=500_000))
         except CheckpointError as error:
             (tmp_path / "error").write_text(str(error))
 
     (older,) = saved(tmp_path, 1)
     forked(save_under_limit).join()
     assert "cannot be written" in (tmp_path / "error").read_text()
-    assert checkpoint.latest(tmp_path) == older and not list(tmp_path.glob(".tmp-*"))
+    assert checkpoint_files.latest(tmp_path) == older and not list(tmp_path.glob(".tmp-*"))
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
@@ -231,7 +231,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "canary"),)
 
-    path = checkpoint.step_file(tmp_path, 1)
+    path = checkpoint_files.step_file(tmp_path, 1)
     checkpoint.save(path, payload(1) | {"extra": Canary()})
     with pytest.raises(CheckpointError, match=r"asks for .*mkdir.*; nothing was run"):
         checkpoint.load(path)
@@ -242,7 +242,7 @@ def vouched_for(path, content):
     """Write a checkpoint of these bytes with a valid sidecar."""
     path.write_bytes(content)
     facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    checkpoint.sidecar(path).write_text(json.dumps(facts))
+    checkpoint_files.sidecar(path).write_text(json.dumps(facts))
     return path
 
 
@@ -252,10 +252,10 @@ def test_a_checkpoint_that_would_grow_or_is_text_is_refused_though_its_sidecar_f
     with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
         for entry in source.infolist():
             target.writestr(entry.filename, bytes(2**24) if "/data/" in entry.filename else source.read(entry))
-    path = vouched_for(checkpoint.step_file(tmp_path, 2), packed.getvalue())
+    path = vouched_for(checkpoint_files.step_file(tmp_path, 2), packed.getvalue())
     with pytest.raises(CheckpointError, match=r"bytes that unpack to \d+, .*; resume from another checkpoint"):
         checkpoint.load(path)
-    path = vouched_for(checkpoint.step_file(tmp_path, 3), b"404 not found\n" * 100)
+    path = vouched_for(checkpoint_files.step_file(tmp_path, 3), b"404 not found\n" * 100)
     with pytest.raises(CheckpointError, match="is not a file of weights: it begins with '404 not found"):
         checkpoint.load(path)
 
@@ -263,9 +263,9 @@ def test_a_checkpoint_that_would_grow_or_is_text_is_refused_though_its_sidecar_f
 @pytest.mark.parametrize("content", ["[" * 100_000, "7", "[7]", " " * 2**21])
 def test_an_invalid_sidecar_is_damage(tmp_path, content):
     (path,) = saved(tmp_path, 1)
-    checkpoint.sidecar(path).write_text(content)
-    assert "its sidecar step-00000001.pt.json is missing or unreadable" in checkpoint.damage(path)
-    assert checkpoint.note(path) == {}
+    checkpoint_files.sidecar(path).write_text(content)
+    assert "its sidecar step-00000001.pt.json is missing or unreadable" in checkpoint_files.damage(path)
+    assert checkpoint_files.note(path) == {}
 
 
 def test_the_sidecar_records_step_and_size(tmp_path):

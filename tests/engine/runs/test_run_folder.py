@@ -21,7 +21,7 @@ from engine.files import read_lines
 from engine.logs import start_logging
 from engine.output_record import RECORD
 from engine.outputs import Outputs
-from engine.runs import checkpoint, run_folder
+from engine.runs import checkpoint, checkpoint_files, run_folder
 from engine.runs.condition import read_starts, words_of
 from engine.runs.environment import environment
 from engine.runs.run_folder import GROWING, LOCK, WHOLE, RunFolder
@@ -111,7 +111,7 @@ def write_run(folder):
     config = load("demo.yaml", [f"train.runs={folder.parent}", f"train.name={folder.name}"])
     run = run_folder.open_run(config)
     weights = {"model": {"weight": torch.zeros(3)}}
-    checkpoint.save(checkpoint.step_file(run.checkpoints, 3), weights)
+    checkpoint.save(checkpoint_files.step_file(run.checkpoints, 3), weights)
     checkpoint.save(run.best, weights, top1=0.5)
     run.rewind(0)
     for step in (1, 2):

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from engine.runs import checkpoint
+from engine.runs import checkpoint, checkpoint_files
 from engine.runs.saver import Saver, on_host
 from models import CheckpointError
 
@@ -23,7 +23,7 @@ def test_a_checkpoint_holds_the_state_at_the_start_of_its_saving(tmp_path, monke
     content["model"]["weight"] += 7  # the next step
     go.set()
     assert saver.finish() == 1 and not saver.busy
-    assert checkpoint.load(checkpoint.latest(tmp_path))["model"]["weight"].tolist() == [1.0] * 4
+    assert checkpoint.load(checkpoint_files.latest(tmp_path))["model"]["weight"].tolist() == [1.0] * 4
 
 
 def test_only_the_newest_are_kept(tmp_path):
@@ -31,7 +31,7 @@ def test_only_the_newest_are_kept(tmp_path):
     for step in (1, 2, 3):
         saver.start(step, state(step))
     assert saver.finish() == 3
-    assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-00000003.pt", "step-00000002.pt"]
+    assert [path.name for path in checkpoint_files.steps(tmp_path)] == ["step-00000003.pt", "step-00000002.pt"]
 
 
 def test_a_failed_save_is_a_warning_and_the_next_one_succeeds(tmp_path, monkeypatch, caplog):

@@ -18,7 +18,7 @@ from dali_pipes import DataError
 from engine import distributed, runtime
 from engine.evaluation.accuracy import Result
 from engine.files import read_lines
-from engine.runs import checkpoint
+from engine.runs import checkpoint, checkpoint_files
 from engine.runs.run_folder import RunFolder
 from engine.train import fit, training
 from models import CheckpointError, build_model, load_weights
@@ -168,7 +168,7 @@ def test_resuming_reads_no_batch_that_was_trained_on(trainer):
 
 def test_falling_back_to_an_older_checkpoint_gives_the_same_end(trainer, uninterrupted, caplog):
     trainer(before=4, act=tiny.terminate)
-    newest = checkpoint.steps(trainer.folder / "tiny" / "checkpoints")[0]
+    newest = checkpoint_files.steps(trainer.folder / "tiny" / "checkpoints")[0]
     os.truncate(newest, 100)
     _, weights = trainer()
     assert any("falling back to" in line for line in caplog.messages)
@@ -207,7 +207,7 @@ def test_a_run_continues_on_a_read_only_disk_and_writes_again_afterwards(trainer
     _, weights = trainer(before=2, act=lambda batch: monkeypatch.setattr(Path, "open", refuse))
     assert_identical(weights, uninterrupted.weights)
     assert next(refusals, None) is None and "Read-only file system" in caplog.text
-    assert checkpoint.latest(trainer.folder / "tiny" / "checkpoints").name == "step-00000006.pt"
+    assert checkpoint_files.latest(trainer.folder / "tiny" / "checkpoints").name == "step-00000006.pt"
 
 
 def test_resuming_a_finished_run_changes_nothing(trainer):
@@ -235,7 +235,7 @@ def test_best_weights_are_those_of_the_first_best_evaluation(trainer, monkeypatc
     trainer()
     best = trainer.folder / "tiny" / "best.pt"
     assert [line["top1"] for line in trainer.metrics("val")] == [0.2, 0.6, 0.4, 0.6, 0.2]
-    assert checkpoint.note(best)["top1"] == 0.6
+    assert checkpoint_files.note(best)["top1"] == 0.6
     assert checkpoint.load(best)["step"] == 2 * STEPS
     kept = {which: json.loads((best.parent / f"val_{which}.json").read_text()) for which in ("last", "best")}
     assert (kept["last"]["step"], kept["best"]["step"]) == (5 * STEPS, 2 * STEPS)
@@ -281,7 +281,7 @@ def test_best_weights_that_are_damaged_are_replaced_by_the_next(trainer, monkeyp
     monkeypatch.setattr(fit, "evaluate", damaging)
     trainer()
     assert checkpoint.load(best)["step"] == 2 * STEPS
-    assert checkpoint.note(best)["top1"] == 0.2
+    assert checkpoint_files.note(best)["top1"] == 0.2
 
 
 def scored(hits):
@@ -346,7 +346,7 @@ def test_checkpoints_by_the_clock_resume_to_the_same_end(trainer):
     with pytest.raises(ZeroDivisionError):
         trainer(before=5, act=lambda batch: 1 / 0)
     saved = trainer.folder / "tiny" / "checkpoints"
-    finished = [path.name for path in checkpoint.steps(saved)]
+    finished = [path.name for path in checkpoint_files.steps(saved)]
     assert finished[0] == "step-00000005.pt"
     trainer.settings["train"]["checkpoint_minutes"] = 0.0
     _, weights = trainer()
@@ -468,7 +468,7 @@ def test_a_resumed_run_uses_its_new_decay_and_factors(trainer):
     trainer(before=1, act=tiny.terminate)
     trainer.settings = {"optim": {"weight_decay": 0.03, "fc_lr_mult": (2.0, 3.0)}}
     trainer(before=3, act=tiny.terminate)
-    state = checkpoint.load(checkpoint.latest(trainer.folder / "tiny" / "checkpoints"))
+    state = checkpoint.load(checkpoint_files.latest(trainer.folder / "tiny" / "checkpoints"))
     groups = {group["kind"]: group for group in state["optimizer"]["param_groups"]}
     assert groups["weight"]["weight_decay"] == 0.03
     assert (groups["fc weight"]["lr_mult"], groups["fc bias"]["lr_mult"]) == (2.0, 3.0)
@@ -548,7 +548,7 @@ def test_the_best_weights_are_chosen_by_the_accuracy_that_is_set(trainer, monkey
     monkeypatch.setattr(fit, "evaluate", lambda *_: next(results))
     trainer.settings = {"train": {"runs": str(trainer.folder), "best": kind}}
     trainer()
-    assert checkpoint.note(trainer.folder / "tiny" / "best.pt")["step"] == kept * STEPS
+    assert checkpoint_files.note(trainer.folder / "tiny" / "best.pt")["step"] == kept * STEPS
 
 
 def plateau(trainer, monkeypatch, hits, patience=2):
@@ -564,7 +564,7 @@ def plateau(trainer, monkeypatch, hits, patience=2):
 def test_a_run_ends_when_it_has_not_become_better_for_long_enough(trainer, monkeypatch, caplog):
     assert plateau(trainer, monkeypatch, (5, 6, 6, 4, 9)) == [1, 2, 3, 4]
     assert trainer.status()["state"] == "finished" and "train.patience" in trainer.status()["reason"]
-    assert checkpoint.latest(trainer.folder / "tiny" / "checkpoints").name == f"step-{4 * STEPS:08}.pt"
+    assert checkpoint_files.latest(trainer.folder / "tiny" / "checkpoints").name == f"step-{4 * STEPS:08}.pt"
     assert plateau(trainer, monkeypatch, ()) == [1, 2, 3, 4], "resumed, it has nothing to do"
     assert plateau(trainer, monkeypatch, (9, 1, 1, 1), patience=3) == [1, 2, 3, 4, 5, 6, 7, 8], "goes on, with more"
 

@@ -9,7 +9,7 @@ import configs
 from configs import ConfigError
 from dali_pipes.lists.listing import read_list
 from engine import runtime
-from engine.runs import checkpoint, run_folder
+from engine.runs import checkpoint, checkpoint_files, run_folder
 from engine.train import from_data
 
 
@@ -158,7 +158,7 @@ def test_a_run_that_has_saved_nothing_chooses_anew(own, tmp_path):
     assert from_data.settings_before(own()) is None
     run_folder.open_run(config).close()
     assert from_data.settings_before(own()) is None
-    checkpoint.save(checkpoint.step_file(config.train.folder / "checkpoints", 1), {}, step=1)
+    checkpoint.save(checkpoint_files.step_file(config.train.folder / "checkpoints", 1), {}, step=1)
     assert from_data.settings_before(own()) == config
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from engine.runs import checkpoint
+from engine.runs import checkpoint, checkpoint_files
 from engine.train import nonfinite, norms, training
 from tests.support import tiny
 
@@ -34,7 +34,7 @@ class Trainer:
         return [line[name] for line in lines if line["_type"] == "train"]
 
     def saved(self):
-        return [path.name for path in checkpoint.steps(self.run / "checkpoints")]
+        return [path.name for path in checkpoint_files.steps(self.run / "checkpoints")]
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):

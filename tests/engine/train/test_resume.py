@@ -19,7 +19,7 @@ from dali_pipes.lists.rows import Rows
 from dali_pipes.scan.build import load_catalog
 from engine.evaluation.accuracy import Result
 from engine.files import read_lines
-from engine.runs import checkpoint
+from engine.runs import checkpoint, checkpoint_files
 from engine.runs.pages import report
 from engine.train import fit, resume, training
 from engine.train.run import run
@@ -215,10 +215,10 @@ def test_a_run_is_not_resumed_with_a_list_that_changed(videos):
 
 
 def test_a_file_that_is_no_state_of_a_run_is_refused_with_what_it_lacks(tmp_path):
-    checkpoint.save(checkpoint.step_file(tmp_path, 1), {"model": {}, "step": "one"}, step=1)
+    checkpoint.save(checkpoint_files.step_file(tmp_path, 1), {"model": {}, "step": "one"}, step=1)
     with pytest.raises(CheckpointError, match=r"is not a checkpoint of a run: it has no optimizer, .*step, "):
         resume.saved_state(tmp_path)
-    checkpoint.save(checkpoint.step_file(tmp_path, 2), [1, 2], step=2)
+    checkpoint.save(checkpoint_files.step_file(tmp_path, 2), [1, 2], step=2)
     with pytest.raises(CheckpointError, match="is not a checkpoint of a run"):
         resume.saved_state(tmp_path)
 

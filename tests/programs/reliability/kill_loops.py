@@ -20,7 +20,7 @@ from tests.support.ranks import forked
 import torch
 
 from configs import Config
-from engine.runs import checkpoint
+from engine.runs import checkpoint, checkpoint_files
 from tests.support.ranks.faults import fail_at
 
 
@@ -50,7 +50,7 @@ def kill_runs(ranks: int, kills: int, chance: random.Random) -> dict:
             victim, step = chance.randrange(ranks), chance.randrange(steps)
             orphans += forked.finish(forked.start(config, ranks, partial(fail_at, victim, step, "any", "kill")))
             landed += forked.digest(config) is None
-            resumed += bool(checkpoint.steps(config.train.folder / "checkpoints"))
+            resumed += bool(checkpoint_files.steps(config.train.folder / "checkpoints"))
             orphans += forked.finish(forked.start(config, ranks))
             identical += forked.digest(config) == wanted
     return {
@@ -71,9 +71,9 @@ def save_for_ever(folder: Path) -> None:
     """Save without a pause; `acknowledged` holds the newest step whose save has returned."""
     torch.set_num_threads(1)
     for step in range(1, 10**6):
-        checkpoint.save(checkpoint.step_file(folder, step), payload(step), step=step)
+        checkpoint.save(checkpoint_files.step_file(folder, step), payload(step), step=step)
         (folder / "acknowledged").write_text(str(step))
-        checkpoint.tidy(folder, keep=2)
+        checkpoint_files.tidy(folder, keep=2)
 
 
 def kill_saves(kills: int, chance: random.Random) -> dict:
@@ -91,9 +91,9 @@ def kill_saves(kills: int, chance: random.Random) -> dict:
             child.join()
             inside += bool(list(folder.glob(".tmp-*")))
             acknowledged = int((folder / "acknowledged").read_text() or 0)
-            newest = checkpoint.latest(folder)
+            newest = checkpoint_files.latest(folder)
             lost += newest is None or checkpoint.load(newest)["step"] < acknowledged
-            checkpoint.remove_leftovers(folder)
+            checkpoint_files.remove_leftovers(folder)
             alone = [path for path in folder.glob("*.pt.json") if not path.with_suffix("").exists()]
             left += len([*folder.glob(".tmp-*"), *alone])
     return {"kills": kills, "with_an_unfinished_file": inside, "lost": lost, "files_left": left}
@@ -106,7 +106,7 @@ def damage(times: int, chance: random.Random) -> dict:
         for number in range(times):
             folder = Path(name) / str(number)
             folder.mkdir()
-            older, newest = (checkpoint.step_file(folder, step) for step in (1, 2))
+            older, newest = (checkpoint_files.step_file(folder, step) for step in (1, 2))
             for step, path in enumerate((older, newest), 1):
                 checkpoint.save(path, payload(step, 20_000), step=step)
             content = bytearray(newest.read_bytes())
@@ -119,6 +119,6 @@ def damage(times: int, chance: random.Random) -> dict:
                 del content[at:]
             newest.write_bytes(content)
             if number % 4 == 3:
-                checkpoint.sidecar(newest).write_bytes(checkpoint.sidecar(older).read_bytes())
-            stepped_over += checkpoint.latest(folder) == older
+                checkpoint_files.sidecar(newest).write_bytes(checkpoint_files.sidecar(older).read_bytes())
+            stepped_over += checkpoint_files.latest(folder) == older
     return {"damaged": times, "stepped_over": stepped_over}
