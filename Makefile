@@ -54,7 +54,7 @@ bench: install  ## clips/s cut, fed, computed and trained, on the demo set
 bench-peers: install  ## the same work with other decoders and loaders, those of `pip install -e .[peers]` that are installed
 	$(PYTHON) benchmarks/peers.py all >/dev/null
 
-bench-gpu: install  ## nine minutes on an NVIDIA GPU: frames, decoders, shift, step, end to end, other loaders, tests
+bench-gpu: install  ## nine minutes on an NVIDIA GPU: frames, decoders, shift, step, end to end, tests, compiling
 	$(PYTHON) benchmarks/on_gpu.py --out runs/on_gpu >/dev/null
 
 bench-gpu-net: install  ## ten minutes on an NVIDIA GPU: the cost of the shift, by layer, step and kernel
