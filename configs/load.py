@@ -50,10 +50,14 @@ def moved(config: Config, folder: Path) -> Config:
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:
-    """Return `config` with `section.key=value` overrides applied. Raises ConfigError as `load` does."""
+    """Return `config` with `section.key=value` overrides applied. Raises ConfigError as `load` does.
+
+    If they name data outside of the store of `config`, its cache is not used either.
+    """
     draft = _Draft(config)
     for text in overrides:
         draft.put(read.argument(text))
+    draft.leave_store()
     return draft.finish()
 
 
@@ -109,6 +113,12 @@ class _Draft:
             here = folder / inside
             if not inside.startswith("..") and here.is_file() and here.absolute() != Path(own, inside).absolute():
                 OmegaConf.update(self.tree, f"data.{name}", str(here))
+
+    def leave_store(self) -> None:
+        """Remove the cache of a store that is not read any more, unless an override sets it."""
+        data = self._build(unknown=OmegaConf.missing_keys(self.tree)).data
+        if "data.cache_dir" not in self.places and not data.in_store:
+            self.tree.data.cache_dir = ""
 
     def refuse(self, key: str, problem: str) -> None:
         """Record an error with the place where the key was set, or with the key if it was not set."""

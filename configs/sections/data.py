@@ -133,7 +133,7 @@ class Data:
                     "contains a query or a password, which would be saved with the run; set the environment instead",
                 )
         if self.cache_dir and not self.in_store:
-            yield "cache_dir", "keeps videos of a store, and neither data.root nor a list is in one"
+            yield "cache_dir", "keeps videos of a store, and neither data.root nor a list is in one; leave it empty"
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,14 @@ def test_describe_marks_non_default_settings(write):
     assert {"* clip.flip = 0.0", "* train.batch = 64", "  clip.antialias = true", '  data.root = ""'} <= set(lines)
 
 
+def test_settings_of_a_run_that_are_moved_to_a_disk_leave_the_cache_of_their_store(write):
+    config = configs.load(write(RECIPE), ["data.root=s3://a", "data.cache_dir=c"])
+    assert configs.override(config, ["train.epochs=3"]).data.cache_dir == "c"
+    assert configs.override(config, ["data.root=b"]).data.cache_dir == ""
+    with pytest.raises(configs.ConfigError, match=r"cache_dir=d': keeps videos of a store"):
+        configs.override(config, ["data.root=b", "data.cache_dir=d"])
+
+
 def test_the_lines_of_describe_are_overrides(write):
     config = configs.load("tsn_k400_videos")
     lines = [line[2:].replace(" = ", "=", 1).replace('""', "") for line in configs.describe(config).splitlines()]
