@@ -76,8 +76,6 @@ class Config:
         for name, frames in (("clip", self.model.frames), ("eval", self.eval_frames)):
             if getattr(self, name).sampling == "dense" and frames > WINDOW:
                 yield f"{name}.sampling", f"a dense clip has {WINDOW} frames at most, not {frames}; use uniform"
-        if self.train.patience and not self.data.val and self.data.source == "video":
-            yield "train.patience", "counts evaluations, and there is no list for them; set data.val, or leave it at 0"
         yield from self._flipping_problems()
         yield from self._norm_problems()
         for name in ("frames", "ten_crop_frames"):

@@ -149,11 +149,6 @@ class Train:
         yield from check_fractions(self, "ema", below_one=True)
         if len(set(self.trackers)) < len(self.trackers):
             yield "trackers", f"{list(self.trackers)} names one twice; write each once"
-        if self.patience and not self.eval_every:
-            yield (
-                "patience",
-                "counts evaluations, and train.eval_every=0 leaves only the last; set one of them otherwise",
-            )
         if self.seed >= 2**64:
             yield "seed", f"{self.seed} is too large; the largest allowed is 2^64 - 1"
         if self.name in ("", ".", "..") or "/" in str(self.name) or not str(self.name).isprintable():

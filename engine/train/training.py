@@ -27,6 +27,7 @@ from models.shift.measuring import measure_missing
 
 logger = logging.getLogger(__name__)
 OF_CLIPS = ("model.frames", "clip.mean", "clip.std")  # settings of the clips that a network knows
+PATIENCE = "train.patience: counts evaluations, and there are none before the end; set data.val and train.eval_every"
 COMPILING = 10.0  # multiple of runtime.timeout for compiling kernels and for the first step
 
 
@@ -155,6 +156,8 @@ def build(
     """
     if found := cuda_graph.problems(config, distributed.world_size()):
         distributed.raise_everywhere(ConfigError("\n".join(found)))
+    if config.train.patience and not (config.train.eval_every and loaders.has_val(config)):
+        distributed.raise_everywhere(ConfigError(PATIENCE))
     device = runtime.prepare(config.runtime, config.train.seed)
     clips_at_once = configs.clips_at_once(config, distributed.world_size())
     # the network before the lists: a missing file of weights is found at once, but a scan takes minutes

@@ -60,8 +60,6 @@ BROKEN_AND_KEPT = {  # settings that break the rule of a key, and the nearest se
     "train.ema": ["train.ema=1", "train.ema=0.9999"],
     "model.dropout": ["model.dropout=1", "model.dropout=0.99"],
     "optim.momentum": ["optim.momentum=1", "optim.momentum=0.99"],
-    "train.patience": ["train.patience=2 train.eval_every=0 data.val=a", "train.patience=2 data.val=a"],
-    "train.patience 2": ["train.patience=2", "train.patience=2 data.source=synthetic"],
     "train.seed": [f"train.seed={2**64}", f"train.seed={2**64 - 1}"],
     "train.trackers 2": ["train.trackers=[wandb,wandb]", "train.trackers=[wandb]"],
     "train.name 2": ["train.name=a\nb", "train.name=a_b"],

@@ -522,6 +522,14 @@ def test_clip_settings_that_differ_from_those_of_the_weights_are_logged(tmp_path
     assert "trained with" not in caplog.messages[-1]
 
 
+@pytest.mark.parametrize(
+    "changes", [{"train": {"patience": 2, "eval_every": 0}}, {"train": {"patience": 2}, "data": {"source": "video"}}]
+)
+def test_patience_without_evaluations_to_count_is_refused(changes):
+    with pytest.raises(ConfigError, match=r"train\.patience: counts evaluations, and there are none before the end"):
+        training.build(tiny.config(**changes))
+
+
 def test_missing_weights_stop_a_run_before_its_lists_are_scanned():
     with pytest.raises(CheckpointError, match="there is no such file of weights"):
         training.build(
