@@ -26,11 +26,11 @@ most; so a second command with few parts can take what the first had no time for
 
 FOLDER receives, after each part, PART.txt with its output, its measurements (*.jsonl), and a line in parts.jsonl. Parts
 that need NVDEC are skipped without libnvcuvid. `--rehearse` runs everything in small on a CPU and keeps no rows.
-
-First to look at, for nobody has seen it on a GPU: in eager.txt, the time of the first step. Training lets cuDNN try all
-of its algorithms, once for each shape; if that takes longer than it saves, `ceiling.py eager --all-algorithms` shows
-what it saves.
 """
+
+# First to look at, for nobody has seen it on a GPU: in eager.txt, the time of the first step. Training lets cuDNN try
+# all of its algorithms, once for each shape; if that takes longer than it saves, `ceiling.py eager --all-algorithms`
+# shows what it saves.
 
 from __future__ import annotations
 
