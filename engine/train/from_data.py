@@ -22,10 +22,11 @@ import numpy as np
 import configs
 from configs import Config, ConfigError
 from configs.schema import Clip, Data, Model
+from dali_pipes.lists.formats.source import split_of
 from dali_pipes.lists.listing import Listing, read_list
 from dali_pipes.lists.split import hold_out
 from dali_pipes.scan.build import scan_divided
-from dali_pipes.storage.objects import is_url
+from dali_pipes.storage.objects import absolute, is_url
 from engine import activity, distributed, loaders
 from engine.output_record import is_result
 from engine.outputs import Outputs
@@ -114,7 +115,7 @@ def choose(
         )
     if before and "data.val" in open_keys:
         _refuse_other_division(given, before.data)
-    config = _named(config)
+    config = named(config)
     listing = read_list(config.data.train, config.data)
     rows: Sequence[int] = listing.samples.tolist()
     texts: dict[Path, str] = {}
@@ -149,7 +150,7 @@ def with_lists(config: Config, weights: str | None) -> Iterator[Config]:
 
 def settings_before(config: Config) -> Config | None:
     """Return the settings of the run that `config` would resume; None if it has not saved anything yet."""
-    folder = _named(config).train.folder
+    folder = named(config).train.folder
     begun = checkpoint_files.steps(folder / "checkpoints") and is_result(folder / "config.yaml")
     return configs.load(folder / "config.yaml") if begun else None
 
@@ -187,12 +188,14 @@ def _as_before(config: Config, before: Config, open_keys: Sequence[str], asked: 
     return config
 
 
-def _named(config: Config) -> Config:
+def named(config: Config) -> Config:
     """Name the run after its data, if it has no name."""
     if config.train.name != "auto":
         return config
-    name = os.path.basename(os.path.abspath(config.data.train)).rpartition(":")[2]
-    return replace(config, train=replace(config.train, name=os.path.splitext(name)[0] or "videos"))
+    path, _ = split_of(absolute(config.data.train))
+    name = os.path.basename(path.rstrip("/"))
+    name = name if os.path.isdir(path) else os.path.splitext(name)[0]
+    return replace(config, train=replace(config.train, name=name or "videos"))
 
 
 def _balance_notes(data: Data, listing: Listing, rows: Sequence[int]) -> list[str]:

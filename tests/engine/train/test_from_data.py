@@ -95,6 +95,18 @@ def test_names_classes_and_both_sides_come_from_the_list(own, tmp_path):
     assert config.data.divided == 100
 
 
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("my.videos/", "my.videos"), ("all.csv:train", "all"), ("sub/list.of.mine.csv", "list.of.mine"), ("/", "videos")],
+)
+def test_a_run_is_named_after_its_folder_or_list(tmp_path, monkeypatch, source, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.videos").mkdir()
+    (tmp_path / "all.csv").touch()
+    config = configs.load("finetune.yaml", [f"data.train={source}"])
+    assert from_data.named(config).train.name == name
+
+
 def test_a_resumed_run_keeps_its_split_though_the_list_has_grown(own):
     from_data.choose(own(), ranks=1).write_lists(keep=False)
     grown = from_data.choose(own(count=60), ranks=1)
