@@ -117,20 +117,25 @@ def videos_of(data: Data, class_names: Sequence[str] = ()) -> Iterator[str]:
             yield from map(listing.path, range(len(listing.paths)))
 
 
-def unlabelled(paths: Sequence[str], frame_pattern: str = "") -> Listing:
-    """Make a listing of given videos: each absolute path or URL once, with label −1.
+def unlabelled(paths: Sequence[str], frame_pattern: str = "", spans: Sequence[Span] = ()) -> Listing:
+    """Make a listing of given videos, absolute paths or URLs, with label −1; or of their parts, a span for each path.
 
     With a `frame_pattern`, folders of frames are allowed. Raises DataError if some are in a store and others are not,
     or in another store.
     """
-    label_N, first_N = np.full(len(paths), -1, np.int32), np.arange(len(paths))
+    row_of: dict[str, int] = {}
+    label_N = np.full(len(paths), -1, np.int32)
+    first_N = np.array([row_of.setdefault(path, row) for row, path in enumerate(paths)], np.int64)
+    has_parts = any(span != WHOLE for span in spans)
+    span_N2 = np.array(spans, np.float64) if has_parts else None
     base, listed = "/", list(paths)
     if urls := [path for path in paths if is_url(path)]:
         base = os.path.commonprefix(listed).rpartition("/")[0]  # noqa: RUF071 - commonpath takes no URL
         if base.count("/") < len("//"):
             raise DataError(urls[0], "is not in the same store as the other videos; use one store at a time")
         listed = [path[len(base) + 1 :] for path in paths]
-    return Listing("videos", base, "", listed, label_N, first_N, class_names=(), frame_pattern=frame_pattern)
+    about = {"class_names": (), "frame_pattern": frame_pattern, "span_N2": span_N2}
+    return Listing("videos", base, "", listed, label_N, first_N, **about)
 
 
 def _listing(source: str, rows: list[Row], class_names: tuple[str, ...], found: VideoPaths, names_file: str) -> Listing:

@@ -26,6 +26,7 @@ from configs.schema import Data
 from configs.sections.data import Check
 from dali_pipes.device import usable_cores
 from dali_pipes.errors import DataError
+from dali_pipes.lists.formats.annotation import Span
 from dali_pipes.lists.listing import Listing, read_list, unlabelled
 from dali_pipes.lists.rows import Rows, with_lost_rows
 from dali_pipes.scan import summary
@@ -84,13 +85,16 @@ def scan_divided(source: str, data: Data, sides: Sequence[str], data_of_sides: D
         _up_to_date(ScanPlace.of(side, data_of_sides), request, None, [found])
 
 
-def scan_videos(paths: Sequence[str], folder: Path, check: Check, frame_pattern: str = "") -> Catalog:
-    """Scan videos given by distinct absolute paths, without a list, and write their catalogue to `folder`.
+def scan_videos(
+    paths: Sequence[str], folder: Path, check: Check, frame_pattern: str = "", spans: Sequence[Span] = ()
+) -> Catalog:
+    """Scan videos given by absolute paths, or a part of each (`spans`), without a list, and write their catalogue to
+    `folder`.
 
-    It contains unreadable files with the reason; their number is not limited. With a `frame_pattern`, folders of frames
-    are videos, too.
+    It contains unreadable files and parts with the reason; their number is not limited. With a `frame_pattern`, folders
+    of frames are videos, too.
     """
-    listing = unlabelled(paths, frame_pattern)
+    listing = unlabelled(paths, frame_pattern, spans)
     request = ScanRequest(listing, check)
     return _scan(folder, request, [], None)[0]
 

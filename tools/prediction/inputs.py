@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import configs
 from configs import cli
@@ -25,18 +26,17 @@ _NUMBER_BEHIND = re.compile(r"(?<=\S)\s+[0-9]+$")
 LISTS = (".txt", ".list", ".jsonl", *tables.CSV_ENDINGS)
 
 
-Parts = dict[str, list[Span]]
-"""The parts of videos that rows of lists ask for, by absolute path."""
+class Found(NamedTuple):
+    """Videos and parts of videos, each once, in order; and the reason for each word without a video."""
+
+    paths: list[str]  # as given
+    spans: list[Span]  # the part of each
+    failures: dict[str, str]
 
 
-def find(words: Iterable[str], root: str = "", parts: Parts | None = None) -> tuple[list[str], dict[str, str]]:
-    """Return the paths of `words`, each file once, in order; and the reason for each word without a path.
-
-    `root` is the base of paths in lists. Requested parts are added to `parts`, for videos that are not only predicted
-    as a whole. Raises DataError if a list cannot be read.
-    """
-    paths: dict[str, str] = {}  # as given, by absolute path
-    spans: dict[str, dict[Span, None]] = {}
+def find(words: Iterable[str], root: str = "") -> Found:
+    """Return the videos of `words`. `root` is the base of paths in lists. Raises DataError if a list cannot be read."""
+    paths: dict[tuple[str, Span], str] = {}  # as given, by absolute path and part
     failures = {}
     for word in words:
         found = list(_paths_of(word, root))
@@ -44,13 +44,10 @@ def find(words: Iterable[str], root: str = "", parts: Parts | None = None) -> tu
             if path.endswith(".tar") and os.path.isfile(path):
                 failures[path] = "is a tar file; give a list of its members, or a member: FILE.tar/NAME"
                 continue
-            paths.setdefault(absolute(path), path)
-            spans.setdefault(absolute(path), {})[span] = None
+            paths.setdefault((absolute(path), span), path)
         if not found:
             failures[word] = _why_none(word)
-    if parts is not None:
-        parts |= {path: list(asked) for path, asked in spans.items() if list(asked) != [WHOLE]}
-    return list(paths.values()), failures
+    return Found(list(paths.values()), [span for _, span in paths], failures)
 
 
 def _why_none(word: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from configs import ConfigError
 from configs.cli import STDOUT, descriptor
 from configs.progress import format_rate
 from dali_pipes.errors import masked
+from dali_pipes.lists.formats.annotation import Span
 from dali_pipes.lists.split import counted
 from dali_pipes.video.times import USUAL_FPS
 from engine.console import cell
@@ -130,10 +132,17 @@ def _part(answer: dict, video: dict) -> str:
     return f", {answer['start']:g} s to {answer['end']:g} s"
 
 
+def _requested(answer: dict) -> str:
+    """Describe the part of a video that has no result; empty for a whole video."""
+    if "start" not in answer:
+        return ""
+    return f" from {Span(answer['start'], math.inf if answer['end'] is None else answer['end'])}"
+
+
 def show(console: Console, notes: Console, answer: dict) -> None:
     """Print a record under the path of its video; errors go to `notes`."""
     if "error" in answer:
-        notes.print(Text(f"{answer['path']}: {answer['error']}"), soft_wrap=True)
+        notes.print(Text(f"{answer['path']}{_requested(answer)}: {answer['error']}"), soft_wrap=True)
         return
     path = Text(answer["path"], "bold")
     if video := answer.get("video"):  # a stream has none

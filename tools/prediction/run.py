@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import time
 from argparse import Namespace
@@ -14,9 +15,9 @@ import configs
 from configs import ConfigError
 from dali_pipes import DataError
 from dali_pipes.feed.choice import choose_graph_decoder
+from dali_pipes.lists.formats.annotation import WHOLE, Span
 from dali_pipes.scan import build
 from dali_pipes.scan.catalog import Catalog
-from dali_pipes.scan.parts import frames_of_spans
 from dali_pipes.storage.objects import absolute
 from dali_pipes.video import times
 from dali_pipes.views.windows import Window, sliding, whole_windows
@@ -43,9 +44,9 @@ def run(args: Namespace) -> int:
     if args.live:
         follow(args)
         return ALL_DONE
-    parts: inputs.Parts = {}
-    paths, failures = inputs.find(args.sources, str(configs.overridden(args.overrides).get("data.root", "")), parts)
-    _refuse_parts(args, parts)
+    found = inputs.find(args.sources, str(configs.overridden(args.overrides).get("data.root", "")))
+    _refuse_parts(args, found)
+    paths, spans, failures = found
     outputs = Outputs([*args.sources, *paths, args.weights, args.config], args.force)
     outputs.check(args.json, args.csv, args.features)
     for folder in filter(None, (args.save_video, args.explain)):
@@ -57,11 +58,11 @@ def run(args: Namespace) -> int:
         logger.info(f"data.decoder=auto decodes on the CPU: {reason}")
     explained = ExplainedVideos(args.explain, network, outputs) if args.explain else None
     features = FeatureFile(args.features, outputs) if args.features else None
-    answering = Answering(network, args, features, parts)
+    answering = Answering(network, args, features)
     answered = incomplete = 0
     with writer(args.json, args.csv, outputs) as write, tempfile.TemporaryDirectory(prefix="predict-") as folder:
         data = network.info.config.data
-        catalog = build.scan_videos([*map(absolute, paths)], Path(folder), data.check, data.frame_pattern)
+        catalog = build.scan_videos([*map(absolute, paths)], Path(folder), data.check, data.frame_pattern, spans)
         for row, answer in answering.all(catalog):
             if labelled:
                 answer |= labelled.write(catalog.video(row), answer)
@@ -72,24 +73,32 @@ def run(args: Namespace) -> int:
             incomplete += "labelled_error" in answer or "explained_error" in answer
         if features:
             features.save()
-        failures |= {paths[row]: reason for row, reason in sorted(answering.bad.items())}
-        for path, reason in failures.items():
-            write({"path": path, "error": reason})
-    if failures:
-        logger.warning(f"predict.py: {len(failures)} of {answered + len(failures)} cannot be answered")
-    if not failures and not incomplete:
+        failed = [{"path": path, "error": reason} for path, reason in failures.items()]
+        bad = sorted(answering.bad.items())
+        failed += [{"path": paths[row], **_part(spans[row]), "error": reason} for row, reason in bad]
+        for answer in failed:
+            write(answer)
+    if failed:
+        logger.warning(f"predict.py: {len(failed)} of {answered + len(failed)} cannot be answered")
+    if not failed and not incomplete:
         return ALL_DONE
     return SOME_DONE if answered and not args.strict else NOTHING_DONE
 
 
-def _refuse_parts(args: Namespace, parts: inputs.Parts) -> None:
+def _refuse_parts(args: Namespace, found: inputs.Found) -> None:
     """Raise ConfigError if a list requests parts, but an option needs whole videos."""
     flags = [flag for flag in ("sliding", "online", "save_video", "explain") if getattr(args, flag)]
-    if parts and flags:
+    parts = (path for path, span in zip(found.paths, found.spans, strict=True) if span != WHOLE)
+    if flags and (path := next(parts, None)):
         raise ConfigError(
             f"--{flags[0].replace('_', '-')}: takes whole videos, and the list asks for parts (start, end), such as of "
-            f"{next(iter(parts))}; leave it out, or cut them first with prepare.py cut"
+            f"{path}; leave it out, or cut them first with prepare.py cut"
         )
+
+
+def _part(span: Span) -> dict:
+    """Return the fields for the requested part of a video that has no result; empty for a whole video."""
+    return {} if span == WHOLE else {"start": span.start, "end": None if span.end == math.inf else span.end}
 
 
 Answer = tuple[int, dict]  # the row of the catalogue, its record
@@ -101,17 +110,10 @@ class Answering:
     Raises ConfigError for --online if the network is not causal.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        args: Namespace,
-        features: FeatureFile | None = None,
-        parts: inputs.Parts | None = None,
-    ):
+    def __init__(self, network: Network, args: Namespace, features: FeatureFile | None = None):
         self.network = network
         self.features = features
         self.args = args
-        self._parts = parts or {}
         self.bad: dict[int, str] = {}
         self._step = network.open_stream() if args.online else None
 
@@ -121,18 +123,17 @@ class Answering:
         yield from self._streamed(catalog) if self.args.online else self._scored(catalog)
 
     def _scored(self, catalog: Catalog) -> Iterator[Answer]:
-        """Predict each video as a whole, in windows, or in the parts of a list, with a record for each."""
+        """Predict each video, or the part of it that a list names, as a whole or in windows."""
         make = of_parts if self.args.sliding else of_video
         wanted = self.features is not None
         for found in predict(self.network, catalog, self._windows(catalog), self.bad, features=wanted):
             row = found[0].window.row
             with self._reason(catalog, row):
-                for of_record in [found] if self.args.sliding else [[one] for one in found]:
-                    record = make(self.network, catalog.video(row), of_record, self.args.top_k, self.args.min_score)
-                    if self.features:
-                        seconds = [(window["start"], window["end"]) for window in record.get("windows", [record])]
-                        self.features.add(catalog.path(row), of_record, seconds)
-                    yield row, record
+                record = make(self.network, catalog.video(row), found, self.args.top_k, self.args.min_score)
+                if self.features:
+                    seconds = [(window["start"], window["end"]) for window in record.get("windows", [record])]
+                    self.features.add(catalog.path(row), found, seconds)
+                yield row, record
 
     def _streamed(self, catalog: Catalog) -> Iterator[Answer]:
         """Predict each video frame by frame."""
@@ -145,12 +146,10 @@ class Answering:
                 yield row, of_stream(self.network, catalog.video(row), frames, how, seconds, self.args.min_score)
 
     def _windows(self, catalog: Catalog) -> list[Window]:
-        """Return the windows to score: whole videos, their parts, or sliding windows."""
+        """Return the windows to score: each row of the catalogue, or sliding windows."""
         seconds = self.args.sliding
-        if not seconds and not self._parts:
-            return whole_windows(catalog)
         if not seconds:
-            return [window for whole in whole_windows(catalog) for window in self._of_parts(catalog, whole)]
+            return whole_windows(catalog)
         found = []
         for row in catalog.usable.tolist():
             with self._reason(catalog, row):
@@ -159,18 +158,6 @@ class Answering:
                 end = times.duration(time_F, video.fps)
                 found += sliding(row, time_F, end, seconds, self.args.stride or seconds / 2)
         return found
-
-    def _of_parts(self, catalog: Catalog, whole: Window) -> list[Window]:
-        """Return the windows of a video's parts in a list; record parts that the video lacks as failures."""
-        if not (asked := self._parts.get(catalog.path(whole.row))):
-            return [whole]
-        with self._reason(catalog, whole.row):
-            video = catalog.video(whole.row)
-            places = frames_of_spans(video, asked)
-            if reason := next((place for place in places if isinstance(place, str)), ""):
-                raise DataError(video.path, reason)
-            return [Window(whole.row, *place) for place in places]
-        return []
 
     @contextmanager
     def _reason(self, catalog: Catalog, row: int) -> Iterator[None]:

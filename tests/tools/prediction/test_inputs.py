@@ -10,6 +10,7 @@ import pytest
 
 import configs
 from dali_pipes import DataError
+from dali_pipes.lists.formats.annotation import WHOLE
 from tests.support import tiny
 from tests.support.files.trees import plant
 from tools.prediction.inputs import find
@@ -23,16 +24,17 @@ def here(tmp_path, monkeypatch):
 
 
 def test_a_folder_is_all_videos_below_it_in_order_but_no_hidden_ones(here):
-    assert find(["."]) == (["./a.mkv", "./b.mp4", "./odd name=[1].mp4", "./sub/c.webm"], {})
+    assert find(["."])[::2] == (["./a.mkv", "./b.mp4", "./odd name=[1].mp4", "./sub/c.webm"], {})
 
 
 def test_a_path_is_kept_whatever_its_suffix_and_whether_it_exists(here):
-    assert find(["notes.md", "gone.mp4", "odd name=[1].mp4"]) == (["notes.md", "gone.mp4", "odd name=[1].mp4"], {})
+    paths = ["notes.md", "gone.mp4", "odd name=[1].mp4"]
+    assert find(paths) == (paths, [WHOLE] * 3, {})
 
 
 def test_a_glob_may_reach_into_folders(here):
     assert find(["*.m*"])[0] == ["a.mkv", "b.mp4", "notes.md", "odd name=[1].mp4"]
-    assert find(["**/*.webm", "s*"]) == (["sub/c.webm"], {})
+    assert find(["**/*.webm", "s*"])[::2] == (["sub/c.webm"], {})
 
 
 def test_a_list_has_paths_relative_to_its_folder_with_or_without_labels(here):
@@ -56,7 +58,7 @@ def test_a_list_of_members_of_shards_may_have_labels_too(here):
     plant(here, {"some.list": "x.tar/a.mkv 3\nx.tar/sub/plain 12 0\nx.tar/plain 1\nx.tar/gone.mkv 2\nx.tar/a.mkv\n"})
     found = [os.path.normpath(path) for path in find(["some.list"])[0]]
     assert found == ["x.tar/a.mkv", "x.tar/sub/plain", "x.tar/plain 1", "x.tar/gone.mkv"]
-    paths, failures = find(["*.tar", "x.tar/a.mkv"])
+    paths, _, failures = find(["*.tar", "x.tar/a.mkv"])
     assert paths == ["x.tar/a.mkv"] and list(failures) == ["x.tar"] and "members" in failures["x.tar"]
 
 
@@ -87,15 +89,13 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_may_name_parts_in_all_columns_that_training_reads(here, name):
     plant(here, {name: TABLES[name]})
-    parts = {}
-    assert find([name], parts=parts) == (["a.mkv", "sub/c.webm"], {})
-    assert parts == {f"{here}/a.mkv": [(0.5, 2.0), (2.0, math.inf)]}
+    parts = [(0.5, 2.0), (2.0, math.inf), WHOLE]
+    assert find([name, name, "a.mkv"]) == (["a.mkv", "a.mkv", "sub/c.webm", "a.mkv"], [*parts, WHOLE], {})
 
 
 def test_a_table_on_stdin_may_name_parts(here, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"path,start,end\nb.mp4,1,2\n")))
-    parts = {}
-    assert find(["-"], parts=parts)[0] == ["b.mp4"] and parts == {f"{here}/b.mp4": [(1.0, 2.0)]}
+    assert find(["-"]) == (["b.mp4"], [(1.0, 2.0)], {})
 
 
 @pytest.mark.parametrize(
@@ -142,16 +142,16 @@ def test_each_video_comes_once_in_the_order_it_was_first_named(here):
 def test_inputs_without_videos_are_named(here, monkeypatch):
     (here / "hollow").mkdir()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    assert find(["-"]) == ([], {"-": "stdin was empty; write a path a line to it"})
-    assert find(["hollow", "*.avi"]) == ([], {"hollow": "contains no videos", "*.avi": "nothing has such a name"})
+    assert find(["-"])[::2] == ([], {"-": "stdin was empty; write a path a line to it"})
+    assert find(["hollow", "*.avi"])[::2] == ([], {"hollow": "contains no videos", "*.avi": "nothing has such a name"})
 
 
 def test_a_folder_of_numbered_pictures_is_a_video_if_no_video_is_below_it(here):
     pictures = ("sets/b/1.jpg", "sets/b/2.jpg", "sets/a/x/img_00001.JPEG", "sets/cover.jpg", "sets/png/1.png", "7.jpg")
     plant(here, dict.fromkeys(pictures, ""))
-    assert find(["sets"]) == (["sets/a/x", "sets/b"], {})
+    assert find(["sets"])[::2] == (["sets/a/x", "sets/b"], {})
     assert find(["sets/b", "sets/*"])[0] == ["sets/b", "sets/a/x", "sets/cover.jpg"]
-    assert find(["sets/png"]) == ([], {"sets/png": "contains no videos"})
+    assert find(["sets/png"])[::2] == ([], {"sets/png": "contains no videos"})
     assert find([str(here)])[0][-3:] == [f"{here}/sets/a/x", f"{here}/sets/b", f"{here}/sub/c.webm"]
 
 

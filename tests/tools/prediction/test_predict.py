@@ -420,6 +420,20 @@ def test_a_video_with_an_unreadable_part_has_no_timeline(folder, run, tmp_path):
     assert "segments" in answer and "damaged" in failure["error"]
 
 
+def test_parts_without_a_result_do_not_take_it_from_the_other_parts_of_their_video(folder, run, tmp_path):
+    half, listed = damaged(tmp_path / "half.mp4"), tmp_path / "parts.csv"
+    asked = ((0.0, 0.3), (0.4, 0.6), (0.7, 1.0), (9.0, None))
+    listed.write_text("path,start,end\n" + "".join(f"{half},{start},{end or ''}\n" for start, end in asked))
+    code, _, said = run(listed, "--json", tmp_path / "o.jsonl", "--csv", tmp_path / "o.csv")
+    first, third, *failures = map(json.loads, (tmp_path / "o.jsonl").open())
+    assert code == 3 and "2 of 4 cannot be answered" in said and f"{half} from 0.4 s to 0.6 s: " in said
+    assert (first["start"], third["start"]) == (0, 0.7) and "top" in first and "top" in third
+    assert [(failure["start"], failure["end"]) for failure in failures] == [(0.4, 0.6), (9, None)]
+    assert "damaged" in failures[0]["error"] and "before its part from 9 s" in failures[1]["error"]
+    in_table = [(row["start"], row["end"]) for row in csv.DictReader((tmp_path / "o.csv").open()) if row["error"]]
+    assert in_table == [("0.4", "0.6"), ("9.0", "")]
+
+
 def test_a_video_is_labelled_or_the_reason_is_printed(folder, run, tmp_path):
     good, half = tmp_path / "g\udcff.mp4", damaged(tmp_path / "half.mp4")  # in a group that no clip needs
     shutil.copy(folder / "videos" / "a.mp4", good)
