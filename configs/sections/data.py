@@ -238,7 +238,9 @@ class Eval:
     average: Literal["logits", "probs"] = "logits"
     """Average the logits or the probabilities of a video's views."""
     batch: int = 0
-    """Videos per batch over all ranks; 0: as many as have the number of frames of a training batch."""
+    """Videos per batch over all ranks, in equal parts of at least one; 0: as many as have the number of frames of a
+    training batch.
+    """
 
     def problems(self) -> Iterator[Problem]:
         yield from check_minimums(self, clips=1, frames=0, ten_crop_frames=0, short_side=SMALLEST, batch=0)

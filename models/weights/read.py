@@ -28,7 +28,10 @@ def read_file(path: str | Path) -> object:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file of weights; check the path")
+        folder = "is a folder; name a file in it, such as best.pt"
+        raise CheckpointError(
+            f"{path}: {folder if path.is_dir() else 'there is no such file of weights; check the path'}"
+        )
     try:
         return _reader(path)(path)
     except CheckpointError:

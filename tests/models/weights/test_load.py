@@ -170,9 +170,11 @@ def test_pretraining_from_none_changes_nothing():
     torch.testing.assert_close(tensors(model), before, atol=0, rtol=0)
 
 
-def test_a_missing_file_is_named():
+def test_a_missing_file_is_named(tmp_path):
     said = refusal(load_weights, small(), "no/such.pt")
     assert said == "no/such.pt: there is no such file of weights; check the path"
+    said = refusal(load_pretrained, small(), str(tmp_path))
+    assert said == f"{tmp_path}: is a folder; name a file in it, such as best.pt"
 
 
 def test_the_contents_of_an_unknown_file_are_described(tmp_path):
