@@ -182,7 +182,7 @@ def describe_unreached(optim: Optim, epochs: int) -> list[str]:
     late = [str(milestone) for milestone in optim.milestones if milestone >= epochs]
     lines = [f"the run ends before epoch {', '.join(late)} of optim.milestones"] if late else []
     if optim.warmup_epochs >= epochs:
-        lines.append(f"the run ends within the {optim.warmup_epochs:g} epochs of warm-up (optim.warmup_epochs)")
+        lines.append(f"the run ends within its warm-up, optim.warmup_epochs={optim.warmup_epochs:g}")
     return lines
 
 

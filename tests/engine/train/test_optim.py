@@ -144,7 +144,7 @@ def test_parts_of_the_schedule_beyond_the_last_epoch_are_named():
     settings = Optim(lr=0.1, warmup_epochs=2, milestones=(1, 3, 4))
     late, warm = optim.describe_unreached(settings, epochs=2)
     assert late == "the run ends before epoch 3, 4 of optim.milestones"
-    assert warm == "the run ends within the 2 epochs of warm-up (optim.warmup_epochs)"
+    assert warm == "the run ends within its warm-up, optim.warmup_epochs=2"
     assert optim.describe_unreached(settings, epochs=5) == []
 
 
