@@ -10,7 +10,7 @@ import shlex
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
@@ -146,6 +146,19 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.csv|FILE.png",
         help="write the confusion matrix",
     )
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return the type of an argument that is a whole number of at least `least`."""
+
+    def whole_number(text: str) -> int:
+        with suppress(ValueError):
+            if int(text) >= least:
+                return int(text)
+            raise argparse.ArgumentTypeError(f"{text} is too small; the smallest allowed is {least}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+
+    return whole_number
 
 
 def confusion_file(text: str) -> Path:

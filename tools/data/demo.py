@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from configs.cli import at_least
 from dali_pipes.lists.writing import as_lines
 from engine.files import temporary_path
 from engine.outputs import Outputs, add_force_argument
@@ -120,7 +121,7 @@ def _encode(path: Path, frames_THWC: np.ndarray) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("data/demo"), help="folder to write to (%(default)s)")
     add_force_argument(parser)
-    parser.add_argument("--scenes", type=int, nargs=2, default=(120, 40), metavar=("TRAIN", "VAL"))
+    parser.add_argument("--scenes", type=at_least(1), nargs=2, default=(120, 40), metavar=("TRAIN", "VAL"))
 
 
 def run(arguments: argparse.Namespace) -> None:

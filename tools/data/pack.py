@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from configs import ConfigError
+from configs.cli import at_least
 from configs.progress import with_progress
 from configs.schema import Data
 from dali_pipes.device import usable_cores
@@ -60,13 +60,11 @@ class Job(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for shards and lists, or URL of one")
-    parser.add_argument("--shard-size", type=int, default=1000, metavar="MB", help="of a shard (%(default)s)")
+    parser.add_argument("--shard-size", type=at_least(1), default=1000, metavar="MB", help="of a shard (%(default)s)")
     add_force_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if arguments.shard_size < 1:
-        raise ConfigError(f"--shard-size: {arguments.shard_size} is too small; 1 is the least")
     sets = sets_to_convert(arguments)
     catalogs = [load_catalog(source, data) for source, data in sets]
     for catalog in catalogs:

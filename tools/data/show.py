@@ -24,8 +24,8 @@ CLIPS = 24
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     cli.add_config_arguments(parser)
     parser.add_argument("--split", choices=("train", "val", "test"), default="train", help="(%(default)s)")
-    parser.add_argument("--epoch", type=int, default=0, help="epoch of training, from 0 (%(default)s)")
-    parser.add_argument("--clips", type=int, default=CLIPS, help="number of film strips (%(default)s)")
+    parser.add_argument("--epoch", type=cli.at_least(0), default=0, help="epoch of training, from 0 (%(default)s)")
+    parser.add_argument("--clips", type=cli.at_least(1), default=CLIPS, help="most film strips (%(default)s)")
     parser.add_argument("--out", type=cli.output_file, default=Path("clips.html"), help="(%(default)s)")
     add_force_argument(parser)
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         listed = f"{arguments.split} side of {chosen.source}" if chosen.texts else ""
         page = make_page(runtime.resolve(chosen.config), arguments.split, arguments.epoch, arguments.clips, listed)
     outputs.write({arguments.out: page}, errors="replace")
-    print(f"{arguments.out}: {arguments.clips} clips of data.{arguments.split}")
+    print(f"{arguments.out}: up to {arguments.clips} clips of data.{arguments.split}")
 
 
 def make_page(config: Config, split: str, epoch: int, clips: int, listed: str = "") -> str:
@@ -59,7 +59,7 @@ def make_page(config: Config, split: str, epoch: int, clips: int, listed: str = 
         return html.render(
             "samples.html.j2",
             title=f"Clips of data.{split}",
-            summary=f"The first {clips} clips of epoch {epoch}" if split == "train" else f"The first {clips} views",
+            summary=f"The first clips of epoch {epoch}" if split == "train" else "The first views",
             facts=_facts(config, split, listed or getattr(config.data, split)),
             samples=list(samples.of_loader(loader, epoch, clips)),
         )

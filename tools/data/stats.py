@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from configs.cli import at_least
 from dali_pipes.cut.plan import needed
 from dali_pipes.errors import DataError
 from dali_pipes.feed.choice import nvdec_decoders, on_a_gpu
@@ -142,7 +143,7 @@ def _spread(rows: np.ndarray, most: int) -> list[int]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
-    parser.add_argument("--clip-frames", type=int, default=8, help="frames per clip (%(default)s)")
+    parser.add_argument("--clip-frames", type=at_least(1), default=8, help="frames per clip (%(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ import random
 from collections import defaultdict
 from pathlib import Path
 
-from configs import ConfigError
+from configs.cli import at_least
 from dali_pipes import DataError
 from dali_pipes.lists.listing import Listing, read_list
 from engine.outputs import add_force_argument
@@ -20,7 +20,9 @@ from tools.data.write_lists import command_outputs, name_of, write_lists
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", metavar="LIST", help="a list, an annotation file or a folder of classes")
-    parser.add_argument("--per-class", type=int, required=True, metavar="N", help="videos of each class, at most")
+    parser.add_argument(
+        "--per-class", type=at_least(1), required=True, metavar="N", help="videos of each class, at most"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
     add_force_argument(parser)
@@ -28,8 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if arguments.per_class < 1:
-        raise ConfigError(f"--per-class: {arguments.per_class} is too small; the smallest allowed is 1")
     data = reading(arguments, arguments.sources)
     chosen, read = {}, [*arguments.sources]
     for source in arguments.sources:

@@ -10,6 +10,7 @@ import argparse
 from dataclasses import asdict
 
 from configs import ConfigError
+from configs.cli import at_least
 from tools.data.conversion.command import add_conversion_arguments, convert_datasets
 from tools.data.conversion.convert import Conversion
 from tools.data.conversion.reencode import ENCODERS, Settings, frame_rate, write_video
@@ -24,18 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_encoding_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the size, the keyframe interval, the codec and its quality."""
-    parser.add_argument("--short-side", type=int, default=Settings.short_side, help="in pixels (%(default)s)")
+    parser.add_argument("--short-side", type=at_least(1), default=Settings.short_side, help="in pixels (%(default)s)")
     parser.add_argument("--upscale", action="store_true", help="enlarge smaller videos")
-    parser.add_argument("--gop", type=int, default=Settings.gop, help="frames from keyframe to keyframe (%(default)s)")
+    parser.add_argument(
+        "--gop", type=at_least(1), default=Settings.gop, help="frames from keyframe to keyframe (%(default)s)"
+    )
     parser.add_argument("--codec", choices=list(ENCODERS), default=Settings.codec, help="(%(default)s)")
     parser.add_argument("--crf", type=int, help=f"quality on the encoder's scale, lower is better ({_QUALITIES})")
 
 
 def encoding(arguments: argparse.Namespace) -> dict:
-    """Return the `Settings` that the arguments ask for. Raises ConfigError if one is too small."""
-    for name in ("short_side", "gop", "workers"):
-        if getattr(arguments, name) < 1:
-            raise ConfigError(f"--{name.replace('_', '-')}: {getattr(arguments, name)} is too small; 1 is the least")
+    """Return the `Settings` that the arguments ask for. Raises ConfigError for a quality that the codec lacks."""
     encoder = ENCODERS[arguments.codec]
     crf = encoder.quality if arguments.crf is None else arguments.crf
     if not encoder.best <= crf <= encoder.worst:

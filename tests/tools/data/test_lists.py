@@ -181,6 +181,25 @@ def test_a_fraction_of_unreadable_videos_is_one(tmp_path, capsys, fraction):
     assert f"prepare.py scan: --max-bad-fraction: {fraction} is not between 0 and 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("show --clips -1", "argument --clips: -1 is too small; the smallest allowed is 1"),
+        ("show --epoch -1", "argument --epoch: -1 is too small; the smallest allowed is 0"),
+        ("stats a.list --clip-frames 0", "argument --clip-frames: 0 is too small; the smallest allowed is 1"),
+        ("demo --scenes 3 0", "argument --scenes: 0 is too small; the smallest allowed is 1"),
+        ("frames a.list --out b --workers 0", "argument --workers: 0 is too small; the smallest allowed is 1"),
+        ("transcode a.list --out b --gop 0", "argument --gop: 0 is too small; the smallest allowed is 1"),
+        ("subset a.list --out b --per-class x", "argument --per-class: 'x' is not a whole number"),
+    ],
+)
+def test_a_number_that_is_too_small_is_refused(capsys, words, problem):
+    with pytest.raises(SystemExit) as leaving:
+        prepare.main(words.split())
+    assert leaving.value.code == 2
+    assert capsys.readouterr().err == f"prepare.py {words.split()[0]}: {problem}\n"
+
+
 def test_a_folder_has_no_columns(tmp_path, capsys):
     plant(tmp_path, {"set/run/a.mp4": "", "set/run/b.mp4": ""})
     assert prepare.main(["split", f"{tmp_path}/set", "--group", "film", "--out", f"{tmp_path}/out"]) == 2

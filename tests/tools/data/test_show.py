@@ -33,7 +33,7 @@ def test_a_page_has_a_strip_of_each_clip_and_the_settings_that_made_it(source, t
     assert ("multiscale, resized to 32 px" if split == "train" else "32 px of a short side of 40 px") in page
     assert f"{split} side of {source}" in page
     printed = capsys.readouterr().out
-    assert f"{out}: {clips} clips of data.{split}" in printed and "/show-" not in printed + page
+    assert f"{out}: up to {clips} clips of data.{split}" in printed and "/show-" not in printed + page
 
 
 def test_an_existing_page_is_refused_before_the_scan(source, tmp_path, capsys):

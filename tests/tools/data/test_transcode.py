@@ -339,7 +339,6 @@ def test_a_full_disk_stops_the_work_and_omits_no_video(tmp_path, monkeypatch, ca
     [
         (["--crf", "99"], "--crf: 99 is not between 0 and 51, which h264 has"),
         (["--crf", "0", "--codec", "mjpeg"], "--crf: 0 is not between 1 and 31, which mjpeg has"),
-        (["--gop", "0"], "--gop: 0 is too small; 1 is the least"),
     ],
 )
 def test_a_setting_that_no_encoder_has_is_refused(tmp_path, capsys, words, refusal):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from configs.cli import at_least
 from configs.schema import Data
 from dali_pipes.device import usable_cores
 from dali_pipes.scan.build import load_catalog
@@ -27,7 +28,7 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the new tree and lists")
     add_force_argument(parser)
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes (%(default)s)")
+    parser.add_argument("--workers", type=at_least(1), default=usable_cores(), help="processes (%(default)s)")
 
 
 def convert_datasets(arguments: argparse.Namespace, conversion: Conversion) -> Outcome:
