@@ -2,7 +2,8 @@
 
 NETWORK is a run's folder, a file of weights or a file of tools/export.py; the default is the run of the recipe.
 Settings of the network, clips and views come from its file, those of the data from --config or otherwise from the file.
-Evaluates data.test, or data.val if data.test is empty. Exit code 2 for user errors.
+Evaluates data.test, or data.val if data.test is empty or the command line names only data.val. Exit code 2 for user
+errors.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ if __name__ == "__main__":
     exits.exit_quietly_until_started()
 
 from argparse import Namespace
-from contextlib import closing
+from contextlib import closing, suppress
 
 from configs import Config, ConfigError, cli, describe, flat, overridden, protocols
 
@@ -49,6 +50,9 @@ def arguments() -> Namespace:
     args.overrides += [f"eval.crops={crops}"] if crops else []
     args.overrides += [f"eval.clips={args.clips}"] if args.clips is not None else []
     args.overrides += ["runtime.precision=fp16"] if args.amp else []
+    with suppress(ConfigError):  # a mistake is reported when the recipe is read
+        given = overridden(args.overrides)
+        args.overrides += ["data.test="] if given.get("data.val") and "data.test" not in given else []
     return args
 
 

@@ -49,6 +49,15 @@ def test_a_run_alone_is_evaluated_by_the_names_of_its_classes_without_its_traini
     assert evaluate(monkeypatch, "--config", "run", "--weights", "run/best.pt")["confusion"] == found["confusion"]
 
 
+def test_a_validation_list_on_the_command_line_is_evaluated_though_the_run_has_a_test_list(run, monkeypatch):
+    (run.parent / "two.list").write_text("val/red/0.mp4 0\nval/red/1.mp4 0\n")
+    content = torch.load(run / "best.pt")
+    torch.save(content | {"config": content["config"] | {"data.test": "val"}}, run / "best.pt")
+    assert evaluate(monkeypatch, "run")["evaluated"] == 6
+    assert evaluate(monkeypatch, "run", "data.val=two.list", "--force")["evaluated"] == 2
+    assert evaluate(monkeypatch, "run", "data.val=two.list", "data.test=val", "--force")["evaluated"] == 6
+
+
 def test_other_classes_are_refused_though_there_are_as_many(run, monkeypatch):
     (run.parent / "val" / "blue").rename(run.parent / "val" / "sky_blue")
     with pytest.raises(DataError, match="'sky_blue', and lacks 'blue' of the network"):
