@@ -36,10 +36,11 @@ def dry_run(config: Config, weights: str | None) -> None:
             _score_one_batch(run)
         with activity.doing("writing a checkpoint and reading it back"):
             size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
-    memory, train = runtime.peak_memory(run.device), run.config.train
+        memory = max(distributed.gather(runtime.peak_memory(run.device)))
+    train = run.config.train
     copies = min(train.keep, math.ceil(train.epochs / train.checkpoint_every))
     logger.info(f"{run.steps_per_epoch} steps an epoch, {run.total_steps} in all")
-    logger.info(f"{memory / 2**30:.1f} GiB of memory on each rank")
+    logger.info(f"{memory / 2**30:.1f} GiB of memory on each rank, at most")
     logger.info(
         f"{seconds:.3f} s for a step: about {duration(run.total_steps * seconds)} of training, evaluations apart"
     )

@@ -162,13 +162,16 @@ class Trainer:
         self.count_unreadable()
         times = self.clock.read()
         waits = distributed.gather(times.data_fraction)
+        memory = max(distributed.gather(runtime.peak_memory(training.device)))
+        of_worst_rank = {"data_fraction": max(waits) if times.steps else None, "memory": memory}
         if self.run and clips:  # 0 if no video of these steps was readable
-            self._log(loss_sum / clips, hits / clips, times.clips_per_second, max(waits) if times.steps else None)
+            self._log(loss_sum / clips, hits / clips, times.clips_per_second, of_worst_rank)
 
-    def _log(self, loss: float, top1: float, clips_per_s: float | None, data_fraction: float | None) -> None:
-        """Write a log line and a line of metrics.jsonl. `data_fraction` is of the rank that waited most.
+    def _log(self, loss: float, top1: float, clips_per_s: float | None, of_worst_rank: dict) -> None:
+        """Write a log line and a line of metrics.jsonl.
 
-        If one rank waits for data, the steps of the others take longer.
+        `of_worst_rank` has `data_fraction`, of the rank that waited most, because if one rank waits for data, the steps
+        of the others take longer; and the `memory` of the rank that used most.
         """
         training = self.training
         epoch, step = divmod(training.step - 1, training.steps_per_epoch)
@@ -178,15 +181,14 @@ class Trainer:
             "lr": training.step_settings.lr_at(training.step - 1),
             "grad_norm": float(self.grad_norm),
             "clips_per_s": clips_per_s,
-            "data_fraction": data_fraction,
-            "memory": runtime.peak_memory(training.device),
+            **of_worst_rank,
             "bad": self.bad,
         }
         of_epochs = f"{epoch + 1}/{training.config.train.epochs}"
         of_steps = f"{step + 1}/{training.steps_per_epoch}"
         line = console.train_line(epoch=of_epochs, step=of_steps, eta=self.display.seconds_left(), **numbers)
         self.display.newest = f" loss {loss:.3f} {console.speed(clips_per_s)}"
-        if (data_fraction or 0) > SHORT_OF_DATA:
+        if (of_worst_rank["data_fraction"] or 0) > SHORT_OF_DATA:
             line += f" | waiting for {training.train_loader.slow_part or 'data'}"
         logger.info(line)
         about = {"epoch": training.step / training.steps_per_epoch, "left_out": training.skipped}

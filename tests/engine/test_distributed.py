@@ -99,6 +99,10 @@ def test_two_ranks_resume_to_identical_weights(found):
     assert found["resumption"]["equal"] == [True, True]
 
 
+def test_the_memory_of_the_rank_that_used_most_is_recorded(found):
+    assert set(found["resumption"]["memories"]) == {2}
+
+
 @pytest.mark.slow
 def test_a_slow_rank_of_an_evaluation_is_waited_for(tmp_path):
     assert found_by(2, tmp_path, "late")["late"] == 11

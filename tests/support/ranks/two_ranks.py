@@ -12,6 +12,7 @@ from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ from dali_pipes.batch import Batch, Shard
 from dali_pipes.feed import feeder
 from dali_pipes.storage import faults
 from dali_pipes.storage.faults import StorageFault
-from engine import distributed
+from engine import distributed, runtime
 from engine.evaluation.evaluate import evaluate
 from engine.evaluation.scores import ScoreCollector
 from engine.train import norms, optim
@@ -214,11 +215,15 @@ def compiled_on_gpus(folder):
 def resumption(folder):
     """Compare a run that a signal to rank 1 stops and that is resumed with an uninterrupted one."""
     norms = {"sync_bn": True, "precise_bn": 2, "precise_bn_every": 1}
-    _, whole = run(folder / "whole", **norms)
+    with mock.patch.object(runtime, "peak_memory", lambda device: distributed.rank() + 1):
+        _, whole = run(folder / "whole", **norms)
     stopped, _ = run(folder / "stopped", terminated_before=2, **norms)
     resumed, weights = run(folder / "stopped", **norms)
     equal = all(torch.equal(whole[name], weights[name]) for name in whole if is_read(name))
-    return {"stopped": distributed.gather(stopped), "resumed": resumed, "equal": distributed.gather(equal)}
+    numbers = [json.loads(line) for line in (folder / "whole" / "tiny" / "metrics.jsonl").open()]
+    memories = [line["memory"] for line in numbers if line["_type"] == "train"]
+    ends = {"stopped": distributed.gather(stopped), "resumed": resumed, "memories": memories}
+    return {**ends, "equal": distributed.gather(equal)}
 
 
 def from_a_store(folder):
