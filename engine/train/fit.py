@@ -161,17 +161,18 @@ class Trainer:
         self.display.tick(loss_sum, hits, clips)
         self.count_unreadable()
         times = self.clock.read()
-        waits = distributed.gather(times.data_fraction)
+        waits = distributed.gather((times.data_fraction, training.train_loader.slow_part))
+        wait, cause = max(waits) if times.steps else (None, "")
         memory = max(distributed.gather(runtime.peak_memory(training.device)))
-        of_worst_rank = {"data_fraction": max(waits) if times.steps else None, "memory": memory}
         if self.run and clips:  # 0 if no video of these steps was readable
-            self._log(loss_sum / clips, hits / clips, times.clips_per_second, of_worst_rank)
+            of_worst_rank = {"data_fraction": wait, "memory": memory}
+            self._log(loss_sum / clips, hits / clips, times.clips_per_second, of_worst_rank, cause)
 
-    def _log(self, loss: float, top1: float, clips_per_s: float | None, of_worst_rank: dict) -> None:
+    def _log(self, loss: float, top1: float, clips_per_s: float | None, of_worst_rank: dict, cause: str) -> None:
         """Write a log line and a line of metrics.jsonl.
 
         `of_worst_rank` has `data_fraction`, of the rank that waited most, because if one rank waits for data, the steps
-        of the others take longer; and the `memory` of the rank that used most.
+        of the others take longer; and the `memory` of the rank that used most. `cause` is what the former waited for.
         """
         training = self.training
         epoch, step = divmod(training.step - 1, training.steps_per_epoch)
@@ -189,7 +190,7 @@ class Trainer:
         line = console.train_line(epoch=of_epochs, step=of_steps, eta=self.display.seconds_left(), **numbers)
         self.display.newest = f" loss {loss:.3f} {console.speed(clips_per_s)}"
         if (of_worst_rank["data_fraction"] or 0) > SHORT_OF_DATA:
-            line += f" | waiting for {training.train_loader.slow_part or 'data'}"
+            line += f" | waiting for {cause or 'data'}"
         logger.info(line)
         about = {"epoch": training.step / training.steps_per_epoch, "left_out": training.skipped}
         self.run.metrics("train", step=training.step, **about, **numbers)

@@ -323,11 +323,12 @@ def test_steps_clip_gradients_and_take_parts_as_is_set(trainer, monkeypatch, cli
 
 def test_the_wait_for_data_is_that_of_the_rank_that_waited_most_and_its_cause_is_named(trainer, monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(distributed, "gather", lambda value: [0.25, 0.75] if isinstance(value, float) else [value])
+    waits = [(0.25, "nothing"), (0.75, "the disk"), (0.5, "nothing")]
+    monkeypatch.setattr(distributed, "gather", lambda value: waits if isinstance(value, tuple) else [value])
     trainer()
     lines = read_lines(trainer.folder / "tiny" / "metrics.jsonl")
     assert {line["data_fraction"] for line in lines if line["_type"] == "train"} - {None} == {0.75}
-    assert "(data 75 %)" in caplog.text and "| waiting for the rows" in caplog.text
+    assert "(data 75 %)" in caplog.text and "| waiting for the disk" in caplog.text
 
 
 def test_dropout_differs_from_step_to_step():
