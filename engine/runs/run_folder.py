@@ -130,7 +130,8 @@ class RunFolder:
         self._faults = DiskFaults()
         self.status = RunStatus(folder / "status.json", self.checkpoints, self.outputs, self._faults)
         self.trackers = Trackers(trackers, folder, settings or {})
-        self._quarantined = {(entry["split"], entry["row"]) for entry in read_lines(folder / "quarantine.jsonl")}
+        entries = read_lines(folder / "quarantine.jsonl")
+        self._quarantined = {_video(entry["split"], entry["row"], entry["path"]) for entry in entries}
 
     def _take_lock(self) -> IO[str]:
         try:
@@ -231,8 +232,9 @@ class RunFolder:
     def quarantine(self, split: str, unreadable: list[Unreadable]) -> None:
         """Add videos to quarantine.jsonl, if they are not in it yet."""
         for row, path, reason in unreadable:
-            if (split, row) not in self._quarantined:
-                self._quarantined.add((split, row))
+            video = _video(split, row, path)
+            if video not in self._quarantined:
+                self._quarantined.add(video)
                 entry = {"split": split, "row": row, "path": path, "reason": reason}
                 self._append("quarantine.jsonl", json.dumps(entry))
 
@@ -249,6 +251,11 @@ class RunFolder:
     def _replace(self, name: str, content: dict) -> None:
         with self._faults.tolerated(self.folder / name):
             self.outputs.write({self.folder / name: json.dumps(content) + "\n"})
+
+
+def _video(split: str, row: int, path: str) -> tuple[str, int, str]:
+    """Return what identifies a video over restarts: its folder may move, and another list has others in its rows."""
+    return split, row, os.path.basename(path)
 
 
 def _command() -> str:

@@ -275,9 +275,11 @@ def test_an_unreadable_video_is_named_once_over_restarts(tmp_path):
     del run  # and with it the lock
     RunFolder(tmp_path, resume=True).quarantine("train", [(3, "a.mp4", "a.mp4: is empty")])
     RunFolder(tmp_path, resume=True).quarantine("val", [(3, "c.mp4", "c.mp4: has no video")])
+    moved, of_another_list = (3, "moved/c.mp4", "moved/c.mp4: has no video"), (3, "d.mp4", "d.mp4: is empty")
+    RunFolder(tmp_path, resume=True).quarantine("val", [moved, of_another_list])
     entries = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
     assert [(entry["split"], entry["row"], entry["path"]) for entry in entries] == [
-        ("train", 3, "a.mp4"), ("train", 5, "b.mp4"), ("val", 3, "c.mp4")
+        ("train", 3, "a.mp4"), ("train", 5, "b.mp4"), ("val", 3, "c.mp4"), ("val", 3, "d.mp4")
     ]  # fmt: skip
 
 
