@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from configs import Config
+from configs.schema import Train
 from dali_pipes.device import pick_device
 from engine import activity, distributed, runtime
 from engine.console import duration
@@ -38,14 +39,20 @@ def dry_run(config: Config, weights: str | None) -> None:
             size = distributed.on_rank_zero(lambda: _checkpoint_and_back(run)) or 0
         memory = max(distributed.gather(runtime.peak_memory(run.device)))
     train = run.config.train
-    copies = min(train.keep, math.ceil(train.epochs / train.checkpoint_every))
     logger.info(f"{run.steps_per_epoch} steps an epoch, {run.total_steps} in all")
     logger.info(f"{memory / 2**30:.1f} GiB of memory on each rank, at most")
     logger.info(
         f"{seconds:.3f} s for a step: about {duration(run.total_steps * seconds)} of training, evaluations apart"
     )
-    logger.info(f"{size / 2**20:,.0f} MiB for a checkpoint: about {(copies + 1) * size / 2**20:,.0f} MiB of disk")
+    disk = size * (most_checkpoints(train) + 1)  # and one that is being written
+    logger.info(f"{size / 2**20:,.0f} MiB for a checkpoint: about {disk / 2**20:,.0f} MiB of disk")
     logger.info("everything works; only the scans of the lists were kept")
+
+
+def most_checkpoints(train: Train) -> int:
+    """Return the largest number of checkpoints that a run keeps at a time; those within epochs come by the clock."""
+    at_epoch_ends = math.ceil(train.epochs / train.checkpoint_every)
+    return train.keep if train.checkpoint_minutes else min(train.keep, at_epoch_ends)
 
 
 @contextmanager

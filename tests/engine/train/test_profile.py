@@ -1,4 +1,4 @@
-"""train.py --profile: a trace and a table of the largest costs; and the temporary run that --dry-run has, too."""
+"""train.py --profile: a trace and a table of the largest costs; --dry-run: a temporary run, and its disk space."""
 
 import json
 from types import SimpleNamespace
@@ -25,20 +25,10 @@ def test_a_profile_writes_a_trace_and_a_table_and_no_other_file(tmp_path, monkey
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["trace.json"]
 
 
-def test_a_trial_waits_as_long_as_its_settings_say():
-    with dry_run.trial(tiny.config(runtime={"timeout": 77.0}), None):
-        assert distributed.common_watch().limit == 77
-
-
 def test_an_existing_trace_is_refused_before_profiling(tmp_path):
     (tmp_path / "trace.json").write_text("mine")
     with pytest.raises(ConfigError, match=r"trace\.json: "):
         profile.profile_steps(tiny.config(), None, tmp_path / "trace.json")
-
-
-def test_a_temporary_run_is_watched_with_the_timeout_of_the_run():
-    with dry_run.trial(tiny.config(runtime={"timeout": 700.0}), None):
-        assert distributed.common_watch().limit == 700
 
 
 def test_on_a_gpu_the_time_of_its_kernels_counts():
@@ -51,3 +41,16 @@ def test_on_a_gpu_the_time_of_its_kernels_counts():
     title, _, *rows = profile.largest_costs(kernels, Times(data=1, step=3, steps=5, clips=20), "cuda")
     assert title == "800.0 ms a step, 25 % of them waiting for data; the largest costs on the cuda:"
     assert [row.split() for row in rows[:2]] == [["75.0%", "0.60", "2.0", "gemm"], ["25.0%", "0.20", "2.0", "shift"]]
+
+
+def test_a_temporary_run_is_watched_with_the_timeout_of_the_run():
+    with dry_run.trial(tiny.config(runtime={"timeout": 700.0}), None):
+        assert distributed.common_watch().limit == 700
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "minutes", "most"), [(2, 1, 0, 2), (9, 1, 0, 3), (9, 5, 0, 2), (2, 1, 10.0, 3)]
+)
+def test_the_disk_space_covers_checkpoints_within_epochs(epochs, every, minutes, most):
+    settings = {"epochs": epochs, "checkpoint_every": every, "checkpoint_minutes": minutes, "keep": 3}
+    assert dry_run.most_checkpoints(tiny.config(train=settings).train) == most
