@@ -110,14 +110,14 @@ class KeepAlive:
 
     def __init__(self, device: torch.device):
         self._on_gpu = device.type == "cuda"
-        self._held: deque[tuple[torch.cuda.Event, tuple]] = deque()
+        self._held: deque[tuple[torch.cuda.Event, object]] = deque()
 
-    def hold(self, *owners: object) -> None:
-        """Keep `owners` until the GPU has finished all work queued so far; drop owners whose work is finished."""
+    def hold(self, owner: object) -> None:
+        """Keep `owner` until the GPU has finished all work queued so far; drop those whose work is finished."""
         if self._on_gpu:
             event = torch.cuda.Event()
             event.record()
-            self._held.append((event, owners))
+            self._held.append((event, owner))
         while self._held and self._held[0][0].query():
             self._held.popleft()
 

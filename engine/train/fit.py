@@ -161,11 +161,11 @@ class Trainer:
         self.display.tick(loss_sum, hits, clips)
         self.count_unreadable()
         times = self.clock.read()
-        waits = distributed.gather((times.data_fraction, training.train_loader.slow_part))
-        wait, cause = max(waits) if times.steps else (None, "")
-        memory = max(distributed.gather(runtime.peak_memory(training.device)))
+        mine = times.data_fraction, training.train_loader.slow_part, runtime.peak_memory(training.device)
+        waits, causes, memories = zip(*distributed.gather(mine), strict=True)
+        wait, cause = max(zip(waits, causes, strict=True)) if times.steps else (None, "")
         if self.run and clips:  # 0 if no video of these steps was readable
-            of_worst_rank = {"data_fraction": wait, "memory": memory}
+            of_worst_rank = {"data_fraction": wait, "memory": max(memories)}
             self._log(loss_sum / clips, hits / clips, times.clips_per_second, of_worst_rank, cause)
 
     def _log(self, loss: float, top1: float, clips_per_s: float | None, of_worst_rank: dict, cause: str) -> None:

@@ -323,11 +323,12 @@ def test_steps_clip_gradients_and_take_parts_as_is_set(trainer, monkeypatch, cli
 
 def test_the_wait_for_data_is_that_of_the_rank_that_waited_most_and_its_cause_is_named(trainer, monkeypatch, caplog):
     caplog.set_level("INFO")
-    waits = [(0.25, "nothing"), (0.75, "the disk"), (0.5, "nothing")]
-    monkeypatch.setattr(distributed, "gather", lambda value: waits if isinstance(value, tuple) else [value])
+    ranks = [(0.25, "nothing", 5), (0.75, "the disk", 3), (0.5, "nothing", 9)]  # and the memory of each
+    monkeypatch.setattr(distributed, "gather", lambda value: ranks if isinstance(value, tuple) else [value])
     trainer()
-    lines = read_lines(trainer.folder / "tiny" / "metrics.jsonl")
+    lines = list(read_lines(trainer.folder / "tiny" / "metrics.jsonl"))
     assert {line["data_fraction"] for line in lines if line["_type"] == "train"} - {None} == {0.75}
+    assert {line["memory"] for line in lines if line["_type"] == "train"} == {9}
     assert "(data 75 %)" in caplog.text and "| waiting for the disk" in caplog.text
 
 
