@@ -8,6 +8,7 @@ from unittest import mock
 
 import torch
 
+import configs
 from configs.schema import Clip, Config, Data, Eval, Model, Optim, Runtime, Train
 from dali_pipes import device as host
 from dali_pipes.batch import Batch, Shard
@@ -19,6 +20,7 @@ from engine.runs.pages import report
 from engine.runs.run_folder import RunFolder
 from engine.train.run import run
 from engine.train.training import build_network
+from models import build_model
 
 CONFIG = Config(
     model=Model(backbone="resnet18", width=8, num_classes=3, frames=2, pretrained="none", dropout=0.5),
@@ -140,6 +142,14 @@ def finished_run(folder, *, epochs=2, **train):
     finished, under_way = resume(settings, {"train": RowLoader(14, 4), "val": RowLoader(5, 4, train=False)})
     assert finished
     return under_way
+
+
+def save_network(settings, file, **more):
+    """Write the weights of a network whose logits differ between videos, with its settings and `more`."""
+    torch.manual_seed(1)
+    model = build_model(settings.model)
+    torch.nn.init.normal_(model.fc.weight)
+    torch.save({"model": model.state_dict(), "config": configs.flat(settings), **more}, file)
 
 
 def initial_weights():

@@ -4,12 +4,9 @@ import json
 import sys
 
 import pytest
-import torch
 
-import configs
 from configs import ConfigError
 from engine.inference.network import open_network
-from models import build_model
 from tests.support import tiny
 from tests.support.videos import write_video
 from tools import export
@@ -20,11 +17,7 @@ from tools.predict import main
 def weights_file(folder):
     """Return weights of a causal network, which accepts clips and streams."""
     config = tiny.config(model={"causal": True}, data={"source": "video", "train": "unknown"})
-    torch.manual_seed(1)
-    model = build_model(config.model)
-    torch.nn.init.normal_(model.fc.weight)
-    content = {"model": model.state_dict(), "config": configs.flat(config), "class_names": ("up", "down", "left")}
-    torch.save(content, folder / "best.pt")
+    tiny.save_network(config, folder / "best.pt", class_names=("up", "down", "left"))
     return folder / "best.pt"
 
 

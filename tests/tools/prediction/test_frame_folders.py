@@ -6,16 +6,13 @@ import sys
 import av
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-import configs
 from configs.schema import Data
 from dali_pipes.scan.build import load_catalog
 from dali_pipes.views.windows import whole_windows
 from engine.inference import predict
 from engine.inference.network import open_network
-from models import build_model
 from tests.support import tiny
 from tools.predict import main
 
@@ -34,10 +31,7 @@ def folder(tmp_path_factory):
             picture = random.integers(0, 256, (3, 6, 3), np.uint8).repeat(17, 0).repeat(17, 1)
             Image.fromarray(picture).save(folder / "videos" / name / PATTERN.format(number))
     config = tiny.config(data={"source": "video", "train": "x", "decoder": "jpeg", "frame_pattern": PATTERN})
-    torch.manual_seed(1)
-    model = build_model(config.model)
-    torch.nn.init.normal_(model.fc.weight)
-    torch.save({"model": model.state_dict(), "config": configs.flat(config)}, folder / "best.pt")
+    tiny.save_network(config, folder / "best.pt")
     return folder
 
 

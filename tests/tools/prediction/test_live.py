@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import configs
 from dali_pipes import DataError
 from dali_pipes.feed.live import LiveCropper, live_frames
 from dali_pipes.scan import build
@@ -16,7 +15,6 @@ from engine.inference import live
 from engine.inference.network import open_network
 from engine.inference.predict import predict
 from engine.inference.stream import predict_stream
-from models import build_model
 from tests.support import tiny
 from tests.support.files.site import serving
 from tests.support.videos import write_video
@@ -31,10 +29,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("live")
     write_video(folder / "a.mp4", "libx264", 2 * FPS, gop=6, size=(48, 96))
     config = tiny.config(model={"causal": True}, data={"source": "video", "train": "unknown"})
-    torch.manual_seed(1)
-    model = build_model(config.model)
-    torch.nn.init.normal_(model.fc.weight)
-    torch.save({"model": model.state_dict(), "config": configs.flat(config)}, folder / "best.pt")
+    tiny.save_network(config, folder / "best.pt")
     return folder
 
 

@@ -29,7 +29,6 @@ from engine.inference import predict
 from engine.inference.network import open_network
 from engine.inference.saved_model import load_saved_model
 from engine.output_record import RECORD
-from models import build_model
 from tests.support import tiny
 from tests.support.videos import write_video
 from tools.predict import main
@@ -51,11 +50,7 @@ def folder(tmp_path_factory):
     for number, (name, codec) in enumerate(VIDEOS.items()):
         write_video(folder / "videos" / name, codec, 5 + 9 * number, gop=6, size=(48, 96 + 16 * number))
     config = tiny.config(data={"source": "video", "train": "unknown"}, runtime={"device": "cpu", "precision": "fp32"})
-    torch.manual_seed(1)
-    model = build_model(config.model)
-    torch.nn.init.normal_(model.fc.weight)
-    content = {"model": model.state_dict(), "config": configs.flat(config), "class_names": NAMES}
-    torch.save(content, folder / "best.pt")
+    tiny.save_network(config, folder / "best.pt", class_names=NAMES)
     return folder
 
 
